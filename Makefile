@@ -1,0 +1,38 @@
+# `make` alone lists what there is. Nothing needs to be there before but make and Python 3.11 or newer.
+PYTHON ?= python3
+JOBS ?= 2
+BIN := .venv/bin
+READY := .venv/.ready
+CONSTRAINTS := $(addprefix -c ,$(wildcard constraints.txt))
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+install: $(READY) ## make .venv with the package and every extra
+
+$(READY): pyproject.toml $(wildcard constraints.txt)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than 3.11; name a newer one: make install PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e '.[all]'
+	@touch $@
+
+demo: $(READY) ## sample data, training, figures and pictures in runs/demo; DATA=FOLDER takes NW-UCLA's files
+	$(BIN)/hhmnet demo $(if $(DATA),--data '$(DATA)')
+
+# The tests compute little and start much: two processes of one thread each beat one process of two.
+test: $(READY) ## lint, types and tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
+
+bench: $(READY) ## speed and memory on this machine; CTRGCN=CHECKOUT races CTR-GCN
+	$(BIN)/python benchmarks/peers.py --memory $(if $(CTRGCN),--ctrgcn '$(CTRGCN)')
+
+clean: ## remove .venv, caches and runs/demo; other runs stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis runs/demo
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

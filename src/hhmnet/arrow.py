@@ -1,0 +1,144 @@
+"""Samples as Arrow record batches, and back as numpy views on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hhmnet.sample import Sample
+from hhmnet.skeleton import SkeletonLayout
+
+_BATCH_SAMPLES = 256
+_BATCH_BYTES = 16 * 2**20
+
+SCHEMA = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("label", pa.int64(), nullable=False),
+        pa.field("subject", pa.string(), nullable=False),
+        pa.field("camera", pa.string(), nullable=False),
+        pa.field("setup", pa.string(), nullable=False),
+        pa.field("video", pa.string()),
+        pa.field("persons", pa.int32(), nullable=False),
+        pa.field("length", pa.int32(), nullable=False),
+        pa.field("frame_index", pa.large_list(pa.int32()), nullable=False),
+        # One byte a flag: Arrow packs booleans into bits, which numpy can't view without a copy.
+        pa.field("present", pa.large_list(pa.uint8()), nullable=False),
+        pa.field("joints", pa.large_list(pa.float32()), nullable=False),
+        pa.field("pixels", pa.large_list(pa.float32())),
+        pa.field("confidence", pa.large_list(pa.float32())),
+    ]
+)
+_PLAIN = ("sample_id", "label", "subject", "camera", "setup", "video")
+
+
+def groups(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    """Samples in runs small enough for one record batch."""
+    group: list[Sample] = []
+    size = 0
+    for sample in samples:
+        arrays = (sample.joints, sample.pixels, sample.confidence)
+        bytes_ = sum(array.nbytes for array in arrays if array is not None)
+        if group and (len(group) == _BATCH_SAMPLES or size + bytes_ > _BATCH_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(sample)
+        size += bytes_
+    if group:
+        yield group
+
+
+def record_batch(samples: Sequence[Sample]) -> pa.RecordBatch:
+    """Samples as rows of :data:`SCHEMA`."""
+    columns: dict[str, Any] = {name: [getattr(sample, name) for sample in samples] for name in _PLAIN}
+    columns["persons"] = [sample.num_persons for sample in samples]
+    columns["length"] = [sample.num_frames for sample in samples]
+    columns["present"] = _ragged([sample.present.view(np.uint8) for sample in samples])
+    for name in ("frame_index", "joints", "pixels", "confidence"):
+        columns[name] = _ragged([getattr(sample, name) for sample in samples])
+    return pa.record_batch(columns, schema=SCHEMA)
+
+
+def _ragged(arrays: Sequence[np.ndarray | None]) -> pa.LargeListArray:
+    """Arrays of any shape as one list column, each flattened; None becomes null."""
+    known = [array.ravel() for array in arrays if array is not None]
+    values = np.concatenate(known) if known else np.empty(0, np.float32)
+    offsets = np.fromiter(accumulate((0 if a is None else a.size for a in arrays), initial=0), np.int64)
+    mask = pa.array([array is None for array in arrays]) if len(known) < len(arrays) else None
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values), mask=mask)
+
+
+class Batch:
+    """One record batch of a store: its list columns as numpy views on the memory map.
+
+    Args:
+        record: the record batch, of :data:`SCHEMA`.
+        layout: the layout of its joints.
+
+    Raises:
+        pyarrow.ArrowInvalid: the columns contradict each other or the layout.
+    """
+
+    def __init__(self, record: pa.RecordBatch, layout: SkeletonLayout) -> None:
+        record.validate(full=True)
+        for field, column in zip(record.schema, record.columns, strict=True):
+            if column.null_count and not field.nullable:
+                raise pa.ArrowInvalid(f"column '{field.name}' has gaps")
+        self._plain = {name: record.column(name) for name in _PLAIN}
+        persons = record.column("persons").to_numpy()
+        lengths = record.column("length").to_numpy()
+        if (persons < 1).any() or (lengths < 1).any():
+            raise pa.ArrowInvalid("a sample has no persons or no frames")
+        self._shapes = list(zip(persons.tolist(), lengths.tolist(), strict=True))
+        self._tails = {
+            "joints": (layout.num_joints, layout.dims),
+            "present": (),
+            "pixels": (layout.num_joints, 2),
+            "confidence": (layout.num_joints,),
+        }
+        bodies = persons.astype(np.int64) * lengths
+        self._frames, _ = _flat(record, "frame_index", lengths)
+        self._flat, self._known = {}, {}
+        for name, tail in self._tails.items():
+            self._flat[name], self._known[name] = _flat(record, name, bodies * math.prod(tail))
+
+    def joints(self, row: int) -> np.ndarray:
+        """Joints ``(M, T, V, C)`` float32 of one sample."""
+        return self._view("joints", row)
+
+    def present(self, row: int) -> np.ndarray:
+        """Which bodies are there, ``(M, T)`` bool."""
+        return self._view("present", row).view(np.bool_)
+
+    def sample(self, row: int) -> Sample:
+        """One sample; raises SampleError if the stored values contradict each other."""
+        offsets, values = self._frames
+        return Sample(
+            **{name: column[row].as_py() for name, column in self._plain.items()},
+            joints=self.joints(row),
+            present=self.present(row),
+            frame_index=values[offsets[row] : offsets[row + 1]],
+            pixels=self._view("pixels", row) if self._known["pixels"][row] else None,
+            confidence=self._view("confidence", row) if self._known["confidence"][row] else None,
+        )
+
+    def _view(self, name: str, row: int) -> np.ndarray:
+        offsets, values = self._flat[name]
+        return values[offsets[row] : offsets[row + 1]].reshape(self._shapes[row] + self._tails[name])
+
+
+def _flat(
+    record: pa.RecordBatch, name: str, sizes: np.ndarray
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """``(offsets, values)`` of a list column, and which rows are not null; those must have these sizes."""
+    column = record.column(name)
+    offsets, values = column.offsets.to_numpy(), column.values.to_numpy()
+    known = column.is_valid().to_numpy(zero_copy_only=False)
+    if (np.diff(offsets) != np.where(known, sizes, 0)).any():
+        raise pa.ArrowInvalid(f"column '{name}' does not have the samples' persons, frames and joints")
+    return (offsets, values), known

@@ -1,0 +1,133 @@
+"""The command line: imports the chosen command only, and turns what goes wrong into an exit code."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from types import FrameType
+
+from hhmnet import __version__
+
+# Name of a command → where its function is, and what it does. torch takes seconds to import, so a command's
+# module is imported when it is chosen and not before.
+COMMANDS = {
+    "prepare": ("hhmnet.commands.prepare:main", "turn the raw files of a data set into a store"),
+    "inspect": ("hhmnet.commands.inspect:main", "show what a store holds, or one of its clips"),
+    "train": ("hhmnet.commands.train:main", "train a model on a store"),
+    "evaluate": ("hhmnet.commands.evaluate:main", "measure a trained model on a store"),
+    "demo": ("hhmnet.commands.demo:main", "all of these in a row, on made-up sample data or on NW-UCLA"),
+}
+
+DONE, OUR_FAULT, CALLERS_MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        words: the command line after the program's name; this process's own by default.
+
+    Returns:
+        0 when done, 2 after a mistake of the caller's (one line on standard error says which), 130 after
+        Ctrl-C or SIGTERM. A fault of ours is raised, so Python shows the traceback and exits with 1.
+    """
+    words = sys.argv[1:] if words is None else list(words)
+    name, rest = (words[0], list(words[1:])) if words else ("", [])
+    if name in ("-h", "--help"):
+        print(_help())
+        return DONE
+    if name == "--version":
+        print(f"hhmnet {__version__}")
+        return DONE
+    if name not in COMMANDS:
+        return _unknown(name)
+    with _terminable():
+        return _run(name, rest)
+
+
+def _run(name: str, words: list[str]) -> int:
+    module, _, function = COMMANDS[name][0].partition(":")
+    try:
+        code: int = getattr(import_module(module), function)(words)
+        sys.stdout.flush()
+    except SystemExit as leaving:  # argparse leaves this way after --help
+        return DONE if leaving.code is None else int(leaving.code)
+    except KeyboardInterrupt:
+        print(f"hhmnet {name}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output (`| head`) has enough. Python would try to write the rest at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception as error:
+        if not _is_callers_mistake(error):
+            raise
+        print(f"hhmnet {name}: error: {_one_line(error)}", file=sys.stderr)
+        return CALLERS_MISTAKE
+    return code
+
+
+def _is_callers_mistake(error: Exception) -> bool:
+    """Whether a better call avoids ``error``: all of our own exceptions, and what the system refuses."""
+    ours = any(kind.__module__.partition(".")[0] == "hhmnet" for kind in type(error).__mro__)
+    return ours or isinstance(error, OSError)
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        # A file is written under a temporary name first, which says nothing to the caller.
+        name = re.sub(r"\.([^/]+)\.[0-9a-f]{32}\.tmp$", r"\1", str(error.filename or ""))
+        reason = "is a file; name a folder" if isinstance(error, FileExistsError) else error.strerror
+        text = f"{name}: {reason}" if name else reason
+    return " ".join(text.split())
+
+
+def _unknown(name: str) -> int:
+    if not name:
+        print(_help(), file=sys.stderr)
+        return CALLERS_MISTAKE
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(COMMANDS)}"
+    print(f"hhmnet: error: unknown command '{name}'; {hint}", file=sys.stderr)
+    return CALLERS_MISTAKE
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: hhmnet COMMAND [options]",
+            "",
+            "Action recognition from skeletons and video.",
+            "",
+            *lines,
+            "",
+            "hhmnet COMMAND --help says more about a command; hhmnet --version shows the version.",
+        ]
+    )
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C, so that temporary files go away."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,1 @@
+"""The commands of ``hhmnet``, one module each; :mod:`hhmnet.cli` imports the one that is chosen."""

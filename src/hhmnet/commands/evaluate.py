@@ -1,0 +1,180 @@
+"""``hhmnet evaluate``: a trained model and a store → metrics and scores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from hhmnet.commands.terminal import Parser, console, print_json, table
+from hhmnet.data.protocols import PARTS, get_protocol
+from hhmnet.evaluation.metrics import evaluate
+from hhmnet.evaluation.scores import Scores, score
+from hhmnet.files import replacing
+from hhmnet.models.pretrained import ActionModel, from_pretrained
+from hhmnet.store import Store
+
+METRICS_FILE, SCORES_FILE = "metrics.json", "scores.parquet"
+CONFUSION_FILE = "confusion.png"
+
+
+class EvaluationError(ValueError):
+    """A model and a store that don't go together, or nothing to measure."""
+
+
+def main(words: list[str]) -> int:
+    """Run the command; returns its exit code."""
+    options = _parser().parse_args(words)
+    log = console()
+    metrics, out = evaluate_run(
+        options.run,
+        Store(options.data),
+        split=options.split,
+        fold=options.fold,
+        out=options.out,
+        device=options.device,
+        log=log,
+    )
+    if options.json:
+        print_json(metrics)
+    else:
+        console(stderr=False).print(
+            metrics_table(metrics, f"{options.run} on {metrics['store']}, {options.split}")
+        )
+    log.print(f"{out} holds {METRICS_FILE} and {SCORES_FILE}", soft_wrap=True)
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser("hhmnet evaluate", "Measure a trained model on a store.")
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="run folder, or any folder with a trained model"
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="STORE", help="store that `hhmnet prepare` made"
+    )
+    parser.add_argument("--split", default="test", choices=PARTS, help="clips to measure (default: test)")
+    parser.add_argument(
+        "--fold", type=int, metavar="K", help="fold that val and train go by (default: the model's own)"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the results (default: RUN/eval-SPLIT)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the metrics as JSON on standard output")
+    parser.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is one"
+    )
+    return parser
+
+
+def evaluate_run(
+    run: Path,
+    store: Store,
+    *,
+    split: str = "test",
+    fold: int | None = None,
+    out: Path | None = None,
+    device: str = "auto",
+    log: Console,
+) -> tuple[dict[str, Any], Path]:
+    """Measure a model on one split and write ``metrics.json``, ``scores.parquet`` and a confusion matrix.
+
+    Args:
+        run: folder with the model.
+        store: opened store.
+        split: ``train``, ``val``, ``test`` or ``all``.
+        fold: fold that ``train`` and ``val`` go by; the model's own by default.
+        out: folder for the results; ``RUN/eval-SPLIT`` by default.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        log: where notes go.
+
+    Returns:
+        The metrics, and the folder they are in.
+
+    Raises:
+        EvaluationError: the store has other joints or classes than the model, or no labelled clips.
+        PretrainedError, ProtocolError: the model can't be read; the split or fold doesn't exist.
+    """
+    place = _device(device)
+    model = from_pretrained(run, place)
+    check_same(model, run, store)
+    protocol = get_protocol(model.spec.protocol or store.protocol)
+    fold = model.spec.fold if fold is None else fold
+    rows = protocol.indices(store, split, fold)
+    if len(rows) == 0:
+        hint = "; val needs a fold, such as --fold 0" if split == "val" and fold is None else ""
+        raise EvaluationError(f"{store.path}: split '{split}' of protocol {protocol.name} has no clips{hint}")
+    with log.status(f"scoring {len(rows)} clips"):
+        scores = score(model, store, rows, device=place)
+    out = out or run / f"eval-{split}"
+    out.mkdir(parents=True, exist_ok=True)
+    scores.save(out / SCORES_FILE)
+    if not (scores.labels >= 0).any():
+        raise EvaluationError(
+            f"{store.path}: no clip of split '{split}' has a label, so there is nothing to measure; "
+            f"{out / SCORES_FILE} holds the scores"
+        )
+    about = {"split": split, "protocol": protocol.name, "fold": fold, "store": store.path.resolve().name}
+    metrics = evaluate(scores) | about
+    with replacing(out / METRICS_FILE) as handle:
+        handle.write((json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())
+    _draw_confusion(scores, out / CONFUSION_FILE, log)
+    return metrics, out
+
+
+def check_same(model: ActionModel, run: Path, store: Store) -> None:
+    """Raise EvaluationError, with the first difference, unless model and store share joints and classes."""
+    ours, theirs = model.spec.layout.to_dict(), store.layout.to_dict()
+    for field in ours:
+        if ours[field] != theirs[field]:
+            first = f"field '{field}': {_difference(ours[field], theirs[field])}"
+            raise EvaluationError(
+                f"{run} and {store.path} have different skeletons ({model.spec.layout.name} and "
+                f"{store.layout.name}): {first}"
+            )
+    if model.spec.class_names != store.class_names:
+        first = _difference(model.spec.class_names, store.class_names)
+        raise EvaluationError(f"{run} and {store.path} have different classes: {first}")
+
+
+def _difference(model: Any, store: Any) -> str:
+    """The first place in which a value of the model's and one of the store's part ways."""
+    if isinstance(model, (list, tuple)) and isinstance(store, (list, tuple)):
+        for number, (one, other) in enumerate(zip(model, store, strict=False)):
+            if one != other:
+                return f"number {number} is '{one}' in the model and '{other}' in the store"
+        return f"the model has {len(model)}, the store {len(store)}"
+    return f"'{model}' in the model and '{store}' in the store"
+
+
+def metrics_table(metrics: dict[str, Any], title: str) -> Table:
+    """The metrics for the terminal: every class, then all of them."""
+    view = table(title, "class", ">clips", ">top-1 %")
+    for name, figures in metrics["per_class"].items():
+        view.add_row(name, str(figures["n"]), f"{figures['top1']:.2f}" if figures["n"] else "-")
+    view.add_section()
+    low, high = metrics["top1_interval"]
+    view.add_row("all", str(metrics["n"]), f"{metrics['top1']:.2f}", style="bold")
+    view.add_row("95 % interval of top-1", "", f"{low:.2f} to {high:.2f}")
+    view.add_row("top-5", "", f"{metrics['top5']:.2f}")
+    view.add_row("mean over classes", "", f"{metrics['mean_class']:.2f}")
+    return view
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise EvaluationError("--device is cuda, but torch sees no GPU here; use auto or cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _draw_confusion(scores: Scores, file: Path, log: Console) -> None:
+    from hhmnet.evaluation.figures import FigureError, draw_confusion
+
+    try:
+        draw_confusion(scores, file)
+    except FigureError as error:
+        log.print(f"{file.name} is left out: {error}", soft_wrap=True)

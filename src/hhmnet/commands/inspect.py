@@ -1,0 +1,186 @@
+"""``hhmnet inspect``: what a store holds, or one of its clips."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hhmnet.commands.prepare import split_indices
+from hhmnet.commands.terminal import Parser, UsageError, console, print_json, table
+from hhmnet.evaluation.figures import Strip, draw_strips
+from hhmnet.sample import UNKNOWN_LABEL, Sample
+from hhmnet.skeleton import SkeletonLayout
+from hhmnet.store import Store
+
+
+def main(words: list[str]) -> int:
+    """Run the command; returns its exit code."""
+    options = _parser().parse_args(words)
+    if options.picture and not options.sample:
+        raise UsageError("--picture draws one clip; name it with --sample ID")
+    store = Store(options.store)
+    if options.sample is None:
+        print_json(summary(store)) if options.json else _show_store(summary(store))
+        return 0
+    sample = store.sample(store.index(options.sample))
+    if options.picture:
+        draw_strips([sample_strip(sample, store)], store.layout, options.picture)
+        console().print(f"picture: {options.picture}", soft_wrap=True)
+    if options.json:
+        print_json(sample_document(sample, store))
+    else:
+        _show_sample(sample, store)
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser("hhmnet inspect", "Show what a store holds, or one of its clips.")
+    parser.add_argument("store", type=Path, metavar="STORE", help="store that `hhmnet prepare` made")
+    parser.add_argument("--sample", metavar="ID", help="show this clip")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON on standard output")
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the clip's skeleton over time")
+    return parser
+
+
+def summary(store: Store) -> dict[str, Any]:
+    """What a store holds, in plain containers for JSON."""
+    splits = split_indices(store)
+    parts = {**splits, "all": np.arange(len(store))}
+    lengths = store.lengths
+    return {
+        "store": str(store.path),
+        "clips": len(store),
+        "protocol": store.protocol,
+        "layout": store.layout.to_dict(),
+        "provenance": store.provenance,
+        "splits": {name: len(rows) for name, rows in splits.items()},
+        "classes": {
+            name: {part: int((store.labels[rows] == label).sum()) for part, rows in parts.items()}
+            for label, name in enumerate(store.class_names)
+        },
+        "unlabelled": int((store.labels == UNKNOWN_LABEL).sum()),
+        "subjects": _counts(store.subjects),
+        "cameras": _counts(store.cameras),
+        "setups": _counts(store.setups),
+        "persons": {"min": int(store.persons.min()), "max": int(store.persons.max())},
+        "frames": {
+            "min": int(lengths.min()),
+            "median": float(np.median(lengths)),
+            "max": int(lengths.max()),
+            "all": int(lengths.sum()),
+        },
+    }
+
+
+def sample_document(sample: Sample, store: Store) -> dict[str, Any]:
+    """All that is known of a clip, every value included, in plain containers for JSON."""
+
+    def values(array: np.ndarray | None) -> Any:
+        return None if array is None else array.tolist()
+
+    return {
+        "sample_id": sample.sample_id,
+        "label": sample.label,
+        "class": _class_name(sample, store),
+        "subject": sample.subject,
+        "camera": sample.camera,
+        "setup": sample.setup,
+        "video": sample.video,
+        "layout": store.layout.name,
+        "shape": dict(zip("MTVC", sample.joints.shape, strict=True)),
+        "frame_index": values(sample.frame_index),
+        "present": values(sample.present),
+        "joints": values(sample.joints),
+        "pixels": values(sample.pixels),
+        "confidence": values(sample.confidence),
+    }
+
+
+def sample_strip(sample: Sample, store: Store) -> Strip:
+    """A clip as the pictures take it, under its name and class."""
+    title = f"{sample.sample_id}  {_class_name(sample, store) or ''}"
+    return Strip(title, sample.joints, sample.present, sample.frame_index)
+
+
+def _class_name(sample: Sample, store: Store) -> str | None:
+    return None if sample.label == UNKNOWN_LABEL else store.class_names[sample.label]
+
+
+def _counts(values: np.ndarray) -> dict[str, int]:
+    """How many clips each value has, numbers in their order."""
+    names, counts = np.unique(values[values != ""], return_counts=True)
+    found = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    return dict(sorted(found.items(), key=lambda item: (len(item[0]), item[0])))
+
+
+def _show_store(facts: dict[str, Any]) -> None:
+    out = console(stderr=False)
+    parts = [*facts["splits"], "all"]
+    view = table(f"{facts['store']}: {facts['clips']} clips", "class", *(f">{part}" for part in parts))
+    for name, counts in facts["classes"].items():
+        view.add_row(name, *(str(counts[part]) for part in parts))
+    if facts["unlabelled"]:
+        view.add_row("(no label)", *[""] * (len(parts) - 1), str(facts["unlabelled"]))
+    view.add_section()
+    view.add_row(
+        "all", *(str({**facts["splits"], "all": facts["clips"]}[part]) for part in parts), style="bold"
+    )
+    out.print(view)
+    layout, frames, persons = facts["layout"], facts["frames"], facts["persons"]
+    span = f"{frames['min']} to {frames['max']} a clip, median {frames['median']:g}"
+    _show_fields(
+        {
+            "protocol": facts["protocol"] or "none",
+            "layout": f"{layout['name']} ({len(layout['joints'])} joints, {layout['dims']} coordinates)",
+            "frames": f"{span}; {frames['all']:,} in all",
+            "persons": f"{persons['min']} to {persons['max']} a clip",
+            **{key: ", ".join(f"{n} ({c})" for n, c in facts[key].items()) or "unknown" for key in _GROUPS},
+            "provenance": json.dumps(facts["provenance"], ensure_ascii=False),
+        }
+    )
+
+
+_GROUPS = ("subjects", "cameras", "setups")
+
+
+def _show_sample(sample: Sample, store: Store) -> None:
+    first, last = int(sample.frame_index[0]), int(sample.frame_index[-1])
+    gaps = last - first + 1 - sample.num_frames
+    present = int(sample.present.sum())
+    name = _class_name(sample, store)
+    _show_fields(
+        {
+            "sample": sample.sample_id,
+            "class": "unknown" if name is None else f"{name} ({sample.label})",
+            "subject": sample.subject or "unknown",
+            "camera": sample.camera or "unknown",
+            "setup": sample.setup or "unknown",
+            "frame_index": f"{first} to {last}, {sample.num_frames} frames, {gaps} missing in between",
+            "joints": _ranges(sample.joints, sample.present, store.layout),
+            "present": f"(M, T) = {sample.present.shape}, {present} of {sample.present.size} bodies there",
+            "pixels": "none" if sample.pixels is None else _ranges(sample.pixels, sample.present, None),
+            "confidence": "none"
+            if sample.confidence is None
+            else f"mean {float(sample.confidence.mean()):.3f}",
+            "video": sample.video or "none",
+        }
+    )
+
+
+def _ranges(values: np.ndarray, present: np.ndarray, layout: SkeletonLayout | None) -> str:
+    """Shape, and the range of each coordinate over the bodies that are there."""
+    seen = values[present].reshape(-1, values.shape[-1])
+    spans = ", ".join(
+        f"{axis} {v.min():.3f} to {v.max():.3f}" for axis, v in zip("xyz", seen.T, strict=False)
+    )
+    unit = "m" if layout is not None and layout.dims == 3 else "pixels"
+    return f"(M, T, V, C) = {values.shape}; {spans} {unit}"
+
+
+def _show_fields(fields: dict[str, str]) -> None:
+    out, width = console(stderr=False), max(map(len, fields))
+    for name, text in fields.items():
+        out.print(f"{name:{width}}  {text}", soft_wrap=True)

@@ -1,0 +1,198 @@
+"""``hhmnet train``: a store → a run folder with a trained model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from safetensors import SafetensorError
+
+from hhmnet.commands.configuration import format_help, read_config, write_config
+from hhmnet.commands.progress import TrainingProgress
+from hhmnet.commands.terminal import Parser, console, duration
+from hhmnet.config import TrainConfig
+from hhmnet.store import Store
+from hhmnet.training import checkpoint
+from hhmnet.training.engine import EpochLog, Hooks, Interrupted, Trainer
+from hhmnet.training.lock import LOCK_FILE, locked
+from hhmnet.training.logs import RunLog, environment, write_environment
+
+CONFIG_FILE = "config.yaml"
+WEIGHTS_FILE = "model.safetensors"
+FINISHED, STOPPED = 0, 130
+CONFIG_HELP = (
+    "YAML file with the configuration; what it leaves out has its default. "
+    "With --resume the run's own file is taken if none is given"
+)
+
+
+class RunError(ValueError):
+    """A run folder or a machine that a run can't have."""
+
+
+def main(words: list[str]) -> int:
+    """Run the command; returns its exit code."""
+    parser = _parser()
+    if "-h" in words or "--help" in words:
+        print(parser.format_help(), "Fields of the configuration, in FILE or as flags:\n", sep="\n")
+        print(format_help(), end="")
+        return FINISHED
+    options, flags = parser.parse_known_args(words)
+    file = options.config
+    if file is None and options.resume and (options.out / CONFIG_FILE).exists():
+        file = options.out / CONFIG_FILE
+    own = [name.removeprefix("--") for name in parser._option_string_actions]
+    config = read_config(file, flags, own)
+    return train(
+        config,
+        Store(options.data),
+        options.out,
+        resume=options.resume,
+        time_limit=options.time_limit,
+        log=console(),
+    )
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "hhmnet train",
+        "Train a model. Any field of the configuration can be given as a flag, such as --optim.lr 1e-3.",
+        usage="hhmnet train --config FILE --data STORE --out RUN [options] [--key value ...]",
+        add_help=False,
+    )
+    parser.add_argument("-h", "--help", action="store_true", help="show this help and leave")
+    parser.add_argument("--config", type=Path, metavar="FILE", help=CONFIG_HELP)
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="STORE", help="store that `hhmnet prepare` made"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from RUN's checkpoint; start if there is none"
+    )
+    parser.add_argument(
+        "--time-limit", type=duration, metavar="TIME", help="checkpoint and stop after 90s, 9m, 1.5h"
+    )
+    return parser
+
+
+def train(
+    config: TrainConfig, store: Store, out: Path, *, resume: bool, time_limit: float | None, log: Console
+) -> int:
+    """Train into a run folder, with its log, its progress bar and its lock.
+
+    Args:
+        config: the run's configuration.
+        store: opened store.
+        out: run folder; it is made if it doesn't exist.
+        resume: go on from the folder's checkpoint, or start if there is none.
+        time_limit: seconds after which to checkpoint and stop.
+        log: where progress goes.
+
+    Returns:
+        0 when the model is trained or the time is up, 130 after Ctrl-C or SIGTERM.
+
+    Raises:
+        RunError: the folder holds a run already, or another process trains there.
+        TrainingError, CheckpointError, ProtocolError: see :class:`~hhmnet.training.engine.Trainer`.
+    """
+    with _run_folder(out), locked(out):
+        if not resume and any((out / name).exists() for name in (CONFIG_FILE, checkpoint.FILE, WEIGHTS_FILE)):
+            raise RunError(
+                f"{out}: holds a run already; add --resume to go on with it, or name another folder"
+            )
+        hooks = Hooks()
+        trainer = _make_trainer(config, store, out, hooks)
+        if (out / checkpoint.FILE).exists():
+            trainer.resume()
+            if trainer.step >= trainer.total_steps and (out / WEIGHTS_FILE).exists():
+                log.print(f"{out}: this run has finished already", soft_wrap=True)
+                return FINISHED
+        write_config(config, out / CONFIG_FILE)
+        return _train(trainer, hooks, time_limit, log)
+
+
+def _make_trainer(config: TrainConfig, store: Store, out: Path, hooks: Hooks) -> Trainer:
+    try:
+        return Trainer(config, store, out, hooks)
+    except ValueError as error:
+        if type(error) is not ValueError:
+            raise
+        # Values that only the network or the optimiser can judge, such as an even kernel.
+        raise RunError(f"the configuration can't be used: {error}") from error
+
+
+def _train(trainer: Trainer, hooks: Hooks, time_limit: float | None, log: Console) -> int:
+    out, store = trainer.out, trainer.store
+    facts = environment(trainer.device) | {
+        "seed": trainer.config.run.seed,
+        "clips": len(trainer.rows),
+        "store": {"name": store.path.resolve().name, "clips": len(store), "provenance": store.provenance},
+    }
+    write_environment(out, facts)
+    run_log = RunLog(out, trainer.step // len(trainer.sampler))
+    if not run_log.has_tensorboard:
+        log.print("TensorBoard events are left out: pip install 'hhmnet[tensorboard]' adds them")
+    began = time.monotonic()
+    try:
+        with TrainingProgress(
+            log, trainer.config.optim.epochs, trainer.step, trainer.total_steps
+        ) as progress:
+
+            def on_epoch(figures: EpochLog) -> None:
+                run_log.add(figures)
+                progress.on_epoch(figures)
+
+            hooks.on_step, hooks.on_epoch = progress.on_step, on_epoch
+            with _explained(trainer):
+                trainer.train(time_limit)
+    except Interrupted:
+        late = time_limit is not None and time.monotonic() - began > time_limit
+        reason = "the time is up" if late else "interrupted"
+        log.print(
+            f"{reason} after step {trainer.step} of {trainer.total_steps}; go on with: "
+            f"hhmnet train --data {store.path} --out {out} --resume",
+            soft_wrap=True,
+        )
+        return FINISHED if late else STOPPED
+    finally:
+        run_log.close()
+        write_environment(out, facts | {"steps": trainer.step, "training_seconds": round(trainer.seconds, 2)})
+    log.print(
+        f"the model is in {out}; measure it with: hhmnet evaluate {out} --data {store.path}", soft_wrap=True
+    )
+    return FINISHED
+
+
+@contextmanager
+def _run_folder(out: Path) -> Iterator[None]:
+    """Make the run folder; it goes again if it is new and the run fails before anything is in it."""
+    created = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        left = {path.name for path in out.iterdir()}
+        if created and left <= {LOCK_FILE}:
+            (out / LOCK_FILE).unlink(missing_ok=True)
+            out.rmdir()
+
+
+@contextmanager
+def _explained(trainer: Trainer) -> Iterator[None]:
+    """Say in one line what to do where the machine, and not the program, is at its end."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        size = trainer.config.optim.batch_size
+        raise RunError(
+            f"the GPU's memory can't hold {size} clips at once; lower --optim.batch_size"
+        ) from None
+    except SafetensorError as error:
+        reason = " ".join(str(error).split())
+        raise RunError(
+            f"{trainer.out}: can't be written ({reason}); the last checkpoint is unharmed"
+        ) from None

@@ -1,0 +1,100 @@
+"""The configuration of a training run: typed dataclasses, filled from a YAML file and command-line flags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hhmnet.data.augment import AugmentConfig
+from hhmnet.data.transform import DataConfig
+from hhmnet.models.stst import STSTConfig
+
+
+@dataclass
+class OptimConfig:
+    """Optimisation."""
+
+    epochs: int = 100
+    """Passes over the training clips."""
+    batch_size: int = 32
+    """Clips a step."""
+    optimizer: str = "adamw"
+    """adamw or sgd (with Nesterov momentum)."""
+    lr: float = 1.5e-3
+    """Highest learning rate, reached after the warm-up."""
+    min_lr: float = 1e-5
+    """Learning rate at the end of the cosine."""
+    warmup_epochs: float = 5.0
+    """Epochs over which the learning rate rises from 0."""
+    weight_decay: float = 0.05
+    """Weight decay of weight matrices; biases, norms and attention graphs have none."""
+    momentum: float = 0.9
+    """Momentum of sgd; the first beta of adamw."""
+    label_smoothing: float = 0.1
+    """Label smoothing of the cross-entropy."""
+    mixup: float = 0.0
+    """Alpha of mixup between clips of a batch (Zhang et al. 2018); 0 turns it off."""
+    clip_norm: float = 1.0
+    """Largest gradient norm; 0 turns clipping off."""
+    ema: float = 0.0
+    """Decay of the weights' exponential moving average, which is then the result; 0 turns it off."""
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("adamw", "sgd"):
+            raise ValueError(f"field 'optimizer' must be adamw or sgd; got '{self.optimizer}'")
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ValueError("fields 'epochs' and 'batch_size' must be at least 1")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"field 'ema' must lie in [0, 1), got {self.ema}")
+
+
+@dataclass
+class RuntimeConfig:
+    """How a run is carried out; none of it changes what is computed, beyond rounding."""
+
+    seed: int = 0
+    """Seed of weights, order, augmentation and dropout."""
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu or cuda."""
+    precision: str = "float32"
+    """float32 or bfloat16 (autocast)."""
+    compile: bool = False
+    """Compile the network with torch.compile; pays for long runs on a GPU."""
+    graph: bool = False
+    """Record a whole training step as a CUDA graph and replay it; the launches of a small network cost more than its
+    arithmetic. Ignored on a CPU."""
+    threads: int = 0
+    """CPU threads; 0 leaves torch's default."""
+    workers: int = 0
+    """Loader processes; 0 loads in the training process, which is fastest for small data sets."""
+    checkpoint_every: int = 10
+    """Epochs between checkpoints."""
+    validate_every: int = 10
+    """Epochs between validations; only with a fold. The test clips are never touched in training."""
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("device", self.device, ("auto", "cpu", "cuda")),
+            ("precision", self.precision, ("float32", "bfloat16")),
+        ):
+            if value not in known:
+                raise ValueError(f"field '{name}' must be one of {', '.join(known)}; got '{value}'")
+
+
+@dataclass
+class TrainConfig:
+    """Everything that decides a training run, apart from its data and its folder."""
+
+    protocol: str = ""
+    """Split of the store into training and test clips; empty takes the one that the store names."""
+    fold: int | None = None
+    """Hold out this fold of the training clips for validation; null trains on all of them."""
+    model: STSTConfig = field(default_factory=STSTConfig)
+    """Shape and variants of the encoder."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Sampling and normalisation of the clips."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Training-time augmentation."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimisation."""
+    run: RuntimeConfig = field(default_factory=RuntimeConfig)
+    """Device, precision, seed, checkpoints."""

@@ -1,0 +1,149 @@
+"""Augmentation of a whole batch of clips at once, in torch, on whatever device the batch lies.
+
+Every random number comes from one generator that the training loop seeds from (seed, step): no worker process draws
+any, so a rerun or a resumed run sees the same clips, and no two epochs or workers see equal ones.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hhmnet.skeleton import SkeletonLayout
+
+
+@dataclass
+class AugmentConfig:
+    """Training-time augmentation. Every rate or range of 0 turns its part off."""
+
+    crop: float = 0.5
+    """Shortest share of a clip that a random temporal crop keeps; 1 keeps all of it."""
+    jitter: float = 1.0
+    """Random position of each sampled frame inside its time slot, as a share of the slot."""
+    yaw: float = 60.0
+    """Largest rotation around the vertical axis, in degrees."""
+    tilt: float = 30.0
+    """Largest rotation around each of the two horizontal axes, in degrees."""
+    scale: float = 0.2
+    """Largest relative change of size, the same for all axes."""
+    stretch: float = 0.1
+    """Largest relative change of size, for each axis apart."""
+    shear: float = 0.1
+    """Largest shear between any two axes."""
+    mirror: float = 0.0
+    """Probability of the mirror image (left and right joints change places)."""
+    noise: float = 0.005
+    """Standard deviation of noise on every joint and frame, in the clip's unit."""
+    offset: float = 0.01
+    """Standard deviation of a displacement of each joint that lasts the whole clip, in the clip's unit."""
+    limb: float = 0.0
+    """Probability, for each arm and leg, that it wanders as the limbs do that a sensor can't see."""
+    limb_size: float = 0.1
+    """Standard deviation of that wandering at the limb's end, in the clip's unit."""
+    joint_drop: float = 0.0
+    """Probability that a clip loses joints."""
+    joint_drop_share: float = 0.2
+    """Share of joints that such a clip loses."""
+    axis_drop: float = 0.0
+    """Probability that a clip loses one coordinate axis."""
+
+
+def _uniform(shape: tuple[int, ...], limit: float, generator: torch.Generator) -> Tensor:
+    return (torch.rand(shape, generator=generator, device=generator.device) * 2 - 1) * limit
+
+
+def frame_positions(lengths: Tensor, frames: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Random, increasing sampling positions ``(N, T)`` within clips of ``lengths (N,)`` frames.
+
+    A random crop is cut into T equal slots, and one position is drawn in each (TSN's segment sampling).
+    """
+    count = lengths.shape[0]
+    share = 1 - torch.rand(count, 1, generator=generator, device=generator.device) * (1 - config.crop)
+    span = lengths[:, None] * share
+    start = (lengths[:, None] - span) * torch.rand(count, 1, generator=generator, device=generator.device)
+    slot = torch.arange(frames, device=generator.device)[None, :] + 0.5
+    slot = slot + _uniform((count, frames), 0.5 * config.jitter, generator)
+    return start + slot / frames * span - 0.5
+
+
+def rotation(angles: Tensor) -> Tensor:
+    """Rotation matrices ``(N, 3, 3)`` from ``angles (N, 3)`` in radians around x, y and z, applied in that order."""
+    (cx, cy, cz), (sx, sy, sz) = angles.cos().unbind(1), angles.sin().unbind(1)
+    one, zero = torch.ones_like(cx), torch.zeros_like(cx)
+    about_x = torch.stack([one, zero, zero, zero, cx, -sx, zero, sx, cx], 1).view(-1, 3, 3)
+    about_y = torch.stack([cy, zero, sy, zero, one, zero, -sy, zero, cy], 1).view(-1, 3, 3)
+    about_z = torch.stack([cz, -sz, zero, sz, cz, zero, zero, zero, one], 1).view(-1, 3, 3)
+    return about_z @ about_y @ about_x
+
+
+def linear_map(count: int, dims: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Random rotation, scaling, stretching and shearing as one matrix a clip, ``(N, C, C)``.
+
+    In two dimensions the only rotation is in the image plane, by at most ``tilt``.
+    """
+    device = generator.device
+    if dims == 3:
+        limits = torch.tensor([config.tilt, config.yaw, config.tilt], device=device) * math.pi / 180
+        turn = rotation(_uniform((count, 3), 1.0, generator) * limits)
+    else:
+        angle = _uniform((count,), config.tilt * math.pi / 180, generator)
+        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2)
+    size = 1 + _uniform((count, 1), config.scale, generator) + _uniform((count, dims), config.stretch, generator)
+    shear = _uniform((count, dims, dims), config.shear, generator)
+    eye = torch.eye(dims, device=device)
+    return (eye + shear * (1 - eye)) @ (turn * size[:, None, :])
+
+
+def disturb_limbs(x: Tensor, layout: SkeletonLayout, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Let some arms and legs of ``x (N, T, M, V, C)`` drift smoothly, more towards their ends.
+
+    A sensor guesses the limbs that the body hides from it, and each camera guesses others: this is the largest
+    difference between two views of one performance.
+    """
+    knots, count, frames, dims = 4, x.shape[0], x.shape[1], x.shape[-1]
+    device = generator.device
+    reach = torch.from_numpy(layout.limbs).to(device)
+    chosen = torch.rand(count, len(reach), 1, 1, generator=generator, device=device) < config.limb
+    course = torch.randn(count, len(reach), dims, knots, generator=generator, device=device) * config.limb_size
+    course = functional.interpolate(course.flatten(1, 2), frames, mode="linear", align_corners=True)
+    course = course.view(count, len(reach), dims, frames) * chosen
+    return x + torch.einsum("nlct,lv->ntvc", course, reach)[:, :, None]
+
+
+def augment(x: Tensor, layout: SkeletonLayout, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Deform ``x (N, T, M, V, C)`` (centred joint positions): mirror, linear map, displacement, noise."""
+    count, dims, joints = x.shape[0], x.shape[-1], x.shape[-2]
+    if config.mirror:
+        flip = torch.rand(count, generator=generator, device=generator.device) < config.mirror
+        image = x.index_select(-2, torch.from_numpy(layout.mirrored).to(x.device))
+        image = image * torch.tensor([-1.0] + [1.0] * (dims - 1), device=x.device)
+        x = torch.where(flip[:, None, None, None, None], image, x)
+    if config.limb:
+        x = disturb_limbs(x, layout, config, generator)
+    if config.offset:
+        shift = torch.randn(count, 1, 1, joints, dims, generator=generator, device=generator.device)
+        x = x + config.offset * shift
+    if config.noise:
+        x = x + config.noise * torch.randn(x.shape, generator=generator, device=generator.device)
+    matrix = linear_map(count, dims, config, generator)
+    return (x.flatten(1, 3) @ matrix.transpose(1, 2)).view_as(x)
+
+
+def drop(x: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Zero some joints or one axis of some clips of ``x (N, T, M, V, C)`` (SkateFormer's two drops)."""
+    count, joints, dims = x.shape[0], x.shape[-2], x.shape[-1]
+    device = generator.device
+    if config.joint_drop:
+        chosen = torch.rand(count, 1, generator=generator, device=device) < config.joint_drop
+        lost = torch.rand(count, joints, generator=generator, device=device) < config.joint_drop_share
+        x = x * ~(chosen & lost)[:, None, None, :, None]
+    if config.axis_drop:
+        chosen = torch.rand(count, 1, generator=generator, device=device) < config.axis_drop
+        axis = torch.randint(dims, (count, 1), generator=generator, device=device)
+        lost = chosen & (torch.arange(dims, device=device)[None] == axis)
+        x = x * ~lost[:, None, None, None, :]
+    return x

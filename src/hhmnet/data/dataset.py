@@ -1,0 +1,123 @@
+"""Loading: clips of a store, by position, as ragged batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from hhmnet.data.transform import Clips
+from hhmnet.store import Store
+
+
+class RawBatch(NamedTuple):
+    """A batch before preprocessing.
+
+    Attributes:
+        clips: joints of all clips, ragged.
+        labels: ``(N,)`` int64, -1 where unknown.
+        index: ``(N,)`` int64, position of every clip in the store.
+    """
+
+    clips: Clips
+    labels: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+
+    def to(self, device: torch.device) -> RawBatch:
+        """The same batch on another device."""
+        labels, index = (value.to(device, non_blocking=True) for value in (self.labels, self.index))
+        return RawBatch(self.clips.to(device), labels, index)
+
+    def pin_memory(self) -> RawBatch:
+        """The same batch in page-locked memory (the loader calls this)."""
+        present = None if self.clips.present is None else self.clips.present.pin_memory()
+        clips = Clips(self.clips.joints.pin_memory(), present, self.clips.lengths.pin_memory())
+        return RawBatch(clips, self.labels.pin_memory(), self.index.pin_memory())
+
+
+class ClipDataset(Dataset[RawBatch]):
+    """Some clips of a store. It is indexed by whole batches of positions, and holds no clip in memory.
+
+    Args:
+        store: an opened store.
+        indices: positions of the clips in the store.
+        persons: persons kept of every clip, M; a clip with fewer is padded with absent ones.
+    """
+
+    def __init__(self, store: Store, indices: np.ndarray, persons: int) -> None:
+        self.store, self.indices, self.persons = store, indices, persons
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, item: int) -> RawBatch:
+        return self.__getitems__([item])
+
+    def __getitems__(self, items: list[int]) -> RawBatch:
+        """A batch of the clips at these positions among ``indices``."""
+        rows = self.indices[items]
+        joints = [self.store.joints(int(i))[: self.persons] for i in rows]
+        present = [self.store.present(int(i))[: self.persons] for i in rows]
+        lengths = np.array([clip.shape[1] for clip in joints])
+        frames, ends = int(lengths.sum()), lengths.cumsum()
+        flat = np.zeros((frames, self.persons, *joints[0].shape[2:]), np.float32)
+        there = np.zeros((frames, self.persons), bool)
+        for clip, mask, end, length in zip(joints, present, ends, lengths, strict=True):
+            flat[end - length : end, : clip.shape[0]] = clip.swapaxes(0, 1)
+            there[end - length : end, : clip.shape[0]] = mask.T
+        clips = Clips(
+            torch.from_numpy(flat),
+            None if there.all() else torch.from_numpy(there),
+            torch.from_numpy(lengths),
+        )
+        return RawBatch(clips, torch.from_numpy(self.store.labels[rows]), torch.from_numpy(rows))
+
+
+class EpochSampler(Sampler[list[int]]):
+    """Batches of positions for one epoch after another, a function of (seed, epoch, start) alone.
+
+    Args:
+        count: clips.
+        batch_size: clips a batch.
+        seed: of the order; None keeps the order as it is.
+        drop_last: leave out a last, smaller batch (a batch of one breaks batch normalisation).
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int | None = None, drop_last: bool = False) -> None:
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.drop_last = drop_last and count >= batch_size
+        self.epoch = self.start = 0
+
+    def __len__(self) -> int:
+        full = self.count // self.batch_size
+        return full if self.drop_last else -(-self.count // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if self.seed is None:
+            order = np.arange(self.count)
+        else:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
+        for batch in range(self.start, len(self)):
+            yield order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def make_loader(
+    dataset: ClipDataset, sampler: EpochSampler, workers: int = 0, pin: bool = False
+) -> DataLoader[RawBatch]:
+    """A loader that hands whole batches through; workers stay alive between epochs."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin,
+    )

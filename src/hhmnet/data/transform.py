@@ -1,0 +1,205 @@
+"""The one preprocessing function: ragged clips in, network input out, for training, evaluation and serving alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hhmnet.data.augment import AugmentConfig, augment, drop, frame_positions
+from hhmnet.data.streams import STREAMS, stream
+from hhmnet.skeleton import SkeletonLayout
+
+CENTERS = ("none", "first", "frame")
+FACINGS = ("none", "first", "mean")
+SCALES = ("none", "trunk", "box")
+
+
+@dataclass
+class DataConfig:
+    """How a clip becomes network input. Kept with the weights: a model without it is useless."""
+
+    stream: str = "joint"
+    """Skeleton stream: joint, bone, joint_motion or bone_motion."""
+    frames: int = 32
+    """Frames sampled from every clip, T."""
+    persons: int = 1
+    """Persons kept of every clip, M; the store has them in order of importance."""
+    center: str = "first"
+    """Origin of the coordinates: none, first (root joint in the first frame) or frame (root joint in each frame)."""
+    facing: str = "none"
+    """Turn the body towards the camera by its hips and shoulders: none, first (of the first frame) or mean."""
+    scale: str = "none"
+    """Unit of length: none (as stored), trunk (the torso's length) or box (each axis spans -1 to 1 over the clip)."""
+    views: int = 1
+    """Temporal views of a clip whose logits are averaged at evaluation; each takes other frames."""
+
+    def __post_init__(self) -> None:
+        for field, value, known in (
+            ("stream", self.stream, STREAMS),
+            ("center", self.center, CENTERS),
+            ("facing", self.facing, FACINGS),
+            ("scale", self.scale, SCALES),
+        ):
+            if value not in known:
+                raise ValueError(f"field '{field}' must be one of {', '.join(known)}; got '{value}'")
+        if min(self.frames, self.persons, self.views) < 1:
+            raise ValueError("fields 'frames', 'persons' and 'views' must be at least 1")
+
+
+class Clips(NamedTuple):
+    """Clips of different lengths, one behind the other.
+
+    Attributes:
+        joints: ``(F, M, V, C)`` float32, the frames of all clips.
+        present: ``(F, M)`` bool, or None where every body is there in every frame.
+        lengths: ``(N,)`` int64, frames of each clip; they sum to F.
+    """
+
+    joints: Tensor
+    present: Tensor | None
+    lengths: Tensor
+
+    def to(self, device: torch.device) -> Clips:
+        """The same clips on another device."""
+        return Clips(*(None if x is None else x.to(device, non_blocking=True) for x in self))  # type: ignore[arg-type]
+
+
+def sample_frames(clips: Clips, positions: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Joints at fractional frame ``positions (N, T)``, by linear interpolation between neighbouring frames.
+
+    Returns:
+        Joints ``(N, T, M, V, C)`` and a mask ``(N, T, M)`` or None. Where only one of the two neighbours has a body,
+        that one counts alone; where neither has, the joints are zero and the mask false.
+    """
+    last = (clips.lengths - 1)[:, None]
+    offset = (clips.lengths.cumsum(0) - clips.lengths)[:, None]
+    positions = torch.minimum(positions.clamp_min(0), last.to(positions.dtype))
+    before = positions.floor().long()
+    after = torch.minimum(before + 1, last)
+    weight = (positions - before).unsqueeze(-1)
+    before, after = before + offset, after + offset
+    if clips.present is None:
+        joints = torch.lerp(clips.joints[before], clips.joints[after], weight[..., None, None])
+        return joints, None
+    share_before = (1 - weight) * clips.present[before]
+    share_after = weight * clips.present[after]
+    # At an exact hit of an absent frame the next one has weight 0, so nothing is invented there.
+    total = share_before + share_after
+    mask = total > 0
+    scale = torch.where(mask, total, torch.ones_like(total))
+    joints = clips.joints[before] * (share_before / scale)[..., None, None]
+    joints = joints + clips.joints[after] * (share_after / scale)[..., None, None]
+    return joints, mask
+
+
+def _first_frame(mask: Tensor | None, x: Tensor) -> Tensor:
+    """Index ``(N,)`` of the first frame in which person 0 is there."""
+    if mask is None:
+        return torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
+    return mask[:, :, 0].to(torch.uint8).argmax(1)
+
+
+def center(x: Tensor, how: str, root: int, mask: Tensor | None) -> Tensor:
+    """Move the origin of ``x (N, T, M, V, C)`` to a root joint; absent bodies stay zero."""
+    if how == "none":
+        return x
+    if how == "first":
+        rows = torch.arange(x.shape[0], device=x.device)
+        origin = x[rows, _first_frame(mask, x), 0, root][:, None, None, None, :]
+    else:
+        origin = x[:, :, :1, root : root + 1]
+    x = x - origin
+    return x if mask is None else x * mask[..., None, None]
+
+
+def face_camera(x: Tensor, how: str, layout: SkeletonLayout, mask: Tensor | None) -> Tensor:
+    """Turn ``x (N, T, M, V, 3)`` around the vertical axis until hips and shoulders of person 0 lie along x."""
+    if how == "none":
+        return x
+    if layout.dims != 3:
+        raise ValueError(f"field 'facing' needs a 3-D layout, {layout.name} has {layout.dims} dimensions")
+    across = x.new_zeros(x.shape[0], x.shape[1], 3)
+    for joint in ("shoulder", "hip"):
+        across = across + x[:, :, 0, layout.index(f"left_{joint}")] - x[:, :, 0, layout.index(f"right_{joint}")]
+    if how == "first":
+        across = across[torch.arange(x.shape[0], device=x.device), _first_frame(mask, x)]
+    else:
+        across = across.sum(1)
+    # Kinect's left joints have the smaller x when a person faces the camera.
+    ax, az = -across[:, 0], -across[:, 2]
+    length = torch.sqrt(ax * ax + az * az)
+    known = length > 1e-6  # a person who is absent or lies on the side has no direction to turn to
+    cos = torch.where(known, ax / length.clamp_min(1e-6), 1.0)
+    sin = torch.where(known, az / length.clamp_min(1e-6), 0.0)
+    one, zero = torch.ones_like(cos), torch.zeros_like(cos)
+    turn = torch.stack([cos, zero, sin, zero, one, zero, -sin, zero, cos], 1).view(-1, 3, 3)
+    return (x.flatten(1, 3) @ turn.transpose(1, 2)).view_as(x)
+
+
+def rescale(x: Tensor, how: str, layout: SkeletonLayout, mask: Tensor | None) -> Tensor:
+    """Bring ``x (N, T, M, V, C)`` to a unit of length that doesn't depend on the person or the camera."""
+    if how == "none":
+        return x
+    if how == "trunk":
+        names = layout.joints
+        pairs = [(f"{side}_shoulder", f"{side}_hip") for side in ("left", "right")]
+        trunk = sum((x[:, :, 0, names.index(a)] - x[:, :, 0, names.index(b)]).norm(dim=-1) for a, b in pairs) / 2
+        assert isinstance(trunk, Tensor)
+        valid = torch.ones_like(trunk) if mask is None else mask[:, :, 0].to(trunk.dtype)
+        length = (trunk * valid).sum(1) / valid.sum(1).clamp_min(1)
+        return x / length.clamp_min(1e-3)[:, None, None, None, None]
+    low, high = x, x
+    if mask is not None:
+        absent = ~mask[..., None, None]
+        low, high = x.masked_fill(absent, float("inf")), x.masked_fill(absent, float("-inf"))
+    low, high = low.amin((1, 2, 3), keepdim=True), high.amax((1, 2, 3), keepdim=True)
+    x = (x - low) / (high - low).clamp_min(1e-3) * 2 - 1
+    # Filled, not multiplied: where nobody is there, low is infinite.
+    return x if mask is None else x.masked_fill(~mask[..., None, None], 0.0)
+
+
+def prepare(
+    clips: Clips,
+    layout: SkeletonLayout,
+    config: DataConfig,
+    augmentation: AugmentConfig | None = None,
+    generator: torch.Generator | None = None,
+    phase: float = 0.5,
+) -> tuple[Tensor, Tensor | None]:
+    """Turn ragged clips into network input.
+
+    Args:
+        clips: clips in the layout's coordinates, at most ``config.persons`` persons.
+        layout: their skeleton.
+        config: sampling and normalisation.
+        augmentation: what to vary; None for evaluation, which is deterministic.
+        generator: source of randomness, on the clips' device; needed with ``augmentation``.
+        phase: without augmentation, where in its time slot each frame is taken (0 to 1).
+
+    Returns:
+        ``x (N, C, T, V, M)`` and ``mask (N, T, M)``, or None for the mask where every body is there.
+    """
+    if augmentation is not None:
+        assert generator is not None, "augmentation needs a generator"
+        positions = frame_positions(clips.lengths, config.frames, augmentation, generator)
+    else:
+        slot = (torch.arange(config.frames, device=clips.joints.device) + phase) / config.frames
+        positions = slot[None, :] * clips.lengths[:, None] - 0.5
+    x, mask = sample_frames(clips, positions)
+    x = center(x, config.center, layout.root, mask)
+    x = face_camera(x, config.facing, layout, mask)
+    if config.scale == "trunk":
+        x = rescale(x, config.scale, layout, mask)
+    if augmentation is not None and generator is not None:
+        x = augment(x, layout, augmentation, generator)
+    if config.scale == "box":  # a box is not kept by a rotation, so it comes last
+        x = rescale(x, config.scale, layout, mask)
+    x = stream(config.stream, x, layout, mask)
+    if augmentation is not None and generator is not None:
+        x = drop(x, augmentation, generator)
+    if mask is not None:
+        x = x * mask[..., None, None]
+    return x.permute(0, 4, 1, 3, 2), mask

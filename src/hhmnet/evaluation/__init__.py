@@ -1,0 +1,1 @@
+"""Scores of a model on a split, and what they are worth."""

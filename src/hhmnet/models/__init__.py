@@ -1,0 +1,1 @@
+"""Networks: plain ``torch.nn``, no data handling, no devices."""

@@ -1,0 +1,221 @@
+"""RE-DMT, Reranking-Enhanced Dynamic Mask Transformer: attention among the joints of a body.
+
+Given by the paper's abstract: global spatial features from a transformer, whose redundancy a dynamic mask and
+a reranking reduce. Our choices, and where they come from: relative bias over graph distance (Hyperformer),
+logits from time-pooled features and a tanh-gated sum with a learned graph (DSTA-Net), a top-k mask per query
+(KVT; Explicit Sparse Transformer), k-reciprocal reranking (Zhong et al., "Re-ranking Person Re-identification
+with k-reciprocal Encoding", CVPR 2017).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from hhmnet.models.layers import at_least_float32, masked_mean_time, pointwise, without_autocast
+from hhmnet.skeleton import SkeletonLayout
+
+MASKS = ("none", "topk", "threshold", "random")
+RERANKINGS = ("none", "reciprocal", "jaccard")
+
+
+def top_neighbours(logits: Tensor, k: int) -> Tensor:
+    """The k strongest keys of every query, self always among them: bool ``(..., V, V)`` from ``(..., V, V)``.
+
+    Exactly k are kept for each query. Ranks carry no gradient.
+    """
+    joints = logits.shape[-1]
+    if k >= joints:
+        return torch.ones_like(logits, dtype=torch.bool)
+    self_first = torch.eye(joints, dtype=torch.bool, device=logits.device)
+    ranked = logits.detach().masked_fill(self_first, torch.finfo(logits.dtype).max)
+    chosen = ranked.topk(k, dim=-1).indices
+    return torch.zeros_like(logits, dtype=torch.bool).scatter(-1, chosen, True)
+
+
+def reciprocal_neighbours(logits: Tensor, k: int) -> Tensor:
+    """Joints that are each among the other's k strongest (Zhong 2017, equation 2): bool ``(..., V, V)``."""
+    near = top_neighbours(logits, k)
+    return near & near.transpose(-1, -2)
+
+
+def expanded_neighbours(logits: Tensor, k1: int) -> Tensor:
+    """Reciprocal sets R*(i, k1), expanded as in Zhong 2017, equation 3: bool ``(..., V, V)``.
+
+    The half-size set R(q, k1/2) of every member q joins R(i, k1) if at least two thirds of it lie in R(i, k1)
+    already.
+    """
+    full = reciprocal_neighbours(logits, k1)
+    half = reciprocal_neighbours(logits, math.ceil(k1 / 2))
+    full_f, half_f = full.float(), half.float()
+    overlap = full_f @ half_f.transpose(-1, -2)
+    joins = full & (3 * overlap >= 2 * half_f.sum(-1).unsqueeze(-2) - 1e-4)
+    return full | (joins.float() @ half_f > 0.5)
+
+
+def jaccard_similarity(weights: Tensor) -> Tensor:
+    """Jaccard similarity ``Σ min / Σ max`` of every two rows of ``weights (..., V, V)``: ``(..., V, V)``.
+
+    Rows that sum to 1, as these do, need only their L1 distance: ``Σ min = 1 − ½·L1``, ``Σ max = 2 − Σ min``.
+    """
+    if weights.device.type == "cpu" and weights.dtype == torch.float32 and not torch.compiler.is_compiling():
+        distance = torch.cdist(weights, weights, p=1)  # ten times faster than broadcasting on a CPU
+    else:
+        distance = (weights.unsqueeze(-2) - weights.unsqueeze(-3)).abs().sum(-1)
+    common = 1.0 - 0.5 * distance
+    return common / (2.0 - common)
+
+
+def rerank(logits: Tensor, k1: int, k2: int) -> Tensor:
+    """Similarity of joints by their k-reciprocal encodings (Zhong 2017, sections 3.2 to 3.4).
+
+    Args:
+        logits: attention logits ``(..., V, V)``.
+        k1: size of the reciprocal sets.
+        k2: neighbours over which an encoding is averaged (local query expansion); 1 leaves it out.
+
+    Returns:
+        Jaccard similarity ``(..., V, V)`` in [0, 1], symmetric, 1 on the diagonal. Differentiable through the
+        attention weights that encode a joint; the ranks are constants.
+    """
+    members = expanded_neighbours(logits, min(k1, logits.shape[-1]))
+    encoding = logits.masked_fill(~members, float("-inf")).softmax(-1)
+    if k2 > 1:
+        near = top_neighbours(logits, min(k2, logits.shape[-1])).to(encoding.dtype)
+        encoding = (near / near.sum(-1, keepdim=True)) @ encoding
+    return jaccard_similarity(encoding)
+
+
+class REDMT(nn.Module):
+    """Reranking-enhanced dynamic mask attention over joints, on ``(B, D, V, T)``.
+
+    Args:
+        width: channels D in and out.
+        heads: attention heads; D must be divisible by it.
+        layout: the skeleton, for graph distances and the initial graph.
+        mask: ``none | topk | threshold | random``.
+        density: ρ, the share of joints that each query keeps (``topk`` and ``random``).
+        reranking: ``none | reciprocal | jaccard``.
+        k1, k2: sizes of the reciprocal sets and of the query expansion.
+        balance: λ, the share of the plain logits among the reranked ones.
+        chunks: temporal chunks with attention of their own (T must be divisible by it).
+        dropout: rate on the attention weights.
+        key_width: channels d of queries and keys per head.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        layout: SkeletonLayout,
+        *,
+        mask: str = "topk",
+        density: float = 0.6,
+        reranking: str = "jaccard",
+        k1: int = 8,
+        k2: int = 3,
+        balance: float = 0.3,
+        chunks: int = 1,
+        dropout: float = 0.0,
+        key_width: int = 16,
+    ) -> None:
+        super().__init__()
+        if mask not in MASKS:
+            raise ValueError(f"mask must be one of {', '.join(MASKS)}; got '{mask}'")
+        if reranking not in RERANKINGS:
+            raise ValueError(f"reranking must be one of {', '.join(RERANKINGS)}; got '{reranking}'")
+        if width % heads:
+            raise ValueError(f"width {width} is not divisible by {heads} heads")
+        joints = layout.num_joints
+        self.heads, self.key_width, self.chunks = heads, key_width, chunks
+        self.mask, self.reranking = mask, reranking
+        self.k1, self.k2, self.balance = k1, k2, balance
+        # Rounded first, since 0.28 * 25 is a little more than 7.
+        self.kept = math.ceil(round(density * joints, 6)) if mask in ("topk", "random") else joints
+        self.query_key = nn.Linear(width, 2 * heads * key_width)
+        self.value = pointwise(width, width)
+        self.distance_bias = nn.Parameter(torch.zeros(heads, int(layout.hops.max()) + 1))
+        self.gate = nn.Parameter(torch.ones(heads))
+        self.graph = nn.Parameter(torch.from_numpy(layout.adjacency).repeat(heads, 1, 1))
+        self.dropout = nn.Dropout(dropout)
+        self.register_buffer("hops", torch.from_numpy(layout.hops), persistent=False)
+        if reranking != "none":
+            self.rerank_scale = nn.Parameter(torch.full((heads, 1, 1), 4.0))
+        if mask == "threshold":
+            self.threshold = nn.Parameter(torch.zeros(heads, 1, 1))
+        if mask == "random":
+            fixed = top_neighbours(torch.rand(heads, joints, joints), self.kept)
+            self.register_buffer("random_mask", fixed)
+
+    def logits(self, pooled: Tensor) -> Tensor:
+        """Attention logits ``(B, H, V, V)`` from time-pooled features ``(B, V, D)``."""
+        batch, joints, _ = pooled.shape
+        query_key = self.query_key(pooled).view(batch, joints, 2, self.heads, self.key_width)
+        query, key = query_key.permute(2, 0, 3, 1, 4)
+        bias = self.distance_bias[:, self.hops]  # type: ignore[index]
+        with without_autocast(pooled):  # ranking needs full precision: in bfloat16 neighbours tie
+            products = at_least_float32(query) @ at_least_float32(key).transpose(-1, -2)
+            return products / math.sqrt(self.key_width) + bias
+
+    def attention(self, pooled: Tensor) -> Tensor:
+        """Masked and reranked attention weights ``(B, H, V, V)``, rows sum to 1 (before dropout and gate)."""
+        logits = self.logits(pooled)
+        with without_autocast(pooled):
+            return self._weights(logits)
+
+    def _weights(self, logits: Tensor) -> Tensor:
+        keep, soft = self._dynamic_mask(logits)
+        if self.reranking == "jaccard":
+            similarity = rerank(logits, self.k1, self.k2)
+        elif self.reranking == "reciprocal":
+            similarity = reciprocal_neighbours(logits, min(self.k1, logits.shape[-1])).to(logits.dtype)
+        if self.reranking != "none":
+            logits = (1.0 - self.balance) * self.rerank_scale * similarity + self.balance * logits
+        if keep is not None:
+            logits = logits.masked_fill(~keep, float("-inf"))
+        weights = logits.softmax(-1)
+        if soft is not None:
+            weights = weights * soft
+            weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
+        return weights
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mix the joints of ``x (B, D, V, T)``; ``mask (B, T)`` names the frames that the pooling may see."""
+        batch, width, joints, frames = x.shape
+        if frames % self.chunks:
+            raise ValueError(f"{frames} frames can't be cut into {self.chunks} chunks")
+        span = frames // self.chunks
+        value = self.value(x)
+        if self.chunks == 1:
+            pooled = masked_mean_time(x, mask).transpose(1, 2)
+        else:
+            parts = x.view(batch, width, joints, self.chunks, span).permute(0, 3, 1, 2, 4).flatten(0, 1)
+            part_mask = None if mask is None else mask.reshape(batch * self.chunks, span)
+            pooled = masked_mean_time(parts, part_mask).transpose(1, 2)
+        mix = torch.tanh(self.gate)[:, None, None] * self.dropout(self.attention(pooled)) + self.graph
+        mix = mix.to(value.dtype).view(batch, self.chunks, self.heads, joints, joints)
+        # (B, V, T, D) in memory -> (B, chunk, H, V, frames * d): one matrix product a head.
+        split = value.permute(0, 2, 3, 1).reshape(
+            batch, joints, self.chunks, span, self.heads, width // self.heads
+        )
+        split = split.permute(0, 2, 4, 1, 3, 5).flatten(-2)
+        mixed = (mix @ split).view(batch, self.chunks, self.heads, joints, span, width // self.heads)
+        mixed = mixed.permute(0, 3, 1, 4, 2, 5).reshape(batch, joints, frames, width)
+        return mixed.permute(0, 3, 1, 2)
+
+    def _dynamic_mask(self, logits: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The joints to keep (bool), or for ``threshold`` a 0/1 mask that lets τ learn."""
+        if self.mask == "topk":
+            return top_neighbours(logits, self.kept), None
+        if self.mask == "random":
+            return self.random_mask.expand_as(logits), None  # type: ignore[operator]
+        if self.mask == "threshold":
+            centre, spread = logits.mean(-1, keepdim=True), logits.std(-1, keepdim=True)
+            margin = (logits - centre) / (spread + 1e-6) - self.threshold
+            own = torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
+            hard = ((margin >= 0) | own).to(logits.dtype)
+            soft = torch.sigmoid(margin / 0.1)
+            return None, hard + soft - soft.detach()  # straight-through: forward hard, backward soft
+        return None, None

@@ -1,0 +1,108 @@
+"""SK-TC, Selective Kernel Temporal Convolution: short and long kernels in time, mixed per channel and clip.
+
+Given by the paper's abstract: long- and short-term features, adaptive fusion. The form is SKNet's (Li et al.,
+"Selective Kernel Networks", CVPR 2019, section 3.1: split, fuse, select), turned to time.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hhmnet.models.layers import Norm, activation, apply_mask, masked_mean_time, pointwise, stride_mask
+
+
+class SKTC(nn.Module):
+    """Selective kernel temporal convolution on ``(B, D, V, T)``.
+
+    Args:
+        width_in: channels in.
+        width: channels out.
+        stride: temporal stride, taken inside the branches.
+        kernel: taps of every branch.
+        dilations: one branch for each; 1 is the short branch, 3 the long one.
+        max_pool: add a max-pooling branch of 3 frames.
+        bottleneck: branch channels as a share of ``width``.
+        reduction: r of SKNet; the selection's hidden width is ``max(channels / r, 32)``.
+        select: mix the branches by softmax (SK-TC), or, for the ablation, simply by their mean.
+        norm: ``batch`` or ``layer``.
+    """
+
+    def __init__(
+        self,
+        width_in: int,
+        width: int,
+        *,
+        stride: int = 1,
+        kernel: int = 5,
+        dilations: tuple[int, ...] = (1, 3),
+        max_pool: bool = False,
+        bottleneck: float = 0.5,
+        reduction: int = 4,
+        select: bool = True,
+        norm: str = "batch",
+    ) -> None:
+        super().__init__()
+        if kernel % 2 == 0:
+            raise ValueError(f"SK-TC needs an odd kernel, got {kernel}")
+        inner = max(16, round(width * bottleneck))
+        self.stride = stride
+        self.reduce = pointwise(width_in, inner, bias=False)
+        self.reduce_norm = Norm(inner, norm)
+        self.branches = nn.ModuleList(
+            nn.Conv2d(
+                inner,
+                inner,
+                (1, kernel),
+                stride=(1, stride),
+                padding=(0, dilation * (kernel // 2)),
+                dilation=(1, dilation),
+                bias=False,
+            )
+            for dilation in dilations
+        )
+        self.max_pool = max_pool
+        count = len(dilations) + max_pool
+        self.branch_norms = nn.ModuleList(Norm(inner, norm) for _ in range(count))
+        hidden = max(inner // reduction, 32)
+        select = select and count > 1  # one branch leaves nothing to choose
+        self.squeeze = nn.Linear(inner, hidden) if select else None
+        self.choose = nn.Linear(hidden, count * inner) if select else None
+        self.expand = pointwise(inner, width)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map ``x (B, D, V, T)`` to ``(B, width, V, ceil(T / stride))``; ``mask (B, T)``: the real frames."""
+        x = apply_mask(activation(self.reduce_norm(self.reduce(x), mask)), mask)
+        inputs = [branch(x) for branch in self.branches]
+        if self.max_pool:
+            inputs.append(self._pool(x, mask))
+        mask = stride_mask(mask, self.stride)
+        outputs = [activation(norm(y, mask)) for norm, y in zip(self.branch_norms, inputs, strict=True)]
+        return self.expand(self._select(outputs, mask))
+
+    def weights(self, outputs: list[Tensor], mask: Tensor | None) -> Tensor:
+        """Selection weights ``(branches, B, D)`` that sum to 1 over branches (SKNet, equations 1 to 4)."""
+        assert self.squeeze is not None
+        assert self.choose is not None
+        total = sum(outputs[1:], outputs[0])
+        pooled = masked_mean_time(total, mask).mean(-1)
+        scores = self.choose(activation(self.squeeze(pooled)))
+        return scores.unflatten(1, (len(outputs), -1)).softmax(1).transpose(0, 1)
+
+    def _select(self, outputs: list[Tensor], mask: Tensor | None) -> Tensor:
+        if self.squeeze is None:
+            return sum(outputs[1:], outputs[0]) / len(outputs)
+        weights = self.weights(outputs, mask)[..., None, None]
+        mixed = outputs[0] * weights[0]
+        for weight, y in zip(weights[1:], outputs[1:], strict=True):
+            mixed = torch.addcmul(mixed, y, weight)
+        return mixed
+
+    def _pool(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        # A masked frame must lose against any real one, also against a negative one.
+        lowest = torch.finfo(x.dtype).min
+        if mask is not None:
+            x = x.masked_fill(~mask[:, None, None, :], lowest)
+        pooled = functional.max_pool2d(x, (1, 3), stride=(1, self.stride), padding=(0, 1))
+        return pooled if mask is None else pooled.masked_fill(pooled == lowest, 0.0)

@@ -1,0 +1,112 @@
+"""One clip and all that is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+UNKNOWN_LABEL = -1
+
+
+class SampleError(ValueError):
+    """A sample whose fields contradict each other; the message names the sample and the field."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One recorded clip.
+
+    A frame without a body stays where it was, with ``present`` False and zeros for joints: were it dropped,
+    the skeleton and its video would part ways.
+
+    Attributes:
+        sample_id: unique name of the clip; scores, metrics and fusion find it by this name.
+        label: class index from 0; -1 if unknown.
+        joints: joint positions ``(M, T, V, C)`` float32, in the layout's units; zeros where a person is
+            absent.
+        present: whether the person's body is there in that frame, ``(M, T)`` bool.
+        frame_index: index of each frame in the original recording, ``(T,)`` int32, 0 or more and strictly
+            increasing.
+        subject: who acts, as text, since users' own groups are names; "" if unknown.
+        camera: which camera or view saw it; "" if unknown.
+        setup: which setup, scene or room; "" if unknown.
+        pixels: joint positions in the video, ``(M, T, V, 2)`` float32 pixels (x right, y down).
+        confidence: trust in each joint, ``(M, T, V)`` float32.
+        video: file name of the video, relative to the video folder.
+
+    Raises:
+        SampleError: a field has another shape or type, isn't finite, or contradicts another field.
+    """
+
+    sample_id: str
+    label: int
+    joints: np.ndarray
+    present: np.ndarray
+    frame_index: np.ndarray
+    subject: str = ""
+    camera: str = ""
+    setup: str = ""
+    pixels: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+    video: str | None = None
+
+    def __post_init__(self) -> None:
+        self._check_text()
+        if (
+            isinstance(self.label, bool)
+            or not isinstance(self.label, (int, np.integer))
+            or self.label < UNKNOWN_LABEL
+        ):
+            raise self._error("label", f"must be a class index from 0, or -1 if unknown, got {self.label!r}")
+        self._check_array("joints", self.joints, np.float32, (None, None, None, None))
+        persons, frames, count, _ = self.joints.shape
+        self._check_array("present", self.present, np.bool_, (persons, frames))
+        self._check_array("frame_index", self.frame_index, np.int32, (frames,))
+        if self.frame_index[0] < 0 or (np.diff(self.frame_index.astype(np.int64)) <= 0).any():
+            raise self._error("frame_index", "must be 0 or more and strictly increasing")
+        if not self.present.all() and self.joints[~self.present].any():
+            raise self._error("joints", "must be zero wherever 'present' is False")
+        if self.pixels is not None:
+            self._check_array("pixels", self.pixels, np.float32, (persons, frames, count, 2))
+        if self.confidence is not None:
+            self._check_array("confidence", self.confidence, np.float32, (persons, frames, count))
+
+    @property
+    def num_persons(self) -> int:
+        """Number of persons, M."""
+        return int(self.joints.shape[0])
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames, T."""
+        return int(self.joints.shape[1])
+
+    def _error(self, field: str, reason: str) -> SampleError:
+        return SampleError(f"sample {self.sample_id!r}: field '{field}': {reason}")
+
+    def _check_text(self) -> None:
+        if not isinstance(self.sample_id, str) or not self.sample_id:
+            raise self._error("sample_id", "must be text, and not empty")
+        for field in ("sample_id", "subject", "camera", "setup", "video"):
+            text = getattr(self, field)
+            if text is None and field == "video":
+                continue
+            if not isinstance(text, str):
+                raise self._error(field, f"must be text, got {type(text).__name__}")
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise self._error(field, f"can't be written as UTF-8: {text!r}") from None
+
+    def _check_array(self, field: str, array: np.ndarray, dtype: type, shape: tuple[int | None, ...]) -> None:
+        """Raise SampleError unless ``array`` is of this dtype, shape (None: any but 0) and finite."""
+        if not isinstance(array, np.ndarray) or array.dtype != dtype:
+            got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+            raise self._error(field, f"must be a {np.dtype(dtype)} array, got {got}")
+        wanted = tuple(a if w is None else w for w, a in zip(shape, array.shape, strict=False))
+        if array.ndim != len(shape) or array.shape != wanted or 0 in array.shape:
+            text = ", ".join("any" if size is None else str(size) for size in shape)
+            raise self._error(field, f"must have the shape ({text}), got {array.shape}")
+        if array.dtype == np.float32 and not np.isfinite(array).all():
+            raise self._error(field, "holds NaN or infinity")

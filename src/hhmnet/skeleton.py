@@ -1,0 +1,257 @@
+"""Skeleton layouts: which joint is which, how they are connected, and which of them mirror each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+PARTS = ("head", "left_hand", "right_hand", "left_foot", "right_foot")
+
+
+class LayoutError(ValueError):
+    """A skeleton that does not fit its layout, or a layout that does not exist."""
+
+
+@dataclass(frozen=True)
+class SkeletonLayout:
+    """The joints of one kind of skeleton.
+
+    Attributes:
+        name: the layout's name, as it stands in a store's metadata.
+        joints: joint names; their order is the order of the V axis.
+        edges: ``(child, parent)`` joint indices, one pair per bone. The joint that is nobody's child is the root.
+        mirror: ``(left, right)`` joint indices that change places when a body is mirrored.
+        parts: the five body parts of MMNet's ROI (head, hands, feet), each with its joint indices.
+        dims: coordinates per joint: 3 (metres, y up, z away from the camera) or 2 (pixels, y down).
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...]
+    mirror: tuple[tuple[int, int], ...]
+    parts: Mapping[str, tuple[int, ...]]
+    dims: int = 3
+
+    def __post_init__(self) -> None:
+        count = len(self.joints)
+        children = [child for child, _ in self.edges]
+        if len(set(children)) != len(children):
+            raise LayoutError(f"layout {self.name}: field 'edges': a joint has two parents")
+        if len(self.edges) != count - 1:
+            raise LayoutError(
+                f"layout {self.name}: field 'edges': {count} joints need {count - 1} bones, got {len(self.edges)}"
+            )
+        used = [j for pair in (*self.edges, *self.mirror) for j in pair]
+        used += [j for joints in self.parts.values() for j in joints]
+        if any(not 0 <= j < count for j in used):
+            raise LayoutError(f"layout {self.name}: a joint index lies outside 0..{count - 1}")
+        if set(self.parts) != set(PARTS):
+            raise LayoutError(f"layout {self.name}: field 'parts' must name exactly {', '.join(PARTS)}")
+
+    @property
+    def num_joints(self) -> int:
+        """Number of joints, V."""
+        return len(self.joints)
+
+    @cached_property
+    def root(self) -> int:
+        """The joint that has no parent; clips are centred on it."""
+        return next(iter(set(range(self.num_joints)) - {child for child, _ in self.edges}))
+
+    @cached_property
+    def parents(self) -> np.ndarray:
+        """Parent of every joint, ``(V,)`` int64; the root is its own parent, so its bone is zero."""
+        parents = np.arange(self.num_joints)
+        for child, parent in self.edges:
+            parents[child] = parent
+        return parents
+
+    @cached_property
+    def mirrored(self) -> np.ndarray:
+        """Joint that takes each joint's place in the mirror image, ``(V,)`` int64."""
+        order = np.arange(self.num_joints)
+        for left, right in self.mirror:
+            order[left], order[right] = right, left
+        return order
+
+    @cached_property
+    def limbs(self) -> np.ndarray:
+        """How far out on each limb every joint lies, ``(4, V)`` float32: 0 off the limb, 1 at its end.
+
+        The limbs are both arms and both legs, in the order of the last four parts. A limb begins at its first joint
+        that has a mirror image (shoulder, hip).
+        """
+        reach = np.zeros((4, self.num_joints), np.float32)
+        sided = {joint for pair in self.mirror for joint in pair}
+        for limb, part in enumerate(PARTS[1:]):
+            depth = {j: 1 + sum(j != a and self._is_above(a, j) for a in sided) for j in self.parts[part]}
+            above = {
+                a: 1 + sum(b != a and self._is_above(b, a) for b in sided)
+                for a in sided
+                for j in self.parts[part]
+                if self._is_above(a, j)
+            }
+            chain = above | depth
+            for joint, steps in chain.items():
+                reach[limb, joint] = steps / max(chain.values())
+        return reach
+
+    def _is_above(self, ancestor: int, joint: int) -> bool:
+        """Whether ``ancestor`` lies on the way from ``joint`` to the root (or is the joint)."""
+        while joint != ancestor and joint != self.parents[joint]:
+            joint = int(self.parents[joint])
+        return joint == ancestor
+
+    @cached_property
+    def hops(self) -> np.ndarray:
+        """Number of bones between every two joints, ``(V, V)`` int64."""
+        count = self.num_joints
+        hops = np.full((count, count), count, dtype=np.int64)
+        np.fill_diagonal(hops, 0)
+        for child, parent in self.edges:
+            hops[child, parent] = hops[parent, child] = 1
+        for via in range(count):  # Floyd-Warshall
+            hops = np.minimum(hops, hops[:, via, None] + hops[None, via, :])
+        return hops
+
+    @cached_property
+    def adjacency(self) -> np.ndarray:
+        """Row-normalised skeleton graph with self-loops, ``(V, V)`` float32."""
+        graph = (self.hops <= 1).astype(np.float32)
+        return graph / graph.sum(1, keepdims=True)
+
+    def index(self, joint: str) -> int:
+        """Index of a joint by name; raises LayoutError with the known names."""
+        try:
+            return self.joints.index(joint)
+        except ValueError:
+            raise LayoutError(
+                f"layout {self.name} has no joint '{joint}'; it has {', '.join(self.joints)}"
+            ) from None
+
+    def check(self, joints: np.ndarray) -> None:
+        """Raise LayoutError unless ``joints (..., V, C)`` has this layout's V and C."""
+        if joints.ndim < 2 or joints.shape[-2] != self.num_joints:
+            got = joints.shape[-2] if joints.ndim >= 2 else 0
+            raise LayoutError(f"layout {self.name} has {self.num_joints} joints, the data has {got}")
+        if joints.shape[-1] != self.dims:
+            raise LayoutError(
+                f"layout {self.name} has {self.dims} coordinates a joint, the data has {joints.shape[-1]}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers for JSON or YAML."""
+        return {
+            "name": self.name,
+            "joints": list(self.joints),
+            "edges": [list(edge) for edge in self.edges],
+            "mirror": [list(pair) for pair in self.mirror],
+            "parts": {part: list(joints) for part, joints in self.parts.items()},
+            "dims": self.dims,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> SkeletonLayout:
+        """Inverse of :meth:`to_dict`; raises LayoutError naming a missing field."""
+        try:
+            return cls(
+                name=str(fields["name"]),
+                joints=tuple(fields["joints"]),
+                edges=tuple((int(a), int(b)) for a, b in fields["edges"]),
+                mirror=tuple((int(a), int(b)) for a, b in fields["mirror"]),
+                parts={part: tuple(int(j) for j in joints) for part, joints in fields["parts"].items()},
+                dims=int(fields.get("dims", 3)),
+            )
+        except KeyError as error:
+            raise LayoutError(f"a skeleton layout lacks the field {error}") from None
+
+
+def _named(
+    name: str, joints: str, edges: str, mirror: str, parts: dict[str, str], dims: int = 3
+) -> SkeletonLayout:
+    """Build a layout from joint names, so that the tables below can be read."""
+    names = tuple(joints.split())
+
+    def pairs(text: str) -> tuple[tuple[int, int], ...]:
+        return tuple((names.index(a), names.index(b)) for a, b in (item.split(">") for item in text.split()))
+
+    sides = " ".join(f"left_{j}>right_{j}" for j in mirror.split())
+    members = {part: tuple(names.index(j) for j in text.split()) for part, text in parts.items()}
+    return SkeletonLayout(name, names, pairs(edges), pairs(sides), members, dims)
+
+
+_LIMBS = (
+    "left_elbow>left_shoulder left_wrist>left_elbow right_elbow>right_shoulder right_wrist>right_elbow "
+    "left_knee>left_hip left_ankle>left_knee right_knee>right_hip right_ankle>right_knee "
+)
+
+# Kinect v1 (NW-UCLA, UTD-MHAD), in the order of its SDK.
+KINECT20 = _named(
+    "kinect20",
+    "hip_center spine shoulder_center head left_shoulder left_elbow left_wrist left_hand right_shoulder "
+    "right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee "
+    "right_ankle right_foot",
+    _LIMBS + "spine>hip_center shoulder_center>spine head>shoulder_center left_shoulder>shoulder_center "
+    "right_shoulder>shoulder_center left_hand>left_wrist right_hand>right_wrist left_hip>hip_center "
+    "right_hip>hip_center left_foot>left_ankle right_foot>right_ankle",
+    "shoulder elbow wrist hand hip knee ankle foot",
+    {
+        "head": "head shoulder_center",
+        "left_hand": "left_wrist left_hand",
+        "right_hand": "right_wrist right_hand",
+        "left_foot": "left_ankle left_foot",
+        "right_foot": "right_ankle right_foot",
+    },
+)
+
+# Kinect v2 (NTU RGB+D), in the order of its SDK.
+NTU25 = _named(
+    "ntu25",
+    "spine_base spine_mid neck head left_shoulder left_elbow left_wrist left_hand right_shoulder right_elbow "
+    "right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee right_ankle "
+    "right_foot spine_shoulder left_hand_tip left_thumb right_hand_tip right_thumb",
+    _LIMBS + "spine_mid>spine_base spine_shoulder>spine_mid neck>spine_shoulder head>neck "
+    "left_shoulder>spine_shoulder right_shoulder>spine_shoulder left_hand>left_wrist right_hand>right_wrist "
+    "left_hand_tip>left_hand right_hand_tip>right_hand left_thumb>left_wrist right_thumb>right_wrist "
+    "left_hip>spine_base right_hip>spine_base left_foot>left_ankle right_foot>right_ankle",
+    "shoulder elbow wrist hand hip knee ankle foot hand_tip thumb",
+    {
+        "head": "head neck",
+        "left_hand": "left_wrist left_hand left_hand_tip left_thumb",
+        "right_hand": "right_wrist right_hand right_hand_tip right_thumb",
+        "left_foot": "left_ankle left_foot",
+        "right_foot": "right_ankle right_foot",
+    },
+)
+
+# COCO keypoints, 2-D; the tree hangs on the nose, since COCO has no joint on the body's axis below it.
+COCO17 = _named(
+    "coco17",
+    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow "
+    "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle",
+    _LIMBS + "left_eye>nose right_eye>nose left_ear>left_eye right_ear>right_eye left_shoulder>nose "
+    "right_shoulder>nose left_hip>left_shoulder right_hip>right_shoulder",
+    "eye ear shoulder elbow wrist hip knee ankle",
+    {
+        "head": "nose left_eye right_eye left_ear right_ear",
+        "left_hand": "left_wrist",
+        "right_hand": "right_wrist",
+        "left_foot": "left_ankle",
+        "right_foot": "right_ankle",
+    },
+    dims=2,
+)
+
+LAYOUTS: dict[str, SkeletonLayout] = {layout.name: layout for layout in (KINECT20, NTU25, COCO17)}
+
+
+def get_layout(name: str) -> SkeletonLayout:
+    """A layout by name; raises LayoutError with the known names."""
+    try:
+        return LAYOUTS[name]
+    except KeyError:
+        raise LayoutError(f"unknown skeleton layout '{name}'; known: {', '.join(LAYOUTS)}") from None

@@ -1,0 +1,299 @@
+"""Samples in one memory-mapped Arrow file: ragged, so nothing is padded; mapped, so nothing is read in vain.
+
+A store is a folder with ``samples.arrow`` (Arrow IPC file format, readable by any Arrow library) and
+``rejected.csv`` (the raw files that could not be used, see :func:`hhmnet.readers.prepare`). What holds for
+the whole store, such as its layout and class names, stands as JSON in the schema's metadata under ``hhmnet``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import operator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+
+from hhmnet.arrow import SCHEMA, Batch, groups, record_batch
+from hhmnet.files import replacing
+from hhmnet.sample import UNKNOWN_LABEL, Sample, SampleError
+from hhmnet.skeleton import LayoutError, SkeletonLayout
+
+FORMAT = "hhmnet-store"
+VERSION = 1
+SAMPLES_FILE = "samples.arrow"
+
+_KEY = b"hhmnet"
+
+
+class StoreError(ValueError):
+    """A store that can't be opened or written; the message names its path or the sample."""
+
+
+def check_fits(sample: Sample, layout: SkeletonLayout, class_names: Sequence[str]) -> None:
+    """Raise StoreError, naming the sample, unless it has this layout and one of these classes (or -1)."""
+    try:
+        layout.check(sample.joints)
+    except LayoutError as error:
+        raise StoreError(f"sample {sample.sample_id!r}: field 'joints': {error}") from None
+    if not UNKNOWN_LABEL <= sample.label < len(class_names):
+        raise StoreError(
+            f"sample {sample.sample_id!r}: field 'label': {sample.label} is outside "
+            f"0..{len(class_names) - 1} ({UNKNOWN_LABEL} means unknown)"
+        )
+
+
+def write_store(
+    folder: Path,
+    samples: Iterable[Sample],
+    *,
+    layout: SkeletonLayout,
+    class_names: Sequence[str],
+    protocol: str,
+    provenance: Mapping[str, Any],
+) -> int:
+    """Write ``samples`` to ``folder/samples.arrow`` and return how many there were.
+
+    Samples are written as they come, so a data set of any size needs the memory of two batches. The same
+    samples give the same bytes. An older store in ``folder`` is replaced only once the new one is complete:
+    if anything is raised on the way, also by ``samples`` itself, it stays as it was.
+
+    Raises:
+        StoreError: two samples of one name, a sample of another layout or class, no samples at all, class
+            names that aren't unique, metadata JSON can't hold, or a folder that can't be written.
+    """
+    folder = Path(folder)
+    schema = SCHEMA.with_metadata({_KEY: _metadata(layout, class_names, protocol, provenance)})
+    created = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"can't make the folder {folder}: {error.strerror}") from None
+    count = 0
+    try:
+        with replacing(folder / SAMPLES_FILE) as file, pa.ipc.new_file(file, schema) as writer:
+            for group in groups(_checked(samples, layout, class_names)):
+                writer.write_batch(record_batch(group))
+                count += len(group)
+            if not count:
+                raise StoreError(f"there are no samples to write to {folder}")
+    except BaseException as error:
+        if created:
+            with suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise StoreError(f"can't write {folder / SAMPLES_FILE}: {error.strerror or error}") from error
+        raise
+    return count
+
+
+def _metadata(
+    layout: SkeletonLayout, class_names: Sequence[str], protocol: str, provenance: Mapping[str, Any]
+) -> str:
+    if len(set(class_names)) != len(class_names) or not class_names:
+        raise StoreError("field 'class_names': a store needs class names, each of them once")
+    fields = {
+        "format": FORMAT,
+        "version": VERSION,
+        "layout": layout.to_dict(),
+        "class_names": list(class_names),
+        "protocol": protocol,
+        "provenance": dict(provenance),
+    }
+    try:
+        return json.dumps(fields, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"the store's metadata can't be written as JSON: {error}") from None
+
+
+def _checked(samples: Iterable[Sample], layout: SkeletonLayout, names: Sequence[str]) -> Iterator[Sample]:
+    seen: set[str] = set()
+    for sample in samples:
+        check_fits(sample, layout, names)
+        if sample.sample_id in seen:
+            raise StoreError(f"sample {sample.sample_id!r}: field 'sample_id': there are two of this name")
+        seen.add(sample.sample_id)
+        yield sample
+
+
+class Store:
+    """A prepared data set, opened read-only.
+
+    Opening reads where things are, not the things, so size hardly matters. A store can be handed to other
+    processes: they open the file anew and share its pages.
+
+    Args:
+        folder: the folder ``hhmnet prepare`` wrote.
+
+    Raises:
+        StoreError: the folder or its file is missing, cut short, damaged, of another format or version.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.path = Path(folder)
+        self._absolute = self.path.absolute()
+        self._file = self.path / SAMPLES_FILE
+        if not self._file.is_file():
+            place = f"{self.path} (it has no {SAMPLES_FILE})" if self.path.is_dir() else self.path
+            raise StoreError(f"no store at {place}; make one with `hhmnet prepare`")
+        # Workers are often forked, and a forked thread pool can hang: read in the calling thread.
+        options = pa.ipc.IpcReadOptions(use_threads=False)
+        try:
+            reader = pa.ipc.open_file(pa.memory_map(str(self._file)), options=options)
+            self._records = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(error) from None
+        fields = self._fields(reader.schema)
+        try:
+            self.layout = SkeletonLayout.from_dict(fields["layout"])
+            self.class_names: tuple[str, ...] = tuple(fields["class_names"])
+            self.protocol: str = fields["protocol"]
+            self.provenance: dict[str, Any] = fields["provenance"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._damaged(error) from None
+        if not reader.schema.equals(SCHEMA):
+            raise self._damaged("its columns are not those of a store")
+        self._starts = list(accumulate((record.num_rows for record in self._records), initial=0))
+        self._length = self._starts.pop()
+        if not self._length:
+            raise self._damaged("it holds no samples")
+        self._batches: list[Batch | None] = [None] * len(self._records)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, i: int) -> Sample:
+        return self.sample(i)
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r}: {len(self)} samples, layout {self.layout.name})"
+
+    def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
+        return type(self), (self._absolute,)
+
+    @cached_property
+    def sample_ids(self) -> np.ndarray:
+        """Names of all samples, ``(N,)`` text."""
+        return self._text("sample_id")
+
+    @cached_property
+    def subjects(self) -> np.ndarray:
+        """Subject of every sample, ``(N,)`` text; "" if unknown."""
+        return self._text("subject")
+
+    @cached_property
+    def cameras(self) -> np.ndarray:
+        """Camera or view of every sample, ``(N,)`` text; "" if unknown."""
+        return self._text("camera")
+
+    @cached_property
+    def setups(self) -> np.ndarray:
+        """Setup or scene of every sample, ``(N,)`` text; "" if unknown."""
+        return self._text("setup")
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Class index of every sample, ``(N,)`` int64; -1 if unknown."""
+        return self._numbers("label")
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Number of frames T of every sample, ``(N,)`` int32."""
+        return self._numbers("length")
+
+    @cached_property
+    def persons(self) -> np.ndarray:
+        """Number of persons M of every sample, ``(N,)`` int32."""
+        return self._numbers("persons")
+
+    def joints(self, i: int) -> np.ndarray:
+        """Joints ``(M, T, V, C)`` float32 of sample ``i``: a read-only view on the file, not a copy."""
+        batch, row = self._locate(i)
+        return batch.joints(row)
+
+    def present(self, i: int) -> np.ndarray:
+        """Which bodies are there, ``(M, T)`` bool: a read-only view on the file."""
+        batch, row = self._locate(i)
+        return batch.present(row)
+
+    def sample(self, i: int) -> Sample:
+        """All that is known of sample ``i``; its arrays are read-only views on the file."""
+        batch, row = self._locate(i)
+        try:
+            return batch.sample(row)
+        except SampleError as error:
+            raise self._damaged(error) from None
+
+    def index(self, sample_id: str) -> int:
+        """Position of a sample by name; raises StoreError with the nearest names if there is none."""
+        try:
+            return self._positions[sample_id]
+        except KeyError:
+            # difflib takes seconds for 100,000 names, so compare those with the same beginning, if any.
+            alike = [name for name in self._positions if name.startswith(sample_id[: len(sample_id) // 2])]
+            near = difflib.get_close_matches(sample_id, (alike or list(self._positions))[:5000], n=3)
+            hint = f"; the nearest are {', '.join(near)}" if near else ""
+            raise StoreError(f"store {self.path} has no sample {sample_id!r}{hint}") from None
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.sample_ids.tolist())}
+
+    def _locate(self, i: int) -> tuple[Batch, int]:
+        i = operator.index(i)
+        if not 0 <= i < self._length:
+            raise IndexError(f"store {self.path} has samples 0..{self._length - 1}, not {i}")
+        number = bisect_right(self._starts, i) - 1
+        batch = self._batches[number]
+        if batch is None:
+            try:
+                batch = Batch(self._records[number], self.layout)
+            except pa.ArrowException as error:
+                raise self._damaged(error) from None
+            self._batches[number] = batch
+        return batch, i - self._starts[number]
+
+    def _fields(self, schema: pa.Schema) -> dict[str, Any]:
+        """The store's metadata, once its format and version are known to be ours."""
+        try:
+            fields: dict[str, Any] = json.loads((schema.metadata or {})[_KEY])
+            known = fields["format"] == FORMAT
+        except (KeyError, TypeError, ValueError):
+            known = False
+        if not known:
+            raise StoreError(f"{self._file} is an Arrow file, but not one that `hhmnet prepare` wrote")
+        if (version := fields.get("version")) != VERSION:
+            versions = f"has store version {version}, this hhmnet reads version {VERSION}"
+            raise StoreError(f"{self._file} {versions}; make it again with `hhmnet prepare`")
+        return fields
+
+    def _columns(self, name: str) -> list[pa.Array]:
+        """One small column, batch by batch, without touching the joints."""
+        columns = [record.column(name) for record in self._records]
+        try:
+            for column in columns:
+                column.validate(full=True)
+                if column.null_count:
+                    raise pa.ArrowInvalid(f"column '{name}' has gaps")
+        except pa.ArrowException as error:
+            raise self._damaged(error) from None
+        return columns
+
+    def _numbers(self, name: str) -> np.ndarray:
+        return np.concatenate([column.to_numpy() for column in self._columns(name)])
+
+    def _text(self, name: str) -> np.ndarray:
+        return pa.chunked_array(self._columns(name)).to_numpy().astype(np.str_)
+
+    def _damaged(self, cause: object) -> StoreError:
+        reason = " ".join(str(cause).split())
+        remedy = "make it again with `hhmnet prepare`"
+        return StoreError(f"{self._file} is cut short or damaged ({reason}); {remedy}")

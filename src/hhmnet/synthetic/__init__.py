@@ -1,0 +1,28 @@
+"""The packaged sample data set: ten actions performed by made-up people, as raw files in NW-UCLA's format.
+
+Skeletons of the kinect20 layout come from parametric motion (:mod:`~hhmnet.synthetic.moves`) of a body with
+fixed bone lengths (:mod:`~hhmnet.synthetic.body`), seen by three noisy sensors
+(:mod:`~hhmnet.synthetic.camera`). The set lets every command run without a download. Figures reached on it
+show that the software works; they say nothing about real people.
+
+Two pairs of actions differ only by the object in the hand, so skeletons alone reach at most
+:data:`SKELETON_CEILING` (0.8) top-1 on a balanced set; see :mod:`~hhmnet.synthetic.motion`.
+"""
+
+from hhmnet.synthetic.camera import CAMERAS, Camera, clip_joints, observe
+from hhmnet.synthetic.motion import ACTIONS, SKELETON_CEILING, SUBJECTS, Action, Performance, performance
+from hhmnet.synthetic.raw_files import generate
+
+__all__ = [
+    "ACTIONS",
+    "CAMERAS",
+    "SKELETON_CEILING",
+    "SUBJECTS",
+    "Action",
+    "Camera",
+    "Performance",
+    "clip_joints",
+    "generate",
+    "observe",
+    "performance",
+]

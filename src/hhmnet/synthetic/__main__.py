@@ -1,0 +1,29 @@
+"""``python -m hhmnet.synthetic OUT [--clips N] [--seed S]`` writes the sample data set."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from hhmnet.synthetic.raw_files import generate
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the sample set; returns 0, or 2 after one line on standard error when the input is wrong."""
+    parser = argparse.ArgumentParser("python -m hhmnet.synthetic", description="Write the sample data set.")
+    parser.add_argument("out", type=Path, help="folder to write; new, empty, or an older sample set")
+    parser.add_argument("--clips", type=int, default=240, help="how many clips (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the whole set (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        paths = generate(options.out, clips=options.clips, seed=options.seed)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{len(paths)} clips in {options.out}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

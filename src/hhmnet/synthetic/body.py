@@ -1,0 +1,273 @@
+"""A kinect20 body: who it belongs to, and where its joints are when it takes a pose.
+
+Every frame here is right-handed with y up. In the *actor frame* the floor is y = 0, x points to the actor's
+left and z ahead. Two bones and the angle between them place every limb (inverse kinematics with a pole
+vector, from the law of cosines), so a bone keeps its length throughout. Arrays are ``(T, ...)``: time is
+vectorised, not looped over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hhmnet.skeleton import KINECT20
+
+FPS = 30.0
+
+# Bones of an average adult as fractions of body height, after the medians seen in Kinect v1 recordings.
+_BONES = {
+    "spine": 0.040,
+    "shoulder_center": 0.205,
+    "head": 0.113,
+    "shoulder": 0.110,
+    "elbow": 0.155,
+    "wrist": 0.143,
+    "hand": 0.048,
+    "hip": 0.058,
+    "knee": 0.262,
+    "ankle": 0.228,
+    "foot": 0.056,
+}
+_ANKLE_HEIGHT = 0.040  # of body height; the foot joint hangs a little lower
+_HIP_DROP = 0.7  # downward part of the unit vector from hip_center to a hip
+_SIDES = ("left", "right")
+_J = {name: KINECT20.index(name) for name in KINECT20.joints}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One person: a body and a way of moving.
+
+    Attributes:
+        number: the subject's number in file names, from 1.
+        height: body height in metres.
+        bones: bone lengths in metres, by the far joint ("elbow" is the upper arm); both sides are alike.
+        handedness: ``"left"`` or ``"right"``, the hand that acts.
+        speed: how fast the person moves; 1 is average.
+        amplitude: how widely the person moves; 1 is average.
+        stoop: forward bend of the trunk at rest, radians.
+        flare: how far the elbows stand out from the trunk; 0 hangs straight down.
+        squat: 0 stoops to reach down, 1 bends the knees.
+    """
+
+    number: int
+    height: float
+    bones: dict[str, float]
+    handedness: str
+    speed: float
+    amplitude: float
+    stoop: float
+    flare: float
+    squat: float
+
+    @property
+    def arm(self) -> float:
+        """Length of upper arm and forearm together, metres."""
+        return self.bones["elbow"] + self.bones["wrist"]
+
+    @property
+    def ankle_height(self) -> float:
+        """Height of the ankle joint above the floor when the foot stands flat, metres."""
+        return _ANKLE_HEIGHT * self.height
+
+    @property
+    def hip_height(self) -> float:
+        """Height of hip_center in relaxed standing, with the knees a little bent, metres."""
+        legs = self.bones["knee"] + self.bones["ankle"]
+        return self.ankle_height + 0.985 * legs + _HIP_DROP * self.bones["hip"]
+
+
+def make_subject(number: int, rng: np.random.Generator) -> Subject:
+    """Draw a person from ``rng``."""
+    height = float(np.clip(rng.normal(1.70, 0.09), 1.50, 1.92))
+    limbs = {"arms": rng.normal(1.0, 0.03), "legs": rng.normal(1.0, 0.025), "trunk": rng.normal(1.0, 0.025)}
+    arms, legs = ("elbow", "wrist", "hand"), ("knee", "ankle", "foot")
+    groups = dict.fromkeys(arms, "arms") | dict.fromkeys(legs, "legs")
+    bones = {
+        bone: float(share * height * limbs[groups.get(bone, "trunk")] * rng.normal(1.0, 0.015))
+        for bone, share in _BONES.items()
+    }
+    return Subject(
+        number=number,
+        height=height,
+        bones=bones,
+        handedness="left" if number % 5 == 2 else "right",  # allotted, so that every set has both
+        speed=float(np.clip(rng.normal(1.0, 0.13), 0.75, 1.3)),
+        amplitude=float(np.clip(rng.normal(1.0, 0.10), 0.8, 1.2)),
+        stoop=float(rng.normal(0.06, 0.05)),
+        flare=float(rng.uniform(0.08, 0.25)),
+        squat=float(rng.uniform(0.1, 0.9)),
+    )
+
+
+@dataclass
+class Pose:
+    """What a motion controls, for a right-handed actor in the actor frame; axis 1 of limbs is (left, right).
+
+    Attributes:
+        root: ``(T, 3)`` hip_center, metres.
+        heading: ``(T,)`` direction the pelvis faces, radians; positive turns left.
+        bend: ``(T,)`` forward bend of the chest; the pelvis takes a part of it. Radians, like the next four.
+        lean: ``(T,)`` sideways bend, positive to the left.
+        twist: ``(T,)`` turn of the shoulders against the pelvis, positive to the left.
+        nod: ``(T,)`` forward tilt of the head against the upright.
+        gaze: ``(T,)`` turn of the head against the pelvis.
+        wrists: ``(T, 2, 3)`` wrist targets from the shoulder, in arm lengths along (outward, up, forward);
+            these axes turn with heading and twist but stay upright, so a hanging arm hangs however the trunk
+            bends.
+        elbows: ``(T, 2, 3)`` where the elbows point, same axes; need not have unit length.
+        ankles: ``(T, 2, 3)`` ankle targets, metres.
+        toes: ``(T, 2)`` direction of each foot, radians like ``heading``.
+        heel: ``(T, 2)`` how far each heel is up, radians the foot tips down beyond standing flat.
+    """
+
+    root: np.ndarray
+    heading: np.ndarray
+    bend: np.ndarray
+    lean: np.ndarray
+    twist: np.ndarray
+    nod: np.ndarray
+    gaze: np.ndarray
+    wrists: np.ndarray
+    elbows: np.ndarray
+    ankles: np.ndarray
+    toes: np.ndarray
+    heel: np.ndarray
+
+
+def standing(subject: Subject, frames: int, rng: np.random.Generator) -> Pose:
+    """Relaxed standing with a little sway: the :class:`Pose` that every motion starts from."""
+    seconds = np.arange(frames) / FPS
+
+    def sway(size: float) -> np.ndarray:
+        """A slow wander of roughly ``size``, different every time."""
+        rates, phases = rng.uniform(0.15, 0.6, 2), rng.uniform(0, 2 * np.pi, 2)
+        return size * np.sin(2 * np.pi * rates * seconds[:, None] + phases).sum(1)
+
+    root = np.stack([sway(0.008), subject.hip_height + sway(0.002), sway(0.006)], 1)
+    rest = np.array([[0.05 + subject.flare * s, -0.95, 0.08] for s in rng.uniform(0.6, 1.4, 2)])
+    apart = 0.5 * subject.height * rng.uniform(0.10, 0.16)
+    stagger = rng.normal(0.0, 0.025)
+    ankles = np.array(
+        [[apart, subject.ankle_height, stagger - 0.03], [-apart, subject.ankle_height, -stagger - 0.03]]
+    )
+    toe_out = rng.uniform(0.05, 0.35)
+    wander = np.stack([np.stack([sway(0.012) for _ in range(3)], 1) for _ in _SIDES], 1)
+    return Pose(
+        root=root,
+        heading=np.zeros(frames),
+        bend=subject.stoop + sway(0.015),
+        lean=sway(0.012),
+        twist=sway(0.03),
+        nod=0.5 * subject.stoop + rng.normal(0.1, 0.08) + sway(0.02),
+        gaze=sway(0.08),
+        wrists=rest[None] + wander,
+        elbows=np.broadcast_to(np.array([0.45, 0.0, -1.0]), (frames, 2, 3)).copy(),
+        ankles=np.broadcast_to(ankles, (frames, 2, 3)).copy(),
+        toes=np.broadcast_to(np.array([toe_out, -toe_out]), (frames, 2)).copy(),
+        heel=np.zeros((frames, 2)),
+    )
+
+
+def turn(vectors: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Rotate ``vectors (T, 3)`` or ``(3,)`` by ``angle (T,)`` radians about the upright, z towards x."""
+    x, y, z = np.moveaxis(np.broadcast_to(vectors, (len(angle), 3)), -1, 0)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.stack([cos * x + sin * z, y, cos * z - sin * x], -1)
+
+
+def _tilt(vector: np.ndarray, bend: np.ndarray, lean: np.ndarray) -> np.ndarray:
+    """Rotate ``vector (3,)`` by ``lean (T,)`` to the left, then by ``bend (T,)`` forward: ``(T, 3)``."""
+    x, y, z = vector
+    x, y = np.cos(lean) * x + np.sin(lean) * y, np.cos(lean) * y - np.sin(lean) * x
+    return np.stack([x, np.cos(bend) * y - np.sin(bend) * z, np.sin(bend) * y + np.cos(bend) * z], -1)
+
+
+def two_bones(
+    start: np.ndarray, target: np.ndarray, pole: np.ndarray, first: float, second: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Middle and end joint of a limb from ``start`` towards ``target``, all ``(T, 3)``.
+
+    The limb bends towards ``pole``. A target out of reach is approached along the straight line, so both
+    bones keep their lengths (``first``, ``second``, metres) whatever is asked.
+    """
+    reach = target - start
+    wanted = np.linalg.norm(reach, axis=-1, keepdims=True)
+    axis = reach / np.maximum(wanted, 1e-9)
+    distance = np.clip(wanted, abs(first - second) + 0.15 * second, 0.998 * (first + second))
+    cosine = (first**2 + distance**2 - second**2) / (2 * first * distance)
+    aside = pole - (pole * axis).sum(-1, keepdims=True) * axis
+    aside /= np.maximum(np.linalg.norm(aside, axis=-1, keepdims=True), 1e-9)
+    middle = start + first * (cosine * axis + np.sqrt(np.maximum(1 - cosine**2, 0.0)) * aside)
+    return middle, start + distance * axis
+
+
+def joints_of(pose: Pose, subject: Subject) -> np.ndarray:
+    """Forward kinematics: the joints ``(T, 20, 3)`` of ``subject`` in ``pose``, metres in the actor frame.
+
+    A left-handed subject gets the mirror image of the pose.
+    """
+    joints = np.empty((len(pose.root), KINECT20.num_joints, 3))
+    joints[:, _J["hip_center"]] = pose.root
+    _place_trunk(joints, pose, subject)
+    for side, name in enumerate(_SIDES):
+        _place_arm(joints, pose, subject, side, name)
+        _place_leg(joints, pose, subject, side, name)
+    if subject.handedness == "left":
+        joints = joints[:, KINECT20.mirrored] * np.array([-1.0, 1.0, 1.0])
+    return joints
+
+
+def _place_trunk(joints: np.ndarray, pose: Pose, subject: Subject) -> None:
+    bones, up = subject.bones, np.array([0.0, 1.0, 0.0])
+    shoulders = pose.heading + pose.twist
+
+    def grow(child: str, parent: str, direction: np.ndarray, facing: np.ndarray, bone: str) -> None:
+        """Put ``child`` one bone away from ``parent`` along ``direction (T, 3)``, turned to ``facing``."""
+        joints[:, _J[child]] = joints[:, _J[parent]] + bones[bone] * turn(direction, facing)
+
+    grow("spine", "hip_center", _tilt(up, 0.6 * pose.bend, 0.6 * pose.lean), pose.heading, "spine")
+    grow("shoulder_center", "spine", _tilt(up, pose.bend, pose.lean), pose.heading, "shoulder_center")
+    grow("head", "shoulder_center", _tilt(up, pose.nod, 0.5 * pose.lean), pose.heading + pose.gaze, "head")
+    for side, sign in zip(_SIDES, (1.0, -1.0), strict=True):
+        collar = np.array([sign * 0.83, -0.55, -0.08])
+        collar /= np.linalg.norm(collar)
+        grow(
+            f"{side}_shoulder", "shoulder_center", _tilt(collar, pose.bend, pose.lean), shoulders, "shoulder"
+        )
+        pelvis = np.array([sign * np.sqrt(1 - _HIP_DROP**2), -_HIP_DROP, 0.0])
+        grow(
+            f"{side}_hip", "hip_center", _tilt(pelvis, 0.4 * pose.bend, 0.3 * pose.lean), pose.heading, "hip"
+        )
+
+
+def _place_arm(joints: np.ndarray, pose: Pose, subject: Subject, side: int, name: str) -> None:
+    """Shoulder to wrist by :func:`two_bones`; the hand goes on along the forearm."""
+    outward = np.array([1.0 if name == "left" else -1.0, 1.0, 1.0])
+    facing = pose.heading + pose.twist
+    shoulder = joints[:, _J[f"{name}_shoulder"]]
+    target = shoulder + subject.arm * turn(pose.wrists[:, side] * outward, facing)
+    pole = turn(pose.elbows[:, side] * outward, facing)
+    elbow, wrist = two_bones(shoulder, target, pole, subject.bones["elbow"], subject.bones["wrist"])
+    joints[:, _J[f"{name}_elbow"]] = elbow
+    joints[:, _J[f"{name}_wrist"]] = wrist
+    joints[:, _J[f"{name}_hand"]] = wrist + (wrist - elbow) / subject.bones["wrist"] * subject.bones["hand"]
+
+
+def _place_leg(joints: np.ndarray, pose: Pose, subject: Subject, side: int, name: str) -> None:
+    """Hip to ankle by :func:`two_bones` with the knee above the toes, then the foot."""
+    bones, up = subject.bones, np.array([0.0, 1.0, 0.0])
+    hip = joints[:, _J[f"{name}_hip"]]
+    ahead = turn(np.array([0.0, 0.0, 1.0]), pose.toes[:, side])
+    flat = np.arcsin(0.6 * subject.ankle_height / bones["foot"])
+    slope = flat + pose.heel[:, side]
+    rise = bones["foot"] * np.maximum(np.sin(slope) - np.sin(flat), 0.0)  # a raised heel turns about the toes
+    knee, ankle = two_bones(
+        hip, pose.ankles[:, side] + rise[:, None] * up, ahead, bones["knee"], bones["ankle"]
+    )
+    foot = np.cos(slope)[:, None] * ahead - np.sin(slope)[:, None] * up
+    joints[:, _J[f"{name}_knee"]] = knee
+    joints[:, _J[f"{name}_ankle"]] = ankle
+    joints[:, _J[f"{name}_foot"]] = ankle + bones["foot"] * foot

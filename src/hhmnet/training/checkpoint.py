@@ -1,0 +1,136 @@
+"""Checkpoints: everything a run needs to go on, in one safetensors file, no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+FILE = "checkpoint.safetensors"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that can't be used."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        step: optimiser steps done.
+        seconds: training time so far, over all of the run's slices.
+        config: the run's configuration as JSON; a resumed run must have the same.
+    """
+
+    step: int
+    seconds: float
+    config: str
+
+
+def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {f"optim.{i}.{key}": value for i, entry in state.items() for key, value in entry.items()}
+
+
+def save(
+    folder: Path,
+    progress: Progress,
+    network: nn.Module,
+    ema: nn.Module | None,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Write the checkpoint under a temporary name, then put it in the old one's place."""
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    if ema is not None:
+        tensors |= {f"ema.{name}": value for name, value in ema.state_dict().items()}
+    tensors |= _flatten(optimizer)
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    meta = {"step": str(progress.step), "seconds": repr(progress.seconds), "config": progress.config}
+    draft = folder / f".checkpoint.{os.getpid()}.tmp"
+    try:
+        save_file(tensors, draft, metadata=meta)
+        os.replace(draft, folder / FILE)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def read_progress(folder: Path) -> Progress:
+    """Where the checkpoint's run stood, without its weights.
+
+    Raises:
+        CheckpointError: missing or damaged; one line naming the file.
+    """
+    with _naming(folder / FILE), safe_open(folder / FILE, "pt") as handle:
+        meta = handle.metadata() or {}
+        json.loads(meta["config"])
+        return Progress(int(meta["step"]), float(meta["seconds"]), meta["config"])
+
+
+def load(
+    folder: Path, network: nn.Module, ema: nn.Module | None, optimizer: torch.optim.Optimizer
+) -> Progress:
+    """Restore network, moving average and optimiser in place; returns where the run stood.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another model; one line naming the file.
+    """
+    progress = read_progress(folder)
+    with _naming(folder / FILE):
+        with safe_open(folder / FILE, "pt") as handle:
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        _restore(network, tensors, "network.")
+        if ema is not None:
+            _restore(ema, tensors, "ema.")
+        _restore_optimizer(optimizer, tensors)
+    return progress
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Turn whatever goes wrong in reading ``file`` into a CheckpointError."""
+    if not file.is_file():
+        raise CheckpointError(f"{file}: not found; there is nothing to resume")
+    try:
+        yield
+    except (SafetensorError, RuntimeError, OSError, LookupError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{file}: can't be used ({reason}); remove it to start again") from None
+
+
+def differing_fields(ours: str, theirs: str) -> list[str]:
+    """Names of the configuration fields in which two runs differ, as ``optim.lr``."""
+
+    def walk(a: Any, b: Any, name: str) -> list[str]:
+        if isinstance(a, dict) and isinstance(b, dict):
+            keys = sorted(a.keys() | b.keys())
+            return [n for key in keys for n in walk(a.get(key), b.get(key), f"{name}.{key}" if name else key)]
+        return [] if a == b else [name]
+
+    return walk(json.loads(ours), json.loads(theirs), "")
+
+
+def _restore(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
+    module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optim."):
+            _, index, key = name.split(".", 2)
+            like = parameters[int(index)]
+            # A fused optimiser walks through memory, so a moment must lie there as its parameter does.
+            moment = torch.empty_like(like).copy_(value) if value.ndim else value
+            state.setdefault(int(index), {})[key] = moment
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

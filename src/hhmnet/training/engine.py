@@ -1,0 +1,280 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from hhmnet.config import TrainConfig
+from hhmnet.data.dataset import ClipDataset, EpochSampler, RawBatch, make_loader
+from hhmnet.data.protocols import get_protocol
+from hhmnet.data.transform import prepare
+from hhmnet.evaluation.metrics import evaluate
+from hhmnet.evaluation.scores import score
+from hhmnet.models.pretrained import ActionModel, ModelSpec
+from hhmnet.store import Store
+from hhmnet.training import checkpoint
+from hhmnet.training.graph import GraphedUpdate
+from hhmnet.training.optim import MovingAverage, learning_rate, make_optimizer, mix_clips, soft_targets
+
+
+class TrainingError(ValueError):
+    """A run that can't start or go on."""
+
+
+class Interrupted(Exception):  # noqa: N818 - a stop that was asked for, not an error
+    """The run checkpointed and stopped before its end; the message says how to go on."""
+
+
+@dataclass
+class EpochLog:
+    """Figures of one epoch, as the log file and the progress bar show them."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    lr: float
+    samples_per_second: float
+    seconds: float
+    val_top1: float | None = None
+
+
+@dataclass
+class Hooks:
+    """What wants to hear of a run's progress; the loop itself prints nothing."""
+
+    on_step: Callable[[int, int], None] = lambda step, total: None
+    on_epoch: Callable[[EpochLog], None] = lambda log: None
+
+
+@dataclass
+class _Window:
+    """Losses not yet read back from the device: reading each at once would make a GPU wait for Python."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    right: list[Tensor] = field(default_factory=list)
+    rows: list[Tensor] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains one encoder on one store, into one run folder.
+
+    Args:
+        config: the run's configuration.
+        store: opened store.
+        out: run folder; it exists.
+        hooks: receivers of progress.
+
+    Raises:
+        TrainingError: where the configuration doesn't fit the store or the machine.
+    """
+
+    def __init__(self, config: TrainConfig, store: Store, out: Path, hooks: Hooks | None = None) -> None:
+        self.config, self.store, self.out, self.hooks = config, store, out, hooks or Hooks()
+        self.protocol = get_protocol(config.protocol or store.protocol)
+        self.rows = self.protocol.indices(store, "train", config.fold)
+        self.rows = self.rows[store.labels[self.rows] >= 0]
+        if len(self.rows) == 0:
+            raise TrainingError(f"{store.path}: protocol {self.protocol.name} leaves no labelled clip to train on")
+        if config.run.threads:
+            torch.set_num_threads(config.run.threads)
+        if config.run.device == "cuda" and not torch.cuda.is_available():
+            raise TrainingError("field 'run.device' is cuda, but torch sees no GPU here; use auto or cpu")
+        precision = "bf16" if config.run.precision == "bfloat16" else "no"
+        self.accelerator = Accelerator(cpu=config.run.device == "cpu", mixed_precision=precision)
+        if self.accelerator.num_processes > 1:
+            raise TrainingError("training on several processes isn't supported yet; start one")
+        self.device = self.accelerator.device
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        self._seed(0)
+        self.spec = ModelSpec(
+            config.model, config.data, store.layout, store.class_names, self.protocol.name, config.fold
+        )
+        self.network = self.spec.build().to(self.device, memory_format=torch.channels_last)
+        self.ema = MovingAverage(self.network, config.optim.ema) if config.optim.ema else None
+        self.optimizer = make_optimizer(self.network, config.optim)
+        self.forward = torch.compile(self.network) if config.run.compile else self.network
+        graphed = config.run.graph and self.device.type == "cuda"
+        self.update = GraphedUpdate(self._update) if graphed else self._update
+        self.generator = torch.Generator(self.device)
+        self.dataset = ClipDataset(store, self.rows, config.data.persons)
+        self.sampler = EpochSampler(len(self.rows), config.optim.batch_size, config.run.seed, drop_last=True)
+        self.step = 0
+        self.seconds = 0.0
+        self._stop = False
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.config.optim.epochs * len(self.sampler)
+
+    @property
+    def result(self) -> ActionModel:
+        """The model as it stands: the moving average where there is one."""
+        network = self.network if self.ema is None else self.ema.module
+        return ActionModel(network, self.spec)
+
+    def resume(self) -> None:
+        """Go on from the run folder's checkpoint; raises CheckpointError or TrainingError."""
+        changed = checkpoint.differing_fields(self._identity(), checkpoint.read_progress(self.out).config)
+        if changed:
+            raise TrainingError(
+                f"{self.out}: the run was started with another {', '.join(changed)}; "
+                "give the same values to resume it, or another folder to start anew"
+            )
+        progress = checkpoint.load(self.out, self.network, self.ema and self.ema.module, self.optimizer)
+        self.step, self.seconds = progress.step, progress.seconds
+
+    def train(self, time_limit: float | None = None) -> ActionModel:
+        """Train to the end and save the model.
+
+        Args:
+            time_limit: seconds after which to checkpoint and stop.
+
+        Raises:
+            Interrupted: at the time limit or after Ctrl-C or SIGTERM; the checkpoint is written.
+            TrainingError: when the loss is no longer finite; names the clips of the batch.
+        """
+        began, before = time.monotonic(), self.seconds
+        self._stop = False
+        handlers = {s: signal.signal(s, self._ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        # Local, so that its workers end with it: in garbage collection each of them would be waited for.
+        loader = make_loader(self.dataset, self.sampler, self.config.run.workers, self.device.type == "cuda")
+        try:
+            while self.step < self.total_steps:
+                finished = self._epoch(loader, began, time_limit)
+                self.seconds = before + time.monotonic() - began
+                if not finished:
+                    self._checkpoint()
+                    raise Interrupted(f"stopped after step {self.step} of {self.total_steps}; --resume goes on")
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        self._checkpoint()
+        model = self.result.eval()
+        model.save_pretrained(self.out)
+        return model
+
+    def _epoch(self, loader: DataLoader[RawBatch], began: float, time_limit: float | None) -> bool:
+        """Train to the end of the current epoch; false if the run is to stop before its end."""
+        per_epoch = len(self.sampler)
+        epoch, self.sampler.start = divmod(self.step, per_epoch)
+        self.sampler.epoch = epoch
+        window, start, first = _Window(), time.monotonic(), self.step
+        self.network.train()
+        stopping = False
+        for batch in loader:
+            self._train_step(batch.to(self.device), window)
+            self.step += 1
+            self.hooks.on_step(self.step, self.total_steps)
+            if self.device.type == "cpu" or len(window.losses) % 50 == 0:
+                self._check(window)
+            late = time_limit is not None and time.monotonic() - began > time_limit
+            stopping = late or self._stop
+            if stopping and self.step % per_epoch:
+                self._check(window)
+                return False
+        self._check(window)
+        seconds = time.monotonic() - start
+        count = (self.step - first) * self.config.optim.batch_size
+        self.hooks.on_epoch(
+            EpochLog(
+                epoch=epoch + 1,
+                loss=float(torch.stack(window.losses).mean()),
+                accuracy=100 * float(torch.stack(window.right).float().mean()),
+                lr=float(self.optimizer.param_groups[0]["lr"]),
+                samples_per_second=count / seconds,
+                seconds=seconds,
+                val_top1=self._validate(epoch + 1),
+            )
+        )
+        if (epoch + 1) % self.config.run.checkpoint_every == 0:
+            self._checkpoint()
+        return not stopping or self.step == self.total_steps
+
+    def _train_step(self, batch: RawBatch, window: _Window) -> None:
+        config = self.config
+        rate = learning_rate(self.step, self.total_steps, len(self.sampler), config.optim)
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        if self.ema is not None:
+            self.ema.set_step(self.step)
+        self._seed(self.step + 1)
+        x, mask = prepare(batch.clips, self.store.layout, config.data, config.augment, self.generator)
+        targets = soft_targets(batch.labels, len(self.store.class_names), config.optim.label_smoothing)
+        x, mask, targets = mix_clips(x, mask, targets, config.optim.mixup, self.generator)
+        loss, logits = self.update(x, mask, targets)
+        window.losses.append(loss)
+        window.right.append((logits.argmax(1) == batch.labels).float().mean())
+        window.rows.append(batch.index)
+
+    def _update(self, x: Tensor, mask: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """One optimiser step; returns the loss and the logits ``(N, classes)``."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.accelerator.autocast():
+            logits = self.forward(x, mask).logits.float()
+        loss = functional.cross_entropy(logits, targets)
+        self.accelerator.backward(loss)
+        if self.config.optim.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optim.clip_norm)
+        self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update()
+        return loss.detach(), logits.detach()
+
+    def _check(self, window: _Window) -> None:
+        """Stop at a loss that isn't finite, before it reaches a checkpoint."""
+        if not window.rows:
+            return
+        fresh = torch.stack(window.losses[-len(window.rows) :]).tolist()
+        for loss, rows in zip(fresh, window.rows, strict=True):
+            if not np.isfinite(loss):
+                names = ", ".join(self.store.sample_ids[rows.cpu().numpy()])
+                raise TrainingError(f"the loss is {loss} at or before step {self.step}, with the clips {names}")
+        window.rows.clear()
+
+    def _validate(self, epoch: int) -> float | None:
+        last = epoch == self.config.optim.epochs
+        if self.config.fold is None or not (last or epoch % self.config.run.validate_every == 0):
+            return None
+        rows = self.protocol.indices(self.store, "val", self.config.fold)
+        return float(evaluate(score(self.result, self.store, rows, 256, self.device))["top1"])
+
+    def _checkpoint(self) -> None:
+        progress = checkpoint.Progress(self.step, self.seconds, self._identity())
+        checkpoint.save(self.out, progress, self.network, self.ema and self.ema.module, self.optimizer)
+
+    def _identity(self) -> str:
+        """What must not change over a resume: all but how often the run looks at itself."""
+        fields = dataclasses.asdict(self.config)
+        for name in ("checkpoint_every", "validate_every", "workers", "threads", "device", "compile", "graph"):
+            del fields["run"][name]
+        return json.dumps({"config": fields, "clips": len(self.rows)}, sort_keys=True)
+
+    def _seed(self, step: int) -> None:
+        """Every step draws from generators of its own, so a run can be cut anywhere and go on as if it hadn't been."""
+        number = int(np.random.SeedSequence((self.config.run.seed, step)).generate_state(1, np.uint64)[0] >> 1)
+        torch.manual_seed(number)
+        if hasattr(self, "generator"):
+            self.generator.manual_seed(number)
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        if self._stop and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._stop = True

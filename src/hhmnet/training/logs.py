@@ -1,0 +1,161 @@
+"""What a run leaves for people to read: ``log.csv``, TensorBoard events and ``environment.json``."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import hhmnet
+from hhmnet.files import replacing
+from hhmnet.training.engine import EpochLog
+
+LOG_FILE = "log.csv"
+ENVIRONMENT_FILE = "environment.json"
+TENSORBOARD_FOLDER = "tensorboard"
+
+_COLUMNS = [field.name for field in dataclasses.fields(EpochLog)]
+_TAGS = {
+    "loss": "train/loss",
+    "accuracy": "train/accuracy",
+    "lr": "train/lr",
+    "samples_per_second": "speed/samples_per_second",
+    "val_top1": "val/top1",
+}
+
+
+class LogError(ValueError):
+    """A log file that can't be gone on with."""
+
+
+class RunLog:
+    """Appends every epoch to ``log.csv`` and, where tensorboard is installed, to TensorBoard's events.
+
+    Args:
+        folder: run folder; it exists.
+        epochs_done: epochs that the resumed checkpoint has behind it. Rows of later ones, which are about to
+            be trained again, are dropped.
+
+    Raises:
+        LogError: the ``log.csv`` that stands there is none of ours.
+    """
+
+    def __init__(self, folder: Path, epochs_done: int = 0) -> None:
+        self.file = folder / LOG_FILE
+        kept = [row for row in read_log(self.file) if row.epoch <= epochs_done] if self.file.exists() else []
+        with replacing(self.file) as handle:
+            handle.write(_lines(_COLUMNS, *(_cells(row) for row in kept)).encode())
+        self._writer = _tensorboard(folder / TENSORBOARD_FOLDER, epochs_done + 1)
+
+    @property
+    def has_tensorboard(self) -> bool:
+        """Whether TensorBoard events are written."""
+        return self._writer is not None
+
+    def add(self, log: EpochLog) -> None:
+        """Write one epoch's figures; they are on disk when this returns."""
+        with open(self.file, "a", encoding="utf-8", newline="") as handle:
+            handle.write(_lines(_cells(log)))  # one write of one line, so a kill leaves no half of it
+        if self._writer is not None:
+            for name, tag in _TAGS.items():
+                if (value := getattr(log, name)) is not None:
+                    self._writer.add_scalar(tag, value, log.epoch)
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Finish the TensorBoard events."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def read_log(file: Path) -> list[EpochLog]:
+    """The rows of a ``log.csv``; raises LogError naming the file and line."""
+    with open(file, encoding="utf-8", newline="") as handle:
+        rows = list(csv.reader(handle))
+    if not rows or rows[0] != _COLUMNS:
+        raise LogError(f"{file}: line 1 must be {','.join(_COLUMNS)}; move the file away")
+    found = []
+    for number, row in enumerate(rows[1:], start=2):
+        try:
+            cells = dict(zip(_COLUMNS, row, strict=True))
+            figures: dict[str, Any] = {name: float(cell) if cell else None for name, cell in cells.items()}
+            found.append(EpochLog(**figures | {"epoch": int(cells["epoch"])}))
+        except ValueError:
+            raise LogError(f"{file}: line {number} is not a row of a training log; remove it") from None
+    return found
+
+
+def _cells(log: EpochLog) -> list[str]:
+    values = (getattr(log, name) for name in _COLUMNS)
+    return ["" if v is None else f"{v:.6g}" if isinstance(v, float) else str(v) for v in values]
+
+
+def _lines(*rows: list[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _tensorboard(folder: Path, first_epoch: int) -> Any:
+    """A SummaryWriter that hides what stands there from ``first_epoch`` on, or None without tensorboard."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=first_epoch)
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a run is trained with and on: versions, commit and machine, for tables of results."""
+    return {
+        "hhmnet": hhmnet.__version__,
+        "commit": git_commit(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """The processor's or the GPU's model, as its maker calls it where the system tells."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    facts = Path("/proc/cpuinfo")
+    if facts.exists():
+        for line in facts.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout this package runs from, ``+changes`` added if files differ; None outside one.
+
+    A package installed below some other repository, say in its ``.venv``, isn't tracked there and has none.
+    """
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def write_environment(folder: Path, facts: dict[str, Any]) -> None:
+    """Write ``environment.json``, whole or not at all."""
+    with replacing(folder / ENVIRONMENT_FILE) as handle:
+        handle.write((json.dumps(facts, indent=1) + "\n").encode())

@@ -1,0 +1,112 @@
+"""Optimiser, learning-rate schedule, moving average and mixup of a run."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hhmnet.config import OptimConfig
+
+
+def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """AdamW or SGD; only the weights of linear layers and convolutions decay."""
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            matrix = name == "weight" and isinstance(module, (nn.Linear, nn.Conv2d))
+            (decayed if matrix else free).append(parameter)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+    cuda = next(network.parameters()).is_cuda
+    # A CUDA graph reads the learning rate from a tensor.
+    lr: float | Tensor = torch.tensor(config.lr, device="cuda") if cuda else config.lr
+    return torch.optim.AdamW(groups, lr=lr, betas=(config.momentum, 0.999), fused=True, capturable=cuda)
+
+
+def learning_rate(step: int, total: int, per_epoch: int, config: OptimConfig) -> float:
+    """Learning rate of a step: linear warm-up from 0, then a cosine down to ``min_lr``."""
+    warmup = min(config.warmup_epochs * per_epoch, total - 1)
+    if step < warmup:
+        return config.lr * min((step + 1) / warmup, 1.0)
+    along = (step - warmup) / max(total - warmup, 1)
+    return config.min_lr + 0.5 * (config.lr - config.min_lr) * (1 + math.cos(math.pi * along))
+
+
+class MovingAverage:
+    """Exponential moving average of a network's weights and batch-norm statistics.
+
+    The decay rises with the steps as min(decay, (1 + n) / (10 + n)), so that a short run isn't ruled by its
+    first weights. ``torch.optim.swa_utils.AveragedModel`` branches on a tensor in every step, which a CUDA
+    graph can't hold.
+
+    Args:
+        network: the network that trains.
+        decay: the largest decay.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(network).requires_grad_(False).eval()
+        self.decay = decay
+        source, target = network.state_dict(keep_vars=True), self.module.state_dict(keep_vars=True)
+        floating = [name for name, value in source.items() if value.is_floating_point()]
+        self._from = [source[name].detach() for name in floating]
+        self._to = [target[name].detach() for name in floating]
+        self._counts = [(source[n], target[n]) for n in source if not source[n].is_floating_point()]
+        self._share = torch.zeros((), device=self._to[0].device)
+
+    def set_step(self, step: int) -> None:
+        """Set the decay of the next update, the one of optimiser step ``step`` (from 0)."""
+        self._share.fill_(1 - min(self.decay, (1 + step) / (10 + step)))
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average towards the network's weights; no branch, so a CUDA graph can record it."""
+        difference = torch._foreach_sub(self._from, self._to)
+        torch._foreach_mul_(difference, self._share)
+        torch._foreach_add_(self._to, difference)
+        for source, target in self._counts:
+            target.copy_(source)
+
+
+def soft_targets(labels: Tensor, classes: int, smoothing: float) -> Tensor:
+    """Label-smoothed targets ``(N, classes)`` of ``labels (N,)``."""
+    return functional.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
+
+
+def mix_clips(
+    x: Tensor, mask: Tensor | None, targets: Tensor, alpha: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Mixup (Zhang et al. 2018) of every clip with another of the batch, with one share per clip.
+
+    Args:
+        x: ``(N, C, T, V, M)``.
+        mask: ``(N, T, M)`` or None; a mixed clip has a body wherever either has one.
+        targets: ``(N, classes)``.
+        alpha: of the Beta distribution that shares are drawn from; 0 leaves everything as it is.
+        generator: source of randomness, on ``x``'s device.
+    """
+    if alpha == 0:
+        return x, mask, targets
+    count = x.shape[0]
+    # A grid, since torch's own Beta takes no generator.
+    share = _beta(alpha, torch.rand(count, generator=generator, device=generator.device))
+    partner = torch.randperm(count, generator=generator, device=generator.device)
+    wide = share.view(-1, 1, 1, 1, 1)
+    mixed = wide * x + (1 - wide) * x[partner]
+    targets = share[:, None] * targets + (1 - share[:, None]) * targets[partner]
+    return mixed, None if mask is None else mask | mask[partner], targets
+
+
+def _beta(alpha: float, uniform: Tensor) -> Tensor:
+    """Beta(alpha, alpha) numbers from uniform ones, by inverting the distribution function on a grid."""
+    grid = (torch.arange(1000, dtype=torch.float64, device=uniform.device) + 0.5) / 1000
+    density = torch.exp((alpha - 1) * (grid.log() + torch.log1p(-grid)))
+    cumulative = (density.cumsum(0) / density.sum()).to(uniform.dtype)
+    position = torch.searchsorted(cumulative, uniform).clamp(max=999)
+    return grid.to(uniform.dtype)[position]

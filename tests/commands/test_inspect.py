@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import builtins
+import json
+
+import numpy as np
+import pytest
+
+from hhmnet.cli import main
+from hhmnet.sample import Sample
+from hhmnet.skeleton import COCO17
+from hhmnet.store import Store, write_store
+
+CLIP = "a03_s02_e00_v03"
+
+
+@pytest.fixture
+def video_store(tmp_path):
+    """A store of two persons with pixels, confidence, a video, an unknown label and no protocol we know."""
+    generator = np.random.default_rng(0)
+    present = np.array([[True, True, True], [False, True, False]])
+    joints = generator.random((2, 3, 17, 2), np.float32) * present[..., None, None]
+    sample = Sample(
+        "clip[1]",
+        -1,
+        joints,
+        present,
+        np.array([2, 3, 7], np.int32),
+        pixels=joints * 2,
+        confidence=np.full((2, 3, 17), 0.5, np.float32),
+        video="clip.mp4",
+    )
+    write_store(tmp_path / "v", [sample], layout=COCO17, class_names=["a"], protocol="", provenance={})
+    return tmp_path / "v"
+
+
+def test_store_as_json(store_folder, capsys):
+    assert main(["inspect", str(store_folder), "--json"]) == 0
+    captured = capsys.readouterr()
+    facts = json.loads(captured.out)
+    store = Store(store_folder)
+    assert captured.err == ""
+    assert facts["clips"] == 60
+    assert facts["splits"] == {"train": 40, "test": 20}
+    assert list(facts["classes"]) == list(store.class_names)
+    assert facts["classes"]["wave"] == {"train": 4, "test": 2, "all": 6}
+    assert facts["cameras"] == {"1": 20, "2": 20, "3": 20}
+    assert facts["layout"]["name"] == "kinect20"
+    assert facts["provenance"] == store.provenance
+    lengths = sorted(store.lengths.tolist())
+    assert facts["frames"] == {
+        "min": lengths[0],
+        "median": (lengths[29] + lengths[30]) / 2,
+        "max": lengths[-1],
+        "all": sum(lengths),
+    }
+
+
+def test_store_for_people(store_folder, capsys):
+    assert main(["inspect", str(store_folder)]) == 0
+    out = capsys.readouterr().out
+    rows = {tuple(line.replace("│", " ").split()) for line in out.splitlines()}
+    assert ("wave", "4", "2", "6") in rows
+    assert ("all", "40", "20", "60") in rows
+    assert "kinect20 (20 joints, 3 coordinates)" in out
+    assert "1 (20), 2 (20), 3 (20)" in out
+    assert '"reader": "nw_ucla"' in out
+
+
+def test_sample_as_json_holds_every_value(store_folder, capsys):
+    assert main(["inspect", str(store_folder), "--sample", CLIP, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    store = Store(store_folder)
+    sample = store.sample(store.index(CLIP))
+    np.testing.assert_array_equal(np.array(document["joints"], np.float32), sample.joints)
+    assert document["frame_index"] == sample.frame_index.tolist()
+    assert document["present"] == sample.present.tolist()
+    assert (document["class"], document["label"]) == ("pick up", 2)
+    assert (document["subject"], document["camera"]) == ("2", "3")
+    assert document["pixels"] is document["video"] is None
+
+
+def test_sample_for_people(store_folder, capsys):
+    assert main(["inspect", str(store_folder), "--sample", CLIP]) == 0
+    out = capsys.readouterr().out
+    store = Store(store_folder)
+    joints = store.joints(store.index(CLIP))
+    assert f"(M, T, V, C) = {joints.shape}; x {joints[..., 0].min():.3f} to {joints[..., 0].max():.3f}" in out
+    assert "pick up (2)" in out
+    assert "0 missing in between" in out
+
+
+def test_what_is_known_of_a_clip_with_video(video_store, capsys):
+    assert main(["inspect", str(video_store), "--sample", "clip[1]"]) == 0
+    out = capsys.readouterr().out
+    assert "clip.mp4" in out
+    assert "2 to 7, 3 frames, 3 missing in between" in out
+    assert "4 of 6 bodies there" in out
+    assert "mean 0.500" in out
+    assert "unknown" in out
+
+
+def test_store_without_protocol_and_labels(video_store, capsys):
+    assert main(["inspect", str(video_store), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["splits"] == {}
+    assert facts["unlabelled"] == 1
+    assert facts["classes"] == {"a": {"all": 0}}
+    assert main(["inspect", str(video_store)]) == 0
+    assert "(no label)" in capsys.readouterr().out
+
+
+def test_unknown_sample_names_the_nearest(store_folder, capsys):
+    assert main(["inspect", str(store_folder), "--sample", "a03_s02_e00_v04"]) == 2
+    captured = capsys.readouterr()
+    assert "has no sample 'a03_s02_e00_v04'" in captured.err
+    assert CLIP in captured.err
+    assert captured.out == ""
+
+
+def test_picture_keeps_json_pure(store_folder, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "clip.png"
+    words = ["inspect", str(store_folder), "--sample", CLIP, "--json", "--picture", str(picture)]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["sample_id"] == CLIP
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_picture_needs_a_sample(store_folder, capsys):
+    assert main(["inspect", str(store_folder), "--picture", "x.png"]) == 2
+    assert "--sample ID" in capsys.readouterr().err
+
+
+def test_picture_without_matplotlib_names_the_extra(store_folder, tmp_path, capsys, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *rest, **more):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    words = ["inspect", str(store_folder), "--sample", CLIP, "--picture", str(tmp_path / "x.png")]
+    assert main(words) == 2
+    assert "pip install 'hhmnet[plot]'" in capsys.readouterr().err

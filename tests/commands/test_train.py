@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import hhmnet
+from hhmnet.cli import main
+from hhmnet.commands import progress
+from hhmnet.commands.configuration import read_config
+from hhmnet.commands.progress import TrainingProgress
+from hhmnet.commands.terminal import console
+from hhmnet.store import Store
+from hhmnet.training import engine
+from hhmnet.training.lock import locked
+
+STEPS = 10  # 40 training clips, batches of 8, 2 epochs
+
+
+@pytest.fixture
+def train(store_folder: Path, recipe: Path, tmp_path: Path):
+    def run(*more: str, config: Path | None = recipe, out: Path = tmp_path / "run") -> int:
+        words = ["train", "--data", str(store_folder), "--out", str(out), *more]
+        return main(words if config is None else [*words, "--config", str(config)])
+
+    return run
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch):
+    """Does something when a training reaches a step."""
+
+    def install(wanted: int, action) -> None:
+        before = TrainingProgress.on_step
+
+        def on_step(self: TrainingProgress, step: int, total: int) -> None:
+            before(self, step, total)
+            if step == wanted:
+                action()
+
+        monkeypatch.setattr(TrainingProgress, "on_step", on_step)
+
+    return install
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model.safetensors")
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def log_rows(run: Path) -> list[dict[str, str]]:
+    with open(run / "log.csv", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_a_run_leaves_all_that_is_promised(finished_run, recipe, store_folder):
+    assert [row["epoch"] for row in log_rows(finished_run)] == ["1", "2"]
+    config = read_config(finished_run / "config.yaml")
+    assert config == read_config(recipe)
+    model = hhmnet.from_pretrained(finished_run)
+    assert model.spec.class_names == Store(store_folder).class_names
+    facts = json.loads((finished_run / "environment.json").read_text())
+    assert facts["hhmnet"] == hhmnet.__version__
+    assert facts["torch"] == torch.__version__
+    assert (facts["seed"], facts["clips"], facts["steps"], facts["threads"]) == (0, 40, STEPS, 1)
+    assert facts["store"] == {"name": "sample", "clips": 60, "provenance": Store(store_folder).provenance}
+    assert facts["training_seconds"] > 0
+    assert str(store_folder.parent) not in json.dumps(facts)
+
+
+def test_flags_go_into_the_runs_configuration_which_can_be_used_again(train, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train("--optim.lr", "3e-3", "--optim.epochs", "1", "--run.seed", "5", out=first) == 0
+    config = read_config(first / "config.yaml")
+    assert (config.optim.lr, config.optim.epochs, config.run.seed) == (0.003, 1, 5)
+    assert train(config=first / "config.yaml", out=second) == 0
+    assert same(weights(first), weights(second))
+
+
+def test_progress_is_plain_without_a_terminal(train, capsys):
+    assert train() == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"epoch 2/2 step {STEPS}/{STEPS} loss " in captured.err
+    assert "clips/s 0:00 left" in captured.err
+    assert "\x1b" not in captured.err
+    assert "hhmnet evaluate" in captured.err
+
+
+def test_progress_on_a_terminal_shows_a_bar(train, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    assert train() == 0
+    err = capsys.readouterr().err
+    assert f"epoch 2/2 step {STEPS}/{STEPS}" in err
+    assert "clips/s" in err
+    assert "━" in err
+
+
+def test_a_validated_fold_is_logged_and_kept(train, tmp_path):
+    assert train("--fold", "1", "--run.validate_every", "1") == 0
+    assert all(0 <= float(row["val_top1"]) <= 100 for row in log_rows(tmp_path / "run"))
+    assert hhmnet.from_pretrained(tmp_path / "run").spec.fold == 1
+
+
+def test_a_second_run_in_one_folder_is_refused(train, run_copy, capsys):
+    before = (run_copy / "model.safetensors").read_bytes()
+    assert train(out=run_copy) == 2
+    assert f"error: {run_copy}: holds a run already; add --resume" in capsys.readouterr().err
+    assert (run_copy / "model.safetensors").read_bytes() == before
+
+
+def test_resuming_a_finished_run_says_so(train, run_copy, capsys):
+    before = log_rows(run_copy)
+    assert train("--resume", out=run_copy) == 0
+    assert "has finished already" in capsys.readouterr().err
+    assert log_rows(run_copy) == before
+
+
+def test_resume_in_a_new_folder_starts(train, finished_run, tmp_path):
+    assert train("--resume") == 0
+    assert same(weights(tmp_path / "run"), weights(finished_run))
+
+
+def test_resume_with_other_values_names_them(train, run_copy, capsys):
+    assert train("--resume", "--optim.lr", "0.5", out=run_copy) == 2
+    assert "optim.lr" in capsys.readouterr().err
+
+
+def test_a_lost_model_is_written_again_on_resume(train, run_copy, finished_run):
+    (run_copy / "model.safetensors").unlink()
+    assert train("--resume", out=run_copy) == 0
+    assert same(weights(run_copy), weights(finished_run))
+
+
+@pytest.mark.parametrize("config_again", [True, False])
+def test_a_time_limit_stops_cleanly_and_resume_ends_where_one_run_does(
+    train, at_step, finished_run, recipe, tmp_path, capsys, config_again
+):
+    at_step(7, lambda: time.sleep(1.5))
+    assert train("--time-limit", "1.5s") == 0
+    out = tmp_path / "run"
+    err = capsys.readouterr().err
+    assert f"the time is up after step 7 of {STEPS}" in err
+    assert "--resume" in err.splitlines()[-1]
+    assert not (out / "model.safetensors").exists()
+    assert json.loads((out / "environment.json").read_text())["steps"] == 7
+    assert train("--resume", config=recipe if config_again else None) == 0
+    assert same(weights(out), weights(finished_run))
+    assert [row["epoch"] for row in log_rows(out)] == ["1", "2"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_checkpoints_and_exits_with_130(
+    train, at_step, finished_run, tmp_path, capsys, number
+):
+    at_step(3, lambda: os.kill(os.getpid(), number))
+    assert train() == 130
+    assert f"interrupted after step 3 of {STEPS}; go on with: hhmnet train" in capsys.readouterr().err
+    assert train("--resume") == 0
+    assert same(weights(tmp_path / "run"), weights(finished_run))
+
+
+def test_a_signal_to_the_program(store_folder, recipe, tmp_path):
+    command = [sys.executable, "-m", "hhmnet", "train", "--config", str(recipe), "--data", str(store_folder)]
+    command += ["--out", str(tmp_path / "run"), "--optim.epochs", "100000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "epoch 1/" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted after step" in err
+    assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_a_folder_in_use_is_refused(train, run_copy, capsys):
+    with locked(run_copy):
+        assert train("--resume", out=run_copy) == 2
+    assert "another training is at work in this folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        ("--fold", "9"),
+        ("--protocol", "none"),
+        ("--optim.lr", "x"),
+        ("--optim.leraning_rate", "1"),
+        ("--model.norm", "foo"),
+    ],
+)
+def test_a_mistake_leaves_no_folder(train, tmp_path, capsys, mistake):
+    assert train(*mistake) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("hhmnet train: error: ")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mistake_leaves_an_older_folder_alone(train, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    assert train("--fold", "9") == 2
+    assert (out / "notes.txt").read_text() == "mine"
+    assert train() == 0
+
+
+def test_missing_files_are_named(train, store_folder, recipe, tmp_path, capsys):
+    assert train(config=tmp_path / "none.yaml") == 2
+    assert f"error: {tmp_path / 'none.yaml'}: No such file or directory" in capsys.readouterr().err
+    words = ["train", "--config", str(recipe), "--out", str(tmp_path / "run")]
+    assert main([*words, "--data", str(tmp_path / "none")]) == 2
+    assert f"no store at {tmp_path / 'none'}" in capsys.readouterr().err
+    assert main(words) == 2
+    assert "--data" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_named(train, run_copy, capsys):
+    (run_copy / "checkpoint.safetensors").write_bytes(b"torn")
+    assert train("--resume", out=run_copy) == 2
+    assert f"{run_copy / 'checkpoint.safetensors'}: can't be used" in capsys.readouterr().err
+
+
+def test_a_file_in_the_way_is_named(train, tmp_path, capsys):
+    (tmp_path / "run").write_text("")
+    assert train() == 2
+    assert f"{tmp_path / 'run'}: is a file; name a folder" in capsys.readouterr().err
+
+
+def test_without_tensorboard_a_note_names_the_extra(train, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert train() == 0
+    assert "pip install 'hhmnet[tensorboard]'" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "tensorboard").exists()
+
+
+def test_a_full_disk_is_one_line(train, tmp_path, capsys, monkeypatch):
+    def full(*_) -> None:
+        raise engine.checkpoint.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(engine.checkpoint, "save", full)
+    assert train() == 2
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert err.startswith(f"hhmnet train: error: {tmp_path / 'run'}: can't be written")
+    assert "No space left on device" in err
+
+
+def test_a_gpu_that_is_too_small_names_the_field(train, capsys, monkeypatch):
+    def starve(*_) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine.Trainer, "_train_step", starve)
+    assert train() == 2
+    assert "can't hold 8 clips at once; lower --optim.batch_size" in capsys.readouterr().err
+
+
+def test_plain_progress_skips_epochs_that_come_fast(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    shown = TrainingProgress(console(), epochs=4, step=0, total=8)
+    for epoch, clock[0] in ((1, 1.0), (2, 2.0), (3, 9.0), (4, 10.0)):
+        shown.on_step(2 * epoch, 8)
+        shown.on_epoch(engine.EpochLog(epoch, 1.0, 50.0, 0.1, 10.0, 1.0))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in lines] == ["1/4", "3/4", "4/4"]
+    assert [line.split()[-2] for line in lines] == ["0:03", "0:03", "0:00"]  # 1 s for 2 steps, 9 s for 6
+
+
+def test_a_copied_run_keeps_its_folder_out_of_its_files(finished_run, tmp_path, train, capsys):
+    moved = Path(shutil.copytree(finished_run, tmp_path / "elsewhere"))
+    assert train("--resume", config=None, out=moved) == 0
+    assert "has finished already" in capsys.readouterr().err

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from hhmnet.data.augment import AugmentConfig, augment, drop, frame_positions, linear_map, rotation
+from hhmnet.skeleton import COCO17, KINECT20, SkeletonLayout
+
+OFF = AugmentConfig(
+    **{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)} | {"crop": 1.0}  # type: ignore[arg-type]
+)
+PARTS = ["yaw", "tilt", "scale", "stretch", "shear", "mirror", "noise", "offset", "limb"]
+LENGTHS = torch.tensor([1, 2, 5, 16, 90, 1])
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def only(**changed: float) -> AugmentConfig:
+    return dataclasses.replace(OFF, **changed)
+
+
+def clips(count: int = 6, layout: SkeletonLayout = KINECT20) -> Tensor:
+    return torch.randn(count, 4, 2, layout.num_joints, layout.dims, generator=seeded(9))
+
+
+# Where frames are taken.
+
+
+@pytest.mark.parametrize("frames", [1, 4, 16, 40])
+@pytest.mark.parametrize("crop", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("jitter", [0.0, 0.4, 1.0])
+def test_positions_rise_and_stay_within_the_clip(frames: int, crop: float, jitter: float) -> None:
+    """A frame reaches half a frame to each side of its index, so a clip spans -0.5 to length - 0.5."""
+    for seed in range(20):
+        positions = frame_positions(LENGTHS, frames, only(crop=crop, jitter=jitter), seeded(seed))
+        assert positions.shape == (6, frames)
+        assert (positions.diff(dim=1) >= -1e-4).all()
+        assert (positions >= -0.5 - 1e-4).all()
+        assert (positions <= LENGTHS[:, None] - 0.5 + 1e-4).all()
+
+
+def test_without_crop_and_jitter_positions_are_the_middles_of_equal_slots() -> None:
+    expected = [[(t + 0.5) / 4 * length - 0.5 for t in range(4)] for length in LENGTHS.tolist()]
+    torch.testing.assert_close(frame_positions(LENGTHS, 4, OFF, seeded()), torch.tensor(expected))
+
+
+def test_jitter_stays_in_its_slot_and_fills_it() -> None:
+    lengths = torch.full((2000,), 40)
+    for jitter in (0.5, 1.0):
+        slots = (frame_positions(lengths, 10, only(jitter=jitter), seeded()) + 0.5) / 4
+        inside = slots - torch.arange(10)
+        assert inside.min() == pytest.approx(0.5 - 0.5 * jitter, abs=0.01)
+        assert inside.max() == pytest.approx(0.5 + 0.5 * jitter, abs=0.01)
+        assert inside.mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_crop_keeps_at_least_its_share_and_reaches_both_ends() -> None:
+    lengths = torch.full((4000,), 100)
+    positions = frame_positions(lengths, 100, only(crop=0.6), seeded())
+    kept = (positions[:, -1] - positions[:, 0]) / 99
+    assert kept.min() == pytest.approx(0.6, abs=0.01)
+    assert kept.max() == pytest.approx(1.0, abs=0.01)
+    start = positions[:, 0]
+    assert start.min() < 1
+    assert start.max() > 35
+    assert (kept.diff().abs() > 0).all()
+
+
+# Deformations.
+
+
+def test_nothing_switched_on_changes_nothing() -> None:
+    for layout in (KINECT20, COCO17):
+        x = clips(layout=layout)
+        assert torch.equal(augment(x, layout, OFF, seeded()), x)
+        assert torch.equal(drop(x, OFF, seeded()), x)
+
+
+@pytest.mark.parametrize("layout", [KINECT20, COCO17], ids=lambda layout: layout.name)
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_does_something(layout: SkeletonLayout, part: str) -> None:
+    amount = 30.0 if part in ("yaw", "tilt") else 0.5
+    changed = augment(clips(layout=layout), layout, only(**{part: amount, "limb_size": 0.5}), seeded())
+    if part == "yaw" and layout.dims == 2:
+        assert torch.equal(changed, clips(layout=layout))  # an image has no vertical axis to turn around
+    else:
+        assert (changed - clips(layout=layout)).abs().max() > 1e-2
+
+
+def test_same_seed_same_clips_other_seed_others() -> None:
+    config = AugmentConfig(mirror=0.5, limb=0.5, joint_drop=0.5, axis_drop=0.5)
+    first, again, other = (
+        drop(augment(clips(), KINECT20, config, g), config, g) for g in (seeded(1), seeded(1), seeded(2))
+    )
+    assert torch.equal(first, again)
+    assert (first - other).abs().max() > 0.1
+    a, b, c = (frame_positions(LENGTHS, 8, config, seeded(s)) for s in (1, 1, 2))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+def test_clips_of_a_batch_are_deformed_apart() -> None:
+    x = clips(1).expand(6, -1, -1, -1, -1)
+    changed = augment(x, KINECT20, only(yaw=60, tilt=30, scale=0.2, shear=0.1), seeded())
+    for i in range(5):
+        assert (changed[i] - changed[i + 1]).abs().max() > 1e-3
+
+
+def test_input_stays_as_it_was() -> None:
+    x = clips()
+    augment(x, KINECT20, AugmentConfig(mirror=0.5), seeded())
+    drop(x, AugmentConfig(joint_drop=1.0, axis_drop=1.0), seeded())
+    assert torch.equal(x, clips())
+
+
+def test_rotation_is_about_x_then_y_then_z() -> None:
+    def about(axis: int, angle: float) -> Tensor:
+        a, b = (axis + 1) % 3, (axis + 2) % 3
+        matrix = torch.eye(3)
+        matrix[a, a] = matrix[b, b] = math.cos(angle)
+        matrix[a, b], matrix[b, a] = -math.sin(angle), math.sin(angle)
+        return matrix
+
+    angles = torch.tensor([[0.3, -0.7, 1.1], [2.0, 0.1, -0.4]])
+    found = rotation(angles)
+    for matrix, (x, y, z) in zip(found, angles.tolist(), strict=True):
+        torch.testing.assert_close(matrix, about(2, z) @ about(1, y) @ about(0, x))
+
+
+@pytest.mark.parametrize("layout", [KINECT20, COCO17], ids=lambda layout: layout.name)
+def test_rotations_keep_distances_and_handedness(layout: SkeletonLayout) -> None:
+    x = clips(layout=layout)
+    y = augment(x, layout, only(yaw=180.0, tilt=180.0), seeded())
+    before, after = (torch.cdist(z.flatten(0, 2), z.flatten(0, 2)) for z in (x, y))
+    torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
+    matrices = linear_map(6, layout.dims, only(yaw=180.0, tilt=180.0), seeded())
+    torch.testing.assert_close(torch.linalg.det(matrices), torch.ones(6))
+
+
+def test_yaw_turns_around_the_vertical_axis_within_its_range() -> None:
+    matrices = linear_map(3000, 3, only(yaw=40.0), seeded())
+    torch.testing.assert_close(matrices[:, 1], torch.tensor([0.0, 1.0, 0.0]).expand(3000, 3))
+    degrees = torch.atan2(matrices[:, 0, 2], matrices[:, 0, 0]).rad2deg()
+    assert degrees.min() == pytest.approx(-40, abs=0.5)
+    assert degrees.max() == pytest.approx(40, abs=0.5)
+
+
+def test_tilt_stays_within_its_range() -> None:
+    matrices = linear_map(3000, 3, only(tilt=20.0), seeded())
+    about_x = torch.atan2(matrices[:, 2, 1], matrices[:, 2, 2]).rad2deg()
+    assert about_x.abs().max() == pytest.approx(20, abs=0.5)
+    flat = linear_map(3000, 2, only(tilt=20.0), seeded())
+    assert torch.atan2(flat[:, 1, 0], flat[:, 0, 0]).rad2deg().abs().max() == pytest.approx(20, abs=0.5)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_size_and_shear_stay_within_their_ranges(dims: int) -> None:
+    eye = torch.eye(dims).bool()
+    same = linear_map(3000, dims, only(scale=0.2), seeded())
+    sizes = same.diagonal(dim1=1, dim2=2)
+    torch.testing.assert_close(sizes, sizes[:, :1].expand_as(sizes))
+    assert (sizes.min(), sizes.max()) == (pytest.approx(0.8, abs=0.01), pytest.approx(1.2, abs=0.01))
+    assert not same[:, ~eye].any()
+    apart = linear_map(3000, dims, only(stretch=0.1), seeded()).diagonal(dim1=1, dim2=2)
+    assert (apart.min(), apart.max()) == (pytest.approx(0.9, abs=0.01), pytest.approx(1.1, abs=0.01))
+    assert (apart[:, 0] - apart[:, 1]).abs().max() > 0.1
+    sheared = linear_map(3000, dims, only(shear=0.3), seeded())
+    torch.testing.assert_close(sheared[:, eye], torch.ones(3000, dims))
+    assert sheared[:, ~eye].abs().max() == pytest.approx(0.3, abs=0.01)
+
+
+def test_one_matrix_serves_a_whole_clip() -> None:
+    config = only(yaw=60, tilt=30, scale=0.2, stretch=0.1, shear=0.1)
+    x = clips()
+    changed = augment(x, KINECT20, config, seeded())
+    matrices = linear_map(6, 3, config, seeded())
+    for n in range(6):
+        for t, m, v in [(0, 0, 0), (3, 1, 19), (2, 0, 7)]:
+            torch.testing.assert_close(changed[n, t, m, v], matrices[n] @ x[n, t, m, v], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("layout", [KINECT20, COCO17], ids=lambda layout: layout.name)
+def test_mirror_swaps_left_and_right(layout: SkeletonLayout) -> None:
+    x = clips(layout=layout)
+    image = augment(x, layout, only(mirror=1.0), seeded())
+    for here, name in enumerate(layout.joints):
+        swapped = name.replace("left", "?").replace("right", "left").replace("?", "right")
+        there = x[..., layout.index(swapped), :]
+        torch.testing.assert_close(image[..., here, 0], -there[..., 0])
+        torch.testing.assert_close(image[..., here, 1:], there[..., 1:])
+    torch.testing.assert_close(augment(image, layout, only(mirror=1.0), seeded()), x)
+
+
+def test_mirror_takes_whole_clips_at_its_rate() -> None:
+    x = clips(1).expand(2000, -1, -1, -1, -1)
+    image = augment(x[:1], KINECT20, only(mirror=1.0), seeded())
+    changed = augment(x, KINECT20, only(mirror=0.3), seeded())
+    mirrored = (changed == image).flatten(1).all(1)
+    assert (mirrored | (changed == x).flatten(1).all(1)).all()
+    assert mirrored.float().mean() == pytest.approx(0.3, abs=0.04)
+
+
+def test_offset_lasts_the_whole_clip_and_noise_does_not() -> None:
+    x = clips(200)
+    shift = augment(x, KINECT20, only(offset=0.1), seeded()) - x
+    torch.testing.assert_close(shift, shift[:, :1, :1].expand_as(shift), atol=1e-5, rtol=0)
+    assert shift.std() == pytest.approx(0.1, rel=0.05)
+    assert (shift[0, 0, 0, 0] - shift[0, 0, 0, 1]).abs().max() > 1e-3
+    noise = augment(x, KINECT20, only(noise=0.1), seeded()) - x
+    assert noise.std() == pytest.approx(0.1, rel=0.05)
+    assert noise.diff(dim=1).std() == pytest.approx(0.1 * math.sqrt(2), rel=0.05)
+
+
+@pytest.mark.parametrize("layout", [KINECT20, COCO17], ids=lambda layout: layout.name)
+def test_limbs_drift_smoothly_and_most_at_their_ends(layout: SkeletonLayout) -> None:
+    x = torch.zeros(400, 31, 2, layout.num_joints, layout.dims)
+    shift = augment(x, layout, only(limb=1.0, limb_size=0.2), seeded())
+    torch.testing.assert_close(shift[:, :, 0], shift[:, :, 1])
+    bends = (
+        shift[:, :, 0].diff(n=2, dim=1).abs().amax((0, 2, 3))
+    )  # straight between knots at 0, 10, 20 and 30
+    assert (bends > 1e-3).nonzero().flatten().tolist() == [9, 19]
+    spread = shift[:, 0, 0].std((0, 2))
+    limbs = [("left", "shoulder elbow wrist"), ("right", "shoulder elbow wrist")]
+    limbs += [("left", "hip knee ankle"), ("right", "hip knee ankle")]
+    for side, joints in limbs:
+        rising = [spread[layout.index(f"{side}_{joint}")].item() for joint in joints.split()]
+        assert rising == sorted(rising)
+        assert rising[0] > 0.01
+    assert spread.max() == pytest.approx(0.2, rel=0.1)
+    assert spread[layout.root] == 0
+    assert spread[list(layout.parts["head"])].max() == 0
+
+
+def test_limbs_drift_apart_and_at_their_rate() -> None:
+    x = torch.zeros(800, 5, 1, 20, 3)
+    shift = augment(x, KINECT20, only(limb=0.3, limb_size=0.2), seeded())[:, 0, 0]
+    ends = shift[:, [KINECT20.index(f"{s}_{j}") for s in ("left", "right") for j in ("hand", "foot")]]
+    moved = ends.abs().amax(2) > 0
+    assert moved.float().mean(0).sub(0.3).abs().max() < 0.06
+    assert torch.corrcoef(moved.float().T).fill_diagonal_(0).abs().max() < 0.15
+
+
+# Drops.
+
+
+def test_joint_drop_takes_joints_for_the_whole_clip() -> None:
+    x = clips(1500)
+    y = drop(x, only(joint_drop=0.5, joint_drop_share=0.3), seeded())
+    lost = (y == 0).flatten(4).all(4).permute(0, 3, 1, 2).flatten(2)  # (N, V, T * M)
+    assert (lost.all(2) | ~lost.any(2)).all()
+    hit = lost[:, :, 0].any(1)
+    assert hit.float().mean() == pytest.approx(0.5, abs=0.05)
+    assert lost[hit][:, :, 0].float().mean() == pytest.approx(0.3, abs=0.03)
+    kept = ~lost[:, :, 0][:, None, None, :, None]
+    assert torch.equal(y, x * kept)
+
+
+def test_axis_drop_takes_one_axis_of_a_clip() -> None:
+    x = clips(1500)
+    y = drop(x, only(axis_drop=0.4), seeded())
+    lost = (y == 0).all(3).all(2).all(1)  # (N, C)
+    assert lost.sum(1).max() == 1
+    assert lost.any(1).float().mean() == pytest.approx(0.4, abs=0.05)
+    assert (lost.float().mean(0) - 0.4 / 3).abs().max() < 0.03
+    assert torch.equal(y, x * ~lost[:, None, None, None, :])

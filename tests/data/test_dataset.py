@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hhmnet.data.dataset import ClipDataset, EpochSampler, RawBatch, make_loader
+from hhmnet.data.transform import Clips
+from hhmnet.store import Store
+
+
+def assert_same(a: RawBatch, b: RawBatch) -> None:
+    assert torch.equal(a.labels, b.labels)
+    assert torch.equal(a.index, b.index)
+    assert torch.equal(a.clips.joints, b.clips.joints)
+    assert torch.equal(a.clips.lengths, b.clips.lengths)
+    assert (a.clips.present is None) == (b.clips.present is None)
+    if a.clips.present is not None and b.clips.present is not None:
+        assert torch.equal(a.clips.present, b.clips.present)
+
+
+# Batches.
+
+
+@pytest.mark.parametrize("persons", [1, 2, 4])
+@pytest.mark.parametrize("items", [[0], [2, 0, 5, 3], [5, 5]])
+def test_a_batch_holds_its_clips_one_behind_the_other(
+    patchy_store: Store, persons: int, items: list[int]
+) -> None:
+    indices = np.array([3, 10, 1, 17, 8, 4])
+    batch = ClipDataset(patchy_store, indices, persons).__getitems__(items)
+    rows = indices[items]
+    assert batch.index.tolist() == rows.tolist()
+    assert batch.labels.tolist() == patchy_store.labels[rows].tolist()
+    assert batch.clips.lengths.tolist() == patchy_store.lengths[rows].tolist()
+    assert batch.clips.joints.dtype == torch.float32
+    start = 0
+    for row in rows:
+        sample = patchy_store.sample(int(row))
+        for t in range(sample.num_frames):
+            for m in range(persons):
+                known = m < sample.num_persons
+                expected = sample.joints[m, t] if known else np.zeros((20, 3), np.float32)
+                np.testing.assert_array_equal(batch.clips.joints[start + t, m].numpy(), expected)
+                there = known and bool(sample.present[m, t])
+                assert batch.clips.present is None or bool(batch.clips.present[start + t, m]) == there
+                assert batch.clips.present is not None or there
+        start += sample.num_frames
+    assert batch.clips.joints.shape == (start, persons, 20, 3)
+
+
+def test_whole_clips_need_no_mask(tiny_store: Store) -> None:
+    dataset = ClipDataset(tiny_store, np.arange(30), 1)
+    assert len(dataset) == 30
+    assert dataset[4].clips.present is None
+    two = ClipDataset(tiny_store, np.arange(30), 2)[4].clips.present
+    assert two is not None
+    assert two[:, 0].all()
+    assert not two[:, 1].any()
+
+
+def test_one_clip_is_a_batch_of_one(tiny_store: Store) -> None:
+    dataset = ClipDataset(tiny_store, np.arange(30), 1)
+    assert_same(dataset[7], dataset.__getitems__([7]))
+
+
+def test_a_batch_is_a_copy_of_the_store(tiny_store: Store) -> None:
+    dataset = ClipDataset(tiny_store, np.arange(30), 1)
+    dataset[3].clips.joints.fill_(9.0)
+    dataset[3].labels.fill_(2)
+    assert_same(dataset[3], ClipDataset(Store(tiny_store.path), np.arange(30), 1)[3])
+
+
+def test_moving_to_a_device_keeps_everything(patchy_store: Store) -> None:
+    batch = ClipDataset(patchy_store, np.arange(18), 2).__getitems__([1, 4])
+    moved = batch.to(torch.device("cpu"))
+    assert_same(moved, batch)
+    assert isinstance(moved.clips, Clips)
+    meta = batch.to(torch.device("meta"))
+    assert meta.clips.present is not None
+    assert {t.device.type for t in (meta.labels, meta.index, meta.clips.joints, meta.clips.present)} == {
+        "meta"
+    }
+
+
+# The order of clips.
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize(("count", "size"), [(10, 3), (9, 3), (2, 5), (1, 1), (0, 4)])
+def test_every_clip_once_an_epoch(count: int, size: int, drop_last: bool) -> None:
+    sampler = EpochSampler(count, size, seed=1, drop_last=drop_last)
+    for epoch in range(3):
+        sampler.epoch = epoch
+        batches = list(sampler)
+        assert len(batches) == len(sampler)
+        seen = [clip for batch in batches for clip in batch]
+        assert len(set(seen)) == len(seen)
+        assert set(seen) <= set(range(count))
+        if drop_last and count >= size:
+            assert {len(batch) for batch in batches} == {size}
+            assert len(seen) == count // size * size
+        else:
+            assert len(seen) == count
+            assert all(len(batch) == size for batch in batches[:-1])
+
+
+def test_order_depends_on_epoch_and_seed_alone() -> None:
+    def order(seed: int | None, epoch: int) -> list[list[int]]:
+        sampler = EpochSampler(40, 7, seed)
+        sampler.epoch = epoch
+        np.random.seed(len(list(sampler)))  # noqa: NPY002 - global state must not matter
+        return list(sampler)
+
+    orders = [order(seed, epoch) for seed in (0, 1) for epoch in range(4)]
+    assert len({str(o) for o in orders}) == 8
+    assert orders == [order(seed, epoch) for seed in (0, 1) for epoch in range(4)]
+    assert order(None, 0) == order(None, 3) == [list(range(i, min(i + 7, 40))) for i in range(0, 40, 7)]
+
+
+@pytest.mark.parametrize("start", [0, 1, 4, 6])
+def test_a_start_within_the_epoch_goes_on_exactly(start: int) -> None:
+    sampler = EpochSampler(40, 7, seed=3)
+    sampler.epoch = 2
+    whole = list(sampler)
+    sampler.start = start
+    assert list(sampler) == whole[start:]
+    assert len(sampler) == len(whole)
+
+
+# The loader.
+
+
+def read(store: Store, workers: int) -> list[RawBatch]:
+    sampler = EpochSampler(18, 5, seed=4)
+    loader = make_loader(ClipDataset(store, np.arange(18), 2), sampler, workers)
+    batches = []
+    for epoch, start in ((0, 0), (1, 2)):
+        sampler.epoch, sampler.start = epoch, start
+        batches += list(loader)
+    return batches
+
+
+def test_workers_change_nothing(patchy_store: Store) -> None:
+    here, there = read(patchy_store, 0), read(patchy_store, 2)
+    assert len(here) == len(there) == 4 + 2
+    for a, b in zip(here, there, strict=True):
+        assert_same(a, b)
+
+
+def test_a_loader_that_was_left_early_starts_anew(patchy_store: Store) -> None:
+    sampler = EpochSampler(18, 5, seed=4)
+    loader = make_loader(ClipDataset(patchy_store, np.arange(18), 2), sampler, 1)
+    first = next(iter(loader))
+    assert_same(next(iter(loader)), first)

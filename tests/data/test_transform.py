@@ -1,0 +1,383 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hhmnet.data.augment import AugmentConfig
+from hhmnet.data.streams import STREAMS, stream
+from hhmnet.data.transform import (
+    CENTERS,
+    FACINGS,
+    SCALES,
+    Clips,
+    DataConfig,
+    center,
+    face_camera,
+    prepare,
+    rescale,
+    sample_frames,
+)
+from hhmnet.skeleton import COCO17, KINECT20, NTU25, SkeletonLayout
+
+OFF = AugmentConfig(
+    **{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)} | {"crop": 1.0}  # type: ignore[arg-type]
+)
+LENGTHS = (5, 1, 12, 3)
+FORMS = list(itertools.product(CENTERS, FACINGS, SCALES))
+
+
+def make(
+    lengths: tuple[int, ...] = LENGTHS,
+    *,
+    persons: int = 2,
+    layout: SkeletonLayout = KINECT20,
+    gaps: float = 0.0,
+    seed: int = 0,
+) -> Clips:
+    """Clips that drift slowly, so that a frame resembles its neighbours; absent bodies are zero."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (sum(lengths), persons, layout.num_joints, layout.dims)
+    joints = torch.randn(shape, generator=generator).cumsum(0) * 0.2 + torch.randn(
+        shape[1:], generator=generator
+    )
+    if not gaps:
+        return Clips(joints, None, torch.tensor(lengths))
+    present = torch.rand(shape[:2], generator=generator) >= gaps
+    return Clips(joints * present[..., None, None], present, torch.tensor(lengths))
+
+
+def one(clips: Clips, n: int) -> Clips:
+    """Clip ``n`` alone."""
+    end = int(clips.lengths[: n + 1].sum())
+    rows = slice(end - int(clips.lengths[n]), end)
+    return Clips(
+        clips.joints[rows], None if clips.present is None else clips.present[rows], clips.lengths[n : n + 1]
+    )
+
+
+def moved(clips: Clips, joints: Tensor) -> Clips:
+    """The same clips with other joints, absent ones still zero."""
+    keep = 1.0 if clips.present is None else clips.present[..., None, None]
+    return clips._replace(joints=joints * keep)
+
+
+def about_y(degrees: float) -> Tensor:
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return torch.tensor([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+
+
+# Sampling.
+
+
+def test_sampling_matches_interp() -> None:
+    clips = make()
+    positions = torch.rand(4, 7, generator=torch.Generator().manual_seed(2)) * 14 - 1
+    x, mask = sample_frames(clips, positions)
+    assert mask is None
+    assert x.shape == (4, 7, 2, 20, 3)
+    for n in range(4):
+        joints = one(clips, n).joints.numpy()
+        for m, v, c in itertools.product(range(2), (0, 7, 19), range(3)):
+            expected = np.interp(positions[n].numpy(), np.arange(len(joints)), joints[:, m, v, c])
+            np.testing.assert_allclose(x[n, :, m, v, c].numpy(), expected, atol=1e-5)
+
+
+def test_sampling_with_gaps_matches_a_loop() -> None:
+    clips = make((6, 9, 1, 4), gaps=0.4)
+    positions = torch.rand(4, 20, generator=torch.Generator().manual_seed(3)) * 10 - 1
+    positions[:, :4] = positions[:, :4].round()
+    x, mask = sample_frames(clips, positions)
+    assert mask is not None
+    kinds = set()
+    for n, t, m in itertools.product(range(4), range(20), range(2)):
+        clip = one(clips, n)
+        assert clip.present is not None
+        place = min(max(positions[n, t].item(), 0.0), len(clip.joints) - 1.0)
+        before, share = math.floor(place), place - math.floor(place)
+        sides = [(before, 1 - share), (before + 1, share)]
+        seen = [(frame, weight) for frame, weight in sides if weight > 0 and clip.present[frame, m]]
+        kinds.add((len(sides) - sum(weight == 0 for _, weight in sides), len(seen)))
+        assert mask[n, t, m] == bool(seen)
+        expected = torch.zeros(20, 3)
+        for frame, weight in seen:
+            expected += clip.joints[frame, m] * weight / sum(w for _, w in seen)
+        torch.testing.assert_close(x[n, t, m], expected, atol=1e-5, rtol=1e-4)
+    assert kinds == {(1, 0), (1, 1), (2, 0), (2, 1), (2, 2)}
+
+
+def test_a_mask_without_gaps_changes_nothing() -> None:
+    clips = make()
+    positions = torch.rand(4, 7, generator=torch.Generator().manual_seed(2)) * 14 - 1
+    whole = clips._replace(present=torch.ones(clips.joints.shape[:2]).bool())
+    x, mask = sample_frames(whole, positions)
+    assert mask is not None
+    assert mask.all()
+    torch.testing.assert_close(x, sample_frames(clips, positions)[0])
+
+
+def test_evaluation_takes_the_middle_of_equal_slots() -> None:
+    clips = make()
+    plain = DataConfig(frames=4, persons=2, center="none")
+    for phase in (0.5, 0.0, 0.25):
+        x, _ = prepare(clips, KINECT20, plain, phase=phase)
+        places = torch.tensor([[(t + phase) / 4 * length - 0.5 for t in range(4)] for length in LENGTHS])
+        torch.testing.assert_close(x.permute(0, 2, 4, 3, 1), sample_frames(clips, places)[0])
+
+
+# Centring.
+
+
+@pytest.mark.parametrize("gaps", [0.0, 0.4])
+@pytest.mark.parametrize("how", CENTERS)
+def test_centring_matches_a_loop(how: str, gaps: float) -> None:
+    clips = make((8, 8, 8), gaps=gaps)
+    x = clips.joints.view(3, 8, 2, 20, 3)
+    mask = None if clips.present is None else clips.present.view(3, 8, 2)
+    found = center(x, how, 0, mask)
+    for n, t, m in itertools.product(range(3), range(8), range(2)):
+        if mask is not None and not mask[n, t, m]:
+            assert not found[n, t, m].any()
+            continue
+        seen = [s for s in range(8) if mask is None or mask[n, s, 0]]
+        origin = {"none": torch.zeros(3), "first": x[n, seen[0], 0, 0], "frame": x[n, t, 0, 0]}[how]
+        torch.testing.assert_close(found[n, t, m], x[n, t, m] - origin)
+
+
+@pytest.mark.parametrize("gaps", [0.0, 0.3])
+@pytest.mark.parametrize("how", ["first", "frame"])
+def test_where_a_clip_stands_does_not_matter(how: str, gaps: float) -> None:
+    clips = make(gaps=gaps, persons=1)
+    there = moved(clips, clips.joints + torch.tensor([3.0, -1.0, 2.0]))
+    config = DataConfig(frames=8, persons=1, center=how)
+    torch.testing.assert_close(
+        prepare(there, KINECT20, config)[0], prepare(clips, KINECT20, config)[0], atol=1e-4, rtol=1e-4
+    )
+
+
+# Facing the camera.
+
+
+@pytest.mark.parametrize("gaps", [0.0, 0.3])
+@pytest.mark.parametrize("how", ["first", "mean"])
+@pytest.mark.parametrize("degrees", [30, 90, 200])
+@pytest.mark.parametrize("layout", [KINECT20, NTU25], ids=lambda layout: layout.name)
+def test_where_a_clip_is_filmed_from_does_not_matter(
+    layout: SkeletonLayout, degrees: float, how: str, gaps: float
+) -> None:
+    clips = make((5, 12, 9), gaps=gaps, layout=layout)
+    turned = moved(clips, clips.joints @ about_y(degrees).T)
+    config = DataConfig(frames=8, persons=2, facing=how)
+    expected = prepare(clips, layout, config)[0]
+    torch.testing.assert_close(prepare(turned, layout, config)[0], expected, atol=1e-4, rtol=1e-4)
+    plain = dataclasses.replace(config, facing="none")
+    assert (prepare(turned, layout, plain)[0] - prepare(clips, layout, plain)[0]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("how", ["first", "mean"])
+def test_hips_and_shoulders_lie_along_x_with_the_left_ones_first(how: str) -> None:
+    clips = make((6, 6))
+    x = face_camera(clips.joints.view(2, 6, 2, 20, 3), how, KINECT20, None)
+    across = torch.zeros(2, 6, 3)
+    for name in ("shoulder", "hip"):
+        across += x[:, :, 0, KINECT20.index(f"left_{name}")] - x[:, :, 0, KINECT20.index(f"right_{name}")]
+    line = across[:, 0] if how == "first" else across.mean(1)
+    torch.testing.assert_close(line[:, 2], torch.zeros(2), atol=1e-5, rtol=0)
+    assert (line[:, 0] < 0).all()
+
+
+def test_facing_is_a_rotation_about_the_vertical_axis() -> None:
+    clips = make((6, 6))
+    x = clips.joints.view(2, 6, 2, 20, 3)
+    y = face_camera(x, "mean", KINECT20, None)
+    torch.testing.assert_close(y[..., 1], x[..., 1])
+    for n in range(2):
+        before, after = (torch.pdist(z[n].flatten(0, 2)) for z in (x, y))
+        torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
+
+
+def test_facing_first_takes_the_first_frame_with_a_body() -> None:
+    clips = make((6,))
+    mask = torch.ones(1, 6, 2).bool()
+    mask[0, :2, 0] = False
+    x = clips.joints[None] * mask[..., None, None]
+    found = face_camera(x, "first", KINECT20, mask)
+    torch.testing.assert_close(found[:, 2:], face_camera(x[:, 2:], "first", KINECT20, None))
+
+
+@pytest.mark.parametrize("how", ["first", "mean"])
+def test_facing_leaves_bodies_alone_whose_direction_is_unknown(how: str) -> None:
+    """Without the first person, or with one who lies on the side, there is nothing to turn by."""
+    clips = make((6,))
+    mask = torch.ones(1, 6, 2).bool()
+    mask[0, :, 0] = False
+    x = clips.joints[None] * mask[..., None, None]
+    torch.testing.assert_close(face_camera(x, how, KINECT20, mask), x)
+    upright = clips.joints[None].clone()
+    upright[..., 0] = upright[..., 2] = 0.5
+    torch.testing.assert_close(face_camera(upright, how, KINECT20, None), upright)
+
+
+def test_facing_needs_three_dimensions() -> None:
+    clips = make(layout=COCO17)
+    with pytest.raises(ValueError, match="field 'facing' needs a 3-D layout, coco17 has 2 dimensions"):
+        prepare(clips, COCO17, DataConfig(facing="first", persons=2))
+
+
+# Scale.
+
+
+@pytest.mark.parametrize("gaps", [0.0, 0.3])
+@pytest.mark.parametrize("scale", ["trunk", "box"])
+@pytest.mark.parametrize("layout", [KINECT20, NTU25, COCO17], ids=lambda layout: layout.name)
+def test_how_large_a_clip_is_does_not_matter(layout: SkeletonLayout, scale: str, gaps: float) -> None:
+    clips = make((5, 12, 4), gaps=gaps, layout=layout)
+    config = DataConfig(frames=8, persons=2, scale=scale)
+    expected = prepare(clips, layout, config)[0]
+    found = prepare(moved(clips, clips.joints * 37.0), layout, config)[0]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_trunk_is_the_mean_way_from_shoulders_to_hips() -> None:
+    mask = torch.tensor([1, 0, 1, 1, 0, 1]).bool()[None, :, None].expand(1, 6, 2)
+    x = make((6,)).joints[None] * mask[..., None, None]
+    lengths = [
+        (x[0, t, 0, KINECT20.index(f"{side}_shoulder")] - x[0, t, 0, KINECT20.index(f"{side}_hip")]).norm()
+        for t in (0, 2, 3, 5)
+        for side in ("left", "right")
+    ]
+    torch.testing.assert_close(rescale(x, "trunk", KINECT20, mask), x / torch.stack(lengths).mean())
+
+
+@pytest.mark.parametrize("gaps", [0.0, 0.3])
+def test_box_spans_minus_1_to_1_on_every_axis(gaps: float) -> None:
+    x, mask = prepare(make((5, 12, 4), gaps=gaps), KINECT20, DataConfig(frames=8, persons=2, scale="box"))
+    rows = x.permute(0, 2, 4, 3, 1)
+    for n in range(3):
+        seen = rows[n] if mask is None else rows[n][mask[n]]
+        torch.testing.assert_close(seen.reshape(-1, 3).amin(0), -torch.ones(3))
+        torch.testing.assert_close(seen.reshape(-1, 3).amax(0), torch.ones(3))
+
+
+# The whole.
+
+
+@pytest.mark.parametrize(("center", "facing", "scale"), FORMS)
+@pytest.mark.parametrize("gaps", [0.0, 0.4])
+def test_a_clip_does_not_depend_on_its_neighbours(center: str, facing: str, scale: str, gaps: float) -> None:
+    clips = make(gaps=gaps)
+    config = DataConfig(frames=8, persons=2, center=center, facing=facing, scale=scale, stream="bone_motion")
+    together, mask = prepare(clips, KINECT20, config)
+    again, _ = prepare(clips, KINECT20, config)
+    assert torch.equal(together, again)
+    for n in range(4):
+        alone, own_mask = prepare(one(clips, n), KINECT20, config)
+        torch.testing.assert_close(alone[0], together[n])
+        assert (own_mask is None) == (mask is None)
+        assert mask is None or own_mask is None or torch.equal(own_mask[0], mask[n])
+
+
+@pytest.mark.parametrize(("center", "facing", "scale"), FORMS)
+@pytest.mark.parametrize("name", STREAMS)
+def test_absent_bodies_are_zero_and_all_is_finite(center: str, facing: str, scale: str, name: str) -> None:
+    clips = make((5, 1, 12, 3, 4), gaps=0.4)
+    assert clips.present is not None
+    clips.present[-4:] = False
+    clips = moved(clips, clips.joints)
+    config = DataConfig(frames=8, persons=2, center=center, facing=facing, scale=scale, stream=name)
+    noisy = AugmentConfig(mirror=0.5, joint_drop=0.5, axis_drop=0.5)
+    for augmentation, generator in ((None, None), (noisy, torch.Generator().manual_seed(0))):
+        x, mask = prepare(clips, KINECT20, config, augmentation, generator)
+        assert mask is not None
+        assert x.isfinite().all()
+        assert not mask[-1].any()
+        assert not x.permute(0, 2, 4, 1, 3)[~mask].any()
+
+
+@pytest.mark.parametrize(("center", "facing", "scale"), FORMS)
+@pytest.mark.parametrize("gaps", [0.0, 0.4])
+def test_augmentation_switched_off_is_evaluation(center: str, facing: str, scale: str, gaps: float) -> None:
+    clips = make(gaps=gaps)
+    config = DataConfig(frames=8, persons=2, center=center, facing=facing, scale=scale)
+    expected, mask = prepare(clips, KINECT20, config)
+    found, found_mask = prepare(clips, KINECT20, config, OFF, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found, expected)
+    assert (mask is None) == (found_mask is None)
+    assert mask is None or found_mask is None or torch.equal(found_mask, mask)
+
+
+@pytest.mark.parametrize("layout", [KINECT20, NTU25, COCO17], ids=lambda layout: layout.name)
+@pytest.mark.parametrize("frames", [1, 6, 40])
+def test_shapes(layout: SkeletonLayout, frames: int) -> None:
+    for gaps in (0.0, 0.4):
+        x, mask = prepare(make(layout=layout, gaps=gaps), layout, DataConfig(frames=frames, persons=2))
+        assert x.shape == (4, layout.dims, frames, layout.num_joints, 2)
+        assert x.dtype == torch.float32
+        assert mask is None or (mask.shape == (4, frames, 2) and mask.dtype == torch.bool)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_streams_come_from_the_prepared_joints(name: str) -> None:
+    clips = make(gaps=0.3)
+    config = DataConfig(frames=8, persons=2, facing="mean", scale="trunk")
+    joints, mask = prepare(clips, KINECT20, config)
+    expected = stream(name, joints.permute(0, 2, 4, 3, 1), KINECT20, mask)
+    found, _ = prepare(clips, KINECT20, dataclasses.replace(config, stream=name))
+    torch.testing.assert_close(found.permute(0, 2, 4, 3, 1), expected)
+
+
+def test_all_four_streams_show_one_augmented_body() -> None:
+    """Bones taken from the augmented joint stream are the augmented bone stream of the same seed."""
+    clips = make()
+    config = DataConfig(frames=8, persons=2)
+    joints, mask = prepare(clips, KINECT20, config, AugmentConfig(), torch.Generator().manual_seed(5))
+    for name in STREAMS:
+        x, _ = prepare(
+            clips,
+            KINECT20,
+            dataclasses.replace(config, stream=name),
+            AugmentConfig(),
+            torch.Generator().manual_seed(5),
+        )
+        expected = stream(name, joints.permute(0, 2, 4, 3, 1), KINECT20, mask)
+        torch.testing.assert_close(x.permute(0, 2, 4, 3, 1), expected)
+
+
+def test_augmentation_depends_on_the_generator_alone() -> None:
+    clips, config = make(gaps=0.3), DataConfig(frames=8, persons=2)
+    first, again, other = (
+        prepare(clips, KINECT20, config, AugmentConfig(), torch.Generator().manual_seed(s))[0]
+        for s in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert (first - other).abs().max() > 0.05
+
+
+def test_clips_stay_as_they_were() -> None:
+    clips = make(gaps=0.3)
+    prepare(clips, KINECT20, DataConfig(frames=8, persons=2, scale="box"), AugmentConfig(), torch.Generator())
+    for a, b in zip(clips, make(gaps=0.3), strict=True):
+        assert a is not None
+        assert b is not None
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("stream", "colour"),
+        ("center", "last"),
+        ("facing", "away"),
+        ("scale", "half"),
+        ("frames", 0),
+        ("views", 0),
+    ],
+)
+def test_impossible_values_are_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"'{field}'"):
+        DataConfig(**{field: value})  # type: ignore[arg-type]

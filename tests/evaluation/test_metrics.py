@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from hhmnet.evaluation.metrics import bootstrap_interval, evaluate
+from hhmnet.evaluation.scores import Scores
+
+
+def make(count: int = 80, classes: int = 7, unknown: int = 9, seed: int = 0) -> Scores:
+    """Scores that are right about half the time; some labels unknown, the last class never seen."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, max(classes - 1, 1), count)
+    logits = rng.normal(size=(count, classes)).astype(np.float32)
+    logits[np.arange(count), labels] += 1.0
+    labels[:unknown] = -1
+    names = tuple(f"class {i}" for i in range(classes))
+    return Scores(np.array([f"clip{i}" for i in range(count)]), labels, logits, names)
+
+
+def hits(scores: Scores, top: int) -> dict[int, list[bool]]:
+    """For each class that occurs: whether each of its clips is among the ``top`` strongest."""
+    found: dict[int, list[bool]] = {}
+    for label, row in zip(scores.labels.tolist(), scores.logits.tolist(), strict=True):
+        if label >= 0:
+            strongest = sorted(range(len(row)), key=lambda c: -row[c])[:top]
+            found.setdefault(label, []).append(label in strongest)
+    return found
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5, 7, 12])
+@pytest.mark.parametrize("unknown", [0, 9])
+def test_metrics_match_plain_loops(classes: int, unknown: int) -> None:
+    scores = make(classes=classes, unknown=unknown)
+    found = evaluate(scores)
+    first, fifth = hits(scores, 1), hits(scores, 5)
+    right = [hit for row in first.values() for hit in row]
+    assert found["n"] == len(right) == 80 - unknown
+    assert found["top1"] == pytest.approx(100 * sum(right) / len(right))
+    assert found["top5"] == pytest.approx(
+        100 * np.mean([hit for row in fifth.values() for hit in row]), rel=1e-5
+    )
+    assert found["mean_class"] == pytest.approx(
+        100 * np.mean([np.mean(row) for row in first.values()]), rel=1e-5
+    )
+    assert list(found["per_class"]) == list(scores.class_names)
+    for i, name in enumerate(scores.class_names):
+        row = first.get(i, [])
+        assert found["per_class"][name]["n"] == len(row)
+        if row:
+            assert found["per_class"][name]["top1"] == pytest.approx(100 * np.mean(row), rel=1e-5)
+
+
+def test_mean_class_differs_from_top1_where_classes_differ_in_size() -> None:
+    logits = np.array([[1, 0]] * 9 + [[1, 0]], np.float32)
+    scores = Scores(np.array(list("abcdefghij")), np.array([0] * 9 + [1]), logits, ("often", "rare"))
+    found = evaluate(scores)
+    assert (found["top1"], found["mean_class"]) == (90.0, 50.0)
+
+
+def test_metrics_are_json() -> None:
+    found = evaluate(make())
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_without_labels_there_is_nothing_to_measure() -> None:
+    with pytest.raises(ValueError, match="none of these clips has a label"):
+        evaluate(make(unknown=80))
+
+
+def test_interval_is_that_of_the_labelled_clips() -> None:
+    found = evaluate(make())
+    right = round(found["top1"] * found["n"] / 100)
+    assert found["top1_interval"] == list(bootstrap_interval(right, 71))
+
+
+@pytest.mark.parametrize(("right", "count"), [(430, 464), (30, 60), (3, 10)])
+def test_interval_matches_an_actual_resampling(right: int, count: int) -> None:
+    """Draw clips with replacement, again and again, and look at the middle 95 % of the accuracies."""
+    rng = np.random.default_rng(7)
+    clips = np.arange(count) < right
+    accuracies = [100 * clips[rng.integers(0, count, count)].mean() for _ in range(10_000)]
+    low, high = bootstrap_interval(right, count)
+    step = 100 / count
+    assert low == pytest.approx(np.percentile(accuracies, 2.5), abs=1.01 * step)
+    assert high == pytest.approx(np.percentile(accuracies, 97.5), abs=1.01 * step)
+    assert low < 100 * right / count < high
+
+
+def test_interval_of_a_perfect_or_hopeless_score() -> None:
+    assert bootstrap_interval(50, 50) == (100.0, 100.0)
+    assert bootstrap_interval(0, 50) == (0.0, 0.0)
+
+
+def test_interval_is_the_same_every_time() -> None:
+    assert bootstrap_interval(40, 50) == bootstrap_interval(40, 50)
+    narrow, wide = bootstrap_interval(800, 1000), bootstrap_interval(40, 50)
+    assert narrow[1] - narrow[0] < wide[1] - wide[0]

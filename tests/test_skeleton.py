@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+from collections import deque
+
+import numpy as np
+import pytest
+
+from hhmnet.skeleton import (
+    COCO17,
+    KINECT20,
+    LAYOUTS,
+    NTU25,
+    PARTS,
+    LayoutError,
+    SkeletonLayout,
+    get_layout,
+)
+
+ALL = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+
+
+def chain(**fields: object) -> SkeletonLayout:
+    """Three joints in a row, a-b-c with b as the root."""
+    known = {
+        "name": "chain",
+        "joints": ("a", "b", "c"),
+        "edges": ((0, 1), (2, 1)),
+        "mirror": ((0, 2),),
+        "parts": dict.fromkeys(PARTS, (0,)),
+    }
+    return SkeletonLayout(**(known | fields))  # type: ignore[arg-type]
+
+
+def walk(layout: SkeletonLayout, start: int) -> list[int]:
+    """Bones from ``start`` to every joint, counted by a plain breadth-first walk."""
+    steps = {start: 0}
+    queue = deque([start])
+    while queue:
+        joint = queue.popleft()
+        for child, parent in layout.edges:
+            for a, b in ((child, parent), (parent, child)):
+                if a == joint and b not in steps:
+                    steps[b] = steps[joint] + 1
+                    queue.append(b)
+    return [steps[joint] for joint in range(layout.num_joints)]
+
+
+@ALL
+def test_layout_is_one_tree(layout: SkeletonLayout) -> None:
+    assert len(layout.edges) == layout.num_joints - 1
+    assert sorted(set(walk(layout, layout.root))) == list(range(max(walk(layout, layout.root)) + 1))
+    for joint in range(layout.num_joints):
+        for _ in range(layout.num_joints):
+            joint = int(layout.parents[joint])
+        assert joint == layout.root
+
+
+@ALL
+def test_hops_match_a_walk(layout: SkeletonLayout) -> None:
+    expected = [walk(layout, joint) for joint in range(layout.num_joints)]
+    np.testing.assert_array_equal(layout.hops, expected)
+
+
+@ALL
+def test_adjacency_averages_over_neighbours(layout: SkeletonLayout) -> None:
+    for joint, row in enumerate(layout.adjacency):
+        bones = sum(joint in edge for edge in layout.edges)
+        np.testing.assert_allclose(row.sum(), 1, rtol=1e-6)
+        np.testing.assert_allclose(row[row > 0], 1 / (bones + 1), rtol=1e-6)
+        assert row[joint] > 0
+
+
+@ALL
+def test_mirror_swaps_left_and_right_names(layout: SkeletonLayout) -> None:
+    swap = {"left": "right", "right": "left"}
+    for joint, other in enumerate(layout.mirrored):
+        side, _, rest = layout.joints[joint].partition("_")
+        expected = f"{swap[side]}_{rest}" if side in swap else layout.joints[joint]
+        assert layout.joints[other] == expected
+
+
+@ALL
+def test_mirror_keeps_the_tree_but_for_the_root(layout: SkeletonLayout) -> None:
+    hops = layout.hops[np.ix_(layout.mirrored, layout.mirrored)]
+    np.testing.assert_array_equal(hops, layout.hops)
+
+
+@ALL
+def test_hand_parts_lie_on_their_side(layout: SkeletonLayout) -> None:
+    for part in PARTS[1:]:
+        side = part.split("_")[0]
+        assert layout.parts[part]
+        assert all(layout.joints[joint].startswith(side) for joint in layout.parts[part])
+
+
+@ALL
+def test_dict_round_trip_survives_json(layout: SkeletonLayout) -> None:
+    assert SkeletonLayout.from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
+
+
+@pytest.mark.parametrize("field", ["name", "joints", "edges", "mirror", "parts"])
+def test_from_dict_names_the_missing_field(field: str) -> None:
+    fields = KINECT20.to_dict()
+    del fields[field]
+    with pytest.raises(LayoutError, match=field):
+        SkeletonLayout.from_dict(fields)
+
+
+def test_known_layouts() -> None:
+    sizes = {name: (layout.num_joints, layout.dims) for name, layout in LAYOUTS.items()}
+    assert sizes == {"kinect20": (20, 3), "ntu25": (25, 3), "coco17": (17, 2)}
+    roots = [layout.joints[layout.root] for layout in (KINECT20, NTU25, COCO17)]
+    assert roots == ["hip_center", "spine_base", "nose"]
+
+
+def test_ntu_order_is_that_of_the_kinect_sdk() -> None:
+    # Numbers as in the NTU RGB+D paper's figure, from 1.
+    expected = {"spine_base": 1, "neck": 3, "head": 4, "left_hand": 8, "right_foot": 20, "spine_shoulder": 21}
+    assert {name: NTU25.index(name) + 1 for name in expected} == expected
+
+
+def test_root_is_its_own_parent() -> None:
+    layout = chain()
+    assert layout.root == 1
+    np.testing.assert_array_equal(layout.parents, [1, 1, 1])
+    np.testing.assert_array_equal(layout.mirrored, [2, 1, 0])
+    np.testing.assert_array_equal(layout.hops, [[0, 1, 2], [1, 0, 1], [2, 1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"edges": ((0, 1), (0, 2))}, "two parents"),
+        ({"edges": ((0, 1),)}, "3 joints need 2 bones, got 1"),
+        ({"edges": ((0, 1), (2, 3))}, "outside 0..2"),
+        ({"mirror": ((0, -1),)}, "outside 0..2"),
+        ({"parts": dict.fromkeys(PARTS, (7,))}, "outside 0..2"),
+        ({"parts": {"head": (0,)}}, "'parts' must name exactly head, left_hand"),
+    ],
+)
+def test_bad_layouts_are_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(LayoutError, match=message):
+        chain(**fields)
+
+
+def test_check_names_both_numbers() -> None:
+    KINECT20.check(np.zeros((2, 7, 20, 3)))
+    with pytest.raises(LayoutError, match="20 joints, the data has 25"):
+        KINECT20.check(np.zeros((2, 7, 25, 3)))
+    with pytest.raises(LayoutError, match="3 coordinates a joint, the data has 2"):
+        KINECT20.check(np.zeros((20, 2)))
+    with pytest.raises(LayoutError, match="the data has 0"):
+        KINECT20.check(np.zeros(20))
+
+
+def test_unknown_names_list_the_known() -> None:
+    assert KINECT20.joints[KINECT20.index("head")] == "head"
+    with pytest.raises(LayoutError, match=r"no joint 'nose'; it has hip_center, spine"):
+        KINECT20.index("nose")
+    assert get_layout("ntu25") is NTU25
+    with pytest.raises(LayoutError, match="unknown skeleton layout 'h36m'; known: kinect20, ntu25, coco17"):
+        get_layout("h36m")

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hhmnet.config import OptimConfig
+from hhmnet.models.stst import STST, STSTConfig
+from hhmnet.skeleton import KINECT20
+from hhmnet.training.optim import MovingAverage, learning_rate, make_optimizer, mix_clips, soft_targets
+
+
+def build(**changed: object) -> STST:
+    torch.manual_seed(0)
+    fields: dict[str, object] = {"widths": (16, 16), "strides": (1, 2), "head_width": 8}
+    return STST(STSTConfig(**(fields | changed)), KINECT20, 3)  # type: ignore[arg-type]
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# The optimiser.
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+@pytest.mark.parametrize("variant", [{}, {"mask": "threshold", "norm": "layer"}], ids=str)
+def test_every_parameter_once_and_only_matrices_decay(kind: str, variant: dict[str, object]) -> None:
+    network = build(**variant)
+    optimizer = make_optimizer(network, OptimConfig(optimizer=kind, weight_decay=0.07))
+    decays = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            assert id(parameter) not in decays
+            decays[id(parameter)] = group["weight_decay"]
+    names = {name: decays.pop(id(parameter)) for name, parameter in network.named_parameters()}
+    assert not decays
+    for name, decay in names.items():
+        free = any(
+            word in name for word in ("norm", "bias", "graph", "gate", "joint_embedding", "scale", "thresh")
+        )
+        assert decay == (0.0 if free else 0.07), name
+    assert {0.0, 0.07} == set(names.values())
+
+
+def test_optimiser_takes_its_numbers_from_the_config() -> None:
+    adamw = make_optimizer(build(), OptimConfig(lr=0.02, momentum=0.8))
+    assert isinstance(adamw, torch.optim.AdamW)
+    assert adamw.param_groups[0]["betas"] == (0.8, 0.999)
+    sgd = make_optimizer(build(), OptimConfig(optimizer="sgd", lr=0.02, momentum=0.8))
+    assert isinstance(sgd, torch.optim.SGD)
+    for group in (*adamw.param_groups, *sgd.param_groups):
+        assert group["lr"] == 0.02
+    assert (sgd.param_groups[0]["momentum"], sgd.param_groups[0]["nesterov"]) == (0.8, True)
+    assert make_optimizer(build(), OptimConfig(optimizer="sgd", momentum=0)).param_groups[0]["momentum"] == 0
+
+
+# The learning rate.
+
+
+def test_learning_rate_rises_then_follows_half_a_cosine() -> None:
+    config = OptimConfig(lr=0.1, min_lr=0.01, warmup_epochs=2)
+    rates = [learning_rate(step, 100, 5, config) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.01 * (step + 1) for step in range(10)])
+    for step in range(10, 100):
+        assert rates[step] == pytest.approx(0.01 + 0.09 * math.cos(math.pi / 2 * (step - 10) / 90) ** 2)
+    assert rates[99] == pytest.approx(0.01, abs=1e-3)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 1.7, 5.0, 99.0])
+@pytest.mark.parametrize(("total", "per_epoch"), [(1, 1), (2, 1), (12, 5), (40, 7)])
+def test_learning_rate_has_one_peak_and_stays_within_bounds(
+    warmup: float, total: int, per_epoch: int
+) -> None:
+    config = OptimConfig(lr=0.1, min_lr=0.001, warmup_epochs=warmup)
+    rates = [learning_rate(step, total, per_epoch, config) for step in range(total)]
+    assert all(0.001 <= rate <= 0.1 + 1e-12 for rate in rates)
+    peak = int(np.argmax(rates))
+    assert rates[:peak] == sorted(rates[:peak])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert max(rates) == pytest.approx(0.1, rel=0.3 if warmup < 99 else 0.51)
+
+
+# The moving average.
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])
+def test_moving_average_matches_a_plain_loop(decay: float) -> None:
+    network = build(mask="random")
+    average = MovingAverage(network, decay)
+    expected = {name: value.clone() for name, value in network.state_dict().items()}
+    for step in range(12):
+        with torch.no_grad():
+            for name, value in network.state_dict().items():
+                if value.dtype == torch.float32:
+                    value.add_(torch.randn(value.shape, generator=seeded(step)))
+                elif name.endswith("num_batches_tracked"):
+                    value.add_(1)
+        average.set_step(step)
+        average.update()
+        share = min(decay, (1 + step) / (10 + step))
+        for name, value in network.state_dict().items():
+            if value.is_floating_point():
+                expected[name] = share * expected[name] + (1 - share) * value
+            else:
+                expected[name] = value.clone()
+    assert dict(average.module.state_dict()).keys() == expected.keys()
+    for name, value in average.module.state_dict().items():
+        torch.testing.assert_close(value, expected[name], msg=name, atol=1e-5, rtol=1e-4)
+
+
+def test_moving_average_is_apart_from_the_network() -> None:
+    network = build()
+    before = copy.deepcopy(network.state_dict())
+    average = MovingAverage(network, 0.9)
+    assert not average.module.training
+    assert network.training
+    assert not any(parameter.requires_grad for parameter in average.module.parameters())
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    with torch.no_grad():
+        average.module.classifier.weight.add_(1)  # type: ignore[union-attr, operator]
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_moving_average_goes_on_after_its_weights_were_loaded() -> None:
+    network = build()
+    average, other = MovingAverage(network, 0.9), MovingAverage(network, 0.9)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1.0)
+    average.set_step(0)
+    average.update()
+    other.module.load_state_dict(average.module.state_dict())
+    for each in (average, other):
+        each.set_step(1)
+        each.update()
+    for a, b in zip(average.module.state_dict().values(), other.module.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+# Targets and mixup.
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_soft_targets_are_those_of_label_smoothing(smoothing: float) -> None:
+    labels, logits = torch.tensor([2, 0, 1, 2]), torch.randn(4, 3, generator=seeded())
+    targets = soft_targets(labels, 3, smoothing)
+    torch.testing.assert_close(targets.sum(1), torch.ones(4))
+    assert targets.argmax(1).tolist() == labels.tolist()
+    found = nn.functional.cross_entropy(logits, targets)
+    torch.testing.assert_close(found, nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing))
+
+
+def batch(count: int = 16) -> tuple[Tensor, Tensor, Tensor]:
+    """Clips of which each has a class of its own, so that targets tell who was mixed with whom."""
+    x = torch.randn(count, 3, 4, 5, 2, generator=seeded(1))
+    mask = torch.rand(count, 4, 2, generator=seeded(2)) < 0.5
+    return x, mask, torch.eye(count)
+
+
+def test_mixup_mixes_clips_masks_and_targets_alike() -> None:
+    x, mask, targets = batch()
+    mixed, either, shares = mix_clips(x, mask, targets, 0.8, seeded())
+    assert either is not None
+    torch.testing.assert_close(shares.sum(1), torch.ones(16))
+    partners = []
+    for n in range(16):
+        others = [c for c in shares[n].nonzero().flatten().tolist() if c != n]
+        partner = others[0] if others else n
+        partners.append(partner)
+        assert len(others) <= 1
+        share = shares[n, n]
+        torch.testing.assert_close(mixed[n], share * x[n] + (1 - share) * x[partner], atol=1e-5, rtol=1e-4)
+        assert torch.equal(either[n], mask[n] | mask[partner])
+    assert sorted(partners) == list(range(16))
+    assert len({round(float(shares[n, n]), 4) for n in range(16)}) > 12
+
+
+def test_mixup_of_0_changes_nothing() -> None:
+    x, mask, targets = batch()
+    assert all(
+        a is b for a, b in zip(mix_clips(x, mask, targets, 0.0, seeded()), (x, mask, targets), strict=True)
+    )
+
+
+def test_mixup_keeps_whole_clips_whole() -> None:
+    x, _, targets = batch()
+    assert mix_clips(x, None, targets, 0.5, seeded())[1] is None
+
+
+def test_mixup_depends_on_its_generator_alone() -> None:
+    x, mask, targets = batch()
+    first, again, other = (mix_clips(x, mask, targets, 0.5, seeded(s))[0] for s in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.2, 1.0, 4.0])
+def test_shares_follow_the_beta_distribution(alpha: float) -> None:
+    count = 3000
+    x, targets = torch.zeros(count, 1, 1, 1, 1), torch.zeros(count, 2)
+    targets[: count // 2, 0] = 1
+    targets[count // 2 :, 1] = 1
+    x[: count // 2] = 1.0
+    generator = seeded(3)
+    mixed, _, _ = mix_clips(x, None, targets, alpha, generator)
+    found = mixed.flatten()
+    found = (
+        found[(found > 0) & (found < 1)].sort().values
+    )  # a clip of ones with one of zeros: the share, or 1 - it
+    # Beta(a, a) is symmetric, so the share's distribution is its own mirror image.
+    expected = np.sort(np.random.default_rng(0).beta(alpha, alpha, 20_000))
+    for q in (0.1, 0.25, 0.5, 0.75, 0.9):
+        tolerance = 0.05 if alpha >= 1 else 0.08
+        assert found.quantile(q).item() == pytest.approx(np.quantile(expected, q), abs=tolerance)
