@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from hhmnet.data.augment import AugmentConfig
 from hhmnet.data.transform import DataConfig
+from hhmnet.fields import one_of, within
 from hhmnet.models.stst import STSTConfig
 
 
@@ -39,12 +41,11 @@ class OptimConfig:
     """Decay of the weights' exponential moving average, which is then the result; 0 turns it off."""
 
     def __post_init__(self) -> None:
-        if self.optimizer not in ("adamw", "sgd"):
-            raise ValueError(f"field 'optimizer' must be adamw or sgd; got '{self.optimizer}'")
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError("fields 'epochs' and 'batch_size' must be at least 1")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"field 'ema' must lie in [0, 1), got {self.ema}")
+        one_of(self, "optimizer", ("adamw", "sgd"))
+        within(self, 1, math.inf, "epochs", "batch_size")
+        within(self, 0, math.inf, "lr", "min_lr", "warmup_epochs", "weight_decay", "mixup", "clip_norm")
+        within(self, 0, 1, "label_smoothing")
+        within(self, 0, math.nextafter(1, 0), "ema", "momentum")
 
 
 @dataclass
@@ -72,12 +73,10 @@ class RuntimeConfig:
     """Epochs between validations; only with a fold. The test clips are never touched in training."""
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("device", self.device, ("auto", "cpu", "cuda")),
-            ("precision", self.precision, ("float32", "bfloat16")),
-        ):
-            if value not in known:
-                raise ValueError(f"field '{name}' must be one of {', '.join(known)}; got '{value}'")
+        one_of(self, "device", ("auto", "cpu", "cuda"))
+        one_of(self, "precision", ("float32", "bfloat16"))
+        within(self, 0, math.inf, "seed", "threads", "workers")
+        within(self, 1, math.inf, "checkpoint_every", "validate_every")
 
 
 @dataclass

@@ -348,6 +348,18 @@ def test_all_four_streams_show_one_augmented_body() -> None:
         torch.testing.assert_close(x.permute(0, 2, 4, 3, 1), expected)
 
 
+@pytest.mark.parametrize("name", STREAMS)
+def test_drops_take_values_of_the_stream_itself(name: str) -> None:
+    """Were joints dropped first, a lost joint would give its child a bone as long as the body."""
+    clips, config = make(), DataConfig(frames=8, persons=2, stream=name)
+    lossy = dataclasses.replace(OFF, joint_drop=1.0, joint_drop_share=0.3)
+    whole, _ = prepare(clips, KINECT20, config)
+    found, _ = prepare(clips, KINECT20, config, lossy, torch.Generator().manual_seed(0))
+    kept = found != 0
+    assert 0.1 < 1 - kept.float().mean() / (whole != 0).float().mean() < 0.5
+    torch.testing.assert_close(found, whole * kept)
+
+
 def test_augmentation_depends_on_the_generator_alone() -> None:
     clips, config = make(gaps=0.3), DataConfig(frames=8, persons=2)
     first, again, other = (

@@ -1,4 +1,4 @@
-"""A slow, plain k-reciprocal reranking from the definitions of Zhong et al. 2017: sets, loops, Python numbers."""
+"""A slow, plain k-reciprocal reranking, from the definitions of Zhong et al. 2017: sets and loops."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from plain_reranking import nearest, plain_rerank
 from torch import Tensor, nn
 
 from hhmnet.models import re_dmt
-from hhmnet.models.re_dmt import MASKS, RERANKINGS, REDMT, rerank
+from hhmnet.models.re_dmt import MASKS, REDMT, RERANKINGS, rerank
 from hhmnet.skeleton import COCO17, KINECT20, NTU25, SkeletonLayout
 
 

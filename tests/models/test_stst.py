@@ -248,6 +248,21 @@ def test_one_frame_is_enough_wherever_it_is(place: int, variant: dict[str, objec
 
 
 @pytest.mark.parametrize("training", [False, True])
+def test_a_shortcut_does_not_see_masked_frames(training: bool) -> None:
+    """A strided frame may stand at a masked one: there its shortcut has only a bias to add."""
+    block = build().blocks[1].train(training)
+    with torch.no_grad():
+        block.temporal.expand.weight.zero_()
+        block.temporal.expand.bias.zero_()
+    mask = torch.tensor([[False, True, True, False], [True, True, False, True]])
+    x = torch.randn(2, 16, 20, 4, generator=torch.Generator().manual_seed(5))
+    found = block(x * mask[:, None, None], mask)
+    for clip, frame in ((0, 0), (1, 1)):
+        torch.testing.assert_close(found[clip, :, :, frame], block.shortcut.bias[:, None].expand(16, 20))
+    assert found[0, :, :, 1].std(1).max() > 0.1
+
+
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_a_clip_without_anybody_has_a_finite_answer(variant: dict[str, object], training: bool) -> None:
     network = build(**variant).train(training)

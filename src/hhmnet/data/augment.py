@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hhmnet.fields import within
 from hhmnet.skeleton import SkeletonLayout
 
 
@@ -51,12 +52,19 @@ class AugmentConfig:
     axis_drop: float = 0.0
     """Probability that a clip loses one coordinate axis."""
 
+    def __post_init__(self) -> None:
+        within(self, 0, 1, "crop", "jitter", "mirror", "limb", "joint_drop", "joint_drop_share", "axis_drop")
+        within(self, 0, 180, "yaw", "tilt")
+        within(self, 0, math.inf, "scale", "stretch", "shear", "noise", "offset", "limb_size")
+
 
 def _uniform(shape: tuple[int, ...], limit: float, generator: torch.Generator) -> Tensor:
     return (torch.rand(shape, generator=generator, device=generator.device) * 2 - 1) * limit
 
 
-def frame_positions(lengths: Tensor, frames: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def frame_positions(
+    lengths: Tensor, frames: int, config: AugmentConfig, generator: torch.Generator
+) -> Tensor:
     """Random, increasing sampling positions ``(N, T)`` within clips of ``lengths (N,)`` frames.
 
     A random crop is cut into T equal slots, and one position is drawn in each (TSN's segment sampling).
@@ -92,13 +100,17 @@ def linear_map(count: int, dims: int, config: AugmentConfig, generator: torch.Ge
     else:
         angle = _uniform((count,), config.tilt * math.pi / 180, generator)
         turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2)
-    size = 1 + _uniform((count, 1), config.scale, generator) + _uniform((count, dims), config.stretch, generator)
+    size = (
+        1 + _uniform((count, 1), config.scale, generator) + _uniform((count, dims), config.stretch, generator)
+    )
     shear = _uniform((count, dims, dims), config.shear, generator)
     eye = torch.eye(dims, device=device)
     return (eye + shear * (1 - eye)) @ (turn * size[:, None, :])
 
 
-def disturb_limbs(x: Tensor, layout: SkeletonLayout, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def disturb_limbs(
+    x: Tensor, layout: SkeletonLayout, config: AugmentConfig, generator: torch.Generator
+) -> Tensor:
     """Let some arms and legs of ``x (N, T, M, V, C)`` drift smoothly, more towards their ends.
 
     A sensor guesses the limbs that the body hides from it, and each camera guesses others: this is the largest
@@ -108,7 +120,9 @@ def disturb_limbs(x: Tensor, layout: SkeletonLayout, config: AugmentConfig, gene
     device = generator.device
     reach = torch.from_numpy(layout.limbs).to(device)
     chosen = torch.rand(count, len(reach), 1, 1, generator=generator, device=device) < config.limb
-    course = torch.randn(count, len(reach), dims, knots, generator=generator, device=device) * config.limb_size
+    course = (
+        torch.randn(count, len(reach), dims, knots, generator=generator, device=device) * config.limb_size
+    )
     course = functional.interpolate(course.flatten(1, 2), frames, mode="linear", align_corners=True)
     course = course.view(count, len(reach), dims, frames) * chosen
     return x + torch.einsum("nlct,lv->ntvc", course, reach)[:, :, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from hhmnet.data.augment import AugmentConfig, augment, drop, frame_positions
 from hhmnet.data.streams import STREAMS, stream
+from hhmnet.fields import one_of, within
 from hhmnet.skeleton import SkeletonLayout
 
 CENTERS = ("none", "first", "frame")
@@ -37,16 +39,11 @@ class DataConfig:
     """Temporal views of a clip whose logits are averaged at evaluation; each takes other frames."""
 
     def __post_init__(self) -> None:
-        for field, value, known in (
-            ("stream", self.stream, STREAMS),
-            ("center", self.center, CENTERS),
-            ("facing", self.facing, FACINGS),
-            ("scale", self.scale, SCALES),
-        ):
-            if value not in known:
-                raise ValueError(f"field '{field}' must be one of {', '.join(known)}; got '{value}'")
-        if min(self.frames, self.persons, self.views) < 1:
-            raise ValueError("fields 'frames', 'persons' and 'views' must be at least 1")
+        one_of(self, "stream", STREAMS)
+        one_of(self, "center", CENTERS)
+        one_of(self, "facing", FACINGS)
+        one_of(self, "scale", SCALES)
+        within(self, 1, math.inf, "frames", "persons", "views")
 
 
 class Clips(NamedTuple):
@@ -123,7 +120,9 @@ def face_camera(x: Tensor, how: str, layout: SkeletonLayout, mask: Tensor | None
         raise ValueError(f"field 'facing' needs a 3-D layout, {layout.name} has {layout.dims} dimensions")
     across = x.new_zeros(x.shape[0], x.shape[1], 3)
     for joint in ("shoulder", "hip"):
-        across = across + x[:, :, 0, layout.index(f"left_{joint}")] - x[:, :, 0, layout.index(f"right_{joint}")]
+        across = (
+            across + x[:, :, 0, layout.index(f"left_{joint}")] - x[:, :, 0, layout.index(f"right_{joint}")]
+        )
     if how == "first":
         across = across[torch.arange(x.shape[0], device=x.device), _first_frame(mask, x)]
     else:
@@ -146,7 +145,9 @@ def rescale(x: Tensor, how: str, layout: SkeletonLayout, mask: Tensor | None) ->
     if how == "trunk":
         names = layout.joints
         pairs = [(f"{side}_shoulder", f"{side}_hip") for side in ("left", "right")]
-        trunk = sum((x[:, :, 0, names.index(a)] - x[:, :, 0, names.index(b)]).norm(dim=-1) for a, b in pairs) / 2
+        trunk = (
+            sum((x[:, :, 0, names.index(a)] - x[:, :, 0, names.index(b)]).norm(dim=-1) for a, b in pairs) / 2
+        )
         assert isinstance(trunk, Tensor)
         valid = torch.ones_like(trunk) if mask is None else mask[:, :, 0].to(trunk.dtype)
         length = (trunk * valid).sum(1) / valid.sum(1).clamp_min(1)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+NORMS = ("batch", "layer")
+
 
 class Norm(nn.Module):
     """Batch or layer normalisation of ``(B, D, V, T)`` over channels, blind to masked frames.
@@ -24,7 +26,7 @@ class Norm(nn.Module):
 
     def __init__(self, width: int, kind: str) -> None:
         super().__init__()
-        if kind not in ("batch", "layer"):
+        if kind not in NORMS:
             raise ValueError(f"norm must be 'batch' or 'layer', got '{kind}'")
         self.norm: nn.Module = nn.BatchNorm2d(width) if kind == "batch" else nn.LayerNorm(width, eps=1e-5)
 

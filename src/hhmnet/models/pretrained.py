@@ -162,8 +162,7 @@ def from_pretrained(folder: str | Path, device: str | torch.device = "cpu") -> A
     except (OSError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise PretrainedError(f"{config}: {' '.join(str(error).split())[:200]}") from None
     try:
-        state = {name: v.float() if v.is_floating_point() else v for name, v in load_file(weights).items()}
-        network.load_state_dict(state)
+        network.load_state_dict(load_file(weights))  # widens, since the network is in float32
     except (SafetensorError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PretrainedError(f"{weights}: not the weights of this model ({reason})") from None

@@ -6,13 +6,16 @@ normalisation and pooling are ours; ``docs/method.md`` lists every choice.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from hhmnet.fields import one_of, within
 from hhmnet.models.layers import (
+    NORMS,
     DropPath,
     Norm,
     activation,
@@ -21,7 +24,7 @@ from hhmnet.models.layers import (
     pointwise,
     stride_mask,
 )
-from hhmnet.models.re_dmt import REDMT
+from hhmnet.models.re_dmt import MASKS, REDMT, RERANKINGS
 from hhmnet.models.sk_tc import SKTC
 from hhmnet.skeleton import SkeletonLayout
 
@@ -77,16 +80,24 @@ class STSTConfig:
                 f"field 'strides' has {len(self.strides)} entries, field 'widths' has {len(self.widths)}: "
                 "give as many"
             )
-        if min((*self.widths, *self.strides), default=0) < 1:
-            raise ValueError("fields 'widths' and 'strides' need an entry for each block, at least 1")
-        if len(self.density) != 2 or not all(0 < share <= 1 for share in self.density):
-            raise ValueError(f"field 'density' must be two shares in (0, 1], got {self.density}")
-        for name in ("k1", "k2", "chunks", "kernel", "head_width", "reduction"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"field '{name}' must be at least 1, got {getattr(self, name)}")
-        for name in ("drop_path", "attention_dropout", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"field '{name}' must lie in [0, 1), got {getattr(self, name)}")
+        one_of(self, "mask", MASKS)
+        one_of(self, "reranking", RERANKINGS)
+        one_of(self, "norm", NORMS)
+        within(
+            self, 1, math.inf, "widths", "strides", "head_width", "k1", "k2", "chunks", "dilations", "kernel"
+        )
+        within(self, 1, math.inf, "reduction")
+        within(self, 0.01, 1, "density", "bottleneck")
+        within(self, 0, 1, "balance")
+        within(self, 0, 0.99, "drop_path", "attention_dropout", "dropout")
+        if self.kernel % 2 == 0:
+            raise ValueError(
+                f"field 'kernel' must be odd, so that a frame has a middle tap; got {self.kernel}"
+            )
+        if any(width % max(1, width // self.head_width) for width in self.widths):
+            raise ValueError(
+                f"field 'head_width' is {self.head_width}; it must divide every one of {self.widths}"
+            )
 
 
 class STSTOutput(NamedTuple):

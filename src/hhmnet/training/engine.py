@@ -14,6 +14,7 @@ from types import FrameType
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -25,6 +26,7 @@ from hhmnet.data.transform import prepare
 from hhmnet.evaluation.metrics import evaluate
 from hhmnet.evaluation.scores import score
 from hhmnet.models.pretrained import ActionModel, ModelSpec
+from hhmnet.models.stst import STST
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.training.graph import GraphedUpdate
@@ -35,7 +37,7 @@ class TrainingError(ValueError):
     """A run that can't start or go on."""
 
 
-class Interrupted(Exception):  # noqa: N818 - a stop that was asked for, not an error
+class Interrupted(Exception):
     """The run checkpointed and stopped before its end; the message says how to go on."""
 
 
@@ -88,11 +90,16 @@ class Trainer:
         self.rows = self.protocol.indices(store, "train", config.fold)
         self.rows = self.rows[store.labels[self.rows] >= 0]
         if len(self.rows) == 0:
-            raise TrainingError(f"{store.path}: protocol {self.protocol.name} leaves no labelled clip to train on")
+            raise TrainingError(
+                f"{store.path}: protocol {self.protocol.name} leaves no labelled clip to train on"
+            )
         if config.run.threads:
             torch.set_num_threads(config.run.threads)
         if config.run.device == "cuda" and not torch.cuda.is_available():
             raise TrainingError("field 'run.device' is cuda, but torch sees no GPU here; use auto or cpu")
+        AcceleratorState._reset_state(
+            True
+        )  # accelerate keeps the first run's device and precision for the process
         precision = "bf16" if config.run.precision == "bfloat16" else "no"
         self.accelerator = Accelerator(cpu=config.run.device == "cpu", mixed_precision=precision)
         if self.accelerator.num_processes > 1:
@@ -103,7 +110,8 @@ class Trainer:
         self.spec = ModelSpec(
             config.model, config.data, store.layout, store.class_names, self.protocol.name, config.fold
         )
-        self.network = self.spec.build().to(self.device, memory_format=torch.channels_last)
+        self.network = self.spec.build().to(self.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = MovingAverage(self.network, config.optim.ema) if config.optim.ema else None
         self.optimizer = make_optimizer(self.network, config.optim)
         self.forward = torch.compile(self.network) if config.run.compile else self.network
@@ -124,8 +132,11 @@ class Trainer:
     @property
     def result(self) -> ActionModel:
         """The model as it stands: the moving average where there is one."""
-        network = self.network if self.ema is None else self.ema.module
-        return ActionModel(network, self.spec)
+        return ActionModel(self._average or self.network, self.spec)
+
+    @property
+    def _average(self) -> STST | None:
+        return None if self.ema is None else self.ema.module
 
     def resume(self) -> None:
         """Go on from the run folder's checkpoint; raises CheckpointError or TrainingError."""
@@ -135,7 +146,7 @@ class Trainer:
                 f"{self.out}: the run was started with another {', '.join(changed)}; "
                 "give the same values to resume it, or another folder to start anew"
             )
-        progress = checkpoint.load(self.out, self.network, self.ema and self.ema.module, self.optimizer)
+        progress = checkpoint.load(self.out, self.network, self._average, self.optimizer)
         self.step, self.seconds = progress.step, progress.seconds
 
     def train(self, time_limit: float | None = None) -> ActionModel:
@@ -159,7 +170,9 @@ class Trainer:
                 self.seconds = before + time.monotonic() - began
                 if not finished:
                     self._checkpoint()
-                    raise Interrupted(f"stopped after step {self.step} of {self.total_steps}; --resume goes on")
+                    raise Interrupted(
+                        f"stopped after step {self.step} of {self.total_steps}; --resume goes on"
+                    )
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -246,7 +259,9 @@ class Trainer:
         for loss, rows in zip(fresh, window.rows, strict=True):
             if not np.isfinite(loss):
                 names = ", ".join(self.store.sample_ids[rows.cpu().numpy()])
-                raise TrainingError(f"the loss is {loss} at or before step {self.step}, with the clips {names}")
+                raise TrainingError(
+                    f"the loss is {loss} at or before step {self.step}, with the clips {names}"
+                )
         window.rows.clear()
 
     def _validate(self, epoch: int) -> float | None:
@@ -258,18 +273,28 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         progress = checkpoint.Progress(self.step, self.seconds, self._identity())
-        checkpoint.save(self.out, progress, self.network, self.ema and self.ema.module, self.optimizer)
+        checkpoint.save(self.out, progress, self.network, self._average, self.optimizer)
 
     def _identity(self) -> str:
         """What must not change over a resume: all but how often the run looks at itself."""
         fields = dataclasses.asdict(self.config)
-        for name in ("checkpoint_every", "validate_every", "workers", "threads", "device", "compile", "graph"):
+        for name in (
+            "checkpoint_every",
+            "validate_every",
+            "workers",
+            "threads",
+            "device",
+            "compile",
+            "graph",
+        ):
             del fields["run"][name]
         return json.dumps({"config": fields, "clips": len(self.rows)}, sort_keys=True)
 
     def _seed(self, step: int) -> None:
         """Every step draws from generators of its own, so a run can be cut anywhere and go on as if it hadn't been."""
-        number = int(np.random.SeedSequence((self.config.run.seed, step)).generate_state(1, np.uint64)[0] >> 1)
+        number = int(
+            np.random.SeedSequence((self.config.run.seed, step)).generate_state(1, np.uint64)[0] >> 1
+        )
         torch.manual_seed(number)
         if hasattr(self, "generator"):
             self.generator.manual_seed(number)

@@ -39,7 +39,9 @@ class GraphedUpdate:
             return self._aside(x, targets)
         if self._graph is None:
             self._record(x, targets)
-        assert self._graph is not None and self._inputs is not None and self._outputs is not None
+        assert self._graph is not None
+        assert self._inputs is not None
+        assert self._outputs is not None
         self._inputs[0].copy_(x)
         self._inputs[1].copy_(targets)
         self._graph.replay()

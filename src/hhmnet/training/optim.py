@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hhmnet.config import OptimConfig
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
@@ -38,7 +41,7 @@ def learning_rate(step: int, total: int, per_epoch: int, config: OptimConfig) ->
     return config.min_lr + 0.5 * (config.lr - config.min_lr) * (1 + math.cos(math.pi * along))
 
 
-class MovingAverage:
+class MovingAverage(Generic[Network]):
     """Exponential moving average of a network's weights and batch-norm statistics.
 
     The decay rises with the steps as min(decay, (1 + n) / (10 + n)), so that a short run isn't ruled by its
@@ -50,7 +53,7 @@ class MovingAverage:
         decay: the largest decay.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: Network, decay: float) -> None:
         self.module = copy.deepcopy(network).requires_grad_(False).eval()
         self.decay = decay
         source, target = network.state_dict(keep_vars=True), self.module.state_dict(keep_vars=True)
