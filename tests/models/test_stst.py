@@ -371,11 +371,19 @@ def test_another_skeleton_is_refused() -> None:
         ("drop_path", 1.0),
         ("dropout", -0.1),
         ("attention_dropout", 1.0),
+        ("balance", 1.5),
+        ("kernel", 4),
+        ("widths", ()),
+        ("head_width", 20),
+        ("mask", "soft"),
+        ("reranking", "best"),
+        ("norm", "group"),
     ],
 )
 def test_impossible_shapes_are_refused_by_name(field: str, value: object) -> None:
+    fields = {field: value} | ({"strides": ()} if value == () else {})
     with pytest.raises(ValueError, match=f"field '{field}'"):
-        STSTConfig(**{field: value})  # type: ignore[arg-type]
+        STSTConfig(**fields)  # type: ignore[arg-type]
 
 
 # Layers.
@@ -407,4 +415,4 @@ def test_norm_in_training_matches_its_definition(kind: str) -> None:
 
 def test_an_unknown_norm_is_refused() -> None:
     with pytest.raises(ValueError, match="norm must be 'batch' or 'layer', got 'group'"):
-        build(norm="group")
+        Norm(4, "group")

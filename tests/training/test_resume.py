@@ -120,7 +120,7 @@ def test_another_store_is_refused(
     tmp_path: Path, whole_run: Path, make_sample: Callable[..., Sample], write_clips: Callable[..., Store]
 ) -> None:
     smaller = write_clips(tmp_path, [make_sample(n) for n in range(27)])
-    with pytest.raises(TrainingError, match="was started with another clips"):
+    with pytest.raises(TrainingError, match="was started with another training clips"):
         make_run(whole_run, make_config(), smaller).resume()
 
 

@@ -20,7 +20,6 @@ from hhmnet.models.layers import (
     Norm,
     activation,
     apply_mask,
-    at_least_float32,
     pointwise,
     stride_mask,
 )
@@ -90,6 +89,10 @@ class STSTConfig:
         within(self, 0.01, 1, "density", "bottleneck")
         within(self, 0, 1, "balance")
         within(self, 0, 0.99, "drop_path", "attention_dropout", "dropout")
+        if len(self.density) != 2:
+            raise ValueError(
+                f"field 'density' needs two shares, of the first and last block, got {self.density}"
+            )
         if self.kernel % 2 == 0:
             raise ValueError(
                 f"field 'kernel' must be odd, so that a frame has a middle tap; got {self.kernel}"
@@ -242,14 +245,15 @@ class STST(nn.Module):
         self, features: Tensor, mask: Tensor | None, present: Tensor | None, clips: int, persons: int
     ) -> STSTOutput:
         _, width, joints, frames = features.shape
+        exact = torch.promote_types(features.dtype, torch.float32)
         if mask is None or present is None:
             full = features.view(clips, persons, width, joints, frames)
-            embedding = at_least_float32(full).mean((1, 3, 4))
+            embedding = full.mean((1, 3, 4), dtype=exact)
         else:
             owner = torch.arange(clips, device=features.device).repeat_interleave(persons)[present]
-            each = at_least_float32(features).sum((2, 3))
+            each = features.sum((2, 3), dtype=exact)
             total = each.new_zeros(clips, width).index_add(0, owner, each)
-            count = each.new_zeros(clips).index_add(0, owner, mask.sum(1).to(each.dtype) * joints)
+            count = each.new_zeros(clips).index_add(0, owner, mask.sum(1).to(exact) * joints)
             embedding = total / count.clamp_min(1.0)[:, None]
             full = features.new_zeros(clips * persons, width, joints, frames)
             full[present] = features

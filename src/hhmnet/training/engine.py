@@ -93,6 +93,8 @@ class Trainer:
             raise TrainingError(
                 f"{store.path}: protocol {self.protocol.name} leaves no labelled clip to train on"
             )
+        if len(store.class_names) < 2:
+            raise TrainingError(f"{store.path}: it has one class; there is nothing to tell apart")
         if config.run.threads:
             torch.set_num_threads(config.run.threads)
         if config.run.device == "cuda" and not torch.cuda.is_available():
@@ -106,6 +108,7 @@ class Trainer:
             raise TrainingError("training on several processes isn't supported yet; start one")
         self.device = self.accelerator.device
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        self.generator = torch.Generator(self.device)
         self._seed(0)
         self.spec = ModelSpec(
             config.model, config.data, store.layout, store.class_names, self.protocol.name, config.fold
@@ -117,7 +120,6 @@ class Trainer:
         self.forward = torch.compile(self.network) if config.run.compile else self.network
         graphed = config.run.graph and self.device.type == "cuda"
         self.update = GraphedUpdate(self._update) if graphed else self._update
-        self.generator = torch.Generator(self.device)
         self.dataset = ClipDataset(store, self.rows, config.data.persons)
         self.sampler = EpochSampler(len(self.rows), config.optim.batch_size, config.run.seed, drop_last=True)
         self.step = 0
@@ -288,16 +290,14 @@ class Trainer:
             "graph",
         ):
             del fields["run"][name]
-        return json.dumps({"config": fields, "clips": len(self.rows)}, sort_keys=True)
+        return json.dumps(fields | {"training clips": len(self.rows)}, sort_keys=True)
 
     def _seed(self, step: int) -> None:
         """Every step draws from generators of its own, so a run can be cut anywhere and go on as if it hadn't been."""
-        number = int(
-            np.random.SeedSequence((self.config.run.seed, step)).generate_state(1, np.uint64)[0] >> 1
-        )
-        torch.manual_seed(number)
-        if hasattr(self, "generator"):
-            self.generator.manual_seed(number)
+        # Two numbers: dropout and augmentation must not draw the same stream.
+        numbers = np.random.SeedSequence((self.config.run.seed, step)).generate_state(2, np.uint64) >> 1
+        torch.manual_seed(int(numbers[0]))
+        self.generator.manual_seed(int(numbers[1]))
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         if self._stop and number == signal.SIGINT:
