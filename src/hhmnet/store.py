@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import mmap
 import operator
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,6 +33,22 @@ VERSION = 1
 SAMPLES_FILE = "samples.arrow"
 
 _KEY = b"hhmnet"
+
+
+def _mapped(file: Path) -> pa.BufferReader:
+    """The file in memory, page by page as it is touched.
+
+    ``pa.memory_map`` asks the system to read ahead whatever is opened, which is the whole store: gigabytes
+    from a cold disk before the first clip.
+    """
+    with open(file, "rb") as opened:
+        try:
+            pages = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:  # an empty file can't be mapped; Arrow says what is wrong with it
+            return pa.BufferReader(b"")
+    if hasattr(pages, "madvise"):  # not on Windows
+        pages.madvise(mmap.MADV_RANDOM)
+    return pa.BufferReader(pa.py_buffer(pages))
 
 
 class StoreError(ValueError):
@@ -147,7 +164,7 @@ class Store:
         # Workers are often forked, and a forked thread pool can hang: read in the calling thread.
         options = pa.ipc.IpcReadOptions(use_threads=False)
         try:
-            reader = pa.ipc.open_file(pa.memory_map(str(self._file)), options=options)
+            reader = pa.ipc.open_file(_mapped(self._file), options=options)
             self._records = [reader.get_batch(number) for number in range(reader.num_record_batches)]
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from None

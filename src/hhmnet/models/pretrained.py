@@ -124,10 +124,11 @@ class ActionModel(nn.Module):
         weights = {
             name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()
         }
-        with replacing(folder / "model.safetensors") as file:
-            file.write(save(weights, metadata={"format": "pt"}))
         with replacing(folder / "config.json") as file:
             file.write(json.dumps(self.spec.to_dict(), indent=1).encode() + b"\n")
+        # The weights come last: where they are, the rest is there too.
+        with replacing(folder / "model.safetensors") as file:
+            file.write(save(weights, metadata={"format": "pt"}))
 
 
 def from_pretrained(folder: str | Path, device: str | torch.device = "cpu") -> ActionModel:
