@@ -53,8 +53,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, words: list[str]) -> int:
-    # OpenMP's threads wait for each other by spinning, for long: with another process on the cores a training step takes
-    # up to ten times as long. A short spin costs next to nothing where the machine is idle (results/performance.md).
+    # OpenMP's threads wait for each other by spinning, for long: with another process on the cores a step takes up
+    # to ten times as long. A short spin costs next to nothing on an idle machine (results/performance.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     module, _, function = COMMANDS[name][0].partition(":")
     try:
