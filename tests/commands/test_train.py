@@ -174,6 +174,14 @@ def test_an_interrupted_run_checkpoints_and_exits_with_130(
     assert same(weights(tmp_path / "run"), weights(finished_run))
 
 
+def test_settings_that_do_not_fit_each_other_are_named(train, tmp_path, capsys):
+    assert train("--model.chunks", "3", "--data.frames", "8") == 2
+    err = capsys.readouterr().err
+    assert "'model.chunks' is 3; it must divide the frames of every block, and one has 8" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_signal_to_the_program(store_folder, recipe, tmp_path):
     command = [sys.executable, "-m", "hhmnet", "train", "--config", str(recipe), "--data", str(store_folder)]
     command += ["--out", str(tmp_path / "run"), "--optim.epochs", "100000"]

@@ -105,7 +105,7 @@ def train(
                 f"{out}: holds a run already; add --resume to go on with it, or name another folder"
             )
         hooks = Hooks()
-        trainer = _make_trainer(config, store, out, hooks)
+        trainer = Trainer(config, store, out, hooks)
         if (out / checkpoint.FILE).exists():
             trainer.resume()
             if trainer.step >= trainer.total_steps and (out / WEIGHTS_FILE).exists():
@@ -113,16 +113,6 @@ def train(
                 return FINISHED
         write_config(config, out / CONFIG_FILE)
         return _train(trainer, hooks, time_limit, log)
-
-
-def _make_trainer(config: TrainConfig, store: Store, out: Path, hooks: Hooks) -> Trainer:
-    try:
-        return Trainer(config, store, out, hooks)
-    except ValueError as error:
-        if type(error) is not ValueError:
-            raise
-        # Values that only the network or the optimiser can judge, such as an even kernel.
-        raise RunError(f"the configuration can't be used: {error}") from error
 
 
 def _train(trainer: Trainer, hooks: Hooks, time_limit: float | None, log: Console) -> int:

@@ -113,8 +113,7 @@ def disturb_limbs(
 ) -> Tensor:
     """Let some arms and legs of ``x (N, T, M, V, C)`` drift smoothly, more towards their ends.
 
-    A sensor guesses the limbs that the body hides from it, and each camera guesses others: this is the largest
-    difference between two views of one performance.
+    A sensor guesses the limbs that the body hides from it, and each camera guesses others.
     """
     knots, count, frames, dims = 4, x.shape[0], x.shape[1], x.shape[-1]
     device = generator.device

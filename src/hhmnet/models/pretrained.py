@@ -26,6 +26,10 @@ class PretrainedError(ValueError):
     """A model folder that can't be used."""
 
 
+class SpecError(ValueError):
+    """Settings of network, preprocessing and skeleton that don't fit each other."""
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """What, beside the weights, makes a model usable.
@@ -37,6 +41,9 @@ class ModelSpec:
         class_names: actions that come out, in the order of the logits.
         protocol: split that the model was trained under.
         fold: fold held out in training, or None.
+
+    Raises:
+        SpecError: where the settings don't fit each other.
     """
 
     model: STSTConfig
@@ -45,6 +52,20 @@ class ModelSpec:
     class_names: tuple[str, ...]
     protocol: str = ""
     fold: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.data.facing != "none" and self.layout.dims != 3:
+            raise SpecError(
+                f"field 'data.facing' must be none for {self.layout.name}, which has {self.layout.dims} dimensions"
+            )
+        frames = self.data.frames
+        for stride in self.model.strides:
+            if frames % self.model.chunks:
+                raise SpecError(
+                    f"field 'model.chunks' is {self.model.chunks}; it must divide the frames of every block, "
+                    f"and one has {frames}"
+                )
+            frames = -(-frames // stride)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON."""

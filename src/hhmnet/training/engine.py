@@ -99,9 +99,8 @@ class Trainer:
             torch.set_num_threads(config.run.threads)
         if config.run.device == "cuda" and not torch.cuda.is_available():
             raise TrainingError("field 'run.device' is cuda, but torch sees no GPU here; use auto or cpu")
-        AcceleratorState._reset_state(
-            True
-        )  # accelerate keeps the first run's device and precision for the process
+        # Accelerate keeps the first run's device and precision for the whole process.
+        AcceleratorState._reset_state(True)
         precision = "bf16" if config.run.precision == "bfloat16" else "no"
         self.accelerator = Accelerator(cpu=config.run.device == "cpu", mixed_precision=precision)
         if self.accelerator.num_processes > 1:
