@@ -87,6 +87,10 @@ BAD: list[tuple[str, Any, str]] = [
     ("frame_index", np.array([5, -(2**31), 1 - 2**31], np.int32), "strictly increasing"),
     ("pixels", np.zeros((2, 3, 4, 3), np.float32), r"shape \(2, 3, 4, 2\), got"),
     ("pixels", np.full((2, 3, 4, 2), np.nan, np.float32), "NaN"),
+    ("split", None, "must be text, got NoneType"),
+    ("boxes", np.zeros((2, 3, 2), np.float32), r"shape \(2, 3, 4\), got"),
+    ("interpolated", np.zeros((2, 3), np.uint8), "must be a bool array, got uint8"),
+    ("video_frames", np.zeros(3, np.int32), "needs the field 'video'"),
     ("confidence", np.zeros((2, 3, 4), np.float16), "got float16"),
     ("confidence", np.zeros((2, 3, 5), np.float32), r"shape \(2, 3, 4\), got"),
 ]

@@ -20,8 +20,8 @@ from hhmnet.skeleton import COCO17, KINECT20, SkeletonLayout
 from hhmnet.store import SAMPLES_FILE, Store, StoreError, check_fits, write_store
 
 CLASSES = ("sit", "stand", "wave")
-ARRAYS = ("joints", "present", "frame_index", "pixels", "confidence")
-TEXTS = ("sample_id", "label", "subject", "camera", "setup", "video")
+ARRAYS = ("joints", "present", "frame_index", "pixels", "confidence", "boxes", "interpolated", "video_frames")
+TEXTS = ("sample_id", "label", "subject", "camera", "setup", "split", "video")
 
 
 def make(number: int, layout: SkeletonLayout = KINECT20, frames: int | None = None, **changed: Any) -> Sample:
@@ -42,7 +42,11 @@ def make(number: int, layout: SkeletonLayout = KINECT20, frames: int | None = No
         "setup": "" if number % 3 else "hall",
         "pixels": rng.normal(size=(*shape, 2)).astype(np.float32) if number % 3 else None,
         "confidence": rng.random(shape).astype(np.float32) if number % 2 else None,
+        "split": "xsub_train xview_val" if number % 2 else "",
+        "boxes": rng.normal(size=(*shape[:2], 4)).astype(np.float32) if number % 3 == 1 else None,
+        "interpolated": present & (rng.random(shape[:2]) < 0.3) if number % 4 else None,
         "video": f"videos/{number}.mp4" if number % 5 else None,
+        "video_frames": rng.integers(-1, 90, frames).astype(np.int32) if number % 5 > 1 else None,
     }
     return Sample(**(fields | changed))
 
@@ -308,7 +312,7 @@ def test_another_version_names_both(tmp_path: Path) -> None:
     write(tmp_path, [make(1)])
     fields, batches = read_arrow(tmp_path / SAMPLES_FILE)
     write_arrow(tmp_path / SAMPLES_FILE, {"hhmnet": json.dumps(fields | {"version": 99})}, batches)
-    with pytest.raises(StoreError, match="store version 99, this hhmnet reads version 1; make it again"):
+    with pytest.raises(StoreError, match="store version 99, this hhmnet reads version 2; make it again"):
         Store(tmp_path)
 
 

@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
         pa.field("subject", pa.string(), nullable=False),
         pa.field("camera", pa.string(), nullable=False),
         pa.field("setup", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
         pa.field("video", pa.string()),
         pa.field("persons", pa.int32(), nullable=False),
         pa.field("length", pa.int32(), nullable=False),
@@ -32,9 +33,13 @@ SCHEMA = pa.schema(
         pa.field("joints", pa.large_list(pa.float32()), nullable=False),
         pa.field("pixels", pa.large_list(pa.float32())),
         pa.field("confidence", pa.large_list(pa.float32())),
+        pa.field("boxes", pa.large_list(pa.float32())),
+        pa.field("interpolated", pa.large_list(pa.uint8())),
+        pa.field("video_frames", pa.large_list(pa.int32())),
     ]
 )
-_PLAIN = ("sample_id", "label", "subject", "camera", "setup", "video")
+_OPTIONAL = ("pixels", "confidence", "boxes", "interpolated", "video_frames")
+_PLAIN = ("sample_id", "label", "subject", "camera", "setup", "split", "video")
 
 
 def groups(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
@@ -42,7 +47,7 @@ def groups(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
     group: list[Sample] = []
     size = 0
     for sample in samples:
-        arrays = (sample.joints, sample.pixels, sample.confidence)
+        arrays = (sample.joints, sample.pixels, sample.confidence, sample.boxes)
         bytes_ = sum(array.nbytes for array in arrays if array is not None)
         if group and (len(group) == _BATCH_SAMPLES or size + bytes_ > _BATCH_BYTES):
             yield group
@@ -58,8 +63,7 @@ def record_batch(samples: Sequence[Sample]) -> pa.RecordBatch:
     columns: dict[str, Any] = {name: [getattr(sample, name) for sample in samples] for name in _PLAIN}
     columns["persons"] = [sample.num_persons for sample in samples]
     columns["length"] = [sample.num_frames for sample in samples]
-    columns["present"] = _ragged([sample.present.view(np.uint8) for sample in samples])
-    for name in ("frame_index", "joints", "pixels", "confidence"):
+    for name in ("frame_index", "present", "joints", *_OPTIONAL):
         columns[name] = _ragged([getattr(sample, name) for sample in samples])
     return pa.record_batch(columns, schema=SCHEMA)
 
@@ -67,6 +71,7 @@ def record_batch(samples: Sequence[Sample]) -> pa.RecordBatch:
 def _ragged(arrays: Sequence[np.ndarray | None]) -> pa.LargeListArray:
     """Arrays of any shape as one list column, each flattened; None becomes null."""
     known = [array.ravel() for array in arrays if array is not None]
+    known = [array.view(np.uint8) if array.dtype == np.bool_ else array for array in known]
     values = np.concatenate(known) if known else np.empty(0, np.float32)
     offsets = np.fromiter(accumulate((0 if a is None else a.size for a in arrays), initial=0), np.int64)
     mask = pa.array([array is None for array in arrays]) if len(known) < len(arrays) else None
@@ -100,10 +105,13 @@ class Batch:
             "present": (),
             "pixels": (layout.num_joints, 2),
             "confidence": (layout.num_joints,),
+            "boxes": (4,),
+            "interpolated": (),
         }
         bodies = persons.astype(np.int64) * lengths
-        self._frames, _ = _flat(record, "frame_index", lengths)
         self._flat, self._known = {}, {}
+        for name in ("frame_index", "video_frames"):
+            self._flat[name], self._known[name] = _flat(record, name, lengths)
         for name, tail in self._tails.items():
             self._flat[name], self._known[name] = _flat(record, name, bodies * math.prod(tail))
 
@@ -117,19 +125,21 @@ class Batch:
 
     def sample(self, row: int) -> Sample:
         """One sample; raises SampleError if the stored values contradict each other."""
-        offsets, values = self._frames
+        optional: dict[str, Any] = {n: self._view(n, row) for n in _OPTIONAL if self._known[n][row]}
+        if "interpolated" in optional:
+            optional["interpolated"] = optional["interpolated"].view(np.bool_)
         return Sample(
             **{name: column[row].as_py() for name, column in self._plain.items()},
             joints=self.joints(row),
             present=self.present(row),
-            frame_index=values[offsets[row] : offsets[row + 1]],
-            pixels=self._view("pixels", row) if self._known["pixels"][row] else None,
-            confidence=self._view("confidence", row) if self._known["confidence"][row] else None,
+            frame_index=self._view("frame_index", row),
+            **optional,
         )
 
     def _view(self, name: str, row: int) -> np.ndarray:
         offsets, values = self._flat[name]
-        return values[offsets[row] : offsets[row + 1]].reshape(self._shapes[row] + self._tails[name])
+        flat = values[offsets[row] : offsets[row + 1]]
+        return flat.reshape(self._shapes[row] + self._tails[name]) if name in self._tails else flat
 
 
 def _flat(

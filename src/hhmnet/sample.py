@@ -31,9 +31,16 @@ class Sample:
         subject: who acts, as text, since users' own groups are names; "" if unknown.
         camera: which camera or view saw it; "" if unknown.
         setup: which setup, scene or room; "" if unknown.
+        split: names of the published parts that the clip belongs to, separated by spaces; "" if none.
         pixels: joint positions in the video, ``(M, T, V, 2)`` float32 pixels (x right, y down).
-        confidence: trust in each joint, ``(M, T, V)`` float32.
+        confidence: trust in each joint, ``(M, T, V)`` float32 from 0 to 1; 0 for a joint that is missing, whose
+            position is then zero.
+        boxes: the persons' boxes in the video, ``(M, T, 4)`` float32 pixels: left, top, right, bottom; zeros where a
+            person is absent.
+        interpolated: bodies that no sensor saw and that were filled in between two seen ones, ``(M, T)`` bool.
         video: file name of the video, relative to the video folder.
+        video_frames: for every frame, the index of the video's frame that shows the same instant, ``(T,)``
+            int32; -1 where there is none.
 
     Raises:
         SampleError: a field has another shape or type, isn't finite, or contradicts another field.
@@ -47,9 +54,13 @@ class Sample:
     subject: str = ""
     camera: str = ""
     setup: str = ""
+    split: str = ""
     pixels: np.ndarray | None = None
     confidence: np.ndarray | None = None
+    boxes: np.ndarray | None = None
+    interpolated: np.ndarray | None = None
     video: str | None = None
+    video_frames: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self._check_text()
@@ -71,6 +82,18 @@ class Sample:
             self._check_array("pixels", self.pixels, np.float32, (persons, frames, count, 2))
         if self.confidence is not None:
             self._check_array("confidence", self.confidence, np.float32, (persons, frames, count))
+        if self.boxes is not None:
+            self._check_array("boxes", self.boxes, np.float32, (persons, frames, 4))
+        if self.interpolated is not None:
+            self._check_array("interpolated", self.interpolated, np.bool_, (persons, frames))
+            if (self.interpolated & ~self.present).any():
+                raise self._error("interpolated", "must be False wherever 'present' is")
+        if self.video_frames is not None:
+            self._check_array("video_frames", self.video_frames, np.int32, (frames,))
+            if self.video is None:
+                raise self._error("video_frames", "needs the field 'video'")
+            if self.video_frames.min() < -1:
+                raise self._error("video_frames", "must be a frame's index, or -1 for none")
 
     @property
     def num_persons(self) -> int:
@@ -88,7 +111,7 @@ class Sample:
     def _check_text(self) -> None:
         if not isinstance(self.sample_id, str) or not self.sample_id:
             raise self._error("sample_id", "must be text, and not empty")
-        for field in ("sample_id", "subject", "camera", "setup", "video"):
+        for field in ("sample_id", "subject", "camera", "setup", "split", "video"):
             text = getattr(self, field)
             if text is None and field == "video":
                 continue

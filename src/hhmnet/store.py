@@ -29,7 +29,7 @@ from hhmnet.sample import UNKNOWN_LABEL, Sample, SampleError
 from hhmnet.skeleton import LayoutError, SkeletonLayout
 
 FORMAT = "hhmnet-store"
-VERSION = 1
+VERSION = 2
 SAMPLES_FILE = "samples.arrow"
 
 _KEY = b"hhmnet"
@@ -215,6 +215,11 @@ class Store:
     def setups(self) -> np.ndarray:
         """Setup or scene of every sample, ``(N,)`` text; "" if unknown."""
         return self._text("setup")
+
+    @cached_property
+    def splits(self) -> np.ndarray:
+        """Names of the published parts that every sample belongs to, ``(N,)`` text, separated by spaces."""
+        return self._text("split")
 
     @cached_property
     def labels(self) -> np.ndarray:
