@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hhmnet.data.augment import AugmentConfig
 from hhmnet.data.transform import DataConfig
 from hhmnet.fields import one_of, within
+from hhmnet.models.homogeneous import FusionConfig
 from hhmnet.models.stst import STSTConfig
 
 
@@ -89,6 +90,8 @@ class TrainConfig:
     """Hold out this fold of the training clips for validation; null trains on all of them."""
     model: STSTConfig = field(default_factory=STSTConfig)
     """Shape and variants of the encoder."""
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    """How several streams are trained and joined."""
     data: DataConfig = field(default_factory=DataConfig)
     """Sampling and normalisation of the clips."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)

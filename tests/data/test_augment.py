@@ -79,7 +79,7 @@ def test_nothing_switched_on_changes_nothing() -> None:
     for layout in (KINECT20, COCO17):
         x = clips(layout=layout)
         assert torch.equal(augment(x, layout, OFF, seeded()), x)
-        assert torch.equal(drop(x, OFF, seeded()), x)
+        assert torch.equal(drop(x, 3, OFF, seeded()), x)
 
 
 @pytest.mark.parametrize("layout", [KINECT20, COCO17], ids=lambda layout: layout.name)
@@ -96,7 +96,7 @@ def test_every_part_does_something(layout: SkeletonLayout, part: str) -> None:
 def test_same_seed_same_clips_other_seed_others() -> None:
     config = AugmentConfig(mirror=0.5, limb=0.5, joint_drop=0.5, axis_drop=0.5)
     first, again, other = (
-        drop(augment(clips(), KINECT20, config, g), config, g) for g in (seeded(1), seeded(1), seeded(2))
+        drop(augment(clips(), KINECT20, config, g), 3, config, g) for g in (seeded(1), seeded(1), seeded(2))
     )
     assert torch.equal(first, again)
     assert (first - other).abs().max() > 0.1
@@ -115,7 +115,7 @@ def test_clips_of_a_batch_are_deformed_apart() -> None:
 def test_input_stays_as_it_was() -> None:
     x = clips()
     augment(x, KINECT20, AugmentConfig(mirror=0.5), seeded())
-    drop(x, AugmentConfig(joint_drop=1.0, axis_drop=1.0), seeded())
+    drop(x, 3, AugmentConfig(joint_drop=1.0, axis_drop=1.0), seeded())
     assert torch.equal(x, clips())
 
 
@@ -252,7 +252,7 @@ def test_limbs_drift_apart_and_at_their_rate() -> None:
 
 def test_joint_drop_takes_joints_for_the_whole_clip() -> None:
     x = clips(1500)
-    y = drop(x, only(joint_drop=0.5, joint_drop_share=0.3), seeded())
+    y = drop(x, 3, only(joint_drop=0.5, joint_drop_share=0.3), seeded())
     lost = (y == 0).flatten(4).all(4).permute(0, 3, 1, 2).flatten(2)  # (N, V, T * M)
     assert (lost.all(2) | ~lost.any(2)).all()
     hit = lost[:, :, 0].any(1)
@@ -264,7 +264,7 @@ def test_joint_drop_takes_joints_for_the_whole_clip() -> None:
 
 def test_axis_drop_takes_one_axis_of_a_clip() -> None:
     x = clips(1500)
-    y = drop(x, only(axis_drop=0.4), seeded())
+    y = drop(x, 3, only(axis_drop=0.4), seeded())
     lost = (y == 0).all(3).all(2).all(1)  # (N, C)
     assert lost.sum(1).max() == 1
     assert lost.any(1).float().mean() == pytest.approx(0.4, abs=0.05)

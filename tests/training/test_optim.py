@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hhmnet.config import OptimConfig
 from hhmnet.models.stst import STST, STSTConfig
 from hhmnet.skeleton import KINECT20
-from hhmnet.training.optim import MovingAverage, learning_rate, make_optimizer, mix_clips, soft_targets
+from hhmnet.training.optim import MovingAverage, learning_rate, make_optimizer, mix_clips, smooth
 
 
 def build(**changed: object) -> STST:
@@ -149,7 +149,7 @@ def test_moving_average_goes_on_after_its_weights_were_loaded() -> None:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_soft_targets_are_those_of_label_smoothing(smoothing: float) -> None:
     labels, logits = torch.tensor([2, 0, 1, 2]), torch.randn(4, 3, generator=seeded())
-    targets = soft_targets(labels, 3, smoothing)
+    targets = smooth(nn.functional.one_hot(labels, 3).float(), smoothing)
     torch.testing.assert_close(targets.sum(1), torch.ones(4))
     assert targets.argmax(1).tolist() == labels.tolist()
     found = nn.functional.cross_entropy(logits, targets)

@@ -146,9 +146,12 @@ def augment(x: Tensor, layout: SkeletonLayout, config: AugmentConfig, generator:
     return (x.flatten(1, 3) @ matrix.transpose(1, 2)).view_as(x)
 
 
-def drop(x: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Zero some joints or one axis of some clips of ``x (N, T, M, V, C)`` (SkateFormer's two drops)."""
-    count, joints, dims = x.shape[0], x.shape[-2], x.shape[-1]
+def drop(x: Tensor, dims: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Zero some joints or one axis of some clips of ``x (N, T, M, V, S·C)`` (SkateFormer's two drops).
+
+    ``dims`` is C: all S streams of a clip lose the same.
+    """
+    count, joints = x.shape[0], x.shape[-2]
     device = generator.device
     if config.joint_drop:
         chosen = torch.rand(count, 1, generator=generator, device=device) < config.joint_drop
@@ -158,5 +161,5 @@ def drop(x: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor
         chosen = torch.rand(count, 1, generator=generator, device=device) < config.axis_drop
         axis = torch.randint(dims, (count, 1), generator=generator, device=device)
         lost = chosen & (torch.arange(dims, device=device)[None] == axis)
-        x = x * ~lost[:, None, None, None, :]
+        x = x * ~lost.repeat(1, x.shape[-1] // dims)[:, None, None, None, :]
     return x

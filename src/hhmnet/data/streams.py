@@ -6,6 +6,8 @@ field's published results use these four.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -34,6 +36,22 @@ def motion(x: Tensor, mask: Tensor | None = None) -> Tensor:
         both[:, :-1] &= mask[:, 1:]
         difference = difference * both[..., None, None]
     return difference
+
+
+def split_names(names: str) -> tuple[str, ...]:
+    """Stream names from ``joint`` or ``joint+bone``; raises ValueError for an unknown or repeated one."""
+    found = tuple(names.split("+"))
+    for name in found:
+        if name not in STREAMS:
+            raise ValueError(f"unknown stream '{name}'; known: {', '.join(STREAMS)}; several are joined by +")
+    if len(set(found)) < len(found):
+        raise ValueError(f"a stream stands twice in '{names}'")
+    return found
+
+
+def stack(names: Sequence[str], joints: Tensor, layout: SkeletonLayout, mask: Tensor | None = None) -> Tensor:
+    """Several streams of ``joints (N, T, M, V, C)``, one behind the other: ``(N, T, M, V, S·C)``."""
+    return torch.cat([stream(name, joints, layout, mask) for name in names], -1)
 
 
 def stream(name: str, joints: Tensor, layout: SkeletonLayout, mask: Tensor | None = None) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hhmnet.data.augment import AugmentConfig, augment, drop, frame_positions
-from hhmnet.data.streams import STREAMS, stream
+from hhmnet.data.streams import split_names, stack
 from hhmnet.fields import one_of, within
 from hhmnet.skeleton import SkeletonLayout
 
@@ -24,7 +24,7 @@ class DataConfig:
     """How a clip becomes network input. Kept with the weights: a model without it is useless."""
 
     stream: str = "joint"
-    """Skeleton stream: joint, bone, joint_motion or bone_motion."""
+    """Skeleton stream: joint, bone, joint_motion or bone_motion; several, joined by +, make the homogeneous network."""
     frames: int = 32
     """Frames sampled from every clip, T."""
     persons: int = 1
@@ -39,11 +39,19 @@ class DataConfig:
     """Temporal views of a clip whose logits are averaged at evaluation; each takes other frames."""
 
     def __post_init__(self) -> None:
-        one_of(self, "stream", STREAMS)
+        try:
+            split_names(self.stream)
+        except ValueError as error:
+            raise ValueError(f"field 'stream': {error}") from None
         one_of(self, "center", CENTERS)
         one_of(self, "facing", FACINGS)
         one_of(self, "scale", SCALES)
         within(self, 1, math.inf, "frames", "persons", "views")
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the streams, in order."""
+        return split_names(self.stream)
 
 
 class Clips(NamedTuple):
@@ -181,7 +189,7 @@ def prepare(
         phase: without augmentation, where in its time slot each frame is taken (0 to 1).
 
     Returns:
-        ``x (N, C, T, V, M)`` and ``mask (N, T, M)``, or None for the mask where every body is there.
+        ``x (N, C, T, V, M)``, or ``(N, S·C, T, V, M)`` for S streams, and ``mask (N, T, M)``, or None for the mask where every body is there.
     """
     if augmentation is not None:
         assert generator is not None, "augmentation needs a generator"
@@ -198,9 +206,9 @@ def prepare(
         x = augment(x, layout, augmentation, generator)
     if config.scale == "box":  # a box is not kept by a rotation, so it comes last
         x = rescale(x, config.scale, layout, mask)
-    x = stream(config.stream, x, layout, mask)
+    x = stack(config.streams, x, layout, mask)
     if augmentation is not None and generator is not None:
-        x = drop(x, augmentation, generator)
+        x = drop(x, layout.dims, augmentation, generator)
     if mask is not None:
         x = x * mask[..., None, None]
     return x.permute(0, 4, 1, 3, 2), mask

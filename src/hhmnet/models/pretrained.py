@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from torch import Tensor, nn
 
 from hhmnet.data.transform import Clips, DataConfig, prepare
 from hhmnet.files import replacing
+from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork
 from hhmnet.models.stst import STST, STSTConfig
 from hhmnet.skeleton import SkeletonLayout
 
 FORMAT = "hhmnet-model"
 VERSION = 1
+
+Network = STST | HomogeneousNetwork
 
 
 class PretrainedError(ValueError):
@@ -41,6 +45,7 @@ class ModelSpec:
         class_names: actions that come out, in the order of the logits.
         protocol: split that the model was trained under.
         fold: fold held out in training, or None.
+        fusion: how several streams are joined.
 
     Raises:
         SpecError: where the settings don't fit each other.
@@ -52,8 +57,15 @@ class ModelSpec:
     class_names: tuple[str, ...]
     protocol: str = ""
     fold: int | None = None
+    fusion: FusionConfig = field(default_factory=FusionConfig)
 
     def __post_init__(self) -> None:
+        streams = self.data.streams
+        if self.fusion.weights and len(streams) > 1 and len(self.fusion.weights) != len(streams):
+            raise SpecError(
+                f"field 'fusion.weights' has {len(self.fusion.weights)} numbers, field 'data.stream' has "
+                f"{len(streams)} streams ({self.data.stream}): give as many"
+            )
         if self.data.facing != "none" and self.layout.dims != 3:
             raise SpecError(
                 f"field 'data.facing' must be none for {self.layout.name}, which has {self.layout.dims} dimensions"
@@ -72,8 +84,9 @@ class ModelSpec:
         return {
             "format": FORMAT,
             "version": VERSION,
-            "network": "stst",
+            "network": "homogeneous" if len(self.data.streams) > 1 else "stst",
             "model": dataclasses.asdict(self.model),
+            "fusion": dataclasses.asdict(self.fusion),
             "data": dataclasses.asdict(self.data),
             "layout": self.layout.to_dict(),
             "class_names": list(self.class_names),
@@ -92,12 +105,9 @@ class ModelSpec:
             names = fields["class_names"]
             if not names or not isinstance(names, list):
                 raise PretrainedError("field 'class_names' must be a list of names")
-            model: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in fields["model"].items()
-            }
             return cls(
-                model=STSTConfig(**model),
+                model=STSTConfig(**_tuples(fields["model"])),
+                fusion=FusionConfig(**_tuples(fields.get("fusion", {}))),
                 data=DataConfig(**fields["data"]),
                 layout=SkeletonLayout.from_dict(fields["layout"]),
                 class_names=tuple(names),
@@ -109,9 +119,16 @@ class ModelSpec:
         except (TypeError, ValueError, AttributeError) as error:
             raise PretrainedError(str(error)) from None
 
-    def build(self) -> STST:
-        """The network with fresh weights."""
-        return STST(self.model, self.layout, len(self.class_names))
+    def build(self) -> Network:
+        """The network with fresh weights: ST&ST for one stream, the homogeneous network for several."""
+        streams, classes = self.data.streams, len(self.class_names)
+        if len(streams) == 1:
+            return STST(self.model, self.layout, classes)
+        return HomogeneousNetwork(self.model, self.fusion, self.layout, classes, streams)
+
+
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 class ActionModel(nn.Module):
@@ -122,21 +139,42 @@ class ActionModel(nn.Module):
         spec: preprocessing, layout, class names.
     """
 
-    def __init__(self, network: STST, spec: ModelSpec) -> None:
+    def __init__(self, network: Network, spec: ModelSpec) -> None:
         super().__init__()
         self.network, self.spec = network, spec
 
     def forward(self, clips: Clips) -> Tensor:
         """Logits ``(N, classes)`` of raw clips, averaged over ``spec.data.views`` temporal views."""
+        return self.streams(clips)[0]
+
+    def streams(self, clips: Clips) -> Tensor:
+        """Logits ``(1 + S, N, classes)``: the answer's, then each stream's own; S is 0 where there is one stream."""
         views = self.spec.data.views
         total: Tensor | None = None
         for view in range(views):
             phase = (view + 0.5) / views
-            x, mask = prepare(clips, self.spec.layout, self.spec.data, phase=phase)
-            logits = self.network(x, mask).logits.float()
+            output = self.network(*prepare(clips, self.spec.layout, self.spec.data, phase=phase))
+            logits = output.logits.float()[None]
+            if isinstance(self.network, HomogeneousNetwork):
+                logits = torch.cat([logits, output.each])
             total = logits if total is None else total + logits
         assert total is not None
         return total / views
+
+    def single(self, stream: str) -> ActionModel:
+        """One stream of a homogeneous model as a model of its own, with the same weights in memory.
+
+        Raises:
+            PretrainedError: the model has no such stream.
+        """
+        if stream not in self.spec.data.streams:
+            raise PretrainedError(f"no stream '{stream}'; the model has {', '.join(self.spec.data.streams)}")
+        if not isinstance(self.network, HomogeneousNetwork):
+            return self
+        data = dataclasses.replace(self.spec.data, stream=stream)
+        encoder = self.network.encoders[stream]
+        assert isinstance(encoder, STST)
+        return ActionModel(encoder, dataclasses.replace(self.spec, data=data, fusion=FusionConfig()))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors``; each appears whole or not at all."""
@@ -150,6 +188,43 @@ class ActionModel(nn.Module):
         # The weights come last: where they are, the rest is there too.
         with replacing(folder / "model.safetensors") as file:
             file.write(save(weights, metadata={"format": "pt"}))
+
+
+def assemble(models: Sequence[ActionModel], weights: Sequence[float] = ()) -> ActionModel:
+    """One homogeneous model from models of one stream each; its projections are fresh.
+
+    Args:
+        models: single-stream models that agree in all but their stream.
+        weights: of every stream's logits; all alike by default.
+
+    Raises:
+        PretrainedError: the models differ in more than their stream, or one has several.
+    """
+    specs = [
+        dataclasses.replace(model.spec, data=dataclasses.replace(model.spec.data, stream="joint"))
+        for model in models
+    ]
+    for number, (model, spec) in enumerate(zip(models, specs, strict=True)):
+        if not isinstance(model.network, STST):
+            raise PretrainedError(
+                f"model {number} has several streams ({model.spec.data.stream}); give single ones"
+            )
+        ours, theirs = specs[0].to_dict(), spec.to_dict()
+        different = [name for name in ours if name != "fusion" and ours[name] != theirs[name]]
+        if different:
+            raise PretrainedError(f"models 0 and {number} have another {', '.join(different)}")
+    names = [model.spec.data.stream for model in models]
+    try:
+        data = dataclasses.replace(specs[0].data, stream="+".join(names))
+        fusion = dataclasses.replace(specs[0].fusion, weights=tuple(weights))
+        joined = dataclasses.replace(specs[0], data=data, fusion=fusion)
+    except ValueError as error:
+        raise PretrainedError(str(error)) from None
+    network = joined.build()
+    assert isinstance(network, HomogeneousNetwork)
+    for name, model in zip(names, models, strict=True):
+        network.encoders[name].load_state_dict(model.network.state_dict())
+    return ActionModel(network, joined).eval()
 
 
 def from_pretrained(folder: str | Path, device: str | torch.device = "cpu") -> ActionModel:

@@ -25,12 +25,14 @@ from hhmnet.data.protocols import get_protocol
 from hhmnet.data.transform import prepare
 from hhmnet.evaluation.metrics import evaluate
 from hhmnet.evaluation.scores import score
-from hhmnet.models.pretrained import ActionModel, ModelSpec
-from hhmnet.models.stst import STST
+from hhmnet.losses import stream_contrast
+from hhmnet.models.homogeneous import HomogeneousOutput, stream_parts
+from hhmnet.models.pretrained import ActionModel, ModelSpec, Network
+from hhmnet.models.stst import STSTOutput
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.training.graph import GraphedUpdate
-from hhmnet.training.optim import MovingAverage, learning_rate, make_optimizer, mix_clips, soft_targets
+from hhmnet.training.optim import MovingAverage, learning_rate, make_optimizer, mix_clips, smooth
 
 
 class TrainingError(ValueError):
@@ -110,7 +112,13 @@ class Trainer:
         self.generator = torch.Generator(self.device)
         self._seed(0)
         self.spec = ModelSpec(
-            config.model, config.data, store.layout, store.class_names, self.protocol.name, config.fold
+            config.model,
+            config.data,
+            store.layout,
+            store.class_names,
+            self.protocol.name,
+            config.fold,
+            config.fusion,
         )
         self.network = self.spec.build().to(self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -136,7 +144,7 @@ class Trainer:
         return ActionModel(self._average or self.network, self.spec)
 
     @property
-    def _average(self) -> STST | None:
+    def _average(self) -> Network | None:
         return None if self.ema is None else self.ema.module
 
     def resume(self) -> None:
@@ -231,26 +239,40 @@ class Trainer:
             self.ema.set_step(self.step)
         self._seed(self.step + 1)
         x, mask = prepare(batch.clips, self.store.layout, config.data, config.augment, self.generator)
-        targets = soft_targets(batch.labels, len(self.store.class_names), config.optim.label_smoothing)
-        x, mask, targets = mix_clips(x, mask, targets, config.optim.mixup, self.generator)
-        loss, logits = self.update(x, mask, targets)
+        classes = functional.one_hot(batch.labels, len(self.store.class_names)).float()
+        x, mask, classes = mix_clips(x, mask, classes, config.optim.mixup, self.generator)
+        loss, logits = self.update(x, mask, classes)
         window.losses.append(loss)
         window.right.append((logits.argmax(1) == batch.labels).float().mean())
         window.rows.append(batch.index)
 
-    def _update(self, x: Tensor, mask: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _update(self, x: Tensor, mask: Tensor | None, classes: Tensor) -> tuple[Tensor, Tensor]:
         """One optimiser step; returns the loss and the logits ``(N, classes)``."""
         self.optimizer.zero_grad(set_to_none=True)
         with self.accelerator.autocast():
-            logits = self.forward(x, mask).logits.float()
-        loss = functional.cross_entropy(logits, targets)
+            output = self.forward(x, mask)
+        logits = output.logits.float()
+        loss = self._loss(output, classes)
         self.accelerator.backward(loss)
         if self.config.optim.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optim.clip_norm)
+            for part in stream_parts(self.network):
+                torch.nn.utils.clip_grad_norm_(part, self.config.optim.clip_norm)
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update()
         return loss.detach(), logits.detach()
+
+    def _loss(self, output: STSTOutput | HomogeneousOutput, classes: Tensor) -> Tensor:
+        """Cross-entropy, summed over streams, plus the weighted contrast among them (design, 1.2)."""
+        targets = smooth(classes, self.config.optim.label_smoothing)
+        if not isinstance(output, HomogeneousOutput):
+            return functional.cross_entropy(output.logits.float(), targets)
+        loss = torch.stack([functional.cross_entropy(logits, targets) for logits in output.each]).sum()
+        fusion = self.config.fusion
+        if fusion.contrast:
+            contrast = stream_contrast(output.projections, classes, fusion.temperature, fusion.positives)
+            loss = loss + fusion.contrast * contrast
+        return loss
 
     def _check(self, window: _Window) -> None:
         """Stop at a loss that isn't finite, before it reaches a checkpoint."""

@@ -8,7 +8,6 @@ from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from hhmnet.config import OptimConfig
 
@@ -24,11 +23,12 @@ def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optim
             matrix = name == "weight" and isinstance(module, (nn.Linear, nn.Conv2d))
             (decayed if matrix else free).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
     cuda = next(network.parameters()).is_cuda
-    # A CUDA graph reads the learning rate from a tensor.
+    # A CUDA graph reads the learning rate from a tensor; a plain number would be recorded as it was at that step.
     lr: float | Tensor = torch.tensor(config.lr, device="cuda") if cuda else config.lr
+    if config.optimizer == "sgd":
+        nesterov = config.momentum > 0
+        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=nesterov, fused=cuda)
     return torch.optim.AdamW(groups, lr=lr, betas=(config.momentum, 0.999), fused=True, capturable=cuda)
 
 
@@ -77,33 +77,33 @@ class MovingAverage(Generic[Network]):
             target.copy_(source)
 
 
-def soft_targets(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """Label-smoothed targets ``(N, classes)`` of ``labels (N,)``."""
-    return functional.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
+def smooth(classes: Tensor, smoothing: float) -> Tensor:
+    """Label-smoothed targets of class shares ``(N, K)`` (Szegedy et al. 2016, section 7)."""
+    return classes * (1 - smoothing) + smoothing / classes.shape[1]
 
 
 def mix_clips(
-    x: Tensor, mask: Tensor | None, targets: Tensor, alpha: float, generator: torch.Generator
+    x: Tensor, mask: Tensor | None, classes: Tensor, alpha: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Mixup (Zhang et al. 2018) of every clip with another of the batch, with one share per clip.
 
     Args:
         x: ``(N, C, T, V, M)``.
         mask: ``(N, T, M)`` or None; a mixed clip has a body wherever either has one.
-        targets: ``(N, classes)``.
+        classes: class shares ``(N, K)``.
         alpha: of the Beta distribution that shares are drawn from; 0 leaves everything as it is.
         generator: source of randomness, on ``x``'s device.
     """
     if alpha == 0:
-        return x, mask, targets
+        return x, mask, classes
     count = x.shape[0]
     # A grid, since torch's own Beta takes no generator.
     share = _beta(alpha, torch.rand(count, generator=generator, device=generator.device))
     partner = torch.randperm(count, generator=generator, device=generator.device)
     wide = share.view(-1, 1, 1, 1, 1)
     mixed = wide * x + (1 - wide) * x[partner]
-    targets = share[:, None] * targets + (1 - share[:, None]) * targets[partner]
-    return mixed, None if mask is None else mask | mask[partner], targets
+    classes = share[:, None] * classes + (1 - share[:, None]) * classes[partner]
+    return mixed, None if mask is None else mask | mask[partner], classes
 
 
 def _beta(alpha: float, uniform: Tensor) -> Tensor:

@@ -1,0 +1,138 @@
+"""The homogeneous network of phase 1: one ST&ST for each skeleton stream, and a projection where they meet.
+
+Given by the paper's abstract: contrastive learning among four skeletal modalities fuses their semantics. Our
+choices: a two-layer projection (SimCLR, Chen et al., ICML 2020), and a weighted sum of raw logits at the end (the
+field's ensemble since 2s-AGCN).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hhmnet.fields import one_of, within
+from hhmnet.losses import POSITIVES
+from hhmnet.models.stst import STST, STSTConfig
+from hhmnet.skeleton import SkeletonLayout
+
+
+@dataclass
+class FusionConfig:
+    """How several skeleton streams are trained and joined; without effect where there is one."""
+
+    contrast: float = 0.1
+    """Weight of the contrastive loss among the streams (lambda); 0 trains them side by side."""
+    temperature: float = 0.07
+    """Temperature of the contrastive loss."""
+    positives: str = "class"
+    """Positives of a clip in the other streams: class (all of its class) or clip (itself alone)."""
+    projection: int = 128
+    """Channels of the space in which the streams are compared."""
+    weights: tuple[float, ...] = ()
+    """Weight of each stream's logits in the answer; empty weighs all alike."""
+
+    def __post_init__(self) -> None:
+        one_of(self, "positives", POSITIVES)
+        within(self, 0, math.inf, "contrast")
+        within(self, 1e-3, math.inf, "temperature")
+        within(self, 1, math.inf, "projection")
+        if self.weights:
+            within(self, 0, math.inf, "weights")
+            if not any(self.weights):
+                raise ValueError(f"field 'weights' must not be all zero; got {self.weights}")
+
+
+class HomogeneousOutput(NamedTuple):
+    """What the homogeneous network returns.
+
+    Attributes:
+        logits: ``(N, classes)``, the streams' logits joined by weight.
+        each: ``(S, N, classes)``, every stream's own.
+        embeddings: ``(N, D)`` of every stream, what its classifier sees.
+        projections: ``(N, P)`` of every stream, what the contrastive loss compares.
+        features: ``(N, M, T', V, D)`` of every stream, its last joint feature map.
+    """
+
+    logits: Tensor
+    each: Tensor
+    embeddings: tuple[Tensor, ...]
+    projections: tuple[Tensor, ...]
+    features: tuple[Tensor, ...]
+
+
+class HomogeneousNetwork(nn.Module):
+    """ST&ST encoders of several skeleton streams.
+
+    Args:
+        config: shape and variants of every encoder.
+        fusion: projection and weights.
+        layout: the skeleton whose joints come in.
+        num_classes: number of actions.
+        streams: names of the streams, in the order in which their channels come in.
+
+    Raises:
+        ValueError: where there is not one weight for each stream.
+    """
+
+    def __init__(
+        self,
+        config: STSTConfig,
+        fusion: FusionConfig,
+        layout: SkeletonLayout,
+        num_classes: int,
+        streams: tuple[str, ...],
+    ) -> None:
+        super().__init__()
+        if fusion.weights and len(fusion.weights) != len(streams):
+            raise ValueError(
+                f"field 'fusion.weights' has {len(fusion.weights)} numbers for {len(streams)} streams"
+            )
+        self.streams = streams
+        width = config.widths[-1]
+        self.encoders = nn.ModuleDict({name: STST(config, layout, num_classes) for name in streams})
+        self.projections = nn.ModuleDict(
+            {
+                name: nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, fusion.projection))
+                for name in streams
+            }
+        )
+        weights = torch.tensor(fusion.weights or (1.0,) * len(streams))
+        self.register_buffer("weights", weights / weights.sum(), persistent=False)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> HomogeneousOutput:
+        """Classify clips.
+
+        Args:
+            x: ``(N, S·C, T, V, M)``, the streams' coordinates one behind the other.
+            mask: ``(N, T, M)`` bool, true where a person's body is there.
+        """
+        parts = x.chunk(len(self.streams), dim=1)
+        outputs = [self.encoders[name](part, mask) for name, part in zip(self.streams, parts, strict=True)]
+        each = torch.stack([output.logits.float() for output in outputs])
+        return HomogeneousOutput(
+            logits=torch.einsum("s,snk->nk", self.weights, each),
+            each=each,
+            embeddings=tuple(output.embedding for output in outputs),
+            projections=tuple(
+                self.projections[name](output.embedding)
+                for name, output in zip(self.streams, outputs, strict=True)
+            ),
+            features=tuple(output.features for output in outputs),
+        )
+
+
+def stream_parts(network: nn.Module) -> list[list[nn.Parameter]]:
+    """The parameters of each stream; all of them as one list where there is one stream.
+
+    Gradients are clipped by these, so that streams without a contrastive loss train as they would alone.
+    """
+    if not isinstance(network, HomogeneousNetwork):
+        return [list(network.parameters())]
+    return [
+        [*network.encoders[name].parameters(), *network.projections[name].parameters()]
+        for name in network.streams
+    ]
