@@ -1,0 +1,165 @@
+"""The contrastive losses, against their definitions written out clip by clip."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, distributed, multiprocessing
+from torch.nn import functional
+
+from hhmnet.losses import info_nce, positive_shares, stream_contrast
+
+
+def one_hot(*labels: int, classes: int = 4) -> Tensor:
+    return functional.one_hot(torch.tensor(labels), classes).float()
+
+
+def embeddings(count: int, streams: int = 4, width: int = 6, seed: int = 0) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(count, width, generator=generator) for _ in range(streams)]
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    return float(a.double() @ b.double() / (a.double().norm() * b.double().norm()))
+
+
+def plain_direction(one: Tensor, other: Tensor, labels: list[int], temperature: float, by: str) -> float:
+    """The mean over clips i of -1/|P(i)| · Σ over p in P(i) of log softmax_p(cos(one_i, other_·) / T)."""
+    total = 0.0
+    for i in range(len(labels)):
+        exponentials = [math.exp(cosine(one[i], other[j]) / temperature) for j in range(len(labels))]
+        same = [j for j in range(len(labels)) if j == i or (by == "class" and labels[j] == labels[i])]
+        total -= sum(math.log(exponentials[p] / sum(exponentials)) for p in same) / len(same)
+    return total / len(labels)
+
+
+def plain_contrast(parts: list[Tensor], labels: list[int], temperature: float, by: str) -> float:
+    losses = []
+    for a in range(len(parts)):
+        for b in range(a + 1, len(parts)):
+            there = plain_direction(parts[a], parts[b], labels, temperature, by)
+            back = plain_direction(parts[b], parts[a], labels, temperature, by)
+            losses.append((there + back) / 2)
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("by", ["class", "clip"])
+@pytest.mark.parametrize("labels", [[0, 1, 2, 1, 0, 3], [2, 2, 2, 2], [1], [0, 1, 2, 3]])
+@pytest.mark.parametrize("temperature", [0.07, 1.0])
+def test_the_contrast_is_that_of_the_definition(by: str, labels: list[int], temperature: float) -> None:
+    parts = embeddings(len(labels))
+    found = stream_contrast(parts, one_hot(*labels), temperature, by)
+    assert float(found) == pytest.approx(plain_contrast(parts, labels, temperature, by), rel=1e-5, abs=1e-6)
+
+
+def test_a_batch_of_one_clip_has_nothing_to_tell_apart() -> None:
+    parts = [x.requires_grad_() for x in embeddings(1)]
+    loss = stream_contrast(parts, one_hot(2), 0.07)
+    loss.backward()
+    assert float(loss) == 0
+    assert all(torch.count_nonzero(x.grad) == 0 for x in parts if x.grad is not None)
+
+
+@pytest.mark.parametrize("by", ["class", "clip"])
+def test_equal_embeddings_are_as_hard_as_guessing(by: str) -> None:
+    parts = [torch.ones(5, 3, requires_grad=True) for _ in range(4)]
+    loss = stream_contrast(parts, one_hot(0, 0, 1, 2, 1), 0.07, by)
+    loss.backward()
+    assert float(loss) == pytest.approx(math.log(5), rel=1e-5)
+    assert all(x.grad is not None and torch.isfinite(x.grad).all() for x in parts)
+
+
+def test_zero_embeddings_have_finite_gradients() -> None:
+    parts = [torch.zeros(3, 3, requires_grad=True) for _ in range(2)]
+    stream_contrast(parts, one_hot(0, 1, 2), 0.07).backward()
+    assert all(x.grad is not None and torch.isfinite(x.grad).all() for x in parts)
+
+
+def test_agreeing_streams_cost_less_than_disagreeing_ones() -> None:
+    one, other = embeddings(6, 2)
+    classes = one_hot(0, 1, 2, 3, 0, 1)
+    assert stream_contrast([one, one], classes, 0.5, "clip") < stream_contrast(
+        [one, other], classes, 0.5, "clip"
+    )
+
+
+def test_it_is_symmetric_and_blind_to_length_and_order() -> None:
+    one, other = embeddings(6, 2)
+    classes = one_hot(0, 1, 2, 1, 0, 3)
+    shares = positive_shares(classes)
+    loss = info_nce(one, other, shares, 0.07)
+    torch.testing.assert_close(info_nce(other, one, shares, 0.07), loss)
+    torch.testing.assert_close(info_nce(3 * one, 0.1 * other, shares, 0.07), loss)
+    order = torch.tensor([3, 1, 5, 0, 2, 4])
+    shuffled = info_nce(one[order], other[order], positive_shares(classes[order]), 0.07)
+    torch.testing.assert_close(shuffled, loss)
+
+
+def test_shares_of_mixed_clips_lie_between_those_of_whole_ones() -> None:
+    classes = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.75, 0.25]])
+    shares = positive_shares(classes)
+    torch.testing.assert_close(shares.sum(1), torch.ones(3))
+    torch.testing.assert_close(shares[0], torch.tensor([1.0, 0.0, 0.75]) / 1.75)
+    torch.testing.assert_close(shares[2], torch.tensor([0.75, 0.25, 1.0]) / 2.0)
+
+
+def test_gradients_are_right() -> None:
+    one, other = (x.double().requires_grad_() for x in embeddings(4, 2, 3))
+    classes = one_hot(0, 1, 0, 2).double()
+
+    def loss(a: Tensor, b: Tensor) -> Tensor:
+        a, b = functional.normalize(a, dim=1), functional.normalize(b, dim=1)
+        similarity = a @ b.T / 0.5
+        shares = positive_shares(classes)
+        forth = -(shares * similarity.log_softmax(1)).sum(1).mean()
+        return (forth - (shares * similarity.T.log_softmax(1)).sum(1).mean()) / 2
+
+    assert torch.autograd.gradcheck(loss, (one, other))
+    loss(one, other).backward()
+    singles = [x.detach().float().requires_grad_() for x in (one, other)]
+    info_nce(*singles, positive_shares(classes.float()), 0.5).backward()
+    for exact, found in zip((one, other), singles, strict=True):
+        assert exact.grad is not None
+        torch.testing.assert_close(found.grad, exact.grad.float(), rtol=1e-4, atol=1e-6)
+
+
+def test_one_stream_has_nothing_to_be_compared_with() -> None:
+    with pytest.raises(ValueError, match="at least two streams, got 1"):
+        stream_contrast(embeddings(3, 1), one_hot(0, 1, 2), 0.07)
+
+
+# Two processes.
+
+LABELS = (0, 1, 2, 1, 0, 3, 3, 2)
+
+
+def one_of_two(rank: int, folder: str) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+    store = distributed.FileStore(f"{folder}/store", 2)
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    rows = slice(4 * rank, 4 * rank + 4)
+    parts = [x[rows].clone().requires_grad_() for x in embeddings(8)]
+    loss = stream_contrast(parts, one_hot(*LABELS)[rows], 0.07)
+    loss.backward()
+    torch.save([loss.detach(), *(x.grad for x in parts)], f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_two_processes_find_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
+    if not distributed.is_gloo_available():
+        pytest.skip("torch was built without gloo")
+    parts = [x.requires_grad_() for x in embeddings(8)]
+    whole = stream_contrast(parts, one_hot(*LABELS), 0.07)
+    whole.backward()
+    multiprocessing.start_processes(one_of_two, args=(str(tmp_path),), nprocs=2, start_method="spawn")
+    halves = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    for half in halves:
+        torch.testing.assert_close(half[0], whole.detach())
+    for number, part in enumerate(parts, start=1):
+        # DistributedDataParallel averages over processes; each process's rows have met both processes' losses.
+        joined = torch.cat([half[number] for half in halves]) / 2
+        torch.testing.assert_close(joined, part.grad)
