@@ -22,6 +22,7 @@ COMMANDS = {
     "inspect": ("hhmnet.commands.inspect:main", "show what a store holds, or one of its clips"),
     "train": ("hhmnet.commands.train:main", "train a model on a store"),
     "evaluate": ("hhmnet.commands.evaluate:main", "measure a trained model on a store"),
+    "ensemble": ("hhmnet.commands.ensemble:main", "join the scores of several models into one answer"),
     "demo": ("hhmnet.commands.demo:main", "all of these in a row, on made-up sample data or on NW-UCLA"),
 }
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from hhmnet.commands.terminal import Parser, console, print_json, table
 from hhmnet.data.protocols import PARTS, get_protocol
 from hhmnet.evaluation.metrics import evaluate
-from hhmnet.evaluation.scores import Scores, score
+from hhmnet.evaluation.scores import Scores, score_streams
 from hhmnet.files import replacing
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.store import Store
@@ -109,10 +109,13 @@ def evaluate_run(
         hint = "; val needs a fold, such as --fold 0" if split == "val" and fold is None else ""
         raise EvaluationError(f"{store.path}: split '{split}' of protocol {protocol.name} has no clips{hint}")
     with log.status(f"scoring {len(rows)} clips"):
-        scores = score(model, store, rows, device=place)
+        every = score_streams(model, store, rows, device=place)
+    scores = every.pop("")
     out = out or run / f"eval-{split}"
     out.mkdir(parents=True, exist_ok=True)
     scores.save(out / SCORES_FILE)
+    for name, part in every.items():
+        part.save(out / stream_scores_file(name))
     if not (scores.labels >= 0).any():
         raise EvaluationError(
             f"{store.path}: no clip of split '{split}' has a label, so there is nothing to measure; "
@@ -120,10 +123,22 @@ def evaluate_run(
         )
     about = {"split": split, "protocol": protocol.name, "fold": fold, "store": store.path.resolve().name}
     metrics = evaluate(scores) | about
+    if every:
+        metrics["streams"] = {name: _brief(part) for name, part in every.items()}
     with replacing(out / METRICS_FILE) as handle:
         handle.write((json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())
     _draw_confusion(scores, out / CONFUSION_FILE, log)
     return metrics, out
+
+
+def stream_scores_file(stream: str) -> str:
+    """Name of the score file of one stream of several."""
+    return f"scores-{stream}.parquet"
+
+
+def _brief(scores: Scores) -> dict[str, Any]:
+    figures = evaluate(scores)
+    return {name: figures[name] for name in ("top1", "mean_class", "top1_interval")}
 
 
 def check_same(model: ActionModel, run: Path, store: Store) -> None:
@@ -157,6 +172,8 @@ def metrics_table(metrics: dict[str, Any], title: str) -> Table:
     for name, figures in metrics["per_class"].items():
         view.add_row(name, str(figures["n"]), f"{figures['top1']:.2f}" if figures["n"] else "-")
     view.add_section()
+    for name, figures in metrics.get("streams", {}).items():
+        view.add_row(f"stream {name}", str(metrics["n"]), f"{figures['top1']:.2f}")
     low, high = metrics["top1_interval"]
     view.add_row("all", str(metrics["n"]), f"{metrics['top1']:.2f}", style="bold")
     view.add_row("95 % interval of top-1", "", f"{low:.2f} to {high:.2f}")

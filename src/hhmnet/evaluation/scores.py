@@ -67,7 +67,6 @@ class Scores:
             raise ScoresError(f"{file}: not a score file ({' '.join(str(error).split())[:200]})") from None
 
 
-@torch.inference_mode()
 def score(
     model: ActionModel,
     store: Store,
@@ -76,12 +75,31 @@ def score(
     device: torch.device | None = None,
 ) -> Scores:
     """Logits of the clips at ``indices`` of a store, in that order, in float32."""
+    return next(iter(score_streams(model, store, indices, batch_size, device).values()))
+
+
+@torch.inference_mode()
+def score_streams(
+    model: ActionModel,
+    store: Store,
+    indices: np.ndarray,
+    batch_size: int = 64,
+    device: torch.device | None = None,
+) -> dict[str, Scores]:
+    """Scores of the whole model, under the name "", and where it has several streams of each stream by name."""
     device = device or torch.device("cpu")
     training = model.training
     model.eval()
     dataset = ClipDataset(store, indices, model.spec.data.persons)
     loader = make_loader(dataset, EpochSampler(len(indices), batch_size))
-    logits = [model(batch.clips.to(device)).cpu() for batch in loader]
+    streams = model.spec.data.streams
+    names = ("", *streams) if len(streams) > 1 else ("",)
+    logits = [model.streams(batch.clips.to(device)).cpu() for batch in loader]
     model.train(training)
-    rows = torch.cat(logits).numpy() if logits else np.zeros((0, len(model.spec.class_names)), np.float32)
-    return Scores(store.sample_ids[indices], store.labels[indices], rows, model.spec.class_names)
+    none = torch.zeros(len(names), 0, len(model.spec.class_names))
+    rows = torch.cat([none, *logits], dim=1).numpy()
+    ids, labels = store.sample_ids[indices], store.labels[indices]
+    return {
+        name: Scores(ids, labels, part, model.spec.class_names)
+        for name, part in zip(names, rows, strict=True)
+    }

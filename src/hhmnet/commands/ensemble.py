@@ -1,0 +1,157 @@
+"""``hhmnet ensemble``: score files of the same clips → one answer."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hhmnet.commands.terminal import Parser, console, print_json, table
+from hhmnet.evaluation.ensemble import (
+    EnsembleError,
+    Member,
+    align,
+    check_weights,
+    choose_weights,
+    disagreements,
+    fuse,
+    subsets,
+)
+from hhmnet.evaluation.metrics import evaluate
+from hhmnet.evaluation.scores import Scores
+from hhmnet.files import replacing
+
+METRICS_FILE, SCORES_FILE = "metrics.json", "scores.parquet"
+LARGEST_TABLE = 6
+"""With more score files than that, only the single ones and the whole are shown."""
+
+
+def main(words: list[str]) -> int:
+    """Run the command; returns its exit code."""
+    options = _parser().parse_args(words)
+    if options.weights is not None and options.validation:
+        raise EnsembleError("give --weights, or --validation to choose them, not both")
+    members = align(read_members(options.scores))
+    if not (members[0].scores.labels >= 0).any():
+        raise EnsembleError(f"{options.scores[0]}: no clip has a label, so there is nothing to measure")
+    weights, rule = pick_weights(members, options.weights, options.validation)
+    document = measure(members, weights) | {"weights_from": rule}
+    out = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    fuse(members, weights).save(out / SCORES_FILE)
+    with replacing(out / METRICS_FILE) as handle:
+        handle.write((json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    if options.json:
+        print_json(document)
+    else:
+        show(document)
+    console().print(f"{out} holds {METRICS_FILE} and {SCORES_FILE}", soft_wrap=True)
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "hhmnet ensemble", "Join score files that `hhmnet evaluate` wrote, by a weighted sum of logits."
+    )
+    add = parser.add_argument
+    add("scores", nargs="+", type=Path, metavar="SCORES", help="score files, or folders that hold one")
+    add(
+        "--weights", nargs="+", type=float, metavar="W", help="weight of each score file (default: all alike)"
+    )
+    add(
+        "--validation",
+        nargs="+",
+        type=Path,
+        metavar="SCORES",
+        help="score files of held-out training clips, in the same order, on which the weights are chosen",
+    )
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    add("--json", action="store_true", help="print the metrics as JSON on standard output")
+    return parser
+
+
+def read_members(files: Sequence[Path]) -> list[Member]:
+    """Score files with names as short as tell them apart.
+
+    Raises:
+        ScoresError: a file is no score file.
+    """
+    files = [file / SCORES_FILE if file.is_dir() else file for file in files]
+    shared = os.path.commonpath([file.absolute().parent for file in files]) if len(files) > 1 else ""
+    names = [os.path.relpath(file.absolute(), shared) if shared else str(file) for file in files]
+    names = [name.removesuffix(f"{os.sep}{SCORES_FILE}").removesuffix(".parquet") for name in names]
+    names = [name.removeprefix("scores-") for name in names]  # a stream's, beside its model's
+    if len(set(names)) < len(names):
+        raise EnsembleError("a score file is given twice")
+    return [Member(name, Scores.load(file)) for name, file in zip(names, files, strict=True)]
+
+
+def pick_weights(
+    members: Sequence[Member], given: Sequence[float] | None, validation: Sequence[Path] | None
+) -> tuple[np.ndarray, str]:
+    """Weights that sum to 1, and where they are from.
+
+    Raises:
+        EnsembleError: the validation scores don't go with the others, or hold clips that are measured as well.
+    """
+    if not validation:
+        weights = check_weights(given or (1.0,) * len(members), len(members))
+        return weights, "given" if given else "all alike"
+    if len(validation) != len(members):
+        raise EnsembleError(
+            f"--validation has {len(validation)} score files, there are {len(members)} to join"
+        )
+    held = align(read_members(validation))
+    if held[0].scores.class_names != members[0].scores.class_names:
+        raise EnsembleError(f"{validation[0]} has other classes than the scores to join")
+    both = np.intersect1d(held[0].scores.sample_ids, members[0].scores.sample_ids)
+    if len(both):
+        raise EnsembleError(
+            f"{len(both)} clips are in --validation and among those to be measured, such as {both[0]}; "
+            "weights must be chosen on other clips"
+        )
+    return choose_weights(held), f"{len(held[0].scores.labels)} validation clips"
+
+
+def measure(members: Sequence[Member], weights: np.ndarray) -> dict[str, Any]:
+    """Metrics of the joined answer, of every member and subset, and where members disagree."""
+    parts = subsets(members, weights.tolist())[:-1] if len(members) <= LARGEST_TABLE else []
+    return evaluate(fuse(members, weights)) | {
+        "weights": {member.name: float(w) for member, w in zip(members, weights, strict=True)},
+        "members": {member.name: _brief(member.scores) for member in members},
+        "subsets": {name: _brief(scores) for name, scores in parts},
+        "disagreements": disagreements(members) if len(members) > 1 else {},
+    }
+
+
+def _brief(scores: Scores) -> dict[str, Any]:
+    figures = evaluate(scores)
+    return {name: figures[name] for name in ("top1", "mean_class", "top1_interval")}
+
+
+def show(document: dict[str, Any]) -> None:
+    """The metrics for the terminal."""
+    view = table(
+        f"{document['n']} clips, weights: {document['weights_from']}", "scores", ">weight", ">top-1 %", "95 %"
+    )
+    for name, figures in document["members"].items():
+        view.add_row(name, f"{document['weights'][name]:.2f}", *_cells(figures))
+    view.add_section()
+    for name, figures in document["subsets"].items():
+        view.add_row(name, "", *_cells(figures))
+    view.add_section()
+    view.add_row("all", "", *_cells(document), style="bold")
+    log = console(stderr=False)
+    log.print(view)
+    if document["disagreements"]:
+        counts = ", ".join(f"{names} {number}" for names, number in document["disagreements"].items())
+        log.print(f"clips answered differently: {counts}", soft_wrap=True)
+
+
+def _cells(figures: dict[str, Any]) -> tuple[str, str]:
+    low, high = figures["top1_interval"]
+    return f"{figures['top1']:.2f}", f"{low:.2f} to {high:.2f}"
