@@ -75,7 +75,7 @@ def make_large_store(folder: Path, clips: int, log: Console) -> None:
         if Store(folder).provenance != about:
             raise BenchmarkError(f"--folder {folder}: holds another store; name a new or empty folder")
         return
-    with counting(log, "writing clips") as progress:
+    with counting(log, "writing", "clips") as progress:
 
         def counted() -> Iterator[Sample]:
             for done, sample in enumerate(ntu_like(clips), start=1):

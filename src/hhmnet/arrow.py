@@ -38,6 +38,8 @@ SCHEMA = pa.schema(
         pa.field("video_frames", pa.large_list(pa.int32())),
     ]
 )
+# Their size decides where a record batch ends.
+_WEIGHTY = ("joints", "pixels", "confidence", "boxes")
 _OPTIONAL = ("pixels", "confidence", "boxes", "interpolated", "video_frames")
 _PLAIN = ("sample_id", "label", "subject", "camera", "setup", "split", "video")
 
@@ -47,7 +49,7 @@ def groups(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
     group: list[Sample] = []
     size = 0
     for sample in samples:
-        arrays = (sample.joints, sample.pixels, sample.confidence, sample.boxes)
+        arrays = [getattr(sample, name) for name in _WEIGHTY]
         bytes_ = sum(array.nbytes for array in arrays if array is not None)
         if group and (len(group) == _BATCH_SAMPLES or size + bytes_ > _BATCH_BYTES):
             yield group
@@ -56,6 +58,45 @@ def groups(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
         size += bytes_
     if group:
         yield group
+
+
+def regroup(records: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows in the record batches that :func:`groups` makes, wherever one ended before."""
+    pieces: list[pa.RecordBatch] = []
+    count = size = 0
+    for record in records:
+        start = 0
+        for row, bytes_ in enumerate(_row_bytes(record).tolist()):
+            if count and (count == _BATCH_SAMPLES or size + bytes_ > _BATCH_BYTES):
+                yield _join([*pieces, _rows(record, start, row)])
+                pieces, start, count, size = [], row, 0, 0
+            count += 1
+            size += bytes_
+        pieces.append(_rows(record, start, record.num_rows))
+    if count:
+        yield _join(pieces)
+
+
+def _row_bytes(record: pa.RecordBatch) -> np.ndarray:
+    columns = [record.column(name) for name in _WEIGHTY]
+    return np.sum(
+        [np.diff(column.offsets.to_numpy()) * np.dtype(np.float32).itemsize for column in columns], axis=0
+    )
+
+
+def _rows(record: pa.RecordBatch, start: int, end: int) -> pa.RecordBatch:
+    if (start, end) == (0, record.num_rows):
+        return record
+    # A copy: a slice is a view, and would be written with traces of the rows that it leaves out.
+    return record.take(pa.array(np.arange(start, end)))
+
+
+def _join(pieces: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    first, *others = [piece for piece in pieces if piece.num_rows]
+    if not others:
+        return first
+    (joined,) = pa.Table.from_batches([first, *others], SCHEMA).combine_chunks().to_batches()
+    return joined
 
 
 def record_batch(samples: Sequence[Sample]) -> pa.RecordBatch:

@@ -87,6 +87,27 @@ def write_store(
         StoreError: two samples of one name, a sample of another layout or class, no samples at all, class
             names that aren't unique, metadata JSON can't hold, or a folder that can't be written.
     """
+    batches = (record_batch(group) for group in groups(_checked(samples, layout, class_names)))
+    return write_batches(
+        folder, batches, layout=layout, class_names=class_names, protocol=protocol, provenance=provenance
+    )
+
+
+def write_batches(
+    folder: Path,
+    batches: Iterable[pa.RecordBatch],
+    *,
+    layout: SkeletonLayout,
+    class_names: Sequence[str],
+    protocol: str,
+    provenance: Mapping[str, Any],
+) -> int:
+    """:func:`write_store` for samples that are record batches already, and were checked when they became that.
+
+    Raises:
+        StoreError: no samples at all, class names that aren't unique, metadata JSON can't hold, or a folder
+            that can't be written.
+    """
     folder = Path(folder)
     schema = SCHEMA.with_metadata({_KEY: _metadata(layout, class_names, protocol, provenance)})
     created = not folder.exists()
@@ -97,9 +118,9 @@ def write_store(
     count = 0
     try:
         with replacing(folder / SAMPLES_FILE) as file, pa.ipc.new_file(file, schema) as writer:
-            for group in groups(_checked(samples, layout, class_names)):
-                writer.write_batch(record_batch(group))
-                count += len(group)
+            for batch in batches:
+                writer.write_batch(batch)
+                count += batch.num_rows
             if not count:
                 raise StoreError(f"there are no samples to write to {folder}")
     except BaseException as error:

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hhmnet.cli import main
+from hhmnet.lock import locked
+from hhmnet.readers import READERS
 from hhmnet.store import Store
 
 
@@ -18,6 +22,23 @@ def flawed(raw_folder: Path, tmp_path: Path) -> Path:
     for number in range(25):
         (folder / f"a01_s{number:02d}_e50_v01.json").write_text('{"file_name":\n')
     return folder
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`hhmnet prepare made`, on four made-up files, one of them bad, by a reader with fields of its own."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "readers")
+    monkeypatch.setitem(READERS, "made", ("made_reader:Made", "made-up files"))
+    monkeypatch.setitem(READERS, "plain", ("made_reader:Plain", "the same without fields"))
+    source = tmp_path / "made"
+    source.mkdir()
+    for number, text in enumerate(["two 2", "two 3", "bad 5", "ok 4"]):
+        (source / f"{number}.made").write_text(text)
+
+    def run(*more: str) -> int:
+        return main(["prepare", "made", "--source", str(source), "--out", str(tmp_path / "store"), *more])
+
+    return run
 
 
 def prepare(source: Path, out: Path, *more: str) -> int:
@@ -87,3 +108,86 @@ def test_a_file_in_the_way_is_named(raw_folder, tmp_path, capsys):
     (tmp_path / "store").write_text("")
     assert prepare(raw_folder, tmp_path / "store") == 2
     assert str(tmp_path / "store") in capsys.readouterr().err
+
+
+def test_a_readers_fields_are_flags(made, tmp_path):
+    assert made() == 0
+    plain = Store(tmp_path / "store")
+    joints = plain.joints(0).copy()
+    assert plain.provenance["options"] == {"scale": 1.0, "seconds": 0.0, "table": None}
+    assert made("--scale", "2.5", "--table=/far/away.csv") == 0
+    scaled = Store(tmp_path / "store")
+    np.testing.assert_allclose(scaled.joints(0), 2.5 * joints, rtol=1e-6)
+    assert scaled.provenance["options"] == {"scale": 2.5, "seconds": 0.0, "table": "away.csv"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--scael", "2"], "unknown flag '--scael'; did you mean '--scale'?"),
+        (["--factor-of-joints", "2"], "unknown flag '--factor-of-joints'; did you mean '--scale'?"),
+        (["--job", "2"], "unknown flag '--job'; did you mean '--jobs'?"),
+        (["--xyzzy"], "unknown flag '--xyzzy'; see hhmnet prepare made --help"),
+        (["--scale", "much"], "field 'scale' must be a number; got 'much'"),
+        (["--scale", "-1"], "field 'scale' must be above 0; got -1"),
+        (["--jobs", "0"], "'0' is not a number from 1"),
+        (["--jobs", "all"], "'all' is not a number from 1"),
+        (["--engine", "steam"], "'steam' (choose from "),
+        (["more"], "more"),
+    ],
+)
+def test_mistakes_in_flags_are_named(made, tmp_path, capsys, words, message):
+    assert made(*words) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_reader_without_fields_takes_none(made, tmp_path, capsys):
+    words = ["prepare", "plain", "--source", str(tmp_path / "made"), "--out", str(tmp_path / "store")]
+    assert main([*words, "--scale", "2"]) == 2
+    assert "unknown flag '--scale'; see hhmnet prepare plain --help" in capsys.readouterr().err
+    assert main(words) == 0
+    assert Store(tmp_path / "store").provenance["options"] == {}
+
+
+def test_help_shows_the_readers_or_the_fields_of_one(made, capsys):
+    assert main(["prepare", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^  nw_ucla +NW-UCLA", out, re.MULTILINE)
+    assert re.search(r"^  made +made-up files$", out, re.MULTILINE)
+    assert "--jobs N" in out
+    assert made("--help") == 0
+    out = capsys.readouterr().out
+    assert "made reads made-up files. None." in out
+    assert "--scale SCALE" in out
+    assert "Factor of all joints." in out
+    assert main(["prepare", "plain", "-h"]) == 0
+    assert "It has no fields to choose." in capsys.readouterr().out
+
+
+def test_says_what_it_understood_and_what_it_did(made, capsys):
+    assert made() == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith("made-up files: 4 items in ")
+    rows = [line.split("│")[1:3] for line in captured.out.splitlines() if line.startswith("│")]
+    notes = {note.strip(): times.strip() for note, times in rows}
+    assert notes["frames of two persons"] == "5"
+    assert notes["two persons"] == "2"
+    assert made("--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["notes"] == {"frames of two persons": 5, "two persons": 2}
+    assert document["resumed"] == 0
+
+
+def test_nothing_done_shows_no_table(raw_folder, tmp_path, capsys):
+    assert prepare(raw_folder, tmp_path / "store") == 0
+    assert "what was done" not in capsys.readouterr().out
+
+
+def test_a_folder_in_use_is_refused(made, tmp_path, capsys):
+    (tmp_path / "store").mkdir()
+    with locked(tmp_path / "store", "hhmnet prepare"):
+        assert made() == 2
+    assert "another hhmnet prepare is at work in this folder" in capsys.readouterr().err

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 
 import pytest
 
@@ -46,9 +47,42 @@ def test_json_holds_every_letter(capsys):
 def test_plain_counter_speaks_now_and_then(capsys, monkeypatch):
     clock = iter(range(0, 1000, 2))
     monkeypatch.setattr(terminal.time, "monotonic", lambda: float(next(clock)))
-    with counting(console(), "reading") as progress:
-        for done in range(1, 13):
+    with counting(console(), "reading", "files") as progress:
+        for done in range(13):
             progress(done, 12)
     lines = capsys.readouterr().err.splitlines()
-    assert 1 <= len(lines) <= 8
-    assert all(line.startswith("reading ") and line.endswith("/12") for line in lines)
+    assert 2 <= len(lines) <= 10
+    assert lines[-1].endswith("left")
+    assert all(re.match(r"reading \d+/12 files(, 0\.\d files/s, \d:\d\d left)?$", line) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("calls", "text"),
+    [
+        ([(0, 9)], "0/9 files"),
+        ([(0, 1000), (0, 1000)], "0/1,000 files"),
+        ([(0, 1000), (100, 1000)], "100/1,000 files, 10 files/s, 1:30 left"),
+        ([(500, 1000), (510, 1000)], "510/1,000 files, 1.0 files/s, 8:10 left"),  # 500 were there before
+        ([(0, 114000), (10, 114000)], "10/114,000 files, 1.0 files/s, 31:39:50 left"),
+        ([(0, 20), (10, 20), (20, 20)], "20/20 files, 1.0 files/s, 0:00 left"),
+    ],
+)
+def test_pace_and_time_left(monkeypatch, calls, text):
+    now = 0.0
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now)
+    pace = terminal._Pace("files")
+    for done, total in calls:
+        found = pace.describe(done, total)
+        now += 10
+    assert found == text
+
+
+def test_a_terminal_gets_a_bar(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with counting(console(), "reading", "files") as progress:
+        progress(0, 3)
+        progress(3, 3)
+    err = capsys.readouterr().err
+    assert "reading" in err
+    assert "3/3 files" in err
+    assert "━" in err

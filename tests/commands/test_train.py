@@ -20,9 +20,9 @@ from hhmnet.commands import progress
 from hhmnet.commands.configuration import read_config
 from hhmnet.commands.progress import TrainingProgress
 from hhmnet.commands.terminal import console
+from hhmnet.lock import locked
 from hhmnet.store import Store
 from hhmnet.training import engine
-from hhmnet.training.lock import locked
 
 STEPS = 10  # 40 training clips, batches of 8, 2 epochs
 
@@ -196,7 +196,7 @@ def test_a_signal_to_the_program(store_folder, recipe, tmp_path):
 
 
 def test_a_folder_in_use_is_refused(train, run_copy, capsys):
-    with locked(run_copy):
+    with locked(run_copy, "training"):
         assert train("--resume", out=run_copy) == 2
     assert "another training is at work in this folder" in capsys.readouterr().err
 

@@ -44,7 +44,7 @@ def test_the_nw_ucla_reader_reads_them(tmp_path: Path) -> None:
     path = generate(tmp_path, clips=30)[-1]
     reader = NWUCLA(tmp_path)
     assert reader.class_names == tuple(action.name for action in ACTIONS)
-    sample = reader.read(path)
+    sample = reader.read(path.name, Counter())
     assert (sample.sample_id, sample.label, sample.camera) == (path.stem, 9, "3")
     assert sample.joints.shape[2:] == (20, 3)
 

@@ -22,6 +22,7 @@ from hhmnet.commands.train import FINISHED, WEIGHTS_FILE, train
 from hhmnet.config import TrainConfig
 from hhmnet.evaluation.figures import FigureError, draw_curves, draw_strips
 from hhmnet.files import replacing
+from hhmnet.readers import get_reader
 from hhmnet.store import SAMPLES_FILE, Store
 from hhmnet.synthetic import SKELETON_CEILING, generate
 from hhmnet.training.logs import LOG_FILE, read_log
@@ -46,7 +47,7 @@ def main(words: list[str]) -> int:
     _claim(out)
     source = options.data or _sample(out, options.clips, log)
     log.print(f"\nPreparing the store {out / 'store'}", soft_wrap=True)
-    report = prepare_store(READER, source, out / "store", log=log)
+    report = prepare_store(get_reader(READER, source), out / "store", log=log)
     store = Store(out / "store")
     log.print(splits_table(store, f"{report.accepted} clips of {len(store.class_names)} actions"))
     show_rejected(log, report.rejected, out / "store")
@@ -114,7 +115,7 @@ def _sample(out: Path, clips: int, log: Console) -> Path:
     log.print(f"Making {clips} sample clips in {out / 'raw'}", soft_wrap=True)
     shutil.rmtree(out / "raw", ignore_errors=True)  # a demo that was killed may have left anything there
     try:
-        with counting(log, "writing") as progress:
+        with counting(log, "writing", "clips") as progress:
             generate(out / "raw", clips=clips, progress=progress)
     except ValueError as error:
         raise DemoError(str(error)) from None

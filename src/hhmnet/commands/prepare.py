@@ -2,56 +2,132 @@
 
 from __future__ import annotations
 
-import csv
+import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from hhmnet.commands.flags import Flags
 from hhmnet.commands.terminal import Parser, console, counting, print_json, table
 from hhmnet.data.protocols import PROTOCOLS
-from hhmnet.readers import READERS, PrepareError, PrepareReport, Rejected, get_reader, prepare
-from hhmnet.readers.base import REJECTED_FILE
+from hhmnet.readers import (
+    ENGINES,
+    READERS,
+    PrepareError,
+    PrepareReport,
+    Reader,
+    Rejected,
+    WorkerLost,
+    prepare,
+    reader_class,
+)
+from hhmnet.readers.report import REJECTED_FILE, read_rejected
 from hhmnet.store import Store
 
 SHOWN_REJECTED = 20
+DONE, WORKER_LOST = 0, 1
 
 
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
-    options = _parser().parse_args(words)
+    parser = _parser()
+    if "-h" in words or "--help" in words:
+        print(parser.format_help(), _more_help(words), sep="\n", end="")
+        return DONE
+    options, rest = parser.parse_known_args(words)
+    kind = reader_class(options.reader)
+    flags = _flags(options.reader)
+    flags.check_names(rest, [name.removeprefix("--") for name in parser._option_string_actions])
+    reader = kind(options.source, flags.build(flags.parse(rest)))
     log = console()
-    report = prepare_store(options.reader, options.source, options.out, strict=options.strict, log=log)
+    try:
+        report = prepare_store(
+            reader,
+            options.out,
+            jobs=options.jobs,
+            engine=options.engine,
+            strict=options.strict,
+            log=log,
+        )
+    except WorkerLost as error:
+        print(f"hhmnet prepare: error: {error}", file=sys.stderr)
+        return WORKER_LOST
     store = Store(options.out)
     if options.json:
         print_json(_document(store, report))
     else:
-        console(stderr=False).print(splits_table(store, f"{options.out}: {report.accepted} clips"))
+        out = console(stderr=False)
+        out.print(splits_table(store, f"{options.out}: {report.accepted} clips"))
+        show_notes(out, report)
         show_rejected(log, report.rejected, options.out)
-    return 0
+    return DONE
 
 
 def _parser() -> Parser:
-    known = ", ".join(f"{name} ({reader.title})" for name, reader in READERS.items())
-    parser = Parser("hhmnet prepare", "Turn the raw files of a data set into a store.")
-    parser.add_argument("reader", metavar="READER", help=f"format of the raw files: {known}")
-    parser.add_argument("--source", type=Path, required=True, metavar="DIR", help="folder of the raw files")
-    parser.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder of the store")
-    parser.add_argument("--strict", action="store_true", help="make no store if any file can't be used")
-    parser.add_argument("--json", action="store_true", help="print the counts as JSON on standard output")
+    parser = Parser(
+        "hhmnet prepare",
+        "Turn the raw files of a data set into a store. A call that was interrupted goes on where it was.",
+        usage="hhmnet prepare READER --source DIR --out STORE [options] [--field value ...]",
+        add_help=False,
+    )
+    add = parser.add_argument
+    add("reader", metavar="READER", help=f"format of the raw files: {', '.join(READERS)}")
+    add("-h", "--help", action="store_true", help="show this help, with the fields of READER, and leave")
+    add("--source", type=Path, required=True, metavar="DIR", help="folder of the raw files")
+    add("--out", type=Path, required=True, metavar="STORE", help="folder of the store")
+    add("--jobs", type=_count, metavar="N", help="files read at the same time (default: one a core)")
+    add("--engine", choices=ENGINES, default="local", help="ray: on a Ray cluster whose nodes all see DIR")
+    add("--strict", action="store_true", help="make no store if any file can't be used")
+    add("--json", action="store_true", help="print the counts as JSON on standard output")
     return parser
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1")
+    return int(text)
+
+
+def _flags(reader: str) -> Flags:
+    return Flags(reader_class(reader).config_class, f"hhmnet prepare {reader}")
+
+
+def _more_help(words: list[str]) -> str:
+    """The fields of the reader that is named, or the readers."""
+    name = next((word for word in words if word in READERS), None)
+    if name is None:
+        width = max(map(len, READERS))
+        lines = [f"  {name:{width}}  {title}" for name, (_, title) in READERS.items()]
+        return "\n".join(["READER is one of these; with its name, --help shows its fields:", "", *lines, ""])
+    kind, flags = reader_class(name), _flags(name)
+    fields = flags.format_help() if flags.kinds else "It has no fields to choose.\n"
+    return f"{name} reads {kind.title}. {kind.citation}\n\n{fields}"
+
+
 def prepare_store(
-    reader: str, source: Path, out: Path, *, strict: bool = False, log: Console
+    reader: Reader,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    engine: str = "local",
+    strict: bool = False,
+    log: Console,
 ) -> PrepareReport:
-    """:func:`hhmnet.readers.prepare` with a progress bar; shows the files in the way if no store is made."""
+    """:func:`hhmnet.readers.prepare` as a user watches it; shows the files in the way if no store is made."""
+
+    def tell(line: str) -> None:
+        log.print(line, soft_wrap=True)
+
+    for line in reader.describe():
+        tell(line)
     try:
-        with counting(log, "reading") as progress:
-            return prepare(get_reader(reader, source), out, strict=strict, progress=progress)
+        with counting(log, "reading", "files") as progress:
+            return prepare(reader, out, jobs=jobs, engine=engine, strict=strict, progress=progress, tell=tell)
     except PrepareError:
-        show_rejected(log, _read_rejected(out / REJECTED_FILE), out)
+        show_rejected(log, read_rejected(out / REJECTED_FILE), out)
         raise
 
 
@@ -73,6 +149,15 @@ def splits_table(store: Store, title: str) -> Any:
     return view
 
 
+def show_notes(out: Console, report: PrepareReport) -> None:
+    """What was done to the data, as a table; nothing if nothing was."""
+    if report.notes:
+        view = table("what was done to the data", "note", ">times")
+        for note, times in sorted(report.notes.items()):
+            view.add_row(note, f"{times:,}")
+        out.print(view)
+
+
 def show_rejected(log: Console, rejected: list[Rejected], out: Path) -> None:
     """The first rejected files as a table, and where all of them are listed."""
     if not rejected:
@@ -85,12 +170,6 @@ def show_rejected(log: Console, rejected: list[Rejected], out: Path) -> None:
     log.print(f"{more}all of them are in {out / REJECTED_FILE}", soft_wrap=True)
 
 
-def _read_rejected(file: Path) -> list[Rejected]:
-    with open(file, encoding="utf-8", newline="") as handle:
-        rows = list(csv.reader(handle))[1:]
-    return [Rejected(name, int(line) if line else None, reason) for name, line, reason in rows]
-
-
 def _document(store: Store, report: PrepareReport) -> dict[str, Any]:
     return {
         "store": str(store.path),
@@ -100,5 +179,7 @@ def _document(store: Store, report: PrepareReport) -> dict[str, Any]:
         "frames": report.frames,
         "splits": {name: len(rows) for name, rows in split_indices(store).items()},
         "counts": {key: dict(counter) for key, counter in report.counts.items()},
+        "notes": dict(sorted(report.notes.items())),
+        "resumed": report.resumed,
         "rejected": [row._asdict() for row in report.rejected],
     }

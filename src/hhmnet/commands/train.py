@@ -15,10 +15,10 @@ from hhmnet.commands.configuration import format_help, read_config, write_config
 from hhmnet.commands.progress import TrainingProgress
 from hhmnet.commands.terminal import Parser, console, duration
 from hhmnet.config import TrainConfig
+from hhmnet.lock import locked
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.training.engine import EpochLog, Hooks, Interrupted, Trainer
-from hhmnet.training.lock import LOCK_FILE, locked
 from hhmnet.training.logs import RunLog, environment, write_environment
 
 CONFIG_FILE = "config.yaml"
@@ -99,7 +99,7 @@ def train(
         RunError: the folder holds a run already, or another process trains there.
         TrainingError, CheckpointError, ProtocolError: see :class:`~hhmnet.training.engine.Trainer`.
     """
-    with _run_folder(out), locked(out):
+    with _run_folder(out), locked(out, "training"):
         if not resume and any((out / name).exists() for name in (CONFIG_FILE, checkpoint.FILE, WEIGHTS_FILE)):
             raise RunError(
                 f"{out}: holds a run already; add --resume to go on with it, or name another folder"
@@ -165,9 +165,7 @@ def _run_folder(out: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        left = {path.name for path in out.iterdir()}
-        if created and left <= {LOCK_FILE}:
-            (out / LOCK_FILE).unlink(missing_ok=True)
+        if created and not any(out.iterdir()):
             out.rmdir()
 
 

@@ -2,36 +2,60 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
-from hhmnet.readers.base import (
-    PrepareError,
-    PrepareReport,
-    Reader,
-    ReadError,
-    Rejected,
-    SourceError,
-    prepare,
-)
-from hhmnet.readers.nw_ucla import NWUCLA
+from hhmnet.readers.base import Reader, ReaderConfig, ReadError, SourceError
+from hhmnet.readers.preparing import ENGINES, prepare
+from hhmnet.readers.report import PrepareError, PrepareReport, Rejected
+from hhmnet.readers.workers import WorkerLost
 
 __all__ = [
+    "ENGINES",
     "READERS",
     "PrepareError",
     "PrepareReport",
     "ReadError",
     "Reader",
+    "ReaderConfig",
     "Rejected",
     "SourceError",
+    "WorkerLost",
     "get_reader",
     "prepare",
+    "reader_class",
 ]
 
-READERS: dict[str, type[Reader]] = {reader.name: reader for reader in (NWUCLA,)}
+# Name of a reader → where its class is, and what it reads. A reader's module is imported when it is chosen and not
+# before: some need packages that not everybody has.
+READERS = {
+    "nw_ucla": ("hhmnet.readers.nw_ucla:NWUCLA", "NW-UCLA as JSON clips"),
+    "ntu60": ("hhmnet.readers.ntu:NTU60", "NTU RGB+D as .skeleton files"),
+    "ntu120": ("hhmnet.readers.ntu:NTU120", "NTU RGB+D 120 as .skeleton files"),
+    "pyskl": ("hhmnet.readers.pyskl:Pyskl", "annotation pickles of pyskl and MMAction2"),
+    "folder": ("hhmnet.readers.folder:Folder", "a folder of your own skeletons with a labels.csv"),
+    "videos": ("hhmnet.readers.videos:Videos", "a folder of your own videos with a labels.csv"),
+    "utd_mhad": ("hhmnet.readers.utd_mhad:UTDMHAD", "UTD-MHAD as skeleton .mat files"),
+}
 
 
-def get_reader(name: str, source: str | Path) -> Reader:
-    """The reader ``name`` on the folder ``source``; raises SourceError with the known names."""
+def reader_class(name: str) -> type[Reader]:
+    """The class of the reader ``name``; raises SourceError with the known names, or for a missing package."""
     if name not in READERS:
         raise SourceError(f"unknown reader '{name}'; known: {', '.join(READERS)}")
-    return READERS[name](Path(source))
+    module, _, attribute = READERS[name][0].partition(":")
+    try:
+        found: type[Reader] = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "hhmnet":
+            raise
+        raise SourceError(
+            f"reader '{name}' needs the package '{error.name}', which isn't installed; "
+            "pip install 'hhmnet[all]' brings everything that readers need"
+        ) from None
+    return found
+
+
+def get_reader(name: str, source: str | Path, config: ReaderConfig | None = None) -> Reader:
+    """The reader ``name`` on the folder ``source``; raises SourceError as :func:`reader_class` and the reader do."""
+    return reader_class(name)(Path(source), config)

@@ -1,27 +1,21 @@
-"""What every reader of raw files has in common, and the way from raw files to a store."""
+"""What every reader of raw data has in common."""
 
 from __future__ import annotations
 
-import csv
-import io
+import dataclasses
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from importlib import metadata
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, ClassVar, NoReturn
 
-from hhmnet.files import replacing
-from hhmnet.sample import Sample, SampleError
+from hhmnet.sample import Sample
 from hhmnet.skeleton import SkeletonLayout
-from hhmnet.store import StoreError, check_fits, write_store
-
-REJECTED_FILE = "rejected.csv"
 
 
 class ReadError(ValueError):
-    """One raw file that can't be used.
+    """One raw item that can't be used.
 
     Attributes:
         reason: what is wrong with it, in one line.
@@ -38,20 +32,25 @@ class SourceError(ValueError):
     """A source folder that is missing, has no usable files or lacks what its format needs."""
 
 
-class PrepareError(ValueError):
-    """A data set of which no store could be made."""
+@dataclass
+class ReaderConfig:
+    """What can be chosen for a reader; every field is a flag of ``hhmnet prepare``.
 
-
-class Rejected(NamedTuple):
-    """A raw file that was left out: its path relative to the source, the line if known, and why."""
-
-    file: str
-    line: int | None
-    reason: str
+    A reader with choices has a dataclass of its own below this one. Each field has a default, and a
+    docstring under it, which is the flag's help. ``__post_init__`` raises ValueError, naming the field, for
+    values that can't be used.
+    """
 
 
 class Reader(ABC):
-    """Turns the raw files of one data set into samples, one file a sample.
+    """Turns the raw files of one data set into samples.
+
+    An *item* is what becomes one sample: mostly a file, named by its path relative to the source. A format
+    with many clips in one file has names such as ``ntu60.pkl#S001C001P001R001A001``.
+
+    Items are read by worker processes: a reader must be picklable right after construction, and what
+    :meth:`read` returns may depend on the reader and the item alone. What it needs from files of its own,
+    such as a table of labels, is read at construction, so that a mistake there shows at once.
 
     Attributes:
         name: what the reader is called on the command line.
@@ -59,9 +58,20 @@ class Reader(ABC):
         citation: the paper to cite.
         protocol: name of the protocol that splits the data set unless another is asked for.
         suffixes: endings of its files' names, in lower case.
+        config_class: what can be chosen for it.
+        chunk: how many items a worker reads at a time, at the most. What an interruption costs, and how much
+            memory a worker needs, grow with it.
         layout: the skeleton its joints have.
         class_names: the classes; a label is an index into them.
         source: folder of the raw files.
+        config: what was chosen.
+
+    Args:
+        source: folder of the raw files.
+        config: an instance of ``config_class``; its defaults if None.
+
+    Raises:
+        SourceError: there is no such folder.
     """
 
     name: ClassVar[str]
@@ -69,174 +79,84 @@ class Reader(ABC):
     citation: ClassVar[str]
     protocol: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
+    config_class: ClassVar[type[ReaderConfig]] = ReaderConfig
+    chunk: ClassVar[int] = 256
     layout: SkeletonLayout
     class_names: tuple[str, ...]
+    config: ReaderConfig
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
         self.source = Path(source)
+        self.config = self.config_class() if config is None else config
         if not self.source.is_dir():
             raise SourceError(f"no folder at {self.source}; it should hold the {self.title} files")
 
     @property
     def options(self) -> dict[str, Any]:
-        """What was chosen for this reader, as it stands in the store's provenance."""
-        return {}
+        """What was chosen for this reader, as it stands in the store's provenance.
 
-    def files(self) -> list[Path]:
-        """The raw files in the source folder and those below it, sorted; hidden ones are left out.
+        Of a path only the last part is told, so that a store's bytes are the same on every machine.
+        """
+        options: dict[str, Any] = _plain(dataclasses.asdict(self.config))
+        return options
+
+    def describe(self) -> list[str]:
+        """What the reader understood of its source, line by line, for the user to check before it starts."""
+        skeleton = f"{self.layout.name} ({self.layout.num_joints} joints, {self.layout.dims}-D)"
+        return [
+            f"{self.title}: {len(self.items()):,} items in {self.source}, skeleton {skeleton}, "
+            f"{len(self.class_names)} classes"
+        ]
+
+    def items(self) -> list[str]:
+        """Names of the items, sorted.
+
+        By default these are the files with one of the ``suffixes``, as posix paths relative to the source,
+        in the source folder and those below it. Hidden ones are left out.
 
         Raises:
-            SourceError: there are none.
+            SourceError: there are none, or a folder can't be listed.
         """
-        found = [path for path in self.source.rglob("*") if self._is_raw(path.relative_to(self.source))]
+        found = []
+        for folder, below, names in os.walk(self.source, onerror=_refuse_folder):
+            below[:] = [name for name in below if not name.startswith(".")]
+            inner = PurePath(folder).relative_to(self.source).as_posix()
+            paths = [PurePosixPath(inner, name) for name in names if not name.startswith(".")]
+            found += [path.as_posix() for path in paths if self._is_raw(path)]
         if not found:
             raise SourceError(f"{self.source} holds no {self.title} files ({', '.join(self.suffixes)})")
-        return sorted(found, key=lambda path: path.relative_to(self.source).parts)
+        return sorted(found)
 
-    def _is_raw(self, path: Path) -> bool:
-        """Whether ``path``, relative to the source, is a raw file of this data set."""
-        hidden = any(part.startswith(".") for part in path.parts)
-        return path.suffix.lower() in self.suffixes and not hidden and not (self.source / path).is_dir()
+    def _is_raw(self, path: PurePosixPath) -> bool:
+        """Whether the file ``path``, relative to the source, is a raw file of this data set."""
+        return path.suffix.lower() in self.suffixes
 
     @abstractmethod
-    def read(self, file: Path) -> Sample:
-        """Read one raw file; raises ReadError if it can't be used."""
+    def read(self, item: str, notes: Counter[str]) -> Sample:
+        """Read one item.
+
+        Args:
+            item: one of :meth:`items`.
+            notes: counts what was done to the data of this item, such as ``"body removed: 4 frames or
+                fewer"``. The notes of all samples in a store are added up in its report.
+
+        Raises:
+            ReadError: the item can't be used.
+        """
 
 
-@dataclass
-class PrepareReport:
-    """What came of preparing a data set.
-
-    Attributes:
-        accepted: number of samples in the store.
-        rejected: the files left out, in the order they were met.
-        frames: number of frames of all samples.
-        counts: number of samples per ``"class"``, ``"subject"``, ``"camera"`` and ``"setup"``.
-    """
-
-    accepted: int = 0
-    rejected: list[Rejected] = field(default_factory=list)
-    frames: int = 0
-    counts: dict[str, Counter[str]] = field(
-        default_factory=lambda: {key: Counter() for key in ("class", "subject", "camera", "setup")}
-    )
-
-    def add(self, sample: Sample, class_names: Sequence[str]) -> None:
-        """Count one accepted sample."""
-        self.accepted += 1
-        self.frames += sample.num_frames
-        self.counts["class"][class_names[sample.label] if sample.label >= 0 else ""] += 1
-        for key in ("subject", "camera", "setup"):
-            self.counts[key][getattr(sample, key)] += 1
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise SourceError(f"{error.filename}: can't be listed: {error.strerror or error}") from None
 
 
-def prepare(
-    reader: Reader,
-    out: Path,
-    *,
-    strict: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> PrepareReport:
-    """Read all raw files into a store, and list those that can't be used in its ``rejected.csv``.
-
-    A bad file costs only itself: the rest goes on. Of two files with one sample id the first counts.
-
-    Args:
-        reader: the reader on its source folder.
-        out: the store's folder; an older store there is replaced only if all goes well.
-        strict: make no store if any file is rejected.
-        progress: called with (files done, files in all) after each file.
-
-    Raises:
-        PrepareError: no file is usable, or one isn't and ``strict`` holds. ``rejected.csv`` is written all
-            the same; it says why.
-        SourceError: the source folder has no such files.
-        StoreError: ``out`` can't be written.
-    """
-    files = reader.files()
-    report = PrepareReport()
-    listed = Path(out) / REJECTED_FILE
-
-    def accepted() -> Iterator[Sample]:
-        yield from _accepted(reader, files, report, progress)
-        # Raised here, inside the writing, so that no store comes of it.
-        if not report.accepted or (strict and report.rejected):
-            raise PrepareError(
-                f"no store was made: {len(report.rejected)} of {len(files)} files in {reader.source} "
-                f"can't be used; {listed} says why"
-            )
-
-    try:
-        write_store(
-            Path(out),
-            accepted(),
-            layout=reader.layout,
-            class_names=reader.class_names,
-            protocol=reader.protocol,
-            provenance=_provenance(reader, len(files)),
-        )
-    except PrepareError:
-        _write_rejected(listed, report.rejected)
-        raise
-    _write_rejected(listed, report.rejected)
-    return report
-
-
-def _accepted(
-    reader: Reader,
-    files: Sequence[Path],
-    report: PrepareReport,
-    progress: Callable[[int, int], None] | None,
-) -> Iterator[Sample]:
-    """The usable samples; both kinds of file are entered in ``report``."""
-    first: dict[str, str] = {}
-    for done, file in enumerate(files, start=1):
-        relative = file.relative_to(reader.source).as_posix()
-        try:
-            sample = reader.read(file)
-            check_fits(sample, reader.layout, reader.class_names)
-            if sample.sample_id in first:
-                raise ReadError(f"sample id {sample.sample_id!r} is taken by {first[sample.sample_id]}")
-        except ReadError as error:
-            report.rejected.append(_rejected(relative, error.line, error.reason))
-        except OSError as error:
-            report.rejected.append(_rejected(relative, None, f"can't be read: {error.strerror or error}"))
-        except (SampleError, StoreError) as error:
-            report.rejected.append(_rejected(relative, None, str(error)))
-        else:
-            first[sample.sample_id] = relative
-            report.add(sample, reader.class_names)
-            yield sample
-        if progress is not None:
-            progress(done, len(files))
-
-
-def _rejected(file: str, line: int | None, reason: str) -> Rejected:
-    """A file name need not be text, nor a reason one line; what is listed and printed must."""
-    file, reason = (text.encode(errors="backslashreplace").decode() for text in (file, reason))
-    return Rejected(file, line, " ".join(reason.split()))
-
-
-def _provenance(reader: Reader, files: int) -> dict[str, Any]:
-    """Where a store comes from; only what is the same on every machine, so that its bytes are too."""
-    try:
-        version = metadata.version("hhmnet")
-    except metadata.PackageNotFoundError:
-        version = "unknown"
-    return {
-        "reader": reader.name,
-        "source": reader.source.resolve().name,
-        "options": reader.options,
-        "hhmnet": version,
-        "counts": {"files": files},
-    }
-
-
-def _write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Rejected._fields)
-    writer.writerows(rejected)
-    with replacing(path) as file:
-        file.write(text.getvalue().encode())
+def _plain(value: Any) -> Any:
+    """``value`` as JSON can hold it; of a path only its last part."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(_plain(inner) for inner in value)
+    if isinstance(value, PurePath):
+        return value.name
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

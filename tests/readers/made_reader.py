@@ -1,0 +1,157 @@
+"""A reader of made-up files whose text says what becomes of them; worker processes import it from here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError
+from hhmnet.sample import Sample
+from hhmnet.skeleton import KINECT20
+
+
+@dataclass
+class MadeConfig(ReaderConfig):
+    """What can be chosen for the made-up files."""
+
+    scale: float = 1.0
+    """Factor of all joints."""
+    seconds: float = 0.0
+    """Seconds that one file takes."""
+    table: Path | None = None
+    """A file that is only named."""
+
+    def __post_init__(self) -> None:
+        if self.scale <= 0:
+            raise ValueError(f"field 'scale' must be above 0; got {self.scale:g}")
+
+
+class Made(Reader):
+    """Files ``*.made`` with one word and, mostly, a number.
+
+    ``ok N``: a sample of N frames; ``full N``: one with all optional fields; ``two N``: one of two persons with a
+    note; ``same``: the sample id ``same``; ``bad N``: refused at line N; ``gone``, ``misfit``, ``nan``, ``crash``,
+    ``odd``, ``wrong``: ways to go wrong; ``torch``: goes wrong if torch is imported; ``kill``: kills the process,
+    but only once; ``kill always``: every time.
+    """
+
+    name: ClassVar[str] = "made"
+    title: ClassVar[str] = "made-up files"
+    citation: ClassVar[str] = "None."
+    protocol: ClassVar[str] = "nw_ucla_cross_view"
+    suffixes: ClassVar[tuple[str, ...]] = (".made",)
+    config_class: ClassVar[type[ReaderConfig]] = MadeConfig
+    chunk: ClassVar[int] = 3
+    layout = KINECT20
+    class_names = ("sit", "stand")
+    config: MadeConfig
+
+    def read(self, item: str, notes: Counter[str]) -> Sample:
+        if self.config.seconds:
+            time.sleep(self.config.seconds)
+        word, _, number = (self.source / item).read_text().partition(" ")
+        if word in FAULTS:
+            FAULTS[word](self, item)
+        if word == "bad":
+            notes["never counted"] += 1
+            raise ReadError("it is\nbad", int(number))
+        return self._sample(item, word, int(number or 2), notes)
+
+    def _sample(self, item: str, word: str, frames: int, notes: Counter[str]) -> Sample:
+        rng = np.random.default_rng(list(item.encode()))
+        persons = 2 if word == "two" else 1
+        if persons == 2:
+            notes["two persons"] += 1
+            notes["frames of two persons"] += frames
+        shape = (persons, frames, 17 if word == "misfit" else 20)
+        joints = rng.normal(size=(*shape, 3)).astype(np.float32) * np.float32(self.config.scale)
+        more: dict[str, Any] = {}
+        if word == "full":
+            more = {
+                "pixels": rng.normal(size=(*shape, 2)).astype(np.float32),
+                "confidence": rng.random(shape).astype(np.float32),
+                "boxes": rng.random((*shape[:2], 4)).astype(np.float32),
+                "interpolated": rng.random(shape[:2]) < 0.5,
+                "video": f"{item}.avi",
+                "video_frames": np.arange(frames, dtype=np.int32),
+            }
+        return Sample(
+            sample_id="same" if word == "same" else item.removesuffix(".made"),
+            label=len(item) % 2,
+            joints=joints * np.float32("nan") if word == "nan" else joints,
+            present=np.ones((persons, frames), bool),
+            frame_index=np.arange(frames, dtype=np.int32),
+            subject=str(frames),
+            camera=str(1 + len(item) % 3),
+            **more,
+        )
+
+
+class Plain(Made):
+    """The same without anything to choose."""
+
+    name: ClassVar[str] = "plain"
+    config_class: ClassVar[type[ReaderConfig]] = ReaderConfig
+
+    def read(self, item: str, notes: Counter[str]) -> Sample:
+        return Made(self.source).read(item, notes)
+
+
+class Odd(Exception):
+    """An exception that can be pickled but not unpickled."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"{one} {other}")
+
+
+def _gone(reader: Made, item: str) -> None:
+    raise PermissionError(13, "Permission denied", str(reader.source / item))
+
+
+def _crash(reader: Made, item: str) -> None:
+    raise KeyError("a fault in the reader")
+
+
+def _odd(reader: Made, item: str) -> None:
+    raise Odd("an", "oddity")
+
+
+def _wrong(reader: Made, item: str) -> None:
+    raise SourceError("the disk was taken away")
+
+
+def _torch(reader: Made, item: str) -> None:
+    assert "torch" not in sys.modules, "torch was imported where it isn't needed"
+
+
+def _kill(reader: Made, item: str) -> None:
+    mark = reader.source / "killed"
+    if not mark.exists() or "always" in (reader.source / item).read_text():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+FAULTS = {
+    "gone": _gone,
+    "crash": _crash,
+    "odd": _odd,
+    "wrong": _wrong,
+    "torch": _torch,
+    "kill": _kill,
+}
+
+
+def put_made(folder: Path, texts: list[str]) -> Path:
+    """One file a text, named by its place."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, text in enumerate(texts):
+        (folder / f"{number:04d}.made").write_text(text)
+    return folder
