@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
+from collections import Counter
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from hhmnet.readers.base import Reader, ReadError, SourceError
+from hhmnet.readers.base import Reader, ReaderConfig, ReadError, SourceError
+from hhmnet.readers.nw_ucla_videos import DepthVideos, NWUCLAConfig
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 
@@ -41,6 +43,10 @@ class NWUCLA(Reader):
     ``classes.json``, ``{"name": str, "classes": [{"id": int, "name": str}, ...]}``, the action ids and names
     are taken from it, and the labels count its entries from 1.
 
+    Depth videos: if the field ``videos`` names their folder, each clip is paired with the video of its name, see
+    :class:`~hhmnet.readers.nw_ucla_videos.NWUCLAConfig`, and the joints are projected on it. They were made from the
+    colour videos by estimating depth; no sensor measured it.
+
     Splits: cross-view, as in the paper and since: train on views 1 and 2 (1,020 clips), test on view 3 (464).
     The view is the sample's ``camera``.
 
@@ -51,9 +57,11 @@ class NWUCLA(Reader):
 
     Args:
         source: folder of the JSON files.
+        config: a :class:`~hhmnet.readers.nw_ucla_videos.NWUCLAConfig`.
 
     Raises:
-        SourceError: there is no such folder, or its ``classes.json`` can't be used.
+        SourceError: there is no such folder or folder of videos, or ``classes.json`` or the table of pairs can't be
+            used.
     """
 
     name: ClassVar[str] = "nw_ucla"
@@ -64,20 +72,29 @@ class NWUCLA(Reader):
     )
     protocol: ClassVar[str] = "nw_ucla_cross_view"
     suffixes: ClassVar[tuple[str, ...]] = (".json",)
+    config_class: ClassVar[type[ReaderConfig]] = NWUCLAConfig
     layout = KINECT20
+    config: NWUCLAConfig
 
-    def __init__(self, source: Path) -> None:
-        super().__init__(source)
+    def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
+        super().__init__(source, config)
         file = self.source / CLASSES_FILE
         classes = _read_classes(file) if file.exists() else _CLASSES
         self.class_names = tuple(classes.values())
         self._labels = {action: label for label, action in enumerate(classes)}
+        clips = [] if self.config.videos is None else [PurePosixPath(item).stem for item in self.items()]
+        self._videos = DepthVideos(self.config, clips)
 
-    def _is_raw(self, path: Path) -> bool:
+    def describe(self) -> list[str]:
+        """What was found: files and depth videos."""
+        return [*super().describe(), *self._videos.describe()]
+
+    def _is_raw(self, path: PurePosixPath) -> bool:
         return path.name != CLASSES_FILE and super()._is_raw(path)
 
-    def read(self, file: Path) -> Sample:
+    def read(self, item: str, notes: Counter[str]) -> Sample:
         """Read one clip; raises ReadError, with the reason, if it can't be used."""
+        file = self.source / item
         named = _NAME.fullmatch(file.stem)
         if named is None:
             raise ReadError("the file's name is not of the form aAA_sSS_eEE_vVV.json")
@@ -104,6 +121,7 @@ class NWUCLA(Reader):
             frame_index=np.arange(len(joints), dtype=np.int32),
             subject=str(subject),
             camera=str(view),
+            **self._videos.fields(file.stem, view, joints, notes),
         )
 
 
