@@ -109,7 +109,7 @@ def test_from_dict_names_the_missing_field(field: str) -> None:
 
 def test_known_layouts() -> None:
     sizes = {name: (layout.num_joints, layout.dims) for name, layout in LAYOUTS.items()}
-    assert sizes == {"kinect20": (20, 3), "ntu25": (25, 3), "coco17": (17, 2)}
+    assert sizes == {"kinect20": (20, 3), "ntu25": (25, 3), "coco17": (17, 2), "blazepose33": (33, 3)}
     roots = [layout.joints[layout.root] for layout in (KINECT20, NTU25, COCO17)]
     assert roots == ["hip_center", "spine_base", "nose"]
 
@@ -137,6 +137,8 @@ def test_root_is_its_own_parent() -> None:
         ({"mirror": ((0, -1),)}, "outside 0..2"),
         ({"parts": dict.fromkeys(PARTS, (7,))}, "outside 0..2"),
         ({"parts": {"head": (0,)}}, "'parts' must name exactly head, left_hand"),
+        ({"joints": ("a", "b", "a")}, "'joints': two joints have the same name"),
+        ({"edges": ((0, 2), (2, 0))}, "the way from joint 'a' to the root goes in a circle"),
     ],
 )
 def test_bad_layouts_are_refused(fields: dict[str, object], message: str) -> None:

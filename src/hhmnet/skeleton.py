@@ -51,6 +51,17 @@ class SkeletonLayout:
             raise LayoutError(f"layout {self.name}: a joint index lies outside 0..{count - 1}")
         if set(self.parts) != set(PARTS):
             raise LayoutError(f"layout {self.name}: field 'parts' must name exactly {', '.join(PARTS)}")
+        if len(set(self.joints)) != count:
+            raise LayoutError(f"layout {self.name}: field 'joints': two joints have the same name")
+        for joint in range(count):
+            way = joint
+            for _ in range(count):
+                way = int(self.parents[way])
+            if way != self.root:
+                raise LayoutError(
+                    f"layout {self.name}: field 'edges': the way from joint '{self.joints[joint]}' to the root "
+                    "goes in a circle"
+                )
 
     @property
     def num_joints(self) -> int:
@@ -246,7 +257,32 @@ COCO17 = _named(
     dims=2,
 )
 
-LAYOUTS: dict[str, SkeletonLayout] = {layout.name: layout for layout in (KINECT20, NTU25, COCO17)}
+# BlazePose, in the order of MediaPipe's pose landmarks; as in COCO, the tree hangs on the nose.
+BLAZEPOSE33 = _named(
+    "blazepose33",
+    "nose left_eye_inner left_eye left_eye_outer right_eye_inner right_eye right_eye_outer left_ear right_ear "
+    "left_mouth right_mouth left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist left_pinky "
+    "right_pinky left_index right_index left_thumb right_thumb left_hip right_hip left_knee right_knee left_ankle "
+    "right_ankle left_heel right_heel left_foot right_foot",
+    _LIMBS + "left_eye_inner>nose left_eye>left_eye_inner left_eye_outer>left_eye left_ear>left_eye_outer "
+    "right_eye_inner>nose right_eye>right_eye_inner right_eye_outer>right_eye right_ear>right_eye_outer "
+    "left_mouth>nose right_mouth>nose left_shoulder>nose right_shoulder>nose left_hip>left_shoulder "
+    "right_hip>right_shoulder left_pinky>left_wrist right_pinky>right_wrist left_index>left_wrist "
+    "right_index>right_wrist left_thumb>left_wrist right_thumb>right_wrist left_heel>left_ankle "
+    "right_heel>right_ankle left_foot>left_ankle right_foot>right_ankle",
+    "eye_inner eye eye_outer ear mouth shoulder elbow wrist pinky index thumb hip knee ankle heel foot",
+    {
+        "head": "nose left_eye right_eye left_ear right_ear left_mouth right_mouth",
+        "left_hand": "left_wrist left_pinky left_index left_thumb",
+        "right_hand": "right_wrist right_pinky right_index right_thumb",
+        "left_foot": "left_ankle left_heel left_foot",
+        "right_foot": "right_ankle right_heel right_foot",
+    },
+)
+
+LAYOUTS: dict[str, SkeletonLayout] = {
+    layout.name: layout for layout in (KINECT20, NTU25, COCO17, BLAZEPOSE33)
+}
 
 
 def get_layout(name: str) -> SkeletonLayout:

@@ -1,0 +1,108 @@
+"""Skeleton layouts of your own, as YAML files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hhmnet.skeleton import LAYOUTS, PARTS, LayoutError, SkeletonLayout
+
+_FIELDS = ("name", "joints", "edges", "mirror", "parts", "dims")
+
+
+def load_layout(place: str | Path) -> SkeletonLayout:
+    """A known layout by its name, or one of your own from a YAML file.
+
+    The file holds the fields of :class:`~hhmnet.skeleton.SkeletonLayout`. In ``edges``, ``mirror`` and ``parts`` a
+    joint is given by its name, or by its place in ``joints``, from 0. Only ``joints`` and ``edges`` are needed:
+    ``name`` is the file's unless given, ``mirror`` the pairs of joints named ``left_…`` and ``right_…``, ``dims`` is 3,
+    and a part that isn't listed has no joints::
+
+        joints: [hip, neck, head, left_hand, right_hand]
+        edges: [[neck, hip], [head, neck], [left_hand, neck], [right_hand, neck]]   # child, parent
+        parts: {head: [head], left_hand: [left_hand], right_hand: [right_hand]}
+
+    Raises:
+        LayoutError: no layout is called so, or the file is missing or isn't a layout; names file and field.
+    """
+    if str(place) in LAYOUTS:
+        return LAYOUTS[str(place)]
+    file = Path(place)
+    if file.suffix.lower() not in (".yaml", ".yml"):
+        known = ", ".join(LAYOUTS)
+        raise LayoutError(
+            f"unknown skeleton layout '{place}'; known: {known}; or name a YAML file of your own"
+        )
+    try:
+        return _to_layout(_read_fields(file), file.stem)
+    except OSError as error:
+        raise LayoutError(f"{file}: {error.strerror or error}") from None
+    except LayoutError as error:
+        raise LayoutError(f"{file}: {error}") from None
+
+
+def _read_fields(file: Path) -> dict[str, Any]:
+    try:
+        # BaseLoader makes text, lists and mappings and nothing else: a joint called "no" stays one.
+        fields = yaml.load(file.read_bytes().decode("utf-8-sig"), Loader=yaml.BaseLoader)
+    except UnicodeDecodeError:
+        raise LayoutError("not UTF-8 text") from None
+    except RecursionError:
+        raise LayoutError("not a layout: nested too deeply") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f"line {mark.line + 1}: "
+        raise LayoutError(f"{line}not valid YAML ({getattr(error, 'problem', None) or error})") from None
+    if not isinstance(fields, dict) or not {"joints", "edges"} <= set(fields):
+        raise LayoutError("a skeleton layout needs the fields 'joints' and 'edges'")
+    for key in fields:
+        if key not in _FIELDS:
+            raise LayoutError(f"unknown field '{key}'; known: {', '.join(_FIELDS)}")
+    return fields
+
+
+def _to_layout(fields: dict[str, Any], stem: str) -> SkeletonLayout:
+    joints = _texts("joints", fields["joints"])
+    name, dims, parts = fields.get("name", stem), fields.get("dims", "3"), fields.get("parts", {})
+    if not isinstance(name, str) or not name:
+        raise LayoutError("field 'name' must be text")
+    if dims not in ("2", "3"):
+        raise LayoutError("field 'dims' must be 2 (pixels) or 3 (metres)")
+    if not isinstance(parts, dict) or not set(parts) <= set(PARTS):
+        raise LayoutError(
+            f"field 'parts' must give joints to some of {', '.join(PARTS)}, and to nothing else"
+        )
+    sides = [[joint, joint.replace("left_", "right_", 1)] for joint in joints if joint.startswith("left_")]
+    return SkeletonLayout(
+        name=name,
+        joints=joints,
+        edges=_pairs("edges", fields["edges"], joints),
+        mirror=_pairs("mirror", fields.get("mirror", [pair for pair in sides if pair[1] in joints]), joints),
+        parts={part: _indices(f"parts.{part}", parts.get(part, []), joints) for part in PARTS},
+        dims=int(dims),
+    )
+
+
+def _texts(field: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
+        raise LayoutError(f"field '{field}' must be a list of joints")
+    return tuple(value)
+
+
+def _indices(field: str, value: Any, joints: tuple[str, ...]) -> tuple[int, ...]:
+    numbers = {str(number): number for number in range(len(joints))}
+    numbers |= {joint: number for number, joint in enumerate(joints)}
+    for joint in _texts(field, value):
+        if joint not in numbers:
+            raise LayoutError(f"field '{field}': no joint '{joint}'; the joints: {', '.join(joints)}")
+    return tuple(numbers[joint] for joint in value)
+
+
+def _pairs(field: str, value: Any, joints: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    if not isinstance(value, list) or any(not isinstance(pair, list) or len(pair) != 2 for pair in value):
+        raise LayoutError(
+            f"field '{field}' must be a list of pairs of joints, such as [[neck, hip], [head, neck]]"
+        )
+    return tuple((pair[0], pair[1]) for pair in (_indices(field, pair, joints) for pair in value))

@@ -1,0 +1,186 @@
+"""``labels.csv``: what a user says about the files of a folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from hhmnet.readers.base import SourceError
+from hhmnet.sample import UNKNOWN_LABEL
+
+COLUMNS = {
+    "path": ("path", "video", "file"),
+    "label": ("label", "class", "action"),
+    "subject": ("subject", "group", "person"),
+    "camera": ("camera", "view"),
+    "setup": ("setup", "scene"),
+    "split": ("split", "fold"),
+}
+"""What a file says of each clip, and the headings it may say it under; upper and lower case are the same."""
+
+_NEEDED = ("path", "label")
+_PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One line of the file.
+
+    Attributes:
+        path: the clip's file, relative to the source folder, with forward slashes.
+        label: class index from 0; -1 where the file leaves it empty.
+        subject: who acts, or the group to keep together; "" if unknown.
+        camera: which camera or view; "" if unknown.
+        setup: which setup, scene or room; "" if unknown.
+        split: names of the parts it belongs to, separated by spaces; "" if none. A number stands for a fold: the
+            value 2 becomes ``fold2``. ``train``, ``val`` and ``test`` are in lower case.
+        line: where it stands in the file, from 1.
+    """
+
+    path: str
+    label: int
+    subject: str
+    camera: str
+    setup: str
+    split: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A whole ``labels.csv``.
+
+    Attributes:
+        file: the file.
+        rows: its lines by path.
+        class_names: the classes; in the order of the numbers if all labels are whole numbers, else of the alphabet.
+        headings: which heading gave which field.
+    """
+
+    file: Path
+    rows: dict[str, LabelRow]
+    class_names: tuple[str, ...]
+    headings: dict[str, str]
+
+    def __getitem__(self, path: str) -> LabelRow:
+        return self.rows[path]
+
+    def __contains__(self, path: object) -> bool:
+        return path in self.rows
+
+    def describe(self) -> list[str]:
+        """What the file was understood to say, in a few lines."""
+        shown = ", ".join(self.class_names[:8]) + (", …" if len(self.class_names) > 8 else "")
+        lines = [
+            f"{self.file.name}: {len(self.rows)} clips, {len(self.class_names)} classes ({shown})",
+            "columns: " + ", ".join(f"{heading} → {field}" for field, heading in self.headings.items()),
+        ]
+        for field in ("subject", "camera", "setup", "split"):
+            values = sorted({getattr(row, field) for row in self.rows.values()} - {""})
+            if values:
+                few = f" ({', '.join(values)})" if len(values) <= 8 else ""
+                lines.append(f"{field}: {len(values)} different{few}")
+        return lines
+
+
+def read_labels(file: Path) -> Labels:
+    """Read a ``labels.csv``: a line of headings, then a line a clip, in UTF-8.
+
+    It needs a column ``path`` (also ``video`` or ``file``: relative to the source folder) and a column ``label``; it
+    may have columns ``subject`` (``group``, ``person``), ``camera`` (``view``), ``setup`` (``scene``) and ``split``
+    (``fold``). Other columns are left alone.
+
+    Raises:
+        SourceError: the file is missing, isn't such a table, or names a clip twice; the message says which line.
+    """
+    file = Path(file)
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise SourceError(
+            f"{file}: {error.strerror or error}; it should list the clips and their labels"
+        ) from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise SourceError(f"{file}, line {line}: not UTF-8 text; save it as CSV in UTF-8") from None
+    table = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: dict[str, dict[str, str]] = {}
+    lines: dict[str, int] = {}
+    try:
+        places = _places(file, next(table, []))
+        for cells in table:
+            if not any(cell.strip() for cell in cells):
+                continue
+            where = f"{file}, line {table.line_num}"
+            if len(cells) <= max(index for index, _ in places.values()):
+                raise SourceError(f"{where}: has {len(cells)} columns, the heading names more")
+            row = {field: cells[index].strip() for field, (index, _) in places.items()}
+            path = _path(where, places["path"][1], row["path"])
+            if path in rows:
+                raise SourceError(f"{where}: '{path}' stands in line {lines[path]} already")
+            rows[path], lines[path] = row, table.line_num
+    except csv.Error as error:
+        raise SourceError(f"{file}, line {table.line_num}: not a CSV table ({error})") from None
+    if not rows:
+        raise SourceError(f"{file}: lists no clips; write one line a clip under the headings")
+    names = _class_names(row["label"] for row in rows.values())
+    numbers = {name: number for number, name in enumerate(names)}
+    return Labels(
+        file=file,
+        rows={
+            path: LabelRow(
+                path=path,
+                label=numbers.get(row["label"], UNKNOWN_LABEL),
+                subject=row.get("subject", ""),
+                camera=row.get("camera", ""),
+                setup=row.get("setup", ""),
+                split=_split(row.get("split", "")),
+                line=lines[path],
+            )
+            for path, row in rows.items()
+        },
+        class_names=names,
+        headings={field: heading for field, (_, heading) in places.items()},
+    )
+
+
+def _places(file: Path, headings: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """Column number and heading of every field that the file has."""
+    places: dict[str, tuple[int, str]] = {}
+    for field, known in COLUMNS.items():
+        found = [(i, text.strip()) for i, text in enumerate(headings) if text.strip().lower() in known]
+        if len(found) > 1:
+            both = "' and '".join(text for _, text in found)
+            raise SourceError(f"{file}, line 1: columns '{both}' say the same; keep one of them")
+        if found:
+            places[field] = found[0]
+        elif field in _NEEDED:
+            named = ", ".join(text.strip() for text in headings) or "none"
+            raise SourceError(
+                f"{file}, line 1: no column '{field}' ({' or '.join(known)}); its headings: {named}"
+            )
+    return places
+
+
+def _path(where: str, heading: str, text: str) -> str:
+    """A clip's path with forward slashes; raises SourceError unless it stays inside the source folder."""
+    path = PurePosixPath(text.replace("\\", "/"))
+    outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(text).drive
+    if outside or not path.name:
+        raise SourceError(f"{where}: column '{heading}': '{text}' must be a path inside the source folder")
+    return path.as_posix()
+
+
+def _split(text: str) -> str:
+    """Parts separated by single spaces; a bare number is a fold's, and ``Test`` is ``test``."""
+    parts = (part.lower() if part.lower() in _PARTS else part for part in text.split())
+    return " ".join(f"fold{part}" if part.isdecimal() else part for part in parts)
+
+
+def _class_names(labels: Iterable[str]) -> tuple[str, ...]:
+    names = set(labels) - {""}
+    numbers = all(name.isdecimal() for name in names)
+    return tuple(sorted(names, key=lambda name: (int(name), name) if numbers else (0, name)))

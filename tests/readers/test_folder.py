@@ -1,0 +1,393 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import pickle
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from damage import FUZZ, damaged
+from hypothesis import example, given, settings
+
+import hhmnet
+from hhmnet.cli import main
+from hhmnet.data.protocols import get_protocol
+from hhmnet.readers import ReadError, SourceError, get_reader
+from hhmnet.readers.folder import Folder, FolderConfig
+from hhmnet.readers.folder_formats import read_clip
+from hhmnet.readers.joints import HIDDEN, LEFT_OUT, MISSING
+from hhmnet.sample import Sample
+from hhmnet.skeleton import COCO17, KINECT20, LAYOUTS, NTU25, SkeletonLayout
+from hhmnet.store import Store
+
+FRAMES = 3
+
+
+def body(layout: SkeletonLayout = KINECT20, persons: int = 1, seed: int = 0) -> np.ndarray:
+    """A standing body of about 1.7 m, three metres away; in pixels for a 2-D layout."""
+    rng = np.random.default_rng(seed)
+    joints = rng.normal(0, 0.01, (persons, FRAMES, layout.num_joints, 3)) + np.array([0, 0, 3])
+    heights = {"head": 0.8, "left_foot": -0.9, "right_foot": -0.9}
+    for part, height in heights.items():
+        joints[:, :, list(layout.parts[part]), 1] += height
+    return joints if layout.dims == 3 else np.abs(joints[..., :2] * -400 + 400)
+
+
+def table(**columns: list[Any]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue()
+
+
+def put(folder: Path, name: str, joints: Any = None, **fields: np.ndarray) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / name, joints=body() if joints is None else joints, **fields)
+
+
+def reader(folder: Path, labels: str | None = None, **fields: Any) -> Folder:
+    (folder / "labels.csv").write_text(labels or table(path=["a.npz"], label=["wave"]), encoding="utf-8")
+    return Folder(folder, FolderConfig(**fields))
+
+
+def read(folder: Path, notes: Counter[str] | None = None, **fields: Any) -> Sample:
+    return reader(folder, **fields).read("a.npz", Counter() if notes is None else notes)
+
+
+LABELS = table(
+    Path=["a.npz", "sub/b.npz", "c.npz", "d.npz", "e.npz"],
+    LABEL=["wave", "nod", "wave", "", "nod"],
+    Subject=["1", "2", "10", "3", "1"],
+    camera=["left", "", "left", "", ""],
+    setup=["lab", "lab", "", "", ""],
+    weather=["sun"] * 5,
+)
+
+
+def test_clips_and_their_labels(tmp_path: Path) -> None:
+    joints = {name: body(seed=seed) for seed, name in enumerate(["a.npz", "sub/b.npz", "c.npz", "d.npz"])}
+    for name, array in joints.items():
+        put(tmp_path, name, array)
+    made = reader(tmp_path, LABELS)
+    assert made.layout is KINECT20
+    assert made.class_names == ("nod", "wave")
+    assert made.items() == ["a.npz", "c.npz", "d.npz", "e.npz", "sub/b.npz"]
+    samples = {item: made.read(item, Counter()) for item in joints}
+    for name, sample in samples.items():
+        np.testing.assert_array_equal(sample.joints, joints[name].astype(np.float32))
+    assert [sample.sample_id for sample in samples.values()] == ["a", "sub/b", "c", "d"]
+    assert [sample.label for sample in samples.values()] == [1, 0, 1, -1]
+    assert [sample.subject for sample in samples.values()] == ["1", "2", "10", "3"]
+    assert [sample.split for sample in samples.values()] == ["train", "train", "test", "train"]
+    assert (samples["a.npz"].camera, samples["a.npz"].setup) == ("left", "lab")
+    assert samples["a.npz"].pixels is samples["a.npz"].confidence is None
+    with pytest.raises(ReadError, match=r"no such file; labels\.csv names it in line 6"):
+        made.read("e.npz", Counter())
+
+
+def test_it_says_what_it_understood(tmp_path: Path) -> None:
+    put(tmp_path, "a.npz")
+    put(tmp_path, "sub/b.npz")
+    put(tmp_path, "other.npz")
+    lines = "\n".join(reader(tmp_path, LABELS).describe())
+    assert "5 clips, 2 classes (nod, wave)" in lines
+    assert f"files: 2 of 5 listed are in {tmp_path} (.npz 2); 1 others there are left out" in lines
+    assert "skeleton: kinect20 (20 joints, 3-D, read in m)" in lines
+    assert "clips a class: nod 2, wave 2" in lines
+    assert "split: tested are the groups 10, 1 of 4: test 1, train 4" in lines
+    assert "1 clips have no label" in lines
+    assert "columns not used: weather" in lines
+    assert "Subject → subject" in lines
+    assert "warning" not in lines
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_the_layout_is_that_with_as_many_joints(tmp_path: Path, layout: SkeletonLayout) -> None:
+    put(tmp_path, "a.npz", body(layout))
+    made = reader(tmp_path)
+    assert made.layout is layout
+    assert made.options == {"labels": "labels.csv", "layout": layout.name, "units": "m"}
+    sample = made.read("a.npz", Counter())
+    if layout.dims == 2:
+        np.testing.assert_array_equal(sample.pixels, sample.joints)
+
+
+def test_a_layout_of_your_own(tmp_path: Path) -> None:
+    star = {"joints": list("ABCDE"), "edges": [[joint, "A"] for joint in "BCDE"]}
+    (tmp_path / "star.yaml").write_text(yaml.safe_dump(star))
+    joints = np.random.default_rng(0).normal(size=(FRAMES, 5, 3))
+    put(tmp_path, "a.npz", joints)
+    with pytest.raises(
+        SourceError, match=r"a\.npz has 5 joints of 3 coordinates, which fits no known layout; give field"
+    ):
+        reader(tmp_path)
+    made = reader(tmp_path, layout=str(tmp_path / "star.yaml"))
+    assert made.options["layout"] == "star"
+    np.testing.assert_array_equal(made.read("a.npz", Counter()).joints[0], joints.astype(np.float32))
+    with pytest.raises(SourceError, match="field 'layout': unknown skeleton layout 'moon'"):
+        reader(tmp_path, layout="moon")
+    with pytest.raises(ReadError, match="layout ntu25 has 25 joints, the data has 5"):
+        read(tmp_path, layout="ntu25")
+
+
+def named(layout: SkeletonLayout, joints: np.ndarray, *, left_out: str = "") -> str:
+    """One person's joints as a table, in another order than the layout's."""
+    names = [name for name in reversed(layout.joints) if name != left_out]
+    columns: dict[str, list[Any]] = {"frame": list(range(5, 5 + len(joints)))}
+    for name in names:
+        for axis, letter in enumerate("xyz"[: layout.dims]):
+            columns[f"{name}_{letter}"] = joints[:, layout.index(name), axis].tolist()
+    return table(**columns)
+
+
+@pytest.mark.parametrize("layout", [NTU25, COCO17], ids=["ntu25", "coco17"])
+def test_a_table_goes_by_the_names_of_its_joints(tmp_path: Path, layout: SkeletonLayout) -> None:
+    joints = body(layout)[0]
+    (tmp_path / "a.csv").write_text(named(layout, joints))
+    made = reader(tmp_path, table(path=["a.csv"], label=["1"]))
+    assert made.layout is layout
+    sample = made.read("a.csv", Counter())
+    np.testing.assert_allclose(sample.joints[0], joints, rtol=1e-6)
+    assert sample.frame_index.tolist() == [5, 6, 7]
+    (tmp_path / "a.csv").write_text(named(layout, joints, left_out="left_hip"))
+    with pytest.raises(ReadError, match=f"layout {layout.name} has .* the file has no columns for left_hip"):
+        made.read("a.csv", Counter())
+    with pytest.raises(SourceError, match="which fits no known layout"):
+        reader(tmp_path, table(path=["a.csv"], label=["1"]))
+    (tmp_path / "a.csv").write_text(
+        named(layout, joints).replace("_y", "_q").replace("_z", "_y").replace("_q", "_z")
+    )
+    if layout.dims == 2:
+        with pytest.raises(ReadError, match="no column 'right_ankle_y'"):
+            made.read("a.csv", Counter())
+
+
+def test_units(tmp_path: Path) -> None:
+    put(tmp_path, "a.npz", body() * 1000)
+    np.testing.assert_allclose(read(tmp_path, units="mm").joints, body().astype(np.float32), rtol=1e-6)
+    with pytest.raises(ReadError, match=r"beyond 100 m; if these are millimetres, give field 'units'"):
+        read(tmp_path)
+    with pytest.raises(ValueError, match="field 'units' must be one of m, cm, mm; got 'inch'"):
+        FolderConfig(units="inch")
+    put(tmp_path, "a.npz", body(COCO17))
+    np.testing.assert_array_equal(read(tmp_path, units="mm").joints, body(COCO17).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("joints", "doubt"),
+    [
+        (body() * 10, "warning: the body in a.npz is 17."),
+        (body() * 0.1, "warning: the body in a.npz is 0.17 m tall; is field 'units' right?"),
+        (body() * [1, -1, 1], "warning: in a.npz the head is below the feet; y must point up"),
+        (body()[..., [0, 2, 1]], "tall"),
+    ],
+)
+def test_it_says_what_looks_wrong(tmp_path: Path, joints: np.ndarray, doubt: str) -> None:
+    put(tmp_path, "a.npz", joints)
+    assert doubt in "\n".join(reader(tmp_path).describe())
+
+
+@pytest.mark.parametrize("joints", [body(), body(COCO17), body() * 0])
+def test_it_says_nothing_where_nothing_looks_wrong(tmp_path: Path, joints: np.ndarray) -> None:
+    put(tmp_path, "a.npz", joints)
+    lines = reader(tmp_path, table(path=["a.npz"], label=["x"], split=["Test"])).describe()
+    assert not any("warning" in line for line in lines)
+
+
+def test_what_is_missing_or_absent(tmp_path: Path) -> None:
+    joints = body(persons=3)
+    joints[0, 0, 4, 2] = np.nan
+    joints[2] = np.nan
+    trust = np.full((3, FRAMES, 20), 0.75)
+    trust[1, 1, 2] = 0
+    present = np.ones((3, FRAMES), bool)
+    present[1, 2] = False
+    pixels = np.full((3, FRAMES, 20, 2), 50.0)
+    pixels[0, 0, 4] = np.nan
+    put(
+        tmp_path,
+        "a.npz",
+        joints,
+        confidence=trust,
+        present=present,
+        pixels=pixels,
+        frame_index=np.array([2, 4, 6]),
+    )
+    notes: Counter[str] = Counter()
+    sample = read(tmp_path, notes)
+    assert sample.present.tolist() == [[True] * 3, [True, True, False]]
+    assert sample.frame_index.tolist() == [2, 4, 6]
+    assert sample.confidence is not None
+    assert sample.pixels is not None
+    for place in ((0, 0, 4), (1, 1, 2), (1, 2, 7)):
+        assert not sample.joints[place].any()
+        assert not sample.pixels[place].any()
+        assert sample.confidence[place] == 0
+    assert sample.confidence.sum() == pytest.approx(0.75 * (5 * 20 - 2))
+    assert sample.pixels[0, 1].all()
+    assert notes == {MISSING: 1, HIDDEN: 1, LEFT_OUT: 1}
+    pixels[0, 1, 4] = np.inf
+    put(tmp_path, "a.npz", joints, pixels=pixels)
+    with pytest.raises(
+        ReadError, match="field 'pixels': not a number, or infinite, for a joint that is there"
+    ):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "splits", "rule"),
+    [
+        (
+            table(path="abcd", label="xyxy", split=["train", "TEST", "val", ""]),
+            ["train", "test", "val", ""],
+            "column 'split'",
+        ),
+        (
+            table(path="abcd", label="xyxy", fold="0123"),
+            ["fold0", "fold1", "fold2", "fold3"],
+            "column 'fold'",
+        ),
+        (
+            table(path="abcd", label="xyxy", group="pqpq"),
+            ["train", "test", "train", "test"],
+            "the groups q, 1 of 2",
+        ),
+        (
+            table(path="abcd", label="xyxy", group="pppp"),
+            None,
+            "the same persons may be in training and test",
+        ),
+        (table(path="abcd", label="xyxy"), None, "one clip in five is tested"),
+    ],
+)
+def test_what_is_tested(tmp_path: Path, labels: str, splits: list[str] | None, rule: str) -> None:
+    for name in "abcd":
+        put(tmp_path, f"{name}.npz")
+    labels = "".join(
+        line if n == 0 else line[0] + ".npz" + line[1:] for n, line in enumerate(labels.splitlines(True))
+    )
+    made = reader(tmp_path, labels)
+    found = [made.read(item, Counter()).split for item in made.items()]
+    assert set(found) <= {"train", "test"} if splits is None else found == splits
+    assert rule in "\n".join(made.describe())
+
+
+def test_the_table_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "clips", "a.npz")
+    monkeypatch.chdir(tmp_path)
+    Path("mine.csv").write_text(table(path=["a.npz"], label=["wave"]))
+    assert Folder(tmp_path / "clips", FolderConfig(labels=Path("mine.csv"))).class_names == ("wave",)
+    with pytest.raises(SourceError, match=r"labels\.csv: No such file"):
+        get_reader("folder", tmp_path / "clips")
+    with pytest.raises(SourceError, match="no folder at"):
+        get_reader("folder", tmp_path / "none")
+
+
+def test_a_folder_without_readable_clips_says_why(tmp_path: Path) -> None:
+    (tmp_path / "b.npy").write_bytes(b"no array")
+    labels = table(path=["b.npy", "c.npz"], label="xy")
+    with pytest.raises(
+        SourceError, match=r"can be read, so the skeleton isn't known \(b\.npy: is no array .*field 'layout'"
+    ):
+        reader(tmp_path, labels)
+    made = reader(tmp_path, labels, layout="kinect20")
+    assert made.describe()
+    with pytest.raises(ReadError, match="no array that NumPy has written"):
+        made.read("b.npy", Counter())
+
+
+def test_a_reader_goes_to_other_processes(tmp_path: Path) -> None:
+    put(tmp_path, "a.npz")
+    there = pickle.loads(pickle.dumps(reader(tmp_path)))
+    np.testing.assert_array_equal(there.read("a.npz", Counter()).joints, read(tmp_path).joints)
+
+
+def test_the_examples_of_the_docs_are_right(tmp_path: Path) -> None:
+    page = Path(hhmnet.__file__).parents[2] / "docs" / "your_own_data.md"
+    if not page.is_file():
+        pytest.skip("the docs are not there; hhmnet is installed without them")
+    text = page.read_text(encoding="utf-8")
+    labels, clip = re.findall(r"```csv\n(.*?)```", text, re.DOTALL)
+    (layout,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "seven.yaml").write_text(layout)
+    put(tmp_path, "monday/ann_01.npz", np.ones((FRAMES, 7, 3)))
+    made = reader(tmp_path, labels, layout=str(tmp_path / "seven.yaml"))
+    assert (made.layout.name, made.layout.num_joints, made.layout.mirror) == ("seven", 7, ((3, 4), (5, 6)))
+    sample = made.read("monday/ann_01.npz", Counter())
+    assert (made.class_names[sample.label], sample.subject, sample.camera, sample.split) == (
+        "wave",
+        "ann",
+        "left",
+        "train",
+    )
+    (tmp_path / "clip.csv").write_text(clip)
+    found = read_clip(tmp_path / "clip.csv")
+    assert found.names == ("head", "left_hand")
+    assert np.isnan(found.joints[1, :, 1]).all()
+
+
+def _saved(**fields: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **fields)
+    return file.getvalue()
+
+
+WHOLE = _saved(joints=body(persons=2), confidence=np.ones((2, FRAMES, 20)), frame_index=np.arange(FRAMES))
+
+
+@settings(FUZZ, max_examples=300)
+@given(content=damaged(WHOLE, pieces=[b"\x00\x00", b"\xff\xff", b"\x7f\xf0", b"PK"]))
+def test_damaged_files_give_a_sample_or_an_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
+    try:
+        sample = read(tmp_path, layout="kinect20")
+    except ReadError:
+        return
+    assert sample.joints.shape[2:] == (20, 3)
+    assert (sample.sample_id, sample.label) == ("a", 0)
+
+
+@settings(FUZZ, max_examples=300)
+@example(content=LABELS.encode().replace(b"a.npz", b"a\0npz"))
+@given(content=damaged(LABELS.encode(), pieces=[b",", b"\n", b'"', b"..", b"/", b"\xff", b"\0", b"path"]))
+def test_damaged_tables_give_a_reader_or_an_error(tmp_path: Path, content: bytes) -> None:
+    put(tmp_path, "a.npz")
+    (tmp_path / "labels.csv").write_bytes(content)
+    try:
+        made = Folder(tmp_path, FolderConfig())
+        made.describe()
+        for item in made.items():
+            made.read(item, Counter())
+    except (SourceError, ReadError):
+        pass
+
+
+def test_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = tmp_path / "mine", tmp_path / "store"
+    for number in range(6):
+        put(source, f"{number}.npz", body(NTU25, seed=number) * 100)
+    (source / "5.npz").write_bytes(b"no archive")
+    labels = table(path=[f"{n}.npz" for n in range(6)], label="ababab", group="ppqqrr")
+    (source / "labels.csv").write_text(labels)
+    words = ["prepare", "folder", "--source", str(source), "--out", str(out), "--json", "--units", "cm"]
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    assert "split: tested are the groups r, 1 of 3: test 2, train 4" in printed.err
+    document = json.loads(printed.out)
+    assert document["splits"] == {"train": 4, "test": 1}
+    assert document["counts"]["class"] == {"a": 3, "b": 2}
+    assert [row["file"] for row in document["rejected"]] == ["5.npz"]
+    assert "no .npz file" in document["rejected"][0]["reason"]
+    store = Store(out)
+    assert store.layout == NTU25
+    np.testing.assert_allclose(store.joints(3), body(NTU25, seed=3), rtol=1e-5)
+    assert get_protocol(store.protocol).indices(store, "test").tolist() == [4]
+    assert main([*words[:-1], "inch"]) == 2
+    assert "field 'units' must be one of m, cm, mm" in capsys.readouterr().err

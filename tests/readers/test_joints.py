@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from hhmnet.readers import ReadError
+from hhmnet.readers.joints import HIDDEN, LEFT_OUT, MISSING, settle
+
+
+def plain(
+    joints: np.ndarray, trust: np.ndarray | None, present: np.ndarray | None
+) -> tuple[dict, Counter[str]]:  # type: ignore[type-arg]
+    """The rules of ``settle``, one joint at a time: what is there, by (person, frame, joint)."""
+    notes: Counter[str] = Counter()
+    found: dict[tuple[int, int], dict[int, tuple[list[float], float]]] = {}
+    persons, frames, count, _ = joints.shape
+    for person in range(persons):
+        for frame in range(frames):
+            body = {}
+            for joint in range(count):
+                position = joints[person, frame, joint].tolist()
+                sure = 1.0 if trust is None else float(trust[person, frame, joint])
+                if any(np.isnan(position)) or np.isnan(sure) or sure == 0:
+                    position, sure = [0.0] * len(position), 0.0
+                body[joint] = (position, sure)
+            if not any(any(position) for position, _ in body.values()):
+                continue
+            if present is not None and not present[person, frame]:
+                notes[HIDDEN] += 1
+                continue
+            notes[MISSING] += int(np.isnan(joints[person, frame]).any(-1).sum())
+            found[person, frame] = body
+    notes[LEFT_OUT] = persons - len({person for person, _ in found})
+    return found, +notes
+
+
+COORDINATES = st.sampled_from([0.0, 1.0, -2.5, np.nan])
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data())
+def test_as_a_plain_loop_has_it(data: st.DataObject) -> None:
+    shape = data.draw(st.tuples(*[st.integers(1, 3)] * 4))
+    joints = data.draw(hnp.arrays(np.float64, shape, elements=COORDINATES))
+    trust = data.draw(
+        st.none() | hnp.arrays(np.float32, shape[:3], elements=st.sampled_from([0, 0.5, 1, np.nan]))
+    )
+    present = data.draw(st.none() | hnp.arrays(np.bool_, shape[:2]))
+    expected, counted = plain(joints, trust, present)
+    notes: Counter[str] = Counter()
+    if not expected:
+        with pytest.raises(ReadError, match="no frame has a body"):
+            settle(joints, notes, confidence=trust, present=present)
+        return
+    bodies = settle(joints, notes, confidence=trust, present=present)
+    assert notes == counted
+    assert bodies.persons.tolist() == sorted({person for person, _ in expected})
+    assert bodies.joints.dtype == np.float32
+    for place, person in enumerate(bodies.persons.tolist()):
+        for frame in range(shape[1]):
+            body = expected.get((person, frame))
+            assert bodies.present[place, frame] == (body is not None)
+            for joint in range(shape[2]):
+                position, sure = body[joint] if body else ([0.0] * shape[3], 0.0)
+                assert bodies.joints[place, frame, joint].tolist() == position
+                if bodies.confidence is not None:
+                    assert bodies.confidence[place, frame, joint] == sure
+    missing = any(sure == 0 for body in expected.values() for _, sure in body.values())
+    assert (bodies.confidence is None) == (trust is None and not missing)
+
+
+def test_the_input_is_left_alone() -> None:
+    joints, trust = np.ones((1, 2, 2, 3), np.float32), np.zeros((1, 2, 2), np.float32)
+    trust[0, 0] = 1
+    settle(joints, Counter(), confidence=trust)
+    assert joints.all()
+    assert trust.sum() == 2
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e39])
+def test_what_float32_can_not_hold_is_refused(value: float) -> None:
+    joints = np.ones((2, 3, 4, 3))
+    joints[1, 2, 3, 0] = value
+    with pytest.raises(ReadError, match=r"field 'it': infinite or too large \(person 1, frame 2, joint 3\)"):
+        settle(joints, Counter(), field="it")
+
+
+def test_what_is_beyond_the_limit_is_refused() -> None:
+    joints = np.full((1, 1, 2, 3), -1500)
+    settle(joints, Counter(), largest=1500)
+    with pytest.raises(
+        ReadError, match=r"field 'joints': beyond 1,400 m; why\? \(person 0, frame 0, joint 0\)"
+    ):
+        settle(joints, Counter(), largest=1400, remedy=" m; why?")
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, np.inf, -np.inf])
+def test_confidence_is_from_0_to_1(value: float) -> None:
+    trust = np.ones((1, 2, 3))
+    trust[0, 1, 2] = value
+    with pytest.raises(ReadError, match=r"'confidence': not from 0 to 1 \(person 0, frame 1, joint 2\)"):
+        settle(np.ones((1, 2, 3, 2)), Counter(), confidence=trust)

@@ -1,0 +1,384 @@
+from __future__ import annotations
+
+import collections
+import copyreg
+import math
+import os
+import pickle
+import struct
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from damage import FUZZ, damaged
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hhmnet.readers.unpickling import StoredArray, StoredBytes, StoredText, UnpicklingError, load_plain
+
+PROTOCOLS = pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+
+
+def put(folder: Path, content: bytes) -> Path:
+    file = folder / "made.pkl"
+    file.write_bytes(content)
+    return file
+
+
+def load(folder: Path, content: bytes) -> Any:
+    return load_plain(put(folder, content))
+
+
+def whole(value: Any) -> Any:
+    """``value`` with all that was left in the file."""
+    if isinstance(value, (StoredArray, StoredBytes, StoredText)):
+        return value.load()
+    if isinstance(value, dict):
+        return {key: whole(inner) for key, inner in value.items()}
+    return type(value)(map(whole, value)) if isinstance(value, (list, tuple)) else value
+
+
+ATOMS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+KEYS = (
+    st.integers() | st.text() | st.binary() | st.booleans() | st.none() | st.tuples(st.integers(), st.text())
+)
+PLAIN = st.recursive(
+    ATOMS | st.sets(KEYS, max_size=3) | st.frozensets(KEYS, max_size=3),
+    lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@FUZZ
+@given(value=PLAIN, protocol=st.integers(0, 5))
+def test_plain_containers_are_what_they_were(tmp_path: Path, value: Any, protocol: int) -> None:
+    found = load(tmp_path, pickle.dumps([value, value], protocol))
+    assert found == [value, value]
+    assert repr(found) == repr(pickle.loads(pickle.dumps([value, value], protocol)))
+
+
+ARRAYS = {
+    "as pyskl has them": np.arange(24, dtype=np.float16).reshape(2, 3, 2, 2),
+    "Fortran order": np.asfortranarray(np.arange(24.0).reshape(2, 3, 4)),
+    "neither order": np.arange(24.0).reshape(2, 3, 4).transpose(1, 0, 2),
+    "a part": np.arange(24.0).reshape(2, 3, 4)[..., :2],
+    "the other byte order": np.arange(5, dtype=">i4"),
+    "truth": np.array([True, False]),
+    "bytes": np.arange(5, dtype=np.uint8),
+    "nothing": np.zeros((0, 3), np.int64),
+    "one number": np.array(1.5),
+    "large": np.random.default_rng(0).normal(size=(20, 30)),
+}
+
+
+@PROTOCOLS
+@pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS.keys())
+@pytest.mark.parametrize("core", ["numpy._core", "numpy.core"])
+def test_arrays_are_what_they_were(tmp_path: Path, array: np.ndarray, protocol: int, core: str) -> None:
+    content = pickle.dumps({"a": [array, array[..., None]]}, protocol)
+    if protocol < 4:  # NumPy 1 has its functions elsewhere; later protocols give the length of the name
+        content = content.replace(b"numpy._core", core.encode())
+    for found, expected in zip(load(tmp_path, content)["a"], (array, array[..., None]), strict=True):
+        assert isinstance(found, StoredArray)
+        assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+        np.testing.assert_array_equal(found.load(), expected)
+
+
+@PROTOCOLS
+def test_numbers_of_numpy_and_ordered_dicts(tmp_path: Path, protocol: int) -> None:
+    value = collections.OrderedDict(a=np.int64(-4), b=np.float32(0.5), c=np.bool_(True))
+    found = load(tmp_path, pickle.dumps(value, protocol))
+    assert type(found) is dict
+    assert list(found.items()) == list(value.items())
+    assert [type(inner) for inner in found.values()] == [np.int64, np.float32, np.bool_]
+
+
+@PROTOCOLS
+def test_long_text_and_bytes_stay_in_the_file(tmp_path: Path, protocol: int) -> None:
+    value = ["ä\n\\u1" * 500, bytes(range(256)) * 20]
+    found = load(tmp_path, pickle.dumps(value, protocol))
+    assert [type(inner) for inner in found] == [StoredText, StoredBytes]
+    assert whole(found) == value
+    assert whole(pickle.loads(pickle.dumps(found))) == value
+
+
+# What Python 2's cPickle wrote of {"keypoint": array([[0., 1.], [2., 3.]], float32), "frame_dir": "clip"}.
+PYTHON_2 = (
+    b"\x80\x02}q\x01(U\x08keypointq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\nq\x04K\x00\x85U"
+    b"\x01bq\x05\x87Rq\x06(K\x01K\x02K\x02\x86cnumpy\ndtype\nq\x07U\x02f4q\x08K\x00K\x01\x87Rq\t(K\x03U\x01<q\nNNNJ"
+    b"\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x10"
+    + np.arange(4, dtype="<f4").tobytes()
+    + b"q\x0btbU\tframe_di"
+    b"rq\x0cU\x04clipq\ru."
+)
+PYTHON_2_TEXT = b"(dp1\nS'frame_dir'\np2\nS'a\\xc3\\xa4\\'b'\np3\nsS'n'\nI01\nsS'l'\nL12L\ns."
+
+
+def test_python_2(tmp_path: Path) -> None:
+    known = pickle.loads(PYTHON_2, encoding="latin1")
+    found = load(tmp_path, PYTHON_2)
+    assert found["frame_dir"] == known["frame_dir"] == "clip"
+    np.testing.assert_array_equal(found["keypoint"].load(), known["keypoint"])
+    assert load(tmp_path, PYTHON_2_TEXT) == {"frame_dir": "aä'b", "n": True, "l": 12}
+
+
+def test_arrays_cost_no_memory_until_they_are_wanted(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).normal(size=(1000, 1000))
+    files = [
+        put(tmp_path, pickle.dumps([array] + [array + n for n in range(3)], p)).rename(tmp_path / str(p))
+        for p in (2, 5)
+    ]
+    for file in files:
+        assert file.stat().st_size > 4 * array.nbytes
+        tracemalloc.start()
+        found = load_plain(file)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < array.nbytes / 20
+        np.testing.assert_array_equal(found[3].load(), array + 2)
+
+
+class Calls:
+    """An object whose pickle calls ``function(*arguments)``."""
+
+    def __init__(self, function: Any, *arguments: Any, state: Any = None) -> None:
+        self.made = (function, arguments) if state is None else (function, arguments, state)
+
+    def __reduce__(self) -> Any:
+        return self.made
+
+
+class Plain:
+    """An object of a class."""
+
+
+class Special(np.ndarray):
+    """An array of a class of its own."""
+
+
+def short(text: str) -> bytes:
+    return b"\x8c" + bytes([len(text)]) + text.encode()
+
+
+def stack_global(module: str, name: str) -> bytes:
+    return b"\x80\x04" + short(module) + short(name) + b"\x93"
+
+
+@PROTOCOLS
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        (Calls(os.system, "touch hacked"), f"{os.system.__module__}.system"),
+        (Calls(eval, "open('hacked', 'w')"), r"(__builtin__|builtins)\.eval"),
+        (Calls(getattr, "", "join"), r"(__builtin__|builtins)\.getattr"),
+        (Calls(np.load, "hacked", None, True), r"numpy\.load"),
+        (Calls(np.frombuffer, b"1"), r"numpy(\._core\.multiarray)?\.frombuffer"),
+        (Calls(bytearray, 10**12), r"(__builtin__|builtins)\.bytearray"),
+        (collections.Counter("abc"), r"collections\.Counter"),
+        (collections.deque(), r"collections\.deque"),
+        (Plain(), r"test_unpickling\.Plain|copy_reg\._reconstructor|copyreg\._reconstructor"),
+        (Path("hacked"), r"pathlib"),
+        (np.random.default_rng(0), r"numpy\.random\._pickle\."),
+        (np.arange(3).view(Special), r"test_unpickling\.Special"),
+        (1j, r"(__builtin__|builtins)\.complex"),
+        (range(3), r"(__builtin__|builtins)\.x?range"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, Calls) else value.made[0].__name__,
+)
+def test_what_else_a_pickle_wants_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: Any, wanted: str, protocol: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnpicklingError, match=wanted):
+        load(tmp_path, pickle.dumps({"annotations": [value]}, protocol))
+    assert [file.name for file in tmp_path.iterdir()] == ["made.pkl"]
+
+
+ENCODE = b"c_codecs\nencode\n"
+DTYPE = b"cnumpy\ndtype\n(X\x02\x00\x00\x00f4I00\nI01\ntR"
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntC\x01btR"
+STATE = b"(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+BAD: dict[str, tuple[bytes, str]] = {
+    "os.system by text": (
+        b"cos\nsystem\n(S'touch hacked'\ntR.",
+        r"pickle wants os\.system, which is no NumPy array",
+    ),
+    "an old instance": (b"(S'touch hacked'\nios\nsystem\n.", r"an instance of os\.system"),
+    "an old object": (b"(cos\nsystem\nS'touch hacked'\no.", r"os\.system"),
+    "a new object of ours": (b"\x80\x02cnumpy\ndtype\n)\x81.", "a new object"),
+    "a dotted name": (
+        stack_global("numpy._core.multiarray", "_reconstruct.__globals__") + b".",
+        "__globals__",
+    ),
+    "a module within": (
+        stack_global("numpy._core.multiarray", "sys.modules") + b".",
+        r"multiarray\.sys\.modules",
+    ),
+    "a dotted module": (stack_global("numpy", "_core.multiarray._reconstruct") + b".", r"numpy\._core"),
+    "a name that is none": (b"\x80\x04K\x01K\x02\x93.", r"int\.int"),
+    "a name with line breaks": (stack_global("o\ns", "sys\x1b[2Jtem") + b".", r"o\?s\.sys\?\[2Jtem"),
+    "a long name": (b"c" + b"o" * 5000 + b"\nsystem\n.", r"o{80}\.system"),
+    "a persistent id": (b"Pfile\n.", "a persistent id"),
+    "a binary persistent id": (b"\x80\x02K\x01Q.", "a persistent id"),
+    "an extension code": (b"\x80\x02\x82\xf0.", "an extension code"),
+    "a large extension code": (b"\x80\x02\x84\xf0\x00\x00\x00.", "an extension code"),
+    "a buffer elsewhere": (b"\x80\x05\x97.", "a buffer outside the file"),
+    "inside of a dict": (b"\x80\x02}}b.", "to set the inside of dict"),
+    "inside of a list": (b"\x80\x02]}b.", "to set the inside of list"),
+    "inside of a name": (b"\x80\x02cnumpy\ndtype\n}b.", r"to set the inside of numpy\.dtype"),
+    "a call of data": (b"\x80\x02X\x01\x00\x00\x00a)R.", "to call a,"),
+    "a call of a name that is none's": (b"\x80\x02cnumpy\nndarray\n)R.", r"to call numpy\.ndarray"),
+    "a call without a tuple": (b"\x80\x02cnumpy\ndtype\n]R.", "to call"),
+    "bytes by a call": (
+        b"\x80\x02c__builtin__\nbytes\n\x8a\x05\x00\x00\x00\x00\x7f\x85R.",
+        "bytes made by a call",
+    ),
+    "another coding": (ENCODE + b"(X\x01\x00\x00\x00aX\x05\x00\x00\x00rot13tR.", "aren't text in Latin-1"),
+    "bytes beyond a byte": (ENCODE + b"(X\x02\x00\x00\x00\xc4\x80X\x06\x00\x00\x00latin1tR.", "damaged"),
+    "an array of objects": (b"cnumpy\ndtype\n(X\x02\x00\x00\x00O8I00\nI01\ntR.", "an array of objects"),
+    "an array of text": (b"cnumpy\ndtype\n(X\x02\x00\x00\x00U9I00\nI01\ntR.", "no plain numbers"),
+    "an array of huge items": (b"cnumpy\ndtype\n(X\x05\x00\x00\x00V9999tR.", "no plain numbers"),
+    "an array of a few at a time": (b"cnumpy\ndtype\n(X\x05\x00\x00\x009f4,3tR.", "no plain numbers"),
+    "a type with fields": (
+        DTYPE + b"(K\x03X\x01\x00\x00\x00<N(X\x01\x00\x00\x00at}K\x04K\x00K\x00tb.",
+        "no plain numbers",
+    ),
+    "a type of another order": (DTYPE + b"(K\x03X\x01\x00\x00\x00XNNNK\x00K\x00K\x00tb.", "no plain numbers"),
+    "an array of a class": (
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\n(I0\ntC\x01btR.",
+        "kind of its own",
+    ),
+    "an array with no state": (ARRAY + b".", "without shape, type and numbers"),
+    "an array with a list for its state": (ARRAY + b"]b.", "without shape, type and numbers"),
+    "an array of negative size": (
+        ARRAY + b"(K\x01J\xff\xff\xff\xff\x85" + DTYPE + b"I00\nC\x00tb.",
+        "whose shape",
+    ),
+    "an array without a type": (ARRAY + b"(K\x01K\x01\x85NI00\nC\x04abcdtb.", "whose type"),
+    "an array of a list": (ARRAY + b"(K\x01K\x01\x85" + DTYPE + b"I00\n]tb.", "numbers aren't bytes"),
+    "a number without its bytes": (
+        b"cnumpy.core.multiarray\nscalar\n(" + DTYPE + b"C\x01atR.",
+        "has not the bytes",
+    ),
+    "a number of no type": (b"cnumpy.core.multiarray\nscalar\n(NC\x01atR.", "has not the bytes"),
+    "a list as a key": (b"\x80\x02}]Ns.", "a list as a key"),
+    "a nested tuple as a key": (b"\x80\x02})\x85\x85Ns.", "a tuple as a key"),
+    "a set of lists": (b"\x80\x04\x8f(]\x90.", "a list as a key"),
+    "a set of a set": (b"\x80\x02c__builtin__\nset\n(c__builtin__\nset\n)RtR.", "isn't made from a list"),
+    "an OrderedDict of numbers": (b"ccollections\nOrderedDict\n((lK\x01atR.", "isn't made from pairs"),
+    "an unknown protocol": (b"\x80\x06N.", "protocol 6 is unknown"),
+    "nothing": (b"", "is cut short"),
+    "no end": (b"\x80\x02N", "is cut short"),
+    "an unknown operation": (b"\x80\x02\xff.", "is no pickle"),
+    "text": (b"S01E02,1\n", "is no pickle"),
+    "two values": (b"NN.", "is no pickle"),
+    "an open mark": (b"N(.", "is no pickle"),
+    "no mark": (b"Nt.", "is no pickle"),
+    "an empty stack": (b"\x80\x02\x85.", "is no pickle"),
+    "below the mark": (b"\x80\x02N(\x85.", "is no pickle"),
+    "an unknown memo": (b"\x80\x02h\x05.", "is no pickle"),
+    "a memo that was passed over": (b"\x80\x02Nq\x03h\x02.", "is no pickle"),
+    "a negative memo": (b"Np-1\n.", "is no pickle"),
+    "a memo beyond all": (b"\x80\x02Nr\xff\xff\xff\xff.", "is no pickle"),
+    "appending to a dict": (b"\x80\x02}Na.", "is no pickle"),
+    "a key without a value": (b"\x80\x02}(Nu.", "is no pickle"),
+    "more bytes than there are": (b"\x80\x04\x8e" + struct.pack("<Q", 2**60) + b"a.", "is cut short"),
+    "more text than there is": (b"\x80\x04\x8d" + struct.pack("<Q", 2**63) + b"a.", "is cut short"),
+    "a number longer than the file": (b"\x80\x02\x8b\xff\xff\xff\x7fa.", "is cut short"),
+    "a line without an end": (b"I12", "is cut short"),
+    "no digits": (b"Ione\n.", "is no pickle"),
+    "digits without end": (b"L" + b"9" * 5000 + b"L\n.", "is no pickle"),
+    "no text": (b"\x80\x02X\x01\x00\x00\x00\xff.", "is no pickle"),
+    "no string": (b"Sabc\n.", "is no pickle"),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), BAD.values(), ids=BAD.keys())
+def test_hostile_and_broken_pickles_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnpicklingError, match=reason) as caught:
+        whole(load(tmp_path, content))
+    assert "\n" not in str(caught.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["made.pkl"]
+
+
+def test_a_registered_extension_code_is_refused_too(tmp_path: Path) -> None:
+    copyreg.add_extension("os", "system", 240)
+    try:
+        with pytest.raises(UnpicklingError, match="an extension code"):
+            load(tmp_path, b"\x80\x02\x82\xf0X\x04\x00\x00\x00true\x85R.")
+    finally:
+        copyreg.remove_extension("os", "system", 240)
+
+
+@pytest.mark.parametrize("shape", [(2**20, 2**20), (3,), (0,), (2**70,)])
+def test_an_array_has_as_many_numbers_as_its_shape_says(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    sizes = b"".join(b"L%dL\n" % size for size in shape)
+    found = load(tmp_path, ARRAY + b"(K\x01(" + sizes + b"t" + DTYPE + b"I00\nC\x04abcdtb.")
+    with pytest.raises(UnpicklingError, match="with 4 bytes of float32"):
+        found.load()
+
+
+def test_depth_costs_nothing(tmp_path: Path) -> None:
+    found = load(tmp_path, b"\x80\x02" + b"]" * 300_000 + b"a" * 299_999 + b".")
+    assert len(found) == 1
+    assert load(tmp_path, b"\x80\x02)" + b"\x85" * 300_000 + b".")[0]
+    assert len(load(tmp_path, _laughs(60))) == 2
+
+
+def _laughs(count: int) -> bytes:
+    """A list of two lists of two lists ...: 2 to the power of ``count`` of them, if one were to count them."""
+    rows = b"".join(b"(h%sh%slq%s0" % (bytes([n]), bytes([n]), bytes([n + 1])) for n in range(count))
+    return b"\x80\x02]q\x000" + rows + b"h" + bytes([count]) + b"."
+
+
+WHOLE = [
+    pickle.dumps(
+        {
+            "split": {"a_train": ["x", "y"]},
+            "annotations": [
+                {
+                    "frame_dir": "x",
+                    "label": 1,
+                    "keypoint": np.arange(12, dtype=np.float16).reshape(1, 2, 3, 2),
+                },
+                {"frame_dir": "y", "label": np.int64(0), "keypoint": np.ones((1, 40, 3, 2)), "set": {1, 2}},
+            ],
+        },
+        protocol,
+    )
+    for protocol in range(6)
+]
+PIECES = [
+    bytes([code])
+    for code in b"().01abcdeghijlmnopqrstuFGIJKLMNPQRSTUVX\x81\x82\x85\x8a\x8b\x8c\x8e\x90\x93\x94\x95"
+]
+
+
+@settings(FUZZ, max_examples=600)
+@given(content=damaged(*WHOLE, PYTHON_2, PYTHON_2_TEXT, pieces=PIECES))
+def test_damaged_pickles_give_data_or_an_unpickling_error(tmp_path: Path, content: bytes) -> None:
+    file = put(tmp_path, content)
+    try:
+        found = load_plain(file)
+        arrays = [array for array in _arrays(found, set()) if array.shape is not None]
+        loaded = [array.load() for array in arrays]
+    except UnpicklingError:
+        return
+    for array, stored in zip(loaded, arrays, strict=True):
+        assert array.size == math.prod(stored.shape or ())
+        assert array.dtype.kind in "biuf"
+
+
+def _arrays(value: Any, seen: set[int]) -> list[StoredArray]:
+    if isinstance(value, StoredArray):
+        return [value]
+    if id(value) in seen or not isinstance(value, (list, tuple, dict)):
+        return []
+    seen.add(id(value))
+    inner = value.values() if isinstance(value, dict) else value
+    return [array for part in inner for array in _arrays(part, seen)]

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hhmnet.layout_files import load_layout
+from hhmnet.skeleton import KINECT20, LAYOUTS, LayoutError, SkeletonLayout
+
+SMALL = """\
+joints: [hip, neck, head, left_hand, right_hand]
+edges: [[neck, hip], [head, neck], [left_hand, 1], [right_hand, 1]]
+parts: {head: [head], left_hand: [left_hand], right_hand: [4]}
+"""
+
+
+def put(folder: Path, text: str | bytes, name: str = "small.yaml") -> Path:
+    file = folder / name
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return file
+
+
+def test_a_file_needs_little(tmp_path: Path) -> None:
+    layout = load_layout(put(tmp_path, SMALL))
+    assert (layout.name, layout.dims, layout.num_joints) == ("small", 3, 5)
+    assert layout.edges == ((1, 0), (2, 1), (3, 1), (4, 1))
+    assert layout.mirror == ((3, 4),)
+    assert layout.joints[layout.root] == "hip"
+    empty = {"left_foot": (), "right_foot": ()}
+    assert layout.parts == {"head": (2,), "left_hand": (3,), "right_hand": (4,), **empty}
+    assert layout.limbs.shape == (4, 5)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_every_layout_survives_the_way_through_a_file(tmp_path: Path, layout: SkeletonLayout) -> None:
+    file = put(tmp_path, yaml.safe_dump(layout.to_dict()), "another.yml")
+    assert load_layout(file) == load_layout(str(file)) == layout
+    assert load_layout(layout.name) is layout
+
+
+def test_a_file_may_say_everything(tmp_path: Path) -> None:
+    layout = load_layout(put(tmp_path, "\ufeff" + SMALL + "name: mine\ndims: 2\nmirror: [[head, hip]]\n"))
+    assert (layout.name, layout.dims, layout.mirror) == ("mine", 2, ((2, 0),))
+
+
+def test_words_that_yaml_takes_for_values_are_names(tmp_path: Path) -> None:
+    assert load_layout(put(tmp_path, "joints: [no, on, 1.5]\nedges: [[on, no], [1.5, no]]")).joints == (
+        "no",
+        "on",
+        "1.5",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("joints: [a, b", "line 1: not valid YAML"),
+        (b"joints: [\xff]", "not UTF-8"),
+        ("[" * 5000, "nested too deeply"),
+        ("- a", "needs the fields 'joints' and 'edges'"),
+        ("joints: [a]", "needs the fields 'joints' and 'edges'"),
+        ("joints: [a]\nedges: []\nbones: []", "unknown field 'bones'; known: name, joints"),
+        ("joints: a\nedges: []", "'joints' must be a list"),
+        ("joints: [a, [b]]\nedges: []", "'joints' must be a list"),
+        ("joints: [a, ~]\nedges: [[~, a]]\nname: ''", "'name' must be text"),
+        ("joints: [a, b]\nedges: [a, b]", "'edges' must be a list of pairs"),
+        ("joints: [a, b]\nedges: [[a, b, a]]", "'edges' must be a list of pairs"),
+        ("joints: [a, b]\nedges: [[a, c]]", "'edges': no joint 'c'; the joints: a, b"),
+        ("joints: [a, b]\nedges: [[a, 2]]", "'edges': no joint '2'"),
+        (
+            "joints: [a, b]\nedges: [[a, b]]\nparts: [a]",
+            "'parts' must give joints to some of head, left_hand",
+        ),
+        ("joints: [a, b]\nedges: [[a, b]]\nparts: {tail: [a]}", "'parts' must give joints"),
+        ("joints: [a, b]\nedges: [[a, b]]\nparts: {head: [c]}", r"'parts\.head': no joint 'c'"),
+        ("joints: [a, b]\nedges: [[a, b]]\ndims: 4", r"'dims' must be 2 \(pixels\) or 3 \(metres\)"),
+        ("joints: [a, b]\nedges: []", "2 joints need 1 bones, got 0"),
+        ("joints: [a, a]\nedges: [[0, 1]]", "two joints have the same name"),
+        ("joints: [a, b, c]\nedges: [[b, c], [c, b]]", "the way from joint 'b' to the root goes in a circle"),
+        ("joints: &x [*x]\nedges: []", "line 1: not valid YAML"),
+    ],
+)
+def test_bad_files_name_file_and_field(tmp_path: Path, text: str | bytes, reason: str) -> None:
+    with pytest.raises(LayoutError, match=rf"small\.yaml: .*{reason}") as caught:
+        load_layout(put(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_names_and_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match=r"unknown skeleton layout 'h36m'; known: kinect20, .*YAML file"):
+        load_layout("h36m")
+    with pytest.raises(LayoutError, match=r"none\.yaml: No such file"):
+        load_layout(tmp_path / "none.yaml")
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damaged_files_give_a_layout_or_an_error(tmp_path: Path, data: st.DataObject) -> None:
+    text = yaml.safe_dump(KINECT20.to_dict()).encode() if data.draw(st.booleans()) else SMALL.encode()
+    place = data.draw(st.integers(0, len(text)))
+    piece = data.draw(st.sampled_from([b"", b"[", b"]", b":", b"\xff", b"*a", b"&a ", b"!!", b"9"]))
+    file = put(tmp_path, text[:place] + piece + text[place + data.draw(st.integers(0, 30)) :])
+    try:
+        layout = load_layout(file)
+    except LayoutError:
+        return
+    assert layout.hops.shape == (layout.num_joints, layout.num_joints)
