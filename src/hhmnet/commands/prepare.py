@@ -12,7 +12,7 @@ from rich.console import Console
 
 from hhmnet.commands.flags import Flags
 from hhmnet.commands.terminal import Parser, console, counting, print_json, table
-from hhmnet.data.protocols import PROTOCOLS
+from hhmnet.data.protocols import ProtocolError, get_protocol
 from hhmnet.readers import (
     ENGINES,
     READERS,
@@ -132,9 +132,12 @@ def prepare_store(
 
 
 def split_indices(store: Store) -> dict[str, np.ndarray]:
-    """Positions of the training and test clips under the store's protocol; empty if it names none."""
-    protocol = PROTOCOLS.get(store.protocol)
-    return {} if protocol is None else {part: protocol.indices(store, part) for part in ("train", "test")}
+    """Positions of the training and test clips under the store's protocol; empty if that doesn't fit its clips."""
+    try:
+        protocol = get_protocol(store.protocol)
+        return {part: protocol.indices(store, part) for part in ("train", "test")}
+    except ProtocolError:
+        return {}
 
 
 def splits_table(store: Store, title: str) -> Any:

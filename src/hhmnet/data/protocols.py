@@ -1,12 +1,13 @@
 """Protocols: which clips train, which test, and which part of the training clips is held out for validation.
 
-A protocol is a rule over one attribute of a clip (camera, subject or setup), never a list of clips.
-Validation groups lie along the same axis as the test's shift, inside the training data; nothing ever selects
-on test.
+A protocol is a rule over one attribute of a clip (camera, subject, setup, or the names of the published parts it
+belongs to), never a list of clips. Validation groups lie inside the training data, along the same axis as the test's
+shift where that axis allows it; nothing ever selects on test.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy as np
 from hhmnet.store import Store
 
 PARTS = ("train", "val", "test", "all")
+AXES = ("camera", "subject", "setup", "split")
+PYSKL = "pyskl:"
 
 
 class ProtocolError(ValueError):
@@ -24,12 +27,25 @@ class ProtocolError(ValueError):
 class Protocol:
     """One published split.
 
+    A clip's ``split`` is a list of names, separated by spaces: there a rule applies to a clip if any of its names is
+    among the rule's. The other attributes are one value each.
+
     Attributes:
         name: as in a store's metadata.
-        axis: the attribute that decides: ``camera``, ``subject`` or ``setup``.
+        axis: the attribute that decides: ``camera``, ``subject``, ``setup`` or ``split``.
         test: values of the attribute whose clips are tested.
-        folds: groups of training values; fold k validates on group k and trains on the others.
+        folds: groups of values on the folds' axis; fold k validates on group k and trains on the others.
         source: where the split was published.
+        train: values of the attribute whose clips train; None if all that aren't tested do. What is in neither is
+            only in ``all``.
+        fold_axes: where the folds lie; of several, on the first of which two training clips have different values.
+            Empty: on ``axis``.
+        auto_folds: make so many folds of whatever values the training clips have: the values, sorted, are dealt
+            out like cards. Fewer values give as many folds as there are values; clips that have none are never
+            held out.
+        val: names (of the axis ``split``) of a published validation part. If any training clip has one, these clips
+            are the only fold.
+        val_is_test: where no clip has a ``test`` value, ``val`` is what is tested.
     """
 
     name: str
@@ -37,29 +53,132 @@ class Protocol:
     test: frozenset[str]
     folds: tuple[frozenset[str], ...]
     source: str
+    train: frozenset[str] | None = None
+    fold_axes: tuple[str, ...] = ()
+    auto_folds: int = 0
+    val: frozenset[str] = frozenset()
+    val_is_test: bool = False
 
     def indices(self, store: Store, part: str, fold: int | None = None) -> np.ndarray:
-        """Positions of a part's clips in the store, in the store's order.
+        """Positions of a part's clips in the store, in the store's order: :meth:`select` on its attributes."""
+        return self.select(attributes(store), part, fold)
+
+    def select(self, values: Mapping[str, np.ndarray], part: str, fold: int | None = None) -> np.ndarray:
+        """Positions of a part's clips, ``(K,)`` int64, ascending.
 
         Args:
-            store: an opened store.
+            values: by attribute (:data:`AXES`), the value of every clip, ``(N,)`` text; only the attributes that the
+                protocol looks at are needed.
             part: ``train``, ``val``, ``test`` or ``all``.
             fold: with a fold, ``train`` leaves out that fold's group and ``val`` is that group. Without one,
                 ``train`` is the whole training data and ``val`` is empty.
 
         Raises:
-            ProtocolError: for an unknown part or fold.
+            ProtocolError: for an unknown part or fold, and where the protocol names the values that train and
+                no clip has any of its values.
         """
         if part not in PARTS:
             raise ProtocolError(f"unknown split '{part}'; known: {', '.join(PARTS)}")
-        if fold is not None and not 0 <= fold < len(self.folds):
-            raise ProtocolError(f"protocol {self.name} has folds 0 to {len(self.folds) - 1}, got {fold}")
-        values = {"camera": store.cameras, "subject": store.subjects, "setup": store.setups}[self.axis]
-        test = np.isin(values, sorted(self.test))
-        held = np.zeros_like(test) if fold is None else np.isin(values, sorted(self.folds[fold])) & ~test
-        chosen = {"train": ~test & ~held, "val": held, "test": test, "all": np.ones_like(test)}[part]
+        train, test = self._train_and_test(values)
+        if self.train is not None and part != "all" and not (train | test).any():
+            raise ProtocolError(self._no_clip(values))
+        held = np.zeros_like(test)
+        if fold is not None:
+            groups = self._groups(values, train)
+            if not 0 <= fold < len(groups):
+                raise ProtocolError(self._no_fold(fold, len(groups)))
+            held = groups[fold] & train
+        chosen = {"train": train & ~held, "val": held, "test": test, "all": np.ones_like(test)}[part]
         return np.flatnonzero(chosen)
 
+    def num_folds(self, values: Mapping[str, np.ndarray]) -> int:
+        """How many folds there are for clips of these attributes."""
+        return len(self._groups(values, self._train_and_test(values)[0]))
+
+    def _train_and_test(self, values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Which clips train and which are tested, each ``(N,)`` bool; none does both."""
+        test = _has(values, self.axis, self.test)
+        tested_instead = self.val_is_test and not test.any()
+        if tested_instead:
+            test = _has(values, self.axis, self.val)
+        if self.train is None:
+            return ~test, test
+        train = _has(values, self.axis, self.train)
+        if not tested_instead:
+            train |= _has(values, self.axis, self.val)
+        return train & ~test, test
+
+    def _groups(self, values: Mapping[str, np.ndarray], train: np.ndarray) -> list[np.ndarray]:
+        """Every fold's clips, ``(N,)`` bool each."""
+        if (published := train & _has(values, self.axis, self.val)).any():
+            return [published]
+        axes = self.fold_axes or (self.axis,)
+        if not self.auto_folds:
+            return [_has(values, axes[0], group) for group in self.folds]
+        for axis in axes:
+            known = _in_order(set(values[axis][train].tolist()) - {""})
+            if len(known) > 1:
+                return [_has(values, axis, group) for group in dealt(known, self.auto_folds)]
+        return []
+
+    def _no_clip(self, values: Mapping[str, np.ndarray]) -> str:
+        wanted = ", ".join(_in_order((self.train or frozenset()) | self.test | self.val))
+        names = {name for value in np.unique(values[self.axis]).tolist() for name in value.split()}
+        found = _in_order(names)
+        shown = ", ".join(found[:20]) + (", …" if len(found) > 20 else "") if found else "none"
+        return f"protocol {self.name} goes by {self.axis}, and no clip has one of {wanted}; the clips have {shown}"
+
+    def _no_fold(self, fold: int, count: int) -> str:
+        if count:
+            return f"protocol {self.name} has folds 0 to {count - 1}, got {fold}"
+        needed = " or ".join(self.fold_axes or (self.axis,))
+        return f"protocol {self.name} has no folds here: no two training clips differ in their {needed}"
+
+
+def attributes(store: Store) -> dict[str, np.ndarray]:
+    """The attributes of a store's clips, ``(N,)`` text each, by the names in :data:`AXES`."""
+    return dict(zip(AXES, (store.cameras, store.subjects, store.setups, store.splits), strict=True))
+
+
+def dealt(values: Iterable[str], groups: int) -> tuple[frozenset[str], ...]:
+    """Values dealt out like cards to so many groups, or to as many as there are values."""
+    cards = list(values)
+    return tuple(frozenset(cards[first::groups]) for first in range(min(groups, len(cards))))
+
+
+def _has(values: Mapping[str, np.ndarray], axis: str, wanted: frozenset[str]) -> np.ndarray:
+    """Which clips have one of the wanted values on an axis, ``(N,)`` bool."""
+    if axis != "split":
+        return np.isin(values[axis], sorted(wanted))
+    # A data set has few different splits, but a hundred thousand clips.
+    found, which = np.unique(values[axis], return_inverse=True)
+    return np.array([not wanted.isdisjoint(names.split()) for names in found.tolist()], bool)[which]
+
+
+def _in_order(values: Iterable[str]) -> list[str]:
+    """Values sorted, numbers by their size and before words."""
+    return sorted(values, key=lambda value: (0, int(value), value) if value.isdecimal() else (1, 0, value))
+
+
+def _numbers(*ranges: int | range) -> tuple[str, ...]:
+    """Numbers and ranges of them as text."""
+    return tuple(str(n) for part in ranges for n in ([part] if isinstance(part, int) else part))
+
+
+def _sides(
+    name: str, axis: str, train: tuple[str, ...], every: tuple[str, ...], folds: int, source: str
+) -> Protocol:
+    """A protocol that trains on some values and tests on the rest; its folds are dealt from those that train."""
+    test = frozenset(every) - frozenset(train)
+    return Protocol(name, axis, test, dealt(train, folds), source, train=frozenset(train))
+
+
+_NTU60 = "Shahroudy et al., NTU RGB+D: A large scale dataset for 3D human activity analysis, CVPR 2016"
+_NTU120 = "Liu et al., NTU RGB+D 120: A large-scale benchmark for 3D human activity understanding, TPAMI 2020"
+_NTU60_TRAIN = _numbers(1, 2, 4, 5, 8, 9, range(13, 20), 25, 27, 28, 31, 34, 35, 38)
+_NTU120_TRAIN = _NTU60_TRAIN + _numbers(
+    *(45, 46, 47, 49, 50, range(52, 60), 70, 74, 78, range(80, 87), 89, range(91, 96), 97, 98, 100, 103)
+)
 
 NW_UCLA_CROSS_VIEW = Protocol(
     name="nw_ucla_cross_view",
@@ -68,13 +187,83 @@ NW_UCLA_CROSS_VIEW = Protocol(
     folds=(frozenset({"2"}), frozenset({"1"})),
     source="Wang et al., Cross-view action modeling, learning and recognition, CVPR 2014",
 )
+NTU60_XSUB = _sides("ntu60_xsub", "subject", _NTU60_TRAIN, _numbers(range(1, 41)), 4, _NTU60)
+NTU60_XVIEW = _sides("ntu60_xview", "camera", ("3", "2"), ("1", "2", "3"), 2, _NTU60)
+NTU120_XSUB = _sides("ntu120_xsub", "subject", _NTU120_TRAIN, _numbers(range(1, 107)), 4, _NTU120)
+NTU120_XSET = _sides("ntu120_xset", "setup", _numbers(range(2, 33, 2)), _numbers(range(1, 33)), 4, _NTU120)
+UTD_MHAD = _sides(
+    "utd_mhad",
+    "subject",
+    ("1", "3", "5", "7"),
+    _numbers(range(1, 9)),
+    4,
+    "Chen, Jafari, Kehtarnavaz, UTD-MHAD: A multimodal dataset for human action recognition, ICIP 2015",
+)
+TENNIS = Protocol(
+    name="tennis",
+    axis="split",
+    test=frozenset({"2", "fold2"}),
+    folds=(),
+    source="folds of the data set; a scene is a court and camera, so validation holds out whole scenes",
+    train=frozenset({"0", "1", "fold0", "fold1"}),
+    fold_axes=("setup",),
+    auto_folds=3,
+)
+GIVEN = Protocol(
+    name="given",
+    axis="split",
+    test=frozenset({"test"}),
+    folds=(),
+    source="the parts that the data set's own files name: test, val if there is any, and all the rest train",
+    fold_axes=("subject", "setup"),
+    auto_folds=4,
+    val=frozenset({"val"}),
+)
 
-PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (NW_UCLA_CROSS_VIEW,)}
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        *(NW_UCLA_CROSS_VIEW, NTU60_XSUB, NTU60_XVIEW, NTU120_XSUB, NTU120_XSET),
+        *(UTD_MHAD, TENNIS, GIVEN),
+    )
+}
 
 
 def get_protocol(name: str) -> Protocol:
-    """A protocol by name; raises ProtocolError with the known names."""
+    """A protocol by name, such as ``ntu60_xsub`` or, for the parts that a pyskl file names, ``pyskl:xsub``.
+
+    Raises:
+        ProtocolError: there is none of this name; the message has the known ones.
+    """
+    if name.startswith(PYSKL):
+        return pyskl(name.removeprefix(PYSKL))
     try:
         return PROTOCOLS[name]
     except KeyError:
-        raise ProtocolError(f"unknown protocol '{name}'; known: {', '.join(PROTOCOLS)}") from None
+        known = ", ".join([*PROTOCOLS, f"{PYSKL}NAME"])
+        raise ProtocolError(f"unknown protocol '{name}'; known: {known}") from None
+
+
+def pyskl(split: str) -> Protocol:
+    """The protocol of one of the splits that a pyskl or MMAction2 file holds side by side.
+
+    For ``xsub``, clips of the part ``xsub_train`` train and those of ``xsub_test`` are tested, or those of ``xsub_val``
+    where there is no ``xsub_test`` (pyskl's NTU files call the test part so). With both, ``xsub_val`` is the only
+    validation fold. The empty name stands for ``train``, ``val`` and ``test``; ``1`` also for ``train1`` and ``test1``.
+    """
+
+    def part(name: str) -> frozenset[str]:
+        return frozenset({f"{split}_{name}", f"{name}{split}"})
+
+    return Protocol(
+        name=PYSKL + split,
+        axis="split",
+        test=part("test"),
+        folds=(),
+        source="the parts that the file names",
+        train=part("train"),
+        fold_axes=("subject", "setup"),
+        auto_folds=4,
+        val=part("val"),
+        val_is_test=True,
+    )

@@ -189,7 +189,8 @@ def prepare(
         phase: without augmentation, where in its time slot each frame is taken (0 to 1).
 
     Returns:
-        ``x (N, C, T, V, M)``, or ``(N, S·C, T, V, M)`` for S streams, and ``mask (N, T, M)``, or None for the mask where every body is there.
+        ``x (N, C, T, V, M)``, for S streams ``(N, S·C, T, V, M)``, and
+        ``mask (N, T, M)``, or None for the mask where every body is there.
     """
     if augmentation is not None:
         assert generator is not None, "augmentation needs a generator"

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_ntu import ID, Body, skeleton
+
+from hhmnet.readers.ntu_bodies import (
+    BodyRules,
+    Track,
+    is_out_of_range,
+    is_short,
+    is_wide,
+    mend,
+    motion,
+    persons,
+    seat,
+    tracks,
+)
+from hhmnet.readers.ntu_format import parse
+
+CHAIR = (0.3, 0.5, 0.3)
+FRAMES = 60
+
+
+def track(body: Body) -> Track:
+    frames = np.array(list(body.frames))
+    return Track(frames, frames, np.stack([body.joints(frame) for frame in frames]).astype(np.float32))
+
+
+def chosen(bodies: Sequence[Body], rules: BodyRules | None = None) -> tuple[list[list[int]], dict[str, int]]:
+    """For every person the last digits of the ids in its frames (-1: absent), and what was noted."""
+    file = parse(skeleton(bodies, FRAMES))
+    notes: Counter[str] = Counter()
+    found = []
+    for person in persons(file, rules or BodyRules(), notes):
+        ids = [-1] * FRAMES
+        for frame, row in zip(person.frames.tolist(), person.rows.tolist(), strict=True):
+            assert file.frame[row] == frame
+            np.testing.assert_array_equal(
+                file.joints[row], person.joints[person.frames.tolist().index(frame)]
+            )
+            ids[frame] = int(file.ids[row]) % 100
+        found.append(ids)
+    return found, dict(notes)
+
+
+def who(bodies: Sequence[Body], rules: BodyRules | None = None) -> list[set[int]]:
+    return [set(ids) - {-1} for ids in chosen(bodies, rules)[0]]
+
+
+MOVER = Body(ID, range(FRAMES), sway=0.4)  # ids end in 01, 02, …
+OTHER = Body(ID + 1, range(FRAMES), at=(1.2, 0, 3), sway=0.2)
+GHOST = Body(ID + 2, range(FRAMES), at=(-1.2, 0, 3), sway=0.1)
+
+
+def test_tracks_are_put_together_by_id_across_frames() -> None:
+    file = parse(skeleton([Body(ID, [0, 1, 5]), Body(ID + 1, [1, 2])], 6))
+    found = tracks(file, Counter())
+    assert [body.frames.tolist() for body in found] == [[0, 1, 5], [1, 2]]
+    assert [body.rows.tolist() for body in found] == [[0, 1, 4], [2, 3]]
+    np.testing.assert_array_equal(found[1].joints, file.joints[[2, 3]])
+
+
+def test_a_body_of_zeros_is_none() -> None:
+    zeros = {(frame, joint, column): "0" for frame in (4, 5) for joint in range(25) for column in range(3)}
+    ids, notes = chosen([replace(MOVER, values=zeros)])
+    assert ids == [[1] * 4 + [-1] * 2 + [1] * (FRAMES - 6)]
+    assert notes == {"body left out: all joints are zero": 2}
+
+
+@pytest.mark.parametrize(("frames", "short"), [(11, True), (12, False), (13, False)])
+def test_short_tracks(frames: int, short: bool) -> None:
+    """Gone with 11 frames or fewer, as published."""
+    blink = replace(OTHER, frames=range(3, 3 + frames))
+    assert is_short(track(blink), BodyRules().min_frames) is short
+    ids, notes = chosen([MOVER, blink])
+    assert [set(person) - {-1} for person in ids] == [{1}] if short else [{1}, {2}]
+    assert notes == ({"body removed: in fewer than 12 frames": 1} if short else {})
+
+
+def test_wide_bodies() -> None:
+    """Too wide in a frame above 0.8 of the height; removed if it is so in 69.754 % of its frames."""
+    joints = np.zeros((1000, 25, 3), np.float32)
+    joints[:, 1, 1] = 1  # 1 m tall
+    joints[:, 2, 0] = 0.79
+    index = np.arange(1000)
+    assert not is_wide(Track(index, index, joints), 0.8, 0.69754)
+    joints[:697, 3, 0] = -0.02
+    assert not is_wide(Track(index, index, joints), 0.8, 0.69754)
+    joints[:698, 3, 0] = -0.02
+    assert is_wide(Track(index, index, joints), 0.8, 0.69754)
+    assert not is_wide(Track(index, index, joints), 0.9, 0.69754)
+    assert is_wide(Track(index, index, joints), 0.7, 1.0)
+    bench = replace(OTHER, size=(1.6, 1.2, 0.4))
+    ids, notes = chosen([MOVER, bench])
+    assert [set(person) for person in ids] == [{1}]
+    assert notes == {"body removed: wider than 0.8 of its height in most frames": 1}
+
+
+def test_bodies_whose_variance_no_person_has() -> None:
+    def variance(body: Body) -> float:
+        points = [point for frame in body.frames for point in body.joints(frame).tolist()]
+        mean = [sum(axis) / len(points) for axis in zip(*points, strict=True)]
+        return sum((value - m) ** 2 for point in points for value, m in zip(point, mean, strict=True)) / len(
+            points
+        )
+
+    walker = replace(MOVER, pace=0.04)
+    chair = replace(OTHER, size=CHAIR, sway=0)
+    flight = replace(GHOST, pace=0.1)
+    for body, out in ((walker, False), (chair, True), (flight, True)):
+        there = variance(body)
+        assert is_out_of_range(track(body), 0.05, 2.0) is out is not (0.05 <= there <= 2.0)
+        assert not is_out_of_range(track(body), there - 1e-4, there + 1e-4)
+        assert is_out_of_range(track(body), there + 1e-4, 9)
+        assert is_out_of_range(track(body), 0, there - 1e-4)
+    ids, notes = chosen([chair, walker, flight])
+    assert [set(person) for person in ids] == [{1}]
+    assert notes == {"body removed: varies by less than 0.05 or more than 2 m²": 2}
+
+
+@pytest.mark.parametrize(
+    "only",
+    [
+        Body(ID, range(3)),
+        Body(ID, range(FRAMES), size=(2, 0.5, 1)),
+        Body(ID, range(FRAMES), size=CHAIR, sway=0),
+        Body(ID, range(FRAMES), pace=0.2),
+    ],
+    ids=["short", "wide", "small", "wild"],
+)
+def test_the_only_body_is_never_removed(only: Body) -> None:
+    assert chosen([only]) == ([[1 if frame in only.frames else -1 for frame in range(FRAMES)]], {})
+
+
+def test_of_bodies_that_all_fail_the_one_who_moves_most_stays() -> None:
+    short = [replace(MOVER, frames=range(4)), replace(OTHER, frames=range(6), sway=0.8)]
+    ids, notes = chosen(short)
+    assert [set(person) - {-1} for person in ids] == [{2}]
+    assert notes == {"body removed: in fewer than 12 frames": 1}
+
+
+def test_motion_is_the_variance_over_time_times_the_presence() -> None:
+    body = replace(MOVER, frames=range(10, 40), pace=0.02)
+    joints = np.stack([body.joints(frame) for frame in body.frames])
+    expected = sum(
+        sum((value - series.mean()) ** 2 for value in series) / len(series)
+        for series in joints.reshape(30, -1).T
+    )
+    assert motion(track(body), FRAMES) == pytest.approx(expected * 30 / FRAMES, rel=1e-5)
+
+
+def test_who_moves_most_comes_first_wherever_it_stands_in_the_file() -> None:
+    for bodies in ([MOVER, OTHER], [OTHER, MOVER]):
+        assert who(bodies) == [{1}, {2}]
+    assert who([replace(MOVER, sway=0.1), OTHER]) == [{2}, {1}]
+    brief = replace(MOVER, frames=range(14))  # moves more, but is there for a quarter of the time
+    assert who([brief, replace(OTHER, sway=0.35)]) == [{2}, {1}]
+
+
+def test_two_persons_are_kept_and_a_third_is_not() -> None:
+    ids, notes = chosen([GHOST, OTHER, MOVER])
+    assert [set(person) for person in ids] == [{1}, {2}]
+    assert notes == {"body removed: beyond 2 persons at a time": 1}
+    assert who([GHOST, OTHER, MOVER], BodyRules(max_persons=3)) == [{1}, {2}, {3}]
+    assert who([GHOST, OTHER, MOVER], BodyRules(max_persons=1)) == [{1}]
+
+
+def test_a_person_whose_id_changes_stays_one_person() -> None:
+    """Also where one part is shorter than a track may be, and another person is there."""
+    parts = [replace(MOVER, frames=range(25)), replace(MOVER, id=ID + 6, frames=range(28, 36)), OTHER]
+    parts.append(replace(MOVER, id=ID + 7, frames=range(36, FRAMES)))
+    ids, notes = chosen(parts)
+    assert ids[0] == [1] * 25 + [-1] * 3 + [7] * 8 + [8] * 24
+    assert ids[1] == [2] * FRAMES
+    assert notes == {"track joined: goes on one that broke off nearby": 2}
+
+
+def test_mending_looks_nearby_and_not_too_long() -> None:
+    first = track(replace(MOVER, frames=range(20)))
+    near = track(replace(MOVER, frames=range(24, 30), at=(0.3, 0, 3)))
+    far = track(replace(MOVER, frames=range(24, 30), at=(0.9, 0, 3)))
+    assert [len(body.frames) for body in mend([near, first], 30, 0.5, Counter())] == [26]
+    assert len(mend([first, far], 30, 0.5, Counter())) == 2
+    assert len(mend([first, far], 30, 1.0, Counter())) == 1
+    assert len(mend([first, near], 5, 0.5, Counter())) == 1
+    assert len(mend([first, near], 4, 0.5, Counter())) == 2
+    overlapping = track(replace(MOVER, frames=range(19, 30)))
+    assert len(mend([first, overlapping], 30, 0.5, Counter())) == 2
+
+
+def test_mending_takes_the_nearest() -> None:
+    left = track(replace(MOVER, frames=range(20)))
+    right = track(replace(MOVER, frames=range(20), at=(0.6, 0, 3)))
+    later = track(replace(MOVER, frames=range(22, 40), at=(0.45, 0, 3)))
+    mended = mend([left, right, later], 30, 0.5, Counter())
+    assert [body.last for body in mended] == [19, 39]
+    assert mended[1].joints.shape == (38, 25, 3)
+
+
+def test_a_person_who_comes_back_elsewhere_takes_the_same_place() -> None:
+    back = replace(MOVER, id=ID + 6, frames=range(45, FRAMES), at=(-2, 0, 3))
+    ids, notes = chosen([replace(MOVER, frames=range(20)), back])
+    assert [set(person) for person in ids] == [{1, -1, 7}]
+    assert notes == {"track joined: fills a person's place before or after it was seen": 1}
+
+
+def test_a_place_is_taken_between_its_first_and_last_frame() -> None:
+    """A body seen in a gap of another is someone else: the other has its own id again after the gap."""
+    gap = Track(np.array([0, 30]), np.array([0, 1]), np.zeros((2, 25, 3), np.float32))
+    inside = Track(np.array([10, 20]), np.array([2, 3]), np.ones((2, 25, 3), np.float32))
+    assert [person.rows.tolist() for person in seat([gap, inside], 2, Counter())] == [[0, 1], [2, 3]]
+    after = Track(np.array([31]), np.array([4]), np.ones((1, 25, 3), np.float32))
+    assert [person.rows.tolist() for person in seat([gap, inside, after], 2, Counter())] == [
+        [0, 1, 4],
+        [2, 3],
+    ]
+
+
+def test_no_body_no_person() -> None:
+    assert chosen([]) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("min_frames", 0), ("max_persons", 0), ("spread_share", 1.1), ("motion_min", 3.0), ("join_gap", -1)],
+)
+def test_thresholds_that_make_no_sense_are_refused(field: str, value: float) -> None:
+    named = "motion_max" if field == "motion_min" else field
+    with pytest.raises(ValueError, match=f"field '{named}' must be"):
+        BodyRules(**{field: value})
