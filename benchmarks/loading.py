@@ -27,7 +27,8 @@ from hhmnet.commands.configuration import ConfigError, read_config, write_config
 from hhmnet.commands.terminal import Parser, UsageError, console, counting, table
 from hhmnet.config import TrainConfig
 from hhmnet.files import replacing
-from hhmnet.readers import get_reader, prepare
+from hhmnet.preparing import prepare
+from hhmnet.readers import get_reader
 from hhmnet.sample import Sample
 from hhmnet.skeleton import NTU25
 from hhmnet.store import SAMPLES_FILE, Store, StoreError, write_store

@@ -29,7 +29,7 @@ import torch
 from hhmnet.commands.terminal import Parser, UsageError, console, table
 from hhmnet.files import replacing
 from hhmnet.readers import SourceError
-from hhmnet.readers.ntu import NTU120, NTUConfig
+from hhmnet.readers.ntu.reader import NTU120, NTUConfig
 from hhmnet.training.logs import environment
 
 OURS, PEER = "hhmnet", "CTR-GCN"

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from hhmnet.cli import main
-from hhmnet.readers import get_reader, prepare
+from hhmnet.preparing import prepare
+from hhmnet.readers import get_reader
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20, PARTS, SkeletonLayout
 from hhmnet.store import Store, write_store

@@ -11,12 +11,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import preparing
 import preparing_files
 import pytest
 from preparing_files import MUTUAL, NAMES, repeat_files
 
-from hhmnet.readers import Reader, get_reader, prepare
+import preparing
+from hhmnet.preparing import prepare
+from hhmnet.readers import Reader, get_reader
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from made_mat import mat, matrix
 
 from hhmnet.readers import ReadError
-from hhmnet.readers.mat5 import MAX_BYTES, read_array
+from hhmnet.readers.utd_mhad.mat5 import MAX_BYTES, read_array
 
 CUBE = np.arange(24.0).reshape(2, 3, 4)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_ntu import ID, Body, skeleton
 
-from hhmnet.readers.ntu_bodies import (
+from hhmnet.readers.ntu.bodies import (
     BodyRules,
     Track,
     is_out_of_range,
@@ -20,7 +20,7 @@ from hhmnet.readers.ntu_bodies import (
     seat,
     tracks,
 )
-from hhmnet.readers.ntu_format import parse
+from hhmnet.readers.ntu.format import parse
 
 CHAIR = (0.3, 0.5, 0.3)
 FRAMES = 60

@@ -10,9 +10,9 @@ from made_ntu import ID, Body, changed, put, skeleton
 from plain_ntu import plain_parse
 
 from hhmnet.cli import main
-from hhmnet.readers import prepare
-from hhmnet.readers.ntu import NTU60
-from hhmnet.readers.ntu_classes import NTU120_CLASSES
+from hhmnet.preparing import prepare
+from hhmnet.readers.ntu.classes import NTU120_CLASSES
+from hhmnet.readers.ntu.reader import NTU60
 from hhmnet.store import Store
 
 

@@ -7,7 +7,7 @@ import pytest
 from made_ntu import NAME, put
 
 from hhmnet.readers import SourceError
-from hhmnet.readers.ntu import NTU60, NTUConfig
+from hhmnet.readers.ntu.reader import NTU60, NTUConfig
 from hhmnet.sample import Sample
 from made_video import picture, write_video
 

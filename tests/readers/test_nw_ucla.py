@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_clips import CUT, NAME, clip, put
 
-from hhmnet.readers import READERS, ReadError, SourceError, get_reader, prepare, reader_class
-from hhmnet.readers.nw_ucla import NWUCLA
+from hhmnet.preparing import prepare
+from hhmnet.readers import READERS, ReadError, SourceError, get_reader, reader_class
+from hhmnet.readers.nw_ucla.reader import NWUCLA
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store

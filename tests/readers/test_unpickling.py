@@ -16,7 +16,7 @@ from damage import FUZZ, damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hhmnet.readers.unpickling import StoredArray, StoredBytes, StoredText, UnpicklingError, load_plain
+from hhmnet.readers.pyskl.unpickling import StoredArray, StoredBytes, StoredText, UnpicklingError, load_plain
 
 PROTOCOLS = pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 

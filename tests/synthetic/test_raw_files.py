@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import hhmnet
-from hhmnet.readers.nw_ucla import NWUCLA
+from hhmnet.readers.nw_ucla.reader import NWUCLA
 from hhmnet.synthetic import ACTIONS, CAMERAS, clip_joints, generate
 from hhmnet.synthetic.__main__ import main
 

@@ -13,18 +13,9 @@ from rich.console import Console
 from hhmnet.commands.flags import Flags
 from hhmnet.commands.terminal import Parser, console, counting, print_json, table
 from hhmnet.data.protocols import ProtocolError, get_protocol
-from hhmnet.readers import (
-    ENGINES,
-    READERS,
-    PrepareError,
-    PrepareReport,
-    Reader,
-    Rejected,
-    WorkerLost,
-    prepare,
-    reader_class,
-)
-from hhmnet.readers.report import REJECTED_FILE, read_rejected
+from hhmnet.preparing import ENGINES, PrepareError, PrepareReport, Rejected, WorkerLost, prepare
+from hhmnet.preparing.report import REJECTED_FILE, read_rejected
+from hhmnet.readers import READERS, Reader, reader_class
 from hhmnet.store import Store
 
 SHOWN_REJECTED = 20

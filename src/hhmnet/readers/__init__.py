@@ -6,36 +6,27 @@ from importlib import import_module
 from pathlib import Path
 
 from hhmnet.readers.base import Reader, ReaderConfig, ReadError, SourceError
-from hhmnet.readers.preparing import ENGINES, prepare
-from hhmnet.readers.report import PrepareError, PrepareReport, Rejected
-from hhmnet.readers.workers import WorkerLost
 
 __all__ = [
-    "ENGINES",
     "READERS",
-    "PrepareError",
-    "PrepareReport",
     "ReadError",
     "Reader",
     "ReaderConfig",
-    "Rejected",
     "SourceError",
-    "WorkerLost",
     "get_reader",
-    "prepare",
     "reader_class",
 ]
 
 # Name of a reader → where its class is, and what it reads. A reader's module is imported when it is chosen and not
 # before: some need packages that not everybody has.
 READERS = {
-    "nw_ucla": ("hhmnet.readers.nw_ucla:NWUCLA", "NW-UCLA as JSON clips"),
-    "ntu60": ("hhmnet.readers.ntu:NTU60", "NTU RGB+D as .skeleton files"),
-    "ntu120": ("hhmnet.readers.ntu:NTU120", "NTU RGB+D 120 as .skeleton files"),
-    "pyskl": ("hhmnet.readers.pyskl:Pyskl", "annotation pickles of pyskl and MMAction2"),
-    "folder": ("hhmnet.readers.folder:Folder", "a folder of your own skeletons with a labels.csv"),
+    "nw_ucla": ("hhmnet.readers.nw_ucla.reader:NWUCLA", "NW-UCLA as JSON clips"),
+    "ntu60": ("hhmnet.readers.ntu.reader:NTU60", "NTU RGB+D as .skeleton files"),
+    "ntu120": ("hhmnet.readers.ntu.reader:NTU120", "NTU RGB+D 120 as .skeleton files"),
+    "pyskl": ("hhmnet.readers.pyskl.reader:Pyskl", "annotation pickles of pyskl and MMAction2"),
+    "folder": ("hhmnet.readers.folder.reader:Folder", "a folder of your own skeletons with a labels.csv"),
     "videos": ("hhmnet.readers.videos:Videos", "a folder of your own videos with a labels.csv"),
-    "utd_mhad": ("hhmnet.readers.utd_mhad:UTDMHAD", "UTD-MHAD as skeleton .mat files"),
+    "utd_mhad": ("hhmnet.readers.utd_mhad.reader:UTDMHAD", "UTD-MHAD as skeleton .mat files"),
 }
 
 

@@ -1,0 +1,199 @@
+"""Clips of skeletons as ``.npz``, ``.npy``, ``.json`` and ``.csv`` files, as docs/your_own_data.md describes them."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import warnings
+import zipfile
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from hhmnet.readers.base import ReadError
+from hhmnet.readers.folder.csv_table import read_csv
+
+FIELDS = ("joints", "confidence", "pixels", "present", "frame_index")
+MAX_BYTES = 2**28
+"""The most that a file, or an array in it, may take: 256 MiB are eleven hours of a Kinect's joints."""
+
+
+class RawClip(NamedTuple):
+    """What a file says of one clip.
+
+    Attributes:
+        joints: ``(M, T, V, C)`` float64; NaN for what isn't there.
+        frame_index: ``(T,)`` int64.
+        confidence: ``(M, T, V)`` float64, if the file has it.
+        pixels: ``(M, T, V, 2)`` float64, likewise.
+        present: ``(M, T)`` bool, likewise.
+        names: names of the joints, if the file has them.
+    """
+
+    joints: np.ndarray
+    frame_index: np.ndarray
+    confidence: np.ndarray | None = None
+    pixels: np.ndarray | None = None
+    present: np.ndarray | None = None
+    names: tuple[str, ...] | None = None
+
+
+def read_clip(file: Path) -> RawClip:
+    """Read one file, by the ending of its name.
+
+    Raises:
+        ReadError: it isn't a clip; says what is wrong, with the line if there is one.
+        OSError: it can't be read.
+    """
+    suffix = file.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ReadError(f"'{suffix}' is none of the endings {', '.join(SUFFIXES)}")
+    if file.stat().st_size > MAX_BYTES:
+        raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no single clip")
+    if suffix == ".csv":
+        table = read_csv(file.read_bytes())
+        return RawClip(table.joints, table.frame_index, table.confidence, names=table.names)
+    fields = {".npz": _read_npz, ".npy": _read_npy_file, ".json": _read_json}[suffix](file)
+    return _to_clip(fields)
+
+
+SUFFIXES = (".npz", ".npy", ".json", ".csv")
+
+
+def _to_clip(fields: dict[str, np.ndarray]) -> RawClip:
+    """A clip from arrays by name; raises ReadError unless they fit together."""
+    if "joints" not in fields:
+        raise ReadError("has no field 'joints'")
+    joints = _numbers("joints", fields["joints"])
+    if joints.ndim not in (3, 4) or not joints.size:
+        raise ReadError(f"field 'joints' must have the shape (T, V, C) or (M, T, V, C), has {joints.shape}")
+    alone = joints.ndim == 3
+    shape = joints.shape if not alone else (1, *joints.shape)
+    wanted = {"confidence": shape[:3], "pixels": (*shape[:3], 2), "present": shape[:2]}
+    others: dict[str, Any] = {}
+    for field in wanted.keys() & fields.keys():
+        array = fields[field]
+        array = array[None] if alone and array.ndim == len(wanted[field]) - 1 else array
+        if array.shape != wanted[field]:
+            raise ReadError(f"field '{field}' must have the shape {wanted[field]}, has {array.shape}")
+        others[field] = _truths(field, array) if field == "present" else _numbers(field, array)
+    return RawClip(joints.reshape(shape), _frame_index(fields.get("frame_index"), shape[1]), **others)
+
+
+def _frame_index(index: np.ndarray | None, frames: int) -> np.ndarray:
+    if index is None:
+        return np.arange(frames)
+    if index.shape != (frames,) or index.dtype.kind not in "iu":
+        raise ReadError(f"field 'frame_index' must be {frames} whole numbers, one a frame")
+    if (
+        index.min() < 0
+        or index.max() > np.iinfo(np.int32).max
+        or (np.diff(index.astype(np.int64)) <= 0).any()
+    ):
+        raise ReadError("field 'frame_index' must be 0 or more and strictly increasing")
+    return index.astype(np.int64)
+
+
+def _numbers(field: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "iuf":
+        raise ReadError(f"field '{field}' must be numbers, is of type {array.dtype}")
+    return array.astype(np.float64)
+
+
+def _truths(field: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "biu" or not np.isin(array, (0, 1)).all():
+        raise ReadError(f"field '{field}' must be true or false")
+    return array.astype(np.bool_)
+
+
+def _read_npz(file: Path) -> dict[str, np.ndarray]:
+    content = io.BytesIO(file.read_bytes())
+    try:
+        with zipfile.ZipFile(content) as archive:
+            held = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            found = {}
+            for field in FIELDS:
+                if field in held:
+                    with archive.open(held[field]) as member:
+                        found[field] = _read_npy(member, f"field '{field}': ")
+    except ReadError:
+        raise
+    except Exception as error:  # nearly anything, if the file is damaged
+        raise ReadError(f"is no .npz file, or a damaged one ({error})") from None
+    if "joints" not in found:
+        raise ReadError(f"has no array 'joints'; it has {', '.join(held) or 'none'}")
+    return found
+
+
+def _read_npy_file(file: Path) -> dict[str, np.ndarray]:
+    with open(file, "rb") as handle:
+        return {"joints": _read_npy(handle, "")}
+
+
+def _read_npy(handle: IO[bytes], where: str) -> np.ndarray:
+    """The array that NumPy has written; unlike ``np.load`` this reads no pickles and no more than the file holds."""
+    try:
+        version = np.lib.format.read_magic(handle)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        with warnings.catch_warnings(action="ignore"):  # about Python 2, which may have written it
+            shape, fortran, dtype = read_header[version](handle)
+    except OSError:
+        raise
+    except Exception:  # nearly anything, if the file is damaged
+        raise ReadError(f"{where}is no array that NumPy has written, or a damaged one") from None
+    if dtype.kind not in "biuf":
+        raise ReadError(f"{where}must be an array of numbers, is of type {dtype}")
+    count = math.prod(shape)
+    if min(shape, default=0) < 0 or count * dtype.itemsize > MAX_BYTES:
+        raise ReadError(f"{where}an array of shape {shape} is no single clip")
+    content = handle.read(count * dtype.itemsize)
+    if len(content) != count * dtype.itemsize or handle.read(1):
+        raise ReadError(f"{where}is cut short, or too long for its shape {shape}")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _read_json(file: Path) -> dict[str, np.ndarray]:
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ReadError(f"not UTF-8 text (byte {error.start})", line) from None
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ReadError(f"not valid JSON: {error.msg} (column {error.colno})", error.lineno) from None
+    except RecursionError:
+        raise ReadError("not valid JSON: nested too deeply") from None
+    except ValueError as error:
+        raise ReadError(f"not valid JSON: {error}") from None
+    fields = content if isinstance(content, dict) else {"joints": content}
+    if "joints" not in fields:
+        raise ReadError(f"has no field 'joints'; it has {', '.join(map(str, fields))[:80] or 'none'}")
+    return {field: _nested(field, fields[field]) for field in FIELDS if fields.get(field) is not None}
+
+
+def _nested(field: str, value: Any) -> np.ndarray:
+    """Nested lists of numbers, null for NaN, or of true and false, as an array; raises ReadError for anything else."""
+    shape: list[int] = []
+    level = [value]
+    while any(isinstance(inner, list) for inner in level):
+        lengths = {len(inner) if isinstance(inner, list) else None for inner in level}
+        if len(lengths) > 1 or len(shape) == 4:
+            raise ReadError(f"field '{field}' must be lists of equal lengths, four deep at the most")
+        shape.append(lengths.pop() or 0)
+        level = list(chain.from_iterable(level))
+    kinds = set(map(type, level))
+    if not kinds <= {int, float, type(None)} and kinds != {bool}:
+        raise ReadError(f"field '{field}' must be lists of numbers")
+    try:
+        with np.errstate(over="ignore"):
+            array = np.array(level, bool if kinds == {bool} else np.int64 if kinds == {int} else np.float64)
+    except OverflowError:
+        raise ReadError(f"field '{field}': a number is too large") from None
+    return array.reshape(shape)

@@ -1,0 +1,271 @@
+"""A folder of your own skeletons."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hhmnet.fields import one_of
+from hhmnet.layout_files import load_layout
+from hhmnet.readers.base import Reader, ReaderConfig, ReadError, SourceError
+from hhmnet.readers.folder.formats import SUFFIXES, RawClip, read_clip
+from hhmnet.readers.holding_out import count_splits, hold_out
+from hhmnet.readers.joints import Bodies, settle
+from hhmnet.readers.labels import read_labels
+from hhmnet.sample import UNKNOWN_LABEL, Sample
+from hhmnet.skeleton import LAYOUTS, LayoutError, SkeletonLayout
+
+METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+LARGEST = {2: 100_000.0, 3: 100.0}
+"""Pixels and metres that no joint is beyond."""
+TALL = (0.3, 3.0)
+"""Metres that a person measures from the lowest joint to the highest, with a good margin."""
+
+_TRIED = 20
+_PARTS = ("train", "val", "test")
+_FEET = ["left_foot", "right_foot"]
+
+
+@dataclass
+class FolderConfig(ReaderConfig):
+    """What can be chosen for a folder of skeletons."""
+
+    labels: Path = Path("labels.csv")
+    """The table of the clips and their labels; a relative path is looked for in the source folder first."""
+    layout: str = ""
+    """The skeleton: a known layout's name or a YAML file. By default the known layout with as many joints and
+    coordinates, if there is just one."""
+    units: str = "m"
+    """What 3-D joints are measured in: m, cm or mm. 2-D joints are pixels."""
+
+    def __post_init__(self) -> None:
+        one_of(self, "units", tuple(METRES))
+
+
+class Folder(Reader):
+    """Skeletons of your own, in files of a common format.
+
+    Format: a file a clip, ``.npz``, ``.npy``, ``.json`` or ``.csv``, and a table ``labels.csv`` with a line a clip;
+    docs/your_own_data.md has examples. Files that the table doesn't name are left out. A joint whose position is NaN
+    (empty, null) is missing.
+
+    Splits: those of the table. If it has none, whole subjects or groups are tested, or, if it has none of those either,
+    clips: see :func:`~hhmnet.readers.holding_out.hold_out`.
+
+    Args:
+        source: folder of the files.
+        config: see :class:`FolderConfig`.
+
+    Raises:
+        SourceError: there is no such folder or table, or the skeleton must be named.
+    """
+
+    name: ClassVar[str] = "folder"
+    title: ClassVar[str] = "skeleton"
+    citation: ClassVar[str] = "Your own data."
+    protocol: ClassVar[str] = "given"
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
+    config_class: ClassVar[type[ReaderConfig]] = FolderConfig
+    config: FolderConfig
+
+    def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
+        super().__init__(source, config)
+        beside = self.source / self.config.labels
+        self._labels = read_labels(beside if beside.is_file() else self.config.labels)
+        self.class_names = self._labels.class_names or ("unknown",)
+        self.layout = self._choose_layout()
+        rows = self._labels.rows
+        if any(row.split for row in rows.values()):
+            self._split = {path: _lowered(row.split) for path, row in rows.items()}
+            self._rule = f"as column '{self._labels.headings['split']}' says"
+        else:
+            self._split, self._rule = hold_out({path: row.subject for path, row in rows.items()})
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was chosen, with the layout that was found."""
+        return super().options | {"layout": self.layout.name}
+
+    def items(self) -> list[str]:
+        """The clips that the table names, sorted."""
+        return sorted(self._labels.rows)
+
+    def describe(self) -> list[str]:
+        """What was understood: the table, the files, the skeleton, the classes, and what is tested."""
+        named = self.items()
+        there = [name for name in named if (self.source / name).is_file()]
+        kinds = Counter(PurePosixPath(name).suffix.lower() for name in there)
+        classes = Counter(row.label for row in self._labels.rows.values())
+        unit = f"read in {self.config.units}" if self.layout.dims == 3 else "pixels"
+        lines = [
+            *self._labels.describe(),
+            f"files: {len(there):,} of {len(named):,} listed are in {self.source} "
+            f"({', '.join(f'{kind} {count:,}' for kind, count in sorted(kinds.items())) or 'none'}); "
+            f"{len(self._others()):,} others there are left out",
+            f"skeleton: {self.layout.name} ({self.layout.num_joints} joints, {self.layout.dims}-D, {unit})",
+            "clips a class: "
+            + ", ".join(
+                f"{self.class_names[label]} {classes[label]:,}" for label in sorted(classes) if label >= 0
+            ),
+            f"split: {self._rule}: {count_splits(list(self._split.values()))}",
+        ]
+        if UNKNOWN_LABEL in classes:
+            lines.append(f"{classes[UNKNOWN_LABEL]:,} clips have no label")
+        if unused := self._unused_columns():
+            lines.append(f"columns not used: {', '.join(unused)}")
+        if not any("test" in split.split() for split in self._split.values()):
+            lines.append("warning: no clip is tested; write train, val or test in a column 'split'")
+        return lines + self._doubts()
+
+    def read(self, item: str, notes: Counter[str]) -> Sample:
+        """Read one clip; raises ReadError, with the reason, if it can't be used."""
+        row = self._labels[item]
+        clip = self._in_order(read_clip(self._file(item)))
+        factor = METRES[self.config.units] if self.layout.dims == 3 else 1.0
+        bodies = settle(
+            clip.joints * factor,
+            notes,
+            confidence=clip.confidence,
+            present=clip.present,
+            largest=LARGEST[self.layout.dims],
+            remedy=" m; if these are millimetres, give field 'units'" if self.layout.dims == 3 else " pixels",
+        )
+        return Sample(
+            sample_id=PurePosixPath(item).with_suffix("").as_posix(),
+            label=row.label,
+            joints=bodies.joints,
+            present=bodies.present,
+            frame_index=clip.frame_index.astype(np.int32),
+            subject=row.subject,
+            camera=row.camera,
+            setup=row.setup,
+            split=self._split[item],
+            pixels=self._pixels(clip, bodies),
+            confidence=bodies.confidence,
+        )
+
+    def _file(self, item: str) -> Path:
+        """The file of a clip; raises ReadError if there is none."""
+        file = self.source / item
+        if not file.is_file():
+            line = self._labels[item].line
+            raise ReadError(f"there is no such file; {self._labels.file.name} names it in line {line}")
+        return file
+
+    def _others(self) -> set[str]:
+        """Files of our formats that the table doesn't name."""
+        try:
+            found = set(super().items())
+        except SourceError:
+            return set()
+        table = self._labels.file.resolve()
+        return {name for name in found - set(self._labels.rows) if (self.source / name).resolve() != table}
+
+    def _unused_columns(self) -> list[str]:
+        with open(self._labels.file, encoding="utf-8-sig", newline="") as handle:
+            headings = [heading.strip() for heading in next(csv.reader(handle), [])]
+        return [heading for heading in headings if heading not in self._labels.headings.values()]
+
+    def _choose_layout(self) -> SkeletonLayout:
+        """The layout that was asked for, or that fits the first clip; raises SourceError if there isn't one."""
+        if self.config.layout:
+            try:
+                return load_layout(self.config.layout)
+            except LayoutError as error:
+                raise SourceError(f"field 'layout': {error}") from None
+        clip, name = self._first_clip()
+        count, dims = clip.joints.shape[2:]
+        fitting = [layout for layout in LAYOUTS.values() if _fits(layout, clip)]
+        if len(fitting) != 1:
+            known = " and ".join(layout.name for layout in fitting) or "no known layout"
+            called = f" ({', '.join(clip.names)})" if clip.names else ""
+            raise SourceError(
+                f"{self.source / name} has {count} joints of {dims} coordinates{called}, which fits {known}; give "
+                "field 'layout' a name, or a YAML file that describes the skeleton"
+            )
+        return fitting[0]
+
+    def _first_clip(self) -> tuple[RawClip, str]:
+        """The first of the listed clips that can be read, and its name; raises SourceError if there is none."""
+        fault = ""
+        for item in self.items()[:_TRIED]:
+            try:
+                return read_clip(self._file(item)), item
+            except ReadError as error:
+                fault = fault or f"{item}: {error}"
+            except OSError as error:
+                fault = fault or f"{item}: {error.strerror or error}"
+        raise SourceError(
+            f"{self.source}: none of the first clips in {self._labels.file.name} can be read, so the skeleton isn't "
+            f"known ({fault}); mend them, or give field 'layout'"
+        )
+
+    def _doubts(self) -> list[str]:
+        """What looks wrong in the first clip: its units, or an axis that points the wrong way."""
+        try:
+            clip, name = self._first_clip()
+            heights = self._in_order(clip).joints[..., 1] * METRES[self.config.units]
+        except (ReadError, SourceError):
+            return []
+        if self.layout.dims == 2:
+            return []
+        seen = np.isfinite(heights).all(axis=-1) & heights.any(axis=-1)
+        doubts = []
+        tall = np.median(np.ptp(heights[seen], axis=-1)) if seen.any() else TALL[0]
+        if not TALL[0] <= tall <= TALL[1]:
+            doubts.append(f"warning: the body in {name} is {tall:,.2f} m tall; is field 'units' right?")
+        head, feet = (
+            [joint for part in parts for joint in self.layout.parts[part]] for parts in (["head"], _FEET)
+        )
+        if seen.any() and head and feet and heights[seen][:, head].mean() < heights[seen][:, feet].mean():
+            doubts.append(f"warning: in {name} the head is below the feet; y must point up")
+        return doubts
+
+    def _in_order(self, clip: RawClip) -> RawClip:
+        """The clip with its joints in the layout's order; raises ReadError if it hasn't got them."""
+        if clip.names is None:
+            try:
+                self.layout.check(clip.joints)
+            except LayoutError as error:
+                raise ReadError(str(error)) from None
+            return clip
+        missing = [joint for joint in self.layout.joints if joint.lower() not in clip.names]
+        if missing or clip.joints.shape[3] != self.layout.dims:
+            lacks = (
+                f"no columns for {', '.join(missing)}" if missing else f"{clip.joints.shape[3]} coordinates"
+            )
+            raise ReadError(
+                f"layout {self.layout.name} has {self.layout.dims} coordinates a joint; the file has {lacks}"
+            )
+        order = [clip.names.index(joint.lower()) for joint in self.layout.joints]
+        trust = None if clip.confidence is None else clip.confidence[:, :, order]
+        return clip._replace(joints=clip.joints[:, :, order], confidence=trust)
+
+    def _pixels(self, clip: RawClip, bodies: Bodies) -> np.ndarray | None:
+        """Positions in the video, ``(M, T, V, 2)``: the file's, or 2-D joints themselves; zero for what is missing."""
+        if clip.pixels is None:
+            return bodies.joints if self.layout.dims == 2 else None
+        pixels = clip.pixels[bodies.persons].astype(np.float32)
+        missing = ~bodies.present[..., None] if bodies.confidence is None else bodies.confidence == 0
+        pixels[np.broadcast_to(missing, pixels.shape[:3])] = 0
+        if not np.isfinite(pixels).all():
+            raise ReadError("field 'pixels': not a number, or infinite, for a joint that is there")
+        return pixels
+
+
+def _fits(layout: SkeletonLayout, clip: RawClip) -> bool:
+    if clip.names is not None:
+        return layout.dims == clip.joints.shape[3] and {joint.lower() for joint in layout.joints} <= set(
+            clip.names
+        )
+    return clip.joints.shape[2:] == (layout.num_joints, layout.dims)
+
+
+def _lowered(split: str) -> str:
+    """``Test`` is ``test``; other names of parts are left as they are."""
+    return " ".join(part.lower() if part.lower() in _PARTS else part for part in split.split())

@@ -1,0 +1,288 @@
+"""NTU RGB+D 60 and 120 from their raw ``.skeleton`` files."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from hhmnet.readers.base import Reader, ReaderConfig, ReadError, SourceError
+from hhmnet.readers.ntu.bodies import BodyRules, Track, persons
+from hhmnet.readers.ntu.classes import NTU120_CLASSES
+from hhmnet.readers.ntu.format import JOINTS, MAX_BYTES, SkeletonFile, parse
+from hhmnet.sample import Sample
+from hhmnet.skeleton import NTU25
+
+VIDEO_ENDING = "_rgb.avi"
+
+_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
+_CAMERAS = 3
+_TRACKED = 2
+
+
+class ClipName(NamedTuple):
+    """What a file's name says, such as ``S017C003P020R002A054``."""
+
+    setup: int
+    camera: int
+    subject: int
+    replication: int
+    action: int
+
+
+@dataclass
+class NTUConfig(BodyRules):
+    """What can be chosen when NTU RGB+D is read: which files, which videos, and what makes a body a person."""
+
+    missing: Path | None = None
+    """List of clips to leave out, a name a line; by default the data set's own, if it lies in the source folder."""
+    videos: Path | None = None
+    """Folder of the colour videos (NAME_rgb.avi); by default they are looked for beside the skeletons."""
+
+
+class _NTU(Reader):
+    """What the two data sets have in common; see :class:`NTU60`."""
+
+    actions: ClassVar[int]
+    setups: ClassVar[int]
+    subjects: ClassVar[int]
+    lists: ClassVar[tuple[str, ...]]
+    suffixes: ClassVar[tuple[str, ...]] = (".skeleton",)
+    config_class: ClassVar[type[ReaderConfig]] = NTUConfig
+    layout = NTU25
+    config: NTUConfig
+
+    def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
+        super().__init__(source, config)
+        self.class_names = NTU120_CLASSES[: self.actions]
+        beside = (self.source / name for name in self.lists)
+        self._list = self.config.missing or next((file for file in beside if file.is_file()), None)
+        self._missing = frozenset() if self._list is None else read_names(self._list)
+        self._videos = self.config.videos or self.source
+        if not self._videos.is_dir():
+            raise SourceError(
+                f"field 'videos': no folder at {self._videos}; it should hold NAME{VIDEO_ENDING}"
+            )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was chosen, and the list of missing skeletons that was found."""
+        return super().options | {"missing": self._list and self._list.name}
+
+    def describe(self) -> list[str]:
+        """What was found: files, the list of missing skeletons, videos; and how bodies are chosen."""
+        items, rules = self.items(), self.config
+        videos = sum(self._video(item) is not None for item in items)
+        listed = sum(PurePosixPath(item).stem in self._missing for item in items)
+        return [
+            *super().describe(),
+            f"missing skeletons: {len(self._missing)} names in {self._list}, {listed} of them among the files"
+            if self._list
+            else f"missing skeletons: no list ({' or '.join(self.lists)} in the source folder, or --missing)",
+            f"videos: {videos:,} of {len(items):,} clips have NAME{VIDEO_ENDING} in {self._videos}",
+            f"bodies: up to {rules.max_persons} persons a clip, who moves most first; removed unless alone: in fewer "
+            f"than {rules.min_frames} frames, wider than {rules.spread_ratio:g} of the height in "
+            f"{rules.spread_share:.1%} of the frames, variance outside {rules.motion_min:g} to {rules.motion_max:g} m²",
+        ]
+
+    def read(self, item: str, notes: Counter[str]) -> Sample:
+        """Read one clip; raises ReadError, with the line if there is one, if it can't be used."""
+        stem = PurePosixPath(item).stem
+        name = self._parsed(stem)
+        if stem in self._missing and self._list is not None:
+            raise ReadError(f"on the list of missing skeletons ({self._list.name})")
+        file = self.source / item
+        if file.stat().st_size > MAX_BYTES:
+            raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no skeleton file")
+        skeletons = parse(file.read_bytes())
+        bodies = persons(skeletons, self.config, notes)
+        if not bodies:
+            raise ReadError("no frame has a body")
+        return Sample(
+            sample_id=stem,
+            label=name.action - 1,
+            frame_index=np.arange(skeletons.frames, dtype=np.int32),
+            subject=str(name.subject),
+            camera=str(name.camera),
+            setup=str(name.setup),
+            **_arrays(skeletons, bodies, notes),
+            **self._paired(item, skeletons.frames, notes),
+        )
+
+    def _parsed(self, stem: str) -> ClipName:
+        """What the file's name says; raises ReadError if that can't be in this data set."""
+        found = _NAME.fullmatch(stem)
+        if found is None:
+            raise ReadError("the file's name is not of the form SsssCcccPpppRrrrAaaa.skeleton")
+        name = ClipName(*(int(number) for number in found.groups()))
+        limits = {"action": self.actions, "setup": self.setups, "subject": self.subjects, "camera": _CAMERAS}
+        for field, most in limits.items():
+            if not 1 <= (number := getattr(name, field)) <= most:
+                larger = 1 <= number <= getattr(NTU120, f"{field}s", _CAMERAS)
+                remedy = "; the reader ntu120 takes it" if larger else ""
+                raise ReadError(
+                    f"{field} {number} in the file's name is not in {self.title} (1 to {most}){remedy}"
+                )
+        return name
+
+    def _video(self, item: str) -> PurePosixPath | None:
+        """The clip's video, relative to the folder of videos: in the subfolder its skeleton has, or in none."""
+        path = PurePosixPath(item)
+        name = path.stem + VIDEO_ENDING
+        places = dict.fromkeys((path.parent / name, PurePosixPath(name)))
+        return next((video for video in places if (self._videos / video).is_file()), None)
+
+    def _paired(self, item: str, frames: int, notes: Counter[str]) -> dict[str, Any]:
+        """The sample's fields ``video`` and ``video_frames``; none if the clip has no video.
+
+        NTU's cameras record skeleton and colour together, frame by frame. Where the numbers of frames differ, nobody
+        knows which frame is missing: indices stay as they are, and what lies beyond the video's end has none.
+        """
+        video = self._video(item)
+        if video is None:
+            return {}
+        from hhmnet.video import VideoError, open_video  # PyAV is needed for videos alone
+
+        try:
+            with open_video(self._videos / video) as opened:
+                count = len(opened)
+        except VideoError:
+            notes["video left out: it can't be read"] += 1
+            return {}
+        if count != frames:
+            notes["video has another number of frames than the skeletons; not rescaled"] += 1
+        index = np.arange(frames, dtype=np.int32)
+        return {"video": video.as_posix(), "video_frames": np.where(index < count, index, np.int32(-1))}
+
+
+class NTU60(_NTU):
+    """NTU RGB+D: 56,880 clips of 60 actions by 40 subjects, from 3 cameras, in 17 setups.
+
+    Format: one text file a clip, ``SsssCcccPpppRrrrAaaa.skeleton`` (setup, camera, subject, replication, action);
+    :mod:`hhmnet.readers.ntu.format` says what is in it. 25 Kinect v2 joints in metres (y up, z away from the camera),
+    their pixels in the 1920 x 1080 video, and a tracking state, which becomes the confidence: 0 not tracked, 0.5
+    inferred, 1 tracked; positions stay as they are in the file. A joint that has no finite pixels gets pixels of zero
+    and confidence 0.
+
+    Every frame of the file is kept, also those without a body. Persons: :mod:`hhmnet.readers.ntu.bodies`.
+
+    Missing skeletons: 302 clips are listed by the authors as missing or incomplete. Names on such a list, in the
+    source folder (``missing_skeletons_60.txt`` or as published) or given by ``missing``, are left out.
+
+    Videos: ``NAME_rgb.avi`` beside the skeletons, or in the folder ``videos`` (there in a subfolder of the same name as
+    the skeleton's, or in none).
+
+    Splits: cross-subject (20 subjects train) and cross-view (cameras 2 and 3 train), as in the paper.
+
+    Terms: after registration with the authors, for research. hhmnet brings no part of it along.
+
+    Citation: A. Shahroudy, J. Liu, T.-T. Ng, G. Wang. NTU RGB+D: A Large Scale Dataset for 3D Human Activity
+    Analysis. CVPR 2016.
+
+    Args:
+        source: folder of the ``.skeleton`` files.
+        config: a :class:`NTUConfig`.
+
+    Raises:
+        SourceError: there is no such folder or folder of videos, or the list of missing skeletons can't be used.
+    """
+
+    name: ClassVar[str] = "ntu60"
+    title: ClassVar[str] = "NTU RGB+D 60"
+    citation: ClassVar[str] = (
+        "A. Shahroudy, J. Liu, T.-T. Ng, G. Wang. "
+        "NTU RGB+D: A Large Scale Dataset for 3D Human Activity Analysis. CVPR 2016."
+    )
+    protocol: ClassVar[str] = "ntu60_xsub"
+    actions: ClassVar[int] = 60
+    setups: ClassVar[int] = 17
+    subjects: ClassVar[int] = 40
+    lists: ClassVar[tuple[str, ...]] = (
+        "missing_skeletons_60.txt",
+        "NTU_RGBD_samples_with_missing_skeletons.txt",
+    )
+
+
+class NTU120(_NTU):
+    """NTU RGB+D 120: 114,480 clips of 120 actions by 106 subjects, from 3 cameras, in 32 setups.
+
+    Format, persons, videos and terms are those of :class:`NTU60`, whose clips are a part of it. 535 clips are listed as
+    missing or incomplete (``missing_skeletons_120.txt``).
+
+    Splits: cross-subject (53 subjects train) and cross-setup (even setups train), as in the paper.
+
+    Citation: J. Liu, A. Shahroudy, M. Perez, G. Wang, L.-Y. Duan, A. C. Kot. NTU RGB+D 120: A Large-Scale Benchmark
+    for 3D Human Activity Understanding. TPAMI 2020.
+
+    Args:
+        source: folder of the ``.skeleton`` files.
+        config: a :class:`NTUConfig`.
+
+    Raises:
+        SourceError: there is no such folder or folder of videos, or the list of missing skeletons can't be used.
+    """
+
+    name: ClassVar[str] = "ntu120"
+    title: ClassVar[str] = "NTU RGB+D 120"
+    citation: ClassVar[str] = (
+        "J. Liu, A. Shahroudy, M. Perez, G. Wang, L.-Y. Duan, A. C. Kot. "
+        "NTU RGB+D 120: A Large-Scale Benchmark for 3D Human Activity Understanding. TPAMI 2020."
+    )
+    protocol: ClassVar[str] = "ntu120_xsub"
+    actions: ClassVar[int] = 120
+    setups: ClassVar[int] = 32
+    subjects: ClassVar[int] = 106
+    lists: ClassVar[tuple[str, ...]] = (
+        "missing_skeletons_120.txt",
+        "NTU_RGBD120_samples_with_missing_skeletons.txt",
+    )
+
+
+def read_names(file: Path) -> frozenset[str]:
+    """The clips on a list: a name a line, with ``.skeleton`` behind it or not; lines above the first are a heading.
+
+    Raises:
+        SourceError: the file is missing, lists no clips, or has something else between them.
+    """
+    try:
+        lines = file.read_bytes().decode("ascii").splitlines()
+    except OSError as error:
+        raise SourceError(f"{file}: {error.strerror or error}; it should list names of clips") from None
+    except UnicodeDecodeError:
+        raise SourceError(f"{file}: not ASCII text; it should list names of clips, one a line") from None
+    names: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        name = line.strip().removesuffix(".skeleton")
+        if _NAME.fullmatch(name):
+            names.add(name)
+        elif name and names:
+            raise SourceError(f"{file}, line {number}: '{name}' must be a name such as S001C002P005R002A008")
+    if not names:
+        raise SourceError(f"{file}: lists no clips; it should have names such as S001C002P005R002A008")
+    return frozenset(names)
+
+
+def _arrays(file: SkeletonFile, bodies: list[Track], notes: Counter[str]) -> dict[str, Any]:
+    """The sample's fields ``joints``, ``present``, ``pixels`` and ``confidence``."""
+    size = (len(bodies), file.frames)
+    joints = np.zeros((*size, JOINTS, 3), np.float32)
+    pixels = np.zeros((*size, JOINTS, 2), np.float32)
+    confidence = np.zeros((*size, JOINTS), np.float32)
+    present = np.zeros(size, bool)
+    unmapped = 0
+    for person, body in enumerate(bodies):
+        rows, place = body.rows, (person, body.frames)
+        joints[place] = body.joints
+        pixels[place] = file.pixels[rows]
+        confidence[place] = file.state[rows] / _TRACKED * file.mapped[rows]
+        present[place] = True
+        unmapped += int((~file.mapped[rows]).sum())
+    if unmapped:
+        notes["joint without finite pixels: pixels and confidence set to 0"] += unmapped
+    if empty := int((~present.any(0)).sum()):
+        notes["frame without a person: kept and masked"] += empty
+    return {"joints": joints, "present": present, "pixels": pixels, "confidence": confidence}

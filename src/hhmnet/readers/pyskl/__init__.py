@@ -1,0 +1,1 @@
+"""Annotation pickles of pyskl and MMAction2, read without running them."""

@@ -1,0 +1,1 @@
+"""UTD-MHAD from ``.mat`` files."""
