@@ -28,7 +28,11 @@ def video_store(tmp_path):
         np.array([2, 3, 7], np.int32),
         pixels=joints * 2,
         confidence=np.full((2, 3, 17), 0.5, np.float32),
+        split="fold2",
+        boxes=np.ones((2, 3, 4), np.float32),
+        interpolated=np.array([[False, True, False], [False, True, False]]),
         video="clip.mp4",
+        video_frames=np.array([2, 3, -1], np.int32),
     )
     write_store(tmp_path / "v", [sample], layout=COCO17, class_names=["a"], protocol="", provenance={})
     return tmp_path / "v"
@@ -97,6 +101,15 @@ def test_what_is_known_of_a_clip_with_video(video_store, capsys):
     assert "2 to 7, 3 frames, 3 missing in between" in out
     assert "4 of 6 bodies there" in out
     assert "mean 0.500" in out
+    assert "fold2" in out
+    assert "(M, T, 4) = (2, 3, 4)" in out
+    assert "2 bodies" in out
+    assert "2 to 3; 2 of 3 frames are in the video" in out
+    assert main(["inspect", str(video_store), "--sample", "clip[1]", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["video_frames"] == [2, 3, -1]
+    assert document["interpolated"] == [[False, True, False], [False, True, False]]
+    assert np.shape(document["boxes"]) == (2, 3, 4)
     assert "unknown" in out
 
 

@@ -88,7 +88,9 @@ def sample_document(sample: Sample, store: Store) -> dict[str, Any]:
         "subject": sample.subject,
         "camera": sample.camera,
         "setup": sample.setup,
+        "split": sample.split,
         "video": sample.video,
+        "video_frames": values(sample.video_frames),
         "layout": store.layout.name,
         "shape": dict(zip("MTVC", sample.joints.shape, strict=True)),
         "frame_index": values(sample.frame_index),
@@ -96,6 +98,8 @@ def sample_document(sample: Sample, store: Store) -> dict[str, Any]:
         "joints": values(sample.joints),
         "pixels": values(sample.pixels),
         "confidence": values(sample.confidence),
+        "boxes": values(sample.boxes),
+        "interpolated": values(sample.interpolated),
     }
 
 
@@ -158,6 +162,7 @@ def _show_sample(sample: Sample, store: Store) -> None:
             "subject": sample.subject or "unknown",
             "camera": sample.camera or "unknown",
             "setup": sample.setup or "unknown",
+            "split": sample.split or "none",
             "frame_index": f"{first} to {last}, {sample.num_frames} frames, {gaps} missing in between",
             "joints": _ranges(sample.joints, sample.present, store.layout),
             "present": f"(M, T) = {sample.present.shape}, {present} of {sample.present.size} bodies there",
@@ -165,9 +170,20 @@ def _show_sample(sample: Sample, store: Store) -> None:
             "confidence": "none"
             if sample.confidence is None
             else f"mean {float(sample.confidence.mean()):.3f}",
+            "boxes": "none" if sample.boxes is None else f"(M, T, 4) = {sample.boxes.shape}",
+            "interpolated": "none"
+            if sample.interpolated is None
+            else f"{int(sample.interpolated.sum())} bodies",
             "video": sample.video or "none",
+            "video_frames": "none" if sample.video_frames is None else _frames(sample.video_frames),
         }
     )
+
+
+def _frames(indices: np.ndarray) -> str:
+    shown = indices[indices >= 0]
+    span = f"{shown.min()} to {shown.max()}" if len(shown) else "none"
+    return f"{span}; {len(shown)} of {len(indices)} frames are in the video"
 
 
 def _ranges(values: np.ndarray, present: np.ndarray, layout: SkeletonLayout | None) -> str:
