@@ -21,7 +21,7 @@ from hhmnet.evaluation.ensemble import (
     fuse,
     subsets,
 )
-from hhmnet.evaluation.metrics import evaluate
+from hhmnet.evaluation.metrics import brief, evaluate
 from hhmnet.evaluation.scores import Scores
 from hhmnet.files import replacing
 
@@ -122,15 +122,10 @@ def measure(members: Sequence[Member], weights: np.ndarray) -> dict[str, Any]:
     parts = subsets(members, weights.tolist())[:-1] if len(members) <= LARGEST_TABLE else []
     return evaluate(fuse(members, weights)) | {
         "weights": {member.name: float(w) for member, w in zip(members, weights, strict=True)},
-        "members": {member.name: _brief(member.scores) for member in members},
-        "subsets": {name: _brief(scores) for name, scores in parts},
+        "members": {member.name: brief(member.scores) for member in members},
+        "subsets": {name: brief(scores) for name, scores in parts},
         "disagreements": disagreements(members) if len(members) > 1 else {},
     }
-
-
-def _brief(scores: Scores) -> dict[str, Any]:
-    figures = evaluate(scores)
-    return {name: figures[name] for name in ("top1", "mean_class", "top1_interval")}
 
 
 def show(document: dict[str, Any]) -> None:

@@ -12,14 +12,15 @@ from rich.table import Table
 
 from hhmnet.commands.terminal import Parser, console, print_json, table
 from hhmnet.data.protocols import PARTS, get_protocol
-from hhmnet.evaluation.metrics import evaluate
+from hhmnet.evaluation.metrics import brief, evaluate, surest_mistakes
+from hhmnet.evaluation.report import write_report
 from hhmnet.evaluation.scores import Scores, score_streams
 from hhmnet.files import replacing
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.store import Store
 
 METRICS_FILE, SCORES_FILE = "metrics.json", "scores.parquet"
-CONFUSION_FILE = "confusion.png"
+CONFUSION_FILE, REPORT_FILE = "confusion.png", "report.html"
 
 
 class EvaluationError(ValueError):
@@ -45,7 +46,7 @@ def main(words: list[str]) -> int:
         console(stderr=False).print(
             metrics_table(metrics, f"{options.run} on {metrics['store']}, {options.split}")
         )
-    log.print(f"{out} holds {METRICS_FILE} and {SCORES_FILE}", soft_wrap=True)
+    log.print(f"{out} holds {METRICS_FILE}, {SCORES_FILE} and {REPORT_FILE}", soft_wrap=True)
     return 0
 
 
@@ -81,7 +82,7 @@ def evaluate_run(
     device: str = "auto",
     log: Console,
 ) -> tuple[dict[str, Any], Path]:
-    """Measure a model on one split and write ``metrics.json``, ``scores.parquet`` and a confusion matrix.
+    """Measure a model on one split; write ``metrics.json``, ``scores.parquet``, a confusion matrix and a report.
 
     Args:
         run: folder with the model.
@@ -122,23 +123,21 @@ def evaluate_run(
             f"{out / SCORES_FILE} holds the scores"
         )
     about = {"split": split, "protocol": protocol.name, "fold": fold, "store": store.path.resolve().name}
-    metrics = evaluate(scores) | about
+    metrics = evaluate(scores) | about | {"surest_mistakes": surest_mistakes(scores)}
     if every:
-        metrics["streams"] = {name: _brief(part) for name, part in every.items()}
+        metrics["streams"] = {name: brief(part) for name, part in every.items()}
     with replacing(out / METRICS_FILE) as handle:
         handle.write((json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())
     _draw_confusion(scores, out / CONFUSION_FILE, log)
+    write_report(
+        metrics, f"{run.name} on {metrics['store']}, {split}", out / REPORT_FILE, out / CONFUSION_FILE
+    )
     return metrics, out
 
 
 def stream_scores_file(stream: str) -> str:
     """Name of the score file of one stream of several."""
     return f"scores-{stream}.parquet"
-
-
-def _brief(scores: Scores) -> dict[str, Any]:
-    figures = evaluate(scores)
-    return {name: figures[name] for name in ("top1", "mean_class", "top1_interval")}
 
 
 def check_same(model: ActionModel, run: Path, store: Store) -> None:
@@ -179,6 +178,7 @@ def metrics_table(metrics: dict[str, Any], title: str) -> Table:
     view.add_row("95 % interval of top-1", "", f"{low:.2f} to {high:.2f}")
     view.add_row("top-5", "", f"{metrics['top5']:.2f}")
     view.add_row("mean over classes", "", f"{metrics['mean_class']:.2f}")
+    view.add_row("calibration error", "", f"{metrics['calibration_error']:.2f}")
     return view
 
 

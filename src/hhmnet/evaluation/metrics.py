@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torchmetrics.functional.classification import multiclass_accuracy
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
 from hhmnet.evaluation.scores import Scores
 
@@ -21,6 +21,43 @@ def bootstrap_interval(correct: int, count: int, seed: int = 0, draws: int = 10_
     return float(low), float(high)
 
 
+def calibration_error(scores: Scores, bins: int = 15) -> float:
+    """Expected calibration error in percent (Guo et al., ICML 2017, equation 3), over equal bins of confidence."""
+    known = scores.labels >= 0
+    logits, labels = torch.from_numpy(scores.logits[known]), torch.from_numpy(scores.labels[known])
+    classes = len(scores.class_names)
+    return float(
+        multiclass_calibration_error(logits.softmax(1), labels, classes, n_bins=bins, norm="l1") * 100
+    )
+
+
+def surest_mistakes(scores: Scores, count: int = 10) -> list[dict[str, Any]]:
+    """The labelled clips that are most surely taken for another class, the surest first.
+
+    Returns:
+        For each ``sample_id``, ``label``, ``answer`` and its ``probability``.
+    """
+    probabilities = torch.from_numpy(scores.logits).double().softmax(1).numpy()
+    answers, sure = probabilities.argmax(1), probabilities.max(1)
+    wrong = np.flatnonzero((scores.labels >= 0) & (answers != scores.labels))
+    worst = wrong[np.argsort(-sure[wrong], kind="stable")][:count]
+    return [
+        {
+            "sample_id": str(scores.sample_ids[row]),
+            "label": scores.class_names[scores.labels[row]],
+            "answer": scores.class_names[answers[row]],
+            "probability": round(float(sure[row]), 4),
+        }
+        for row in worst.tolist()
+    ]
+
+
+def brief(scores: Scores) -> dict[str, Any]:
+    """The few metrics that are shown of one stream, member or subset."""
+    figures = evaluate(scores)
+    return {name: figures[name] for name in ("top1", "mean_class", "top1_interval")}
+
+
 def evaluate(scores: Scores) -> dict[str, Any]:
     """Metrics of labelled clips, in percent.
 
@@ -28,7 +65,7 @@ def evaluate(scores: Scores) -> dict[str, Any]:
     are left out.
 
     Returns:
-        ``top1``, ``top5``, ``mean_class``, ``n``, ``top1_interval`` and ``per_class``.
+        ``top1``, ``top5``, ``mean_class``, ``n``, ``top1_interval``, ``calibration_error`` and ``per_class``.
 
     Raises:
         ValueError: where no clip has a label.
@@ -53,6 +90,7 @@ def evaluate(scores: Scores) -> dict[str, Any]:
         "mean_class": float(each[counts > 0].mean()),
         "n": len(labels),
         "top1_interval": list(bootstrap_interval(right, len(labels))),
+        "calibration_error": calibration_error(scores),
         "per_class": {
             name: {"top1": float(each[i]), "n": int(counts[i])} for i, name in enumerate(scores.class_names)
         },
