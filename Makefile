@@ -18,6 +18,7 @@ $(READY): pyproject.toml $(wildcard constraints.txt)
 		|| { echo "$(PYTHON) is older than 3.11; name a newer one: make install PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e '.[all]'
+	-$(BIN)/python -m hhmnet.pose fetch # joints from video need them; later calls fetch them too
 	@touch $@
 
 demo: $(READY) ## sample data, training, figures and pictures in runs/demo; DATA=FOLDER takes NW-UCLA's files

@@ -46,7 +46,7 @@ class Made(Reader):
     name: ClassVar[str] = "made"
     title: ClassVar[str] = "made-up files"
     citation: ClassVar[str] = "None."
-    protocol: ClassVar[str] = "nw_ucla_cross_view"
+    protocol = "nw_ucla_cross_view"
     suffixes: ClassVar[tuple[str, ...]] = (".made",)
     config_class: ClassVar[type[ReaderConfig]] = MadeConfig
     chunk: ClassVar[int] = 3

@@ -92,6 +92,13 @@ def test_unknown_reader_lists_the_known(raw_folder, tmp_path, capsys):
     assert not (tmp_path / "store").exists()
 
 
+def test_an_unknown_protocol_is_named_before_anything_is_read(raw_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("hhmnet.readers.nw_ucla.reader.NWUCLA.protocol", "cross_vew")
+    assert prepare(raw_folder, tmp_path / "store") == 2
+    assert "unknown protocol 'cross_vew'; known: nw_ucla_cross_view" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+
+
 def test_missing_source_names_the_folder(tmp_path, capsys):
     assert prepare(tmp_path / "none", tmp_path / "store") == 2
     assert f"no folder at {tmp_path / 'none'}" in capsys.readouterr().err

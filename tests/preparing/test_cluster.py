@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_reader import Made, MadeConfig, put_made
 
 from hhmnet.preparing import WorkerLost, prepare
 from hhmnet.preparing import cluster as cluster_module
@@ -18,6 +17,7 @@ from hhmnet.preparing.cluster import EngineError
 from hhmnet.preparing.parts import PARTS_FOLDER
 from hhmnet.readers import SourceError
 from hhmnet.store import SAMPLES_FILE
+from made_reader import Made, MadeConfig, put_made
 
 TEXTS = ["ok 3", "two 4", "bad 2", "same", "full 5", "ok 1", "same", "two 2", "nan", "ok 9", "full 1"]
 

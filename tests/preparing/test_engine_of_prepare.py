@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_clips import CUT, LABEL, NAME, clip, put
-from made_reader import Made, MadeConfig, put_made
 
 import hhmnet.arrow
 from hhmnet.lock import LockedError, locked
@@ -25,6 +23,8 @@ from hhmnet.readers.nw_ucla.reader import NWUCLA
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import SAMPLES_FILE, Store, StoreError, write_store
+from made_clips import CUT, LABEL, NAME, clip, put
+from made_reader import Made, MadeConfig, put_made
 
 
 def test_prepare_keeps_the_good_and_lists_the_bad(tmp_path: Path) -> None:

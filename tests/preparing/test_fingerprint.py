@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_reader import Made, MadeConfig, put_made
 
 from hhmnet.preparing.fingerprint import fingerprint_files, fingerprint_work
+from made_reader import Made, MadeConfig, put_made
 
 
 def work(reader: Made, items: tuple[str, ...] = ("a", "b"), chunk: int = 3) -> str:

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_reader import Made, MadeConfig, put_made
 
 from hhmnet.preparing import WorkerLost, prepare
 from hhmnet.preparing.parts import PARTS_FOLDER, Chunk, Parts
 from hhmnet.preparing.workers import read_here, read_in_workers
 from hhmnet.readers import SourceError
 from hhmnet.store import SAMPLES_FILE, Store
+from made_reader import Made, MadeConfig, put_made
 
 TEXTS = ["ok 3", "two 4", "bad 2", "same", "full 5", "ok 1", "same", "two 2", "nan", "ok 9", "full 1"]
 

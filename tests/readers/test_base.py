@@ -7,10 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from made_reader import Made, MadeConfig, put_made
 
 from hhmnet import readers
 from hhmnet.readers import READERS, SourceError, get_reader, reader_class
+from made_reader import Made, MadeConfig, put_made
 
 
 def test_a_reader_has_its_default_configuration(tmp_path: Path) -> None:

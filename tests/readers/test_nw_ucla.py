@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made_clips import CUT, NAME, clip, put
 
 from hhmnet.preparing import prepare
 from hhmnet.readers import READERS, ReadError, SourceError, get_reader, reader_class
@@ -21,6 +20,7 @@ from hhmnet.readers.nw_ucla.reader import NWUCLA
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store
+from made_clips import CUT, NAME, clip, put
 
 
 def read(folder: Path, content: Any, name: str = NAME) -> Sample:

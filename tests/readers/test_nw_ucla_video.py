@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_clips import NAME, clip, put
 
 from hhmnet.cli import main
 from hhmnet.readers import SourceError
@@ -16,6 +15,7 @@ from hhmnet.readers.nw_ucla.reader import NWUCLA
 from hhmnet.readers.pairing import SHORTER, STRETCHED
 from hhmnet.sample import Sample
 from hhmnet.store import Store
+from made_clips import NAME, clip, put
 from made_video import picture, write_video
 
 OTHER = "a08_s03_e02_v02"

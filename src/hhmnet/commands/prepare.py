@@ -33,6 +33,7 @@ def main(words: list[str]) -> int:
     flags = _flags(options.reader)
     flags.check_names(rest, [name.removeprefix("--") for name in parser._option_string_actions])
     reader = kind(options.source, flags.build(flags.parse(rest)))
+    get_protocol(reader.protocol)  # a name that doesn't exist would else show only after hours
     log = console()
     try:
         report = prepare_store(

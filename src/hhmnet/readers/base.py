@@ -77,7 +77,7 @@ class Reader(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     citation: ClassVar[str]
-    protocol: ClassVar[str]
+    protocol: str
     suffixes: ClassVar[tuple[str, ...]]
     config_class: ClassVar[type[ReaderConfig]] = ReaderConfig
     chunk: ClassVar[int] = 256

@@ -68,7 +68,7 @@ class Folder(Reader):
     name: ClassVar[str] = "folder"
     title: ClassVar[str] = "skeleton"
     citation: ClassVar[str] = "Your own data."
-    protocol: ClassVar[str] = "given"
+    protocol = "given"
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
     config_class: ClassVar[type[ReaderConfig]] = FolderConfig
     config: FolderConfig

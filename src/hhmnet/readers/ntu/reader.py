@@ -197,7 +197,7 @@ class NTU60(_NTU):
         "A. Shahroudy, J. Liu, T.-T. Ng, G. Wang. "
         "NTU RGB+D: A Large Scale Dataset for 3D Human Activity Analysis. CVPR 2016."
     )
-    protocol: ClassVar[str] = "ntu60_xsub"
+    protocol = "ntu60_xsub"
     actions: ClassVar[int] = 60
     setups: ClassVar[int] = 17
     subjects: ClassVar[int] = 40
@@ -232,7 +232,7 @@ class NTU120(_NTU):
         "J. Liu, A. Shahroudy, M. Perez, G. Wang, L.-Y. Duan, A. C. Kot. "
         "NTU RGB+D 120: A Large-Scale Benchmark for 3D Human Activity Understanding. TPAMI 2020."
     )
-    protocol: ClassVar[str] = "ntu120_xsub"
+    protocol = "ntu120_xsub"
     actions: ClassVar[int] = 120
     setups: ClassVar[int] = 32
     subjects: ClassVar[int] = 106

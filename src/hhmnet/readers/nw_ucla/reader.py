@@ -70,7 +70,7 @@ class NWUCLA(Reader):
         "J. Wang, X. Nie, Y. Xia, Y. Wu, S.-C. Zhu. "
         "Cross-view Action Modeling, Learning, and Recognition. CVPR 2014."
     )
-    protocol: ClassVar[str] = "nw_ucla_cross_view"
+    protocol = "nw_ucla_cross_view"
     suffixes: ClassVar[tuple[str, ...]] = (".json",)
     config_class: ClassVar[type[ReaderConfig]] = NWUCLAConfig
     layout = KINECT20

@@ -94,7 +94,7 @@ class Pyskl(Reader):
         self.class_names = self._name_classes(clips)
         splits = prefixes([part for found in opened for part in found.sizes])
         if splits:
-            self.protocol = f"pyskl:{splits[0]}"  # type: ignore[misc]  # a data set's, not the format's
+            self.protocol = f"pyskl:{splits[0]}"  # a data set's, not the format's
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker opens the files itself: that costs less than to send it what is in them.

@@ -54,7 +54,7 @@ class UTDMHAD(Reader):
         "C. Chen, R. Jafari, N. Kehtarnavaz. UTD-MHAD: A Multimodal Dataset for Human Action Recognition Utilizing a "
         "Depth Camera and a Wearable Inertial Sensor. ICIP 2015."
     )
-    protocol: ClassVar[str] = "utd_mhad"
+    protocol = "utd_mhad"
     suffixes: ClassVar[tuple[str, ...]] = ("_skeleton.mat",)
     layout = KINECT20
     class_names = (

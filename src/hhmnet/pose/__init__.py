@@ -1,0 +1,1 @@
+"""Joints from video: frames → tracked persons → joints with confidence."""

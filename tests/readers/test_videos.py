@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hhmnet.cli import main
+from hhmnet.pose import estimate
+from hhmnet.pose.assets import PoseError
+from hhmnet.readers import videos
+from hhmnet.readers.base import ReadError, SourceError
+from hhmnet.readers.videos import Videos, VideosConfig
+from hhmnet.skeleton import COCO17, KINECT20
+from hhmnet.store import Store
+from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight
+
+FRAMES = 20
+PLAYER = straight((100, 130), (0.8, 0), (60, 140))
+BYSTANDER = straight((280, 60), (0, 0), (16, 40))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three videos with labels, and made networks in the place of the real ones."""
+    source = tmp_path / "videos"
+    (source / "more").mkdir(parents=True)
+    for name in ("a.mkv", "b.mkv", "more/c.mkv", "unlisted.mkv"):
+        MadeVideo(source / name, FRAMES)
+    rows = "a.mkv,wave,court,0\nb.mkv,nod,court,1\nmore/c.mkv,wave,hall,2\n"
+    (source / "labels.csv").write_text(f"video,label,scene,fold\n{rows}")
+    monkeypatch.setattr(videos, "fetch_models", lambda names: {})
+    monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector(BYSTANDER, PLAYER))
+    layout = {"blazepose": BoxEstimator().layout, "movenet": COCO17}
+    monkeypatch.setattr(estimate, "_load_estimator", lambda config: BoxEstimator(layout[config.estimator]))
+    videos._estimator.cache_clear()
+    return source
+
+
+def test_a_clip_keeps_all_that_is_known(folder: Path) -> None:
+    notes: Counter[str] = Counter()
+    sample = Videos(folder).read("more/c.mkv", notes)
+    assert (sample.sample_id, sample.label, sample.setup, sample.split) == ("more/c", 1, "hall", "fold2")
+    assert sample.joints.shape == (1, FRAMES, 20, 3)
+    assert sample.present.all()
+    assert sample.video == "more/c.mkv"
+    assert sample.video_frames is not None
+    np.testing.assert_array_equal(sample.video_frames, range(FRAMES))
+    np.testing.assert_array_equal(sample.frame_index, range(FRAMES))
+    for array, shape in ((sample.pixels, (20, 2)), (sample.confidence, (20,)), (sample.boxes, (4,))):
+        assert array is not None
+        assert array.shape == (1, FRAMES, *shape)
+    assert sample.interpolated is not None
+    assert not sample.interpolated.any()
+    assert notes == {"tracks of bystanders left out": 1}
+
+
+def test_through_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["prepare", "videos", "--source", str(folder), "--out", str(tmp_path / "store"), "--jobs", "1"]
+    assert main([*words, "--protocol", "tennis", "--every", "2", "--json"]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["accepted"] == 3
+    assert "3 of 3 listed are in" in output.err
+    assert "1 others there are left out" in output.err
+    store = Store(tmp_path / "store")
+    assert store.layout == KINECT20
+    assert store.protocol == "tennis"
+    assert store.class_names == ("nod", "wave")
+    assert store.provenance["options"]["networks"] == ["ssd", "blazepose"]
+    assert store.provenance["options"]["labels"] == "labels.csv"
+    assert str(tmp_path) not in json.dumps(store.provenance)
+
+
+def test_movenet_gives_pixels(folder: Path) -> None:
+    reader = Videos(folder, VideosConfig(estimator="movenet"))
+    sample = reader.read("a.mkv", Counter())
+    assert reader.layout == COCO17
+    assert sample.pixels is not None
+    np.testing.assert_array_equal(sample.joints, sample.pixels)
+
+
+def test_metres_are_where_the_person_walks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """x to the camera's left, y up, z away: the player walks to the right of the picture, below its middle."""
+    monkeypatch.setattr(estimate, "_load_estimator", lambda config: BoxEstimator(leads=False))
+    sample = Videos(folder, VideosConfig(persons=1)).read("a.mkv", Counter())
+    hips = sample.joints[0, :, KINECT20.index("hip_center")]
+    assert sample.pixels is not None
+    steps = np.diff(sample.pixels[0, [0, -1], KINECT20.index("hip_center"), 0])[0]
+    assert steps > 5
+    # The made estimator lays 100 pixels to the metre.
+    assert hips[-1, 0] - hips[0, 0] == pytest.approx(-steps / 100, rel=0.02)
+    assert hips[0, 1] < 0
+    np.testing.assert_allclose(hips[:, 2], 1.2 * 320 / 100, rtol=0.02)
+
+
+def test_root_zero_keeps_the_hips_at_the_origin(folder: Path) -> None:
+    sample = Videos(folder, VideosConfig(root="zero")).read("a.mkv", Counter())
+    moved = Videos(folder).read("a.mkv", Counter())
+    assert np.abs(sample.joints).max() < 2
+    difference = moved.joints - sample.joints  # the same way for all joints
+    np.testing.assert_allclose(difference, np.broadcast_to(difference[:, :, :1], difference.shape), atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["ntu25", "blazepose33", "coco17"])
+def test_other_layouts(folder: Path, layout: str) -> None:
+    reader = Videos(folder, VideosConfig(layout=layout))
+    sample = reader.read("a.mkv", Counter())
+    reader.layout.check(sample.joints)
+    assert reader.layout.name == layout
+
+
+def test_missing_joints_are_zero_wherever_the_person_stands(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubtful = BoxEstimator(doubtful={15: range(FRAMES)})  # the left wrist
+    monkeypatch.setattr(estimate, "_load_estimator", lambda config: doubtful)
+    sample = Videos(folder).read("a.mkv", Counter())
+    wrist = KINECT20.index("left_wrist")
+    assert sample.confidence is not None
+    assert sample.pixels is not None
+    for array in (sample.joints, sample.confidence, sample.pixels):
+        assert not array[:, :, wrist].any()
+    assert sample.joints[:, :, wrist - 1].any()
+
+
+def test_splits_are_made_where_the_table_has_none(folder: Path) -> None:
+    rows = "".join(f"{n},wave,{s}\n" for n, s in (("a.mkv", "x"), ("b.mkv", "y"), ("more/c.mkv", "y")))
+    (folder / "labels.csv").write_text(f"video,label,scene\n{rows}")
+    reader = Videos(folder)
+    assert [reader.read(item, Counter()).split for item in reader.items()] == ["train", "test", "test"]
+    assert any("tested are the groups y" in line for line in reader.describe())
+
+
+def test_faults_of_single_videos_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "b.mkv").write_text("no video")
+    (folder / "more" / "c.mkv").unlink()
+    reader = Videos(folder)
+    with pytest.raises(ReadError, match="can't be opened"):
+        reader.read("b.mkv", Counter())
+    with pytest.raises(ReadError, match=r"there is no such file; labels\.csv names it") as caught:
+        reader.read("more/c.mkv", Counter())
+    assert caught.value.line == 4
+    monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector())
+    videos._estimator.cache_clear()
+    with pytest.raises(ReadError, match="no person was found"):
+        reader.read("a.mkv", Counter())
+
+
+def test_what_was_not_seen_is_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blind = BoxEstimator(blind=[4, 5, *range(8, 16)])
+    monkeypatch.setattr(estimate, "_load_estimator", lambda config: blind)
+    notes: Counter[str] = Counter()
+    Videos(folder, VideosConfig(max_gap=3)).read("a.mkv", notes)
+    assert notes["bodies filled in"] == 2
+    assert notes["frames without the person"] == 8
+
+
+def test_the_reader_goes_to_workers(folder: Path) -> None:
+    reader = pickle.loads(pickle.dumps(Videos(folder, VideosConfig(every=5))))
+    assert reader.config.every == 5
+    assert reader.protocol == "given"
+    assert reader.read("a.mkv", Counter()).num_frames == FRAMES
+
+
+def test_labels_beside_the_videos_or_elsewhere(folder: Path, tmp_path: Path) -> None:
+    (folder / "labels.csv").rename(tmp_path / "mine.csv")
+    with pytest.raises(SourceError, match=r"labels\.csv: No such file"):
+        Videos(folder)
+    assert Videos(folder, VideosConfig(labels=tmp_path / "mine.csv")).items() == [
+        "a.mkv",
+        "b.mkv",
+        "more/c.mkv",
+    ]
+
+
+def test_networks_that_cannot_be_had_stop_it_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(names: list[str]) -> None:
+        raise PoseError(f"can't fetch {', '.join(names)}")
+
+    monkeypatch.setattr(videos, "fetch_models", refuse)
+    with pytest.raises(PoseError, match="can't fetch ssd, blazepose"):
+        Videos(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"layout": "kinect20", "estimator": "movenet"}, "'layout' must be one of coco17"),
+        ({"layout": "kinect"}, "'layout' must be one of kinect20, ntu25"),
+        ({"root": "hips"}, "'root' must be one of path, zero"),
+        ({"focal": 0}, "'focal' must be from"),
+        ({"every": 0}, "'every' must be"),
+    ],
+)
+def test_wrong_choices_are_named(fields: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        VideosConfig(**fields)  # type: ignore[arg-type]
