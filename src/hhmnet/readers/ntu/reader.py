@@ -14,6 +14,7 @@ from hhmnet.readers.base import Reader, ReaderConfig, ReadError, SourceError
 from hhmnet.readers.ntu.bodies import BodyRules, Track, persons
 from hhmnet.readers.ntu.classes import NTU120_CLASSES
 from hhmnet.readers.ntu.format import JOINTS, MAX_BYTES, SkeletonFile, parse
+from hhmnet.readers.pairing import pair_frames
 from hhmnet.sample import Sample
 from hhmnet.skeleton import NTU25
 
@@ -139,8 +140,7 @@ class _NTU(Reader):
     def _paired(self, item: str, frames: int, notes: Counter[str]) -> dict[str, Any]:
         """The sample's fields ``video`` and ``video_frames``; none if the clip has no video.
 
-        NTU's cameras record skeleton and colour together, frame by frame. Where the numbers of frames differ, nobody
-        knows which frame is missing: indices stay as they are, and what lies beyond the video's end has none.
+        NTU's cameras record skeleton and colour together, frame by frame.
         """
         video = self._video(item)
         if video is None:
@@ -153,10 +153,10 @@ class _NTU(Reader):
         except VideoError:
             notes["video left out: it can't be read"] += 1
             return {}
-        if count != frames:
-            notes["video has another number of frames than the skeletons; not rescaled"] += 1
-        index = np.arange(frames, dtype=np.int32)
-        return {"video": video.as_posix(), "video_frames": np.where(index < count, index, np.int32(-1))}
+        index, note = pair_frames(frames, count)
+        if note is not None:
+            notes[note] += 1
+        return {"video": video.as_posix(), "video_frames": index}
 
 
 class NTU60(_NTU):
