@@ -25,12 +25,12 @@ from hhmnet.pose.root import kinect_axes, root_path
 from hhmnet.readers.base import Reader, ReaderConfig, ReadError, SourceError
 from hhmnet.readers.holding_out import count_splits, hold_out
 from hhmnet.readers.labels import read_labels
+from hhmnet.readers.pairing import VIDEO_SUFFIXES
 from hhmnet.sample import Sample
 from hhmnet.skeleton import get_layout
 from hhmnet.video import VideoError
 
 ROOTS = ("path", "zero")
-_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 _DEFAULT_LAYOUTS = {"blazepose": "kinect20", "movenet": "coco17"}
 
 
@@ -91,7 +91,7 @@ class Videos(Reader):
         "BlazePose: On-device Real-time Body Pose Tracking. CV4ARVR 2020."
     )
     protocol = "given"
-    suffixes: ClassVar[tuple[str, ...]] = _SUFFIXES
+    suffixes: ClassVar[tuple[str, ...]] = VIDEO_SUFFIXES
     config_class: ClassVar[type[ReaderConfig]] = VideosConfig
     chunk: ClassVar[int] = 1
     config: VideosConfig
