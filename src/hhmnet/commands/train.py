@@ -47,6 +47,14 @@ def main(words: list[str]) -> int:
         file = options.out / CONFIG_FILE
     own = [name.removeprefix("--") for name in parser._option_string_actions]
     config = read_config(file, flags, own)
+    if options.dry_run:
+        from hhmnet.commands.dry_run import dry_run
+
+        dry_run(config, options.data, console(stderr=False))
+        return FINISHED
+    for name in ("data", "out"):
+        if getattr(options, name) is None:
+            parser.error(f"the following arguments are required: --{name}")
     return train(
         config,
         Store(options.data),
@@ -66,15 +74,18 @@ def _parser() -> Parser:
     )
     parser.add_argument("-h", "--help", action="store_true", help="show this help and leave")
     parser.add_argument("--config", type=Path, metavar="FILE", help=CONFIG_HELP)
-    parser.add_argument(
-        "--data", type=Path, required=True, metavar="STORE", help="store that `hhmnet prepare` made"
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    parser.add_argument("--data", type=Path, metavar="STORE", help="store that `hhmnet prepare` made")
+    parser.add_argument("--out", type=Path, metavar="RUN", help="folder of the run")
     parser.add_argument(
         "--resume", action="store_true", help="go on from RUN's checkpoint; start if there is none"
     )
     parser.add_argument(
         "--time-limit", type=duration, metavar="TIME", help="checkpoint and stop after 90s, 9m, 1.5h"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="time a few steps and say what the recipe costs here; without --data on made clips of full shape",
     )
     return parser
 
