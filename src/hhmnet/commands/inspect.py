@@ -21,13 +21,18 @@ def main(words: list[str]) -> int:
     options = _parser().parse_args(words)
     if options.picture and not options.sample:
         raise UsageError("--picture draws one clip; name it with --sample ID")
+    if options.attention and not options.picture:
+        raise UsageError("--attention draws a picture; name it with --picture FILE.png")
     store = Store(options.store)
     if options.sample is None:
         print_json(summary(store)) if options.json else _show_store(summary(store))
         return 0
     sample = store.sample(store.index(options.sample))
-    if options.picture:
+    if options.attention:
+        _draw_attention(options.attention, sample, store, options.picture)
+    elif options.picture:
         draw_strips([sample_strip(sample, store)], store.layout, options.picture)
+    if options.picture:
         console().print(f"picture: {options.picture}", soft_wrap=True)
     if options.json:
         print_json(sample_document(sample, store))
@@ -42,7 +47,24 @@ def _parser() -> Parser:
     parser.add_argument("--sample", metavar="ID", help="show this clip")
     parser.add_argument("--json", action="store_true", help="print everything as JSON on standard output")
     parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the clip's skeleton over time")
+    parser.add_argument(
+        "--attention",
+        type=Path,
+        metavar="RUN",
+        help="draw instead what this model's attention does to the clip",
+    )
     return parser
+
+
+def _draw_attention(run: Path, sample: Sample, store: Store, file: Path) -> None:
+    # torch takes seconds to import, and the rest of this command doesn't need it.
+    from hhmnet.commands.evaluate import check_same
+    from hhmnet.evaluation.attention import attention_of, draw_attention
+    from hhmnet.models.pretrained import from_pretrained
+
+    model = from_pretrained(run)
+    check_same(model, run, store)
+    draw_attention(attention_of(model, sample), sample, store.layout, file)
 
 
 def summary(store: Store) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def draw_confusion(scores: Scores, file: Path) -> None:
     share = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     count = len(matrix)
     side = 2.5 + 0.45 * min(count, 40)
-    figure = _figure(side + 1, side)
+    figure = new_figure(side + 1, side)
     axes = figure.add_subplot()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(image, ax=axes, label="% of the true class", fraction=0.046)
@@ -68,12 +68,12 @@ def draw_confusion(scores: Scores, file: Path) -> None:
             axes.text(
                 column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=8
             )
-    _save(figure, file)
+    save_figure(figure, file)
 
 
 def draw_curves(rows: Sequence[EpochLog], file: Path) -> None:
     """Draw loss and accuracy over the epochs of a ``log.csv``; raises FigureError without matplotlib."""
-    figure = _figure(9, 3.5)
+    figure = new_figure(9, 3.5)
     loss, accuracy = figure.subplots(1, 2)
     epochs = [row.epoch for row in rows]
     loss.plot(epochs, [row.loss for row in rows], color=SIDE_COLOURS["right"])
@@ -86,7 +86,7 @@ def draw_curves(rows: Sequence[EpochLog], file: Path) -> None:
     accuracy.legend()
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3)
-    _save(figure, file)
+    save_figure(figure, file)
 
 
 def draw_strips(strips: Sequence[Strip], layout: SkeletonLayout, file: Path, poses: int = 8) -> None:
@@ -103,13 +103,13 @@ def draw_strips(strips: Sequence[Strip], layout: SkeletonLayout, file: Path, pos
     Raises:
         FigureError: matplotlib isn't there.
     """
-    figure = _figure(1.3 * poses, 2.1 * len(strips))
+    figure = new_figure(1.3 * poses, 2.1 * len(strips))
     for axes, strip in zip(figure.subplots(len(strips), squeeze=False)[:, 0], strips, strict=True):
         axes.set_title(strip.title, loc="left", fontsize=10)
         axes.set_aspect("equal", anchor="W")
         axes.axis("off")
         _draw_poses(axes, strip, layout, poses)
-    _save(figure, file)
+    save_figure(figure, file)
 
 
 def _draw_poses(axes: Any, strip: Strip, layout: SkeletonLayout, poses: int) -> None:
@@ -147,8 +147,12 @@ def _extent(strip: Strip) -> tuple[np.ndarray, np.ndarray]:
     return low - margin, high + margin
 
 
-def _figure(width: float, height: float) -> Any:
-    """A figure of its own, without pyplot's global state and without a screen."""
+def new_figure(width: float, height: float) -> Any:
+    """A figure of its own, in inches, without pyplot's global state and without a screen.
+
+    Raises:
+        FigureError: matplotlib isn't there.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -156,6 +160,7 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Any, file: Path) -> None:
+def save_figure(figure: Any, file: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
     with replacing(file) as handle:
         figure.savefig(handle, format="png", dpi=120, bbox_inches="tight", pad_inches=0.15)

@@ -10,6 +10,7 @@ with k-reciprocal Encoding", CVPR 2017).
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,20 @@ from hhmnet.skeleton import SkeletonLayout
 
 MASKS = ("none", "topk", "threshold", "random")
 RERANKINGS = ("none", "reciprocal", "jaccard")
+
+
+class Explanation(NamedTuple):
+    """What RE-DMT did with the joints of some bodies; chunks of a clip stand one behind the other.
+
+    Attributes:
+        plain: softmax of the logits alone, ``(B, H, V, V)``: what attention without mask and reranking would be.
+        kept: which joints the dynamic mask leaves to each query, ``(B, H, V, V)`` bool.
+        weights: the attention after mask and reranking, ``(B, H, V, V)``.
+    """
+
+    plain: Tensor
+    kept: Tensor
+    weights: Tensor
 
 
 def top_neighbours(logits: Tensor, k: int) -> Tensor:
@@ -181,6 +196,26 @@ class REDMT(nn.Module):
             weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
         return weights
 
+    @torch.no_grad()
+    def explain(self, x: Tensor, mask: Tensor | None = None) -> Explanation:
+        """The attention that :meth:`forward` would use, and what mask and reranking made of it."""
+        pooled = self._pooled(x, mask)
+        logits = self.logits(pooled)
+        keep, soft = self._dynamic_mask(logits)
+        kept = torch.ones_like(logits, dtype=torch.bool) if keep is None else keep
+        kept = kept if soft is None else soft > 0.5
+        return Explanation(logits.softmax(-1), kept, self._weights(logits))
+
+    def _pooled(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Features averaged over every chunk's frames, ``(B·chunks, V, D)``."""
+        batch, width, joints, frames = x.shape
+        if self.chunks == 1:
+            return masked_mean_time(x, mask).transpose(1, 2)
+        span = frames // self.chunks
+        parts = x.view(batch, width, joints, self.chunks, span).permute(0, 3, 1, 2, 4).flatten(0, 1)
+        part_mask = None if mask is None else mask.reshape(batch * self.chunks, span)
+        return masked_mean_time(parts, part_mask).transpose(1, 2)
+
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mix the joints of ``x (B, D, V, T)``; ``mask (B, T)`` names the frames that the pooling may see."""
         batch, width, joints, frames = x.shape
@@ -188,12 +223,7 @@ class REDMT(nn.Module):
             raise ValueError(f"{frames} frames can't be cut into {self.chunks} chunks")
         span = frames // self.chunks
         value = self.value(x)
-        if self.chunks == 1:
-            pooled = masked_mean_time(x, mask).transpose(1, 2)
-        else:
-            parts = x.view(batch, width, joints, self.chunks, span).permute(0, 3, 1, 2, 4).flatten(0, 1)
-            part_mask = None if mask is None else mask.reshape(batch * self.chunks, span)
-            pooled = masked_mean_time(parts, part_mask).transpose(1, 2)
+        pooled = self._pooled(x, mask)
         mix = torch.tanh(self.gate)[:, None, None] * self.dropout(self.attention(pooled)) + self.graph
         mix = mix.to(value.dtype).view(batch, self.chunks, self.heads, joints, joints)
         # (B, V, T, D) in memory -> (B, chunk, H, V, frames * d): one matrix product a head.

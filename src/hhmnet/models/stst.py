@@ -23,7 +23,7 @@ from hhmnet.models.layers import (
     pointwise,
     stride_mask,
 )
-from hhmnet.models.re_dmt import MASKS, REDMT, RERANKINGS
+from hhmnet.models.re_dmt import MASKS, REDMT, RERANKINGS, Explanation
 from hhmnet.models.sk_tc import SKTC
 from hhmnet.skeleton import SkeletonLayout
 
@@ -227,6 +227,24 @@ class STST(nn.Module):
             x, rows = x[present], rows[present]  # nobody pays for a person who is not there
         features, rows = self._encode(x, rows)
         return self._pool(features, rows, present, clips, persons)
+
+    @torch.no_grad()
+    def explain(self, x: Tensor, mask: Tensor | None = None) -> list[Explanation]:
+        """What RE-DMT does in every block, for the bodies that are there; arguments as for :meth:`forward`."""
+        found: list[Explanation] = []
+
+        def note(module: nn.Module, inputs: tuple[Tensor, Tensor | None]) -> None:
+            assert isinstance(module, REDMT)
+            found.append(module.explain(*inputs))
+
+        attentions = [module for module in self.modules() if isinstance(module, REDMT)]
+        hooks = [module.register_forward_pre_hook(note) for module in attentions]
+        try:
+            self(x, mask)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
 
     def _encode(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         bodies, channels, joints, frames = x.shape
