@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hhmnet.data.streams import STREAMS, Later, bones, motion, stream
+from hhmnet.data.streams import STREAMS, bones, motion, stream
 from hhmnet.skeleton import COCO17, KINECT20, NTU25, SkeletonLayout
 
 
@@ -88,16 +88,3 @@ def test_an_unknown_stream_is_refused() -> None:
         ValueError, match="unknown stream 'colour'; known: joint, bone, joint_motion, bone_motion"
     ):
         stream("colour", joints(), KINECT20)
-
-
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("name", STREAMS)
-def test_motion_to_a_later_time_is_the_difference_of_bodies_seen_both_times(name: str, masked: bool) -> None:
-    x, then = joints(), joints().flip(0) * 2
-    mask, known = (patchy(), patchy().flip(1)) if masked else (None, None)
-    found = stream(name, x, KINECT20, mask, Later(then, known))
-    parts = [plain_bones(part, KINECT20) if name.startswith("bone") else part for part in (x, then)]
-    expected = parts[1] - parts[0] if name.endswith("motion") else parts[0].clone()
-    if mask is not None and known is not None and name.endswith("motion"):
-        expected[~(mask & known)] = 0
-    torch.testing.assert_close(found, expected)

@@ -370,41 +370,6 @@ def test_augmentation_depends_on_the_generator_alone() -> None:
     assert (first - other).abs().max() > 0.05
 
 
-def steady(speed: float = 0.1, lengths: tuple[int, ...] = (9, 30, 17)) -> Clips:
-    """Clips in which every joint goes along x at the same speed in metres a frame."""
-    clips = make(lengths, persons=1)
-    time = torch.cat([torch.arange(float(length)) for length in lengths])
-    still = clips.joints[:1].expand(len(time), -1, -1, -1)
-    along = torch.stack([speed * time, 0 * time, 0 * time], 1)
-    return clips._replace(joints=still + along[:, None, None])
-
-
-def test_motion_over_a_step_is_the_speed_whatever_the_clip_and_the_draw() -> None:
-    config = DataConfig(frames=12, stream="joint_motion", motion_step=2.0)
-    draws = dataclasses.replace(OFF, crop=0.5, jitter=1.0, noise=0.3, offset=0.2, limb=1.0, limb_size=0.2)
-    for augmentation, generator in ((None, None), (draws, torch.Generator().manual_seed(0))):
-        x, _ = prepare(steady(), KINECT20, config, augmentation, generator)
-        inside = x[:, :, :8]  # towards a clip's end there is less than a step left
-        torch.testing.assert_close(inside[:, 0], torch.full_like(inside[:, 0], 0.2))
-        torch.testing.assert_close(inside[:, 1:], torch.zeros_like(inside[:, 1:]), atol=1e-5, rtol=0)
-
-
-def test_a_step_changes_nothing_but_motion() -> None:
-    clips = make(gaps=0.3)
-    for name in STREAMS:
-        config = DataConfig(frames=8, persons=2, stream=name, scale="trunk")
-        stepped = dataclasses.replace(config, motion_step=1.5)
-        (x, mask), (y, known) = prepare(clips, KINECT20, config), prepare(clips, KINECT20, stepped)
-        assert mask is not None
-        assert known is not None
-        assert torch.equal(mask, known)
-        assert torch.equal(x, y) == (not name.endswith("motion"))
-    both = DataConfig(frames=8, persons=2, stream="bone+bone_motion", motion_step=1.5)
-    x, _ = prepare(clips, KINECT20, both)
-    alone, _ = prepare(clips, KINECT20, dataclasses.replace(both, stream="bone"))
-    torch.testing.assert_close(x[:, :3], alone)
-
-
 def test_clips_stay_as_they_were() -> None:
     clips = make(gaps=0.3)
     prepare(clips, KINECT20, DataConfig(frames=8, persons=2, scale="box"), AugmentConfig(), torch.Generator())
@@ -423,7 +388,6 @@ def test_clips_stay_as_they_were() -> None:
         ("scale", "half"),
         ("frames", 0),
         ("views", 0),
-        ("motion_step", -1.0),
     ],
 )
 def test_impossible_values_are_refused_by_name(field: str, value: object) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hhmnet.commands.evaluate import METRICS_FILE, SCORES_FILE
 from hhmnet.commands.terminal import Parser, console, print_json, table
 from hhmnet.evaluation.ensemble import (
     EnsembleError,
@@ -25,7 +26,6 @@ from hhmnet.evaluation.metrics import brief, evaluate
 from hhmnet.evaluation.scores import Scores
 from hhmnet.files import replacing
 
-METRICS_FILE, SCORES_FILE = "metrics.json", "scores.parquet"
 LARGEST_TABLE = 6
 """With more score files than that, only the single ones and the whole are shown."""
 

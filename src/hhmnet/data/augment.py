@@ -109,13 +109,13 @@ def linear_map(count: int, dims: int, config: AugmentConfig, generator: torch.Ge
 
 
 def disturb_limbs(
-    x: Tensor, layout: SkeletonLayout, config: AugmentConfig, generator: torch.Generator, copies: int = 1
+    x: Tensor, layout: SkeletonLayout, config: AugmentConfig, generator: torch.Generator
 ) -> Tensor:
-    """Let some arms and legs of ``x (N, copies·T, M, V, C)`` drift smoothly, more towards their ends.
+    """Let some arms and legs of ``x (N, T, M, V, C)`` drift smoothly, more towards their ends.
 
     A sensor guesses the limbs that the body hides from it, and each camera guesses others.
     """
-    knots, count, frames, dims = 4, x.shape[0], x.shape[1] // copies, x.shape[-1]
+    knots, count, frames, dims = 4, x.shape[0], x.shape[1], x.shape[-1]
     device = generator.device
     reach = torch.from_numpy(layout.limbs).to(device)
     chosen = torch.rand(count, len(reach), 1, 1, generator=generator, device=device) < config.limb
@@ -124,17 +124,11 @@ def disturb_limbs(
     )
     course = functional.interpolate(course.flatten(1, 2), frames, mode="linear", align_corners=True)
     course = course.view(count, len(reach), dims, frames) * chosen
-    return x + torch.einsum("nlct,lv->ntvc", course, reach).repeat(1, copies, 1, 1)[:, :, None]
+    return x + torch.einsum("nlct,lv->ntvc", course, reach)[:, :, None]
 
 
-def augment(
-    x: Tensor, layout: SkeletonLayout, config: AugmentConfig, generator: torch.Generator, copies: int = 1
-) -> Tensor:
-    """Deform ``x (N, copies·T, M, V, C)`` (centred joint positions): mirror, linear map, displacement, noise.
-
-    Copies of a clip, one behind the other in time, get the same deformation frame by frame: a difference of two copies
-    then has no noise in it.
-    """
+def augment(x: Tensor, layout: SkeletonLayout, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Deform ``x (N, T, M, V, C)`` (centred joint positions): mirror, linear map, displacement, noise."""
     count, dims, joints = x.shape[0], x.shape[-1], x.shape[-2]
     if config.mirror:
         flip = torch.rand(count, generator=generator, device=generator.device) < config.mirror
@@ -142,14 +136,12 @@ def augment(
         image = image * torch.tensor([-1.0] + [1.0] * (dims - 1), device=x.device)
         x = torch.where(flip[:, None, None, None, None], image, x)
     if config.limb:
-        x = disturb_limbs(x, layout, config, generator, copies)
+        x = disturb_limbs(x, layout, config, generator)
     if config.offset:
         shift = torch.randn(count, 1, 1, joints, dims, generator=generator, device=generator.device)
         x = x + config.offset * shift
     if config.noise:
-        shape = (count, x.shape[1] // copies, *x.shape[2:])
-        noise = torch.randn(shape, generator=generator, device=generator.device)
-        x = x + config.noise * noise.repeat(1, copies, 1, 1, 1)
+        x = x + config.noise * torch.randn(x.shape, generator=generator, device=generator.device)
     matrix = linear_map(count, dims, config, generator)
     return (x.flatten(1, 3) @ matrix.transpose(1, 2)).view_as(x)
 

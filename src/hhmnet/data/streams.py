@@ -7,7 +7,6 @@ field's published results use these four.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,58 +49,14 @@ def split_names(names: str) -> tuple[str, ...]:
     return found
 
 
-class Later(NamedTuple):
-    """The same bodies a little later.
-
-    Attributes:
-        joints: ``(N, T, M, V, C)``.
-        mask: ``(N, T, M)`` or None.
-    """
-
-    joints: Tensor
-    mask: Tensor | None
-
-
-def stack(
-    names: Sequence[str],
-    joints: Tensor,
-    layout: SkeletonLayout,
-    mask: Tensor | None = None,
-    later: Later | None = None,
-) -> Tensor:
+def stack(names: Sequence[str], joints: Tensor, layout: SkeletonLayout, mask: Tensor | None = None) -> Tensor:
     """Several streams of ``joints (N, T, M, V, C)``, one behind the other: ``(N, T, M, V, S·C)``."""
-    return torch.cat([stream(name, joints, layout, mask, later) for name in names], -1)
+    return torch.cat([stream(name, joints, layout, mask) for name in names], -1)
 
 
-def stream(
-    name: str,
-    joints: Tensor,
-    layout: SkeletonLayout,
-    mask: Tensor | None = None,
-    later: Later | None = None,
-) -> Tensor:
-    """One stream of ``joints (N, T, M, V, C)`` by name.
-
-    Args:
-        name: one of :data:`STREAMS`.
-        joints: positions.
-        layout: their skeleton.
-        mask: ``(N, T, M)``, which bodies are there; all by default.
-        later: what motion is the way to; by default the next sampled frame.
-
-    Raises:
-        ValueError: the name is unknown; the message has the known ones.
-    """
+def stream(name: str, joints: Tensor, layout: SkeletonLayout, mask: Tensor | None = None) -> Tensor:
+    """One stream of ``joints (N, T, M, V, C)`` by name; raises ValueError with the known names."""
     if name not in STREAMS:
         raise ValueError(f"unknown stream '{name}'; known: {', '.join(STREAMS)}")
-    bone = name.startswith("bone")
-    x = bones(joints, layout) if bone else joints
-    if not name.endswith("motion"):
-        return x
-    if later is None:
-        return motion(x, mask)
-    difference = (bones(later.joints, layout) if bone else later.joints) - x
-    for known in (mask, later.mask):
-        if known is not None:
-            difference = difference * known[..., None, None]
-    return difference
+    x = bones(joints, layout) if name.startswith("bone") else joints
+    return motion(x, mask) if name.endswith("motion") else x

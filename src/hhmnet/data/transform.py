@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hhmnet.data.augment import AugmentConfig, augment, drop, frame_positions
-from hhmnet.data.streams import Later, split_names, stack
+from hhmnet.data.streams import split_names, stack
 from hhmnet.fields import one_of, within
 from hhmnet.skeleton import SkeletonLayout
 
@@ -35,9 +35,6 @@ class DataConfig:
     """Turn the body towards the camera by its hips and shoulders: none, first (of the first frame) or mean."""
     scale: str = "none"
     """Unit of length: none (as stored), trunk (the torso's length) or box (each axis spans -1 to 1 over the clip)."""
-    motion_step: float = 0.0
-    """Frames of the recording over which motion is measured; 0 measures it to the next sampled frame, whose distance
-    varies with the clip's length, the crop and the draw."""
     views: int = 1
     """Temporal views of a clip whose logits are averaged at evaluation; each takes other frames."""
 
@@ -50,17 +47,11 @@ class DataConfig:
         one_of(self, "facing", FACINGS)
         one_of(self, "scale", SCALES)
         within(self, 1, math.inf, "frames", "persons", "views")
-        within(self, 0, math.inf, "motion_step")
 
     @property
     def streams(self) -> tuple[str, ...]:
         """Names of the streams, in order."""
         return split_names(self.stream)
-
-    @property
-    def looks_ahead(self) -> bool:
-        """Whether each sampled frame needs another one, ``motion_step`` later."""
-        return self.motion_step > 0 and any(name.endswith("motion") for name in self.streams)
 
 
 class Clips(NamedTuple):
@@ -207,24 +198,16 @@ def prepare(
     else:
         slot = (torch.arange(config.frames, device=clips.joints.device) + phase) / config.frames
         positions = slot[None, :] * clips.lengths[:, None] - 0.5
-    if config.looks_ahead:
-        positions = positions.clamp_min(0)  # as sampling does, so that the step is one from there
-        positions = torch.cat([positions, positions + config.motion_step], 1)
     x, mask = sample_frames(clips, positions)
     x = center(x, config.center, layout.root, mask)
     x = face_camera(x, config.facing, layout, mask)
     if config.scale == "trunk":
         x = rescale(x, config.scale, layout, mask)
     if augmentation is not None and generator is not None:
-        x = augment(x, layout, augmentation, generator, copies=2 if config.looks_ahead else 1)
+        x = augment(x, layout, augmentation, generator)
     if config.scale == "box":  # a box is not kept by a rotation, so it comes last
         x = rescale(x, config.scale, layout, mask)
-    later = None
-    if config.looks_ahead:
-        x, joints = x.chunk(2, 1)
-        mask, known = (None, None) if mask is None else mask.chunk(2, 1)
-        later = Later(joints, known)
-    x = stack(config.streams, x, layout, mask, later)
+    x = stack(config.streams, x, layout, mask)
     if augmentation is not None and generator is not None:
         x = drop(x, layout.dims, augmentation, generator)
     if mask is not None:

@@ -175,7 +175,7 @@ class _Teller:
 def _portable(error: Exception) -> Exception:
     """``error`` if it survives the way to another process, else its text."""
     try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
+        pickle.loads(pickle.dumps(error))  # our own object, made a line above; nothing that came from a file
+    except Exception:  # whatever an exception's own code raises, its text gets through
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
