@@ -88,6 +88,9 @@ class TrainConfig:
     """Split of the store into training and test clips; empty takes the one that the store names."""
     fold: int | None = None
     """Hold out this fold of the training clips for validation; null trains on all of them."""
+    relabel: dict[str, str] = field(default_factory=dict)
+    """Other classes for single training clips, by sample_id, where a data set's labels are known to be wrong; an empty
+    class leaves the clip out. They hold for training and for validation inside it, never for test clips."""
     model: STSTConfig = field(default_factory=STSTConfig)
     """Shape and variants of the encoder."""
     fusion: FusionConfig = field(default_factory=FusionConfig)

@@ -331,3 +331,28 @@ def test_a_clip_of_both_parts_is_tested() -> None:
     protocol = get_protocol("pyskl:xsub")
     assert protocol.select(values, "train").tolist() == [1]
     assert protocol.select(values, "test").tolist() == [0, 2]
+
+
+def test_labels_are_corrected_by_sample_id(tiny_store: Store) -> None:
+    train = NW_UCLA_CROSS_VIEW.indices(tiny_store, "train")
+    names = tiny_store.sample_ids
+    labels = NW_UCLA_CROSS_VIEW.labels(
+        tiny_store,
+        {str(names[train[0]]): "wave", str(names[train[1]]): "", "a clip of another store": "wave"},
+    )
+    expected = tiny_store.labels.copy()
+    expected[train[0]], expected[train[1]] = tiny_store.class_names.index("wave"), -1
+    np.testing.assert_array_equal(labels, expected)
+    assert tiny_store.labels.min() >= 0  # the store's own are as they were
+
+
+def test_labels_of_test_clips_are_never_corrected(tiny_store: Store) -> None:
+    name = str(tiny_store.sample_ids[NW_UCLA_CROSS_VIEW.indices(tiny_store, "test")[0]])
+    with pytest.raises(ProtocolError, match=f"field 'relabel' names {name}, which is a test clip"):
+        NW_UCLA_CROSS_VIEW.labels(tiny_store, {name: "wave"})
+
+
+def test_a_corrected_label_must_be_a_class_of_the_store(tiny_store: Store) -> None:
+    name = str(tiny_store.sample_ids[NW_UCLA_CROSS_VIEW.indices(tiny_store, "train")[0]])
+    with pytest.raises(ProtocolError, match=f"gives {name} the class 'waving'; the store has"):
+        NW_UCLA_CROSS_VIEW.labels(tiny_store, {name: "waving"})

@@ -205,6 +205,34 @@ def test_clips_without_a_label_are_left_out(
     assert trainer.rows.tolist() == [0, 1, 2, 4, 5, 6, 7]
 
 
+def test_corrected_labels_hold_in_training_and_in_validation(tiny_store: Store, tmp_path: Path) -> None:
+    first, second = np.flatnonzero(tiny_store.cameras == "1")[:2]
+    held = np.flatnonzero(tiny_store.cameras == "2")
+    wrong = {str(name): "nod" for name in tiny_store.sample_ids[held]}
+    config = make_config(fold=0, validate_every=1, batch_size=5)
+    config.relabel = {
+        str(tiny_store.sample_ids[first]): "",
+        str(tiny_store.sample_ids[second]): "nod",
+    } | wrong
+    logs: list[EpochLog] = []
+    trainer = make_run(tmp_path, config, tiny_store, Hooks(on_epoch=logs.append))
+    assert first not in trainer.rows
+    assert second in trainer.rows
+    assert trainer.labels[second] == tiny_store.class_names.index("nod")
+    model = trainer.train()
+    answers = score(model, tiny_store, held).logits.argmax(1)
+    assert logs[-1].val_top1 == pytest.approx(100 * np.mean(answers == tiny_store.class_names.index("nod")))
+
+
+def test_the_loss_is_taken_against_the_corrected_labels(tiny_store: Store, tmp_path: Path) -> None:
+    """Two runs, of which one is told that every clip shows a nod: only its answers become that."""
+    config = make_config(batch_size=5, lr=0.05)
+    config.relabel = {str(name): "nod" for name in tiny_store.sample_ids[tiny_store.cameras != "3"]}
+    model = make_run(tmp_path, config, tiny_store).train()
+    answers = score(model, tiny_store, np.arange(len(tiny_store))).logits.argmax(1)
+    assert (answers == tiny_store.class_names.index("nod")).all()
+
+
 def test_a_store_without_training_clips_is_refused(
     tmp_path: Path, make_sample: Callable[..., Sample], write_clips: Callable[..., Store]
 ) -> None:

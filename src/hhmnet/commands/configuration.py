@@ -14,7 +14,9 @@ from hhmnet.commands.flags import ConfigError, Flags
 from hhmnet.config import TrainConfig
 from hhmnet.files import replacing
 
-__all__ = ["ConfigError", "format_help", "read_config", "write_config"]
+__all__ = ["CONFIG_FILE", "ConfigError", "format_help", "read_config", "write_config"]
+
+CONFIG_FILE = "config.yaml"
 
 _FLAGS = Flags(TrainConfig, "hhmnet train")
 

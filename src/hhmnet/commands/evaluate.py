@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from hhmnet.commands.configuration import CONFIG_FILE, read_config
 from hhmnet.commands.terminal import Parser, console, print_json, table
-from hhmnet.data.protocols import PARTS, get_protocol
+from hhmnet.data.protocols import PARTS, Protocol, get_protocol
 from hhmnet.evaluation.metrics import brief, evaluate, surest_mistakes
 from hhmnet.evaluation.report import write_report
 from hhmnet.evaluation.scores import Scores, score_streams
@@ -110,7 +113,9 @@ def evaluate_run(
         hint = "; val needs a fold, such as --fold 0" if split == "val" and fold is None else ""
         raise EvaluationError(f"{store.path}: split '{split}' of protocol {protocol.name} has no clips{hint}")
     with log.status(f"scoring {len(rows)} clips"):
+        labels = corrected_labels(run, protocol, store)[rows]
         every = score_streams(model, store, rows, device=place)
+        every = {name: dataclasses.replace(part, labels=labels) for name, part in every.items()}
     scores = every.pop("")
     out = out or run / f"eval-{split}"
     out.mkdir(parents=True, exist_ok=True)
@@ -133,6 +138,12 @@ def evaluate_run(
         metrics, f"{run.name} on {metrics['store']}, {split}", out / REPORT_FILE, out / CONFUSION_FILE
     )
     return metrics, out
+
+
+def corrected_labels(run: Path, protocol: Protocol, store: Store) -> np.ndarray:
+    """The store's labels ``(N,)``, with what the run's configuration corrects among its training clips."""
+    config = run / CONFIG_FILE
+    return protocol.labels(store, read_config(config).relabel if config.exists() else {})
 
 
 def stream_scores_file(stream: str) -> str:

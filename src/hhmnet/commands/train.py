@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from safetensors import SafetensorError
 
-from hhmnet.commands.configuration import format_help, read_config, write_config
+from hhmnet.commands.configuration import CONFIG_FILE, format_help, read_config, write_config
 from hhmnet.commands.progress import TrainingProgress
 from hhmnet.commands.terminal import Parser, console, duration
 from hhmnet.config import TrainConfig
@@ -21,7 +21,6 @@ from hhmnet.training import checkpoint
 from hhmnet.training.engine import EpochLog, Hooks, Interrupted, Trainer
 from hhmnet.training.logs import RunLog, environment, write_environment
 
-CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model.safetensors"
 FINISHED, STOPPED = 0, 130
 CONFIG_HELP = (

@@ -91,6 +91,35 @@ class Protocol:
         chosen = {"train": train & ~held, "val": held, "test": test, "all": np.ones_like(test)}[part]
         return np.flatnonzero(chosen)
 
+    def labels(self, store: Store, relabel: Mapping[str, str]) -> np.ndarray:
+        """The store's labels ``(N,)`` int64, with other classes for some training clips.
+
+        Args:
+            store: opened store.
+            relabel: by sample_id, the name of the class that a clip shows, or "" to leave the clip out (label -1). Clips
+                that the store doesn't hold are passed over, so that a recipe fits a part of its data set too.
+
+        Raises:
+            ProtocolError: a clip that tests, or a class that the store doesn't know.
+        """
+        labels = store.labels.copy()
+        wanted = np.flatnonzero(np.isin(store.sample_ids, list(relabel)))
+        tests = np.intersect1d(wanted, self.indices(store, "test")) if len(wanted) else wanted
+        if len(tests):
+            raise ProtocolError(
+                f"field 'relabel' names {store.sample_ids[tests[0]]}, which is a test clip: take it out"
+            )
+        numbers = {name: number for number, name in enumerate(store.class_names)} | {"": -1}
+        for row in wanted:
+            name = relabel[str(store.sample_ids[row])]
+            if name not in numbers:
+                raise ProtocolError(
+                    f"field 'relabel' gives {store.sample_ids[row]} the class '{name}'; "
+                    f"the store has {', '.join(store.class_names)}"
+                )
+            labels[row] = numbers[name]
+        return labels
+
     def num_folds(self, values: Mapping[str, np.ndarray]) -> int:
         """How many folds there are for clips of these attributes."""
         return len(self._groups(values, self._train_and_test(values)[0]))

@@ -89,8 +89,9 @@ class Trainer:
     def __init__(self, config: TrainConfig, store: Store, out: Path, hooks: Hooks | None = None) -> None:
         self.config, self.store, self.out, self.hooks = config, store, out, hooks or Hooks()
         self.protocol = get_protocol(config.protocol or store.protocol)
+        self.labels = self.protocol.labels(store, config.relabel)
         self.rows = self.protocol.indices(store, "train", config.fold)
-        self.rows = self.rows[store.labels[self.rows] >= 0]
+        self.rows = self.rows[self.labels[self.rows] >= 0]
         if len(self.rows) == 0:
             raise TrainingError(
                 f"{store.path}: protocol {self.protocol.name} leaves no labelled clip to train on"
@@ -110,6 +111,7 @@ class Trainer:
         self.device = self.accelerator.device
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         self.generator = torch.Generator(self.device)
+        self._labels = torch.from_numpy(self.labels).to(self.device)
         self._seed(0)
         self.spec = ModelSpec(
             config.model,
@@ -239,11 +241,12 @@ class Trainer:
             self.ema.set_step(self.step)
         self._seed(self.step + 1)
         x, mask = prepare(batch.clips, self.store.layout, config.data, config.augment, self.generator)
-        classes = functional.one_hot(batch.labels, len(self.store.class_names)).float()
+        labels = self._labels[batch.index]
+        classes = functional.one_hot(labels, len(self.store.class_names)).float()
         x, mask, classes = mix_clips(x, mask, classes, config.optim.mixup, self.generator)
         loss, logits = self.update(x, mask, classes)
         window.losses.append(loss)
-        window.right.append((logits.argmax(1) == batch.labels).float().mean())
+        window.right.append((logits.argmax(1) == labels).float().mean())
         window.rows.append(batch.index)
 
     def _update(self, x: Tensor, mask: Tensor | None, classes: Tensor) -> tuple[Tensor, Tensor]:
@@ -292,7 +295,8 @@ class Trainer:
         if self.config.fold is None or not (last or epoch % self.config.run.validate_every == 0):
             return None
         rows = self.protocol.indices(self.store, "val", self.config.fold)
-        return float(evaluate(score(self.result, self.store, rows, 256, self.device))["top1"])
+        scores = score(self.result, self.store, rows, 256, self.device)
+        return float(evaluate(dataclasses.replace(scores, labels=self.labels[rows]))["top1"])
 
     def _checkpoint(self) -> None:
         progress = checkpoint.Progress(self.step, self.seconds, self._identity())
