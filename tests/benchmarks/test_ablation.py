@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import ablation
-import ablation_runs
 import pytest
+import study_runs
 
-from hhmnet.cli import main as hhmnet
 from hhmnet.commands.configuration import read_config
 from hhmnet.config import TrainConfig
 from hhmnet.evaluation.scores import Scores
@@ -28,41 +27,19 @@ CHANGED: dict[str, dict[str, Any]] = {
 }
 
 
-class InProcess:
-    """Stands in for Popen: runs the very command, in this process."""
-
-    commands: list[list[str]]
-
-    def __init__(self, command: list[str], **more: Any) -> None:
-        assert command[1:3] == ["-m", "hhmnet"]
-        self.commands.append(command)
-        self.returncode = hhmnet(command[3:])
-
-    def poll(self) -> int:
-        return self.returncode
-
-
-@pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    started: list[list[str]] = []
-    monkeypatch.setattr(InProcess, "commands", started, raising=False)
-    monkeypatch.setattr(ablation_runs, "Popen", InProcess)
-    return started
-
-
 def words(recipe: Path, store: Path, out: Path, *more: str) -> list[str]:
     return ["--config", str(recipe), "--data", str(store), "--out", str(out), *more]
 
 
 def test_every_row_is_listed() -> None:
-    assert CHANGED.keys() == ablation_runs.ROWS.keys()
+    assert CHANGED.keys() == ablation.ROWS.keys()
 
 
 @pytest.mark.parametrize("row", CHANGED)
 def test_a_row_changes_its_own_part_of_the_default_alone(row: str) -> None:
     base = TrainConfig(model=STSTConfig(mask="none", reranking="none", select=False, density=(0.9, 0.3)))
     default = {"mask": "topk", "reranking": "jaccard", "select": True, "density": (0.9, 0.3)}
-    made = ablation_runs.row_config(base, row)
+    made = ablation.make_row(base, row).config
     assert dataclasses.asdict(made.model) == dataclasses.asdict(base.model) | default | CHANGED[row]
     assert dataclasses.replace(made, model=base.model) == base
 
@@ -124,15 +101,19 @@ def test_a_failed_training_is_told_with_its_last_words(
     recipe: Path,
     store_folder: Path,
     tmp_path: Path,
-    commands: list[list[str]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def fail(run: InProcess, command: list[str], **more: Any) -> None:
-        more["stdout"].write(b"all is well\nerror: the disk is full\n")
-        run.returncode = 2
+    class Failing:
+        returncode = 2
 
-    monkeypatch.setattr(InProcess, "__init__", fail)
+        def __init__(self, command: list[str], stdout: Any, **more: Any) -> None:
+            stdout.write(b"all is well\nerror: the disk is full\n")
+
+        def poll(self) -> int:
+            return self.returncode
+
+    monkeypatch.setattr(study_runs, "Popen", Failing)
     assert ablation.main(words(recipe, store_folder, tmp_path)) == 2
     err = capsys.readouterr().err
     assert "default/fold0-seed0: training failed: error: the disk is full" in err
@@ -141,10 +122,11 @@ def test_a_failed_training_is_told_with_its_last_words(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--model.mask", "none"), "--model.mask is set by the ablation itself"),
-        (("--fold=1",), "--fold is set by the ablation itself"),
+        (("--model.mask", "none"), "--model.mask is set by the study itself"),
+        (("--fold=1",), "--fold is set by the study itself"),
         (("--jobs", "0"), "--jobs 0"),
         (("--seeds", "-1"), "'-1' is not a whole number"),
+        (("--folds", "none"), "'none' is not a whole number"),
         (("--folds", "2"), "has folds 0 to 1, got 2"),
         (("--model.kernel", "4"), "field 'kernel' must be odd"),
     ],

@@ -5,7 +5,17 @@ from statistics import mean
 
 import numpy as np
 import pytest
-from ablation_table import DEFAULT, Hits, difference, headings_and_lines, markdown, summary, top1
+from study_table import (
+    EACH,
+    FUSED,
+    Hits,
+    difference,
+    headings_and_lines,
+    markdown,
+    stream_headings_and_lines,
+    summary,
+    top1,
+)
 
 
 def make_hits(seed: int, share: float, sizes: tuple[int, ...] = (40, 60), seeds: int = 2) -> Hits:
@@ -69,7 +79,8 @@ def test_folds_weigh_the_same_whatever_their_size() -> None:
 
 def test_table_has_a_line_a_row_and_blanks_for_what_is_missing() -> None:
     default = make_hits(2, 0.7)
-    rows = summary({DEFAULT: default, "a": {(0, 0): ~default[0, 0]}, "b": {}})
+    hits = {"default": {FUSED: default}, "a": {FUSED: {(0, 0): ~default[0, 0]}}, "b": {FUSED: {}}}
+    rows = summary(hits, dict.fromkeys(hits, "default"))
     for figures in rows.values():
         figures["parameters"] = 1234
     headings, lines = headings_and_lines(rows)
@@ -83,3 +94,64 @@ def test_table_has_a_line_a_row_and_blanks_for_what_is_missing() -> None:
     text = markdown(headings, lines).splitlines()
     assert len(text) == 5
     assert {line.count("|") for line in text} == {9}
+
+
+def test_every_row_is_compared_with_its_own_baseline() -> None:
+    hits = {name: {FUSED: make_hits(seed, share)} for seed, (name, share) in enumerate(NAMES.items())}
+    rows = summary(hits, {"a-0": "a-0", "a-1": "a-0", "b-0": "b-0", "b-1": "b-0"})
+    for name in NAMES:
+        found = rows[name]["difference"]
+        if name.endswith("0"):
+            assert found is None
+        else:
+            gain = rows[name]["mean"] - rows[f"{name[0]}-0"]["mean"]
+            assert found["mean"] == pytest.approx(gain)
+
+
+NAMES = {"a-0": 0.5, "a-1": 0.7, "b-0": 0.8, "b-1": 0.6}
+
+
+def test_streams_have_figures_of_their_own_and_together() -> None:
+    before = {FUSED: make_hits(1, 0.8), "joint": make_hits(2, 0.6), "bone": make_hits(3, 0.5)}
+    after = {FUSED: make_hits(4, 0.9), "joint": make_hits(5, 0.7), "bone": make_hits(6, 0.6)}
+    rows = summary({"off": before, "on": after}, {"off": "off", "on": "off"})
+    for row in rows.values():
+        row["parameters"] = 0
+    streams = rows["on"]["streams"]
+    assert list(streams) == ["joint", "bone", EACH]
+    for name in ("joint", "bone"):
+        found = difference(after[name], before[name])
+        assert found is not None
+        assert streams[name]["mean"] == pytest.approx(top1(after[name])[1])
+        assert streams[name]["difference"] == {"mean": found[0], "interval": list(found[1])}
+    together = streams[EACH]
+    assert together["mean"] == pytest.approx(np.mean([streams[name]["mean"] for name in ("joint", "bone")]))
+    gains = [streams[name]["difference"]["mean"] for name in ("joint", "bone")]
+    assert together["difference"]["mean"] == pytest.approx(np.mean(gains))
+    low, high = together["difference"]["interval"]
+    assert low < together["difference"]["mean"] < high
+    # A clip that is drawn brings both streams' outcomes: the same answers in both leave the interval as it is.
+    same = dict.fromkeys(("joint", "bone"), after["joint"])
+    others = dict.fromkeys(("joint", "bone"), before["joint"])
+    twice = summary({"off": {FUSED: {}} | others, "on": {FUSED: {}} | same}, {"off": "off", "on": "off"})
+    found = difference(after["joint"], before["joint"])
+    assert found is not None
+    assert twice["on"]["streams"][EACH]["difference"]["interval"] == pytest.approx(found[1])
+
+    headings, lines = stream_headings_and_lines(rows | {"alone": {"streams": {"bone": streams["bone"]}}})
+    assert headings == ["row", "joint", "bone", EACH]
+    assert lines[0] == ["off", *(f"{rows['off']['streams'][name]['mean']:.2f}" for name in headings[1:])]
+    low, high = streams["joint"]["difference"]["interval"]
+    shown = f"{streams['joint']['mean']:.2f} ({gains[0]:+.2f}, {low:+.2f}..{high:+.2f})"
+    assert lines[1][1] == shown
+    assert lines[2] == ["alone", "", lines[1][2], ""]
+
+
+def test_the_test_clips_stand_where_folds_would() -> None:
+    hits = {(None, seed): np.arange(4) < 2 + seed for seed in (0, 1)}
+    rows = summary({"off": {FUSED: hits}}, {"off": "off"})
+    rows["off"]["parameters"] = 5
+    assert list(rows["off"]["runs"]) == ["all-seed0", "all-seed1"]
+    headings, lines = headings_and_lines(rows)
+    assert headings[2:4] == ["test", "mean"]
+    assert lines[0][2:4] == ["62.50", "62.50"]

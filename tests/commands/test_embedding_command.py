@@ -1,0 +1,119 @@
+"""``hhmnet embedding``, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hhmnet.cli import main
+from hhmnet.data.transform import DataConfig
+from hhmnet.evaluation.embedding import collect, figures
+from hhmnet.models.homogeneous import FusionConfig
+from hhmnet.models.pretrained import ActionModel, ModelSpec, from_pretrained
+from hhmnet.models.stst import STSTConfig
+from hhmnet.store import Store
+
+pytest.importorskip("sklearn", reason="comparing embeddings needs scikit-learn")
+
+
+def write_run(folder: Path, store: Store, contrast: float = 0.5, fold: int | None = None) -> Path:
+    torch.manual_seed(int(10 * contrast))
+    spec = ModelSpec(
+        STSTConfig(widths=(16, 16), strides=(2, 2), head_width=8),
+        DataConfig(stream="joint+bone", frames=8),
+        store.layout,
+        store.class_names,
+        "nw_ucla_cross_view",
+        fold,
+        FusionConfig(contrast=contrast),
+    )
+    ActionModel(spec.build(), spec).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def pair(tmp_path: Path, tiny_store: Store) -> list[str]:
+    """Two runs of the same name, the first without contrast."""
+    return [
+        str(write_run(tmp_path / name / "seed0", tiny_store, contrast))
+        for name, contrast in (("before", 0.0), ("after", 0.5))
+    ]
+
+
+def test_figures_of_two_runs_as_json(
+    pair: list[str], tiny_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["embedding", *pair, "--data", str(tiny_store.path), "--json"]) == 0
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert (document["store"], document["split"]) == ("tiny", "test")
+    assert [run["run"] for run in document["runs"]] == ["before/seed0", "after/seed0"]
+    assert [run["contrast"] for run in document["runs"]] == [0.0, 0.5]
+    rows = np.flatnonzero(tiny_store.cameras == "3")
+    for folder, run in zip(pair, document["runs"], strict=True):
+        expected = json.loads(json.dumps(figures(collect(from_pretrained(folder), tiny_store, rows))))
+        assert {name: run[name] for name in expected} == expected
+    assert "before/seed0 was trained without contrast" in captured.err
+    assert "after/seed0 was" not in captured.err
+    assert "top1" not in captured.out
+
+
+def test_the_table_holds_the_figures_and_the_picture_is_drawn(
+    pair: list[str], tiny_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib", reason="pictures need matplotlib")
+    words = ["embedding", *pair, "--data", str(tiny_store.path), "--split", "train"]
+    assert main([*words, "--json"]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    file = tmp_path / "a.png"
+    assert main([*words, "--out", str(file)]) == 0
+    captured = capsys.readouterr()
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert f"picture: {file}" in captured.err
+    for run in runs:
+        assert f"{run['run']}: 20 clips of train" in captured.out
+        assert f"{run['retrieval']['bone -> joint']['same_class']:.1f}" in captured.out
+        assert f"{run['agreement']['joint, bone']:.3f}" in captured.out
+    (line,) = (line for line in captured.out.split("\n") if "silhouette of bone" in line)
+    assert [f"{run['silhouette']['bone']:.3f}" for run in runs] == [
+        cell.strip() for cell in line.split("│")[2:4]
+    ]
+
+
+def test_the_same_call_draws_the_same_picture(pair: list[str], tiny_store: Store, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pictures need matplotlib")
+    files = [tmp_path / name for name in ("a.png", "b.png")]
+    for file in files:
+        assert main(["embedding", pair[0], "--data", str(tiny_store.path), "--out", str(file)]) == 0
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_mistakes_are_one_line(
+    pair: list[str],
+    tiny_store: Store,
+    finished_run: Path,
+    store_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    held = [write_run(tmp_path / f"fold{fold}", tiny_store, fold=fold) for fold in (0, 1)]
+    here = ["--data", str(tiny_store.path)]
+    calls = [
+        ([str(finished_run), "--data", str(store_folder)], "the model has one stream (joint)"),
+        ([pair[0], pair[0], *here], "a run is given twice"),
+        ([pair[0], *here, "--split", "val"], "val needs a fold, such as --fold 0"),
+        ([*map(str, held), *here, "--split", "val"], "fold0 and fold1 hold out other clips"),
+        ([pair[0], "--data", str(store_folder)], "have different classes"),
+        ([str(tmp_path), *here], "no model there"),
+    ]
+    for words, message in calls:
+        assert main(["embedding", *words, "--out", str(tmp_path / "never.png")]) == 2, words
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "never.png").exists()
+    assert main(["embedding", *map(str, held), *here, "--split", "val", "--fold", "0"]) == 0

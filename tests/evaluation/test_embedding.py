@@ -1,0 +1,254 @@
+"""Figures and pictures of embeddings; the figures against loops written from their definitions."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hhmnet.data.dataset import ClipDataset
+from hhmnet.data.transform import DataConfig, prepare
+from hhmnet.evaluation import embedding
+from hhmnet.evaluation.embedding import (
+    EmbeddingError,
+    Embeddings,
+    collect,
+    figures,
+    linear_cka,
+    retrieval,
+    separation,
+)
+from hhmnet.models.pretrained import ActionModel, ModelSpec
+from hhmnet.models.stst import STSTConfig
+from hhmnet.sample import Sample
+from hhmnet.skeleton import KINECT20
+from hhmnet.store import Store
+from made_embeddings import made_embeddings
+
+
+def build(store: Store, stream: str = "joint+bone", views: int = 1, persons: int = 2) -> ActionModel:
+    torch.manual_seed(0)
+    config = STSTConfig(widths=(16, 16), strides=(1, 2), head_width=8, dropout=0.5)
+    data = DataConfig(stream=stream, frames=8, persons=persons, views=views)
+    spec = ModelSpec(config, data, KINECT20, store.class_names)
+    return ActionModel(spec.build(), spec)
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    length = math.sqrt(sum(v * v for v in a)) * math.sqrt(sum(v * v for v in b))
+    return sum(v * w for v, w in zip(a, b, strict=True)) / length
+
+
+# Retrieval.
+
+
+def plain_retrieval(one: np.ndarray, other: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
+    right, places = [], []
+    for clip, own in enumerate(one):
+        near = {place: cosine(own, row) for place, row in enumerate(other)}
+        places.append(1 + sum(near[place] >= near[clip] for place in near if place != clip))
+        del near[clip]
+        if any(labels[place] == labels[clip] for place in near):
+            right.append(labels[max(near, key=lambda place: near[place])] == labels[clip])
+    return (
+        100 * sum(right) / len(right),
+        100 * sum(place == 1 for place in places) / len(places),
+        float(np.median(places)),
+    )
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 100])
+def test_retrieval_is_that_of_loops(at_once: int) -> None:
+    rng = np.random.default_rng(1)
+    labels = np.array([*rng.integers(0, 5, 29), 9])  # the last clip is alone in its class
+    one = rng.normal(size=(30, 6))
+    other = one + rng.normal(0, 0.8, (30, 6))
+    expected = plain_retrieval(one, other, labels)
+    assert 0 < expected[0] < 100
+    assert 40 < expected[1] < 100  # so that it shows where a clip is taken for another
+    assert retrieval(one, other, labels, at_once) == pytest.approx(expected)
+
+
+def test_retrieval_among_equal_streams_finds_each_clip_and_in_one_place_none() -> None:
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(12, 5)), np.arange(12) % 3
+    found = retrieval(x, 7 * x, labels)
+    assert (found.same_clip, found.rank) == (100.0, 1.0)
+    heap = np.ones_like(x)
+    found = retrieval(heap, heap, labels)
+    assert (found.same_clip, found.rank) == (0.0, 12.0)
+
+
+def test_what_is_found_by_lot_is_the_mean_over_all_answers() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    shares = [
+        np.mean([labels[other] == labels[clip] for other in range(6) if other != clip]) for clip in range(5)
+    ]
+    found = embedding._by_lot(labels)
+    assert found.same_class == pytest.approx(100 * np.mean(shares))
+    assert found.same_clip == pytest.approx(100 / 6)
+    assert found.rank == pytest.approx(np.mean(range(1, 7)))
+
+
+# Agreement and separation.
+
+
+def plain_cka(one: np.ndarray, other: np.ndarray) -> float:
+    """By Gram matrices and the Hilbert-Schmidt independence criterion, entry by entry."""
+    count = len(one)
+    centring = np.eye(count) - 1 / count
+
+    def gram(x: np.ndarray) -> np.ndarray:
+        entries = [[sum(a * b for a, b in zip(i, j, strict=True)) for j in x] for i in x]
+        return centring @ np.array(entries) @ centring
+
+    def hsic(k: np.ndarray, m: np.ndarray) -> float:
+        return sum(k[i, j] * m[j, i] for i in range(count) for j in range(count))
+
+    k, m = gram(one), gram(other)
+    return hsic(k, m) / math.sqrt(hsic(k, k) * hsic(m, m))
+
+
+def test_cka_is_that_of_gram_matrices() -> None:
+    rng = np.random.default_rng(2)
+    one = rng.normal(3, 1, (20, 5))
+    other = one @ rng.normal(size=(5, 7)) + rng.normal(0, 2, (20, 7))
+    expected = plain_cka(one, other)
+    assert 0.1 < expected < 0.9
+    assert linear_cka(one, other) == pytest.approx(expected)
+    assert linear_cka(other, one) == pytest.approx(expected)
+
+
+def test_cka_sees_neither_turn_nor_scale_nor_place() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(30, 6))
+    turn = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    assert linear_cka(x, 5 * x @ turn + 11) == pytest.approx(1)
+    assert linear_cka(x, np.ones((30, 2))) == 0
+    assert linear_cka(rng.normal(size=(5000, 3)), rng.normal(size=(5000, 3))) < 0.01
+
+
+def plain_silhouette(x: np.ndarray, labels: np.ndarray) -> float:
+    values = []
+    for clip in range(len(x)):
+        distances: dict[int, list[float]] = {}
+        for other in range(len(x)):
+            if other != clip:
+                distances.setdefault(int(labels[other]), []).append(1 - cosine(x[clip], x[other]))
+        inside = np.mean(distances.pop(int(labels[clip])))
+        outside = min(np.mean(group) for group in distances.values())
+        values.append((outside - inside) / max(inside, outside))
+    return float(np.mean(values))
+
+
+def test_separation_is_the_silhouette_of_loops() -> None:
+    pytest.importorskip("sklearn")
+    found = made_embeddings(24, 3)
+    x = found.embeddings["joint"]
+    expected = plain_silhouette(x, found.labels)
+    assert 0.1 < expected < 0.99
+    assert separation(x, found.labels) == pytest.approx(expected)
+
+
+def test_of_many_points_some_are_compared_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sklearn")
+    found = made_embeddings(200, 4)
+    x, labels = found.embeddings["joint"], found.labels
+    whole = separation(x, labels)
+    monkeypatch.setattr(embedding, "MOST_COMPARED", 50)
+    some = separation(x, labels)
+    assert some == separation(x, labels)
+    assert some != whole
+    assert some == pytest.approx(whole, abs=0.1)
+
+
+# A model's embeddings.
+
+
+@pytest.mark.parametrize("batch_size", [1, 64])
+def test_embeddings_are_each_clips_own_averaged_over_views(patchy_store: Store, batch_size: int) -> None:
+    model = build(patchy_store, views=2).eval()
+    rows = np.array([17, 3, 4, 0, 11, 5, 8])
+    found = collect(model, patchy_store, rows, batch_size)
+    assert found.sample_ids.tolist() == [f"clip{i:03d}" for i in rows]
+    assert found.labels.tolist() == patchy_store.labels[rows].tolist()
+    assert found.streams == ("joint", "bone")
+    for place, row in enumerate(rows):
+        clips = ClipDataset(patchy_store, np.array([row]), 2)[0].clips
+        with torch.no_grad():
+            outputs = [
+                model.network(*prepare(clips, KINECT20, model.spec.data, phase=phase))
+                for phase in (0.25, 0.75)
+            ]
+        for number, name in enumerate(found.streams):
+            for kind in ("embeddings", "projections"):
+                expected = sum(getattr(output, kind)[number][0].numpy() for output in outputs) / 2
+                np.testing.assert_allclose(getattr(found, kind)[name][place], expected, atol=1e-5)
+
+
+def test_the_model_stays_as_it_was(tiny_store: Store) -> None:
+    model = build(tiny_store, persons=1).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    first, again = (collect(model, tiny_store, np.arange(12)).embeddings["bone"] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_clips_without_a_label_are_left_out(
+    tmp_path: Path, make_sample: Callable[..., Sample], write_clips: Callable[..., Store]
+) -> None:
+    samples = [make_sample(number, label=-1 if number % 4 == 0 else number % 2) for number in range(12)]
+    store = write_clips(tmp_path / "s", samples)
+    found = collect(build(store), store, np.arange(12))
+    assert found.sample_ids.tolist() == [f"clip{i:03d}" for i in range(12) if i % 4]
+    assert set(found.labels.tolist()) == {0, 1}
+
+
+def test_what_cannot_be_compared_is_named(tiny_store: Store) -> None:
+    with pytest.raises(EmbeddingError, match=r"the model has one stream \(joint\)"):
+        collect(build(tiny_store, "joint"), tiny_store, np.arange(12))
+    model = build(tiny_store)
+    few = [*np.flatnonzero(tiny_store.labels == 0)[:5], np.flatnonzero(tiny_store.labels == 1)[0]]
+    with pytest.raises(EmbeddingError, match="6 labelled clips in 2 classes"):
+        collect(model, tiny_store, np.array(few))
+    with torch.no_grad():
+        next(model.network.parameters()).fill_(math.nan)
+    with pytest.raises(EmbeddingError, match="not finite"):
+        collect(model, tiny_store, np.arange(12))
+
+
+# All figures.
+
+
+def test_figures_tell_streams_that_meet_from_streams_that_do_not() -> None:
+    pytest.importorskip("sklearn")
+    apart = made_embeddings(streams=("joint", "bone", "bone_motion"))
+    shared = apart.projections["joint"]
+    rng = np.random.default_rng(5)
+    meeting = {name: shared + rng.normal(0, 0.05, shared.shape) for name in apart.streams}
+    before = figures(apart)
+    after = figures(Embeddings(apart.sample_ids, apart.labels, apart.class_names, apart.embeddings, meeting))
+    pairs = [f"{a} -> {b}" for a in apart.streams for b in apart.streams if a != b]
+    assert list(before["retrieval"]) == [*pairs, "mean"]
+    assert list(before["agreement"]) == ["joint, bone", "joint, bone_motion", "bone, bone_motion", "mean"]
+    for field in ("same_class", "same_clip", "rank"):
+        mean = np.mean([before["retrieval"][pair][field] for pair in pairs])
+        assert before["retrieval"]["mean"][field] == pytest.approx(mean)
+    assert after["retrieval"]["mean"]["same_class"] > 95 > before["retrieval"]["mean"]["same_class"]
+    assert after["retrieval"]["mean"]["rank"] < 3 < before["retrieval"]["mean"]["rank"]
+    assert after["meeting"]["by_class"] > before["meeting"]["by_class"]
+    assert after["meeting"]["by_stream"] < 0.01 < before["meeting"]["by_stream"]
+    assert after["agreement"] == before["agreement"]
+    assert before["chance"]["agreement"] < 0.2 < before["agreement"]["mean"]
+
+
+def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    with pytest.raises(EmbeddingError, match=r"pip install 'hhmnet\[plot\]'"):
+        figures(made_embeddings())
