@@ -1,4 +1,4 @@
-"""``python -m hhmnet.synthetic OUT [--clips N] [--seed S]`` writes the sample data set."""
+"""``python -m hhmnet.synthetic OUT [--clips N] [--seed S] [--videos] [--jobs N]`` writes the sample data set."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="folder to write; new, empty, or an older sample set")
     parser.add_argument("--clips", type=int, default=240, help="how many clips (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the whole set (default: %(default)s)")
+    parser.add_argument("--videos", action="store_true", help="write the clips' videos, too, to OUT/videos")
+    parser.add_argument("--jobs", type=int, default=1, help="number of processes (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
-        paths = generate(options.out, clips=options.clips, seed=options.seed)
+        paths = generate(
+            options.out, clips=options.clips, seed=options.seed, videos=options.videos, jobs=options.jobs
+        )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
