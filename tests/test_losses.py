@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing
 from torch.nn import functional
 
-from hhmnet.losses import info_nce, positive_shares, stream_contrast
+from hhmnet.losses import distillation, info_nce, part_contrast, positive_shares, stream_contrast
 
 
 def one_hot(*labels: int, classes: int = 4) -> Tensor:
@@ -132,9 +132,162 @@ def test_one_stream_has_nothing_to_be_compared_with() -> None:
         stream_contrast(embeddings(3, 1), one_hot(0, 1, 2), 0.07)
 
 
+# Part by part.
+
+
+def parts(count: int, width: int = 6, seed: int = 0, parts: int = 3) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(count, parts, width, generator=generator) for _ in range(2))  # type: ignore[return-value]
+
+
+def plain_parts(
+    students: Tensor, teachers: Tensor, mask: list[list[bool]], labels: list[int] | None, temperature: float
+) -> float:
+    """The mean over parts that two clips have of the mean over those clips of both directions."""
+    losses = []
+    for part in range(students.shape[1]):
+        rows = [row for row in range(len(students)) if mask[row][part]]
+        if len(rows) < 2:
+            continue
+        pair = [students[rows, part], teachers[rows, part]]
+        chosen = list(range(len(rows))) if labels is None else [labels[row] for row in rows]
+        losses.append(plain_contrast(pair, chosen, temperature, "clip" if labels is None else "class"))
+    return sum(losses) / len(losses) if losses else 0.0
+
+
+MASKS = [
+    [[True] * 3] * 5,
+    [
+        [True, False, True],
+        [True, True, False],
+        [False, False, True],
+        [True, False, True],
+        [True, False, False],
+    ],
+    [[True, False, False]] * 2 + [[False, True, False]] * 2 + [[False, False, True]],
+    [[False] * 3] * 5,
+]
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("labels", [None, [0, 1, 0, 2, 1], [3, 3, 3, 3, 3]])
+@pytest.mark.parametrize("temperature", [0.07, 1.0])
+def test_the_contrast_of_parts_is_that_of_the_definition(
+    mask: list[list[bool]], labels: list[int] | None, temperature: float
+) -> None:
+    students, teachers = parts(5)
+    classes = None if labels is None else one_hot(*labels)
+    found = part_contrast(students, teachers, torch.tensor(mask), temperature, classes)
+    expected = plain_parts(students, teachers, mask, labels, temperature)
+    assert float(found) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    if mask is MASKS[0]:
+        torch.testing.assert_close(part_contrast(students, teachers, None, temperature, classes), found)
+
+
+def test_the_contrast_of_parts_is_info_nce_in_each() -> None:
+    students, teachers = parts(6)
+    shares = positive_shares(one_hot(0, 1, 2, 1, 0, 3))
+    losses = [info_nce(students[:, p], teachers[:, p], shares, 0.07) for p in range(3)]
+    found = part_contrast(students, teachers, None, 0.07, one_hot(0, 1, 2, 1, 0, 3))
+    torch.testing.assert_close(found, torch.stack(losses).mean())
+
+
+def test_missing_parts_dilute_nothing() -> None:
+    students, teachers = parts(4)
+    whole = part_contrast(students[:3, :2], teachers[:3, :2], None, 0.07)
+    mask = torch.ones(4, 3, dtype=torch.bool)
+    mask[3], mask[:, 2] = False, False
+    for filler in (0.0, 7.0, 1e30):
+        hidden = [torch.where(mask[..., None], x, torch.tensor(filler)) for x in (students, teachers)]
+        torch.testing.assert_close(part_contrast(hidden[0], hidden[1], mask, 0.07), whole)
+
+
+def test_the_teacher_is_left_alone() -> None:
+    students, teachers = (x.requires_grad_() for x in parts(4))
+    part_contrast(students, teachers, None, 0.07).backward()
+    assert teachers.grad is None
+    assert students.grad is not None
+    assert students.grad.abs().sum(2).gt(0).all()
+
+
+@pytest.mark.parametrize("mask", [[[True] * 3], [[False] * 3], None])
+def test_a_batch_of_one_clip_has_no_contrast(mask: list[list[bool]] | None) -> None:
+    students, teachers = (x.requires_grad_() for x in parts(1))
+    loss = part_contrast(students, teachers, None if mask is None else torch.tensor(mask), 0.07)
+    loss.backward()
+    assert loss.item() == 0
+    assert students.grad is not None
+    assert not students.grad.any()
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize("mask", MASKS)
+def test_equal_parts_have_finite_gradients(value: float, mask: list[list[bool]]) -> None:
+    students = torch.full((5, 3, 4), value, requires_grad=True)
+    loss = part_contrast(students, torch.full((5, 3, 4), value), torch.tensor(mask), 0.07)
+    loss.backward()
+    assert students.grad is not None
+    assert torch.isfinite(students.grad).all()
+    if mask is MASKS[0]:
+        assert loss.item() == pytest.approx(math.log(5), rel=1e-5)
+
+
+def test_hidden_parts_have_no_gradient() -> None:
+    students, teachers = parts(5)
+    students.requires_grad_()
+    mask = torch.tensor(MASKS[1])
+    part_contrast(students, teachers, mask, 0.07).backward()
+    assert students.grad is not None
+    assert not students.grad[~mask].any()
+    compared = mask & (mask.sum(0) > 1)
+    assert students.grad[compared].abs().sum(1).gt(0).all()
+
+
+# Distillation of answers.
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+@pytest.mark.parametrize("mask", [None, [True, False, True, True], [False] * 4])
+def test_distillation_is_the_divergence_of_the_definition(
+    temperature: float, mask: list[bool] | None
+) -> None:
+    students, teachers = embeddings(4, 2)
+    expected, count = 0.0, 0
+    for n in range(4):
+        if mask is not None and not mask[n]:
+            continue
+        count += 1
+        p, q = (
+            [
+                math.exp(v / temperature) / sum(math.exp(w / temperature) for w in row.tolist())
+                for v in row.tolist()
+            ]
+            for row in (teachers[n], students[n])
+        )
+        expected += temperature**2 * sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    found = distillation(students, teachers, None if mask is None else torch.tensor(mask), temperature)
+    assert float(found) == pytest.approx(expected / max(count, 1), rel=1e-5, abs=1e-7)
+
+
+def test_distillation_pulls_the_student_alone_and_ends_at_the_teacher() -> None:
+    students, teachers = (x.requires_grad_() for x in embeddings(4, 2))
+    distillation(students, teachers, None, 2.0).backward()
+    assert teachers.grad is None
+    assert students.grad is not None
+    assert students.grad.any()
+    same = distillation(teachers.detach() + 3, teachers, None, 2.0)
+    assert float(same) == pytest.approx(0, abs=1e-6)
+
+
 # Two processes.
 
 LABELS = (0, 1, 2, 1, 0, 3, 3, 2)
+
+
+def part_inputs(rows: slice) -> list[Tensor]:
+    """Students, teachers, mask and classes of some of eight clips."""
+    mask = torch.rand(8, 3, generator=torch.Generator().manual_seed(5)) < 0.7
+    return [x[rows].clone() for x in (*parts(8), mask, one_hot(*LABELS))]
 
 
 def one_of_two(rank: int, folder: str) -> None:
@@ -145,7 +298,13 @@ def one_of_two(rank: int, folder: str) -> None:
     parts = [x[rows].clone().requires_grad_() for x in embeddings(8)]
     loss = stream_contrast(parts, one_hot(*LABELS)[rows], 0.07)
     loss.backward()
-    torch.save([loss.detach(), *(x.grad for x in parts)], f"{folder}/{rank}.pt")
+    made = part_inputs(rows)
+    made[0].requires_grad_()
+    by_part = part_contrast(*made[:3], 0.07, made[3])
+    by_part.backward()
+    torch.save(
+        [loss.detach(), *(x.grad for x in parts), by_part.detach(), made[0].grad], f"{folder}/{rank}.pt"
+    )
     distributed.destroy_process_group()
 
 
@@ -163,3 +322,10 @@ def test_two_processes_find_the_loss_and_gradients_of_one(tmp_path: Path) -> Non
         # DistributedDataParallel averages over processes; each process's rows have met both processes' losses.
         joined = torch.cat([half[number] for half in halves]) / 2
         torch.testing.assert_close(joined, part.grad)
+    students, teachers, mask, classes = part_inputs(slice(None))
+    whole = part_contrast(students.requires_grad_(), teachers, mask, 0.07, classes)
+    whole.backward()
+    for half in halves:
+        torch.testing.assert_close(half[-2], whole.detach())
+    joined = torch.cat([half[-1] for half in halves]) / 2
+    torch.testing.assert_close(joined, students.grad)

@@ -81,4 +81,74 @@ def gathered(x: Tensor) -> Tensor:
         parts = [torch.empty_like(x) for _ in range(distributed.get_world_size())]
         distributed.all_gather(parts, x.contiguous())
         return torch.cat(parts)
-    return torch.cat(all_gather(x.contiguous()))
+    everyone = torch.cat(all_gather(x.contiguous()))
+    # gloo sends a gradient's memory as it lies, so one that lies transposed would arrive in disorder.
+    everyone.register_hook(lambda gradient: gradient.contiguous())
+    return everyone
+
+
+def part_contrast(
+    students: Tensor,
+    teachers: Tensor,
+    mask: Tensor | None,
+    temperature: float,
+    classes: Tensor | None = None,
+) -> Tensor:
+    """Multi-part contrast between a student's and a teacher's features of the same clips: a scalar.
+
+    For every part apart, :func:`info_nce` among the clips that have the part; then the mean over the parts that at
+    least two clips have, since one alone has nothing to be told from. A missing part is neither an anchor nor a
+    negative nor a zero in the mean. The teachers are detached: no gradient reaches them. The form is that of
+    contrastive distillation (Tian et al., "Contrastive representation distillation", ICLR 2020) with the batch as
+    negatives.
+
+    Under torch.distributed all processes' clips are compared, as in :func:`stream_contrast`.
+
+    Args:
+        students: ``(N, P, D)``, any length; they are normalised here.
+        teachers: ``(N, P, D)``.
+        mask: ``(N, P)`` bool, true where both are there; None where all are.
+        temperature: divides the cosine similarities.
+        classes: class shares ``(N, K)``; where given, clips of the same class are positives too. By default a clip
+            is its own only positive.
+    """
+    students, teachers = gathered(students).float(), gathered(teachers.detach()).float()
+    there = torch.ones(students.shape[:2], device=students.device)
+    if mask is not None:
+        there = gathered(mask.to(torch.float32))
+    there = there.T  # (P, N)
+    both = there[:, :, None] * there[:, None, :]
+    own = torch.eye(len(students), device=students.device)
+    shares = own if classes is None else positive_shares(gathered(classes).float())
+    shares = shares * both
+    shares = shares / shares.sum(2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    one, other = (functional.normalize(x, dim=2) for x in (students, teachers))
+    similarity = torch.einsum("ipd,jpd->pij", one, other) / temperature
+    # Filled with a finite number: a row without any clip would be NaN, and 0 times NaN is NaN.
+    similarity = similarity.masked_fill(both == 0, torch.finfo(torch.float32).min / 2)
+    forth = -(shares * similarity.log_softmax(2)).sum(2)
+    back = -(shares.transpose(1, 2) * similarity.log_softmax(1)).sum(1)
+    count = there.sum(1)
+    each = ((forth + back) / 2 * there).sum(1) / count.clamp_min(1)
+    compared = count > 1
+    return (each * compared).sum() / compared.sum().clamp_min(1)
+
+
+def distillation(students: Tensor, teachers: Tensor, mask: Tensor | None, temperature: float) -> Tensor:
+    """Mean over clips of the divergence of a student's answer from a teacher's: a scalar.
+
+    ``T² · KL(softmax(teacher / T) ‖ softmax(student / T))`` (Hinton et al., "Distilling the knowledge in a neural
+    network", 2015, section 2). The teachers are detached.
+
+    Args:
+        students: logits ``(N, classes)``.
+        teachers: logits ``(N, classes)``.
+        mask: ``(N,)`` bool, the clips that count; None counts all. Without any the loss is 0.
+        temperature: T, softens both answers.
+    """
+    goal = (teachers.detach().float() / temperature).log_softmax(1)
+    found = (students.float() / temperature).log_softmax(1)
+    each = temperature**2 * (goal.exp() * (goal - found)).sum(1)
+    if mask is None:
+        return each.mean()
+    return (each * mask).sum() / mask.sum().clamp_min(1)

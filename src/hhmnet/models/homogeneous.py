@@ -78,6 +78,8 @@ class HomogeneousNetwork(nn.Module):
         ValueError: where there is not one weight for each stream.
     """
 
+    weights: Tensor
+
     def __init__(
         self,
         config: STSTConfig,

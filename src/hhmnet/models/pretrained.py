@@ -2,133 +2,55 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from hhmnet.data.transform import Clips, DataConfig, prepare
+from hhmnet.data.transform import Clips, choose_view, prepare
 from hhmnet.files import replacing
-from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork
-from hhmnet.models.stst import STST, STSTConfig
-from hhmnet.skeleton import SkeletonLayout
+from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork, HeterogeneousOutput
+from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork, HomogeneousOutput
+from hhmnet.models.spec import ModelSpec, Network, PretrainedError, SpecError
+from hhmnet.models.stst import STST
 
-FORMAT = "hhmnet-model"
-VERSION = 1
+if TYPE_CHECKING:
+    from hhmnet.data.roi import RoiConfig
+    from hhmnet.data.video_batch import VideoBatch, VideoConfig, VideoInput
 
-Network = STST | HomogeneousNetwork
+__all__ = [
+    "ActionModel",
+    "Answer",
+    "ModelSpec",
+    "Network",
+    "PretrainedError",
+    "SpecError",
+    "assemble",
+    "from_pretrained",
+    "with_video",
+]
 
 
-class PretrainedError(ValueError):
-    """A model folder that can't be used."""
-
-
-class SpecError(ValueError):
-    """Settings of network, preprocessing and skeleton that don't fit each other."""
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What, beside the weights, makes a model usable.
+class Answer(NamedTuple):
+    """What a model says of N clips.
 
     Attributes:
-        model: shape and variants of the network.
-        data: preprocessing that the weights expect.
-        layout: joints that come in.
-        class_names: actions that come out, in the order of the logits.
-        protocol: split that the model was trained under.
-        fold: fold held out in training, or None.
-        fusion: how several streams are joined.
-
-    Raises:
-        SpecError: where the settings don't fit each other.
+        logits: ``(N, classes)``, joined from what each clip has.
+        each: ``(N, classes)`` of every stream and of the video, by name, as far as they were given; empty for a
+            network of one stream.
+        used: ``(N, 2)`` bool, whether a clip's skeleton and its video were there and used.
     """
 
-    model: STSTConfig
-    data: DataConfig
-    layout: SkeletonLayout
-    class_names: tuple[str, ...]
-    protocol: str = ""
-    fold: int | None = None
-    fusion: FusionConfig = field(default_factory=FusionConfig)
-
-    def __post_init__(self) -> None:
-        streams = self.data.streams
-        if self.fusion.weights and len(streams) > 1 and len(self.fusion.weights) != len(streams):
-            raise SpecError(
-                f"field 'fusion.weights' has {len(self.fusion.weights)} numbers, field 'data.stream' has "
-                f"{len(streams)} streams ({self.data.stream}): give as many"
-            )
-        if self.data.facing != "none" and self.layout.dims != 3:
-            raise SpecError(
-                f"field 'data.facing' must be none for {self.layout.name}, which has {self.layout.dims} dimensions"
-            )
-        frames = self.data.frames
-        for stride in self.model.strides:
-            if frames % self.model.chunks:
-                raise SpecError(
-                    f"field 'model.chunks' is {self.model.chunks}; it must divide the frames of every block, "
-                    f"and one has {frames}"
-                )
-            frames = -(-frames // stride)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain containers for JSON."""
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "network": "homogeneous" if len(self.data.streams) > 1 else "stst",
-            "model": dataclasses.asdict(self.model),
-            "fusion": dataclasses.asdict(self.fusion),
-            "data": dataclasses.asdict(self.data),
-            "layout": self.layout.to_dict(),
-            "class_names": list(self.class_names),
-            "protocol": self.protocol,
-            "fold": self.fold,
-        }
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> ModelSpec:
-        """Inverse of :meth:`to_dict`; raises PretrainedError naming what is wrong."""
-        if fields.get("format") != FORMAT:
-            raise PretrainedError(f"field 'format' is not '{FORMAT}'")
-        if fields.get("version") != VERSION:
-            raise PretrainedError(f"it has version {fields.get('version')}, this hhmnet reads {VERSION}")
-        try:
-            names = fields["class_names"]
-            if not names or not isinstance(names, list):
-                raise PretrainedError("field 'class_names' must be a list of names")
-            return cls(
-                model=STSTConfig(**_tuples(fields["model"])),
-                fusion=FusionConfig(**_tuples(fields.get("fusion", {}))),
-                data=DataConfig(**fields["data"]),
-                layout=SkeletonLayout.from_dict(fields["layout"]),
-                class_names=tuple(names),
-                protocol=fields["protocol"],
-                fold=fields["fold"],
-            )
-        except KeyError as error:
-            raise PretrainedError(f"the field {error} is missing") from None
-        except (TypeError, ValueError, AttributeError) as error:
-            raise PretrainedError(str(error)) from None
-
-    def build(self) -> Network:
-        """The network with fresh weights: ST&ST for one stream, the homogeneous network for several."""
-        streams, classes = self.data.streams, len(self.class_names)
-        if len(streams) == 1:
-            return STST(self.model, self.layout, classes)
-        return HomogeneousNetwork(self.model, self.fusion, self.layout, classes, streams)
-
-
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    logits: Tensor
+    each: dict[str, Tensor]
+    used: Tensor
 
 
 class ActionModel(nn.Module):
@@ -143,51 +65,161 @@ class ActionModel(nn.Module):
         super().__init__()
         self.network, self.spec = network, spec
 
-    def forward(self, clips: Clips) -> Tensor:
-        """Logits ``(N, classes)`` of raw clips, averaged over ``spec.data.views`` temporal views."""
-        return self.streams(clips)[0]
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of what is joined: the streams, then ``video``; none for a network of one stream."""
+        if isinstance(self.network, HeterogeneousNetwork):
+            return (*self.spec.data.streams, "video")
+        return self.spec.data.streams if isinstance(self.network, HomogeneousNetwork) else ()
 
-    def streams(self, clips: Clips) -> Tensor:
-        """Logits ``(1 + S, N, classes)``: the answer's, then each stream's own; S is 0 where there is one stream."""
-        views = self.spec.data.views
-        total: Tensor | None = None
-        for view in range(views):
-            phase = (view + 0.5) / views
-            output = self.network(*prepare(clips, self.spec.layout, self.spec.data, phase=phase))
-            logits = output.logits.float()[None]
-            if isinstance(self.network, HomogeneousNetwork):
-                logits = torch.cat([logits, output.each])
-            total = logits if total is None else total + logits
-        assert total is not None
-        return total / views
+    def forward(self, clips: Clips | None, video: VideoBatch | None = None) -> Tensor:
+        """Logits ``(N, classes)`` of raw clips; see :meth:`answer`."""
+        return self.answer(clips, video).logits
+
+    def streams(self, clips: Clips | None, video: VideoBatch | None = None) -> Tensor:
+        """Logits ``(1 + members, N, classes)``: the answer's, then each member's own, zero where it wasn't given."""
+        answer = self.answer(clips, video)
+        missing = torch.zeros_like(answer.logits)
+        return torch.stack([answer.logits, *(answer.each.get(name, missing) for name in self.members)])
+
+    def answer(self, clips: Clips | None, video: VideoBatch | None = None) -> Answer:
+        """Classify raw clips by what there is of them, averaged over ``spec.data.views`` temporal views.
+
+        Args:
+            clips: their skeletons; None where there are none.
+            video: crops of their videos; None where there are none. A model of skeletons alone passes over them.
+
+        Raises:
+            PretrainedError: nothing is given that this model looks at.
+        """
+        video = video if isinstance(self.network, HeterogeneousNetwork) else None
+        if clips is None and video is None:
+            looks = "a skeleton or a video" if self.spec.heterogeneous else "a skeleton"
+            raise PretrainedError(f"the model needs {looks}; there is none")
+        views = (
+            self.spec.data.views if clips is not None else 1
+        )  # without frames there is one view of a video
+        answers = [self._view(clips, video, (view + 0.5) / views) for view in range(views)]
+        return Answer(
+            torch.stack([answer.logits for answer in answers]).mean(0),
+            {
+                name: torch.stack([answer.each[name] for answer in answers]).mean(0)
+                for name in answers[0].each
+            },
+            torch.stack([answer.used for answer in answers]).any(0),
+        )
+
+    def _view(self, clips: Clips | None, video: VideoBatch | None, phase: float) -> Answer:
+        """The answer to one temporal view."""
+        x = mask = positions = None
+        if clips is not None:
+            view = choose_view(clips.lengths, self.spec.data, phase=phase)
+            positions = view.positions
+            x, mask = prepare(clips, self.spec.layout, self.spec.data, view=view)
+        if isinstance(self.network, HeterogeneousNetwork):
+            shown = None if video is None else self._show(video, positions)
+            return _of_heterogeneous(self.network(x, mask, shown), self.members)
+        assert x is not None
+        output = self.network(x, mask)
+        used = torch.zeros(len(x), 2, dtype=torch.bool, device=x.device)
+        used[:, 0] = True if mask is None else mask.any(2).any(1)
+        each = output.each if isinstance(output, HomogeneousOutput) else ()
+        return Answer(output.logits.float(), dict(zip(self.members, each, strict=True)), used)
+
+    def _show(self, video: VideoBatch, positions: Tensor | None) -> VideoInput:
+        from hhmnet.data.video_batch import prepare_video
+
+        assert self.spec.video is not None
+        return prepare_video(video, positions, None, self.spec.video)
+
+    @property
+    def skeleton(self) -> ActionModel:
+        """The model of skeletons alone inside this one, with the same weights in memory; itself where it is one."""
+        if not isinstance(self.network, HeterogeneousNetwork):
+            return self
+        spec = dataclasses.replace(self.spec, heterogeneous=None, video=None, roi=None)
+        return ActionModel(self.network.skeleton, spec)
 
     def single(self, stream: str) -> ActionModel:
-        """One stream of a homogeneous model as a model of its own, with the same weights in memory.
+        """One skeleton stream as a model of its own, with the same weights in memory.
 
         Raises:
             PretrainedError: the model has no such stream.
         """
         if stream not in self.spec.data.streams:
             raise PretrainedError(f"no stream '{stream}'; the model has {', '.join(self.spec.data.streams)}")
-        if not isinstance(self.network, HomogeneousNetwork):
+        if isinstance(self.network, HeterogeneousNetwork):
+            return self.skeleton.single(stream)
+        if isinstance(self.network, STST):
             return self
         data = dataclasses.replace(self.spec.data, stream=stream)
         encoder = self.network.encoders[stream]
         assert isinstance(encoder, STST)
         return ActionModel(encoder, dataclasses.replace(self.spec, data=data, fusion=FusionConfig()))
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors``; each appears whole or not at all."""
+    def save_pretrained(self, folder: str | Path, half: bool = False) -> None:
+        """Write ``config.json`` and ``model.safetensors``; each appears whole or not at all.
+
+        Args:
+            folder: made where it doesn't exist.
+            half: keep what was learned as float16, in half the space; :func:`from_pretrained` widens it again. The
+                statistics of batch norms keep their digits.
+
+        Raises:
+            PretrainedError: a weight is too large for float16.
+        """
         folder = Path(folder)
+        learned = {name for name, _ in self.network.named_parameters()} if half else set()
+        weights = {}
+        for name, value in self.network.state_dict().items():
+            kept = value.detach().cpu().contiguous()
+            weights[name] = kept.half() if name in learned else kept
+            if name in learned and not weights[name].isfinite().all():
+                raise PretrainedError(f"the weight {name} is too large for half precision; save it in full")
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {
-            name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()
-        }
         with replacing(folder / "config.json") as file:
             file.write(json.dumps(self.spec.to_dict(), indent=1).encode() + b"\n")
         # The weights come last: where they are, the rest is there too.
         with replacing(folder / "model.safetensors") as file:
             file.write(save(weights, metadata={"format": "pt"}))
+
+
+def _of_heterogeneous(output: HeterogeneousOutput, members: tuple[str, ...]) -> Answer:
+    each = [] if output.skeleton is None else list(zip(members[:-1], output.skeleton, strict=True))
+    if output.video is not None:
+        each.append((members[-1], output.video))
+    return Answer(output.logits, dict(each), output.used)
+
+
+def with_video(
+    model: ActionModel,
+    config: HeterogeneousConfig,
+    video: VideoConfig | None = None,
+    roi: RoiConfig | None = None,
+) -> ActionModel:
+    """A model of phase 2 around a trained one of phase 1: its network is copied and frozen, the video side is fresh.
+
+    Args:
+        model: a model of skeletons alone, of one stream or several.
+        config: of the video side.
+        video: how crops become input; the default settings if None.
+        roi: how crops are cut; the default settings if None.
+
+    Raises:
+        PretrainedError: the model has a video side already.
+        SpecError: the settings don't fit each other or the model.
+        BackboneError: the backbone or its weights aren't there.
+    """
+    from hhmnet.data.roi import RoiConfig
+    from hhmnet.data.video_batch import VideoConfig
+
+    if isinstance(model.network, HeterogeneousNetwork):
+        raise PretrainedError("the model has a video side already; give one of skeletons alone")
+    spec = dataclasses.replace(
+        model.spec, heterogeneous=config, video=video or VideoConfig(), roi=roi or RoiConfig()
+    )
+    skeleton = copy.deepcopy(model.network)
+    return ActionModel(HeterogeneousNetwork(skeleton, config, spec.layout, len(spec.class_names)), spec)
 
 
 def assemble(models: Sequence[ActionModel], weights: Sequence[float] = ()) -> ActionModel:
@@ -207,7 +239,7 @@ def assemble(models: Sequence[ActionModel], weights: Sequence[float] = ()) -> Ac
     for number, (model, spec) in enumerate(zip(models, specs, strict=True)):
         if not isinstance(model.network, STST):
             raise PretrainedError(
-                f"model {number} has several streams ({model.spec.data.stream}); give single ones"
+                f"model {number} has several streams or a video ({', '.join(model.members)}); give single ones"
             )
         ours, theirs = specs[0].to_dict(), spec.to_dict()
         different = [name for name in ours if name != "fusion" and ours[name] != theirs[name]]
@@ -255,7 +287,7 @@ def from_pretrained(folder: str | Path, device: str | torch.device = "cpu") -> A
         if not isinstance(fields, dict):
             raise PretrainedError("it is not a JSON object")
         spec = ModelSpec.from_dict(fields)
-        network = spec.build()
+        network = spec.build(pretrained=False)
     except (OSError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise PretrainedError(f"{config}: {' '.join(str(error).split())[:200]}") from None
     try:

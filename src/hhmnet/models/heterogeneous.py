@@ -1,0 +1,296 @@
+"""The heterogeneous network of phase 2: a frozen skeleton network guides, teaches and joins a video network.
+
+Given by the paper's abstract: fusion at model level (attention guided by the phase-1 model), at feature level
+(multi-part contrastive learning) and at decision level (an ensemble). Our choices: the grid of body parts and the
+guidance of MMNet (Yu et al., "MMNet: a model-based multimodal network", TPAMI 2023), the contrast of CRD (Tian et
+al., ICLR 2020) part by part, and a weighted mean of raw logits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hhmnet.fields import one_of, within
+from hhmnet.models.guidance import guidance, part_meanings, part_weights
+from hhmnet.models.homogeneous import HomogeneousNetwork
+from hhmnet.models.layers import stride_mask
+from hhmnet.models.rgb import backbone_stride, build_backbone
+from hhmnet.models.stst import STST
+from hhmnet.models.video_net import VideoNetwork, VideoOutput
+from hhmnet.skeleton import SkeletonLayout
+
+if TYPE_CHECKING:
+    from hhmnet.data.video_batch import VideoInput
+
+GUIDANCES = ("none", "input", "feature")
+NORMS = ("frozen", "batch")
+MODALITIES = ("skeleton", "video")
+
+
+@dataclass
+class HeterogeneousConfig:
+    """How a video network is built, guided and taught by a skeleton network, and joined with it."""
+
+    backbone: str = "efficientnet_lite0"
+    """Image network: efficientnet_lite0, small, or torchvision:<name> where torchvision is installed."""
+    pretrained: bool = True
+    """Begin with the backbone's ImageNet weights; small has none."""
+    freeze_backbone: bool = False
+    """Keep the backbone as it is and train only what follows it."""
+    norm: str = "frozen"
+    """Statistics of a pretrained backbone's batch norms: frozen (ImageNet's) or batch (those of the training batches).
+    Without pretrained weights they are always the batches'."""
+    guidance: str = "feature"
+    """What the skeleton's attention weights: input (pixels of the cells), feature (their features) or none."""
+    scene: bool = True
+    """See the whole person and the surroundings beside the body parts."""
+    distill: float = 0.1
+    """Weight of the contrast between video and skeleton, part by part; 0 turns it off."""
+    temperature: float = 0.07
+    """Temperature of that contrast."""
+    projection: int = 128
+    """Channels of the space in which video and skeleton are compared."""
+    logit_distill: float = 0.0
+    """Weight of the divergence of the video's answer from the skeleton's; 0 turns it off."""
+    logit_temperature: float = 4.0
+    """Temperature of that divergence."""
+    dropout: float = 0.5
+    """Dropout before the video's classifier."""
+    modality_dropout: float = 0.0
+    """Probability that a training clip loses its guidance, so that the video learns to do without."""
+    weights: tuple[float, ...] = ()
+    """Weight of each stream's logits, then of the video's; empty weighs the video like an average stream."""
+
+    def __post_init__(self) -> None:
+        backbone_stride(self.backbone)  # knows the names
+        one_of(self, "guidance", GUIDANCES)
+        one_of(self, "norm", NORMS)
+        within(self, 0, math.inf, "distill", "logit_distill")
+        within(self, 1e-3, math.inf, "temperature", "logit_temperature")
+        within(self, 1, math.inf, "projection")
+        within(self, 0, 0.99, "dropout")
+        within(self, 0, 1, "modality_dropout")
+        if self.weights:
+            within(self, 0, math.inf, "weights")
+            if not any(self.weights):
+                raise ValueError(f"field 'weights' must not be all zero; got {self.weights}")
+
+
+class HeterogeneousOutput(NamedTuple):
+    """What the heterogeneous network returns; S streams, P parts, K instants.
+
+    Attributes:
+        logits: ``(N, classes)``, the answer: the weighted mean of the logits of what a clip has; zero where it has
+            nothing.
+        skeleton: ``(S, N, classes)``, every stream's own; None without skeletons.
+        video: ``(N, classes)``, the video's own; None without videos.
+        part_features: ``(N, P + 1, projection)``, the parts and the whole as the video sees them.
+        part_teacher: ``(N, P + 1, projection)``, as the skeleton knows them; no gradient reaches the encoder.
+        part_mask: ``(N, P + 1)`` bool, where both are known.
+        teacher: ``(N, classes)``, the skeleton's joint answer; carries no gradient.
+        guidance: ``(N, P, K)`` from 0 to 2, as it was used; None where nothing was guided.
+        used: ``(N, 2)`` bool, whether a clip had a skeleton and a video (``MODALITIES``).
+    """
+
+    logits: Tensor
+    skeleton: Tensor | None
+    video: Tensor | None
+    part_features: Tensor | None
+    part_teacher: Tensor | None
+    part_mask: Tensor | None
+    teacher: Tensor | None
+    guidance: Tensor | None
+    used: Tensor
+
+
+class _Knowledge(NamedTuple):
+    """What the frozen network says of a batch.
+
+    ``logits (S, N, classes)``, feature maps and embeddings of every stream, bodies ``there (N, M, T')``, T.
+    """
+
+    logits: Tensor
+    features: tuple[Tensor, ...]
+    embeddings: tuple[Tensor, ...]
+    there: Tensor
+    frames: int
+
+
+class HeterogeneousNetwork(nn.Module):
+    """A skeleton network that stays as it is, and a video network beside it.
+
+    The skeleton's features come to ``projection`` channels by a fixed orthogonal map, which keeps what is alike and
+    what is not. A learned one could only be learned from the contrast itself, and would bend the teacher to the
+    student.
+
+    Args:
+        skeleton: trained network of phase 1; it is frozen here, in eval mode for good.
+        config: of the video side.
+        layout: the skeleton whose joints come in.
+        num_classes: number of actions.
+        pretrained: false leaves ImageNet's weights out whatever the configuration says: others will be loaded.
+
+    Raises:
+        ValueError: where there is not one weight for each stream and the video.
+        BackboneError: the backbone or its weights aren't there.
+    """
+
+    weights: Tensor
+    part_joints: Tensor
+    teacher_projection: Tensor
+
+    def __init__(
+        self,
+        skeleton: STST | HomogeneousNetwork,
+        config: HeterogeneousConfig,
+        layout: SkeletonLayout,
+        num_classes: int,
+        pretrained: bool = True,
+    ) -> None:
+        super().__init__()
+        self.config, self.num_classes = config, num_classes
+        self.skeleton = skeleton.requires_grad_(False)
+        encoders = [module for module in skeleton.modules() if isinstance(module, STST)]
+        self.num_streams = len(encoders)
+        self.time_stride = math.prod(encoders[0].config.strides)
+        self.video = VideoNetwork(
+            build_backbone(config.backbone, config.pretrained and pretrained),
+            num_classes,
+            scene=config.scene,
+            dropout=config.dropout,
+            freeze=config.freeze_backbone,
+            freeze_norms=config.pretrained and config.norm == "frozen",
+        )
+        width, channels = self.video.backbone.channels, config.projection
+        # Two maps: the parts come from the grid, the whole from another kind of picture.
+        self.projections = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
+            for _ in range(2)
+        )
+        known = sum(encoder.config.widths[-1] for encoder in encoders)
+        self.register_buffer("teacher_projection", nn.init.orthogonal_(torch.empty(known, channels)))
+        self.register_buffer("part_joints", part_weights(layout), persistent=False)
+        self.register_buffer("weights", self._weights(), persistent=False)
+        self.train()
+
+    def _weights(self) -> Tensor:
+        """Weights of the streams and of the video, which sum to 1."""
+        streams, given = self.num_streams, self.config.weights
+        if given and len(given) != streams + 1:
+            raise ValueError(
+                f"field 'heterogeneous.weights' has {len(given)} numbers for {streams} streams and the video"
+            )
+        if given:
+            weights = torch.tensor(given)
+        elif isinstance(self.skeleton, HomogeneousNetwork):
+            weights = torch.cat([self.skeleton.weights.detach().cpu() * streams, torch.ones(1)])
+        else:
+            weights = torch.ones(2)
+        return weights / weights.sum()
+
+    def train(self, mode: bool = True) -> HeterogeneousNetwork:
+        """Set the training mode of the video network; the skeleton network stays in eval mode."""
+        super().train(mode)
+        self.skeleton.eval()
+        return self
+
+    def forward(
+        self, x: Tensor | None, mask: Tensor | None = None, video: VideoInput | None = None
+    ) -> HeterogeneousOutput:
+        """Classify clips by what there is of them.
+
+        Args:
+            x: ``(N, S·C, T, V, M)``, the streams' coordinates one behind the other; None without skeletons.
+            mask: ``(N, T, M)`` bool, true where a person's body is there; all false for a clip without a skeleton.
+            video: crops of the same clips; None without videos. A clip whose masks are all false has none.
+
+        Raises:
+            ValueError: both are missing, or a cell of the grid doesn't hold whole cells of the feature map.
+        """
+        if x is None and video is None:
+            raise ValueError("there is neither a skeleton nor a video")
+        known = None if x is None else self._ask(x, mask)
+        count = len(x) if x is not None else len(video.grid)  # type: ignore[union-attr]
+        absent = self.weights.new_zeros(1, count, self.num_classes)
+        skeleton = None if known is None else known.logits
+        used = torch.zeros(count, 2, dtype=torch.bool, device=absent.device)
+        if known is not None:
+            used[:, 0] = known.there.any(2).any(1)
+        seen = features = taught = part_mask = weight = None
+        if video is not None:
+            weight = self._guidance(known, video)
+            seen = self.video(video, weight, self.config.guidance)
+            used[:, 1] = seen.there.any(1)
+            features = torch.cat(
+                [self.projections[0](seen.parts[:, :-1]), self.projections[1](seen.parts[:, -1:])], 1
+            )
+            if known is not None:
+                taught, part_mask = self._teach(known, seen, used)
+        streams = absent.expand(self.num_streams, -1, -1) if skeleton is None else skeleton
+        each = torch.cat([streams, absent if seen is None else seen.logits[None]])
+        skeleton_alone = torch.stack([used[:, 0], torch.zeros_like(used[:, 1])], 1)
+        return HeterogeneousOutput(
+            logits=self._join(each, used),
+            skeleton=skeleton,
+            video=None if seen is None else seen.logits,
+            part_features=features,
+            part_teacher=taught,
+            part_mask=part_mask,
+            teacher=None if known is None else self._join(each.detach(), skeleton_alone),
+            guidance=weight,
+            used=used,
+        )
+
+    @torch.no_grad()
+    def _ask(self, x: Tensor, mask: Tensor | None) -> _Knowledge:
+        """What the frozen network says of these skeletons."""
+        count, _, frames, _, persons = x.shape
+        if mask is None:
+            mask = torch.ones(count, frames, persons, dtype=torch.bool, device=x.device)
+            output = self.skeleton(x)
+        else:
+            output = self.skeleton(x, mask)
+        there = stride_mask(mask.transpose(1, 2).reshape(-1, frames), self.time_stride)
+        assert there is not None
+        there = there.unflatten(0, (count, persons))
+        if isinstance(self.skeleton, HomogeneousNetwork):
+            return _Knowledge(output.each, output.features, output.embeddings, there, frames)
+        logits = output.logits.float()[None]
+        return _Knowledge(logits, (output.features,), (output.embedding,), there, frames)
+
+    @torch.no_grad()
+    def _guidance(self, known: _Knowledge | None, video: VideoInput) -> Tensor | None:
+        """Weights ``(N, P, K)`` of the grid's cells; 1 throughout for a clip whose skeleton is missing or dropped."""
+        if self.config.guidance == "none":
+            return None
+        if known is None:
+            return torch.ones(video.cell_mask.shape, device=video.grid.device)
+        weight = guidance(
+            known.features, known.there, video.times, known.frames, self.time_stride, self.part_joints
+        )
+        if self.training and self.config.modality_dropout:
+            lost = torch.rand(len(weight), 1, 1, device=weight.device) < self.config.modality_dropout
+            weight = torch.where(lost, 1.0, weight)
+        return weight
+
+    @torch.no_grad()
+    def _teach(self, known: _Knowledge, seen: VideoOutput, used: Tensor) -> tuple[Tensor, Tensor]:
+        """What the skeleton knows of parts and whole ``(N, P + 1, projection)``, and where the video sees them too."""
+        meanings = part_meanings(known.features, known.embeddings, self.part_joints)
+        return meanings @ self.teacher_projection, seen.there & used[:, :1] & meanings.any(2)
+
+    def _join(self, each: Tensor, used: Tensor) -> Tensor:
+        """Weighted mean over what each clip has, ``(N, classes)``, of ``each (S + 1, N, classes)``.
+
+        Where all that a clip has weighs nothing, its parts weigh alike: an answer is better than none.
+        """
+        there = torch.cat([used[:, :1].expand(-1, self.num_streams), used[:, 1:]], 1).to(each.dtype)
+        shares = there * self.weights
+        shares = torch.where(shares.sum(1, keepdim=True) > 0, shares, there)
+        shares = shares / shares.sum(1, keepdim=True).clamp_min(torch.finfo(each.dtype).tiny)
+        return (shares.T[:, :, None] * each).sum(0)

@@ -1,0 +1,189 @@
+"""What, beside its weights, makes a model usable: shape, preprocessing, skeleton, class names."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hhmnet.data.transform import DataConfig
+from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork
+from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork
+from hhmnet.models.rgb import backbone_stride
+from hhmnet.models.stst import STST, STSTConfig
+from hhmnet.models.video_net import cell_problem
+from hhmnet.skeleton import SkeletonLayout
+
+if TYPE_CHECKING:
+    from hhmnet.data.roi import RoiConfig
+    from hhmnet.data.video_batch import VideoConfig
+
+FORMAT = "hhmnet-model"
+VERSION = 1
+
+Network = STST | HomogeneousNetwork | HeterogeneousNetwork
+
+
+class PretrainedError(ValueError):
+    """A model folder that can't be used."""
+
+
+class SpecError(ValueError):
+    """Settings of network, preprocessing and skeleton that don't fit each other."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What, beside the weights, makes a model usable.
+
+    Attributes:
+        model: shape and variants of the network.
+        data: preprocessing that the weights expect.
+        layout: joints that come in.
+        class_names: actions that come out, in the order of the logits.
+        protocol: split that the model was trained under.
+        fold: fold held out in training, or None.
+        fusion: how several streams are joined.
+        heterogeneous: the video side; None for a model of skeletons alone.
+        video: how crops become the video network's input; with ``heterogeneous`` only.
+        roi: how crops are cut from a video; with ``heterogeneous`` only.
+
+    Raises:
+        SpecError: where the settings don't fit each other.
+    """
+
+    model: STSTConfig
+    data: DataConfig
+    layout: SkeletonLayout
+    class_names: tuple[str, ...]
+    protocol: str = ""
+    fold: int | None = None
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    heterogeneous: HeterogeneousConfig | None = None
+    video: VideoConfig | None = None
+    roi: RoiConfig | None = None
+
+    def __post_init__(self) -> None:
+        self._check_skeleton()
+        self._check_video()
+
+    def _check_skeleton(self) -> None:
+        streams = self.data.streams
+        if self.fusion.weights and len(streams) > 1 and len(self.fusion.weights) != len(streams):
+            raise SpecError(
+                f"field 'fusion.weights' has {len(self.fusion.weights)} numbers, field 'data.stream' has "
+                f"{len(streams)} streams ({self.data.stream}): give as many"
+            )
+        if self.data.facing != "none" and self.layout.dims != 3:
+            raise SpecError(
+                f"field 'data.facing' must be none for {self.layout.name}, which has {self.layout.dims} dimensions"
+            )
+        frames = self.data.frames
+        for stride in self.model.strides:
+            if frames % self.model.chunks:
+                raise SpecError(
+                    f"field 'model.chunks' is {self.model.chunks}; it must divide the frames of every block, "
+                    f"and one has {frames}"
+                )
+            frames = -(-frames // stride)
+
+    def _check_video(self) -> None:
+        config, video, roi = self.heterogeneous, self.video, self.roi
+        if len({part is None for part in (config, video, roi)}) > 1:
+            raise SpecError("fields 'heterogeneous', 'video' and 'roi' go together: give all or none")
+        if config is None or video is None or roi is None:
+            return
+        if config.weights and len(config.weights) != len(self.data.streams) + 1:
+            raise SpecError(
+                f"field 'heterogeneous.weights' has {len(config.weights)} numbers; give one for each of "
+                f"{self.data.stream} and one for the video"
+            )
+        stride = backbone_stride(config.backbone)
+        if stride is not None and video.cell % stride:
+            raise SpecError(cell_problem(video.cell, stride))
+        for name in ("cell", "scene"):
+            if getattr(video, name) > getattr(roi, name):
+                raise SpecError(
+                    f"field 'video.{name}' is {getattr(video, name)}, more than the {getattr(roi, name)} pixels "
+                    f"that field 'roi.{name}' cuts out"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers for JSON."""
+        kind = "homogeneous" if len(self.data.streams) > 1 else "stst"
+        parts = {name: getattr(self, name) for name in ("heterogeneous", "video", "roi")}
+        of_video = {name: dataclasses.asdict(part) for name, part in parts.items() if part is not None}
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "network": "heterogeneous" if of_video else kind,
+            "model": dataclasses.asdict(self.model),
+            "fusion": dataclasses.asdict(self.fusion),
+            "data": dataclasses.asdict(self.data),
+            "layout": self.layout.to_dict(),
+            "class_names": list(self.class_names),
+            "protocol": self.protocol,
+            "fold": self.fold,
+            **of_video,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> ModelSpec:
+        """Inverse of :meth:`to_dict`; raises PretrainedError naming what is wrong."""
+        if fields.get("format") != FORMAT:
+            raise PretrainedError(f"field 'format' is not '{FORMAT}'")
+        if fields.get("version") != VERSION:
+            raise PretrainedError(f"it has version {fields.get('version')}, this hhmnet reads {VERSION}")
+        try:
+            names = fields["class_names"]
+            if not names or not isinstance(names, list):
+                raise PretrainedError("field 'class_names' must be a list of names")
+            return cls(
+                model=STSTConfig(**_tuples(fields["model"])),
+                fusion=FusionConfig(**_tuples(fields.get("fusion", {}))),
+                data=DataConfig(**fields["data"]),
+                layout=SkeletonLayout.from_dict(fields["layout"]),
+                class_names=tuple(names),
+                protocol=fields["protocol"],
+                fold=fields["fold"],
+                **_video_parts(fields),
+            )
+        except KeyError as error:
+            raise PretrainedError(f"the field {error} is missing") from None
+        except (TypeError, ValueError, AttributeError) as error:
+            raise PretrainedError(str(error)) from None
+
+    def build(self, pretrained: bool = True) -> Network:
+        """The network with fresh weights: ST&ST for one stream, homogeneous for several, heterogeneous with video.
+
+        Args:
+            pretrained: false leaves a backbone's ImageNet weights out, since others will be loaded.
+        """
+        streams, classes = self.data.streams, len(self.class_names)
+        skeleton: STST | HomogeneousNetwork
+        if len(streams) == 1:
+            skeleton = STST(self.model, self.layout, classes)
+        else:
+            skeleton = HomogeneousNetwork(self.model, self.fusion, self.layout, classes, streams)
+        if self.heterogeneous is None:
+            return skeleton
+        return HeterogeneousNetwork(skeleton, self.heterogeneous, self.layout, classes, pretrained)
+
+
+def _video_parts(fields: dict[str, Any]) -> dict[str, Any]:
+    """The three configurations of the video side; none for a model of skeletons alone."""
+    if not fields.keys() & {"heterogeneous", "video", "roi"}:
+        return {}
+    # Imported here: a model of skeletons alone does without the video reader.
+    from hhmnet.data.roi import RoiConfig
+    from hhmnet.data.video_batch import VideoConfig
+
+    return {
+        "heterogeneous": HeterogeneousConfig(**_tuples(fields["heterogeneous"])),
+        "video": VideoConfig(**fields["video"]),
+        "roi": RoiConfig(**fields["roi"]),
+    }
+
+
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}

@@ -1,0 +1,216 @@
+"""What the skeleton tells the video, against its definition written out cell by cell."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from hhmnet.models.guidance import chunk_overlap, guidance, part_meanings, part_weights, scale_each
+from hhmnet.skeleton import COCO17, KINECT20, PARTS, SkeletonLayout
+
+WEIGHTS = part_weights(KINECT20)
+INSTANTS = [[0.0, 5.0, 9.0, 14.0], [3.0, 3.0, 3.0, 3.0], [1.5, 2.0, 2.25, 15.0]]
+
+
+def made(
+    streams: int = 2, count: int = 3, persons: int = 2, frames: int = 16, stride: int = 4, seed: int = 0
+) -> tuple[list[Tensor], Tensor]:
+    """Feature maps ``(N, M, T', V, D)`` and bodies ``(N, M, T')``; clip 1 has gaps and one person."""
+    generator = torch.Generator().manual_seed(seed)
+    there = torch.ones(count, persons, -(-frames // stride), dtype=torch.bool)
+    if count > 1:
+        there[1, 1] = False
+        there[1, 0, 0] = False
+    maps = [torch.randn(*there.shape, 20, 6, generator=generator) for _ in range(streams)]
+    return [x * there[..., None, None] for x in maps], there
+
+
+def plain_overlap(times: list[float], frames: int, stride: int) -> list[list[float]]:
+    """Shared length of the chunk of every instant with the span of every feature frame, frame i being [i, i + 1)."""
+    table = []
+    for k, time in enumerate(times):
+        middle = time + 0.5
+        low = 0.0 if k == 0 else (middle + times[k - 1] + 0.5) / 2
+        high = float(frames) if k == len(times) - 1 else (middle + times[k + 1] + 0.5) / 2
+        low, high = min(low, middle - 0.5), max(high, middle + 0.5)
+        spans = [(t, min(t + stride, frames)) for t in range(0, frames, stride)]
+        table.append([max(0.0, min(high, end) - max(low, begin)) for begin, end in spans])
+    return table
+
+
+def plain_scale(cells: dict[tuple[int, int], float]) -> dict[tuple[int, int], float]:
+    low, high = min(cells.values()), max(cells.values())
+    return {cell: 2 * (value - low) / (high - low) for cell, value in cells.items()}
+
+
+def plain_guidance(
+    features: list[Tensor], there: Tensor, times: list[float], frames: int, stride: int
+) -> Tensor:
+    """One clip's: ``features`` of every stream ``(M, T', V, D)``, ``there (M, T')``."""
+    overlap = plain_overlap(times, frames, stride)
+    total: dict[tuple[int, int], float] = {}
+    for feature in features:
+        cells = {}
+        for p, part in enumerate(PARTS):
+            for k in range(len(times)):
+                above = below = 0.0
+                for m in range(there.shape[0]):
+                    for t in range(there.shape[1]):
+                        for joint in KINECT20.parts[part]:
+                            if there[m, t]:
+                                length = math.sqrt(sum(float(v) ** 2 for v in feature[m, t, joint]))
+                                above += overlap[k][t] * length
+                                below += overlap[k][t]
+                if below:
+                    cells[p, k] = above / below
+        for cell, value in plain_scale(cells).items():
+            total[cell] = total.get(cell, 0.0) + value
+    if len(features) > 1:
+        total = plain_scale(total)
+    found = torch.ones(len(PARTS), len(times))
+    for (p, k), value in total.items():
+        found[p, k] = value
+    return found
+
+
+@pytest.mark.parametrize("times", INSTANTS)
+@pytest.mark.parametrize(("frames", "stride"), [(16, 1), (16, 4), (15, 4), (16, 8), (16, 16)])
+def test_chunks_share_what_they_overlap(times: list[float], frames: int, stride: int) -> None:
+    times = [min(time, frames - 1.0) for time in times]
+    found = chunk_overlap(torch.tensor([times]), frames, stride)[0]
+    torch.testing.assert_close(found, torch.tensor(plain_overlap(times, frames, stride)))
+    assert (found.sum(1) >= 1).all()  # every instant has its own frame at least
+
+
+def test_even_instants_share_the_clip_evenly() -> None:
+    times = (torch.arange(4) + 0.5) * 4 - 0.5
+    found = chunk_overlap(times[None], 16, 4)[0]
+    torch.testing.assert_close(found, 4 * torch.eye(4))
+
+
+def test_instants_outside_the_clip_count_as_its_ends() -> None:
+    found = chunk_overlap(torch.tensor([[-3.0, 20.0]]), 8, 2)
+    torch.testing.assert_close(found, chunk_overlap(torch.tensor([[0.0, 7.0]]), 8, 2))
+
+
+@pytest.mark.parametrize("streams", [1, 2, 4])
+@pytest.mark.parametrize("stride", [1, 4, 8])
+def test_guidance_is_that_of_the_definition(streams: int, stride: int) -> None:
+    features, there = made(streams, stride=stride)
+    times = torch.tensor(INSTANTS)
+    found = guidance(features, there, times, 16, stride, WEIGHTS)
+    assert found.shape == (3, 5, 4)
+    for n in range(3):
+        expected = plain_guidance([f[n] for f in features], there[n], INSTANTS[n], 16, stride)
+        torch.testing.assert_close(found[n], expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_each_clip_spans_0_to_2_in_fractions(streams: int) -> None:
+    features, there = made(streams, count=6)
+    times = torch.tensor(INSTANTS[:1]).expand(6, 4)
+    found = guidance(features, there, times, 16, 4, WEIGHTS)
+    torch.testing.assert_close(found.amin((1, 2)), torch.zeros(6))
+    torch.testing.assert_close(found.amax((1, 2)), torch.full((6,), 2.0))
+    assert len(found.unique()) > 60  # MMNet's whole numbers would be three
+
+
+def test_a_clip_is_scaled_without_its_neighbours() -> None:
+    features, there = made(2)
+    loud = [feature.clone() for feature in features]
+    for feature in loud:
+        feature[1:] *= 1000
+    times = torch.tensor(INSTANTS)
+    alone = guidance([f[:1] for f in features], there[:1], times[:1], 16, 4, WEIGHTS)
+    torch.testing.assert_close(guidance(loud, there, times, 16, 4, WEIGHTS)[:1], alone)
+    torch.testing.assert_close(
+        guidance(loud, there, times, 16, 4, WEIGHTS), guidance(features, there, times, 16, 4, WEIGHTS)
+    )
+
+
+def test_guidance_keeps_its_digits_under_autocast() -> None:
+    features, there = made(2)
+    times = torch.tensor(INSTANTS)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = guidance(features, there, times, 16, 4, WEIGHTS)
+    torch.testing.assert_close(found, guidance(features, there, times, 16, 4, WEIGHTS), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-8, 0.1, 3.7, 1e6])
+def test_equal_attention_is_one_everywhere(value: float) -> None:
+    features = [torch.full((2, 1, 4, 20, 3), value) for _ in range(2)]
+    there = torch.ones(2, 1, 4, dtype=torch.bool)
+    found = guidance(features, there, torch.tensor([[1.0, 4.0, 13.0]] * 2), 16, 4, WEIGHTS)
+    torch.testing.assert_close(found, torch.ones(2, 5, 3), rtol=0, atol=0)
+
+
+def test_what_nobody_saw_is_one_and_does_not_scale_the_rest() -> None:
+    features, there = made(1)
+    there[0] = False
+    there[2, :, :2] = False
+    features = [feature * there[..., None, None] for feature in features]
+    times = torch.tensor([[1.5, 5.5, 9.5, 13.5]] * 3)
+    found = guidance(features, there, times, 16, 4, WEIGHTS)
+    assert (found[0] == 1).all()
+    assert (found[2, :, :2] == 1).all()
+    assert float(found[2, :, 2:].min()) == 0
+    assert float(found[2, :, 2:].max()) == 2
+
+
+def test_a_part_without_joints_is_one() -> None:
+    layout: SkeletonLayout = dataclasses.replace(COCO17, parts=dict(COCO17.parts) | {"left_foot": ()})
+    weights = part_weights(layout)
+    features = [torch.rand(1, 1, 4, 17, 3) + 1]
+    found = guidance(
+        features, torch.ones(1, 1, 4, dtype=torch.bool), torch.tensor([[2.0, 9.0]]), 16, 4, weights
+    )
+    assert (found[0, 3] == 1).all()
+    rest = found[0, [0, 1, 2, 4]]
+    assert (float(rest.min()), float(rest.max())) == (0, 2)
+
+
+def test_scaling_has_no_room_for_rounding() -> None:
+    x = torch.full((1, 5, 4), 0.3)
+    x[0, 0, 0] += 3e-8  # one unit in the last place
+    assert (scale_each(x, torch.ones_like(x, dtype=torch.bool)) == 1).all()
+    x[0, 0, 0] += 1e-4
+    assert float(scale_each(x, torch.ones_like(x, dtype=torch.bool)).max()) == 2
+
+
+@pytest.mark.parametrize("layout", [KINECT20, COCO17], ids=lambda layout: layout.name)
+def test_every_part_is_the_mean_of_its_joints(layout: SkeletonLayout) -> None:
+    weights = part_weights(layout)
+    torch.testing.assert_close(weights.sum(1), torch.ones(5))
+    for row, part in zip(weights, PARTS, strict=True):
+        assert {i for i, weight in enumerate(row) if weight} == set(layout.parts[part])
+
+
+def test_meanings_are_means_over_what_is_there() -> None:
+    features, there = made(2)
+    embeddings = [torch.randn(3, 6) for _ in features]
+    found = part_meanings(features, embeddings, WEIGHTS)
+    assert found.shape == (3, 6, 12)
+    for n in range(3):
+        for s, feature in enumerate(features):
+            for p, part in enumerate(PARTS):
+                seen = [
+                    feature[n, m, t, joint]
+                    for m in range(2)
+                    for t in range(4)
+                    for joint in KINECT20.parts[part]
+                    if there[n, m, t]
+                ]
+                mean = torch.stack(seen).mean(0)
+                torch.testing.assert_close(found[n, p, 6 * s : 6 * s + 6], mean / mean.norm())
+            whole = embeddings[s][n]
+            torch.testing.assert_close(found[n, 5, 6 * s : 6 * s + 6], whole / whole.norm())
+
+
+def test_meanings_of_nobody_are_zero() -> None:
+    nobody = torch.zeros(2, 1, 4, 20, 6)
+    found = part_meanings([nobody], [torch.zeros(2, 6)], WEIGHTS)
+    assert not found.any()

@@ -1,0 +1,399 @@
+"""The heterogeneous network: a frozen guide and teacher, and answers to what there is of a clip."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hhmnet.data.streams import STREAMS
+from hhmnet.losses import distillation, part_contrast
+from hhmnet.models.guidance import guidance, part_weights
+from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork, HeterogeneousOutput
+from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork
+from hhmnet.models.mobile import BackboneError
+from hhmnet.models.stst import STST, STSTConfig
+from hhmnet.skeleton import KINECT20
+from made_grid import blind, made_input, only
+
+ENCODER = STSTConfig(widths=(16, 32), strides=(2, 2), head_width=8, dropout=0.2, drop_path=0.2)
+CLASSES = 3
+
+
+def build(streams: int = 2, fusion: dict[str, Any] | None = None, **config: Any) -> HeterogeneousNetwork:
+    torch.manual_seed(0)
+    skeleton: STST | HomogeneousNetwork
+    if streams == 1:
+        skeleton = STST(ENCODER, KINECT20, CLASSES)
+    else:
+        names = STREAMS[:streams]
+        skeleton = HomogeneousNetwork(ENCODER, FusionConfig(**fusion or {}), KINECT20, CLASSES, names)
+    # As after a training: statistics that aren't the fresh ones.
+    skeleton.train()
+    for seed in range(3):
+        skeleton(*made_clips(streams, seed=seed))
+    chosen = HeterogeneousConfig(**({"backbone": "small", "projection": 16} | config))
+    return HeterogeneousNetwork(skeleton, chosen, KINECT20, CLASSES)
+
+
+def made_clips(streams: int = 2, count: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Two persons over 16 frames; clip 1 has one, in some of the frames."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(count, 3 * streams, 16, 20, 2, generator=generator)
+    mask = torch.ones(count, 16, 2, dtype=torch.bool)
+    if count > 1:
+        mask[1, :, 1] = False
+        mask[1, :5, 0] = False
+    return x, mask
+
+
+def gone(mask: Tensor, *rows: int) -> Tensor:
+    """The mask without these clips' skeletons."""
+    mask = mask.clone()
+    mask[list(rows)] = False
+    return mask
+
+
+def state(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+# What it returns.
+
+
+@pytest.mark.parametrize("streams", [1, 2, 4])
+@torch.no_grad()
+def test_what_it_returns_has_the_promised_shapes(streams: int) -> None:
+    network = build(streams).eval()
+    output = network(*made_clips(streams), made_input())
+    shapes = {name: None if value is None else tuple(value.shape) for name, value in output._asdict().items()}
+    assert shapes == {
+        "logits": (3, 3),
+        "skeleton": (streams, 3, 3),
+        "video": (3, 3),
+        "part_features": (3, 6, 16),
+        "part_teacher": (3, 6, 16),
+        "part_mask": (3, 6),
+        "teacher": (3, 3),
+        "guidance": (3, 5, 4),
+        "used": (3, 2),
+    }
+    assert output.used.all()
+    assert output.part_mask is not None
+    assert output.part_mask.all()
+
+
+@torch.no_grad()
+def test_the_skeleton_answers_as_it_does_alone() -> None:
+    network = build(2, {"weights": (3.0, 1.0)}).eval()
+    x, mask = made_clips()
+    assert isinstance(network.skeleton, HomogeneousNetwork)
+    alone = network.skeleton(x, mask)
+    output = network(x, mask, made_input())
+    assert output.skeleton is not None
+    torch.testing.assert_close(output.skeleton, alone.each, rtol=0, atol=0)
+    torch.testing.assert_close(output.teacher, alone.logits)
+    torch.testing.assert_close(network(x, mask).logits, alone.logits)
+
+
+@torch.no_grad()
+def test_guidance_is_made_of_the_skeletons_feature_maps() -> None:
+    network = build(2).eval()
+    x, mask = made_clips()
+    video = made_input()
+    assert isinstance(network.skeleton, HomogeneousNetwork)
+    features = network.skeleton(x, mask).features
+    there = torch.ones(3, 2, 4, dtype=torch.bool)
+    there[1, 1] = False
+    there[1, 0, 0] = False  # frames 0 to 3; frame 5, which is there, belongs to the second four
+    expected = guidance(features, there, video.times, 16, 4, part_weights(KINECT20))
+    for guide in ("input", "feature"):
+        found = build(2, guidance=guide).eval()(x, mask, video)
+        torch.testing.assert_close(found.guidance, expected)
+        plain = build(2, guidance="none").eval()(x, mask, video)
+        assert plain.guidance is None
+        assert (found.video - plain.video).abs().max() > 1e-4
+        by_hand = network.video(video, expected, guide)
+        torch.testing.assert_close(found.video, by_hand.logits)
+
+
+# Missing modalities.
+
+
+def plain_answer(output: HeterogeneousOutput, weights: list[float], there: list[tuple[bool, bool]]) -> Tensor:
+    """Each clip's weighted mean over the members that it has."""
+    rows = []
+    for n, (has_skeleton, has_video) in enumerate(there):
+        members = []
+        if has_skeleton and output.skeleton is not None:
+            members += [(w, logits[n]) for w, logits in zip(weights[:-1], output.skeleton, strict=True)]
+        if has_video and output.video is not None:
+            members.append((weights[-1], output.video[n]))
+        total = sum(weight for weight, _ in members)
+        if members and not total:
+            members, total = [(1.0, logits) for _, logits in members], float(len(members))
+        rows.append(sum((w / total * logits for w, logits in members), torch.zeros(CLASSES)))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("weights", [(), (0.5, 0.1, 2.0), (1.0, 1.0, 0.0), (0.0, 0.0, 3.0)])
+@torch.no_grad()
+def test_every_clip_is_answered_by_what_it_has(weights: tuple[float, ...]) -> None:
+    network = build(2, weights=weights).eval()
+    x, mask = made_clips(count=4)
+    output = network(x, gone(mask, 1, 3), blind(made_input(4), 2, 3))
+    there = [(True, True), (False, True), (True, False), (False, False)]
+    assert output.used.tolist() == [list(row) for row in there]
+    expected = plain_answer(output, list(weights) or [1.0, 1.0, 1.0], there)
+    torch.testing.assert_close(output.logits, expected)
+    assert not output.logits[3].any()
+
+
+@torch.no_grad()
+def test_a_modality_that_is_not_given_is_missing_in_every_clip() -> None:
+    network = build(2).eval()
+    x, mask = made_clips()
+    video = made_input()
+    without = network(x, mask)
+    assert without.video is without.part_features is without.part_teacher is without.guidance is None
+    assert without.used.tolist() == [[True, False]] * 3
+    torch.testing.assert_close(without.logits, network(x, mask, blind(video, 0, 1, 2)).logits)
+    alone = network(None, None, video)
+    assert alone.skeleton is alone.part_teacher is alone.part_mask is alone.teacher is None
+    assert alone.used.tolist() == [[False, True]] * 3
+    assert alone.guidance is not None
+    assert (alone.guidance == 1).all()
+    assert alone.video is not None
+    torch.testing.assert_close(alone.logits, alone.video)
+    hidden = network(x, gone(mask, 0, 1, 2), video)
+    torch.testing.assert_close(hidden.logits, alone.logits)
+    with pytest.raises(ValueError, match="neither a skeleton nor a video"):
+        network(None)
+
+
+@torch.no_grad()
+def test_a_clip_without_a_skeleton_is_not_guided() -> None:
+    network = build(2).eval()
+    x, mask = made_clips()
+    output = network(x, gone(mask, 2), made_input())
+    assert output.guidance is not None
+    assert (output.guidance[2] == 1).all()
+    assert (output.guidance[:2] != 1).any()
+
+
+@torch.no_grad()
+def test_only_what_both_know_is_compared() -> None:
+    network = build(2).eval()
+    video = made_input(4)
+    cells, scenes = video.cell_mask.clone(), video.scene_mask.clone()
+    cells[0, 3], scenes[1] = False, False
+    x, mask = made_clips(count=4)
+    output = network(x, gone(mask, 2), blind(video._replace(cell_mask=cells, scene_mask=scenes), 3))
+    assert output.part_mask is not None
+    assert output.part_mask.tolist() == [
+        [True, True, True, False, True, True],
+        [True] * 5 + [False],
+        [False] * 6,
+        [False] * 6,
+    ]
+
+
+@torch.no_grad()
+def test_weights_default_to_those_of_phase_1_and_an_average_stream() -> None:
+    network = build(4, {"weights": (0.6, 0.6, 0.4, 0.4)})
+    torch.testing.assert_close(network.weights, torch.tensor([1.2, 1.2, 0.8, 0.8, 1.0]) / 5)
+    torch.testing.assert_close(build(1).weights, torch.tensor([0.5, 0.5]))
+    torch.testing.assert_close(build(1, weights=(3.0, 1.0)).weights, torch.tensor([0.75, 0.25]))
+
+
+@pytest.mark.parametrize("guide", ["none", "input", "feature"])
+@torch.no_grad()
+def test_a_clip_has_no_neighbours(guide: str) -> None:
+    network = build(2, guidance=guide).eval()
+    x, mask = made_clips(count=4)
+    video = made_input(4)
+    together = network(x, mask, video)
+    others = network(x * torch.tensor([5.0, 1.0, -3.0, 0.0]).view(4, 1, 1, 1, 1), mask, blind(video, 2))
+    alone = network(x[1:2], mask[1:2], only(video, [1]))
+    for name in ("logits", "video", "part_features", "part_teacher", "guidance"):
+        whole, mixed, single = (getattr(o, name) for o in (together, others, alone))
+        if whole is not None:
+            torch.testing.assert_close(whole[1:2], single, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(mixed[1:2], single, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("guide", ["input", "feature"])
+def test_it_works_under_autocast(guide: str) -> None:
+    network = build(2, guidance=guide)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = network(*made_clips(), blind(made_input(), 1))
+    assert output.logits.dtype == torch.float32
+    assert output.guidance is not None
+    assert output.guidance.dtype == torch.float32
+    loss_of(output, torch.tensor([0, 1, 2])).backward()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in network.parameters())
+
+
+# Training.
+
+
+def loss_of(output: HeterogeneousOutput, labels: Tensor) -> Tensor:
+    assert output.video is not None
+    assert output.part_features is not None
+    assert output.part_teacher is not None
+    assert output.teacher is not None
+    loss = functional.cross_entropy(output.video, labels)
+    loss = loss + part_contrast(output.part_features, output.part_teacher, output.part_mask, 0.07)
+    return loss + distillation(output.video, output.teacher, output.used.all(1), 2.0)
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_the_skeleton_stays_bit_for_bit(streams: int) -> None:
+    network = build(streams)
+    before, rest = state(network.skeleton), state(network.video)
+    teacher = network.teacher_projection.clone()
+    assert not any(parameter.requires_grad for parameter in network.skeleton.parameters())
+    # All parameters, as an optimiser gets them that knows of nothing frozen.
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=0.5)
+    for seed in range(4):
+        network.eval()
+        network.train()
+        assert not any(module.training for module in network.skeleton.modules())
+        assert network.video.training
+        optimizer.zero_grad()
+        loss_of(
+            network(*made_clips(streams, seed=seed), made_input(seed=seed)), torch.tensor([0, 1, 2])
+        ).backward()
+        optimizer.step()
+    for name, value in network.skeleton.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert torch.equal(network.teacher_projection, teacher)
+    assert any(not torch.equal(value, rest[name]) for name, value in network.video.state_dict().items())
+
+
+def test_the_skeletons_knowledge_is_the_same_in_training() -> None:
+    network = build(2)
+    x, mask = made_clips()
+    video = made_input()
+    trained, evaluated = network.train()(x, mask, video), network.eval()(x, mask, video)
+    for name in ("skeleton", "part_teacher", "guidance", "teacher"):
+        value = getattr(trained, name)
+        assert not value.requires_grad
+        torch.testing.assert_close(value, getattr(evaluated, name), rtol=0, atol=0)
+
+
+def test_every_other_weight_is_trained() -> None:
+    network = build(2, dropout=0.0)
+    loss_of(network(*made_clips(), made_input()), torch.tensor([0, 1, 2])).backward()
+    idle = [
+        n for n, p in network.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())
+    ]
+    assert idle == []
+
+
+def test_it_learns() -> None:
+    network = build(1, dropout=0.0)
+    x, mask = made_clips(1, count=6)
+    video = made_input(6, instants=2, cell=16, scenes=1, side=16)
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=2e-3)
+    contrasts = []
+    for _ in range(60):
+        output = network(x, mask, video)
+        optimizer.zero_grad()
+        loss_of(output, labels).backward()
+        optimizer.step()
+        assert output.part_features is not None
+        assert output.part_teacher is not None
+        contrasts.append(part_contrast(output.part_features.detach(), output.part_teacher, None, 0.07).item())
+    assert output.video is not None
+    assert (output.video.argmax(1) == labels).all()
+    assert contrasts[-1] < 0.7 * contrasts[0]
+
+
+def test_the_teachers_map_keeps_what_is_alike() -> None:
+    wide = build(2, projection=80)  # the teacher has 64 channels
+    x, mask = made_clips(count=4)
+    output = wide.eval()(x, mask, made_input(4))
+    eye = torch.eye(64)
+    torch.testing.assert_close(wide.teacher_projection @ wide.teacher_projection.T, eye, atol=1e-5, rtol=1e-5)
+    assert output.part_teacher is not None
+    # Two streams of length 1 each.
+    torch.testing.assert_close(output.part_teacher.norm(dim=2), torch.full((4, 6), 2.0).sqrt())
+
+
+@pytest.mark.parametrize(("rate", "low", "high"), [(0.0, 0, 0), (0.4, 8, 56), (1.0, 64, 64)])
+def test_dropped_modalities_lose_their_guidance_in_training(rate: float, low: int, high: int) -> None:
+    network = build(1, modality_dropout=rate)
+    x, mask = made_clips(1, count=64)
+    video = made_input(64)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        trained = network.train()(x, mask, video).guidance
+        evaluated = network.eval()(x, mask, video).guidance
+    assert trained is not None
+    assert evaluated is not None
+    lost = (trained == 1).all(2).all(1)
+    assert low <= int(lost.sum()) <= high
+    assert not (evaluated == 1).all(2).all(1).any()
+    torch.testing.assert_close(trained[~lost], evaluated[~lost], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("config", "frozen"),
+    [
+        ({"backbone": "efficientnet_lite0", "pretrained": False}, False),
+        ({"backbone": "efficientnet_lite0", "pretrained": True}, True),
+        ({"backbone": "efficientnet_lite0", "pretrained": True, "norm": "batch"}, False),
+    ],
+)
+def test_batch_norms_keep_pretrained_statistics_only(config: dict[str, Any], frozen: bool) -> None:
+    # As where a saved model is loaded: ImageNet's weights aren't needed, what is frozen is the same.
+    skeleton = STST(ENCODER, KINECT20, CLASSES)
+    network = HeterogeneousNetwork(
+        skeleton, HeterogeneousConfig(**config), KINECT20, CLASSES, pretrained=False
+    ).train()
+    norms = [m for m in network.video.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert len(norms) > 40
+    assert all(norm.training is not frozen for norm in norms)
+    assert all(norm.weight.requires_grad for norm in norms)
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"backbone": "vit"}, "field 'backbone' must be one of"),
+        ({"guidance": "both"}, "field 'guidance' must be one of none, input, feature"),
+        ({"norm": "layer"}, "field 'norm' must be one of frozen, batch"),
+        ({"distill": -1.0}, "field 'distill'"),
+        ({"logit_distill": -0.1}, "field 'logit_distill'"),
+        ({"temperature": 0.0}, "field 'temperature'"),
+        ({"logit_temperature": 0.0}, "field 'logit_temperature'"),
+        ({"projection": 0}, "field 'projection'"),
+        ({"dropout": 1.0}, "field 'dropout'"),
+        ({"modality_dropout": 1.1}, "field 'modality_dropout'"),
+        ({"weights": (1.0, -1.0)}, "field 'weights'"),
+        ({"weights": (0.0, 0.0)}, "not be all zero"),
+    ],
+)
+def test_bad_settings_are_named(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        HeterogeneousConfig(**config)
+
+
+def test_there_is_a_weight_for_each_stream_and_the_video() -> None:
+    with pytest.raises(
+        ValueError, match=r"'heterogeneous.weights' has 2 numbers for 2 streams and the video"
+    ):
+        build(2, weights=(1.0, 1.0))
+
+
+def test_an_error_of_the_backbone_comes_through() -> None:
+    with pytest.raises(BackboneError):
+        build(1, backbone="torchvision:no_such_network")

@@ -1,0 +1,216 @@
+"""The video network: cells that own their features, and pictures that are missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hhmnet.models.mobile import EfficientNetLite0, RGBBackbone, SmallNet
+from hhmnet.models.video_net import VideoNetwork
+from made_grid import blind, made_input, only
+
+
+class Averages(RGBBackbone):
+    """Mean colour of every 16 pixels squared: a map whose cells know nothing of each other."""
+
+    channels, stride = 3, 16
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.avg_pool2d(x, 16, ceil_mode=True)
+
+
+class Frames(RGBBackbone):
+    """Mean colour of pairs of frames and 16 pixels squared."""
+
+    channels, stride, video = 3, 16, True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.avg_pool3d(x, (2, 16, 16), ceil_mode=True)
+
+
+class Normed(RGBBackbone):
+    """A strided convolution and a batch norm."""
+
+    channels, stride = 4, 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 16, 16), nn.BatchNorm2d(4, momentum=None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
+
+
+def build(backbone: RGBBackbone | None = None, **options: Any) -> VideoNetwork:
+    torch.manual_seed(0)
+    return VideoNetwork(backbone or Averages(), 3, **options)
+
+
+def cell(grid: Tensor, n: int, p: int, k: int, side: int = 32) -> Tensor:
+    return grid[n, :, p * side : (p + 1) * side, k * side : (k + 1) * side]
+
+
+@pytest.mark.parametrize("guide", ["none", "input", "feature"])
+def test_a_part_is_the_mean_of_its_cells(guide: str) -> None:
+    video = made_input()
+    mask = torch.rand(3, 5, 4, generator=torch.Generator().manual_seed(1)) < 0.6
+    mask[1, 2] = False
+    guidance = None if guide == "none" else torch.rand(3, 5, 4) * 2
+    found = build()(video._replace(cell_mask=mask), guidance, guide)
+    assert found.parts.shape == (3, 6, 3)
+    for n in range(3):
+        for p in range(5):
+            cells = [
+                cell(video.grid, n, p, k).mean((1, 2)) * (1 if guidance is None else guidance[n, p, k])
+                for k in range(4)
+                if mask[n, p, k]
+            ]
+            expected = torch.stack(cells).mean(0) if cells else torch.zeros(3)
+            torch.testing.assert_close(found.parts[n, p], expected)
+            assert bool(found.there[n, p]) == bool(cells)
+
+
+def test_guiding_the_input_is_not_guiding_the_features() -> None:
+    video, guidance = made_input(), torch.rand(3, 5, 4) * 2
+    network = build(SmallNet()).eval()
+    by_input, by_feature = network(video, guidance, "input"), network(video, guidance, "feature")
+    assert (by_input.logits - by_feature.logits).abs().max() > 1e-3
+    ones = torch.ones(3, 5, 4)
+    for guide in ("input", "feature"):
+        torch.testing.assert_close(network(video, ones, guide).logits, network(video).logits)
+
+
+def test_the_whole_is_the_mean_of_the_scenes_that_are_there() -> None:
+    video = made_input()
+    mask = torch.tensor([[True, True], [False, True], [False, False]])
+    found = build()(video._replace(scene_mask=mask))
+    torch.testing.assert_close(found.parts[0, 5], video.scene[0].mean((0, 2, 3)))
+    torch.testing.assert_close(found.parts[1, 5], video.scene[1, 1].mean((1, 2)))
+    assert not found.parts[2, 5].any()
+    assert found.there[:, 5].tolist() == [True, True, False]
+
+
+def test_without_a_scene_the_whole_is_the_mean_of_the_parts() -> None:
+    video = made_input()
+    mask = video.cell_mask.clone()
+    mask[1, :3] = False
+    network = build(scene=False)
+    found = network(video._replace(cell_mask=mask))
+    torch.testing.assert_close(found.parts[0, 5], found.parts[0, :5].mean(0))
+    torch.testing.assert_close(found.parts[1, 5], found.parts[1, 3:5].mean(0))
+    assert not any("scene" in name for name in network.state_dict())
+
+
+@torch.no_grad()
+def test_what_is_missing_takes_its_summand_alone() -> None:
+    video = made_input()
+    network = build(SmallNet()).eval()
+    whole = network(video)
+    parts = network(blind(video, 1)._replace(cell_mask=video.cell_mask))
+    scene = network(blind(video, 1)._replace(scene_mask=video.scene_mask))
+    summand = whole.logits[1] - parts.logits[1]
+    torch.testing.assert_close(summand, network.scene_head(whole.parts[1, 5]))  # type: ignore[misc]
+    torch.testing.assert_close(scene.logits[1] - network.part_head.bias, summand, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(parts.logits[[0, 2]], whole.logits[[0, 2]], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scene", [True, False])
+@torch.no_grad()
+def test_unseen_pixels_have_no_influence(scene: bool) -> None:
+    network = build(SmallNet(), scene=scene).eval()
+    video = blind(made_input(), 1)
+    before = network(video)
+    grid, scenes = video.grid.clone(), video.scene.clone()
+    grid[1], scenes[1] = torch.nan, torch.nan
+    after = network(video._replace(grid=grid, scene=scenes))
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_a_batch_without_any_picture_has_an_answer_and_a_gradient() -> None:
+    network = build(SmallNet())
+    found = network(blind(made_input(), 0, 1, 2))
+    assert not found.there.any()
+    assert not found.parts.any()
+    found.logits.sum().backward()
+    assert torch.isfinite(found.logits).all()
+
+
+def test_missing_clips_stay_out_of_the_batch_statistics() -> None:
+    full, some = build(Normed()), build(Normed())
+    some.load_state_dict(full.state_dict())
+    video = made_input(4)
+    full(only(video, [0, 2]))
+    some(blind(video, 1, 3))
+    for one, other in zip(full.backbone.buffers(), some.backbone.buffers(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@torch.no_grad()
+def test_a_video_backbone_sees_every_part_over_time() -> None:
+    video = made_input()
+    found = build(Frames())(video)
+    for n in range(3):
+        for p in range(5):
+            means = torch.stack([cell(video.grid, n, p, k).mean((1, 2)) for k in range(4)], 1)
+            pairs = means.unflatten(1, (2, 2)).mean(2)
+            expected = functional.interpolate(pairs[None], 4, mode="linear")[0].mean(1)
+            torch.testing.assert_close(found.parts[n, p], expected)
+    torch.testing.assert_close(found.parts[:, 5], video.scene.mean((1, 3, 4)))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "side", "stride"), [(SmallNet(), 40, 16), (EfficientNetLite0(), 48, 32), (Averages(), 8, 16)]
+)
+def test_cells_must_hold_whole_cells_of_the_map(backbone: RGBBackbone, side: int, stride: int) -> None:
+    with pytest.raises(ValueError, match=rf"'video.cell' is {side}; it must be a multiple of {stride}"):
+        build(backbone)(made_input(cell=side))
+
+
+def test_a_grid_must_be_made_of_squares() -> None:
+    video = made_input()
+    with pytest.raises(ValueError, match="5 rows and 4 columns of squares can't measure 128 x 144 pixels"):
+        build()(video._replace(grid=torch.zeros(3, 3, 144, 128)))
+
+
+def train_a_little(network: VideoNetwork) -> None:
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, weight_decay=0.5)
+    for seed in range(3):
+        optimizer.zero_grad()
+        network.eval()
+        network.train()
+        network(made_input(seed=seed)).logits.square().mean().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+@pytest.mark.parametrize("freeze_norms", [True, False])
+def test_frozen_is_frozen_for_good(freeze: bool, freeze_norms: bool) -> None:
+    network = build(Normed(), freeze=freeze, freeze_norms=freeze_norms)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    train_a_little(network)
+    moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    weights = {"backbone.conv.weight", "backbone.norm.weight"}
+    statistics = {"backbone.norm.running_mean", "backbone.norm.running_var"}
+    assert (weights <= moved) == (not freeze)
+    assert (statistics <= moved) == (not freeze and not freeze_norms)
+    assert freeze is False or not any(name.startswith("backbone") for name in moved)
+    assert "part_head.weight" in moved
+
+
+@torch.no_grad()
+def test_a_clip_has_no_neighbours() -> None:
+    network = build(EfficientNetLite0()).eval()
+    video, guidance = made_input(), torch.rand(3, 5, 4)
+    together, alone = network(video, guidance), network(only(video, [1]), guidance[1:2])
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one[1:2], other, atol=1e-5, rtol=1e-5)
+
+
+def test_logits_are_float32_under_autocast() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert build(SmallNet())(blind(made_input(), 1)).logits.dtype == torch.float32
