@@ -23,6 +23,8 @@ COMMANDS = {
     "train": ("hhmnet.commands.train:main", "train a model on a store"),
     "evaluate": ("hhmnet.commands.evaluate:main", "measure a trained model on a store"),
     "ensemble": ("hhmnet.commands.ensemble:main", "join the scores of several models into one answer"),
+    "embedding": ("hhmnet.commands.embedding:main", "compare where the streams of models put clips"),
+    "cache": ("hhmnet.commands.cache:main", "cut persons out of a store's videos ahead, or clear that away"),
     "demo": ("hhmnet.commands.demo:main", "all of these in a row, on made-up sample data or on NW-UCLA"),
 }
 

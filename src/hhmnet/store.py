@@ -3,6 +3,7 @@
 A store is a folder with ``samples.arrow`` (Arrow IPC file format, readable by any Arrow library) and
 ``rejected.csv`` (the raw files that could not be used, see :func:`hhmnet.readers.prepare`). What holds for
 the whole store, such as its layout and class names, stands as JSON in the schema's metadata under ``hhmnet``.
+Where the clips have videos, ``videos.json`` says where those are; a store can do without it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from hhmnet.arrow import SCHEMA, Batch, groups, record_batch
 from hhmnet.files import replacing
 from hhmnet.sample import UNKNOWN_LABEL, Sample, SampleError
 from hhmnet.skeleton import LayoutError, SkeletonLayout
+from hhmnet.video_folder import read_video_folder
 
 FORMAT = "hhmnet-store"
 VERSION = 2
@@ -216,6 +218,11 @@ class Store:
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
         return type(self), (self._absolute,)
+
+    @cached_property
+    def video_folder(self) -> Path | None:
+        """Where its videos were when it was made, if it says so; see :mod:`hhmnet.video_folder`."""
+        return read_video_folder(self.path)
 
     @cached_property
     def sample_ids(self) -> np.ndarray:

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 
 from hhmnet.cli import main
+from hhmnet.data.roi import RoiConfig, crop_clip
 from hhmnet.sample import Sample
 from hhmnet.skeleton import COCO17
 from hhmnet.store import Store, write_store
+from hhmnet.video import open_video
+from hhmnet.video_folder import write_video_folder
+from made_crops import made_clip, write_made_store
 
 CLIP = "a03_s02_e00_v03"
 
@@ -157,3 +161,59 @@ def test_picture_without_matplotlib_names_the_extra(store_folder, tmp_path, caps
     words = ["inspect", str(store_folder), "--sample", CLIP, "--picture", str(tmp_path / "x.png")]
     assert main(words) == 2
     assert "pip install 'hhmnet[plot]'" in capsys.readouterr().err
+
+
+def test_rois_show_every_crop(tmp_path, capsys):
+    store, videos = write_made_store(tmp_path, [made_clip()])
+    write_video_folder(store.path, videos)
+    words = ["inspect", str(store.path), "--sample", "made00", "--rois", str(tmp_path / "rois.png")]
+    assert main([*words, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["sample_id"] == "made00"
+    assert (
+        "rows: head, left hand, right hand, left foot, right foot; columns: frames 0, 1, 1, 2" in captured.err
+    )
+    with open_video(tmp_path / "rois.png") as picture:
+        image = picture.frame(0)
+    assert image.shape == (5 * 74 - 2 + 8 + 128 + 8, 16 * 74 - 2, 3)
+    sample = store.sample(0)
+    with open_video(videos / sample.video) as video:
+        crops = crop_clip(sample, store.layout, video, RoiConfig())
+    for p, n in ((0, 0), (2, 5), (4, 15)):
+        cell = image[p * 74 : p * 74 + 72, n * 74 : n * 74 + 72]
+        np.testing.assert_array_equal(cell[8:64, 8:64], crops.parts[n, p, 8:64, 8:64])
+        assert (cell[36, 4] > crops.parts[n, p, 36, 4]).any(), "the line where the margin begins"
+    np.testing.assert_array_equal(
+        image[5 * 74 + 6 + 20 : 5 * 74 + 6 + 100, 20:100], crops.scene[0, 20:100, 20:100]
+    )
+
+
+def test_rois_of_videos_that_were_moved(tmp_path, capsys):
+    store, videos = write_made_store(tmp_path, [made_clip(), made_clip(1, video=None, video_frames=None)])
+    words = ["inspect", str(store.path), "--sample", "made00", "--rois", str(tmp_path / "rois.png")]
+    assert main(words) == 2
+    assert "name their folder with --videos DIR" in capsys.readouterr().err
+    assert main([*words, "--videos", str(videos)]) == 0
+    assert (tmp_path / "rois.png").exists()
+    assert main([*words, "--videos", str(tmp_path / "store")]) == 2
+    assert "made00.mkv" in capsys.readouterr().err
+    assert main(["inspect", str(store.path), "--sample", "made01", "--rois", "x.png"]) == 2
+    assert "sample 'made01' has no video" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(["--rois", "x.png"], "name it with --sample ID"), (["--videos", "."], "--videos goes with --rois")],
+)
+def test_rois_go_with_a_sample(store_folder, words, told, capsys):
+    assert main(["inspect", str(store_folder), *words]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_where_the_videos_are_is_told(tmp_path, capsys):
+    store, videos = write_made_store(tmp_path, [made_clip()])
+    assert main(["inspect", str(store.path)]) == 0
+    assert "videos      not known" in capsys.readouterr().out
+    write_video_folder(store.path, videos)
+    assert main(["inspect", str(store.path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["video_folder"] == str(videos)

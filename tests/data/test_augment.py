@@ -7,7 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from hhmnet.data.augment import AugmentConfig, augment, drop, frame_positions, linear_map, rotation
+from hhmnet.data.augment import (
+    AugmentConfig,
+    augment,
+    draw_mirrored,
+    drop,
+    frame_positions,
+    linear_map,
+    mirror,
+    rotation,
+)
 from hhmnet.skeleton import COCO17, KINECT20, SkeletonLayout
 
 OFF = AugmentConfig(
@@ -195,6 +204,23 @@ def test_mirror_swaps_left_and_right(layout: SkeletonLayout) -> None:
         torch.testing.assert_close(image[..., here, 0], -there[..., 0])
         torch.testing.assert_close(image[..., here, 1:], there[..., 1:])
     torch.testing.assert_close(augment(image, layout, only(mirror=1.0), seeded()), x)
+
+
+def test_mirrored_clips_may_be_given_and_are_else_drawn_first() -> None:
+    x, config = clips(), only(mirror=0.5, noise=0.1, yaw=30.0)
+    generator = seeded(2)
+    mirrored = draw_mirrored(6, config, generator)
+    assert mirrored is not None
+    assert mirrored.any()
+    assert not mirrored.all()
+    assert torch.equal(
+        augment(x, KINECT20, config, generator, mirrored), augment(x, KINECT20, config, seeded(2))
+    )
+    others = dataclasses.replace(config, mirror=0.0)
+    assert draw_mirrored(6, others, generator) is None
+    given = augment(x, KINECT20, others, seeded(5), mirrored)
+    assert torch.equal(given, augment(mirror(x, KINECT20, mirrored), KINECT20, others, seeded(5)))
+    assert torch.equal(mirror(x, KINECT20, mirrored)[~mirrored], x[~mirrored])
 
 
 def test_mirror_takes_whole_clips_at_its_rate() -> None:

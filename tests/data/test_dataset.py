@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from hhmnet.data.dataset import ClipDataset, EpochSampler, RawBatch, make_loader
+from hhmnet.data.crop_cache import CropCache
+from hhmnet.data.dataset import ClipDataset, EpochSampler, RawBatch, VideoDataset, make_loader
+from hhmnet.data.roi import RoiConfig
 from hhmnet.data.transform import Clips
+from hhmnet.data.video_batch import VideoBatch, load_video
 from hhmnet.store import Store
+from made_crops import made_clip, write_made_store
 
 
 def assert_same(a: RawBatch, b: RawBatch) -> None:
@@ -81,6 +87,32 @@ def test_moving_to_a_device_keeps_everything(patchy_store: Store) -> None:
     assert {t.device.type for t in (meta.labels, meta.index, meta.clips.joints, meta.clips.present)} == {
         "meta"
     }
+
+
+# With videos.
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_skeletons_and_crops_of_the_same_clips(tmp_path: Path, workers: int) -> None:
+    samples = [made_clip(n, frames=6 + n) for n in range(4)] + [made_clip(4, video=None, video_frames=None)]
+    store, videos = write_made_store(tmp_path, samples)
+    cache = CropCache(tmp_path / "c", RoiConfig(instants=3, cell=12, scene=16, scene_instants=2))
+    indices = np.array([4, 1, 0, 3])
+    dataset = VideoDataset(store, indices, 1, cache, videos)
+    batches = list(make_loader(dataset, EpochSampler(4, 3, seed=1), workers))
+    for batch in batches:
+        plain = ClipDataset(store, batch.index.numpy(), 1).__getitems__(list(range(len(batch.index))))
+        assert_same(batch, plain)
+        assert plain.video is None
+        assert isinstance(batch.video, VideoBatch)
+        expected = load_video(cache, store, batch.index.numpy(), videos)
+        assert all(torch.equal(a, b) for a, b in zip(batch.video, expected, strict=True))
+        assert batch.video.part_mask.any((1, 2)).tolist() == [i != 4 for i in batch.index.tolist()]
+        moved = batch.to(torch.device("meta"))
+        assert moved.video is not None
+        assert moved.video.parts.device.type == "meta"
+    assert sorted(i for batch in batches for i in batch.index.tolist()) == [0, 1, 3, 4]
+    assert dataset[1].index.tolist() == [1]
 
 
 # The order of clips.

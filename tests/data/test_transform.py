@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hhmnet.data.augment import AugmentConfig
+from hhmnet.data.augment import AugmentConfig, augment, draw_mirrored, drop, frame_positions, mirror
 from hhmnet.data.streams import STREAMS, stream
 from hhmnet.data.transform import (
     CENTERS,
@@ -17,7 +17,9 @@ from hhmnet.data.transform import (
     SCALES,
     Clips,
     DataConfig,
+    View,
     center,
+    choose_view,
     face_camera,
     prepare,
     rescale,
@@ -393,3 +395,54 @@ def test_clips_stay_as_they_were() -> None:
 def test_impossible_values_are_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"'{field}'"):
         DataConfig(**{field: value})  # type: ignore[arg-type]
+
+
+# What skeleton and video have in common.
+
+LIVELY = AugmentConfig(mirror=0.5, limb=0.3, joint_drop=0.5, axis_drop=0.3)
+
+
+def test_a_view_chosen_beforehand_changes_nothing() -> None:
+    clips, config = make(gaps=0.3), DataConfig(frames=8, persons=2, facing="first", scale="trunk")
+    for phase in (0.25, 0.5):
+        view = choose_view(clips.lengths, config, phase=phase)
+        assert view.mirrored is None
+        expected, _ = prepare(clips, KINECT20, config, phase=phase)
+        assert torch.equal(prepare(clips, KINECT20, config, view=view)[0], expected)
+    first, second = (torch.Generator().manual_seed(3) for _ in range(2))
+    expected, _ = prepare(clips, KINECT20, config, LIVELY, first)
+    view = choose_view(clips.lengths, config, LIVELY, second)
+    assert view.mirrored is not None
+    found, _ = prepare(clips, KINECT20, config, LIVELY, second, view=view)
+    assert torch.equal(found, expected)
+    assert torch.equal(first.get_state(), second.get_state())
+
+
+def test_the_order_in_which_numbers_are_drawn() -> None:
+    """Positions, mirrors, the rest: runs that were recorded can be repeated as long as it is this one."""
+    clips, config = make(), DataConfig(frames=8, persons=2, center="none")
+    found, _ = prepare(clips, KINECT20, config, LIVELY, torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    positions = frame_positions(clips.lengths, 8, LIVELY, generator)
+    x, _ = sample_frames(clips, positions)
+    x = drop(augment(x, KINECT20, LIVELY, generator), 3, LIVELY, generator)
+    assert torch.equal(found, x.permute(0, 4, 1, 3, 2))
+    generator.manual_seed(3)
+    view = choose_view(clips.lengths, config, LIVELY, generator)
+    generator.manual_seed(3)
+    assert torch.equal(view.positions, frame_positions(clips.lengths, 8, LIVELY, generator))
+    mirrored = draw_mirrored(len(clips.lengths), LIVELY, generator)
+    assert view.mirrored is not None
+    assert mirrored is not None
+    assert torch.equal(view.mirrored, mirrored)
+
+
+@pytest.mark.parametrize("augmentation", [None, OFF])
+def test_a_view_mirrors_the_clips_it_names(augmentation: AugmentConfig | None) -> None:
+    clips, config = make(), DataConfig(frames=8, persons=2)
+    view = View(choose_view(clips.lengths, config).positions, torch.tensor([True, False, False, True]))
+    generator = None if augmentation is None else torch.Generator().manual_seed(0)
+    found, _ = prepare(clips, KINECT20, config, augmentation, generator, view=view)
+    plain, _ = prepare(clips, KINECT20, config)
+    expected = mirror(plain.permute(0, 2, 4, 3, 1), KINECT20, view.mirrored).permute(0, 4, 1, 3, 2)
+    torch.testing.assert_close(found, expected)

@@ -49,6 +49,8 @@ def test_videos_may_lie_in_another_folder(tmp_path: Path, place: str) -> None:
     assert sample.sample_id == name
     assert sample.video is not None
     assert (videos / sample.video).is_file()
+    assert reader.video_folder == videos
+    assert NTU60(tmp_path / "raw").video_folder == tmp_path / "raw"
     assert sample.video == (Path(place) / f"{name}_rgb.avi").as_posix()
     assert reader.options["videos"] == "videos"
     assert any("1 of 1 clips" in line for line in reader.describe())

@@ -98,6 +98,14 @@ def test_clip_without_video(raw: Path) -> None:
     assert (sample.video, sample.video_frames, sample.pixels, notes) == (None, None, None, {})
 
 
+def test_where_the_videos_are(raw: Path) -> None:
+    videos = raw.parent / "videos"
+    assert NWUCLA(raw).video_folder is None
+    assert NWUCLA(raw, NWUCLAConfig(videos=videos)).video_folder == videos
+    sample, _ = read(raw)
+    assert (videos / sample.video).is_file()
+
+
 def test_no_folder_of_videos_no_videos(raw: Path) -> None:
     sample = NWUCLA(raw).read(f"{NAME}.json", Counter())
     assert (sample.video, sample.pixels, sample.split) == (None, None, "")

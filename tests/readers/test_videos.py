@@ -72,6 +72,8 @@ def test_through_the_command(folder: Path, tmp_path: Path, capsys: pytest.Captur
     assert store.provenance["options"]["networks"] == ["ssd", "blazepose"]
     assert store.provenance["options"]["labels"] == "labels.csv"
     assert str(tmp_path) not in json.dumps(store.provenance)
+    assert store.video_folder == folder.resolve()
+    assert all((folder / store.sample(i).video).is_file() for i in range(3))
 
 
 def test_movenet_gives_pixels(folder: Path) -> None:

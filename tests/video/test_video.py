@@ -499,3 +499,17 @@ def check_use(video: Video, indices: Sequence[int]) -> None:
         assert video.frames(indices).shape == (len(indices), video.height, video.width, 3)
     shapes: set[Any] = {image.shape for _, image in video}
     assert len(shapes) <= 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see the threads")
+def test_no_threads_are_left_for_a_forked_process_to_wait_for(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; from hhmnet.video import open_video\n"
+        "before = len(os.listdir('/proc/self/task'))\n"
+        "video = open_video(sys.argv[1]); images = [image.copy() for _, image in video]\n"
+        "print(len(images), len(os.listdir('/proc/self/task')) - before)"
+    )
+    file = write_video(tmp_path / "a.mp4", size=(640, 480))
+    command = [sys.executable, "-c", script, str(file)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.check_output(command, text=True, env=environment).split() == [str(FRAMES), "0"]

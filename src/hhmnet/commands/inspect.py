@@ -12,8 +12,9 @@ from hhmnet.commands.prepare import split_indices
 from hhmnet.commands.terminal import Parser, UsageError, console, print_json, table
 from hhmnet.evaluation.figures import Strip, draw_strips
 from hhmnet.sample import UNKNOWN_LABEL, Sample
-from hhmnet.skeleton import SkeletonLayout
+from hhmnet.skeleton import PARTS, SkeletonLayout
 from hhmnet.store import Store
+from hhmnet.video_folder import find_videos_of
 
 
 def main(words: list[str]) -> int:
@@ -21,6 +22,10 @@ def main(words: list[str]) -> int:
     options = _parser().parse_args(words)
     if options.picture and not options.sample:
         raise UsageError("--picture draws one clip; name it with --sample ID")
+    if options.rois and not options.sample:
+        raise UsageError("--rois draws one clip; name it with --sample ID")
+    if options.videos and not options.rois:
+        raise UsageError("--videos goes with --rois FILE.png")
     if options.attention and not options.picture:
         raise UsageError("--attention draws a picture; name it with --picture FILE.png")
     store = Store(options.store)
@@ -34,6 +39,8 @@ def main(words: list[str]) -> int:
         draw_strips([sample_strip(sample, store)], store.layout, options.picture)
     if options.picture:
         console().print(f"picture: {options.picture}", soft_wrap=True)
+    if options.rois:
+        _draw_rois(sample, store, options.videos, options.rois)
     if options.json:
         print_json(sample_document(sample, store))
     else:
@@ -53,6 +60,12 @@ def _parser() -> Parser:
         metavar="RUN",
         help="draw instead what this model's attention does to the clip",
     )
+    parser.add_argument(
+        "--rois", type=Path, metavar="FILE.png", help="draw what is cut out of the clip's video for a model"
+    )
+    parser.add_argument(
+        "--videos", type=Path, metavar="DIR", help="folder of the videos, if they aren't where they were"
+    )
     return parser
 
 
@@ -67,6 +80,51 @@ def _draw_attention(run: Path, sample: Sample, store: Store, file: Path) -> None
     draw_attention(attention_of(model, sample), sample, store.layout, file)
 
 
+def _draw_rois(sample: Sample, store: Store, videos: Path | None, file: Path) -> None:
+    """Draw the crops of a clip: parts as rows, instants as columns, and below them the whole persons."""
+    if sample.video is None:
+        raise UsageError(f"sample {sample.sample_id!r} has no video to cut anything out of")
+    folder = find_videos_of(store, videos)
+    # torch takes seconds to import, and PyAV is needed for videos alone.
+    from hhmnet.data.roi import RoiConfig, crop_clip
+    from hhmnet.drawing import save_png
+    from hhmnet.video import open_video
+
+    config = RoiConfig()
+    with open_video(folder / sample.video) as video:
+        crops = crop_clip(sample, store.layout, video, config)
+    pages = [
+        _framed(
+            crops.parts.swapaxes(0, 1).reshape(-1, *crops.parts.shape[2:]), config.instants, config.margin
+        ),
+        _framed(crops.scene, config.scene_instants, config.margin),
+    ]
+    width = max(page.shape[1] for page in pages)
+    room = [((0, 8), (0, width - page.shape[1]), (0, 0)) for page in pages]
+    save_png(
+        np.concatenate([np.pad(*page, constant_values=255) for page in zip(pages, room, strict=True)]), file
+    )
+    times, scene_times = (
+        ", ".join(f"{time:.0f}" for time in times) for times in (crops.times, crops.scene_times)
+    )
+    console().print(
+        f"rois: {file}\n  rows: {', '.join(part.replace('_', ' ') for part in PARTS)}; columns: frames {times}\n"
+        f"  below: all persons in frames {scene_times}\n"
+        "  white frame: without the margin; grey: outside the picture; black: nothing there",
+        soft_wrap=True,
+    )
+
+
+def _framed(images: np.ndarray, columns: int, margin: float) -> np.ndarray:
+    """Square crops ``(n, S, S, 3)`` as one picture, with a line where each one's margin begins."""
+    from hhmnet.drawing import draw_box, sheet
+
+    side = images.shape[1]
+    low = side * margin / (1 + margin) / 2
+    box = (low, low, side - 1 - low, side - 1 - low)
+    return sheet([draw_box(image, box, (255, 255, 255), 1) for image in images], columns, gap=2)
+
+
 def summary(store: Store) -> dict[str, Any]:
     """What a store holds, in plain containers for JSON."""
     splits = split_indices(store)
@@ -78,6 +136,7 @@ def summary(store: Store) -> dict[str, Any]:
         "protocol": store.protocol,
         "layout": store.layout.to_dict(),
         "provenance": store.provenance,
+        "video_folder": None if store.video_folder is None else str(store.video_folder),
         "splits": {name: len(rows) for name, rows in splits.items()},
         "classes": {
             name: {part: int((store.labels[rows] == label).sum()) for part, rows in parts.items()}
@@ -164,6 +223,7 @@ def _show_store(facts: dict[str, Any]) -> None:
             "frames": f"{span}; {frames['all']:,} in all",
             "persons": f"{persons['min']} to {persons['max']} a clip",
             **{key: ", ".join(f"{n} ({c})" for n, c in facts[key].items()) or "unknown" for key in _GROUPS},
+            "videos": facts["video_folder"] or "not known",
             "provenance": json.dumps(facts["provenance"], ensure_ascii=False),
         }
     )

@@ -17,6 +17,7 @@ from hhmnet.preparing import ENGINES, PrepareError, PrepareReport, Rejected, Wor
 from hhmnet.preparing.report import REJECTED_FILE, read_rejected
 from hhmnet.readers import READERS, Reader, reader_class
 from hhmnet.store import Store
+from hhmnet.video_folder import write_video_folder
 
 SHOWN_REJECTED = 20
 DONE, WORKER_LOST = 0, 1
@@ -108,7 +109,10 @@ def prepare_store(
     strict: bool = False,
     log: Console,
 ) -> PrepareReport:
-    """:func:`hhmnet.readers.prepare` as a user watches it; shows the files in the way if no store is made."""
+    """:func:`hhmnet.preparing.prepare` as a user watches it; shows the files in the way if no store is made.
+
+    It also notes where the videos are, if there are any.
+    """
 
     def tell(line: str) -> None:
         log.print(line, soft_wrap=True)
@@ -117,10 +121,14 @@ def prepare_store(
         tell(line)
     try:
         with counting(log, "reading", "files") as progress:
-            return prepare(reader, out, jobs=jobs, engine=engine, strict=strict, progress=progress, tell=tell)
+            report = prepare(
+                reader, out, jobs=jobs, engine=engine, strict=strict, progress=progress, tell=tell
+            )
     except PrepareError:
         show_rejected(log, read_rejected(out / REJECTED_FILE), out)
         raise
+    write_video_folder(out, reader.video_folder)
+    return report
 
 
 def split_indices(store: Store) -> dict[str, np.ndarray]:

@@ -127,14 +127,36 @@ def disturb_limbs(
     return x + torch.einsum("nlct,lv->ntvc", course, reach)[:, :, None]
 
 
-def augment(x: Tensor, layout: SkeletonLayout, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Deform ``x (N, T, M, V, C)`` (centred joint positions): mirror, linear map, displacement, noise."""
+def draw_mirrored(count: int, config: AugmentConfig, generator: torch.Generator) -> Tensor | None:
+    """Which clips to mirror, ``(N,)`` bool; None, and nothing is drawn, where mirroring is off."""
+    if not config.mirror:
+        return None
+    return torch.rand(count, generator=generator, device=generator.device) < config.mirror
+
+
+def mirror(x: Tensor, layout: SkeletonLayout, mirrored: Tensor) -> Tensor:
+    """``x (N, T, M, V, C)`` with the ``mirrored (N,)`` clips as in a mirror: left and right joints change places."""
+    image = x.index_select(-2, torch.from_numpy(layout.mirrored).to(x.device))
+    image = image * torch.tensor([-1.0] + [1.0] * (x.shape[-1] - 1), device=x.device)
+    return torch.where(mirrored[:, None, None, None, None], image, x)
+
+
+def augment(
+    x: Tensor,
+    layout: SkeletonLayout,
+    config: AugmentConfig,
+    generator: torch.Generator,
+    mirrored: Tensor | None = None,
+) -> Tensor:
+    """Deform ``x (N, T, M, V, C)`` (centred joint positions): mirror, linear map, displacement, noise.
+
+    ``mirrored (N,)`` is drawn here, by :func:`draw_mirrored`, unless it is given.
+    """
     count, dims, joints = x.shape[0], x.shape[-1], x.shape[-2]
-    if config.mirror:
-        flip = torch.rand(count, generator=generator, device=generator.device) < config.mirror
-        image = x.index_select(-2, torch.from_numpy(layout.mirrored).to(x.device))
-        image = image * torch.tensor([-1.0] + [1.0] * (dims - 1), device=x.device)
-        x = torch.where(flip[:, None, None, None, None], image, x)
+    if mirrored is None:
+        mirrored = draw_mirrored(count, config, generator)
+    if mirrored is not None:
+        x = mirror(x, layout, mirrored)
     if config.limb:
         x = disturb_limbs(x, layout, config, generator)
     if config.offset:

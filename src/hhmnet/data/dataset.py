@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +14,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from hhmnet.data.transform import Clips
 from hhmnet.store import Store
 
+if TYPE_CHECKING:
+    from hhmnet.data.crop_cache import CropCache
+    from hhmnet.data.video_batch import VideoBatch
+
 
 class RawBatch(NamedTuple):
     """A batch before preprocessing.
@@ -21,22 +26,25 @@ class RawBatch(NamedTuple):
         clips: joints of all clips, ragged.
         labels: ``(N,)`` int64, -1 where unknown.
         index: ``(N,)`` int64, position of every clip in the store.
+        video: crops of the same clips' videos; None where no video is loaded.
     """
 
     clips: Clips
     labels: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    video: VideoBatch | None = None
 
     def to(self, device: torch.device) -> RawBatch:
         """The same batch on another device."""
         labels, index = (value.to(device, non_blocking=True) for value in (self.labels, self.index))
-        return RawBatch(self.clips.to(device), labels, index)
+        return RawBatch(self.clips.to(device), labels, index, self.video and self.video.to(device))
 
     def pin_memory(self) -> RawBatch:
         """The same batch in page-locked memory (the loader calls this)."""
         present = None if self.clips.present is None else self.clips.present.pin_memory()
         clips = Clips(self.clips.joints.pin_memory(), present, self.clips.lengths.pin_memory())
-        return RawBatch(clips, self.labels.pin_memory(), self.index.pin_memory())
+        video = self.video and self.video.pin_memory()
+        return RawBatch(clips, self.labels.pin_memory(), self.index.pin_memory(), video)
 
 
 class ClipDataset(Dataset[RawBatch]):
@@ -75,6 +83,31 @@ class ClipDataset(Dataset[RawBatch]):
             torch.from_numpy(lengths),
         )
         return RawBatch(clips, torch.from_numpy(self.store.labels[rows]), torch.from_numpy(rows))
+
+
+class VideoDataset(ClipDataset):
+    """Some clips of a store together with the crops of their videos.
+
+    Args:
+        store: an opened store.
+        indices: positions of the clips in the store.
+        persons: persons kept of every clip's skeleton, M.
+        cache: where the crops are, or are put when they are first needed.
+        video_folder: where the store's videos are.
+    """
+
+    def __init__(
+        self, store: Store, indices: np.ndarray, persons: int, cache: CropCache, video_folder: Path | None
+    ) -> None:
+        super().__init__(store, indices, persons)
+        self.cache, self.video_folder = cache, video_folder
+
+    def __getitems__(self, items: list[int]) -> RawBatch:
+        """A batch of the clips at these positions among ``indices``, with ``video``."""
+        from hhmnet.data.video_batch import load_video  # PyAV is needed for videos alone
+
+        video = load_video(self.cache, self.store, self.indices[items], self.video_folder)
+        return super().__getitems__(items)._replace(video=video)
 
 
 class EpochSampler(Sampler[list[int]]):

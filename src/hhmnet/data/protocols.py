@@ -96,8 +96,8 @@ class Protocol:
 
         Args:
             store: opened store.
-            relabel: by sample_id, the name of the class that a clip shows, or "" to leave the clip out (label -1). Clips
-                that the store doesn't hold are passed over, so that a recipe fits a part of its data set too.
+            relabel: by sample_id, the name of the class that a clip shows, or "" to leave the clip out (label -1).
+                Clips that the store doesn't hold are passed over, so that a recipe fits a part of its data set too.
 
         Raises:
             ProtocolError: a clip that tests, or a class that the store doesn't know.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hhmnet.data.augment import AugmentConfig, augment, drop, frame_positions
+from hhmnet.data.augment import AugmentConfig, augment, draw_mirrored, drop, frame_positions, mirror
 from hhmnet.data.streams import split_names, stack
 from hhmnet.fields import one_of, within
 from hhmnet.skeleton import SkeletonLayout
@@ -70,6 +70,34 @@ class Clips(NamedTuple):
     def to(self, device: torch.device) -> Clips:
         """The same clips on another device."""
         return Clips(*(None if x is None else x.to(device, non_blocking=True) for x in self))  # type: ignore[arg-type]
+
+
+class View(NamedTuple):
+    """Which instants of each clip are looked at, and whether in a mirror: what skeleton and video must have in common.
+
+    Attributes:
+        positions: ``(N, T)`` increasing positions among each clip's frames, such as 3.5 for halfway from 3 to 4.
+        mirrored: ``(N,)`` bool; None for no clip.
+    """
+
+    positions: Tensor
+    mirrored: Tensor | None
+
+
+def choose_view(
+    lengths: Tensor,
+    config: DataConfig,
+    augmentation: AugmentConfig | None = None,
+    generator: torch.Generator | None = None,
+    phase: float = 0.5,
+) -> View:
+    """The view of clips of ``lengths (N,)`` frames; :func:`prepare` says what the other arguments mean."""
+    if augmentation is None:
+        slot = (torch.arange(config.frames, device=lengths.device) + phase) / config.frames
+        return View(slot[None, :] * lengths[:, None] - 0.5, None)
+    assert generator is not None, "augmentation needs a generator"
+    positions = frame_positions(lengths, config.frames, augmentation, generator)
+    return View(positions, draw_mirrored(len(lengths), augmentation, generator))
 
 
 def sample_frames(clips: Clips, positions: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -177,6 +205,7 @@ def prepare(
     augmentation: AugmentConfig | None = None,
     generator: torch.Generator | None = None,
     phase: float = 0.5,
+    view: View | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Turn ragged clips into network input.
 
@@ -187,24 +216,24 @@ def prepare(
         augmentation: what to vary; None for evaluation, which is deterministic.
         generator: source of randomness, on the clips' device; needed with ``augmentation``.
         phase: without augmentation, where in its time slot each frame is taken (0 to 1).
+        view: what :func:`choose_view` chose; it is called here if None. Who prepares the clips' videos too calls it
+            first, with the same arguments, and gives its view to both.
 
     Returns:
         ``x (N, C, T, V, M)``, for S streams ``(N, S·C, T, V, M)``, and
         ``mask (N, T, M)``, or None for the mask where every body is there.
     """
-    if augmentation is not None:
-        assert generator is not None, "augmentation needs a generator"
-        positions = frame_positions(clips.lengths, config.frames, augmentation, generator)
-    else:
-        slot = (torch.arange(config.frames, device=clips.joints.device) + phase) / config.frames
-        positions = slot[None, :] * clips.lengths[:, None] - 0.5
-    x, mask = sample_frames(clips, positions)
+    if view is None:
+        view = choose_view(clips.lengths, config, augmentation, generator, phase)
+    x, mask = sample_frames(clips, view.positions)
     x = center(x, config.center, layout.root, mask)
     x = face_camera(x, config.facing, layout, mask)
     if config.scale == "trunk":
         x = rescale(x, config.scale, layout, mask)
     if augmentation is not None and generator is not None:
-        x = augment(x, layout, augmentation, generator)
+        x = augment(x, layout, augmentation, generator, view.mirrored)
+    elif view.mirrored is not None:
+        x = mirror(x, layout, view.mirrored)
     if config.scale == "box":  # a box is not kept by a rotation, so it comes last
         x = rescale(x, config.scale, layout, mask)
     x = stack(config.streams, x, layout, mask)

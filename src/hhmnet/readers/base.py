@@ -100,6 +100,11 @@ class Reader(ABC):
         options: dict[str, Any] = _plain(dataclasses.asdict(self.config))
         return options
 
+    @property
+    def video_folder(self) -> Path | None:
+        """The folder that the samples' ``video`` is relative to; None if the data set has no videos."""
+        return None
+
     def describe(self) -> list[str]:
         """What the reader understood of its source, line by line, for the user to check before it starts."""
         skeleton = f"{self.layout.name} ({self.layout.num_joints} joints, {self.layout.dims}-D)"

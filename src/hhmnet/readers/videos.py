@@ -116,6 +116,11 @@ class Videos(Reader):
         """What was chosen, and the networks that were used."""
         return super().options | {"networks": networks_of(self.config)}
 
+    @property
+    def video_folder(self) -> Path:
+        """The source folder."""
+        return self.source
+
     def items(self) -> list[str]:
         """The videos that the table names, sorted."""
         return sorted(self._labels.rows)

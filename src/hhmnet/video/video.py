@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import av
 import numpy as np
@@ -18,6 +18,12 @@ from hhmnet.video.decoding import Decoder, OutOfOrderError
 from hhmnet.video.packets import LostError
 
 Errors = Literal["raise", "stop", "conceal"]
+
+# From version 17 on, PyAV converts each picture with threads of its own unless told otherwise. That is slower, and a
+# process that is forked meanwhile, such as a loader's worker, hangs when it frees them, since it hasn't got them.
+_CONVERSION: dict[str, Any] = {"format": "rgb24"}
+if int(av.__version__.partition(".")[0]) >= 17:
+    _CONVERSION["threads"] = 1
 
 
 class VideoError(ValueError):
@@ -232,7 +238,7 @@ class Video:
     def _to_image(self, index: int, frame: VideoFrame) -> np.ndarray:
         """The frame as it is shown; raises VideoError if it hasn't the size of the others."""
         try:
-            image = _oriented(frame.to_ndarray(format="rgb24"), frame)
+            image = _oriented(frame.to_ndarray(**_CONVERSION), frame)
         except (av.FFmpegError, ValueError) as error:
             raise VideoError(self.path, index, f"can't be turned into colours: {error}") from None
         if self._size is None:

@@ -74,6 +74,11 @@ class _NTU(Reader):
         """What was chosen, and the list of missing skeletons that was found."""
         return super().options | {"missing": self._list and self._list.name}
 
+    @property
+    def video_folder(self) -> Path:
+        """The folder of colour videos: the one that is given, or the source folder."""
+        return self._videos
+
     def describe(self) -> list[str]:
         """What was found: files, the list of missing skeletons, videos; and how bodies are chosen."""
         items, rules = self.items(), self.config

@@ -85,6 +85,11 @@ class NWUCLA(Reader):
         clips = [] if self.config.videos is None else [PurePosixPath(item).stem for item in self.items()]
         self._videos = DepthVideos(self.config, clips)
 
+    @property
+    def video_folder(self) -> Path | None:
+        """The folder of depth videos, if one is given."""
+        return self.config.videos
+
     def describe(self) -> list[str]:
         """What was found: files and depth videos."""
         return [*super().describe(), *self._videos.describe()]

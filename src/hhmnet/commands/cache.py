@@ -1,0 +1,179 @@
+"""``hhmnet cache``: the crops of videos that are kept on disk; show them, make them ahead, remove them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hhmnet.commands.flags import Flags
+from hhmnet.commands.terminal import Parser, UsageError, console, counting, duration, print_json, table
+from hhmnet.data.crop_building import BuildReport
+from hhmnet.data.crop_cache import CropCache, crops_folder
+from hhmnet.data.crop_files import clear, holdings
+from hhmnet.data.roi import RoiConfig
+from hhmnet.preparing import WorkerLost
+from hhmnet.preparing.engine import cores
+from hhmnet.store import Store
+from hhmnet.video_folder import find_videos_of
+
+SHOWN_PROBLEMS = 20
+DONE, WORKER_LOST = 0, 1
+
+
+def main(words: list[str]) -> int:
+    """Run the command; returns its exit code."""
+    count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    names, parser = words[:count], _parser()
+    if "-h" in words or "--help" in words:
+        print(parser.format_help(), "which crops are made:", "", _flags().format_help(), sep="\n", end="")
+        return DONE
+    options, rest = parser.parse_known_args(words[count:])
+    folder: Path = options.folder or crops_folder()
+    if names in (["clear"], []):
+        if rest:
+            raise UsageError(f"unknown word '{rest[0]}'; STORE comes before the options")
+        if options.older_than is not None and not names:
+            raise UsageError("--older-than goes with `hhmnet cache clear`")
+        return _clear(folder, options) if names else _show(folder, options)
+    if names[0] == "build":
+        names = names[1:]
+    if len(names) != 1:
+        raise UsageError("name one store: hhmnet cache STORE; see hhmnet cache --help")
+    if options.older_than is not None:
+        raise UsageError("--older-than goes with `hhmnet cache clear`")
+    flags = _flags()
+    flags.check_names(rest, [name.removeprefix("--") for name in parser._option_string_actions])
+    return _build(CropCache(folder, flags.build(flags.parse(rest))), Store(names[0]), options)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "hhmnet cache",
+        "Body parts and persons cut out of videos are kept on disk, since cutting takes longer than training on them. "
+        "Training makes what is missing; this command shows what there is, makes it ahead, and removes it.",
+        usage="hhmnet cache [options]\n"
+        "       hhmnet cache STORE [options] [--field value ...]\n"
+        "       hhmnet cache clear [options]",
+        add_help=False,
+    )
+    add = parser.add_argument
+    add("-h", "--help", action="store_true", help="show this help and leave")
+    add(
+        "--videos",
+        type=Path,
+        metavar="DIR",
+        help="folder of the store's videos, if they aren't where they were",
+    )
+    add("--jobs", type=_count, metavar="N", help="videos read at the same time (default: one a core)")
+    add("--folder", type=Path, metavar="DIR", help=f"folder of the crops (default: {crops_folder()})")
+    add("--older-than", type=_age, metavar="AGE", help="clear only what was made that long ago: 30d, 12h")
+    add("--json", action="store_true", help="print the result as JSON on standard output")
+    return parser
+
+
+def _flags() -> Flags:
+    return Flags(RoiConfig, "hhmnet cache")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1")
+    return int(text)
+
+
+def _age(text: str) -> float:
+    """Seconds of ``30d``, or of whatever :func:`hhmnet.commands.terminal.duration` takes."""
+    days = re.fullmatch(r"(\d+(?:\.\d+)?)d", text.strip())
+    return float(days[1]) * 86400 if days else duration(text)
+
+
+def _show(folder: Path, options: argparse.Namespace) -> int:
+    found, damaged = holdings(folder)
+    clips, size = sum(entry.clips for entry in found), sum(entry.bytes for entry in found)
+    if options.json:
+        entries = [entry._asdict() | {"settings": dataclasses.asdict(entry.settings)} for entry in found]
+        print_json(
+            {"folder": str(folder), "clips": clips, "bytes": size, "damaged": damaged, "holdings": entries}
+        )
+        return DONE
+    out = console(stderr=False)
+    view = table(f"{folder}: crops of {clips:,} clips, {_size(size)}", "store", "settings", ">clips", ">size")
+    for entry in found:
+        view.add_row(entry.store, _settings(entry.settings), f"{entry.clips:,}", _size(entry.bytes))
+    out.print(view)
+    if damaged:
+        out.print(f"{damaged:,} files can't be read; those that are needed are made again")
+    return DONE
+
+
+def _build(cache: CropCache, store: Store, options: argparse.Namespace) -> int:
+    videos, log, began = find_videos_of(store, options.videos), console(), time.monotonic()
+    size = _size(len(store) * cache.clip_bytes)
+    log.print(
+        f"{len(store):,} clips, videos in {videos}; crops of all take {size} in {cache.folder}",
+        soft_wrap=True,
+    )
+    try:
+        with counting(log, "cutting", "clips") as progress:
+            report = cache.build(store, np.arange(len(store)), videos, options.jobs or cores(), progress)
+    except WorkerLost as error:
+        print(f"hhmnet cache: error: {error}; the same call goes on from there", file=sys.stderr)
+        return WORKER_LOST
+    seconds = time.monotonic() - began
+    if options.json:
+        names = {"store": str(store.path), "videos": str(videos), "folder": str(cache.folder)}
+        print_json(names | dataclasses.asdict(report) | {"seconds": round(seconds, 1)})
+        return DONE
+    console(stderr=False).print(_told(report, seconds), soft_wrap=True)
+    _show_problems(report.problems)
+    return DONE
+
+
+def _told(report: BuildReport, seconds: float) -> str:
+    parts = [f"{report.made:,} made in {seconds:.0f} s", f"{report.found:,} there already"]
+    if report.without_video:
+        parts.append(f"{report.without_video:,} without video")
+    if report.problems:
+        parts.append(f"{len(report.problems):,} with a problem")
+    return f"crops of {report.clips:,} clips: {', '.join(parts)}; {_size(report.bytes)}"
+
+
+def _show_problems(problems: dict[str, str]) -> None:
+    if not problems:
+        return
+    view: Any = table("their crops stay empty", "sample", "problem")
+    for name, text in list(problems.items())[:SHOWN_PROBLEMS]:
+        view.add_row(name, text)
+    log = console()
+    log.print(view)
+    if len(problems) > SHOWN_PROBLEMS:
+        log.print(f"the first {SHOWN_PROBLEMS} are shown; --json lists all of them")
+
+
+def _clear(folder: Path, options: argparse.Namespace) -> int:
+    count, size = clear(folder, options.older_than)
+    if options.json:
+        print_json({"folder": str(folder), "removed": count, "bytes": size})
+    else:
+        console(stderr=False).print(
+            f"{folder}: crops of {count:,} clips removed, {_size(size)}", soft_wrap=True
+        )
+    return DONE
+
+
+def _settings(config: RoiConfig) -> str:
+    """How settings differ from the defaults."""
+    usual = dataclasses.asdict(RoiConfig())
+    other = {name: value for name, value in dataclasses.asdict(config).items() if value != usual[name]}
+    return ", ".join(f"{name} {value}" for name, value in other.items()) or "default"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"

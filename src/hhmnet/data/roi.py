@@ -1,0 +1,269 @@
+"""The body parts and the surroundings of a person, cut out of a video: what the video half of a model looks at.
+
+The parts are those of MMNet's spatio-temporal region of interest: head, hands and feet (B. X. B. Yu, Y. Liu, X. Zhang,
+S. Zhong, K. C. C. Chan. MMNet: A Model-Based Multimodal Network for Human Action Recognition in RGB-D Videos. TPAMI
+2023). Here the crops' side follows the person's size in the picture, so that a hand seen from afar fills as much of its
+crop as one seen from near.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from hhmnet.data.places import extents, known_joints, nearest, part_places, person_sizes
+from hhmnet.fields import one_of, within
+from hhmnet.sample import Sample
+from hhmnet.skeleton import PARTS, SkeletonLayout
+from hhmnet.video import Video, VideoError
+
+GREY = 127
+"""What is shown where a crop reaches beyond the picture."""
+
+_PERSON_SCALES = ("bones", "box")
+_SMALLEST = 8  # pixels that a crop's side has at least
+_INSIDE = 0.25  # share of a crop that must lie inside the picture to count as seen
+_FAR = 1e6  # pixels; a joint farther off is nowhere near the picture, and whole numbers have an end
+
+
+@dataclass(frozen=True)
+class RoiConfig:
+    """Which crops of a clip's video are kept, and how large they are."""
+
+    instants: int = 16
+    """Instants of a clip at which the parts are cut out, evenly spaced, L."""
+    cell: int = 72
+    """Side of a part's crop in pixels, margin included."""
+    part_size: float = 0.3
+    """Side of what a part's crop shows, without its margin, as a share of the person's size."""
+    person_scale: str = "bones"
+    """What a person's size is: bones (from head to foot along the bones, whatever the posture) or box (the longer side
+    of the person's box)."""
+    window: float = 0.5
+    """Share of the clip over which the median of the person's size is taken; shorter where persons come near and go."""
+    scene: int = 128
+    """Side of the crop of persons and surroundings in pixels, margin included."""
+    scene_instants: int = 4
+    """Instants of a clip at which persons and surroundings are cut out, evenly spaced, L2."""
+    scene_size: float = 1.3
+    """Side of what that crop shows, without its margin, as a share of the persons' extent."""
+    margin: float = 0.125
+    """Share by which all crops are cut larger than what they show: room for random shifts in training."""
+
+    def __post_init__(self) -> None:
+        one_of(self, "person_scale", _PERSON_SCALES)
+        within(self, 1, 1000, "instants", "scene_instants")
+        within(self, 8, 1024, "cell", "scene")
+        within(self, 0.01, 10, "part_size", "scene_size")
+        within(self, 0, 1, "margin", "window")
+
+
+class ClipCrops(NamedTuple):
+    """The crops of one clip. L instants of P = 5 parts, L2 instants of the whole persons.
+
+    Attributes:
+        parts: ``(L, P, S, S, 3)`` uint8 RGB, in the order of :data:`hhmnet.skeleton.PARTS`; zeros where nothing is.
+        part_mask: ``(L, P)`` bool, whether something is there: false where the part is unknown over the whole clip,
+            lies outside the picture at that instant, or the video can't be read.
+        scene: ``(L2, W, W, 3)`` uint8, all persons who are present, and what is around them.
+        scene_mask: ``(L2,)`` bool, false where the video can't be read.
+        times: ``(L,)`` float32, the frame of the skeleton that each instant shows, an index into its T frames.
+        scene_times: ``(L2,)`` float32, the same for ``scene``.
+    """
+
+    parts: np.ndarray
+    part_mask: np.ndarray
+    scene: np.ndarray
+    scene_mask: np.ndarray
+    times: np.ndarray
+    scene_times: np.ndarray
+
+
+def empty_crops(config: RoiConfig, frames: int = 1) -> ClipCrops:
+    """Crops of a clip of so many frames that shows nothing: zeros, and all masks false."""
+    count, size, scenes, side = config.instants, config.cell, config.scene_instants, config.scene
+    return ClipCrops(
+        np.zeros((count, len(PARTS), size, size, 3), np.uint8),
+        np.zeros((count, len(PARTS)), bool),
+        np.zeros((scenes, side, side, 3), np.uint8),
+        np.zeros(scenes, bool),
+        slots(frames, count).astype(np.float32),
+        slots(frames, scenes).astype(np.float32),
+    )
+
+
+def slots(frames: int, count: int) -> np.ndarray:
+    """Middles of ``count`` equal slots of a clip, ``(count,)`` float64, as indices into its frames."""
+    return (np.arange(count) + 0.5) * frames / count - 0.5
+
+
+def crop_clip(
+    sample: Sample,
+    layout: SkeletonLayout,
+    video: Video,
+    config: RoiConfig,
+    problems: list[str] | None = None,
+) -> ClipCrops:
+    """Cut the parts of person 0, and all persons with their surroundings, out of a clip's video.
+
+    A part's place is the mean of its joints that are known. Where none is, or the video has no picture of that frame,
+    the nearest frame that has both is shown instead, picture and place. A crop is grey where it reaches beyond the
+    picture; one of which less than a quarter lies inside isn't shown.
+
+    Args:
+        sample: the clip; without ``pixels`` no part is shown.
+        layout: its skeleton.
+        video: its video.
+        config: which crops.
+        problems: takes what is wrong with the video, a line each; those crops then stay empty.
+
+    Raises:
+        VideoError: a frame can't be had, and ``problems`` is None.
+    """
+    crops = empty_crops(config, sample.num_frames)
+    pictures = _pictures(sample, len(video))
+    if not (pictures >= 0).any():
+        return crops
+    plan = _plan(sample, layout, config, crops, pictures >= 0)
+    crops.times[:], crops.scene_times[:] = plan.frames, plan.scene_frames
+    of_part = np.where(plan.part_frames >= 0, pictures[plan.part_frames], -1)
+    of_scene = pictures[plan.scene_frames]
+    for picture in np.union1d(of_part[of_part >= 0], of_scene):
+        try:
+            image = video.frame(int(picture))
+        except VideoError as error:
+            if problems is None:
+                raise
+            problems.append(f"frame {picture}: {error.reason}")
+            continue
+        _cut_parts(image, np.argwhere(of_part == picture), plan, crops)
+        _cut_scenes(image, np.flatnonzero(of_scene == picture), plan, crops, config)
+    return crops
+
+
+class _Plan(NamedTuple):
+    """Which frames of the skeleton a clip's crops show, and where they lie.
+
+    Attributes:
+        frames: ``(L,)`` frame of each instant.
+        scene_frames: ``(L2,)`` the same for the whole persons.
+        part_frames: ``(L, P)`` the nearest frame in which the part is known; -1 if it never is.
+        places: ``(L, P, 2)`` its place there, in pixels.
+        sides: ``(L, P)`` side of its crop.
+        persons: ``(L2, 4)`` what all persons span.
+    """
+
+    frames: np.ndarray
+    scene_frames: np.ndarray
+    part_frames: np.ndarray
+    places: np.ndarray
+    sides: np.ndarray
+    persons: np.ndarray
+
+
+def _plan(
+    sample: Sample, layout: SkeletonLayout, config: RoiConfig, crops: ClipCrops, shown: np.ndarray
+) -> _Plan:
+    """Lay out the crops among the frames that the video shows, ``shown (T,)``."""
+    frames, scene_frames = nearest(crops.times, shown), nearest(crops.scene_times, shown)
+    known = known_joints(sample)
+    places, found = part_places(sample, known, layout)
+    part_frames = np.stack([nearest(frames, shown & found[:, part]) for part in range(len(PARTS))], 1)
+    return _Plan(
+        frames,
+        scene_frames,
+        part_frames,
+        places[part_frames, np.arange(len(PARTS))],
+        _part_sides(person_sizes(sample, layout, config.person_scale, known), part_frames, config),
+        extents(sample, known, scene_frames),
+    )
+
+
+def _pictures(sample: Sample, count: int) -> np.ndarray:
+    """The video's frame that shows each frame of the skeleton, ``(T,)`` int64; -1 where it has none.
+
+    What the sample says of its video holds: a frame that should be there, and isn't, can't be had.
+    """
+    if sample.video_frames is not None:
+        return sample.video_frames.astype(np.int64)
+    return np.where(sample.frame_index < count, sample.frame_index, -1).astype(np.int64)
+
+
+def _part_sides(sizes: np.ndarray, frames: np.ndarray, config: RoiConfig) -> np.ndarray:
+    """Side of the crops at ``frames (L, P)`` of a person of these ``sizes (T,)``, in whole pixels, ``(L, P)`` int64."""
+    sizes = np.zeros_like(sizes) if np.isnan(sizes).all() else sizes
+    times, reach = np.arange(len(sizes)), config.window * len(sizes) / 2
+    sides = np.zeros(frames.shape, np.int64)
+    for frame in np.unique(frames):
+        near = sizes[np.abs(times - frame) <= reach]
+        size = min(np.nanmedian(sizes if np.isnan(near).all() else near), _FAR)
+        sides[frames == frame] = max(round(size * config.part_size * (1 + config.margin)), _SMALLEST)
+    return sides
+
+
+def _cut_parts(image: np.ndarray, which: np.ndarray, plan: _Plan, crops: ClipCrops) -> None:
+    """Fill in the parts that this image shows, given by instant and part, ``(n, 2)``."""
+    for instant, part in which:
+        side = min(int(plan.sides[instant, part]), max(image.shape[:2]))
+        place = np.clip(plan.places[instant, part], -_FAR, _FAR)
+        # (0, 0) is the middle of the upper left pixel.
+        left, top = np.floor(place - (side - 1) / 2 + 0.5).astype(int).tolist()
+        if _share_inside(image, left, top, side) >= _INSIDE:
+            crops.parts[instant, part] = _resized(_cut(image, left, top, side), crops.parts.shape[2])
+            crops.part_mask[instant, part] = True
+
+
+def _share_inside(image: np.ndarray, left: int, top: int, side: int) -> float:
+    across = min(left + side, image.shape[1]) - max(left, 0)
+    down = min(top + side, image.shape[0]) - max(top, 0)
+    return max(across, 0) * max(down, 0) / side**2
+
+
+def _cut_scenes(
+    image: np.ndarray, which: np.ndarray, plan: _Plan, crops: ClipCrops, config: RoiConfig
+) -> None:
+    """Fill in the whole persons that this image shows: ``which (n,)`` of the instants.
+
+    The square around them is of one side over the clip. It lies inside the picture if it fits, and is never larger than
+    the picture's longer side; where nobody is in the picture, it shows all of that.
+    """
+    height, width = image.shape[:2]
+    last = np.array([width, height]) - 1
+    boxes = np.clip(plan.persons, 0, np.tile(last, 2))
+    spans = boxes[:, 2:] - boxes[:, :2]
+    empty = ~(spans > 0).all(1)
+    boxes[empty], spans[empty] = (0, 0, *last), 0
+    widest = max(width, height) if empty.all() else spans.max()
+    side = math.ceil(widest * config.scene_size * (1 + config.margin))
+    for number in which:
+        length = max(width, height) if empty[number] else max(min(side, max(width, height)), _SMALLEST)
+        middle = (boxes[number, :2] + boxes[number, 2:]) / 2
+        room = last + 1 - length
+        corner = np.where(room < 0, room / 2, np.clip(middle - (length - 1) / 2, 0, np.maximum(room, 0)))
+        left, top = np.floor(corner + 0.5).astype(int).tolist()
+        crops.scene[number] = _resized(_cut(image, left, top, length), crops.scene.shape[1])
+        crops.scene_mask[number] = True
+
+
+def _cut(image: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
+    """A square ``(side, side, 3)`` of an image, grey where it reaches beyond."""
+    height, width = image.shape[:2]
+    x, y = slice(max(left, 0), min(left + side, width)), slice(max(top, 0), min(top + side, height))
+    if x.stop - x.start == side and y.stop - y.start == side:
+        return image[y, x]
+    square = np.full((side, side, 3), GREY, np.uint8)
+    if x.start < x.stop and y.start < y.stop:
+        square[y.start - top : y.stop - top, x.start - left : x.stop - left] = image[y, x]
+    return square
+
+
+def _resized(square: np.ndarray, side: int) -> np.ndarray:
+    """A square image of another size, averaged over areas where it shrinks."""
+    pixels = torch.from_numpy(np.ascontiguousarray(square)).permute(2, 0, 1)[None]
+    pixels = functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+    return pixels[0].permute(1, 2, 0).numpy()

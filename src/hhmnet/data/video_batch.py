@@ -1,0 +1,299 @@
+"""The video half of a batch: cached crops in, network input out, at the instants at which the skeleton is taken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hhmnet.data.crop_cache import CropCache
+from hhmnet.data.roi import ClipCrops, empty_crops
+from hhmnet.fields import within
+from hhmnet.skeleton import PARTS
+from hhmnet.store import Store
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+def _other_side(part: str) -> str:
+    side, _, rest = part.partition("_")
+    return {"left": f"right_{rest}", "right": f"left_{rest}"}.get(side, part)
+
+
+_MIRRORED = [PARTS.index(_other_side(part)) for part in PARTS]
+
+
+@dataclass
+class VideoConfig:
+    """How crops become network input. Kept with the weights, as the skeleton's ``DataConfig`` is."""
+
+    instants: int = 8
+    """Instants of the clip that the grid shows, its columns, K."""
+    cell: int = 64
+    """Side of a cell of the grid in pixels, the middle of the cached crop; a multiple of the backbone's stride."""
+    scene: int = 112
+    """Side of the picture of the whole persons in pixels, the middle of the cached one."""
+    scenes: int = 1
+    """Pictures of the whole persons a clip, K2."""
+    mean: float = 0.498
+    """Mean that is taken from every colour, of values from 0 to 1; what the backbone was trained with."""
+    std: float = 0.502
+    """What the colours are divided by after that."""
+
+    def __post_init__(self) -> None:
+        within(self, 1, math.inf, "instants", "cell", "scene", "scenes")
+        within(self, 0, 1, "mean")
+        within(self, 1e-3, math.inf, "std")
+
+
+@dataclass
+class VideoAugmentConfig:
+    """Training-time augmentation of crops. Every rate or range of 0 turns its part off.
+
+    Shift and zoom are the same for all instants of a part, so that what moves is what moved in the video; colours are
+    the same for all crops of a clip.
+    """
+
+    shift: float = 1.0
+    """Largest displacement of each part's window, as a share of the way to the cached crop's edge."""
+    zoom: float = 0.1
+    """Largest relative change of a window's side; what is larger than the cached crop is cut to that."""
+    brightness: float = 0.2
+    """Largest relative change of all colours."""
+    contrast: float = 0.2
+    """Largest relative change of the distance from grey."""
+    saturation: float = 0.2
+    """Largest relative change of the distance from the pixel's own grey."""
+    part_drop: float = 0.05
+    """Probability, for each part of a clip, that all its cells are erased."""
+    cell_drop: float = 0.05
+    """Probability, for each cell, that it is erased."""
+
+    def __post_init__(self) -> None:
+        within(self, 0, 1, "shift", "brightness", "contrast", "saturation", "part_drop", "cell_drop")
+        within(self, 0, 0.9, "zoom")
+
+
+class VideoBatch(NamedTuple):
+    """The crops of N clips, as :class:`~hhmnet.data.roi.ClipCrops` has them for one.
+
+    Attributes:
+        parts: ``(N, L, P, S, S, 3)`` uint8.
+        part_mask: ``(N, L, P)`` bool.
+        scene: ``(N, L2, W, W, 3)`` uint8.
+        scene_mask: ``(N, L2)`` bool.
+        times: ``(N, L)`` float32, frames of the skeleton.
+        scene_times: ``(N, L2)`` float32, the same for ``scene``.
+    """
+
+    parts: Tensor
+    part_mask: Tensor
+    scene: Tensor
+    scene_mask: Tensor
+    times: Tensor
+    scene_times: Tensor
+
+    def to(self, device: torch.device) -> VideoBatch:
+        """The same batch on another device."""
+        return VideoBatch(*(value.to(device, non_blocking=True) for value in self))
+
+    def pin_memory(self) -> VideoBatch:
+        """The same batch in page-locked memory (the loader calls this)."""
+        return VideoBatch(*(value.pin_memory() for value in self))
+
+
+class VideoInput(NamedTuple):
+    """What the video network takes of N clips.
+
+    Attributes:
+        grid: ``(N, 3, P·S, K·S)`` float32, normalised: rows are the parts, columns the instants; zero where a cell
+            shows nothing.
+        cell_mask: ``(N, P, K)`` bool, whether a cell shows something.
+        scene: ``(N, K2, 3, W, W)`` float32, normalised, zero where there is no picture.
+        scene_mask: ``(N, K2)`` bool.
+        times: ``(N, K)`` float32, where among the T sampled frames of the skeleton the instants lie, from 0 to T - 1.
+    """
+
+    grid: Tensor
+    cell_mask: Tensor
+    scene: Tensor
+    scene_mask: Tensor
+    times: Tensor
+
+
+def stack_crops(crops: Sequence[ClipCrops]) -> VideoBatch:
+    """A batch of the crops of some clips, all made with the same settings."""
+    return VideoBatch(*(torch.from_numpy(np.stack(arrays)) for arrays in zip(*crops, strict=True)))
+
+
+def load_video(
+    cache: CropCache, store: Store, rows: Sequence[int] | np.ndarray, video_folder: Path | None
+) -> VideoBatch:
+    """The crops of these clips of a store, each read straight into its place; raises what ``CropCache.get`` does."""
+    arrays = ClipCrops(
+        *(np.empty((len(rows), *array.shape), array.dtype) for array in empty_crops(cache.config))
+    )
+    for n, row in enumerate(rows):
+        cache.fill(store, int(row), video_folder, ClipCrops(*(array[n] for array in arrays)))
+    return VideoBatch(*(torch.from_numpy(array) for array in arrays))
+
+
+def prepare_video(
+    batch: VideoBatch,
+    positions: Tensor | None,
+    mirrored: Tensor | None,
+    config: VideoConfig,
+    augmentation: VideoAugmentConfig | None = None,
+    generator: torch.Generator | None = None,
+) -> VideoInput:
+    """Turn cached crops into network input.
+
+    Column k of the grid shows the cached instant that is nearest to the middle of the k-th of K equal chunks of the
+    sampled frames; likewise the pictures of the whole persons.
+
+    Args:
+        batch: the crops.
+        positions: ``(N, T)`` increasing, at which frames the clips' skeletons are sampled; None where there are no
+            skeletons: then the grid shows the whole clip, and ``times`` count the cached instants.
+        mirrored: ``(N,)`` bool, which clips' skeletons are mirrored: their crops are too, and left and right parts
+            change places. None for no clip.
+        config: which crops, and how they are normalised.
+        augmentation: what to vary; None for evaluation, which shows the middle of the cached crops.
+        generator: source of randomness, on the batch's device; needed with ``augmentation``.
+
+    Raises:
+        ValueError: the cached crops are smaller than what is to be shown.
+    """
+    for name, cached in (("cell", batch.parts.shape[3]), ("scene", batch.scene.shape[2])):
+        if getattr(config, name) > cached:
+            raise ValueError(
+                f"field '{name}' is {getattr(config, name)}, but the cached crops have {cached} pixels"
+            )
+    positions = batch.times if positions is None else positions
+    chosen = _nearest(batch.times, positions, config.instants)
+    parts, mask = _take(batch.parts, chosen).transpose(1, 2), _take(batch.part_mask, chosen).transpose(1, 2)
+    chosen_scenes = _nearest(batch.scene_times, positions, config.scenes)
+    scene, scene_mask = _take(batch.scene, chosen_scenes), _take(batch.scene_mask, chosen_scenes)
+    if mirrored is not None:
+        parts = torch.where(_beside(mirrored, parts), parts[:, _MIRRORED].flip(4), parts)
+        mask = torch.where(_beside(mirrored, mask), mask[:, _MIRRORED], mask)
+        scene = torch.where(_beside(mirrored, scene), scene.flip(3), scene)
+    matrix = None
+    if augmentation is None:
+        parts, scene = _middle(parts, config.cell), _middle(scene, config.scene)
+    else:
+        assert generator is not None, "augmentation needs a generator"
+        parts = _windows(parts, config.cell, augmentation, generator)
+        scene = _windows(scene[:, None], config.scene, augmentation, generator)[:, 0]
+        matrix = _colour_matrix(len(parts), augmentation, generator)
+        mask = mask & ~_erased(mask, augmentation, generator)
+    grid = _normalised(parts.permute(0, 5, 1, 3, 2, 4), matrix, config)
+    grid *= mask[:, None, :, None, :, None]
+    scene = _normalised(scene.permute(0, 4, 1, 2, 3), matrix, config)
+    scene *= scene_mask[:, None, :, None, None]
+    return VideoInput(
+        grid.flatten(4, 5).flatten(2, 3),
+        mask,
+        scene.transpose(1, 2),
+        scene_mask,
+        _among(batch.times.gather(1, chosen), positions),
+    )
+
+
+def _nearest(times: Tensor, positions: Tensor, count: int) -> Tensor:
+    """Which of ``times (N, L)`` are nearest to the middles of K equal chunks of ``positions (N, T)``: ``(N, K)``."""
+    frames = positions.shape[1]
+    middles = (torch.arange(count, device=positions.device) + 0.5) * frames / count - 0.5
+    middles = middles.clamp(0, frames - 1)
+    before = middles.floor().long()
+    after = (before + 1).clamp_max(frames - 1)
+    wanted = torch.lerp(positions[:, before], positions[:, after], (middles - before).to(positions.dtype))
+    return (times[:, None, :] - wanted[:, :, None]).abs().argmin(2)
+
+
+def _among(times: Tensor, positions: Tensor) -> Tensor:
+    """Where ``times (N, K)`` lie among increasing ``positions (N, T)``, linear in between: from 0 to T - 1."""
+    last = positions.shape[1] - 1
+    if last == 0:
+        return torch.zeros_like(times)
+    after = torch.searchsorted(positions.contiguous(), times.contiguous()).clamp(1, last)
+    low, high = positions.gather(1, after - 1), positions.gather(1, after)
+    share = (times - low) / (high - low).clamp_min(1e-6)
+    return (after - 1 + share).clamp(0, last)
+
+
+def _take(values: Tensor, chosen: Tensor) -> Tensor:
+    """Of ``values (N, L, ...)`` those at ``chosen (N, K)``: ``(N, K, ...)``."""
+    return values[torch.arange(len(values), device=values.device)[:, None], chosen]
+
+
+def _beside(flags: Tensor, values: Tensor) -> Tensor:
+    """``flags (N,)`` with as many axes as ``values (N, ...)``."""
+    return flags.view(-1, *[1] * (values.dim() - 1))
+
+
+def _middle(crops: Tensor, side: int) -> Tensor:
+    """The middle ``(..., side, side, 3)`` of square crops ``(..., S, S, 3)``."""
+    start = (crops.shape[-2] - side) // 2
+    return crops[..., start : start + side, start : start + side, :]
+
+
+def _windows(crops: Tensor, side: int, config: VideoAugmentConfig, generator: torch.Generator) -> Tensor:
+    """A random square of crops ``(N, P, K, S, S, 3)``, the same of all K, as ``(N, P, K, side, side, 3)`` float32.
+
+    Bilinear: a window is hardly larger than what comes of it, so nothing is averaged.
+    """
+    count, parts, instants, cached = crops.shape[:4]
+    zoom = 1 + config.zoom * _uniform((count * parts, 1), generator)
+    share = (zoom * side / cached).clamp_max(1)
+    shift = _uniform((count * parts, 2), generator) * config.shift * (1 - share)
+    zero = torch.zeros_like(share)
+    rows = [torch.cat([share, zero, shift[:, :1]], 1), torch.cat([zero, share, shift[:, 1:]], 1)]
+    grid = functional.affine_grid(
+        torch.stack(rows, 1), [count * parts, 3 * instants, side, side], align_corners=False
+    )
+    images = crops.permute(0, 1, 2, 5, 3, 4).reshape(count * parts, instants * 3, cached, cached).float()
+    images = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return images.view(count, parts, instants, 3, side, side).permute(0, 1, 2, 4, 5, 3)
+
+
+def _colour_matrix(
+    count: int, config: VideoAugmentConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A random change of colours for each clip: a matrix ``(N, 3, 3)`` and each clip's contrast ``(N, 1, 1)``."""
+    limits = torch.tensor([config.brightness, config.contrast, config.saturation], device=generator.device)
+    factors = 1 + limits * _uniform((count, 3), generator)
+    brightness, contrast, saturation = factors[:, :, None, None].unbind(1)
+    eye = torch.eye(3, device=generator.device)
+    grey = torch.tensor(_LUMA, device=generator.device).expand(3, 3)
+    return brightness * contrast * (saturation * eye + (1 - saturation) * grey), contrast
+
+
+def _normalised(images: Tensor, colours: tuple[Tensor, Tensor] | None, config: VideoConfig) -> Tensor:
+    """Images ``(N, 3, ...)`` from 0 to 255 as the backbone takes them, float32; contrast is about the mean."""
+    images = images.contiguous()
+    if colours is None:
+        offset = torch.tensor(-config.mean / config.std, device=images.device)
+        return torch.add(offset, images, alpha=1 / (255 * config.std))
+    matrix, contrast = colours
+    offset = -contrast * config.mean / config.std
+    return torch.baddbmm(offset, matrix / (255 * config.std), images.flatten(2)).view_as(images)
+
+
+def _erased(mask: Tensor, config: VideoAugmentConfig, generator: torch.Generator) -> Tensor:
+    """Which cells of ``mask (N, P, K)`` are erased."""
+    draws = torch.rand(mask.shape, generator=generator, device=generator.device)
+    rows = torch.rand(mask.shape[:2], generator=generator, device=generator.device)
+    return (draws < config.cell_drop) | (rows < config.part_drop)[:, :, None]
+
+
+def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Random numbers from -1 to 1."""
+    return torch.rand(shape, generator=generator, device=generator.device) * 2 - 1

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from hhmnet.data.places import extents, known_joints, nearest, part_places, person_sizes
+from hhmnet.skeleton import BLAZEPOSE33, COCO17, KINECT20, LAYOUTS, NTU25, PARTS, SkeletonLayout
+from made_crops import made_clip, standing
+
+
+def index(layout: SkeletonLayout, *names: str) -> list[int]:
+    return [layout.index(name) for name in names]
+
+
+def test_nearest_by_looking_at_every_frame() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        usable = rng.random(int(rng.integers(1, 20))) < 0.3
+        wanted = rng.uniform(-1, 20, 7)
+        found = nearest(wanted, usable)
+        frames = [t for t in range(len(usable)) if usable[t]]
+        for value, frame in zip(wanted, found.tolist(), strict=True):
+            assert frame == (min(frames, key=lambda t: abs(t - value)) if frames else -1)
+    assert nearest(np.array([2.5]), np.ones(9, bool)).tolist() == [2]
+
+
+def test_a_joint_is_known_by_presence_confidence_and_place() -> None:
+    sample = made_clip(frames=3, persons=2)
+    pixels = sample.pixels.copy()
+    pixels[0, 0, 3] = 0
+    confidence = np.ones((2, 3, 20), np.float32)
+    confidence[1, 1, 4] = 0
+    present = np.ones((2, 3), bool)
+    present[0, 2] = False
+    joints = sample.joints * present[..., None, None]
+    changed = dataclasses.replace(
+        sample, pixels=pixels, confidence=confidence, present=present, joints=joints
+    )
+    expected = np.ones((2, 3, 20), bool)
+    expected[0, 0, 3] = expected[1, 1, 4] = expected[0, 2] = False
+    np.testing.assert_array_equal(known_joints(changed), expected)
+    assert not known_joints(dataclasses.replace(sample, pixels=None)).any()
+
+
+def test_a_place_is_the_mean_of_the_known_joints() -> None:
+    sample = made_clip(frames=4)
+    confidence = np.random.default_rng(1).random((1, 4, 20)).astype(np.float32).round()
+    sample = dataclasses.replace(sample, confidence=confidence)
+    places, found = part_places(sample, known_joints(sample), KINECT20)
+    for t in range(4):
+        for p, part in enumerate(PARTS):
+            joints = [KINECT20.index("head")] if part == "head" else KINECT20.parts[part]
+            known = [sample.pixels[0, t, j] for j in joints if confidence[0, t, j]]
+            assert found[t, p] == bool(known)
+            if known:
+                np.testing.assert_allclose(places[t, p], np.mean(known, 0), rtol=1e-5)
+    assert found.any()
+    assert not found.all()
+
+
+@pytest.mark.parametrize(
+    ("layout", "head"),
+    [
+        (KINECT20, ["head"]),
+        (NTU25, ["head"]),
+        (COCO17, ["left_eye", "right_eye", "left_ear", "right_ear"]),
+        (BLAZEPOSE33, ["left_eye", "right_eye", "left_ear", "right_ear", "left_mouth", "right_mouth"]),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_the_neck_does_not_pull_the_head_down(layout: SkeletonLayout, head: list[str]) -> None:
+    count = layout.num_joints
+    pixels = np.random.default_rng(0).uniform(1, 60, (1, 2, count, 2)).astype(np.float32)
+    sample = made_clip(frames=2, pixels=pixels, joints=np.ones((1, 2, count, layout.dims), np.float32))
+    places, _ = part_places(sample, known_joints(sample), layout)
+    np.testing.assert_allclose(places[:, 0], pixels[0][:, index(layout, *head)].mean(1), rtol=1e-5)
+
+
+def test_a_head_of_one_joint_that_holds_the_body(chain: SkeletonLayout) -> None:
+    pixels = np.arange(10, dtype=np.float32).reshape(1, 1, 5, 2) + 1
+    sample = made_clip(frames=1, pixels=pixels, joints=np.ones((1, 1, 5, 3), np.float32))
+    places, found = part_places(sample, known_joints(sample), chain)
+    assert found.all()
+    np.testing.assert_array_equal(places[0], np.tile(pixels[0, 0, 0], (5, 1)))
+
+
+def way_length(pixels: np.ndarray, known: np.ndarray, joints: list[int]) -> float:
+    """Length of the way through these joints; a bone that isn't known counts as long as the others on average."""
+    bones = [math.dist(pixels[a], pixels[b]) for a, b in pairwise(joints) if known[a] and known[b]]
+    return sum(bones) * (len(joints) - 1) / len(bones) if bones and sum(bones) else math.nan
+
+
+WAYS = {
+    "kinect20": "head shoulder_center spine hip_center {0}_hip {0}_knee {0}_ankle {0}_foot",
+    "ntu25": "head neck spine_shoulder spine_mid spine_base {0}_hip {0}_knee {0}_ankle {0}_foot",
+    "coco17": "right_ear right_eye nose {0}_shoulder {0}_hip {0}_knee {0}_ankle",
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("missing", [0.0, 0.3, 0.8])
+def test_size_along_the_bones(name: str, missing: float) -> None:
+    layout = LAYOUTS[name]
+    rng = np.random.default_rng(2)
+    pixels = rng.uniform(1, 60, (1, 9, layout.num_joints, 2)).astype(np.float32)
+    confidence = (rng.random(pixels.shape[:3]) >= missing).astype(np.float32)
+    sample = made_clip(
+        frames=9,
+        pixels=pixels,
+        confidence=confidence,
+        joints=np.ones((*pixels.shape[:3], layout.dims), np.float32),
+    )
+    found = person_sizes(sample, layout)
+    for t in range(9):
+        lengths = [
+            way_length(pixels[0, t], confidence[0, t], index(layout, *WAYS[name].format(side).split()))
+            for side in ("left", "right")
+        ]
+        known = [length for length in lengths if not math.isnan(length)]
+        if known:
+            assert found[t] == pytest.approx(max(known), rel=1e-5)
+        else:
+            assert math.isnan(found[t]) or found[t] < 60
+
+
+def test_size_hardly_depends_on_the_posture_but_on_the_distance() -> None:
+    upright = standing(50, 5, 40)
+    bowed = upright.copy()
+    trunk = index(KINECT20, "spine", "shoulder_center", "head")
+    hip = upright[KINECT20.index("hip_center")]
+    bowed[trunk] = hip + (upright[trunk] - hip)[:, ::-1] * [-1, 1]  # a right angle forwards
+    pixels = np.stack([upright, bowed, upright * 2])[None].astype(np.float32)
+    sizes = person_sizes(
+        made_clip(frames=3, pixels=pixels, joints=np.ones((1, 3, 20, 3), np.float32)), KINECT20
+    )
+    assert sizes[0] == pytest.approx(40, rel=0.1)
+    assert sizes[1] == pytest.approx(sizes[0])
+    assert sizes[2] == pytest.approx(2 * sizes[0])
+
+
+def test_size_without_bones_is_the_box_or_what_the_joints_span(chain: SkeletonLayout) -> None:
+    pixels = np.array([[1, 1], [4, 9], [2, 2], [3, 3], [3, 5]], np.float32)
+    plain = made_clip(frames=3, pixels=np.stack([pixels] * 3)[None], joints=np.ones((1, 3, 5, 3), np.float32))
+    assert person_sizes(plain, chain).tolist() == [
+        8,
+        8,
+        8,
+    ]  # its head is its foot, so no bones lie between them
+    boxes = np.array([[[0, 0, 10, 30], [5, 5, 5, 5], [0, 0, 50, 10]]], np.float32)
+    boxed = dataclasses.replace(plain, boxes=boxes)
+    assert person_sizes(boxed, chain).tolist() == [30, 8, 50]
+    body = dataclasses.replace(made_clip(frames=3), boxes=boxes)
+    assert person_sizes(body, KINECT20, "box")[[0, 2]].tolist() == [30, 50]
+    assert person_sizes(body, KINECT20)[0] != 30
+    gone = dataclasses.replace(
+        boxed, present=np.zeros((1, 3), bool), joints=np.zeros((1, 3, 5, 3), np.float32)
+    )
+    assert np.isnan(person_sizes(gone, chain)).all()
+
+
+def test_extents_span_joints_and_boxes_of_all_who_are_there() -> None:
+    present = np.array([[True, True, False], [True, False, False]])
+    sample = made_clip(frames=3, persons=2, present=present, joints=np.zeros((2, 3, 20, 3), np.float32))
+    found = extents(sample, known_joints(sample), np.array([0, 1, 2]))
+    both, one = sample.pixels[:, 0].reshape(-1, 2), sample.pixels[0, 1]
+    np.testing.assert_array_equal(found[0], [*both.min(0), *both.max(0)])
+    np.testing.assert_array_equal(found[1], [*one.min(0), *one.max(0)])
+    np.testing.assert_array_equal(found[2], found[1])  # the nearest frame with somebody
+    boxes = np.zeros((2, 3, 4), np.float32)
+    boxes[0, 1] = (-5, 1, 200, 10)
+    boxes[1, 1] = (-50, -50, 300, 300)  # of somebody who isn't there
+    boxed = dataclasses.replace(sample, boxes=boxes)
+    np.testing.assert_array_equal(
+        extents(boxed, known_joints(boxed), np.array([1]))[0], [-5, 1, 200, one[:, 1].max()]
+    )
+    nobody = dataclasses.replace(sample, present=np.zeros((2, 3), bool))
+    assert np.isnan(extents(nobody, known_joints(nobody), np.array([0]))).all()

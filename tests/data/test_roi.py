@@ -1,0 +1,378 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from hhmnet.data.places import known_joints, person_sizes
+from hhmnet.data.roi import GREY, RoiConfig, crop_clip, empty_crops
+from hhmnet.sample import Sample
+from hhmnet.skeleton import KINECT20, PARTS
+from hhmnet.video import VideoError
+from made_crops import HEIGHT, WIDTH, Frames, made_clip, pictures, plain_resize, standing
+
+SMALL = RoiConfig(instants=5, cell=16, scene=24, scene_instants=2)
+TOLERANCE = 1.6  # torch rounds after each axis
+
+
+def plain_cut(image: np.ndarray, x: float, y: float, side: int) -> tuple[np.ndarray, float]:
+    """The square around a pixel, grey beyond the picture, and the share of it that is inside."""
+    left, top = (math.floor(value - (side - 1) / 2 + 0.5) for value in (x, y))
+    square = np.full((side, side, 3), GREY, np.uint8)
+    inside = 0
+    for row in range(side):
+        for column in range(side):
+            if 0 <= top + row < len(image) and 0 <= left + column < image.shape[1]:
+                square[row, column] = image[top + row, left + column]
+                inside += 1
+    return square, inside / side**2
+
+
+def plain_side(sample: Sample, t: int, config: RoiConfig) -> int:
+    """Side of a part's crop in frame ``t``: the median of the person's size around it."""
+    sizes = person_sizes(sample, KINECT20, config.person_scale)
+    near = [
+        sizes[u] for u in range(len(sizes)) if abs(u - t) <= config.window * len(sizes) / 2 and sizes[u] > 0
+    ]
+    return max(8, round(float(np.median(near)) * config.part_size * (1 + config.margin)))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SMALL,
+        dataclasses.replace(
+            SMALL, part_size=0.7, cell=11, instants=3
+        ),  # shrinks, and reaches out of the picture
+        dataclasses.replace(SMALL, part_size=0.2, cell=40, margin=0, instants=2),  # grows
+        dataclasses.replace(SMALL, person_scale="box", window=0.1),
+    ],
+    ids=["small", "shrinks", "grows", "box"],
+)
+def test_parts_by_the_definition(config: RoiConfig) -> None:
+    boxes = np.stack([np.array([20 + t, 5, 50 + t, 25 + 3 * t], np.float32) for t in range(9)])[None]
+    sample = made_clip(3, frames=9, boxes=boxes)
+    images = pictures(9)
+    crops = crop_clip(sample, KINECT20, Frames(images), config)
+    for n in range(config.instants):
+        t = min(range(9), key=lambda t: abs(t - ((n + 0.5) * 9 / config.instants - 0.5)))
+        assert crops.times[n] == t
+        for p, part in enumerate(PARTS):
+            joints = [3] if part == "head" else list(KINECT20.parts[part])
+            x, y = sample.pixels[0, t, joints].astype(float).mean(0)
+            square, inside = plain_cut(images[t], x, y, plain_side(sample, t, config))
+            assert crops.part_mask[n, p] == (inside >= 0.25)
+            if inside >= 0.25:
+                difference = np.abs(crops.parts[n, p] - plain_resize(square, config.cell))
+                assert difference.max() < TOLERANCE
+            else:
+                assert not crops.parts[n, p].any()
+    assert crops.part_mask.mean() > 0.7
+
+
+@pytest.mark.parametrize(("frames", "instants"), [(1, 1), (1, 6), (3, 8), (20, 4), (16, 16)])
+def test_instants_are_the_middles_of_equal_slots(frames: int, instants: int) -> None:
+    config = dataclasses.replace(SMALL, instants=instants, scene_instants=instants)
+    video = Frames(pictures(frames))
+    crops = crop_clip(made_clip(frames=frames), KINECT20, video, config)
+    for n, time in enumerate(crops.times):
+        assert abs(time - ((n + 0.5) * frames / instants - 0.5)) <= 0.5
+    np.testing.assert_array_equal(crops.times, crops.scene_times)
+    assert (np.diff(crops.times) >= 0).all()
+    assert crops.part_mask.all()
+    assert crops.scene_mask.all()
+    assert len(set(video.asked)) == len(video.asked), "a picture is decoded twice"
+    assert video.asked == sorted(video.asked)
+
+
+def test_shapes_and_types_without_anything() -> None:
+    crops = empty_crops(RoiConfig(), 40)
+    assert [(a.shape, a.dtype) for a in crops] == [
+        ((16, 5, 72, 72, 3), np.uint8),
+        ((16, 5), bool),
+        ((4, 128, 128, 3), np.uint8),
+        ((4,), bool),
+        ((16,), np.float32),
+        ((4,), np.float32),
+    ]
+    assert not any(array.any() for array in crops[:4])
+    np.testing.assert_allclose(crops.scene_times, [4.5, 14.5, 24.5, 34.5])
+
+
+# What is missing.
+
+
+def with_confidence(sample: Sample, **zero: list[int]) -> Sample:
+    """The clip with these parts' joints missing in these frames."""
+    confidence = np.ones((*sample.present.shape, 20), np.float32)
+    for part, frames in zero.items():
+        for t in frames:
+            confidence[0, t, list(KINECT20.parts[part])] = 0
+    return dataclasses.replace(sample, confidence=confidence)
+
+
+def test_a_missing_part_is_shown_as_in_the_nearest_frame_that_has_it() -> None:
+    whole = made_clip(frames=5)
+    video = Frames(pictures(5))
+    config = dataclasses.replace(SMALL, window=1.0)
+    full = crop_clip(whole, KINECT20, video, config)
+    part = PARTS.index("left_hand")
+    crops = crop_clip(with_confidence(whole, left_hand=[0, 1, 3]), KINECT20, video, config)
+    assert crops.part_mask.all()
+    for n, shown in enumerate([2, 2, 2, 2, 4]):  # of two frames equally near the earlier
+        np.testing.assert_array_equal(crops.parts[n, part], full.parts[shown, part])
+    others = [p for p in range(5) if p != part]
+    np.testing.assert_array_equal(crops.parts[:, others], full.parts[:, others])
+
+
+def test_a_part_that_is_never_seen() -> None:
+    crops = crop_clip(
+        with_confidence(made_clip(frames=5), head=list(range(5))), KINECT20, Frames(pictures(5)), SMALL
+    )
+    assert not crops.part_mask[:, 0].any()
+    assert not crops.parts[:, 0].any()
+    assert crops.part_mask[:, 1:].all()
+    assert crops.scene_mask.all()
+
+
+def test_a_part_out_of_the_picture_is_nothing_and_near_its_edge_partly_grey() -> None:
+    sample = made_clip(frames=5, pixels=np.tile(standing(48, 8, 40), (1, 5, 1, 1)).astype(np.float32))
+    pixels = sample.pixels.copy()
+    foot, head = list(KINECT20.parts["left_foot"]), KINECT20.index("head")
+    pixels[0, 2, foot] = (48, HEIGHT + 40)
+    pixels[0, 3, foot] = (-1e30, 1e30)
+    pixels[0, 1, head] = (48, 0)
+    sample = dataclasses.replace(sample, pixels=pixels)
+    crops = crop_clip(sample, KINECT20, Frames([np.full((HEIGHT, WIDTH, 3), 200, np.uint8)] * 5), SMALL)
+    assert crops.part_mask[:, PARTS.index("left_foot")].tolist() == [True, True, False, False, True]
+    assert not crops.parts[2:4, PARTS.index("left_foot")].any()
+    edge = crops.parts[1, 0]
+    assert (edge[:6] == GREY).all()
+    assert (edge[-6:] == 200).all()
+
+
+def test_the_nearest_frame_that_the_video_has() -> None:
+    sample = made_clip(frames=5, video_frames=np.array([-1, 0, -1, 1, -1], np.int32))
+    video = Frames(pictures(2))
+    crops = crop_clip(sample, KINECT20, video, SMALL)
+    assert crops.times.tolist() == [1, 1, 1, 3, 3]
+    assert video.asked == [0, 1]
+    whole = crop_clip(
+        made_clip(frames=5), KINECT20, Frames([video.images[0]] * 3 + [video.images[1]] * 2), SMALL
+    )
+    np.testing.assert_array_equal(crops.parts[:3], np.stack([whole.parts[1]] * 3))
+    np.testing.assert_array_equal(crops.parts[3:], np.stack([whole.parts[3]] * 2))
+
+
+def test_without_video_frames_the_frames_are_those_of_the_recording() -> None:
+    sample = made_clip(frames=3, frame_index=np.array([1, 4, 30], np.int32))
+    video = Frames(pictures(6))
+    crops = crop_clip(dataclasses.replace(sample, video_frames=None), KINECT20, video, SMALL)
+    assert video.asked == [1, 4]
+    assert crops.times.tolist() == [0, 0, 1, 1, 1]
+
+
+def test_a_video_that_shows_nothing_of_the_clip() -> None:
+    sample = made_clip(frames=4, video_frames=np.full(4, -1, np.int32))
+    crops = crop_clip(sample, KINECT20, Frames(pictures(4)), SMALL)
+    for found, empty in zip(crops, empty_crops(SMALL, 4), strict=True):
+        np.testing.assert_array_equal(found, empty)
+
+
+def test_a_person_who_is_absent() -> None:
+    present = np.array([[False, False, True, True, False]])
+    sample = made_clip(frames=5)
+    joints = sample.joints * present[..., None, None]
+    absent = dataclasses.replace(sample, present=present, joints=joints)
+    video = Frames(pictures(5))
+    crops, whole = (
+        crop_clip(s, KINECT20, video, dataclasses.replace(SMALL, window=0.0)) for s in (absent, sample)
+    )
+    assert crops.part_mask.all()
+    np.testing.assert_array_equal(crops.parts, whole.parts[[2, 2, 2, 3, 3]])
+    nobody = dataclasses.replace(sample, present=np.zeros_like(present), joints=np.zeros_like(sample.joints))
+    crops = crop_clip(nobody, KINECT20, video, SMALL)
+    assert not crops.part_mask.any()
+    assert crops.scene_mask.all()  # the whole picture
+
+
+@pytest.mark.parametrize("box", [(0, 0, 0, 0), (10, 10, 10, 30), (30, 30, 10, 10)])
+def test_boxes_without_a_size_are_passed_over(box: tuple[float, ...]) -> None:
+    boxes = np.tile(np.array(box, np.float32), (1, 5, 1))
+    video = Frames(pictures(5))
+    plain, boxed = (crop_clip(made_clip(frames=5, boxes=b), KINECT20, video, SMALL) for b in (None, boxes))
+    for a, b in zip(plain, boxed, strict=True):
+        np.testing.assert_array_equal(a, b)
+    by_box = crop_clip(
+        made_clip(frames=5, boxes=boxes), KINECT20, video, dataclasses.replace(SMALL, person_scale="box")
+    )
+    assert by_box.part_mask.all()
+
+
+def test_without_pixels_the_whole_persons_are_shown_all_the_same() -> None:
+    boxes = np.tile(np.array([30, 10, 60, 50], np.float32), (1, 5, 1))
+    video = Frames(pictures(5))
+    for given in (boxes, None):
+        crops = crop_clip(made_clip(frames=5, pixels=None, boxes=given), KINECT20, video, SMALL)
+        assert not crops.part_mask.any()
+        assert crops.scene_mask.all()
+
+
+# Sizes.
+
+
+def test_a_person_seen_twice_as_large_fills_the_crops_as_before() -> None:
+    sample = made_clip(frames=5)
+    near = dataclasses.replace(sample, pixels=sample.pixels * 2 + 0.5)
+    rng = np.random.default_rng(0)
+    smooth = [
+        np.kron(rng.integers(0, 255, (8, 12, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(5)
+    ]
+    config = dataclasses.replace(SMALL, cell=24)
+    one = crop_clip(sample, KINECT20, Frames(smooth), config)
+    two = crop_clip(near, KINECT20, Frames([i.repeat(2, 0).repeat(2, 1) for i in smooth]), config)
+    np.testing.assert_array_equal(one.part_mask, two.part_mask)
+    difference = np.abs(one.parts.astype(int) - two.parts)[one.part_mask]
+    assert difference.mean() < 12, "crops are cut in whole pixels, so they differ by up to one of them"
+
+
+def sides_of(pixels: np.ndarray, config: RoiConfig) -> np.ndarray:
+    """Sides of the head's crops, as a picture tells them whose brightness grows from left to right."""
+    image = np.broadcast_to(np.arange(250, dtype=np.uint8)[None, :, None], (120, 250, 3))
+    frames = pixels.shape[1]
+    crops = crop_clip(made_clip(frames=frames, pixels=pixels), KINECT20, Frames([image] * frames), config)
+    head = crops.parts[:, 0, config.cell // 2, :, 0].astype(float)
+    return (head[:, -2] - head[:, 1]) / (config.cell - 3) * config.cell
+
+
+def test_the_size_follows_a_person_who_comes_nearer_but_not_one_odd_frame() -> None:
+    config = RoiConfig(instants=20, cell=16, window=0.3, scene_instants=1)
+    heights = np.linspace(30, 100, 20)
+    pixels = np.stack([standing(120, 30, h) for h in heights])[None].astype(np.float32)
+    plain = sides_of(pixels, config)
+    np.testing.assert_allclose(plain, heights * 0.97 * config.part_size * 1.125, atol=2.5)
+    pixels[0, 10, KINECT20.index("left_foot")] += 3000
+    np.testing.assert_allclose(sides_of(pixels, config), plain, atol=3)
+    whole = sides_of(pixels, dataclasses.replace(config, window=1.0))
+    assert np.ptp(whole) < np.ptp(plain)
+
+
+def test_a_gigantic_person_is_cut_no_larger_than_the_picture() -> None:
+    pixels = made_clip(frames=2).pixels * 1e7
+    sample = made_clip(frames=2, pixels=pixels)
+    crops = crop_clip(sample, KINECT20, Frames(pictures(2)), SMALL)
+    assert not crops.part_mask.any()
+    assert crops.scene_mask.all()
+
+
+# The whole persons.
+
+
+def test_the_scene_covers_all_persons_and_the_parts_are_the_first_ones() -> None:
+    red, blue, ground = (250, 0, 0), (0, 0, 250), (0, 90, 0)
+    pixels = np.stack([standing(20, 15, 24), standing(80, 20, 24)])[:, None].astype(np.float32)
+    image = np.full((HEIGHT, WIDTH, 3), ground, np.uint8)
+    for body, colour in zip(pixels[:, 0], (red, blue), strict=True):
+        (left, top), (right, bottom) = body.min(0).astype(int), body.max(0).astype(int)
+        image[top - 2 : bottom + 3, left - 2 : right + 3] = colour
+    sample = made_clip(frames=1, persons=2, pixels=pixels)
+    config = dataclasses.replace(SMALL, part_size=0.1, scene=64)
+    crops = crop_clip(sample, KINECT20, Frames([image]), config)
+    for part in crops.parts[0]:
+        assert part[8, 8, 0] > 200, "the first person's"
+    scene = crops.scene[0].astype(int)
+    reds, blues = (scene[..., 0] > 180).sum(), (scene[..., 2] > 180).sum()
+    assert reds == pytest.approx(blues, rel=0.1)
+    one = crop_clip(
+        dataclasses.replace(
+            sample,
+            present=np.array([[True], [False]]),
+            joints=sample.joints * np.array([1, 0], np.float32)[:, None, None, None],
+        ),
+        KINECT20,
+        Frames([image]),
+        config,
+    )
+    assert not (one.scene[0, ..., 2] > 180).any()
+    assert (one.scene[0, ..., 0] > 180).sum() > 2 * reds
+
+
+def plain_scene(sample: Sample, times: list[int], image: np.ndarray, n: int, config: RoiConfig) -> np.ndarray:
+    height, width = image.shape[:2]
+    boxes = []
+    for t in times:
+        points = sample.pixels[:, t].reshape(-1, 2)
+        low, high = points.min(0), points.max(0)
+        boxes.append((max(low[0], 0), max(low[1], 0), min(high[0], width - 1), min(high[1], height - 1)))
+    widest = max(max(box[2] - box[0], box[3] - box[1]) for box in boxes)
+    side = min(math.ceil(widest * config.scene_size * (1 + config.margin)), max(width, height))
+    left, top, right, bottom = boxes[n]
+    corner = []
+    for low, high, length in ((left, right, width), (top, bottom, height)):
+        if side > length:
+            corner.append((length - side) / 2)
+        else:
+            corner.append(min(max((low + high) / 2 - (side - 1) / 2, 0), length - side))
+    x, y = (math.floor(value + 0.5) + (side - 1) / 2 for value in corner)
+    return plain_resize(plain_cut(image, x, y, side)[0], config.scene)
+
+
+@pytest.mark.parametrize("size", [0.9, 1.3, 3.0])
+def test_scenes_by_the_definition(size: float) -> None:
+    config = dataclasses.replace(SMALL, scene_size=size, scene_instants=3)
+    sample = made_clip(5, frames=9, persons=2)
+    images = pictures(9)
+    crops = crop_clip(sample, KINECT20, Frames(images), config)
+    times = [1, 4, 7]
+    assert crops.scene_times.tolist() == times
+    for n, t in enumerate(times):
+        expected = plain_scene(sample, times, images[t], n, config)
+        assert np.abs(crops.scene[n] - expected).max() < TOLERANCE
+
+
+# Videos that can't be read.
+
+
+def test_lost_pictures_are_named_and_left_empty() -> None:
+    sample, images = made_clip(frames=5), pictures(5)
+    with pytest.raises(VideoError, match="frame 2: is lost"):
+        crop_clip(sample, KINECT20, Frames(images, lost=[2]), SMALL)
+    problems: list[str] = []
+    crops = crop_clip(sample, KINECT20, Frames(images, lost=[2]), SMALL, problems)
+    whole = crop_clip(sample, KINECT20, Frames(images), SMALL)
+    assert problems == ["frame 2: is lost"]
+    short: list[str] = []
+    cut = crop_clip(sample, KINECT20, Frames(images[:4]), SMALL, short)
+    assert short == ["frame 4: is lost"]
+    assert cut.part_mask.any(1).tolist() == [True, True, True, True, False]
+    assert crops.part_mask.any(1).tolist() == [True, True, False, True, True]
+    np.testing.assert_array_equal(crops.parts[[0, 1, 3, 4]], whole.parts[[0, 1, 3, 4]])
+    assert not crops.parts[2].any()
+
+
+def test_a_joint_at_zero_is_missing_where_no_confidence_tells() -> None:
+    sample = made_clip(frames=1)
+    pixels = sample.pixels.copy()
+    pixels[0, 0, list(KINECT20.parts["right_hand"])] = 0
+    sample = dataclasses.replace(sample, pixels=pixels)
+    assert known_joints(sample).sum() == 18
+    crops = crop_clip(sample, KINECT20, Frames(pictures(1)), SMALL)
+    assert crops.part_mask[0].tolist() == [part != "right_hand" for part in PARTS]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("instants", 0),
+        ("cell", 2),
+        ("part_size", 0),
+        ("person_scale", "shoe"),
+        ("margin", -0.1),
+        ("scene", 5000),
+    ],
+)
+def test_settings_that_make_no_sense(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"field '{field}'"):
+        RoiConfig(**{field: value})

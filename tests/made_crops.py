@@ -1,0 +1,121 @@
+"""People in made-up videos, and what is cut out of them, written down plainly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hhmnet.sample import Sample
+from hhmnet.skeleton import KINECT20
+from hhmnet.store import Store, write_store
+from hhmnet.video import VideoError
+from made_video import write_video
+
+WIDTH, HEIGHT = 96, 64
+
+# Across and down from the top of the head, as shares of the person's height.
+_HALF = {
+    "shoulder": (0.1, 0.2),
+    "elbow": (0.14, 0.35),
+    "wrist": (0.15, 0.46),
+    "hand": (0.15, 0.52),
+    "hip": (0.06, 0.5),
+    "knee": (0.07, 0.74),
+    "ankle": (0.07, 0.95),
+    "foot": (0.1, 1.0),
+}
+_MIDDLE = {"hip_center": 0.48, "spine": 0.36, "shoulder_center": 0.2, "head": 0.08}
+
+
+def standing(x: float, top: float, height: float) -> np.ndarray:
+    """Pixels ``(20, 2)`` of a Kinect body that stands at ``x``, its left side on the right of the picture."""
+    places = []
+    for joint in KINECT20.joints:
+        side, _, name = joint.partition("_")
+        across, down = (0.0, _MIDDLE[joint]) if joint in _MIDDLE else _HALF[name]
+        places.append((x + (-across if side == "right" else across) * height, top + down * height))
+    return np.array(places)
+
+
+def made_clip(number: int = 0, frames: int = 12, persons: int = 1, **more: Any) -> Sample:
+    """A clip of persons who walk through a picture of WIDTH x HEIGHT; always the same for one number."""
+    rng = np.random.default_rng(number)
+    pixels = np.zeros((persons, frames, 20, 2), np.float32)
+    for person in range(persons):
+        start, end = rng.uniform(25, WIDTH - 25, 2)
+        height = rng.uniform(30, 45)
+        for t, x in enumerate(np.linspace(start, end, frames)):
+            pixels[person, t] = standing(x, 8, height) + rng.normal(0, 0.6, (20, 2))
+    fields: dict[str, Any] = {
+        "sample_id": f"made{number:02d}",
+        "label": number % 2,
+        "joints": rng.normal(size=(persons, frames, 20, 3)).astype(np.float32),
+        "present": np.ones((persons, frames), bool),
+        "frame_index": np.arange(frames, dtype=np.int32),
+        "camera": str(1 + number % 3),
+        "pixels": pixels,
+        "video": f"made{number:02d}.mkv",
+        "video_frames": np.arange(frames, dtype=np.int32),
+    }
+    return Sample(**(fields | more))
+
+
+def pictures(count: int, seed: int = 0, size: tuple[int, int] = (WIDTH, HEIGHT)) -> list[np.ndarray]:
+    """Pictures of coloured noise with some structure, all different."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: size[1], : size[0]]
+    wave = np.stack([(x * 2 + y) % 256, (x + 3 * y) % 256, (5 * x) % 256], -1)
+    return [
+        np.clip(0.6 * wave + rng.integers(0, 100, (size[1], size[0], 3)), 0, 255).astype(np.uint8)
+        for _ in range(count)
+    ]
+
+
+class Frames:
+    """Pictures as a video gives them; those of ``lost`` can't be had."""
+
+    def __init__(self, images: Sequence[np.ndarray], lost: Sequence[int] = ()) -> None:
+        self.images, self.lost = images, lost
+        self.asked: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def frame(self, index: int) -> np.ndarray:
+        self.asked.append(index)
+        if index in self.lost or not 0 <= index < len(self.images):
+            raise VideoError(Path("made.mkv"), index, "is lost")
+        return self.images[index]
+
+
+def plain_resize(square: np.ndarray, side: int) -> np.ndarray:
+    """A square image by the definition of the triangle filter, which is stretched where the image shrinks."""
+    length = len(square)
+    scale = length / side
+    weights = np.zeros((side, length))
+    for i in range(side):
+        for j in range(length):
+            weights[i, j] = max(0.0, 1 - abs(j + 0.5 - (i + 0.5) * scale) / max(scale, 1.0))
+        weights[i] /= weights[i].sum()
+    return np.einsum("ij,kl,jlc->ikc", weights, weights, square.astype(np.float64))
+
+
+def write_made_store(folder: Path, samples: Sequence[Sample], frames: int = 12) -> tuple[Store, Path]:
+    """A store of these clips in ``folder/store``, and lossless videos of theirs in ``folder/videos``."""
+    videos = folder / "videos"
+    videos.mkdir(parents=True)
+    for number, sample in enumerate(samples):
+        if sample.video is not None:
+            write_video(videos / sample.video, "ffv1", pictures=pictures(frames, number), pixels="bgr0")
+    write_store(
+        folder / "store",
+        samples,
+        layout=KINECT20,
+        class_names=("sit", "stand"),
+        protocol="nw_ucla_cross_view",
+        provenance={},
+    )
+    return Store(folder / "store"), videos
