@@ -6,8 +6,11 @@ import math
 from dataclasses import dataclass, field
 
 from hhmnet.data.augment import AugmentConfig
+from hhmnet.data.roi import RoiConfig
 from hhmnet.data.transform import DataConfig
+from hhmnet.data.video_batch import VideoAugmentConfig, VideoConfig
 from hhmnet.fields import one_of, within
+from hhmnet.models.heterogeneous import HeterogeneousConfig
 from hhmnet.models.homogeneous import FusionConfig
 from hhmnet.models.stst import STSTConfig
 
@@ -24,6 +27,8 @@ class OptimConfig:
     """adamw or sgd (with Nesterov momentum)."""
     lr: float = 1.5e-3
     """Highest learning rate, reached after the warm-up."""
+    backbone_lr: float = 0.1
+    """Learning rate of a video backbone, as a share of the others': what is pretrained needs less."""
     min_lr: float = 1e-5
     """Learning rate at the end of the cosine."""
     warmup_epochs: float = 5.0
@@ -44,7 +49,18 @@ class OptimConfig:
     def __post_init__(self) -> None:
         one_of(self, "optimizer", ("adamw", "sgd"))
         within(self, 1, math.inf, "epochs", "batch_size")
-        within(self, 0, math.inf, "lr", "min_lr", "warmup_epochs", "weight_decay", "mixup", "clip_norm")
+        within(
+            self,
+            0,
+            math.inf,
+            "lr",
+            "backbone_lr",
+            "min_lr",
+            "warmup_epochs",
+            "weight_decay",
+            "mixup",
+            "clip_norm",
+        )
         within(self, 0, 1, "label_smoothing")
         within(self, 0, math.nextafter(1, 0), "ema", "momentum")
 
@@ -91,6 +107,11 @@ class TrainConfig:
     relabel: dict[str, str] = field(default_factory=dict)
     """Other classes for single training clips, by sample_id, where a data set's labels are known to be wrong; an empty
     class leaves the clip out. They hold for training and for validation inside it, never for test clips."""
+    phase: int | None = None
+    """What is trained: 1 a network of skeletons, 2 a video network beside the one of phase1; null is 2 where phase1 is
+    given. A recipe of phase 2 says so, so that nobody trains phase 1 by it when phase1 is forgotten."""
+    phase1: str = ""
+    """Phase 2: folder of the trained model of skeletons, which stays as it is."""
     model: STSTConfig = field(default_factory=STSTConfig)
     """Shape and variants of the encoder."""
     fusion: FusionConfig = field(default_factory=FusionConfig)
@@ -99,7 +120,24 @@ class TrainConfig:
     """Sampling and normalisation of the clips."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Training-time augmentation."""
+    heterogeneous: HeterogeneousConfig = field(default_factory=HeterogeneousConfig)
+    """Phase 2: the video network, its guidance and its teacher."""
+    roi: RoiConfig = field(default_factory=RoiConfig)
+    """Phase 2: how body parts and persons are cut out of a video."""
+    video: VideoConfig = field(default_factory=VideoConfig)
+    """Phase 2: how these crops become network input."""
+    video_augment: VideoAugmentConfig = field(default_factory=VideoAugmentConfig)
+    """Phase 2: training-time augmentation of crops."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimisation."""
     run: RuntimeConfig = field(default_factory=RuntimeConfig)
     """Device, precision, seed, checkpoints."""
+
+    def __post_init__(self) -> None:
+        if self.phase not in (None, 1, 2):
+            raise ValueError(f"field 'phase' must be 1 or 2; got {self.phase}")
+
+    @property
+    def looks_at_video(self) -> bool:
+        """Whether this is a run of phase 2."""
+        return self.phase == 2 or (self.phase is None and bool(self.phase1))

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from hhmnet.config import OptimConfig
+from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork
 from hhmnet.models.stst import STST, STSTConfig
 from hhmnet.skeleton import KINECT20
-from hhmnet.training.optim import MovingAverage, learning_rate, make_optimizer, mix_clips, smooth
+from hhmnet.training.optim import MovingAverage, learning_rate, make_optimizer, mix_clips, set_rate, smooth
 
 
 def build(**changed: object) -> STST:
@@ -218,3 +219,86 @@ def test_shares_follow_the_beta_distribution(alpha: float) -> None:
     for q in (0.1, 0.25, 0.5, 0.75, 0.9):
         tolerance = 0.05 if alpha >= 1 else 0.08
         assert found.quantile(q).item() == pytest.approx(np.quantile(expected, q), abs=tolerance)
+
+
+# A video network beside a frozen one.
+
+
+def beside(freeze: bool = False) -> HeterogeneousNetwork:
+    config = HeterogeneousConfig(backbone="small", projection=8, freeze_backbone=freeze)
+    return HeterogeneousNetwork(build(), config, KINECT20, 3)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_the_backbone_learns_at_its_share_and_the_frozen_not_at_all(kind: str) -> None:
+    network = beside()
+    optimizer = make_optimizer(network, OptimConfig(optimizer=kind, backbone_lr=0.25, weight_decay=0.07))
+    set_rate(optimizer, 0.2)
+    found = {
+        id(parameter): (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert len(found) == sum(len(group["params"]) for group in optimizer.param_groups)
+    modules = dict(network.named_modules())
+    for name, parameter in network.named_parameters():
+        if name.startswith("skeleton."):
+            assert id(parameter) not in found, name
+            continue
+        rate, decay = found.pop(id(parameter))
+        owner, _, field = name.rpartition(".")
+        matrix = field == "weight" and isinstance(modules[owner], (nn.Linear, nn.Conv2d))
+        assert rate == pytest.approx(0.05 if name.startswith("video.backbone.") else 0.2), name
+        assert decay == (0.07 if matrix else 0.0), name
+    assert not found
+
+
+def test_one_step_moves_the_backbone_by_its_share() -> None:
+    moved = {}
+    for share in (1.0, 0.25, 0.0):
+        network = beside()
+        before = {name: value.clone() for name, value in network.named_parameters()}
+        optimizer = make_optimizer(
+            network, OptimConfig(optimizer="sgd", backbone_lr=share, weight_decay=0.0, momentum=0.0)
+        )
+        set_rate(optimizer, 0.5)
+        for parameter in network.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        moved[share] = {name: before[name] - value for name, value in network.named_parameters()}
+    for share, steps in moved.items():
+        for name, step in steps.items():
+            rate = 0.0 if name.startswith("skeleton.") else 0.5 * (share if ".backbone." in name else 1)
+            torch.testing.assert_close(step, torch.full_like(step, rate), msg=name, atol=1e-6, rtol=0)
+
+
+def test_a_frozen_backbone_is_left_out() -> None:
+    network = beside(freeze=True)
+    optimizer = make_optimizer(network, OptimConfig())
+    found = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    names = {name for name, parameter in network.named_parameters() if id(parameter) in found}
+    assert names == {
+        name
+        for name, _ in network.named_parameters()
+        if name.startswith(("video.part", "video.scene", "projections"))
+    }
+
+
+def test_a_network_of_skeletons_learns_at_one_rate() -> None:
+    optimizer = make_optimizer(build(), OptimConfig(backbone_lr=0.1))
+    set_rate(optimizer, 0.3)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.3}
+
+
+def test_the_average_leaves_the_frozen_as_it_is() -> None:
+    network = beside()
+    average = MovingAverage(network, 0.9)
+    before = {name: value.clone() for name, value in network.skeleton.state_dict().items()}
+    for step in range(5):
+        with torch.no_grad():
+            network.video.part_head.weight.add_(1)
+        average.set_step(step)
+        average.update()
+    for name, value in average.module.skeleton.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert not torch.equal(average.module.video.part_head.weight, network.video.part_head.weight)

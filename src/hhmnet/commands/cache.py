@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from hhmnet.commands.flags import Flags
 from hhmnet.commands.terminal import Parser, UsageError, console, counting, duration, print_json, table
@@ -25,6 +26,10 @@ from hhmnet.video_folder import find_videos_of
 
 SHOWN_PROBLEMS = 20
 DONE, WORKER_LOST = 0, 1
+
+
+class NoVideoError(ValueError):
+    """Clips of which not one has a video."""
 
 
 def main(words: list[str]) -> int:
@@ -134,6 +139,32 @@ def _build(cache: CropCache, store: Store, options: argparse.Namespace) -> int:
     console(stderr=False).print(_told(report, seconds), soft_wrap=True)
     _show_problems(report.problems)
     return DONE
+
+
+def cut_crops(cache: CropCache, store: Store, rows: np.ndarray, videos: Path, log: Console) -> dict[str, str]:
+    """See to it that the crops of these clips are there before anything looks at them; what is wrong is shown.
+
+    Returns:
+        What is wrong with a clip's video, by the clip's name.
+
+    Raises:
+        NoVideoError: not one of the clips has a video that can be read.
+    """
+    with counting(log, "cutting crops out of videos", "clips") as progress:
+        report = cache.build(store, rows, videos, cores(), progress)
+    _show_problems(report.problems)
+    damaged = [cache.get(store, store.index(name), videos) for name in report.problems]
+    blind = report.without_video + sum(
+        not (crops.part_mask.any() or crops.scene_mask.any()) for crops in damaged
+    )
+    if blind:
+        log.print(f"{blind:,} of {len(rows):,} clips have no picture at all", soft_wrap=True)
+    if blind == len(rows):
+        raise NoVideoError(
+            f"{store.path}: none of the {len(rows):,} clips has a video in {videos} that can be read; name the "
+            "folder of videos with --videos DIR"
+        )
+    return report.problems
 
 
 def _told(report: BuildReport, seconds: float) -> str:

@@ -1,4 +1,8 @@
-"""``hhmnet train --dry-run``: what a recipe costs on this machine, on made clips of the data set's full shape."""
+"""``hhmnet train --dry-run``: what a recipe costs on this machine, on made clips of the data set's full shape.
+
+In phase 2 the crops are made up too, whether or not there is a store: no video is opened, and what cutting crops out of
+videos costs isn't part of the figures. The skeleton network has fresh weights; ``phase1`` names what it is like.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +19,21 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from hhmnet.commands.configuration import read_config
 from hhmnet.commands.terminal import table
 from hhmnet.config import TrainConfig
+from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.protocols import Protocol, get_protocol
+from hhmnet.data.roi import ClipCrops, RoiConfig, empty_crops, slots
+from hhmnet.models.pretrained import ActionModel, ModelSpec, from_pretrained
 from hhmnet.sample import Sample
 from hhmnet.skeleton import get_layout
 from hhmnet.store import Store, write_store
 from hhmnet.training.engine import Hooks, Trainer
+from hhmnet.training.phases import VideoPhase
 
-WARM_UP, TIMED = 7, 5
-"""Steps before the clock starts, enough for a CUDA graph to be recorded, and steps that it counts."""
+WARM_UP, TIMED = {"cuda": 7, "cpu": 2}, 5
+"""Steps before the clock starts, on a GPU enough for a CUDA graph to be recorded, and steps that it counts."""
 
 
 class DryRunError(ValueError):
@@ -54,8 +63,10 @@ SHAPES = {
     "ntu120_xsub": Shape("ntu25", 120, 90, 63_026),
     "ntu120_xset": Shape("ntu25", 120, 90, 54_468),
     "utd_mhad": Shape("kinect20", 27, 68, 431),
+    "tennis": Shape("kinect20", 7, 56, 195),
 }
-"""By protocol. Counts are those of the published splits; tests hold NTU's to the published lists."""
+"""By protocol. Counts are those of the published splits; tests hold NTU's to the published lists. The tennis clips have
+no published split: these are folds 0 and 1 of the clips that could be had."""
 
 
 class _EnoughError(Exception):
@@ -66,7 +77,8 @@ def dry_run(config: TrainConfig, store: Path | None, log: Console) -> dict[str, 
     """Time a few steps of a recipe and say what all of it would take.
 
     Args:
-        config: the recipe; its fold is left aside.
+        config: the recipe; its fold is left aside. In phase 2 ``phase1`` is a trained model's folder, or the recipe
+            (a YAML file) that one would be trained by.
         store: real clips; made ones of the data set's shape without it.
         log: where the table goes.
 
@@ -74,9 +86,13 @@ def dry_run(config: TrainConfig, store: Path | None, log: Console) -> dict[str, 
         ``parameters``, ``clips``, ``steps``, ``step_ms``, ``clips_per_second``, ``hours`` and ``peak_mib``.
 
     Raises:
-        DryRunError: there is no store, and the recipe's protocol isn't one whose data set is known.
+        DryRunError: there is no store, and the recipe's protocol isn't one whose data set is known; or a recipe of
+            phase 2 without ``phase1``.
+        ConfigError, PretrainedError: ``phase1`` can't be read.
     """
     config = dataclasses.replace(config, fold=None)
+    if config.looks_at_video:
+        config = _of_phase_1(config)
     with tempfile.TemporaryDirectory() as folder:
         if store is None:
             shape = _shape(config.protocol)
@@ -86,18 +102,65 @@ def dry_run(config: TrainConfig, store: Path | None, log: Console) -> dict[str, 
         else:
             shape = None
         figures = _measure(config, Store(store), Path(folder), shape)
+    rate = figures["clips_per_second"]
     view = table("dry run" + (" on made clips" if shape else ""), "", ">")
     for name, value in (
         ("weights", f"{figures['parameters']:,}"),
         ("training clips", f"{figures['clips']:,}"),
         ("a step", f"{figures['step_ms']:.0f} ms"),
-        ("clips/s", f"{figures['clips_per_second']:.0f}"),
+        ("clips/s", f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"),
         ("peak memory", f"{figures['peak_mib']:,.0f} MiB" + (" on the GPU" if figures["gpu"] else "")),
         (f"the whole recipe, {figures['steps']:,} steps", f"{figures['hours']:.1f} h"),
     ):
         view.add_row(name, value)
     log.print(view)
     return figures
+
+
+def _of_phase_1(config: TrainConfig) -> TrainConfig:
+    """The recipe, with the skeleton network and the preprocessing that its ``phase1`` has."""
+    if not config.phase1:
+        raise DryRunError(
+            "a dry run of phase 2 has to know the network of skeletons: give --phase1 RUN, or with --phase1 the recipe "
+            "that it is trained by, such as --phase1 configs/ntu60/homogeneous.yaml"
+        )
+    place = Path(config.phase1)
+    first = read_config(place) if place.is_file() else from_pretrained(place).spec
+    return dataclasses.replace(config, model=first.model, data=first.data, fusion=first.fusion)
+
+
+def _write_phase_1(config: TrainConfig, store: Store, folder: Path) -> TrainConfig:
+    """Put a network of skeletons with fresh weights into a folder; the recipe that begins from there."""
+    split = get_protocol(config.protocol or store.protocol)
+    spec = ModelSpec(
+        config.model, config.data, store.layout, store.class_names, split.name, None, config.fusion
+    )
+    ActionModel(spec.build(), spec).save_pretrained(folder)
+    return dataclasses.replace(config, phase1=str(folder))
+
+
+class MadeCrops(CropCache):
+    """Crops that show noise, without a video and without a file; reading them costs about what it costs from memory."""
+
+    def __init__(self, config: RoiConfig) -> None:
+        super().__init__(config=config)
+        random = np.random.default_rng(0)
+        crops = empty_crops(config)
+        self._noise = crops._replace(
+            parts=random.integers(0, 256, crops.parts.shape, np.uint8),
+            part_mask=np.ones_like(crops.part_mask),
+            scene=random.integers(0, 256, crops.scene.shape, np.uint8),
+            scene_mask=np.ones_like(crops.scene_mask),
+        )
+
+    def fill(self, store: Store, i: int, video_folder: Path | None, places: ClipCrops) -> None:
+        """The same noise for every clip, at the instants of its length."""
+        frames = int(store.lengths[i])
+        times = slots(frames, self.config.instants), slots(frames, self.config.scene_instants)
+        for place, array in zip(
+            places, self._noise._replace(times=times[0], scene_times=times[1]), strict=True
+        ):
+            place[...] = array
 
 
 def _shape(protocol: str) -> Shape:
@@ -141,15 +204,23 @@ def _measure(config: TrainConfig, store: Store, folder: Path, shape: Shape | Non
         if trainer.device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter())
-        if len(times) > WARM_UP + TIMED:
+        if len(times) > warm_up + TIMED:
             raise _EnoughError
 
+    if config.looks_at_video:
+        config = _write_phase_1(config, store, folder / "phase1")
     # So long that the steps to be timed are there, whatever the size of an epoch.
-    enough = dataclasses.replace(config.optim, epochs=max(config.optim.epochs, WARM_UP + TIMED + 1))
-    trainer = Trainer(dataclasses.replace(config, optim=enough), store, folder, Hooks(on_step=on_step))
+    enough = dataclasses.replace(config.optim, epochs=max(config.optim.epochs, WARM_UP["cuda"] + TIMED + 1))
+    trainer = Trainer(
+        dataclasses.replace(config, optim=enough), store, folder, Hooks(on_step=on_step), videos=folder
+    )
+    if isinstance(trainer.phase, VideoPhase):
+        trainer.phase.cache = MadeCrops(config.roi)
+        trainer.dataset = trainer.phase.dataset(trainer.rows)
+    warm_up = WARM_UP[trainer.device.type]
     with suppress(_EnoughError):
         trainer.train()
-    seconds = float(np.median(np.diff(times)[WARM_UP:]))
+    seconds = float(np.median(np.diff(times)[warm_up:]))
     clips = shape.train if shape else len(trainer.rows)
     steps = config.optim.epochs * max(clips // config.optim.batch_size, 1)
     gpu = trainer.device.type == "cuda"

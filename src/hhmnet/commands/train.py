@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from safetensors import SafetensorError
 
+from hhmnet.commands.cache import cut_crops
 from hhmnet.commands.configuration import CONFIG_FILE, format_help, read_config, write_config
 from hhmnet.commands.progress import TrainingProgress
 from hhmnet.commands.terminal import Parser, console, duration
@@ -20,9 +22,11 @@ from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.training.engine import EpochLog, Hooks, Interrupted, Trainer
 from hhmnet.training.logs import RunLog, environment, write_environment
+from hhmnet.training.phases import VideoPhase
 
 WEIGHTS_FILE = "model.safetensors"
 FINISHED, STOPPED = 0, 130
+SHOWN_CLIPS = 10
 CONFIG_HELP = (
     "YAML file with the configuration; what it leaves out has its default. "
     "With --resume the run's own file is taken if none is given"
@@ -60,6 +64,7 @@ def main(words: list[str]) -> int:
         options.out,
         resume=options.resume,
         time_limit=options.time_limit,
+        videos=options.videos,
         log=console(),
     )
 
@@ -76,6 +81,12 @@ def _parser() -> Parser:
     parser.add_argument("--data", type=Path, metavar="STORE", help="store that `hhmnet prepare` made")
     parser.add_argument("--out", type=Path, metavar="RUN", help="folder of the run")
     parser.add_argument(
+        "--videos",
+        type=Path,
+        metavar="DIR",
+        help="folder of the store's videos, if they aren't where they were",
+    )
+    parser.add_argument(
         "--resume", action="store_true", help="go on from RUN's checkpoint; start if there is none"
     )
     parser.add_argument(
@@ -90,7 +101,14 @@ def _parser() -> Parser:
 
 
 def train(
-    config: TrainConfig, store: Store, out: Path, *, resume: bool, time_limit: float | None, log: Console
+    config: TrainConfig,
+    store: Store,
+    out: Path,
+    *,
+    resume: bool,
+    time_limit: float | None,
+    videos: Path | None = None,
+    log: Console,
 ) -> int:
     """Train into a run folder, with its log, its progress bar and its lock.
 
@@ -100,6 +118,7 @@ def train(
         out: run folder; it is made if it doesn't exist.
         resume: go on from the folder's checkpoint, or start if there is none.
         time_limit: seconds after which to checkpoint and stop.
+        videos: folder of the store's videos, for phase 2; the store's own note if None.
         log: where progress goes.
 
     Returns:
@@ -107,7 +126,9 @@ def train(
 
     Raises:
         RunError: the folder holds a run already, or another process trains there.
-        TrainingError, CheckpointError, ProtocolError: see :class:`~hhmnet.training.engine.Trainer`.
+        TrainingError, CheckpointError, ProtocolError, PhaseError, VideoFolderError: see
+            :class:`~hhmnet.training.engine.Trainer`.
+        NoVideoError: phase 2, and not one video can be read.
     """
     with _run_folder(out), locked(out, "training"):
         if not resume and any((out / name).exists() for name in (CONFIG_FILE, checkpoint.FILE, WEIGHTS_FILE)):
@@ -115,18 +136,52 @@ def train(
                 f"{out}: holds a run already; add --resume to go on with it, or name another folder"
             )
         hooks = Hooks()
-        trainer = Trainer(config, store, out, hooks)
+        trainer = Trainer(config, store, out, hooks, videos)
         if (out / checkpoint.FILE).exists():
             trainer.resume()
             if trainer.step >= trainer.total_steps and (out / WEIGHTS_FILE).exists():
                 log.print(f"{out}: this run has finished already", soft_wrap=True)
                 return FINISHED
+        problems = _cut_crops(trainer, log)
         write_config(config, out / CONFIG_FILE)
-        return _train(trainer, hooks, time_limit, log)
+        try:
+            return _train(trainer, hooks, time_limit, log)
+        finally:
+            _tell_of_lost_videos(trainer, problems, log)
+
+
+def _cut_crops(trainer: Trainer, log: Console) -> dict[str, str]:
+    """Cut what the run will look at out of its videos, of clips held out too; returns what is wrong, by clip."""
+    if not isinstance(trainer.phase, VideoPhase):
+        return {}
+    store, fold, rows = trainer.store, trainer.config.fold, trainer.rows
+    if fold is not None:
+        rows = np.union1d(rows, trainer.protocol.indices(store, "val", fold))
+    return cut_crops(trainer.phase.cache, store, rows, trainer.phase.videos, log)
+
+
+def _tell_of_lost_videos(trainer: Trainer, known: dict[str, str], log: Console) -> None:
+    """Name the clips whose crops were there before training, and weren't in it."""
+    if not isinstance(trainer.phase, VideoPhase):
+        return
+    store = trainer.store
+    lost = [
+        str(store.sample_ids[i]) for i in sorted(trainer.phase.blind) if store.sample(i).video is not None
+    ]
+    lost = [name for name in lost if name not in known]
+    if not lost:
+        return
+    more = ", ..." if len(lost) > SHOWN_CLIPS else ""
+    log.print(
+        f"{len(lost):,} of {len(trainer.rows):,} clips lost their video during training, and were then seen "
+        f"without: {', '.join(lost[:SHOWN_CLIPS])}{more}",
+        soft_wrap=True,
+    )
 
 
 def _train(trainer: Trainer, hooks: Hooks, time_limit: float | None, log: Console) -> int:
     out, store = trainer.out, trainer.store
+    given = f"--data {store.path}" + ("" if trainer.videos is None else f" --videos {trainer.videos}")
     facts = environment(trainer.device) | {
         "seed": trainer.config.run.seed,
         "clips": len(trainer.rows),
@@ -154,16 +209,14 @@ def _train(trainer: Trainer, hooks: Hooks, time_limit: float | None, log: Consol
         reason = "the time is up" if late else "interrupted"
         log.print(
             f"{reason} after step {trainer.step} of {trainer.total_steps}; go on with: "
-            f"hhmnet train --data {store.path} --out {out} --resume",
+            f"hhmnet train {given} --out {out} --resume",
             soft_wrap=True,
         )
         return FINISHED if late else STOPPED
     finally:
         run_log.close()
         write_environment(out, facts | {"steps": trainer.step, "training_seconds": round(trainer.seconds, 2)})
-    log.print(
-        f"the model is in {out}; measure it with: hhmnet evaluate {out} --data {store.path}", soft_wrap=True
-    )
+    log.print(f"the model is in {out}; measure it with: hhmnet evaluate {out} {given}", soft_wrap=True)
     return FINISHED
 
 

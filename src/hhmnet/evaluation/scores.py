@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from hhmnet.data.dataset import ClipDataset, EpochSampler, make_loader
+from hhmnet.data.dataset import ClipDataset, EpochSampler, VideoDataset, make_loader
 from hhmnet.files import replacing
-from hhmnet.models.pretrained import ActionModel
+from hhmnet.models.heterogeneous import MODALITIES
+from hhmnet.models.pretrained import ActionModel, ModelSpec
 from hhmnet.store import Store
+from hhmnet.video_folder import find_videos_of
 
 
 class ScoresError(ValueError):
@@ -73,9 +76,11 @@ def score(
     indices: np.ndarray,
     batch_size: int = 64,
     device: torch.device | None = None,
+    videos: Path | None = None,
+    modalities: Sequence[str] = MODALITIES,
 ) -> Scores:
-    """Logits of the clips at ``indices`` of a store, in that order, in float32."""
-    return next(iter(score_streams(model, store, indices, batch_size, device).values()))
+    """Logits of the clips at ``indices`` of a store, in that order, in float32; see :func:`score_streams`."""
+    return score_streams(model, store, indices, batch_size, device, videos, modalities)[""]
 
 
 @torch.inference_mode()
@@ -85,16 +90,34 @@ def score_streams(
     indices: np.ndarray,
     batch_size: int = 64,
     device: torch.device | None = None,
+    videos: Path | None = None,
+    modalities: Sequence[str] = MODALITIES,
 ) -> dict[str, Scores]:
-    """Scores of the whole model, under the name "", and where it has several streams of each stream by name."""
+    """Scores of the whole model, under the name "", and of every member that it joins, by name.
+
+    Args:
+        model: the model.
+        store: opened store.
+        indices: positions of the clips.
+        batch_size: clips at a time.
+        device: where the model is; the CPU if None.
+        videos: folder of the clips' videos, for a model that looks at them; the store's own note if None.
+        modalities: what the model is given: ``skeleton``, ``video`` or both.
+
+    Raises:
+        VideoFolderError: the model looks at videos, and nobody knows where they are.
+    """
     device = device or torch.device("cpu")
     training = model.training
     model.eval()
-    dataset = ClipDataset(store, indices, model.spec.data.persons)
+    dataset = _dataset(model.spec, store, indices, videos, "video" in modalities)
     loader = make_loader(dataset, EpochSampler(len(indices), batch_size))
-    streams = model.spec.data.streams
-    names = ("", *streams) if len(streams) > 1 else ("",)
-    logits = [model.streams(batch.clips.to(device)).cpu() for batch in loader]
+    names = ("", *model.members)
+    logits = []
+    for batch in loader:
+        there = batch.to(device)
+        clips = there.clips if "skeleton" in modalities else None
+        logits.append(model.streams(clips, there.video).cpu())
     model.train(training)
     none = torch.zeros(len(names), 0, len(model.spec.class_names))
     rows = torch.cat([none, *logits], dim=1).numpy()
@@ -103,3 +126,15 @@ def score_streams(
         name: Scores(ids, labels, part, model.spec.class_names)
         for name, part in zip(names, rows, strict=True)
     }
+
+
+def _dataset(
+    spec: ModelSpec, store: Store, indices: np.ndarray, videos: Path | None, with_video: bool
+) -> ClipDataset:
+    """The clips, with the crops of their videos where the model looks at them."""
+    if spec.roi is None or not with_video:
+        return ClipDataset(store, indices, spec.data.persons)
+    from hhmnet.data.crop_cache import CropCache  # a model of skeletons alone does without the video reader
+
+    folder = find_videos_of(store, videos)
+    return VideoDataset(store, indices, spec.data.persons, CropCache(config=spec.roi), folder)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hhmnet.fields import one_of, within
+from hhmnet.losses import POSITIVES
 from hhmnet.models.guidance import guidance, part_meanings, part_weights
 from hhmnet.models.homogeneous import HomogeneousNetwork
 from hhmnet.models.layers import stride_mask
@@ -53,6 +54,8 @@ class HeterogeneousConfig:
     """Weight of the contrast between video and skeleton, part by part; 0 turns it off."""
     temperature: float = 0.07
     """Temperature of that contrast."""
+    positives: str = "class"
+    """Positives of a clip in that contrast: class (all of its class) or clip (itself alone)."""
     projection: int = 128
     """Channels of the space in which video and skeleton are compared."""
     logit_distill: float = 0.0
@@ -70,6 +73,7 @@ class HeterogeneousConfig:
         backbone_stride(self.backbone)  # knows the names
         one_of(self, "guidance", GUIDANCES)
         one_of(self, "norm", NORMS)
+        one_of(self, "positives", POSITIVES)
         within(self, 0, math.inf, "distill", "logit_distill")
         within(self, 1e-3, math.inf, "temperature", "logit_temperature")
         within(self, 1, math.inf, "projection")

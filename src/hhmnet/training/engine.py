@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,19 +21,17 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from hhmnet.config import TrainConfig
-from hhmnet.data.dataset import ClipDataset, EpochSampler, RawBatch, make_loader
+from hhmnet.data.dataset import EpochSampler, RawBatch, make_loader
 from hhmnet.data.protocols import get_protocol
-from hhmnet.data.transform import prepare
 from hhmnet.evaluation.metrics import evaluate
 from hhmnet.evaluation.scores import score
-from hhmnet.losses import stream_contrast
-from hhmnet.models.homogeneous import HomogeneousOutput, stream_parts
-from hhmnet.models.pretrained import ActionModel, ModelSpec, Network
-from hhmnet.models.stst import STSTOutput
+from hhmnet.models.homogeneous import stream_parts
+from hhmnet.models.pretrained import ActionModel, Network
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.training.graph import GraphedUpdate
-from hhmnet.training.optim import MovingAverage, learning_rate, make_optimizer, mix_clips, smooth
+from hhmnet.training.optim import MovingAverage, learning_rate, make_optimizer, set_rate
+from hhmnet.training.phases import Phase, make_phase
 
 
 class TrainingError(ValueError):
@@ -81,13 +80,23 @@ class Trainer:
         store: opened store.
         out: run folder; it exists.
         hooks: receivers of progress.
+        videos: folder of the store's videos; the store's own note if None. Phase 2 needs it.
 
     Raises:
         TrainingError: where the configuration doesn't fit the store or the machine.
+        PhaseError, VideoFolderError: where phase 2 can't begin.
     """
 
-    def __init__(self, config: TrainConfig, store: Store, out: Path, hooks: Hooks | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        store: Store,
+        out: Path,
+        hooks: Hooks | None = None,
+        videos: Path | None = None,
+    ) -> None:
         self.config, self.store, self.out, self.hooks = config, store, out, hooks or Hooks()
+        self.videos = videos
         self.protocol = get_protocol(config.protocol or store.protocol)
         self.labels = self.protocol.labels(store, config.relabel)
         self.rows = self.protocol.indices(store, "train", config.fold)
@@ -113,23 +122,17 @@ class Trainer:
         self.generator = torch.Generator(self.device)
         self._labels = torch.from_numpy(self.labels).to(self.device)
         self._seed(0)
-        self.spec = ModelSpec(
-            config.model,
-            config.data,
-            store.layout,
-            store.class_names,
-            self.protocol.name,
-            config.fold,
-            config.fusion,
-        )
-        self.network = self.spec.build().to(self.device)
+        self.phase: Phase = make_phase(config, store, self.protocol, videos)
+        self.spec = self.phase.model.spec
+        self.network = self.phase.model.network.to(self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = MovingAverage(self.network, config.optim.ema) if config.optim.ema else None
         self.optimizer = make_optimizer(self.network, config.optim)
         self.forward = torch.compile(self.network) if config.run.compile else self.network
         graphed = config.run.graph and self.device.type == "cuda"
+        self.update: Callable[..., tuple[Tensor, Tensor]]
         self.update = GraphedUpdate(self._update) if graphed else self._update
-        self.dataset = ClipDataset(store, self.rows, config.data.persons)
+        self.dataset = self.phase.dataset(self.rows)
         self.sampler = EpochSampler(len(self.rows), config.optim.batch_size, config.run.seed, drop_last=True)
         self.step = 0
         self.seconds = 0.0
@@ -201,6 +204,7 @@ class Trainer:
         self.network.train()
         stopping = False
         for batch in loader:
+            self.phase.note(batch)
             self._train_step(batch.to(self.device), window)
             self.step += 1
             self.hooks.on_step(self.step, self.total_steps)
@@ -219,7 +223,7 @@ class Trainer:
                 epoch=epoch + 1,
                 loss=float(torch.stack(window.losses).mean()),
                 accuracy=100 * float(torch.stack(window.right).float().mean()),
-                lr=float(self.optimizer.param_groups[0]["lr"]),
+                lr=learning_rate(self.step - 1, self.total_steps, per_epoch, self.config.optim),
                 samples_per_second=count / seconds,
                 seconds=seconds,
                 val_top1=self._validate(epoch + 1),
@@ -232,30 +236,26 @@ class Trainer:
     def _train_step(self, batch: RawBatch, window: _Window) -> None:
         config = self.config
         rate = learning_rate(self.step, self.total_steps, len(self.sampler), config.optim)
-        for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
+        set_rate(self.optimizer, rate)
         if self.ema is not None:
             self.ema.set_step(self.step)
         self._seed(self.step + 1)
-        x, mask = prepare(batch.clips, self.store.layout, config.data, config.augment, self.generator)
         labels = self._labels[batch.index]
         classes = functional.one_hot(labels, len(self.store.class_names)).float()
-        x, mask, classes = mix_clips(x, mask, classes, config.optim.mixup, self.generator)
-        loss, logits = self.update(x, mask, classes)
+        inputs, classes = self.phase.inputs(batch, classes, self.generator)
+        loss, logits = self.update(*inputs, classes)
         window.losses.append(loss)
         window.right.append((logits.argmax(1) == labels).float().mean())
         window.rows.append(batch.index)
 
-    def _update(self, x: Tensor, mask: Tensor | None, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """One optimiser step; returns the loss and the logits ``(N, classes)``."""
+    def _update(self, *inputs: Any) -> tuple[Tensor, Tensor]:
+        """One optimiser step on the network's inputs, then class shares; the loss and the logits ``(N, classes)``."""
+        *given, classes = inputs
         self.optimizer.zero_grad(set_to_none=True)
         with self.accelerator.autocast():
-            output = self.forward(x, mask)
-        logits = output.logits.float()
-        loss = self._loss(output, classes)
+            output = self.forward(*given)
+        logits = self.phase.answer(output)
+        loss = self.phase.loss(output, classes)
         self.accelerator.backward(loss)
         if self.config.optim.clip_norm:
             for part in stream_parts(self.network):
@@ -264,18 +264,6 @@ class Trainer:
         if self.ema is not None:
             self.ema.update()
         return loss.detach(), logits.detach()
-
-    def _loss(self, output: STSTOutput | HomogeneousOutput, classes: Tensor) -> Tensor:
-        """Cross-entropy, summed over streams, plus the weighted contrast among them (design, 1.2)."""
-        targets = smooth(classes, self.config.optim.label_smoothing)
-        if not isinstance(output, HomogeneousOutput):
-            return functional.cross_entropy(output.logits.float(), targets)
-        loss = torch.stack([functional.cross_entropy(logits, targets) for logits in output.each]).sum()
-        fusion = self.config.fusion
-        if fusion.contrast:
-            contrast = stream_contrast(output.projections, classes, fusion.temperature, fusion.positives)
-            loss = loss + fusion.contrast * contrast
-        return loss
 
     def _check(self, window: _Window) -> None:
         """Stop at a loss that isn't finite, before it reaches a checkpoint."""
@@ -295,7 +283,7 @@ class Trainer:
         if self.config.fold is None or not (last or epoch % self.config.run.validate_every == 0):
             return None
         rows = self.protocol.indices(self.store, "val", self.config.fold)
-        scores = score(self.result, self.store, rows, 256, self.device)
+        scores = score(self.result, self.store, rows, 64, self.device, self.videos)
         return float(evaluate(dataclasses.replace(scores, labels=self.labels[rows]))["top1"])
 
     def _checkpoint(self) -> None:
@@ -304,7 +292,8 @@ class Trainer:
 
     def _identity(self) -> str:
         """What must not change over a resume: all but how often the run looks at itself."""
-        fields = dataclasses.asdict(self.config)
+        fields = dataclasses.asdict(self.config) | self.phase.identity
+        del fields["phase"]  # what it says, `phase1` says too
         for name in (
             "checkpoint_every",
             "validate_every",

@@ -4,32 +4,62 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from hhmnet.config import OptimConfig
+from hhmnet.models.heterogeneous import HeterogeneousNetwork
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD; only the weights of linear layers and convolutions decay."""
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for module in network.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            matrix = name == "weight" and isinstance(module, (nn.Linear, nn.Conv2d))
-            (decayed if matrix else free).append(parameter)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    """AdamW or SGD; only the weights of linear layers and convolutions decay.
+
+    A video backbone has parameter groups of its own; ``share`` says what part of the learning rate each group has.
+    Frozen weights are left out.
+    """
+    groups = _groups(network, config)
     cuda = next(network.parameters()).is_cuda
-    # A CUDA graph reads the learning rate from a tensor; a plain number would be recorded as it was at that step.
-    lr: float | Tensor = torch.tensor(config.lr, device="cuda") if cuda else config.lr
+    lr: float | Tensor = config.lr
+    if cuda:
+        # A CUDA graph reads the learning rate from a tensor; a plain number would be recorded as it was at that step.
+        lr = torch.tensor(config.lr, device="cuda")
+        groups = [group | {"lr": lr.clone()} for group in groups]
     if config.optimizer == "sgd":
         nesterov = config.momentum > 0
         return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=nesterov, fused=cuda)
     return torch.optim.AdamW(groups, lr=lr, betas=(config.momentum, 0.999), fused=True, capturable=cuda)
+
+
+def _groups(network: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
+    backbone = network.video.backbone if isinstance(network, HeterogeneousNetwork) else None
+    slow = set() if backbone is None else set(backbone.parameters())
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            matrix = name == "weight" and isinstance(module, (nn.Linear, nn.Conv2d))
+            if parameter.requires_grad:
+                groups.setdefault((parameter in slow, not matrix), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": 0.0 if free else config.weight_decay,
+            "share": config.backbone_lr if slowly else 1.0,
+        }
+        for (slowly, free), parameters in sorted(groups.items())
+    ]
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every parameter group, each by its share."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * group["share"])
+        else:
+            group["lr"] = rate * group["share"]
 
 
 def learning_rate(step: int, total: int, per_epoch: int, config: OptimConfig) -> float:

@@ -1,0 +1,243 @@
+"""What differs between the two phases of training: the model, what it is shown, and its loss."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hhmnet.config import TrainConfig
+from hhmnet.data.crop_cache import CropCache
+from hhmnet.data.dataset import ClipDataset, RawBatch, VideoDataset
+from hhmnet.data.protocols import Protocol as Split
+from hhmnet.data.transform import choose_view, prepare
+from hhmnet.data.video_batch import prepare_video
+from hhmnet.losses import distillation, part_contrast, stream_contrast
+from hhmnet.models.heterogeneous import HeterogeneousOutput
+from hhmnet.models.homogeneous import HomogeneousOutput
+from hhmnet.models.pretrained import ActionModel, ModelSpec, from_pretrained, with_video
+from hhmnet.models.stst import STSTOutput
+from hhmnet.store import Store
+from hhmnet.training.optim import mix_clips, smooth
+from hhmnet.video_folder import find_videos_of
+
+_OF_PHASE_2 = ("heterogeneous", "roi", "video", "video_augment")
+
+
+class PhaseError(ValueError):
+    """A phase of training that can't begin: its settings, its store and its model don't fit."""
+
+
+class Phase(Protocol):
+    """A phase of training.
+
+    Attributes:
+        model: the network and its preprocessing.
+        identity: fields of the configuration that stand for something else in a resumed run's comparison.
+    """
+
+    model: ActionModel
+    identity: dict[str, Any]
+
+    def dataset(self, rows: np.ndarray) -> ClipDataset:
+        """The clips at these positions of the store, as this phase needs them."""
+
+    def note(self, batch: RawBatch) -> None:
+        """Take notice of a batch as it comes from the disk."""
+
+    def inputs(
+        self, batch: RawBatch, classes: Tensor, generator: torch.Generator
+    ) -> tuple[tuple[Any, ...], Tensor]:
+        """What the network takes, augmented, and the class shares ``(N, classes)`` that belong to it."""
+
+    def loss(self, output: Any, classes: Tensor) -> Tensor:
+        """What is made small."""
+
+    def answer(self, output: Any) -> Tensor:
+        """Logits ``(N, classes)`` of what is being trained, for the accuracy in the log."""
+
+
+def make_phase(config: TrainConfig, store: Store, split: Split, videos: Path | None = None) -> Phase:
+    """The phase that a configuration asks for.
+
+    Args:
+        config: the run's configuration.
+        store: opened store.
+        split: the protocol in force.
+        videos: folder of the store's videos; the store's own note if None.
+
+    Raises:
+        PhaseError: the configuration doesn't say clearly which phase it is of, or see :class:`VideoPhase`.
+        VideoFolderError: phase 2, and nobody knows where the videos are.
+    """
+    if config.looks_at_video:
+        if not config.phase1:
+            raise PhaseError(
+                "field 'phase' is 2, but 'phase1' is empty: give --phase1 RUN, a trained model of skeletons"
+            )
+        return VideoPhase(config, store, split, find_videos_of(store, videos))
+    if config.phase1:
+        raise PhaseError("field 'phase' is 1, but 'phase1' is given: leave one of the two out")
+    usual = TrainConfig()
+    changed = [name for name in _OF_PHASE_2 if getattr(config, name) != getattr(usual, name)]
+    if changed and config.phase is None:
+        raise PhaseError(
+            f"field '{changed[0]}' is of phase 2, but 'phase1' is empty: give --phase1 RUN, a trained model of "
+            "skeletons, or --phase 1 to train skeletons all the same"
+        )
+    return SkeletonPhase(config, store, split)
+
+
+class SkeletonPhase:
+    """Phase 1: one skeleton stream, or several with contrast among them (design, 1.2).
+
+    Args:
+        config: the run's configuration.
+        store: opened store.
+        split: the protocol in force.
+    """
+
+    def __init__(self, config: TrainConfig, store: Store, split: Split) -> None:
+        self.config, self.store = config, store
+        spec = ModelSpec(
+            config.model, config.data, store.layout, store.class_names, split.name, config.fold, config.fusion
+        )
+        self.model = ActionModel(spec.build(), spec)
+        self.identity: dict[str, Any] = {}
+
+    def dataset(self, rows: np.ndarray) -> ClipDataset:
+        """The clips' skeletons."""
+        return ClipDataset(self.store, rows, self.config.data.persons)
+
+    def note(self, batch: RawBatch) -> None:
+        """Nothing: there are only skeletons."""
+
+    def inputs(
+        self, batch: RawBatch, classes: Tensor, generator: torch.Generator
+    ) -> tuple[tuple[Tensor, Tensor | None], Tensor]:
+        """Augmented joints and their mask; mixed clips have mixed classes."""
+        config = self.config
+        x, mask = prepare(batch.clips, self.store.layout, config.data, config.augment, generator)
+        x, mask, classes = mix_clips(x, mask, classes, config.optim.mixup, generator)
+        return (x, mask), classes
+
+    def loss(self, output: STSTOutput | HomogeneousOutput, classes: Tensor) -> Tensor:
+        """Cross-entropy, summed over streams, plus the weighted contrast among them."""
+        targets = smooth(classes, self.config.optim.label_smoothing)
+        if not isinstance(output, HomogeneousOutput):
+            return functional.cross_entropy(output.logits.float(), targets)
+        loss = torch.stack([functional.cross_entropy(logits, targets) for logits in output.each]).sum()
+        fusion = self.config.fusion
+        if fusion.contrast:
+            contrast = stream_contrast(output.projections, classes, fusion.temperature, fusion.positives)
+            loss = loss + fusion.contrast * contrast
+        return loss
+
+    def answer(self, output: STSTOutput | HomogeneousOutput) -> Tensor:
+        """The network's answer."""
+        return output.logits.float()
+
+
+class VideoPhase:
+    """Phase 2: a video network that a frozen skeleton network guides and teaches (design, 1.3).
+
+    The network and the preprocessing of the skeletons are those of the phase-1 model; ``config`` takes them over, so
+    that the run's own file says what was trained.
+
+    Args:
+        config: the run's configuration; ``phase1`` names a model.
+        store: opened store.
+        split: the protocol in force.
+        videos: folder of the store's videos.
+
+    Attributes:
+        blind: positions in the store of the clips that came without a picture.
+
+    Raises:
+        PhaseError: the phase-1 model has other joints or classes than the store, has seen clips that are to be
+            held out, or a setting is of phase 1 only.
+        PretrainedError, SpecError, BackboneError: the phase-1 model or the video side can't be built.
+    """
+
+    def __init__(self, config: TrainConfig, store: Store, split: Split, videos: Path) -> None:
+        self.config, self.store, self.videos = config, store, videos
+        first = from_pretrained(config.phase1)
+        _check_first(first, config, store, split)
+        self.model = with_video(first, config.heterogeneous, config.video, config.roi)
+        config.model, config.data, config.fusion = first.spec.model, first.spec.data, first.spec.fusion
+        self.cache = CropCache(config=config.roi)
+        self.blind: set[int] = set()
+        # By content: a folder that was moved holds the same model, and one that was trained anew another.
+        weights = (Path(config.phase1) / "model.safetensors").read_bytes()
+        self.identity: dict[str, Any] = {"phase1": hashlib.sha256(weights).hexdigest()}
+
+    def dataset(self, rows: np.ndarray) -> ClipDataset:
+        """The clips' skeletons and the crops of their videos."""
+        return VideoDataset(self.store, rows, self.config.data.persons, self.cache, self.videos)
+
+    def note(self, batch: RawBatch) -> None:
+        """Which clips come without a picture; a loader's processes keep to themselves what they find wrong."""
+        assert batch.video is not None
+        seen = batch.video.part_mask.flatten(1).any(1) | batch.video.scene_mask.any(1)
+        self.blind.update(batch.index[~seen].tolist())
+
+    def inputs(
+        self, batch: RawBatch, classes: Tensor, generator: torch.Generator
+    ) -> tuple[tuple[Any, ...], Tensor]:
+        """Joints, their mask and crops, seen at the same instants and mirrored alike."""
+        config = self.config
+        assert batch.video is not None
+        view = choose_view(batch.clips.lengths, config.data, config.augment, generator)
+        x, mask = prepare(batch.clips, self.store.layout, config.data, config.augment, generator, view=view)
+        video = prepare_video(
+            batch.video, view.positions, view.mirrored, config.video, config.video_augment, generator
+        )
+        return (x, mask, video), classes
+
+    def loss(self, output: HeterogeneousOutput, classes: Tensor) -> Tensor:
+        """Cross-entropy of the video's answer, plus what the skeleton teaches; a clip without video counts nowhere."""
+        config = self.config.heterogeneous
+        assert output.video is not None
+        seen = output.used[:, 1].float()
+        targets = smooth(classes, self.config.optim.label_smoothing)
+        each = functional.cross_entropy(output.video.float(), targets, reduction="none")
+        loss = (each * seen).sum() / seen.sum().clamp_min(1)
+        if config.distill and output.part_features is not None and output.part_teacher is not None:
+            shares = classes if config.positives == "class" else None
+            contrast = part_contrast(
+                output.part_features, output.part_teacher, output.part_mask, config.temperature, shares
+            )
+            loss = loss + config.distill * contrast
+        if config.logit_distill and output.teacher is not None:
+            both = output.used.all(1)
+            divergence = distillation(output.video, output.teacher, both, config.logit_temperature)
+            loss = loss + config.logit_distill * divergence
+        return loss
+
+    def answer(self, output: HeterogeneousOutput) -> Tensor:
+        """The video's own answer: the skeleton's doesn't change."""
+        assert output.video is not None
+        return output.video.float()
+
+
+def _check_first(first: ActionModel, config: TrainConfig, store: Store, split: Split) -> None:
+    spec = first.spec
+    if spec.layout.to_dict() != store.layout.to_dict() or spec.class_names != store.class_names:
+        raise PhaseError(
+            f"{config.phase1} takes {spec.layout.name} and tells {len(spec.class_names)} classes apart, "
+            f"{store.path} has {store.layout.name} and {len(store.class_names)}: train phase 1 on this store"
+        )
+    if (spec.protocol, spec.fold) != (split.name, config.fold):
+        raise PhaseError(
+            f"{config.phase1} was trained under {spec.protocol}, fold {spec.fold}; this run is to hold out "
+            f"{split.name}, fold {config.fold}: it would be measured on clips that phase 1 has seen"
+        )
+    if config.optim.mixup:
+        raise PhaseError("field 'optim.mixup' is of phase 1; with 'phase1' set it to 0")
+    if config.run.graph:
+        raise PhaseError("field 'run.graph' is of phase 1; with 'phase1' set it to false")

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hhmnet.cli import main
+from hhmnet.pose.assets import CACHE_VARIABLE
+from hhmnet.synthetic import generate
+from made_video_world import VIDEO_RECIPE, VideoWorld
+
+
+@pytest.fixture(scope="session")
+def video_world(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> Iterator[VideoWorld]:
+    """Made by the commands that a user gives: prepare, train, train."""
+    folder = tmp_path_factory.mktemp("video")
+    world = VideoWorld(
+        folder / "store", folder / "raw/videos", folder / "phase2.yaml", folder / "one", folder / "two"
+    )
+    generate(folder / "raw", clips=30, videos=True)
+    world.recipe.write_text(VIDEO_RECIPE)
+    data = ("--data", str(world.store))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(folder / "cache"))
+        # Starting other processes takes longer than all their work.
+        patch.setattr("hhmnet.commands.cache.cores", lambda: 1)
+        raw = ("--source", str(folder / "raw"), "--videos", str(world.videos))
+        assert main(["prepare", "nw_ucla", *raw, "--out", str(world.store)]) == 0
+        one = ("--config", str(recipe), "--data.stream", "joint+bone", "--out", str(world.phase1))
+        assert main(["train", *one, *data]) == 0
+        two = ("--config", str(world.recipe), "--phase1", str(world.phase1), "--out", str(world.run))
+        assert main(["train", *two, *data]) == 0
+        yield world

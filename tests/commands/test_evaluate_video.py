@@ -1,0 +1,146 @@
+"""``hhmnet evaluate`` and ``hhmnet ensemble`` of a model with video, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hhmnet.cli import main
+from hhmnet.evaluation.scores import Scores, score
+from hhmnet.models.pretrained import from_pretrained
+from hhmnet.store import Store
+from made_video_world import VideoWorld
+
+MEMBERS = ("joint", "bone", "video")
+
+
+def evaluate(world: VideoWorld, out: Path, *more: str, store: Path | None = None) -> int:
+    data = ("--data", str(store or world.store), "--out", str(out), "--device", "cpu")
+    return main(["evaluate", str(world.run), *data, *more])
+
+
+@pytest.fixture(scope="module")
+def results(video_world: VideoWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("results") / "test"
+    assert evaluate(video_world, out) == 0
+    return out
+
+
+def top1(scores: Scores) -> float:
+    return 100 * float((scores.logits.argmax(1) == scores.labels).mean())
+
+
+def test_every_member_and_every_modality_is_measured(video_world: VideoWorld, results: Path) -> None:
+    metrics: dict[str, Any] = json.loads((results / "metrics.json").read_text())
+    assert metrics["n"] == 10
+    whole = Scores.load(results / "scores.parquet")
+    each = {name: Scores.load(results / f"scores-{name}.parquet") for name in MEMBERS}
+    assert metrics["top1"] == pytest.approx(top1(whole))
+    assert {name: part["top1"] for name, part in metrics["streams"].items()} == pytest.approx(
+        {name: top1(part) for name, part in each.items()}
+    )
+    assert list(metrics["modalities"]) == ["skeleton", "video"]
+    store = Store(video_world.store)
+    rows = np.flatnonzero(store.cameras == "3")
+    alone = score(from_pretrained(video_world.run), store, rows, modalities=("video",))
+    assert metrics["modalities"]["video"]["top1"] == pytest.approx(top1(alone))
+    assert not np.allclose(alone.logits, each["video"].logits)  # no skeleton guides it
+    assert whole.sample_ids.tolist() == store.sample_ids[rows].tolist()
+    # Streams weigh alike here, and the video as much as one of them.
+    mean = np.mean([part.logits for part in each.values()], 0)
+    np.testing.assert_allclose(whole.logits, mean, rtol=1e-4, atol=1e-4)
+
+
+def test_skeletons_alone_are_what_phase_1_says(
+    video_world: VideoWorld, results: Path, tmp_path: Path
+) -> None:
+    data = ("--data", str(video_world.store), "--out", str(tmp_path), "--device", "cpu")
+    assert main(["evaluate", str(video_world.phase1), *data]) == 0
+    ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in (results, tmp_path))
+    assert ours["modalities"]["skeleton"]["top1"] == theirs["top1"]
+    for name in MEMBERS[:2]:
+        one, other = (Scores.load(folder / f"scores-{name}.parquet") for folder in (results, tmp_path))
+        np.testing.assert_allclose(one.logits, other.logits, rtol=1e-4, atol=1e-5)
+    assert not (tmp_path / "scores-video.parquet").exists()
+
+
+def test_the_table_names_them(
+    video_world: VideoWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(video_world, tmp_path) == 0
+    shown = capsys.readouterr().out
+    for name in ("stream joint", "stream video", "skeleton alone", "video alone"):
+        assert name in shown
+
+
+def test_json_is_all_there_is_on_standard_output(
+    video_world: VideoWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(video_world, tmp_path, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "metrics.json").read_text())
+
+
+def test_moved_videos(
+    video_world: VideoWorld, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Path(shutil.copytree(video_world.store, tmp_path / "store"))
+    (store / "videos.json").write_text(json.dumps({"folder": "../gone"}))
+    out = tmp_path / "out"
+    assert evaluate(video_world, out, store=store) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"no folder at {tmp_path / 'gone'}, where store {store} had its videos" in err
+    assert "--videos DIR" in err
+    assert not out.exists()
+    (store / "videos.json").unlink()
+    assert evaluate(video_world, out, store=store) == 2
+    assert "doesn't say where its videos are" in capsys.readouterr().err
+    assert evaluate(video_world, out, "--videos", str(video_world.videos), store=store) == 0
+    assert (
+        Scores.load(out / "scores.parquet").logits.tolist()
+        == Scores.load(results / "scores.parquet").logits.tolist()
+    )
+
+
+def test_a_clip_without_its_video_is_answered_by_its_skeleton(
+    video_world: VideoWorld, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = Path(shutil.copytree(video_world.videos, tmp_path / "videos"))
+    store = Store(video_world.store)
+    rows = np.flatnonzero(store.cameras == "3")
+    gone, damaged = (store.sample(int(i)) for i in rows[:2])
+    (videos / str(gone.video)).unlink()
+    (videos / str(damaged.video)).write_bytes(b"no video")
+    assert evaluate(video_world, tmp_path / "out", "--videos", str(videos)) == 0
+    err = capsys.readouterr().err
+    assert "2 of 10 clips have no picture at all" in err
+    assert gone.sample_id in err
+    assert damaged.sample_id in err
+    before, after = (Scores.load(folder / "scores.parquet").logits for folder in (results, tmp_path / "out"))
+    np.testing.assert_array_equal(before[2:], after[2:])
+    each = [Scores.load(tmp_path / f"out/scores-{name}.parquet").logits for name in MEMBERS]
+    np.testing.assert_allclose(after[:2], (each[0][:2] + each[1][:2]) / 2, rtol=1e-4, atol=1e-5)
+
+
+def test_the_members_scores_join_to_the_models_answer(
+    video_world: VideoWorld, results: Path, tmp_path: Path
+) -> None:
+    files = [str(results / f"scores-{name}.parquet") for name in MEMBERS]
+    assert main(["ensemble", *files, "--out", str(tmp_path / "joined")]) == 0
+    joined, whole = Scores.load(tmp_path / "joined/scores.parquet"), Scores.load(results / "scores.parquet")
+    assert joined.sample_ids.tolist() == whole.sample_ids.tolist()
+    np.testing.assert_allclose(joined.logits, whole.logits, rtol=1e-4, atol=1e-4)
+    metrics = json.loads((tmp_path / "joined/metrics.json").read_text())
+    assert metrics["top1"] == pytest.approx(top1(whole))
+    assert len(metrics["members"]) == 3
+
+
+def test_the_training_clips_can_be_measured_too(video_world: VideoWorld, tmp_path: Path) -> None:
+    assert evaluate(video_world, tmp_path, "--split", "train") == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["n"] == 20
+    assert from_pretrained(video_world.run).spec.heterogeneous is not None

@@ -1,0 +1,260 @@
+"""``hhmnet train`` of phase 2, as a user runs it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import hhmnet
+from hhmnet.cli import main
+from hhmnet.commands.configuration import read_config
+from hhmnet.commands.progress import TrainingProgress
+from hhmnet.models.pretrained import ModelSpec
+from hhmnet.pose.assets import CACHE_VARIABLE
+from hhmnet.skeleton import KINECT20, NTU25
+from hhmnet.store import Store
+from made_video_world import VideoWorld
+
+STEPS = 4  # 20 training clips, batches of 8, 2 epochs
+
+Train = Callable[..., int]
+
+
+@pytest.fixture
+def train(video_world: VideoWorld, tmp_path: Path) -> Train:
+    def run(*more: str, store: Path = video_world.store, config: Path | None = video_world.recipe) -> int:
+        words = ["train", "--data", str(store), "--out", str(tmp_path / "run"), *more]
+        return main(words if config is None else [*words, "--config", str(config)])
+
+    return run
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
+    def install(wanted: int, action: Callable[[], object]) -> None:
+        before = TrainingProgress.on_step
+
+        def on_step(self: TrainingProgress, step: int, total: int) -> None:
+            before(self, step, total)
+            if step == wanted:
+                action()
+
+        monkeypatch.setattr(TrainingProgress, "on_step", on_step)
+
+    return install
+
+
+def same(one: Path, other: Path) -> bool:
+    ours, theirs = (load_file(run / "model.safetensors") for run in (one, other))
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def one_line(err: str) -> str:
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if "error:" in line]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_run_leaves_all_that_is_promised(video_world: VideoWorld) -> None:
+    run = video_world.run
+    with open(run / "log.csv", newline="") as handle:
+        assert [row["epoch"] for row in csv.DictReader(handle)] == ["1", "2"]
+    config, first = read_config(run / "config.yaml"), read_config(video_world.phase1 / "config.yaml")
+    assert config.phase == 2
+    assert config.phase1 == str(video_world.phase1)
+    assert (config.model, config.data, config.fusion) == (first.model, first.data, first.fusion)
+    model = hhmnet.from_pretrained(run)
+    assert model.members == ("joint", "bone", "video")
+    assert model.spec.class_names == Store(video_world.store).class_names
+    facts = json.loads((run / "environment.json").read_text())
+    assert (facts["clips"], facts["steps"]) == (20, STEPS)
+    before, after = (load_file(folder / "model.safetensors") for folder in (video_world.phase1, run))
+    assert all(torch.equal(value, after[f"skeleton.{name}"]) for name, value in before.items())
+
+
+def test_the_runs_own_configuration_repeats_it(video_world: VideoWorld, train: Train, tmp_path: Path) -> None:
+    assert train(config=video_world.run / "config.yaml") == 0
+    assert same(tmp_path / "run", video_world.run)
+
+
+def test_a_stopped_run_goes_on_without_being_told_of_phase_1(
+    video_world: VideoWorld, train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = ("--videos", str(video_world.videos))
+    assert train("--phase1", str(video_world.phase1), "--time-limit", "0.001s", *videos) == 0
+    err = capsys.readouterr().err
+    assert f"the time is up after step 1 of {STEPS}" in err
+    hint = err[err.index("hhmnet train --data") :].split("\n")[0]
+    assert hint.split()[-1] == "--resume"
+    assert not (tmp_path / "run/model.safetensors").exists()
+    assert main(hint.split()[1:]) == 0
+    assert "hhmnet evaluate" in capsys.readouterr().err
+    assert same(tmp_path / "run", video_world.run)
+
+
+def test_phase_1_may_have_moved_before_a_run_goes_on(
+    video_world: VideoWorld, train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = Path(shutil.copytree(video_world.phase1, tmp_path / "first"))
+    assert train("--phase1", str(first), "--time-limit", "0.001s") == 0
+    first.rename(tmp_path / "moved")
+    capsys.readouterr()
+    assert train("--resume", config=None) == 2
+    assert f"{first}/config.json: not found" in one_line(capsys.readouterr().err)
+    assert train("--resume", "--phase1", str(tmp_path / "moved"), config=None) == 0
+    assert same(tmp_path / "run", video_world.run)
+
+
+def test_phase_1_is_not_trained_by_mistake(
+    video_world: VideoWorld, train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train() == 2
+    message = "field 'phase' is 2, but 'phase1' is empty: give --phase1 RUN"
+    assert message in one_line(capsys.readouterr().err)
+    silent = tmp_path / "silent.yaml"
+    silent.write_text(video_world.recipe.read_text().replace("phase: 2\n", ""))
+    assert train(config=silent) == 2
+    assert "field 'heterogeneous' is of phase 2, but 'phase1' is empty" in one_line(capsys.readouterr().err)
+    assert train("--phase", "3") == 2
+    assert "field 'phase' must be 1 or 2; got 3" in one_line(capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+    assert train("--phase", "1", "--optim.epochs", "1") == 0
+    assert hhmnet.from_pretrained(tmp_path / "run").members == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--phase1", "nowhere"), "nowhere/config.json: not found; no model there"),
+        (("--optim.mixup", "0.2"), "field 'optim.mixup' is of phase 1"),
+        (("--fold", "0"), "it would be measured on clips that phase 1 has seen"),
+        (("--video.cell", "24"), "field 'video.cell' is 24; it must be a multiple of 16"),
+        (("--heterogeneous.weights", "[1, 2]"), "give one for each of joint+bone and one for the video"),
+    ],
+    ids=str,
+)
+def test_mistakes(
+    video_world: VideoWorld,
+    train: Train,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    message: str,
+) -> None:
+    assert train("--phase1", str(video_world.phase1), *words) == 2
+    assert message in one_line(capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def moved(video_world: VideoWorld, tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of the store whose videos aren't where it says, and where they are."""
+    store = Path(shutil.copytree(video_world.store, tmp_path / "store"))
+    (store / "videos.json").write_text(json.dumps({"folder": "../gone"}))
+    return store, Path(shutil.copytree(video_world.videos, tmp_path / "elsewhere"))
+
+
+def test_moved_videos_are_named_with_the_remedy(
+    video_world: VideoWorld,
+    train: Train,
+    moved: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store, videos = moved
+    first = ("--phase1", str(video_world.phase1))
+    assert train(*first, store=store) == 2
+    line = one_line(capsys.readouterr().err)
+    assert f"no folder at {tmp_path / 'gone'}" in line
+    assert "--videos DIR" in line
+    assert train(*first, "--videos", str(tmp_path / "wrong"), store=store) == 2
+    assert f"no folder at {tmp_path / 'wrong'}" in one_line(capsys.readouterr().err)
+    (tmp_path / "empty").mkdir()
+    assert train(*first, "--videos", str(tmp_path / "empty"), store=store) == 2
+    assert "none of the 20 clips has a video" in one_line(capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+    assert train(*first, "--videos", str(videos), store=store) == 0
+    assert same(tmp_path / "run", video_world.run)
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_video_that_goes_during_training_is_named_at_the_end(
+    video_world: VideoWorld,
+    train: Train,
+    moved: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at_step: Callable[[int, Callable[[], object]], None],
+    capsys: pytest.CaptureFixture[str],
+    workers: str,
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    store, videos = moved
+    opened = Store(store)
+    training = [i for i in range(len(opened)) if opened.sample(i).camera != "3"]
+    early, late = (opened.sample(i) for i in (training[0], training[5]))
+    assert early.video is not None
+    assert late.video is not None
+    (videos / early.video).unlink()
+
+    def lose() -> None:
+        os.unlink(videos / str(late.video))
+        shutil.rmtree(tmp_path / "cache/crops")
+
+    at_step(2, lose)
+    words = ("--phase1", str(video_world.phase1), "--videos", str(videos), "--run.workers", workers)
+    assert train(*words, "--optim.epochs", "4", store=store) == 0
+    err = capsys.readouterr().err
+    before, after = err.split("step 2/8", 1)
+    assert "1 of 20 clips have no picture at all" in before
+    assert early.sample_id in before
+    assert (
+        f"1 of 20 clips lost their video during training, and were then seen without: {late.sample_id}"
+        in after
+    )
+    assert (tmp_path / "run/model.safetensors").exists()
+
+
+def test_a_fold_is_validated_with_its_videos(
+    video_world: VideoWorld, recipe: Path, train: Train, tmp_path: Path
+) -> None:
+    first = ("--config", str(recipe), "--fold", "0", "--out", str(tmp_path / "one"))
+    assert main(["train", *first, "--data", str(video_world.store)]) == 0
+    assert train("--phase1", str(tmp_path / "one"), "--fold", "0", "--run.validate_every", "1") == 0
+    with open(tmp_path / "run/log.csv", newline="") as handle:
+        assert all(0 <= float(row["val_top1"]) <= 100 for row in csv.DictReader(handle))
+    assert hhmnet.from_pretrained(tmp_path / "run").spec.fold == 0
+
+
+RECIPES = sorted((Path(__file__).parents[2] / "configs").glob("*/heterogeneous.yaml"))
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.parent.name)
+def test_a_recipe_of_phase_2_goes_with_that_of_phase_1(file: Path) -> None:
+    config, first = read_config(file), read_config(file.parent / "homogeneous.yaml")
+    assert (config.phase, config.phase1) == (2, "")
+    assert (config.protocol, config.relabel) == (first.protocol, first.relabel)
+    assert config.optim.mixup == 0
+    assert not config.run.graph
+    assert bool(config.augment.mirror) == bool(first.augment.mirror)
+    names, layout = ("a", "b"), NTU25 if first.protocol.startswith("ntu") else KINECT20
+    spec = ModelSpec(
+        *(first.model, first.data, layout, names, first.protocol, None, first.fusion),
+        heterogeneous=config.heterogeneous,
+        video=config.video,
+        roi=config.roi,
+    )
+    assert sum(parameter.numel() for parameter in spec.build(pretrained=False).parameters()) > 1_000_000
+
+
+def test_there_are_recipes_of_phase_2() -> None:
+    assert {"tennis", "nw_ucla", "ntu60", "ntu120"} <= {file.parent.name for file in RECIPES}

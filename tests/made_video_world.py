@@ -1,0 +1,34 @@
+"""A recipe of phase 2 that trains in a second, and what its tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+VIDEO_RECIPE = """\
+phase: 2
+heterogeneous: {backbone: small, projection: 8, modality_dropout: 0.2}
+roi: {instants: 4, cell: 20, scene: 36, scene_instants: 2}
+video: {instants: 2, cell: 16, scene: 32}
+augment: {yaw: 0, tilt: 0, mirror: 0.5}
+optim: {epochs: 2, batch_size: 8, ema: 0.9}
+run: {threads: 1, device: cpu, checkpoint_every: 1}
+"""
+
+
+class VideoWorld(NamedTuple):
+    """Everything that a run of phase 2 needs; only for reading.
+
+    Attributes:
+        store: thirty clips of the sample data, twenty for training.
+        videos: their videos.
+        recipe: a configuration of phase 2 that trains in a second.
+        phase1: a finished run of two streams.
+        run: a finished run of phase 2.
+    """
+
+    store: Path
+    videos: Path
+    recipe: Path
+    phase1: Path
+    run: Path
