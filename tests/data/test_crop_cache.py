@@ -137,7 +137,9 @@ def test_settings_and_layout_and_version_matter(
     store, videos = made
     for field in dataclasses.fields(RoiConfig):
         value = getattr(SMALL, field.name)
-        other = {"person_scale": "box"}.get(field.name, value * 2 if field.name != "margin" else 0.3)
+        other = {"person_scale": "box", "show": "background"}.get(
+            field.name, value * 2 if field.name != "margin" else 0.3
+        )
         CropCache(tmp_path, dataclasses.replace(SMALL, **{field.name: other})).get(store, 0, videos)
     count = len(dataclasses.fields(RoiConfig))
     assert len(cutting) == count

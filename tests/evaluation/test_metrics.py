@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from hhmnet.evaluation.metrics import bootstrap_interval, evaluate
+from hhmnet.evaluation.metrics import bootstrap_interval, evaluate, fusion_changes
 from hhmnet.evaluation.scores import Scores
 
 
@@ -98,3 +98,48 @@ def test_interval_is_the_same_every_time() -> None:
     assert bootstrap_interval(40, 50) == bootstrap_interval(40, 50)
     narrow, wide = bootstrap_interval(800, 1000), bootstrap_interval(40, 50)
     assert narrow[1] - narrow[0] < wide[1] - wide[0]
+
+
+# What joining modalities changes.
+
+
+def made_scores(answers: list[int], sure: list[float], labels: list[int]) -> Scores:
+    """Scores of clips that are answered so, with that probability; the rest is shared by the other two classes."""
+    shares = np.array([[(1 - p) / 2] * 3 for p in sure])
+    shares[np.arange(len(answers)), answers] = sure
+    ids = np.array([f"clip{i}" for i in range(len(answers))])
+    return Scores(ids, np.array(labels), np.log(shares).astype(np.float32), ("a", "b", "c"))
+
+
+def test_what_fusion_mends_and_breaks() -> None:
+    labels = [0, 1, 2, 0, 1, -1, 2]
+    joined = made_scores([0, 1, 2, 1, 1, 2, 2], [0.6, 0.9, 0.8, 0.9, 0.5, 0.9, 0.9], labels)
+    skeleton = made_scores([1, 0, 2, 0, 1, 1, 0], [0.5, 0.6, 0.9, 0.7, 0.9, 0.9, 0.9], labels)
+    found = fusion_changes(joined, {"skeleton": skeleton, "same": joined})
+    assert found["skeleton"]["broken"] == {
+        "n": 1,
+        "clips": [{"sample_id": "clip3", "label": "a", "alone": "a", "joined": "b"}],
+    }
+    mended = found["skeleton"]["mended"]
+    assert mended["n"] == 3
+    # The true class gains 0.85, 0.7 and 0.35.
+    assert [clip["sample_id"] for clip in mended["clips"]] == ["clip6", "clip1", "clip0"]
+    assert mended["clips"][0] == {"sample_id": "clip6", "label": "c", "alone": "a", "joined": "c"}
+    assert found["same"] == {"mended": {"n": 0, "clips": []}, "broken": {"n": 0, "clips": []}}
+    short = fusion_changes(joined, {"skeleton": skeleton}, count=2)["skeleton"]["mended"]
+    assert (short["n"], len(short["clips"])) == (3, 2)
+
+
+def test_mended_and_broken_add_up_to_the_difference_in_accuracy() -> None:
+    joined, alone = make(seed=1), make(seed=2)
+    alone = Scores(joined.sample_ids, joined.labels, alone.logits, joined.class_names)
+    changes = fusion_changes(joined, {"video": alone})["video"]
+    difference = (evaluate(joined)["top1"] - evaluate(alone)["top1"]) * 71 / 100
+    assert changes["mended"]["n"] - changes["broken"]["n"] == round(difference)
+    assert changes["mended"]["n"] > 0
+    json.dumps(changes)
+
+
+def test_fusion_of_other_clips_is_refused() -> None:
+    with pytest.raises(ValueError, match="video alone are of other clips"):
+        fusion_changes(make(), {"video": make(count=79)})

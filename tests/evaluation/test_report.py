@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hhmnet.evaluation.metrics import brief, calibration_error, evaluate, surest_mistakes
+from hhmnet.evaluation.metrics import (
+    brief,
+    calibration_error,
+    evaluate,
+    fusion_changes,
+    surest_mistakes,
+)
 from hhmnet.evaluation.report import write_report
 from hhmnet.evaluation.scores import Scores
 
@@ -113,3 +119,26 @@ def test_a_report_without_mistakes_and_picture(tmp_path: Path) -> None:
     texts = read(tmp_path / "r.html")
     assert "There are none." in texts
     assert "Streams" not in texts
+
+
+def test_a_report_tells_what_joining_changes(tmp_path: Path) -> None:
+    joined = make(seed=1, good=3)
+    other = make(seed=2, good=1)
+    alone = Scores(joined.sample_ids, joined.labels, other.logits, CLASSES)
+    more = {
+        "modalities": {"skeleton": brief(alone), "video": brief(joined)},
+        "fusion": fusion_changes(joined, {"skeleton": alone, "video": joined}),
+    }
+    write_report(metrics(joined) | more, "t", tmp_path / "r.html")
+    texts = read(tmp_path / "r.html")
+    changes = more["fusion"]["skeleton"]
+    at = texts.index("skeleton alone", texts.index("What joining them changes"))
+    assert texts[at + 1 : at + 3] == [str(changes["mended"]["n"]), str(changes["broken"]["n"])]
+    assert "Mended beside skeleton alone, the 10 clearest" in texts
+    assert not any("beside video" in text for text in texts)  # nothing changes there
+    first = changes["mended"]["clips"][0]
+    at = texts.index(first["sample_id"])
+    assert texts[at : at + 4] == list(first.values())
+    plain = tmp_path / "plain.html"
+    write_report(metrics(joined), "t", plain)
+    assert "Skeleton and video" not in read(plain)

@@ -12,15 +12,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from hhmnet.commands.cache import cut_crops
 from hhmnet.commands.configuration import CONFIG_FILE, read_config
 from hhmnet.commands.terminal import Parser, console, print_json, table
+from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.protocols import PARTS, Protocol, get_protocol
-from hhmnet.evaluation.metrics import brief, evaluate, surest_mistakes
+from hhmnet.evaluation.metrics import brief, evaluate, fusion_changes, surest_mistakes
 from hhmnet.evaluation.report import write_report
-from hhmnet.evaluation.scores import Scores, score_streams
+from hhmnet.evaluation.scores import Scores, score, score_streams
 from hhmnet.files import replacing
+from hhmnet.models.heterogeneous import MODALITIES
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.store import Store
+from hhmnet.video_folder import find_videos_of
 
 METRICS_FILE, SCORES_FILE = "metrics.json", "scores.parquet"
 CONFUSION_FILE, REPORT_FILE = "confusion.png", "report.html"
@@ -41,6 +45,7 @@ def main(words: list[str]) -> int:
         fold=options.fold,
         out=options.out,
         device=options.device,
+        videos=options.videos,
         log=log,
     )
     if options.json:
@@ -68,6 +73,12 @@ def _parser() -> Parser:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for the results (default: RUN/eval-SPLIT)"
     )
+    parser.add_argument(
+        "--videos",
+        type=Path,
+        metavar="DIR",
+        help="folder of the store's videos, if they aren't where they were",
+    )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON on standard output")
     parser.add_argument(
         "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is one"
@@ -83,6 +94,7 @@ def evaluate_run(
     fold: int | None = None,
     out: Path | None = None,
     device: str = "auto",
+    videos: Path | None = None,
     log: Console,
 ) -> tuple[dict[str, Any], Path]:
     """Measure a model on one split; write ``metrics.json``, ``scores.parquet``, a confusion matrix and a report.
@@ -94,6 +106,7 @@ def evaluate_run(
         fold: fold that ``train`` and ``val`` go by; the model's own by default.
         out: folder for the results; ``RUN/eval-SPLIT`` by default.
         device: ``auto``, ``cpu`` or ``cuda``.
+        videos: folder of the clips' videos, for a model that looks at them; the store's own note if None.
         log: where notes go.
 
     Returns:
@@ -112,10 +125,14 @@ def evaluate_run(
     if len(rows) == 0:
         hint = "; val needs a fold, such as --fold 0" if split == "val" and fold is None else ""
         raise EvaluationError(f"{store.path}: split '{split}' of protocol {protocol.name} has no clips{hint}")
+    if model.spec.roi is not None:
+        videos = find_videos_of(store, videos)
+        cut_crops(CropCache(config=model.spec.roi), store, rows, videos, log)
+    labels = corrected_labels(run, protocol, store)[rows]
     with log.status(f"scoring {len(rows)} clips"):
-        labels = corrected_labels(run, protocol, store)[rows]
-        every = score_streams(model, store, rows, device=place)
-        every = {name: dataclasses.replace(part, labels=labels) for name, part in every.items()}
+        every = score_streams(model, store, rows, device=place, videos=videos)
+        alone = _each_modality(model, store, rows, place, videos)
+    every = {name: dataclasses.replace(part, labels=labels) for name, part in every.items()}
     scores = every.pop("")
     out = out or run / f"eval-{split}"
     out.mkdir(parents=True, exist_ok=True)
@@ -131,6 +148,10 @@ def evaluate_run(
     metrics = evaluate(scores) | about | {"surest_mistakes": surest_mistakes(scores)}
     if every:
         metrics["streams"] = {name: brief(part) for name, part in every.items()}
+    if alone:
+        alone = {name: dataclasses.replace(part, labels=labels) for name, part in alone.items()}
+        metrics["modalities"] = {name: brief(part) for name, part in alone.items()}
+        metrics["fusion"] = fusion_changes(scores, alone)
     with replacing(out / METRICS_FILE) as handle:
         handle.write((json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())
     _draw_confusion(scores, out / CONFUSION_FILE, log)
@@ -138,6 +159,18 @@ def evaluate_run(
         metrics, f"{run.name} on {metrics['store']}, {split}", out / REPORT_FILE, out / CONFUSION_FILE
     )
     return metrics, out
+
+
+def _each_modality(
+    model: ActionModel, store: Store, rows: np.ndarray, device: torch.device, videos: Path | None
+) -> dict[str, Scores]:
+    """What a model with video says when it is given one modality alone; nothing for a model of skeletons."""
+    if model.spec.heterogeneous is None:
+        return {}
+    return {
+        name: score(model, store, rows, device=device, videos=videos, modalities=(name,))
+        for name in MODALITIES
+    }
 
 
 def corrected_labels(run: Path, protocol: Protocol, store: Store) -> np.ndarray:
@@ -184,6 +217,11 @@ def metrics_table(metrics: dict[str, Any], title: str) -> Table:
     view.add_section()
     for name, figures in metrics.get("streams", {}).items():
         view.add_row(f"stream {name}", str(metrics["n"]), f"{figures['top1']:.2f}")
+    for name, figures in metrics.get("modalities", {}).items():
+        view.add_row(f"{name} alone", str(metrics["n"]), f"{figures['top1']:.2f}")
+    for name, changes in metrics.get("fusion", {}).items():
+        told = f"mended, broken beside {name} alone"
+        view.add_row(told, f"{changes['mended']['n']}, {changes['broken']['n']}", "")
     low, high = metrics["top1_interval"]
     view.add_row("all", str(metrics["n"]), f"{metrics['top1']:.2f}", style="bold")
     view.add_row("95 % interval of top-1", "", f"{low:.2f} to {high:.2f}")

@@ -28,6 +28,8 @@ def main(words: list[str]) -> int:
         raise UsageError("--videos goes with --rois FILE.png")
     if options.attention and not options.picture:
         raise UsageError("--attention draws a picture; name it with --picture FILE.png")
+    if options.guidance and not options.rois:
+        raise UsageError("--guidance draws a picture; name it with --rois FILE.png")
     store = Store(options.store)
     if options.sample is None:
         print_json(summary(store)) if options.json else _show_store(summary(store))
@@ -39,7 +41,9 @@ def main(words: list[str]) -> int:
         draw_strips([sample_strip(sample, store)], store.layout, options.picture)
     if options.picture:
         console().print(f"picture: {options.picture}", soft_wrap=True)
-    if options.rois:
+    if options.guidance:
+        _draw_guidance(options.guidance, sample, store, options.videos, options.rois)
+    elif options.rois:
         _draw_rois(sample, store, options.videos, options.rois)
     if options.json:
         print_json(sample_document(sample, store))
@@ -64,6 +68,12 @@ def _parser() -> Parser:
         "--rois", type=Path, metavar="FILE.png", help="draw what is cut out of the clip's video for a model"
     )
     parser.add_argument(
+        "--guidance",
+        type=Path,
+        metavar="RUN",
+        help="draw instead what this model of phase 2 sees of it, how much each cell counts, and its answers",
+    )
+    parser.add_argument(
         "--videos", type=Path, metavar="DIR", help="folder of the videos, if they aren't where they were"
     )
     return parser
@@ -82,28 +92,16 @@ def _draw_attention(run: Path, sample: Sample, store: Store, file: Path) -> None
 
 def _draw_rois(sample: Sample, store: Store, videos: Path | None, file: Path) -> None:
     """Draw the crops of a clip: parts as rows, instants as columns, and below them the whole persons."""
-    if sample.video is None:
-        raise UsageError(f"sample {sample.sample_id!r} has no video to cut anything out of")
-    folder = find_videos_of(store, videos)
+    folder = _videos_of(sample, store, videos)
     # torch takes seconds to import, and PyAV is needed for videos alone.
     from hhmnet.data.roi import RoiConfig, crop_clip
-    from hhmnet.drawing import save_png
+    from hhmnet.evaluation.crops_picture import draw_crops
     from hhmnet.video import open_video
 
     config = RoiConfig()
-    with open_video(folder / sample.video) as video:
+    with open_video(folder / str(sample.video)) as video:
         crops = crop_clip(sample, store.layout, video, config)
-    pages = [
-        _framed(
-            crops.parts.swapaxes(0, 1).reshape(-1, *crops.parts.shape[2:]), config.instants, config.margin
-        ),
-        _framed(crops.scene, config.scene_instants, config.margin),
-    ]
-    width = max(page.shape[1] for page in pages)
-    room = [((0, 8), (0, width - page.shape[1]), (0, 0)) for page in pages]
-    save_png(
-        np.concatenate([np.pad(*page, constant_values=255) for page in zip(pages, room, strict=True)]), file
-    )
+    draw_crops(crops, config.margin, file)
     times, scene_times = (
         ", ".join(f"{time:.0f}" for time in times) for times in (crops.times, crops.scene_times)
     )
@@ -115,14 +113,31 @@ def _draw_rois(sample: Sample, store: Store, videos: Path | None, file: Path) ->
     )
 
 
-def _framed(images: np.ndarray, columns: int, margin: float) -> np.ndarray:
-    """Square crops ``(n, S, S, 3)`` as one picture, with a line where each one's margin begins."""
-    from hhmnet.drawing import draw_box, sheet
+def _draw_guidance(run: Path, sample: Sample, store: Store, videos: Path | None, file: Path) -> None:
+    """Draw what a model sees of a clip, how much each cell counts, and its answers."""
+    folder = _videos_of(sample, store, videos)
+    from hhmnet.commands.evaluate import check_same
+    from hhmnet.evaluation.crops_picture import draw_guidance, guidance_of
+    from hhmnet.models.pretrained import from_pretrained
 
-    side = images.shape[1]
-    low = side * margin / (1 + margin) / 2
-    box = (low, low, side - 1 - low, side - 1 - low)
-    return sheet([draw_box(image, box, (255, 255, 255), 1) for image in images], columns, gap=2)
+    model = from_pretrained(run)
+    check_same(model, run, store)
+    if model.spec.heterogeneous is None:
+        raise UsageError(f"{run} looks at skeletons alone; --guidance needs a model of phase 2")
+    found = guidance_of(model, store, store.index(sample.sample_id), folder)
+    label = _class_name(sample, store)
+    draw_guidance(found, f"{sample.sample_id}  {label or ''}", label, file)
+    counts = "a cell counts from 0 (blue) to 2 (orange), as its corner says"
+    console().print(
+        f"rois: {file}\n  rows: parts; columns: instants; {'not guided' if found.weights is None else counts}",
+        soft_wrap=True,
+    )
+
+
+def _videos_of(sample: Sample, store: Store, videos: Path | None) -> Path:
+    if sample.video is None:
+        raise UsageError(f"sample {sample.sample_id!r} has no video to cut anything out of")
+    return find_videos_of(store, videos)
 
 
 def summary(store: Store) -> dict[str, Any]:

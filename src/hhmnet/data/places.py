@@ -7,6 +7,9 @@ import numpy as np
 from hhmnet.sample import Sample
 from hhmnet.skeleton import PARTS, SkeletonLayout
 
+SMALLEST = 8  # pixels that a crop's side has at least
+FAR = 1e6  # pixels; a joint farther off is nowhere near the picture, and whole numbers have an end
+
 
 def nearest(wanted: np.ndarray, usable: np.ndarray) -> np.ndarray:
     """The frame nearest to each of ``wanted (L,)`` among the ``usable (T,)`` ones, the earlier of two; -1 if none."""
@@ -14,6 +17,16 @@ def nearest(wanted: np.ndarray, usable: np.ndarray) -> np.ndarray:
     if not len(frames):
         return np.full(len(wanted), -1)
     return np.asarray(frames[np.abs(frames[None, :] - wanted[:, None]).argmin(1)])
+
+
+def pictures_of(sample: Sample, count: int) -> np.ndarray:
+    """The frame that shows each frame of the skeleton in a video of ``count``, ``(T,)`` int64; -1 where it has none.
+
+    What the sample says of its video holds: a frame that should be there, and isn't, can't be had.
+    """
+    if sample.video_frames is not None:
+        return sample.video_frames.astype(np.int64)
+    return np.where(sample.frame_index < count, sample.frame_index, -1).astype(np.int64)
 
 
 def known_joints(sample: Sample) -> np.ndarray:
@@ -78,6 +91,25 @@ def person_sizes(
     return np.where(np.isnan(sizes) & (spans > 0), spans, sizes)
 
 
+def part_sides(sizes: np.ndarray, frames: np.ndarray, window: float, share: float) -> np.ndarray:
+    """Side of the parts' crops at ``frames (L, P)``, in whole pixels, ``(L, P)`` int64.
+
+    Args:
+        sizes: ``(T,)`` from :func:`person_sizes`.
+        frames: frames of the clip.
+        window: share of the clip over which the median of the sizes is taken.
+        share: side of a crop as a share of that.
+    """
+    sizes = np.zeros_like(sizes) if np.isnan(sizes).all() else sizes
+    times, reach = np.arange(len(sizes)), window * len(sizes) / 2
+    sides = np.zeros(frames.shape, np.int64)
+    for frame in np.unique(frames):
+        near = sizes[np.abs(times - frame) <= reach]
+        size = min(np.nanmedian(sizes if np.isnan(near).all() else near), FAR)
+        sides[frames == frame] = max(round(size * share), SMALLEST)
+    return sides
+
+
 def _ways(layout: SkeletonLayout) -> list[list[int]]:
     """The joints from the head to each foot along the bones, from whichever of the head's joints that is farthest."""
     ways = []
@@ -111,19 +143,38 @@ def _span(pixels: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return low, high
 
 
-def extents(sample: Sample, known: np.ndarray, scenes: np.ndarray) -> np.ndarray:
-    """What joints and boxes of all persons span at the frames ``scenes (L2,)``: left, top, right, bottom, ``(L2, 4)``.
-
-    Where nobody is there, it is what they span in the nearest frame; NaN if nobody ever is.
-    """
+def _each_span(sample: Sample, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What joints and box of each person span: upper left and lower right, ``(M, T, 2)``; infinite where unknown."""
     pixels = np.zeros((*known.shape, 2)) if sample.pixels is None else sample.pixels
     low, high = _span(pixels, known)
     if sample.boxes is not None:
         real = sample.present & (sample.boxes[..., :2] < sample.boxes[..., 2:]).all(-1)
         low = np.where(real[..., None], np.minimum(low, sample.boxes[..., :2]), low)
         high = np.where(real[..., None], np.maximum(high, sample.boxes[..., 2:]), high)
-    low, high = low.min(0), high.max(0)
-    frames = nearest(scenes, (low <= high).all(-1))
+    return low, high
+
+
+def extents(sample: Sample, known: np.ndarray, scenes: np.ndarray) -> np.ndarray:
+    """What joints and boxes of all persons span at the frames ``scenes (L2,)``: left, top, right, bottom, ``(L2, 4)``.
+
+    Where nobody is there, it is what they span in the nearest frame; NaN if nobody ever is.
+    """
+    low, high = _each_span(sample, known)
+    return _boxes_at(low.min(0), high.max(0), scenes)
+
+
+def person_boxes(sample: Sample, known: np.ndarray, scenes: np.ndarray) -> np.ndarray:
+    """What joints and box of each person span at the frames ``scenes (L2,)``, ``(M, L2, 4)``.
+
+    Where a person isn't there, it is what they span in the nearest frame in which they are; NaN if they never are.
+    """
+    low, high = _each_span(sample, known)
+    return np.stack([_boxes_at(*corners, scenes) for corners in zip(low, high, strict=True)])
+
+
+def _boxes_at(low: np.ndarray, high: np.ndarray, scenes: np.ndarray) -> np.ndarray:
+    """Boxes ``(L2, 4)`` in the known frames nearest to ``scenes`` of one's corners ``(T, 2)``; NaN if none is known."""
+    frames = nearest(scenes, np.asarray((low <= high).all(-1)))
     if frames[0] < 0:
         return np.full((len(scenes), 4), np.nan)
     return np.concatenate([low[frames], high[frames]], 1)

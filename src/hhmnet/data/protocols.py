@@ -232,11 +232,14 @@ TENNIS = Protocol(
     name="tennis",
     axis="split",
     test=frozenset({"2", "fold2"}),
-    folds=(),
+    # Scenes 25 and 14 always train: they hold a third to nearly all of some strokes' training clips.
+    folds=(
+        frozenset({"19", "29", "34", "36", "44"}),
+        frozenset(_numbers(2, 3, 7, 8, 9, 10, 12, 13, 27, 32, 35, 38, 42)),
+    ),
     source="folds of the data set; a scene is a court and camera, so validation holds out whole scenes",
     train=frozenset({"0", "1", "fold0", "fold1"}),
     fold_axes=("setup",),
-    auto_folds=3,
 )
 GIVEN = Protocol(
     name="given",

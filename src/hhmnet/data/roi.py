@@ -16,7 +16,18 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from hhmnet.data.places import extents, known_joints, nearest, part_places, person_sizes
+from hhmnet.data.places import (
+    FAR,
+    SMALLEST,
+    extents,
+    known_joints,
+    nearest,
+    part_places,
+    part_sides,
+    person_boxes,
+    person_sizes,
+    pictures_of,
+)
 from hhmnet.fields import one_of, within
 from hhmnet.sample import Sample
 from hhmnet.skeleton import PARTS, SkeletonLayout
@@ -26,9 +37,8 @@ GREY = 127
 """What is shown where a crop reaches beyond the picture."""
 
 _PERSON_SCALES = ("bones", "box")
-_SMALLEST = 8  # pixels that a crop's side has at least
+_SHOWN = ("all", "background")
 _INSIDE = 0.25  # share of a crop that must lie inside the picture to count as seen
-_FAR = 1e6  # pixels; a joint farther off is nowhere near the picture, and whole numbers have an end
 
 
 @dataclass(frozen=True)
@@ -54,13 +64,19 @@ class RoiConfig:
     """Side of what that crop shows, without its margin, as a share of the persons' extent."""
     margin: float = 0.125
     """Share by which all crops are cut larger than what they show: room for random shifts in training."""
+    show: str = "all"
+    """What is shown: all, or background, a control: the whole picture with every known person's box filled grey, and no
+    part, so that what is recognised is recognised by the surroundings."""
+    grow: float = 0.2
+    """Share of its longer side by which a person's box is grown on each side before it is filled; in background."""
 
     def __post_init__(self) -> None:
         one_of(self, "person_scale", _PERSON_SCALES)
+        one_of(self, "show", _SHOWN)
         within(self, 1, 1000, "instants", "scene_instants")
         within(self, 8, 1024, "cell", "scene")
         within(self, 0.01, 10, "part_size", "scene_size")
-        within(self, 0, 1, "margin", "window")
+        within(self, 0, 1, "margin", "window", "grow")
 
 
 class ClipCrops(NamedTuple):
@@ -115,6 +131,9 @@ def crop_clip(
     the nearest frame that has both is shown instead, picture and place. A crop is grey where it reaches beyond the
     picture; one of which less than a quarter lies inside isn't shown.
 
+    With ``show: background`` no part is cut out, and the scene is the whole picture without the persons of whom the
+    clip knows (bystanders stay). Where it never knows of any, nothing is shown: the person may be anywhere.
+
     Args:
         sample: the clip; without ``pixels`` no part is shown.
         layout: its skeleton.
@@ -126,13 +145,17 @@ def crop_clip(
         VideoError: a frame can't be had, and ``problems`` is None.
     """
     crops = empty_crops(config, sample.num_frames)
-    pictures = _pictures(sample, len(video))
+    pictures = pictures_of(sample, len(video))
     if not (pictures >= 0).any():
         return crops
     plan = _plan(sample, layout, config, crops, pictures >= 0)
     crops.times[:], crops.scene_times[:] = plan.frames, plan.scene_frames
     of_part = np.where(plan.part_frames >= 0, pictures[plan.part_frames], -1)
     of_scene = pictures[plan.scene_frames]
+    if config.show == "background":
+        of_part[:] = -1
+        if np.isnan(plan.persons).all():
+            return crops
     for picture in np.union1d(of_part[of_part >= 0], of_scene):
         try:
             image = video.frame(int(picture))
@@ -142,7 +165,8 @@ def crop_clip(
             problems.append(f"frame {picture}: {error.reason}")
             continue
         _cut_parts(image, np.argwhere(of_part == picture), plan, crops)
-        _cut_scenes(image, np.flatnonzero(of_scene == picture), plan, crops, config)
+        cut = _cut_backgrounds if config.show == "background" else _cut_scenes
+        cut(image, np.flatnonzero(of_scene == picture), plan, crops, config)
     return crops
 
 
@@ -156,6 +180,7 @@ class _Plan(NamedTuple):
         places: ``(L, P, 2)`` its place there, in pixels.
         sides: ``(L, P)`` side of its crop.
         persons: ``(L2, 4)`` what all persons span.
+        each: ``(M, L2, 4)`` what each of them spans.
     """
 
     frames: np.ndarray
@@ -164,6 +189,7 @@ class _Plan(NamedTuple):
     places: np.ndarray
     sides: np.ndarray
     persons: np.ndarray
+    each: np.ndarray
 
 
 def _plan(
@@ -173,44 +199,24 @@ def _plan(
     frames, scene_frames = nearest(crops.times, shown), nearest(crops.scene_times, shown)
     known = known_joints(sample)
     places, found = part_places(sample, known, layout)
+    sizes = person_sizes(sample, layout, config.person_scale, known)
     part_frames = np.stack([nearest(frames, shown & found[:, part]) for part in range(len(PARTS))], 1)
     return _Plan(
         frames,
         scene_frames,
         part_frames,
         places[part_frames, np.arange(len(PARTS))],
-        _part_sides(person_sizes(sample, layout, config.person_scale, known), part_frames, config),
+        part_sides(sizes, part_frames, config.window, config.part_size * (1 + config.margin)),
         extents(sample, known, scene_frames),
+        person_boxes(sample, known, scene_frames),
     )
-
-
-def _pictures(sample: Sample, count: int) -> np.ndarray:
-    """The video's frame that shows each frame of the skeleton, ``(T,)`` int64; -1 where it has none.
-
-    What the sample says of its video holds: a frame that should be there, and isn't, can't be had.
-    """
-    if sample.video_frames is not None:
-        return sample.video_frames.astype(np.int64)
-    return np.where(sample.frame_index < count, sample.frame_index, -1).astype(np.int64)
-
-
-def _part_sides(sizes: np.ndarray, frames: np.ndarray, config: RoiConfig) -> np.ndarray:
-    """Side of the crops at ``frames (L, P)`` of a person of these ``sizes (T,)``, in whole pixels, ``(L, P)`` int64."""
-    sizes = np.zeros_like(sizes) if np.isnan(sizes).all() else sizes
-    times, reach = np.arange(len(sizes)), config.window * len(sizes) / 2
-    sides = np.zeros(frames.shape, np.int64)
-    for frame in np.unique(frames):
-        near = sizes[np.abs(times - frame) <= reach]
-        size = min(np.nanmedian(sizes if np.isnan(near).all() else near), _FAR)
-        sides[frames == frame] = max(round(size * config.part_size * (1 + config.margin)), _SMALLEST)
-    return sides
 
 
 def _cut_parts(image: np.ndarray, which: np.ndarray, plan: _Plan, crops: ClipCrops) -> None:
     """Fill in the parts that this image shows, given by instant and part, ``(n, 2)``."""
     for instant, part in which:
         side = min(int(plan.sides[instant, part]), max(image.shape[:2]))
-        place = np.clip(plan.places[instant, part], -_FAR, _FAR)
+        place = np.clip(plan.places[instant, part], -FAR, FAR)
         # (0, 0) is the middle of the upper left pixel.
         left, top = np.floor(place - (side - 1) / 2 + 0.5).astype(int).tolist()
         if _share_inside(image, left, top, side) >= _INSIDE:
@@ -241,13 +247,37 @@ def _cut_scenes(
     widest = max(width, height) if empty.all() else spans.max()
     side = math.ceil(widest * config.scene_size * (1 + config.margin))
     for number in which:
-        length = max(width, height) if empty[number] else max(min(side, max(width, height)), _SMALLEST)
+        length = max(width, height) if empty[number] else max(min(side, max(width, height)), SMALLEST)
         middle = (boxes[number, :2] + boxes[number, 2:]) / 2
         room = last + 1 - length
         corner = np.where(room < 0, room / 2, np.clip(middle - (length - 1) / 2, 0, np.maximum(room, 0)))
         left, top = np.floor(corner + 0.5).astype(int).tolist()
         crops.scene[number] = _resized(_cut(image, left, top, length), crops.scene.shape[1])
         crops.scene_mask[number] = True
+
+
+def _cut_backgrounds(
+    image: np.ndarray, which: np.ndarray, plan: _Plan, crops: ClipCrops, config: RoiConfig
+) -> None:
+    """Fill in the whole picture, without the persons, at ``which (n,)`` of the instants; the margin lies around it."""
+    height, width = image.shape[:2]
+    side = math.ceil(max(height, width) * (1 + config.margin))
+    left, top = (width - side) // 2, (height - side) // 2
+    for number in which:
+        empty = image.copy()
+        for box in plan.each[:, number]:
+            if not np.isnan(box).any():
+                _hide(empty, np.clip(box, -FAR, FAR), config.grow)
+        crops.scene[number] = _resized(_cut(empty, left, top, side), crops.scene.shape[1])
+        crops.scene_mask[number] = True
+
+
+def _hide(image: np.ndarray, box: np.ndarray, grow: float) -> None:
+    """Fill a box, grown on each side, with grey, in place."""
+    reach = grow * (box[2:] - box[:2]).max()
+    left, top = np.maximum(np.floor(box[:2] - reach), 0).astype(int)
+    right, bottom = np.maximum(np.ceil(box[2:] + reach) + 1, 0).astype(int)
+    image[top:bottom, left:right] = GREY
 
 
 def _cut(image: np.ndarray, left: int, top: int, side: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,62 @@ def surest_mistakes(scores: Scores, count: int = 10) -> list[dict[str, Any]]:
         }
         for row in worst.tolist()
     ]
+
+
+def fusion_changes(joined: Scores, alone: Mapping[str, Scores], count: int = 10) -> dict[str, Any]:
+    """Which labelled clips the joined answer gets right where one modality alone doesn't, and the other way round.
+
+    Args:
+        joined: scores with all modalities.
+        alone: scores of the same clips in the same order with each modality alone, by its name.
+        count: clips named at most, those first whose true class gains or loses the most probability.
+
+    Returns:
+        For each name of ``alone`` two entries, ``mended`` (wrong alone, right when joined) and ``broken`` (right alone,
+        wrong when joined). Each has ``n`` and ``clips`` with ``sample_id``, ``label``, ``alone`` and ``joined``, the
+        last two being answers.
+
+    Raises:
+        ValueError: the scores are of other clips.
+    """
+    found = {}
+    for name, scores in alone.items():
+        if not np.array_equal(scores.sample_ids, joined.sample_ids):
+            raise ValueError(f"the scores of {name} alone are of other clips than the joined ones")
+        right, was_right = _right(joined), _right(scores)
+        gain = _true_probability(joined) - _true_probability(scores)
+        found[name] = {
+            "mended": _named(joined, scores, right & ~was_right, -gain, count),
+            "broken": _named(joined, scores, was_right & ~right, gain, count),
+        }
+    return found
+
+
+def _right(scores: Scores) -> np.ndarray:
+    """Which clips are recognised, ``(N,)`` bool; none without a label."""
+    return np.asarray(scores.logits.argmax(1) == scores.labels)
+
+
+def _true_probability(scores: Scores) -> np.ndarray:
+    """Probability of each clip's own class, ``(N,)``; of any where it is unknown."""
+    probabilities = torch.from_numpy(scores.logits).double().softmax(1).numpy()
+    return np.asarray(probabilities[np.arange(len(probabilities)), scores.labels])
+
+
+def _named(joined: Scores, alone: Scores, which: np.ndarray, order: np.ndarray, count: int) -> dict[str, Any]:
+    rows = np.flatnonzero(which)
+    rows = rows[np.argsort(order[rows], kind="stable")]
+    names = joined.class_names
+    clips = [
+        {
+            "sample_id": str(joined.sample_ids[row]),
+            "label": names[joined.labels[row]],
+            "alone": names[alone.logits[row].argmax()],
+            "joined": names[joined.logits[row].argmax()],
+        }
+        for row in rows[:count]
+    ]
+    return {"n": len(rows), "clips": clips}
 
 
 def brief(scores: Scores) -> dict[str, Any]:

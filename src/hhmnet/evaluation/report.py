@@ -12,7 +12,8 @@ from hhmnet.files import replacing
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 56rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem } figure { margin: 0 } img { max-width: 100% }
+h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem } h3 { font-size: 1rem }
+figure { margin: 0 } img { max-width: 100% }
 table { border-collapse: collapse }
 th, td { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px solid #ddd }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } .bar { background: #1b6ca8; height: .6rem }
@@ -43,6 +44,12 @@ def write_report(metrics: dict[str, Any], title: str, file: Path, confusion: Pat
         rows = [(name, *_figures(figures)) for name, figures in streams.items()]
         rows.append(("all joined", *_figures(metrics)))
         parts += ["<h2>Streams</h2>", _table(("stream", "top-1 %", "95 %"), rows, numbers=(1, 2))]
+    if modalities := metrics.get("modalities"):
+        rows = [(f"{name} alone", *_figures(figures)) for name, figures in modalities.items()]
+        rows.append(("both", *_figures(metrics)))
+        parts += ["<h2>Skeleton and video</h2>", _table(("given", "top-1 %", "95 %"), rows, numbers=(1, 2))]
+    if fusion := metrics.get("fusion"):
+        parts += ["<h2>What joining them changes</h2>", *_fusion(fusion)]
     parts += ["<h2>Classes</h2>", _classes(metrics["per_class"])]
     if confusion is not None and confusion.exists():
         data = base64.b64encode(confusion.read_bytes()).decode()
@@ -73,6 +80,24 @@ def _classes(classes: dict[str, dict[str, Any]]) -> str:
     return f"<table>{head}{''.join(lines)}</table>"
 
 
+def _fusion(fusion: dict[str, Any]) -> list[str]:
+    """How many clips are mended and broken beside each modality alone, then the clips by name."""
+    counts = [(f"{name} alone", str(c["mended"]["n"]), str(c["broken"]["n"])) for name, c in fusion.items()]
+    parts = [
+        "<p>Mended: wrong alone, right when joined. Broken: right alone, wrong when joined.</p>",
+        _table(("beside", "mended", "broken"), counts, numbers=(1, 2)),
+    ]
+    heads = ("clip", "is", "alone", "joined")
+    for name, changes in fusion.items():
+        for kind, entry in changes.items():
+            if not entry["clips"]:
+                continue
+            shown = f", the {len(entry['clips'])} clearest" if len(entry["clips"]) < entry["n"] else ""
+            rows = [(c["sample_id"], c["label"], c["alone"], c["joined"]) for c in entry["clips"]]
+            parts += [f"<h3>{kind.title()} beside {escape(name)} alone{shown}</h3>", _table(heads, rows)]
+    return parts
+
+
 def _mistakes(mistakes: Sequence[dict[str, Any]]) -> str:
     if not mistakes:
         return "<p>There are none.</p>"
@@ -80,7 +105,7 @@ def _mistakes(mistakes: Sequence[dict[str, Any]]) -> str:
     return _table(("clip", "is", "was taken for", "probability %"), rows, numbers=(3,))
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int]) -> str:
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:
     kinds = [' class="n"' if place in numbers else "" for place in range(len(heads))]
     lines = ["".join(f"<th{kind}>{escape(head)}</th>" for kind, head in zip(kinds, heads, strict=True))]
     for row in rows:

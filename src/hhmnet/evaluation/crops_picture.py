@@ -1,0 +1,212 @@
+"""Pictures of the crops of a clip's video: as they are cut, and as a model of phase 2 sees and weighs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hhmnet.data.dataset import ClipDataset
+from hhmnet.data.roi import ClipCrops, crop_clip
+from hhmnet.data.transform import Clips, choose_view, prepare
+from hhmnet.data.video_batch import VideoBatch, VideoConfig, prepare_video, stack_crops
+from hhmnet.drawing import draw_box, save_png, sheet
+from hhmnet.evaluation.figures import SIDE_COLOURS, new_figure, save_figure
+from hhmnet.models.heterogeneous import HeterogeneousNetwork
+from hhmnet.models.pretrained import ActionModel
+from hhmnet.skeleton import PARTS
+from hhmnet.store import Store
+from hhmnet.video import open_video
+
+SHOWN_ANSWERS = 3
+
+
+def draw_crops(crops: ClipCrops, margin: float, file: Path) -> None:
+    """Draw crops as they are cut: parts as rows, instants as columns, and below them the whole persons.
+
+    Args:
+        crops: of a clip.
+        margin: that they were cut with; a white frame shows where it begins.
+        file: PNG to write.
+    """
+    parts = crops.parts.swapaxes(0, 1).reshape(-1, *crops.parts.shape[2:])
+    pages = [_framed(parts, len(crops.times), margin), _framed(crops.scene, len(crops.scene), margin)]
+    width = max(page.shape[1] for page in pages)
+    room = [((0, 8), (0, width - page.shape[1]), (0, 0)) for page in pages]
+    page = np.concatenate([np.pad(*page, constant_values=255) for page in zip(pages, room, strict=True)])
+    save_png(page, file)
+
+
+def _framed(images: np.ndarray, columns: int, margin: float) -> np.ndarray:
+    """Square crops ``(n, S, S, 3)`` as one picture, with a line where each one's margin begins."""
+    side = images.shape[1]
+    low = side * margin / (1 + margin) / 2
+    box = (low, low, side - 1 - low, side - 1 - low)
+    return sheet([draw_box(image, box, (255, 255, 255), 1) for image in images], columns, gap=2)
+
+
+class GuidanceError(ValueError):
+    """A model or a clip of which there is nothing to show."""
+
+
+class Guided(NamedTuple):
+    """What a model sees of a clip. P parts, K instants.
+
+    Attributes:
+        cells: ``(P, K, S, S, 3)`` uint8, the grid as the network gets it.
+        cell_mask: ``(P, K)`` bool, whether a cell shows something.
+        weights: ``(P, K)`` from 0 to 2, what the skeleton makes each cell count; None where it guides nothing.
+        scenes: ``(K2, W, W, 3)`` uint8, the persons and their surroundings.
+        scene_mask: ``(K2,)`` bool.
+        frames: ``(K,)`` number of the recording's frame that each instant shows.
+        answers: what is answered by ``skeleton``, ``video`` and ``both``: classes and probabilities, the surest first.
+    """
+
+    cells: np.ndarray
+    cell_mask: np.ndarray
+    weights: np.ndarray | None
+    scenes: np.ndarray
+    scene_mask: np.ndarray
+    frames: np.ndarray
+    answers: dict[str, list[tuple[str, float]]]
+
+
+@torch.inference_mode()
+def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Guided:
+    """What the model sees of clip ``row`` of a store, in the middle one of its temporal views, and what it answers.
+
+    The video's own answer is the guided one, that which takes part in the joint one.
+
+    Raises:
+        GuidanceError: the model looks at no video, or the clip has none.
+        VideoError: the video can't be read.
+    """
+    spec, network = model.spec, model.network
+    if not isinstance(network, HeterogeneousNetwork) or spec.roi is None or spec.video is None:
+        raise GuidanceError("the model looks at skeletons alone; give one of phase 2")
+    sample = store.sample(row)
+    if sample.video is None:
+        raise GuidanceError(f"sample {sample.sample_id!r} has no video")
+    with open_video(videos / sample.video) as video:
+        batch = stack_crops([crop_clip(sample, store.layout, video, spec.roi)])
+    clips = ClipDataset(store, np.array([row]), spec.data.persons)[0].clips
+    training = model.training
+    model.eval()
+    view = choose_view(clips.lengths, spec.data)
+    x, mask = prepare(clips, spec.layout, spec.data, view=view)
+    shown = prepare_video(batch, view.positions, None, spec.video)
+    weights = network(x, mask, shown).guidance
+    answers = _answers(model, clips, batch)
+    model.train(training)
+    parts, instants = shown.cell_mask.shape[1:]
+    side = spec.video.cell
+    cells = shown.grid[0].view(3, parts, side, instants, side).permute(1, 3, 2, 4, 0)
+    nearest = np.interp(shown.times[0].numpy(), np.arange(spec.data.frames), view.positions[0].numpy())
+    return Guided(
+        _picture(cells, spec.video),
+        shown.cell_mask[0].numpy(),
+        None if weights is None else weights[0].numpy(),
+        _picture(shown.scene[0].permute(0, 2, 3, 1), spec.video),
+        shown.scene_mask[0].numpy(),
+        sample.frame_index[nearest.round().astype(int).clip(0, sample.num_frames - 1)],
+        answers,
+    )
+
+
+def _answers(model: ActionModel, clips: Clips, video: VideoBatch) -> dict[str, list[tuple[str, float]]]:
+    both = model.answer(clips, video)
+    logits = {
+        "skeleton": model.answer(clips, None).logits,
+        "video": both.each["video"],
+        "both": both.logits,
+    }
+    found = {}
+    for name, values in logits.items():
+        top = values[0].softmax(0).topk(min(SHOWN_ANSWERS, values.shape[1]))
+        names = [model.spec.class_names[place] for place in top.indices.tolist()]
+        found[name] = list(zip(names, top.values.tolist(), strict=True))
+    return found
+
+
+def _picture(images: Tensor, config: VideoConfig) -> np.ndarray:
+    """Normalised images ``(..., 3)`` as uint8 again."""
+    return np.asarray(((images * config.std + config.mean) * 255).round().clamp(0, 255).byte().numpy())
+
+
+def draw_guidance(found: Guided, title: str, label: str | None, file: Path) -> None:
+    """Draw the grid, the scene, and the surest answers.
+
+    A cell's frame is blue where it counts less than on average over all that could be, orange where more, and its
+    weight stands in its corner. Among the answers the clip's own class is orange.
+
+    Args:
+        found: from :func:`guidance_of`.
+        title: what stands above.
+        label: the clip's class, if it is known.
+        file: PNG to write.
+
+    Raises:
+        FigureError: matplotlib isn't there.
+    """
+    parts, instants = found.cell_mask.shape
+    figure = new_figure(1.15 * instants + 4.6, max(1.25 * parts + 0.6, 5))
+    figure.suptitle(title, fontsize=11)
+    left, right = figure.subfigures(1, 2, width_ratios=(1.15 * instants, 4.2))
+    _draw_cells(left, found)
+    axes = right.subplots(2, 1, height_ratios=(1.2, 1))
+    _draw_scene(axes[0], found)
+    _draw_answers(axes[1], found, label)
+    save_figure(figure, file)
+
+
+def _draw_cells(figure: Any, found: Guided) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colours = LinearSegmentedColormap.from_list("", [SIDE_COLOURS["right"], "#cccccc", SIDE_COLOURS["left"]])
+    grid = figure.subplots(*found.cell_mask.shape, squeeze=False)
+    for (part, instant), axes in np.ndenumerate(grid):
+        axes.set(xticks=[], yticks=[])
+        if instant == 0:
+            axes.set_ylabel(PARTS[part].replace("_", " "), fontsize=9)
+        if part == 0:
+            axes.set_title(f"frame {found.frames[instant]}", fontsize=8)
+        if not found.cell_mask[part, instant]:
+            axes.text(0.5, 0.5, "nothing", ha="center", va="center", fontsize=8, color="#888888")
+            continue
+        axes.imshow(found.cells[part, instant])
+        if found.weights is None:
+            continue
+        weight = float(found.weights[part, instant])
+        for spine in axes.spines.values():
+            spine.set(color=colours(weight / 2), linewidth=4)
+        box = {"facecolor": colours(weight / 2), "edgecolor": "none", "pad": 1.5}
+        at = {"transform": axes.transAxes, "ha": "left", "va": "top"}
+        axes.text(0.03, 0.97, f"{weight:.1f}", fontsize=7, bbox=box, **at)
+
+
+def _draw_scene(axes: Any, found: Guided) -> None:
+    axes.axis("off")
+    shown = found.scenes[found.scene_mask]
+    if len(shown):
+        axes.imshow(np.concatenate(list(shown), 1))
+    axes.set_title("persons and surroundings" if len(shown) else "no scene", fontsize=9)
+
+
+def _draw_answers(axes: Any, found: Guided, label: str | None) -> None:
+    """Bars of the surest answers of each, one group below the other."""
+    ticks = []
+    for group, answers in enumerate(found.answers.values()):
+        for place, (answer, probability) in enumerate(answers):
+            y = group * (SHOWN_ANSWERS + 1) + place
+            colour = SIDE_COLOURS["left"] if answer == label else "#9bb7cc"
+            axes.barh(y, 100 * probability, color=colour, height=0.85)
+            axes.text(2, y, f"{answer}  {100 * probability:.0f} %", va="center", fontsize=8)
+        ticks.append(group * (SHOWN_ANSWERS + 1) + (len(answers) - 1) / 2)
+    axes.set(xlim=(0, 100), xticks=[])
+    axes.set_yticks(ticks, list(found.answers), fontsize=9)
+    axes.tick_params(length=0)
+    axes.invert_yaxis()
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
