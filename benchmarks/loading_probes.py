@@ -32,7 +32,7 @@ from hhmnet.data.dataset import ClipDataset, EpochSampler, RawBatch, make_loader
 from hhmnet.data.protocols import ProtocolError, get_protocol
 from hhmnet.data.transform import DataConfig, prepare
 from hhmnet.store import Store, StoreError
-from hhmnet.training import engine
+from hhmnet.training import engine, phases
 from hhmnet.training.engine import Hooks, Trainer, TrainingError
 
 Figures = dict[str, dict[str, float]]
@@ -121,10 +121,10 @@ def training_step(store: Store, config: TrainConfig, steps: int) -> Figures:
         if step == steps + WARM_UP_STEPS:
             raise _Enough
 
-    def timed_prepare(*words: Any) -> Any:
+    def timed_prepare(*words: Any, **named: Any) -> Any:
         wait()
         began = perf_counter()
-        ready = prepare(*words)
+        ready = prepare(*words, **named)
         wait()
         preparing.append(perf_counter() - began)
         return ready
@@ -139,7 +139,7 @@ def training_step(store: Store, config: TrainConfig, steps: int) -> Figures:
         trainer = Trainer(replace(config, fold=None, optim=optim, run=run), store, Path(out), Hooks(on_step))
         wait = torch.cuda.synchronize if trainer.device.type == "cuda" else lambda: None
         with (
-            mock.patch.object(engine, "prepare", timed_prepare),
+            mock.patch.object(phases, "prepare", timed_prepare),
             mock.patch.object(engine, "make_loader", timed_loader),
             suppress(_Enough),
         ):
