@@ -190,7 +190,7 @@ def train_a_little(network: VideoNetwork) -> None:
 @pytest.mark.parametrize("freeze", [True, False])
 @pytest.mark.parametrize("freeze_norms", [True, False])
 def test_frozen_is_frozen_for_good(freeze: bool, freeze_norms: bool) -> None:
-    network = build(Normed(), freeze=freeze, freeze_norms=freeze_norms)
+    network = build(Normed(), frozen=float(freeze), freeze_norms=freeze_norms)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     train_a_little(network)
     moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
@@ -200,6 +200,33 @@ def test_frozen_is_frozen_for_good(freeze: bool, freeze_norms: bool) -> None:
     assert (statistics <= moved) == (not freeze and not freeze_norms)
     assert freeze is False or not any(name.startswith("backbone") for name in moved)
     assert "part_head.weight" in moved
+
+
+@pytest.mark.parametrize("backbone", [SmallNet, EfficientNetLite0])
+def test_layers_hold_all_weights_in_the_order_in_which_they_are_used(backbone: type[RGBBackbone]) -> None:
+    network, used = backbone().eval(), []
+    layers = network.layers()
+    for layer in layers:
+        layer.register_forward_hook(lambda layer, _, __: used.append(layer))
+    network(torch.zeros(1, 3, 32, 32))
+    assert used == layers
+    found = [id(weight) for layer in layers for weight in layer.parameters()]
+    assert sorted(found) == sorted(map(id, network.parameters()))
+
+
+@pytest.mark.parametrize(("frozen", "count"), [(0.0, 0), (0.5, 4), (0.7, 5), (1.0, 7)])
+def test_a_share_of_the_layers_can_be_frozen(frozen: float, count: int) -> None:
+    network = build(SmallNet(), frozen=frozen)
+    network.train()
+    layers = network.backbone.layers()
+    before = [[weight.clone() for weight in layer.parameters()] for layer in layers]
+    train_a_little(network)
+    kept = [
+        all(torch.equal(one, other) for one, other in zip(old, layer.parameters(), strict=True))
+        for old, layer in zip(before, layers, strict=True)
+    ]
+    assert kept == [True] * count + [False] * (7 - count)
+    assert [layer.training for layer in layers] == [False] * count + [True] * (7 - count)
 
 
 @torch.no_grad()

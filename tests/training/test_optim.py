@@ -224,8 +224,8 @@ def test_shares_follow_the_beta_distribution(alpha: float) -> None:
 # A video network beside a frozen one.
 
 
-def beside(freeze: bool = False) -> HeterogeneousNetwork:
-    config = HeterogeneousConfig(backbone="small", projection=8, freeze_backbone=freeze)
+def beside(frozen: float = 0.0) -> HeterogeneousNetwork:
+    config = HeterogeneousConfig(backbone="small", projection=8, frozen=frozen)
     return HeterogeneousNetwork(build(), config, KINECT20, 3)
 
 
@@ -273,7 +273,7 @@ def test_one_step_moves_the_backbone_by_its_share() -> None:
 
 
 def test_a_frozen_backbone_is_left_out() -> None:
-    network = beside(freeze=True)
+    network = beside(frozen=1.0)
     optimizer = make_optimizer(network, OptimConfig())
     found = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     names = {name for name, parameter in network.named_parameters() if id(parameter) in found}

@@ -49,7 +49,7 @@ def test_the_skeleton_network_stays_bit_by_bit(
 
 @pytest.mark.parametrize("norm", ["frozen", "batch"])
 def test_a_frozen_backbone_stays_too(store: Store, phase1: Path, tmp_path: Path, norm: str) -> None:
-    config = make_video_config(phase1, freeze_backbone=True, weight_decay=0.5)
+    config = make_video_config(phase1, frozen=1.0, weight_decay=0.5)
     config.heterogeneous.norm = norm
     trainer = make_run(tmp_path, config, store)
     assert isinstance(trainer.network, HeterogeneousNetwork)

@@ -41,8 +41,8 @@ class HeterogeneousConfig:
     """Image network: efficientnet_lite0, small, or torchvision:<name> where torchvision is installed."""
     pretrained: bool = True
     """Begin with the backbone's ImageNet weights; small has none."""
-    freeze_backbone: bool = False
-    """Keep the backbone as it is and train only what follows it."""
+    frozen: float = 0.0
+    """Share of the backbone's layers, from the pictures on, that stay as they are; 1 trains only what follows it."""
     norm: str = "frozen"
     """Statistics of a pretrained backbone's batch norms: frozen (ImageNet's) or batch (those of the training batches).
     Without pretrained weights they are always the batches'."""
@@ -78,7 +78,7 @@ class HeterogeneousConfig:
         within(self, 1e-3, math.inf, "temperature", "logit_temperature")
         within(self, 1, math.inf, "projection")
         within(self, 0, 0.99, "dropout")
-        within(self, 0, 1, "modality_dropout")
+        within(self, 0, 1, "modality_dropout", "frozen")
         if self.weights:
             within(self, 0, math.inf, "weights")
             if not any(self.weights):
@@ -167,7 +167,7 @@ class HeterogeneousNetwork(nn.Module):
             num_classes,
             scene=config.scene,
             dropout=config.dropout,
-            freeze=config.freeze_backbone,
+            frozen=config.frozen,
             freeze_norms=config.pretrained and config.norm == "frozen",
         )
         width, channels = self.video.backbone.channels, config.projection

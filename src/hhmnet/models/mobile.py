@@ -40,6 +40,10 @@ class RGBBackbone(nn.Module):
     stride: int
     video: bool = False
 
+    def layers(self) -> list[nn.Module]:
+        """Its layers, the one next to the pictures first; a network whose children aren't that says so itself."""
+        return list(self.children())
+
 
 class ConvNorm(nn.Module):
     """Convolution, normalisation and ReLU6, padded as TensorFlow's "same".
@@ -152,6 +156,10 @@ class EfficientNetLite0(RGBBackbone):
         self.blocks = nn.Sequential(*blocks)
         self.head = ConvNorm(before, self.channels, 1)
 
+    def layers(self) -> list[nn.Module]:
+        """Stem, blocks and head."""
+        return [self.stem, *self.blocks, self.head]
+
     def forward(self, x: Tensor) -> Tensor:
         """Map pictures ``(B, 3, H, W)`` to ``(B, 1280, ceil(H / 32), ceil(W / 32))``."""
         return self.head(self.blocks(self.stem(x)))
@@ -228,6 +236,10 @@ class SmallNet(RGBBackbone):
             ConvNorm(96, self.channels, 3, 2, norm="group"),
         )
         self.last = ConvNorm(self.channels, self.channels, 3, active=False, norm="group")
+
+    def layers(self) -> list[nn.Module]:
+        """The stages and the last convolution."""
+        return [*self.stages, self.last]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map pictures ``(B, 3, H, W)`` to ``(B, 160, ceil(H / 16), ceil(W / 16))``."""

@@ -52,6 +52,10 @@ class TorchvisionBackbone(RGBBackbone):
         self.register_buffer("scale", (STD / std).view(shape_of_one), persistent=False)
         self.register_buffer("shift", ((MEAN - mean) / std).view(shape_of_one), persistent=False)
 
+    def layers(self) -> list[nn.Module]:
+        """The trunk's outermost modules."""
+        return list(self.trunk.children())
+
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x (B, 3, H, W)``, or ``(B, 3, K, H, W)`` of a video network, to its feature map."""
         return self.trunk(x * self.scale + self.shift)

@@ -42,7 +42,7 @@ class VideoNetwork(nn.Module):
         num_classes: number of actions.
         scene: look at the whole person too. Without, "the whole" among the features is the mean of the parts.
         dropout: before the linear maps.
-        freeze: leave the backbone as it is, in eval mode for good.
+        frozen: share of the backbone's layers, from the pictures on, that stay as they are, in eval mode for good.
         freeze_norms: leave the statistics of its batch norms as they are.
     """
 
@@ -52,12 +52,15 @@ class VideoNetwork(nn.Module):
         num_classes: int,
         scene: bool = True,
         dropout: float = 0.0,
-        freeze: bool = False,
+        frozen: float = 0.0,
         freeze_norms: bool = False,
     ) -> None:
         super().__init__()
-        self.backbone, self.freeze, self.freeze_norms = backbone, freeze, freeze_norms
-        self.backbone.requires_grad_(not freeze)
+        self.backbone, self.freeze_norms = backbone, freeze_norms
+        layers = backbone.layers()
+        self._frozen = layers[: round(frozen * len(layers))]
+        for layer in self._frozen:
+            layer.requires_grad_(False)
         self.dropout = nn.Dropout(dropout)
         self.part_head = nn.Linear(len(PARTS) * backbone.channels, num_classes)
         self.scene_head = nn.Linear(backbone.channels, num_classes, bias=False) if scene else None
@@ -66,9 +69,9 @@ class VideoNetwork(nn.Module):
     def train(self, mode: bool = True) -> VideoNetwork:
         """Set the training mode of all but what is frozen."""
         super().train(mode)
-        if self.freeze:
-            self.backbone.eval()
-        elif self.freeze_norms:
+        for layer in self._frozen:
+            layer.eval()
+        if self.freeze_norms:
             for module in self.backbone.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
@@ -157,8 +160,7 @@ class VideoNetwork(nn.Module):
     def _maps(self, images: Tensor) -> Tensor:
         if images.ndim == 4:  # depthwise convolutions are several times faster so on a CPU
             images = images.contiguous(memory_format=torch.channels_last)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
-            return self.backbone(images)
+        return self.backbone(images)
 
 
 def cell_problem(cell: int, stride: int) -> str:
