@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import pickle
 import sys
@@ -13,6 +14,7 @@ from urllib.error import URLError
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hhmnet.models import mobile
 from hhmnet.models.mobile import BackboneError, ConvNorm, EfficientNetLite0, SmallNet
@@ -83,6 +85,32 @@ def test_small_net_normalises_every_picture_by_itself() -> None:
     torch.testing.assert_close(network(x)[:1], network(x[:1]), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_norm_folded_into_its_convolution_gives_the_same_answer_and_gradients(
+    norm: str, training: bool
+) -> None:
+    torch.manual_seed(0)
+    layer = ConvNorm(8, 16, 3, 2, norm=norm).double()
+    for name, values in layer.norm.state_dict().items():
+        if values.is_floating_point():
+            values.copy_(torch.rand_like(values) + (0.5 if name.endswith(("var", "weight")) else 0))
+    layer.train(training)
+    x = torch.randn(4, 8, 9, 9, dtype=torch.float64, requires_grad=True)
+    weights = [x, *layer.parameters()]
+    reference = copy.deepcopy(layer.norm)
+    expected = reference(functional.conv2d(x, layer.conv.weight, None, 2, 1)).clamp(0, 6)
+    found = layer(x)
+    torch.testing.assert_close(found, expected)
+    other = [x, layer.conv.weight, *reference.parameters()]
+    for one, two in zip(
+        torch.autograd.grad(found.square().sum(), weights),
+        torch.autograd.grad(expected.square().sum(), other),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, two)
+
+
 # EfficientNet-Lite0's weights.
 
 
@@ -97,7 +125,7 @@ def test_lite0_answers_as_the_packages_own_network(size: tuple[int, int]) -> Non
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
     expected = theirs.extract_features(x)
     assert expected.abs().max() > 1
-    torch.testing.assert_close(ours(x), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours(x), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_missing_weights_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
