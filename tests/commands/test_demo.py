@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,73 +9,147 @@ import pytest
 from hhmnet.cli import main
 from hhmnet.commands import demo as demo_module
 from hhmnet.commands.configuration import read_config
-from hhmnet.synthetic import SKELETON_CEILING
+from hhmnet.commands.demo_results import paired_actions
+from hhmnet.synthetic import SKELETON_CEILING, generate
+
+TINY_STREAMS = """\
+model: {widths: [16, 16], strides: [2, 2], head_width: 8, reranking: none}
+data: {frames: 8, stream: joint+bone}
+optim: {epochs: 2, batch_size: 8}
+run: {threads: 1, device: cpu}
+"""
+TINY_VIDEO = """\
+heterogeneous: {backbone: small, pretrained: false, scene: false}
+roi: {instants: 2, cell: 16, scene: 16, scene_instants: 1}
+video: {instants: 2, cell: 16, scene: 16}
+optim: {epochs: 1, batch_size: 8}
+run: {threads: 1, device: cpu}
+"""
+MODELS = ["joint", "bone", "2 streams", "video", "video + guidance", "+ multi-part", "HHMNet"]
+
+
+@pytest.fixture(scope="session")
+def drawn_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty clips of the sample with videos; drawing them once is enough."""
+    folder = tmp_path_factory.mktemp("drawn")
+    generate(folder, clips=30, videos=True)
+    return folder
 
 
 @pytest.fixture
-def demo(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def made(monkeypatch: pytest.MonkeyPatch, drawn_clips: Path) -> list[int]:
+    """How many clips a demo made, each time that it made any."""
+    counts: list[int] = []
+
+    def quick(out: Path, *, clips: int, videos: bool, **more) -> None:
+        counts.append(clips)
+        assert videos
+        if clips == 30:
+            shutil.copytree(drawn_clips, out)
+        else:
+            generate(out, clips=clips, videos=videos)
+
+    monkeypatch.setattr(demo_module, "generate", quick)
+    return counts
+
+
+@pytest.fixture
+def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: list[int]):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HHMNET_CACHE", str(tmp_path / "cache"))
+    # Starting other processes takes longer than all their work.
+    for module in ("cache", "demo"):
+        monkeypatch.setattr(f"hhmnet.commands.{module}.cores", lambda: 1)
+    (tmp_path / "streams.yaml").write_text(TINY_STREAMS)
+    (tmp_path / "video.yaml").write_text(TINY_VIDEO)
 
     def run(*more: str) -> int:
-        return main(["demo", "--config", str(recipe), "--clips", "30", *more])
+        recipes = ["--config", "streams.yaml", "--video-config", "video.yaml"]
+        return main(["demo", *recipes, "--clips", "30", *more])
 
     return run
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Steps that every training of a demo began and ended at."""
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """The folder of every training of a demo, and the step that it began at."""
     from hhmnet.training.engine import Trainer
 
-    steps: list[int] = []
+    steps: list[tuple[str, int]] = []
     before = Trainer.train
 
     def train(self, time_limit=None):
-        steps.append(self.step)
+        steps.append((self.out.name, self.step))
         return before(self, time_limit)
 
     monkeypatch.setattr(Trainer, "train", train)
     return steps
 
 
-def test_the_whole_way_and_once_more(demo, trained, capsys):
+def test_the_whole_way_once_more_and_with_other_recipes(demo, made, trained, capsys, tmp_path):
     assert demo() == 0
     out = Path("runs/demo")
     captured = capsys.readouterr()
-    assert "highest possible" in captured.out
     assert f"{100 * SKELETON_CEILING:.2f}" in captured.out
-    assert "object in the hand" in captured.err
-    assert json.loads((out / "run" / "eval-test" / "metrics.json").read_text())["n"] == 10
+    assert "lift a bottle, lift a book, swing a racket, swing a bat" in captured.err
+    rows = json.loads((out / "results.json").read_text())["models"]
+    assert [row["model"] for row in rows] == MODELS
+    assert all(row["n"] == 10 and f"{row['top1']:.2f}" in captured.out for row in rows)
+    assert trained == [("skeletons", 0), ("video", 0), ("guided", 0), ("hhmnet", 0)]
+    for name, rest in (("video", ("none", 0)), ("guided", ("feature", 0)), ("hhmnet", ("feature", 0.1))):
+        config = read_config(out / name / "config.yaml").heterogeneous
+        assert (config.guidance, config.distill) == rest
     pytest.importorskip("matplotlib")
-    for name in ("clips.png", "curves.png", "confusion.png"):
+    for name in ("clips.png", "rois.png", "curves.png", "curves-video.png", "confusion.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
         assert name in captured.err
 
-    weights = (out / "run" / "model.safetensors").read_bytes()
+    weights = (out / "hhmnet" / "model.safetensors").read_bytes()
     assert demo() == 0
-    assert "has finished already" in capsys.readouterr().err
-    assert (out / "run" / "model.safetensors").read_bytes() == weights
-    assert trained == [0]
+    assert capsys.readouterr().err.count("has finished already") == 4
+    assert (out / "hhmnet" / "model.safetensors").read_bytes() == weights
+    assert len(trained) == 4
+    assert made == [30]
+
+    # The table says what the runs say.
+    rows = {row["model"]: row for row in rows}
+    skeletons, guided, fused = (
+        json.loads((out / run / "eval-test" / "metrics.json").read_text())
+        for run in ("skeletons", "guided", "hhmnet")
+    )
+    assert rows["2 streams"]["top1"] == skeletons["top1"]
+    assert rows["2 streams"]["top1_interval"] == skeletons["top1_interval"]
+    assert rows["bone"]["top1"] == skeletons["streams"]["bone"]["top1"]
+    assert rows["video + guidance"]["top1"] == guided["streams"]["video"]["top1"]
+    assert rows["HHMNet"]["top1"] == fused["top1"]
+    paired = [fused["per_class"][name]["top1"] for name in paired_actions()]
+    assert rows["HHMNet"]["pairs"] == pytest.approx(sum(paired) / 4)  # one clip of each
+
+    # Another recipe starts anew what depends on it, and nothing else.
+    trained.clear()
+    (tmp_path / "video.yaml").write_text(TINY_VIDEO + "video_augment: {shift: 0.5}\n")
+    assert demo() == 0
+    assert trained == [("video", 0), ("guided", 0), ("hhmnet", 0)]
+    trained.clear()
+    (tmp_path / "streams.yaml").write_text(TINY_STREAMS.replace("batch_size: 8", "batch_size: 4"))
+    assert demo("--time-limit", "0.001s") == 0
+    assert trained == [("skeletons", 0)]
 
 
-def test_a_stopped_demo_goes_on(demo, trained, capsys):
+def test_a_stopped_demo_goes_on(demo, made, trained, capsys):
     assert demo("--time-limit", "0.001s") == 0
     assert "run the demo again to go on" in capsys.readouterr().err
-    assert not Path("runs/demo/run/model.safetensors").exists()
+    assert not Path("runs/demo/skeletons/model.safetensors").exists()
     assert demo() == 0
-    assert trained == [0, 1]
+    assert trained == [("skeletons", 0), ("skeletons", 1), ("video", 0), ("guided", 0), ("hhmnet", 0)]
+    assert made == [30]
 
 
-def test_other_data_or_another_recipe_start_anew(demo, trained, tmp_path):
+def test_other_data_start_anew(demo, made, trained):
     assert demo("--time-limit", "0.001s") == 0
-    assert demo("--clips", "60", "--time-limit", "0.001s") == 0
-    assert trained == [0, 0]
-    other = tmp_path / "other.yaml"
-    other.write_text(
-        "model: {widths: [8], strides: [8], head_width: 8}\noptim: {epochs: 1}\nrun: {threads: 1}\n"
-    )
-    assert demo("--clips", "60", "--config", str(other)) == 0
-    assert trained == [0, 0, 0]
+    assert demo("--clips", "12", "--time-limit", "0.001s") == 0
+    assert trained == [("skeletons", 0), ("skeletons", 0)]
+    assert made == [30, 12]
 
 
 def test_a_killed_demo_runs_again(demo):
@@ -84,27 +159,29 @@ def test_a_killed_demo_runs_again(demo):
     demo_module._mark(out, {})
     (out / "store").mkdir()
     (out / "store" / ".samples.arrow.0123.tmp").write_text("half")
-    (out / "run").mkdir()
-    (out / "run" / "config.yaml").write_text("fold: null\n")
+    (out / "skeletons").mkdir()
+    (out / "skeletons" / "config.yaml").write_text("fold: null\n")
     assert demo() == 0
-    assert (out / "run" / "model.safetensors").exists()
+    assert (out / "hhmnet" / "model.safetensors").exists()
 
 
-def test_real_files_have_their_own_folder(demo, raw_folder, capsys):
+def test_real_files_have_their_own_folder_and_no_video(demo, made, trained, raw_folder, capsys):
     assert demo("--data", str(raw_folder)) == 0
-    assert Path("runs/demo-nw_ucla/run/model.safetensors").exists()
+    assert Path("runs/demo-nw_ucla/skeletons/model.safetensors").exists()
     assert not Path("runs/demo").exists()
     assert "highest possible" not in capsys.readouterr().out
+    assert trained == [("skeletons", 0)]
+    assert made == []
 
 
 def test_a_folder_with_other_things_is_left_alone(demo, capsys):
     out = Path("mine")
-    (out / "run").mkdir(parents=True)
-    (out / "run" / "work.txt").write_text("mine")
+    (out / "skeletons").mkdir(parents=True)
+    (out / "skeletons" / "work.txt").write_text("mine")
     (out / "demo.json").write_text('{"made_of": {}}')
     assert demo("--out", "mine") == 2
     assert "mine: holds something else than a demo" in capsys.readouterr().err
-    assert (out / "run" / "work.txt").exists()
+    assert (out / "skeletons" / "work.txt").exists()
 
 
 def test_mistakes(demo, capsys):
@@ -114,9 +191,14 @@ def test_mistakes(demo, capsys):
     assert "no folder at /nowhere" in capsys.readouterr().err
 
 
-def test_the_packaged_recipe_fits_the_sample():
-    config = read_config(demo_module._sample_recipe())
-    assert config.protocol == "nw_ucla_cross_view"
+def test_the_packaged_recipes_fit_the_sample_and_each_other():
+    first, second = (read_config(demo_module._packaged(name)) for name in ("demo.yaml", "demo_video.yaml"))
+    assert first.protocol == second.protocol == "nw_ucla_cross_view"
+    assert len(first.data.streams) == 4
+    assert second.looks_at_video
+    assert not first.looks_at_video
+    assert second.heterogeneous.guidance != "none"
+    assert second.heterogeneous.distill > 0
     assert demo_module.CLIPS % 30 == 0  # balanced: every action by every camera
 
 

@@ -1,4 +1,4 @@
-"""``hhmnet demo``: data → store → model → figures and pictures, by the same functions as the commands."""
+"""``hhmnet demo``: data → store → models → figures and pictures, by the same functions as the commands."""
 
 from __future__ import annotations
 
@@ -6,85 +6,124 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import time
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 from rich.console import Console
 
+import hhmnet.synthetic
 from hhmnet.commands.configuration import read_config
-from hhmnet.commands.evaluate import CONFUSION_FILE, evaluate_run, metrics_table
-from hhmnet.commands.inspect import sample_strip
+from hhmnet.commands.demo_results import draw_clips, show_run, show_sample
+from hhmnet.commands.evaluate import evaluate_run
 from hhmnet.commands.prepare import prepare_store, show_rejected, splits_table
 from hhmnet.commands.terminal import Parser, console, counting, duration
 from hhmnet.commands.train import FINISHED, WEIGHTS_FILE, train
 from hhmnet.config import TrainConfig
-from hhmnet.evaluation.figures import FigureError, draw_curves, draw_strips
 from hhmnet.files import replacing
+from hhmnet.models.rgb import build_backbone
+from hhmnet.preparing.engine import cores
 from hhmnet.readers import get_reader
 from hhmnet.store import SAMPLES_FILE, Store
-from hhmnet.synthetic import SKELETON_CEILING, generate
-from hhmnet.training.logs import LOG_FILE, read_log
+from hhmnet.synthetic import VIDEOS, generate
 
 CLIPS = 600
 READER = "nw_ucla"  # the sample is written in NW-UCLA's format
 MARK_FILE = "demo.json"
 FORMAT = "hhmnet-demo"
 RECIPE = Path(__file__).parents[3] / "configs" / "nw_ucla" / "skeleton.yaml"
+CLIPS_A_PROCESS = 60  # fewer are written before another process has started
+
+SKELETONS = "skeletons"
+STEPS = {
+    "video": ("--heterogeneous.guidance=none", "--heterogeneous.distill=0"),
+    "guided": ("--heterogeneous.distill=0",),
+    "hhmnet": (),
+}
+"""Phase 2, one step after the other: the run's folder, and what it leaves out of the recipe."""
 
 
 class DemoError(ValueError):
     """A demo that can't run in this place."""
 
 
+class _Run(NamedTuple):
+    """A training of the demo, in the folder of that name."""
+
+    name: str
+    title: str
+    config: TrainConfig
+
+
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
     options = _parser().parse_args(words)
-    log = console()
-    out = options.out or Path("runs/demo" if options.data is None else "runs/demo-nw_ucla")
-    config = read_config(options.config or (_sample_recipe() if options.data is None else _recipe()))
+    log, is_sample = console(), options.data is None
+    out = options.out or Path("runs/demo" if is_sample else "runs/demo-nw_ucla")
+    first = options.config or (_packaged("demo.yaml") if is_sample else _recipe())
+    second = options.video_config or _packaged("demo_video.yaml")
+    runs = list(_runs(out, first, second if is_sample else None))
+    for run in runs:
+        if run.config.looks_at_video:  # what is missing is said now, not after phase 1
+            build_backbone(run.config.heterogeneous.backbone, run.config.heterogeneous.pretrained)
     _claim(out)
-    source = options.data or _sample(out, options.clips, log)
-    log.print(f"\nPreparing the store {out / 'store'}", soft_wrap=True)
-    report = prepare_store(get_reader(READER, source), out / "store", log=log)
-    store = Store(out / "store")
-    log.print(splits_table(store, f"{report.accepted} clips of {len(store.class_names)} actions"))
-    show_rejected(log, report.rejected, out / "store")
-    _draw_clips(store, out / "clips.png", log)
-    _forget_other_run(out, config, store)
-    log.print(f"\nTraining in {out / 'run'}", soft_wrap=True)
-    code = train(config, store, out / "run", resume=True, time_limit=options.time_limit, log=log)
-    if code != FINISHED or not (out / "run" / WEIGHTS_FILE).exists():
-        log.print("run the demo again to go on from here")
-        return code
-    _show_results(out, store, is_sample=options.data is None, log=log)
+    store = _prepared(out, _sample(out, options.clips, log) if is_sample else options.data, is_sample, log)
+    draw_clips(store, out / "clips.png", log)
+    ends = None if options.time_limit is None else time.monotonic() + options.time_limit
+    for run in runs:
+        _forget_other_run(out, run, store)
+        log.print(f"\nTraining {run.title} in {out / run.name}", soft_wrap=True)
+        left = None if ends is None else max(ends - time.monotonic(), 1e-3)
+        code = train(run.config, store, out / run.name, resume=True, time_limit=left, log=log)
+        if code != FINISHED or not (out / run.name / WEIGHTS_FILE).exists():
+            log.print("run the demo again to go on from here")
+            return code
+    if is_sample:
+        for run in runs:
+            evaluate_run(out / run.name, store, log=log)
+        show_sample(out, store, log)
+    else:
+        show_run(out, out / SKELETONS, store, log)
     return FINISHED
 
 
 def _parser() -> Parser:
     parser = Parser(
         "hhmnet demo",
-        "Make sample data, prepare it, train a model, measure it and draw pictures. A demo that was stopped "
-        "goes on where it was. With --data the same happens to a folder of NW-UCLA's JSON files.",
+        "Make sample data with videos, prepare it, train skeleton streams and then a video network beside them, "
+        "measure all of them and draw pictures. A demo that was stopped goes on where it was. With --data, "
+        "skeletons are trained on a folder of NW-UCLA's JSON files.",
     )
     add = parser.add_argument
     add("--out", type=Path, metavar="DIR", help="folder (default: runs/demo; runs/demo-nw_ucla with --data)")
     add("--data", type=Path, metavar="DIR", help="folder of NW-UCLA's files, instead of sample data")
-    add("--config", type=Path, metavar="FILE", help="another recipe than the demo's own")
+    add("--config", type=Path, metavar="FILE", help="another recipe for the skeletons than the demo's own")
+    add("--video-config", type=Path, metavar="FILE", help="another recipe for the video network")
     add("--clips", type=int, default=CLIPS, metavar="N", help=f"clips of the sample (default: {CLIPS})")
     add("--time-limit", type=duration, metavar="TIME", help="stop training after 90s, 9m, 1.5h")
     return parser
 
 
-def _sample_recipe() -> Path:
-    return Path(str(resources.files("hhmnet.synthetic") / "demo.yaml"))
+def _packaged(name: str) -> Path:
+    return Path(str(resources.files("hhmnet.synthetic") / name))
 
 
 def _recipe() -> Path:
     if not RECIPE.exists():
         raise DemoError("the recipe for NW-UCLA is only in a checkout of the project; name one with --config")
     return RECIPE
+
+
+def _runs(out: Path, first: Path, second: Path | None) -> Iterator[_Run]:
+    """The trainings, in their order; of skeletons alone where there is no second recipe."""
+    config = read_config(first)
+    streams = len(config.data.streams)
+    yield _Run(SKELETONS, f"{streams} skeleton streams" if streams > 1 else "one skeleton stream", config)
+    titles = ("video alone", "video + guidance", "video + guidance + multi-part contrast = HHMNet")
+    for (name, flags), title in zip(STEPS.items() if second else (), titles, strict=False):
+        yield _Run(name, title, read_config(second, [*flags, f"--phase1={out / SKELETONS}"]))
 
 
 def _claim(out: Path) -> None:
@@ -98,10 +137,10 @@ def _claim(out: Path) -> None:
 
 
 def _read_mark(out: Path) -> dict[str, Any] | None:
-    """What the demo in this folder was made of; None if there is no demo."""
+    """What every part of the demo in this folder was made of; None if there is no demo."""
     try:
         content = json.loads((out / MARK_FILE).read_text(encoding="utf-8"))
-        return content["made_of"] if content["format"] == FORMAT else None
+        return dict(content["made_of"]) if content["format"] == FORMAT else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -111,53 +150,54 @@ def _mark(out: Path, made_of: dict[str, Any]) -> None:
         handle.write((json.dumps({"format": FORMAT, "made_of": made_of}) + "\n").encode())
 
 
+def _renew(out: Path, part: str, made_of: dict[str, Any], remove: Callable[[], None]) -> bool:
+    """Remove a part that was made of something else than this, and note what it is made of now; whether it was so."""
+    marks, made_of = _read_mark(out) or {}, json.loads(json.dumps(made_of))
+    if marks.get(part) == made_of:
+        return False
+    remove()
+    _mark(out, marks | {part: made_of})
+    return True
+
+
 def _sample(out: Path, clips: int, log: Console) -> Path:
-    log.print(f"Making {clips} sample clips in {out / 'raw'}", soft_wrap=True)
-    shutil.rmtree(out / "raw", ignore_errors=True)  # a demo that was killed may have left anything there
-    try:
-        with counting(log, "writing", "clips") as progress:
-            generate(out / "raw", clips=clips, progress=progress)
-    except ValueError as error:
-        raise DemoError(str(error)) from None
-    return out / "raw"
+    """The sample's raw files; they are made again if they are of other settings or another generator."""
+    raw, code = out / "raw", hashlib.sha256()
+    for file in sorted(Path(str(resources.files(hhmnet.synthetic))).glob("*.py")):
+        code.update(file.read_bytes())
+
+    def make() -> None:
+        log.print(f"Making {clips} sample clips with videos in {raw}", soft_wrap=True)
+        shutil.rmtree(raw, ignore_errors=True)  # a demo that was killed may have left anything there
+        jobs = max(1, min(cores(), clips // CLIPS_A_PROCESS))
+        try:
+            with counting(log, "writing", "clips") as progress:
+                generate(raw, clips=clips, videos=True, jobs=jobs, progress=progress)
+        except ValueError as error:
+            raise DemoError(str(error)) from None
+
+    if not _renew(out, "raw", {"clips": clips, "generator": code.hexdigest()}, make):
+        log.print(f"{raw} holds the {clips} sample clips already", soft_wrap=True)
+    return raw
 
 
-def _forget_other_run(out: Path, config: TrainConfig, store: Store) -> None:
+def _prepared(out: Path, source: Path, is_sample: bool, log: Console) -> Store:
+    log.print(f"\nPreparing the store {out / 'store'}", soft_wrap=True)
+    reader = get_reader(READER, source)
+    if is_sample:
+        reader = type(reader)(source, reader.config_class(videos=source / VIDEOS))  # type: ignore[call-arg]
+    report = prepare_store(reader, out / "store", log=log)
+    store = Store(out / "store")
+    log.print(splits_table(store, f"{report.accepted} clips of {len(store.class_names)} actions"))
+    show_rejected(log, report.rejected, out / "store")
+    return store
+
+
+def _forget_other_run(out: Path, run: _Run, store: Store) -> None:
     """Remove a run of other data or another recipe: going on with it would mix the two."""
-    digest = hashlib.sha256((store.path / SAMPLES_FILE).read_bytes()).hexdigest()
-    made_of = json.loads(json.dumps({"samples": digest, "config": dataclasses.asdict(config)}))
-    if _read_mark(out) != made_of:
-        shutil.rmtree(out / "run", ignore_errors=True)
-        _mark(out, made_of)
-
-
-def _draw_clips(store: Store, file: Path, log: Console) -> None:
-    """One clip of every class."""
-    first = [int(np.flatnonzero(store.labels == label)[0]) for label in np.unique(store.labels) if label >= 0]
-    try:
-        draw_strips([sample_strip(store.sample(i), store) for i in first], store.layout, file)
-        log.print(f"{file} shows one clip of every action", soft_wrap=True)
-    except FigureError as error:
-        log.print(f"{file.name} is left out: {error}", soft_wrap=True)
-
-
-def _show_results(out: Path, store: Store, *, is_sample: bool, log: Console) -> None:
-    run = out / "run"
-    metrics, folder = evaluate_run(run, store, log=log)
-    view = metrics_table(metrics, f"{run}: {metrics['n']} test clips of {metrics['protocol']}")
-    if is_sample:
-        view.add_row("highest possible", "", f"{100 * SKELETON_CEILING:.2f}")
-    console(stderr=False).print("", view)
-    if is_sample:
-        log.print(
-            "Two pairs of actions differ only in the object in the hand, which no skeleton shows: skeletons "
-            f"alone can't pass {100 * SKELETON_CEILING:.0f} % here. The sample shows that everything works; "
-            "it says nothing about real people.",
-            soft_wrap=True,
-        )
-    try:
-        draw_curves(read_log(run / LOG_FILE), out / "curves.png")
-        shutil.copyfile(folder / CONFUSION_FILE, out / CONFUSION_FILE)
-        log.print(f"pictures: {', '.join(str(path) for path in sorted(out.glob('*.png')))}", soft_wrap=True)
-    except FigureError:
-        log.print("the pictures are left out, since they need matplotlib: pip install 'hhmnet[plot]'")
+    made_of = {
+        "samples": hashlib.sha256((store.path / SAMPLES_FILE).read_bytes()).hexdigest(),
+        "config": dataclasses.asdict(run.config),
+        "skeletons": (_read_mark(out) or {}).get(SKELETONS) if run.name != SKELETONS else None,
+    }
+    _renew(out, run.name, made_of, lambda: shutil.rmtree(out / run.name, ignore_errors=True))
