@@ -47,6 +47,7 @@ def test_made_clips_of_full_shape(protocol: str, capsys: pytest.CaptureFixture[s
     assert float(found[f"the whole recipe, {steps:,} steps"].removesuffix(" h")) == pytest.approx(
         seconds / 3600, abs=0.06 + 0.5 * steps / 1000 / 3600
     )
+    assert found["on eight such machines or GPUs, at best"].endswith(" h")
     assert int(re.sub(r"\D", "", found["peak memory"])) > 50
 
 

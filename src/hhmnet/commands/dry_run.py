@@ -111,6 +111,7 @@ def dry_run(config: TrainConfig, store: Path | None, log: Console) -> dict[str, 
         ("clips/s", f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"),
         ("peak memory", f"{figures['peak_mib']:,.0f} MiB" + (" on the GPU" if figures["gpu"] else "")),
         (f"the whole recipe, {figures['steps']:,} steps", f"{figures['hours']:.1f} h"),
+        ("on eight such machines or GPUs, at best", f"{figures['hours'] / 8:.1f} h"),
     ):
         view.add_row(name, value)
     log.print(view)
