@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,6 +47,29 @@ class RawBatch(NamedTuple):
         return RawBatch(clips, self.labels.pin_memory(), self.index.pin_memory(), video)
 
 
+def to_clips(joints: Sequence[np.ndarray], present: Sequence[np.ndarray], persons: int) -> Clips:
+    """Clips one behind the other, as preprocessing takes them.
+
+    Args:
+        joints: ``(M, T, V, C)`` of every clip.
+        present: ``(M, T)`` of every clip.
+        persons: persons kept of every clip; one with fewer is padded with absent ones.
+    """
+    joints, present = [clip[:persons] for clip in joints], [mask[:persons] for mask in present]
+    lengths = np.array([clip.shape[1] for clip in joints])
+    frames, ends = int(lengths.sum()), lengths.cumsum()
+    flat = np.zeros((frames, persons, *joints[0].shape[2:]), np.float32)
+    there = np.zeros((frames, persons), bool)
+    for clip, mask, end, length in zip(joints, present, ends, lengths, strict=True):
+        flat[end - length : end, : clip.shape[0]] = clip.swapaxes(0, 1)
+        there[end - length : end, : clip.shape[0]] = mask.T
+    return Clips(
+        torch.from_numpy(flat),
+        None if there.all() else torch.from_numpy(there),
+        torch.from_numpy(lengths),
+    )
+
+
 class ClipDataset(Dataset[RawBatch]):
     """Some clips of a store. It is indexed by whole batches of positions, and holds no clip in memory.
 
@@ -68,20 +91,9 @@ class ClipDataset(Dataset[RawBatch]):
     def __getitems__(self, items: list[int]) -> RawBatch:
         """A batch of the clips at these positions among ``indices``."""
         rows = self.indices[items]
-        joints = [self.store.joints(int(i))[: self.persons] for i in rows]
-        present = [self.store.present(int(i))[: self.persons] for i in rows]
-        lengths = np.array([clip.shape[1] for clip in joints])
-        frames, ends = int(lengths.sum()), lengths.cumsum()
-        flat = np.zeros((frames, self.persons, *joints[0].shape[2:]), np.float32)
-        there = np.zeros((frames, self.persons), bool)
-        for clip, mask, end, length in zip(joints, present, ends, lengths, strict=True):
-            flat[end - length : end, : clip.shape[0]] = clip.swapaxes(0, 1)
-            there[end - length : end, : clip.shape[0]] = mask.T
-        clips = Clips(
-            torch.from_numpy(flat),
-            None if there.all() else torch.from_numpy(there),
-            torch.from_numpy(lengths),
-        )
+        joints = [self.store.joints(int(i)) for i in rows]
+        present = [self.store.present(int(i)) for i in rows]
+        clips = to_clips(joints, present, self.persons)
         return RawBatch(clips, torch.from_numpy(self.store.labels[rows]), torch.from_numpy(rows))
 
 

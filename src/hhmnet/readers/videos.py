@@ -9,19 +9,11 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-import numpy as np
-
-from hhmnet.fields import one_of, within
+from hhmnet.fields import one_of
 from hhmnet.pose.assets import PoseError, fetch_models
-from hhmnet.pose.estimate import (
-    ESTIMATORS,
-    PoseConfig,
-    VideoPoseEstimator,
-    VideoPoses,
-    networks_of,
-)
-from hhmnet.pose.layouts import mix, targets
-from hhmnet.pose.root import kinect_axes, root_path
+from hhmnet.pose.clips import ClipConfig, clip_fields
+from hhmnet.pose.estimate import ESTIMATORS, PoseConfig, VideoPoseEstimator, VideoPoses, networks_of
+from hhmnet.pose.layouts import targets
 from hhmnet.readers.base import Reader, ReaderConfig, ReadError, SourceError
 from hhmnet.readers.holding_out import count_splits, hold_out
 from hhmnet.readers.labels import read_labels
@@ -30,24 +22,17 @@ from hhmnet.sample import Sample
 from hhmnet.skeleton import get_layout
 from hhmnet.video import VideoError
 
-ROOTS = ("path", "zero")
 _DEFAULT_LAYOUTS = {"blazepose": "kinect20", "movenet": "coco17"}
 
 
 @dataclass
-class VideosConfig(PoseConfig, ReaderConfig):
+class VideosConfig(ClipConfig, ReaderConfig):
     """What can be chosen when joints come from videos."""
 
     labels: Path = Path("labels.csv")
     """The table of the videos and their labels; a relative path is looked for in the source folder first."""
     layout: str = ""
     """Skeleton of the joints: kinect20 (blazepose's default), ntu25, blazepose33 (metres) or coco17 (pixels)."""
-    root: str = "path"
-    """Where a skeleton in metres stands: path (on the person's way, from size and place in the picture) or zero
-    (always at the origin)."""
-    focal: float = 1.2
-    """Focal length as a share of the picture's longer side, for the way along the optical axis; 1.2 is a field of view
-    of 45 degrees."""
     protocol: str = "given"
     """Protocol that splits the clips: given (the parts that the table names), tennis, …"""
 
@@ -55,8 +40,6 @@ class VideosConfig(PoseConfig, ReaderConfig):
         super().__post_init__()
         self.layout = self.layout or _DEFAULT_LAYOUTS[self.estimator]
         one_of(self, "layout", targets(ESTIMATORS[self.estimator].layout))
-        one_of(self, "root", ROOTS)
-        within(self, 0.1, 100, "focal")
 
 
 class Videos(Reader):
@@ -72,8 +55,7 @@ class Videos(Reader):
     :class:`~hhmnet.pose.estimate.VideoPoseEstimator`; frames in which that person isn't seen have no body. Pixels,
     confidence, boxes, and which bodies were filled in are kept with the joints.
 
-    Axes of joints in metres: as a Kinect gives them, y up and z away from the camera, so that of a person who faces the
-    camera the left joints have the smaller x. In a picture that isn't mirrored, x therefore goes to the left.
+    Joints in metres have a Kinect's axes, see :func:`~hhmnet.pose.clips.clip_fields`.
 
     Args:
         source: folder of the videos.
@@ -165,60 +147,20 @@ class Videos(Reader):
         except PoseError as error:
             raise ReadError(str(error)) from None
         _count(poses, notes)
-        joints, confidence = self._joints(poses)
-        pixels, _ = self._pixels(poses)
-        frames = np.arange(poses.present.shape[1], dtype=np.int32)
         return Sample(
             sample_id=PurePosixPath(item).with_suffix("").as_posix(),
             label=row.label,
-            joints=joints,
-            present=poses.present,
-            frame_index=frames,
             subject=row.subject,
             camera=row.camera,
             setup=row.setup,
             split=self._split[item],
-            pixels=pixels,
-            confidence=confidence,
-            boxes=poses.boxes,
-            interpolated=poses.interpolated,
             video=item,
-            video_frames=frames,
+            **clip_fields(poses, self.layout, self.config),
         )
 
     def _pose_config(self) -> PoseConfig:
         names = [field.name for field in dataclasses.fields(PoseConfig)]
         return PoseConfig(**{name: getattr(self.config, name) for name in names})
-
-    def _joints(self, poses: VideoPoses) -> tuple[np.ndarray, np.ndarray]:
-        """Joints ``(M, T, V, C)`` and confidence ``(M, T, V)`` in the store's layout."""
-        if self.layout.dims == 2 or poses.world is None:
-            return self._pixels(poses)
-        joints, confidence = mix(poses.world, poses.confidence, poses.layout, self.layout)
-        if self.config.root == "path":
-            joints = (
-                joints + np.stack([self._path(poses, person) for person in range(len(joints))])[:, :, None]
-            )
-        joints = kinect_axes(joints, self.config.mirrored)
-        joints[confidence <= 0] = 0
-        return joints, confidence
-
-    def _pixels(self, poses: VideoPoses) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels ``(M, T, V, 2)``, of which (0, 0) is the middle of the first, and confidence ``(M, T, V)``."""
-        pixels, confidence = mix(poses.pixels, poses.confidence, poses.layout, self.layout)
-        pixels[confidence > 0] -= 0.5
-        return pixels, confidence
-
-    def _path(self, poses: VideoPoses, person: int) -> np.ndarray:
-        assert poses.world is not None
-        return root_path(
-            poses.world[person],
-            poses.pixels[person],
-            poses.confidence[person],
-            poses.present[person],
-            poses.size,
-            self.config.focal,
-        )
 
 
 @lru_cache(maxsize=1)

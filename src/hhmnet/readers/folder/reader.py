@@ -125,28 +125,14 @@ class Folder(Reader):
     def read(self, item: str, notes: Counter[str]) -> Sample:
         """Read one clip; raises ReadError, with the reason, if it can't be used."""
         row = self._labels[item]
-        clip = self._in_order(read_clip(self._file(item)))
-        factor = METRES[self.config.units] if self.layout.dims == 3 else 1.0
-        bodies = settle(
-            clip.joints * factor,
-            notes,
-            confidence=clip.confidence,
-            present=clip.present,
-            largest=LARGEST[self.layout.dims],
-            remedy=" m; if these are millimetres, give field 'units'" if self.layout.dims == 3 else " pixels",
-        )
         return Sample(
             sample_id=PurePosixPath(item).with_suffix("").as_posix(),
             label=row.label,
-            joints=bodies.joints,
-            present=bodies.present,
-            frame_index=clip.frame_index.astype(np.int32),
             subject=row.subject,
             camera=row.camera,
             setup=row.setup,
             split=self._split[item],
-            pixels=self._pixels(clip, bodies),
-            confidence=bodies.confidence,
+            **clip_fields(read_clip(self._file(item)), self.layout, self.config.units, notes),
         )
 
     def _file(self, item: str) -> Path:
@@ -180,7 +166,7 @@ class Folder(Reader):
                 raise SourceError(f"field 'layout': {error}") from None
         clip, name = self._first_clip()
         count, dims = clip.joints.shape[2:]
-        fitting = [layout for layout in LAYOUTS.values() if _fits(layout, clip)]
+        fitting = fitting_layouts(clip)
         if len(fitting) != 1:
             known = " and ".join(layout.name for layout in fitting) or "no known layout"
             called = f" ({', '.join(clip.names)})" if clip.names else ""
@@ -209,7 +195,7 @@ class Folder(Reader):
         """What looks wrong in the first clip: its units, or an axis that points the wrong way."""
         try:
             clip, name = self._first_clip()
-            heights = self._in_order(clip).joints[..., 1] * METRES[self.config.units]
+            heights = _in_order(clip, self.layout).joints[..., 1] * METRES[self.config.units]
         except (ReadError, SourceError):
             return []
         if self.layout.dims == 2:
@@ -226,39 +212,44 @@ class Folder(Reader):
             doubts.append(f"warning: in {name} the head is below the feet; y must point up")
         return doubts
 
-    def _in_order(self, clip: RawClip) -> RawClip:
-        """The clip with its joints in the layout's order; raises ReadError if it hasn't got them."""
-        if clip.names is None:
-            try:
-                self.layout.check(clip.joints)
-            except LayoutError as error:
-                raise ReadError(str(error)) from None
-            return clip
-        missing = [joint for joint in self.layout.joints if joint.lower() not in clip.names]
-        if missing or clip.joints.shape[3] != self.layout.dims:
-            lacks = (
-                f"no columns for {', '.join(missing)}" if missing else f"{clip.joints.shape[3]} coordinates"
-            )
-            raise ReadError(
-                f"layout {self.layout.name} has {self.layout.dims} coordinates a joint; the file has {lacks}"
-            )
-        order = [clip.names.index(joint.lower()) for joint in self.layout.joints]
-        trust = None if clip.confidence is None else clip.confidence[:, :, order]
-        return clip._replace(joints=clip.joints[:, :, order], confidence=trust)
 
-    def _pixels(self, clip: RawClip, bodies: Bodies) -> np.ndarray | None:
-        """Positions in the video, ``(M, T, V, 2)``: the file's, or 2-D joints themselves; zero for what is missing."""
-        if clip.pixels is None:
-            return bodies.joints if self.layout.dims == 2 else None
-        pixels = clip.pixels[bodies.persons].astype(np.float32)
-        missing = ~bodies.present[..., None] if bodies.confidence is None else bodies.confidence == 0
-        pixels[np.broadcast_to(missing, pixels.shape[:3])] = 0
-        if not np.isfinite(pixels).all():
-            raise ReadError("field 'pixels': not a number, or infinite, for a joint that is there")
-        return pixels
+def clip_fields(clip: RawClip, layout: SkeletonLayout, units: str, notes: Counter[str]) -> dict[str, Any]:
+    """A sample's fields that follow from a file: joints, who is there, frames, confidence and pixels.
+
+    Args:
+        clip: what the file says.
+        layout: its skeleton.
+        units: what 3-D joints are measured in, a key of ``METRES``.
+        notes: counts what is left out.
+
+    Raises:
+        ReadError: the file hasn't got the layout's joints, or they can't be used.
+    """
+    clip = _in_order(clip, layout)
+    bodies = settle(
+        clip.joints * (METRES[units] if layout.dims == 3 else 1.0),
+        notes,
+        confidence=clip.confidence,
+        present=clip.present,
+        largest=LARGEST[layout.dims],
+        remedy=" m; if these are millimetres, give field 'units'" if layout.dims == 3 else " pixels",
+    )
+    return {
+        "joints": bodies.joints,
+        "present": bodies.present,
+        "frame_index": clip.frame_index.astype(np.int32),
+        "pixels": _pixels(clip, bodies, layout),
+        "confidence": bodies.confidence,
+    }
 
 
-def _fits(layout: SkeletonLayout, clip: RawClip) -> bool:
+def fitting_layouts(clip: RawClip) -> list[SkeletonLayout]:
+    """The known layouts with the clip's joints."""
+    return [layout for layout in LAYOUTS.values() if fits(layout, clip)]
+
+
+def fits(layout: SkeletonLayout, clip: RawClip) -> bool:
+    """Whether a clip has a layout's joints: by their names, or else by their number."""
     if clip.names is not None:
         return layout.dims == clip.joints.shape[3] and {joint.lower() for joint in layout.joints} <= set(
             clip.names
@@ -269,3 +260,32 @@ def _fits(layout: SkeletonLayout, clip: RawClip) -> bool:
 def _lowered(split: str) -> str:
     """``Test`` is ``test``; other names of parts are left as they are."""
     return " ".join(part.lower() if part.lower() in _PARTS else part for part in split.split())
+
+
+def _in_order(clip: RawClip, layout: SkeletonLayout) -> RawClip:
+    """The clip with its joints in the layout's order; raises ReadError if it hasn't got them."""
+    if clip.names is None:
+        try:
+            layout.check(clip.joints)
+        except LayoutError as error:
+            raise ReadError(str(error)) from None
+        return clip
+    missing = [joint for joint in layout.joints if joint.lower() not in clip.names]
+    if missing or clip.joints.shape[3] != layout.dims:
+        lacks = f"no columns for {', '.join(missing)}" if missing else f"{clip.joints.shape[3]} coordinates"
+        raise ReadError(f"layout {layout.name} has {layout.dims} coordinates a joint; the file has {lacks}")
+    order = [clip.names.index(joint.lower()) for joint in layout.joints]
+    trust = None if clip.confidence is None else clip.confidence[:, :, order]
+    return clip._replace(joints=clip.joints[:, :, order], confidence=trust)
+
+
+def _pixels(clip: RawClip, bodies: Bodies, layout: SkeletonLayout) -> np.ndarray | None:
+    """Positions in the video, ``(M, T, V, 2)``: the file's, or 2-D joints themselves; zero for what is missing."""
+    if clip.pixels is None:
+        return bodies.joints if layout.dims == 2 else None
+    pixels = clip.pixels[bodies.persons].astype(np.float32)
+    missing = ~bodies.present[..., None] if bodies.confidence is None else bodies.confidence == 0
+    pixels[np.broadcast_to(missing, pixels.shape[:3])] = 0
+    if not np.isfinite(pixels).all():
+        raise ReadError("field 'pixels': not a number, or infinite, for a joint that is there")
+    return pixels

@@ -115,7 +115,7 @@ class _NTU(Reader):
             subject=str(name.subject),
             camera=str(name.camera),
             setup=str(name.setup),
-            **_arrays(skeletons, bodies, notes),
+            **body_fields(skeletons, bodies, notes),
             **self._paired(item, skeletons.frames, notes),
         )
 
@@ -271,7 +271,7 @@ def read_names(file: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def _arrays(file: SkeletonFile, bodies: list[Track], notes: Counter[str]) -> dict[str, Any]:
+def body_fields(file: SkeletonFile, bodies: list[Track], notes: Counter[str]) -> dict[str, Any]:
     """The sample's fields ``joints``, ``present``, ``pixels`` and ``confidence``."""
     size = (len(bodies), file.frames)
     joints = np.zeros((*size, JOINTS, 3), np.float32)

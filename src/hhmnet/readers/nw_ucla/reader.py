@@ -109,15 +109,10 @@ class NWUCLA(Reader):
             raise ReadError(f"action id {action} in the file's name is unknown; known: {known}")
         label = self._labels[action]
 
-        clip = _load_object(file)
+        clip = load_object(file)
         _check_field(clip, "file_name", file.stem)
         _check_field(clip, "label", label + 1)
-        if "skeletons" not in clip:
-            raise ReadError("field 'skeletons' is missing")
-        joints = _to_joints(clip["skeletons"], KINECT20.num_joints, KINECT20.dims)
-        present = (joints != 0).any(axis=(1, 2))
-        if not present.any():
-            raise ReadError("field 'skeletons': no frame has a body, all joints are zero")
+        joints, present = joints_of(clip)
         return Sample(
             sample_id=file.stem,
             label=label,
@@ -130,7 +125,18 @@ class NWUCLA(Reader):
         )
 
 
-def _load_object(file: Path) -> dict[str, Any]:
+def joints_of(clip: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Joints ``(T, 20, 3)`` float32 of a clip's object, and where a body is, ``(T,)`` bool; raises ReadError."""
+    if "skeletons" not in clip:
+        raise ReadError("field 'skeletons' is missing")
+    joints = _to_joints(clip["skeletons"], KINECT20.num_joints, KINECT20.dims)
+    present = (joints != 0).any(axis=(1, 2))
+    if not present.any():
+        raise ReadError("field 'skeletons': no frame has a body, all joints are zero")
+    return joints, present
+
+
+def load_object(file: Path) -> dict[str, Any]:
     """The JSON object in a file; raises ReadError if there is none."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
@@ -215,7 +221,7 @@ def _find_fault(frames: Any, count: int, dims: int) -> None:
 def _read_classes(file: Path) -> dict[int, str]:
     """Class name of every action id, in the order of their labels; raises SourceError."""
     try:
-        content = _load_object(file)
+        content = load_object(file)
     except ReadError as error:
         raise SourceError(f"{file}: {error}") from None
     entries = content.get("classes")

@@ -1,0 +1,128 @@
+"""``hhmnet export``: a trained model → one ONNX file, compared with PyTorch before it is written."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hhmnet.commands.evaluate import check_same
+from hhmnet.commands.terminal import Parser, console, print_json
+from hhmnet.data.dataset import ClipDataset, RawBatch, VideoDataset
+from hhmnet.export.graph import OPSET, to_onnx
+from hhmnet.export.inputs import made_clips
+from hhmnet.export.parity import TOLERANCE, Parity, measure_parity
+from hhmnet.files import replacing
+from hhmnet.models.pretrained import ActionModel, from_pretrained
+from hhmnet.store import Store
+
+DONE, OUR_FAULT = 0, 1
+_BATCH = 8
+
+
+def main(words: list[str]) -> int:
+    """Run the command; returns its exit code: 1 where the graph doesn't answer as PyTorch does."""
+    options = _parser().parse_args(words)
+    log = console()
+    model = from_pretrained(options.run)
+    source, batches = _clips(model, options)
+    with log.status("making the graph, which takes a minute"):
+        content = to_onnx(model)
+    with log.status(f"comparing it with PyTorch on {source}"):
+        parity = measure_parity(model, content, batches)
+    if parity.holds:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(options.out) as file:
+            file.write(content)
+    document = {
+        "file": str(options.out) if parity.holds else None,
+        "bytes": len(content),
+        "opset": OPSET,
+        "members": list(model.members),
+        "compared_on": source,
+        "parity": parity.to_dict(),
+    }
+    if options.json:
+        print_json(document)
+    else:
+        console(stderr=False).print(*describe(document, parity), sep="\n", soft_wrap=True)
+    if not parity.holds:
+        wrong = int((parity.nearest > TOLERANCE).sum())
+        log.print(
+            f"hhmnet export: error: {options.out} is not written: on {wrong} of {len(parity.nearest)} clips the graph "
+            f"answers otherwise than PyTorch, by up to {parity.nearest.max():.1e}",
+            soft_wrap=True,
+        )
+        return OUR_FAULT
+    return DONE
+
+
+def _parser() -> Parser:
+    parser = Parser("hhmnet export", "Write a trained model as one ONNX file that runs without PyTorch.")
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="run folder, or any folder with a trained model")
+    add("--out", type=_onnx_file, required=True, metavar="FILE.onnx", help="the file to write")
+    add("--data", type=Path, metavar="STORE", help="store to compare on (default: made-up clips)")
+    add(
+        "--videos",
+        type=Path,
+        metavar="DIR",
+        help="folder of the store's videos, if they aren't where they were",
+    )
+    add("--clips", type=_count, default=64, metavar="N", help="clips to compare on (default: 64)")
+    add("--json", action="store_true", help="print size and comparison as JSON on standard output")
+    return parser
+
+
+def _onnx_file(text: str) -> Path:
+    if Path(text).suffix != ".onnx":
+        raise argparse.ArgumentTypeError(f"'{text}' must end in .onnx")
+    return Path(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1")
+    return int(text)
+
+
+def _clips(model: ActionModel, options: argparse.Namespace) -> tuple[str, Iterator[RawBatch]]:
+    """What to compare on, and what that is called; of a store, clips that lie evenly over it."""
+    spec = model.spec
+    if options.data is None:
+        return f"{options.clips} made-up clips", made_clips(spec, options.clips, _BATCH)
+    store = Store(options.data)
+    check_same(model, options.run, store)
+    rows = np.unique(np.linspace(0, len(store) - 1, options.clips).round().astype(np.int64))
+    dataset = ClipDataset(store, rows, spec.data.persons)
+    if spec.roi is not None:
+        from hhmnet.data.crop_cache import CropCache
+        from hhmnet.video_folder import find_videos_of
+
+        videos = find_videos_of(store, options.videos)
+        dataset = VideoDataset(store, rows, spec.data.persons, CropCache(config=spec.roi), videos)
+    starts = range(0, len(rows), _BATCH)
+    batches = (dataset.__getitems__(list(range(i, min(i + _BATCH, len(rows))))) for i in starts)
+    return f"{len(rows)} clips of {options.data}", batches
+
+
+def describe(document: dict[str, Any], parity: Parity) -> list[str]:
+    """File and comparison for the terminal."""
+    figures, edge = document["parity"], parity.on_edge
+    kept = document["file"] or "not written"
+    lines = [
+        f"file      {kept}, {document['bytes'] / 2**20:.2f} MiB, opset {document['opset']}",
+        f"members   {', '.join(document['members']) or 'one stream'}",
+        f"parity    {document['compared_on']}: logits differ from PyTorch's by {figures['median_difference']:.1e} "
+        f"(median), {figures['largest_difference_off_edge']:.1e} (most); allowed are {TOLERANCE:.0e}",
+    ]
+    if edge.any():
+        lines.append(
+            f"on edge   {int(edge.sum())} of these clips, by up to {parity.plain[edge].max():.1e}: there PyTorch's own "
+            "answer jumps when the joints move by a rounding error, and the graph gives one of the answers it gives "
+            f"(within {parity.nearest[edge].max():.1e})"
+        )
+    return lines

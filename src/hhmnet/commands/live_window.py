@@ -1,0 +1,81 @@
+"""The window of ``hhmnet live``: the picture with the person's joints over it, and the answer below."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hhmnet.commands.live import Meter, headline
+from hhmnet.commands.terminal import UsageError
+from hhmnet.drawing import draw_skeleton
+from hhmnet.inference.capture import Frame
+from hhmnet.inference.streaming import LiveAnswer, StreamingRecognizer
+
+LARGEST = 960
+"""Larger pictures are shown at a half, a third and so on, so that the longer side has at most so many pixels."""
+
+
+class WindowView:
+    """A window of the system's.
+
+    Args:
+        title: what it is called.
+        recognizer: knows where the joints are.
+
+    Raises:
+        UsageError: there is no screen, or Python was built without windows.
+    """
+
+    def __init__(self, title: str, recognizer: StreamingRecognizer) -> None:
+        try:
+            import tkinter
+        except ImportError:
+            raise UsageError(
+                "--view window needs Python's tkinter (python3-tk); take --view terminal"
+            ) from None
+        try:
+            self._root = tkinter.Tk()
+        except tkinter.TclError as error:
+            raise UsageError(f"--view window: there is no screen ({error}); take --view terminal") from None
+        self._recognizer, self._is_open = recognizer, True
+        self._root.title(f"hhmnet live: {title}")
+        self._root.protocol("WM_DELETE_WINDOW", self._shut)
+        for key in ("<Escape>", "q"):
+            self._root.bind(key, lambda event: self._shut())
+        self._image = tkinter.PhotoImage(master=self._root)
+        tkinter.Label(self._root, image=self._image).pack()
+        self._text = tkinter.Label(self._root, font=("", 18))
+        self._text.pack()
+
+    def show(self, frame: Frame | None, answer: LiveAnswer | None, meter: Meter) -> bool:
+        """Draw a frame; returns False once the window was closed."""
+        if frame is not None:
+            self._image.configure(data=as_ppm(drawn(frame.image, self._recognizer)))
+        speed = meter.figures()
+        self._text.configure(text=f"{headline(answer)}     {speed['frames_per_second']:.0f} frames/s")
+        self._root.update()
+        return self._is_open
+
+    def close(self) -> None:
+        """Take the window away."""
+        self._root.destroy()
+
+    def _shut(self) -> None:
+        self._is_open = False
+
+
+def drawn(image: np.ndarray, recognizer: StreamingRecognizer) -> np.ndarray:
+    """The picture ``(H, W, 3)`` at the size in which it is shown, with the joints of the person in it."""
+    step = -(-max(image.shape[:2]) // LARGEST)
+    image = np.ascontiguousarray(image[::step, ::step])
+    pose = recognizer.pose
+    newest = pose.newest() if pose is not None else None
+    if pose is None or newest is None:
+        return image
+    pixels, confidence = newest
+    seen = np.where(confidence >= pose.config.min_confidence, confidence, 0)
+    return draw_skeleton(image, (pixels - 0.5) / step, pose.layout, seen)
+
+
+def as_ppm(image: np.ndarray) -> bytes:
+    """An image ``(H, W, 3)`` as a Portable Pixmap, which needs no encoder."""
+    return b"P6 %d %d 255 " % (image.shape[1], image.shape[0]) + image.tobytes()

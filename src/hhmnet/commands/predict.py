@@ -1,0 +1,256 @@
+"""``hhmnet predict``: a trained model and files → what is done in them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from rich.console import Console
+from rich.table import Table
+
+from hhmnet.commands.flags import Flags
+from hhmnet.commands.terminal import Parser, UsageError, console, counting, print_json, table
+from hhmnet.inference.prediction import Prediction
+from hhmnet.inference.sources import Input, InputError, find_inputs
+
+if TYPE_CHECKING:
+    from hhmnet.inference.onnx_model import OnnxRecognizer
+    from hhmnet.inference.recognizer import Recognizer
+    from hhmnet.inference.timeline import Timeline
+
+DONE, CALLERS_MISTAKE = 0, 2
+MODALITIES = ("skeleton", "video")
+
+
+def main(words: list[str]) -> int:
+    """Run the command; returns its exit code."""
+    parser = _parser()
+    if "-h" in words or "--help" in words:
+        print(parser.format_help(), _more_help(), sep="\n", end="")
+        return DONE
+    options, rest = parser.parse_known_args(words)
+    log = console()
+    _check_single(options)
+    recognizer: Recognizer | OnnxRecognizer
+    if options.run.suffix == ".onnx":
+        recognizer = _exported(options, rest, parser)
+    else:
+        recognizer = _recognizer(options, rest, parser)
+        if options.timeline is not None:
+            return _timeline(recognizer, options, log)
+    modalities = _modalities(options, recognizer)
+    failed = 0
+    documents: list[Any] = []
+    for item in _inputs(options.inputs):
+        try:
+            if isinstance(item, InputError):
+                raise item
+            with log.status(f"looking at {item.name}"):
+                found = recognizer.predict(item, options.top, modalities)
+            if options.overlay is not None:
+                _overlay(found, cast("Recognizer", recognizer), options, log)
+        except InputError as error:
+            failed += 1
+            print(f"hhmnet predict: error: {' '.join(str(error).split())}", file=sys.stderr)
+            documents.append({"input": _name(item, error), "error": str(error)})
+            continue
+        documents.append(found.to_dict() | {"votes": votes(found, recognizer.class_names)})
+        if not options.json:
+            console(stderr=False).print(prediction_table(found, recognizer.class_names))
+        for note in found.notes:
+            log.print(f"{found.input}: {note}", soft_wrap=True)
+    if options.json:
+        print_json(documents)
+    return CALLERS_MISTAKE if failed else DONE
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "hhmnet predict",
+        "Name the action in videos, skeleton files, folders of them or the clips of a store.",
+        usage="hhmnet predict RUN INPUT... [options] [--field value ...]",
+        add_help=False,
+    )
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="run folder, any folder with a trained model, or a FILE.onnx")
+    add("inputs", nargs="+", type=Path, metavar="INPUT", help="video, skeleton file, folder or store")
+    add("-h", "--help", action="store_true", help="show this help, with all fields, and leave")
+    add("--json", action="store_true", help="print one JSON document on standard output: an object an input")
+    add("--top", type=_count, default=5, metavar="N", help="classes to name (default: 5)")
+    add(
+        "--modality",
+        action="append",
+        choices=MODALITIES,
+        help="what to go by; give it twice for both (default: all that there is)",
+    )
+    add("--videos", type=Path, metavar="DIR", help="folder of the videos of skeleton files and stores")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is one")
+    add("--units", default="m", choices=("m", "cm", "mm"), help="of 3-D joints in npz, npy, json, csv files")
+    add(
+        "--overlay", type=Path, metavar="OUT.mp4", help="write the video with skeleton and answer drawn on it"
+    )
+    add("--timeline", type=Path, metavar="DIR", help="say what is done when in a long recording, into DIR")
+    return parser
+
+
+def _more_help() -> str:
+    from hhmnet.inference.segments import TimelineConfig
+    from hhmnet.pose.clips import ClipConfig
+
+    pose, timeline = Flags(ClipConfig, "hhmnet predict"), Flags(TimelineConfig, "hhmnet predict")
+    return (
+        f"How joints are found in videos. Take what the model's training data was made with.\n\n{pose.format_help()}\n"
+        f"With --timeline:\n\n{timeline.format_help()}"
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1")
+    return int(text)
+
+
+def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) -> Recognizer:
+    """The model, with what the other words say of joints; what they say of windows is ``options.timeline_config``."""
+    from hhmnet.inference.recognizer import Recognizer
+    from hhmnet.inference.segments import TimelineConfig
+    from hhmnet.pose.clips import ClipConfig
+
+    pose, timeline = Flags(ClipConfig, "hhmnet predict"), Flags(TimelineConfig, "hhmnet predict")
+    own = [name.removeprefix("--") for name in parser._option_string_actions]
+    of_timeline, of_pose = _parted(rest, timeline.kinds)
+    pose.check_names(of_pose, [*own, *timeline.kinds])
+    options.timeline_config = timeline.build(timeline.parse(of_timeline))
+    if of_timeline and options.timeline is None:
+        raise UsageError(f"{of_timeline[0]} goes with --timeline DIR; see hhmnet predict --help")
+    config: ClipConfig = pose.build(pose.parse(of_pose))
+    recognizer = Recognizer.from_pretrained(
+        options.run, options.device, config, options.videos, options.units
+    )
+    if not any(word.startswith("--persons") for word in of_pose):
+        config.persons = recognizer.model.spec.data.persons
+    recognizer.sources.with_videos |= options.overlay is not None
+    return recognizer
+
+
+def _exported(options: argparse.Namespace, rest: list[str], parser: Parser) -> OnnxRecognizer:
+    """A model that `hhmnet export` wrote. PyTorch is imported only if something is said of joints in videos."""
+    from hhmnet.inference.onnx_model import OnnxRecognizer
+
+    if options.timeline is not None or options.overlay is not None:
+        raise UsageError(
+            "--timeline and --overlay need the model's folder; an ONNX file answers on whole clips"
+        )
+    if options.device == "cuda":
+        raise UsageError("an ONNX file runs on the CPU; leave --device out, or give the model's folder")
+    pose = None
+    if rest:
+        from hhmnet.pose.clips import ClipConfig
+
+        flags = Flags(ClipConfig, "hhmnet predict")
+        flags.check_names(rest, [name.removeprefix("--") for name in parser._option_string_actions])
+        pose = flags.build(flags.parse(rest))
+    return OnnxRecognizer(options.run, pose, options.videos, options.units)
+
+
+def _check_single(options: argparse.Namespace) -> None:
+    """Raise UsageError unless what takes one input is given one."""
+    for flag in ("overlay", "timeline"):
+        if getattr(options, flag) is not None and (len(options.inputs) > 1 or options.inputs[0].is_dir()):
+            raise UsageError(f"--{flag} takes one video or skeleton file; give one")
+    if options.overlay is not None and options.timeline is not None:
+        raise UsageError("--overlay shows one answer for the whole video; give it without --timeline")
+
+
+def _parted(words: Sequence[str], fields: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Flags of these fields with their values, and the others."""
+    parts: tuple[list[str], list[str]] = ([], [])
+    place = 1
+    for word in words:
+        if word.startswith("--"):
+            place = 0 if word.removeprefix("--").partition("=")[0] in fields else 1
+        parts[place].append(word)
+    return parts
+
+
+def _inputs(paths: Sequence[Path]) -> Iterable[Input | InputError]:
+    """The clips that the paths stand for, and an error in the place of a path that stands for none."""
+    for path in paths:
+        try:
+            yield from find_inputs([path])
+        except InputError as error:
+            yield error
+
+
+def _name(item: Input | InputError, error: InputError) -> str:
+    return item.name if isinstance(item, Input) else str(error).partition(":")[0]
+
+
+def _modalities(options: argparse.Namespace, recognizer: Recognizer | OnnxRecognizer) -> Sequence[str]:
+    """What to go by: what was asked for, or all that the model looks at."""
+    return options.modality or MODALITIES[: 1 + recognizer.looks_at_video]
+
+
+def _overlay(found: Prediction, recognizer: Recognizer, options: argparse.Namespace, log: Console) -> None:
+    """Write the video with the answer drawn on it, if that is asked for."""
+    if options.overlay is None:
+        return
+    from hhmnet.inference.overlay import draw_overlay
+
+    out = options.overlay
+    with log.status(f"drawing {out}"):
+        draw_overlay(found, recognizer.model.spec.layout, out, recognizer.model.spec.roi)
+    log.print(f"{out} shows it", soft_wrap=True)
+
+
+def _timeline(recognizer: Recognizer, options: argparse.Namespace, log: Console) -> int:
+    """Say what is done when in one recording."""
+    from hhmnet.inference.timeline import recognise_long
+    from hhmnet.inference.timeline_files import to_dict, write_timeline
+
+    with counting(log, "recognising", "windows") as progress:
+        found = recognise_long(
+            recognizer, options.inputs[0], options.timeline_config, _modalities(options, recognizer), progress
+        )
+    files = write_timeline(found, options.timeline)
+    if options.json:
+        print_json(to_dict(found))
+    else:
+        console(stderr=False).print(segments_table(found))
+    for note in found.notes:
+        log.print(f"{found.input}: {note}", soft_wrap=True)
+    log.print(f"{options.timeline} holds {', '.join(file.name for file in files)}", soft_wrap=True)
+    return DONE
+
+
+def segments_table(found: Timeline) -> Table:
+    """The segments for the terminal."""
+    about = f"{found.duration:.1f} s, {' and '.join(found.modalities)}, took {found.seconds:.1f} s"
+    view = table(f"{found.input}: {about}", ">person", ">from s", ">to s", "class", ">%")
+    for segment in found.segments:
+        figures = f"{segment.start:.2f}", f"{segment.end:.2f}"
+        view.add_row(str(segment.person), *figures, segment.label, f"{100 * segment.probability:.0f}")
+    return view
+
+
+def prediction_table(found: Prediction, class_names: Sequence[str]) -> Table:
+    """The answer for the terminal: the top classes, what each member says of them, and its own vote."""
+    modalities = " and ".join(found.modalities)
+    title = f"{found.input}: {found.label} ({modalities}, {found.seconds:.2f} s)"
+    view = table(title, "class", ">%", *(f">{name.replace('_', ' ')}" for name in found.members))
+    for label, probability in found.top:
+        place = class_names.index(label)
+        shares = (f"{100 * part[place]:.1f}" for part in found.members.values())
+        view.add_row(label, f"{100 * probability:.1f}", *shares)
+    if found.members:
+        view.add_section()
+        view.add_row("vote", found.label, *votes(found, class_names).values())
+    return view
+
+
+def votes(found: Prediction, class_names: Sequence[str]) -> dict[str, str]:
+    """The class that each member alone finds the most probable."""
+    return {name: class_names[int(part.argmax())] for name, part in found.members.items()}

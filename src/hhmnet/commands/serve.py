@@ -1,0 +1,144 @@
+"""``hhmnet serve``: a trained model behind HTTP, with a page for the browser."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+import socket
+from functools import partial
+from pathlib import Path
+
+from hhmnet.commands.flags import Flags
+from hhmnet.commands.terminal import Parser, UsageError, console
+from hhmnet.serving.limits import Limits
+
+TOKEN_VARIABLE = "HHMNET_SERVE_TOKEN"
+_SHORTEST_TOKEN = 16
+_LOCAL = "127.0.0.1"
+_GRACE_SECONDS = 5
+
+
+def main(words: list[str]) -> int:
+    """Run the command; returns its exit code when the server was told to end."""
+    parser, flags = _parser(), Flags(Limits, "hhmnet serve")
+    if "-h" in words or "--help" in words:
+        print(parser.format_help(), "what a request may take:", "", flags.format_help(), sep="\n", end="")
+        return 0
+    options, rest = parser.parse_known_args(words)
+    flags.check_names(rest, [name.removeprefix("--") for name in parser._option_string_actions])
+    limits: Limits = flags.build(flags.parse(rest))
+    token = _token(options.token, options.host)
+    try:
+        import uvicorn
+
+        from hhmnet.serving.app import create_app
+        from hhmnet.serving.gate import LOCAL_HOSTS
+        from hhmnet.serving.worker import load
+
+        app = create_app(
+            partial(load, str(options.run), options.device, limits.videos),
+            limits,
+            token,
+            (*LOCAL_HOSTS, options.host) if _is_local(options.host) else None,
+            page=not options.no_page,
+        )
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("hhmnet"):
+            raise
+        raise UsageError(f"{error.name} isn't installed; pip install 'hhmnet[serve]'") from None
+    listening = _listen(options.host, options.port)
+    log = console()
+    with listening:
+        log.print(f"loading {options.run}")
+        app.state.workers.start()
+        listening.listen()  # from here on a request waits instead of being refused
+        address, port = listening.getsockname()[:2]
+        log.print(
+            f"http://{f'[{address}]' if ':' in address else address}:{port} is ready; Ctrl-C ends it",
+            soft_wrap=True,
+        )
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            ws="none",
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        try:
+            uvicorn.Server(config).run([listening])
+        except KeyboardInterrupt:  # the way to end a server
+            log.print("ended")
+        finally:
+            app.state.workers.stop()
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "hhmnet serve",
+        "Answer over HTTP, with a page for the browser: drop a video or use the webcam.",
+        usage="hhmnet serve RUN [options] [--field value ...]",
+        add_help=False,
+    )
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="run folder, or any folder with a trained model")
+    add("-h", "--help", action="store_true", help="show this help and leave")
+    add("--port", type=_port, default=8000, metavar="N", help="port, 0 for any that is free (default: 8000)")
+    add(
+        "--host",
+        default=_LOCAL,
+        metavar="ADDRESS",
+        help=f"address to listen at (default: {_LOCAL}, which only this computer reaches); others need --token",
+    )
+    add(
+        "--token",
+        metavar="TEXT",
+        help=f"what clients must send as `Authorization: Bearer TEXT` (default: ${TOKEN_VARIABLE})",
+    )
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to compute (default: auto)")
+    add("--no-page", action="store_true", help="the HTTP API alone, without Gradio")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a port from 0 to 65535")
+    return int(text)
+
+
+def _token(given: str | None, host: str) -> str | None:
+    """The token that clients must send; raises UsageError for a bad one, or where one is needed."""
+    token = given if given is not None else os.environ.get(TOKEN_VARIABLE)
+    if token is None:
+        if not _is_local(host):
+            raise UsageError(
+                f"--host {host} can be reached from other computers: give a --token, such as one made by "
+                "python -c 'import secrets; print(secrets.token_urlsafe())'"
+            )
+        return None
+    if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise UsageError(f"a token has {_SHORTEST_TOKEN} characters or more: ASCII, without spaces")
+    return token
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket at an address; raises UsageError if it can't be had, before a model is loaded in vain."""
+    try:
+        kind, _, _, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(kind, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(where)
+    except OSError as error:
+        raise UsageError(f"can't listen at {host} port {port}: {error.strerror or error}") from None
+    return listening

@@ -1,0 +1,235 @@
+"""A trained model as one ONNX file: raw joints in, logits out; other programs need neither torch nor hhmnet for it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from hhmnet import __version__
+from hhmnet.data.transform import Clips, choose_view, prepare
+from hhmnet.export.inputs import inputs_of, made_clips
+from hhmnet.models.heterogeneous import HeterogeneousNetwork
+from hhmnet.models.homogeneous import HomogeneousOutput
+from hhmnet.models.pretrained import ActionModel
+from hhmnet.models.stst import STST, STSTOutput
+from hhmnet.models.video_net import VideoNetwork
+
+if TYPE_CHECKING:
+    from hhmnet.data.video_batch import VideoInput
+
+OPSET = 20
+"""Version of ONNX's operators, the first with GELU; onnxruntime has had it since 1.17."""
+METADATA = "hhmnet"
+"""Key in the file's metadata under which the model's settings are, as JSON."""
+
+
+class ExportError(ValueError):
+    """A model that can't be exported, or a package that is missing."""
+
+
+class _WholeEncoder(STST):
+    """ST&ST whose shapes depend on its input's shapes alone: a person who is absent is computed and counts nothing."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> STSTOutput:
+        """As :meth:`STST.forward`, with a mask."""
+        assert mask is not None
+        clips, channels, frames, joints, persons = x.shape
+        x = x.permute(0, 4, 1, 3, 2).reshape(clips * persons, channels, joints, frames)
+        features, rows = self._encode(x, mask.permute(0, 2, 1).reshape(clips * persons, frames))
+        assert rows is not None
+        full = features.unflatten(0, (clips, persons))
+        count = rows.unflatten(0, (clips, persons)).sum((1, 2)).to(features.dtype) * joints
+        embedding = full.sum((1, 3, 4)) / count.clamp_min(1.0)[:, None]
+        return STSTOutput(self.classifier(embedding), embedding, full.permute(0, 1, 4, 3, 2))
+
+
+class _WholeVideo(VideoNetwork):
+    """A video network that computes the pictures which aren't there too, and counts them nothing."""
+
+    def _cells(self, video: VideoInput, guidance: Tensor | None) -> Tensor:
+        parts, instants = video.cell_mask.shape[1:]
+        side = self._side(video)
+        grid = video.grid.unflatten(3, (instants, side)).unflatten(2, (parts, side))
+        if guidance is not None:
+            grid = grid * guidance[:, None, :, None, :, None]
+        maps = self._maps(grid.flatten(4, 5).flatten(2, 3))
+        inner = side // self.backbone.stride
+        return maps.unflatten(3, (instants, inner)).unflatten(2, (parts, inner)).mean((3, 5)).movedim(1, 3)
+
+    def _scene(self, video: VideoInput) -> Tensor:
+        each = self._maps(video.scene.flatten(0, 1)).mean((2, 3)).unflatten(0, (-1, video.scene.shape[1]))
+        mask = video.scene_mask[..., None].to(each.dtype)
+        return (each * mask).sum(1) / mask.sum(1).clamp_min(1)
+
+
+class Graph(nn.Module):
+    """What is exported: preprocessing and network, from tensors to tensors.
+
+    Args:
+        model: trained model; it is copied.
+
+    Raises:
+        ExportError: the model can't be a graph.
+    """
+
+    def __init__(self, model: ActionModel) -> None:
+        super().__init__()
+        self.spec, network = model.spec, copy.deepcopy(model.network).cpu().float().eval()
+        if isinstance(network, HeterogeneousNetwork):
+            if network.video.backbone.video:
+                raise ExportError(
+                    f"the backbone {network.config.backbone} looks at several frames at once; only image "
+                    "backbones can be exported"
+                )
+            if self.spec.data.views > 1:
+                raise ExportError(
+                    f"field 'data.views' is {self.spec.data.views}; a model with video can be exported with one view"
+                )
+        # Only what shapes depend on is other; weights and settings stay where they are.
+        for module in network.modules():
+            if type(module) is STST:
+                module.__class__ = _WholeEncoder
+            elif type(module) is VideoNetwork:
+                module.__class__ = _WholeVideo
+        self.network = network
+        self.members = model.members
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what :meth:`forward` returns."""
+        guided = isinstance(self.network, HeterogeneousNetwork) and self.network.config.guidance != "none"
+        return ("logits", *(("members",) if self.members else ()), "used", *(("guidance",) if guided else ()))
+
+    def forward(self, joints: Tensor, present: Tensor, lengths: Tensor, *video: Tensor) -> tuple[Tensor, ...]:
+        """Classify raw clips.
+
+        Args:
+            joints: ``(F, M, V, C)`` float32, the frames of all clips, one clip behind the other.
+            present: ``(F, M)`` bool, whether a person's body is there.
+            lengths: ``(N,)`` int64, frames of each clip, which sum to F.
+            video: for a model with video the fields of :class:`~hhmnet.data.video_batch.VideoInput`; clips without
+                one have masks that are false throughout.
+
+        Returns:
+            ``logits (N, classes)``; for several members ``members (S, N, classes)``; ``used (N, 2)`` bool, whether
+            skeleton and video counted; for a guided video ``guidance (N, P, K)``.
+        """
+        clips, views = Clips(joints, present, lengths), self.spec.data.views
+        answers = [self._view(clips, (view + 0.5) / views, video) for view in range(views)]
+        logits, members, used, guidance = answers[0]
+        if views > 1:
+            logits = torch.stack([answer[0] for answer in answers]).mean(0)
+            members = torch.stack([answer[1] for answer in answers]).mean(0)
+            used = torch.stack([answer[2] for answer in answers]).any(0)
+        named = {"logits": logits, "members": members, "used": used, "guidance": guidance}
+        return tuple(cast(Tensor, named[name]) for name in self.outputs)
+
+    def _view(
+        self, clips: Clips, phase: float, video: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        view = choose_view(clips.lengths, self.spec.data, phase=phase)
+        x, mask = prepare(clips, self.spec.layout, self.spec.data, view=view)
+        assert mask is not None
+        there = mask.any(2).any(1)
+        if isinstance(self.network, HeterogeneousNetwork):
+            return self._with_video(x, mask, there, video)
+        output = self.network(x, mask)
+        each = output.each if isinstance(output, HomogeneousOutput) else output.logits[None]
+        return output.logits, each, torch.stack([there, torch.zeros_like(there)], 1), None
+
+    def _with_video(
+        self, x: Tensor, mask: Tensor, there: Tensor, video: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """What :meth:`HeterogeneousNetwork.forward` answers, without what only training needs."""
+        from hhmnet.data.video_batch import VideoInput
+
+        network, shown = self.network, VideoInput(*video)
+        assert isinstance(network, HeterogeneousNetwork)
+        known = network._ask(x, mask)
+        weight = network._guidance(known, shown)
+        seen = network.video(shown, weight, network.config.guidance)
+        used = torch.stack([there, seen.there.any(1)], 1)
+        each = torch.cat([known.logits, seen.logits[None]])
+        return network._join(each, used), each, used, weight
+
+
+def to_onnx(model: ActionModel) -> bytes:
+    """A model as the content of an ONNX file: dynamic clips and frames, settings in the metadata.
+
+    Raises:
+        ExportError: the model can't be exported, or the packages for it aren't installed.
+    """
+    onnx = package("onnx")
+    package("onnxscript")
+    graph = Graph(model).eval()
+    feed = inputs_of(model.spec, next(made_clips(model.spec, 3)))
+    names = tuple(feed)
+    clips, frames = torch.export.Dim("clips"), torch.export.Dim("frames")
+    sizes = [{0: frames if name in ("joints", "present") else clips} for name in names]
+    with _quiet(), torch.inference_mode(False), torch.no_grad():
+        program = torch.onnx.export(
+            graph,
+            tuple(torch.from_numpy(array) for array in feed.values()),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=names,
+            output_names=graph.outputs,
+            # forward takes the video's fields as one variable argument.
+            dynamic_shapes=(*sizes[:3], tuple(sizes[3:])) if len(sizes) > 3 else tuple(sizes),
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    _strip(proto.graph)
+    proto.producer_name, proto.producer_version = "hhmnet", __version__
+    notes = {"version": __version__, "members": graph.members, "model": model.spec.to_dict()}
+    onnx.helper.set_model_props(proto, {METADATA: json.dumps(notes)})
+    onnx.checker.check_model(proto)
+    return bytes(proto.SerializeToString())
+
+
+def _strip(graph: Any) -> None:
+    """Take out of an ONNX graph where each node came from: half of a small file, and paths of this machine."""
+    for node in graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _strip(attribute.g)
+    for value in (*graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del value.metadata_props[:]
+        value.doc_string = ""
+    del graph.metadata_props[:], graph.value_info[:]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No notes of the exporter's about packages and functions of its own."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def package(name: str) -> Any:
+    """A package that only exporting needs; raises ExportError where it isn't installed."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError:
+        raise ExportError(
+            f"exporting needs the package '{name}', which isn't installed; pip install 'hhmnet[export]'"
+        ) from None

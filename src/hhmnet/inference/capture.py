@@ -1,0 +1,233 @@
+"""Frames as they come: from a camera, a stream or a file, never more than a few behind."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Iterator
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+
+from hhmnet.video import Video, VideoError, open_video
+from hhmnet.video.packets import reason
+
+PATIENCE = 10.0
+"""A camera or stream that gives nothing for so many seconds has broken off."""
+BUFFER = 4
+"""Frames that wait at the most."""
+
+_DEFAULT_RATE = 30.0
+_ENDLESS = ("rtsp", "rtsps", "rtmp")
+
+
+class CaptureError(ValueError):
+    """A camera, stream or file that can't be opened; the message names it and what to look at."""
+
+
+class Frame(NamedTuple):
+    """One picture.
+
+    Attributes:
+        image: ``(H, W, 3)`` uint8, red, green, blue.
+        time: seconds by the source's own clock.
+        captured: when it was there, in seconds of ``time.monotonic()``.
+    """
+
+    image: np.ndarray
+    time: float
+    captured: float
+
+
+class Capture:
+    """Frames of a source, one after the other.
+
+    A thread takes them as they come, and at most four wait to be taken from here. When another comes then, the oldest
+    goes, and ``dropped`` counts it: so whoever takes frames slowly misses some, but never lags behind for long.
+    A file can also be read as fast as its frames are taken, and then none is dropped.
+
+    Args:
+        source: number of a camera (``0`` is ``/dev/video0``), a path ``/dev/video…``, an address such as
+            ``rtsp://…``, or a video file.
+        real_time: play a file at its own rate; without effect on cameras and streams, which have no other.
+        loop: play a file again and again; its times go on.
+        buffer: frames that wait at the most.
+
+    Attributes:
+        rate: frames a second, as the source says; 30 where it doesn't.
+        dropped: frames that were never taken.
+        broken: why the source broke off; "" if it hasn't.
+
+    Raises:
+        CaptureError: the source can't be opened.
+    """
+
+    def __init__(self, source: str, real_time: bool = True, loop: bool = False, buffer: int = BUFFER) -> None:
+        self.source, self.dropped, self.broken = source, 0, ""
+        self._waiting: deque[Frame] = deque()
+        self._buffer, self._changed = buffer, threading.Condition()
+        self._stopped = self._ended = False
+        self._fault: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        frames: Generator[Frame]
+        self._opened: InputContainer | Video
+        if is_live(source):
+            container = _open_live(source)
+            self.rate = float(container.streams.video[0].average_rate or _DEFAULT_RATE)
+            self._opened, frames = container, self._live_frames(container)
+        else:
+            try:
+                video = open_video(source, errors="stop")
+            except VideoError as error:
+                raise CaptureError(str(error)) from None
+            self.rate = video.fps
+            self._opened, frames = video, self._file_frames(video, real_time, loop)
+        self._frames = frames
+        if real_time or is_live(source):
+            self._thread = threading.Thread(target=self._take, name="capture", daemon=True)
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The frames from now on, until the source ends or breaks off or :meth:`close` is called; only once."""
+        if self._thread is None:
+            yield from self._frames
+            return
+        self._thread.start()
+        while True:
+            with self._changed:
+                while not self._waiting and not self._ended and not self._stopped:
+                    # With a limit, since without one some systems hold back Ctrl-C.
+                    self._changed.wait(0.5)
+                if self._stopped or not self._waiting:
+                    break
+                frame = self._waiting.popleft()
+            yield frame
+        if self._fault is not None:
+            raise self._fault
+
+    def close(self) -> None:
+        """Let go of the source. A stream that hangs is left to its thread, which ends when the stream does."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        if self._thread is not None and self._thread.ident is not None:
+            self._thread.join(1.0)
+        else:
+            self._frames.close()
+            self._opened.close()
+
+    def _take(self) -> None:
+        """What the thread does."""
+        try:
+            for frame in self._frames:
+                with self._changed:
+                    if self._stopped:
+                        break
+                    if len(self._waiting) >= self._buffer:
+                        self._waiting.popleft()
+                        self.dropped += 1
+                    self._waiting.append(frame)
+                    self._changed.notify_all()
+        except Exception as error:
+            self._fault = error
+        finally:
+            self._frames.close()
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _file_frames(self, video: Video, real_time: bool, loop: bool) -> Generator[Frame]:
+        begun, shown = time.monotonic(), 0
+        with video:
+            for _ in count() if loop else range(1):
+                for _, image in video:
+                    at = shown / video.fps
+                    if real_time and not self._wait_until(begun + at):
+                        return
+                    shown += 1
+                    yield Frame(image, at, time.monotonic())
+                if video.damage is not None:
+                    self.broken = video.damage.reason
+                    return
+
+    def _wait_until(self, moment: float) -> bool:
+        """Sleep until then; returns False if the capture was closed meanwhile."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped, max(moment - time.monotonic(), 0))
+            return not self._stopped
+
+    def _live_frames(self, container: InputContainer) -> Generator[Frame]:
+        with container:
+            try:
+                for frame in _decoded(container):
+                    captured = time.monotonic()
+                    image = frame.to_ndarray(format="rgb24")
+                    yield Frame(image, captured if frame.time is None else frame.time, captured)
+                if "://" not in self.source or self.source.partition("://")[0] in _ENDLESS:
+                    self.broken = "no more pictures came"
+            except av.error.ExitError:
+                self.broken = f"nothing came for {PATIENCE:.0f} seconds"
+            except (av.FFmpegError, OSError, ValueError) as error:
+                self.broken = reason(error)
+
+
+def is_live(source: str) -> bool:
+    """Whether a source is a camera or a stream, whose frames come when they want."""
+    return source.isdecimal() or source.startswith("/dev/video") or "://" in source
+
+
+def shown(source: str) -> str:
+    """A source for people to read, without the name and password that an address may hold."""
+    return re.sub(r"(?<=://)[^/@]*@", "", source)
+
+
+def _open_live(source: str) -> InputContainer:
+    """Open a camera or a stream that has pictures; raises CaptureError."""
+    settings: dict[str, Any] = {"timeout": PATIENCE}
+    if "://" not in source:
+        if not sys.platform.startswith("linux"):
+            raise CaptureError(f"camera {source}: cameras are read on Linux alone; give a stream or a file")
+        source = f"/dev/video{source}" if source.isdecimal() else source
+        if not Path(source).exists():
+            raise CaptureError(f"{source}: there is no such camera; ls /dev/video* shows those there are")
+        settings["format"] = "v4l2"
+    elif source.startswith("rtsp"):
+        settings["options"] = {"rtsp_transport": "tcp"}  # over UDP lost packets tear pictures
+    try:
+        container = av.open(source, "r", **settings)
+    except av.error.ExitError:
+        raise CaptureError(
+            f"{shown(source)}: can't be opened: nothing came for {PATIENCE:.0f} seconds"
+        ) from None
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise CaptureError(f"{shown(source)}: can't be opened: {reason(error)}") from None
+    if not container.streams.video:
+        container.close()
+        raise CaptureError(f"{shown(source)}: has no pictures")
+    return container
+
+
+def _decoded(container: InputContainer) -> Iterator[VideoFrame]:
+    """Frames of the first stream of pictures; packets that can't be decoded since others were lost are passed over."""
+    for packet in container.demux(container.streams.video[0]):
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            continue
+        yield from frames

@@ -1,0 +1,55 @@
+"""The videos of clips as an exported model's inputs; the one part of its way that needs PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hhmnet.data.roi import crop_clip, empty_crops
+from hhmnet.data.transform import choose_view
+from hhmnet.data.video_batch import prepare_video, stack_crops
+from hhmnet.inference.sources import Clip
+from hhmnet.models.spec import ModelSpec
+from hhmnet.video import VideoError, open_video
+
+
+def show(
+    clips: Sequence[Clip], settings: dict[str, Any], with_skeletons: bool
+) -> tuple[dict[str, np.ndarray], np.ndarray, list[tuple[str, ...]]]:
+    """What an exported model with a video side is shown of clips.
+
+    Args:
+        clips: with their videos' files.
+        settings: the model's.
+        with_skeletons: whether the model is given the skeletons too; without, it is shown the whole clip.
+
+    Returns:
+        The graph's inputs by name, the frame of its clip that each instant shows ``(N, K)``, and for each clip what
+        couldn't be had.
+    """
+    spec = ModelSpec.from_dict(settings)
+    assert spec.roi is not None
+    assert spec.video is not None
+    crops, notes = [], []
+    for clip in clips:
+        problems: list[str] = []
+        cut = empty_crops(spec.roi, clip.sample.num_frames)
+        if isinstance(clip.video, Path):
+            try:
+                with open_video(clip.video) as video:
+                    cut = crop_clip(clip.sample, spec.layout, video, spec.roi, problems)
+            except VideoError as error:
+                problems.append(error.reason)
+        crops.append(cut)
+        more = f" ({len(problems)} pictures in all)" if len(problems) > 1 else ""
+        notes.append((*clip.notes, *(f"video: {problem}{more}" for problem in problems[:1])))
+    lengths = torch.tensor([clip.sample.num_frames for clip in clips])
+    positions = choose_view(lengths, spec.data).positions if with_skeletons else None
+    shown = prepare_video(stack_crops(crops), positions, None, spec.video)
+    frames = spec.data.frames if with_skeletons else spec.roi.instants
+    times = (shown.times + 0.5) * (lengths[:, None] / frames) - 0.5
+    return {name: value.numpy() for name, value in shown._asdict().items()}, times.numpy(), notes

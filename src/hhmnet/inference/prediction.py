@@ -1,0 +1,70 @@
+"""What a model says of one clip. Free of torch, so that an exported model answers in the same form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hhmnet.sample import Sample
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The answer for one clip; S members, P parts, K instants.
+
+    Attributes:
+        input: the file or the clip's name, as it was given.
+        label: the most probable class.
+        top: the most probable classes with their probabilities, the best first.
+        probabilities: of all classes, ``(classes,)``, in the order of the model's class names.
+        modalities: what the answer rests on: ``skeleton``, ``video``, both, or nothing.
+        members: probabilities ``(classes,)`` by each stream alone, by its name, and by the ``video`` alone.
+        seconds: time from the opened input to the answer.
+        sample: the clip itself; None where it wasn't kept.
+        guidance: weights ``(P, K)`` of parts and instants, as the video network used them; None without guidance.
+        times: frame of the clip that each of the K instants shows, ``(K,)``; None without a video.
+        notes: what couldn't be had of the input, and why.
+        video: the file of the clip's video; None if it has none.
+    """
+
+    input: str
+    label: str
+    top: tuple[tuple[str, float], ...]
+    probabilities: np.ndarray
+    modalities: tuple[str, ...]
+    members: dict[str, np.ndarray] = field(default_factory=dict)
+    seconds: float = 0.0
+    sample: Sample | None = None
+    guidance: np.ndarray | None = None
+    times: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    video: Path | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers for JSON: input, label, top, modalities, seconds, each member's probabilities, notes."""
+        return {
+            "input": self.input,
+            "label": self.label,
+            "top": [{"label": label, "probability": probability} for label, probability in self.top],
+            "modalities": list(self.modalities),
+            "seconds": self.seconds,
+            "members": {name: [float(p) for p in values] for name, values in self.members.items()},
+            "notes": list(self.notes),
+        }
+
+
+def best(
+    probabilities: np.ndarray, class_names: tuple[str, ...], count: int
+) -> tuple[tuple[str, float], ...]:
+    """The ``count`` most probable classes of ``probabilities (classes,)``, the best first."""
+    order = np.argsort(-probabilities, kind="stable")[:count]
+    return tuple((class_names[i], float(probabilities[i])) for i in order)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities along the last axis of ``logits``, float32."""
+    raised = np.exp(logits - logits.max(-1, keepdims=True))
+    return (raised / raised.sum(-1, keepdims=True)).astype(np.float32)

@@ -1,0 +1,208 @@
+"""A request's upload: from its bytes to a file in a private folder, for as long as the request lasts.
+
+Nothing that the client wrote decides what is opened: the file's name is ours, and its ending follows from its content.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from hhmnet.serving.limits import MEGABYTE, Limits, Refused
+
+FILE_FIELD = "file"
+TAKEN = "videos (mp4, mov, webm, mkv, avi, mpg, wmv) and skeleton files (json, skeleton, npz, npy, csv)"
+_HEAD = 4096
+_MAX_FIELDS, _MAX_FIELD_BYTES = 8, 4096
+_LONGEST_NAME = 100
+
+# Bytes at an offset → ending. Formats that can name other files or addresses (playlists, concatenations) are not
+# here: FFmpeg would open what they name.
+_MAGIC = (
+    (4, b"ftyp", ".mp4"),
+    (4, b"moov", ".mov"),
+    (4, b"wide", ".mov"),
+    (4, b"mdat", ".mov"),
+    (0, b"\x1a\x45\xdf\xa3", ".mkv"),
+    (8, b"AVI ", ".avi"),
+    (0, b"\x00\x00\x01\xba", ".mpg"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", ".wmv"),
+    (0, b"PK\x03\x04", ".npz"),
+    (0, b"\x93NUMPY", ".npy"),
+)
+
+
+class Upload(NamedTuple):
+    """One received file.
+
+    Attributes:
+        path: where it lies, alone in a folder of its own.
+        name: what the client calls it, fit to be shown; never opened.
+        fields: the form's other fields.
+    """
+
+    path: Path
+    name: str
+    fields: dict[str, list[str]]
+
+
+def ending(head: bytes) -> str | None:
+    """The file name ending that goes with a file's first bytes; None if it is nothing that is taken."""
+    if head[:4] == b"RIFF" and head[8:12] != b"AVI ":
+        return None
+    for offset, magic, suffix in _MAGIC:
+        if head[offset : offset + len(magic)] == magic:
+            return suffix
+    try:
+        # The last character may be cut, which is no fault here.
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    except UnicodeDecodeError:
+        return None
+    first = text.lstrip()[:1]
+    if not first or "\0" in text:
+        return None
+    if first in "{[":
+        return ".json"
+    line = text.lstrip().splitlines()[0]
+    if re.fullmatch(r"\s*\d+\s*", line):
+        return ".skeleton"
+    return ".csv" if "," in line else None
+
+
+def shown_name(name: str | None) -> str:
+    """A client's file name without folders and control characters, and not too long; ``upload`` if nothing is left."""
+    last = re.split(r"[/\\]", name or "")[-1]
+    kept = "".join(character for character in last if character.isprintable())[:_LONGEST_NAME].strip()
+    return kept if kept.strip(".") else "upload"
+
+
+@asynccontextmanager
+async def received(request: Request, folder: Path, limits: Limits) -> AsyncIterator[Upload]:
+    """The one file of a request's form, in a folder below ``folder`` that is gone when the block ends.
+
+    Raises:
+        Refused: the request is too large or too slow, no form, or its file is nothing that is taken.
+        ClientDisconnect: the client went away.
+    """
+    form = await _form(request, limits)
+    place: Path | None = None
+    try:
+        file, fields = _one_file(form)
+        head = file.file.read(_HEAD)
+        suffix = ending(head)
+        if suffix is None:
+            raise Refused(415, f"'{shown_name(file.filename)}' is nothing that this server takes: {TAKEN}")
+        place = Path(tempfile.mkdtemp(dir=folder))
+        path = place / f"upload{suffix}"
+        file.file.seek(0)
+        await _finish(asyncio.to_thread(_copy, file.file, path))
+        yield Upload(path, shown_name(file.filename), fields)
+    finally:
+        await _close(form, place)
+
+
+async def _finish(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for work in a thread to end even when cancelled, as its file must not appear after it was removed."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
+
+
+async def _close(form: FormData, place: Path | None) -> None:
+    for _, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            value.file.close()
+    if place is not None:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _copy(source: IO[bytes], path: Path) -> None:
+    with open(path, "xb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+
+
+class _Parser(MultiPartParser):
+    """Knows whether the form came to its end."""
+
+    complete = False
+
+    def on_end(self) -> None:
+        self.complete = True
+
+
+async def _form(request: Request, limits: Limits) -> FormData:
+    kind = request.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() != "multipart/form-data":
+        raise Refused(415, f"send a form (multipart/form-data) with the file in the field '{FILE_FIELD}'")
+    told = request.headers.get("content-length", "")
+    if told.isdecimal() and int(told) > limits.upload_bytes:
+        raise _too_large(limits)
+    parser = _Parser(
+        request.headers,
+        _limited(request, limits),
+        max_files=1,
+        max_fields=_MAX_FIELDS,
+        max_part_size=_MAX_FIELD_BYTES,
+    )
+    try:
+        async with asyncio.timeout(limits.upload_seconds):
+            form = await parser.parse()
+    except MultiPartException as error:
+        raise Refused(400, f"the form can't be read: {error.message}") from None
+    except TimeoutError:
+        detail = f"the upload took longer than {limits.upload_seconds:g} seconds"
+        raise Refused(408, detail, {"Connection": "close"}) from None
+    if not parser.complete:
+        for unfinished in parser._files_to_close_on_error:
+            unfinished.close()
+        raise Refused(400, "the upload ends in the middle")
+    return form
+
+
+async def _limited(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limits.upload_bytes:
+            raise _too_large(limits)
+        yield chunk
+
+
+def _too_large(limits: Limits) -> Refused:
+    detail = f"the upload is larger than {limits.upload_bytes / MEGABYTE:g} MB"
+    return Refused(413, detail, {"Connection": "close"})
+
+
+def _one_file(form: FormData) -> tuple[UploadFile, dict[str, list[str]]]:
+    fields: dict[str, list[str]] = {}
+    file: UploadFile | None = None
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            if name != FILE_FIELD:
+                raise Refused(
+                    422, f"the file stands in the field '{shown_name(name)}'; it must be '{FILE_FIELD}'"
+                )
+            file = value
+        else:
+            fields.setdefault(name, []).append(value)
+    if file is None:
+        raise Refused(
+            422, f"the form has no file; put a video or a skeleton file into the field '{FILE_FIELD}'"
+        )
+    if not file.size:
+        raise Refused(422, f"'{shown_name(file.filename)}' is empty")
+    return file, fields

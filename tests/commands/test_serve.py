@@ -1,0 +1,121 @@
+"""``hhmnet serve``, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from hhmnet.cli import main
+from hhmnet.commands.serve import TOKEN_VARIABLE
+
+pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
+
+TOKEN = "a-token-of-many-letters"
+
+
+@pytest.fixture(autouse=True)
+def _no_token_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "some.example"])
+def test_refuses_to_be_reached_from_elsewhere_without_a_token(
+    host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", str(tmp_path), "--host", host, "--port", "0", "--no-page"]) == 2
+    error = capsys.readouterr().err
+    assert f"--host {host} can be reached from other computers: give a --token" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ([], "RUN"),
+        (["run", "--token", "short"], "16 characters"),
+        (["run", "--token", "with spaces in the middle"], "16 characters"),
+        (["run", "--port", "70000"], "not a port"),
+        (["run", "--upload_mb", "much"], "field 'upload_mb'"),
+        (["run", "--workers", "0"], "field 'workers'"),
+        (["run", "--video_second", "3"], "did you mean '--video_seconds'?"),
+        (["run", "--host", "no such name", "--token", TOKEN], "can't listen"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    words: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", *words]) == 2
+    error = capsys.readouterr().err
+    assert reason in error
+    assert error.count("\n") == 1
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", str(tmp_path / "nothing"), "--port", "0", "--no-page"]) == 2
+    assert "nothing" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_help_names_every_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in (
+        "--token",
+        "--host",
+        "--port",
+        "--upload_mb",
+        "--video_seconds",
+        "--resolution",
+        "--concurrent",
+    ):
+        assert name in shown
+    assert "503 beyond" in " ".join(shown.split())
+
+
+def test_serves_a_trained_model_until_it_is_told_to_end(
+    finished_run: Path, raw_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [sys.executable, "-m", "hhmnet", "serve", str(finished_run), "--port", "0", "--no-page"]
+    words += ["--device", "cpu", "--token", TOKEN, "--videos", "false"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=os.environ) as server:
+        assert server.stderr is not None
+        address = None
+        for line in server.stderr:
+            found = re.search(r"(http://\S+) is ready", line)
+            if found:
+                address = found[1]
+                break
+        try:
+            assert address is not None
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+            request = urllib.request.Request(f"{address}/api/v1/model", headers=headers)
+            with urllib.request.urlopen(request, timeout=60) as response:
+                classes = json.load(response)["classes"]
+            clip = next(
+                file for file in sorted(raw_folder.rglob("*.json")) if b"skeletons" in file.read_bytes()
+            )
+            body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="my clip.json"\r\n\r\n'
+            body += clip.read_bytes() + b"\r\n--b--\r\n"
+            kind = {"Content-Type": "multipart/form-data; boundary=b"}
+            request = urllib.request.Request(f"{address}/api/v1/predict", body, headers | kind)
+            with urllib.request.urlopen(request, timeout=120) as response:
+                answer = json.load(response)
+            assert answer["input"] == "my clip.json"
+            assert answer["label"] in classes
+            assert main(["predict", str(finished_run), str(clip), "--json"]) == 0
+            (alone,) = json.loads(capsys.readouterr().out)
+            assert alone.keys() == answer.keys()
+            assert alone["votes"] == answer["votes"]
+            for name, part in alone["members"].items():
+                assert answer["members"][name] == pytest.approx(part, abs=1e-5)
+        finally:
+            server.send_signal(signal.SIGTERM)
+        assert "ended" in server.stderr.read()
+    assert server.returncode == 0

@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import math
+import os
+import tracemalloc
+from collections import deque
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hhmnet.data.transform import DataConfig
+from hhmnet.inference.live_pose import LivePose
+from hhmnet.inference.recognizer import Recognizer
+from hhmnet.inference.streaming import LiveAnswer, StreamError, StreamingConfig, StreamingRecognizer
+from hhmnet.models.pretrained import ActionModel, ModelSpec, PretrainedError
+from hhmnet.models.stst import STSTConfig
+from hhmnet.pose.assets import is_cached
+from hhmnet.pose.clips import ClipConfig, clip_fields
+from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, networks_of
+from hhmnet.sample import Sample
+from hhmnet.skeleton import KINECT20
+from hhmnet.video import open_video
+from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight
+
+CLASSES = ("kick", "nod", "wave")
+RATE = 30.0
+PLAYER = straight((100, 130), (0.8, 0), (60, 140))
+
+
+def model(persons: int = 1, stream: str = "joint+bone", views: int = 1) -> ActionModel:
+    torch.manual_seed(0)
+    config = STSTConfig(widths=(16, 16), strides=(1, 2), head_width=8)
+    data = DataConfig(stream=stream, frames=8, persons=persons, scale="box", views=views)
+    spec = ModelSpec(config, data, KINECT20, CLASSES)
+    return ActionModel(spec.build(), spec).eval()
+
+
+def movement(frames: int, persons: int = 1, seed: int = 0) -> np.ndarray:
+    """Joints ``(M, T, V, C)`` that move."""
+    random = np.random.default_rng(seed)
+    rest = random.normal(0, 0.4, (persons, 1, KINECT20.num_joints, 3))
+    way = np.sin(np.arange(frames)[None, :, None, None] * 0.2 + random.normal(size=rest.shape))
+    return (rest + 0.3 * way).astype(np.float32)
+
+
+def sample_of(joints: np.ndarray, present: np.ndarray | None = None) -> Sample:
+    present = np.ones(joints.shape[:2], bool) if present is None else present
+    frames = np.arange(joints.shape[1], dtype=np.int32)
+    return Sample("clip", -1, joints * present[..., None, None].astype(np.float32), present, frames)
+
+
+def whole(recognizer: StreamingRecognizer, sample: Sample) -> np.ndarray:
+    """What the model says of a whole clip."""
+    return Recognizer(recognizer.model).predict_samples([sample])[0].probabilities
+
+
+def streaming(window: float = 2.0, persons: int = 1, views: int = 1, **chosen: float) -> StreamingRecognizer:
+    config = StreamingConfig(window=window, **{"smoothing": 0, **chosen})  # type: ignore[arg-type]
+    return StreamingRecognizer(model(persons, views=views), config)
+
+
+def said(answer: LiveAnswer | None) -> np.ndarray:
+    assert answer is not None
+    assert answer.probabilities is not None
+    return answer.probabilities
+
+
+@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize("persons", [1, 2])
+def test_skeletons_of_a_whole_clip_give_what_the_clip_gives(persons: int, views: int) -> None:
+    recognizer = streaming(persons=persons, views=views)
+    joints = movement(45, persons)
+    present = np.ones((persons, 45), bool)
+    present[0, 12:15] = present[-1, 30] = False
+    joints *= present[..., None, None]
+    for t in range(45):
+        recognizer.push_skeleton(joints[:, t])
+    answer = recognizer.answer()
+    assert answer.window_probabilities is not None
+    np.testing.assert_allclose(
+        answer.window_probabilities, whole(recognizer, sample_of(joints, present)), atol=1e-6
+    )
+    assert set(answer.members) == {"joint", "bone"}
+    assert answer.covered == pytest.approx(45 / 60)
+
+
+@pytest.mark.parametrize("detect_every", [1, 3])
+def test_pictures_of_a_whole_clip_give_what_the_clip_gives(tmp_path: Path, detect_every: int) -> None:
+    MadeVideo(tmp_path / "clip.mkv", 50)
+    pose = ClipConfig(every=detect_every, max_gap=5)
+
+    def estimator() -> BoxEstimator:
+        # Where the person is lost between two detections, the second look at a video knows more.
+        return BoxEstimator(
+            blind=[20, 21, 22] if detect_every == 1 else [], doubtful={7: range(30, 33), 15: range(50)}
+        )
+
+    poses = VideoPoseEstimator(pose, KnowingDetector(PLAYER), estimator()).estimate(tmp_path / "clip.mkv")
+    sample = Sample("clip", -1, **clip_fields(poses, KINECT20, pose), video="clip.mkv")
+    live = LivePose(pose, 60, RATE, KnowingDetector(PLAYER), estimator())
+    recognizer = StreamingRecognizer(model(), StreamingConfig(), pose, live)
+    with open_video(tmp_path / "clip.mkv") as video:
+        for _, image in video:
+            recognizer.push_frame(image)
+    found = recognizer.pose.poses() if recognizer.pose else None
+    assert found is not None
+    np.testing.assert_array_equal(found.pixels, poses.pixels)
+    np.testing.assert_array_equal(found.confidence, poses.confidence)
+    np.testing.assert_array_equal(found.interpolated, poses.interpolated)
+    answer = recognizer.answer()
+    assert answer.window_probabilities is not None
+    np.testing.assert_allclose(answer.window_probabilities, whole(recognizer, sample), atol=1e-6)
+
+
+def test_a_long_stream_is_answered_by_its_last_frames_alone() -> None:
+    recognizer = streaming(window=1.0, smoothing=0, every=7)
+    joints = movement(400)
+    answers = [answer for t in range(400) if (answer := recognizer.push_skeleton(joints[0, t]))]
+    assert [answer.frame for answer in answers] == list(range(6, 400, 7))
+    for answer in answers[5::9]:
+        window = joints[:, answer.frame - 29 : answer.frame + 1]
+        np.testing.assert_allclose(said(answer), whole(recognizer, sample_of(window)), atol=1e-6)
+
+
+def test_there_is_no_answer_before_enough_was_seen() -> None:
+    recognizer = streaming(window=1.0, every=5, least=0.5)
+    answers = [recognizer.push_skeleton(joints) for joints in movement(30)[0]]
+    given = [answer for answer in answers if answer is not None]
+    assert [answer.label is not None for answer in given] == [False, False, True, True, True, True]
+    assert [round(answer.covered * 30) for answer in given] == [5, 10, 15, 20, 25, 30]
+
+
+def test_probabilities_are_smoothed_over_time() -> None:
+    plain, smooth = (streaming(window=1.0, every=6, smoothing=value) for value in (0, 0.4))
+    joints = 2 * movement(200) * np.linspace(-1, 1, 200)[None, :, None, None]
+    pairs = [(plain.push_skeleton(frame), smooth.push_skeleton(frame)) for frame in joints[0]]
+    expected = None
+    for own, mixed in pairs:
+        if own is None or own.probabilities is None:
+            continue
+        kept = math.exp(-(6 / RATE) / 0.4)
+        expected = said(own) if expected is None else kept * expected + (1 - kept) * said(own)
+        np.testing.assert_allclose(said(mixed), expected, atol=1e-6)
+        assert mixed is not None
+        np.testing.assert_allclose(mixed.window_probabilities, said(own), atol=1e-6)
+    assert expected is not None
+    assert expected.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_dropped_frames_are_filled_with_a_straight_line() -> None:
+    joints = movement(40)
+    kept = [t for t in range(40) if t not in (*range(10, 15), 20, *range(25, 38))]
+    line = joints.copy()
+    for before, after in pairwise(kept):
+        for t in range(before + 1, after):
+            share = (t - before) / (after - before)
+            line[:, t] = (1 - share) * joints[:, before] + share * joints[:, after]
+    recognizer = streaming()
+    for t in kept:
+        recognizer.push_skeleton(joints[0, t], time=100 + t / RATE)
+    answer = recognizer.answer()
+    assert answer.frame == 39
+    assert answer.present == 1
+    np.testing.assert_allclose(said(answer), whole(recognizer, sample_of(line)), atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_trembling_times_and_a_faster_source_change_nothing(factor: int) -> None:
+    joints = movement(40)
+    recognizer, random = streaming(), np.random.default_rng(1)
+    for t in range(40 * factor):
+        trembling = random.uniform(-0.2, 0.2) if t and factor == 1 else 0.0
+        recognizer.push_skeleton(joints[0, t // factor], time=(t / factor + trembling) / RATE)
+    answer = recognizer.answer()
+    assert answer.frame == 39
+    np.testing.assert_allclose(said(answer), whole(recognizer, sample_of(joints)), atol=1e-6)
+
+
+def test_a_source_that_begins_anew_begins_a_new_window() -> None:
+    recognizer, joints = streaming(), movement(40)
+    for t in range(40):
+        recognizer.push_skeleton(joints[0, t], time=1000 + t / RATE)
+    for t in range(30):
+        recognizer.push_skeleton(-joints[0, t], time=t / RATE)
+    answer = recognizer.answer()
+    assert answer.frame == 29
+    np.testing.assert_allclose(said(answer), whole(recognizer, sample_of(-joints[:, :30])), atol=1e-6)
+
+
+def test_who_leaves_and_comes_back_soon_is_the_same_person_and_later_another() -> None:
+    recognizer, joints = streaming(window=4.0, every=10, least=0), movement(40)
+    present = [*range(40), *[-1] * 50, *range(40), *[-1] * 70, *range(40)]
+    pushed = [recognizer.push_skeleton(None if t < 0 else joints[0, t]) for t in present]
+    answers = {answer.frame: answer for answer in pushed if answer is not None}
+    persons = {frame: answer.person for frame, answer in answers.items()}
+    assert persons == dict.fromkeys(range(9, 190, 10), 1) | {199: 0} | dict.fromkeys(range(209, 240, 10), 2)
+    nobody, last = answers[199], answers[239]
+    assert nobody.probabilities is nobody.label is None
+    assert last.window_probabilities is not None
+    np.testing.assert_allclose(
+        last.window_probabilities, whole(recognizer, sample_of(joints)), atol=1e-6
+    )  # nothing is left of the first one
+
+
+def test_the_first_answer_on_a_new_person_is_not_smoothed_with_the_last_persons() -> None:
+    recognizer, joints = streaming(window=1.0, every=1000, smoothing=60), movement(30)
+    for frame in joints[0]:
+        recognizer.push_skeleton(frame)
+    recognizer.answer()
+    for _ in range(70):
+        recognizer.push_skeleton(None)
+    for frame in -joints[0]:
+        recognizer.push_skeleton(frame)
+    answer = recognizer.answer()
+    np.testing.assert_array_equal(said(answer), answer.window_probabilities)
+
+
+def test_memory_does_not_grow() -> None:
+    detector, estimator = KnowingDetector(straight((100, 120), (0, 0))), BoxEstimator()
+    detector.asked, estimator.led = deque(maxlen=1), deque(maxlen=1)  # type: ignore[assignment]
+    live = LivePose(ClipConfig(), 60, RATE, detector, estimator)
+    recognizer = StreamingRecognizer(model(), StreamingConfig(every=50), live_pose=live)
+    image = np.zeros((240, 320, 3), np.uint8)
+
+    def push(count: int) -> int:
+        for _ in range(count):
+            recognizer.push_frame(image)
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = push(150)
+        after = push(450)
+    finally:
+        tracemalloc.stop()
+    # One frame's joints alone are 800 bytes, and a detection as much again.
+    assert after - before < 20_000
+
+
+def test_json_of_an_answer() -> None:
+    recognizer = streaming()
+    for frame in movement(40)[0]:
+        recognizer.push_skeleton(frame)
+    answer = recognizer.answer()
+    document = answer.to_dict(CLASSES, top=2)
+    assert document["label"] == document["top"][0]["label"] == answer.label
+    assert len(document["top"]) == 2
+    assert document["top"][0]["probability"] == pytest.approx(said(answer).max())
+    assert document["frame"] == 39
+    assert document["time"] == pytest.approx(1.3)
+
+
+@pytest.mark.parametrize(
+    ("joints", "reason"),
+    [
+        (np.zeros((25, 3)), r"\(20, 3\) of kinect20"),
+        (np.zeros((20, 2)), r"\(20, 3\) of kinect20"),
+        (np.zeros(60), r"got \(60,\)"),
+        (np.full((20, 3), np.nan), "finite"),
+    ],
+)
+def test_joints_that_do_not_fit_are_refused(joints: np.ndarray, reason: str) -> None:
+    with pytest.raises(StreamError, match=reason):
+        streaming().push_skeleton(joints)
+
+
+def test_what_is_no_picture_is_refused() -> None:
+    with pytest.raises(StreamError, match=r"\(H, W, 3\) uint8"):
+        streaming().push_frame(np.zeros((10, 10), np.uint8))
+
+
+def test_pictures_and_skeletons_do_not_mix() -> None:
+    recognizer, image = streaming(), np.zeros((240, 320, 3), np.uint8)
+    recognizer.pose = LivePose(None, 60, RATE, KnowingDetector(), BoxEstimator())
+    recognizer.push_skeleton(movement(1)[0, 0])
+    with pytest.raises(StreamError, match=r"reset\(\)"):
+        recognizer.push_frame(image)
+    recognizer.reset()
+    recognizer.push_frame(image)
+    with pytest.raises(StreamError, match=r"reset\(\)"):
+        recognizer.push_skeleton(movement(1)[0, 0])
+
+
+@pytest.mark.parametrize("field", ["window", "every", "rate", "least", "smoothing"])
+def test_settings_out_of_range_are_refused(field: str) -> None:
+    with pytest.raises(ValueError, match=f"field '{field}'"):
+        StreamingConfig(**{field: -1})  # type: ignore[arg-type]
+
+
+def test_the_joints_window_must_be_the_answers() -> None:
+    live = LivePose(None, 30, RATE, KnowingDetector(), BoxEstimator())
+    with pytest.raises(StreamError, match="60 frames"):
+        StreamingRecognizer(model(), StreamingConfig(), live_pose=live)
+
+
+def test_a_model_from_its_folder(tmp_path: Path) -> None:
+    model().save_pretrained(tmp_path / "model")
+    recognizer = StreamingRecognizer.from_pretrained(tmp_path / "model", "cpu", StreamingConfig(smoothing=0))
+    for frame in movement(40)[0]:
+        recognizer.push_skeleton(frame)
+    np.testing.assert_allclose(
+        said(recognizer.answer()), whole(recognizer, sample_of(movement(40))), atol=1e-6
+    )
+    with pytest.raises(PretrainedError, match="not found"):
+        StreamingRecognizer.from_pretrained(tmp_path)
+
+
+def test_a_real_video_gives_what_the_file_gives() -> None:
+    video = Path(os.environ.get("HHMNET_DATA", "/nowhere")) / "tennis/videos/t004.mp4"
+    if not video.is_file():
+        pytest.skip("HHMNET_DATA names no data folder with tennis/videos")
+    if not all(is_cached(name) for name in networks_of(PoseConfig())):
+        pytest.skip("the networks aren't in the cache; `python -m hhmnet.pose fetch`")
+    expected = Recognizer(model()).predict(video).probabilities
+    with open_video(video) as pictures:
+        recognizer = streaming(rate=pictures.fps, every=1000)
+        for _, image in pictures:
+            recognizer.push_frame(image)
+    np.testing.assert_allclose(said(recognizer.answer()), expected, atol=1e-5)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+
+from hhmnet.pose.clips import ClipConfig, clip_fields
+from hhmnet.pose.estimate import VideoPoses
+from hhmnet.pose.layouts import mix
+from hhmnet.sample import Sample
+from hhmnet.skeleton import BLAZEPOSE33, COCO17, KINECT20, NTU25
+
+PERSONS, FRAMES = 2, 6
+
+
+def poses() -> VideoPoses:
+    rng = np.random.default_rng(0)
+    shape = (PERSONS, FRAMES, BLAZEPOSE33.num_joints)
+    world = rng.normal(0, 0.4, (*shape, 3)).astype(np.float32)
+    confidence = np.full(shape, 0.9, np.float32)
+    confidence[0, :, BLAZEPOSE33.index("left_wrist")] = 0
+    present = np.ones((PERSONS, FRAMES), bool)
+    present[1, 4:] = False
+    pixels = (world[..., :2] * 100 + 160).astype(np.float32)
+    for array in (world, confidence, pixels):
+        array[~present] = 0
+    world[confidence == 0] = pixels[confidence == 0] = 0
+    boxes = np.full((PERSONS, FRAMES, 4), 5, np.float32)
+    return VideoPoses(
+        BLAZEPOSE33, pixels, confidence, world, boxes, present, ~present & False, (320, 240), 30.0, [], 0, ""
+    )
+
+
+def test_the_fields_make_a_sample() -> None:
+    for layout in (KINECT20, NTU25, COCO17, BLAZEPOSE33):
+        sample = Sample("a", -1, video="a.mp4", **clip_fields(poses(), layout, ClipConfig()))
+        layout.check(sample.joints)
+        assert (sample.num_persons, sample.num_frames) == (PERSONS, FRAMES)
+        assert sample.video_frames is not None
+        assert sample.video_frames.tolist() == sample.frame_index.tolist() == [*range(FRAMES)]
+
+
+def test_axes_are_a_kinects_and_mirrored_pictures_have_x_the_other_way() -> None:
+    seen = poses()
+    assert seen.world is not None
+    wanted, trust = mix(seen.world, seen.confidence, BLAZEPOSE33, KINECT20)
+    straight = clip_fields(seen, KINECT20, ClipConfig(root="zero"))["joints"]
+    mirrored = clip_fields(seen, KINECT20, ClipConfig(root="zero", mirrored=True))["joints"]
+    known = trust > 0
+    np.testing.assert_allclose(straight[known], (wanted * (-1, -1, 1))[known], atol=1e-6)
+    np.testing.assert_allclose(mirrored[known], (wanted * (1, -1, 1))[known], atol=1e-6)
+    assert not straight[~known].any()
+
+
+def test_pixels_count_from_the_middle_of_the_first() -> None:
+    seen = poses()
+    fields = clip_fields(seen, BLAZEPOSE33, ClipConfig())
+    known = seen.confidence > 0
+    np.testing.assert_allclose(fields["pixels"][known], seen.pixels[known] - 0.5, atol=1e-5)
+    assert not fields["pixels"][~known].any()
+    np.testing.assert_array_equal(
+        clip_fields(seen, COCO17, ClipConfig())["joints"].shape, (PERSONS, FRAMES, 17, 2)
+    )

@@ -1,0 +1,92 @@
+"""What a file is, by its content; what a client's name for it may show."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
+
+from hhmnet.inference.sources import SKELETON_SUFFIXES
+from hhmnet.readers.pairing import VIDEO_SUFFIXES
+from hhmnet.serving.uploads import _HEAD, _MAGIC, ending, shown_name
+from made_video import write_video
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "found"),
+    [
+        (".mp4", "libx264", ".mp4"),
+        (".mov", "libx264", ".mp4"),
+        (".mkv", "libx264", ".mkv"),
+        (".webm", "libvpx", ".mkv"),
+        (".avi", "mpeg4", ".avi"),
+        (".mpg", "mpeg2video", ".mpg"),
+        (".wmv", "wmv2", ".wmv"),
+    ],
+)
+def test_real_videos_are_known_by_their_content(tmp_path: Path, suffix: str, codec: str, found: str) -> None:
+    file = write_video(tmp_path / f"v{suffix}", codec)
+    assert ending(file.read_bytes()[:_HEAD]) == found
+
+
+def test_real_arrays_are_known_by_their_content(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", joints=np.zeros((3, 20, 3)))
+    np.save(tmp_path / "a.npy", np.zeros((3, 20, 3)))
+    assert zipfile.is_zipfile(tmp_path / "a.npz")
+    assert ending((tmp_path / "a.npz").read_bytes()[:_HEAD]) == ".npz"
+    assert ending((tmp_path / "a.npy").read_bytes()[:_HEAD]) == ".npy"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"skeletons": []}', ".json"),
+        ("\ufeff  [[1, 2]]", ".json"),
+        ("103\r\n1\r\n72057594037931101 0 1 1", ".skeleton"),
+        ("frame,joint,x,y,z\n0,head,1,2,3\n", ".csv"),
+        ("frame,joint,x\n" + "0,tête,1\n" * 1000, ".csv"),
+        ("#EXTM3U\n", None),
+        ("words", None),
+        ("   ", None),
+        ("a,b\0c", None),
+    ],
+)
+def test_text_is_known_by_how_it_begins(text: str, found: str | None) -> None:
+    assert ending(text.encode()[:_HEAD]) == found
+
+
+def test_a_character_cut_at_the_end_of_the_head_is_no_fault() -> None:
+    for shift in range(3):
+        text = " " * shift + "a,b\n" + "é€" * _HEAD
+        assert ending(text.encode()[:_HEAD]) == ".csv"
+
+
+def test_every_ending_is_one_that_can_be_read() -> None:
+    assert {suffix for _, _, suffix in _MAGIC} <= {*VIDEO_SUFFIXES, *SKELETON_SUFFIXES}
+
+
+def test_short_files_are_nothing() -> None:
+    for size in range(4):
+        assert ending(b"\xff" * size) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("clip.mp4", "clip.mp4"),
+        ("../clip.mp4", "clip.mp4"),
+        ("a/b\\c.mp4", "c.mp4"),
+        ("...", "upload"),
+        ("", "upload"),
+        (None, "upload"),
+        ("\x00\x07", "upload"),
+        ("\u202egpj.exe", "gpj.exe"),
+        ("Aufschlag größer.mp4", "Aufschlag größer.mp4"),
+    ],
+)
+def test_names_are_made_fit_to_be_shown(name: str | None, shown: str) -> None:
+    assert shown_name(name) == shown
