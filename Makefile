@@ -6,7 +6,7 @@ READY := .venv/.ready
 CONSTRAINTS := $(addprefix -c ,$(wildcard constraints.txt))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench clean
+.PHONY: help install demo test docs bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -31,9 +31,13 @@ test: $(READY) ## lint, types and tests
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
 
+docs: $(READY) ## the pages as HTML in docs/_build
+	$(BIN)/sphinx-build --fail-on-warning --keep-going -q docs docs/_build
+	@echo docs/_build/index.html
+
 bench: $(READY) ## speed and memory on this machine; CTRGCN=CHECKOUT races CTR-GCN
 	$(BIN)/python benchmarks/peers.py --memory $(if $(CTRGCN),--ctrgcn '$(CTRGCN)')
 
 clean: ## remove .venv, caches and runs/demo; other runs stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis runs/demo
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis docs/_build runs/demo
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hhmnet.inference.recognizer import Recognizer
     from hhmnet.models.pretrained import ActionModel, from_pretrained
 
 __version__ = "0.1.0"
-__all__ = ["ActionModel", "__version__", "from_pretrained"]
+__all__ = ["ActionModel", "Recognizer", "__version__", "from_pretrained"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from hhmnet.models import pretrained
 
         return getattr(pretrained, name)
+    if name == "Recognizer":
+        from hhmnet.inference.recognizer import Recognizer
+
+        return Recognizer
     raise AttributeError(f"module 'hhmnet' has no attribute '{name}'")
