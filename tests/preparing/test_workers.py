@@ -135,7 +135,7 @@ def program(tmp_path: Path):
     source = put_made(tmp_path / "raw", ["ok 2"] * 24)
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
-    words = ["--source", str(source), "--out", str(tmp_path / "store"), "--jobs", "2", "--seconds", "0.1"]
+    words = ["--source", str(source), "--out", str(tmp_path / "store"), "--jobs", "2", "--seconds", "0.25"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
 
     def start() -> subprocess.Popen[str]:
@@ -200,7 +200,7 @@ def test_the_program_is_stopped_and_called_again(program, tmp_path: Path, how: s
     assert process.returncode == 0, err
     assert "going on: " in err
     assert "24 clips" in shown
-    prepare(Made(tmp_path / "raw", MadeConfig(seconds=0.1)), tmp_path / "again")
+    prepare(Made(tmp_path / "raw", MadeConfig(seconds=0.25)), tmp_path / "again")
     assert (out / SAMPLES_FILE).read_bytes() == (tmp_path / "again" / SAMPLES_FILE).read_bytes()
     assert sorted(os.listdir(out)) == ["rejected.csv", SAMPLES_FILE]
 
