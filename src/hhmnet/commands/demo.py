@@ -29,7 +29,7 @@ from hhmnet.readers import get_reader
 from hhmnet.store import SAMPLES_FILE, Store
 from hhmnet.synthetic import VIDEOS, generate
 
-CLIPS = 600
+CLIPS = 540
 READER = "nw_ucla"  # the sample is written in NW-UCLA's format
 MARK_FILE = "demo.json"
 FORMAT = "hhmnet-demo"
