@@ -13,7 +13,8 @@ html_title = f"hhmnet {release}"
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
-suppress_warnings = ["myst.xref_missing"]  # links to files of the repository that aren't pages
+# Links to files of the repository that are no pages; languages that the colouring does not know.
+suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure"]
 
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"

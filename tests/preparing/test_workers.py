@@ -116,6 +116,7 @@ def test_a_worker_that_cannot_start_is_reported(tmp_path: Path, capfd: pytest.Ca
 
 
 PROGRAM = """
+import signal
 import sys
 from pathlib import Path
 from made_reader import Made, MadeConfig
@@ -125,6 +126,7 @@ from hhmnet.readers import READERS
 READERS["made"] = ("made_reader:Made", "made-up files")
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     sys.exit(main(["prepare", "made", *sys.argv[1:]]))
 """
 
