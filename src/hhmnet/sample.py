@@ -8,6 +8,9 @@ import numpy as np
 
 UNKNOWN_LABEL = -1
 
+MODALITIES = ("skeleton", "video")
+"""What a clip may have, in the order in which models and answers name it."""
+
 
 class SampleError(ValueError):
     """A sample whose fields contradict each other; the message names the sample and the field."""

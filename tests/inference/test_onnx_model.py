@@ -13,8 +13,7 @@ import torch
 from hhmnet.inference import InputError, Recognizer
 from hhmnet.inference.onnx_model import METADATA, OnnxModelError, OnnxRecognizer
 from hhmnet.inference.prediction import Prediction
-from hhmnet.models.heterogeneous import MODALITIES
-from hhmnet.sample import Sample
+from hhmnet.sample import MODALITIES, Sample
 from hhmnet.store import Store
 from made_exports import exported
 from made_models import CLASSES

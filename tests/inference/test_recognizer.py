@@ -16,12 +16,12 @@ from hhmnet.evaluation.scores import score_streams
 from hhmnet.inference import InputError, Prediction, Recognizer
 from hhmnet.inference.prediction import softmax
 from hhmnet.inference.sources import find_inputs
-from hhmnet.models.heterogeneous import MODALITIES
 from hhmnet.models.pretrained import PretrainedError
 from hhmnet.pose.assets import CACHE_VARIABLE
 from hhmnet.pose.estimate import PoseConfig
 from hhmnet.readers import videos
 from hhmnet.readers.videos import Videos
+from hhmnet.sample import MODALITIES
 from hhmnet.store import Store
 from made_models import CLASSES, skeleton_model
 from made_people import BoxEstimator, MadeVideo

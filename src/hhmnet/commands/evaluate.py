@@ -21,8 +21,8 @@ from hhmnet.evaluation.metrics import brief, evaluate, fusion_changes, surest_mi
 from hhmnet.evaluation.report import write_report
 from hhmnet.evaluation.scores import Scores, score, score_streams
 from hhmnet.files import replacing
-from hhmnet.models.heterogeneous import MODALITIES
 from hhmnet.models.pretrained import ActionModel, from_pretrained
+from hhmnet.sample import MODALITIES
 from hhmnet.store import Store
 from hhmnet.video_folder import find_videos_of
 

@@ -15,6 +15,7 @@ from hhmnet.commands.flags import Flags
 from hhmnet.commands.terminal import Parser, UsageError, console, counting, print_json, table
 from hhmnet.inference.prediction import Prediction
 from hhmnet.inference.sources import Input, InputError, find_inputs
+from hhmnet.sample import MODALITIES
 
 if TYPE_CHECKING:
     from hhmnet.inference.onnx_model import OnnxRecognizer
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from hhmnet.inference.timeline import Timeline
 
 DONE, CALLERS_MISTAKE = 0, 2
-MODALITIES = ("skeleton", "video")
 
 
 def main(words: list[str]) -> int:

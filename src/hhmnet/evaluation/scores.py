@@ -13,8 +13,8 @@ import torch
 
 from hhmnet.data.dataset import ClipDataset, EpochSampler, VideoDataset, make_loader
 from hhmnet.files import replacing
-from hhmnet.models.heterogeneous import MODALITIES
 from hhmnet.models.pretrained import ActionModel, ModelSpec
+from hhmnet.sample import MODALITIES
 from hhmnet.store import Store
 from hhmnet.video_folder import find_videos_of
 

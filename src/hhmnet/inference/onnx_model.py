@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hhmnet.inference.prediction import Prediction, best, softmax
-from hhmnet.inference.sources import Clip, Input, InputError, Sources, is_video
-from hhmnet.sample import Sample
+from hhmnet.inference.sources import Clip, Input, InputError, Sources, check_modalities, clip_of, is_video
+from hhmnet.sample import MODALITIES, Sample
 from hhmnet.skeleton import SkeletonLayout
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 METADATA = "hhmnet"
 """Key of the file's metadata under which the model's settings are, as JSON."""
-MODALITIES = ("skeleton", "video")
 
 
 class OnnxModelError(ValueError):
@@ -101,8 +100,8 @@ class OnnxRecognizer:
             InputError: the input can't be read, has nothing that the model looks at, or needs PyTorch.
         """
         began = time.perf_counter()
-        self.check(modalities)
-        clip = _clip_of(source, videos) if isinstance(source, Sample) else self._read(source)
+        check_modalities(modalities, self.looks_at_video)
+        clip = clip_of(source, videos) if isinstance(source, Sample) else self._read(source)
         found = self._answers([clip], modalities, top, began)[0]
         if not found.modalities:
             reason = "; ".join(found.notes) or f"it has no {' and no '.join(modalities)}"
@@ -118,19 +117,12 @@ class OnnxRecognizer:
     ) -> list[Prediction]:
         """The answers on samples in the model's joints, as one batch; arguments as for :meth:`predict`."""
         began = time.perf_counter()
-        self.check(modalities)
-        return self._answers([_clip_of(sample, videos) for sample in samples], modalities, top, began)
+        check_modalities(modalities, self.looks_at_video)
+        return self._answers([clip_of(sample, videos) for sample in samples], modalities, top, began)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The graph's outputs by name for its inputs by name; docs/export.md says what they are."""
         return dict(zip(self._outputs, self._session.run(None, dict(inputs)), strict=True))
-
-    def check(self, modalities: Sequence[str]) -> None:
-        """Raise InputError for modalities that don't exist or that the model doesn't look at."""
-        if not modalities or set(modalities) - set(MODALITIES):
-            raise InputError(f"modalities must be among {', '.join(MODALITIES)}; got {', '.join(modalities)}")
-        if not self.looks_at_video and "skeleton" not in modalities:
-            raise InputError("the model looks at skeletons alone; it has no modality 'video'")
 
     def _read(self, source: str | Path | Input) -> Clip:
         path = source.path if isinstance(source, Input) else Path(source)
@@ -208,11 +200,6 @@ class OnnxRecognizer:
         kinds = {"tensor(float)": np.float32, "tensor(bool)": np.bool_}
         wanted = self._session.get_inputs()[3:]
         return {node.name: np.zeros((count, *node.shape[1:]), kinds[node.type]) for node in wanted}
-
-
-def _clip_of(sample: Sample, videos: Path | None) -> Clip:
-    file = None if sample.video is None or videos is None else Path(videos, sample.video)
-    return Clip(sample.sample_id, sample, file)
 
 
 def _ragged(clips: Sequence[Clip], persons: int, wanted: bool) -> dict[str, np.ndarray]:

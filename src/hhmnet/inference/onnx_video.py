@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from hhmnet.data.roi import crop_clip, empty_crops
 from hhmnet.data.transform import choose_view
-from hhmnet.data.video_batch import prepare_video, stack_crops
+from hhmnet.data.video_batch import prepare_video
+from hhmnet.inference.crops import cut_clips
 from hhmnet.inference.sources import Clip
 from hhmnet.models.spec import ModelSpec
-from hhmnet.video import VideoError, open_video
 
 
 def show(
@@ -34,22 +32,10 @@ def show(
     spec = ModelSpec.from_dict(settings)
     assert spec.roi is not None
     assert spec.video is not None
-    crops, notes = [], []
-    for clip in clips:
-        problems: list[str] = []
-        cut = empty_crops(spec.roi, clip.sample.num_frames)
-        if isinstance(clip.video, Path):
-            try:
-                with open_video(clip.video) as video:
-                    cut = crop_clip(clip.sample, spec.layout, video, spec.roi, problems)
-            except VideoError as error:
-                problems.append(error.reason)
-        crops.append(cut)
-        more = f" ({len(problems)} pictures in all)" if len(problems) > 1 else ""
-        notes.append((*clip.notes, *(f"video: {problem}{more}" for problem in problems[:1])))
+    batch, notes = cut_clips(clips, spec.layout, spec.roi)
     lengths = torch.tensor([clip.sample.num_frames for clip in clips])
     positions = choose_view(lengths, spec.data).positions if with_skeletons else None
-    shown = prepare_video(stack_crops(crops), positions, None, spec.video)
+    shown = prepare_video(batch, positions, None, spec.video)
     frames = spec.data.frames if with_skeletons else spec.roi.instants
     times = (shown.times + 0.5) * (lengths[:, None] / frames) - 0.5
     return {name: value.numpy() for name, value in shown._asdict().items()}, times.numpy(), notes

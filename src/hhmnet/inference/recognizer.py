@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,15 +14,12 @@ from torch import Tensor
 
 from hhmnet.data.dataset import to_clips
 from hhmnet.inference.prediction import Prediction, best, softmax
-from hhmnet.inference.sources import Clip, Input, InputError, Sources
-from hhmnet.models.heterogeneous import MODALITIES, HeterogeneousNetwork
+from hhmnet.inference.sources import Clip, Input, InputError, Sources, check_modalities, clip_of
+from hhmnet.models.heterogeneous import HeterogeneousNetwork
 from hhmnet.models.pretrained import ActionModel, Answer, from_pretrained
 from hhmnet.pose.clips import ClipConfig
 from hhmnet.pose.estimate import PoseConfig
-from hhmnet.sample import Sample
-
-if TYPE_CHECKING:
-    from hhmnet.video import Video
+from hhmnet.sample import MODALITIES, Sample
 
 __all__ = ["Prediction", "Recognizer", "Said"]
 
@@ -121,8 +118,8 @@ class Recognizer:
             InputError: the input can't be read, or has nothing that the model looks at.
         """
         began = time.perf_counter()
-        self.check(modalities)
-        clip = _clip_of(source, videos) if isinstance(source, Sample) else self.sources.read(source)
+        check_modalities(modalities, self.looks_at_video)
+        clip = clip_of(source, videos) if isinstance(source, Sample) else self.sources.read(source)
         said = self.ask([clip], modalities)
         prediction = self._predictions([clip], said, top, time.perf_counter() - began)[0]
         if not prediction.modalities:
@@ -148,8 +145,8 @@ class Recognizer:
             top: how many classes to name.
         """
         began = time.perf_counter()
-        self.check(modalities)
-        clips = [_clip_of(sample, videos) for sample in samples]
+        check_modalities(modalities, self.looks_at_video)
+        clips = [clip_of(sample, videos) for sample in samples]
         if not clips:
             return []
         said = self.ask(clips, modalities)
@@ -186,26 +183,11 @@ class Recognizer:
 
     def _crops(self, clips: Sequence[Clip]) -> tuple[Any, list[tuple[str, ...]]]:
         """What is cut out of the clips' videos, as a batch, and what couldn't be."""
-        from hhmnet.data.roi import crop_clip, empty_crops
-        from hhmnet.data.video_batch import stack_crops
-        from hhmnet.video import VideoError
+        from hhmnet.inference.crops import cut_clips
 
-        spec = self.model.spec
-        assert spec.roi is not None
-        crops, notes = [], []
-        for clip in clips:
-            problems: list[str] = []
-            cut = empty_crops(spec.roi, clip.sample.num_frames)
-            if clip.video is not None:
-                try:
-                    with _opened(clip.video) as video:
-                        cut = crop_clip(clip.sample, spec.layout, video, spec.roi, problems)
-                except VideoError as error:
-                    problems.append(error.reason)
-            crops.append(cut)
-            more = f" ({len(problems)} pictures in all)" if len(problems) > 1 else ""
-            notes.append((*clip.notes, *(f"video: {problem}{more}" for problem in problems[:1])))
-        return stack_crops(crops).to(self.device), notes
+        assert self.model.spec.roi is not None
+        batch, notes = cut_clips(clips, self.model.spec.layout, self.model.spec.roi)
+        return batch.to(self.device), notes
 
     def _predictions(self, clips: Sequence[Clip], said: Said, top: int, seconds: float) -> list[Prediction]:
         probabilities = softmax(said.answer.logits.cpu().numpy())
@@ -233,14 +215,6 @@ class Recognizer:
             )
         return found
 
-    def check(self, modalities: Sequence[str]) -> None:
-        """Raise InputError for modalities that don't exist or that the model doesn't look at."""
-        unknown = set(modalities) - set(MODALITIES)
-        if unknown or not modalities:
-            raise InputError(f"modalities must be among {', '.join(MODALITIES)}; got {', '.join(modalities)}")
-        if not self.looks_at_video and "skeleton" not in modalities:
-            raise InputError("the model looks at skeletons alone; it has no modality 'video'")
-
 
 def choose_device(name: str) -> torch.device:
     """The device of a name: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``; raises InputError without one."""
@@ -249,23 +223,6 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no GPU that torch can use; choose the device cpu or auto")
     return torch.device(name)
-
-
-def _clip_of(sample: Sample, videos: Path | None) -> Clip:
-    file = None if sample.video is None or videos is None else Path(videos, sample.video)
-    return Clip(sample.sample_id, sample, file)
-
-
-@contextmanager
-def _opened(video: Path | Video) -> Iterator[Video]:
-    """A video that is open; one that was open already stays so."""
-    if not isinstance(video, Path):
-        yield video
-        return
-    from hhmnet.video import open_video
-
-    with open_video(video) as opened:
-        yield opened
 
 
 class _View(NamedTuple):

@@ -6,7 +6,7 @@ Free of torch as long as no joints have to be estimated.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +16,7 @@ import numpy as np
 from hhmnet.inference.skeleton_files import SKELETON_SUFFIXES, in_layout, read_skeleton
 from hhmnet.readers.nw_ucla.reader import CLASSES_FILE
 from hhmnet.readers.pairing import VIDEO_SUFFIXES, pair_frames
-from hhmnet.sample import UNKNOWN_LABEL, Sample
+from hhmnet.sample import MODALITIES, UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import SkeletonLayout
 from hhmnet.store import SAMPLES_FILE, Store
 from hhmnet.video_folder import find_videos_of
@@ -118,6 +118,20 @@ def _in_folder(folder: Path) -> list[Input]:
     if not found:
         raise InputError(f"{folder}: holds no videos or skeleton files, and is no store")
     return [Input(str(file), file) for file in found]
+
+
+def clip_of(sample: Sample, videos: Path | None) -> Clip:
+    """A sample as a clip, with its video in the folder ``videos``."""
+    file = None if sample.video is None or videos is None else Path(videos, sample.video)
+    return Clip(sample.sample_id, sample, file)
+
+
+def check_modalities(modalities: Sequence[str], looks_at_video: bool) -> None:
+    """Raise InputError for modalities that don't exist, or that a model doesn't look at."""
+    if not modalities or set(modalities) - set(MODALITIES):
+        raise InputError(f"modalities must be among {', '.join(MODALITIES)}; got {', '.join(modalities)}")
+    if not looks_at_video and "skeleton" not in modalities:
+        raise InputError("the model looks at skeletons alone; it has no modality 'video'")
 
 
 class Sources:

@@ -14,10 +14,9 @@ import numpy as np
 
 from hhmnet.inference.prediction import softmax
 from hhmnet.inference.segments import Segment, TimelineConfig, smooth, to_segments, windows
-from hhmnet.inference.sources import Clip, Input, InputError
-from hhmnet.models.heterogeneous import MODALITIES
+from hhmnet.inference.sources import Clip, Input, InputError, check_modalities
 from hhmnet.pose.estimate import KEPT_BYTES
-from hhmnet.sample import Sample
+from hhmnet.sample import MODALITIES, Sample
 from hhmnet.video import Video, open_video
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ def recognise_long(
     """
     began = clock.perf_counter()
     config = config or TimelineConfig()
-    recognizer.check(modalities)
+    check_modalities(modalities, recognizer.looks_at_video)
     clip = recognizer.sources.read(source)
     if not clip.sample.present.any():
         raise InputError(f"{clip.name}: {'; '.join(clip.notes) or 'nobody is in it'}")

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 GUIDANCES = ("none", "input", "feature")
 NORMS = ("frozen", "batch")
-MODALITIES = ("skeleton", "video")
 
 
 @dataclass
@@ -98,7 +97,7 @@ class HeterogeneousOutput(NamedTuple):
         part_mask: ``(N, P + 1)`` bool, where both are known.
         teacher: ``(N, classes)``, the skeleton's joint answer; carries no gradient.
         guidance: ``(N, P, K)`` from 0 to 2, as it was used; None where nothing was guided.
-        used: ``(N, 2)`` bool, whether a clip had a skeleton and a video (``MODALITIES``).
+        used: ``(N, 2)`` bool, whether a clip had a skeleton and a video (``hhmnet.sample.MODALITIES``).
     """
 
     logits: Tensor

@@ -6,9 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hhmnet.sample import MODALITIES
 from hhmnet.serving.uploads import FILE_FIELD, TAKEN
-
-MODALITIES = ("skeleton", "video")
 
 
 class Health(BaseModel):
