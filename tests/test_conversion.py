@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hhmnet.conversion import KINECT_V1_COLOR, KINECT_V1_DEPTH, Camera, convert, project
-from hhmnet.skeleton import COCO17, KINECT20, NTU25, LayoutError, SkeletonLayout
+from hhmnet.conversion import KINECT_V1_COLOR, KINECT_V1_DEPTH, Camera, convert, project, trunk_means
+from hhmnet.pose.layouts import mix
+from hhmnet.skeleton import BLAZEPOSE33, COCO17, KINECT20, NTU25, LayoutError, SkeletonLayout
 
 CAMERA = Camera(500, 510, 320, 240, (640, 480))
 LIMBS = [
@@ -227,3 +228,25 @@ def test_a_resized_picture_shows_the_same() -> None:
 def test_bad_cameras_are_refused(fields: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         replace(CAMERA, **fields)
+
+
+@pytest.mark.parametrize("layout", [KINECT20, NTU25])
+def test_a_derived_trunk_follows_from_hips_shoulders_and_head(layout: SkeletonLayout) -> None:
+    shares = trunk_means(layout)
+    np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-6)
+    np.testing.assert_allclose(shares @ shares, shares, atol=1e-6)
+    trunk = [joint for joint in range(layout.num_joints) if shares[joint, joint] != 1]
+    assert {layout.joints[joint] for joint in trunk} == (
+        {"hip_center", "spine", "shoulder_center"}
+        if layout is KINECT20
+        else {"spine_base", "spine_mid", "spine_shoulder", "neck"}
+    )
+    assert not shares[:, trunk].any()
+    # Joints from video are there already, so that deriving them again changes nothing.
+    estimated, _ = mix(np.random.default_rng(0).normal(size=(33, 3)), np.ones(33), BLAZEPOSE33, layout)
+    np.testing.assert_allclose(shares @ estimated, estimated, atol=1e-5)
+
+
+def test_the_trunk_of_other_layouts_is_unknown() -> None:
+    with pytest.raises(LayoutError, match="can be derived in kinect20 and ntu25, not in coco17"):
+        trunk_means(COCO17)

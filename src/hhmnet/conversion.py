@@ -57,6 +57,43 @@ _RULES: dict[tuple[str, str], Sources] = {
     ("ntu25", "coco17"): _same(NTU25, COCO17, nose=("head",)),
 }
 
+_HIPS, _SHOULDERS = ("left_hip", "right_hip"), ("left_shoulder", "right_shoulder")
+
+# The same places as in hhmnet.pose.layouts, which has no head but ears.
+_TRUNKS: dict[str, Sources] = {
+    "kinect20": {
+        "hip_center": _HIPS * 6 + _SHOULDERS,
+        "spine": _HIPS * 3 + _SHOULDERS,
+        "shoulder_center": (*_SHOULDERS, "head"),
+    },
+    "ntu25": {
+        "spine_base": _HIPS,
+        "spine_mid": _HIPS + _SHOULDERS,
+        "spine_shoulder": _SHOULDERS,
+        "neck": (*_SHOULDERS, "head"),
+    },
+}
+
+
+def trunk_means(layout: SkeletonLayout) -> np.ndarray:
+    """Share of each joint (columns) in each joint (rows), ``(V, V)`` float32, that derives the trunk from the others.
+
+    Hips, shoulders and head are found by every sensor and estimator; where between them the trunk's other joints lie,
+    each decides for itself. As means of these five they are in the same place for all.
+
+    Raises:
+        LayoutError: nothing is known of the layout's trunk.
+    """
+    if layout.name not in _TRUNKS:
+        raise LayoutError(f"the trunk can be derived in {' and '.join(_TRUNKS)}, not in {layout.name}")
+    shares = np.eye(layout.num_joints, dtype=np.float32)
+    for joint, names in _TRUNKS[layout.name].items():
+        row = shares[layout.index(joint)]
+        row[:] = 0
+        for name in names:
+            row[layout.index(name)] += 1 / len(names)
+    return shares
+
 
 @dataclass(frozen=True, eq=False)
 class Camera:

@@ -36,8 +36,8 @@ class Sample:
         setup: which setup, scene or room; "" if unknown.
         split: names of the published parts that the clip belongs to, separated by spaces; "" if none.
         pixels: joint positions in the video, ``(M, T, V, 2)`` float32 pixels (x right, y down).
-        confidence: trust in each joint, ``(M, T, V)`` float32 from 0 to 1; 0 for a joint that is missing, whose
-            position is then zero.
+        confidence: trust in each joint, ``(M, T, V)`` float32 from 0 to 1; 0 for a joint that is missing. Its pixels
+            are then zero, and so are its joints, unless an estimator supposes where in the room it is.
         boxes: the persons' boxes in the video, ``(M, T, 4)`` float32 pixels: left, top, right, bottom; zeros where a
             person is absent.
         interpolated: bodies that no sensor saw and that were filled in between two seen ones, ``(M, T)`` bool.

@@ -13,16 +13,18 @@ from hhmnet.data.augment import (
     draw_mirrored,
     drop,
     frame_positions,
+    let_joints_wander,
     linear_map,
     mirror,
     rotation,
+    swap_sides,
 )
 from hhmnet.skeleton import COCO17, KINECT20, SkeletonLayout
 
 OFF = AugmentConfig(
     **{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)} | {"crop": 1.0}  # type: ignore[arg-type]
 )
-PARTS = ["yaw", "tilt", "scale", "stretch", "shear", "mirror", "noise", "offset", "limb"]
+PARTS = ["yaw", "tilt", "scale", "stretch", "shear", "mirror", "noise", "offset", "limb", "wander", "swap"]
 LENGTHS = torch.tensor([1, 2, 5, 16, 90, 1])
 
 
@@ -274,6 +276,31 @@ def test_limbs_drift_apart_and_at_their_rate() -> None:
 
 
 # Drops.
+
+
+def test_joints_wander_slowly_each_for_itself() -> None:
+    still = torch.zeros(40, 64, 1, 20, 3)
+    moved = let_joints_wander(still, 0.03, seeded())
+    assert moved.shape == still.shape
+    assert moved.std().item() == pytest.approx(0.03 * math.sqrt(2 / 3), rel=0.15)  # between knots it is less
+    assert (moved.diff(dim=1).abs().mean() / moved.abs().mean()).item() < 0.2
+    first, second = moved[:, :, 0, 3].flatten(), moved[:, :, 0, 4].flatten()
+    assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1].item()) < 0.1
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_sides_change_places_for_one_stretch_of_some_clips(rate: float) -> None:
+    x = torch.randn(300, 16, 2, 20, 3, generator=seeded(1))
+    swapped = swap_sides(x, KINECT20, rate, seeded(2))
+    other = x[..., KINECT20.mirrored.tolist(), :]
+    left = KINECT20.index("left_hand")
+    changed = (swapped != x)[..., left, 0]
+    assert (changed[:, :, 0] == changed[:, :, 1]).all()
+    torch.testing.assert_close(swapped, torch.where(changed[..., None, None], other, x))
+    starts = changed[:, :, 0].int().diff(dim=1, prepend=torch.zeros(300, 1, dtype=torch.int)) == 1
+    assert starts.sum(1).max() <= 1
+    # A stretch shorter than a frame changes nothing: one in some twenty of those chosen.
+    assert changed.any(2).any(1).float().mean().item() == pytest.approx(rate, abs=0.1)
 
 
 def test_joint_drop_takes_joints_for_the_whole_clip() -> None:

@@ -446,3 +446,27 @@ def test_a_view_mirrors_the_clips_it_names(augmentation: AugmentConfig | None) -
     plain, _ = prepare(clips, KINECT20, config)
     expected = mirror(plain.permute(0, 2, 4, 3, 1), KINECT20, view.mirrored).permute(0, 4, 1, 3, 2)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("augmentation", [None, AugmentConfig(offset=0.05, noise=0.05)])
+def test_a_derived_trunk_is_the_same_whatever_was_stored(augmentation: AugmentConfig | None) -> None:
+    config = DataConfig(frames=8, trunk="derived", scale="trunk")
+    stored = torch.randn(30, 1, 20, 3, generator=torch.Generator().manual_seed(0))
+    moved = stored.clone()
+    trunk = [KINECT20.index(name) for name in ("hip_center", "spine", "shoulder_center")]
+    moved[:, :, trunk] += 0.3
+    lengths = torch.tensor([10, 20])
+    x, y = (
+        prepare(
+            Clips(joints, None, lengths), KINECT20, config, augmentation, torch.Generator().manual_seed(1)
+        )[0]
+        for joints in (stored, moved)
+    )
+    torch.testing.assert_close(x, y)
+    hips = [KINECT20.index(f"{side}_hip") for side in ("left", "right")]
+    shoulders = [KINECT20.index(f"{side}_shoulder") for side in ("left", "right")]
+    wanted = (3 * x[..., hips, :].mean(-2) + x[..., shoulders, :].mean(-2)) / 4
+    torch.testing.assert_close(x[..., KINECT20.index("spine"), :], wanted)
+    first = wanted.new_zeros(2, 3)
+    if augmentation is None:
+        torch.testing.assert_close(x[:, :, 0, trunk[0], 0], first, atol=1e-5, rtol=0)

@@ -22,7 +22,7 @@ def poses() -> VideoPoses:
     pixels = (world[..., :2] * 100 + 160).astype(np.float32)
     for array in (world, confidence, pixels):
         array[~present] = 0
-    world[confidence == 0] = pixels[confidence == 0] = 0
+    pixels[confidence == 0] = 0  # its place in the room is a guess, and stays
     boxes = np.full((PERSONS, FRAMES, 4), 5, np.float32)
     return VideoPoses(
         BLAZEPOSE33, pixels, confidence, world, boxes, present, ~present & False, (320, 240), 30.0, [], 0, ""
@@ -44,10 +44,22 @@ def test_axes_are_a_kinects_and_mirrored_pictures_have_x_the_other_way() -> None
     wanted, trust = mix(seen.world, seen.confidence, BLAZEPOSE33, KINECT20)
     straight = clip_fields(seen, KINECT20, ClipConfig(root="zero"))["joints"]
     mirrored = clip_fields(seen, KINECT20, ClipConfig(root="zero", mirrored=True))["joints"]
-    known = trust > 0
-    np.testing.assert_allclose(straight[known], (wanted * (-1, -1, 1))[known], atol=1e-6)
-    np.testing.assert_allclose(mirrored[known], (wanted * (1, -1, 1))[known], atol=1e-6)
-    assert not straight[~known].any()
+    np.testing.assert_allclose(straight, wanted * (-1, -1, 1), atol=1e-6)
+    np.testing.assert_allclose(mirrored, wanted * (1, -1, 1), atol=1e-6)
+    assert not (trust > 0).all()
+
+
+def test_a_joint_that_is_not_seen_stays_with_its_body() -> None:
+    """A zero would put it at the camera, some metres away from the others."""
+    seen = poses()
+    wrist = KINECT20.index("left_wrist")
+    fields = clip_fields(seen, KINECT20, ClipConfig())
+    joints, present = fields["joints"], seen.present
+    assert (fields["confidence"][0, :, wrist] == 0).all()
+    assert not fields["pixels"][0, :, wrist].any()
+    hips = joints[..., [KINECT20.index("left_hip"), KINECT20.index("right_hip")], :].mean(-2)
+    assert (np.linalg.norm(joints[..., wrist, :] - hips, axis=-1)[present] < 3).all()
+    assert not joints[~present].any()
 
 
 def test_pixels_count_from_the_middle_of_the_first() -> None:

@@ -59,3 +59,13 @@ def test_joints_are_not_filled_where_the_body_is_missing() -> None:
     fill_joints(flags("x.x"), [points], confidence, least=0.1, longest=2)
     assert confidence[1] == 0
     assert (points[1] == 0).all()
+
+
+def test_a_guess_stays_where_it_is_but_in_short_gaps() -> None:
+    confidence = np.array([0.0, 0.9, 0.0, 0.9, 0.05, 0.05])[:, None]
+    guess = np.array([5.0, 1, 77, 3, 8, 9])[:, None, None] * np.ones((1, 1, 3))
+    pixels = guess.copy()
+    fill_joints(np.ones(6, bool), [pixels], confidence, least=0.1, longest=1, guesses=[guess])
+    assert guess[:, 0, 0].tolist() == [5, 1, 2, 3, 8, 9]
+    assert pixels[:, 0, 0].tolist() == [0, 1, 2, 3, 0, 0]
+    assert confidence[:, 0].tolist() == [0, 0.9, 0.05, 0.9, 0, 0]

@@ -16,6 +16,9 @@ from torch.nn import functional
 from hhmnet.fields import within
 from hhmnet.skeleton import SkeletonLayout
 
+LIMB_KNOTS, WANDER_KNOTS = 4, 8
+"""Points between which a disturbance of limbs, and the drift of a joint, is straight."""
+
 
 @dataclass
 class AugmentConfig:
@@ -45,6 +48,10 @@ class AugmentConfig:
     """Probability, for each arm and leg, that it wanders as the limbs do that a sensor can't see."""
     limb_size: float = 0.1
     """Standard deviation of that wandering at the limb's end, in the clip's unit."""
+    wander: float = 0.0
+    """Standard deviation of each joint's slow drift, in the clip's unit: how joints estimated from video err."""
+    swap: float = 0.0
+    """Probability that left and right joints change places for a part of the clip, as an estimator confuses them."""
     joint_drop: float = 0.0
     """Probability that a clip loses joints."""
     joint_drop_share: float = 0.2
@@ -53,9 +60,21 @@ class AugmentConfig:
     """Probability that a clip loses one coordinate axis."""
 
     def __post_init__(self) -> None:
-        within(self, 0, 1, "crop", "jitter", "mirror", "limb", "joint_drop", "joint_drop_share", "axis_drop")
+        within(
+            self,
+            0,
+            1,
+            "crop",
+            "jitter",
+            "mirror",
+            "limb",
+            "joint_drop",
+            "joint_drop_share",
+            "axis_drop",
+            "swap",
+        )
         within(self, 0, 180, "yaw", "tilt")
-        within(self, 0, math.inf, "scale", "stretch", "shear", "noise", "offset", "limb_size")
+        within(self, 0, math.inf, "scale", "stretch", "shear", "noise", "offset", "limb_size", "wander")
 
 
 def _uniform(shape: tuple[int, ...], limit: float, generator: torch.Generator) -> Tensor:
@@ -115,16 +134,41 @@ def disturb_limbs(
 
     A sensor guesses the limbs that the body hides from it, and each camera guesses others.
     """
-    knots, count, frames, dims = 4, x.shape[0], x.shape[1], x.shape[-1]
+    count, frames, dims = x.shape[0], x.shape[1], x.shape[-1]
     device = generator.device
     reach = torch.from_numpy(layout.limbs).to(device)
     chosen = torch.rand(count, len(reach), 1, 1, generator=generator, device=device) < config.limb
-    course = (
-        torch.randn(count, len(reach), dims, knots, generator=generator, device=device) * config.limb_size
-    )
-    course = functional.interpolate(course.flatten(1, 2), frames, mode="linear", align_corners=True)
-    course = course.view(count, len(reach), dims, frames) * chosen
+    course = _drift((count, len(reach), dims, frames), config.limb_size, LIMB_KNOTS, generator) * chosen
     return x + torch.einsum("nlct,lv->ntvc", course, reach)[:, :, None]
+
+
+def _drift(shape: tuple[int, int, int, int], size: float, knots: int, generator: torch.Generator) -> Tensor:
+    """Random courses along the last axis of ``shape``, straight between ``knots`` points of deviation ``size``."""
+    *front, frames = shape
+    course = torch.randn(*front, knots, generator=generator, device=generator.device) * size
+    return functional.interpolate(course.flatten(1, 2), frames, mode="linear", align_corners=True).view(shape)
+
+
+def let_joints_wander(x: Tensor, size: float, generator: torch.Generator) -> Tensor:
+    """Let every joint of ``x (N, T, M, V, C)`` drift slowly around its place, each for itself."""
+    count, frames, persons, joints, dims = x.shape
+    course = _drift((count, persons * joints, dims, frames), size, WANDER_KNOTS, generator)
+    return x + course.view(count, persons, joints, dims, frames).permute(0, 4, 1, 2, 3)
+
+
+def swap_sides(x: Tensor, layout: SkeletonLayout, rate: float, generator: torch.Generator) -> Tensor:
+    """Exchange left and right joints of some clips ``x (N, T, M, V, C)`` from one random frame to another.
+
+    The joints stay where they are and change names: unlike a mirror image, this is a mistake.
+    """
+    count, frames = x.shape[:2]
+    device = generator.device
+    chosen = torch.rand(count, generator=generator, device=device) < rate
+    ends = torch.rand(count, 2, generator=generator, device=device).sort(1).values * frames
+    frame = torch.arange(frames, device=device)
+    inside = (frame >= ends[:, :1]) & (frame < ends[:, 1:]) & chosen[:, None]
+    exchanged = x.index_select(-2, torch.from_numpy(layout.mirrored).to(x.device))
+    return torch.where(inside[:, :, None, None, None], exchanged, x)
 
 
 def draw_mirrored(count: int, config: AugmentConfig, generator: torch.Generator) -> Tensor | None:
@@ -159,6 +203,10 @@ def augment(
         x = mirror(x, layout, mirrored)
     if config.limb:
         x = disturb_limbs(x, layout, config, generator)
+    if config.swap:
+        x = swap_sides(x, layout, config.swap, generator)
+    if config.wander:
+        x = let_joints_wander(x, config.wander, generator)
     if config.offset:
         shift = torch.randn(count, 1, 1, joints, dims, generator=generator, device=generator.device)
         x = x + config.offset * shift

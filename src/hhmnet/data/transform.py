@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hhmnet.conversion import trunk_means
 from hhmnet.data.augment import AugmentConfig, augment, draw_mirrored, drop, frame_positions, mirror
 from hhmnet.data.streams import split_names, stack
 from hhmnet.fields import one_of, within
@@ -16,6 +17,7 @@ from hhmnet.skeleton import SkeletonLayout
 
 CENTERS = ("none", "first", "frame")
 FACINGS = ("none", "first", "mean")
+TRUNKS = ("stored", "derived")
 SCALES = ("none", "trunk", "box")
 
 
@@ -33,6 +35,9 @@ class DataConfig:
     """Origin of the coordinates: none, first (root joint in the first frame) or frame (root joint in each frame)."""
     facing: str = "none"
     """Turn the body towards the camera by its hips and shoulders: none, first (of the first frame) or mean."""
+    trunk: str = "stored"
+    """Joints of the trunk: stored, or derived (from hips, shoulders and head, so that a Kinect and an estimator, which
+    place them differently, agree)."""
     scale: str = "none"
     """Unit of length: none (as stored), trunk (the torso's length) or box (each axis spans -1 to 1 over the clip)."""
     views: int = 1
@@ -45,6 +50,7 @@ class DataConfig:
             raise ValueError(f"field 'stream': {error}") from None
         one_of(self, "center", CENTERS)
         one_of(self, "facing", FACINGS)
+        one_of(self, "trunk", TRUNKS)
         one_of(self, "scale", SCALES)
         within(self, 1, math.inf, "frames", "persons", "views")
 
@@ -126,6 +132,14 @@ def sample_frames(clips: Clips, positions: Tensor) -> tuple[Tensor, Tensor | Non
     joints = clips.joints[before] * (share_before / scale)[..., None, None]
     joints = joints + clips.joints[after] * (share_after / scale)[..., None, None]
     return joints, mask
+
+
+def derive_trunk(x: Tensor, how: str, layout: SkeletonLayout) -> Tensor:
+    """Place the joints of the trunk of ``x (N, T, M, V, C)`` anew, each as a mean of hips, shoulders and head."""
+    if how == "stored":
+        return x
+    means = torch.from_numpy(trunk_means(layout)).to(x)
+    return torch.einsum("...vc,wv->...wc", x, means)
 
 
 def _first_frame(mask: Tensor | None, x: Tensor) -> Tensor:
@@ -226,12 +240,13 @@ def prepare(
     if view is None:
         view = choose_view(clips.lengths, config, augmentation, generator, phase)
     x, mask = sample_frames(clips, view.positions)
+    x = derive_trunk(x, config.trunk, layout)
     x = center(x, config.center, layout.root, mask)
     x = face_camera(x, config.facing, layout, mask)
     if config.scale == "trunk":
         x = rescale(x, config.scale, layout, mask)
     if augmentation is not None and generator is not None:
-        x = augment(x, layout, augmentation, generator, view.mirrored)
+        x = derive_trunk(augment(x, layout, augmentation, generator, view.mirrored), config.trunk, layout)
     elif view.mirrored is not None:
         x = mirror(x, layout, view.mirrored)
     if config.scale == "box":  # a box is not kept by a rotation, so it comes last

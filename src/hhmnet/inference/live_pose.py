@@ -140,7 +140,7 @@ class LivePose:
         present[0], interpolated = fill_bodies(
             present[0], [pixels[0], world[0], boxes[0]], confidence[0], config.max_gap
         )
-        fill_joints(present[0], [pixels[0], world[0]], confidence[0], config.min_confidence, config.max_gap)
+        fill_joints(present[0], [pixels[0]], confidence[0], config.min_confidence, config.max_gap, [world[0]])
         swap = self._swap
         return VideoPoses(
             layout=self.layout,

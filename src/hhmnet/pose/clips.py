@@ -71,14 +71,17 @@ def _joints(poses: VideoPoses, layout: SkeletonLayout, config: ClipConfig) -> tu
         paths = [_path(poses, person, config.focal) for person in range(len(joints))]
         joints = joints + np.stack(paths)[:, :, None]
     joints = kinect_axes(joints, config.mirrored)
-    joints[confidence <= 0] = 0
+    # A joint that isn't seen stays where the estimator supposes it: legs under a desk are somewhere below the hips,
+    # not at the camera, where a zero would put them and stretch the body's box to them.
+    joints[~poses.present] = 0
     return joints, confidence
 
 
 def _pixels(poses: VideoPoses, layout: SkeletonLayout) -> tuple[np.ndarray, np.ndarray]:
     """Pixels ``(M, T, V, 2)``, of which (0, 0) is the middle of the first, and confidence ``(M, T, V)``."""
     pixels, confidence = mix(poses.pixels, poses.confidence, poses.layout, layout)
-    pixels[confidence > 0] -= 0.5
+    pixels -= 0.5
+    pixels[confidence <= 0] = 0
     return pixels, confidence
 
 

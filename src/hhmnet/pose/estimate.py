@@ -179,12 +179,12 @@ class VideoPoseEstimator:
         config = self.config
         interpolated = np.zeros_like(found.present)
         for row in range(len(found.present)):
-            points = [found.pixels[row], found.world[row]]
+            pixels, world, confidence = found.pixels[row], found.world[row], found.confidence[row]
             found.present[row], interpolated[row] = fill_bodies(
-                found.present[row], [*points, found.boxes[row]], found.confidence[row], config.max_gap
+                found.present[row], [pixels, world, found.boxes[row]], confidence, config.max_gap
             )
             fill_joints(
-                found.present[row], points, found.confidence[row], config.min_confidence, config.max_gap
+                found.present[row], [pixels], confidence, config.min_confidence, config.max_gap, [world]
             )
         return interpolated
 

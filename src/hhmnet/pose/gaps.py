@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -32,7 +34,12 @@ def fill_bodies(
 
 
 def fill_joints(
-    present: np.ndarray, values: list[np.ndarray], confidence: np.ndarray, least: float, longest: int
+    present: np.ndarray,
+    values: list[np.ndarray],
+    confidence: np.ndarray,
+    least: float,
+    longest: int,
+    guesses: Sequence[np.ndarray] = (),
 ) -> None:
     """Mask joints that can't be trusted, in place, and fill their short gaps.
 
@@ -47,6 +54,7 @@ def fill_joints(
         confidence: ``(T, V)``.
         least: the least confidence of a joint that is kept.
         longest: gaps of more frames stay.
+        guesses: arrays like ``values`` in which a missing joint stays where the estimator supposes it.
     """
     seen = (confidence >= least) & present[:, None]
     for array in values:
@@ -58,7 +66,7 @@ def fill_joints(
             if not present[inside].all():
                 continue
             share = ((np.arange(before + 1, after) - before) / (after - before))[:, None]
-            for array in values:
+            for array in (*values, *guesses):
                 array[inside, joint] = array[before, joint] * (1 - share) + array[after, joint] * share
             confidence[inside, joint] = least / 2
 

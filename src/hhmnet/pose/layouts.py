@@ -65,7 +65,7 @@ def mix(
 
     Returns:
         Points ``(..., V', C)`` and confidence ``(..., V')``, float32. A mean is as trusted as the least trusted joint
-        in it; where one is missing, so is the mean: zero, with confidence 0.
+        in it; where one is missing, so is the mean: its confidence is 0, its position that of whatever is given.
 
     Raises:
         PoseError: there is no way from one layout to the other.
@@ -81,5 +81,4 @@ def mix(
         parts = [source.index(part) for part in special.get(joint, joint).split()]
         made[..., place, :] = points[..., parts, :].mean(-2)
         trust[..., place] = confidence[..., parts].min(-1)
-    made[trust <= 0] = 0
     return made, trust
