@@ -23,6 +23,9 @@ RIGHT = Parity(np.array([1e-6]), np.array([1e-6]), np.array([True]))
 PREDICT = """
 import sys
 from hhmnet.cli import main
+
+# One worker makes the graphs for all of them.
+pytestmark = pytest.mark.xdist_group("export")
 code = main(["predict", *sys.argv[1:], "--json"])
 print("torch" in sys.modules, file=sys.stderr)
 sys.exit(code)

@@ -14,6 +14,9 @@ from hhmnet.export.parity import TOLERANCE, Parity, measure_parity
 from hhmnet.models.pretrained import ActionModel
 from made_exports import exported
 
+# One worker makes the graphs for all of them.
+pytestmark = pytest.mark.xdist_group("export")
+
 
 @pytest.mark.parametrize("kind", ["skeletons", "video"])
 def test_a_graph_agrees_with_its_own_model(kind: str) -> None:
