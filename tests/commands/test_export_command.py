@@ -18,14 +18,14 @@ pytest.importorskip("onnx", reason="exporting needs pip install 'hhmnet[export]'
 pytest.importorskip("onnxruntime", reason="exporting needs pip install 'hhmnet[export]'")
 pytest.importorskip("onnxscript", reason="exporting needs pip install 'hhmnet[export]'")
 
+# One worker makes the graphs for all of them.
+pytestmark = pytest.mark.xdist_group("export")
+
 RIGHT = Parity(np.array([1e-6]), np.array([1e-6]), np.array([True]))
 # The prediction is made in a process of its own, which says whether torch came along.
 PREDICT = """
 import sys
 from hhmnet.cli import main
-
-# One worker makes the graphs for all of them.
-pytestmark = pytest.mark.xdist_group("export")
 code = main(["predict", *sys.argv[1:], "--json"])
 print("torch" in sys.modules, file=sys.stderr)
 sys.exit(code)

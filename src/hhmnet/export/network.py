@@ -94,6 +94,9 @@ class PlainKernels(SKTC):
 class PlainAttention(REDMT):
     """RE-DMT for maps that lie channels first, as they do outside PyTorch: nothing is moved about for a product."""
 
+    query: nn.Conv1d
+    key: nn.Conv1d
+
     def split(self) -> None:
         """Make two convolutions of the linear map to queries and keys; the queries' has the scale in it."""
         scale = 1 / math.sqrt(self.key_width)
@@ -212,18 +215,25 @@ def exportable(network: nn.Module) -> nn.Module:
             if isinstance(module.reduce_norm.norm, nn.BatchNorm2d):
                 _fold_branches(module)
         elif isinstance(module, ConvNorm) and isinstance(module.norm, nn.BatchNorm2d):
-            module.conv, module.norm = fuse_conv_bn_eval(module.conv, module.norm), Through()
+            module.conv, module.norm = _fused(module.conv, module.norm), Through()
     return network.requires_grad_(False)
 
 
 def _fold_branches(module: SKTC) -> None:
     """Let the convolutions of SK-TC do the work of the norms that follow them; a pooling has none to do it."""
-    module.reduce = fuse_conv_bn_eval(module.reduce, module.reduce_norm.norm)  # type: ignore[type-var]
-    module.reduce_norm = Through()  # type: ignore[assignment]
-    for i, branch in enumerate(module.branches):
-        norm = module.branch_norms[i].norm
-        module.branches[i] = fuse_conv_bn_eval(branch, norm)  # type: ignore[arg-type,type-var]
-        module.branch_norms[i] = Through()
+    norms = [module.reduce_norm.norm, *(norm.norm for norm in module.branch_norms)]
+    convs = [module.reduce, *module.branches]
+    # There is one norm more where there is a pooling.
+    fused = [_fused(conv, norm) for conv, norm in zip(convs, norms, strict=False)]
+    module.reduce, module.reduce_norm = fused[0], Through()  # type: ignore[assignment]
+    for i, conv in enumerate(fused[1:]):
+        module.branches[i], module.branch_norms[i] = conv, Through()
+
+
+def _fused(conv: object, norm: object) -> nn.Conv2d:
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    return fuse_conv_bn_eval(conv, norm)
 
 
 def take_encoders(network: nn.Module) -> dict[str, STST]:
