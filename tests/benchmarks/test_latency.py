@@ -10,6 +10,9 @@ import torch
 
 from made_exports import exported
 
+# One worker makes the graphs for all of them.
+pytestmark = pytest.mark.xdist_group("export")
+
 
 def test_all_ways_answer_alike_on_the_same_clip() -> None:
     for kind in ("skeletons", "video"):

@@ -136,15 +136,6 @@ def test_the_whole_way_once_more_and_with_other_recipes(demo, made, trained, cap
     assert trained == [("skeletons", 0)]
 
 
-def test_a_stopped_demo_goes_on(demo, made, trained, capsys):
-    assert demo("--time-limit", "0.001s") == 0
-    assert "run the demo again to go on" in capsys.readouterr().err
-    assert not Path("runs/demo/skeletons/model.safetensors").exists()
-    assert demo() == 0
-    assert trained == [("skeletons", 0), ("skeletons", 1), ("video", 0), ("guided", 0), ("hhmnet", 0)]
-    assert made == [30]
-
-
 def test_other_data_start_anew(demo, made, trained):
     assert demo("--time-limit", "0.001s") == 0
     assert demo("--clips", "12", "--time-limit", "0.001s") == 0
@@ -152,7 +143,7 @@ def test_other_data_start_anew(demo, made, trained):
     assert made == [30, 12]
 
 
-def test_a_killed_demo_runs_again(demo):
+def test_a_killed_demo_runs_again_and_a_stopped_one_goes_on(demo, made, trained, capsys):
     out = Path("runs/demo")
     (out / "raw").mkdir(parents=True)
     (out / "raw" / "a01_s01_e00_v01.json").write_text('{"file_name"')
@@ -161,7 +152,12 @@ def test_a_killed_demo_runs_again(demo):
     (out / "store" / ".samples.arrow.0123.tmp").write_text("half")
     (out / "skeletons").mkdir()
     (out / "skeletons" / "config.yaml").write_text("fold: null\n")
+    assert demo("--time-limit", "0.001s") == 0
+    assert "run the demo again to go on" in capsys.readouterr().err
+    assert not (out / "skeletons" / "model.safetensors").exists()
     assert demo() == 0
+    assert trained == [("skeletons", 0), ("skeletons", 1), ("video", 0), ("guided", 0), ("hhmnet", 0)]
+    assert made == [30]
     assert (out / "hhmnet" / "model.safetensors").exists()
 
 

@@ -10,12 +10,18 @@ import pytest
 
 from hhmnet.cli import main
 from hhmnet.commands import export
+from hhmnet.data.protocols import get_protocol
 from hhmnet.export.parity import Parity
+from hhmnet.store import Store
 
 pytest.importorskip("onnx", reason="exporting needs pip install 'hhmnet[export]'")
 pytest.importorskip("onnxruntime", reason="exporting needs pip install 'hhmnet[export]'")
 pytest.importorskip("onnxscript", reason="exporting needs pip install 'hhmnet[export]'")
 
+# One worker makes the graphs for all of them.
+pytestmark = pytest.mark.xdist_group("export")
+
+RIGHT = Parity(np.array([1e-6]), np.array([1e-6]), np.array([True]))
 # The prediction is made in a process of its own, which says whether torch came along.
 PREDICT = """
 import sys
@@ -81,6 +87,30 @@ def test_size_and_comparison_are_printed(
     assert "parity    5 made-up clips: logits differ from PyTorch's by" in printed
 
 
+def test_a_split_of_a_store_is_compared_on(
+    written: Path,
+    finished_run: Path,
+    store_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(export, "to_onnx", lambda model: written.read_bytes())
+    seen = []
+    monkeypatch.setattr(
+        export, "measure_parity", lambda model, content, batches: seen.extend(batches) or RIGHT
+    )
+    out = ("--out", str(tmp_path / "m.onnx"), "--data", str(store_folder), "--json")
+    assert main(["export", str(finished_run), *out, "--split", "test", "--clips", "99"]) == 0
+    found = [row for batch in seen for row in batch.index.tolist()]
+    store = Store(store_folder)
+    wanted = get_protocol(store.protocol).indices(store, "test")
+    assert found == wanted.tolist()
+    assert 0 < len(found) < len(store)
+    document = json.loads(capsys.readouterr().out)
+    assert document["compared_on"] == f"{len(found)} clips of {store_folder} (test)"
+
+
 def test_a_graph_that_answers_otherwise_is_not_written(
     written: Path,
     finished_run: Path,
@@ -88,7 +118,7 @@ def test_a_graph_that_answers_otherwise_is_not_written(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    wrong = Parity(np.array([1e-6, 0.25]), np.array([1e-6, 0.2]))
+    wrong = Parity(np.array([1e-6, 0.25]), np.array([1e-6, 0.2]), np.array([True, False]))
     monkeypatch.setattr(export, "to_onnx", lambda model: written.read_bytes())
     monkeypatch.setattr(export, "measure_parity", lambda *given: wrong)
     out = tmp_path / "wrong.onnx"
@@ -100,7 +130,7 @@ def test_a_graph_that_answers_otherwise_is_not_written(
 
 
 def test_clips_on_an_edge_are_told() -> None:
-    parity = Parity(np.array([1e-6, 2e-3]), np.array([1e-6, 5e-6]))
+    parity = Parity(np.array([1e-6, 2e-3]), np.array([1e-6, 5e-6]), np.array([True, True]))
     document = {
         "file": "a.onnx",
         "bytes": 2**20,
@@ -113,8 +143,9 @@ def test_clips_on_an_edge_are_told() -> None:
     assert lines[0] == "file      a.onnx, 1.00 MiB, opset 20"
     assert lines[1] == "members   joint, bone"
     assert "1.0e-06 (most); allowed are 1e-04" in lines[2]
-    assert lines[3].startswith("on edge   1 of these clips, by up to 2.0e-03")
-    assert "within 5.0e-06" in lines[3]
+    assert lines[3] == "classes   the same on 2 of 2 clips"
+    assert lines[4].startswith("on edge   1 of these clips, by up to 2.0e-03")
+    assert "within 5.0e-06" in lines[4]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,9 @@ from hhmnet.models.pretrained import ActionModel
 from made_exports import exported
 from made_models import CLASSES, skeleton_model, video_model
 
+# One worker makes the graphs for all of them.
+pytestmark = pytest.mark.xdist_group("export")
+
 
 def answer(content: bytes, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     graph = session(content)

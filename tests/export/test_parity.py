@@ -14,6 +14,9 @@ from hhmnet.export.parity import TOLERANCE, Parity, measure_parity
 from hhmnet.models.pretrained import ActionModel
 from made_exports import exported
 
+# One worker makes the graphs for all of them.
+pytestmark = pytest.mark.xdist_group("export")
+
 
 @pytest.mark.parametrize("kind", ["skeletons", "video"])
 def test_a_graph_agrees_with_its_own_model(kind: str) -> None:
@@ -21,6 +24,7 @@ def test_a_graph_agrees_with_its_own_model(kind: str) -> None:
     parity = measure_parity(model, content, made_clips(model.spec, 12))
     assert parity.plain.shape == (12,)
     assert parity.holds
+    assert parity.same.all()
     assert np.median(parity.plain) < 1e-5
 
 
@@ -67,8 +71,24 @@ def test_a_clip_on_an_edge_is_told_from_a_wrong_answer() -> None:
     assert not parity.holds
 
 
+def test_other_classes_are_counted() -> None:
+    model, content = exported("skeletons")
+    other = copy.deepcopy(model)
+    batches = list(made_clips(model.spec, 6))
+    with torch.inference_mode():
+        labels = model.answer(batches[0].clips).logits.argmax(1)
+    # Another class wins on every clip but those that had it already.
+    with torch.no_grad():
+        for encoder in other.network.encoders.values():
+            encoder.classifier.bias[1] += 100
+    parity = measure_parity(other, content, batches)
+    assert parity.same.tolist() == (labels == 1).tolist()
+    assert not parity.same.all()
+
+
 def test_figures_of_a_comparison() -> None:
-    parity = Parity(np.array([1e-6, 2e-3, 3e-6, 1e-6]), np.array([1e-6, 4e-6, 3e-6, 1e-6]))
+    same = np.array([True, False, True, True])
+    parity = Parity(np.array([1e-6, 2e-3, 3e-6, 1e-6]), np.array([1e-6, 4e-6, 3e-6, 1e-6]), same)
     assert parity.on_edge.tolist() == [False, True, False, False]
     assert parity.to_dict() == {
         "clips": 4,
@@ -78,6 +98,7 @@ def test_figures_of_a_comparison() -> None:
         "on_edge": 1,
         "largest_difference_off_edge": 3e-6,
         "largest_difference_from_nearest": 4e-6,
+        "same_class": 3,
         "holds": True,
     }
-    assert not Parity(np.array([1e-6, 2e-4]), np.array([1e-6, 2e-4])).holds
+    assert not Parity(np.array([1e-6, 2e-4]), np.array([1e-6, 2e-4]), same[2:]).holds

@@ -19,6 +19,9 @@ from made_exports import exported
 from made_models import CLASSES
 from made_people import BoxEstimator, MadeVideo
 
+# One worker makes the graphs for all of them.
+pytestmark = pytest.mark.xdist_group("export")
+
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:

@@ -12,6 +12,7 @@ import numpy as np
 from hhmnet.commands.evaluate import check_same
 from hhmnet.commands.terminal import Parser, console, print_json
 from hhmnet.data.dataset import ClipDataset, RawBatch, VideoDataset
+from hhmnet.data.protocols import ProtocolError, get_protocol
 from hhmnet.export.graph import OPSET, to_onnx
 from hhmnet.export.inputs import made_clips
 from hhmnet.export.parity import TOLERANCE, Parity, measure_parity
@@ -21,6 +22,7 @@ from hhmnet.store import Store
 
 DONE, OUR_FAULT = 0, 1
 _BATCH = 8
+SPLITS = ("all", "train", "test")
 
 
 def main(words: list[str]) -> int:
@@ -29,7 +31,7 @@ def main(words: list[str]) -> int:
     log = console()
     model = from_pretrained(options.run)
     source, batches = _clips(model, options)
-    with log.status("making the graph, which takes a minute"):
+    with log.status("making the graph, which takes a while"):
         content = to_onnx(model)
     with log.status(f"comparing it with PyTorch on {source}"):
         parity = measure_parity(model, content, batches)
@@ -72,6 +74,7 @@ def _parser() -> Parser:
         metavar="DIR",
         help="folder of the store's videos, if they aren't where they were",
     )
+    add("--split", choices=SPLITS, default="all", help="clips of STORE to compare on (default: all)")
     add("--clips", type=_count, default=64, metavar="N", help="clips to compare on (default: 64)")
     add("--json", action="store_true", help="print size and comparison as JSON on standard output")
     return parser
@@ -90,13 +93,16 @@ def _count(text: str) -> int:
 
 
 def _clips(model: ActionModel, options: argparse.Namespace) -> tuple[str, Iterator[RawBatch]]:
-    """What to compare on, and what that is called; of a store, clips that lie evenly over it."""
+    """What to compare on, and what that is called; of a store, clips that lie evenly over what is asked for."""
     spec = model.spec
     if options.data is None:
         return f"{options.clips} made-up clips", made_clips(spec, options.clips, _BATCH)
     store = Store(options.data)
     check_same(model, options.run, store)
-    rows = np.unique(np.linspace(0, len(store) - 1, options.clips).round().astype(np.int64))
+    rows = get_protocol(spec.protocol or store.protocol).indices(store, options.split)
+    if not len(rows):
+        raise ProtocolError(f"{store.path}: split '{options.split}' has no clips to compare on")
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, options.clips).round().astype(np.int64))]
     dataset = ClipDataset(store, rows, spec.data.persons)
     if spec.roi is not None:
         from hhmnet.data.crop_cache import CropCache
@@ -106,7 +112,8 @@ def _clips(model: ActionModel, options: argparse.Namespace) -> tuple[str, Iterat
         dataset = VideoDataset(store, rows, spec.data.persons, CropCache(config=spec.roi), videos)
     starts = range(0, len(rows), _BATCH)
     batches = (dataset.__getitems__(list(range(i, min(i + _BATCH, len(rows))))) for i in starts)
-    return f"{len(rows)} clips of {options.data}", batches
+    part = "" if options.split == "all" else f" ({options.split})"
+    return f"{len(rows)} clips of {options.data}{part}", batches
 
 
 def describe(document: dict[str, Any], parity: Parity) -> list[str]:
@@ -118,6 +125,7 @@ def describe(document: dict[str, Any], parity: Parity) -> list[str]:
         f"members   {', '.join(document['members']) or 'one stream'}",
         f"parity    {document['compared_on']}: logits differ from PyTorch's by {figures['median_difference']:.1e} "
         f"(median), {figures['largest_difference_off_edge']:.1e} (most); allowed are {TOLERANCE:.0e}",
+        f"classes   the same on {figures['same_class']} of {figures['clips']} clips",
     ]
     if edge.any():
         lines.append(

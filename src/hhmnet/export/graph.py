@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +16,11 @@ from torch import Tensor, nn
 from hhmnet import __version__
 from hhmnet.data.transform import Clips, choose_view, prepare
 from hhmnet.export.inputs import inputs_of, made_clips
+from hhmnet.export.network import exportable, take_encoders
+from hhmnet.export.streams import fill, free_weights, weights_of
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
 from hhmnet.models.homogeneous import HomogeneousOutput
 from hhmnet.models.pretrained import ActionModel
-from hhmnet.models.stst import STST, STSTOutput
-from hhmnet.models.video_net import VideoNetwork
-
-if TYPE_CHECKING:
-    from hhmnet.data.video_batch import VideoInput
 
 OPSET = 20
 """Version of ONNX's operators, the first with GELU; onnxruntime has had it since 1.17."""
@@ -34,41 +30,6 @@ METADATA = "hhmnet"
 
 class ExportError(ValueError):
     """A model that can't be exported, or a package that is missing."""
-
-
-class _WholeEncoder(STST):
-    """ST&ST whose shapes depend on its input's shapes alone: a person who is absent is computed and counts nothing."""
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> STSTOutput:
-        """As :meth:`STST.forward`, with a mask."""
-        assert mask is not None
-        clips, channels, frames, joints, persons = x.shape
-        x = x.permute(0, 4, 1, 3, 2).reshape(clips * persons, channels, joints, frames)
-        features, rows = self._encode(x, mask.permute(0, 2, 1).reshape(clips * persons, frames))
-        assert rows is not None
-        full = features.unflatten(0, (clips, persons))
-        count = rows.unflatten(0, (clips, persons)).sum((1, 2)).to(features.dtype) * joints
-        embedding = full.sum((1, 3, 4)) / count.clamp_min(1.0)[:, None]
-        return STSTOutput(self.classifier(embedding), embedding, full.permute(0, 1, 4, 3, 2))
-
-
-class _WholeVideo(VideoNetwork):
-    """A video network that computes the pictures which aren't there too, and counts them nothing."""
-
-    def _cells(self, video: VideoInput, guidance: Tensor | None) -> Tensor:
-        parts, instants = video.cell_mask.shape[1:]
-        side = self._side(video)
-        grid = video.grid.unflatten(3, (instants, side)).unflatten(2, (parts, side))
-        if guidance is not None:
-            grid = grid * guidance[:, None, :, None, :, None]
-        maps = self._maps(grid.flatten(4, 5).flatten(2, 3))
-        inner = side // self.backbone.stride
-        return maps.unflatten(3, (instants, inner)).unflatten(2, (parts, inner)).mean((3, 5)).movedim(1, 3)
-
-    def _scene(self, video: VideoInput) -> Tensor:
-        each = self._maps(video.scene.flatten(0, 1)).mean((2, 3)).unflatten(0, (-1, video.scene.shape[1]))
-        mask = video.scene_mask[..., None].to(each.dtype)
-        return (each * mask).sum(1) / mask.sum(1).clamp_min(1)
 
 
 class Graph(nn.Module):
@@ -83,7 +44,7 @@ class Graph(nn.Module):
 
     def __init__(self, model: ActionModel) -> None:
         super().__init__()
-        self.spec, network = model.spec, copy.deepcopy(model.network).cpu().float().eval()
+        self.spec, network = model.spec, model.network
         if isinstance(network, HeterogeneousNetwork):
             if network.video.backbone.video:
                 raise ExportError(
@@ -94,13 +55,7 @@ class Graph(nn.Module):
                 raise ExportError(
                     f"field 'data.views' is {self.spec.data.views}; a model with video can be exported with one view"
                 )
-        # Only what shapes depend on is other; weights and settings stay where they are.
-        for module in network.modules():
-            if type(module) is STST:
-                module.__class__ = _WholeEncoder
-            elif type(module) is VideoNetwork:
-                module.__class__ = _WholeVideo
-        self.network = network
+        self.network = exportable(network)
         self.members = model.members
 
     @property
@@ -171,30 +126,85 @@ def to_onnx(model: ActionModel) -> bytes:
     onnx = package("onnx")
     package("onnxscript")
     graph = Graph(model).eval()
+    encoders = take_encoders(graph.network)
     feed = inputs_of(model.spec, next(made_clips(model.spec, 3)))
-    names = tuple(feed)
     clips, frames = torch.export.Dim("clips"), torch.export.Dim("frames")
-    sizes = [{0: frames if name in ("joints", "present") else clips} for name in names]
-    with _quiet(), torch.inference_mode(False), torch.no_grad():
-        program = torch.onnx.export(
-            graph,
-            tuple(torch.from_numpy(array) for array in feed.values()),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=names,
-            output_names=graph.outputs,
-            # forward takes the video's fields as one variable argument.
-            dynamic_shapes=(*sizes[:3], tuple(sizes[3:])) if len(sizes) > 3 else tuple(sizes),
-            verbose=False,
-        )
-    assert program is not None
-    proto = program.model_proto
+    sizes = [{0: frames if name in ("joints", "present") else clips} for name in feed]
+    given = tuple(torch.from_numpy(array) for array in feed.values())
+    # forward takes the video's fields as one variable argument.
+    shapes = (*sizes[:3], tuple(sizes[3:])) if len(sizes) > 3 else tuple(sizes)
+    program = _exported(graph, given, shapes, tuple(feed), graph.outputs)
+    ir = package("onnx_ir")
+    _simplify(program.model)
+    if encoders:
+        proto = ir.to_proto(program.model)
+        weights = {stream: weights_of(encoder) for stream, encoder in encoders.items()}
+        fill(proto, _encoder_graph(next(iter(encoders.values())), model, clips), weights)
+        program.model = ir.from_proto(proto)
+    ir.passes.common.RemoveUnusedNodesPass()(program.model)
+    proto = ir.to_proto(program.model)
     _strip(proto.graph)
     proto.producer_name, proto.producer_version = "hhmnet", __version__
     notes = {"version": __version__, "members": graph.members, "model": model.spec.to_dict()}
     onnx.helper.set_model_props(proto, {METADATA: json.dumps(notes)})
     onnx.checker.check_model(proto)
     return bytes(proto.SerializeToString())
+
+
+def _encoder_graph(encoder: nn.Module, model: ActionModel, clips: torch.export.Dim) -> Any:
+    """``onnx.GraphProto`` of one stream's encoder, its weights as inputs."""
+    data, layout = model.spec.data, model.spec.layout
+    x = torch.zeros(3, layout.dims, data.frames, layout.num_joints, data.persons)
+    mask = torch.ones(3, data.frames, data.persons, dtype=torch.bool)
+    outputs = "logits", "embedding", "features"
+    program = _exported(encoder, (x, mask), ({0: clips}, {0: clips}), ("x", "mask"), outputs)
+    free_weights(program.model, weights_of(encoder))
+    _simplify(program.model)
+    return package("onnx_ir").to_proto(program.model).graph
+
+
+def _simplify(model: Any) -> None:
+    """Compute what is known already in a graph, ``onnx_ir.Model``, and keep each result once.
+
+    That is what the exporter does unasked, without its rules for nodes that could be one: to look for those takes as
+    long as all the rest, and what runs a graph looks for them too.
+    """
+    passes = package("onnx_ir.passes.common")
+    passes.InlinePass()(model)
+    package("onnxscript.optimizer").fold_constants(model)
+    for step in (
+        passes.RemoveUnusedNodesPass(),
+        passes.RemoveUnusedFunctionsPass(),
+        passes.RemoveUnusedOpsetsPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.DeduplicateInitializersPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.OutputFixPass(),
+        passes.NameFixPass(),
+    ):
+        step(model)
+
+
+def _exported(
+    module: nn.Module,
+    given: tuple[Tensor, ...],
+    sizes: tuple[Any, ...],
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+) -> Any:
+    """``torch.onnx.ONNXProgram`` of a module; ``sizes`` are the free ones of each input."""
+    with _quiet(), torch.inference_mode(False), torch.no_grad():
+        return torch.onnx.export(
+            module,
+            given,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=sizes,
+            optimize=False,
+            verbose=False,
+        )
 
 
 def _strip(graph: Any) -> None:

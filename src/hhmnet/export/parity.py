@@ -38,10 +38,12 @@ class Parity:
         plain: largest difference of each clip, ``(N,)``.
         nearest: the same, but for a clip beyond :data:`TOLERANCE` the difference from the nearest of the answers
             that PyTorch gives when the skeletons move by a rounding error.
+        same: whether both name the same class, ``(N,)`` bool.
     """
 
     plain: np.ndarray
     nearest: np.ndarray
+    same: np.ndarray
 
     @property
     def on_edge(self) -> np.ndarray:
@@ -64,6 +66,7 @@ class Parity:
             "on_edge": int(edge.sum()),
             "largest_difference_off_edge": float(self.plain[~edge].max(initial=0)),
             "largest_difference_from_nearest": float(self.nearest.max()),
+            "same_class": int(self.same.sum()),
             "holds": self.holds,
         }
 
@@ -88,7 +91,7 @@ def measure_parity(model: ActionModel, content: bytes, batches: Iterable[RawBatc
         ExportError: onnxruntime isn't installed.
     """
     graph = session(content)
-    plain, nearest = [], []
+    plain, nearest, same = [], [], []
     for batch in batches:
         feed = inputs_of(model.spec, batch)
         found = dict(zip((out.name for out in graph.get_outputs()), graph.run(None, feed), strict=True))
@@ -103,7 +106,8 @@ def measure_parity(model: ActionModel, content: bytes, batches: Iterable[RawBatc
             near[row] = np.abs(answers - ours[:, None, row]).max(2).min(1).max()
         plain.append(gap)
         nearest.append(near)
-    return Parity(np.concatenate(plain), np.concatenate(nearest))
+        same.append(ours[0].argmax(1) == given[0].argmax(1))
+    return Parity(np.concatenate(plain), np.concatenate(nearest), np.concatenate(same))
 
 
 def _answers_near(model: ActionModel, batch: RawBatch, row: int) -> np.ndarray:

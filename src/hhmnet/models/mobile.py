@@ -85,7 +85,7 @@ class ConvNorm(nn.Module):
         if height % 2 or width % 2:
             x = functional.pad(x, (even[1], width - even[1], even[0], height - even[0]))
             even = (0, 0)  # only the odd one costs a copy
-        weight, bias = self.conv.weight, None
+        weight, bias = self.conv.weight, self.conv.bias
         fold = isinstance(self.norm, nn.BatchNorm2d) and not self.norm.training
         if fold:
             weight, bias = self._folded()

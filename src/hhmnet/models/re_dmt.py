@@ -36,24 +36,32 @@ class Explanation(NamedTuple):
     weights: Tensor
 
 
+def ranks(logits: Tensor, among: int) -> Tensor:
+    """Each key's place, from 0, among a query's ``among`` strongest: ``(..., V, V)`` from ``(..., V, V)``.
+
+    The query itself is first. Keys that aren't among the strongest are at V. Ranks carry no gradient.
+    """
+    joints = logits.shape[-1]
+    self_first = torch.eye(joints, dtype=torch.bool, device=logits.device)
+    ranked = logits.detach().masked_fill(self_first, torch.finfo(logits.dtype).max)
+    order = ranked.topk(min(among, joints), dim=-1).indices
+    places = torch.arange(order.shape[-1], device=logits.device).expand_as(order)
+    return torch.full_like(ranked, joints, dtype=torch.long).scatter(-1, order, places)
+
+
 def top_neighbours(logits: Tensor, k: int) -> Tensor:
     """The k strongest keys of every query, self always among them: bool ``(..., V, V)`` from ``(..., V, V)``.
 
     Exactly k are kept for each query. Ranks carry no gradient.
     """
-    joints = logits.shape[-1]
-    if k >= joints:
+    if k >= logits.shape[-1]:
         return torch.ones_like(logits, dtype=torch.bool)
-    self_first = torch.eye(joints, dtype=torch.bool, device=logits.device)
-    ranked = logits.detach().masked_fill(self_first, torch.finfo(logits.dtype).max)
-    chosen = ranked.topk(k, dim=-1).indices
-    return torch.zeros_like(logits, dtype=torch.bool).scatter(-1, chosen, True)
+    return ranks(logits, k) < k
 
 
 def reciprocal_neighbours(logits: Tensor, k: int) -> Tensor:
     """Joints that are each among the other's k strongest (Zhong 2017, equation 2): bool ``(..., V, V)``."""
-    near = top_neighbours(logits, k)
-    return near & near.transpose(-1, -2)
+    return _mutual(ranks(logits, k) < k)
 
 
 def expanded_neighbours(logits: Tensor, k1: int) -> Tensor:
@@ -62,8 +70,15 @@ def expanded_neighbours(logits: Tensor, k1: int) -> Tensor:
     The half-size set R(q, k1/2) of every member q joins R(i, k1) if at least two thirds of it lie in R(i, k1)
     already.
     """
-    full = reciprocal_neighbours(logits, k1)
-    half = reciprocal_neighbours(logits, math.ceil(k1 / 2))
+    return _expanded(ranks(logits, k1), k1)
+
+
+def _mutual(near: Tensor) -> Tensor:
+    return near & near.transpose(-1, -2)
+
+
+def _expanded(rank: Tensor, k1: int) -> Tensor:
+    full, half = _mutual(rank < k1), _mutual(rank < math.ceil(k1 / 2))
     full_f, half_f = full.float(), half.float()
     overlap = full_f @ half_f.transpose(-1, -2)
     joins = full & (3 * overlap >= 2 * half_f.sum(-1).unsqueeze(-2) - 1e-4)
@@ -95,10 +110,11 @@ def rerank(logits: Tensor, k1: int, k2: int) -> Tensor:
         Jaccard similarity ``(..., V, V)`` in [0, 1], symmetric, 1 on the diagonal. Differentiable through the
         attention weights that encode a joint; the ranks are constants.
     """
-    members = expanded_neighbours(logits, min(k1, logits.shape[-1]))
-    encoding = logits.masked_fill(~members, float("-inf")).softmax(-1)
+    k1, k2 = min(k1, logits.shape[-1]), min(k2, logits.shape[-1])
+    rank = ranks(logits, max(k1, k2))  # found once for all three sets
+    encoding = logits.masked_fill(~_expanded(rank, k1), float("-inf")).softmax(-1)
     if k2 > 1:
-        near = top_neighbours(logits, min(k2, logits.shape[-1])).to(encoding.dtype)
+        near = (rank < k2).to(encoding.dtype)
         encoding = (near / near.sum(-1, keepdim=True)) @ encoding
     return jaccard_similarity(encoding)
 
@@ -246,6 +262,8 @@ class REDMT(nn.Module):
             margin = (logits - centre) / (spread + 1e-6) - self.threshold
             own = torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
             hard = ((margin >= 0) | own).to(logits.dtype)
+            if not margin.requires_grad:
+                return None, hard
             soft = torch.sigmoid(margin / 0.1)
             return None, hard + soft - soft.detach()  # straight-through: forward hard, backward soft
         return None, None

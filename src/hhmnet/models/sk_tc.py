@@ -93,9 +93,9 @@ class SKTC(nn.Module):
     def _select(self, outputs: list[Tensor], mask: Tensor | None) -> Tensor:
         if self.squeeze is None:
             return sum(outputs[1:], outputs[0]) / len(outputs)
-        weights = self.weights(outputs, mask)[..., None, None]
-        mixed = outputs[0] * weights[0]
-        for weight, y in zip(weights[1:], outputs[1:], strict=True):
+        first, *others = self.weights(outputs, mask)[..., None, None].unbind()
+        mixed = outputs[0] * first
+        for weight, y in zip(others, outputs[1:], strict=True):
             mixed = torch.addcmul(mixed, y, weight)
         return mixed
 
