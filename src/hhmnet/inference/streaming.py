@@ -30,12 +30,7 @@ class StreamError(ValueError):
 
 
 class _Seen(NamedTuple):
-    """One person of the window.
-
-    Attributes:
-        person: the person's number.
-        clip: the window since the person was first seen; None if nothing is known of it.
-    """
+    """One person, by number, and the window since that person was first seen; None if there is nothing in it."""
 
     person: int
     clip: Clip | None
@@ -56,8 +51,8 @@ class StreamingRecognizer:
     window, and its attention and selection are pooled over all frames; a window that moves on by one frame changes
     every number in it. It runs once an answer.
 
-    Memory is bounded: joints of the window, the persons' tracks over it, and for a model that looks at the video what is
-    around them in its pictures, of at most 256 MiB.
+    Memory is bounded: joints of the window, the persons' tracks over it, and for a model that looks at the video at
+    most 256 MiB of what is around them in its pictures.
 
     Args:
         model: of phase 1 or 2.
@@ -191,22 +186,15 @@ class StreamingRecognizer:
     def _answer_on(self, seen: _Seen, least: float) -> LiveAnswer:
         """What the window says of one person."""
         begun, frame, person = clock.perf_counter(), self._grid.frame, seen.person
+        nothing = LiveAnswer(frame, frame / self.config.rate, person, None, None)
         if seen.clip is None:
-            return LiveAnswer(frame, frame / self.config.rate, person, None, None)
+            return nothing
         present = seen.clip.sample.present
         covered = present.shape[1] / self.config.frames
-        nothing = LiveAnswer(
-            frame,
-            frame / self.config.rate,
-            person,
-            None,
-            None,
-            covered=covered,
-            present=float(present.any(0).mean()),
-        )
+        nothing = replace(nothing, covered=covered, present=float(present.any(0).mean()))
+        if not present.any():
+            self._smooth.pop(person, None)
         if not present.any() or covered < least:
-            if not present.any():
-                self._smooth.pop(person, None)
             return nothing
         said = self._whole.ask([seen.clip], self.modalities).answer
         used = tuple(name for name, is_used in zip(MODALITIES, said.used[0].tolist(), strict=True) if is_used)
