@@ -88,9 +88,8 @@ def _begun(recognizer: StreamingRecognizer) -> str:
     """What the answers will rest on."""
     config = recognizer.config
     seconds = config.frames / config.rate
-    text = (
-        f"answers look back {seconds:.2g} s ({config.frames} frames) at {' and '.join(recognizer.modalities)}"
-    )
+    by = " and ".join(recognizer.modalities)
+    text = f"answers by {by}, over the last {seconds:.2g} s ({config.frames} frames)"
     if recognizer.model.spec.roi is not None and "video" not in recognizer.modalities:
         text += "; the model could look at the video too"
     return text
