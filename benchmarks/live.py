@@ -1,10 +1,14 @@
 """Live recognition: how long answers take, how many frames a second it keeps up with, and memory over an hour.
 
     python benchmarks/live.py speed zoo/nw_ucla/homogeneous VIDEO [--seconds 60] [--every 15]
-    python benchmarks/live.py memory zoo/nw_ucla/homogeneous VIDEO [--frames 108000] [--answers 300]
+    python benchmarks/live.py memory zoo/nw_ucla/homogeneous VIDEO [--frames 108000] [--answers 300] [--real-joints]
 
 ``speed`` plays the video in a loop at its own rate, then as fast as it can. ``memory`` pushes an hour's worth of
 frames: the joints come from a stand-in that gives those of the video again and again, and everything else is real.
+With ``--real-joints`` they are estimated in every frame, which takes about as long as the frames last: give fewer.
+
+A model of phase 2 looks at the pictures too, unless ``--modality skeleton`` says otherwise. The window is the model's;
+``--persons N`` follows so many.
 """
 
 from __future__ import annotations
@@ -23,10 +27,11 @@ from hhmnet.commands.live import DETECT_EVERY
 from hhmnet.inference.capture import Capture
 from hhmnet.inference.live_pose import LivePose
 from hhmnet.inference.streaming import StreamingConfig, StreamingRecognizer
-from hhmnet.models.pretrained import from_pretrained
-from hhmnet.pose.base import Detections, Poses
+from hhmnet.models.pretrained import ActionModel, from_pretrained
+from hhmnet.pose.base import Detections, Detector, PoseEstimator, Poses
 from hhmnet.pose.clips import ClipConfig
 from hhmnet.pose.estimate import VideoPoseEstimator
+from hhmnet.sample import MODALITIES
 from hhmnet.video import open_video
 
 
@@ -42,6 +47,11 @@ def main() -> None:
         "--frames", type=int, default=108_000, help="frames of memory (108,000: an hour at 30 a second)"
     )
     parser.add_argument("--answers", type=int, default=300, help="answers given in them (300)")
+    parser.add_argument("--real-joints", action="store_true", help="estimate joints in memory, too")
+    parser.add_argument(
+        "--modality", action="append", choices=MODALITIES, help="what to go by (all there is)"
+    )
+    parser.add_argument("--persons", type=int, default=1, help="answered at the most (1)")
     options = parser.parse_args()
     print(f"{options.model}, {options.video.name}; {torch.get_num_threads()} threads of torch")
     print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, niceness {os.nice(0)}")
@@ -52,14 +62,32 @@ def main() -> None:
         memory(options)
 
 
+def streaming(
+    options: argparse.Namespace,
+    model: ActionModel,
+    every: int,
+    rate: float,
+    detector: Detector,
+    estimator: PoseEstimator,
+) -> StreamingRecognizer:
+    """As ``hhmnet live`` makes it."""
+    pose = ClipConfig(every=DETECT_EVERY)
+    config = StreamingConfig(
+        every=every, rate=rate, persons=options.persons, modalities=tuple(options.modality or ())
+    ).of(model.spec)
+    live = LivePose(pose, config.frames, config.rate, detector, estimator, options.persons)
+    recognizer = StreamingRecognizer(model, config, pose, live)
+    print(f"{' and '.join(recognizer.modalities)}; a window of {config.frames} frames")
+    return recognizer
+
+
 def speed(options: argparse.Namespace, real_time: bool) -> None:
     """One person, joints by the networks, from the video in a loop."""
-    pose = ClipConfig(every=DETECT_EVERY)
-    networks, model = VideoPoseEstimator(pose), from_pretrained(options.model)
+    networks, model = VideoPoseEstimator(ClipConfig()), from_pretrained(options.model)
     with Capture(str(options.video), real_time, loop=True) as capture:
-        config = StreamingConfig(every=options.every, rate=capture.rate)
-        live = LivePose(pose, config.frames, config.rate, networks.detector, networks.estimator)
-        recognizer = StreamingRecognizer(model, config, pose, live)
+        recognizer = streaming(
+            options, model, options.every, capture.rate, networks.detector, networks.estimator
+        )
         latencies: list[float] = []
         own, busy, frames, count = {False: [], True: []}, 0.0, iter(capture), 0
         for _ in range(30):  # the first calls of every network are slow
@@ -106,6 +134,7 @@ class Recorded:
         self.layout = networks.estimator.layout
         self._detections: list[Detections] = []
         self._poses: list[Poses] = []
+        self._images: list[np.ndarray] = []
         self.place = 0
         region = None
         with open_video(video) as pictures:
@@ -118,7 +147,12 @@ class Recorded:
                 )
                 self._poses.append(networks.estimator.estimate(image, box, region))
                 region = self._poses[-1].regions
-            self.image = np.zeros((pictures.height, pictures.width, 3), np.uint8)
+                self._images.append(image)
+
+    @property
+    def image(self) -> np.ndarray:
+        """The frame that is shown."""
+        return self._images[self._turn]
 
     def detect(self, image: np.ndarray) -> Detections:
         """Those of the frame that is shown."""
@@ -139,11 +173,11 @@ def memory(options: argparse.Namespace) -> None:
     """Resident memory while frames go by."""
     networks, model = VideoPoseEstimator(ClipConfig()), from_pretrained(options.model)
     recorded = Recorded(networks, options.video, 40)
-    config = StreamingConfig(every=max(options.frames // options.answers, 1))
-    live = LivePose(ClipConfig(every=DETECT_EVERY), config.frames, config.rate, recorded, recorded)
-    recognizer = StreamingRecognizer(model, config, live_pose=live)
+    every = max(options.frames // options.answers, 1)
+    joints = (networks.detector, networks.estimator) if options.real_joints else (recorded, recorded)
+    recognizer = streaming(options, model, every, 30.0, *joints)
     begun, answers, persons = time.monotonic(), 0, set()
-    print(f"\n{options.frames:,} frames, an answer every {config.every}:")
+    print(f"\n{options.frames:,} frames, an answer every {every}:")
     for frame in range(options.frames):
         recorded.place = frame
         answer = recognizer.push_frame(recorded.image)

@@ -44,15 +44,26 @@ def detections(
 
 
 class MadeVideo:
-    """A video of flat colour whose red value tells the frame, so that a made detector knows where it is."""
+    """A video whose first pixel's red value tells the frame, so that a made detector knows where it is.
 
-    def __init__(self, path: Path, frames: int, size: tuple[int, int] = (320, 240), rate: int = 30) -> None:
+    It is of flat colour, or with ``noisy`` of coloured noise that moves.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        frames: int,
+        size: tuple[int, int] = (320, 240),
+        rate: int = 30,
+        noisy: bool = False,
+    ) -> None:
+        noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
         with av.open(str(path), "w") as container:
             stream = container.add_stream("ffv1", rate=rate)
             stream.width, stream.height, stream.pix_fmt = *size, "bgr0"
             for index in range(frames):
-                image = np.zeros((size[1], size[0], 3), np.uint8)
-                image[..., 0] = index
+                image = np.roll(noise, 3 * index, 1) if noisy else np.zeros_like(noise)
+                image[(0, 0) if noisy else ...][..., 0] = index
                 for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
                     container.mux(packet)
             for packet in stream.encode():

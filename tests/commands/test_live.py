@@ -12,8 +12,8 @@ import torch
 from rich.console import Console
 
 from hhmnet.cli import main
-from hhmnet.commands import live
-from hhmnet.commands.live_window import LARGEST, as_ppm, drawn
+from hhmnet.commands import live, live_views
+from hhmnet.commands.live_window import LARGEST, as_ppm, drawn, numbers
 from hhmnet.data.transform import DataConfig
 from hhmnet.inference.live_pose import LivePose
 from hhmnet.inference.streaming import LiveAnswer, StreamingConfig, StreamingRecognizer
@@ -21,6 +21,7 @@ from hhmnet.models.pretrained import ActionModel, ModelSpec, from_pretrained
 from hhmnet.models.stst import STSTConfig
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
 from hhmnet.skeleton import KINECT20
+from made_models import video_model
 from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight
 
 FRAMES = 50
@@ -163,7 +164,7 @@ def test_ctrl_c_ends_it_cleanly(
 
     monkeypatch.setattr(StreamingRecognizer, "push_frame", interrupted)
     assert main(["live", str(run), "--source", str(video), "--loop"]) == 0
-    assert capsys.readouterr().err.startswith("4 frames in")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("4 frames in")
     assert not [thread for thread in threading.enumerate() if thread.name == "capture"]
 
 
@@ -177,6 +178,7 @@ def test_ctrl_c_ends_it_cleanly(
         (["--source", "rtsp://a/b", "--loop"], "doesn't begin again"),
         (["--source", "a.mp4", "--as-fast-as-possible", "--real-time"], "not allowed with"),
         (["--source", "a.mp4", "--every", "0"], "must be 1 or more"),
+        (["--source", "a.mp4", "--persons", "0"], "--persons must be 1 or more"),
         ([], "--source"),
     ],
 )
@@ -215,10 +217,10 @@ class Still:
 def test_the_terminal_shows_label_bars_and_speed(watched: StreamingRecognizer) -> None:
     page = io.StringIO()
     terminal = Console(file=page, width=90, force_terminal=False)
-    view = live.TerminalView(terminal, watched, top=2)
+    view = live_views.TerminalView(terminal, watched, top=2)
     view.close()
-    answer, meter = watched.answer(), live.Meter(Still())  # type: ignore[arg-type]
-    meter.note(live.Frame(np.zeros((2, 2, 3), np.uint8), 0.0, 0.0), True)
+    answer, meter = watched.answer(), live_views.Meter(Still())  # type: ignore[arg-type]
+    meter.note(live_views.Frame(np.zeros((2, 2, 3), np.uint8), 0.0, 0.0), True)
     page.truncate(0)
     terminal.print(view.draw(answer, meter))
     text = page.getvalue()
@@ -229,7 +231,7 @@ def test_the_terminal_shows_label_bars_and_speed(watched: StreamingRecognizer) -
     assert sum(name in text for name in watched.class_names) == 2
     assert "1,234 dropped" in text
     assert "frames/s" in text
-    assert "nobody" in live.headline(None)
+    assert "nobody" in live_views.headline(None)
 
 
 def test_the_window_shows_the_joints(watched: StreamingRecognizer) -> None:
@@ -243,3 +245,48 @@ def test_the_window_shows_the_joints(watched: StreamingRecognizer) -> None:
     large = drawn(np.zeros((1080, 2000, 3), np.uint8), watched)
     assert max(large.shape) <= LARGEST
     assert as_ppm(image) == b"P6 320 240 255 " + image.tobytes()
+
+
+def test_several_persons_each_have_their_line_and_number(
+    run: Path, video: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = straight((240, 130), (0, 0), (60, 140))
+    load = lambda config: VideoPoseEstimator(config, KnowingDetector(PLAYER, other), BoxEstimator())  # noqa: E731
+    monkeypatch.setattr(live, "VideoPoseEstimator", load)
+    words = ["live", str(run), "--source", str(video), "--as-fast-as-possible", "--every", "40"]
+    assert main([*words, "--persons", "2"]) == 0
+    said = capsys.readouterr()
+    assert [line.split()[2:4] for line in said.out.splitlines()] == [["person", "1:"], ["person", "2:"]]
+    assert "answers by skeleton, over the last 2 s (60 frames)" in said.err
+    assert main([*words, "--json"]) == 0
+    (line,) = lines(capsys)
+    assert line["more"] == 1
+    assert "others" not in line
+
+    recognizer = StreamingRecognizer(from_pretrained(run), StreamingConfig(persons=2))
+    recognizer.pose = LivePose(None, 60, 30.0, KnowingDetector(PLAYER, other), BoxEstimator(), 2)
+    for _ in range(40):
+        recognizer.push_frame(np.zeros((240, 320, 3), np.uint8))
+    shown = numbers((240, 320, 3), recognizer)
+    assert [number for _, _, number in shown] == [1, 2]
+    assert shown[0][0] < 140 < 200 < shown[1][0]
+    page = io.StringIO()
+    view = live_views.TerminalView(Console(file=page, width=90), recognizer, top=2)
+    view.close()
+    page.truncate(0)
+    Console(file=page, width=90).print(view.draw(recognizer.answer(), live_views.Meter(Still())))  # type: ignore[arg-type]
+    assert "person 1:" in page.getvalue()
+    assert "person 2:" in page.getvalue()
+
+
+def test_a_video_model_can_answer_by_skeletons_alone(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video_model().save_pretrained(tmp_path / "model")
+    words = ["live", str(tmp_path / "model"), "--source", str(video), "--as-fast-as-possible", "--json"]
+    assert main([*words, "--every", "40"]) == 0
+    assert [line["modalities"] for line in lines(capsys)] == [["skeleton", "video"]]
+    assert main([*words, "--every", "40", "--modality", "skeleton"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["modalities"] == ["skeleton"]
+    assert "could look at the video too" in said.err

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hhmnet.inference.live_pose import LivePose
+from hhmnet.pose.base import Poses
 from hhmnet.pose.estimate import PoseConfig
 from hhmnet.skeleton import BLAZEPOSE33
 from made_people import BoxEstimator, KnowingDetector, Way, straight
@@ -18,9 +19,11 @@ def picture(frame: int, size: tuple[int, int] = (320, 240)) -> np.ndarray:
     return image
 
 
-def live(*ways: Way, window: int = 60, estimator: BoxEstimator | None = None, **chosen: object) -> LivePose:
+def live(
+    *ways: Way, window: int = 60, estimator: BoxEstimator | None = None, most: int = 1, **chosen: object
+) -> LivePose:
     config = PoseConfig(**chosen)  # type: ignore[arg-type]
-    return LivePose(config, window, 30.0, KnowingDetector(*ways), estimator or BoxEstimator())
+    return LivePose(config, window, 30.0, KnowingDetector(*ways), estimator or BoxEstimator(), most)
 
 
 def there(start: int, end: int, way: Way) -> Way:
@@ -176,3 +179,47 @@ def test_indices_must_ascend() -> None:
     pose.look(5, picture(5))
     with pytest.raises(ValueError, match="must ascend"):
         pose.look(5, picture(5))
+
+
+def test_several_are_followed_and_the_rest_counted() -> None:
+    pose = live(PLAYER, straight((220, 120), (0, 0)), BYSTANDER, most=2)
+    for frame in range(40):
+        pose.look(frame, picture(frame))
+        assert [one.person for one in pose.followed] == [1, 2]
+        assert pose.others == 1
+    centers = [found.pixels[0, -1, :, 0].mean() for place in (0, 1) if (found := pose.poses(place))]
+    np.testing.assert_allclose(centers, [PLAYER(39)[0], 220], atol=10)  # type: ignore[index]
+    assert pose.poses(2) is None
+    assert pose.newest(2) is None
+
+
+def test_who_leaves_makes_room_for_another() -> None:
+    still = straight((60, 120), (0, 0))
+    pose = live(
+        *(still, there(0, 30, straight((150, 120), (0, 0))), there(20, 200, straight((260, 120), (0, 0)))),
+        most=2,
+        estimator=BoxEstimator(leads=False),
+    )
+    followed = []
+    for frame in range(80):
+        pose.look(frame, picture(frame))
+        followed.append([one.person for one in pose.followed])
+    assert followed[25] == [1, 2]
+    assert followed[79] == [2, 3]  # the first was nearer the middle, and has left
+
+
+def test_two_who_are_found_in_one_place_are_told_apart() -> None:
+    class Stuck(BoxEstimator):
+        """Finds from frame 12 to 14 everybody where the first one is."""
+
+        def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
+            if 12 <= image[0, 0, 0] < 15:
+                boxes, regions = np.array([[80, 70, 120, 170]], np.float32), None
+            return super().estimate(image, boxes, regions)
+
+    pose = live(
+        straight((100, 120), (0, 0)), straight((220, 120), (0, 0)), most=2, every=10, estimator=Stuck()
+    )
+    for frame in range(15):
+        pose.look(frame, picture(frame))
+        assert [one.seen for one in pose.followed] == [True, not 12 <= frame < 15]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -55,6 +56,17 @@ def test_each_window_gets_the_answer_of_a_clip(of_skeletons: Recognizer, two: Pa
     assert second.segments
     assert {segment.person for segment in second.segments} == {2}
     assert second.segments[0].start >= 1.75
+
+
+def test_windows_are_as_long_as_the_training_clips(of_skeletons: Recognizer, two: Path) -> None:
+    spec = of_skeletons.model.spec
+    assert recognise_long(of_skeletons, two).config.window == 2.0
+    try:
+        of_skeletons.model.spec = dataclasses.replace(spec, clip_frames=25, clip_rate=20.0)
+        assert recognise_long(of_skeletons, two).config.window == 1.25
+        assert recognise_long(of_skeletons, two, CONFIG).config.window == 1.0
+    finally:
+        of_skeletons.model.spec = spec
 
 
 def test_persons_do_not_see_each_other(of_skeletons: Recognizer, two: Path, tmp_path: Path) -> None:

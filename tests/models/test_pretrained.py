@@ -53,6 +53,19 @@ def change(file: Path, edit: Callable[[dict[str, Any]], None]) -> None:
     file.write_text(json.dumps(fields))
 
 
+def test_the_length_of_the_training_clips_is_kept_and_can_be_missing(saved: Path) -> None:
+    assert from_pretrained(saved).spec.clip_seconds is None  # as folders from before it was noted
+    change(saved / "config.json", lambda fields: fields.update(clip_frames=45))
+    assert from_pretrained(saved).spec.clip_seconds == pytest.approx(1.5)
+    change(saved / "config.json", lambda fields: fields.update(clip_rate=15.0))
+    spec = from_pretrained(saved).spec
+    assert spec.clip_seconds == pytest.approx(3)
+    assert ModelSpec.from_dict(spec.to_dict()) == spec
+    change(saved / "config.json", lambda fields: fields.update(clip_frames=-1))
+    with pytest.raises(PretrainedError, match="field 'clip_frames'"):
+        from_pretrained(saved)
+
+
 def test_a_saved_model_answers_as_before(saved: Path, clips: Clips) -> None:
     loaded = from_pretrained(saved)
     assert not loaded.training

@@ -196,6 +196,12 @@ def test_epochs_and_steps_are_told_in_order(tiny_store: Store, tmp_path: Path) -
     assert logs[0].lr > logs[1].lr > logs[2].lr > 0.001
 
 
+def test_the_length_of_the_training_clips_is_noted(tiny_store: Store, tmp_path: Path) -> None:
+    trainer = make_run(tmp_path, make_config(), tiny_store)
+    assert trainer.spec.clip_frames == round(float(np.median(tiny_store.lengths[trainer.rows])))
+    assert trainer.spec.clip_rate is None  # the store has no videos
+
+
 def test_clips_without_a_label_are_left_out(
     tmp_path: Path, make_sample: Callable[..., Sample], write_clips: Callable[..., Store]
 ) -> None:

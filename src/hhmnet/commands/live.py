@@ -5,18 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
 
-import numpy as np
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
+from hhmnet.commands.live_views import LineView, Meter, TerminalView, View
 from hhmnet.commands.terminal import Parser, UsageError, console, duration
 from hhmnet.inference.capture import Capture, Frame, is_live, shown
 from hhmnet.inference.live_pose import LivePose
@@ -25,12 +19,12 @@ from hhmnet.inference.streaming import LiveAnswer, StreamingConfig, StreamingRec
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.pose.clips import ClipConfig
 from hhmnet.pose.estimate import DETECTORS, ESTIMATORS, VideoPoseEstimator
+from hhmnet.sample import MODALITIES
 
 DETECT_EVERY = 6
 """Persons are looked for in every n-th frame: half as often as in files, so that two cores keep up with a camera."""
 
 _VIEWS = ("terminal", "window", "none")
-_RECENT = 3.0
 
 
 def main(words: list[str]) -> int:
@@ -48,10 +42,20 @@ def main(words: list[str]) -> int:
         model = from_pretrained(options.run, choose_device(options.device))
         networks = VideoPoseEstimator(pose)
     with Capture(options.source, not options.as_fast_as_possible, options.loop) as capture:
-        config = StreamingConfig(options.window, options.every, options.smoothing, rate=capture.rate)
-        found = LivePose(pose, config.frames, config.rate, networks.detector, networks.estimator)
+        config = StreamingConfig(
+            options.window,
+            options.every,
+            options.smoothing,
+            rate=capture.rate,
+            persons=options.persons,
+            modalities=tuple(options.modality or ()),
+        ).of(model.spec)
+        found = LivePose(
+            pose, config.frames, config.rate, networks.detector, networks.estimator, options.persons
+        )
         recognizer = StreamingRecognizer(model, config, pose, found)
         meter = Meter(capture)
+        log.print(_begun(recognizer), soft_wrap=True)
         view = _view(options, log, recognizer)
         try:
             _watch(options, capture, recognizer, meter, view)
@@ -74,15 +78,27 @@ def _options(words: list[str]) -> argparse.Namespace:
         raise UsageError("--loop is for files; a camera or a stream doesn't begin again")
     if options.view is None:
         options.view = "none" if options.json else "terminal"
-    if options.top < 1 or options.every < 1 or options.detect_every < 1:
-        raise UsageError("--top, --every and --detect-every must be 1 or more")
+    for name in ("top", "every", "detect_every", "persons"):
+        if getattr(options, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be 1 or more; got {getattr(options, name)}")
     return options
+
+
+def _begun(recognizer: StreamingRecognizer) -> str:
+    """What the answers will rest on."""
+    config = recognizer.config
+    seconds = config.frames / config.rate
+    by = " and ".join(recognizer.modalities)
+    text = f"answers by {by}, over the last {seconds:.2g} s ({config.frames} frames)"
+    if recognizer.model.spec.roi is not None and "video" not in recognizer.modalities:
+        text += "; the model could look at the video too"
+    return text
 
 
 def _parser() -> Parser:
     parser = Parser(
         "hhmnet live",
-        "Recognise what the most important person before a camera does, while it happens. Ctrl-C ends it.",
+        "Recognise what the most important persons before a camera do, while it happens. Ctrl-C ends it.",
     )
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="folder with the model")
@@ -94,7 +110,19 @@ def _parser() -> Parser:
     )
     add("--view", choices=_VIEWS, help="where to show it (default: terminal, with --json none)")
     add("--every", type=int, default=15, metavar="N", help="frames from one answer to the next (15)")
-    add("--window", type=duration, default=2.0, metavar="2s", help="how far an answer looks back (2s)")
+    add(
+        "--window",
+        type=duration,
+        metavar="2s",
+        help="how far an answer looks back (as long as the clips that the model learned from; 2s if it doesn't say)",
+    )
+    add("--persons", type=int, default=1, metavar="N", help="answer on so many persons at the most (1)")
+    add(
+        "--modality",
+        action="append",
+        choices=MODALITIES,
+        help="what to go by; give it twice for both (default: all that the model looks at)",
+    )
     add(
         "--smoothing",
         type=float,
@@ -167,59 +195,6 @@ def _say(
         print(json.dumps(line, ensure_ascii=False, allow_nan=False), flush=True)
 
 
-class Meter:
-    """Frames a second, and how long answers take, from the picture's capture to the answer.
-
-    Latencies are kept for the last 1,000 answers.
-    """
-
-    def __init__(self, capture: Capture) -> None:
-        self._capture, self._begun = capture, time.monotonic()
-        self._recent: deque[float] = deque()
-        self._latencies: deque[float] = deque(maxlen=1000)
-        self._frames = 0
-
-    def note(self, frame: Frame, is_answered: bool) -> None:
-        """Count a frame that was looked at."""
-        now = time.monotonic()
-        self._frames += 1
-        self._recent.append(now)
-        while now - self._recent[0] > _RECENT:
-            self._recent.popleft()
-        if is_answered:
-            self._latencies.append(now - frame.captured)
-
-    def figures(self) -> dict[str, Any]:
-        """Frames a second lately, latency of the last answer in ms, dropped frames."""
-        span = self._recent[-1] - self._recent[0] if self._recent else 0.0
-        return {
-            "frames_per_second": round((len(self._recent) - 1) / span, 1) if span else 0.0,
-            "latency_ms": round(1000 * self._latencies[-1], 1) if self._latencies else None,
-            "dropped": self._capture.dropped,
-        }
-
-    def summary(self) -> str:
-        """All of it in a line."""
-        seconds = time.monotonic() - self._begun
-        text = f"{self._frames:,} frames in {seconds:.1f} s, {self._capture.dropped:,} dropped"
-        if self._latencies:
-            middle, high = 1000 * np.percentile(self._latencies, [50, 95])
-            text += f"; answers {middle:.0f} ms after the picture (median), {high:.0f} ms (95 %)"
-        return text
-
-
-class View(Protocol):
-    """Shows what happens."""
-
-    def show(self, frame: Frame | None, answer: LiveAnswer | None, meter: Meter) -> bool:
-        """Show a frame and the last answer; returns False if whoever looks has had enough."""
-        ...
-
-    def close(self) -> None:
-        """Stop showing."""
-        ...
-
-
 def _view(options: argparse.Namespace, log: Console, recognizer: StreamingRecognizer) -> View:
     if options.view == "window":
         from hhmnet.commands.live_window import WindowView
@@ -227,61 +202,4 @@ def _view(options: argparse.Namespace, log: Console, recognizer: StreamingRecogn
         return WindowView(shown(options.source), recognizer)
     if options.view == "terminal" and log.is_terminal:
         return TerminalView(log, recognizer, options.top)
-    return LineView(recognizer.class_names, quiet=options.view == "none")
-
-
-def headline(answer: LiveAnswer | None) -> str:
-    """What is seen, in a few words."""
-    if answer is None or not answer.person:
-        return "nobody is there"
-    if answer.label is None or answer.probabilities is None:
-        return f"person {answer.person}: watching"
-    return f"{answer.label}  {answer.probabilities.max():.0%}"
-
-
-class LineView:
-    """A line for every answer that says something new."""
-
-    def __init__(self, class_names: tuple[str, ...], quiet: bool) -> None:
-        self._quiet, self._last = quiet, -1
-
-    def show(self, frame: Frame | None, answer: LiveAnswer | None, meter: Meter) -> bool:
-        """Print the answer if it is another one."""
-        if not self._quiet and answer is not None and answer.frame != self._last:
-            self._last = answer.frame
-            print(f"{answer.time:8.2f} s  {headline(answer)}", flush=True)
-        return True
-
-    def close(self) -> None:
-        """Nothing to stop."""
-
-
-class TerminalView:
-    """Label, a bar for each of the most probable classes, and how fast it goes."""
-
-    def __init__(self, log: Console, recognizer: StreamingRecognizer, top: int) -> None:
-        self._recognizer, self._top = recognizer, min(top, len(recognizer.class_names))
-        self._live = Live(console=log, refresh_per_second=8)
-        self._live.start()
-
-    def show(self, frame: Frame | None, answer: LiveAnswer | None, meter: Meter) -> bool:
-        """Bring the view up to date."""
-        self._live.update(self.draw(answer, meter))
-        return True
-
-    def close(self) -> None:
-        """Leave the last state standing."""
-        self._live.stop()
-
-    def draw(self, answer: LiveAnswer | None, meter: Meter) -> Group:
-        """The view as rich draws it."""
-        names, bars = self._recognizer.class_names, Table.grid(padding=(0, 1))
-        chances = None if answer is None else answer.probabilities
-        order = range(self._top) if chances is None else np.argsort(-chances, kind="stable")[: self._top]
-        for place in order:
-            share = 0.0 if chances is None else float(chances[place])
-            bars.add_row(Text(names[place]), ProgressBar(100, 100 * share, width=40), f"{share:4.0%}")
-        found = meter.figures()
-        latency = "-" if found["latency_ms"] is None else f"{found['latency_ms']:.0f} ms"
-        speed = f"{found['frames_per_second']:.1f} frames/s   answer after {latency}   {found['dropped']:,} dropped"
-        return Group(Text(headline(answer), style="bold"), bars, Text(speed, style="dim"))
+    return LineView(recognizer, quiet=options.view == "none")

@@ -1,10 +1,10 @@
-"""The window of ``hhmnet live``: the picture with the person's joints over it, and the answer below."""
+"""The window of ``hhmnet live``: the picture with the persons' joints over it, and the answers below."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from hhmnet.commands.live import Meter, headline
+from hhmnet.commands.live_views import Meter, headlines
 from hhmnet.commands.terminal import UsageError
 from hhmnet.drawing import draw_skeleton
 from hhmnet.inference.capture import Frame
@@ -42,16 +42,27 @@ class WindowView:
         for key in ("<Escape>", "q"):
             self._root.bind(key, lambda event: self._shut())
         self._image = tkinter.PhotoImage(master=self._root)
-        tkinter.Label(self._root, image=self._image).pack()
+        self._picture = tkinter.Canvas(self._root, highlightthickness=0)
+        self._picture.create_image(0, 0, image=self._image, anchor="nw")
+        self._picture.pack()
         self._text = tkinter.Label(self._root, font=("", 18))
         self._text.pack()
 
     def show(self, frame: Frame | None, answer: LiveAnswer | None, meter: Meter) -> bool:
         """Draw a frame; returns False once the window was closed."""
         if frame is not None:
-            self._image.configure(data=as_ppm(drawn(frame.image, self._recognizer)))
+            image = drawn(frame.image, self._recognizer)
+            self._image.configure(data=as_ppm(image))
+            self._picture.configure(width=image.shape[1], height=image.shape[0])
+            self._picture.delete("number")
+            for x, y, number in numbers(frame.image.shape, self._recognizer):
+                self._picture.create_text(
+                    x, y, text=str(number), fill="yellow", font=("", 18, "bold"), tags="number"
+                )
         speed = meter.figures()
-        self._text.configure(text=f"{headline(answer)}     {speed['frames_per_second']:.0f} frames/s")
+        lines = headlines(answer, self._recognizer.config.persons)
+        lines[-1] += f"     {speed['frames_per_second']:.0f} frames/s"
+        self._text.configure(text="\n".join(lines))
         self._root.update()
         return self._is_open
 
@@ -64,16 +75,37 @@ class WindowView:
 
 
 def drawn(image: np.ndarray, recognizer: StreamingRecognizer) -> np.ndarray:
-    """The picture ``(H, W, 3)`` at the size in which it is shown, with the joints of the person in it."""
+    """The picture ``(H, W, 3)`` at the size in which it is shown, with the joints of the persons in it."""
     step = -(-max(image.shape[:2]) // LARGEST)
     image = np.ascontiguousarray(image[::step, ::step])
     pose = recognizer.pose
-    newest = pose.newest() if pose is not None else None
-    if pose is None or newest is None:
-        return image
-    pixels, confidence = newest
-    seen = np.where(confidence >= pose.config.min_confidence, confidence, 0)
-    return draw_skeleton(image, (pixels - 0.5) / step, pose.layout, seen)
+    for place in range(len(pose.followed) if pose is not None else 0):
+        assert pose is not None
+        newest = pose.newest(place)
+        if newest is None:
+            continue
+        pixels, confidence = newest
+        seen = np.where(confidence >= pose.config.min_confidence, confidence, 0)
+        image = draw_skeleton(image, (pixels - 0.5) / step, pose.layout, seen)
+    return image
+
+
+def numbers(shape: tuple[int, ...], recognizer: StreamingRecognizer) -> list[tuple[float, float, int]]:
+    """Where each person's number stands at the size in which a picture ``(H, W, 3)`` is shown: x, y, number.
+
+    It stands over the head, inside the picture; none where one person is answered.
+    """
+    step, pose = -(-max(shape[:2]) // LARGEST), recognizer.pose
+    if pose is None or recognizer.config.persons == 1:
+        return []
+    found = []
+    for place, one in enumerate(pose.followed):
+        newest = pose.newest(place)
+        if newest is not None:
+            left, top = newest[0].min(0)
+            middle = (left + newest[0][:, 0].max()) / 2
+            found.append((float(middle) / step, max(float(top) / step - 14, 14.0), one.person))
+    return found
 
 
 def as_ppm(image: np.ndarray) -> bytes:

@@ -31,7 +31,7 @@ from hhmnet.data.places import (
 from hhmnet.fields import one_of, within
 from hhmnet.sample import Sample
 from hhmnet.skeleton import PARTS, SkeletonLayout
-from hhmnet.video import Video, VideoError
+from hhmnet.video import Pictures, VideoError
 
 GREY = 127
 """What is shown where a crop reaches beyond the picture."""
@@ -121,7 +121,7 @@ def slots(frames: int, count: int) -> np.ndarray:
 def crop_clip(
     sample: Sample,
     layout: SkeletonLayout,
-    video: Video,
+    video: Pictures,
     config: RoiConfig,
     problems: list[str] | None = None,
 ) -> ClipCrops:

@@ -10,7 +10,7 @@ from hhmnet.data.roi import RoiConfig, crop_clip, empty_crops
 from hhmnet.data.video_batch import VideoBatch, stack_crops
 from hhmnet.inference.sources import Clip
 from hhmnet.skeleton import SkeletonLayout
-from hhmnet.video import Video, VideoError, open_video
+from hhmnet.video import Pictures, VideoError, open_video
 
 
 def cut_clips(
@@ -40,7 +40,7 @@ def cut_clips(
 
 
 @contextmanager
-def _opened(video: Path | Video) -> Iterator[Video]:
+def _opened(video: Path | Pictures) -> Iterator[Pictures]:
     """A video that is open; one that was open already stays so."""
     if not isinstance(video, Path):
         yield video

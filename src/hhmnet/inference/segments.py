@@ -16,7 +16,7 @@ class TimelineConfig:
     """How a long recording is cut into windows, and how answers become segments."""
 
     window: float = 2.0
-    """Seconds that an answer looks at: about as long as the clips that the model was trained on."""
+    """Seconds that an answer looks at. Without it: as long as the clips that the model learned from, if it says so."""
     stride: float = 0.25
     """Seconds from one window to the next."""
     smooth: float = 0.25

@@ -24,7 +24,7 @@ from hhmnet.video_folder import find_videos_of
 if TYPE_CHECKING:
     from hhmnet.pose.clips import ClipConfig
     from hhmnet.pose.estimate import VideoPoseEstimator, VideoPoses
-    from hhmnet.video import Video
+    from hhmnet.video import Pictures
 
 _TABLES = (CLASSES_FILE, "labels.csv")  # stand beside clips and aren't any
 
@@ -53,13 +53,13 @@ class Clip(NamedTuple):
     Attributes:
         name: what it is called in the answer.
         sample: its skeleton; with nobody in it where nobody was found.
-        video: the file of its video, or the video itself where somebody has it open; None if there is none.
+        video: the file of its video, or its pictures where somebody has them open; None if there is none.
         notes: what is missing, and why.
     """
 
     name: str
     sample: Sample
-    video: Path | Video | None = None
+    video: Path | Pictures | None = None
     notes: tuple[str, ...] = ()
 
 

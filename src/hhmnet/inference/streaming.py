@@ -4,119 +4,70 @@ from __future__ import annotations
 
 import math
 import time as clock
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
-from hhmnet.data.dataset import to_clips
-from hhmnet.fields import within
+from hhmnet.inference.live_answer import LiveAnswer, StreamingConfig
 from hhmnet.inference.live_pose import LivePose
-from hhmnet.inference.prediction import best, softmax
-from hhmnet.inference.recognizer import choose_device
+from hhmnet.inference.patches import Patches
+from hhmnet.inference.prediction import softmax
+from hhmnet.inference.recognizer import Recognizer, choose_device
+from hhmnet.inference.sources import Clip, check_modalities
 from hhmnet.inference.window import Bodies, Grid
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.pose.clips import ClipConfig, clip_fields
+from hhmnet.pose.estimate import KEPT_BYTES
+from hhmnet.sample import MODALITIES, UNKNOWN_LABEL, Sample
+
+__all__ = ["LiveAnswer", "StreamError", "StreamingConfig", "StreamingRecognizer"]
 
 
 class StreamError(ValueError):
     """Frames or skeletons that can't be taken; the message says what to give instead."""
 
 
-@dataclass
-class StreamingConfig:
-    """How a stream becomes answers."""
+class _Seen(NamedTuple):
+    """One person, by number, and the window since that person was first seen; None if there is nothing in it."""
 
-    window: float = 2.0
-    """Seconds that an answer looks back. An action should fit in, and little more: as long as the clips that the model
-    was trained on (NW-UCLA's last 1 to 3 seconds, the tennis clips 1.9)."""
-    every: int = 10
-    """Frames from one answer to the next."""
-    smoothing: float = 0.5
-    """Time constant in seconds of the exponential smoothing of the probabilities; 0 gives each window's own."""
-    least: float = 0.5
-    """Share of the window that must have passed since the person was first seen before there is an answer."""
-    rate: float = 30.0
-    """Frames a second of the source: what a second is where frames come without times, and how dense the window is."""
-
-    def __post_init__(self) -> None:
-        within(self, 0.1, 60, "window")
-        within(self, 1, math.inf, "every")
-        within(self, 0, 60, "smoothing")
-        within(self, 0, 1, "least")
-        within(self, 1, 240, "rate")
-
-    @property
-    def frames(self) -> int:
-        """Frames of the window."""
-        return max(round(self.window * self.rate), 2)
-
-
-@dataclass(frozen=True, eq=False)
-class LiveAnswer:
-    """What the model says of the window that ends at a frame.
-
-    Attributes:
-        frame: index of the newest frame, from 0; dropped frames are counted.
-        time: when that frame was, in seconds since the first.
-        person: number of the person, from 1 in the order in which they were followed; 0 for nobody.
-        label: the most probable class; None as long as there is no answer.
-        probabilities: of all classes, ``(classes,)``, smoothed; None where nobody is there, or not for long enough.
-        window_probabilities: the window's own, not smoothed, ``(classes,)``; None likewise.
-        members: the window's, by each stream alone.
-        covered: share of the window since the person was first seen, 0 to 1.
-        present: share of the frames since then in which the person was there or filled in.
-        seconds: what the answer took, beside the joints.
-    """
-
-    frame: int
-    time: float
     person: int
-    label: str | None
-    probabilities: np.ndarray | None
-    window_probabilities: np.ndarray | None = None
-    members: dict[str, np.ndarray] = field(default_factory=dict)
-    covered: float = 0.0
-    present: float = 0.0
-    seconds: float = 0.0
-
-    def to_dict(self, class_names: tuple[str, ...], top: int = 5) -> dict[str, Any]:
-        """Plain containers for JSON, with the ``top`` most probable classes."""
-        ranked = () if self.probabilities is None else best(self.probabilities, class_names, top)
-        return {
-            "frame": self.frame,
-            "time": round(self.time, 3),
-            "person": self.person,
-            "label": self.label,
-            "top": [{"label": label, "probability": probability} for label, probability in ranked],
-            "covered": round(self.covered, 3),
-            "present": round(self.present, 3),
-        }
+    clip: Clip | None
 
 
 class StreamingRecognizer:
-    """Recognises what the most important person in a stream does, in a window that slides along.
+    """Recognises what the most important persons in a stream do, one by default, in windows that slide along.
 
     Frames stand at the places of an even grid of ``config.rate``. A frame that was dropped leaves a gap, which is
     filled with a straight line if it is no longer than a second; so speed stays right whatever gets lost. The window's
     joints go through the same steps as a whole clip's; pushing all frames of a clip that the window covers gives what
     :class:`~hhmnet.inference.recognizer.Recognizer` gives, as long as the person is found in the first frame and never
-    lost between two detections.
+    lost between two detections. That holds for models that look at the video too: see
+    :class:`~hhmnet.inference.patches.Patches`.
 
     What is computed once and kept: each frame's joints, by far the most of the work. Of the network nothing can be
     kept without changing the answer: the frames are resampled to the model's T, centred and scaled by the whole
     window, and its attention and selection are pooled over all frames; a window that moves on by one frame changes
     every number in it. It runs once an answer.
 
-    Memory is bounded: joints of the window, the person's tracks over it, no picture.
+    Memory is bounded: joints of the window, the persons' tracks over it, and for a model that looks at the video at
+    most 256 MiB of what is around them in its pictures.
 
     Args:
-        model: of phase 1; one of phase 2 answers by its skeleton side.
+        model: of phase 1 or 2.
         config: window, and how often and how smoothly to answer.
         pose: how joints are found; the default settings if None.
-        live_pose: stands in for what ``pose`` describes; its window must be ``config.frames``.
+        live_pose: stands in for what ``pose`` describes; its window must be ``config.frames``, and the persons whom it
+            follows count.
+
+    Attributes:
+        config: with the window that is used.
+        modalities: what answers go by, as far as it is there.
+
+    Raises:
+        InputError: ``config.modalities`` aren't the model's.
+        StreamError: ``live_pose`` has another window.
     """
 
     def __init__(
@@ -127,14 +78,16 @@ class StreamingRecognizer:
         live_pose: LivePose | None = None,
     ) -> None:
         self.model = model.eval()
-        self.config, self.pose_config = config or StreamingConfig(), pose or ClipConfig()
+        self.config, self.pose_config = (config or StreamingConfig()).of(model.spec), pose or ClipConfig()
+        self._whole = Recognizer(model, next(model.parameters()).device)
+        self.modalities = self.config.modalities or MODALITIES[: 1 + self._whole.looks_at_video]
+        check_modalities(self.modalities, self._whole.looks_at_video)
         self.pose = live_pose
         if live_pose is not None and live_pose.window != self.config.frames:
             raise StreamError(
                 f"the window has {self.config.frames} frames, that of the joints {live_pose.window}"
             )
         self.class_names = model.spec.class_names
-        self._device = next(model.parameters()).device
         self.reset()
 
     @classmethod
@@ -152,7 +105,8 @@ class StreamingRecognizer:
         """Begin anew, as before the first frame."""
         self._grid = Grid(self.config.rate)
         self._answered = -1
-        self._smooth: tuple[int, int, np.ndarray] | None = None  # frame, person, probabilities
+        self._smooth: dict[int, tuple[int, np.ndarray]] = {}  # by person: frame, probabilities
+        self._patches: dict[int, Patches] = {}
         self._bodies: Bodies | None = None
         if self.pose is not None:
             self.pose.reset()
@@ -177,11 +131,14 @@ class StreamingRecognizer:
         if self._bodies is not None:
             raise StreamError("skeletons were pushed before; call reset() to go on with pictures")
         if self.pose is None:
-            self.pose = LivePose(self.pose_config, self.config.frames, self.config.rate)
+            self.pose = LivePose(
+                self.pose_config, self.config.frames, self.config.rate, most=self.config.persons
+            )
         steps = self._place(time)
         if not steps:
             return None
         self.pose.look(self._grid.frame, image)
+        self._keep(self.pose, image)
         return self._answer_if_due()
 
     def push_skeleton(self, joints: np.ndarray | None, time: float | None = None) -> LiveAnswer | None:
@@ -213,37 +170,50 @@ class StreamingRecognizer:
         """What the window says now, whether an answer is due or not.
 
         Args:
-            least: share of the window that must have passed since the person was first seen.
+            least: share of the window that must have passed since a person was first seen.
+
+        Returns:
+            The answer on the person who was followed first; ``others`` holds those on the others.
         """
-        begun = clock.perf_counter()
-        frame, person = self._grid.frame, self._person
-        joints, present = self._clip()
-        self._answered = frame
-        covered, there = (
-            joints.shape[1] / self.config.frames,
-            float(present.any(0).mean()) if present.size else 0.0,
-        )
-        state: dict[str, Any] = {"covered": covered, "present": there}
+        self._answered = self._grid.frame
+        people = self._people()
+        there = {seen.person for seen in people}
+        self._smooth = {person: known for person, known in self._smooth.items() if person in there}
+        first, *others = [self._answer_on(seen, least) for seen in people]
+        more = self.pose.others if self.pose is not None and self._bodies is None else 0
+        return replace(first, others=tuple(others), more=more)
+
+    def _answer_on(self, seen: _Seen, least: float) -> LiveAnswer:
+        """What the window says of one person."""
+        begun, frame, person = clock.perf_counter(), self._grid.frame, seen.person
+        nothing = LiveAnswer(frame, frame / self.config.rate, person, None, None)
+        if seen.clip is None:
+            return nothing
+        present = seen.clip.sample.present
+        covered = present.shape[1] / self.config.frames
+        nothing = replace(nothing, covered=covered, present=float(present.any(0).mean()))
+        if not present.any():
+            self._smooth.pop(person, None)
         if not present.any() or covered < least:
-            if not present.any():
-                self._smooth = None
-            return LiveAnswer(frame, frame / self.config.rate, person, None, None, **state)
-        with torch.inference_mode():
-            said = self.model.answer(
-                to_clips([joints], [present], self.model.spec.data.persons).to(self._device)
-            )
-        own = softmax(said.logits[0].cpu().numpy())
+            return nothing
+        said = self._whole.ask([seen.clip], self.modalities).answer
+        used = tuple(name for name, is_used in zip(MODALITIES, said.used[0].tolist(), strict=True) if is_used)
+        if not used:
+            return nothing
+        own = softmax(said.logits[0].float().cpu().numpy())
         probabilities = self._smoothed(frame, person, own)
-        return LiveAnswer(
-            frame,
-            frame / self.config.rate,
-            person,
-            self.class_names[int(probabilities.argmax())],
-            probabilities,
-            own,
-            {name: softmax(logits[0].float().cpu().numpy()) for name, logits in said.each.items()},
+        return replace(
+            nothing,
+            label=self.class_names[int(probabilities.argmax())],
+            probabilities=probabilities,
+            window_probabilities=own,
+            members={
+                name: softmax(logits[0].float().cpu().numpy())
+                for name, logits in said.each.items()
+                if ("video" if name == "video" else "skeleton") in used
+            },
+            modalities=used,
             seconds=clock.perf_counter() - begun,
-            **state,
         )
 
     def _checked(self, joints: np.ndarray | None) -> np.ndarray:
@@ -260,12 +230,6 @@ class StreamingRecognizer:
             raise StreamError("joints must be finite; give zeros, or None, for a person who isn't there")
         return bodies[: self.model.spec.data.persons]
 
-    @property
-    def _person(self) -> int:
-        if self._bodies is not None:
-            return self._bodies.person
-        return self.pose.person if self.pose is not None else 0
-
     def _place(self, time: float | None) -> int:
         """Steps from the last frame to this one; 0 if it is to be passed over."""
         steps = self._grid.step(time)
@@ -279,22 +243,56 @@ class StreamingRecognizer:
             return None
         return self.answer(self.config.least)
 
-    def _clip(self) -> tuple[np.ndarray, np.ndarray]:
-        """Joints ``(M, T, V, C)`` and presence ``(M, T)`` of the window since the person was first seen."""
+    def _keep(self, pose: LivePose, image: np.ndarray) -> None:
+        """Keep what a model that looks at the video may want of this picture, and forget who has left."""
+        roi = self.model.spec.roi
+        if roi is None or "video" not in self.modalities:
+            return
+        there = {one.person: one for one in pose.followed}
+        self._patches = {person: kept for person, kept in self._patches.items() if person in there}
+        for person, one in there.items():
+            if person not in self._patches:
+                self._patches[person] = Patches(
+                    self.config.frames, KEPT_BYTES // pose.most, roi.show == "background"
+                )
+            self._patches[person].add(self._grid.frame, image, one, pose.layout)
+
+    def _people(self) -> list[_Seen]:
+        """Who is followed, and what the window holds of each; at least one, of number 0 with nobody."""
         if self._bodies is not None:
-            return self._bodies.clip()
-        poses = self.pose.poses() if self.pose is not None else None
-        layout = self.model.spec.layout
-        if poses is None:
-            return np.zeros((1, 0, layout.num_joints, layout.dims), np.float32), np.zeros((1, 0), bool)
-        fields = clip_fields(poses, layout, self.pose_config)
-        return fields["joints"], fields["present"]
+            joints, present = self._bodies.clip()
+            if not present.size:
+                return [_Seen(self._bodies.person, None)]
+            frames = np.arange(present.shape[1], dtype=np.int32)
+            return [_Seen(self._bodies.person, _clip_of(joints=joints, present=present, frame_index=frames))]
+        followed = self.pose.followed if self.pose is not None else []
+        return [self._followed(place) for place in range(len(followed))] or [_Seen(0, None)]
+
+    def _followed(self, place: int) -> _Seen:
+        """One of the persons in the pictures."""
+        assert self.pose is not None
+        person, poses = self.pose.followed[place].person, self.pose.poses(place)
+        assert poses is not None
+        fields = clip_fields(poses, self.model.spec.layout, self.pose_config)
+        patches = self._patches.get(person)
+        if patches is None:
+            return _Seen(person, _clip_of(**fields | {"video_frames": None}))
+        newest = self._grid.frame
+        frames = np.arange(newest - poses.present.shape[1] + 1, newest + 1)
+        clip = _clip_of(**fields | {"video": "stream", "video_frames": patches.shown(frames)})
+        return _Seen(person, clip._replace(video=patches))
 
     def _smoothed(self, frame: int, person: int, own: np.ndarray) -> np.ndarray:
         """Mix a window's probabilities with those before it; another person's don't count."""
         constant = self.config.smoothing * self.config.rate
-        if self._smooth is not None and self._smooth[1] == person and constant > 0:
-            kept = math.exp(-(frame - self._smooth[0]) / constant)
-            own = kept * self._smooth[2] + (1 - kept) * own
-        self._smooth = (frame, person, own)
+        if person in self._smooth and constant > 0:
+            before, probabilities = self._smooth[person]
+            kept = math.exp(-(frame - before) / constant)
+            own = kept * probabilities + (1 - kept) * own
+        self._smooth[person] = (frame, own)
         return own
+
+
+def _clip_of(**fields: Any) -> Clip:
+    """A window as a clip."""
+    return Clip("window", Sample("window", UNKNOWN_LABEL, **fields))

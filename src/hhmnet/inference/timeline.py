@@ -122,7 +122,7 @@ def recognise_long(
     Args:
         recognizer: the model.
         source: a video, a skeleton file or a clip of a store.
-        config: windows and segments.
+        config: windows and segments; if None, windows as long as the clips that the model was trained on.
         modalities: what to go by: ``skeleton``, ``video`` or both.
         progress: called with (windows done, windows in all).
 
@@ -130,7 +130,9 @@ def recognise_long(
         InputError: the recording can't be read, or nobody is in it.
     """
     began = clock.perf_counter()
-    config = config or TimelineConfig()
+    if config is None:
+        seconds = recognizer.model.spec.clip_seconds
+        config = TimelineConfig() if seconds is None else TimelineConfig(window=max(seconds, 0.1))
     check_modalities(modalities, recognizer.looks_at_video)
     clip = recognizer.sources.read(source)
     if not clip.sample.present.any():

@@ -37,6 +37,8 @@ __all__ = [
     "with_video",
 ]
 
+_MAY_DIFFER = ("fusion", "clip_frames", "clip_rate")
+
 
 class Answer(NamedTuple):
     """What a model says of N clips.
@@ -242,7 +244,7 @@ def assemble(models: Sequence[ActionModel], weights: Sequence[float] = ()) -> Ac
                 f"model {number} has several streams or a video ({', '.join(model.members)}); give single ones"
             )
         ours, theirs = specs[0].to_dict(), spec.to_dict()
-        different = [name for name in ours if name != "fusion" and ours[name] != theirs[name]]
+        different = [name for name in ours if name not in _MAY_DIFFER and ours[name] != theirs[name]]
         if different:
             raise PretrainedError(f"models 0 and {number} have another {', '.join(different)}")
     names = [model.spec.data.stream for model in models]

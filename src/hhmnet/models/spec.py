@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 FORMAT = "hhmnet-model"
 VERSION = 1
+
+USUAL_RATE = 30.0
+"""Frames a second where nobody says: a Kinect's, and most cameras'."""
+
+_OF_CLIPS = ("clip_frames", "clip_rate")
 
 Network = STST | HomogeneousNetwork | HeterogeneousNetwork
 
@@ -47,6 +53,8 @@ class ModelSpec:
         heterogeneous: the video side; None for a model of skeletons alone.
         video: how crops become the video network's input; with ``heterogeneous`` only.
         roi: how crops are cut from a video; with ``heterogeneous`` only.
+        clip_frames: median length of the training clips in frames; None where nobody noted it.
+        clip_rate: frames a second of the training clips; None where it isn't known.
 
     Raises:
         SpecError: where the settings don't fit each other.
@@ -62,10 +70,21 @@ class ModelSpec:
     heterogeneous: HeterogeneousConfig | None = None
     video: VideoConfig | None = None
     roi: RoiConfig | None = None
+    clip_frames: int | None = None
+    clip_rate: float | None = None
 
     def __post_init__(self) -> None:
         self._check_skeleton()
         self._check_video()
+        for name in ("clip_frames", "clip_rate"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
+                raise SpecError(f"field '{name}' must be a number above 0, or left out; got {value!r}")
+
+    @property
+    def clip_seconds(self) -> float | None:
+        """Median length of the training clips in seconds; at 30 frames a second where their rate isn't known."""
+        return None if self.clip_frames is None else self.clip_frames / (self.clip_rate or USUAL_RATE)
 
     def _check_skeleton(self) -> None:
         streams = self.data.streams
@@ -113,6 +132,7 @@ class ModelSpec:
         kind = "homogeneous" if len(self.data.streams) > 1 else "stst"
         parts = {name: getattr(self, name) for name in ("heterogeneous", "video", "roi")}
         of_video = {name: dataclasses.asdict(part) for name, part in parts.items() if part is not None}
+        of_clips = {name: getattr(self, name) for name in _OF_CLIPS if getattr(self, name) is not None}
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -124,6 +144,7 @@ class ModelSpec:
             "class_names": list(self.class_names),
             "protocol": self.protocol,
             "fold": self.fold,
+            **of_clips,
             **of_video,
         }
 
@@ -146,6 +167,7 @@ class ModelSpec:
                 class_names=tuple(names),
                 protocol=fields["protocol"],
                 fold=fields["fold"],
+                **{name: fields[name] for name in _OF_CLIPS if name in fields},
                 **_video_parts(fields),
             )
         except KeyError as error:

@@ -11,11 +11,12 @@ from hhmnet.pose.tracking import Track
 
 AHEAD, BEHIND = 30, 30
 """A person is looked for so many frames before the first detection, and after the last."""
+SAME = 0.7
+"""Boxes of two tracks with this intersection over union show one person."""
 
 _LOST = 0.5
 _SEEN = 0.3
 _APART = 0.1
-_SAME = 0.7
 _BORDER = 0.1
 
 
@@ -103,12 +104,12 @@ class Follower:
             for second in rows[place + 1 :]:
                 found = self.boxes[[first, second], frame]
                 paths = self._paths[[first, second], frame]
-                if iou(found[:1], found[1:])[0, 0] < _SAME or iou(paths[:1], paths[1:])[0, 0] >= _SAME:
+                if iou(found[:1], found[1:])[0, 0] < SAME or iou(paths[:1], paths[1:])[0, 0] >= SAME:
                     continue
                 agreement = np.diag(iou(found, paths))
                 wrong = int((first, second)[int(np.argmin(agreement))])
                 self._take(wrong, frame, image, np.full(4, np.nan))
-                if iou(self.boxes[[first], frame], self.boxes[[second], frame])[0, 0] >= _SAME:
+                if iou(self.boxes[[first], frame], self.boxes[[second], frame])[0, 0] >= SAME:
                     self._drop(wrong, frame)
 
     def _drop(self, row: int, frame: int) -> None:

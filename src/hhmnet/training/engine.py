@@ -21,6 +21,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from hhmnet.config import TrainConfig
+from hhmnet.data.clip_lengths import clip_length
 from hhmnet.data.dataset import EpochSampler, RawBatch, make_loader
 from hhmnet.data.protocols import get_protocol
 from hhmnet.evaluation.metrics import evaluate
@@ -126,7 +127,8 @@ class Trainer:
         self._labels = torch.from_numpy(self.labels).to(self.device)
         self._seed(0)
         self.phase: Phase = make_phase(config, store, self.protocol, videos)
-        self.spec = self.phase.model.spec
+        frames, rate = clip_length(store, self.rows, videos)
+        self.spec = dataclasses.replace(self.phase.model.spec, clip_frames=frames, clip_rate=rate)
         self.network = self.phase.model.network.to(self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = MovingAverage(self.network, config.optim.ema) if config.optim.ema else None

@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import av
 import numpy as np
@@ -41,6 +41,18 @@ class VideoError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.path}: {'' if self.frame is None else f'frame {self.frame}: '}{self.reason}"
+
+
+class Pictures(Protocol):
+    """What can be cut out of: pictures by their index, of a file or of memory."""
+
+    def __len__(self) -> int:
+        """All indices are smaller than this."""
+        ...
+
+    def frame(self, index: int) -> np.ndarray:
+        """Image ``(H, W, 3)`` uint8 of one frame; raises VideoError if it can't be had."""
+        ...
 
 
 def open_video(path: str | Path, *, threads: int = 1, errors: Errors = "raise") -> Video:
