@@ -1,6 +1,7 @@
 """How `make docs` builds the pages."""
 
 from importlib.metadata import version as installed
+from typing import Any
 
 project = "hhmnet"
 author = "the hhmnet authors"
@@ -20,3 +21,13 @@ autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+
+
+def _link_results(app: Any, name: str, text: list[str]) -> None:
+    """Lead links to the results' files, which a reader of the files follows, to the pages that include them."""
+    text[0] = text[0].replace("](../results/", "](results/")
+
+
+def setup(app: Any) -> None:
+    """Sphinx calls this."""
+    app.connect("source-read", _link_results)
