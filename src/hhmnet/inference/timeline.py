@@ -109,7 +109,7 @@ class RecentVideo(Video):
 
 def recognise_long(
     recognizer: Recognizer,
-    source: str | Path | Input,
+    source: str | Path | Input | Clip,
     config: TimelineConfig | None = None,
     modalities: Sequence[str] = MODALITIES,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -121,7 +121,7 @@ def recognise_long(
 
     Args:
         recognizer: the model.
-        source: a video, a skeleton file or a clip of a store.
+        source: a video, a skeleton file, a clip of a store, or a clip that was read already.
         config: windows and segments.
         modalities: what to go by: ``skeleton``, ``video`` or both.
         progress: called with (windows done, windows in all).

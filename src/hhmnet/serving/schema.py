@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hhmnet.inference.segments import TimelineConfig
 from hhmnet.sample import MODALITIES
 from hhmnet.serving.uploads import FILE_FIELD, TAKEN
 
@@ -66,6 +67,13 @@ class Answer(BaseModel):
         description="Only if asked for: `points` [M][T][V] of [x, y] or null, in pixels of `size`; `seconds` [T]; "
         "`guidance` [P][K] at `instants` [K] in seconds, or null.",
     )
+    timeline: dict[str, Any] | None = Field(
+        default=None,
+        description="Only if asked for; null where nobody was found. `start` and `end` in seconds; `classes`, the "
+        "strongest; `persons`, the most important first, each with `windows` (`start`, `end`, `label`, `probabilities` "
+        "and `smoothed` of `classes`, null where the person isn't seen enough) and `segments` (`label`, `start`, "
+        "`end`, `probability`); `config` of windows and segments.",
+    )
 
 
 FORM = {
@@ -97,6 +105,21 @@ FORM = {
                             "type": "boolean",
                             "default": False,
                             "description": "Joints and guidance too.",
+                        },
+                        "timeline": {
+                            "type": "boolean",
+                            "default": False,
+                            "description": "What is done when, too: the model's answer on windows over the recording.",
+                        },
+                        "window": {
+                            "type": "number",
+                            "default": TimelineConfig().window,
+                            "description": "Seconds of a window of the timeline.",
+                        },
+                        "stride": {
+                            "type": "number",
+                            "description": "Seconds from one window to the next; 0.25 if left out, or more where that "
+                            "would take too long.",
                         },
                     },
                 },
