@@ -2,7 +2,7 @@
 // drag goes to that time, and so do the arrow keys.
 
 const LINES = ["#009e73", "#cc79a7", "#3fa0dd", "#d55e00", "#8a6fdf", "#a08000", "#888888"];
-const PLOT = { height: 190, left: 42, right: 12, top: 10, bottom: 140, strip: 148, stripHeight: 18 };
+const PLOT = { height: 190, left: 46, right: 14, top: 10, bottom: 140, strip: 148, stripHeight: 18 };
 const KEY_STEP = 0.1; // seconds
 
 function makeTimeline(figure, clock) {
