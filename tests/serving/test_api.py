@@ -408,13 +408,13 @@ class TestLimits:
             assert client.post(PREDICT, files=order("nothing")).status_code == 200
 
     def test_time_for_the_answer_and_the_work_ends(self) -> None:
-        with serving(Limits(answer_seconds=1.0)) as client:
+        with serving(Limits(answer_seconds=4.0)) as client:
             worker = int(client.post(PREDICT, files=order("nothing")).json()["seconds"])
             began = time.monotonic()
             response = client.post(PREDICT, files=order("sleep", seconds=600))
             assert response.status_code == 504
-            assert time.monotonic() - began < 20
-            assert "longer than 1 seconds" in response.json()["detail"]
+            assert time.monotonic() - began < 60
+            assert "longer than 4 seconds" in response.json()["detail"]
             assert not Path(f"/proc/{worker}").exists()
             assert left_over(client) == []
 
