@@ -17,8 +17,8 @@ import numpy as np
 from starlette.testclient import TestClient
 
 from hhmnet.inference.prediction import Prediction, best
-from hhmnet.inference.sources import Input, InputError
-from hhmnet.sample import Sample
+from hhmnet.inference.sources import Clip, Input, InputError
+from hhmnet.sample import MODALITIES, Sample
 from hhmnet.serving.app import create_app
 from hhmnet.serving.limits import Limits
 from hhmnet.skeleton import KINECT20
@@ -28,75 +28,102 @@ CLASSES = ("sit", "stand", "walk")
 PREDICT = "/api/v1/predict"
 PATIENCE = 120.0
 """Seconds that a test waits for what happens at once on an idle machine."""
-QUICK = Limits(upload_mb=1, video_seconds=3, resolution=640, answer_seconds=20, concurrent=2)
+QUICK = Limits(upload_mb=1, video_seconds=3, resolution=640, answer_seconds=PATIENCE, concurrent=2)
 
 
 class ObedientRecognizer:
     """Answers ``walk``; a JSON file may order something else, by its field ``do``."""
 
+    clip_seconds = None
+
     def __init__(self, looks_at_video: bool = True) -> None:
         self.class_names, self.looks_at_video = CLASSES, looks_at_video
-        self.sources = SimpleNamespace(layout=KINECT20)
-        self.served = 0
+        self.sources = SimpleNamespace(layout=KINECT20, read=_read)
 
-    def predict(self, source: Input, top: int, modalities: Sequence[str]) -> Prediction:
-        self.served += 1
-        if source.path.suffix == ".json":
-            self._obey(source, json.loads(source.path.read_text()))
+    def predict(self, source: Input | Clip, top: int, modalities: Sequence[str]) -> Prediction:
+        clip = _read(source)
         probabilities = np.array([0.1, 0.2, 0.7], np.float32)
         members = {"joint": probabilities, "video": probabilities[::-1].copy()}
-        sample = _sample(source.path)
         return Prediction(
-            source.name,
+            clip.name,
             "walk",
             best(probabilities, CLASSES, top),
             probabilities,
             tuple(modalities),
             {name: part for name, part in members.items() if name != "video" or "video" in modalities},
             float(os.getpid()),  # tells tests which process answered
-            sample,
+            clip.sample,
             np.linspace(0, 2, 20, dtype=np.float32).reshape(5, 4) if "video" in modalities else None,
             np.array([1.0, 3.0, 5.0, 7.0]) if "video" in modalities else None,
         )
 
-    def _obey(self, source: Input, content: Any) -> None:
-        order = content.get("do")
-        if order == "sleep":
-            time.sleep(content["seconds"])
-        elif order == "crash":
-            os.abort()
-        elif order == "fault":
-            raise RuntimeError(f"secret {source.path}")
-        elif order == "refuse":
-            raise InputError(f"{source.path}: has no bodies, see {source.path.parent}/other")
-        elif order == "gorge":
-            np.ones(10**11)
-        elif order == "neighbours":
-            names = sorted(path.name for path in source.path.parent.iterdir())
-            raise InputError(f"{source.path.name} among {names}")
+    def ask(self, clips: Sequence[Clip], modalities: Sequence[str]) -> Any:
+        """``sit`` in the first three seconds, then ``walk``; by the frames' own numbers."""
+        import torch
+
+        middles = [clip.sample.frame_index[clip.sample.num_frames // 2] for clip in clips]
+        logits = torch.tensor([[4.0, 0.0, 1.0] if middle < 90 else [1.0, 0.0, 4.0] for middle in middles])
+        used = torch.tensor([[name in modalities for name in MODALITIES]] * len(clips))
+        return SimpleNamespace(answer=SimpleNamespace(logits=logits, used=used))
 
 
-def _sample(path: Path) -> Sample:
+def _read(source: Input | Clip) -> Clip:
+    if isinstance(source, Clip):
+        return source
+    content: dict[str, Any] = {}
+    if source.path.suffix == ".json":
+        content = json.loads(source.path.read_text())
+        _obey(source, content)
+    sample = made_sample(
+        source.path, **{key: content[key] for key in ("frames", "persons") if key in content}
+    )
+    return Clip(source.name, sample, source.path if sample.video else None)
+
+
+def _obey(source: Input, content: Any) -> None:
+    order = content.get("do")
+    if order == "sleep":
+        time.sleep(content["seconds"])
+    elif order == "crash":
+        os.abort()
+    elif order == "fault":
+        raise RuntimeError(f"secret {source.path}")
+    elif order == "refuse":
+        raise InputError(f"{source.path}: has no bodies, see {source.path.parent}/other")
+    elif order == "gorge":
+        np.ones(10**11)
+    elif order == "neighbours":
+        names = sorted(path.name for path in source.path.parent.iterdir())
+        raise InputError(f"{source.path.name} among {names}")
+
+
+def made_sample(path: Path, frames: int = 8, persons: int = 1) -> Sample:
+    """Persons who are there all the time, but the second one in the second half alone; none if ``persons`` is 0."""
     video = path.suffix not in (".json", ".csv", ".npz", ".npy", ".skeleton")
-    count = 8
     if video:
         with open_video(path) as opened:
-            count = len(opened)
-    joints = np.random.default_rng(0).normal(size=(1, count, 20, 3)).astype(np.float32)
-    frames = np.arange(count, dtype=np.int32)
-    pixels = np.full((1, count, 20, 2), 12.34, np.float32)
-    confidence = np.ones((1, count, 20), np.float32)
+            frames = len(opened)
+    count = max(persons, 1)
+    joints = np.random.default_rng(0).normal(size=(count, frames, 20, 3)).astype(np.float32)
+    numbers = np.arange(frames, dtype=np.int32)
+    present = np.ones((count, frames), bool)
+    present[1:2, : frames // 2] = False
+    if not persons:
+        present[:] = False
+    joints[~present] = 0
+    confidence = np.ones((count, frames, 20), np.float32)
     confidence[:, :, 3] = 0
+    confidence[~present] = 0
     return Sample(
         "clip",
         -1,
         joints,
-        np.ones((1, count), bool),
-        frames,
-        pixels=pixels if video else None,
+        present,
+        numbers,
+        pixels=np.full((count, frames, 20, 2), 12.34, np.float32) if video else None,
         confidence=confidence,
         video="clip.mp4" if video else None,
-        video_frames=frames if video else None,
+        video_frames=numbers if video else None,
     )
 
 

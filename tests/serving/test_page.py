@@ -106,6 +106,67 @@ def test_a_skeleton_is_drawn_without_a_video(page: Any, tmp_path: Path) -> None:
     assert _drawn(page) == 0
 
 
+def _at(page: Any) -> float:
+    return float(page.get_attribute("#stage .plot", "aria-valuenow"))
+
+
+def test_the_timeline_is_drawn_and_leads_through_the_clip(page: Any, tmp_path: Path) -> None:
+    (tmp_path / "clip.json").write_text('{"frames": 240, "persons": 2}')
+    _until_it_says(page, "3 actions")
+    page.set_input_files("#stage input.file", tmp_path / "clip.json")
+    _until_it_says(page, "answered in")
+    assert "answer on the 2 s around it" in page.inner_text("#stage .timeline figcaption")
+    assert page.locator("#stage .plot path").count() == 3  # a line for each class
+    assert page.locator("#stage .plot rect").count() == 2
+    assert page.locator("#stage .segments button").all_inner_texts()[0].startswith("sit, 0.0\u20132.9 s, ")
+    assert "person 2: walk" in page.inner_text("#stage .others")
+    page.click("#stage .segments li:nth-child(2) button")
+    page.wait_for_function(
+        "() => document.querySelector('#stage .plot').ariaValueText.startsWith('2.9 seconds: ')"
+    )
+    assert page.inner_text("#stage .pause") == "Play"  # it stays where one went
+    box = page.locator("#stage .plot").bounding_box()
+    page.mouse.click(box["x"] + 46 + 0.75 * (box["width"] - 60), box["y"] + 50)
+    page.wait_for_function(
+        "() => document.querySelector('#stage .plot').ariaValueText.startsWith('6.0 seconds: walk')"
+    )
+    head = page.locator("#stage .playhead")
+    before = float(head.get_attribute("x1"))
+    page.press("#stage .plot", "ArrowLeft")
+    page.wait_for_function("() => document.querySelector('#stage .plot').ariaValueNow === '5.9'")
+    assert float(head.get_attribute("x1")) < before
+    page.press("#stage .plot", "Home")
+    page.wait_for_function(
+        "() => document.querySelector('#stage .plot').ariaValueText.startsWith('0.0 seconds: sit')"
+    )
+    page.click("#stage .pause")
+    page.wait_for_function("() => Number(document.querySelector('#stage .plot').ariaValueNow) > 0.5")
+    assert page.faults == []
+
+
+def test_a_click_on_the_timeline_moves_the_video(page: Any, tmp_path: Path) -> None:
+    _until_it_says(page, "3 actions")
+    page.set_input_files("#stage input.file", write_video(tmp_path / "clip.mp4"))
+    _until_it_says(page, "answered in")
+    assert "no longer than a window of 2 s" in page.inner_text("#stage .timeline figcaption")
+    if page.eval_on_selector("#stage video", "video => video.classList.contains('none')"):
+        pytest.skip("this Chromium plays no H.264")
+    page.press("#stage .plot", "End")
+    page.wait_for_function("() => document.querySelector('#stage video').currentTime > 1.5")
+    assert page.eval_on_selector("#stage video", "video => video.paused")
+    assert _at(page) > 1.5
+
+
+def test_it_fits_a_telephone(page: Any, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    (tmp_path / "clip.json").write_text('{"frames": 240}')
+    _until_it_says(page, "3 actions")
+    page.set_input_files("#stage input.file", tmp_path / "clip.json")
+    _until_it_says(page, "answered in")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.locator("#stage .plot").bounding_box()["width"] > 200
+
+
 def test_the_webcam_is_recorded_and_answered(page: Any) -> None:
     _until_it_says(page, "3 actions")
     page.click("#stage .record")
@@ -132,6 +193,11 @@ def test_modalities_are_chosen(page: Any, tmp_path: Path) -> None:
     page.set_input_files("#stage input.file", write_video(tmp_path / "clip.mp4"))
     _until_it_says(page, "by skeleton")
     assert "video" not in page.inner_text("#stage .status")
+    page.click("#modalities label:has-text('video')")  # asks again
+    _until_it_says(page, "by skeleton and video")
+    page.click("#modalities label:has-text('video')")
+    page.click("#modalities label:has-text('skeleton')")
+    _until_it_says(page, "choose what to go by")
 
 
 def test_nothing_leaves_for_another_host_and_no_file_goes_through_gradio(

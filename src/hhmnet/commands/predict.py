@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -133,9 +132,8 @@ def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) ->
     )
     if not any(word.startswith("--persons") for word in of_pose):
         config.persons = recognizer.model.spec.data.persons
-    seconds = recognizer.model.spec.clip_seconds
-    if seconds is not None and not any(word.partition("=")[0] == "--window" for word in of_timeline):
-        options.timeline_config = dataclasses.replace(options.timeline_config, window=max(seconds, 0.1))
+    if not any(word.partition("=")[0] == "--window" for word in of_timeline):
+        options.timeline_config = options.timeline_config.as_long_as(recognizer.clip_seconds)
     recognizer.sources.with_videos |= options.overlay is not None
     return recognizer
 

@@ -77,6 +77,11 @@ class Recognizer:
             pose = ClipConfig(**vars(pose))
         self.sources = Sources(model.spec.layout, pose, videos, with_videos=self.looks_at_video, units=units)
 
+    @property
+    def clip_seconds(self) -> float | None:
+        """How long the clips are that the model learned from; None if it doesn't say so."""
+        return self.model.spec.clip_seconds
+
     @classmethod
     def from_pretrained(
         cls,
@@ -101,7 +106,7 @@ class Recognizer:
 
     def predict(
         self,
-        source: str | Path | Sample | Input,
+        source: str | Path | Sample | Input | Clip,
         top: int = 5,
         modalities: Sequence[str] = MODALITIES,
         videos: Path | None = None,
@@ -109,7 +114,8 @@ class Recognizer:
         """The answer on one clip.
 
         Args:
-            source: a video, a skeleton file, a clip of a store (see ``find_inputs``) or a sample in the model's joints.
+            source: a video, a skeleton file, a clip of a store (see ``find_inputs``), a sample in the model's joints,
+                or a clip that ``sources.read`` gave.
             top: how many classes to name.
             modalities: what to go by: ``skeleton``, ``video`` or both.
             videos: folder of a sample's video.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +40,10 @@ class TimelineConfig:
         within(self, 0.1, 1000, "fps")
         if self.leave > self.enter:
             raise ValueError(f"field 'leave' must be at most enter, {self.enter:g}; got {self.leave:g}")
+
+    def as_long_as(self, seconds: float | None) -> TimelineConfig:
+        """The same with windows of ``seconds``, or as it is if None."""
+        return self if seconds is None else replace(self, window=min(max(seconds, 0.1), 600.0))
 
 
 class Segment(NamedTuple):

@@ -172,12 +172,14 @@ class Sources:
 
         return VideoPoseEstimator(self.pose)
 
-    def read(self, item: Input | str | Path) -> Clip:
-        """One clip.
+    def read(self, item: Input | Clip | str | Path) -> Clip:
+        """One clip; one that was read already is returned as it is.
 
         Raises:
             InputError: it can't be read, or can't become the wanted joints; names the file and the reason.
         """
+        if isinstance(item, Clip):
+            return item
         if not isinstance(item, Input):
             check_file(Path(item))
             item = Input(str(item), Path(item))

@@ -109,7 +109,7 @@ class RecentVideo(Video):
 
 def recognise_long(
     recognizer: Recognizer,
-    source: str | Path | Input,
+    source: str | Path | Input | Clip,
     config: TimelineConfig | None = None,
     modalities: Sequence[str] = MODALITIES,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -121,7 +121,7 @@ def recognise_long(
 
     Args:
         recognizer: the model.
-        source: a video, a skeleton file or a clip of a store.
+        source: a video, a skeleton file, a clip of a store, or a clip that was read already.
         config: windows and segments; if None, windows as long as the clips that the model was trained on.
         modalities: what to go by: ``skeleton``, ``video`` or both.
         progress: called with (windows done, windows in all).
@@ -131,8 +131,7 @@ def recognise_long(
     """
     began = clock.perf_counter()
     if config is None:
-        seconds = recognizer.model.spec.clip_seconds
-        config = TimelineConfig() if seconds is None else TimelineConfig(window=max(seconds, 0.1))
+        config = TimelineConfig().as_long_as(recognizer.clip_seconds)
     check_modalities(modalities, recognizer.looks_at_video)
     clip = recognizer.sources.read(source)
     if not clip.sample.present.any():

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -16,8 +14,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from hhmnet import __version__
+from hhmnet.inference.segments import TimelineConfig
 from hhmnet.serving.gate import API, LOCAL_HOSTS, Gate
 from hhmnet.serving.limits import Limits, Refused, busy
+from hhmnet.serving.private_folder import private_folder
 from hhmnet.serving.schema import FORM, MODALITIES, REASONS, Answer, Health, Model, Problem
 from hhmnet.serving.uploads import FILE_FIELD, received
 from hhmnet.serving.worker import Maker
@@ -51,8 +51,7 @@ def create_app(
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
-        with tempfile.TemporaryDirectory(prefix="hhmnet-serve-") as folder:
-            api.state.folder = Path(folder)
+        with private_folder() as api.state.folder:
             try:
                 await asyncio.to_thread(workers.start)
                 yield
@@ -150,17 +149,15 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def _choices(fields: dict[str, list[str]], model: dict[str, Any]) -> dict[str, Any]:
     """The form's fields as a job has them; raises Refused for those that can't be used."""
-    unknown = sorted(fields.keys() - {"top", "modality", "details"})
+    known = ("top", "modality", "details", "timeline", "window", "stride")
+    unknown = sorted(fields.keys() - set(known))
     if unknown:
         raise Refused(
-            422,
-            f"there is no field {json.dumps(unknown[0][:50])}; known: {FILE_FIELD}, top, modality, details",
+            422, f"there is no field {json.dumps(unknown[0][:50])}; known: {', '.join((FILE_FIELD, *known))}"
         )
-    top, details = fields.get("top", ["5"])[-1], fields.get("details", ["false"])[-1].lower()
+    top = fields.get("top", ["5"])[-1]
     if not (top.isascii() and top.isdigit() and 1 <= int(top[:9]) <= 10_000):
         raise Refused(422, "field 'top' must be a whole number from 1")
-    if details not in ("true", "false"):
-        raise Refused(422, "field 'details' must be true or false")
     has = [name for name in MODALITIES if name in model.get("modalities", MODALITIES)]
     wanted = fields.get("modality", has)
     if not set(wanted) <= set(has):
@@ -170,8 +167,34 @@ def _choices(fields: dict[str, list[str]], model: dict[str, Any]) -> dict[str, A
     return {
         "top": int(top),
         "modalities": [name for name in has if name in wanted],
-        "details": details == "true",
+        "details": _yes(fields, "details"),
+        "timeline": _windows(fields),
     }
+
+
+def _yes(fields: dict[str, list[str]], name: str) -> bool:
+    said = fields.get(name, ["false"])[-1].lower()
+    if said not in ("true", "false"):
+        raise Refused(422, f"field '{name}' must be true or false")
+    return said == "true"
+
+
+def _windows(fields: dict[str, list[str]]) -> dict[str, float | None] | None:
+    """Window and stride of the timeline, in seconds; None if it isn't asked for."""
+    given = {name: fields[name][-1] for name in ("window", "stride") if name in fields}
+    if not _yes(fields, "timeline"):
+        if given:
+            raise Refused(422, f"field '{next(iter(given))}' goes with timeline=true")
+        return None
+    chosen: dict[str, float | None] = {"window": None, "stride": None}
+    for name, text in given.items():
+        try:
+            chosen[name] = float(text)
+            TimelineConfig(**{name: chosen[name]})  # type: ignore[arg-type]
+        except ValueError as error:
+            reason = str(error) if "field" in str(error) else f"field '{name}' must be a number of seconds"
+            raise Refused(422, reason) from None
+    return chosen
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:

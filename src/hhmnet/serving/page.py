@@ -7,12 +7,14 @@ from pathlib import Path
 import gradio as gr
 from fastapi import FastAPI
 
-_HERE = Path(__file__).parent
+_WEB = Path(__file__).parent / "web"
+_SCRIPTS = ("clock.js", "drawing.js", "timeline.js", "page.js")  # one function for Gradio, so one scope
 _INTRODUCTION = """# hhmnet
-What does the person do? Drop a clip of one action, or record one. It is deleted as soon as it is answered."""
+What does the person do? Drop a clip, or record one. The server deletes it as soon as it is answered."""
 
 _SHOW = "() => window.hhmnet.results()"
-_MODALITIES = "(chosen) => { window.hhmnet.modalities = chosen; return []; }"
+_EMPTY = "() => window.hhmnet.nothing()"
+_MODALITIES = "(chosen) => { window.hhmnet.goBy(chosen); return []; }"
 _TOKEN = "(token) => { window.hhmnet.setToken(token); return []; }"
 
 
@@ -44,9 +46,9 @@ def _page(needs_token: bool) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=3):
                 stage = gr.HTML(
-                    html_template=(_HERE / "page.html").read_text("utf-8"),
-                    css_template=(_HERE / "page.css").read_text("utf-8"),
-                    js_on_load=(_HERE / "page.js").read_text("utf-8"),
+                    html_template=(_WEB / "page.html").read_text("utf-8"),
+                    css_template=(_WEB / "page.css").read_text("utf-8"),
+                    js_on_load="\n".join((_WEB / name).read_text("utf-8") for name in _SCRIPTS),
                     elem_id="stage",
                 )
             with gr.Column(scale=2):
@@ -71,6 +73,7 @@ def _page(needs_token: bool) -> gr.Blocks:
                     elem_id="token",
                     autofocus=needs_token,
                 )
+        stage.clear(None, outputs=[answer, votes], js=_EMPTY)
         stage.submit(None, outputs=[answer, votes], js=_SHOW)
         modalities.change(None, inputs=[modalities], js=_MODALITIES)
         token.change(None, inputs=[token], js=_TOKEN)

@@ -66,6 +66,13 @@ class Answer(BaseModel):
         description="Only if asked for: `points` [M][T][V] of [x, y] or null, in pixels of `size`; `seconds` [T]; "
         "`guidance` [P][K] at `instants` [K] in seconds, or null.",
     )
+    timeline: dict[str, Any] | None = Field(
+        default=None,
+        description="Only if asked for; null where nobody was found. `start` and `end` in seconds; `classes`, the "
+        "strongest; `persons`, the most important first, each with `windows` (`start`, `end`, `label`, `probabilities` "
+        "and `smoothed` of `classes`, null where the person isn't seen enough) and `segments` (`label`, `start`, "
+        "`end`, `probability`); `config` of windows and segments.",
+    )
 
 
 FORM = {
@@ -97,6 +104,21 @@ FORM = {
                             "type": "boolean",
                             "default": False,
                             "description": "Joints and guidance too.",
+                        },
+                        "timeline": {
+                            "type": "boolean",
+                            "default": False,
+                            "description": "What is done when, too: the model's answer on windows over the recording.",
+                        },
+                        "window": {
+                            "type": "number",
+                            "description": "Seconds of a window of the timeline; as long as the clips that the model "
+                            "learned from if left out.",
+                        },
+                        "stride": {
+                            "type": "number",
+                            "description": "Seconds from one window to the next; 0.25 if left out, or more where that "
+                            "would take too long.",
                         },
                     },
                 },

@@ -10,43 +10,16 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-
-from hhmnet.inference.prediction import Prediction
-from hhmnet.inference.sources import Input, InputError
-from hhmnet.readers.pairing import VIDEO_SUFFIXES
+from hhmnet.serving.answers import Answering, answer
 from hhmnet.serving.limits import MEGABYTE, Limits, Refused
-from hhmnet.skeleton import PARTS, SkeletonLayout
+from hhmnet.skeleton import PARTS
 
 log = logging.getLogger("hhmnet.serving")
-
-FASTEST = 240
-"""Frames a second beyond which a video counts as too long."""
-
-
-class _HasLayout(Protocol):
-    @property
-    def layout(self) -> SkeletonLayout: ...
-
-
-class Answering(Protocol):
-    """What of :class:`hhmnet.inference.recognizer.Recognizer` is used here."""
-
-    class_names: tuple[str, ...]
-    looks_at_video: bool
-
-    @property
-    def sources(self) -> _HasLayout:
-        """Where the model's joints are told."""
-
-    def predict(self, source: Input, top: int, modalities: Sequence[str]) -> Prediction:
-        """The answer on one file."""
-
 
 Maker = Callable[[], Answering]
 """Makes the recognizer; called in each worker, so it must be a function that another process can import, such as
@@ -110,7 +83,7 @@ def card(recognizer: Answering) -> dict[str, Any]:
 def _reply(recognizer: Answering, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
     path, name = Path(job["path"]), job["name"]
     try:
-        return {"answer": _answer(recognizer, path, name, job, limits)}
+        return {"answer": answer(recognizer, job, limits)}
     except Refused as refused:
         return {"status": refused.status, "detail": refused.detail}
     except MemoryError:
@@ -128,123 +101,6 @@ def _reply(recognizer: Answering, job: dict[str, Any], limits: Limits) -> dict[s
             }
         log.exception("a fault in answering")
         return {"status": 500, "detail": "the server failed on this file; its log says why"}
-
-
-def _answer(
-    recognizer: Answering, path: Path, name: str, job: dict[str, Any], limits: Limits
-) -> dict[str, Any]:
-    video = None
-    if path.suffix in VIDEO_SUFFIXES:
-        if not limits.videos:
-            raise Refused(415, f"'{name}' is a video; this server takes skeleton files alone")
-        video = _look(path, name, limits)
-    prediction = recognizer.predict(Input(name, path), top=job["top"], modalities=job["modalities"])
-    answer = prediction.to_dict()
-    answer["input"] = name
-    answer["votes"] = {
-        member: recognizer.class_names[int(part.argmax())] for member, part in prediction.members.items()
-    }
-    if job["details"]:
-        answer["details"] = details(prediction, recognizer.sources.layout, video)
-    return answer
-
-
-class _Look:
-    """What a video is: its size in pixels and when each of its frames is shown."""
-
-    def __init__(self, size: tuple[int, int], times: np.ndarray) -> None:
-        self.size, self.times = size, times
-
-
-def _look(path: Path, name: str, limits: Limits) -> _Look:
-    """Raise Refused for a video that is too large or too long, before more than one picture of it is decoded."""
-    import av
-
-    from hhmnet.video import open_video
-
-    try:
-        with av.open(str(path)) as container:
-            pictures = container.streams.video
-            if not pictures:
-                raise InputError("has no pictures")
-            _check_size((pictures[0].width, pictures[0].height), name, limits)
-    except av.FFmpegError:
-        raise InputError("is no video that can be read, or a damaged one") from None
-    with open_video(path) as video:
-        times = video.times
-        if times[-1] > limits.video_seconds or len(times) > FASTEST * limits.video_seconds:
-            found = f"'{name}' takes {times[-1]:.1f} seconds and {len(times)} frames"
-            raise Refused(413, f"{found}; it may take {limits.video_seconds:g} seconds; cut it")
-        size = (video.width, video.height)  # as shown: a telephone's picture is stored lying on its side
-        _check_size(size, name, limits)
-    return _Look(size, times)
-
-
-def _check_size(size: tuple[int, int], name: str, limits: Limits) -> None:
-    if max(size) > limits.resolution:
-        found = f"'{name}' has {size[0]} x {size[1]} pixels"
-        raise Refused(413, f"{found}; the longer side may have {limits.resolution}")
-
-
-def details(prediction: Prediction, layout: SkeletonLayout, video: _Look | None) -> dict[str, Any]:
-    """What the page draws; M persons, T frames, V joints, P parts, K instants.
-
-    ``points``: ``[M][T][V]`` of ``[x, y]`` or null, in pixels of ``size``, y down. ``seconds``: ``[T]``, when each
-    frame is shown. ``guidance``: ``[P][K]`` and ``instants``: ``[K]``, in seconds; null without guidance.
-    """
-    sample = prediction.sample
-    if sample is None:
-        return {"points": [], "seconds": [], "size": None, "guidance": None, "instants": None}
-    seconds = _seconds(sample.video_frames, sample.num_frames, video)
-    seen = np.repeat(sample.present[..., None], sample.joints.shape[2], 2)
-    if video is None:
-        points, size = _from_ahead(sample.joints, sample.present, layout)
-    elif sample.pixels is None:  # nobody was found
-        points, size = np.zeros((*seen.shape, 2)), video.size
-        seen = np.zeros_like(seen)
-    else:
-        points, size = sample.pixels.astype(np.float64), video.size
-    if sample.confidence is not None:
-        seen = seen & (sample.confidence > 0)
-    instants = None
-    if prediction.times is not None:
-        frames = np.clip(prediction.times, 0, sample.num_frames - 1)
-        instants = np.interp(frames, np.arange(sample.num_frames), seconds).round(3).tolist()
-    guidance = prediction.guidance
-    return {
-        "points": [_listed(*person) for person in zip(points, seen, strict=True)],
-        "seconds": seconds.round(4).tolist(),
-        "size": [int(side) for side in size],
-        "guidance": None if guidance is None else guidance.round(4).tolist(),
-        "instants": instants,
-    }
-
-
-def _listed(points: np.ndarray, seen: np.ndarray) -> list[list[list[float] | None]]:
-    return [
-        [point if is_seen else None for point, is_seen in zip(frame, row, strict=True)]
-        for frame, row in zip(points.round(1).tolist(), seen.tolist(), strict=True)
-    ]
-
-
-def _seconds(video_frames: np.ndarray | None, count: int, video: _Look | None) -> np.ndarray:
-    """When each frame is shown; thirty a second where nothing is known."""
-    if video is None or video_frames is None:
-        return np.arange(count) / 30.0
-    return np.asarray(video.times[np.clip(video_frames, 0, len(video.times) - 1)])
-
-
-def _from_ahead(
-    joints: np.ndarray, present: np.ndarray, layout: SkeletonLayout
-) -> tuple[np.ndarray, tuple[int, int]]:
-    """Joints as seen from the camera, without perspective, in a picture 480 high that holds the whole clip."""
-    flat = joints[..., :2].astype(np.float64) * (-1 if layout.dims == 3 else 1)
-    there = flat[present] if present.any() else np.zeros((1, 1, 2))
-    low, span = there.min((0, 1)), np.maximum(np.ptp(there, (0, 1)), 1e-6)
-    scale = 440 / span[1]
-    width = int(np.clip(span[0] * scale + 40, 160, 1600))
-    scale = min(scale, (width - 40) / span[0])
-    return (flat - low - span / 2) * scale + np.array([width / 2, 240.0]), (width, 480)
 
 
 def _limit_memory(limits: Limits) -> None:

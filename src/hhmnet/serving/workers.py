@@ -53,9 +53,9 @@ class _Worker:
         return model
 
     def ask(self, job: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """The reply to a job; raises TimeoutError, or _Ended if the process is gone."""
+        """The reply to a job, which is told its ``seconds``; raises TimeoutError, or _Ended if the process is gone."""
         try:
-            self._pipe.send_bytes(json.dumps(job).encode())
+            self._pipe.send_bytes(json.dumps(job | {"seconds": seconds}).encode())
         except OSError:
             raise _Ended from None
         return self._exchange(self._pipe, seconds)

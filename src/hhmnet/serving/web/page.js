@@ -1,22 +1,27 @@
-// The stage of the page: takes a clip, sends it to the API, and draws the answer over it. Gradio calls this with
-// `element`, the component, and `trigger`, which starts the listeners that fill the components beside it.
+// The stage of the page: takes a clip, sends it to the API, and shows the answer. Gradio calls this, behind the other
+// scripts of this folder, with `element`, the component, and `trigger`, which starts the listeners that fill the
+// components beside it.
 
 const find = (name) => element.querySelector(name);
 const drop = find(".drop"), hint = find(".hint"), picture = find(".picture"), video = find("video");
 const skeleton = find("canvas.skeleton"), weights = find("canvas.weights"), guidance = find(".guidance");
-const status = find(".status"), record = find(".record"), file = find(".file"), drawn = find(".drawn");
-const COLOURS = { left: "rgb(240,120,20)", right: "rgb(40,140,230)", middle: "rgb(235,235,235)" };
+const status = find(".status"), wait = find(".wait"), record = find(".record"), file = find(".file"), drawn = find(".drawn");
+const clock = makeClock(video, find(".pause")), timeline = makeTimeline(find(".timeline"), clock);
 const LONGEST_RECORDING = 10; // seconds
 
 let model = null; // what GET /model says
 let answer = null; // the last answer
+let shown = null; // the clip itself and its name
 let address = null; // of the clip in the browser's memory
-let began = 0; // when a clip without a video began to play
 let recorder = null, stopping = null, asking = null;
 
 const page = {
   modalities: ["skeleton", "video"],
   token: "",
+  goBy(modalities) {
+    page.modalities = modalities;
+    if (shown !== null && recorder === null) show(...shown);
+  },
   setToken(token) {
     page.token = token.trim();
     if (model === null && page.token) learn();
@@ -30,6 +35,7 @@ const page = {
     });
     return [{ label: answer.label, confidences }, { headers: ["by", "says", "probability"], data: rows, metadata: null }];
   },
+  nothing: () => [{ label: "", confidences: [] }, { headers: ["by", "says", "probability"], data: [], metadata: null }],
 };
 window.hhmnet = page;
 
@@ -58,27 +64,50 @@ async function learn() {
 async function show(clip, name) {
   if (asking !== null) asking.abort();
   asking = new AbortController();
-  answer = null;
-  guidance.hidden = true;
+  const mine = asking;
+  clear();
+  shown = [clip, name];
   open(clip);
   say(`${name}: looking at it …`);
-  const mine = asking;
+  const waiting = countSeconds();
   try {
     if (model === null) await learn();
     if (model === null) return; // the status says why
+    const chosen = page.modalities.filter((one) => model.modalities.includes(one));
+    if (!chosen.length) throw new Error(`choose what to go by; the model looks at ${model.modalities.join(" and ")}`);
     const form = new FormData();
     form.append("file", clip, name);
     form.append("details", "true");
-    for (const modality of page.modalities.filter((one) => model.modalities.includes(one))) form.append("modality", modality);
-    answer = await call("predict", { method: "POST", body: form, signal: mine.signal });
+    form.append("timeline", "true");
+    for (const modality of chosen) form.append("modality", modality);
+    const told = await call("predict", { method: "POST", body: form, signal: mine.signal });
+    if (mine !== asking) return;
+    answer = told;
   } catch (error) {
     if (mine === asking) say(error.name === "TypeError" ? "the server can't be reached" : error.message, true);
     return;
+  } finally {
+    clearInterval(waiting);
+    if (mine === asking) wait.textContent = "";
   }
   const used = answer.modalities.join(" and ");
-  say([`${answer.seconds.toFixed(1)} s, by ${used}`, ...answer.notes].join("; "));
+  say([`answered in ${answer.seconds.toFixed(1)} s by ${used}`, ...answer.notes].join("; "));
   begin();
   trigger("submit");
+}
+
+// What belongs to the clip before.
+function clear() {
+  answer = null;
+  guidance.hidden = true;
+  timeline.show(null);
+  trigger("clear");
+}
+
+function countSeconds() {
+  const since = performance.now();
+  wait.textContent = "";
+  return setInterval(() => (wait.textContent = `${((performance.now() - since) / 1000).toFixed(0)} s`), 1000);
 }
 
 function open(clip) {
@@ -100,84 +129,26 @@ video.addEventListener("error", () => {
 
 function begin() {
   if (answer === null || !answer.details.size) return;
-  const [width, height] = answer.details.size;
-  skeleton.width = width;
-  skeleton.height = height;
-  if (video.classList.contains("none")) video.style.aspectRatio = `${width} / ${height}`;
-  else video.style.aspectRatio = "";
-  began = performance.now();
-  video.play().catch(() => {});
-  guidance.hidden = !answer.details.guidance;
-}
-
-function now() {
-  const { seconds } = answer.details;
-  if (!video.classList.contains("none")) return video.currentTime;
-  return ((performance.now() - began) / 1000) % (seconds[seconds.length - 1] + 0.5);
+  const { size, seconds, guidance: weighed } = answer.details, hasVideo = !video.classList.contains("none");
+  [skeleton.width, skeleton.height] = size;
+  video.style.aspectRatio = hasVideo ? "" : `${size[0]} / ${size[1]}`;
+  clock.begin(seconds[0], seconds[seconds.length - 1], hasVideo);
+  guidance.hidden = !weighed;
+  if (weighed) find(".extremes").textContent = extremes(answer.details, model);
+  timeline.show(answer.timeline ?? null);
 }
 
 function draw() {
   if (!element.isConnected) return;
   requestAnimationFrame(draw);
   if (answer === null || picture.hidden) return;
-  const time = now(), { seconds } = answer.details;
+  const time = clock.now(), { seconds } = answer.details;
   let frame = seconds.findIndex((second) => second > time + 0.001) - 1;
   if (frame < -1) frame = seconds.length - 1;
-  drawSkeleton(Math.max(frame, 0));
-  if (answer.details.guidance) drawWeights(time);
-}
-
-function drawSkeleton(frame) {
-  const pen = skeleton.getContext("2d");
-  pen.clearRect(0, 0, skeleton.width, skeleton.height);
-  if (!drawn.checked) return;
-  pen.lineCap = "round";
-  for (const person of answer.details.points) {
-    const points = person[frame];
-    const heights = points.filter((point) => point !== null).map((point) => point[1]);
-    const thickness = Math.max(1.5, (Math.max(...heights) - Math.min(...heights)) / 60);
-    for (const outline of [true, false]) {
-      pen.lineWidth = thickness + (outline ? 2 : 0);
-      for (const [child, parent] of model.bones) {
-        if (points[child] === null || points[parent] === null) continue;
-        const side = COLOURS[model.joints[child].split("_")[0]] ?? COLOURS.middle;
-        pen.strokeStyle = outline ? "rgb(20,20,20)" : side;
-        pen.beginPath();
-        pen.moveTo(...points[child]);
-        pen.lineTo(...points[parent]);
-        pen.stroke();
-      }
-    }
-  }
-}
-
-function drawWeights(time) {
-  const { guidance: rows, instants } = answer.details;
-  const scale = window.devicePixelRatio || 1, margin = 90, rowHeight = 18;
-  const width = guidance.clientWidth, height = rows.length * rowHeight + 4;
-  weights.width = width * scale;
-  weights.height = height * scale;
-  weights.style.height = `${height}px`;
-  const pen = weights.getContext("2d");
-  pen.scale(scale, scale);
-  pen.font = "12px system-ui, sans-serif";
-  pen.textBaseline = "middle";
-  const cell = (width - margin) / instants.length;
-  rows.forEach((row, part) => {
-    pen.fillStyle = getComputedStyle(guidance).color;
-    pen.fillText(model.parts[part].replace("_", " "), 0, (part + 0.5) * rowHeight);
-    row.forEach((weight, instant) => {
-      pen.fillStyle = `hsl(35 90% ${12 + 33 * Math.min(Math.max(weight, 0), 2)}%)`;
-      pen.fillRect(margin + instant * cell, part * rowHeight, cell - 1, rowHeight - 1);
-    });
-  });
-  let nearest = 0;
-  instants.forEach((instant, i) => {
-    if (Math.abs(instant - time) < Math.abs(instants[nearest] - time)) nearest = i;
-  });
-  pen.strokeStyle = getComputedStyle(guidance).color;
-  pen.lineWidth = 2;
-  pen.strokeRect(margin + nearest * cell, 0, cell - 1, rows.length * rowHeight - 1);
+  skeleton.getContext("2d").clearRect(0, 0, skeleton.width, skeleton.height);
+  if (drawn.checked) drawSkeleton(skeleton, answer.details, Math.max(frame, 0), model);
+  if (answer.details.guidance) drawWeights(weights, answer.details, time, model);
+  timeline.move(time);
 }
 
 async function startRecording() {
@@ -199,7 +170,11 @@ async function startRecording() {
     record.textContent = "Record with the webcam";
     show(new Blob(chunks, { type: pieces.mimeType }), pieces.mimeType.includes("mp4") ? "webcam.mp4" : "webcam.webm");
   };
-  answer = null;
+  if (asking !== null) asking.abort();
+  asking = null;
+  wait.textContent = "";
+  clear();
+  skeleton.width = skeleton.width; // empty
   hint.hidden = true;
   picture.hidden = false;
   video.classList.remove("none");

@@ -1,0 +1,266 @@
+"""What a worker says of one file: the answer, what the page draws, and the course of the probabilities over time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+
+from hhmnet.inference.prediction import Prediction
+from hhmnet.inference.segments import TimelineConfig, windows
+from hhmnet.inference.sources import Clip, Input, InputError
+from hhmnet.readers.pairing import VIDEO_SUFFIXES
+from hhmnet.serving.limits import Limits, Refused
+from hhmnet.skeleton import SkeletonLayout
+
+if TYPE_CHECKING:
+    from hhmnet.inference.recognizer import Recognizer, Said
+    from hhmnet.inference.timeline import Timeline
+
+FASTEST = 240
+"""Frames a second beyond which a video counts as too long."""
+MOST_WINDOWS = 240
+"""Windows of one timeline, of all persons together."""
+_SHARE = 1 / 3  # of the time that is left; a machine that is busy for a moment must not cost the whole answer
+
+
+class _Sources(Protocol):
+    @property
+    def layout(self) -> SkeletonLayout: ...
+
+    def read(self, item: Input | Clip) -> Clip: ...
+
+
+class Answering(Protocol):
+    """What of :class:`hhmnet.inference.recognizer.Recognizer` is used here."""
+
+    class_names: tuple[str, ...]
+    looks_at_video: bool
+
+    @property
+    def clip_seconds(self) -> float | None:
+        """How long the clips are that the model learned from."""
+
+    @property
+    def sources(self) -> _Sources:
+        """Where the model's joints are told, and files are read."""
+
+    def predict(self, source: Input | Clip, top: int, modalities: Sequence[str]) -> Prediction:
+        """The answer on one file."""
+
+    def ask(self, clips: Sequence[Clip], modalities: Sequence[str]) -> Said:
+        """The model's answer on a batch of clips."""
+
+
+def answer(recognizer: Answering, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """The answer on the file of a job, as the API's clients get it.
+
+    Raises:
+        Refused: the file lies beyond the limits.
+        InputError: it can't be read, or nobody is in it.
+    """
+    began = time.perf_counter()
+    path, name = Path(job["path"]), job["name"]
+    video = None
+    if path.suffix in VIDEO_SUFFIXES:
+        if not limits.videos:
+            raise Refused(415, f"'{name}' is a video; this server takes skeleton files alone")
+        video = look(path, name, limits)
+    source: Input | Clip = Input(name, path)
+    if job["timeline"] is not None:
+        source = recognizer.sources.read(source)  # once, as finding the joints takes longest
+    prediction = recognizer.predict(source, top=job["top"], modalities=job["modalities"])
+    told = prediction.to_dict()
+    told["input"] = name
+    told["votes"] = {
+        member: recognizer.class_names[int(part.argmax())] for member, part in prediction.members.items()
+    }
+    if job["details"]:
+        told["details"] = details(prediction, recognizer.sources.layout, video)
+    if isinstance(source, Clip):
+        left = job["seconds"] - (time.perf_counter() - began)
+        told["timeline"], notes = course(recognizer, source, job, video, _SHARE * left)
+        told["notes"] += notes
+        told["seconds"] = time.perf_counter() - began
+    return told
+
+
+class Look:
+    """What a video is: its size in pixels and when each of its frames is shown."""
+
+    def __init__(self, size: tuple[int, int], times: np.ndarray) -> None:
+        self.size, self.times = size, times
+
+
+def look(path: Path, name: str, limits: Limits) -> Look:
+    """Raise Refused for a video that is too large or too long, before more than one picture of it is decoded."""
+    import av
+
+    from hhmnet.video import open_video
+
+    try:
+        with av.open(str(path)) as container:
+            pictures = container.streams.video
+            if not pictures:
+                raise InputError("has no pictures")
+            _check_size((pictures[0].width, pictures[0].height), name, limits)
+    except av.FFmpegError:
+        raise InputError("is no video that can be read, or a damaged one") from None
+    with open_video(path) as video:
+        times = video.times
+        if times[-1] > limits.video_seconds or len(times) > FASTEST * limits.video_seconds:
+            found = f"'{name}' takes {times[-1]:.1f} seconds and {len(times)} frames"
+            raise Refused(413, f"{found}; it may take {limits.video_seconds:g} seconds; cut it")
+        size = (video.width, video.height)  # as shown: a telephone's picture is stored lying on its side
+        _check_size(size, name, limits)
+    return Look(size, times)
+
+
+def _check_size(size: tuple[int, int], name: str, limits: Limits) -> None:
+    if max(size) > limits.resolution:
+        found = f"'{name}' has {size[0]} x {size[1]} pixels"
+        raise Refused(413, f"{found}; the longer side may have {limits.resolution}")
+
+
+def details(prediction: Prediction, layout: SkeletonLayout, video: Look | None) -> dict[str, Any]:
+    """What the page draws; M persons, T frames, V joints, P parts, K instants.
+
+    ``points``: ``[M][T][V]`` of ``[x, y]`` or null, in pixels of ``size``, y down. ``seconds``: ``[T]``, when each
+    frame is shown. ``guidance``: ``[P][K]`` and ``instants``: ``[K]``, in seconds; null without guidance.
+    """
+    sample = prediction.sample
+    if sample is None:
+        return {"points": [], "seconds": [], "size": None, "guidance": None, "instants": None}
+    seconds = _seconds(sample.video_frames, sample.num_frames, video)
+    seen = np.repeat(sample.present[..., None], sample.joints.shape[2], 2)
+    if video is None:
+        points, size = _from_ahead(sample.joints, sample.present, layout)
+    elif sample.pixels is None:  # nobody was found
+        points, size = np.zeros((*seen.shape, 2)), video.size
+        seen = np.zeros_like(seen)
+    else:
+        points, size = sample.pixels.astype(np.float64), video.size
+    if sample.confidence is not None:
+        seen = seen & (sample.confidence > 0)
+    instants = None
+    if prediction.times is not None:
+        frames = np.clip(prediction.times, 0, sample.num_frames - 1)
+        instants = np.interp(frames, np.arange(sample.num_frames), seconds).round(3).tolist()
+    guidance = prediction.guidance
+    return {
+        "points": [_listed(*person) for person in zip(points, seen, strict=True)],
+        "seconds": seconds.round(4).tolist(),
+        "size": [int(side) for side in size],
+        "guidance": None if guidance is None else guidance.round(4).tolist(),
+        "instants": instants,
+    }
+
+
+def _listed(points: np.ndarray, seen: np.ndarray) -> list[list[list[float] | None]]:
+    return [
+        [point if is_seen else None for point, is_seen in zip(frame, row, strict=True)]
+        for frame, row in zip(points.round(1).tolist(), seen.tolist(), strict=True)
+    ]
+
+
+def _seconds(video_frames: np.ndarray | None, count: int, video: Look | None) -> np.ndarray:
+    """When each frame is shown; thirty a second where nothing is known."""
+    if video is None or video_frames is None:
+        return np.arange(count) / 30.0
+    return np.asarray(video.times[np.clip(video_frames, 0, len(video.times) - 1)])
+
+
+def _from_ahead(
+    joints: np.ndarray, present: np.ndarray, layout: SkeletonLayout
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Joints as seen from the camera, without perspective, in a picture 480 high that holds the whole clip."""
+    flat = joints[..., :2].astype(np.float64) * (-1 if layout.dims == 3 else 1)
+    there = flat[present] if present.any() else np.zeros((1, 1, 2))
+    low, span = there.min((0, 1)), np.maximum(np.ptp(there, (0, 1)), 1e-6)
+    scale = 440 / span[1]
+    width = int(np.clip(span[0] * scale + 40, 160, 1600))
+    scale = min(scale, (width - 40) / span[0])
+    return (flat - low - span / 2) * scale + np.array([width / 2, 240.0]), (width, 480)
+
+
+def course(
+    recognizer: Answering, clip: Clip, job: dict[str, Any], video: Look | None, seconds: float
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """The timeline of a clip as :func:`hhmnet.inference.timeline_files.to_dict` writes it, and notes on it.
+
+    Of the probabilities only those of the strongest classes are left, ``job["top"]`` of them and those that segments
+    name. Times are those of the video. None where nobody is in the clip.
+
+    Args:
+        recognizer: the model.
+        clip: the clip.
+        job: ``modalities``, ``top``, and ``timeline`` with ``window`` and ``stride`` in seconds; a window of None is as
+            long as the clips that the model learned from, a stride of None a quarter of a second, or more where that
+            would take too long.
+        video: the clip's video.
+        seconds: what the windows may take, if the stride is None.
+
+    Raises:
+        Refused: the stride that was asked for makes too many windows.
+    """
+    from hhmnet.inference.timeline import frame_times, recognise_long
+
+    if not clip.sample.present.any():
+        return None, []
+    asked = job["timeline"]
+    config, notes = TimelineConfig().as_long_as(asked["window"] or recognizer.clip_seconds), []
+    _, duration = frame_times(clip, None, config.fps)
+    most = MOST_WINDOWS // clip.sample.num_persons
+    if asked["stride"] is not None:
+        config.stride = asked["stride"]
+        if (count := len(windows(duration, config.window, config.stride)[0])) > most:
+            raise Refused(422, f"field 'stride' makes {count} windows of '{job['name']}'; at most {most}")
+    elif duration > config.window:
+        each = _seconds_of_a_window(recognizer, clip, config, job["modalities"])
+        possible = max(2, min(most, int(seconds / each / clip.sample.num_persons)))
+        least = (duration - config.window) / (possible - 1)
+        if least > config.stride:
+            notes.append(f"the timeline's windows are {least:.2f} s apart, so that the answer comes in time")
+            config.stride = least
+    timeline = recognise_long(cast("Recognizer", recognizer), clip, config, job["modalities"])
+    offset = float(_seconds(clip.sample.video_frames, clip.sample.num_frames, video)[0])
+    return _strongest(timeline, job["top"], offset), notes
+
+
+def _seconds_of_a_window(
+    recognizer: Answering, clip: Clip, config: TimelineConfig, modalities: Sequence[str]
+) -> float:
+    """How long the model takes for a window, by the one in the middle."""
+    from hhmnet.inference.timeline import frame_times, sliced
+
+    times, duration = frame_times(clip, None, config.fps)
+    first, end = np.searchsorted(times, (duration + np.array([-1, 1]) * config.window) / 2)
+    began = time.perf_counter()
+    part = sliced(clip.sample, 0, slice(int(first), max(int(end), int(first) + 1)))
+    recognizer.ask([clip._replace(sample=part)], modalities)
+    return time.perf_counter() - began
+
+
+def _strongest(timeline: Timeline, top: int, offset: float) -> dict[str, Any]:
+    from hhmnet.inference.timeline_files import to_dict
+
+    told = to_dict(timeline)
+    peaks = np.max([np.nan_to_num(person.smoothed).max(0) for person in timeline.persons], 0)
+    named = {segment.label for segment in timeline.segments}
+    order = [int(i) for i in np.argsort(-peaks, kind="stable")]
+    kept = [i for place, i in enumerate(order) if place < top or timeline.class_names[i] in named]
+    for person in told["persons"]:
+        for entry in (*person["segments"], *person["windows"]):
+            entry["start"], entry["end"] = (round(entry[edge] + offset, 3) for edge in ("start", "end"))
+        for window in person["windows"]:
+            for field in ("probabilities", "smoothed"):
+                window[field] = window[field] and [window[field][i] for i in kept]
+    return {
+        "start": round(offset, 3),
+        "end": round(offset + timeline.duration, 3),
+        "classes": [timeline.class_names[i] for i in kept],
+        **{field: told[field] for field in ("frames", "config", "modalities", "persons")},
+    }

@@ -1,0 +1,176 @@
+// The timeline: a line for each of the strongest classes, segments below, and a playhead. It is a slider: a click or a
+// drag goes to that time, and so do the arrow keys.
+
+const LINES = ["#009e73", "#cc79a7", "#3fa0dd", "#d55e00", "#8a6fdf", "#a08000", "#888888"];
+const PLOT = { height: 190, left: 46, right: 14, top: 10, bottom: 140, strip: 148, stripHeight: 18 };
+const KEY_STEP = 0.1; // seconds
+
+function makeTimeline(figure, clock) {
+  const part = (name) => figure.querySelector(name);
+  const plot = part(".plot"), legend = part(".legend"), segments = part(".segments");
+  let course = null, person = null, points = null, playhead = null, told = null;
+
+  const colour = (label) => LINES[course.classes.indexOf(label) % LINES.length];
+  const width = () => plot.getBoundingClientRect().width - PLOT.left - PLOT.right;
+  const span = () => Math.max(course.end - course.start, 0.001);
+  const across = (time) => PLOT.left + ((time - course.start) / span()) * width();
+  const up = (probability) => PLOT.bottom - probability * (PLOT.bottom - PLOT.top);
+  const percent = (probability) => `${(100 * probability).toFixed(0)} %`;
+  const range = ({ start, end }) => `${start.toFixed(1)}–${end.toFixed(1)} s`;
+
+  function add(parent, name, attributes, text) {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    if (text !== undefined) made.textContent = text;
+    return parent.appendChild(made);
+  }
+
+  function swatch(parent, label) {
+    const square = document.createElement("i");
+    square.style.background = colour(label);
+    parent.append(square);
+  }
+
+  function drawAxes() {
+    for (const probability of [0, 0.5, 1]) {
+      const y = up(probability);
+      add(plot, "line", { x1: PLOT.left, x2: PLOT.left + width(), y1: y, y2: y, stroke: "currentColor", "stroke-opacity": 0.2 });
+      add(plot, "text", { x: PLOT.left - 6, y: y + 4, "text-anchor": "end" }, percent(probability));
+    }
+    const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 600].find((one) => (across(course.start + one) - PLOT.left) >= 45) ?? 1800;
+    for (let tick = Math.ceil(course.start / step - 1e-6) * step; tick <= course.end + 1e-6; tick += step) {
+      const label = step < 1 ? tick.toFixed(1) : tick.toFixed(0);
+      add(plot, "text", { x: across(tick), y: PLOT.height - 8, "text-anchor": "middle" }, `${label} s`);
+    }
+  }
+
+  // A window's answer stands at its middle; the first and the last one count to the ends, as in the segments.
+  function drawLines() {
+    course.classes.forEach((label, i) => {
+      let path = "", isDown = false;
+      for (const { time, values } of points) {
+        if (values !== null) path += `${isDown ? "L" : "M"}${across(time).toFixed(1)} ${up(values[i]).toFixed(1)}`;
+        isDown = values !== null;
+      }
+      const dash = i < LINES.length ? "none" : "5 4";
+      add(plot, "path", { d: path, fill: "none", stroke: colour(label), "stroke-width": 2, "stroke-dasharray": dash, "stroke-linejoin": "round" });
+    });
+  }
+
+  function drawSegments() {
+    for (const { label, start, end } of person.segments) {
+      const x = across(start), length = Math.max(across(end) - x - 1, 2);
+      add(plot, "rect", { x, y: PLOT.strip, width: length, height: PLOT.stripHeight, rx: 3, fill: colour(label) });
+      if (length > 7 * label.length + 8) add(plot, "text", { x: x + 5, y: PLOT.strip + 13, style: "fill: white" }, label);
+    }
+  }
+
+  function draw() {
+    if (course === null || width() <= 0) return;
+    plot.replaceChildren();
+    plot.setAttribute("height", PLOT.height);
+    drawAxes();
+    drawLines();
+    drawSegments();
+    playhead = add(plot, "line", { class: "playhead", y1: PLOT.top, y2: PLOT.strip + PLOT.stripHeight, stroke: "currentColor", "stroke-width": 2 });
+    told = null;
+  }
+
+  function tellInWords() {
+    const { config } = course;
+    part(".meaning").textContent =
+      person.windows.length === 1
+        ? `The clip is no longer than a window of ${config.window} s, so there is one answer for all of it.`
+        : `Each point is the answer on the ${config.window} s around it, smoothed a little; points are ${Number(config.stride.toFixed(2))} s apart.`;
+    legend.replaceChildren(
+      ...course.classes.map((label) => {
+        const entry = document.createElement("li");
+        swatch(entry, label);
+        entry.append(`${label} `, document.createElement("b"));
+        return entry;
+      }),
+    );
+    segments.replaceChildren(
+      ...person.segments.map((segment) => {
+        const entry = document.createElement("li"), button = document.createElement("button");
+        button.type = "button";
+        swatch(button, segment.label);
+        button.append(`${segment.label}, ${range(segment)}, ${percent(segment.probability)}`);
+        button.addEventListener("click", () => clock.seek(segment.start));
+        entry.append(button);
+        return entry;
+      }),
+    );
+    part(".segments-title").textContent = person.segments.length
+      ? "Segments; a click goes there:"
+      : `No class reaches ${percent(config.enter)} for ${config.shortest} s, so there is no segment.`;
+    const others = course.persons.slice(1).map((other) => {
+      const labels = other.segments.map((segment) => `${segment.label} (${range(segment)})`);
+      return `person ${other.person}: ${labels.join(", ") || "nothing sure"}`;
+    });
+    part(".others").textContent = others.length ? `This is person 1. Others: ${others.join("; ")}` : "";
+  }
+
+  // The answer of the window whose middle is next to a time.
+  function valuesAt(time) {
+    let nearest = points[0];
+    for (const point of points) if (Math.abs(point.time - time) < Math.abs(nearest.time - time)) nearest = point;
+    return nearest.values;
+  }
+
+  function tell(time) {
+    const values = valuesAt(time);
+    legend.querySelectorAll("b").forEach((value, i) => (value.textContent = values === null ? "–" : percent(values[i])));
+    const best = values === null ? -1 : values.indexOf(Math.max(...values));
+    const says = best < 0 ? "no answer" : `${course.classes[best]} ${percent(values[best])}`;
+    plot.setAttribute("aria-valuemin", course.start.toFixed(1));
+    plot.setAttribute("aria-valuemax", course.end.toFixed(1));
+    plot.setAttribute("aria-valuenow", time.toFixed(1));
+    plot.setAttribute("aria-valuetext", `${time.toFixed(1)} seconds: ${says}`);
+  }
+
+  function seekTo(event) {
+    const x = event.clientX - plot.getBoundingClientRect().left - PLOT.left;
+    clock.seek(course.start + (x / width()) * span());
+  }
+  plot.addEventListener("pointerdown", (event) => {
+    plot.setPointerCapture(event.pointerId);
+    seekTo(event);
+  });
+  plot.addEventListener("pointermove", (event) => plot.hasPointerCapture(event.pointerId) && seekTo(event));
+  plot.addEventListener("keydown", (event) => {
+    const { key } = event;
+    const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
+    const goals = { Home: course.start, End: course.end };
+    const goal = key in goals ? goals[key] : key in steps ? clock.now() + KEY_STEP * steps[key] : null;
+    if (goal === null) return;
+    event.preventDefault();
+    clock.seek(goal);
+  });
+  new ResizeObserver(draw).observe(plot);
+
+  return {
+    // Show what the API calls `timeline`; nothing if it is null.
+    show(found) {
+      course = found;
+      figure.hidden = course === null;
+      if (course === null) return;
+      person = course.persons[0];
+      const { windows } = person;
+      points = windows.map(({ start, end, smoothed }) => ({ time: (start + end) / 2, values: smoothed }));
+      points.unshift({ time: course.start, values: windows[0].smoothed });
+      points.push({ time: course.end, values: windows[windows.length - 1].smoothed });
+      tellInWords();
+      draw();
+    },
+    // Move the playhead to a time in seconds.
+    move(time) {
+      if (course === null || playhead === null) return;
+      const inside = Math.min(Math.max(time, course.start), course.end);
+      playhead.setAttribute("x1", across(inside));
+      playhead.setAttribute("x2", across(inside));
+      if (told !== inside.toFixed(1)) tell(inside);
+      told = inside.toFixed(1);
+    },
+  };
+}
