@@ -22,7 +22,7 @@ from hhmnet.models.pretrained import (
     from_pretrained,
 )
 from hhmnet.models.stst import STSTConfig
-from hhmnet.skeleton import KINECT20
+from hhmnet.skeleton import BLAZEPOSE33, KINECT20
 
 SMALL = STSTConfig(widths=(16, 32), strides=(1, 2), dropout=0.0, drop_path=0.0)
 CLASSES = ("sit", "stand", "walk")
@@ -145,6 +145,8 @@ def test_singles_that_differ_are_refused_by_the_field() -> None:
 def test_bad_settings_are_named() -> None:
     with pytest.raises(SpecError, match=r"'fusion.weights' has 2 numbers.*4 streams"):
         spec(weights=(1.0, 1.0))
+    with pytest.raises(SpecError, match="'data.trunk' must be stored: the trunk can be derived in kinect20 and ntu25"):
+        replace(spec(), layout=BLAZEPOSE33, data=DataConfig(trunk="derived"))
     with pytest.raises(ValueError, match="not be all zero"):
         FusionConfig(weights=(0.0, 0.0))
     with pytest.raises(ValueError, match="field 'stream': unknown stream 'bones'"):

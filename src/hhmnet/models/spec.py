@@ -7,13 +7,14 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hhmnet.conversion import trunk_means
 from hhmnet.data.transform import DataConfig
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork
 from hhmnet.models.rgb import backbone_stride
 from hhmnet.models.stst import STST, STSTConfig
 from hhmnet.models.video_net import cell_problem
-from hhmnet.skeleton import SkeletonLayout
+from hhmnet.skeleton import LayoutError, SkeletonLayout
 
 if TYPE_CHECKING:
     from hhmnet.data.roi import RoiConfig
@@ -97,6 +98,11 @@ class ModelSpec:
             raise SpecError(
                 f"field 'data.facing' must be none for {self.layout.name}, which has {self.layout.dims} dimensions"
             )
+        if self.data.trunk != "stored":
+            try:
+                trunk_means(self.layout)
+            except LayoutError as error:
+                raise SpecError(f"field 'data.trunk' must be stored: {error}") from None
         frames = self.data.frames
         for stride in self.model.strides:
             if frames % self.model.chunks:
