@@ -293,3 +293,34 @@ def test_a_copied_run_keeps_its_folder_out_of_its_files(finished_run, tmp_path, 
     moved = Path(shutil.copytree(finished_run, tmp_path / "elsewhere"))
     assert train("--resume", config=None, out=moved) == 0
     assert "has finished already" in capsys.readouterr().err
+
+
+def test_a_run_is_trained_again_from_its_folder_alone(train, finished_run, tmp_path, capsys):
+    again = tmp_path / "again"
+    assert train("--from", str(finished_run), config=None, out=again) == 0
+    assert same(weights(again), weights(finished_run))
+    assert (again / "config.yaml").read_bytes() == (finished_run / "config.yaml").read_bytes()
+    assert "this one's is" not in capsys.readouterr().err
+
+
+def test_what_is_not_as_it_was_is_said(train, run_copy, tmp_path, capsys):
+    file = run_copy / "environment.json"
+    facts = json.loads(file.read_text())
+    facts["torch"] = "2.9.0"
+    facts["store"] |= {"name": "elsewhere", "clips": 59}
+    file.write_text(json.dumps(facts))
+    assert train("--from", str(run_copy), "--run.seed", "3", config=None, out=tmp_path / "again") == 0
+    said = capsys.readouterr().err
+    assert f"its torch was 2.9.0, this one's is {torch.__version__}" in said
+    assert "its store's clips was 59, this one's is 60" in said
+    assert said.count("this one's is") == 2
+    assert read_config(tmp_path / "again/config.yaml", [], []).run.seed == 3
+
+
+def test_from_and_config_exclude_each_other(train, run_copy, tmp_path, capsys):
+    assert train("--from", str(run_copy), out=tmp_path / "again") == 2
+    assert "leave --config out" in capsys.readouterr().err
+    (run_copy / "environment.json").write_text("[]")
+    assert train("--from", str(run_copy), config=None, out=tmp_path / "again") == 2
+    assert "environment.json: not what a run writes" in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from hhmnet.lock import locked
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.training.engine import EpochLog, Hooks, Interrupted, Trainer
-from hhmnet.training.logs import RunLog, environment, write_environment
+from hhmnet.training.logs import RunLog, differences, environment, write_environment
 from hhmnet.training.phases import VideoPhase
 
 WEIGHTS_FILE = "model.safetensors"
@@ -46,7 +47,13 @@ def main(words: list[str]) -> int:
         return FINISHED
     options, flags = parser.parse_known_args(words)
     file = options.config
-    if file is None and options.resume and (options.out / CONFIG_FILE).exists():
+    if options.again is not None:
+        if file is not None:
+            parser.error(
+                "--from takes that run's configuration; leave --config out, and change fields by flags"
+            )
+        file = options.again / CONFIG_FILE
+    elif file is None and options.resume and (options.out / CONFIG_FILE).exists():
         file = options.out / CONFIG_FILE
     own = [name.removeprefix("--") for name in parser._option_string_actions]
     config = read_config(file, flags, own)
@@ -65,6 +72,7 @@ def main(words: list[str]) -> int:
         resume=options.resume,
         time_limit=options.time_limit,
         videos=options.videos,
+        again=options.again,
         log=console(),
     )
 
@@ -78,6 +86,13 @@ def _parser() -> Parser:
     )
     parser.add_argument("-h", "--help", action="store_true", help="show this help and leave")
     parser.add_argument("--config", type=Path, metavar="FILE", help=CONFIG_HELP)
+    parser.add_argument(
+        "--from",
+        dest="again",
+        type=Path,
+        metavar="OLD",
+        help="train as the run OLD was: its configuration, and a word on what is different now",
+    )
     parser.add_argument("--data", type=Path, metavar="STORE", help="store that `hhmnet prepare` made")
     parser.add_argument("--out", type=Path, metavar="RUN", help="folder of the run")
     parser.add_argument(
@@ -108,6 +123,7 @@ def train(
     resume: bool,
     time_limit: float | None,
     videos: Path | None = None,
+    again: Path | None = None,
     log: Console,
 ) -> int:
     """Train into a run folder, with its log, its progress bar and its lock.
@@ -119,6 +135,7 @@ def train(
         resume: go on from the folder's checkpoint, or start if there is none.
         time_limit: seconds after which to checkpoint and stop.
         videos: folder of the store's videos, for phase 2; the store's own note if None.
+        again: folder of the run that this one repeats; what its surroundings were and these aren't is said.
         log: where progress goes.
 
     Returns:
@@ -142,10 +159,13 @@ def train(
             if trainer.step >= trainer.total_steps and (out / WEIGHTS_FILE).exists():
                 log.print(f"{out}: this run has finished already", soft_wrap=True)
                 return FINISHED
+        facts = _facts(trainer)
+        for line in differences(again, facts) if again is not None else ():
+            log.print(line, soft_wrap=True)
         problems = _cut_crops(trainer, log)
         write_config(config, out / CONFIG_FILE)
         try:
-            return _train(trainer, hooks, time_limit, log)
+            return _train(trainer, hooks, time_limit, facts, log)
         finally:
             _tell_of_lost_videos(trainer, problems, log)
 
@@ -179,14 +199,20 @@ def _tell_of_lost_videos(trainer: Trainer, known: dict[str, str], log: Console) 
     )
 
 
-def _train(trainer: Trainer, hooks: Hooks, time_limit: float | None, log: Console) -> int:
-    out, store = trainer.out, trainer.store
-    given = f"--data {store.path}" + ("" if trainer.videos is None else f" --videos {trainer.videos}")
-    facts = environment(trainer.device) | {
+def _facts(trainer: Trainer) -> dict[str, Any]:
+    store = trainer.store
+    return environment(trainer.device) | {
         "seed": trainer.config.run.seed,
         "clips": len(trainer.rows),
         "store": {"name": store.path.resolve().name, "clips": len(store), "provenance": store.provenance},
     }
+
+
+def _train(
+    trainer: Trainer, hooks: Hooks, time_limit: float | None, facts: dict[str, Any], log: Console
+) -> int:
+    out = trainer.out
+    given = f"--data {trainer.store.path}" + ("" if trainer.videos is None else f" --videos {trainer.videos}")
     write_environment(out, facts)
     run_log = RunLog(out, trainer.step // len(trainer.sampler))
     if not run_log.has_tensorboard:

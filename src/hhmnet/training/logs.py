@@ -22,6 +22,8 @@ LOG_FILE = "log.csv"
 ENVIRONMENT_FILE = "environment.json"
 TENSORBOARD_FOLDER = "tensorboard"
 
+_SURROUNDINGS = ("hhmnet", "commit", "torch", "python", "device", "threads")
+
 _COLUMNS = [field.name for field in dataclasses.fields(EpochLog)]
 _TAGS = {
     "loss": "train/loss",
@@ -159,3 +161,34 @@ def write_environment(folder: Path, facts: dict[str, Any]) -> None:
     """Write ``environment.json``, whole or not at all."""
     with replacing(folder / ENVIRONMENT_FILE) as handle:
         handle.write((json.dumps(facts, indent=1) + "\n").encode())
+
+
+def differences(folder: Path, facts: dict[str, Any]) -> list[str]:
+    """What isn't as it was in the run in ``folder``, a line each; none where that run left no ``environment.json``.
+
+    With the same bytes in, the same version and the same processor, a run on a CPU ends with the same bytes.
+
+    Raises:
+        LogError: the file is there and is not what a run writes.
+    """
+    file = folder / ENVIRONMENT_FILE
+    if not file.exists():
+        return []
+    try:
+        before = json.loads(file.read_bytes())
+        pairs = [(name, before.get(name), facts.get(name)) for name in _SURROUNDINGS]
+        pairs += [
+            (f"store's {name}", before["store"][name], facts["store"][name])
+            for name in ("clips", "provenance")
+        ]
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise LogError(f"{file}: not what a run writes; remove it to go without") from None
+    return [
+        f"{folder}: its {name} was {_brief(old)}, this one's is {_brief(new)}"
+        for name, old, new in pairs
+        if old != new
+    ]
+
+
+def _brief(value: Any) -> str:
+    return "not noted" if value is None else str(value)

@@ -1,0 +1,185 @@
+"""``hhmnet doctor``: what this installation can do, on what, and what to install for the rest."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from hhmnet import __version__
+from hhmnet.commands.terminal import Parser, console, print_json, table
+
+PURPOSES = {
+    "plot": "pictures: confusion matrices, curves, skeletons, embeddings",
+    "tensorboard": "training curves in TensorBoard",
+    "pose": "joints from video, for prepare videos, predict, live and serve",
+    "ray": "prepare on a cluster",
+    "video": "ImageNet weights that a fresh video network begins with",
+    "export": "ONNX files: export, and predict FILE.onnx",
+    "serve": "the page in the browser and the HTTP API",
+    "docs": "make docs",
+    "dev": "make test",
+}
+"""Optional parts of the package, and what each is for."""
+
+FINE, NOT_FINE = 0, 2
+
+
+@dataclass(frozen=True)
+class Part:
+    """A package that is wanted.
+
+    Attributes:
+        name: the distribution's name.
+        wanted: the versions that do, such as ``>=2.9``.
+        found: the installed version, or None.
+        problem: why it doesn't do, "" if it does.
+    """
+
+    name: str
+    wanted: str
+    found: str | None
+    problem: str
+
+
+def main(words: list[str]) -> int:
+    """Run the command; 0 if all that is always needed is there, else 2."""
+    parser = Parser("hhmnet doctor", "Say what is installed, on what machine, and what is missing for what.")
+    parser.add_argument("--json", action="store_true", help="print it as JSON on standard output")
+    options = parser.parse_args(words)
+    needed, optional = wanted_parts()
+    document = {
+        "versions": {
+            "hhmnet": __version__,
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        },
+        "machine": machine(),
+        "needed": [asdict(part) for part in needed],
+        "optional": {
+            extra: {"for": PURPOSES.get(extra, ""), "missing": [part.name for part in parts if part.problem]}
+            for extra, parts in optional.items()
+        },
+        "networks": networks(),
+    }
+    broken = [part for part in needed if part.problem]
+    if options.json:
+        print_json(document)
+    else:
+        show(document, broken)
+    return NOT_FINE if broken else FINE
+
+
+def wanted_parts() -> tuple[list[Part], dict[str, list[Part]]]:
+    """The packages that are always needed, and those of each optional part, as the package's metadata names them."""
+    needed: list[Part] = []
+    optional: dict[str, list[Part]] = {
+        extra: [] for extra in metadata.metadata("hhmnet").get_all("Provides-Extra") or [] if extra != "all"
+    }
+    for text in metadata.requires("hhmnet") or []:
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            needed.append(examine(requirement))
+            continue
+        for extra, parts in optional.items():
+            if requirement.marker.evaluate({"extra": extra}):
+                parts.append(examine(requirement))
+    return needed, optional
+
+
+def examine(requirement: Requirement) -> Part:
+    """Whether a package is there, in a version that does."""
+    name, wanted = requirement.name, str(requirement.specifier)
+    try:
+        found = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return Part(name, wanted, None, "isn't installed")
+    # A local build, such as 2.13.0+cpu, and a release candidate count as what they are called.
+    fits = requirement.specifier.contains(found, prereleases=True)
+    return Part(name, wanted, found, "" if fits else f"is {found}, wanted is {wanted}")
+
+
+def machine() -> dict[str, Any]:
+    """Processor, memory and GPUs; with torch's view of them where torch can be imported."""
+    facts: dict[str, Any] = {"cores": _cores(), "memory_gib": _memory(), "gpus": []}
+    try:
+        torch = importlib.import_module("torch")
+    except Exception as error:  # a broken build fails in many ways, and this command is for finding out
+        return facts | {"torch": f"can't be imported: {error}"}
+    from hhmnet.training.logs import device_name
+
+    facts |= {
+        "torch": torch.__version__,
+        "processor": device_name(torch.device("cpu")),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda,
+    }
+    for index in range(torch.cuda.device_count()):
+        traits = torch.cuda.get_device_properties(index)
+        facts["gpus"].append({"name": traits.name, "memory_gib": round(traits.total_memory / 2**30, 1)})
+    return facts
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):  # not every system tells
+        return None
+
+
+def networks() -> dict[str, Any]:
+    """Which of the networks for joints from video lie in the cache, and where that is."""
+    from hhmnet.pose.assets import NETWORKS, cache_folder, is_cached
+
+    folder = cache_folder()
+    above = next(path for path in (folder, *folder.parents) if path.exists())
+    return {
+        "folder": str(folder),
+        "free_gib": round(shutil.disk_usage(above).free / 2**30, 1),
+        "cached": [name for name in NETWORKS if is_cached(name)],
+        "missing": [name for name in NETWORKS if not is_cached(name)],
+    }
+
+
+def show(document: dict[str, Any], broken: list[Part]) -> None:
+    """The same for people."""
+    out, facts, versions = console(stderr=False), document["machine"], document["versions"]
+    view = table("this machine", "", "")
+    view.add_row("hhmnet", versions["hhmnet"])
+    view.add_row("Python", f"{versions['python']}, {versions['system']}")
+    view.add_row("torch", facts["torch"])
+    view.add_row("processor", f"{facts.get('processor', '')}, {facts['cores']} cores")
+    if "threads" in facts:
+        view.add_row("threads", f"{facts['threads']} of torch; OMP_NUM_THREADS or --run.threads sets them")
+    view.add_row("memory", "unknown" if facts["memory_gib"] is None else f"{facts['memory_gib']} GiB")
+    gpus = [f"{gpu['name']}, {gpu['memory_gib']} GiB" for gpu in facts["gpus"]]
+    view.add_row(
+        "GPU",
+        "; ".join(gpus)
+        or ("none that torch sees" if facts.get("cuda") else "none: torch is built for the CPU"),
+    )
+    view.add_row("cache", f"{document['networks']['folder']}, {document['networks']['free_gib']} GiB free")
+    out.print(view)
+    parts = table("optional parts", "part", "for", "")
+    for extra, part in document["optional"].items():
+        missing = part["missing"]
+        state = f"pip install 'hhmnet[{extra}]' (lacks {', '.join(missing)})" if missing else "there"
+        parts.add_row(extra, part["for"], state)
+    lacking = document["networks"]["missing"]
+    fetch = f"python -m hhmnet.pose fetch (lacks {', '.join(lacking)})" if lacking else "there"
+    parts.add_row("networks", "joints from video without the internet", fetch)
+    out.print(parts)
+    for part in broken:
+        out.print(f"{part.name} {part.problem}: pip install '{part.name}{part.wanted}'", soft_wrap=True)
+    if not broken:
+        out.print("All that is always needed is there.")

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from hhmnet.cli import main
+from hhmnet.commands import doctor
+
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+
+
+def test_it_says_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    import torch
+
+    for word in (torch.__version__, "optional parts", "All that is always needed is there"):
+        assert word in said
+
+
+def test_json_knows_every_part_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    extras = set(PROJECT["optional-dependencies"]) - {"all"}
+    assert set(found["optional"]) == extras == set(doctor.PURPOSES)
+    needed = {canonicalize_name(part["name"]) for part in found["needed"]}
+    assert needed == {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    assert not any(part["problem"] for part in found["needed"])
+    assert set(found["networks"]["cached"]).isdisjoint(found["networks"]["missing"])
+    assert found["machine"]["cores"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        ("2.9.0", ""),
+        ("2.13.0+cpu", ""),
+        ("3.0rc1", ""),
+        ("2.8.1", "is 2.8.1, wanted is >=2.9"),
+        (None, "isn't installed"),
+    ],
+)
+def test_versions_are_compared(found: str | None, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if found is None:
+            raise metadata.PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr(metadata, "version", version)
+    part = doctor.examine(Requirement("torch>=2.9"))
+    assert (part.name, part.found, part.problem) == ("torch", found, problem)
+
+
+def test_a_missing_part_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = metadata.version
+
+    def version(name: str) -> str:
+        if name in ("onnx", "rich"):
+            raise metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["doctor"]) == 2
+    said = capsys.readouterr().out
+    assert "pip install 'hhmnet[export]' (lacks onnx)" in said
+    assert "rich isn't installed: pip install 'rich>=13'" in said
+
+
+def test_a_torch_that_cannot_be_imported_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["machine"]["torch"].startswith("can't be imported")
