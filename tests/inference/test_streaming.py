@@ -360,8 +360,8 @@ def test_memory_does_not_grow(kind: str) -> None:
         after = push(450)
     finally:
         tracemalloc.stop()
-    # One frame's joints alone are 800 bytes, and a detection as much again: kept, 450 of them would be 720,000. Caches of
-    # Python's and of the libraries' may grow by some thousand.
+    # One frame's joints alone are 800 bytes, and a detection as much again: kept, 450 of them would be 720,000.
+    # Caches of Python's and of the libraries' may grow by some thousand.
     assert after - before < 100_000
 
 
