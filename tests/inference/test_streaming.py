@@ -356,13 +356,12 @@ def test_memory_does_not_grow(kind: str) -> None:
 
     tracemalloc.start()
     try:
-        before = push(150)
-        after = push(450)
+        first, second, third = push(150), push(450), push(450)
     finally:
         tracemalloc.stop()
-    # One frame's joints alone are 800 bytes, and a detection as much again: kept, 450 of them would be 720,000.
-    # Caches of Python's and of the libraries' may grow by some thousand.
-    assert after - before < 100_000
+    # One frame's joints alone are 800 bytes, and a detection as much again. What is kept of frames grows each time,
+    # a library's cache that happens to grow does so once.
+    assert min(second - first, third - second) < 20_000
 
 
 def test_json_of_an_answer() -> None:

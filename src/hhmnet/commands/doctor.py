@@ -107,14 +107,15 @@ def examine(requirement: Requirement) -> Part:
 
 def machine() -> dict[str, Any]:
     """Processor, memory and GPUs; with torch's view of them where torch can be imported."""
-    facts: dict[str, Any] = {"cores": _cores(), "memory_gib": _memory(), "gpus": []}
+    facts: dict[str, Any] = {"cores": os.cpu_count(), "memory_gib": _memory(), "gpus": []}
     try:
         torch = importlib.import_module("torch")
+        from hhmnet.preparing.engine import cores
+        from hhmnet.training.logs import device_name
     except Exception as error:  # a broken build fails in many ways, and this command is for finding out
         return facts | {"torch": f"can't be imported: {error}"}
-    from hhmnet.training.logs import device_name
-
     facts |= {
+        "cores": cores(),
         "torch": torch.__version__,
         "processor": device_name(torch.device("cpu")),
         "threads": torch.get_num_threads(),
@@ -124,10 +125,6 @@ def machine() -> dict[str, Any]:
         traits = torch.cuda.get_device_properties(index)
         facts["gpus"].append({"name": traits.name, "memory_gib": round(traits.total_memory / 2**30, 1)})
     return facts
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory() -> float | None:
