@@ -6,10 +6,10 @@ READY := .venv/.ready
 CONSTRAINTS := $(addprefix -c ,$(wildcard constraints.txt))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test docs bench clean
+.PHONY: help install demo test test-long docs bench clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 install: $(READY) ## make .venv with the package and every extra
 
@@ -30,6 +30,9 @@ test: $(READY) ## lint, types and tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadgroup
+
+test-long: $(READY) ## the tests that take minutes each: processes killed at random moments, readers fed with noise
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadgroup -m long
 
 docs: $(READY) ## the pages as HTML in docs/_build
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -q docs docs/_build
