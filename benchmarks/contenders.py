@@ -16,8 +16,9 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
-from torch import Tensor, nn
+from torch import nn
 
+from hhmnet.benchmarks.measuring import Contender
 from hhmnet.config import TrainConfig
 from hhmnet.models.stst import STST
 from hhmnet.skeleton import get_layout
@@ -71,46 +72,9 @@ class Settings:
     ctrgcn_frames: int | None
 
 
-@dataclass
-class Contender:
-    """A model, its optimizer, and one batch of random clips of the shape the model is trained on."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    inputs: tuple[Tensor, ...]
-    labels: Tensor
-    arguments: dict[str, Any]
-
-    @property
-    def frames(self) -> int:
-        """Frames of a clip, T."""
-        return self.inputs[0].shape[2]
-
-    @property
-    def parameters(self) -> int:
-        """Number of weights."""
-        return sum(weight.numel() for weight in self.model.parameters())
-
-    def logits(self) -> Tensor:
-        """Class scores of the batch, ``(N, classes)``."""
-        answer = self.model(*self.inputs)
-        return answer if isinstance(answer, Tensor) else answer.logits
-
-    def train(self) -> None:
-        """One optimization step."""
-        self.optimizer.zero_grad(set_to_none=True)
-        nn.functional.cross_entropy(self.logits(), self.labels).backward()
-        self.optimizer.step()
-
-    def inference(self) -> None:
-        """One forward pass without gradients."""
-        with torch.inference_mode():
-            self.logits()
-
-    def step(self, phase: str) -> Callable[[], None]:
-        """Put the model in the phase's mode and return the phase's step."""
-        self.model.train(phase == "train")
-        return self.train if phase == "train" else self.inference
+def step_of(contender: Contender, phase: str) -> Callable[[], None]:
+    """One step of a phase."""
+    return contender.train if phase == "train" else contender.infer
 
 
 @contextmanager

@@ -29,6 +29,7 @@ COMMANDS = {
     "ensemble": ("hhmnet.commands.ensemble:main", "join the scores of several models into one answer"),
     "embedding": ("hhmnet.commands.embedding:main", "compare where the streams of models put clips"),
     "cache": ("hhmnet.commands.cache:main", "cut persons out of a store's videos ahead, or clear that away"),
+    "bench": ("hhmnet.commands.bench:main", "measure how fast a recipe trains and answers here, and why"),
     "doctor": ("hhmnet.commands.doctor:main", "say what is installed, on what machine, and what is missing"),
     "demo": ("hhmnet.commands.demo:main", "all of these in a row, on made-up sample data or on NW-UCLA"),
 }
