@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 WARM_UP_STEPS = 2
 
-_SIDE = {"cpu": 2048, "cuda": 8192}
+MATMUL_SIDES = {"cpu": 2048, "cuda": 8192}
 """Side of the matrices whose product tells a machine's peak: large enough to keep all of its arithmetic units busy."""
 
 
@@ -131,7 +131,7 @@ def matmul_turns(
     device: torch.device, dtype: torch.dtype, seconds: float, side: int | None = None
 ) -> Callable[[], float]:
     """A function that returns the floating-point operations per second of a large square matrix product."""
-    side = side or _SIDE[device.type]
+    side = side or MATMUL_SIDES[device.type]
     one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return turns_of(lambda: one @ other, seconds, device, 2 * side**3)
 
@@ -145,27 +145,30 @@ def has_bfloat16(device: torch.device) -> bool:
     return torch.cpu._is_avx512_bf16_supported()
 
 
+def process_mib(field: str) -> float | None:
+    """A field of this process's memory status, such as ``VmRSS`` or ``VmHWM``, in MiB; None where there is no /proc."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    line = next(line for line in status.read_text().splitlines() if line.startswith(field + ":"))
+    return int(line.split()[1]) / 1024
+
+
 def resident_mib() -> float:
-    """Most memory that this process has ever held, in MiB; on Linux without what it took over from its parent."""
-    if _STATUS.exists():
-        return _status("VmHWM")  # getrusage starts a child at its parent's peak
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    """Most memory that this process has ever held, in MiB."""
+    # Where it can be had from /proc: getrusage starts a child at its parent's peak.
+    peak = process_mib("VmHWM")
+    if peak is not None:
+        return peak
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage / 2**20 if sys.platform == "darwin" else usage / 2**10
 
 
 def now_resident_mib() -> float:
     """Memory that this process holds, in MiB; where the system doesn't tell, the most it has ever held."""
-    return _status("VmRSS") if _STATUS.exists() else resident_mib()
+    return process_mib("VmRSS") or resident_mib()
 
 
 def gpu_mib(device: torch.device) -> float | None:
     """Most GPU memory that tensors of this process have held, in MiB; None on a CPU."""
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
-
-
-_STATUS = Path("/proc/self/status")
-
-
-def _status(field: str) -> float:
-    lines = _STATUS.read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field + ":")) / 1024

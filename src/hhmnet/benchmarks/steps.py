@@ -84,8 +84,8 @@ class Stepper:
         taken = self.run(seconds=seconds, warm_up=warm_up)
         return len(taken) * self.trainer.config.optim.batch_size / sum(taken)
 
-    def parts(self, seconds: float) -> dict[str, float]:
-        """Milliseconds of a step by :data:`PARTS`, the mean over about so many seconds."""
+    def parts(self, seconds: float = 0.0, steps: int = 2) -> dict[str, float]:
+        """Milliseconds of a step by :data:`PARTS`, the mean over at least so many steps and so long."""
         marks: list[tuple[str, float]] = []
 
         def mark(name: str) -> None:
@@ -93,7 +93,7 @@ class Stepper:
             marks.append((name, perf_counter()))
 
         with _marked(self.trainer, mark):
-            taken = self.run(steps=2, seconds=seconds, warm_up=2, apart=True, ended=lambda: mark("rest"))
+            taken = self.run(steps, seconds, warm_up=2, apart=True, ended=lambda: mark("rest"))
         ends = [number for number, (name, _) in enumerate(marks) if name == "rest"][-len(taken) - 1 :]
         total = dict.fromkeys(PARTS, 0.0)
         for number in range(ends[0] + 1, ends[-1] + 1):
