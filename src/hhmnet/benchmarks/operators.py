@@ -88,7 +88,8 @@ class Recorder:
         """Share of the time by :data:`KINDS`; they sum to 1."""
         found = self._profile.key_averages()
         if self.device.type == "cuda":
-            events = [(e.key, e.self_device_time_total) for e in found if e.device_type == DeviceType.CUDA]
+            kernels = [e for e in found if e.device_type == DeviceType.CUDA and not e.is_user_annotation]
+            events = [(e.key, e.self_device_time_total) for e in kernels]
         else:
             events = [(e.key, e.self_cpu_time_total) for e in found if is_operator(e.key)]
         return shares(((name, time / 1e6) for name, time in events), self._seconds)
