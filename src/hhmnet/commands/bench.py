@@ -173,8 +173,8 @@ def show(report: dict[str, Any], out: Console) -> None:
             soft_wrap=True,
         )
         out.print(_view(case))
-        peaks = ", ".join(f"{_range(peak)} in {name}" for name, peak in case["matmul_gflops"].items())
-        out.print(f"A large matrix product reaches {peaks} GFLOP/s.", soft_wrap=True)
+        peaks = ", ".join(f"{name} {_range(peak)}" for name, peak in case["matmul_gflops"].items())
+        out.print(f"A large matrix product, in GFLOP/s: {peaks}.", soft_wrap=True)
         if facts["precision"] == "bfloat16" and not machine["bfloat16"]:
             out.print("This processor has no bfloat16 instructions: float32 is faster here.", soft_wrap=True)
         out.print()
@@ -192,7 +192,9 @@ def _view(case: dict[str, Any]) -> Table:
     view.add_row("ST-GCN, samples/s", *(_range(each["reference_samples_per_second"]) for each in found))
     view.add_row("ratio", *(_range(each["ratio"]) for each in found), style="bold")
     view.add_row("GFLOP a sample", *(f"{each['gflop_per_sample']:.3g}" for each in found))
-    view.add_row("of the matrix product's", *(f"{each['share_of_matmul']['median']:.1%}" for each in found))
+    view.add_row(
+        "of a matrix product's speed", *(f"{each['share_of_matmul']['median']:.1%}" for each in found)
+    )
     view.add_row("peak memory, MiB", *(_memory(each["peak_memory_mib"]) for each in found))
     view.add_section()
     parts = case["training"]["parts_ms"]
