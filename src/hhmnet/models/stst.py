@@ -168,11 +168,11 @@ class STSTBlock(nn.Module):
 
         What comes out at frames that ``mask (B, T)`` leaves out means nothing.
         """
-        x = x + self.drop_path(self.spatial(self.spatial_norm(x, mask), mask))
+        x = self.drop_path.join(x, self.spatial(self.spatial_norm(x, mask), mask))
         y = self.temporal(activation(self.temporal_norm(x, mask)), mask)
         if self.stride > 1:  # a kept frame of the output may stand at a masked frame of x
             x = apply_mask(x, mask)
-        return self.shortcut(x) + self.drop_path(y)
+        return self.drop_path.join(self.shortcut(x), y)
 
 
 class STST(nn.Module):
