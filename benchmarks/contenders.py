@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from hhmnet.benchmarks.measuring import Contender
 from hhmnet.config import TrainConfig
 from hhmnet.models.stst import STST
 from hhmnet.skeleton import get_layout
+from hhmnet.training.optim import make_optimizer
 
 OURS, PEER = "ST&ST", "CTR-GCN"
 PHASES = ("train", "inference")
@@ -117,8 +118,8 @@ def _read_published_recipe(checkout: Path, recipe: str) -> tuple[dict[str, Any],
 def build(name: str, settings: Settings) -> Contender:
     """One contender on its device; its weights and clips come from a fixed seed.
 
-    Either is trained with its recipe's kind of optimizer, in torch's default implementation, without gradient
-    clipping or averaged weights. Learning rates are tiny, so that random clips cannot blow a model up.
+    Ours is trained with the optimizer that `hhmnet train` makes, CTR-GCN with the one that its own program makes, both
+    without gradient clipping or averaged weights. Learning rates are tiny, so that random clips cannot blow a model up.
 
     Raises:
         UserError: our recipe cannot be read, or ``settings.ctrgcn`` is no checkout of CTR-GCN.
@@ -132,7 +133,7 @@ def build(name: str, settings: Settings) -> Contender:
         ours = _read_recipe(settings.config)
         arguments, frames = asdict(ours.model), settings.frames or ours.data.frames
         model = STST(ours.model, layout, data.classes).to(device)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+        optimizer = make_optimizer(model, replace(ours.optim, lr=1e-5))
     else:
         checkout = Path(settings.ctrgcn or "")
         arguments, window = _read_published_recipe(checkout, data.recipe)

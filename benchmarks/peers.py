@@ -23,6 +23,7 @@ from contenders import DATASETS, OURS, PEER, PHASES, Settings, UserError, build,
 from rich.console import Console
 from rich.table import Table
 
+from hhmnet.allocator import keep_freed_memory
 from hhmnet.benchmarks.measuring import (
     Contender,
     gpu_mib,
@@ -204,6 +205,11 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each model and phase (5)")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a turn (4)")
     parser.add_argument("--memory", action="store_true", help="measure peak memory too (Linux)")
+    parser.add_argument(
+        "--give-back",
+        action="store_true",
+        help="leave the C library's allocator as it is; hhmnet's commands let it keep what a step frees",
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the report there too")
     options = parser.parse_args(words)
     options.batch = DATASETS[options.dataset].batch if options.batch is None else options.batch
@@ -228,6 +234,8 @@ def main(words: list[str] | None = None) -> int:
     settings = Settings(**{field: getattr(options, field) for field in Settings.__dataclass_fields__})
     names = [OURS] if not options.ctrgcn else [PEER] if options.peer_only else [OURS, PEER]
     torch.set_num_threads(settings.threads)
+    if settings.device == "cpu" and not options.give_back:
+        keep_freed_memory()  # as hhmnet's commands do; the other model gains by it too
     try:
         report = measure(names, settings, options.memory, Console(stderr=True, highlight=False))
         Console().print(table(report))
