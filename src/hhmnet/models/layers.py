@@ -40,7 +40,8 @@ class Norm(nn.Module):
             return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         if mask is None or not self.training:
             return self.norm(x)
-        if type(self.norm) is nn.BatchNorm2d and self.norm.training:
+        # Elsewhere than on a CPU it has never been run, and a norm of another kind has statistics of its own.
+        if type(self.norm) is nn.BatchNorm2d and self.norm.training and x.device.type == "cpu":
             return _masked_batch_norm(x, mask, self.norm)
         rows = x.permute(0, 3, 2, 1)[mask]  # (frames that count, V, D)
         y = self.norm(rows.reshape(-1, rows.shape[-1], 1, 1)).view_as(rows)
