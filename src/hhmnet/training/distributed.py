@@ -242,7 +242,9 @@ def join(cpu: bool) -> Team:
 
         local_rank, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
         if not cpu and 0 < gpus <= local_rank:
-            raise TeamError(f"process {local_rank + 1} of this machine has no GPU; start {gpus}, one for each")
+            raise TeamError(
+                f"process {local_rank + 1} of this machine has no GPU; start {gpus}, one for each"
+            )
         state = PartialState(cpu=cpu)
         control = distributed.new_group(backend="gloo", timeout=_PATIENCE)
         _joined = Team(state.process_index, state.num_processes, state.local_process_index, control)

@@ -338,7 +338,9 @@ class Trainer:
         Processes augment by the same numbers, those of the whole batch, and drop out by their own.
         """
         # Two numbers: dropout and augmentation must not draw the same stream.
-        numbers = np.random.SeedSequence((self.config.run.seed, step)).generate_state(2 + rank, np.uint64) >> 1
+        numbers = (
+            np.random.SeedSequence((self.config.run.seed, step)).generate_state(2 + rank, np.uint64) >> 1
+        )
         torch.manual_seed(int(numbers[1 + rank if rank else 0]))
         self.generator.manual_seed(int(numbers[1]))
 

@@ -42,8 +42,6 @@ def score_together(
         return each
     ids, labels = store.sample_ids[indices], store.labels[indices]
     return {
-        name: replace(
-            part, sample_ids=ids, labels=labels, logits=team.join_rows(part.logits, len(indices))
-        )
+        name: replace(part, sample_ids=ids, labels=labels, logits=team.join_rows(part.logits, len(indices)))
         for name, part in each.items()
     }
