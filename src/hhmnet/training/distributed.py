@@ -240,6 +240,7 @@ def join(cpu: bool) -> Team:
     if _joined is None:
         from accelerate import PartialState
 
+        cpu = cpu or not torch.cuda.is_available()  # accelerate would let each process train alone
         local_rank, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
         if not cpu and 0 < gpus <= local_rank:
             raise TeamError(

@@ -124,7 +124,8 @@ class Trainer:
         # Accelerate keeps the first run's device and precision for the whole process.
         AcceleratorState._reset_state(True)
         precision = "bf16" if config.run.precision == "bfloat16" else "no"
-        self.accelerator = Accelerator(cpu=config.run.device == "cpu", mixed_precision=precision)
+        on_cpu = config.run.device == "cpu" or (self.team.size > 1 and not torch.cuda.is_available())
+        self.accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision)
         self.device = self.accelerator.device
         if self.device.type == "cpu" and config.looks_at_video:
             keep_freed_memory()
@@ -145,8 +146,8 @@ class Trainer:
         self.update: Callable[..., tuple[Tensor, Tensor]]
         self.update = GraphedUpdate(self._update) if graphed else self._update
         self.dataset = self.phase.dataset(self.rows)
-        part = (self.team.rank, self.team.size)
-        self.sampler = EpochSampler(len(self.rows), config.optim.batch_size, config.run.seed, True, part)
+        part, size = (self.team.rank, self.team.size), config.optim.batch_size
+        self.sampler = EpochSampler(len(self.rows), size, config.run.seed, drop_last=True, part=part)
         self.step = 0
         self.seconds = 0.0
         self._stop = False
