@@ -22,7 +22,7 @@ STAND_INS = {
     "scancel": 'echo "scancel $*" >> "$NOTES"; kill -TERM "$(cat "$NOTES.pid")"',
     "torchrun": 'echo "torchrun $*" >> "$NOTES"; echo $$ > "$NOTES.pid"; eval "$TRAINING"',
 }
-STOPPABLE = "trap 'touch \"$NOTES.told\"; sleep 0.2; exit 1' TERM; touch \"$NOTES.up\"; sleep 20 & wait $!"
+STOPPABLE = 'trap \'touch "$NOTES.told"; sleep 0.2; exit 1\' TERM; touch "$NOTES.up"; sleep 20 & wait $!'
 
 
 @pytest.fixture
@@ -84,4 +84,6 @@ def test_several_machines_meet_at_the_first_one(start, tmp_path: Path) -> None:
     script = next(script for script in SCRIPTS if script.stem == "many_nodes")
     assert start(script, "true").wait(timeout=30) == 0
     line = next(line for line in (tmp_path / "notes").read_text().splitlines() if line.startswith("torchrun"))
-    assert "--nnodes=2 --nproc_per_node=gpu --rdzv_backend=c10d --rdzv_id=17 --rdzv_endpoint=first:29500" in line
+    assert (
+        "--nnodes=2 --nproc_per_node=gpu --rdzv_backend=c10d --rdzv_id=17 --rdzv_endpoint=first:29500" in line
+    )

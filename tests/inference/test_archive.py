@@ -176,13 +176,11 @@ def test_a_killed_worker_costs_no_clip_and_no_clip_is_answered_twice(ray: None, 
             killed.append(int((question.run / "tried").read_text().splitlines()[-1].split()[0]))
             os.kill(killed[0], signal.SIGKILL)
 
-    report = answer_archive(
-        inputs, question, tmp_path / "out", engine="ray", jobs=2, shard=2, progress=kill
-    )
+    report = answer_archive(inputs, question, tmp_path / "out", engine="ray", jobs=2, shard=2, progress=kill)
     assert len(killed) == 1
     assert killed[0] != os.getpid()
     assert report.answered == 12
-    assert list(sorted(report.failed)) == sorted(f"clip {n}" for n in range(1, 24, 2))
+    assert sorted(report.failed) == sorted(f"clip {n}" for n in range(1, 24, 2))
     assert labels(tmp_path / "out") == {f"clip {n}": "wave" for n in range(0, 24, 2)}
     names = [answer["input"] for answer in read_answers(tmp_path / "out")]
     assert sorted(names) == sorted(item.name for item in inputs)
@@ -206,7 +204,7 @@ def test_a_model_that_the_nodes_do_not_have(
     question = make_question(tmp_path / "model")
     monkeypatch.setattr(MadeQuestion, "digest", lambda self: "0")
     (question.run / "model.safetensors").unlink()
-    with pytest.raises(EngineError, match="the workers of the cluster can't answer: .*No such file"):
+    with pytest.raises(EngineError, match=r"the workers of the cluster can't answer: .*No such file"):
         answer_archive(
             put_clips(tmp_path / "clips", ["wave"]), question, tmp_path / "out", engine="ray", jobs=1
         )
