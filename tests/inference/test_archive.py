@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 from hhmnet.cli import main
 from hhmnet.inference import archive
-from hhmnet.inference.archive import ArchiveError, ArchiveReport, answer_archive, read_answers
+from hhmnet.inference.archive import ArchiveError, ArchiveReport, Watch, answer_archive, read_answers
 from hhmnet.inference.sources import find_inputs
 from hhmnet.preparing.cluster import EngineError
 from made_question import MadeQuestion, make_question, put_clips
@@ -188,14 +189,33 @@ def test_a_killed_worker_costs_no_clip_and_no_clip_is_answered_twice(ray: None, 
     assert len(pids - {str(killed[0])}) >= 1
 
 
+@pytest.mark.long
 def test_a_clip_that_kills_its_worker_is_named_and_its_neighbours_are_answered(
     ray: None, tmp_path: Path
 ) -> None:
     inputs = put_clips(tmp_path / "clips", ["wave", "kill", "nod", "kick"])
     question = make_question(tmp_path / "model")
     report = answer_archive(inputs, question, tmp_path / "out", engine="ray", jobs=1, shard=3)
-    assert report == ArchiveReport(3, {"clip 1": "each process that read it was killed by it"}, 0)
+    assert report == ArchiveReport(3, {"clip 1": "it was being read when 3 processes were killed"}, 0)
     assert labels(tmp_path / "out") == {"clip 0": "wave", "clip 2": "nod", "clip 3": "kick"}
+    tried = Counter(line.split(" ", 1)[1] for line in (question.run / "tried").read_text().splitlines())
+    assert tried == {"clip 0": 4, "clip 1": 3, "clip 2": 1, "clip 3": 1}
+
+
+def test_only_the_clip_that_was_being_read_is_suspected() -> None:
+    watch = Watch()
+    for death in range(archive.DEATHS):
+        assert watch.start(7) == set()
+        watch.read(7, 0)
+        watch.read(7, 1 if death < 2 else 2)
+    assert watch.start(7) == set()
+    watch.read(7, 1)
+    assert watch.start(7) == {1}
+    watch.end(7)
+    watch.read(8, 1)
+    watch.end(8)
+    assert watch.start(8) == set()
+    assert watch.start(7) == {1}
 
 
 def test_a_model_that_the_nodes_do_not_have(
@@ -204,7 +224,7 @@ def test_a_model_that_the_nodes_do_not_have(
     question = make_question(tmp_path / "model")
     monkeypatch.setattr(MadeQuestion, "digest", lambda self: "0")
     (question.run / "model.safetensors").unlink()
-    with pytest.raises(EngineError, match=r"the workers of the cluster can't answer: .*No such file"):
+    with pytest.raises(EngineError, match=r"a worker of the cluster can't load the model: FileNotFoundError"):
         answer_archive(
             put_clips(tmp_path / "clips", ["wave"]), question, tmp_path / "out", engine="ray", jobs=1
         )

@@ -89,13 +89,14 @@ def test_phase_2_has_them_too_with_a_clip_that_has_no_video(
 
 
 def test_two_stop_where_one_is_asked_to_and_one_goes_on(
-    places: Places, notes: list[dict[str, Any]], alone: tuple[Path, list[float]]
+    places: Places, alone: tuple[Path, list[float]]
 ) -> None:
     folder, losses = alone
     cut = places.folder / "cut"
     assert checkpoint.read_progress(cut).step == 3
-    assert run(cut, phase_1_config(), Store(places.patchy), resume=True) == pytest.approx(
-        losses[-len(losses) + len(notes[0]["cut"]) :], rel=1e-5
+    # What an epoch's log says counts from where the run went on; the next epoch is whole again.
+    assert run(cut, phase_1_config(), Store(places.patchy), resume=True)[-1] == pytest.approx(
+        losses[-1], rel=1e-5
     )
     assert_close_runs(folder, cut, 1e-5)
 

@@ -79,8 +79,7 @@ class _Window:
 class Trainer:
     """Trains one encoder on one store, into one run folder.
 
-    Started by ``torchrun`` or ``accelerate launch``, every process makes one, and they train one model together; the
-    first of them writes. See :mod:`hhmnet.training.distributed`.
+    Of the processes that ``torchrun`` starts each makes one; :mod:`hhmnet.training.distributed` says what they share.
 
     Args:
         config: the run's configuration.
@@ -346,6 +345,6 @@ class Trainer:
         self.generator.manual_seed(int(numbers[1]))
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        if self._stop and number == signal.SIGINT:
+        if self._stop and number == signal.SIGINT and self.team.size == 1:  # torchrun makes two of one Ctrl-C
             raise KeyboardInterrupt
         self._stop = True
