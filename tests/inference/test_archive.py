@@ -16,7 +16,8 @@ import pytest
 
 from hhmnet.cli import main
 from hhmnet.inference import archive
-from hhmnet.inference.archive import ArchiveError, ArchiveReport, Watch, answer_archive, read_answers
+from hhmnet.inference.archive import ArchiveError, ArchiveReport, answer_archive, read_answers
+from hhmnet.inference.archive_cluster import DEATHS, Watch
 from hhmnet.inference.sources import find_inputs
 from hhmnet.preparing.cluster import EngineError
 from made_question import MadeQuestion, make_question, put_clips
@@ -204,7 +205,7 @@ def test_a_clip_that_kills_its_worker_is_named_and_its_neighbours_are_answered(
 
 def test_only_the_clip_that_was_being_read_is_suspected() -> None:
     watch = Watch()
-    for death in range(archive.DEATHS):
+    for death in range(DEATHS):
         assert watch.start(7) == set()
         watch.read(7, 0)
         watch.read(7, 1 if death < 2 else 2)

@@ -235,7 +235,8 @@ def join(cpu: bool) -> Team:
         TeamError: there is no GPU for this process.
     """
     global _joined
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    started = {"RANK", "MASTER_ADDR"} <= os.environ.keys()
+    if not started or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return Team()
     if _joined is None:
         from accelerate import PartialState
