@@ -193,15 +193,15 @@ def train_with_batch_norms(folder: Path, phase1: Path) -> None:
     from short_video_run import made_samples, write_video_store
     from two_processes import phase_2_config
 
+    from hhmnet.store import Store
     from hhmnet.training.distributed import join
 
     team = join(cpu=True)
-    if team.is_main:
-        write_video_store(folder / "made", made_samples())
     with team.together():
-        from hhmnet.store import Store
-
-        store = Store(next((folder / "made").rglob("samples.arrow")).parent)
+        if team.is_main:
+            (folder / "made").mkdir()
+            write_video_store(folder / "made", made_samples())
+    store = Store(next((folder / "made").rglob("samples.arrow")).parent)
     config = phase_2_config(phase1, backbone="efficientnet_lite0", pretrained=False, batch_size=2, epochs=1)
     config.roi = dataclasses.replace(config.roi, cell=40)
     config.video = dataclasses.replace(config.video, cell=32)

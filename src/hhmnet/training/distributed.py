@@ -45,8 +45,8 @@ class Team:
         control: group for what the processes themselves agree on; tensors in it lie on the CPU.
 
     Attributes:
-        norms_together: whether batch norms take the statistics of the whole batch. It is set for every step, to the
-            same in all processes.
+        norms_together: whether batch norms take the statistics of the whole batch, or go by what they know already. It
+            is set for every step, to the same in all processes.
     """
 
     def __init__(

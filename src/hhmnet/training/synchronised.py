@@ -39,8 +39,13 @@ class _Synchronised(_BatchNorm):
     @torch.compiler.disable
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x (N, D, ...)`` over all axes but D; N may be 0 here as long as it isn't everywhere."""
-        if not self.training or not self.team.norms_together:
+        if not self.training:
             return super().forward(x)
+        if (
+            not self.team.norms_together
+        ):  # by what is known so far, and nothing is learned that others don't see
+            mean, var = self.running_mean, self.running_var
+            return functional.batch_norm(x, mean, var, self.weight, self.bias, mean is None, 0.0, self.eps)
         self._check_input_dim(x)
         y, mean, spread, count = _Normalise.apply(x, self.weight, self.bias, self.eps, self.team)
         if self.running_mean is not None and self.running_var is not None:
