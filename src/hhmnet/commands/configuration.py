@@ -68,7 +68,7 @@ def _read_yaml(file: Path) -> Iterator[tuple[str, Any]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f" line {mark.line + 1}:"
-        reason = getattr(error, "problem", None) or error
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
         raise ConfigError(f"{file}:{line} not valid YAML ({reason})") from None
     if content is None:
         return

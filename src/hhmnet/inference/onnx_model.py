@@ -26,6 +26,10 @@ METADATA = "hhmnet"
 """Key of the file's metadata under which the model's settings are, as JSON."""
 
 
+_REMEDY = "make it with hhmnet export"
+_MOST = 1_000  # persons of a clip; a file that says more would take all memory
+
+
 class OnnxModelError(ValueError):
     """A file that is no model that ``hhmnet export`` wrote, or onnxruntime is missing."""
 
@@ -73,10 +77,14 @@ class OnnxRecognizer:
         self._session = _open(self.file, threads)
         notes = _notes(self.file, self._session.get_modelmeta().custom_metadata_map)
         self.settings: dict[str, Any] = notes["model"]
-        self.members: tuple[str, ...] = tuple(notes["members"])
-        self.class_names: tuple[str, ...] = tuple(self.settings["class_names"])
-        self.layout = SkeletonLayout.from_dict(self.settings["layout"])
-        self.persons = int(self.settings["data"]["persons"])
+        try:
+            self.members: tuple[str, ...] = _names("members", notes["members"])
+            self.class_names: tuple[str, ...] = _names("class_names", self.settings["class_names"])
+            self.layout = SkeletonLayout.from_dict(self.settings["layout"])
+            self.persons = _count("persons", self.settings["data"]["persons"])
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"the field {error} is missing" if isinstance(error, KeyError) else error
+            raise OnnxModelError(f"{self.file}: its metadata: {reason}; {_REMEDY}") from None
         self.looks_at_video = "heterogeneous" in self.settings
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.sources = Sources(self.layout, pose, videos, with_videos=self.looks_at_video, units=units)
@@ -241,6 +249,18 @@ def _notes(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         notes: dict[str, Any] = json.loads(metadata[METADATA])
         if notes["model"]["format"] == "hhmnet-model" and {"members", "version"} <= notes.keys():
             return notes
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         pass
-    raise OnnxModelError(f"{file}: its metadata has no settings of hhmnet; make it with hhmnet export")
+    raise OnnxModelError(f"{file}: its metadata has no settings of hhmnet; {_REMEDY}")
+
+
+def _names(field: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"field '{field}' must be a list of names")
+    return tuple(value)
+
+
+def _count(field: str, value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= _MOST:
+        raise ValueError(f"field '{field}' must be a whole number from 1 to {_MOST:,}")
+    return value

@@ -18,6 +18,7 @@ from hhmnet.data.transform import Clips, choose_view, prepare
 from hhmnet.files import replacing
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork, HeterogeneousOutput
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork, HomogeneousOutput
+from hhmnet.models.limits import check_spec, check_weights
 from hhmnet.models.spec import ModelSpec, Network, PretrainedError, SpecError
 from hhmnet.models.stst import STST
 
@@ -289,12 +290,14 @@ def from_pretrained(folder: str | Path, device: str | torch.device = "cpu") -> A
         if not isinstance(fields, dict):
             raise PretrainedError("it is not a JSON object")
         spec = ModelSpec.from_dict(fields)
-        network = spec.build(pretrained=False)
+        check_spec(spec)
     except (OSError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise PretrainedError(f"{config}: {' '.join(str(error).split())[:200]}") from None
     try:
+        check_weights(spec, weights)
+        network = spec.build(pretrained=False)
         network.load_state_dict(load_file(weights))  # widens, since the network is in float32
-    except (SafetensorError, RuntimeError, OSError) as error:
+    except (SafetensorError, RuntimeError, OSError, ValueError, TypeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PretrainedError(f"{weights}: not the weights of this model ({reason})") from None
     return ActionModel(network, spec).to(device).eval()
