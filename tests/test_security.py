@@ -68,7 +68,7 @@ def test_the_source_has_no_way_to_run_what_a_file_says(file: Path) -> None:
             assert own in CHECKED_WEIGHTS, where
             assert given(call, "weights_only") == "True", where
         elif (module, name) == ("yaml", "load"):
-            assert given(call, "Loader") in ("yaml.BaseLoader", "yaml.SafeLoader"), where
+            assert given(call, "Loader") in ("yaml.BaseLoader", "yaml.SafeLoader", "_PlainLoader"), where
         elif (module, name) == ("pickle", "loads"):
             assert own in OWN_PROCESSES, where
         else:

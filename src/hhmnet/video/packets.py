@@ -83,7 +83,7 @@ def scan(container: InputContainer, stream: VideoStream) -> tuple[Packets, str]:
             if not packet.is_discard:
                 packets.shown.append(number)
             end = max(end, (packet.pts or 0) + (packet.duration or 0))
-    except av.FFmpegError as error:
+    except (av.FFmpegError, IndexError) as error:  # the latter: of a stream that the file hadn't announced
         cut = f"the file can't be read on: {reason(error)}"
     if not packets.shown:
         raise LostError("has no pictures" + (f": {cut}" if cut else ""))
