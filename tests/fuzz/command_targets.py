@@ -210,8 +210,9 @@ def _end(name: str) -> list[str]:
 def run_words(words: list[str], here: Path) -> str:
     """Give words to the command line, in a folder of its own; returns standard error.
 
-    Raises UsageError for exit code 2 after one line of error, and otherwise whatever comes out of it, or AssertionError for another exit code than 0 and 2, or for more than one line of
-    error.
+    Raises:
+        UsageError: exit code 2, after one line of error.
+        AssertionError: another exit code than 0 and 2, or more than one line of error.
     """
     here.mkdir(exist_ok=True)
     out, err = io.StringIO(), io.StringIO()

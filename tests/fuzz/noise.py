@@ -108,7 +108,9 @@ _TOKENS = [
         "A" * 300_000,
     ),
     "9" * 5000,
-    "[&a [x, x], " + ", ".join(f"&a{n} [*a{n - 1 if n else ''}, *a{n - 1 if n else ''}]" for n in range(40)) + "]",
+    "[&a [x, x], "
+    + ", ".join(f"&a{n} [*a{n - 1 if n else ''}, *a{n - 1 if n else ''}]" for n in range(40))
+    + "]",
     "&a [*a]",
 ]
 _VALUES: list[Any] = [

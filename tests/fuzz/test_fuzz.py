@@ -16,22 +16,10 @@ from targets import World, targets
 
 from hhmnet.cli import COMMANDS
 
-NAMES = (
-    *(
-        "nw_ucla",
-        "nw_ucla_pairing",
-        "ntu",
-        "pyskl",
-        "folder",
-        "labels",
-        "utd_mhad",
-        "skeleton_file",
-        "layout",
-        "store",
-    ),
-    *("configuration", "scores", "model", "checkpoint", "crops", "onnx", "video", "upload"),
-    *(f"hhmnet_{name}" for name in [*COMMANDS, "nothing"]),
-)
+COMMAND_NAMES = [f"hhmnet_{name}" for name in (*COMMANDS, "nothing")]
+READERS = "nw_ucla nw_ucla_pairing ntu pyskl folder labels utd_mhad skeleton_file layout"
+OTHERS = "store configuration scores model checkpoint crops onnx video upload"
+NAMES = (*COMMAND_NAMES, *OTHERS.split(), *READERS.split())
 SHORT = 40
 FEWER = {"configuration": 15, "hhmnet_train": 10, "hhmnet_serve": 8}
 

@@ -87,7 +87,9 @@ def _read_yaml(file: Path) -> Iterator[tuple[str, Any]]:
     if content is None:
         return
     if not isinstance(content, dict):
-        raise ConfigError(f"{file}: must hold fields such as 'optim: {{lr: 1e-3}}', not only '{brief(str(content), 80)}'")
+        raise ConfigError(
+            f"{file}: must hold fields such as 'optim: {{lr: 1e-3}}', not only '{brief(str(content), 80)}'"
+        )
     known = _FLAGS.kinds
     sections = {key.rpartition(".")[0] for key in known} - {""}
     for key, value in _flatten(content, sections):
