@@ -22,7 +22,7 @@ LIMITS = [
     "--answer_seconds",
     "60",
     "--concurrent",
-    "6",
+    "32",
     "--memory_mb",
     "1500",
     "--videos",
