@@ -189,6 +189,14 @@ def test_an_onnx_file_with_odd_settings(
     refusal(error, "model.onnx", word)
 
 
+def test_an_onnx_file_whose_names_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = SimpleNamespace(get_modelmeta=lambda: b"\x80".decode())
+    monkeypatch.setattr(onnx_model, "_open", lambda file, threads: session)
+    with pytest.raises(onnx_model.OnnxModelError) as error:
+        onnx_model.OnnxRecognizer(tmp_path / "model.onnx")
+    refusal(error, "model.onnx", "no text")
+
+
 @pytest.mark.parametrize(
     ("section", "field", "value"),
     [

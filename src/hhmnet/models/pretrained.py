@@ -99,9 +99,7 @@ class ActionModel(nn.Module):
         if clips is None and video is None:
             looks = "a skeleton or a video" if self.spec.heterogeneous else "a skeleton"
             raise PretrainedError(f"the model needs {looks}; there is none")
-        views = (
-            self.spec.data.views if clips is not None else 1
-        )  # without frames there is one view of a video
+        views = 1 if clips is None else self.spec.data.views  # without frames there is one view of a video
         answers = [self._view(clips, video, (view + 0.5) / views) for view in range(views)]
         return Answer(
             torch.stack([answer.logits for answer in answers]).mean(0),
@@ -281,9 +279,8 @@ def from_pretrained(folder: str | Path, device: str | torch.device = "cpu") -> A
     config, weights = folder / "config.json", folder / "model.safetensors"
     for file in (config, weights):
         if not file.is_file():
-            hint = (
-                "training has not finished there" if (folder / "config.yaml").is_file() else "no model there"
-            )
+            begun = (folder / "config.yaml").is_file()
+            hint = "training has not finished there" if begun else "no model there"
             raise PretrainedError(f"{file}: not found; {hint}")
     try:
         fields = json.loads(config.read_text())

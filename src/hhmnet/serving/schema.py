@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,7 +31,7 @@ class Model(BaseModel):
     modalities: list[str] = Field(examples=[["skeleton", "video"]])
     layout: str = Field(examples=["kinect20"])
     joints: list[str] = Field(examples=[["hip_center", "spine"]])
-    bones: list[tuple[int, int]] = Field(
+    bones: list[Annotated[list[int], Field(min_length=2, max_length=2)]] = Field(
         description="Pairs of joints, child and parent.", examples=[[[1, 0]]]
     )
     parts: list[str] = Field(description="Rows of the guidance.", examples=[["head", "left_hand"]])
