@@ -11,7 +11,7 @@ import numpy as np
 
 from hhmnet.inference.prediction import Prediction
 from hhmnet.inference.segments import TimelineConfig, windows
-from hhmnet.inference.sources import Clip, Input
+from hhmnet.inference.sources import Clip, Input, InputError
 from hhmnet.readers.pairing import VIDEO_SUFFIXES
 from hhmnet.serving.limits import Limits, Refused
 from hhmnet.skeleton import SkeletonLayout
@@ -97,9 +97,13 @@ class Look:
 
 def look(path: Path, name: str, limits: Limits) -> Look:
     """Raise Refused for a video that is too large or too long, before more than one picture of it is decoded."""
-    from hhmnet.video import open_video, stored_size
+    from hhmnet.video import VideoError, open_video, stored_size
 
-    _check_size(stored_size(path), name, limits)
+    try:
+        stored = stored_size(path)
+    except VideoError as error:
+        raise InputError(f"is no video that can be read, or a damaged one: {error.reason}") from None
+    _check_size(stored, name, limits)
     with open_video(path) as video:
         times = video.times
         if times[-1] > limits.video_seconds or len(times) > FASTEST * limits.video_seconds:
