@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from hhmnet.cli import main
+from hhmnet.sample import Sample, SampleError
 
 SOURCE = Path(__file__).parents[1] / "src/hhmnet"
 
@@ -25,19 +26,42 @@ OWN_PROCESSES = {"preparing/workers.py"}
 KNOWS_PICKLE = {"readers/pyskl/unpickling.py", *CHECKED_WEIGHTS, *OWN_PROCESSES}
 """The first reads pickles by a machine of its own, and takes nothing but the opcodes' names from the module."""
 
+PROGRAMS = {"training/logs.py": "git", "pose/assets.py": "sys.executable"}
+"""Who starts programs, and which: git on the package's own folder, and pip for the networks that find joints."""
+
 RUNS_CODE = {"eval", "exec", "compile", "__import__"}
+UNPICKLERS = {
+    "pickle",
+    "cPickle",
+    "_pickle",
+    "cloudpickle",
+    "dill",
+    "joblib",
+    "shelve",
+    "marshal",
+    "jsonpickle",
+}
 LOADS = {
     ("pickle", "load"),
     ("pickle", "loads"),
     ("pickle", "Unpickler"),
     ("marshal", "loads"),
     ("np", "load"),
+    ("numpy", "load"),
     ("torch", "load"),
+    ("hub", "load"),
+    ("jit", "load"),
+    ("pd", "read_pickle"),
     ("yaml", "load"),
+    ("yaml", "load_all"),
     ("yaml", "unsafe_load"),
     ("yaml", "full_load"),
     ("os", "system"),
     ("os", "popen"),
+    ("os", "execv"),
+    ("os", "startfile"),
+    ("subprocess", "getoutput"),
+    ("shutil", "unpack_archive"),
 }
 
 
@@ -63,25 +87,35 @@ def test_the_source_has_no_way_to_run_what_a_file_says(file: Path) -> None:
         where = f"line {call.lineno}: {module}.{name}"
         assert module or name not in RUNS_CODE, where
         assert given(call, "shell") in ("", "False"), where
-        assert name != "extractall", where
+        assert name not in ("extractall", "extract"), where
+        assert given(call, "allow_pickle") in ("", "False"), where
+        if module == "subprocess" and name in ("run", "Popen", "call", "check_call", "check_output"):
+            assert own in PROGRAMS, where
+            assert isinstance(call.args[0], ast.List | ast.Name), f"{where}: words, not a line for a shell"
         if (module, name) == ("torch", "load"):
             assert own in CHECKED_WEIGHTS, where
             assert given(call, "weights_only") == "True", where
         elif (module, name) == ("yaml", "load"):
-            assert given(call, "Loader") in ("yaml.BaseLoader", "yaml.SafeLoader"), where
+            assert given(call, "Loader") in ("yaml.BaseLoader", "yaml.SafeLoader", "_PlainLoader"), where
         elif (module, name) == ("pickle", "loads"):
             assert own in OWN_PROCESSES, where
         else:
             assert (module, name) not in LOADS, where
-    names = [
-        alias.name
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.Import)
-        for alias in node.names
-    ]
-    assert own in KNOWS_PICKLE or not {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal"} & set(
-        names
-    )
+    nodes = list(ast.walk(ast.parse(text)))
+    names = {
+        alias.name.partition(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names
+    }
+    names |= {(node.module or "").partition(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert own in KNOWS_PICKLE or not UNPICKLERS & names
+
+
+def test_the_recipes_loader_is_the_safe_one() -> None:
+    import yaml
+
+    from hhmnet.commands.configuration import _PlainLoader
+
+    assert issubclass(_PlainLoader, yaml.SafeLoader)
+    assert _PlainLoader.yaml_constructors == yaml.SafeLoader.yaml_constructors
 
 
 class Payload:
@@ -240,3 +274,35 @@ def test_archives_stay_in_their_folder(tmp_path: Path, raw_folder: Path, finishe
     ]
     assert main(words) == 2
     assert not list(tmp_path.rglob("escaped*"))
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.mp4", "/etc/passwd", "a/../../b.mp4", "..\\b.mp4", "C:\\b.mp4", "a\0.mp4"]
+)
+def test_a_clips_video_stays_in_its_folder(name: str) -> None:
+    """A store, or a table, that somebody else made can't have files read that it has no business with."""
+    joints = np.ones((1, 2, 20, 3), np.float32)
+    with pytest.raises(SampleError, match="field 'video': must be a path inside the folder of videos"):
+        Sample("a", 0, joints, np.ones((1, 2), bool), np.arange(2, dtype=np.int32), video=name)
+
+
+@pytest.mark.parametrize("place", ["../secret.bin", "absolute"])
+def test_an_exported_model_takes_its_weights_from_no_other_folder(place: str, tmp_path: Path) -> None:
+    """ONNX can keep weights in files beside the model; a name that climbs out would read any file into them."""
+    onnx = pytest.importorskip("onnx", reason="the extra 'export' isn't installed")
+    pytest.importorskip("onnxruntime", reason="the extra 'export' isn't installed")
+    from hhmnet.inference.onnx_model import OnnxModelError, OnnxRecognizer
+
+    (tmp_path / "secret.bin").write_bytes(bytes(16))
+    (tmp_path / "model").mkdir()
+    weight = onnx.TensorProto(name="w", data_type=1, dims=[4], data_location=onnx.TensorProto.EXTERNAL)
+    where = str(tmp_path / "secret.bin") if place == "absolute" else place
+    for key, value in (("location", where), ("offset", "0"), ("length", "16")):
+        weight.external_data.add(key=key, value=value)
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, [4]) for name in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Add", ["x", "w"], ["y"])], "g", [x], [y], [weight])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    file = tmp_path / "model/model.onnx"
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(OnnxModelError, match="no ONNX file that onnxruntime can run"):
+        OnnxRecognizer(file)

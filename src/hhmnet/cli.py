@@ -15,6 +15,7 @@ from types import FrameType
 
 from hhmnet import __version__
 from hhmnet.allocator import keep_freed_memory
+from hhmnet.fields import brief
 
 # Name of a command → where its function is, and what it does. torch takes seconds to import, so a command's
 # module is imported when it is chosen and not before.
@@ -105,16 +106,21 @@ def _one_line(error: Exception) -> str:
         name = re.sub(r"\.([^/]+)\.[0-9a-f]{32}\.tmp$", r"\1", str(error.filename or ""))
         reason = "is a file; name a folder" if isinstance(error, FileExistsError) else error.strerror
         text = f"{name}: {reason}" if name else reason
-    return " ".join(text.split())
+    return brief(_shown(" ".join(text.split())), 1000)
+
+
+def _shown(text: str) -> str:
+    """A text in which nothing steers the terminal: what a file or an argument holds is quoted on it."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _unknown(name: str) -> int:
     if not name:
         print(_help(), file=sys.stderr)
         return CALLERS_MISTAKE
-    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    near = difflib.get_close_matches(name[:50], COMMANDS, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(COMMANDS)}"
-    print(f"hhmnet: error: unknown command '{name}'; {hint}", file=sys.stderr)
+    print(f"hhmnet: error: unknown command '{_shown(name[:50])}'; {hint}", file=sys.stderr)
     return CALLERS_MISTAKE
 
 

@@ -54,7 +54,8 @@ def _read_fields(file: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f"line {mark.line + 1}: "
-        raise LayoutError(f"{line}not valid YAML ({getattr(error, 'problem', None) or error})") from None
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise LayoutError(f"{line}not valid YAML ({reason})") from None
     if not isinstance(fields, dict) or not {"joints", "edges"} <= set(fields):
         raise LayoutError("a skeleton layout needs the fields 'joints' and 'edges'")
     for key in fields:

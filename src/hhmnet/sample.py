@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath, PureWindowsPath
 
 import numpy as np
+
+from hhmnet.fields import brief
 
 UNKNOWN_LABEL = -1
 
@@ -124,6 +127,10 @@ class Sample:
                 text.encode()
             except UnicodeEncodeError:
                 raise self._error(field, f"can't be written as UTF-8: {text!r}") from None
+        if self.video is not None and _leads_out(self.video):
+            raise self._error(
+                "video", f"must be a path inside the folder of videos, got {brief(self.video, 80)!r}"
+            )
 
     def _check_array(self, field: str, array: np.ndarray, dtype: type, shape: tuple[int | None, ...]) -> None:
         """Raise SampleError unless ``array`` is of this dtype, shape (None: any but 0) and finite."""
@@ -136,3 +143,10 @@ class Sample:
             raise self._error(field, f"must have the shape ({text}), got {array.shape}")
         if array.dtype == np.float32 and not np.isfinite(array).all():
             raise self._error(field, "holds NaN or infinity")
+
+
+def _leads_out(name: str) -> bool:
+    """Whether a path relative to a folder ends elsewhere, or nowhere."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(name).drive
+    return bool(outside) or not path.name or "\0" in name

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 PARTS = ("head", "left_hand", "right_hand", "left_foot", "right_foot")
+MAX_JOINTS = 1_000
+"""The most that a skeleton has; distances between all joints are computed, so time grows with the cube."""
 
 
 class LayoutError(ValueError):
@@ -38,6 +40,8 @@ class SkeletonLayout:
 
     def __post_init__(self) -> None:
         count = len(self.joints)
+        if count > MAX_JOINTS:
+            raise LayoutError(f"layout {self.name}: field 'joints': {count} joints; at most {MAX_JOINTS:,}")
         children = [child for child, _ in self.edges]
         if len(set(children)) != len(children):
             raise LayoutError(f"layout {self.name}: field 'edges': a joint has two parents")
@@ -167,18 +171,29 @@ class SkeletonLayout:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> SkeletonLayout:
-        """Inverse of :meth:`to_dict`; raises LayoutError naming a missing field."""
+        """Inverse of :meth:`to_dict`; raises LayoutError for a missing field, or fields that are no layout's."""
         try:
+            joints, dims = fields["joints"], fields.get("dims", 3)
+            if not isinstance(joints, list) or not all(isinstance(joint, str) for joint in joints):
+                raise LayoutError("field 'joints' of a skeleton layout must be a list of names")
+            if dims not in (2, 3):
+                raise LayoutError("field 'dims' of a skeleton layout must be 2 (pixels) or 3 (metres)")
             return cls(
                 name=str(fields["name"]),
-                joints=tuple(fields["joints"]),
+                joints=tuple(joints),
                 edges=tuple((int(a), int(b)) for a, b in fields["edges"]),
                 mirror=tuple((int(a), int(b)) for a, b in fields["mirror"]),
                 parts={part: tuple(int(j) for j in joints) for part, joints in fields["parts"].items()},
-                dims=int(fields.get("dims", 3)),
+                dims=int(dims),
             )
         except KeyError as error:
             raise LayoutError(f"a skeleton layout lacks the field {error}") from None
+        except (TypeError, AttributeError, OverflowError) as error:
+            raise LayoutError(f"a skeleton layout has a field of another kind ({error})") from None
+        except ValueError as error:
+            if isinstance(error, LayoutError):
+                raise
+            raise LayoutError(f"a skeleton layout has a field of another kind ({error})") from None
 
 
 def _named(

@@ -164,6 +164,15 @@ def _checked(samples: Iterable[Sample], layout: SkeletonLayout, names: Sequence[
         yield sample
 
 
+def _check_kinds(fields: dict[str, Any]) -> None:
+    """Raise ValueError unless the metadata holds what a writer puts there."""
+    names = fields["class_names"]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("field 'class_names' is no list of names")
+    if not isinstance(fields["protocol"], str) or not isinstance(fields["provenance"], dict):
+        raise ValueError("field 'protocol' is no text, or 'provenance' no object")
+
+
 class Store:
     """A prepared data set, opened read-only.
 
@@ -197,6 +206,7 @@ class Store:
             self.class_names: tuple[str, ...] = tuple(fields["class_names"])
             self.protocol: str = fields["protocol"]
             self.provenance: dict[str, Any] = fields["provenance"]
+            _check_kinds(fields)
         except (KeyError, TypeError, ValueError) as error:
             raise self._damaged(error) from None
         if not reader.schema.equals(SCHEMA):
@@ -316,7 +326,7 @@ class Store:
         try:
             fields: dict[str, Any] = json.loads((schema.metadata or {})[_KEY])
             known = fields["format"] == FORMAT
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, RecursionError):
             known = False
         if not known:
             raise StoreError(f"{self._file} is an Arrow file, but not one that `hhmnet prepare` wrote")

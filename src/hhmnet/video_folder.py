@@ -44,7 +44,13 @@ def read_video_folder(store_folder: Path) -> Path | None:
         return (store_folder.resolve() / json.loads(file.read_bytes())["folder"]).resolve()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+    ):  # the last: nested too deeply, links in a circle
         raise VideoFolderError(f'{file} should hold {{"folder": "..."}}; mend it or remove it') from None
 
 

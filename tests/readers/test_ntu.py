@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_ntu import ID, NAME, Body, put, skeleton
 from plain_ntu import plain_parse
 
 from hhmnet.data.protocols import get_protocol
@@ -16,6 +15,7 @@ from hhmnet.readers.ntu.classes import NTU120_CLASSES
 from hhmnet.readers.ntu.reader import NTU60, NTU120, NTUConfig
 from hhmnet.sample import Sample
 from hhmnet.skeleton import NTU25
+from made_ntu import ID, NAME, Body, put, skeleton
 
 READER_CLASSES = {"ntu60": NTU60, "ntu120": NTU120}
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_ntu import ID, Body, skeleton
 
 from hhmnet.readers.ntu.bodies import (
     BodyRules,
@@ -21,6 +20,7 @@ from hhmnet.readers.ntu.bodies import (
     tracks,
 )
 from hhmnet.readers.ntu.format import parse
+from made_ntu import ID, Body, skeleton
 
 CHAIR = (0.3, 0.5, 0.3)
 FRAMES = 60

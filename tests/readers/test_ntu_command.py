@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_ntu import ID, Body, changed, put, skeleton
 from plain_ntu import plain_parse
 
 from hhmnet.cli import main
@@ -14,6 +13,7 @@ from hhmnet.preparing import prepare
 from hhmnet.readers.ntu.classes import NTU120_CLASSES
 from hhmnet.readers.ntu.reader import NTU60
 from hhmnet.store import Store
+from made_ntu import ID, Body, changed, put, skeleton
 
 
 @pytest.fixture

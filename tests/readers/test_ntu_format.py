@@ -4,12 +4,12 @@ import time
 
 import numpy as np
 import pytest
-from made_ntu import ID, JOINTS, Body, changed, skeleton
 from plain_ntu import plain_parse
 
 from hhmnet.readers import ReadError
 from hhmnet.readers.ntu import format as ntu_format
 from hhmnet.readers.ntu.format import SkeletonFile, parse, parse_line_by_line, parse_plain_cases
+from made_ntu import ID, JOINTS, Body, changed, skeleton
 
 TWO = (Body(ID, range(2, 9)), Body(ID + 1, range(5, 12), at=(1, 0, 3)))
 JOINT = "0.1 0.2 3 270.5 190.25 1000.5 500.25 0 0 0 0 2"  # stands in line 5 of a made file

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made_ntu import ID, NAME, Body, put, skeleton
 from plain_ntu import PlainBody, plain_parse
 
 from hhmnet.readers import ReadError
 from hhmnet.readers.ntu.format import parse_line_by_line, parse_plain_cases
 from hhmnet.readers.ntu.reader import NTU60
 from hhmnet.sample import Sample
+from made_ntu import ID, NAME, Body, put, skeleton
 
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 FILES = [

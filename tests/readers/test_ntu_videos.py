@@ -4,12 +4,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from made_ntu import NAME, put
 
 from hhmnet.readers import SourceError
 from hhmnet.readers.ntu.reader import NTU60, NTUConfig
 from hhmnet.readers.pairing import LONGER, SHORTER
 from hhmnet.sample import Sample
+from made_ntu import NAME, put
 from made_video import picture, write_video
 
 

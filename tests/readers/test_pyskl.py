@@ -14,7 +14,6 @@ import yaml
 from damage import FUZZ, damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_annotations import annotation, hrnet, put_pickle
 
 from hhmnet.cli import main
 from hhmnet.data.protocols import get_protocol
@@ -25,6 +24,7 @@ from hhmnet.readers.pyskl.reader import FRAMES_DIFFER, SCORE_MOVED, Pyskl, Pyskl
 from hhmnet.sample import Sample
 from hhmnet.skeleton import COCO17, KINECT20, NTU25
 from hhmnet.store import Store
+from made_annotations import annotation, hrnet, put_pickle
 
 SYSTEM = os.system.__module__
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from damage import FUZZ, damaged
 from hypothesis import given, settings
-from made_mat import mat
 
 import hhmnet
 from hhmnet.cli import main
@@ -22,6 +21,7 @@ from hhmnet.readers.utd_mhad.reader import UTDMHAD
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store
+from made_mat import mat
 
 NAME = "a3_s2_t4_skeleton.mat"
 # As Skeleton_joint_order.txt of the data set has them.

@@ -12,6 +12,12 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
 
+from starlette.testclient import TestClient
+
+from hhmnet.inference.sources import Clip
+from hhmnet.serving.answers import course
+from hhmnet.serving.limits import Limits
+from hhmnet.serving.worker import NotLoaded
 from made_server import (
     CLASSES,
     PREDICT,
@@ -23,12 +29,6 @@ from made_server import (
     serving,
     until,
 )
-from starlette.testclient import TestClient
-
-from hhmnet.inference.sources import Clip
-from hhmnet.serving.answers import course
-from hhmnet.serving.limits import Limits
-from hhmnet.serving.worker import NotLoaded
 from made_video import write_video
 
 

@@ -11,9 +11,8 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="the extra 'serve' isn't installed")
 
-from made_server import PATIENCE, listening, until
-
 from hhmnet.serving.limits import Limits
+from made_server import PATIENCE, listening, until
 
 HEAD = (
     b"POST /api/v1/predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"

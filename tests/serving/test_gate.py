@@ -93,6 +93,7 @@ def test_a_server_with_a_token_answers_to_any_name() -> None:
         ("http://evil.example", 403),
         ("null", 403),
         ("http://127.0.0.1:9", 403),
+        ("http://[::1", 403),
     ],
 )
 def test_pages_of_other_sites_may_not_post(origin: str, status: int) -> None:

@@ -14,9 +14,9 @@ import pytest
 pytest.importorskip("gradio", reason="the extra 'serve' isn't installed")
 pytest.importorskip("playwright.sync_api", reason="playwright isn't installed")
 
-from made_server import PATIENCE, listening
 from playwright.sync_api import sync_playwright
 
+from made_server import PATIENCE, listening
 from made_video import write_video
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")

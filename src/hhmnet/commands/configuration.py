@@ -12,6 +12,7 @@ import yaml
 
 from hhmnet.commands.flags import ConfigError, Flags
 from hhmnet.config import TrainConfig
+from hhmnet.fields import brief
 from hhmnet.files import replacing
 
 __all__ = ["CONFIG_FILE", "ConfigError", "format_help", "read_config", "write_config"]
@@ -59,21 +60,36 @@ def format_help() -> str:
     return _FLAGS.format_help()
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: a few lines of them stand for gigabytes, or for a list that holds itself."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """The next node; raises ComposerError for an alias."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) aren't read; write it out", mark)
+        return super().compose_node(parent, index)
+
+
 def _read_yaml(file: Path) -> Iterator[tuple[str, Any]]:
     """``(dotted key, value)`` of every field in a file; raises ConfigError for any that doesn't exist."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_PlainLoader)
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: not UTF-8 text") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: not a configuration: nested too deeply") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f" line {mark.line + 1}:"
-        reason = getattr(error, "problem", None) or error
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
         raise ConfigError(f"{file}:{line} not valid YAML ({reason})") from None
     if content is None:
         return
     if not isinstance(content, dict):
-        raise ConfigError(f"{file}: must hold fields such as 'optim: {{lr: 1e-3}}', not only '{content}'")
+        raise ConfigError(
+            f"{file}: must hold fields such as 'optim: {{lr: 1e-3}}', not only '{brief(str(content), 80)}'"
+        )
     known = _FLAGS.kinds
     sections = {key.rpartition(".")[0] for key in known} - {""}
     for key, value in _flatten(content, sections):

@@ -33,6 +33,7 @@ def main(words: list[str]) -> int:
         import uvicorn
 
         from hhmnet.serving.app import create_app
+        from hhmnet.serving.connections import protocol
         from hhmnet.serving.gate import LOCAL_HOSTS
         from hhmnet.serving.worker import load
 
@@ -60,6 +61,7 @@ def main(words: list[str]) -> int:
         )
         config = uvicorn.Config(
             app,
+            http=protocol(limits),
             log_level="warning",
             ws="none",
             server_header=False,

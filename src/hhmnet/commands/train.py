@@ -55,7 +55,7 @@ def main(words: list[str]) -> int:
                 "--from takes that run's configuration; leave --config out, and change fields by flags"
             )
         file = options.again / CONFIG_FILE
-    elif file is None and options.resume and (options.out / CONFIG_FILE).exists():
+    elif file is None and options.resume and options.out is not None and (options.out / CONFIG_FILE).exists():
         file = options.out / CONFIG_FILE
     own = [name.removeprefix("--") for name in parser._option_string_actions]
     config = read_config(file, flags, own)

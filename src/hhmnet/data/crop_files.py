@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections import Counter
@@ -62,16 +63,25 @@ def read_header(handle: IO[bytes]) -> Header:
             raise ValueError("no header")
         fields = json.loads(handle.read(length))
         facts = json.loads(fields.pop("__metadata__")[_KEY])
-        arrays = {
-            name: (_TYPES[entry["dtype"]], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0])
-            for name, entry in fields.items()
-        }
+        if not isinstance(facts, dict):
+            raise ValueError("it doesn't say what its crops are of")
+        arrays = {name: _place(entry, 8 + length) for name, entry in fields.items()}
         end = max(8 + length + entry["data_offsets"][1] for entry in fields.values())
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise DamagedError(f"{handle.name}: not a file of crops ({error})") from None
     if (size := os.fstat(handle.fileno()).st_size) != end:
         raise DamagedError(f"{handle.name}: has {size} bytes instead of {end}")
     return Header(facts, arrays)
+
+
+def _place(entry: dict[str, Any], start: int) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Type, shape and first byte of an array; raises ValueError unless its bytes are as many as its shape says."""
+    dtype, shape, (first, end) = _TYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
+    if not all(type(number) is int and number >= 0 for number in (*shape, first, end)):
+        raise ValueError("shapes and offsets must be whole numbers from 0")
+    if end - first != math.prod(shape) * dtype.itemsize:
+        raise ValueError("an array's bytes don't fit its shape")
+    return dtype, shape, start + first
 
 
 def map_crops(file: Path) -> tuple[ClipCrops, dict[str, str]]:
@@ -86,7 +96,7 @@ def map_crops(file: Path) -> tuple[ClipCrops, dict[str, str]]:
         pages = np.memmap(handle, np.uint8, "r")
     found = {}
     for name, (dtype, shape, start) in header.arrays.items():
-        size = int(np.prod(shape)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         found[name] = np.asarray(pages[start : start + size]).view(dtype).reshape(shape)
     return _checked(found, file), header.facts
 

@@ -26,6 +26,10 @@ METADATA = "hhmnet"
 """Key of the file's metadata under which the model's settings are, as JSON."""
 
 
+_REMEDY = "make it with hhmnet export"
+_MOST = 1_000  # persons of a clip; a file that says more would take all memory
+
+
 class OnnxModelError(ValueError):
     """A file that is no model that ``hhmnet export`` wrote, or onnxruntime is missing."""
 
@@ -71,14 +75,22 @@ class OnnxRecognizer:
     ) -> None:
         self.file, self._pose = Path(file), pose
         self._session = _open(self.file, threads)
-        notes = _notes(self.file, self._session.get_modelmeta().custom_metadata_map)
+        try:
+            metadata = self._session.get_modelmeta().custom_metadata_map
+            self._outputs = [output.name for output in self._session.get_outputs()]
+        except UnicodeDecodeError:
+            raise OnnxModelError(f"{self.file}: its names are no text; {_REMEDY}") from None
+        notes = _notes(self.file, metadata)
         self.settings: dict[str, Any] = notes["model"]
-        self.members: tuple[str, ...] = tuple(notes["members"])
-        self.class_names: tuple[str, ...] = tuple(self.settings["class_names"])
-        self.layout = SkeletonLayout.from_dict(self.settings["layout"])
-        self.persons = int(self.settings["data"]["persons"])
+        try:
+            self.members: tuple[str, ...] = _names("members", notes["members"])
+            self.class_names: tuple[str, ...] = _names("class_names", self.settings["class_names"])
+            self.layout = SkeletonLayout.from_dict(self.settings["layout"])
+            self.persons = _count("persons", self.settings["data"]["persons"])
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"the field {error} is missing" if isinstance(error, KeyError) else error
+            raise OnnxModelError(f"{self.file}: its metadata: {reason}; {_REMEDY}") from None
         self.looks_at_video = "heterogeneous" in self.settings
-        self._outputs = [output.name for output in self._session.get_outputs()]
         self.sources = Sources(self.layout, pose, videos, with_videos=self.looks_at_video, units=units)
 
     def predict(
@@ -122,7 +134,12 @@ class OnnxRecognizer:
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The graph's outputs by name for its inputs by name; docs/export.md says what they are."""
-        return dict(zip(self._outputs, self._session.run(None, dict(inputs)), strict=True))
+        try:
+            found = self._session.run(None, dict(inputs))
+        except Exception as error:  # onnxruntime's have no class in common but this
+            reason = " ".join(str(error).split())[:200]
+            raise OnnxModelError(f"{self.file}: its graph can't be run on this input ({reason})") from None
+        return dict(zip(self._outputs, found, strict=True))
 
     def _read(self, source: str | Path | Input) -> Clip:
         path = source.path if isinstance(source, Input) else Path(source)
@@ -147,6 +164,10 @@ class OnnxRecognizer:
             return []
         shown = self._show(clips, modalities)
         out = self.run(_ragged(clips, self.persons, "skeleton" in modalities) | shown.inputs)
+        wanted = {"logits": (len(clips), len(self.class_names)), "used": (len(clips), len(MODALITIES))}
+        for name, shape in wanted.items():
+            if name not in out or out[name].shape != shape:
+                raise OnnxModelError(f"{self.file}: its graph gives no '{name}' of shape {shape}; {_REMEDY}")
         probabilities, members = softmax(out["logits"]), softmax(out["members"]) if "members" in out else ()
         seconds = (time.perf_counter() - began) / len(clips)
         found = []
@@ -241,6 +262,18 @@ def _notes(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         notes: dict[str, Any] = json.loads(metadata[METADATA])
         if notes["model"]["format"] == "hhmnet-model" and {"members", "version"} <= notes.keys():
             return notes
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         pass
-    raise OnnxModelError(f"{file}: its metadata has no settings of hhmnet; make it with hhmnet export")
+    raise OnnxModelError(f"{file}: its metadata has no settings of hhmnet; {_REMEDY}")
+
+
+def _names(field: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"field '{field}' must be a list of names")
+    return tuple(value)
+
+
+def _count(field: str, value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= _MOST:
+        raise ValueError(f"field '{field}' must be a whole number from 1 to {_MOST:,}")
+    return value

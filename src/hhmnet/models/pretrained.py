@@ -18,6 +18,7 @@ from hhmnet.data.transform import Clips, choose_view, prepare
 from hhmnet.files import replacing
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork, HeterogeneousOutput
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork, HomogeneousOutput
+from hhmnet.models.limits import check_spec, check_weights
 from hhmnet.models.spec import ModelSpec, Network, PretrainedError, SpecError
 from hhmnet.models.stst import STST
 
@@ -98,9 +99,7 @@ class ActionModel(nn.Module):
         if clips is None and video is None:
             looks = "a skeleton or a video" if self.spec.heterogeneous else "a skeleton"
             raise PretrainedError(f"the model needs {looks}; there is none")
-        views = (
-            self.spec.data.views if clips is not None else 1
-        )  # without frames there is one view of a video
+        views = 1 if clips is None else self.spec.data.views  # without frames there is one view of a video
         answers = [self._view(clips, video, (view + 0.5) / views) for view in range(views)]
         return Answer(
             torch.stack([answer.logits for answer in answers]).mean(0),
@@ -280,21 +279,22 @@ def from_pretrained(folder: str | Path, device: str | torch.device = "cpu") -> A
     config, weights = folder / "config.json", folder / "model.safetensors"
     for file in (config, weights):
         if not file.is_file():
-            hint = (
-                "training has not finished there" if (folder / "config.yaml").is_file() else "no model there"
-            )
+            begun = (folder / "config.yaml").is_file()
+            hint = "training has not finished there" if begun else "no model there"
             raise PretrainedError(f"{file}: not found; {hint}")
     try:
         fields = json.loads(config.read_text())
         if not isinstance(fields, dict):
             raise PretrainedError("it is not a JSON object")
         spec = ModelSpec.from_dict(fields)
-        network = spec.build(pretrained=False)
+        check_spec(spec)
     except (OSError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise PretrainedError(f"{config}: {' '.join(str(error).split())[:200]}") from None
     try:
+        check_weights(spec, weights)
+        network = spec.build(pretrained=False)
         network.load_state_dict(load_file(weights))  # widens, since the network is in float32
-    except (SafetensorError, RuntimeError, OSError) as error:
+    except (SafetensorError, RuntimeError, OSError, ValueError, TypeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PretrainedError(f"{weights}: not the weights of this model ({reason})") from None
     return ActionModel(network, spec).to(device).eval()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, ClassVar, NoReturn
 
+from hhmnet.fields import brief
 from hhmnet.sample import Sample
 from hhmnet.skeleton import SkeletonLayout
 
@@ -23,6 +24,7 @@ class ReadError(ValueError):
     """
 
     def __init__(self, reason: str, line: int | None = None) -> None:
+        reason = brief(reason)  # it may quote the file, and goes into a table of all that is wrong
         super().__init__(reason if line is None else f"line {line}: {reason}")
         self.reason = reason
         self.line = line

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from hhmnet.fields import brief
 from hhmnet.readers.base import SourceError
 from hhmnet.sample import UNKNOWN_LABEL
 
@@ -22,6 +23,7 @@ COLUMNS = {
 """What a file says of each clip, and the headings it may say it under; upper and lower case are the same."""
 
 _NEEDED = ("path", "label")
+_LONGEST_NAME = 255
 _PARTS = ("train", "val", "test")
 
 
@@ -158,7 +160,7 @@ def _places(file: Path, headings: Sequence[str]) -> dict[str, tuple[int, str]]:
         if found:
             places[field] = found[0]
         elif field in _NEEDED:
-            named = ", ".join(text.strip() for text in headings) or "none"
+            named = brief(", ".join(text.strip() for text in headings) or "none", 200)
             raise SourceError(
                 f"{file}, line 1: no column '{field}' ({' or '.join(known)}); its headings: {named}"
             )
@@ -169,8 +171,10 @@ def _path(where: str, heading: str, text: str) -> str:
     """A clip's path with forward slashes; raises SourceError unless it stays inside the source folder."""
     path = PurePosixPath(text.replace("\\", "/"))
     outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(text).drive
-    if outside or not path.name:
-        raise SourceError(f"{where}: column '{heading}': '{text}' must be a path inside the source folder")
+    if outside or not path.name or "\0" in text or any(len(part) > _LONGEST_NAME for part in path.parts):
+        raise SourceError(
+            f"{where}: column '{heading}': '{brief(text, 80)}' must be a path inside the source folder"
+        )
     return path.as_posix()
 
 

@@ -97,18 +97,13 @@ class Look:
 
 def look(path: Path, name: str, limits: Limits) -> Look:
     """Raise Refused for a video that is too large or too long, before more than one picture of it is decoded."""
-    import av
-
-    from hhmnet.video import open_video
+    from hhmnet.video import VideoError, open_video, stored_size
 
     try:
-        with av.open(str(path)) as container:
-            pictures = container.streams.video
-            if not pictures:
-                raise InputError("has no pictures")
-            _check_size((pictures[0].width, pictures[0].height), name, limits)
-    except av.FFmpegError:
-        raise InputError("is no video that can be read, or a damaged one") from None
+        stored = stored_size(path)
+    except VideoError as error:
+        raise InputError(f"is no video that can be read, or a damaged one: {error.reason}") from None
+    _check_size(stored, name, limits)
     with open_video(path) as video:
         times = video.times
         if times[-1] > limits.video_seconds or len(times) > FASTEST * limits.video_seconds:

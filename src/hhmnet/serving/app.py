@@ -18,7 +18,17 @@ from hhmnet.inference.segments import TimelineConfig
 from hhmnet.serving.gate import API, LOCAL_HOSTS, Gate
 from hhmnet.serving.limits import Limits, Refused, busy
 from hhmnet.serving.private_folder import private_folder
-from hhmnet.serving.schema import FORM, MODALITIES, REASONS, Answer, Health, Model, Problem
+from hhmnet.serving.schema import (
+    FORM,
+    MODALITIES,
+    MOST_TOP,
+    OF_THE_GATE,
+    REASONS,
+    Answer,
+    Health,
+    Model,
+    Problem,
+)
 from hhmnet.serving.uploads import FILE_FIELD, received
 from hhmnet.serving.worker import Maker
 from hhmnet.serving.workers import Workers
@@ -79,6 +89,7 @@ def _api(workers: Workers, limits: Limits) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         servers=[{"url": API}],
+        redirect_slashes=False,
     )
     slots = asyncio.Semaphore(limits.concurrent)
 
@@ -98,14 +109,19 @@ def _api(workers: Workers, limits: Limits) -> FastAPI:
     async def admit(request: Request, error: Exception) -> Response:
         return JSONResponse({"detail": "the server failed; its log says why"}, 500)
 
-    @api.get("/health", response_model=Health, summary="Whether the server runs")
+    @api.get(
+        "/health",
+        response_model=Health,
+        responses=_problems(*OF_THE_GATE),
+        summary="Whether the server runs",
+    )
     async def health() -> Any:
         return {"status": "ok"}
 
     @api.get(
         "/ready",
         response_model=Health,
-        responses={503: {"model": Problem, "description": "No model is loaded at this moment."}},
+        responses=_problems(*OF_THE_GATE) | _no_model(),
         summary="Whether a clip would be answered now",
     )
     async def ready() -> Any:
@@ -114,7 +130,10 @@ def _api(workers: Workers, limits: Limits) -> FastAPI:
         return {"status": "ready"}
 
     @api.get(
-        "/model", response_model=Model, responses=_problems(401), summary="Classes, modalities and joints"
+        "/model",
+        response_model=Model,
+        responses=_problems(401, *OF_THE_GATE) | _no_model(),
+        summary="Classes, modalities and joints",
     )
     async def model() -> Any:
         if workers.model is None:
@@ -143,6 +162,10 @@ def _api(workers: Workers, limits: Limits) -> FastAPI:
     return api
 
 
+def _no_model() -> dict[int | str, dict[str, Any]]:
+    return {503: {"model": Problem, "description": "No model is loaded at this moment."}}
+
+
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem, "description": REASONS[status]} for status in statuses}
 
@@ -156,8 +179,8 @@ def _choices(fields: dict[str, list[str]], model: dict[str, Any]) -> dict[str, A
             422, f"there is no field {json.dumps(unknown[0][:50])}; known: {', '.join((FILE_FIELD, *known))}"
         )
     top = fields.get("top", ["5"])[-1]
-    if not (top.isascii() and top.isdigit() and 1 <= int(top[:9]) <= 10_000):
-        raise Refused(422, "field 'top' must be a whole number from 1")
+    if not (top.isascii() and top.isdigit() and 1 <= int(top[:9]) <= MOST_TOP):
+        raise Refused(422, f"field 'top' must be a whole number from 1 to {MOST_TOP:,}")
     has = [name for name in MODALITIES if name in model.get("modalities", MODALITIES)]
     wanted = fields.get("modality", has)
     if not set(wanted) <= set(has):

@@ -93,7 +93,7 @@ class Gate:
         if not is_api and scope["method"] not in ("GET", "HEAD"):
             return 405, "the page can only be read", {"Allow": "GET, HEAD"}
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _place(origin) != host:
             return 403, "pages of other sites may not use this server", {}
         if is_api and path not in _OPEN and not self._knows(headers.get("authorization", "")):
             detail = "send the server's token: Authorization: Bearer TOKEN"
@@ -108,6 +108,14 @@ class Gate:
         return (
             hmac.compare_digest(token.strip().encode("latin-1"), self._token) and scheme.lower() == "bearer"
         )
+
+
+def _place(origin: str) -> str | None:
+    """Host and port of an origin; None if it is no address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _is_of_page(path: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hhmnet.fields import within
+from hhmnet.fields import brief, within
 
 MEGABYTE = 1_000_000
 
@@ -61,7 +61,7 @@ class Refused(Exception):
 
     def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(status, detail)
-        self.status, self.detail, self.headers = status, " ".join(detail.split()), headers or {}
+        self.status, self.detail, self.headers = status, brief(" ".join(detail.split())), headers or {}
 
 
 def busy(detail: str) -> Refused:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,7 +31,7 @@ class Model(BaseModel):
     modalities: list[str] = Field(examples=[["skeleton", "video"]])
     layout: str = Field(examples=["kinect20"])
     joints: list[str] = Field(examples=[["hip_center", "spine"]])
-    bones: list[tuple[int, int]] = Field(
+    bones: list[Annotated[list[int], Field(min_length=2, max_length=2)]] = Field(
         description="Pairs of joints, child and parent.", examples=[[[1, 0]]]
     )
     parts: list[str] = Field(description="Rows of the guidance.", examples=[["head", "left_hand"]])
@@ -75,6 +75,10 @@ class Answer(BaseModel):
     )
 
 
+MOST_TOP = 10_000
+"""Classes that can be asked for."""
+OF_THE_GATE = (403, 421)
+"""Statuses of requests that reach no route."""
 FORM = {
     "requestBody": {
         "required": True,
@@ -83,6 +87,7 @@ FORM = {
                 "schema": {
                     "type": "object",
                     "required": [FILE_FIELD],
+                    "additionalProperties": False,
                     "properties": {
                         FILE_FIELD: {
                             "type": "string",
@@ -92,6 +97,7 @@ FORM = {
                         "top": {
                             "type": "integer",
                             "minimum": 1,
+                            "maximum": MOST_TOP,
                             "default": 5,
                             "description": "Classes to name.",
                         },
@@ -112,11 +118,15 @@ FORM = {
                         },
                         "window": {
                             "type": "number",
+                            "minimum": 0.1,
+                            "maximum": 600,
                             "description": "Seconds of a window of the timeline; as long as the clips that the model "
                             "learned from if left out.",
                         },
                         "stride": {
                             "type": "number",
+                            "minimum": 0.01,
+                            "maximum": 600,
                             "description": "Seconds from one window to the next; 0.25 if left out, or more where that "
                             "would take too long.",
                         },
@@ -131,9 +141,11 @@ FORM = {
 REASONS = {
     400: "The form can't be read, or ends in the middle.",
     401: "The token is missing or wrong.",
+    403: "The request comes from another site's page.",
     408: "The upload took too long.",
     413: "The upload is too large, the video too long, its pictures too large, or the work took too much memory.",
     415: "The file is nothing that this server takes.",
+    421: "The server is called by a name that isn't its own.",
     422: "The file, or a field, can't be used.",
     500: "The server failed; its log says why.",
     503: "Too many requests at a time; Retry-After says when to come again.",

@@ -181,7 +181,7 @@ def differences(folder: Path, facts: dict[str, Any]) -> list[str]:
             (f"store's {name}", before["store"][name], facts["store"][name])
             for name in ("clips", "provenance")
         ]
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise LogError(f"{file}: not what a run writes; remove it to go without") from None
     return [
         f"{folder}: its {name} was {_brief(old)}, this one's is {_brief(new)}"

@@ -226,5 +226,5 @@ class Decoder:
     def _read(self) -> Iterator[Packet[VideoStream]]:
         try:
             yield from (packet for packet in self.container.demux(self.stream) if packet.size)
-        except av.FFmpegError:  # the packets end here, as they did when they were counted
+        except (av.FFmpegError, IndexError):  # the packets end here, as they did when they were counted
             return

@@ -10,6 +10,8 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from hhmnet.video.tables import problem_of
+
 # Codecs of which every packet holds one frame that is shown.
 _PLAIN_CODECS = {
     *("h264", "hevc", "mpeg4", "msmpeg4v2", "msmpeg4v3", "h263", "mpeg1video", "mpeg2video", "mjpeg", "png"),
@@ -46,6 +48,11 @@ class Packets(NamedTuple):
 
 def open_stream(path: Path, threads: int, conceal: bool) -> tuple[InputContainer, VideoStream]:
     """Open a file's first stream of pictures; a sound file's cover isn't one. Raises LostError if there is none."""
+    try:
+        if problem := problem_of(path):
+            raise LostError(f"can't be opened as a video: {problem}")
+    except OSError as error:
+        raise LostError(f"can't be opened as a video: {reason(error)}") from None
     # Playlists count as videos, too: no file may make us read from the network.
     options = {"protocol_whitelist": "file"}
     try:
@@ -83,7 +90,7 @@ def scan(container: InputContainer, stream: VideoStream) -> tuple[Packets, str]:
             if not packet.is_discard:
                 packets.shown.append(number)
             end = max(end, (packet.pts or 0) + (packet.duration or 0))
-    except av.FFmpegError as error:
+    except (av.FFmpegError, IndexError) as error:  # the latter: of a stream that the file hadn't announced
         cut = f"the file can't be read on: {reason(error)}"
     if not packets.shown:
         raise LostError("has no pictures" + (f": {cut}" if cut else ""))

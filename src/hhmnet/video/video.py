@@ -15,7 +15,7 @@ from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.frame import VideoFrame
 
 from hhmnet.video.decoding import Decoder, OutOfOrderError
-from hhmnet.video.packets import LostError
+from hhmnet.video.packets import LostError, open_stream
 
 Errors = Literal["raise", "stop", "conceal"]
 
@@ -58,6 +58,20 @@ class Pictures(Protocol):
 def open_video(path: str | Path, *, threads: int = 1, errors: Errors = "raise") -> Video:
     """Open a video file; :class:`Video` says what the arguments mean and what is raised."""
     return Video(Path(path), threads=threads, errors=errors)
+
+
+def stored_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of a file's pictures as they are stored, by its header, without decoding any.
+
+    Raises:
+        VideoError: the file can't be read, or has no pictures.
+    """
+    try:
+        container, stream = open_stream(Path(path), threads=1, conceal=False)
+    except LostError as lost:
+        raise VideoError(Path(path), None, str(lost)) from None
+    with container:
+        return stream.codec_context.width, stream.codec_context.height
 
 
 class Video:
