@@ -147,16 +147,41 @@ def test_centring_matches_a_loop(how: str, gaps: float) -> None:
             assert not found[n, t, m].any()
             continue
         seen = [s for s in range(8) if mask is None or mask[n, s, 0]]
-        origin = {"none": torch.zeros(3), "first": x[n, seen[0], 0, 0], "frame": x[n, t, 0, 0]}[how]
+        lead = 0 if mask is None or mask[n, t, 0] else m
+        origin = {"none": torch.zeros(3), "first": x[n, seen[0], 0, 0], "frame": x[n, t, lead, 0]}[how]
         torch.testing.assert_close(found[n, t, m], x[n, t, m] - origin)
+
+
+@pytest.mark.parametrize("how", ["first", "frame"])
+def test_without_the_first_person_the_next_one_is_the_origin(how: str) -> None:
+    """Else the others would stand metres away, in the camera's coordinates."""
+    x = make((6, 6), persons=3).joints.view(2, 6, 3, 20, 3)
+    mask = torch.ones(2, 6, 3).bool()
+    mask[0, :, 0] = mask[0, 2, 1] = mask[1, 3, 0] = False
+    x = x * mask[..., None, None]
+    root = KINECT20.root
+    found = center(x, how, root, mask)
+    if how == "first":
+        origin = torch.stack([x[0, 0, 1, root], x[1, 0, 0, root]])[:, None].expand(-1, 6, -1)
+    else:
+        origin = torch.stack([x[0, :, 1, root], x[1, :, 0, root]])
+        origin[0, 2], origin[1, 3] = x[0, 2, 2, root], x[1, 3, 1, root]
+    expected = (x - origin[:, :, None, None]) * mask[..., None, None]
+    torch.testing.assert_close(found, expected)
+
+
+def test_nobody_at_all_has_no_origin() -> None:
+    x, mask = torch.zeros(1, 4, 2, 20, 3), torch.zeros(1, 4, 2).bool()
+    for how in CENTERS:
+        assert torch.equal(center(x, how, 0, mask), x)
 
 
 @pytest.mark.parametrize("gaps", [0.0, 0.3])
 @pytest.mark.parametrize("how", ["first", "frame"])
 def test_where_a_clip_stands_does_not_matter(how: str, gaps: float) -> None:
-    clips = make(gaps=gaps, persons=1)
+    clips = make(gaps=gaps)
     there = moved(clips, clips.joints + torch.tensor([3.0, -1.0, 2.0]))
-    config = DataConfig(frames=8, persons=1, center=how)
+    config = DataConfig(frames=8, persons=2, center=how)
     torch.testing.assert_close(
         prepare(there, KINECT20, config)[0], prepare(clips, KINECT20, config)[0], atol=1e-4, rtol=1e-4
     )
@@ -214,15 +239,27 @@ def test_facing_first_takes_the_first_frame_with_a_body() -> None:
 
 @pytest.mark.parametrize("how", ["first", "mean"])
 def test_facing_leaves_bodies_alone_whose_direction_is_unknown(how: str) -> None:
-    """Without the first person, or with one who lies on the side, there is nothing to turn by."""
+    """Without anybody, or with one who lies on the side, there is nothing to turn by."""
     clips = make((6,))
-    mask = torch.ones(1, 6, 2).bool()
-    mask[0, :, 0] = False
-    x = clips.joints[None] * mask[..., None, None]
-    torch.testing.assert_close(face_camera(x, how, KINECT20, mask), x)
+    nobody, mask = torch.zeros(1, 6, 2, 20, 3), torch.zeros(1, 6, 2).bool()
+    assert torch.equal(face_camera(nobody, how, KINECT20, mask), nobody)
     upright = clips.joints[None].clone()
     upright[..., 0] = upright[..., 2] = 0.5
     torch.testing.assert_close(face_camera(upright, how, KINECT20, None), upright)
+
+
+@pytest.mark.parametrize("how", ["first", "mean"])
+def test_without_the_first_person_the_next_one_is_faced_and_measured(how: str) -> None:
+    x = make((6,)).joints[None].clone()
+    mask = torch.ones(1, 6, 2).bool()
+    mask[0, :, 0] = mask[0, 0, 1] = False
+    x = x * mask[..., None, None]
+    alone, seen = x[:, :, 1:], mask[:, :, 1:]
+    faced = face_camera(x, how, KINECT20, mask)[:, :, 1:]
+    torch.testing.assert_close(faced, face_camera(alone, how, KINECT20, seen))
+    assert (faced - alone).abs().max() > 0.1
+    scaled = rescale(x, "trunk", KINECT20, mask)[:, :, 1:]
+    torch.testing.assert_close(scaled, rescale(alone, "trunk", KINECT20, seen))
 
 
 def test_facing_needs_three_dimensions() -> None:
