@@ -71,7 +71,7 @@ def mutants_of(text: str) -> list[Mutant]:
     """All faults for a module's text, in the order they stand in; those that don't compile are left out.
 
     What only speaks is left alone: docstrings, annotations, f-strings, the words of an exception, and asserts that
-    tell a type checker what it can't see.
+    tell a type checker what it can't see. So is ``device=``, whose loss a machine without a GPU can't notice.
     """
     finder = _Finder(text)
     finder.visit(ast.parse(text))
@@ -243,7 +243,7 @@ class _Finder(ast.NodeVisitor):
                 new = self._source(other) + between + self._source(one)
                 self.found.append(Mutant("swapped arguments", *self._span, start, end, new))
         for keyword in node.keywords:
-            if keyword.arg:
+            if keyword.arg and keyword.arg != "device":
                 self._note("dropped option", node, self._without(node, keyword))
             if isinstance(keyword.value, ast.Constant) and type(keyword.value.value) is int:
                 self._note("constant", keyword.value, str(keyword.value.value - 1))

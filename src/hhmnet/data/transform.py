@@ -151,13 +151,13 @@ def _leader(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     if mask is None:
         return zeros, zeros
     person = mask.any(1).to(torch.uint8).argmax(1)
-    seen = mask[torch.arange(len(person), device=x.device), :, person]
+    seen = mask[torch.arange(x.shape[0], device=x.device), :, person]
     return person, seen.to(torch.uint8).argmax(1)
 
 
 def _of(x: Tensor, person: Tensor) -> Tensor:
     """What ``x (N, T, M, ...)`` has of one person of each clip, ``(N, T, ...)``."""
-    return x[torch.arange(len(person), device=x.device), :, person]
+    return x[torch.arange(x.shape[0], device=x.device), :, person]
 
 
 def center(x: Tensor, how: str, root: int, mask: Tensor | None) -> Tensor:
@@ -194,11 +194,10 @@ def face_camera(x: Tensor, how: str, layout: SkeletonLayout, mask: Tensor | None
     body = _of(x, person)
     across = x.new_zeros(x.shape[0], x.shape[1], 3)
     for joint in ("shoulder", "hip"):
-        across = across + body[:, :, layout.index(f"left_{joint}")] - body[:, :, layout.index(f"right_{joint}")]
-    if how == "first":
-        across = across[torch.arange(x.shape[0], device=x.device), first]
-    else:
-        across = across.sum(1)
+        across = (
+            across + body[:, :, layout.index(f"left_{joint}")] - body[:, :, layout.index(f"right_{joint}")]
+        )
+    across = across[torch.arange(x.shape[0], device=x.device), first] if how == "first" else across.sum(1)
     # Kinect's left joints have the smaller x when a person faces the camera.
     ax, az = -across[:, 0], -across[:, 2]
     length = torch.sqrt(ax * ax + az * az)
@@ -222,7 +221,9 @@ def rescale(x: Tensor, how: str, layout: SkeletonLayout, mask: Tensor | None) ->
         pairs = [(f"{side}_shoulder", f"{side}_hip") for side in ("left", "right")]
         person, _ = _leader(x, mask)
         body = _of(x, person)
-        trunk = sum((body[:, :, names.index(a)] - body[:, :, names.index(b)]).norm(dim=-1) for a, b in pairs) / 2
+        trunk = (
+            sum((body[:, :, names.index(a)] - body[:, :, names.index(b)]).norm(dim=-1) for a, b in pairs) / 2
+        )
         assert isinstance(trunk, Tensor)
         valid = torch.ones_like(trunk) if mask is None else _of(mask, person).to(trunk.dtype)
         length = (trunk * valid).sum(1) / valid.sum(1).clamp_min(1)
