@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import product
 
@@ -166,6 +167,11 @@ def test_every_subset_is_there_once() -> None:
     np.testing.assert_allclose(dict(found)["c + d"].logits, members[2].scores.logits)
 
 
+def test_a_subset_without_any_weight_is_left_out() -> None:
+    members = [member(name, seed) for seed, name in enumerate("abc")]
+    assert [name for name, _ in subsets(members, (1.0, 0.0, 0.0))] == ["a + b", "a + c", "a + b + c"]
+
+
 def test_disagreements_are_counted() -> None:
     one, other = member("a", 1), member("b", 2)
     expected = sum(one.scores.logits[i].argmax() != other.scores.logits[i].argmax() for i in range(30))
@@ -175,3 +181,4 @@ def test_disagreements_are_counted() -> None:
         "b / a": expected,
         "any two": expected,
     }
+    json.dumps(disagreements([one, other]))  # as the command prints them

@@ -106,6 +106,8 @@ def test_no_scores_survive_a_file_too(tmp_path: Path) -> None:
     none = Scores(np.array([], np.str_), np.array([], np.int64), np.zeros((0, 2), np.float32), ("a", "b"))
     none.save(tmp_path / "scores.parquet")
     assert_same(Scores.load(tmp_path / "scores.parquet"), none)
+    types = [str(field.type) for field in pq.read_schema(tmp_path / "scores.parquet")]
+    assert types == ["string", "int64", "float", "float"]
 
 
 def test_any_parquet_reader_finds_the_columns(tmp_path: Path) -> None:
