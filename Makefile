@@ -42,8 +42,9 @@ docs: $(READY) ## the pages as HTML in docs/_build
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -q docs docs/_build
 	@echo docs/_build/index.html
 
-bench: $(READY) ## speed and memory on this machine; CTRGCN=CHECKOUT races CTR-GCN
-	$(BIN)/python benchmarks/peers.py --memory $(if $(CTRGCN),--ctrgcn '$(CTRGCN)')
+bench: $(READY) ## speed and memory on this machine beside ST-GCN; CTRGCN=CHECKOUT races CTR-GCN too
+	$(BIN)/hhmnet bench $(BENCH)
+	$(if $(CTRGCN),$(BIN)/python benchmarks/peers.py --memory --ctrgcn '$(CTRGCN)')
 
 clean: ## remove .venv, caches and runs/demo; other runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov docs/_build runs/demo

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
-from torch import Tensor, nn
+from torch import nn
 
+from hhmnet.benchmarks.measuring import Contender
 from hhmnet.config import TrainConfig
 from hhmnet.models.stst import STST
 from hhmnet.skeleton import get_layout
+from hhmnet.training.optim import make_optimizer
 
 OURS, PEER = "ST&ST", "CTR-GCN"
 PHASES = ("train", "inference")
@@ -71,46 +73,9 @@ class Settings:
     ctrgcn_frames: int | None
 
 
-@dataclass
-class Contender:
-    """A model, its optimizer, and one batch of random clips of the shape the model is trained on."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    inputs: tuple[Tensor, ...]
-    labels: Tensor
-    arguments: dict[str, Any]
-
-    @property
-    def frames(self) -> int:
-        """Frames of a clip, T."""
-        return self.inputs[0].shape[2]
-
-    @property
-    def parameters(self) -> int:
-        """Number of weights."""
-        return sum(weight.numel() for weight in self.model.parameters())
-
-    def logits(self) -> Tensor:
-        """Class scores of the batch, ``(N, classes)``."""
-        answer = self.model(*self.inputs)
-        return answer if isinstance(answer, Tensor) else answer.logits
-
-    def train(self) -> None:
-        """One optimization step."""
-        self.optimizer.zero_grad(set_to_none=True)
-        nn.functional.cross_entropy(self.logits(), self.labels).backward()
-        self.optimizer.step()
-
-    def inference(self) -> None:
-        """One forward pass without gradients."""
-        with torch.inference_mode():
-            self.logits()
-
-    def step(self, phase: str) -> Callable[[], None]:
-        """Put the model in the phase's mode and return the phase's step."""
-        self.model.train(phase == "train")
-        return self.train if phase == "train" else self.inference
+def step_of(contender: Contender, phase: str) -> Callable[[], None]:
+    """One step of a phase."""
+    return contender.train if phase == "train" else contender.infer
 
 
 @contextmanager
@@ -153,8 +118,8 @@ def _read_published_recipe(checkout: Path, recipe: str) -> tuple[dict[str, Any],
 def build(name: str, settings: Settings) -> Contender:
     """One contender on its device; its weights and clips come from a fixed seed.
 
-    Either is trained with its recipe's kind of optimizer, in torch's default implementation, without gradient
-    clipping or averaged weights. Learning rates are tiny, so that random clips cannot blow a model up.
+    Ours is trained with the optimizer that `hhmnet train` makes, CTR-GCN with the one that its own program makes, both
+    without gradient clipping or averaged weights. Learning rates are tiny, so that random clips cannot blow a model up.
 
     Raises:
         UserError: our recipe cannot be read, or ``settings.ctrgcn`` is no checkout of CTR-GCN.
@@ -168,7 +133,7 @@ def build(name: str, settings: Settings) -> Contender:
         ours = _read_recipe(settings.config)
         arguments, frames = asdict(ours.model), settings.frames or ours.data.frames
         model = STST(ours.model, layout, data.classes).to(device)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+        optimizer = make_optimizer(model, replace(ours.optim, lr=1e-5))
     else:
         checkout = Path(settings.ctrgcn or "")
         arguments, window = _read_published_recipe(checkout, data.recipe)

@@ -13,74 +13,64 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
-from contenders import DATASETS, OURS, PEER, PHASES, Contender, Settings, UserError, build
+from contenders import DATASETS, OURS, PEER, PHASES, Settings, UserError, build, step_of
 from rich.console import Console
 from rich.table import Table
 
+from hhmnet.allocator import keep_freed_memory
+from hhmnet.benchmarks.measuring import (
+    Contender,
+    gpu_mib,
+    now_resident_mib,
+    ratios,
+    resident_mib,
+    spread,
+    take_turns,
+    timed,
+    turns_of,
+)
 from hhmnet.files import replacing
+from hhmnet.training.logs import device_name
 
-WARM_UP_STEPS = 2
 MEMORY_STEPS = 3
-MIB = 2**20
-
-
-def timed(step: Callable[[], None], steps: int, device: str) -> float:
-    """Seconds that ``steps`` steps take, with the device's queue empty before and after."""
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    wait()
-    start = perf_counter()
-    for _ in range(steps):
-        step()
-    wait()
-    return perf_counter() - start
 
 
 def race(
     contenders: dict[str, Contender], phase: str, settings: Settings, log: Console
 ) -> dict[str, list[float]]:
     """Samples per second of every contender in every round of one phase; the contenders take turns."""
-    steps, counts = {}, {}
-    for name, contender in contenders.items():
-        steps[name] = contender.step(phase)
-        timed(steps[name], WARM_UP_STEPS, settings.device)
-        counts[name] = max(1, round(settings.seconds / timed(steps[name], 1, settings.device)))
-    speeds: dict[str, list[float]] = {name: [] for name in contenders}
-    for round_number in range(1, settings.rounds + 1):
-        for name, step in steps.items():
-            seconds = timed(step, counts[name], settings.device)
-            speeds[name].append(settings.batch * counts[name] / seconds)
-        now = ", ".join(f"{name} {values[-1]:.1f}" for name, values in speeds.items())
-        log.print(f"{phase} round {round_number}/{settings.rounds}: {now} samples/s")
-    return speeds
 
+    def told(number: int, figures: dict[str, float]) -> None:
+        now = ", ".join(f"{name} {value:.1f}" for name, value in figures.items())
+        log.print(f"{phase} round {number}/{settings.rounds}: {now} samples/s")
 
-def _status(field: str) -> float:
-    """A field of this process's memory status, in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field + ":")) / 1024
+    turns = {
+        name: turns_of(
+            step_of(contender, phase), settings.seconds, torch.device(settings.device), settings.batch
+        )
+        for name, contender in contenders.items()
+    }
+    return take_turns(turns, settings.rounds, told)
 
 
 def peak_memory(name: str, phase: str, settings: Settings) -> dict[str, float]:
     """Peak memory of a few steps in MiB; meant to run in a process of its own.
 
     ``resident`` is the whole process, ``added`` what came on top of the interpreter and its libraries,
-    ``gpu`` the GPU memory allocated at most. Read from /proc: getrusage starts a child at its parent's peak.
+    ``gpu`` the GPU memory allocated at most.
     """
     torch.set_num_threads(settings.threads)
-    before = _status("VmRSS")
-    timed(build(name, settings).step(phase), MEMORY_STEPS, settings.device)
-    peak = {"resident": _status("VmHWM"), "added": _status("VmHWM") - before}
-    if settings.device == "cuda":
-        peak["gpu"] = torch.cuda.max_memory_allocated() / MIB
+    device, before = torch.device(settings.device), now_resident_mib()
+    timed(step_of(build(name, settings), phase), MEMORY_STEPS, device)
+    peak = {"resident": resident_mib(), "added": resident_mib() - before}
+    if (gpu := gpu_mib(device)) is not None:
+        peak["gpu"] = gpu
     return peak
 
 
@@ -91,11 +81,6 @@ def measure_memory(names: list[str], settings: Settings) -> dict[str, dict[str, 
             name: {phase: pool.submit(peak_memory, name, phase, settings).result() for phase in PHASES}
             for name in names
         }
-
-
-def spread(values: list[float]) -> dict[str, Any]:
-    """Median, extremes and the values themselves."""
-    return {"median": median(values), "min": min(values), "max": max(values), "rounds": values}
 
 
 def git_commit(folder: Path) -> str | None:
@@ -113,27 +98,18 @@ def git_commit(folder: Path) -> str | None:
         return None
 
 
-def cpu_name() -> str:
-    """The processor's model, as its maker calls it where the system tells."""
-    if Path("/proc/cpuinfo").exists():
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 def environment(names: list[str], settings: Settings) -> dict[str, Any]:
     """What the figures are measured with and on."""
     found: dict[str, Any] = {
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "cpu": cpu_name(),
+        "cpu": device_name(torch.device("cpu")),
         "cores": os.cpu_count(),
         "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "commit": git_commit(Path(__file__).resolve().parents[1]),
     }
     if settings.device == "cuda":
-        found["gpu"] = torch.cuda.get_device_name(settings.device)
+        found["gpu"] = device_name(torch.device("cuda"))
     if PEER in names and settings.ctrgcn:
         found["ctrgcn_commit"] = git_commit(Path(settings.ctrgcn))
         source = (Path(settings.ctrgcn) / "model/ctrgcn.py").read_bytes()
@@ -170,8 +146,7 @@ def measure(names: list[str], settings: Settings, memory: bool, log: Console) ->
             if memory:
                 report["models"][name][phase]["peak_memory_mib"] = memories[name][phase]
         if len(speeds) == 2:
-            ratios = [ours / peer for ours, peer in zip(speeds[OURS], speeds[PEER], strict=True)]
-            report.setdefault("speed_ratio", {})[phase] = spread(ratios)
+            report.setdefault("speed_ratio", {})[phase] = ratios(speeds[OURS], speeds[PEER])
     return report
 
 
@@ -230,6 +205,11 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each model and phase (5)")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a turn (4)")
     parser.add_argument("--memory", action="store_true", help="measure peak memory too (Linux)")
+    parser.add_argument(
+        "--give-back",
+        action="store_true",
+        help="leave the C library's allocator as it is; hhmnet's commands let it keep what a step frees",
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the report there too")
     options = parser.parse_args(words)
     options.batch = DATASETS[options.dataset].batch if options.batch is None else options.batch
@@ -254,6 +234,8 @@ def main(words: list[str] | None = None) -> int:
     settings = Settings(**{field: getattr(options, field) for field in Settings.__dataclass_fields__})
     names = [OURS] if not options.ctrgcn else [PEER] if options.peer_only else [OURS, PEER]
     torch.set_num_threads(settings.threads)
+    if settings.device == "cpu" and not options.give_back:
+        keep_freed_memory()  # as hhmnet's commands do; the other model gains by it too
     try:
         report = measure(names, settings, options.memory, Console(stderr=True, highlight=False))
         Console().print(table(report))

@@ -14,6 +14,7 @@ from importlib import import_module
 from types import FrameType
 
 from hhmnet import __version__
+from hhmnet.allocator import keep_freed_memory
 
 # Name of a command → where its function is, and what it does. torch takes seconds to import, so a command's
 # module is imported when it is chosen and not before.
@@ -29,9 +30,13 @@ COMMANDS = {
     "ensemble": ("hhmnet.commands.ensemble:main", "join the scores of several models into one answer"),
     "embedding": ("hhmnet.commands.embedding:main", "compare where the streams of models put clips"),
     "cache": ("hhmnet.commands.cache:main", "cut persons out of a store's videos ahead, or clear that away"),
+    "bench": ("hhmnet.commands.bench:main", "measure how fast a recipe trains and answers here, and why"),
     "doctor": ("hhmnet.commands.doctor:main", "say what is installed, on what machine, and what is missing"),
     "demo": ("hhmnet.commands.demo:main", "all of these in a row, on made-up sample data or on NW-UCLA"),
 }
+
+# Those that run networks for long, and want the memory of one step again in the next.
+NETWORKED = {"train", "evaluate", "predict", "live", "serve", "embedding"}
 
 DONE, OUR_FAULT, CALLERS_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
@@ -64,6 +69,8 @@ def _run(name: str, words: list[str]) -> int:
     # OpenMP's threads wait for each other by spinning, for long: with another process on the cores a step takes up
     # to ten times as long. A short spin costs next to nothing on an idle machine (results/performance.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    if name in NETWORKED:
+        keep_freed_memory()
     module, _, function = COMMANDS[name][0].partition(":")
     try:
         code: int = getattr(import_module(module), function)(words)

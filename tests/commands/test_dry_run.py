@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hhmnet.benchmarks.made_data import SHAPES
 from hhmnet.cli import main
-from hhmnet.commands.dry_run import SHAPES
 from hhmnet.data.protocols import get_protocol
 from hhmnet.pose.assets import CACHE_VARIABLE
 

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from hhmnet.models.layers import DropPath, Norm, stride_mask
+from hhmnet.models.layers import DropPath, Norm, convolve, stride_mask
 
 
 @pytest.mark.parametrize("frames", [5, 6, 8])
@@ -45,3 +46,72 @@ def test_norm_in_training_matches_its_definition(kind: str) -> None:
 def test_an_unknown_norm_is_refused() -> None:
     with pytest.raises(ValueError, match="norm must be 'batch' or 'layer', got 'group'"):
         Norm(4, "group")
+
+
+def _masked_definition(x: Tensor, mask: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+    """Batch norm over the frames that are there, from its definition; its kept statistics too."""
+    real = x.permute(0, 3, 2, 1)[mask].flatten(0, 1)
+    mean, variance = real.mean(0), real.var(0, correction=0)
+    with torch.no_grad():
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(real.var(0), norm.momentum)
+    wide = (1, -1, 1, 1)
+    y = (x - mean.view(wide)) / (variance + norm.eps).sqrt().view(wide)
+    y = y * norm.weight.view(wide) + norm.bias.view(wide)
+    return y.masked_fill(~mask[:, None, None, :], 0.0)
+
+
+@pytest.mark.parametrize("elsewhere", [1.0, 1e4])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_masked_batch_norm_and_its_gradients_match_the_definition(
+    elsewhere: float, channels_last: bool
+) -> None:
+    generator = torch.Generator().manual_seed(6)
+    x = torch.randn(4, 5, 3, 7, generator=generator, dtype=torch.float64) * 2 + 3
+    mask = torch.rand(4, 7, generator=generator) < 0.6
+    mask[2] = False
+    x = torch.where(mask[:, None, None, :], x, x * elsewhere)
+    found, expected = [], []
+    for answers, own in ((found, True), (expected, False)):
+        norm = Norm(5, "batch").double().train()
+        with torch.no_grad():
+            norm.norm.weight.copy_(torch.linspace(0.5, 2, 5))
+            norm.norm.bias.copy_(torch.linspace(-1, 1, 5))
+        given = x.clone(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+        given.requires_grad_()
+        y = norm(given, mask) if own else _masked_definition(given, mask, norm.norm)
+        (y.square() * torch.arange(7)).sum().backward()
+        assert torch.equal(given, x)  # what stood at the other frames stands there again
+        answers += [y, given.grad, norm.norm.weight.grad, norm.norm.bias.grad]
+        answers += [norm.norm.running_mean, norm.norm.running_var]
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-8, rtol=1e-8)
+
+
+def test_a_masked_batch_norm_counts_its_steps_and_survives_nobody() -> None:
+    norm = Norm(3, "batch").train()
+    y = norm(torch.randn(2, 3, 4, 5), torch.zeros(2, 5).bool())
+    assert not y.any()
+    assert norm.norm.num_batches_tracked == 1
+    assert norm.norm.running_var.isfinite().all()
+
+
+@pytest.mark.parametrize("dilation", [1, 3])
+def test_a_convolution_does_the_work_of_a_norm_that_stays_as_it_is(dilation: int) -> None:
+    torch.manual_seed(1)
+    conv = nn.Conv2d(4, 6, (1, 5), (1, 2), (0, 2 * dilation), (1, dilation), bias=False)
+    norm, x = Norm(6, "batch"), torch.randn(3, 4, 5, 9)
+    norm(conv(x) * 3 + 2)  # statistics that aren't those of a fresh norm
+    norm.eval()
+    torch.testing.assert_close(convolve(conv, norm, x, None), norm(conv(x)), atol=1e-5, rtol=1e-4)
+    layer = Norm(6, "layer").eval()
+    assert torch.equal(convolve(conv, layer, x, None), layer(conv(x)))
+
+
+def test_drop_path_joins_as_it_drops() -> None:
+    drop, x, branch = DropPath(0.5), torch.randn(8, 2, 3, 4), torch.randn(8, 2, 3, 4)
+    torch.manual_seed(3)
+    expected = x + drop(branch)
+    torch.manual_seed(3)
+    torch.testing.assert_close(drop.join(x, branch), expected)
+    assert torch.equal(drop.eval().join(x, branch), x + branch)

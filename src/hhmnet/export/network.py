@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from hhmnet.models.homogeneous import HomogeneousNetwork
-from hhmnet.models.layers import activation, apply_mask, stride_mask
+from hhmnet.models.layers import activation, stride_mask
 from hhmnet.models.mobile import ConvNorm
 from hhmnet.models.re_dmt import REDMT
 from hhmnet.models.sk_tc import SKTC
@@ -42,7 +42,9 @@ class WholeEncoder(STST):
     def _encode(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         assert mask is not None
         _, channels, joints, frames = x.shape
-        x = apply_mask(x, mask)
+        x = x.masked_fill(
+            ~mask[:, None, None, :], 0.0
+        )  # NaN too; how many frames those are mustn't shape the graph
         x = self.input_norm(x.view(-1, channels * joints, 1, frames)).view(-1, channels, joints, frames)
         x = self.embed(x) + self.joint_embedding.unsqueeze(-1)
         for block in self.blocks:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hhmnet.models.layers import DropPath
+from hhmnet.models.layers import DropPath, affine
 
 _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
@@ -86,25 +86,14 @@ class ConvNorm(nn.Module):
             x = functional.pad(x, (even[1], width - even[1], even[0], height - even[0]))
             even = (0, 0)  # only the odd one costs a copy
         weight, bias = self.conv.weight, self.conv.bias
-        fold = isinstance(self.norm, nn.BatchNorm2d) and not self.norm.training
-        if fold:
-            weight, bias = self._folded()
+        fixed = affine(self.norm)
+        if fixed is not None:
+            scale, bias = fixed
+            weight = weight * scale[:, None, None, None]
         x = functional.conv2d(x, weight, bias, self.stride, even, 1, self.conv.groups)
-        if not fold:
+        if fixed is None:
             x = self.norm(x)
         return functional.relu6(x, inplace=True) if self.active else x
-
-    def _folded(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of a convolution that does the norm's work too, where its statistics stay as they are.
-
-        On a CPU the norms of a large map take as long as its convolutions, since both only move memory.
-        """
-        norm = self.norm
-        assert isinstance(norm, nn.BatchNorm2d)
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        return self.conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
 
     def _padding(self, size: int) -> int:
         """Pixels of padding, both sides together, that give ``ceil(size / stride)`` outputs."""

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hhmnet.models.layers import Norm, activation, apply_mask, masked_mean_time, pointwise, stride_mask
+from hhmnet.models.layers import (
+    Norm,
+    activation,
+    apply_mask,
+    convolve,
+    masked_mean_time,
+    pointwise,
+    stride_mask,
+)
 
 
 class SKTC(nn.Module):
@@ -73,13 +81,15 @@ class SKTC(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map ``x (B, D, V, T)`` to ``(B, width, V, ceil(T / stride))``; ``mask (B, T)``: the real frames."""
-        x = apply_mask(activation(self.reduce_norm(self.reduce(x), mask)), mask)
-        inputs = [branch(x) for branch in self.branches]
+        x = apply_mask(activation(convolve(self.reduce, self.reduce_norm, x, mask)), mask)
+        later = stride_mask(mask, self.stride)
+        outputs = [
+            convolve(branch, norm, x, later)  # type: ignore[arg-type]
+            for branch, norm in zip(self.branches, self.branch_norms, strict=not self.max_pool)
+        ]
         if self.max_pool:
-            inputs.append(self._pool(x, mask))
-        mask = stride_mask(mask, self.stride)
-        outputs = [activation(norm(y, mask)) for norm, y in zip(self.branch_norms, inputs, strict=True)]
-        return self.expand(self._select(outputs, mask))
+            outputs.append(self.branch_norms[-1](self._pool(x, mask), later))
+        return self.expand(self._select([activation(y) for y in outputs], later))
 
     def weights(self, outputs: list[Tensor], mask: Tensor | None) -> Tensor:
         """Selection weights ``(branches, B, D)`` that sum to 1 over branches (SKNet, equations 1 to 4)."""

@@ -164,12 +164,15 @@ class STSTBlock(nn.Module):
         self.drop_path = DropPath(drop)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Map ``x (B, D, V, T)`` to ``(B, width, V, ceil(T / stride))``."""
-        x = x + self.drop_path(self.spatial(self.spatial_norm(x, mask), mask))
+        """Map ``x (B, D, V, T)`` to ``(B, width, V, ceil(T / stride))``.
+
+        What comes out at frames that ``mask (B, T)`` leaves out means nothing.
+        """
+        x = self.drop_path.join(x, self.spatial(self.spatial_norm(x, mask), mask))
         y = self.temporal(activation(self.temporal_norm(x, mask)), mask)
         if self.stride > 1:  # a kept frame of the output may stand at a masked frame of x
             x = apply_mask(x, mask)
-        return apply_mask(self.shortcut(x) + self.drop_path(y), stride_mask(mask, self.stride))
+        return self.drop_path.join(self.shortcut(x), y)
 
 
 class STST(nn.Module):
@@ -221,10 +224,11 @@ class STST(nn.Module):
             )
         x = x.permute(0, 4, 1, 3, 2).reshape(clips * persons, channels, joints, frames)
         present = rows = None
-        if mask is not None:
+        if mask is not None and not mask.all():
             rows = mask.permute(0, 2, 1).reshape(clips * persons, frames)
             present = rows.any(1)
             x, rows = x[present], rows[present]  # nobody pays for a person who is not there
+            rows = None if rows.all() else rows
         features, rows = self._encode(x, rows)
         return self._pool(features, rows, present, clips, persons)
 
@@ -262,16 +266,17 @@ class STST(nn.Module):
     def _pool(
         self, features: Tensor, mask: Tensor | None, present: Tensor | None, clips: int, persons: int
     ) -> STSTOutput:
-        _, width, joints, frames = features.shape
+        bodies, width, joints, frames = features.shape
         exact = torch.promote_types(features.dtype, torch.float32)
-        if mask is None or present is None:
+        if present is None:
             full = features.view(clips, persons, width, joints, frames)
             embedding = full.mean((1, 3, 4), dtype=exact)
         else:
             owner = torch.arange(clips, device=features.device).repeat_interleave(persons)[present]
             each = features.sum((2, 3), dtype=exact)
             total = each.new_zeros(clips, width).index_add(0, owner, each)
-            count = each.new_zeros(clips).index_add(0, owner, mask.sum(1).to(exact) * joints)
+            seen = each.new_full((bodies,), frames) if mask is None else mask.sum(1).to(exact)
+            count = each.new_zeros(clips).index_add(0, owner, seen * joints)
             embedding = total / count.clamp_min(1.0)[:, None]
             full = features.new_zeros(clips * persons, width, joints, frames)
             full[present] = features

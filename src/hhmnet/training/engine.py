@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from hhmnet.allocator import keep_freed_memory
 from hhmnet.config import TrainConfig
 from hhmnet.data.clip_lengths import clip_length
 from hhmnet.data.dataset import EpochSampler, RawBatch, make_loader
@@ -30,7 +31,6 @@ from hhmnet.models.homogeneous import stream_parts
 from hhmnet.models.pretrained import ActionModel, Network
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
-from hhmnet.training.allocator import keep_freed_memory
 from hhmnet.training.graph import GraphedUpdate
 from hhmnet.training.optim import MovingAverage, learning_rate, make_optimizer, set_rate
 from hhmnet.training.phases import Phase, make_phase
@@ -120,7 +120,7 @@ class Trainer:
         if self.accelerator.num_processes > 1:
             raise TrainingError("training on several processes isn't supported yet; start one")
         self.device = self.accelerator.device
-        if self.device.type == "cpu" and config.looks_at_video:
+        if self.device.type == "cpu":
             keep_freed_memory()
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         self.generator = torch.Generator(self.device)

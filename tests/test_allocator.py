@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from hhmnet.training import allocator
+from hhmnet import allocator
 
 FAULTS = """
 import resource, torch
-from hhmnet.training.allocator import keep_freed_memory
+from hhmnet.allocator import keep_freed_memory
 {call}
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

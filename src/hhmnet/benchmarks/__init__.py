@@ -1,0 +1,1 @@
+"""Measuring what training and inference cost, beside a reference that stays as it is."""

@@ -1,0 +1,223 @@
+"""``hhmnet bench``, as a user runs it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hhmnet.benchmarks import measuring, report
+from hhmnet.benchmarks.operators import KINDS
+from hhmnet.benchmarks.steps import PARTS
+from hhmnet.cli import main
+from hhmnet.commands import bench
+
+MODEL = ("--model.widths=[16,16]", "--model.strides=[2,2]", "--data.frames=8")
+TINY = (*MODEL, "--optim.batch_size=2", "--run.threads=1", "--run.device=cpu")
+SHORT = ("--rounds=2", "--seconds=0.01")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_matrices() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(measuring.MATMUL_SIDES, "cpu", 64)
+        yield
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A report, and what was said beside it."""
+    file = tmp_path_factory.mktemp("bench") / "report.json"
+    with pytest.MonkeyPatch.context() as patch:
+        said: list[str] = []
+        patch.setattr("rich.console.Console.print", lambda self, *words, **more: said.append(str(words)))
+        assert main(["bench", "--shape=nw_ucla", *TINY, *SHORT, "--out", str(file)]) == 0
+    return file, "".join(said)
+
+
+@pytest.fixture
+def made(written: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the next measurement finds, without measuring; tests change it."""
+    found: dict[str, Any] = json.loads(written[0].read_text())
+    monkeypatch.setattr(bench, "measure", lambda *words, **more: copy.deepcopy(found["cases"][0]))
+    return found
+
+
+def test_what_is_measured(written: tuple[Path, str]) -> None:
+    found = json.loads(written[0].read_text())
+    (case,) = found["cases"]
+    assert case["name"] == "nw_ucla"
+    about = {"protocol": "nw_ucla_cross_view", "phase": 1, "streams": ["joint"], "batch": 2, "frames": 8}
+    about |= {"joints": 20, "persons": 1, "classes": 10, "device": "cpu", "precision": "float32"}
+    assert case["about"] == about | {"compile": False, "graph": False}
+    assert found["machine"]["threads"] >= 1
+    assert 4e6 > case["reference_parameters"] > 2e6 > 1e5 > case["parameters"]
+    matmul = case["matmul_gflops"]["float32"]
+    for phase in ("training", "inference"):
+        figures = case[phase]
+        ours, theirs = figures["samples_per_second"], figures["reference_samples_per_second"]
+        assert len(ours["rounds"]) == 2
+        for number in range(2):
+            speed = ours["rounds"][number]
+            assert figures["ratio"]["rounds"][number] == pytest.approx(speed / theirs["rounds"][number])
+            share = figures["gflop_per_sample"] * speed / matmul["rounds"][number]
+            assert figures["share_of_matmul"]["rounds"][number] == pytest.approx(share)
+        assert figures["ratio"]["min"] <= figures["ratio"]["median"] <= figures["ratio"]["max"]
+        assert tuple(figures["kinds"]) == KINDS
+        assert sum(figures["kinds"].values()) == pytest.approx(1)
+        assert figures["peak_memory_mib"]["resident"] > figures["peak_memory_mib"]["added"] > 0
+    # Backward multiplies by the weights and by the inputs.
+    assert 2 < case["training"]["gflop_per_sample"] / case["inference"]["gflop_per_sample"] < 4
+    assert tuple(case["training"]["parts_ms"]) == PARTS
+    assert case["training"]["parts_ms"]["forward"] > case["training"]["parts_ms"]["rest"] > 0
+    peaks = [case[phase]["peak_memory_mib"]["resident"] for phase in ("training", "inference")]
+    assert peaks[0] >= peaks[1]
+    assert "nw_ucla, round 2/2: training" in written[1]
+
+
+def test_the_table(made: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    made["cases"][0]["training"]["ratio"]["median"] = 4.561
+    assert main(["bench", "--shape=nw_ucla", *TINY]) == 0
+    captured = capsys.readouterr()
+    for words in ("ST-GCN, samples/s", "4.56 (", "GFLOP a sample", "most goes to", "multiply", "optimiser"):
+        assert words in captured.out
+    assert "nw_ucla: phase 1, joint, " in captured.out
+    assert "batch 2, T=8 V=20 M=1, cpu, float32" in captured.out
+    assert max(map(len, captured.out.splitlines()[1:-4])) <= 80
+
+
+def test_json_is_all_of_standard_output(made: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--shape=nw_ucla", *TINY, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cases"] == made["cases"]
+
+
+def test_without_a_recipe_two_shapes_are_measured(
+    made: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def measure(config: Any, *words: Any, **more: Any) -> dict[str, Any]:
+        asked.append((config.protocol, config.data.frames, config.data.persons, config.optim.batch_size))
+        return made["cases"][0]
+
+    monkeypatch.setattr(bench, "measure", measure)
+    assert main(["bench", "--json"]) == 0
+    assert asked == [("nw_ucla_cross_view", 52, 1, 16), ("ntu60_xsub", 64, 2, 8)]
+    asked.clear()
+    assert main(["bench", "--json", "--shape", "ntu120", "--data.frames", "32"]) == 0
+    assert asked == [("ntu120_xsub", 32, 2, 8)]
+    asked.clear()
+    recipe = Path(__file__).parents[2] / "configs/nw_ucla/skeleton.yaml"
+    capsys.readouterr()
+    assert main(["bench", "--json", "--config", str(recipe)]) == 0
+    assert main(["bench", "--json", "--config", str(recipe), "--shape", "ntu60"]) == 0
+    assert asked == [("nw_ucla_cross_view", 48, 1, 32), ("ntu60_xsub", 64, 2, 8)]
+    err = capsys.readouterr().err
+    assert "nw_ucla/skeleton: measuring" in err
+    assert "nw_ucla/skeleton as ntu60: measuring" in err
+
+
+@pytest.mark.parametrize(
+    ("factor", "words", "code", "message"),
+    [
+        (1.0, (), 0, "nothing is slower"),
+        (0.95, (), 0, "nothing is slower"),
+        (0.85, (), 1, "nw_ucla, training: 3.4 times ST-GCN's speed, it was 4 (15 % slower)"),
+        (0.85, ("--tolerance=20",), 0, "by more than 20 %"),
+        (2.0, (), 0, "nothing is slower"),
+    ],
+)
+def test_a_baseline(
+    made: dict[str, Any],
+    tmp_path: Path,
+    factor: float,
+    words: tuple[str, ...],
+    code: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made["cases"][0]["training"]["ratio"]["median"] = 4.0
+    baseline = tmp_path / "before.json"
+    baseline.write_text(json.dumps(made))
+    made["cases"][0]["training"]["ratio"]["median"] *= factor
+    command = ["bench", "--shape=nw_ucla", *TINY, "--baseline", str(baseline), *words]
+    assert main(command) == code
+    captured = capsys.readouterr()
+    assert message in " ".join(captured.err.split())
+    assert "inference:" not in captured.err
+
+
+def test_a_baseline_of_something_else(
+    made: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    baseline = tmp_path / "before.json"
+    command = ["bench", "--shape=nw_ucla", *TINY, "--baseline", str(baseline)]
+    before = copy.deepcopy(made)
+    before["cases"][0]["about"]["batch"] = 16
+    for content, message in (
+        (
+            json.dumps(before),
+            "of the case 'nw_ucla' the field 'batch' was 16, and is 2 now; measure both alike",
+        ),
+        (
+            json.dumps(made).replace('"name": "nw_ucla"', '"name": "ntu60"'),
+            "it has no case 'nw_ucla', but ntu60",
+        ),
+        ("{", "not a report that hhmnet bench --out wrote"),
+        ('{"cases": [{}]}', "not a report that hhmnet bench --out wrote"),
+        ("[]", "not a report that hhmnet bench --out wrote"),
+    ):
+        baseline.write_text(content)
+        assert main(command) == 2
+        assert message in capsys.readouterr().err
+    baseline.unlink()
+    assert main(command) == 2
+    assert f"{baseline}: No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--rounds=0",), "argument --rounds: give a number above 0"),
+        (("--seconds=-1",), "argument --seconds: give a number above 0"),
+        (("--tolerance=nan",), "argument --tolerance: give a number above 0"),
+        (("--shape=ucla",), "invalid choice: 'ucla'"),
+        (("--round=3",), "unknown flag '--round'; did you mean '--rounds'?"),
+        (("--optim.batch_size=x",), "field 'optim.batch_size' must be a whole number"),
+        (("--phase=2",), "a recipe of phase 2 has to know the network of skeletons"),
+        (("--data=nowhere",), "nowhere"),
+    ],
+)
+def test_mistakes(words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *TINY, *words]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_phase_2_on_a_store(
+    store_folder: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = {phase: {"resident": 1.0, "added": 1.0} for phase in report.PHASES}
+    monkeypatch.setattr(report, "peak_memory", lambda config, store: none)
+    words = ["--phase=2", "--phase1", str(recipe), "--heterogeneous.backbone=small", "--video.instants=2"]
+    words += ["--heterogeneous.projection=8", "--video.cell=16", "--video.scene=32", "--run.device=cpu"]
+    command = ["bench", "--data", str(store_folder), *words, "--optim.batch_size=2", "--json"]
+    assert main([*command, "--rounds=1", "--seconds=0.01"]) == 0
+    (case,) = json.loads(capsys.readouterr().out)["cases"]
+    assert case["about"]["phase"] == 2
+    assert case["training"]["parts_ms"]["backward"] > 0
+    assert case["parameters"] > 100_000
+
+
+def test_bfloat16_where_the_processor_lacks_it(
+    made: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for there in (True, False):
+        monkeypatch.setattr(bench, "has_bfloat16", lambda device, there=there: there)
+        made["cases"][0]["about"]["precision"] = "bfloat16"
+        assert main(["bench", "--shape=nw_ucla", *TINY, "--run.precision=bfloat16"]) == 0
+        assert ("no bfloat16 instructions" in capsys.readouterr().out) is not there
