@@ -172,8 +172,8 @@ def test_crops_lie_in_rows_of_parts_with_the_scene_below(
     assert page.shape == (5 * 8 + 4 * 2 + 8 + 12 + 8, 3 * 8 + 2 * 2, 3)
     corners = page[0:48:10, 0:28:10, 0]
     assert corners.tolist() == [[part, 5 + part, 10 + part] for part in range(5)]
-    line = page[:8, :8, 0] == 255  # where the margin of half a side begins: 4/3 pixels from the edge
-    assert line.any()
+    line = page[:8, :8, 0] > 60  # where the margin of half a side begins: 4/3 pixels from the edge
+    assert line[1, 3]
     assert not line[0].any()
     assert not line[3:5, 3:5].any()
     assert (page[56:68, 0] == 100).all()
