@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import os
 import random
 import resource
@@ -39,7 +40,8 @@ OWN = (
     "_pytest",
     "mutations",
 )
-GIB = 1 << 30
+MEMORY = 24 << 30
+"""Bytes that a trial may reserve."""
 
 
 class Selection:
@@ -162,14 +164,17 @@ class Bench:
         return found
 
     def attempt(self, file: str, text: str, chosen: list[str], limit: float) -> tuple[str, str]:
-        """Run ``chosen`` with ``text`` in the place of ``file``: the verdict, and the test that gave it."""
+        """Run ``chosen`` with ``text`` in the place of ``file``: the verdict, and the test that gave it.
+
+        ``limit`` is seconds of the processor, as a busy machine may take many times as long.
+        """
         sound = (self.copy / file).read_text()
         answer = self.scratch / "failed"
         answer.write_text("")
 
         def work() -> int:
-            limit_of_memory = 24 * GIB
-            resource.setrlimit(resource.RLIMIT_AS, (limit_of_memory, limit_of_memory))
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+            resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit), math.ceil(limit)))
             plugin = Selection(chosen)
             code = self._pytest(dict.fromkeys(name.split("::")[0] for name in chosen), plugin, "-x")
             answer.write_text("".join(plugin.failed[:1]))
@@ -180,10 +185,10 @@ class Bench:
             cached.unlink()
         (self.copy / file).write_text(text)
         try:
-            code = in_fork(work, limit, self.scratch / "log")
+            code = in_fork(work, 60 + 20 * limit, self.scratch / "log")
         finally:
             (self.copy / file).write_text(sound)
-        if code is None:
+        if code in (None, -signal.SIGXCPU, -signal.SIGKILL):
             return "killed", "time limit"
         return ("survived", "") if code == 0 else ("killed", answer.read_text() or f"exit {code}")
 
@@ -213,6 +218,11 @@ def mirrored(file: str) -> str:
     return f"tests/test_{inner.name}" if len(inner.parts) == 1 else str(Path("tests") / inner.parts[0])
 
 
+def _change(shown: str) -> str:
+    """What was changed, wherever it stands by now."""
+    return shown.partition(": ")[2]
+
+
 def main() -> int:
     """Try the faults of the modules that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -226,7 +236,7 @@ def main() -> int:
     args = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "", "MPLBACKEND": "Agg"}
     before = args.again.read_text().splitlines() if args.again else []
-    wanted = {(r["file"], r["shown"]) for r in map(json.loads, before) if r["verdict"] == "survived"}
+    wanted = {(r["file"], _change(r["shown"])) for r in map(json.loads, before) if r["verdict"] == "survived"}
     root = Path.cwd()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that whoever is being tried ends too
     record = open(args.json.absolute(), "w") if args.json else None  # noqa: SIM115
@@ -245,12 +255,12 @@ def main() -> int:
                 places = sorted(random.Random(args.seed).sample(range(len(every)), args.sample))
                 tried = [every[place] for place in places]
             if args.again:
-                tried = [mutant for mutant in every if (file, mutant.shown(text)) in wanted]
+                tried = [mutant for mutant in every if (file, _change(mutant.shown(text))) in wanted]
             verdicts: Counter[str] = Counter()
             survivors = []
             for mutant in tried:
                 chosen = choose_tests(mutant, file, found, args.seconds)
-                limit = 60 + 10 * sum(found["seconds"][name] for name in chosen)
+                limit = 10 + 5 * sum(found["seconds"][name] for name in chosen)
                 began = time.monotonic()
                 verdict, by = bench.attempt(file, mutant.applied(text), chosen, limit)
                 verdicts[verdict] += 1
