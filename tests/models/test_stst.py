@@ -148,6 +148,12 @@ def test_every_setting_reaches_the_blocks() -> None:
     assert all(block.temporal.squeeze is None for block in plain.blocks)
 
 
+def test_by_default_time_is_halved_twice_and_distances_are_not_saved() -> None:
+    network = STST(STSTConfig(), KINECT20, 3)
+    assert [block.stride for block in network.blocks] == [1, 1, 1, 2, 1, 1, 2, 1]
+    assert not [name for name in network.state_dict() if "hops" in name]
+
+
 def test_widths_below_that_of_a_head_have_one() -> None:
     network = STST(STSTConfig(widths=(5, 5), strides=(1, 1), head_width=16), KINECT20, 3)
     assert [block.spatial.heads for block in network.blocks] == [1, 1]
