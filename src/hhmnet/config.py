@@ -22,7 +22,7 @@ class OptimConfig:
     epochs: int = 100
     """Passes over the training clips."""
     batch_size: int = 32
-    """Clips a step."""
+    """Clips a step, of all processes together where several train."""
     optimizer: str = "adamw"
     """adamw or sgd (with Nesterov momentum)."""
     lr: float = 1.5e-3
@@ -79,7 +79,7 @@ class RuntimeConfig:
     """Compile the network with torch.compile; pays for long runs on a GPU."""
     graph: bool = False
     """Record a whole training step as a CUDA graph and replay it; the launches of a small network cost more than its
-    arithmetic. Ignored on a CPU."""
+    arithmetic. Ignored on a CPU, and where several processes train."""
     threads: int = 0
     """CPU threads; 0 leaves torch's default."""
     workers: int = 0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed.nn.functional import all_gather
 from torch.nn import functional
 
 POSITIVES = ("class", "clip")
@@ -82,14 +82,29 @@ def gathered(x: Tensor) -> Tensor:
     """Rows of all processes, in rank order; gradients flow back to the process a row comes from."""
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return x
-    if not x.requires_grad:
-        parts = [torch.empty_like(x) for _ in range(distributed.get_world_size())]
-        distributed.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
-    everyone = torch.cat(all_gather(x.contiguous()))
-    # gloo sends a gradient's memory as it lies, so one that lies transposed would arrive in disorder.
-    everyone.register_hook(lambda gradient: gradient.contiguous())
+    everyone: Tensor = _Gathered.apply(x)
     return everyone
+
+
+class _Gathered(torch.autograd.Function):
+    """Every process's rows; the slope of a row is the sum of those that all processes find for it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """All rows ``(processes · N, ...)`` of ``x (N, ...)``."""
+        ctx.count = len(x)
+        rows = x.contiguous()
+        parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, rows)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """The slopes ``(N, ...)`` of this process's rows."""
+        # A copy in plain order: gloo sends memory as it lies, and the slope may lie transposed.
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total[ctx.count * distributed.get_rank() :][: ctx.count]
 
 
 def part_contrast(

@@ -150,6 +150,17 @@ def test_order_depends_on_epoch_and_seed_alone() -> None:
     assert order(None, 0) == order(None, 3) == [list(range(i, min(i + 7, 40))) for i in range(0, 40, 7)]
 
 
+@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_the_parts_of_a_batch_are_the_batch(parts: int, drop_last: bool) -> None:
+    whole = list(EpochSampler(40, 6, seed=3, drop_last=drop_last))
+    each = [EpochSampler(40, 6, 3, drop_last, (part, parts)) for part in range(parts)]
+    assert [[clip for rows in batch for clip in rows] for batch in zip(*each, strict=True)] == whole
+    assert all(len(sampler) == len(whole) for sampler in each)
+    sizes = [[len(rows) for rows in sampler][:6] for sampler in each]
+    assert sizes == [[6 // parts] * 6] * parts
+
+
 @pytest.mark.parametrize("start", [0, 1, 4, 6])
 def test_a_start_within_the_epoch_goes_on_exactly(start: int) -> None:
     sampler = EpochSampler(40, 7, seed=3)

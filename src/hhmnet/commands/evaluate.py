@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,17 @@ from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.protocols import PARTS, Protocol, get_protocol
 from hhmnet.evaluation.metrics import brief, evaluate, fusion_changes, surest_mistakes
 from hhmnet.evaluation.report import write_report
-from hhmnet.evaluation.scores import Scores, score, score_streams
+from hhmnet.evaluation.scores import Scores
 from hhmnet.files import replacing
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.sample import MODALITIES
 from hhmnet.store import Store
+from hhmnet.training.distributed import ProcessLost, Team, join, naming_the_lost
+from hhmnet.training.scoring import score_together
 from hhmnet.video_folder import find_videos_of
 
 METRICS_FILE, SCORES_FILE = "metrics.json", "scores.parquet"
+DONE, PROCESS_LOST = 0, 1
 CONFUSION_FILE, REPORT_FILE = "confusion.png", "report.html"
 
 
@@ -37,17 +41,27 @@ class EvaluationError(ValueError):
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
     options = _parser().parse_args(words)
-    log = console()
-    metrics, out = evaluate_run(
-        options.run,
-        Store(options.data),
-        split=options.split,
-        fold=options.fold,
-        out=options.out,
-        device=options.device,
-        videos=options.videos,
-        log=log,
-    )
+    try:
+        team = join(options.device == "cpu")
+        log = console() if team.is_main else Console(quiet=True)
+        with team.together():
+            store = Store(options.data)
+        metrics, out = evaluate_run(
+            options.run,
+            store,
+            split=options.split,
+            fold=options.fold,
+            out=options.out,
+            device=options.device,
+            videos=options.videos,
+            log=log,
+        )
+    except ProcessLost as error:
+        print(f"hhmnet evaluate: error: {error}", file=sys.stderr)
+        return PROCESS_LOST
+    team.leave()
+    if not team.is_main:
+        return DONE
     if options.json:
         print_json(metrics)
     else:
@@ -55,7 +69,7 @@ def main(words: list[str]) -> int:
             metrics_table(metrics, f"{options.run} on {metrics['store']}, {options.split}")
         )
     log.print(f"{out} holds {METRICS_FILE}, {SCORES_FILE} and {REPORT_FILE}", soft_wrap=True)
-    return 0
+    return DONE
 
 
 def _parser() -> Parser:
@@ -99,6 +113,9 @@ def evaluate_run(
 ) -> tuple[dict[str, Any], Path]:
     """Measure a model on one split; write ``metrics.json``, ``scores.parquet``, a confusion matrix and a report.
 
+    Of several processes that ``torchrun`` started, all call it and score a share of the clips; the first one writes,
+    and the others get no metrics.
+
     Args:
         run: folder with the model.
         store: opened store.
@@ -116,20 +133,26 @@ def evaluate_run(
         EvaluationError: the store has other joints or classes than the model, or no labelled clips.
         PretrainedError, ProtocolError: the model can't be read; the split or fold doesn't exist.
     """
-    place = _device(device)
-    model = from_pretrained(run, place)
-    check_same(model, run, store)
-    protocol, fold, rows = clips_of(model, store, split, fold)
-    if model.spec.roi is not None:
-        videos = find_videos_of(store, videos)
-        cut_crops(CropCache(config=model.spec.roi), store, rows, videos, log)
-    labels = corrected_labels(run, protocol, store)[rows]
-    with log.status(f"scoring {len(rows)} clips"):
-        every = score_streams(model, store, rows, device=place, videos=videos)
-        alone = _each_modality(model, store, rows, place, videos)
+    team = join(device == "cpu")
+    with team.together():
+        place = _device(device)
+        model = from_pretrained(run, place)
+        check_same(model, run, store)
+        protocol, fold, rows = clips_of(model, store, split, fold)
+        labels = corrected_labels(run, protocol, store)[rows]
+    with team.together():
+        if model.spec.roi is not None:
+            videos = find_videos_of(store, videos)
+            if team.is_main:
+                cut_crops(CropCache(config=model.spec.roi), store, rows, videos, log)
+    with log.status(f"scoring {len(rows)} clips"), naming_the_lost(team):
+        every = score_together(team, model, store, rows, place, videos)
+        alone = _each_modality(team, model, store, rows, place, videos)
+    out = out or run / f"eval-{split}"
+    if not team.is_main:
+        return {}, out
     every = {name: dataclasses.replace(part, labels=labels) for name, part in every.items()}
     scores = every.pop("")
-    out = out or run / f"eval-{split}"
     out.mkdir(parents=True, exist_ok=True)
     scores.save(out / SCORES_FILE)
     for name, part in every.items():
@@ -157,14 +180,13 @@ def evaluate_run(
 
 
 def _each_modality(
-    model: ActionModel, store: Store, rows: np.ndarray, device: torch.device, videos: Path | None
+    team: Team, model: ActionModel, store: Store, rows: np.ndarray, device: torch.device, videos: Path | None
 ) -> dict[str, Scores]:
     """What a model with video says when it is given one modality alone; nothing for a model of skeletons."""
     if model.spec.heterogeneous is None:
         return {}
     return {
-        name: score(model, store, rows, device=device, videos=videos, modalities=(name,))
-        for name in MODALITIES
+        name: score_together(team, model, store, rows, device, videos, (name,))[""] for name in MODALITIES
     }
 
 

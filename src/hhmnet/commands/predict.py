@@ -15,6 +15,7 @@ from hhmnet.commands.flags import Flags
 from hhmnet.commands.terminal import Parser, UsageError, console, counting, print_json, table
 from hhmnet.inference.prediction import Prediction
 from hhmnet.inference.sources import Input, InputError, find_inputs
+from hhmnet.preparing.engine import ENGINES
 from hhmnet.sample import MODALITIES
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from hhmnet.inference.timeline import Timeline
 
 DONE, CALLERS_MISTAKE = 0, 2
+SHOWN_FAILED = 20
 
 
 def main(words: list[str]) -> int:
@@ -41,6 +43,8 @@ def main(words: list[str]) -> int:
         recognizer = _recognizer(options, rest, parser)
         if options.timeline is not None:
             return _timeline(recognizer, options, log)
+    if options.out is not None:
+        return _archive(recognizer, options, log)
     modalities = _modalities(options, recognizer)
     failed = 0
     documents: list[Any] = []
@@ -93,6 +97,19 @@ def _parser() -> Parser:
         "--overlay", type=Path, metavar="OUT.mp4", help="write the video with skeleton and answer drawn on it"
     )
     add("--timeline", type=Path, metavar="DIR", help="say what is done when in a long recording, into DIR")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="write the answers into DIR, piece by piece; goes on where it was",
+    )
+    add(
+        "--engine",
+        choices=ENGINES,
+        default="local",
+        help="with --out, ray: on a Ray cluster that sees all files",
+    )
+    add("--jobs", type=_count, metavar="N", help="with --engine ray: workers, at the most")
     return parser
 
 
@@ -127,6 +144,7 @@ def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) ->
     if of_timeline and options.timeline is None:
         raise UsageError(f"{of_timeline[0]} goes with --timeline DIR; see hhmnet predict --help")
     config: ClipConfig = pose.build(pose.parse(of_pose))
+    options.pose_config = config
     recognizer = Recognizer.from_pretrained(
         options.run, options.device, config, options.videos, options.units
     )
@@ -155,6 +173,7 @@ def _exported(options: argparse.Namespace, rest: list[str], parser: Parser) -> O
         flags = Flags(ClipConfig, "hhmnet predict")
         flags.check_names(rest, [name.removeprefix("--") for name in parser._option_string_actions])
         pose = flags.build(flags.parse(rest))
+    options.pose_config = pose
     return OnnxRecognizer(options.run, pose, options.videos, options.units)
 
 
@@ -163,6 +182,10 @@ def _check_single(options: argparse.Namespace) -> None:
     for flag in ("overlay", "timeline"):
         if getattr(options, flag) is not None and (len(options.inputs) > 1 or options.inputs[0].is_dir()):
             raise UsageError(f"--{flag} takes one video or skeleton file; give one")
+    if options.out is not None and (options.overlay is not None or options.timeline is not None):
+        raise UsageError("--out takes many clips; --overlay and --timeline are of one, give them without it")
+    if options.out is None and (options.engine != "local" or options.jobs is not None):
+        raise UsageError("--engine and --jobs go with --out DIR; see hhmnet predict --help")
     if options.overlay is not None and options.timeline is not None:
         raise UsageError("--overlay shows one answer for the whole video; give it without --timeline")
 
@@ -206,6 +229,41 @@ def _overlay(found: Prediction, recognizer: Recognizer, options: argparse.Namesp
     with log.status(f"drawing {out}"):
         draw_overlay(found, recognizer.model.spec.layout, out, recognizer.model.spec.roi)
     log.print(f"{out} shows it", soft_wrap=True)
+
+
+def _archive(recognizer: Recognizer | OnnxRecognizer, options: argparse.Namespace, log: Console) -> int:
+    """Answer on many clips, into a folder."""
+    from hhmnet.inference.archive import Question, answer_archive
+
+    question = Question(
+        options.run,
+        options.device,
+        options.pose_config,
+        options.videos,
+        options.units,
+        options.top,
+        tuple(_modalities(options, recognizer)),
+    )
+    with log.status("looking for clips"):
+        inputs = find_inputs(options.inputs)
+    with counting(log, "recognising", "clips") as progress:
+        report = answer_archive(
+            inputs, question, options.out, engine=options.engine, jobs=options.jobs, progress=progress
+        )
+    for name, error in list(report.failed.items())[:SHOWN_FAILED]:
+        print(
+            f"hhmnet predict: error: {error if error.startswith(name) else f'{name}: {error}'}",
+            file=sys.stderr,
+        )
+    if len(report.failed) > SHOWN_FAILED:
+        log.print(f"{len(report.failed):,} clips have no answer; the first {SHOWN_FAILED} are shown")
+    if options.json:
+        print_json({"out": str(options.out), **report._asdict()})
+    log.print(
+        f"{options.out} holds the answers on {report.answered:,} clips, {report.found:,} of all were there already",
+        soft_wrap=True,
+    )
+    return CALLERS_MISTAKE if report.failed else DONE
 
 
 def _timeline(recognizer: Recognizer, options: argparse.Namespace, log: Console) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from hhmnet.config import TrainConfig
 from hhmnet.lock import locked
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
+from hhmnet.training.distributed import ProcessLost, Team, join
 from hhmnet.training.engine import EpochLog, Hooks, Interrupted, Trainer
 from hhmnet.training.logs import RunLog, differences, environment, write_environment
 from hhmnet.training.phases import VideoPhase
 
 WEIGHTS_FILE = "model.safetensors"
-FINISHED, STOPPED = 0, 130
+FINISHED, PROCESS_LOST, STOPPED = 0, 1, 130
 SHOWN_CLIPS = 10
 CONFIG_HELP = (
     "YAML file with the configuration; what it leaves out has its default. "
@@ -57,24 +59,34 @@ def main(words: list[str]) -> int:
         file = options.out / CONFIG_FILE
     own = [name.removeprefix("--") for name in parser._option_string_actions]
     config = read_config(file, flags, own)
-    if options.dry_run:
-        from hhmnet.commands.dry_run import dry_run
-
-        dry_run(config, options.data, console(stderr=False))
-        return FINISHED
     for name in ("data", "out"):
-        if getattr(options, name) is None:
+        if getattr(options, name) is None and not options.dry_run:
             parser.error(f"the following arguments are required: --{name}")
-    return train(
-        config,
-        Store(options.data),
-        options.out,
-        resume=options.resume,
-        time_limit=options.time_limit,
-        videos=options.videos,
-        again=options.again,
-        log=console(),
-    )
+    try:
+        team = join(config.run.device == "cpu")
+        if options.dry_run:
+            from hhmnet.commands.dry_run import dry_run
+
+            dry_run(config, options.data, console(stderr=False) if team.is_main else Console(quiet=True))
+            team.leave()
+            return FINISHED
+        with team.together():
+            store = Store(options.data)
+        code = train(
+            config,
+            store,
+            options.out,
+            resume=options.resume,
+            time_limit=options.time_limit,
+            videos=options.videos,
+            again=options.again,
+            log=console() if team.is_main else Console(quiet=True),
+        )
+    except ProcessLost as error:
+        print(f"hhmnet train: error: {error}", file=sys.stderr)
+        return PROCESS_LOST
+    team.leave()
+    return code
 
 
 def _parser() -> Parser:
@@ -128,6 +140,8 @@ def train(
 ) -> int:
     """Train into a run folder, with its log, its progress bar and its lock.
 
+    Of several processes that ``torchrun`` started, all call it, and the first has the folder.
+
     Args:
         config: the run's configuration.
         store: opened store.
@@ -146,31 +160,63 @@ def train(
         TrainingError, CheckpointError, ProtocolError, PhaseError, VideoFolderError: see
             :class:`~hhmnet.training.engine.Trainer`.
         NoVideoError: phase 2, and not one video can be read.
+        TeamError, ProcessLost: the processes can't train together, or one has ended.
     """
-    with _run_folder(out), locked(out, "training"):
-        if not resume and any((out / name).exists() for name in (CONFIG_FILE, checkpoint.FILE, WEIGHTS_FILE)):
-            raise RunError(
-                f"{out}: holds a run already; add --resume to go on with it, or name another folder"
-            )
+    team = join(config.run.device == "cpu")
+    with ExitStack() as held:
+        with team.together():
+            if team.is_main:
+                held.enter_context(_run_folder(out))
+                held.enter_context(locked(out, "training"))
+                _check_new(out, resume)
         hooks = Hooks()
-        trainer = Trainer(config, store, out, hooks, videos)
-        if (out / checkpoint.FILE).exists():
-            trainer.resume()
-            if trainer.step >= trainer.total_steps and (out / WEIGHTS_FILE).exists():
-                log.print(f"{out}: this run has finished already", soft_wrap=True)
-                return FINISHED
+        with team.together():
+            trainer = Trainer(config, store, out, hooks, videos)
+            begun = (out / checkpoint.FILE).exists()
+            if begun:
+                trainer.resume()
+        with team.together():
+            team.check_same("the step to go on from", trainer.step)
+        if begun and trainer.step >= trainer.total_steps and (out / WEIGHTS_FILE).exists():
+            log.print(f"{out}: this run has finished already", soft_wrap=True)
+            return FINISHED
         facts = _facts(trainer)
-        for line in differences(again, facts) if again is not None else ():
-            log.print(line, soft_wrap=True)
-        problems = _cut_crops(trainer, log)
-        write_config(config, out / CONFIG_FILE)
+        with team.together():
+            for line in differences(again, facts) if again is not None else ():
+                log.print(line, soft_wrap=True)
+        problems = _cut_crops(trainer, team, log)
+        with team.together():
+            if team.is_main:
+                write_config(config, out / CONFIG_FILE)
+        if not team.is_main:
+            return _follow(trainer, time_limit)
         try:
             return _train(trainer, hooks, time_limit, facts, log)
         finally:
             _tell_of_lost_videos(trainer, problems, log)
 
 
-def _cut_crops(trainer: Trainer, log: Console) -> dict[str, str]:
+def _check_new(out: Path, resume: bool) -> None:
+    if not resume and any((out / name).exists() for name in (CONFIG_FILE, checkpoint.FILE, WEIGHTS_FILE)):
+        raise RunError(f"{out}: holds a run already; add --resume to go on with it, or name another folder")
+
+
+def _cut_crops(trainer: Trainer, team: Team, log: Console) -> dict[str, str]:
+    """:func:`_crops_of_run` on every machine: by the first process of all, and then by the first of each machine.
+
+    These find what they need where the machines share the folder of crops, and cut for themselves where they don't.
+    """
+    problems: dict[str, str] = {}
+    with team.together():
+        if team.is_main:
+            problems = _crops_of_run(trainer, log)
+    with team.together():
+        if team.local_rank == 0 and not team.is_main:
+            _crops_of_run(trainer, log)
+    return problems
+
+
+def _crops_of_run(trainer: Trainer, log: Console) -> dict[str, str]:
     """Cut what the run will look at out of its videos, of clips held out too; returns what is wrong, by clip."""
     if not isinstance(trainer.phase, VideoPhase):
         return {}
@@ -206,6 +252,16 @@ def _facts(trainer: Trainer) -> dict[str, Any]:
         "clips": len(trainer.rows),
         "store": {"name": store.path.resolve().name, "clips": len(store), "provenance": store.provenance},
     }
+
+
+def _follow(trainer: Trainer, time_limit: float | None) -> int:
+    """Train as one of the other processes, which neither write nor speak."""
+    with _explained(trainer):
+        try:
+            trainer.train(time_limit)
+        except Interrupted:
+            return FINISHED  # the first process says why
+    return FINISHED
 
 
 def _train(

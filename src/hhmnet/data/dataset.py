@@ -130,10 +130,19 @@ class EpochSampler(Sampler[list[int]]):
         batch_size: clips a batch.
         seed: of the order; None keeps the order as it is.
         drop_last: leave out a last, smaller batch (a batch of one breaks batch normalisation).
+        part: which of how many equal parts of each batch: ``(1, 4)`` is the second quarter; all of it by default.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int | None = None, drop_last: bool = False) -> None:
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int | None = None,
+        drop_last: bool = False,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
         self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.part = part
         self.drop_last = drop_last and count >= batch_size
         self.epoch = self.start = 0
 
@@ -147,7 +156,9 @@ class EpochSampler(Sampler[list[int]]):
         else:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
         for batch in range(self.start, len(self)):
-            yield order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
+            whole = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            number, parts = self.part
+            yield whole[len(whole) * number // parts : len(whole) * (number + 1) // parts].tolist()
 
 
 def _as_it_is(batch: Any) -> Any:

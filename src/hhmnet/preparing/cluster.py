@@ -42,7 +42,7 @@ def read_in_cluster(
         WorkerLost: a worker process died, and again when it was tried anew.
         Exception: what reading raised.
     """
-    with _connected(jobs) as ray:
+    with connected(jobs) as ray:
         cores = int(ray.cluster_resources().get("CPU", 1))
         task = ray.remote(num_cpus=1)(_read)
         shared = ray.put(reader)
@@ -94,7 +94,7 @@ def _result(ray: Any, reference: Any) -> tuple[bytes, Summary]:
 
 
 @contextmanager
-def _connected(jobs: int | None) -> Iterator[Any]:
+def connected(jobs: int | None) -> Iterator[Any]:
     """Ray, connected to a cluster; one that was started for this is stopped at the end."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers unless told not to
     try:

@@ -26,14 +26,16 @@ from hhmnet.data.clip_lengths import clip_length
 from hhmnet.data.dataset import EpochSampler, RawBatch, make_loader
 from hhmnet.data.protocols import get_protocol
 from hhmnet.evaluation.metrics import evaluate
-from hhmnet.evaluation.scores import score
 from hhmnet.models.homogeneous import stream_parts
 from hhmnet.models.pretrained import ActionModel, Network
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
+from hhmnet.training.distributed import join, naming_the_lost
 from hhmnet.training.graph import GraphedUpdate
 from hhmnet.training.optim import MovingAverage, learning_rate, make_optimizer, set_rate
 from hhmnet.training.phases import Phase, make_phase
+from hhmnet.training.scoring import score_together
+from hhmnet.training.synchronised import synchronise_norms
 
 
 class TrainingError(ValueError):
@@ -77,6 +79,8 @@ class _Window:
 class Trainer:
     """Trains one encoder on one store, into one run folder.
 
+    Of the processes that ``torchrun`` starts each makes one; :mod:`hhmnet.training.distributed` says what they share.
+
     Args:
         config: the run's configuration.
         store: opened store.
@@ -86,6 +90,7 @@ class Trainer:
 
     Raises:
         TrainingError: where the configuration doesn't fit the store or the machine.
+        TeamError: where the processes can't share a batch, or a GPU, evenly.
         PhaseError, VideoFolderError: where phase 2 can't begin.
     """
 
@@ -113,12 +118,13 @@ class Trainer:
             torch.set_num_threads(config.run.threads)
         if config.run.device == "cuda" and not torch.cuda.is_available():
             raise TrainingError("field 'run.device' is cuda, but torch sees no GPU here; use auto or cpu")
+        self.team = join(config.run.device == "cpu")
+        self.team.check_shares(min(config.optim.batch_size, len(self.rows)))
         # Accelerate keeps the first run's device and precision for the whole process.
         AcceleratorState._reset_state(True)
         precision = "bf16" if config.run.precision == "bfloat16" else "no"
-        self.accelerator = Accelerator(cpu=config.run.device == "cpu", mixed_precision=precision)
-        if self.accelerator.num_processes > 1:
-            raise TrainingError("training on several processes isn't supported yet; start one")
+        on_cpu = config.run.device == "cpu" or (self.team.size > 1 and not torch.cuda.is_available())
+        self.accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision)
         self.device = self.accelerator.device
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -126,19 +132,21 @@ class Trainer:
         self.generator = torch.Generator(self.device)
         self._labels = torch.from_numpy(self.labels).to(self.device)
         self._seed(0)
-        self.phase: Phase = make_phase(config, store, self.protocol, videos)
+        self.phase: Phase = make_phase(config, store, self.protocol, videos, self.team)
         frames, rate = clip_length(store, self.rows, videos)
         self.spec = dataclasses.replace(self.phase.model.spec, clip_frames=frames, clip_rate=rate)
         self.network = self.phase.model.network.to(self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        synchronise_norms(self.network, self.team)
         self.ema = MovingAverage(self.network, config.optim.ema) if config.optim.ema else None
         self.optimizer = make_optimizer(self.network, config.optim)
         self.forward = torch.compile(self.network) if config.run.compile else self.network
-        graphed = config.run.graph and self.device.type == "cuda"
+        graphed = config.run.graph and self.device.type == "cuda" and self.team.size == 1
         self.update: Callable[..., tuple[Tensor, Tensor]]
         self.update = GraphedUpdate(self._update) if graphed else self._update
         self.dataset = self.phase.dataset(self.rows)
-        self.sampler = EpochSampler(len(self.rows), config.optim.batch_size, config.run.seed, drop_last=True)
+        part, size = (self.team.rank, self.team.size), config.optim.batch_size
+        self.sampler = EpochSampler(len(self.rows), size, config.run.seed, drop_last=True, part=part)
         self.step = 0
         self.seconds = 0.0
         self._stop = False
@@ -177,7 +185,14 @@ class Trainer:
         Raises:
             Interrupted: at the time limit or after Ctrl-C or SIGTERM; the checkpoint is written.
             TrainingError: when the loss is no longer finite; names the clips of the batch.
+            TeamError: the processes don't begin at the same step.
+            ProcessLost: another process of the run has ended.
         """
+        with naming_the_lost(self.team):
+            return self._train(time_limit)
+
+    def _train(self, time_limit: float | None) -> ActionModel:
+        self.team.check_same("the step to go on from", self.step)
         began, before = time.monotonic(), self.seconds
         self._stop = False
         handlers = {s: signal.signal(s, self._ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -197,7 +212,9 @@ class Trainer:
                 signal.signal(number, handler)
         self._checkpoint()
         model = self.result.eval()
-        model.save_pretrained(self.out)
+        with self.team.together():
+            if self.team.is_main:
+                model.save_pretrained(self.out)
         return model
 
     def _epoch(self, loader: DataLoader[RawBatch], began: float, time_limit: float | None) -> bool:
@@ -216,24 +233,24 @@ class Trainer:
             if self.device.type == "cpu" or len(window.losses) % 50 == 0:
                 self._check(window)
             late = time_limit is not None and time.monotonic() - began > time_limit
-            stopping = late or self._stop
+            stopping = self.team.any(late or self._stop)
             if stopping and self.step % per_epoch:
                 self._check(window)
                 return False
         self._check(window)
         seconds = time.monotonic() - start
         count = (self.step - first) * self.config.optim.batch_size
-        self.hooks.on_epoch(
-            EpochLog(
-                epoch=epoch + 1,
-                loss=float(torch.stack(window.losses).mean()),
-                accuracy=100 * float(torch.stack(window.right).float().mean()),
-                lr=learning_rate(self.step - 1, self.total_steps, per_epoch, self.config.optim),
-                samples_per_second=count / seconds,
-                seconds=seconds,
-                val_top1=self._validate(epoch + 1),
-            )
+        log = EpochLog(
+            epoch=epoch + 1,
+            loss=float(torch.stack(window.losses).mean()),
+            accuracy=100 * float(torch.stack(window.right).float().mean()),
+            lr=learning_rate(self.step - 1, self.total_steps, per_epoch, self.config.optim),
+            samples_per_second=count / seconds,
+            seconds=seconds,
+            val_top1=self._validate(epoch + 1),
         )
+        with self.team.together():
+            self.hooks.on_epoch(log)
         if (epoch + 1) % self.config.run.checkpoint_every == 0:
             self._checkpoint()
         return not stopping or self.step == self.total_steps
@@ -244,13 +261,13 @@ class Trainer:
         set_rate(self.optimizer, rate)
         if self.ema is not None:
             self.ema.set_step(self.step)
-        self._seed(self.step + 1)
+        self._seed(self.step + 1, self.team.rank)
         labels = self._labels[batch.index]
         classes = functional.one_hot(labels, len(self.store.class_names)).float()
         inputs, classes = self.phase.inputs(batch, classes, self.generator)
         loss, logits = self.update(*inputs, classes)
-        window.losses.append(loss)
-        window.right.append((logits.argmax(1) == labels).float().mean())
+        window.losses.append(self.team.mean(loss))
+        window.right.append(self.team.mean((logits.argmax(1) == labels).float().mean()))
         window.rows.append(batch.index)
 
     def _update(self, *inputs: Any) -> tuple[Tensor, Tensor]:
@@ -262,6 +279,7 @@ class Trainer:
         logits = self.phase.answer(output)
         loss = self.phase.loss(output, classes)
         self.accelerator.backward(loss)
+        self.team.average_gradients(self.network.parameters())
         if self.config.optim.clip_norm:
             for part in stream_parts(self.network):
                 torch.nn.utils.clip_grad_norm_(part, self.config.optim.clip_norm)
@@ -277,7 +295,7 @@ class Trainer:
         fresh = torch.stack(window.losses[-len(window.rows) :]).tolist()
         for loss, rows in zip(fresh, window.rows, strict=True):
             if not np.isfinite(loss):
-                names = ", ".join(self.store.sample_ids[rows.cpu().numpy()])
+                names = ", ".join(self.store.sample_ids[self.team.gather(rows).cpu().numpy()])
                 raise TrainingError(
                     f"the loss is {loss} at or before step {self.step}, with the clips {names}"
                 )
@@ -288,12 +306,15 @@ class Trainer:
         if self.config.fold is None or not (last or epoch % self.config.run.validate_every == 0):
             return None
         rows = self.protocol.indices(self.store, "val", self.config.fold)
-        scores = score(self.result, self.store, rows, 64, self.device, self.videos)
+        scores = score_together(self.team, self.result, self.store, rows, self.device, self.videos)[""]
         return float(evaluate(dataclasses.replace(scores, labels=self.labels[rows]))["top1"])
 
     def _checkpoint(self) -> None:
         progress = checkpoint.Progress(self.step, self.seconds, self._identity())
-        checkpoint.save(self.out, progress, self.network, self._average, self.optimizer)
+        self.phase.compare_notes()
+        with self.team.together():
+            if self.team.is_main:
+                checkpoint.save(self.out, progress, self.network, self._average, self.optimizer)
 
     def _identity(self) -> str:
         """What must not change over a resume: all but how often the run looks at itself."""
@@ -311,14 +332,19 @@ class Trainer:
             del fields["run"][name]
         return json.dumps(fields | {"training clips": len(self.rows)}, sort_keys=True)
 
-    def _seed(self, step: int) -> None:
-        """Every step draws from generators of its own, so a run can be cut anywhere and go on as if it hadn't been."""
+    def _seed(self, step: int, rank: int = 0) -> None:
+        """Every step draws from generators of its own, so a run can be cut anywhere and go on as if it hadn't been.
+
+        Processes augment by the same numbers, those of the whole batch, and drop out by their own.
+        """
         # Two numbers: dropout and augmentation must not draw the same stream.
-        numbers = np.random.SeedSequence((self.config.run.seed, step)).generate_state(2, np.uint64) >> 1
-        torch.manual_seed(int(numbers[0]))
+        numbers = (
+            np.random.SeedSequence((self.config.run.seed, step)).generate_state(2 + rank, np.uint64) >> 1
+        )
+        torch.manual_seed(int(numbers[1 + rank if rank else 0]))
         self.generator.manual_seed(int(numbers[1]))
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        if self._stop and number == signal.SIGINT:
+        if self._stop and number == signal.SIGINT and self.team.size == 1:  # torchrun makes two of one Ctrl-C
             raise KeyboardInterrupt
         self._stop = True

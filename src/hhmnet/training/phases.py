@@ -23,7 +23,9 @@ from hhmnet.models.homogeneous import HomogeneousOutput
 from hhmnet.models.pretrained import ActionModel, ModelSpec, from_pretrained, with_video
 from hhmnet.models.stst import STSTOutput
 from hhmnet.store import Store
+from hhmnet.training.distributed import Team
 from hhmnet.training.optim import mix_clips, smooth
+from hhmnet.training.synchronised import has_synchronised_norms
 from hhmnet.video_folder import find_videos_of
 
 _OF_PHASE_2 = ("heterogeneous", "roi", "video", "video_augment")
@@ -34,7 +36,7 @@ class PhaseError(ValueError):
 
 
 class Phase(Protocol):
-    """A phase of training.
+    """A phase of training. Where several processes train, each is shown its rows of a batch.
 
     Attributes:
         model: the network and its preprocessing.
@@ -56,13 +58,18 @@ class Phase(Protocol):
         """What the network takes, augmented, and the class shares ``(N, classes)`` that belong to it."""
 
     def loss(self, output: Any, classes: Tensor) -> Tensor:
-        """What is made small."""
+        """What is made small: its mean over the processes is the whole batch's loss."""
 
     def answer(self, output: Any) -> Tensor:
         """Logits ``(N, classes)`` of what is being trained, for the accuracy in the log."""
 
+    def compare_notes(self) -> None:
+        """Let all processes know what one of them took notice of; each calls it after the same step."""
 
-def make_phase(config: TrainConfig, store: Store, split: Split, videos: Path | None = None) -> Phase:
+
+def make_phase(
+    config: TrainConfig, store: Store, split: Split, videos: Path | None = None, team: Team | None = None
+) -> Phase:
     """The phase that a configuration asks for.
 
     Args:
@@ -70,17 +77,19 @@ def make_phase(config: TrainConfig, store: Store, split: Split, videos: Path | N
         store: opened store.
         split: the protocol in force.
         videos: folder of the store's videos; the store's own note if None.
+        team: the processes that train; this one alone if None.
 
     Raises:
         PhaseError: the configuration doesn't say clearly which phase it is of, or see :class:`VideoPhase`.
         VideoFolderError: phase 2, and nobody knows where the videos are.
     """
+    team = team or Team()
     if config.looks_at_video:
         if not config.phase1:
             raise PhaseError(
                 "field 'phase' is 2, but 'phase1' is empty: give --phase1 RUN, a trained model of skeletons"
             )
-        return VideoPhase(config, store, split, find_videos_of(store, videos))
+        return VideoPhase(config, store, split, find_videos_of(store, videos), team)
     if config.phase1:
         raise PhaseError("field 'phase' is 1, but 'phase1' is given: leave one of the two out")
     usual = TrainConfig()
@@ -90,7 +99,7 @@ def make_phase(config: TrainConfig, store: Store, split: Split, videos: Path | N
             f"field '{changed[0]}' is of phase 2, but 'phase1' is empty: give --phase1 RUN, a trained model of "
             "skeletons, or --phase 1 to train skeletons all the same"
         )
-    return SkeletonPhase(config, store, split)
+    return SkeletonPhase(config, store, split, team)
 
 
 class SkeletonPhase:
@@ -100,10 +109,11 @@ class SkeletonPhase:
         config: the run's configuration.
         store: opened store.
         split: the protocol in force.
+        team: the processes that train.
     """
 
-    def __init__(self, config: TrainConfig, store: Store, split: Split) -> None:
-        self.config, self.store = config, store
+    def __init__(self, config: TrainConfig, store: Store, split: Split, team: Team) -> None:
+        self.config, self.store, self.team = config, store, team
         spec = ModelSpec(
             config.model, config.data, store.layout, store.class_names, split.name, config.fold, config.fusion
         )
@@ -122,9 +132,25 @@ class SkeletonPhase:
     ) -> tuple[tuple[Tensor, Tensor | None], Tensor]:
         """Augmented joints and their mask; mixed clips have mixed classes."""
         config = self.config
-        x, mask = prepare(batch.clips, self.store.layout, config.data, config.augment, generator)
+        with self.team.drawing_for_all(len(classes)):
+            x, mask = prepare(batch.clips, self.store.layout, config.data, config.augment, generator)
+        if config.optim.mixup and self.team.size > 1:
+            return self._mixed_with_all(x, mask, classes, generator)
         x, mask, classes = mix_clips(x, mask, classes, config.optim.mixup, generator)
         return (x, mask), classes
+
+    def _mixed_with_all(
+        self, x: Tensor, mask: Tensor | None, classes: Tensor, generator: torch.Generator
+    ) -> tuple[tuple[Tensor, Tensor | None], Tensor]:
+        """Clips mixed with those of the whole batch, which other processes have prepared."""
+        if mask is None:  # another process may have one
+            mask = torch.ones(x.shape[0], x.shape[2], x.shape[4], dtype=torch.bool, device=x.device)
+        x, classes = self.team.gather(x), self.team.gather(classes)
+        there: Tensor | None = self.team.gather(mask.byte()).bool()
+        x, there, classes = mix_clips(x, there, classes, self.config.optim.mixup, generator)
+        rows = self.team.rows(len(x))
+        assert there is not None
+        return (x[rows], None if there[rows].all() else there[rows]), classes[rows]
 
     def loss(self, output: STSTOutput | HomogeneousOutput, classes: Tensor) -> Tensor:
         """Cross-entropy, summed over streams, plus the weighted contrast among them."""
@@ -142,6 +168,9 @@ class SkeletonPhase:
         """The network's answer."""
         return output.logits.float()
 
+    def compare_notes(self) -> None:
+        """Nothing: none are taken."""
+
 
 class VideoPhase:
     """Phase 2: a video network that a frozen skeleton network guides and teaches (design, 1.3).
@@ -154,6 +183,7 @@ class VideoPhase:
         store: opened store.
         split: the protocol in force.
         videos: folder of the store's videos.
+        team: the processes that train.
 
     Attributes:
         blind: positions in the store of the clips that came without a picture.
@@ -164,8 +194,8 @@ class VideoPhase:
         PretrainedError, SpecError, BackboneError: the phase-1 model or the video side can't be built.
     """
 
-    def __init__(self, config: TrainConfig, store: Store, split: Split, videos: Path) -> None:
-        self.config, self.store, self.videos = config, store, videos
+    def __init__(self, config: TrainConfig, store: Store, split: Split, videos: Path, team: Team) -> None:
+        self.config, self.store, self.videos, self.team = config, store, videos, team
         first = from_pretrained(config.phase1)
         _check_first(first, config, store, split)
         self.model = with_video(first, config.heterogeneous, config.video, config.roi)
@@ -192,11 +222,18 @@ class VideoPhase:
         """Joints, their mask and crops, seen at the same instants and mirrored alike."""
         config = self.config
         assert batch.video is not None
-        view = choose_view(batch.clips.lengths, config.data, config.augment, generator)
-        x, mask = prepare(batch.clips, self.store.layout, config.data, config.augment, generator, view=view)
-        video = prepare_video(
-            batch.video, view.positions, view.mirrored, config.video, config.video_augment, generator
-        )
+        with self.team.drawing_for_all(len(classes)):
+            view = choose_view(batch.clips.lengths, config.data, config.augment, generator)
+            x, mask = prepare(
+                batch.clips, self.store.layout, config.data, config.augment, generator, view=view
+            )
+            video = prepare_video(
+                batch.video, view.positions, view.mirrored, config.video, config.video_augment, generator
+            )
+        if self.team.size > 1 and has_synchronised_norms(self.model.network):
+            # A process without any picture doesn't come to the norms, and the others would wait for it there.
+            scene = not config.heterogeneous.scene or bool(video.scene_mask.any())
+            self.team.norms_together = self.team.all(scene and bool(video.cell_mask.any()))
         return (x, mask, video), classes
 
     def loss(self, output: HeterogeneousOutput, classes: Tensor) -> Tensor:
@@ -206,7 +243,7 @@ class VideoPhase:
         seen = output.used[:, 1].float()
         targets = smooth(classes, self.config.optim.label_smoothing)
         each = functional.cross_entropy(output.video.float(), targets, reduction="none")
-        loss = (each * seen).sum() / seen.sum().clamp_min(1)
+        loss = (each * seen).sum() / self.team.mean_count(seen.sum())
         if config.distill and output.part_features is not None and output.part_teacher is not None:
             shares = classes if config.positives == "class" else None
             contrast = part_contrast(
@@ -216,6 +253,9 @@ class VideoPhase:
         if config.logit_distill and output.teacher is not None:
             both = output.used.all(1)
             divergence = distillation(output.video, output.teacher, both, config.logit_temperature)
+            if self.team.size > 1:  # a mean over this process's clips becomes one over all
+                count = both.sum()
+                divergence = divergence * (count.clamp_min(1) / self.team.mean_count(count))
             loss = loss + config.logit_distill * divergence
         return loss
 
@@ -223,6 +263,10 @@ class VideoPhase:
         """The video's own answer: the skeleton's doesn't change."""
         assert output.video is not None
         return output.video.float()
+
+    def compare_notes(self) -> None:
+        """Which clips came without a picture anywhere."""
+        self.blind = self.team.union(self.blind, len(self.store))
 
 
 def _check_first(first: ActionModel, config: TrainConfig, store: Store, split: Split) -> None:

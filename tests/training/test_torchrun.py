@@ -1,0 +1,211 @@
+"""Runs that torchrun and accelerate start, and what becomes of them when a process or the time is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from torch import distributed
+
+from hhmnet.cli import main
+from hhmnet.evaluation.scores import Scores
+from hhmnet.models.pretrained import from_pretrained
+from hhmnet.training import checkpoint
+from hhmnet.training.logs import read_log
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not distributed.is_gloo_available(), reason="torch was built without gloo"),
+]
+
+TORCHRUN = ("torch.distributed.run", "--nproc_per_node=2")
+ACCELERATE = (
+    "accelerate.commands.launch",
+    "--multi_gpu",
+    "--num_processes=2",
+    "--num_machines=1",
+    "--mixed_precision=no",
+    "--dynamo_backend=no",
+)
+PATIENCE = 500
+ENDLESS = ("--optim.epochs", "5000", "--run.checkpoint_every", "1")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """A function that starts a command of hhmnet in two processes."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(launcher: tuple[str, ...], *words: str | Path) -> subprocess.Popen[str]:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        command = [sys.executable, "-m", *launcher]
+        command += ["--master_port" if launcher == TORCHRUN else "--main_process_port", str(port)]
+        command += ["-m" if launcher == TORCHRUN else "--module", "hhmnet", *map(str, words)]
+        process = subprocess.Popen(
+            command,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def wait_for(file: Path, seconds: float = 500) -> None:
+    end = time.monotonic() + seconds
+    while not file.exists():
+        assert time.monotonic() < end, f"{file} doesn't come"
+        time.sleep(0.2)
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    """Process numbers of the two trainings, the one that writes first."""
+    psutil = pytest.importorskip("psutil", reason="accelerate brings psutil along")
+    below = psutil.Process(process.pid).children(recursive=True)
+    found = {child.environ().get("RANK"): child.pid for child in below if "hhmnet" in child.cmdline()}
+    return [found["0"], found["1"]]
+
+
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
+def test_two_processes_train_and_measure(
+    start: Callable[..., subprocess.Popen[str]],
+    launcher: tuple[str, ...],
+    store_folder: Path,
+    recipe: Path,
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    said, _ = (
+        process := start(launcher, "train", "--config", recipe, "--data", store_folder, "--out", run)
+    ).communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    assert said.count("the model is in") == 1
+    assert [log.epoch for log in read_log(run / "log.csv")] == [1, 2]
+    said, _ = (
+        process := start(launcher, "evaluate", run, "--data", store_folder, "--out", tmp_path / "two")
+    ).communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    assert said.count("holds metrics.json") == 1
+    assert main(["evaluate", str(run), "--data", str(store_folder), "--out", str(tmp_path / "one")]) == 0
+    one, two = (Scores.load(tmp_path / name / "scores.parquet") for name in ("one", "two"))
+    assert one.sample_ids.tolist() == two.sample_ids.tolist()
+    assert abs(one.logits - two.logits).max() < 1e-4
+
+
+def test_a_dry_run_speaks_once(
+    start: Callable[..., subprocess.Popen[str]], store_folder: Path, recipe: Path
+) -> None:
+    process = start(TORCHRUN, "train", "--config", recipe, "--data", store_folder, "--dry-run")
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    assert said.count("clips/s") == 1
+
+
+def test_sigterm_stops_both_with_a_checkpoint_and_one_process_goes_on(
+    start: Callable[..., subprocess.Popen[str]], store_folder: Path, recipe: Path, tmp_path: Path
+) -> None:
+    words = ["train", "--config", str(recipe), "--data", str(store_folder), "--out", str(tmp_path / "run")]
+    process = start(TORCHRUN, *words, *ENDLESS)
+    wait_for(tmp_path / "run" / checkpoint.FILE)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert "interrupted after step" in said
+    assert not (tmp_path / "run" / ".lock").exists()
+    step = checkpoint.read_progress(tmp_path / "run").step
+    assert main([*words, *ENDLESS, "--resume", "--time-limit", "1s"]) == 0
+    assert checkpoint.read_progress(tmp_path / "run").step > step
+
+
+def test_the_time_limit_ends_both_alike(
+    start: Callable[..., subprocess.Popen[str]], store_folder: Path, recipe: Path, tmp_path: Path
+) -> None:
+    words = ["--config", recipe, "--data", store_folder, "--out", tmp_path / "run", *ENDLESS]
+    process = start(TORCHRUN, "train", *words, "--time-limit", "2s")
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    assert said.count("the time is up after step") == 1
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_ends_the_other_with_a_word(
+    start: Callable[..., subprocess.Popen[str]], store_folder: Path, recipe: Path, tmp_path: Path, rank: int
+) -> None:
+    run = tmp_path / "run"
+    process = start(TORCHRUN, "train", "--config", recipe, "--data", store_folder, "--out", run, *ENDLESS)
+    wait_for(run / checkpoint.FILE)
+    os.kill(children(process)[rank], signal.SIGKILL)
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+    load_file(run / checkpoint.FILE)
+    # torchrun may end the other process before it has noticed; then it has stopped as it does at SIGTERM.
+    assert (f"process {2 - rank} of 2 stops: another one has ended" in said) or "SIGTERM" in said
+    assert "Traceback" not in said.partition("torch/distributed/elastic")[0]
+    words = ["train", "--config", str(recipe), "--data", str(store_folder), "--out", str(run)]
+    assert main([*words, *ENDLESS, "--resume", "--time-limit", "1s"]) == 0
+
+
+def test_a_store_that_is_not_there_is_said_once(
+    start: Callable[..., subprocess.Popen[str]], recipe: Path, tmp_path: Path
+) -> None:
+    nowhere = tmp_path / "nowhere"
+    process = start(TORCHRUN, "train", "--config", recipe, "--data", nowhere, "--out", tmp_path / "run")
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+    assert said.count("hhmnet train: error:") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_phase_2_with_batch_norms_waits_for_nobody_without_a_picture(tmp_path: Path, phase1: Path) -> None:
+    """Two clips a step, one a process: the clip without a video leaves its process without pictures."""
+    from two_processes import in_pair
+
+    in_pair(train_with_batch_norms, tmp_path, phase1)
+    first, second = (load_file(tmp_path / f"state-{rank}.safetensors") for rank in range(2))
+    assert any("running_mean" in name for name in first)
+    for name, value in first.items():
+        assert (value - second[name]).abs().max() < 1e-5, name
+    assert from_pretrained(tmp_path / "run").spec.video is not None
+
+
+def train_with_batch_norms(folder: Path, phase1: Path) -> None:
+    """Train, and keep each process's state."""
+    import dataclasses
+
+    from safetensors.torch import save_file
+    from short_run import make_run
+    from short_video_run import made_samples, write_video_store
+    from two_processes import phase_2_config
+
+    from hhmnet.store import Store
+    from hhmnet.training.distributed import join
+
+    team = join(cpu=True)
+    with team.together():
+        if team.is_main:
+            (folder / "made").mkdir()
+            write_video_store(folder / "made", made_samples())
+    store = Store(next((folder / "made").rglob("samples.arrow")).parent)
+    config = phase_2_config(phase1, backbone="efficientnet_lite0", pretrained=False, batch_size=2, epochs=1)
+    config.roi = dataclasses.replace(config.roi, cell=40)
+    config.video = dataclasses.replace(config.video, cell=32)
+    trainer = make_run(folder / "run", config, store)
+    trainer.train()
+    state = {name: value.contiguous() for name, value in trainer.network.state_dict().items()}
+    save_file(state, folder / f"state-{team.rank}.safetensors")
