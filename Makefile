@@ -6,7 +6,7 @@ READY := .venv/.ready
 CONSTRAINTS := $(addprefix -c ,$(wildcard constraints.txt))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long docs bench clean
+.PHONY: help install demo test test-long coverage docs bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -34,6 +34,10 @@ test: $(READY) ## lint, types and tests
 test-long: $(READY) ## the tests that take minutes each: processes killed at random moments, readers fed with noise
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadgroup -m long
 
+# With the tracer the tests take about twice as long.
+coverage: $(READY) ## lines and branches that the tests run: a table, and pages in htmlcov; TESTS='FOLDER ...' for some
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadgroup --cov --cov-report=term --cov-report=html $(TESTS)
+
 docs: $(READY) ## the pages as HTML in docs/_build
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -q docs docs/_build
 	@echo docs/_build/index.html
@@ -43,5 +47,5 @@ bench: $(READY) ## speed and memory on this machine beside ST-GCN; CTRGCN=CHECKO
 	$(if $(CTRGCN),$(BIN)/python benchmarks/peers.py --memory --ctrgcn '$(CTRGCN)')
 
 clean: ## remove .venv, caches and runs/demo; other runs stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis docs/_build runs/demo
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov docs/_build runs/demo
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

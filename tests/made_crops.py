@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hhmnet.data.roi import GREY, RoiConfig
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store, write_store
@@ -15,6 +17,8 @@ from hhmnet.video import VideoError
 from made_video import write_video
 
 WIDTH, HEIGHT = 96, 64
+SMALL = RoiConfig(instants=5, cell=16, scene=24, scene_instants=2)
+TOLERANCE = 1.6  # torch rounds after each axis
 
 # Across and down from the top of the head, as shares of the person's height.
 _HALF = {
@@ -119,3 +123,16 @@ def write_made_store(folder: Path, samples: Sequence[Sample], frames: int = 12) 
         provenance={},
     )
     return Store(folder / "store"), videos
+
+
+def plain_cut(image: np.ndarray, x: float, y: float, side: int) -> tuple[np.ndarray, float]:
+    """The square around a pixel, grey beyond the picture, and the share of it that is inside."""
+    left, top = (math.floor(value - (side - 1) / 2 + 0.5) for value in (x, y))
+    square = np.full((side, side, 3), GREY, np.uint8)
+    inside = 0
+    for row in range(side):
+        for column in range(side):
+            if 0 <= top + row < len(image) and 0 <= left + column < image.shape[1]:
+                square[row, column] = image[top + row, left + column]
+                inside += 1
+    return square, inside / side**2

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hhmnet.conversion import project
-from hhmnet.pose.base import Detections, Poses, box_around
+from hhmnet.pose.base import Detections, Poses
 from hhmnet.skeleton import BLAZEPOSE33, KINECT20
 from hhmnet.synthetic import CAMERAS, performance, render
 from hhmnet.synthetic.raw_files import write_video
@@ -75,7 +75,9 @@ class KnownPlayers:
 
     def detect(self, image: np.ndarray) -> Detections:
         """The player's box."""
-        return Detections(box_around(_pixels(self._seen(image)))[None], np.array([0.9], np.float32))
+        points = _pixels(self._seen(image))
+        box = np.concatenate([points.min(0), points.max(0)])
+        return Detections(box[None], np.array([0.9], np.float32))
 
     def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
         """The player's joints, whoever is asked about."""

@@ -152,3 +152,14 @@ KINDS: dict[str, Kind] = {
     "odd size": Kind("a.mkv", {"size": (65, 49), "pixels": "yuv444p"}),
     "ten bits": Kind("a.mkv", {"pixels": "yuv420p10le"}),
 }
+
+
+def write_kind(folder: Path, name: str, kind: Kind) -> Path:
+    (folder / name).mkdir(exist_ok=True)
+    return write_video(folder / name / kind.file, **kind.settings)
+
+
+def decode_all(file: Path) -> list[np.ndarray]:
+    """All frames as FFmpeg gives them, one after the other."""
+    with av.open(str(file)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(container.streams.video[0])]

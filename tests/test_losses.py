@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing
 from torch.nn import functional
 
-from hhmnet.losses import distillation, info_nce, part_contrast, positive_shares, stream_contrast
+from hhmnet.losses import distillation, gathered, info_nce, part_contrast, positive_shares, stream_contrast
 
 
 def one_hot(*labels: int, classes: int = 4) -> Tensor:
@@ -107,6 +107,39 @@ def test_shares_of_mixed_clips_lie_between_those_of_whole_ones() -> None:
     torch.testing.assert_close(shares[2], torch.tensor([0.75, 0.25, 1.0]) / 2.0)
 
 
+def test_without_a_word_all_clips_of_a_class_are_positives() -> None:
+    classes = one_hot(0, 1, 0)
+    torch.testing.assert_close(positive_shares(classes), positive_shares(classes, "class"))
+    one, other = embeddings(3, 2)
+    by_class, by_clip = (stream_contrast([one, other], classes, 0.5, by) for by in ("class", "clip"))
+    assert stream_contrast([one, other], classes, 0.5) == by_class != by_clip
+    with pytest.raises(ValueError, match="positives must be class or clip, got 'all'"):
+        positive_shares(classes, "all")
+
+
+@pytest.mark.parametrize("by", ["class", "clip"])
+def test_shares_are_as_exact_as_the_classes(by: str) -> None:
+    assert positive_shares(one_hot(0, 1, 0).double(), by).dtype == torch.float64
+
+
+def test_half_precision_is_compared_in_single_precision() -> None:
+    """As autocast hands it over: eight bits of a similarity over a temperature of 0.07 would tell nothing."""
+    one, other = (x.bfloat16() for x in embeddings(6, 2))
+    classes = one_hot(0, 1, 2, 1, 0, 3)
+    students, teachers = (x.bfloat16() for x in parts(6))
+    for loss, arguments, more in (
+        (info_nce, (one, other), (positive_shares(classes), 0.07)),
+        (part_contrast, (students, teachers), (None, 0.07, classes.double())),
+        (distillation, (one, other), (None, 4.0)),
+    ):
+        exact = loss(*(x.float() for x in arguments), *more)
+        assert exact.dtype == torch.float32
+        for mixed in (arguments, (arguments[0].float(), arguments[1]), (arguments[0], arguments[1].float())):
+            found = loss(*mixed, *more)
+            assert found.dtype == torch.float32
+            assert torch.equal(found, exact)
+
+
 def test_gradients_are_right() -> None:
     one, other = (x.double().requires_grad_() for x in embeddings(4, 2, 3))
     classes = one_hot(0, 1, 0, 2).double()
@@ -165,6 +198,7 @@ MASKS = [
         [True, False, False],
     ],
     [[True, False, False]] * 2 + [[False, True, False]] * 2 + [[False, False, True]],
+    [[True, False, False]] * 3 + [[False, True, False]] + [[False, False, True]],
     [[False] * 3] * 5,
 ]
 
@@ -186,9 +220,11 @@ def test_the_contrast_of_parts_is_that_of_the_definition(
 
 def test_the_contrast_of_parts_is_info_nce_in_each() -> None:
     students, teachers = parts(6)
-    shares = positive_shares(one_hot(0, 1, 2, 1, 0, 3))
+    classes = one_hot(0, 1, 2, 1, 0, 3)
+    classes[4] = torch.tensor([0.6, 0.4, 0.0, 0.0])  # mixed, so that shares differ from their transpose
+    shares = positive_shares(classes)
     losses = [info_nce(students[:, p], teachers[:, p], shares, 0.07) for p in range(3)]
-    found = part_contrast(students, teachers, None, 0.07, one_hot(0, 1, 2, 1, 0, 3))
+    found = part_contrast(students, teachers, None, 0.07, classes)
     torch.testing.assert_close(found, torch.stack(losses).mean())
 
 
@@ -247,7 +283,7 @@ def test_hidden_parts_have_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-@pytest.mark.parametrize("mask", [None, [True, False, True, True], [False] * 4])
+@pytest.mark.parametrize("mask", [None, [True, False, True, True], [False, True, False, False], [False] * 4])
 def test_distillation_is_the_divergence_of_the_definition(
     temperature: float, mask: list[bool] | None
 ) -> None:
@@ -279,7 +315,22 @@ def test_distillation_pulls_the_student_alone_and_ends_at_the_teacher() -> None:
     assert float(same) == pytest.approx(0, abs=1e-6)
 
 
-# Two processes.
+# Several processes.
+
+
+def test_a_process_alone_gathers_nothing(tmp_path: Path) -> None:
+    if not distributed.is_gloo_available():
+        pytest.skip("torch was built without gloo")
+    x = torch.ones(2, 3)
+    assert gathered(x) is x
+    distributed.init_process_group(
+        "gloo", store=distributed.FileStore(f"{tmp_path}/store", 1), rank=0, world_size=1
+    )
+    try:
+        assert gathered(x) is x
+    finally:
+        distributed.destroy_process_group()
+
 
 LABELS = (0, 1, 2, 1, 0, 3, 3, 2)
 
@@ -290,13 +341,18 @@ def part_inputs(rows: slice) -> list[Tensor]:
     return [x[rows].clone() for x in (*parts(8), mask, one_hot(*LABELS))]
 
 
+def transposed(x: Tensor) -> Tensor:
+    """The same values, lying in memory column by column: what gloo would send in disorder."""
+    return x.T.contiguous().T
+
+
 def one_of_two(rank: int, folder: str) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
     store = distributed.FileStore(f"{folder}/store", 2)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
     rows = slice(4 * rank, 4 * rank + 4)
-    parts = [x[rows].clone().requires_grad_() for x in embeddings(8)]
-    loss = stream_contrast(parts, one_hot(*LABELS)[rows], 0.07)
+    parts = [transposed(x[rows]).requires_grad_() for x in embeddings(8)]
+    loss = stream_contrast(parts, transposed(one_hot(*LABELS)[rows]), 0.07)
     loss.backward()
     made = part_inputs(rows)
     made[0].requires_grad_()

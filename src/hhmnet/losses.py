@@ -23,7 +23,12 @@ def positive_shares(classes: Tensor, positives: str = "class") -> Tensor:
     Args:
         classes: class shares ``(N, K)``, rows sum to 1; one-hot where no clips are mixed.
         positives: ``class`` or ``clip``.
+
+    Raises:
+        ValueError: ``positives`` is neither.
     """
+    if positives not in POSITIVES:
+        raise ValueError(f"positives must be {' or '.join(POSITIVES)}, got {positives!r}")
     own = torch.eye(classes.shape[0], dtype=classes.dtype, device=classes.device)
     if positives == "clip":
         return own

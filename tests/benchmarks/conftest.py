@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +33,16 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     monkeypatch.setattr(study_runs, "Popen", InProcess)
     return started
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[[int, str], None]:
+    """Checks that a study ended as one does that its caller can put right: with a line that says so."""
+
+    def check(status: int, message: str) -> None:
+        err = capsys.readouterr().err
+        assert status == 2
+        assert message in err
+        assert len(err.splitlines()) == 1
+
+    return check

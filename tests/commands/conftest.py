@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from hhmnet.cli import main
+from hhmnet.commands.progress import TrainingProgress
 from hhmnet.pose.assets import CACHE_VARIABLE
 from hhmnet.synthetic import generate
 from made_video_world import VIDEO_RECIPE, VideoWorld
@@ -32,3 +33,20 @@ def video_world(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> Itera
         two = ("--config", str(world.recipe), "--phase1", str(world.phase1), "--out", str(world.run))
         assert main(["train", *two, *data]) == 0
         yield world
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
+    """Does something when a training reaches a step."""
+
+    def install(wanted: int, action: Callable[[], object]) -> None:
+        before = TrainingProgress.on_step
+
+        def on_step(self: TrainingProgress, step: int, total: int) -> None:
+            before(self, step, total)
+            if step == wanted:
+                action()
+
+        monkeypatch.setattr(TrainingProgress, "on_step", on_step)
+
+    return install

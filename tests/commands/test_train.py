@@ -36,23 +36,6 @@ def train(store_folder: Path, recipe: Path, tmp_path: Path):
     return run
 
 
-@pytest.fixture
-def at_step(monkeypatch: pytest.MonkeyPatch):
-    """Does something when a training reaches a step."""
-
-    def install(wanted: int, action) -> None:
-        before = TrainingProgress.on_step
-
-        def on_step(self: TrainingProgress, step: int, total: int) -> None:
-            before(self, step, total)
-            if step == wanted:
-                action()
-
-        monkeypatch.setattr(TrainingProgress, "on_step", on_step)
-
-    return install
-
-
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "model.safetensors")
 

@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 import hhmnet
 from hhmnet.cli import main
 from hhmnet.commands.configuration import read_config
-from hhmnet.commands.progress import TrainingProgress
 from hhmnet.models.pretrained import ModelSpec
 from hhmnet.pose.assets import CACHE_VARIABLE
 from hhmnet.skeleton import KINECT20, NTU25
@@ -35,21 +34,6 @@ def train(video_world: VideoWorld, tmp_path: Path) -> Train:
         return main(words if config is None else [*words, "--config", str(config)])
 
     return run
-
-
-@pytest.fixture
-def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
-    def install(wanted: int, action: Callable[[], object]) -> None:
-        before = TrainingProgress.on_step
-
-        def on_step(self: TrainingProgress, step: int, total: int) -> None:
-            before(self, step, total)
-            if step == wanted:
-                action()
-
-        monkeypatch.setattr(TrainingProgress, "on_step", on_step)
-
-    return install
 
 
 def same(one: Path, other: Path) -> bool:

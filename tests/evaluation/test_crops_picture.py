@@ -5,23 +5,32 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from hhmnet.cli import main
-from hhmnet.data.roi import RoiConfig, crop_clip
+from hhmnet.data.roi import RoiConfig, crop_clip, empty_crops
 from hhmnet.data.transform import DataConfig
 from hhmnet.data.video_batch import VideoConfig
-from hhmnet.evaluation.crops_picture import GuidanceError, draw_guidance, guidance_of
+from hhmnet.evaluation import crops_picture
+from hhmnet.evaluation.crops_picture import (
+    GuidanceError,
+    Guided,
+    draw_crops,
+    draw_guidance,
+    guidance_of,
+)
+from hhmnet.evaluation.figures import SIDE_COLOURS
 from hhmnet.models.heterogeneous import HeterogeneousConfig
 from hhmnet.models.homogeneous import FusionConfig
 from hhmnet.models.pretrained import ActionModel, ModelSpec, with_video
 from hhmnet.models.stst import STSTConfig
 from hhmnet.pose.assets import CACHE_VARIABLE
 from hhmnet.sample import Sample
-from hhmnet.skeleton import KINECT20
+from hhmnet.skeleton import KINECT20, PARTS
 from hhmnet.store import Store
 from hhmnet.video import open_video
 from made_crops import made_clip, write_made_store
@@ -106,6 +115,70 @@ def test_answers_are_those_of_the_model(made: tuple[Store, Path], tmp_path: Path
     pytest.importorskip("matplotlib", reason="pictures need matplotlib")
     draw_guidance(alone, "title", "sit", tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def words(axes: Any) -> list[str]:
+    return [axes.get_title(), axes.get_ylabel(), *(text.get_text() for text in axes.texts)]
+
+
+def test_the_picture_names_parts_frames_weights_and_answers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    to_hex = pytest.importorskip("matplotlib.colors").to_hex
+    kept: list[Any] = []
+    monkeypatch.setattr(crops_picture, "save_figure", lambda figure, file: kept.append(figure))
+    mask = np.ones((5, 2), bool)
+    mask[0, 1] = False
+    answers = {"skeleton": [("sit", 0.75), ("stand", 0.25)], "both": [("stand", 1.0)]}
+    cells, scenes = np.zeros((5, 2, 8, 8, 3), np.uint8), np.zeros((2, 9, 9, 3), np.uint8)
+    weights = np.linspace(0, 1.8, 10).reshape(5, 2)
+    found = Guided(cells, mask, weights, scenes, np.array([True, True]), np.array([3, 11]), answers)
+    draw_guidance(found, "clip 7", "stand", tmp_path / "a.png")
+    draw_guidance(found._replace(weights=None, scene_mask=np.zeros(2, bool)), "", None, tmp_path / "b.png")
+    (grid, right), (plain, empty) = (figure.subfigs for figure in kept)
+    assert kept[0].get_suptitle() == "clip 7"
+    assert words(grid.axes[0]) == ["frame 3", PARTS[0].replace("_", " "), "0.0"]
+    assert words(grid.axes[1]) == ["frame 11", "", "nothing"]
+    assert [words(axes) for axes in grid.axes[2::2]] == [
+        ["", part.replace("_", " "), f"{row[0]:.1f}"]
+        for part, row in zip(PARTS[1:], weights[1:], strict=True)
+    ]
+    assert not any(axes.texts for axes in plain.axes if axes is not plain.axes[1])
+    scene, bars = right.axes
+    assert scene.get_title() == "persons and surroundings"
+    assert scene.images[0].get_array().shape == (9, 18, 3)
+    assert (empty.axes[0].get_title(), len(empty.axes[0].images)) == ("no scene", 0)
+    assert [text.get_text() for text in bars.texts] == ["sit  75 %", "stand  25 %", "stand  100 %"]
+    assert [round(bar.get_width()) for bar in bars.patches] == [75, 25, 100]
+    assert [round(bar.get_y() + bar.get_height() / 2) for bar in bars.patches] == [0, 1, 4]
+    own = [to_hex(bar.get_facecolor()) == SIDE_COLOURS["left"] for bar in bars.patches]
+    assert own == [False, True, True]
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["skeleton", "both"]
+    assert bars.get_yticks().tolist() == [0.5, 4.0]
+    assert bars.yaxis_inverted()
+
+
+def test_crops_lie_in_rows_of_parts_with_the_scene_below(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kept: list[np.ndarray] = []
+    monkeypatch.setattr(crops_picture, "save_png", lambda page, file: kept.append(page))
+    parts = np.zeros((3, 5, 8, 8, 3), np.uint8)  # instants, parts
+    parts += np.arange(15, dtype=np.uint8).reshape(3, 5)[..., None, None, None]
+    config = RoiConfig(instants=3, cell=8, scene=12, scene_instants=2)
+    crops = empty_crops(config, 6)._replace(parts=parts, scene=np.full((2, 12, 12, 3), 100, np.uint8))
+    draw_crops(crops, 0.5, tmp_path / "c.png")
+    (page,) = kept
+    assert page.shape == (5 * 8 + 4 * 2 + 8 + 12 + 8, 3 * 8 + 2 * 2, 3)
+    corners = page[0:48:10, 0:28:10, 0]
+    assert corners.tolist() == [[part, 5 + part, 10 + part] for part in range(5)]
+    line = page[:8, :8, 0] > 60  # where the margin of half a side begins: 4/3 pixels from the edge
+    assert line[1, 3]
+    assert not line[0].any()
+    assert not line[3:5, 3:5].any()
+    assert (page[56:68, 0] == 100).all()
+    assert (page[48:56] == 255).all()
+    assert (page[56:68, 26:] == 255).all()
 
 
 def test_the_control_shows_no_part(made: tuple[Store, Path], tmp_path: Path) -> None:

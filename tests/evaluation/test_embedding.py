@@ -187,6 +187,7 @@ def test_embeddings_are_each_clips_own_averaged_over_views(patchy_store: Store, 
             ]
         for number, name in enumerate(found.streams):
             for kind in ("embeddings", "projections"):
+                assert isinstance(getattr(found, kind)[name], np.ndarray)
                 expected = sum(getattr(output, kind)[number][0].numpy() for output in outputs) / 2
                 np.testing.assert_allclose(getattr(found, kind)[name][place], expected, atol=1e-5)
 
@@ -240,6 +241,9 @@ def test_figures_tell_streams_that_meet_from_streams_that_do_not() -> None:
     for field in ("same_class", "same_clip", "rank"):
         mean = np.mean([before["retrieval"][pair][field] for pair in pairs])
         assert before["retrieval"]["mean"][field] == pytest.approx(mean)
+    for pair in pairs:  # the first looks, the second is looked at
+        looks, looked_at = (apart.projections[name] for name in pair.split(" -> "))
+        assert before["retrieval"][pair] == retrieval(looks, looked_at, apart.labels)._asdict()
     assert after["retrieval"]["mean"]["same_class"] > 95 > before["retrieval"]["mean"]["same_class"]
     assert after["retrieval"]["mean"]["rank"] < 3 < before["retrieval"]["mean"]["rank"]
     assert after["meeting"]["by_class"] > before["meeting"]["by_class"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import product
 
@@ -58,6 +59,10 @@ def test_the_answer_is_the_weighted_sum_clip_by_clip() -> None:
         for column in range(3):
             a, b = (m.scores.logits[row, column] for m in members[:2])
             assert found.logits[row, column] == pytest.approx(0.75 * a + 0.25 * b, rel=1e-5, abs=1e-6)
+    assert found.logits.dtype == np.float32
+    assert found.class_names == CLASSES
+    for field in ("sample_ids", "labels"):
+        np.testing.assert_array_equal(getattr(found, field), getattr(members[0].scores, field))
 
 
 def relabelled(labels: np.ndarray) -> np.ndarray:
@@ -116,12 +121,37 @@ def test_among_equals_the_surer_weights_win() -> None:
     np.testing.assert_allclose(choose_weights([sure, unsure]), [1, 0])
 
 
+def test_where_all_weights_are_as_good_they_are_equal() -> None:
+    flat = [changed(member(name, 1), ALL, logits=np.zeros((30, 3), np.float32)) for name in "abc"]
+    np.testing.assert_allclose(choose_weights(flat[:2]), [0.5, 0.5])
+    np.testing.assert_allclose(choose_weights(flat), [0.3, 0.3, 0.4])
+
+
+def test_clips_without_a_label_choose_nothing() -> None:
+    """The second member is wrong on the labelled clips, and sure of the others."""
+    labels = np.where(ALL < 10, OTHER.scores.labels, -1)
+    right = np.eye(3, dtype=np.float32)[OTHER.scores.labels]
+    wrong = np.roll(right, 1, axis=1)
+    wrong[10:, 2] += 50
+    one, other = (changed(OTHER, ALL, labels=labels, logits=logits) for logits in (right, wrong))
+    np.testing.assert_allclose(choose_weights([one, other]), [1, 0])
+
+
+def test_none_and_too_many_are_refused() -> None:
+    with pytest.raises(EnsembleError, match="there are no scores to join"):
+        align([])
+    with pytest.raises(EnsembleError, match="there are 1 weights for 2 score files"):
+        check_weights((1.0,), 2)
+    with pytest.raises(EnsembleError, match="for up to 6 score files, got 7"):
+        choose_weights([OTHER] * 7)
+
+
 def test_a_member_of_noise_gets_no_say() -> None:
     members = [member("good", 1, count=400, good=4), member("noise", 2, count=400, good=0)]
     assert choose_weights(members)[0] >= 0.7
 
 
-def test_unlabelled_clips_choose_nothing() -> None:
+def test_without_any_label_nothing_is_chosen() -> None:
     blank = changed(member("a", 1), ALL, labels=np.full(30, -1))
     with pytest.raises(EnsembleError, match="no validation clip has a label"):
         choose_weights([blank])
@@ -137,6 +167,11 @@ def test_every_subset_is_there_once() -> None:
     np.testing.assert_allclose(dict(found)["c + d"].logits, members[2].scores.logits)
 
 
+def test_a_subset_without_any_weight_is_left_out() -> None:
+    members = [member(name, seed) for seed, name in enumerate("abc")]
+    assert [name for name, _ in subsets(members, (1.0, 0.0, 0.0))] == ["a + b", "a + c", "a + b + c"]
+
+
 def test_disagreements_are_counted() -> None:
     one, other = member("a", 1), member("b", 2)
     expected = sum(one.scores.logits[i].argmax() != other.scores.logits[i].argmax() for i in range(30))
@@ -146,3 +181,4 @@ def test_disagreements_are_counted() -> None:
         "b / a": expected,
         "any two": expected,
     }
+    json.dumps(disagreements([one, other]))  # as the command prints them

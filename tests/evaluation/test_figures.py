@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from hhmnet.evaluation import figures
 from hhmnet.evaluation.figures import (
     FigureError,
     Strip,
@@ -74,6 +75,19 @@ def test_strips_show_left_and_right(tmp_path, layout, frames):
     picture = pixels(tmp_path / "s.png")
     for colour in ([0xD9, 0x5F, 0x02], [0x1B, 0x6C, 0xA8]):
         assert (np.abs(picture - np.array(colour) / 255).max(-1) < 0.02).any()
+
+
+def test_poses_lie_evenly_over_the_clip_and_tell_their_frames(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    kept = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, file: kept.append(figure))
+    strip = make_strip(KINECT20, 20)._replace(frame_index=np.arange(100, 120))
+    draw_strips([strip], KINECT20, tmp_path / "s.png")
+    (axes,) = kept[0].axes
+    shown = [0, 3, 5, 8, 11, 14, 16, 19]
+    assert axes.get_title("left") == strip.title
+    assert [text.get_text() for text in axes.texts] == [f"frame {100 + frame}" for frame in shown]
+    assert len(axes.collections) == strip.present[:, shown].sum()
 
 
 def test_a_body_that_is_not_there_is_not_drawn(tmp_path):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from hhmnet.evaluation.metrics import bootstrap_interval, evaluate, fusion_changes
+from hhmnet.evaluation.metrics import bootstrap_interval, evaluate, fusion_changes, surest_mistakes
 from hhmnet.evaluation.scores import Scores
 
 
@@ -95,7 +95,7 @@ def test_interval_of_a_perfect_or_hopeless_score() -> None:
 
 
 def test_interval_is_the_same_every_time() -> None:
-    assert bootstrap_interval(40, 50) == bootstrap_interval(40, 50)
+    assert bootstrap_interval(40, 50) == bootstrap_interval(40, 50, seed=0)
     narrow, wide = bootstrap_interval(800, 1000), bootstrap_interval(40, 50)
     assert narrow[1] - narrow[0] < wide[1] - wide[0]
 
@@ -138,6 +138,22 @@ def test_mended_and_broken_add_up_to_the_difference_in_accuracy() -> None:
     assert changes["mended"]["n"] - changes["broken"]["n"] == round(difference)
     assert changes["mended"]["n"] > 0
     json.dumps(changes)
+
+
+def test_ten_clips_are_named_and_equal_ones_in_the_stores_order() -> None:
+    wrong = made_scores([1] * 24, [0.8, 0.9] * 12, [0] * 24)
+    right = made_scores([0] * 24, [0.9, 0.8] * 12, [0] * 24)
+    surest = [f"clip{n}" for n in range(1, 20, 2)]
+    mistakes = surest_mistakes(wrong)
+    assert [mistake["sample_id"] for mistake in mistakes] == surest
+    assert {mistake["probability"] for mistake in mistakes} == {0.9}
+    assert {mistake["answer"] for mistake in mistakes} == {"b"}
+    assert surest_mistakes(made_scores([1], [1 / 1.7], [0]))[0]["probability"] == 0.5882
+    for change, joined, alone in (("mended", right, wrong), ("broken", wrong, right)):
+        found = fusion_changes(joined, {"video": alone})["video"][change]
+        assert found["n"] == 24
+        # The first gains 0.9 less 0.1, the second 0.8 less 0.05.
+        assert [clip["sample_id"] for clip in found["clips"]] == [f"clip{n}" for n in range(0, 20, 2)]
 
 
 def test_fusion_of_other_clips_is_refused() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,9 +111,62 @@ def test_a_report_says_what_was_measured(tmp_path: Path) -> None:
     for name in CLASSES:  # what looks like a tag is shown as it is written
         assert name in texts
     assert document["surest_mistakes"][0]["sample_id"] in texts  # type: ignore[index]
+    at = texts.index("all joined")
+    assert texts[at + 1] == f"{document['top1']:.2f}"
+    low, high = document["top1_interval"]  # type: ignore[misc]
+    assert texts[at + 2] == f"{low:.2f} to {high:.2f}"
     content = (tmp_path / "r.html").read_text()
     assert "data:image/png;base64,YSBwaWN0dXJl" in content
     assert "http" not in content  # it needs nothing from elsewhere
+
+
+def test_the_hardest_class_comes_first_and_one_without_clips_last(tmp_path: Path) -> None:
+    document = metrics(make())
+    write_report(document, "t", tmp_path / "r.html")
+    texts = read(tmp_path / "r.html")
+    at = texts.index("Classes")
+    each: dict[str, Any] = document["per_class"]  # type: ignore[assignment]
+    order = sorted(CLASSES[:3], key=lambda name: each[name]["top1"])
+    cells = [cell for name in order for cell in (name, str(each[name]["n"]), f"{each[name]['top1']:.2f}")]
+    assert texts[at + 1 : at + 4] == ["class", "clips", "top-1 %"]
+    assert texts[at + 4 : at + 16] == [*cells, "never seen", "0", "-"]
+    bars = re.findall(r'class="bar" style="width:([\d.]+)rem"', (tmp_path / "r.html").read_text())
+    assert bars == [f"{each[name]['top1'] / 10:.2f}" for name in order]
+
+
+def numbers(page: str, heading: str) -> list[bool]:
+    """Which columns of the first table behind a heading are set as numbers, in all its rows alike."""
+    rows = page[page.index(heading) :].split("</table>")[0].split("<tr>")[1:]
+    kinds = [[bool(kind) for kind in re.findall(r"<t[hd]( class=\"n\")?>", row)] for row in rows]
+    assert len(kinds) > 1
+    assert all(row == kinds[0] for row in kinds)
+    return kinds[0]
+
+
+def test_numbers_stand_under_each_other(tmp_path: Path) -> None:
+    joined, video = make(seed=1, good=3), make(seed=2, good=1)
+    alone = Scores(joined.sample_ids, joined.labels, video.logits, CLASSES)
+    more = {
+        "streams": {"joint": brief(alone)},
+        "modalities": {"skeleton": brief(alone)},
+        "fusion": fusion_changes(joined, {"skeleton": alone}),
+    }
+    write_report(metrics(joined) | more, "t", tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert numbers(page, "<h2>Streams") == [False, True, True]
+    assert numbers(page, "<h2>Skeleton and video") == [False, True, True]
+    assert numbers(page, "<h2>What joining them changes") == [False, True, True]
+    assert numbers(page, "<h3>Mended") == [False] * 4
+    assert numbers(page, "<h2>The surest mistakes") == [False, False, False, True]
+
+
+def test_all_that_changes_is_not_called_the_clearest(tmp_path: Path) -> None:
+    joined, alone = make(seed=1, good=9), make(seed=1, good=9)
+    logits = alone.logits.copy()
+    logits[10:13] = np.roll(logits[10:13], 1, axis=1)
+    more = {"fusion": fusion_changes(joined, {"video": dataclasses.replace(alone, logits=logits)})}
+    write_report(metrics(joined) | more, "t", tmp_path / "r.html")
+    assert "Mended beside video alone" in read(tmp_path / "r.html")
 
 
 def test_a_report_without_mistakes_and_picture(tmp_path: Path) -> None:

@@ -10,17 +10,18 @@ import torch
 
 from hhmnet.data.dataset import ClipDataset
 from hhmnet.data.transform import DataConfig
-from hhmnet.evaluation.scores import Scores, ScoresError, score
+from hhmnet.evaluation.scores import Scores, ScoresError, score, score_streams
 from hhmnet.models.pretrained import ActionModel, ModelSpec
 from hhmnet.models.stst import STSTConfig
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store
 
 
-def build(store: Store, persons: int = 2) -> ActionModel:
+def build(store: Store, persons: int = 2, stream: str = "joint") -> ActionModel:
     torch.manual_seed(0)
     config = STSTConfig(widths=(16, 16), strides=(1, 2), head_width=8, dropout=0.5)
-    spec = ModelSpec(config, DataConfig(frames=8, persons=persons, views=2), KINECT20, store.class_names)
+    data = DataConfig(stream=stream, frames=8, persons=persons, views=2)
+    spec = ModelSpec(config, data, KINECT20, store.class_names)
     return ActionModel(spec.build(), spec)
 
 
@@ -70,6 +71,22 @@ def test_scoring_happens_in_eval_mode_and_leaves_the_model_as_it_was(
     model.network.classifier.weight.sum().backward()  # nothing is left in inference mode
 
 
+def test_every_member_has_scores_of_its_own(patchy_store: Store) -> None:
+    model = build(patchy_store, stream="joint+bone").eval()
+    rows = np.array([5, 0, 17])
+    found = score_streams(model, patchy_store, rows, batch_size=2)
+    assert list(found) == ["", "joint", "bone"]
+    for name, scores in found.items():
+        assert scores.sample_ids.tolist() == ["clip005", "clip000", "clip017"]
+        assert scores.labels.tolist() == patchy_store.labels[rows].tolist()
+        assert scores.class_names == patchy_store.class_names
+        alone = score(model.single(name) if name else model, patchy_store, rows)
+        np.testing.assert_allclose(scores.logits, alone.logits, atol=1e-5)
+    assert np.abs(found["joint"].logits - found["bone"].logits).max() > 1e-3
+    none = score_streams(model, patchy_store, rows[:0])
+    assert {name: scores.logits.shape for name, scores in none.items()} == dict.fromkeys(found, (0, 3))
+
+
 def test_no_clips_give_no_scores(tiny_store: Store) -> None:
     found = score(build(tiny_store), tiny_store, np.array([], np.int64))
     assert found.logits.shape == (0, 3)
@@ -89,6 +106,8 @@ def test_no_scores_survive_a_file_too(tmp_path: Path) -> None:
     none = Scores(np.array([], np.str_), np.array([], np.int64), np.zeros((0, 2), np.float32), ("a", "b"))
     none.save(tmp_path / "scores.parquet")
     assert_same(Scores.load(tmp_path / "scores.parquet"), none)
+    types = [str(field.type) for field in pq.read_schema(tmp_path / "scores.parquet")]
+    assert types == ["string", "int64", "float", "float"]
 
 
 def test_any_parquet_reader_finds_the_columns(tmp_path: Path) -> None:

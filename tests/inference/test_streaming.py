@@ -1,24 +1,19 @@
 from __future__ import annotations
 
 import gc
-import math
 import os
 import tracemalloc
 from collections import deque
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from hhmnet.data.transform import DataConfig
 from hhmnet.inference.live_pose import LivePose
 from hhmnet.inference.recognizer import Recognizer
-from hhmnet.inference.streaming import LiveAnswer, StreamError, StreamingConfig, StreamingRecognizer
-from hhmnet.models.pretrained import ActionModel, ModelSpec, PretrainedError
-from hhmnet.models.stst import STSTConfig
+from hhmnet.inference.streaming import StreamError, StreamingConfig, StreamingRecognizer
+from hhmnet.models.pretrained import PretrainedError
 from hhmnet.pose.assets import is_cached
 from hhmnet.pose.base import Poses
 from hhmnet.pose.clips import ClipConfig, clip_fields
@@ -28,48 +23,7 @@ from hhmnet.skeleton import KINECT20
 from hhmnet.video import open_video
 from made_models import video_model
 from made_people import BoxEstimator, KnowingDetector, MadeVideo, Way, straight
-
-CLASSES = ("kick", "nod", "wave")
-RATE = 30.0
-PLAYER = straight((100, 130), (0.8, 0), (60, 140))
-
-
-def model(persons: int = 1, stream: str = "joint+bone", views: int = 1) -> ActionModel:
-    torch.manual_seed(0)
-    config = STSTConfig(widths=(16, 16), strides=(1, 2), head_width=8)
-    data = DataConfig(stream=stream, frames=8, persons=persons, scale="box", views=views)
-    spec = ModelSpec(config, data, KINECT20, CLASSES)
-    return ActionModel(spec.build(), spec).eval()
-
-
-def movement(frames: int, persons: int = 1, seed: int = 0) -> np.ndarray:
-    """Joints ``(M, T, V, C)`` that move."""
-    random = np.random.default_rng(seed)
-    rest = random.normal(0, 0.4, (persons, 1, KINECT20.num_joints, 3))
-    way = np.sin(np.arange(frames)[None, :, None, None] * 0.2 + random.normal(size=rest.shape))
-    return (rest + 0.3 * way).astype(np.float32)
-
-
-def sample_of(joints: np.ndarray, present: np.ndarray | None = None) -> Sample:
-    present = np.ones(joints.shape[:2], bool) if present is None else present
-    frames = np.arange(joints.shape[1], dtype=np.int32)
-    return Sample("clip", -1, joints * present[..., None, None].astype(np.float32), present, frames)
-
-
-def whole(recognizer: StreamingRecognizer, sample: Sample) -> np.ndarray:
-    """What the model says of a whole clip."""
-    return Recognizer(recognizer.model).predict_samples([sample])[0].probabilities
-
-
-def streaming(window: float = 2.0, persons: int = 1, views: int = 1, **chosen: float) -> StreamingRecognizer:
-    config = StreamingConfig(window=window, **{"smoothing": 0, **chosen})  # type: ignore[arg-type]
-    return StreamingRecognizer(model(persons, views=views), config)
-
-
-def said(answer: LiveAnswer | None) -> np.ndarray:
-    assert answer is not None
-    assert answer.probabilities is not None
-    return answer.probabilities
+from made_stream import CLASSES, PLAYER, RATE, model, movement, noisy, said, sample_of, streaming, whole
 
 
 @pytest.mark.parametrize("views", [1, 3])
@@ -210,132 +164,6 @@ def test_who_has_left_is_forgotten() -> None:
     answers = [answer for image in noisy(110) if (answer := recognizer.push_frame(image))]
     assert [len(answer.everyone) for answer in answers] == [2] * 9 + [1] * 2
     assert set(recognizer._patches) == set(recognizer._smooth) == {1}
-
-
-def noisy(count: int, size: tuple[int, int] = (320, 240)) -> list[np.ndarray]:
-    """Pictures of noise, the first pixel of which tells the frame."""
-    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
-    images = [np.roll(noise, 3 * number, 1) for number in range(count)]
-    for number, image in enumerate(images):
-        image[0, 0, 0] = number
-    return images
-
-
-@pytest.mark.parametrize(
-    ("frames", "rate", "given", "expected"),
-    [(45, 25.0, None, 1.8), (60, None, None, 2.0), (None, None, None, 2.0), (45, 25.0, 3.0, 3.0)],
-)
-def test_the_window_is_as_long_as_the_training_clips(
-    frames: int | None, rate: float | None, given: float | None, expected: float
-) -> None:
-    trained = model()
-    trained.spec = replace(trained.spec, clip_frames=frames, clip_rate=rate)
-    recognizer = StreamingRecognizer(trained, StreamingConfig(window=given))
-    assert recognizer.config.window == pytest.approx(expected)
-    assert recognizer.config.frames == round(expected * 30)
-
-
-def test_a_long_stream_is_answered_by_its_last_frames_alone() -> None:
-    recognizer = streaming(window=1.0, smoothing=0, every=7)
-    joints = movement(400)
-    answers = [answer for t in range(400) if (answer := recognizer.push_skeleton(joints[0, t]))]
-    assert [answer.frame for answer in answers] == list(range(6, 400, 7))
-    for answer in answers[5::9]:
-        window = joints[:, answer.frame - 29 : answer.frame + 1]
-        np.testing.assert_allclose(said(answer), whole(recognizer, sample_of(window)), atol=1e-6)
-
-
-def test_there_is_no_answer_before_enough_was_seen() -> None:
-    recognizer = streaming(window=1.0, every=5, least=0.5)
-    answers = [recognizer.push_skeleton(joints) for joints in movement(30)[0]]
-    given = [answer for answer in answers if answer is not None]
-    assert [answer.label is not None for answer in given] == [False, False, True, True, True, True]
-    assert [round(answer.covered * 30) for answer in given] == [5, 10, 15, 20, 25, 30]
-
-
-def test_probabilities_are_smoothed_over_time() -> None:
-    plain, smooth = (streaming(window=1.0, every=6, smoothing=value) for value in (0, 0.4))
-    joints = 2 * movement(200) * np.linspace(-1, 1, 200)[None, :, None, None]
-    pairs = [(plain.push_skeleton(frame), smooth.push_skeleton(frame)) for frame in joints[0]]
-    expected = None
-    for own, mixed in pairs:
-        if own is None or own.probabilities is None:
-            continue
-        kept = math.exp(-(6 / RATE) / 0.4)
-        expected = said(own) if expected is None else kept * expected + (1 - kept) * said(own)
-        np.testing.assert_allclose(said(mixed), expected, atol=1e-6)
-        assert mixed is not None
-        np.testing.assert_allclose(mixed.window_probabilities, said(own), atol=1e-6)
-    assert expected is not None
-    assert expected.sum() == pytest.approx(1, abs=1e-5)
-
-
-def test_dropped_frames_are_filled_with_a_straight_line() -> None:
-    joints = movement(40)
-    kept = [t for t in range(40) if t not in (*range(10, 15), 20, *range(25, 38))]
-    line = joints.copy()
-    for before, after in pairwise(kept):
-        for t in range(before + 1, after):
-            share = (t - before) / (after - before)
-            line[:, t] = (1 - share) * joints[:, before] + share * joints[:, after]
-    recognizer = streaming()
-    for t in kept:
-        recognizer.push_skeleton(joints[0, t], time=100 + t / RATE)
-    answer = recognizer.answer()
-    assert answer.frame == 39
-    assert answer.present == 1
-    np.testing.assert_allclose(said(answer), whole(recognizer, sample_of(line)), atol=1e-5)
-
-
-@pytest.mark.parametrize("factor", [1, 2])
-def test_trembling_times_and_a_faster_source_change_nothing(factor: int) -> None:
-    joints = movement(40)
-    recognizer, random = streaming(), np.random.default_rng(1)
-    for t in range(40 * factor):
-        trembling = random.uniform(-0.2, 0.2) if t and factor == 1 else 0.0
-        recognizer.push_skeleton(joints[0, t // factor], time=(t / factor + trembling) / RATE)
-    answer = recognizer.answer()
-    assert answer.frame == 39
-    np.testing.assert_allclose(said(answer), whole(recognizer, sample_of(joints)), atol=1e-6)
-
-
-def test_a_source_that_begins_anew_begins_a_new_window() -> None:
-    recognizer, joints = streaming(), movement(40)
-    for t in range(40):
-        recognizer.push_skeleton(joints[0, t], time=1000 + t / RATE)
-    for t in range(30):
-        recognizer.push_skeleton(-joints[0, t], time=t / RATE)
-    answer = recognizer.answer()
-    assert answer.frame == 29
-    np.testing.assert_allclose(said(answer), whole(recognizer, sample_of(-joints[:, :30])), atol=1e-6)
-
-
-def test_who_leaves_and_comes_back_soon_is_the_same_person_and_later_another() -> None:
-    recognizer, joints = streaming(window=4.0, every=10, least=0), movement(40)
-    present = [*range(40), *[-1] * 50, *range(40), *[-1] * 70, *range(40)]
-    pushed = [recognizer.push_skeleton(None if t < 0 else joints[0, t]) for t in present]
-    answers = {answer.frame: answer for answer in pushed if answer is not None}
-    persons = {frame: answer.person for frame, answer in answers.items()}
-    assert persons == dict.fromkeys(range(9, 190, 10), 1) | {199: 0} | dict.fromkeys(range(209, 240, 10), 2)
-    nobody, last = answers[199], answers[239]
-    assert nobody.probabilities is nobody.label is None
-    assert last.window_probabilities is not None
-    np.testing.assert_allclose(
-        last.window_probabilities, whole(recognizer, sample_of(joints)), atol=1e-6
-    )  # nothing is left of the first one
-
-
-def test_the_first_answer_on_a_new_person_is_not_smoothed_with_the_last_persons() -> None:
-    recognizer, joints = streaming(window=1.0, every=1000, smoothing=60), movement(30)
-    for frame in joints[0]:
-        recognizer.push_skeleton(frame)
-    recognizer.answer()
-    for _ in range(70):
-        recognizer.push_skeleton(None)
-    for frame in -joints[0]:
-        recognizer.push_skeleton(frame)
-    answer = recognizer.answer()
-    np.testing.assert_array_equal(said(answer), answer.window_probabilities)
 
 
 @pytest.mark.parametrize("kind", ["skeleton", "video"])

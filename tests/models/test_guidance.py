@@ -210,6 +210,15 @@ def test_meanings_are_means_over_what_is_there() -> None:
             torch.testing.assert_close(found[n, 5, 6 * s : 6 * s + 6], whole / whole.norm())
 
 
+def test_meanings_of_half_precision_are_summed_in_single() -> None:
+    features = [feature.bfloat16() for feature in made(2)[0]]
+    embeddings = [torch.randn(3, 6).bfloat16() for _ in features]
+    found = part_meanings(features, embeddings, WEIGHTS)
+    assert found.dtype == torch.float32
+    exact = part_meanings([f.float() for f in features], [e.float() for e in embeddings], WEIGHTS)
+    assert torch.equal(found, exact)
+
+
 def test_meanings_of_nobody_are_zero() -> None:
     nobody = torch.zeros(2, 1, 4, 20, 6)
     found = part_meanings([nobody], [torch.zeros(2, 6)], WEIGHTS)

@@ -394,6 +394,25 @@ def test_there_is_a_weight_for_each_stream_and_the_video() -> None:
         build(2, weights=(1.0, 1.0))
 
 
+def test_without_the_scene_the_parts_alone_are_seen() -> None:
+    network, x, mask = build(1, scene=False).eval(), *made_clips(1)
+    video = made_input()
+    with torch.no_grad():
+        found = network(x, mask, video).video
+        other = network(x, mask, video._replace(scene=video.scene + 1)).video
+        whole = build(1).eval()
+        seen, changed = (whole(x, mask, v).video for v in (video, video._replace(scene=video.scene + 1)))
+    assert torch.equal(found, other)
+    assert (seen - changed).abs().max() > 1e-5
+
+
+def test_what_follows_from_the_settings_is_not_saved() -> None:
+    """Else a model with other weights, or of another layout, couldn't take what was trained."""
+    names = build().state_dict().keys()
+    assert "teacher_projection" in names
+    assert not {"part_joints", "weights"} & names
+
+
 def test_an_error_of_the_backbone_comes_through() -> None:
     with pytest.raises(BackboneError):
         build(1, backbone="torchvision:no_such_network")

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from hhmnet.models.layers import DropPath, Norm, convolve, stride_mask
+from hhmnet.models.layers import DropPath, Norm, at_least_float32, convolve, stride_mask, without_autocast
 
 
 @pytest.mark.parametrize("frames", [5, 6, 8])
@@ -94,6 +96,43 @@ def test_a_masked_batch_norm_counts_its_steps_and_survives_nobody() -> None:
     assert not y.any()
     assert norm.norm.num_batches_tracked == 1
     assert norm.norm.running_var.isfinite().all()
+
+
+def test_a_batch_norm_that_stays_as_it_is_silences_masked_frames_of_a_network_in_training() -> None:
+    """As where an encoder is frozen by its norms alone."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(2, 3, 4, 5, generator=generator)
+    mask = torch.tensor([[True, True, False, True, False], [False] * 5])
+    norm = Norm(3, "batch").train()
+    norm(x * 2 + 1)
+    norm.norm.eval()
+    before = norm.norm.running_mean.clone()
+    found = norm(x, mask)
+    torch.testing.assert_close(found, norm.norm(x) * mask[:, None, None, :])
+    assert torch.equal(norm.norm.running_mean, before)
+
+
+def test_a_norm_that_stays_as_it_is_is_not_run_behind_its_convolution(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    conv, norm, x = nn.Conv2d(4, 6, 1, bias=False), Norm(6, "batch").eval(), torch.randn(3, 4, 5, 9)
+    expected = norm(conv(x))
+    monkeypatch.setattr(norm.norm, "forward", None)  # it would cost half of the convolution's time
+    torch.testing.assert_close(convolve(conv, norm, x, None), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_half_precision_is_lifted_and_double_stays() -> None:
+    for given, expected in (("bfloat16", "float32"), ("float32", "float32"), ("float64", "float64")):
+        assert at_least_float32(torch.ones(2, dtype=getattr(torch, given))).dtype == getattr(torch, expected)
+
+
+def test_without_autocast_nothing_is_switched_off() -> None:
+    x = torch.randn(3, 3)
+    assert isinstance(without_autocast(x), nullcontext)  # an exported graph would show it
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (x @ x).dtype == torch.bfloat16
+        with without_autocast(x):
+            assert (x @ x).dtype == torch.float32
 
 
 @pytest.mark.parametrize("dilation", [1, 3])

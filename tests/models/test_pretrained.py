@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 import hhmnet
 from hhmnet.data.dataset import ClipDataset
 from hhmnet.data.transform import Clips, DataConfig, prepare
-from hhmnet.models.pretrained import ActionModel, ModelSpec, PretrainedError, from_pretrained
+from hhmnet.models.pretrained import ActionModel, ModelSpec, PretrainedError, SpecError, from_pretrained
 from hhmnet.models.stst import STSTConfig
 from hhmnet.skeleton import COCO17, KINECT20, SkeletonLayout
 from hhmnet.store import Store
@@ -187,6 +187,21 @@ def test_a_foreign_config_is_refused_by_name(
     assert message.startswith(f"{saved / 'config.json'}: ")
     assert reason in message
     assert "\n" not in message
+
+
+def test_settings_that_do_not_go_together_are_refused_by_name() -> None:
+    spec = build().spec
+    with pytest.raises(SpecError, match=r"'data.facing' must be none for coco17, which has 2 dimensions"):
+        dataclasses.replace(spec, layout=COCO17, data=DataConfig(facing="first"))
+    with pytest.raises(
+        SpecError, match=r"'model.chunks' is 3; it must divide the frames of every block, and one has 8"
+    ):
+        dataclasses.replace(spec, model=STSTConfig(chunks=3), data=DataConfig(frames=8))
+
+
+def test_a_model_of_skeletons_is_its_own_skeleton_part() -> None:
+    model = build()
+    assert model.skeleton is model
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null", "3", '"text"', "\udcff"])

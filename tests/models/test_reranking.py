@@ -123,6 +123,14 @@ def test_both_ways_to_the_jaccard_similarity_agree(shape: tuple[int, ...]) -> No
     torch.testing.assert_close(slopes[0], slopes[1], atol=1e-5, rtol=1e-4)
 
 
+def test_half_precision_takes_the_broadcast() -> None:
+    """Which cdist can't."""
+    weights = random_logits(6, 6, seed=5).softmax(-1)
+    found = jaccard_similarity(weights.bfloat16())
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), jaccard_similarity(weights), atol=0.02, rtol=0)
+
+
 def test_jaccard_similarity_is_min_over_max() -> None:
     weights = random_logits(6, 6, seed=5).softmax(-1)
     a, b = weights[:, None], weights[None]

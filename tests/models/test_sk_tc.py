@@ -209,6 +209,12 @@ def test_every_variant_learns(variant: dict[str, object], stride: int) -> None:
         assert parameter.grad.any(), name
 
 
+def test_one_branch_has_no_weights_for_choosing() -> None:
+    assert not any(name.startswith(("squeeze", "choose")) for name in build(dilations=(1,)).state_dict())
+    for several in ({"dilations": (1, 3)}, {"dilations": (1,), "max_pool": True}):
+        assert "choose.weight" in build(**several).state_dict()
+
+
 def test_variants_differ() -> None:
     reference = build(max_pool=True).state_dict()
     answers = []

@@ -115,6 +115,60 @@ def test_variants_differ() -> None:
         assert (a - b).abs().max() > 1e-4
 
 
+def test_every_setting_reaches_the_blocks() -> None:
+    config = STSTConfig(
+        widths=(16, 16),
+        strides=(1, 1),
+        head_width=8,
+        mask="threshold",
+        reranking="reciprocal",
+        k1=7,
+        k2=2,
+        balance=0.3,
+        chunks=3,
+        attention_dropout=0.15,
+        kernel=7,
+        dilations=(1, 2, 4),
+        max_pool=True,
+        bottleneck=1.0,
+        reduction=2,
+        norm="layer",
+    )
+    for block in STST(config, KINECT20, 3).blocks:
+        spatial, temporal = block.spatial, block.temporal
+        assert (spatial.mask, spatial.reranking, spatial.k1, spatial.k2) == ("threshold", "reciprocal", 7, 2)
+        assert (spatial.heads, spatial.chunks, spatial.dropout.p) == (2, 3, 0.15)
+        assert [branch.kernel_size[1] for branch in temporal.branches] == [7] * 3
+        assert [branch.dilation[1] for branch in temporal.branches] == [1, 2, 4]
+        assert temporal.max_pool
+        assert temporal.reduce.out_channels == 16
+        assert isinstance(block.spatial_norm.norm, torch.nn.LayerNorm)
+        assert isinstance(temporal.reduce_norm.norm, torch.nn.LayerNorm)
+    plain = STST(STSTConfig(widths=(16, 16), strides=(1, 1), select=False), KINECT20, 3)
+    assert all(block.temporal.squeeze is None for block in plain.blocks)
+
+
+def test_by_default_time_is_halved_twice_and_distances_are_not_saved() -> None:
+    network = STST(STSTConfig(), KINECT20, 3)
+    assert [block.stride for block in network.blocks] == [1, 1, 1, 2, 1, 1, 2, 1]
+    assert not [name for name in network.state_dict() if "hops" in name]
+
+
+def test_widths_below_that_of_a_head_have_one() -> None:
+    network = STST(STSTConfig(widths=(5, 5), strides=(1, 1), head_width=16), KINECT20, 3)
+    assert [block.spatial.heads for block in network.blocks] == [1, 1]
+
+
+def test_stochastic_depth_drops_branches_and_never_the_way_around_them() -> None:
+    torch.manual_seed(0)
+    config = STSTConfig(widths=(16, 16, 16), strides=(1, 2, 1))
+    for block in STST(config, KINECT20, 3).train().blocks[1:]:
+        block.drop_path.rate = 0.9
+        x = torch.randn(40, 16, 20, 8)
+        same = torch.isclose(block(x).flatten(1), block.shortcut(x).flatten(1), atol=1e-5).all(1)
+        assert 20 < same.sum() < 40  # both branches are gone in 0.81 of 40
+
+
 def test_density_falls_from_the_first_block_to_the_last() -> None:
     network = build(widths=(16,) * 4, strides=(1,) * 4, density=(1.0, 0.4))
     assert [block.spatial.kept for block in network.blocks] == [20, 16, 12, 8]

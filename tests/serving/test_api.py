@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,33 +11,9 @@ pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
 
 from starlette.testclient import TestClient
 
-from hhmnet.inference.sources import Clip
-from hhmnet.serving.answers import course
-from hhmnet.serving.limits import Limits
 from hhmnet.serving.worker import NotLoaded
-from made_server import (
-    CLASSES,
-    PREDICT,
-    BrokenRecognizer,
-    ObedientRecognizer,
-    left_over,
-    made_sample,
-    order,
-    serving,
-    until,
-)
+from made_server import CLASSES, PREDICT, BrokenRecognizer, left_over, order, serving
 from made_video import write_video
-
-
-@pytest.fixture(scope="module")
-def client() -> Any:
-    with serving() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return write_video(tmp_path_factory.mktemp("clip") / "c.mp4").read_bytes()
 
 
 def test_answers_a_video(client: TestClient, clip: bytes) -> None:
@@ -74,89 +47,6 @@ def test_details_say_what_to_draw_and_when(client: TestClient, clip: bytes) -> N
     assert person[0][3] is None  # no confidence
     assert len(details["guidance"]) == 5
     np.testing.assert_allclose(details["instants"], [0.04, 0.12, 0.2, 0.28], atol=1e-3)
-
-
-def test_the_timeline_tells_windows_and_segments(client: TestClient) -> None:
-    data = {"timeline": "true", "stride": "0.5", "top": "2"}
-    answer = client.post(PREDICT, files=order("nothing", frames=180), data=data).json()
-    timeline = answer["timeline"]
-    assert (timeline["start"], timeline["end"], timeline["frames"]) == (0, 6, 180)
-    assert (timeline["config"]["window"], timeline["config"]["stride"]) == (2, 0.5)
-    assert timeline["classes"] == ["sit", "walk"]  # the model has a third one
-    (person,) = timeline["persons"]
-    windows = person["windows"]
-    assert [window["start"] for window in windows] == [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4]
-    assert [window["end"] - window["start"] for window in windows] == [2] * 9
-    # It sits where the middle frame of a window lies before 3 s.
-    assert [window["label"] for window in windows] == ["sit"] * 4 + ["walk"] * 5
-    high, low = np.exp([4, 1]) / np.exp([4, 0, 1]).sum()
-    np.testing.assert_allclose(windows[0]["probabilities"], [high, low], atol=1e-4)
-    assert [segment["label"] for segment in person["segments"]] == ["sit", "walk"]
-    assert [(segment["start"], segment["end"]) for segment in person["segments"]] == [(0, 2.75), (2.75, 6)]
-    assert answer["label"] == "walk"  # of the whole
-    assert answer["seconds"] < 100  # its own, not the recognizer's
-    assert left_over(client) == []
-
-
-def test_the_timeline_of_a_video_is_in_its_own_time(client: TestClient, clip: bytes) -> None:
-    data = {"timeline": "true", "window": "1"}
-    timeline = client.post(PREDICT, files={"file": ("c.mp4", clip)}, data=data).json()["timeline"]
-    assert timeline["end"] == pytest.approx(41 / 25, abs=1e-3)
-    assert timeline["persons"][0]["windows"][-1]["end"] == pytest.approx(41 / 25, abs=0.03)
-    assert timeline["modalities"] == ["skeleton", "video"]
-
-
-def test_a_clip_shorter_than_a_window_has_one(client: TestClient) -> None:
-    answer = client.post(PREDICT, files=order("nothing", frames=20), data={"timeline": "true"}).json()
-    (window,) = answer["timeline"]["persons"][0]["windows"]
-    assert (window["start"], window["end"]) == (0, pytest.approx(20 / 30, abs=1e-3))
-    assert answer["notes"] == []
-
-
-def test_every_person_has_a_timeline(client: TestClient) -> None:
-    form = order("nothing", frames=240, persons=2)
-    timeline = client.post(PREDICT, files=form, data={"timeline": "true", "stride": "1"}).json()["timeline"]
-    first, second = timeline["persons"]
-    assert [segment["label"] for segment in first["segments"]] == ["sit", "walk"]
-    assert [segment["label"] for segment in second["segments"]] == ["walk"]  # is there from 4 s on
-    assert second["windows"][0]["label"] is None
-    assert second["windows"][0]["probabilities"] is None
-
-
-def test_nobody_has_no_timeline(client: TestClient) -> None:
-    form = order("nothing", persons=0)
-    assert client.post(PREDICT, files=form, data={"timeline": "true"}).json()["timeline"] is None
-
-
-def test_the_timeline_is_only_told_if_asked_for(client: TestClient) -> None:
-    assert "timeline" not in client.post(PREDICT, files=order("nothing")).json()
-
-
-def test_a_timeline_has_a_bounded_number_of_windows(client: TestClient) -> None:
-    data = {"timeline": "true", "stride": "0.01"}
-    refused = client.post(PREDICT, files=order("nothing", frames=300), data=data)
-    assert refused.status_code == 422
-    assert "field 'stride' makes 801 windows of 'order.json'; at most 240" in refused.json()["detail"]
-    answer = client.post(PREDICT, files=order("nothing", frames=3000), data={"timeline": "true"}).json()
-    windows = answer["timeline"]["persons"][0]["windows"]
-    assert 2 <= len(windows) <= 240
-    assert windows[-1]["end"] == pytest.approx(100, abs=0.01)
-    assert "s apart, so that the answer comes in time" in answer["notes"][0]
-
-
-def test_windows_lie_further_apart_where_the_model_is_slow() -> None:
-    class Slow(ObedientRecognizer):
-        def ask(self, clips: Any, modalities: Any) -> Any:
-            time.sleep(0.05 * len(clips))
-            return super().ask(clips, modalities)
-
-    clip = Clip("c", made_sample(Path("c.json"), frames=600))
-    job = {"name": "c", "modalities": ["skeleton"], "top": 2, "timeline": {"window": 2.0, "stride": None}}
-    # 73 windows a quarter of a second apart would take 3.6 s.
-    timeline, notes = course(Slow(), clip, job, None, 0.5)
-    assert timeline is not None
-    assert 2 <= len(timeline["persons"][0]["windows"]) <= 10
-    assert notes
 
 
 def test_a_skeleton_alone_is_drawn_as_seen_from_the_camera(client: TestClient) -> None:
@@ -369,132 +259,6 @@ def test_no_cors(client: TestClient) -> None:
     assert told["cache-control"] == "no-store"
 
 
-class TestLimits:
-    def test_bytes(self, client: TestClient) -> None:
-        large = {"file": ("a.json", b'{"a": "' + b"x" * 1_000_000 + b'"}')}
-        response = client.post(PREDICT, files=large)
-        assert response.status_code == 413
-        assert response.json()["detail"] == "the upload is larger than 1 MB"
-
-    def test_bytes_of_a_body_that_tells_no_length(self, client: TestClient) -> None:
-        def pieces() -> Any:
-            yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n{'
-            for _ in range(30):
-                yield b"x" * 100_000
-            yield b"\r\n--b--\r\n"
-
-        kind = {"Content-Type": "multipart/form-data; boundary=b"}
-        response = client.post(PREDICT, content=pieces(), headers=kind)
-        assert response.status_code == 413
-        assert left_over(client) == []
-
-    def test_resolution(self, client: TestClient, tmp_path: Path) -> None:
-        file = write_video(tmp_path / "l.mp4", pictures=[np.zeros((32, 656, 3), np.uint8)] * 3)
-        response = client.post(PREDICT, files={"file": ("l.mp4", file.read_bytes())})
-        assert response.status_code == 413
-        assert "656 x 32 pixels" in response.json()["detail"]
-
-    def test_seconds_of_video(self, client: TestClient, tmp_path: Path) -> None:
-        file = write_video(tmp_path / "l.mp4", pictures=[np.zeros((32, 32, 3), np.uint8)] * 100)
-        response = client.post(PREDICT, files={"file": ("l.mp4", file.read_bytes())})
-        assert response.status_code == 413
-        assert "4.0 seconds" in response.json()["detail"]
-
-    def test_videos(self, clip: bytes) -> None:
-        with serving(Limits(videos=False)) as client:
-            response = client.post(PREDICT, files={"file": ("c.json", clip)})
-            assert response.status_code == 415
-            assert "skeleton files alone" in response.json()["detail"]
-            assert client.post(PREDICT, files=order("nothing")).status_code == 200
-
-    def test_time_for_the_answer_and_the_work_ends(self) -> None:
-        with serving(Limits(answer_seconds=4.0)) as client:
-            worker = int(client.post(PREDICT, files=order("nothing")).json()["seconds"])
-            began = time.monotonic()
-            response = client.post(PREDICT, files=order("sleep", seconds=600))
-            assert response.status_code == 504
-            assert time.monotonic() - began < 60
-            assert "longer than 4 seconds" in response.json()["detail"]
-            assert not Path(f"/proc/{worker}").exists()
-            assert left_over(client) == []
-
-    def test_time_for_the_answer_counts_the_wait_for_a_worker(self) -> None:
-        with serving(Limits(answer_seconds=2.0, concurrent=3)) as client:
-            statuses = _at_once(client, [order("sleep", seconds=600)] * 3)
-            assert set(statuses) <= {503, 504}
-            assert 504 in statuses
-
-    def test_requests_at_a_time(self) -> None:
-        with serving(Limits(concurrent=2, answer_seconds=30)) as client:
-            long = threading.Thread(target=_at_once, args=(client, [order("sleep", seconds=3)] * 2))
-            long.start()
-            until(lambda: left_over(client).count("upload.json") == 2)
-            refused = client.post(PREDICT, files=order("nothing"))
-            long.join()
-            assert refused.status_code == 503
-            assert int(refused.headers["Retry-After"]) > 0
-            assert "2 requests" in refused.json()["detail"]
-            assert client.post(PREDICT, files=order("nothing")).status_code == 200
-
-    def test_several_workers_answer_at_the_same_time(self) -> None:
-        with serving(Limits(concurrent=2, workers=2)) as client:
-            found: list[float] = []
-            threads = [
-                threading.Thread(
-                    target=lambda: found.append(
-                        client.post(PREDICT, files=order("sleep", seconds=2)).json()["seconds"]
-                    )
-                )
-                for _ in range(2)
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            assert len(set(found)) == 2
-
-
-def _at_once(client: TestClient, forms: list[dict[str, Any]]) -> list[int]:
-    statuses: list[int] = []
-    threads = [
-        threading.Thread(
-            target=lambda form=form: statuses.append(client.post(PREDICT, files=form).status_code)
-        )  # type: ignore[misc]
-        for form in forms
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return statuses
-
-
 def test_a_model_that_cannot_be_loaded_is_named() -> None:
     with pytest.raises(NotLoaded, match="there is no model"), serving(recognizer=BrokenRecognizer):
         pass
-
-
-@pytest.mark.parametrize(
-    "field",
-    [
-        "upload_mb",
-        "upload_seconds",
-        "video_seconds",
-        "resolution",
-        "answer_seconds",
-        "concurrent",
-        "workers",
-        "memory_mb",
-    ],
-)
-def test_limits_are_checked(field: str) -> None:
-    with pytest.raises(ValueError, match=f"field '{field}'"):
-        Limits(**{field: -1})
-
-
-def test_the_private_folder_goes_with_the_server() -> None:
-    with serving() as client:
-        api = next(route.app for route in client.app.routes if getattr(route, "path", "") == "/api/v1")  # type: ignore[attr-defined]
-        folder = api.state.folder
-        assert folder.stat().st_mode & 0o077 == 0
-    assert not folder.exists()

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from hhmnet.commands.evaluate import EvaluationError, check_same
+from hhmnet.commands.evaluate import check_same, clips_of
 from hhmnet.commands.terminal import Parser, UsageError, console, print_json, table
-from hhmnet.data.protocols import PARTS, get_protocol
+from hhmnet.data.protocols import PARTS
 from hhmnet.evaluation.embedding import collect, figures
 from hhmnet.evaluation.embedding_picture import View, draw_embeddings
 from hhmnet.models.pretrained import from_pretrained
@@ -103,12 +103,7 @@ def look(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = from_pretrained(run, device)
     check_same(model, run, store)
-    protocol = get_protocol(model.spec.protocol or store.protocol)
-    fold = model.spec.fold if fold is None else fold
-    rows = protocol.indices(store, split, fold)
-    if len(rows) == 0:
-        hint = "; val needs a fold, such as --fold 0" if split == "val" and fold is None else ""
-        raise EvaluationError(f"{store.path}: split '{split}' of protocol {protocol.name} has no clips{hint}")
+    protocol, fold, rows = clips_of(model, store, split, fold)
     with log.status(f"{name}: {len(rows)} clips"):
         found = collect(model, store, rows, device=device)
         view = View(name, found, figures(found))

@@ -138,14 +138,7 @@ def evaluate_run(
         place = _device(device)
         model = from_pretrained(run, place)
         check_same(model, run, store)
-        protocol = get_protocol(model.spec.protocol or store.protocol)
-        fold = model.spec.fold if fold is None else fold
-        rows = protocol.indices(store, split, fold)
-        if len(rows) == 0:
-            hint = "; val needs a fold, such as --fold 0" if split == "val" and fold is None else ""
-            raise EvaluationError(
-                f"{store.path}: split '{split}' of protocol {protocol.name} has no clips{hint}"
-            )
+        protocol, fold, rows = clips_of(model, store, split, fold)
         labels = corrected_labels(run, protocol, store)[rows]
     with team.together():
         if model.spec.roi is not None:
@@ -206,6 +199,24 @@ def corrected_labels(run: Path, protocol: Protocol, store: Store) -> np.ndarray:
 def stream_scores_file(stream: str) -> str:
     """Name of the score file of one stream of several."""
     return f"scores-{stream}.parquet"
+
+
+def clips_of(
+    model: ActionModel, store: Store, split: str, fold: int | None
+) -> tuple[Protocol, int | None, np.ndarray]:
+    """The protocol that a model goes by, its own fold unless another one is named, and the split's clips.
+
+    Raises:
+        EvaluationError: there are none.
+        ProtocolError: the split or fold doesn't exist.
+    """
+    protocol = get_protocol(model.spec.protocol or store.protocol)
+    fold = model.spec.fold if fold is None else fold
+    rows = protocol.indices(store, split, fold)
+    if len(rows) == 0:
+        hint = "; val needs a fold, such as --fold 0" if split == "val" and fold is None else ""
+        raise EvaluationError(f"{store.path}: split '{split}' of protocol {protocol.name} has no clips{hint}")
+    return protocol, fold, rows
 
 
 def check_same(model: ActionModel, run: Path, store: Store) -> None:

@@ -142,41 +142,62 @@ def derive_trunk(x: Tensor, how: str, layout: SkeletonLayout) -> Tensor:
     return torch.einsum("...vc,wv->...wc", x, means)
 
 
-def _first_frame(mask: Tensor | None, x: Tensor) -> Tensor:
-    """Index ``(N,)`` of the first frame in which person 0 is there."""
+def _leader(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Who says where a clip's origin is, how large it is and whither it looks: a person, and the first frame with them.
+
+    Both are ``(N,)``. It is person 0, unless only others are there in ``x (N, T, M, V, C)``: then the first of those.
+    """
+    zeros = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
     if mask is None:
-        return torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
-    return mask[:, :, 0].to(torch.uint8).argmax(1)
+        return zeros, zeros
+    person = mask.any(1).to(torch.uint8).argmax(1)
+    seen = mask[torch.arange(x.shape[0], device=x.device), :, person]
+    return person, seen.to(torch.uint8).argmax(1)
+
+
+def _of(x: Tensor, person: Tensor) -> Tensor:
+    """What ``x (N, T, M, ...)`` has of one person of each clip, ``(N, T, ...)``."""
+    return x[torch.arange(x.shape[0], device=x.device), :, person]
 
 
 def center(x: Tensor, how: str, root: int, mask: Tensor | None) -> Tensor:
-    """Move the origin of ``x (N, T, M, V, C)`` to a root joint; absent bodies stay zero."""
+    """Move the origin of ``x (N, T, M, V, C)`` to a root joint; absent bodies stay zero.
+
+    It is the joint of person 0. A clip (with ``first``) or a frame (with ``frame``) that person 0 is missing from takes
+    the first person who is there.
+    """
     if how == "none":
         return x
+    roots = x[:, :, :, root]  # (N, T, M, C)
     if how == "first":
-        rows = torch.arange(x.shape[0], device=x.device)
-        origin = x[rows, _first_frame(mask, x), 0, root][:, None, None, None, :]
+        person, frame = _leader(x, mask)
+        origin = _of(roots, person)[torch.arange(x.shape[0], device=x.device), frame][:, None, None, None, :]
+    elif mask is None:
+        origin = roots[:, :, :1, None]
     else:
-        origin = x[:, :, :1, root : root + 1]
+        first = mask.to(torch.uint8).argmax(2)[..., None, None].expand(-1, -1, 1, x.shape[-1])
+        origin = roots.gather(2, first)[:, :, :, None]
     x = x - origin
     return x if mask is None else x * mask[..., None, None]
 
 
 def face_camera(x: Tensor, how: str, layout: SkeletonLayout, mask: Tensor | None) -> Tensor:
-    """Turn ``x (N, T, M, V, 3)`` around the vertical axis until hips and shoulders of person 0 lie along x."""
+    """Turn ``x (N, T, M, V, 3)`` around the vertical axis until hips and shoulders of person 0 lie along x.
+
+    Of a clip without person 0 it is the first who is there.
+    """
     if how == "none":
         return x
     if layout.dims != 3:
         raise ValueError(f"field 'facing' needs a 3-D layout, {layout.name} has {layout.dims} dimensions")
+    person, first = _leader(x, mask)
+    body = _of(x, person)
     across = x.new_zeros(x.shape[0], x.shape[1], 3)
     for joint in ("shoulder", "hip"):
         across = (
-            across + x[:, :, 0, layout.index(f"left_{joint}")] - x[:, :, 0, layout.index(f"right_{joint}")]
+            across + body[:, :, layout.index(f"left_{joint}")] - body[:, :, layout.index(f"right_{joint}")]
         )
-    if how == "first":
-        across = across[torch.arange(x.shape[0], device=x.device), _first_frame(mask, x)]
-    else:
-        across = across.sum(1)
+    across = across[torch.arange(x.shape[0], device=x.device), first] if how == "first" else across.sum(1)
     # Kinect's left joints have the smaller x when a person faces the camera.
     ax, az = -across[:, 0], -across[:, 2]
     length = torch.sqrt(ax * ax + az * az)
@@ -189,17 +210,22 @@ def face_camera(x: Tensor, how: str, layout: SkeletonLayout, mask: Tensor | None
 
 
 def rescale(x: Tensor, how: str, layout: SkeletonLayout, mask: Tensor | None) -> Tensor:
-    """Bring ``x (N, T, M, V, C)`` to a unit of length that doesn't depend on the person or the camera."""
+    """Bring ``x (N, T, M, V, C)`` to a unit of length that doesn't depend on the person or the camera.
+
+    A trunk is that of person 0, in a clip without person 0 that of the first who is there.
+    """
     if how == "none":
         return x
     if how == "trunk":
         names = layout.joints
         pairs = [(f"{side}_shoulder", f"{side}_hip") for side in ("left", "right")]
+        person, _ = _leader(x, mask)
+        body = _of(x, person)
         trunk = (
-            sum((x[:, :, 0, names.index(a)] - x[:, :, 0, names.index(b)]).norm(dim=-1) for a, b in pairs) / 2
+            sum((body[:, :, names.index(a)] - body[:, :, names.index(b)]).norm(dim=-1) for a, b in pairs) / 2
         )
         assert isinstance(trunk, Tensor)
-        valid = torch.ones_like(trunk) if mask is None else mask[:, :, 0].to(trunk.dtype)
+        valid = torch.ones_like(trunk) if mask is None else _of(mask, person).to(trunk.dtype)
         length = (trunk * valid).sum(1) / valid.sum(1).clamp_min(1)
         return x / length.clamp_min(1e-3)[:, None, None, None, None]
     low, high = x, x

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SIDE_COLOURS = {"left": "#d95f02", "right": "#1b6ca8", "": "#444444"}
 """Colour of left, right and middle bones."""
+POSES = 8
+"""Poses in a row of a clip."""
 
 
 class FigureError(ValueError):
@@ -89,8 +91,8 @@ def draw_curves(rows: Sequence[EpochLog], file: Path) -> None:
     save_figure(figure, file)
 
 
-def draw_strips(strips: Sequence[Strip], layout: SkeletonLayout, file: Path, poses: int = 8) -> None:
-    """Draw each clip as a row of poses over time: x to the right, and up what is up.
+def draw_strips(strips: Sequence[Strip], layout: SkeletonLayout, file: Path) -> None:
+    """Draw each clip as a row of poses, spread evenly over its frames: x to the right, and up what is up.
 
     Left joints are orange, right ones blue. All poses of a row share one scale.
 
@@ -98,26 +100,25 @@ def draw_strips(strips: Sequence[Strip], layout: SkeletonLayout, file: Path, pos
         strips: the clips.
         layout: their skeleton.
         file: PNG to write.
-        poses: poses a row, spread evenly over the clip's frames.
 
     Raises:
         FigureError: matplotlib isn't there.
     """
-    figure = new_figure(1.3 * poses, 2.1 * len(strips))
+    figure = new_figure(1.3 * POSES, 2.1 * len(strips))
     for axes, strip in zip(figure.subplots(len(strips), squeeze=False)[:, 0], strips, strict=True):
         axes.set_title(strip.title, loc="left", fontsize=10)
         axes.set_aspect("equal", anchor="W")
         axes.axis("off")
-        _draw_poses(axes, strip, layout, poses)
+        _draw_poses(axes, strip, layout)
     save_figure(figure, file)
 
 
-def _draw_poses(axes: Any, strip: Strip, layout: SkeletonLayout, poses: int) -> None:
+def _draw_poses(axes: Any, strip: Strip, layout: SkeletonLayout) -> None:
     from matplotlib.collections import LineCollection
 
     low, high = _extent(strip)
     width, height = high - low
-    frames = np.unique(np.linspace(0, strip.joints.shape[1] - 1, poses).round().astype(int))
+    frames = np.unique(np.linspace(0, strip.joints.shape[1] - 1, POSES).round().astype(int))
     colours = [_colour(layout.joints[child]) for child, _ in layout.edges]
     for place, frame in enumerate(frames):
         corner = low - np.array([place * width, 0])
@@ -127,7 +128,7 @@ def _draw_poses(axes: Any, strip: Strip, layout: SkeletonLayout, poses: int) -> 
         label = {"ha": "center", "va": "top", "fontsize": 7, "color": "#666666"}
         foot = -0.02 * height if layout.dims == 3 else 1.02 * height
         axes.text((place + 0.5) * width, foot, f"frame {strip.frame_index[frame]}", **label)
-    axes.set(xlim=(0, poses * width), ylim=(0, height))
+    axes.set(xlim=(0, POSES * width), ylim=(0, height))
     if layout.dims == 2:
         axes.invert_yaxis()  # pixels count downwards
 

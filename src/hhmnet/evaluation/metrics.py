@@ -11,24 +11,29 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 
 from hhmnet.evaluation.scores import Scores
 
+DRAWS = 10_000
+"""Resamplings of a bootstrap."""
+BINS = 15
+"""Bins of confidence of the calibration error."""
 
-def bootstrap_interval(correct: int, count: int, seed: int = 0, draws: int = 10_000) -> tuple[float, float]:
+
+def bootstrap_interval(correct: int, count: int, seed: int = 0) -> tuple[float, float]:
     """95 % bootstrap interval of an accuracy, in percent.
 
     Drawing ``count`` clips with replacement makes the number of right ones binomial, so that number is drawn.
     """
-    share = np.random.default_rng(seed).binomial(count, correct / count, draws) / count
+    share = np.random.default_rng(seed).binomial(count, correct / count, DRAWS) / count
     low, high = np.percentile(100 * share, [2.5, 97.5])
     return float(low), float(high)
 
 
-def calibration_error(scores: Scores, bins: int = 15) -> float:
-    """Expected calibration error in percent (Guo et al., ICML 2017, equation 3), over equal bins of confidence."""
+def calibration_error(scores: Scores) -> float:
+    """Expected calibration error in percent (Guo et al., ICML 2017, equation 3), over 15 equal bins of confidence."""
     known = scores.labels >= 0
     logits, labels = torch.from_numpy(scores.logits[known]), torch.from_numpy(scores.labels[known])
     classes = len(scores.class_names)
     return float(
-        multiclass_calibration_error(logits.softmax(1), labels, classes, n_bins=bins, norm="l1") * 100
+        multiclass_calibration_error(logits.softmax(1), labels, classes, n_bins=BINS, norm="l1") * 100
     )
 
 

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hhmnet.inference.prediction import Prediction, best, softmax
-from hhmnet.inference.sources import Clip, Input, InputError, Sources, check_modalities, clip_of, is_video
+from hhmnet.inference.sources import (
+    Clip,
+    Input,
+    InputError,
+    Sources,
+    check_answered,
+    check_modalities,
+    clip_of,
+    is_video,
+)
 from hhmnet.sample import MODALITIES, Sample
 from hhmnet.skeleton import SkeletonLayout
 
@@ -115,9 +124,7 @@ class OnnxRecognizer:
         check_modalities(modalities, self.looks_at_video)
         clip = clip_of(source, videos) if isinstance(source, Sample) else self._read(source)
         found = self._answers([clip], modalities, top, began)[0]
-        if not found.modalities:
-            reason = "; ".join(found.notes) or f"it has no {' and no '.join(modalities)}"
-            raise InputError(f"{clip.name}: {reason}")
+        check_answered(clip, found.modalities, modalities, found.notes)
         return found
 
     def predict_samples(

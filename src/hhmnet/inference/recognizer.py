@@ -14,7 +14,15 @@ from torch import Tensor
 
 from hhmnet.data.dataset import to_clips
 from hhmnet.inference.prediction import Prediction, best, softmax
-from hhmnet.inference.sources import Clip, Input, InputError, Sources, check_modalities, clip_of
+from hhmnet.inference.sources import (
+    Clip,
+    Input,
+    InputError,
+    Sources,
+    check_answered,
+    check_modalities,
+    clip_of,
+)
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
 from hhmnet.models.pretrained import ActionModel, Answer, from_pretrained
 from hhmnet.pose.clips import ClipConfig
@@ -128,9 +136,7 @@ class Recognizer:
         clip = clip_of(source, videos) if isinstance(source, Sample) else self.sources.read(source)
         said = self.ask([clip], modalities)
         prediction = self._predictions([clip], said, top, time.perf_counter() - began)[0]
-        if not prediction.modalities:
-            reason = "; ".join(prediction.notes) or f"it has no {' and no '.join(modalities)}"
-            raise InputError(f"{clip.name}: {reason}")
+        check_answered(clip, prediction.modalities, modalities, prediction.notes)
         return prediction
 
     def predict_samples(

@@ -134,6 +134,20 @@ def check_modalities(modalities: Sequence[str], looks_at_video: bool) -> None:
         raise InputError("the model looks at skeletons alone; it has no modality 'video'")
 
 
+def check_answered(clip: Clip, used: Sequence[str], wanted: Sequence[str], notes: Sequence[str]) -> None:
+    """Raise InputError, with the reason, for a clip with nothing to look at.
+
+    Args:
+        clip: that was asked about.
+        used: modalities that its answer goes by.
+        wanted: modalities that it was to go by.
+        notes: what couldn't be had of it.
+    """
+    if not used:
+        reason = "; ".join(notes) or f"it has no {' and no '.join(wanted)}"
+        raise InputError(f"{clip.name}: {reason}")
+
+
 class Sources:
     """Reads inputs as clips in one skeleton.
 

@@ -99,8 +99,3 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarra
         if not overlaps[i, kept].any():
             kept.append(i)
     return order[kept]
-
-
-def box_around(points: np.ndarray) -> np.ndarray:
-    """The smallest box ``(4,)`` around ``points (K, 2)``."""
-    return np.concatenate([points.min(0), points.max(0)])

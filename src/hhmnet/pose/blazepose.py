@@ -42,7 +42,6 @@ class BlazePose:
 
     Args:
         model: the file ``pose_landmark_full.tflite``.
-        threads: threads of the network.
 
     Raises:
         PoseError: the model can't be run.
@@ -50,8 +49,8 @@ class BlazePose:
 
     layout = BLAZEPOSE33
 
-    def __init__(self, model: Path, threads: int = 1) -> None:
-        self._net = TFLite(model, threads)
+    def __init__(self, model: Path) -> None:
+        self._net = TFLite(model)
 
     def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
         """Find the joints of the persons in ``boxes``; see :class:`~hhmnet.pose.base.PoseEstimator`."""

@@ -30,14 +30,13 @@ class CloseDetector:
 
     Args:
         model: the file ``pose_detection.tflite``.
-        threads: threads of the network.
 
     Raises:
         PoseError: the model can't be run.
     """
 
-    def __init__(self, model: Path, threads: int = 1) -> None:
-        self._net = TFLite(model, threads)
+    def __init__(self, model: Path) -> None:
+        self._net = TFLite(model)
         self._anchors = anchors()
 
     def detect(self, image: np.ndarray) -> Detections:

@@ -31,7 +31,6 @@ class MoveNet:
 
     Args:
         model: the file ``movenet_lightning.tflite``.
-        threads: threads of the network.
 
     Raises:
         PoseError: the model can't be run.
@@ -39,8 +38,8 @@ class MoveNet:
 
     layout = COCO17
 
-    def __init__(self, model: Path, threads: int = 1) -> None:
-        self._net = TFLite(model, threads)
+    def __init__(self, model: Path) -> None:
+        self._net = TFLite(model)
 
     def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
         """Find the joints of the persons in ``boxes``; see :class:`~hhmnet.pose.base.PoseEstimator`."""

@@ -15,18 +15,18 @@ from hhmnet.pose.assets import PoseError
 
 
 class TFLite:
-    """One model, on the processor.
+    """One model, on one thread: that is the fastest for networks this small.
+
+    A folder of videos is spread over the cores by the file.
 
     Args:
         path: the ``.tflite`` file.
-        threads: threads that a run uses. One is the fastest for networks this small; a folder of videos is spread
-            over the cores by the file.
 
     Raises:
         PoseError: the package ``ai-edge-litert`` is missing, or the file is not a model.
     """
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path) -> None:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
@@ -34,7 +34,7 @@ class TFLite:
             raise PoseError(f"the package ai-edge-litert can't be used ({error}); {remedy}") from None
         try:
             with _quiet():
-                self._interpreter: Any = Interpreter(str(path), num_threads=threads)
+                self._interpreter: Any = Interpreter(str(path), num_threads=1)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise PoseError(f"{path} is not a TensorFlow Lite model ({error})") from None
