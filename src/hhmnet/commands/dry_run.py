@@ -11,7 +11,6 @@ import resource
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +28,7 @@ from hhmnet.models.pretrained import ActionModel, ModelSpec, from_pretrained
 from hhmnet.sample import Sample
 from hhmnet.skeleton import get_layout
 from hhmnet.store import Store, write_store
-from hhmnet.training.engine import Hooks, Trainer
+from hhmnet.training.engine import Hooks, Interrupted, Trainer
 from hhmnet.training.phases import VideoPhase
 
 WARM_UP, TIMED = {"cuda": 7, "cpu": 2}, 5
@@ -219,8 +218,12 @@ def _measure(config: TrainConfig, store: Store, folder: Path, shape: Shape | Non
         trainer.phase.cache = MadeCrops(config.roi)
         trainer.dataset = trainer.phase.dataset(trainer.rows)
     warm_up = WARM_UP[trainer.device.type]
-    with suppress(_EnoughError):
+    try:
         trainer.train()
+    except _EnoughError:
+        pass
+    except Interrupted:  # Ctrl-C or SIGTERM; there is nothing to go on with
+        raise KeyboardInterrupt from None
     seconds = float(np.median(np.diff(times)[warm_up:]))
     clips = shape.train if shape else len(trainer.rows)
     steps = config.optim.epochs * max(clips // config.optim.batch_size, 1)

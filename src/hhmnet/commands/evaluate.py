@@ -20,7 +20,8 @@ from hhmnet.data.protocols import PARTS, Protocol, get_protocol
 from hhmnet.evaluation.metrics import brief, evaluate, fusion_changes, surest_mistakes
 from hhmnet.evaluation.report import write_report
 from hhmnet.evaluation.scores import Scores, score, score_streams
-from hhmnet.files import replacing
+from hhmnet.files import made, remove_leftovers, replacing
+from hhmnet.lock import locked
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.sample import MODALITIES
 from hhmnet.store import Store
@@ -115,6 +116,7 @@ def evaluate_run(
     Raises:
         EvaluationError: the store has other joints or classes than the model, or no labelled clips.
         PretrainedError, ProtocolError: the model can't be read; the split or fold doesn't exist.
+        LockedError: another process writes to ``out``.
     """
     place = _device(device)
     model = from_pretrained(run, place)
@@ -125,26 +127,46 @@ def evaluate_run(
     if len(rows) == 0:
         hint = "; val needs a fold, such as --fold 0" if split == "val" and fold is None else ""
         raise EvaluationError(f"{store.path}: split '{split}' of protocol {protocol.name} has no clips{hint}")
+    about = {"split": split, "protocol": protocol.name, "fold": fold, "store": store.path.resolve().name}
+    labels = corrected_labels(run, protocol, store)[rows]
+    out = out or run / f"eval-{split}"
+    with made(out), locked(out, "hhmnet evaluate"):
+        remove_leftovers(out)
+        metrics = _measure(model, store, rows, labels, about, out, place, videos, log)
+        write_report(
+            metrics, f"{run.name} on {metrics['store']}, {split}", out / REPORT_FILE, out / CONFUSION_FILE
+        )
+    return metrics, out
+
+
+def _measure(
+    model: ActionModel,
+    store: Store,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    about: dict[str, Any],
+    out: Path,
+    place: torch.device,
+    videos: Path | None,
+    log: Console,
+) -> dict[str, Any]:
+    """Scores, metrics and confusion matrix of some clips, into a folder; returns the metrics, ``about`` among them."""
     if model.spec.roi is not None:
         videos = find_videos_of(store, videos)
         cut_crops(CropCache(config=model.spec.roi), store, rows, videos, log)
-    labels = corrected_labels(run, protocol, store)[rows]
     with log.status(f"scoring {len(rows)} clips"):
         every = score_streams(model, store, rows, device=place, videos=videos)
         alone = _each_modality(model, store, rows, place, videos)
     every = {name: dataclasses.replace(part, labels=labels) for name, part in every.items()}
     scores = every.pop("")
-    out = out or run / f"eval-{split}"
-    out.mkdir(parents=True, exist_ok=True)
     scores.save(out / SCORES_FILE)
     for name, part in every.items():
         part.save(out / stream_scores_file(name))
     if not (scores.labels >= 0).any():
         raise EvaluationError(
-            f"{store.path}: no clip of split '{split}' has a label, so there is nothing to measure; "
+            f"{store.path}: no clip of split '{about['split']}' has a label, so there is nothing to measure; "
             f"{out / SCORES_FILE} holds the scores"
         )
-    about = {"split": split, "protocol": protocol.name, "fold": fold, "store": store.path.resolve().name}
     metrics = evaluate(scores) | about | {"surest_mistakes": surest_mistakes(scores)}
     if every:
         metrics["streams"] = {name: brief(part) for name, part in every.items()}
@@ -155,10 +177,7 @@ def evaluate_run(
     with replacing(out / METRICS_FILE) as handle:
         handle.write((json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())
     _draw_confusion(scores, out / CONFUSION_FILE, log)
-    write_report(
-        metrics, f"{run.name} on {metrics['store']}, {split}", out / REPORT_FILE, out / CONFUSION_FILE
-    )
-    return metrics, out
+    return metrics
 
 
 def _each_modality(

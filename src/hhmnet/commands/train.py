@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,23 +13,25 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from safetensors import SafetensorError
 
 from hhmnet.commands.cache import cut_crops
 from hhmnet.commands.configuration import CONFIG_FILE, format_help, read_config, write_config
 from hhmnet.commands.progress import TrainingProgress
 from hhmnet.commands.terminal import Parser, console, duration
 from hhmnet.config import TrainConfig
+from hhmnet.files import made, remedy, remove_leftovers
 from hhmnet.lock import locked
+from hhmnet.preparing import WorkerLost
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.training.engine import EpochLog, Hooks, Interrupted, Trainer
-from hhmnet.training.logs import RunLog, differences, environment, write_environment
+from hhmnet.training.logs import RunLog, differences, environment, is_finished, write_environment
 from hhmnet.training.phases import VideoPhase
 
 WEIGHTS_FILE = "model.safetensors"
-FINISHED, STOPPED = 0, 130
+FINISHED, WORKER_LOST, STOPPED = 0, 1, 130
 SHOWN_CLIPS = 10
+_LOST_WORKER = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)")
 CONFIG_HELP = (
     "YAML file with the configuration; what it leaves out has its default. "
     "With --resume the run's own file is taken if none is given"
@@ -65,16 +69,20 @@ def main(words: list[str]) -> int:
     for name in ("data", "out"):
         if getattr(options, name) is None:
             parser.error(f"the following arguments are required: --{name}")
-    return train(
-        config,
-        Store(options.data),
-        options.out,
-        resume=options.resume,
-        time_limit=options.time_limit,
-        videos=options.videos,
-        again=options.again,
-        log=console(),
-    )
+    try:
+        return train(
+            config,
+            Store(options.data),
+            options.out,
+            resume=options.resume,
+            time_limit=options.time_limit,
+            videos=options.videos,
+            again=options.again,
+            log=console(),
+        )
+    except WorkerLost as error:
+        print(f"hhmnet train: error: {error}", file=sys.stderr)
+        return WORKER_LOST
 
 
 def _parser() -> Parser:
@@ -146,8 +154,10 @@ def train(
         TrainingError, CheckpointError, ProtocolError, PhaseError, VideoFolderError: see
             :class:`~hhmnet.training.engine.Trainer`.
         NoVideoError: phase 2, and not one video can be read.
+        WorkerLost: a process that cuts crops or loads clips was killed.
     """
-    with _run_folder(out), locked(out, "training"):
+    with made(out), locked(out, "training"):
+        remove_leftovers(out)
         if not resume and any((out / name).exists() for name in (CONFIG_FILE, checkpoint.FILE, WEIGHTS_FILE)):
             raise RunError(
                 f"{out}: holds a run already; add --resume to go on with it, or name another folder"
@@ -156,7 +166,7 @@ def train(
         trainer = Trainer(config, store, out, hooks, videos)
         if (out / checkpoint.FILE).exists():
             trainer.resume()
-            if trainer.step >= trainer.total_steps and (out / WEIGHTS_FILE).exists():
+            if trainer.step >= trainer.total_steps and (out / WEIGHTS_FILE).exists() and is_finished(out):
                 log.print(f"{out}: this run has finished already", soft_wrap=True)
                 return FINISHED
         facts = _facts(trainer)
@@ -247,18 +257,6 @@ def _train(
 
 
 @contextmanager
-def _run_folder(out: Path) -> Iterator[None]:
-    """Make the run folder; it goes again if it is new and the run fails before anything is in it."""
-    created = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    finally:
-        if created and not any(out.iterdir()):
-            out.rmdir()
-
-
-@contextmanager
 def _explained(trainer: Trainer) -> Iterator[None]:
     """Say in one line what to do where the machine, and not the program, is at its end."""
     try:
@@ -268,8 +266,15 @@ def _explained(trainer: Trainer) -> Iterator[None]:
         raise RunError(
             f"the GPU's memory can't hold {size} clips at once; lower --optim.batch_size"
         ) from None
-    except SafetensorError as error:
-        reason = " ".join(str(error).split())
+    except OSError as error:
         raise RunError(
-            f"{trainer.out}: can't be written ({reason}); the last checkpoint is unharmed"
+            f"{error.filename or trainer.out}: {error.strerror or error}{remedy(error)}; the last checkpoint is "
+            f"unharmed, --resume goes on from it"
+        ) from None
+    except RuntimeError as error:
+        if not _LOST_WORKER.match(str(error)):
+            raise
+        hint = "; the system does that when memory runs out" if "Killed" in str(error) else ""
+        raise WorkerLost(
+            f"a process that loads clips was killed{hint}; --resume goes on from the last checkpoint"
         ) from None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hhmnet.files import made, remove_leftovers
 from hhmnet.lock import locked
 from hhmnet.preparing.cluster import EngineError, read_in_cluster
 from hhmnet.preparing.fingerprint import fingerprint_work
@@ -15,7 +15,6 @@ from hhmnet.preparing.parts import PARTS_FOLDER, Chunk, Parts, cut
 from hhmnet.preparing.report import REJECTED_FILE, PrepareError, PrepareReport, write_rejected
 from hhmnet.preparing.workers import read_here, read_in_workers
 from hhmnet.readers.base import Reader
-from hhmnet.store import StoreError
 
 ENGINES = ("local", "ray")
 
@@ -52,7 +51,7 @@ def prepare(
         PrepareError: no item is usable, or one isn't and ``strict`` holds. ``rejected.csv`` is written all the
             same; it says why.
         SourceError: the source folder has no such files.
-        StoreError: ``out`` can't be written.
+        StoreError, OSError: ``out`` can't be written.
         LockedError: another process prepares ``out``.
         WorkerLost, EngineError: see the two engines.
     """
@@ -62,7 +61,8 @@ def prepare(
     items = reader.items()
     chunks = cut(items, reader.chunk)
     parts = Parts(out / PARTS_FOLDER, fingerprint_work(reader, items, reader.chunk))
-    with _folder(out), locked(out, "hhmnet prepare"):
+    with made(out), locked(out, "hhmnet prepare"):
+        remove_leftovers(out)
         finished, others = parts.open(reader.source, chunks)
         if others:
             tell(f"{parts.folder}: what an earlier, different call had read there is thrown away")
@@ -148,19 +148,3 @@ def _leave(parts: Parts, chunks: Sequence[Chunk], tell: Callable[[str], None]) -
         return
     total = sum(len(chunk.items) for chunk in chunks)
     tell(f"{kept:,} of {total:,} items are read and kept in {parts.folder}; the same call goes on from there")
-
-
-@contextmanager
-def _folder(out: Path) -> Iterator[None]:
-    """Make the store's folder; it goes again if it is new and nothing comes of it."""
-    created = not out.exists()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"can't make the folder {out}: {error.strerror}") from None
-    try:
-        yield
-    finally:
-        if created:
-            with suppress(OSError):  # it holds something
-                out.rmdir()
