@@ -24,16 +24,21 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("name", "room", "file"),
     [
-        ("prepare", 0, ""),
-        ("prepare", 100_000, ".parts/"),
         ("prepare", 500_000, "samples.arrow"),
-        ("train phase 1", 0, ""),
         ("train phase 1", 60_000, "checkpoint.safetensors"),
         ("evaluate", 12_000, "scores"),
-        pytest.param("evaluate", 0, "", marks=pytest.mark.long),
-        pytest.param("evaluate", 30_000, "confusion.png", marks=pytest.mark.long),
-        pytest.param("train phase 2", 60_000, "checkpoint.safetensors", marks=pytest.mark.long),
-        pytest.param("export", 60_000, "model.onnx", marks=pytest.mark.long),
+        *(
+            pytest.param(name, room, file, marks=pytest.mark.long)
+            for name, room, file in (
+                ("prepare", 0, ""),
+                ("prepare", 100_000, ".parts/"),
+                ("train phase 1", 0, ""),
+                ("train phase 2", 60_000, "checkpoint.safetensors"),
+                ("evaluate", 0, ""),
+                ("evaluate", 30_000, ""),
+                ("export", 60_000, "model.onnx"),
+            )
+        ),
     ],
 )
 def test_a_full_disk(
@@ -71,7 +76,8 @@ def test_a_checkpoint_outlives_a_full_disk(
     assert "going" not in whole.check_again("train phase 1", out)
 
 
-@pytest.mark.parametrize("name", ["prepare", "evaluate", pytest.param("export", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["prepare", "evaluate", "export"])
 def test_older_results_outlive_a_full_disk(
     name: str, world: World, server: Server, whole: Wholes, make_disk: MakeDisk
 ) -> None:
@@ -108,6 +114,7 @@ def test_crops_on_a_full_disk(world: World, server: Server, whole: Wholes, make_
     whole.check_again("cache", out)
 
 
+@pytest.mark.long
 def test_a_file_that_may_not_grow(world: World, server: Server, whole: Wholes, tmp_path: Path) -> None:
     """A quota, or a limit of the shell's; it needs no disk of its own."""
     out = tmp_path / "out"
@@ -118,7 +125,12 @@ def test_a_file_that_may_not_grow(world: World, server: Server, whole: Wholes, t
 
 
 @pytest.mark.parametrize(
-    "name", ["prepare", "train phase 1", "cache", "evaluate", pytest.param("export", marks=pytest.mark.long)]
+    "name",
+    [
+        "train phase 1",
+        "cache",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("prepare", "evaluate", "export")),
+    ],
 )
 def test_a_folder_that_cannot_be_written(
     name: str, world: World, server: Server, whole: Wholes, make_disk: MakeDisk
@@ -136,6 +148,7 @@ def test_a_folder_that_cannot_be_written(
     whole.check_again(name, out)
 
 
+@pytest.mark.long
 def test_results_that_cannot_be_written_anew(
     world: World, server: Server, whole: Wholes, make_disk: MakeDisk
 ) -> None:
@@ -152,6 +165,7 @@ def test_results_that_cannot_be_written_anew(
     whole.check_again("train phase 1", out)
 
 
+@pytest.mark.long
 def test_what_is_only_read_need_not_be_writable(
     world: World, server: Server, whole: Wholes, make_disk: MakeDisk, tmp_path: Path
 ) -> None:

@@ -21,8 +21,8 @@ TERM, CTRL_C = signal.SIGTERM, signal.SIGINT
 @pytest.mark.parametrize(
     ("number", "to", "workers"),
     [
-        (TERM, "program", "0"),
         (TERM, "group", "1"),
+        pytest.param(TERM, "program", "0", marks=pytest.mark.long),
         pytest.param(CTRL_C, "group", "1", marks=pytest.mark.long),
         pytest.param(TERM, "program", "1", marks=pytest.mark.long),
     ],
@@ -50,10 +50,10 @@ def test_training_is_told_to_stop(
 @pytest.mark.parametrize(
     ("name", "about"),
     [
-        ("prepare", ".json"),
+        pytest.param("prepare", ".json", marks=pytest.mark.long),
         pytest.param("prepare, two jobs", "", marks=pytest.mark.long),
         ("cache", ".tmp"),
-        ("evaluate", "metrics.json"),
+        pytest.param("evaluate", "metrics.json", marks=pytest.mark.long),
         pytest.param("export", "model.onnx", marks=pytest.mark.long),
     ],
 )
@@ -73,7 +73,7 @@ def test_others_are_told_to_stop(
     whole.check_again(name, out)
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("0", marks=pytest.mark.long)])
 def test_a_dry_run_is_told_to_stop(workers: str, world: World, server: Server, tmp_path: Path) -> None:
     """Its folder for scratch is removed, too."""
     words = ["train", "--config", str(world.recipe), "--data", str(world.store), "--dry-run"]
@@ -117,7 +117,11 @@ def test_a_server_is_told_to_stop(number: int, world: World) -> None:
 
 @pytest.mark.parametrize(
     ("name", "work"),
-    [("prepare", "hhmnet prepare"), ("train phase 1", "training"), ("evaluate", "hhmnet evaluate")],
+    [
+        ("evaluate", "hhmnet evaluate"),
+        pytest.param("prepare", "hhmnet prepare", marks=pytest.mark.long),
+        pytest.param("train phase 1", "training", marks=pytest.mark.long),
+    ],
 )
 def test_a_second_run_in_a_folder_is_refused(
     name: str, work: str, world: World, server: Server, whole: Wholes, tmp_path: Path
