@@ -15,6 +15,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from importlib import import_module
@@ -210,6 +211,7 @@ def _become(request: dict[str, Any]) -> int:
     for number, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(number, target)
     os.environ.update(request["environment"])
+    tempfile.tempdir = None  # found anew, by this environment
     watched, left, me = request["watched"], request["change"], os.getpid()
 
     def note(event: str, details: tuple[Any, ...]) -> None:
