@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from disks import Disk
-from fork_server import Server
-from small_world import RECIPE, VIDEO_RECIPE, World, write_raw
-from works import Wholes
+
+pytest.register_assert_rewrite("works")
+
+from disks import Disk  # noqa: E402
+from fork_server import Server  # noqa: E402
+from small_world import RECIPE, VIDEO_RECIPE, World, write_raw  # noqa: E402
+from works import Wholes  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from safetensors import safe_open
 
 from hhmnet.pose.assets import CACHE_VARIABLE
+from hhmnet.video_folder import read_video_folder
 from made_clips import clip, put
 from made_video import write_video
 
@@ -141,8 +142,8 @@ def start(
 def contents(folder: Path) -> dict[str, Any]:
     """What must be the same after a fault, by file: all bytes but times, and TensorBoard's events left out.
 
-    Those are ``seconds`` in a checkpoint, ``samples_per_second`` and ``seconds`` in ``log.csv``, ``training_seconds``
-    and ``steps`` in ``environment.json``, and the order of lines in a list of videos' contents.
+    Those are ``seconds`` in a checkpoint, ``samples_per_second`` and ``seconds`` in ``log.csv``, ``training_seconds`` and
+    ``commit`` in ``environment.json``, the order of lines in a list of videos' contents, and how a path leads there.
     """
     found: dict[str, Any] = {}
     for file in sorted(folder.rglob("*")):
@@ -166,6 +167,7 @@ def _log(file: Path) -> Any:
 def _environment(file: Path) -> Any:
     facts = json.loads(file.read_text())
     assert facts.pop("training_seconds") > 0
+    facts.pop("commit")  # a commit may come between two runs
     return facts
 
 
@@ -184,4 +186,5 @@ _READ: dict[str, Callable[[Path], Any]] = {
     "log.csv": _log,
     "environment.json": _environment,
     "videos.jsonl": _videos,
+    "videos.json": lambda file: read_video_folder(file.parent),
 }

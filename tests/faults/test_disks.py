@@ -24,7 +24,7 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("name", "room", "file"),
     [
-        ("prepare", 500_000, "samples.arrow"),
+        ("prepare", 1_000_000, "samples.arrow"),
         ("train phase 1", 60_000, "checkpoint.safetensors"),
         ("evaluate", 12_000, "scores"),
         *(
