@@ -142,8 +142,8 @@ def start(
 def contents(folder: Path) -> dict[str, Any]:
     """What must be the same after a fault, by file: all bytes but times, and TensorBoard's events left out.
 
-    Those are ``seconds`` in a checkpoint, ``samples_per_second`` and ``seconds`` in ``log.csv``, ``training_seconds`` and
-    ``commit`` in ``environment.json``, the order of lines in a list of videos' contents, and how a path leads there.
+    Those are ``seconds`` in a checkpoint, ``samples_per_second`` and ``seconds`` in ``log.csv``, ``training_seconds``
+    and ``commit`` in ``environment.json``, the order of lines in a list of videos' contents, and how a path is written.
     """
     found: dict[str, Any] = {}
     for file in sorted(folder.rglob("*")):
