@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hhmnet.files import made, remove_leftovers
+from hhmnet.files import remedy, remove_leftovers
 from hhmnet.lock import locked
 from hhmnet.preparing.cluster import EngineError, read_in_cluster
 from hhmnet.preparing.fingerprint import fingerprint_work
@@ -15,6 +16,7 @@ from hhmnet.preparing.parts import PARTS_FOLDER, Chunk, Parts, cut
 from hhmnet.preparing.report import REJECTED_FILE, PrepareError, PrepareReport, write_rejected
 from hhmnet.preparing.workers import read_here, read_in_workers
 from hhmnet.readers.base import Reader
+from hhmnet.store import StoreError
 
 ENGINES = ("local", "ray")
 
@@ -61,7 +63,7 @@ def prepare(
     items = reader.items()
     chunks = cut(items, reader.chunk)
     parts = Parts(out / PARTS_FOLDER, fingerprint_work(reader, items, reader.chunk))
-    with made(out), locked(out, "hhmnet prepare"):
+    with _folder(out), locked(out, "hhmnet prepare"):
         remove_leftovers(out)
         finished, others = parts.open(reader.source, chunks)
         if others:
@@ -148,3 +150,19 @@ def _leave(parts: Parts, chunks: Sequence[Chunk], tell: Callable[[str], None]) -
         return
     total = sum(len(chunk.items) for chunk in chunks)
     tell(f"{kept:,} of {total:,} items are read and kept in {parts.folder}; the same call goes on from there")
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """Make the store's folder; it goes again if it is new and nothing comes of it."""
+    created = not out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"can't make the folder {out}: {error.strerror}{remedy(error)}") from None
+    try:
+        yield
+    finally:
+        if created:
+            with suppress(OSError):  # it holds something
+                out.rmdir()
