@@ -26,7 +26,7 @@ def files(folder: Path) -> dict[str, bytes]:
     [
         ("prepare", 1_000_000, "samples.arrow"),
         ("train phase 1", 60_000, "checkpoint.safetensors"),
-        ("evaluate", 12_000, "scores"),
+        ("evaluate", 12_000, "confusion.png"),
         *(
             pytest.param(name, room, file, marks=pytest.mark.long)
             for name, room, file in (
@@ -34,8 +34,8 @@ def files(folder: Path) -> dict[str, bytes]:
                 ("prepare", 100_000, ".parts/"),
                 ("train phase 1", 0, ""),
                 ("train phase 2", 60_000, "checkpoint.safetensors"),
-                ("evaluate", 0, ""),
-                ("evaluate", 30_000, ""),
+                ("evaluate", 0, "scores.parquet"),
+                ("evaluate", 80_000, "report.html"),
                 ("export", 60_000, "model.onnx"),
             )
         ),
@@ -65,7 +65,7 @@ def test_a_checkpoint_outlives_a_full_disk(
 ) -> None:
     disk = make_disk(16 * MIB)
     out = disk.folder / "out"
-    assert server.run(world.train(out, "--time-limit", "0s")).code == 0
+    assert server.run(world.train(out, "--time-limit", "0.001s")).code == 0
     before = (out / "checkpoint.safetensors").read_bytes()
     disk.fill(40_000)
     ended = server.run(world.train(out, "--resume"))
@@ -73,7 +73,7 @@ def test_a_checkpoint_outlives_a_full_disk(
     assert "the last checkpoint is unharmed, --resume goes on from it" in ended.last
     assert (out / "checkpoint.safetensors").read_bytes() == before
     disk.make_room()
-    assert "going" not in whole.check_again("train phase 1", out)
+    whole.check_again("train phase 1", out)
 
 
 @pytest.mark.long
@@ -154,7 +154,7 @@ def test_results_that_cannot_be_written_anew(
 ) -> None:
     disk = make_disk(16 * MIB)
     out = disk.folder / "out"
-    assert server.run(world.train(out, "--time-limit", "0s")).code == 0
+    assert server.run(world.train(out, "--time-limit", "0.001s")).code == 0
     disk.seal()
     before = files(out)
     ended = server.run(world.train(out, "--resume"))
