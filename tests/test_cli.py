@@ -13,6 +13,8 @@ from hhmnet import cli
 from hhmnet.cli import main
 from hhmnet.store import StoreError
 
+MAKE_ROOM = "make room there and give the same command again, or name another place"
+
 
 def python(*words: str, **more) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120, **more)
@@ -98,12 +100,20 @@ def test_our_own_errors_are_one_line_and_code_2(failing, capsys):
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (PermissionError(13, "Permission denied", "/a/b"), "/a/b: Permission denied"),
+        (
+            PermissionError(13, "Permission denied", "/a/b"),
+            "/a/b: Permission denied; see to its permissions, or name another place",
+        ),
+        (OSError(5, "Input/output error", "/a/b"), "/a/b: Input/output error"),
+        (
+            OSError(30, "Read-only file system", "/a"),
+            "/a: Read-only file system; name a place that can be written",
+        ),
         (
             OSError(28, "No space left on device", f"/a/.b.csv.{'0' * 32}.tmp"),
-            "/a/b.csv: No space left on device",
+            f"/a/b.csv: No space left on device; {MAKE_ROOM}",
         ),
-        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError(28, "No space left on device"), f"No space left on device; {MAKE_ROOM}"),
         (FileExistsError(17, "File exists", "/a/b"), "/a/b: is a file; name a folder"),
     ],
 )

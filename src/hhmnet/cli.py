@@ -16,6 +16,7 @@ from types import FrameType
 from hhmnet import __version__
 from hhmnet.allocator import keep_freed_memory
 from hhmnet.fields import brief
+from hhmnet.files import remedy
 
 # Name of a command → where its function is, and what it does. torch takes seconds to import, so a command's
 # module is imported when it is chosen and not before.
@@ -105,7 +106,7 @@ def _one_line(error: Exception) -> str:
         # A file is written under a temporary name first, which says nothing to the caller.
         name = re.sub(r"\.([^/]+)\.[0-9a-f]{32}\.tmp$", r"\1", str(error.filename or ""))
         reason = "is a file; name a folder" if isinstance(error, FileExistsError) else error.strerror
-        text = f"{name}: {reason}" if name else reason
+        text = (f"{name}: {reason}" if name else reason) + remedy(error)
     return brief(_shown(" ".join(text.split())), 1000)
 
 

@@ -1,28 +1,138 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files so that nobody ever sees half of one, whatever happens meanwhile."""
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; there no other process removes a file that is open
+    fcntl = None  # type: ignore[assignment]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REMEDIES = {
+    **dict.fromkeys(_FULL, "make room there and give the same command again, or name another place"),
+    errno.EROFS: "name a place that can be written",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "see to its permissions, or name another place"),
+}
+
+
+def remedy(error: OSError) -> str:
+    """What the user can do about what the system refuses, as the end of a line: ``"; make room ..."`` or ``""``."""
+    known = _REMEDIES.get(error.errno or 0)
+    return f"; {known}" if known else ""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that takes the place of ``path`` when the block ends well, and vanishes when it doesn't.
 
-    It lies in the same folder until then, since only there is replacing atomic.
+    It lies in the same folder until then, since only there is replacing atomic. What a killed process left of the
+    same file is removed.
+
+    Raises:
+        OSError: it can't be written; a full disk's error names ``path`` too, which the system doesn't.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    path = Path(path)
+    remove_leftovers(path.parent, path.name)
+    file = _created(path)
+    temporary = Path(file.name)
     try:
-        with open(temporary, "xb") as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+            if fcntl is not None:  # before the lock goes, lest another process takes it for a leftover
+                os.replace(temporary, path)
+        if fcntl is None:
+            os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            error.filename = str(path)
         raise
+
+
+@contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Make a folder for results; it goes again if it is new and nothing comes into it."""
+    created = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if created:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
+
+
+def append(path: Path, text: bytes) -> None:
+    """Add to the end of a file, all or nothing: a full disk leaves no half of it.
+
+    Raises:
+        OSError: it can't be written; the error names ``path``.
+    """
+    with open(path, "ab", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        try:
+            written = file.write(text)
+            if written != len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            with suppress(OSError):
+                file.truncate(end)
+            error.filename = str(path)
+            raise
+
+
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Remove the temporary files that killed processes left in a folder: of the file of this name, or of all.
+
+    A living process holds a lock on its own, so neither clocks nor ages matter. What can't be removed stays.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry.path for entry in entries if _is_temporary(entry.name, name)]
+    except OSError:
+        return
+    for place in found:
+        with suppress(OSError), open(place, "rb") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(place)
+
+
+def is_there(place: Path) -> bool:
+    """Whether a file, or a folder with something in it, can be seen: a network drive that was lost is an empty one."""
+    try:
+        return any(place.iterdir()) if place.is_dir() else place.exists()
+    except OSError:
+        return False
+
+
+def _is_temporary(found: str, name: str) -> bool:
+    return found.endswith(".tmp") and found.startswith(f".{name}" if not name else f".{name}.")
+
+
+def _created(path: Path) -> IO[bytes]:
+    """A new temporary file beside ``path``, locked where the file system can."""
+    while True:
+        file = open(path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp"), "xb")  # noqa: SIM115
+        if fcntl is None:
+            return file
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(file.name)):
+                return file
+        except FileNotFoundError:  # another process took it for a leftover before it was locked
+            pass
+        except OSError:  # no locks on this file system; then nobody can lock a leftover to remove it either
+            return file
+        file.close()

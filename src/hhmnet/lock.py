@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,11 @@ except ImportError:  # Windows has no flock; there nothing is locked
     fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = ".lock"
+_NO_LOCKS = (
+    errno.ENOLCK,
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+)  # some network file systems; there nothing is locked
 
 
 class LockedError(ValueError):
@@ -30,10 +36,11 @@ def locked(folder: Path, work: str) -> Iterator[None]:
 
     Raises:
         LockedError: another process holds it.
+        OSError: the folder can't be written; it names the folder.
     """
     file = folder / LOCK_FILE
     while True:
-        with open(file, "ab") as handle:
+        with _opened(file) as handle:
             if not _hold(handle, file, work):
                 continue
             try:
@@ -42,6 +49,14 @@ def locked(folder: Path, work: str) -> Iterator[None]:
                 with suppress(OSError):  # Windows removes no open file
                     file.unlink()
             return
+
+
+def _opened(file: Path) -> IO[bytes]:
+    try:
+        return open(file, "ab")
+    except OSError as error:
+        error.filename = str(file.parent)  # the user knows of no lock file
+        raise
 
 
 def _hold(handle: IO[bytes], file: Path, work: str) -> bool:
@@ -55,3 +70,7 @@ def _hold(handle: IO[bytes], file: Path, work: str) -> bool:
         raise LockedError(f"{file.parent}: another {work} is at work in this folder") from None
     except FileNotFoundError:
         return False
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return True
+        raise

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from hhmnet.arrow import SCHEMA, Batch, groups, record_batch
-from hhmnet.files import replacing
+from hhmnet.files import remedy, replacing
 from hhmnet.sample import UNKNOWN_LABEL, Sample, SampleError
 from hhmnet.skeleton import LayoutError, SkeletonLayout
 from hhmnet.video_folder import read_video_folder
@@ -116,7 +116,7 @@ def write_batches(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"can't make the folder {folder}: {error.strerror}") from None
+        raise StoreError(f"can't make the folder {folder}: {error.strerror}{remedy(error)}") from None
     count = 0
     try:
         with replacing(folder / SAMPLES_FILE) as file, pa.ipc.new_file(file, schema) as writer:
@@ -130,7 +130,8 @@ def write_batches(
             with suppress(OSError):
                 folder.rmdir()
         if isinstance(error, OSError):
-            raise StoreError(f"can't write {folder / SAMPLES_FILE}: {error.strerror or error}") from error
+            reason = f"{error.strerror or error}{remedy(error)}"
+            raise StoreError(f"can't write {folder / SAMPLES_FILE}: {reason}") from error
         raise
     return count
 

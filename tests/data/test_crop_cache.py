@@ -381,7 +381,4 @@ def test_a_killed_program_leaves_nothing_that_could_be_taken_for_crops(
                     )
     assert program(cell).wait(120) == 0
     assert all(CropCache(tmp_path / "c", config).ensure(made[0], i, made[1]).found for i in range(6))
-    for left in (tmp_path / "c").glob("*/.*"):
-        os.utime(left, (1, 1))
-    assert program(cell).wait(120) == 0
-    assert all(not name.startswith(".") for name in files_in(tmp_path / "c")), "leftovers are removed in time"
+    assert all(not name.startswith(".") for name in files_in(tmp_path / "c")), "leftovers are removed"

@@ -102,7 +102,7 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: py
     def fail(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("hhmnet.training.checkpoint.os.replace", fail)
+    monkeypatch.setattr("hhmnet.files.os.replace", fail)
     with pytest.raises(OSError, match="no space"):
         Run().train(0, 7).save(tmp_path, step=7)
     assert (tmp_path / checkpoint.FILE).read_bytes() == before

@@ -74,6 +74,17 @@ def test_a_log_that_is_none_names_the_line(tmp_path, text, message):
         RunLog(tmp_path)
 
 
+def test_half_a_line_at_the_end_is_no_line(tmp_path):
+    """As a machine leaves it that loses power."""
+    fill(tmp_path, range(1, 4))
+    file = tmp_path / "log.csv"
+    whole = file.read_bytes()
+    file.write_bytes(whole + b"4,0.1,9")
+    assert [row.epoch for row in read_log(file)] == [1, 2, 3]
+    RunLog(tmp_path, 3).close()
+    assert file.read_bytes() == whole
+
+
 def test_tensorboard_holds_the_same_figures_once(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     fill(tmp_path, range(1, 6))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from time import perf_counter
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hhmnet.benchmarks.measuring import wait
 from hhmnet.benchmarks.operators import Recorder
-from hhmnet.training.engine import Trainer
+from hhmnet.training.engine import Interrupted, Trainer
 
 WARM_UP = {"cuda": 7, "cpu": 2}
 """Steps before the clock starts, on a GPU enough for a CUDA graph to be recorded."""
@@ -75,8 +75,12 @@ class Stepper:
                 raise _EnoughError
 
         self.trainer.hooks.on_step = on_step
-        with suppress(_EnoughError):
+        try:
             self.trainer.train()
+        except _EnoughError:
+            pass
+        except Interrupted:  # Ctrl-C or SIGTERM; there is nothing to go on with
+            raise KeyboardInterrupt from None
         return np.diff(ends).tolist()
 
     def clips_per_second(self, seconds: float, warm_up: int = 1) -> float:

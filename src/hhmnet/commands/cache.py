@@ -134,7 +134,9 @@ def _build(cache: CropCache, store: Store, options: argparse.Namespace) -> int:
     seconds = time.monotonic() - began
     if options.json:
         names = {"store": str(store.path), "videos": str(videos), "folder": str(cache.folder)}
-        print_json(names | dataclasses.asdict(report) | {"seconds": round(seconds, 1)})
+        figures = dataclasses.asdict(report)
+        del figures["places"]
+        print_json(names | figures | {"seconds": round(seconds, 1)})
         return DONE
     console(stderr=False).print(_told(report, seconds), soft_wrap=True)
     _show_problems(report.problems)

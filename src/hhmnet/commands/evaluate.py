@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from hhmnet.data.protocols import PARTS, Protocol, get_protocol
 from hhmnet.evaluation.metrics import brief, evaluate, fusion_changes, surest_mistakes
 from hhmnet.evaluation.report import write_report
 from hhmnet.evaluation.scores import Scores
-from hhmnet.files import replacing
+from hhmnet.files import made, remove_leftovers, replacing
+from hhmnet.lock import locked
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.sample import MODALITIES
 from hhmnet.store import Store
@@ -132,6 +134,7 @@ def evaluate_run(
     Raises:
         EvaluationError: the store has other joints or classes than the model, or no labelled clips.
         PretrainedError, ProtocolError: the model can't be read; the split or fold doesn't exist.
+        LockedError: another process writes to ``out``.
     """
     team = join(device == "cpu")
     with team.together():
@@ -140,43 +143,63 @@ def evaluate_run(
         check_same(model, run, store)
         protocol, fold, rows = clips_of(model, store, split, fold)
         labels = corrected_labels(run, protocol, store)[rows]
-    with team.together():
-        if model.spec.roi is not None:
-            videos = find_videos_of(store, videos)
-            if team.is_main:
-                cut_crops(CropCache(config=model.spec.roi), store, rows, videos, log)
-    with log.status(f"scoring {len(rows)} clips"), naming_the_lost(team):
-        every = score_together(team, model, store, rows, place, videos)
-        alone = _each_modality(team, model, store, rows, place, videos)
+    about = {"split": split, "protocol": protocol.name, "fold": fold, "store": store.path.resolve().name}
     out = out or run / f"eval-{split}"
-    if not team.is_main:
-        return {}, out
-    every = {name: dataclasses.replace(part, labels=labels) for name, part in every.items()}
-    scores = every.pop("")
-    out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        with team.together():
+            if team.is_main:
+                held.enter_context(made(out))
+                held.enter_context(locked(out, "hhmnet evaluate"))
+                remove_leftovers(out)
+        with team.together():
+            if model.spec.roi is not None:
+                videos = find_videos_of(store, videos)
+                if team.is_main:
+                    cut_crops(CropCache(config=model.spec.roi), store, rows, videos, log)
+        with log.status(f"scoring {len(rows)} clips"), naming_the_lost(team):
+            every = score_together(team, model, store, rows, place, videos)
+            alone = _each_modality(team, model, store, rows, place, videos)
+        if not team.is_main:
+            return {}, out
+        every, alone = (
+            {name: dataclasses.replace(part, labels=labels) for name, part in parts.items()}
+            for parts in (every, alone)
+        )
+        metrics = _measure(every.pop(""), every, alone, store, about, out, log)
+        write_report(
+            metrics, f"{run.name} on {metrics['store']}, {split}", out / REPORT_FILE, out / CONFUSION_FILE
+        )
+    return metrics, out
+
+
+def _measure(
+    scores: Scores,
+    streams: dict[str, Scores],
+    alone: dict[str, Scores],
+    store: Store,
+    about: dict[str, Any],
+    out: Path,
+    log: Console,
+) -> dict[str, Any]:
+    """Write scores, metrics and confusion matrix into a folder; returns the metrics, ``about`` among them."""
     scores.save(out / SCORES_FILE)
-    for name, part in every.items():
+    for name, part in streams.items():
         part.save(out / stream_scores_file(name))
     if not (scores.labels >= 0).any():
         raise EvaluationError(
-            f"{store.path}: no clip of split '{split}' has a label, so there is nothing to measure; "
+            f"{store.path}: no clip of split '{about['split']}' has a label, so there is nothing to measure; "
             f"{out / SCORES_FILE} holds the scores"
         )
-    about = {"split": split, "protocol": protocol.name, "fold": fold, "store": store.path.resolve().name}
     metrics = evaluate(scores) | about | {"surest_mistakes": surest_mistakes(scores)}
-    if every:
-        metrics["streams"] = {name: brief(part) for name, part in every.items()}
+    if streams:
+        metrics["streams"] = {name: brief(part) for name, part in streams.items()}
     if alone:
-        alone = {name: dataclasses.replace(part, labels=labels) for name, part in alone.items()}
         metrics["modalities"] = {name: brief(part) for name, part in alone.items()}
         metrics["fusion"] = fusion_changes(scores, alone)
     with replacing(out / METRICS_FILE) as handle:
         handle.write((json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())
     _draw_confusion(scores, out / CONFUSION_FILE, log)
-    write_report(
-        metrics, f"{run.name} on {metrics['store']}, {split}", out / REPORT_FILE, out / CONFUSION_FILE
-    )
-    return metrics, out
+    return metrics
 
 
 def _each_modality(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -12,24 +13,26 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from safetensors import SafetensorError
 
 from hhmnet.commands.cache import cut_crops
 from hhmnet.commands.configuration import CONFIG_FILE, format_help, read_config, write_config
 from hhmnet.commands.progress import TrainingProgress
 from hhmnet.commands.terminal import Parser, console, duration
 from hhmnet.config import TrainConfig
+from hhmnet.files import made, remedy, remove_leftovers
 from hhmnet.lock import locked
+from hhmnet.preparing import WorkerLost
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.training.distributed import ProcessLost, Team, join
 from hhmnet.training.engine import EpochLog, Hooks, Interrupted, Trainer
-from hhmnet.training.logs import RunLog, differences, environment, write_environment
+from hhmnet.training.logs import RunLog, differences, environment, is_finished, write_environment
 from hhmnet.training.phases import VideoPhase
 
 WEIGHTS_FILE = "model.safetensors"
 FINISHED, PROCESS_LOST, STOPPED = 0, 1, 130
 SHOWN_CLIPS = 10
+_LOST_WORKER = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)")
 CONFIG_HELP = (
     "YAML file with the configuration; what it leaves out has its default. "
     "With --resume the run's own file is taken if none is given"
@@ -82,7 +85,7 @@ def main(words: list[str]) -> int:
             again=options.again,
             log=console() if team.is_main else Console(quiet=True),
         )
-    except ProcessLost as error:
+    except (ProcessLost, WorkerLost) as error:
         print(f"hhmnet train: error: {error}", file=sys.stderr)
         return PROCESS_LOST
     team.leave()
@@ -160,14 +163,16 @@ def train(
         TrainingError, CheckpointError, ProtocolError, PhaseError, VideoFolderError: see
             :class:`~hhmnet.training.engine.Trainer`.
         NoVideoError: phase 2, and not one video can be read.
+        WorkerLost: a process that cuts crops or loads clips was killed.
         TeamError, ProcessLost: the processes can't train together, or one has ended.
     """
     team = join(config.run.device == "cpu")
     with ExitStack() as held:
         with team.together():
             if team.is_main:
-                held.enter_context(_run_folder(out))
+                held.enter_context(made(out))
                 held.enter_context(locked(out, "training"))
+                remove_leftovers(out)
                 _check_new(out, resume)
         hooks = Hooks()
         with team.together():
@@ -177,7 +182,7 @@ def train(
                 trainer.resume()
         with team.together():
             team.check_same("the step to go on from", trainer.step)
-        if begun and trainer.step >= trainer.total_steps and (out / WEIGHTS_FILE).exists():
+        if begun and trainer.step >= trainer.total_steps and _is_whole(out):
             log.print(f"{out}: this run has finished already", soft_wrap=True)
             return FINISHED
         facts = _facts(trainer)
@@ -199,6 +204,10 @@ def train(
 def _check_new(out: Path, resume: bool) -> None:
     if not resume and any((out / name).exists() for name in (CONFIG_FILE, checkpoint.FILE, WEIGHTS_FILE)):
         raise RunError(f"{out}: holds a run already; add --resume to go on with it, or name another folder")
+
+
+def _is_whole(out: Path) -> bool:
+    return (out / WEIGHTS_FILE).exists() and is_finished(out)
 
 
 def _cut_crops(trainer: Trainer, team: Team, log: Console) -> dict[str, str]:
@@ -303,18 +312,6 @@ def _train(
 
 
 @contextmanager
-def _run_folder(out: Path) -> Iterator[None]:
-    """Make the run folder; it goes again if it is new and the run fails before anything is in it."""
-    created = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    finally:
-        if created and not any(out.iterdir()):
-            out.rmdir()
-
-
-@contextmanager
 def _explained(trainer: Trainer) -> Iterator[None]:
     """Say in one line what to do where the machine, and not the program, is at its end."""
     try:
@@ -324,8 +321,15 @@ def _explained(trainer: Trainer) -> Iterator[None]:
         raise RunError(
             f"the GPU's memory can't hold {size} clips at once; lower --optim.batch_size"
         ) from None
-    except SafetensorError as error:
-        reason = " ".join(str(error).split())
+    except OSError as error:
         raise RunError(
-            f"{trainer.out}: can't be written ({reason}); the last checkpoint is unharmed"
+            f"{error.filename or trainer.out}: {error.strerror or error}{remedy(error)}; the last checkpoint is "
+            f"unharmed, --resume goes on from it"
+        ) from None
+    except RuntimeError as error:
+        if not _LOST_WORKER.match(str(error)):
+            raise
+        hint = "; the system does that when memory runs out" if "Killed" in str(error) else ""
+        raise WorkerLost(
+            f"a process that loads clips was killed{hint}; --resume goes on from the last checkpoint"
         ) from None

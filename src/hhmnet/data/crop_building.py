@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from hhmnet.files import is_there
 from hhmnet.pose.assets import CACHE_VARIABLE
 from hhmnet.preparing.workers import in_workers
 from hhmnet.store import Store
@@ -37,6 +38,7 @@ class BuildReport:
         without_video: how many have no video.
         bytes: of all their files.
         problems: what is wrong with a clip's video, by the clip's name.
+        places: the file of a clip's crops, by the clip's position in the store; None where it has no video.
     """
 
     clips: int = 0
@@ -45,12 +47,14 @@ class BuildReport:
     without_video: int = 0
     bytes: int = 0
     problems: dict[str, str] = field(default_factory=dict)
+    places: dict[int, Path | None] = field(default_factory=dict, repr=False, compare=False)
 
     def add(self, other: BuildReport) -> None:
         """Take in what another process did."""
         for name in ("clips", "made", "found", "without_video", "bytes"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.problems |= other.problems
+        self.places |= other.places
 
 
 def build_crops(
@@ -63,6 +67,7 @@ def build_crops(
 ) -> BuildReport:
     """:meth:`hhmnet.data.crop_cache.CropCache.build`, which says what the arguments mean and what is raised."""
     rows = [int(row) for row in rows]
+    was_there = video_folder is not None and is_there(video_folder)
     _check_space(cache, store, rows, video_folder)
     done = 0
     progress(done, len(rows))
@@ -82,6 +87,10 @@ def build_crops(
     report = BuildReport()
     for part in reports:
         report.add(part)
+    if was_there and report.problems and video_folder is not None and not is_there(video_folder):
+        raise CacheError(
+            f"{video_folder} went away while crops were cut out of its videos; once it is back, the same call goes on"
+        )
     return report
 
 

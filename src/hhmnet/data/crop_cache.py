@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -117,13 +118,16 @@ class CropCache:
 
         Raises:
             VideoProblem: see :meth:`get`.
-            CacheError: the crops can't be written, or there is too little space for them.
+            CacheError: the crops can't be written, there is too little space for them, or the folder of videos went
+                away meanwhile.
             WorkerLost: a process was killed.
         """
         self._make_folder()
         remove_leftovers(self.folder)
         report = build_crops(self, store, rows, video_folder, jobs, progress)
         self.problems |= report.problems
+        for i, file in report.places.items():
+            self._places[_place(store, i, video_folder)] = file
         return report
 
     def ensure(self, store: Store, i: int, video_folder: Path | None) -> BuildReport:
@@ -131,11 +135,11 @@ class CropCache:
 
         A video that couldn't be read is tried again: it may have been the disk's fault.
         """
-        report = BuildReport(clips=1)
+        report = BuildReport(clips=1, places={i: None})
         sample_id = str(store.sample_ids[i])
         self.problems.pop(sample_id, None)
         self._places.pop(_place(store, i, video_folder), None)
-        file = self.locate(store, i, video_folder)
+        report.places[i] = file = self.locate(store, i, video_folder)
         if file is None:
             report.without_video = int(sample_id not in self.problems)
         else:
@@ -245,8 +249,9 @@ class CropCache:
             raise self._refused(error) from None
 
     def _refused(self, error: OSError) -> CacheError:
+        room = "make room there, or " if error.errno == errno.ENOSPC else ""
         return CacheError(
-            f"crops can't be written to {self.folder}: {error.strerror or error}; name another folder in "
+            f"crops can't be written to {self.folder}: {error.strerror or error}; {room}name another folder in "
             f"{CACHE_VARIABLE}"
         )
 

@@ -20,6 +20,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from safetensors.numpy import save
 
+from hhmnet import files
 from hhmnet.data.roi import ClipCrops, RoiConfig
 from hhmnet.files import replacing
 
@@ -29,7 +30,6 @@ INDEX_FILE = "videos.jsonl"
 _KEY = "hhmnet"
 _TYPES = {"U8": np.dtype(np.uint8), "BOOL": np.dtype(bool), "F32": np.dtype(np.float32)}
 _LONGEST_HEADER = 1 << 20
-_LEFTOVER = 3600.0  # seconds after which a temporary file must be of a process that was killed
 
 
 class DamagedError(ValueError):
@@ -237,10 +237,8 @@ def clear(folder: Path, older_than: float | None = None) -> tuple[int, int]:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files that killed processes left behind."""
-    for file in folder.glob(f"??/.*{SUFFIX}.*.tmp"):
-        with suppress(FileNotFoundError):
-            if file.stat().st_mtime < time.time() - _LEFTOVER:
-                file.unlink()
+    for below in folder.glob("??/"):
+        files.remove_leftovers(below)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,6 +19,8 @@ from hhmnet.store import Store
 if TYPE_CHECKING:
     from hhmnet.data.crop_cache import CropCache
     from hhmnet.data.video_batch import VideoBatch
+
+_GRACE_SECONDS = 60
 
 
 class RawBatch(NamedTuple):
@@ -165,6 +169,16 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
+def _on_start(worker: int) -> None:
+    """A scheduler tells every process to stop, but the program still needs the clips of the step that it finishes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _obey_later)
+
+
+def _obey_later(number: int, frame: FrameType | None) -> None:
+    signal.alarm(_GRACE_SECONDS)  # a worker that hangs ends by this; others end when the program does
+
+
 def make_loader(
     dataset: ClipDataset, sampler: EpochSampler, workers: int = 0, pin: bool = False
 ) -> DataLoader[RawBatch]:
@@ -176,4 +190,5 @@ def make_loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=pin,
+        worker_init_fn=_on_start,
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from hhmnet.files import remedy, remove_leftovers
 from hhmnet.lock import locked
 from hhmnet.preparing.cluster import EngineError, read_in_cluster
 from hhmnet.preparing.fingerprint import fingerprint_work
@@ -52,7 +53,7 @@ def prepare(
         PrepareError: no item is usable, or one isn't and ``strict`` holds. ``rejected.csv`` is written all the
             same; it says why.
         SourceError: the source folder has no such files.
-        StoreError: ``out`` can't be written.
+        StoreError, OSError: ``out`` can't be written.
         LockedError: another process prepares ``out``.
         WorkerLost, EngineError: see the two engines.
     """
@@ -63,6 +64,7 @@ def prepare(
     chunks = cut(items, reader.chunk)
     parts = Parts(out / PARTS_FOLDER, fingerprint_work(reader, items, reader.chunk))
     with _folder(out), locked(out, "hhmnet prepare"):
+        remove_leftovers(out)
         finished, others = parts.open(reader.source, chunks)
         if others:
             tell(f"{parts.folder}: what an earlier, different call had read there is thrown away")
@@ -157,7 +159,7 @@ def _folder(out: Path) -> Iterator[None]:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"can't make the folder {out}: {error.strerror}") from None
+        raise StoreError(f"can't make the folder {out}: {error.strerror}{remedy(error)}") from None
     try:
         yield
     finally:

@@ -12,16 +12,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import sleep
 from typing import IO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.ipc
 
 from hhmnet.arrow import SCHEMA, groups, record_batch
-from hhmnet.files import replacing
+from hhmnet.files import is_there, replacing
 from hhmnet.preparing.fingerprint import fingerprint_files
 from hhmnet.preparing.report import Rejected, printable
-from hhmnet.readers.base import Reader, ReadError
+from hhmnet.readers.base import Reader, ReadError, SourceError
 from hhmnet.sample import Sample, SampleError
 from hhmnet.store import StoreError, check_fits
 
@@ -94,12 +95,21 @@ def read_chunk(
         items: what to read.
         file: binary file to write to.
         on_item: called after each item.
+
+    Raises:
+        SourceError: the source, or the folder of its videos, has gone meanwhile; what its files seem to lack then is
+            not their fault.
     """
     # Taken beforehand: a file that changes while it is read must not look as if it hadn't.
     summary = Summary(fingerprint_files(reader.source, items), {}, {})
     with pa.ipc.new_file(file, SCHEMA) as writer:
         for group in groups(_usable(reader, items, summary, on_item)):
             writer.write_batch(record_batch(group))
+    for place in (reader.source, reader.video_folder):
+        if place is not None and not is_there(place):
+            raise SourceError(
+                f"{place} went away while it was read; once it is back, the same call goes on from there"
+            )
     return replace(summary, size=file.tell())
 
 
@@ -161,7 +171,7 @@ class Parts:
         for path in self.folder.iterdir():
             others |= path.suffix == ".json" and not path.name.startswith(self.key)
             if path.name not in keep:
-                path.unlink()
+                path.unlink(missing_ok=True)  # the workers of a killed call may just be leaving
         return finished, others
 
     def _is_finished(self, source: Path, chunk: Chunk) -> bool:
@@ -204,5 +214,9 @@ class Parts:
                 yield reader.get_batch(place)
 
     def remove(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder)
+        """Remove the folder; if the workers of a killed call still write there, the next call clears it."""
+        for _ in range(20):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if not self.folder.exists():
+                return
+            sleep(0.05)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,8 +11,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor, nn
+
+from hhmnet.files import replacing
 
 FILE = "checkpoint.safetensors"
 
@@ -49,19 +50,15 @@ def save(
     ema: nn.Module | None,
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Write the checkpoint under a temporary name, then put it in the old one's place."""
+    """Write the checkpoint; until it is whole, the old one stays."""
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     if ema is not None:
         tensors |= {f"ema.{name}": value for name, value in ema.state_dict().items()}
     tensors |= _flatten(optimizer)
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     meta = {"step": str(progress.step), "seconds": repr(progress.seconds), "config": progress.config}
-    draft = folder / f".checkpoint.{os.getpid()}.tmp"
-    try:
-        save_file(tensors, draft, metadata=meta)
-        os.replace(draft, folder / FILE)
-    finally:
-        draft.unlink(missing_ok=True)
+    with replacing(folder / FILE) as file:
+        file.write(serialise(tensors, metadata=meta))
 
 
 def read_progress(folder: Path) -> Progress:

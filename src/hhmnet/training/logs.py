@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 import hhmnet
-from hhmnet.files import replacing
+from hhmnet.files import append, replacing
 from hhmnet.training.engine import EpochLog
 
 LOG_FILE = "log.csv"
@@ -64,8 +64,7 @@ class RunLog:
 
     def add(self, log: EpochLog) -> None:
         """Write one epoch's figures; they are on disk when this returns."""
-        with open(self.file, "a", encoding="utf-8", newline="") as handle:
-            handle.write(_lines(_cells(log)))  # one write of one line, so a kill leaves no half of it
+        append(self.file, _lines(_cells(log)).encode())
         if self._writer is not None:
             for name, tag in _TAGS.items():
                 if (value := getattr(log, name)) is not None:
@@ -80,8 +79,9 @@ class RunLog:
 
 def read_log(file: Path) -> list[EpochLog]:
     """The rows of a ``log.csv``; raises LogError naming the file and line."""
-    with open(file, encoding="utf-8", newline="") as handle:
-        rows = list(csv.reader(handle))
+    text = file.read_bytes().decode(errors="replace")
+    whole = text[: text.rfind("\n") + 1]  # a machine that loses power may leave half a line
+    rows = list(csv.reader(io.StringIO(whole, newline="")))
     if not rows or rows[0] != _COLUMNS:
         raise LogError(f"{file}: line 1 must be {','.join(_COLUMNS)}; move the file away")
     found = []
@@ -161,6 +161,14 @@ def write_environment(folder: Path, facts: dict[str, Any]) -> None:
     """Write ``environment.json``, whole or not at all."""
     with replacing(folder / ENVIRONMENT_FILE) as handle:
         handle.write((json.dumps(facts, indent=1) + "\n").encode())
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run noted what it took, the last thing that it does."""
+    try:
+        return "training_seconds" in json.loads((folder / ENVIRONMENT_FILE).read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def differences(folder: Path, facts: dict[str, Any]) -> list[str]:

@@ -1,0 +1,254 @@
+"""Runs commands in forks of one process that has imported everything, and kills them when it is told to.
+
+A run of its own takes seconds to import torch, so that a moment drawn at random would mostly fall into that. A fork is
+in the command's own work from its first moment on. Requests and answers are lines of JSON, see :class:`Server`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+MODULES = (
+    "hhmnet.commands.prepare",
+    "hhmnet.commands.train",
+    "hhmnet.commands.cache",
+    "hhmnet.commands.export",
+    "hhmnet.commands.evaluate",
+    "hhmnet.readers.nw_ucla.reader",
+    "torch.utils.tensorboard",
+    "torch.onnx",
+    "torch._dynamo",
+    "torch._inductor",
+    "onnxscript",
+    "onnx_ir",
+    "pandas",
+    "pyarrow.parquet",
+    "pyarrow.pandas_compat",
+    "matplotlib.backends.backend_agg",
+    "hhmnet.evaluation.figures",
+)
+_CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
+"""Python's audit events of what changes files."""
+
+
+class Ended(NamedTuple):
+    """How a command ended.
+
+    Attributes:
+        code: exit code, or minus the number of the signal.
+        seconds: of processor time that it took, without its workers.
+        changes: how many changes of files in the watched folder it began.
+        pid: its process, and its session.
+        told: what it printed.
+    """
+
+    code: int
+    seconds: float
+    changes: int
+    pid: int
+    told: str
+
+    @property
+    def last(self) -> str:
+        """The last line that it printed."""
+        return self.told.rstrip().rpartition("\n")[2]
+
+
+class Server:
+    """The client's side."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        words = [sys.executable, __file__]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
+        )
+
+    def run(
+        self,
+        words: Sequence[str],
+        *,
+        after: float | None = None,
+        change: int | None = None,
+        about: str = "",
+        send: int = signal.SIGKILL,
+        to: str = "program",
+        away: Path | None = None,
+        watched: Path | None = None,
+        environment: dict[str, str] | None = None,
+        limit: int | None = None,
+        jump: float = 0.0,
+    ) -> Ended:
+        """Run a command to its end, or do something to it on its way.
+
+        Args:
+            words: what a user types behind ``hhmnet``.
+            after: kill it after so many seconds of its processor time.
+            change: do something when it is about to change files in ``watched`` for the time of this number, from 0.
+            about: count changes only where this is in the file's path.
+            send: the signal that is sent then.
+            to: ``program``, ``group`` for all its processes, ``worker`` for one of those that it started.
+            away: what is renamed then instead of sending a signal: to the same name with ``.away``.
+            watched: the folder whose changes are counted.
+            environment: variables that it has besides.
+            limit: bytes that a file can have at most.
+            jump: seconds by which the clock jumps back and ahead at every look at it.
+        """
+        log = self.folder / "log"
+        log.unlink(missing_ok=True)
+        names = ("words", "after", "change", "about", "send", "to", "limit", "jump")
+        given = locals()
+        request = {name: given[name] for name in names} | {
+            "away": None if away is None else str(away),
+            "watched": str(watched or ""),
+            "environment": environment or {},
+            "log": str(log),
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        return Ended(**answer, told=log.read_text(errors="replace"))
+
+    def close(self) -> None:
+        """End the server."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def members(session: int) -> list[int]:
+    """The living processes of a session."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            fields = _stat(int(entry.name))
+            if int(fields[3]) == session and fields[0] not in "ZX":
+                found.append(int(entry.name))
+    return found
+
+
+def _serve() -> dict[str, Any] | None:
+    """Serve to the end of the requests; in a fork, return what it is to run."""
+    for name in MODULES:
+        with contextlib.suppress(ImportError):
+            import_module(name)
+    for line in sys.stdin:
+        request = json.loads(line)
+        counting, counted = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(counting)
+            return request | {"counted": counted}
+        os.close(counted)
+        status = _wait(child, request["after"])
+        told = b""
+        while part := os.read(counting, 1 << 16):
+            told += part
+        os.close(counting)
+        changes, _, seconds = told.decode().rpartition(".")
+        answer = {"code": os.waitstatus_to_exitcode(status), "seconds": float(seconds or 0) / 1000}
+        print(json.dumps(answer | {"changes": len(changes), "pid": child}), flush=True)
+    return None
+
+
+def _wait(child: int, after: float | None) -> int:
+    """Wait for a command, or kill it; its status."""
+    while after is not None:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return status
+        if _processor_seconds(child) >= after:
+            os.kill(child, signal.SIGKILL)
+            break
+        time.sleep(0.005)
+    return os.waitpid(child, 0)[1]
+
+
+def _act(request: dict[str, Any]) -> None:
+    """Do to this process what is asked for."""
+    if request["away"] is not None:
+        os.rename(request["away"], request["away"] + ".away")
+    elif request["to"] == "group":
+        os.killpg(os.getpid(), request["send"])
+    elif request["to"] == "program":
+        os.kill(os.getpid(), request["send"])
+    else:
+        os.kill(multiprocessing.active_children()[-1].pid or 0, request["send"])
+
+
+def _stat(process: int) -> list[str]:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+
+
+def _processor_seconds(process: int) -> float:
+    fields = _stat(process)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _become(request: dict[str, Any]) -> int:
+    """Run the command as a process of its own would."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    log = os.open(request["log"], os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for number, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(number, target)
+    os.environ.update(request["environment"])
+    tempfile.tempdir = None  # found anew, by this environment
+    watched, left, me = request["watched"], request["change"], os.getpid()
+
+    def note(event: str, details: tuple[Any, ...]) -> None:
+        nonlocal left
+        if event not in _CHANGES or os.getpid() != me or not str(details[0]).startswith(watched):
+            return
+        if request["about"] not in str(details[0]):
+            return
+        if event == "open" and (
+            not isinstance(details[2], int) or not details[2] & (os.O_WRONLY | os.O_RDWR)
+        ):
+            return
+        os.write(request["counted"], b".")
+        if left is not None:
+            left -= 1
+            if left < 0:
+                left = None
+                _act(request)
+
+    if watched:
+        sys.addaudithook(note)
+    from hhmnet.cli import main
+    from hhmnet.commands import cache
+
+    cache.cores = lambda: 1  # starting other processes takes longer than all their work
+    if request["jump"]:
+        steps = itertools.cycle((0, request["jump"], -request["jump"]))
+        clock = time.time
+        time.time = lambda: clock() + next(steps)
+    if request["limit"] is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["limit"], request["limit"]))
+    code = main(request["words"])
+    os.write(request["counted"], f".{time.process_time() * 1000:.0f}".encode())
+    return code
+
+
+if __name__ == "__main__":
+    given = _serve()
+    if given is not None:
+        sys.exit(_become(given))
