@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from short_run import OFF, assert_same_runs, make_config, make_run, train_in_slices
 
 from hhmnet.sample import Sample
@@ -68,6 +70,47 @@ def test_a_time_limit_stops_and_resuming_goes_on(tiny_store: Store, tmp_path: Pa
             assert not (tmp_path / "run" / "model.safetensors").exists()
     assert messages == [f"stopped after step {step} of 9; --resume goes on" for step in range(1, 9)]
     assert_same_runs(tmp_path / "run", whole_run)
+
+
+def test_an_epoch_that_was_cut_has_a_row_of_all_its_steps(tiny_store: Store, tmp_path: Path) -> None:
+    rows: dict[str, list[EpochLog]] = {"whole": [], "cut": []}
+    make_run(tmp_path / "whole", make_config(), tiny_store, Hooks(on_epoch=rows["whole"].append)).train()
+    ended = False
+    while not ended:
+        trainer = make_run(tmp_path / "cut", make_config(), tiny_store, Hooks(on_epoch=rows["cut"].append))
+        if (tmp_path / "cut" / checkpoint.FILE).exists():
+            trainer.resume()
+        try:
+            trainer.train(time_limit=0)
+            ended = True
+        except Interrupted:
+            pass
+    assert len(rows["cut"]) == 3
+    for cut, whole in zip(rows["cut"], rows["whole"], strict=True):
+        assert (cut.epoch, cut.loss, cut.accuracy, cut.lr) == (
+            whole.epoch,
+            whole.loss,
+            whole.accuracy,
+            whole.lr,
+        )
+        assert cut.samples_per_second == pytest.approx(18 / cut.seconds)  # three steps of six clips
+
+
+def test_an_older_checkpoint_without_figures_is_gone_on_with(tiny_store: Store, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        make_run(tmp_path, make_config(), tiny_store).train(time_limit=0)
+    progress = checkpoint.read_progress(tmp_path)
+    assert len(progress.epoch.losses) == len(progress.epoch.right) == 1
+    file = tmp_path / checkpoint.FILE
+    with safe_open(file, "pt") as handle:
+        meta = {name: value for name, value in handle.metadata().items() if name != "epoch"}
+    save_file(load_file(file), file, meta)
+    assert checkpoint.read_progress(tmp_path).epoch == checkpoint.Figures()
+    rows: list[EpochLog] = []
+    trainer = make_run(tmp_path, make_config(), tiny_store, Hooks(on_epoch=rows.append))
+    trainer.resume()
+    trainer.train()
+    assert [row.epoch for row in rows] == [1, 2, 3]
 
 
 def test_workers_threads_and_checkpoints_do_not_change_a_run(

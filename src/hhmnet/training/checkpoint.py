@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,21 @@ class CheckpointError(ValueError):
 
 
 @dataclass
+class Figures:
+    """What the steps of an unfinished epoch came to, so that its row of the log covers them all.
+
+    Attributes:
+        losses: one number a step.
+        right: share of clips that were told right, one number a step.
+        seconds: time that they took.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    right: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass
 class Progress:
     """Where a run stands.
 
@@ -31,11 +46,13 @@ class Progress:
         step: optimiser steps done.
         seconds: training time so far, over all of the run's slices.
         config: the run's configuration as JSON; a resumed run must have the same.
+        epoch: figures of the epoch that has begun.
     """
 
     step: int
     seconds: float
     config: str
+    epoch: Figures = field(default_factory=Figures)
 
 
 def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -56,7 +73,12 @@ def save(
         tensors |= {f"ema.{name}": value for name, value in ema.state_dict().items()}
     tensors |= _flatten(optimizer)
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    meta = {"step": str(progress.step), "seconds": repr(progress.seconds), "config": progress.config}
+    meta = {
+        "step": str(progress.step),
+        "seconds": repr(progress.seconds),
+        "config": progress.config,
+        "epoch": json.dumps(asdict(progress.epoch)),
+    }
     with replacing(folder / FILE) as file:
         file.write(serialise(tensors, metadata=meta))
 
@@ -70,7 +92,10 @@ def read_progress(folder: Path) -> Progress:
     with _naming(folder / FILE), safe_open(folder / FILE, "pt") as handle:
         meta = handle.metadata() or {}
         json.loads(meta["config"])
-        return Progress(int(meta["step"]), float(meta["seconds"]), meta["config"])
+        epoch = json.loads(meta.get("epoch", "{}"))  # older checkpoints have none
+        losses, right = ([float(value) for value in epoch.get(name, ())] for name in ("losses", "right"))
+        figures = Figures(losses, right, float(epoch.get("seconds", 0.0)))
+        return Progress(int(meta["step"]), float(meta["seconds"]), meta["config"], figures)
 
 
 def load(
@@ -99,7 +124,15 @@ def _naming(file: Path) -> Iterator[None]:
         raise CheckpointError(f"{file}: not found; there is nothing to resume")
     try:
         yield
-    except (SafetensorError, RuntimeError, OSError, LookupError, ValueError) as error:
+    except (
+        SafetensorError,
+        RuntimeError,
+        OSError,
+        LookupError,
+        ValueError,
+        AttributeError,
+        TypeError,
+    ) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{file}: can't be used ({reason}); remove it to start again") from None
 

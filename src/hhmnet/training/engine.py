@@ -74,6 +74,18 @@ class _Window:
     losses: list[Tensor] = field(default_factory=list)
     right: list[Tensor] = field(default_factory=list)
     rows: list[Tensor] = field(default_factory=list)
+    seconds: float = 0.0  # of the steps before the run was stopped
+
+    @classmethod
+    def of(cls, figures: checkpoint.Figures, device: torch.device) -> _Window:
+        losses, right = (
+            list(torch.tensor(values, device=device)) for values in (figures.losses, figures.right)
+        )
+        return cls(losses, right, seconds=figures.seconds)
+
+    def figures(self) -> checkpoint.Figures:
+        losses, right = ([float(value) for value in values] for values in (self.losses, self.right))
+        return checkpoint.Figures(losses, right, self.seconds)
 
 
 class Trainer:
@@ -149,6 +161,7 @@ class Trainer:
         self.sampler = EpochSampler(len(self.rows), size, config.run.seed, drop_last=True, part=part)
         self.step = 0
         self.seconds = 0.0
+        self._window = _Window()
         self._stop = False
 
     @property
@@ -175,6 +188,7 @@ class Trainer:
             )
         progress = checkpoint.load(self.out, self.network, self._average, self.optimizer)
         self.step, self.seconds = progress.step, progress.seconds
+        self._window = _Window.of(progress.epoch, self.device)
 
     def train(self, time_limit: float | None = None) -> ActionModel:
         """Train to the end and save the model.
@@ -222,7 +236,7 @@ class Trainer:
         per_epoch = len(self.sampler)
         epoch, self.sampler.start = divmod(self.step, per_epoch)
         self.sampler.epoch = epoch
-        window, start, first = _Window(), time.monotonic(), self.step
+        window, start = self._window, time.monotonic()
         self.network.train()
         stopping = False
         for batch in loader:
@@ -236,10 +250,11 @@ class Trainer:
             stopping = self.team.any(late or self._stop)
             if stopping and self.step % per_epoch:
                 self._check(window)
+                window.seconds += time.monotonic() - start
                 return False
         self._check(window)
-        seconds = time.monotonic() - start
-        count = (self.step - first) * self.config.optim.batch_size
+        seconds = window.seconds + time.monotonic() - start
+        count = len(window.losses) * self.config.optim.batch_size
         log = EpochLog(
             epoch=epoch + 1,
             loss=float(torch.stack(window.losses).mean()),
@@ -249,6 +264,7 @@ class Trainer:
             seconds=seconds,
             val_top1=self._validate(epoch + 1),
         )
+        self._window = _Window()
         with self.team.together():
             self.hooks.on_epoch(log)
         if (epoch + 1) % self.config.run.checkpoint_every == 0:
@@ -310,7 +326,7 @@ class Trainer:
         return float(evaluate(dataclasses.replace(scores, labels=self.labels[rows]))["top1"])
 
     def _checkpoint(self) -> None:
-        progress = checkpoint.Progress(self.step, self.seconds, self._identity())
+        progress = checkpoint.Progress(self.step, self.seconds, self._identity(), self._window.figures())
         self.phase.compare_notes()
         with self.team.together():
             if self.team.is_main:
