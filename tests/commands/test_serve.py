@@ -47,6 +47,7 @@ def test_refuses_to_be_reached_from_elsewhere_without_a_token(
         (["run", "--workers", "0"], "field 'workers'"),
         (["run", "--video_second", "3"], "did you mean '--video_seconds'?"),
         (["run", "--host", "no such name", "--token", TOKEN], "can't listen"),
+        (["run", "--host", "x" * 80, "--token", TOKEN], "can't listen"),
     ],
 )
 def test_mistakes_are_told_in_one_line(

@@ -203,6 +203,7 @@ def _end(name: str) -> list[str]:
         "cache": FEW,
         "train": ["--time-limit", "0.01s"],
         "demo": ["--config", "nowhere.yaml"],
+        "bench": ["--config", "nowhere.yaml"],
     }
     return ends.get(name, [])
 

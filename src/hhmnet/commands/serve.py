@@ -141,6 +141,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(kind, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(where)
-    except OSError as error:
-        raise UsageError(f"can't listen at {host} port {port}: {error.strerror or error}") from None
+    except (OSError, UnicodeError) as error:  # a part of a host's name may be too long to be encoded
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"can't listen at {host} port {port}: {reason}") from None
     return listening
