@@ -164,3 +164,11 @@ def test_a_foreign_table_is_refused(tmp_path: Path, columns: dict[str, list[obje
     pq.write_table(pa.table(columns), tmp_path / "table.parquet")
     with pytest.raises(ScoresError, match=r"table\.parquet: not a score file"):
         Scores.load(tmp_path / "table.parquet")
+
+
+def test_labels_that_are_not_whole_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "scores.parquet"
+    table = pa.table({"sample_id": ["a"], "label": [float("nan")], "walk": [0.5], "run": [0.5]})
+    pq.write_table(table, file)
+    with pytest.raises(ScoresError, match="its labels must be whole numbers"):
+        Scores.load(file)

@@ -63,6 +63,8 @@ class Scores:
                 raise ScoresError("its columns must be sample_id, label, and one for each class")
             if any(column.null_count for column in table.columns):
                 raise ScoresError("it has gaps")
+            if not pa.types.is_integer(table.schema.field("label").type):
+                raise ScoresError("its labels must be whole numbers")
             logits = np.stack([table[name].to_numpy() for name in names], 1).astype(np.float32)
             labels = table["label"].to_numpy().astype(np.int64)
             return cls(np.array(table["sample_id"].to_pylist(), np.str_), labels, logits, names)
