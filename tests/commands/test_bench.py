@@ -15,6 +15,8 @@ from hhmnet.benchmarks.steps import PARTS
 from hhmnet.cli import main
 from hhmnet.commands import bench
 
+pytestmark = pytest.mark.xdist_group("bench")
+
 MODEL = ("--model.widths=[16,16]", "--model.strides=[2,2]", "--data.frames=8")
 TINY = (*MODEL, "--optim.batch_size=2", "--run.threads=1", "--run.device=cpu")
 SHORT = ("--rounds=2", "--seconds=0.01")

@@ -12,6 +12,8 @@ from fork_server import Server
 from small_world import World
 from works import WORKS, Wholes
 
+pytestmark = pytest.mark.xdist_group("faults")  # they share their undisturbed runs
+
 MakeDisk = Callable[[int], Disk]
 MIB = 1 << 20
 REMEDY = "make room there and give the same command again"
@@ -26,7 +28,7 @@ def files(folder: Path) -> dict[str, bytes]:
     [
         ("prepare", 1_000_000, "samples.arrow"),
         ("train phase 1", 60_000, "checkpoint.safetensors"),
-        ("evaluate", 12_000, "confusion.png"),
+        pytest.param("evaluate", 12_000, "confusion.png", marks=pytest.mark.long),
         *(
             pytest.param(name, room, file, marks=pytest.mark.long)
             for name, room, file in (
@@ -93,6 +95,7 @@ def test_older_results_outlive_a_full_disk(
     whole.check_again(name, out)
 
 
+@pytest.mark.long
 def test_crops_on_a_full_disk(world: World, server: Server, whole: Wholes, make_disk: MakeDisk) -> None:
     """Their size is known before; but the disk may fill up by something else."""
     disk = make_disk(16 * MIB)

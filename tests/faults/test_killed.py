@@ -14,6 +14,8 @@ from fork_server import Server
 from small_world import World, contents, hhmnet
 from works import WORKS, Wholes, until_gone
 
+pytestmark = pytest.mark.xdist_group("faults")  # they share their undisturbed runs
+
 KILLS = 30
 
 

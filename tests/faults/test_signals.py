@@ -15,6 +15,8 @@ from works import WORKS, Wholes, until_gone
 
 from hhmnet.lock import locked
 
+pytestmark = pytest.mark.xdist_group("faults")  # they share their undisturbed runs
+
 TERM, CTRL_C = signal.SIGTERM, signal.SIGINT
 
 

@@ -10,6 +10,8 @@ from fork_server import Server
 from small_world import World, contents
 from works import WORKS, Wholes, until_gone
 
+pytestmark = pytest.mark.xdist_group("faults")  # they share their undisturbed runs
+
 
 def test_a_store_that_goes_away_in_training(
     world: World, server: Server, whole: Wholes, tmp_path: Path

@@ -100,13 +100,18 @@ def read_chunk(
         SourceError: the source, or the folder of its videos, has gone meanwhile; what its files seem to lack then is
             not their fault.
     """
+    places = [reader.source]
+    if reader.video_folder is not None and (
+        is_there(reader.video_folder) or not reader.video_folder.exists()
+    ):
+        places.append(reader.video_folder)  # not if it is empty from the start
     # Taken beforehand: a file that changes while it is read must not look as if it hadn't.
     summary = Summary(fingerprint_files(reader.source, items), {}, {})
     with pa.ipc.new_file(file, SCHEMA) as writer:
         for group in groups(_usable(reader, items, summary, on_item)):
             writer.write_batch(record_batch(group))
-    for place in (reader.source, reader.video_folder):
-        if place is not None and not is_there(place):
+    for place in places:
+        if not is_there(place):
             raise SourceError(
                 f"{place} went away while it was read; once it is back, the same call goes on from there"
             )
