@@ -62,6 +62,7 @@ def test_a_full_disk(
     whole.check_again(name, out)
 
 
+@pytest.mark.long
 def test_a_checkpoint_outlives_a_full_disk(
     world: World, server: Server, whole: Wholes, make_disk: MakeDisk
 ) -> None:
@@ -131,8 +132,7 @@ def test_a_file_that_may_not_grow(world: World, server: Server, whole: Wholes, t
     "name",
     [
         "train phase 1",
-        "cache",
-        *(pytest.param(name, marks=pytest.mark.long) for name in ("prepare", "evaluate", "export")),
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("prepare", "cache", "evaluate", "export")),
     ],
 )
 def test_a_folder_that_cannot_be_written(

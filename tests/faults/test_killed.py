@@ -25,7 +25,7 @@ KILLS = 30
         ("prepare", 0.9),
         ("train phase 1", 0.6),
         ("train phase 1", 0.98),
-        ("cache", 0.5),
+        pytest.param("cache", 0.5, marks=pytest.mark.long),
     ],
 )
 def test_killed_between_two_changes_of_files(

@@ -52,9 +52,9 @@ def test_training_is_told_to_stop(
 @pytest.mark.parametrize(
     ("name", "about"),
     [
-        pytest.param("prepare", ".json", marks=pytest.mark.long),
+        ("prepare", ".json"),
         pytest.param("prepare, two jobs", "", marks=pytest.mark.long),
-        ("cache", ".tmp"),
+        pytest.param("cache", ".tmp", marks=pytest.mark.long),
         pytest.param("evaluate", "metrics.json", marks=pytest.mark.long),
         pytest.param("export", "model.onnx", marks=pytest.mark.long),
     ],
@@ -120,8 +120,8 @@ def test_a_server_is_told_to_stop(number: int, world: World) -> None:
 @pytest.mark.parametrize(
     ("name", "work"),
     [
-        ("evaluate", "hhmnet evaluate"),
-        pytest.param("prepare", "hhmnet prepare", marks=pytest.mark.long),
+        pytest.param("evaluate", "hhmnet evaluate", marks=pytest.mark.long),
+        ("prepare", "hhmnet prepare"),
         pytest.param("train phase 1", "training", marks=pytest.mark.long),
     ],
 )

@@ -56,6 +56,7 @@ def test_a_source_that_goes_away(
     assert (out / "samples.arrow").read_bytes() == (world.store / "samples.arrow").read_bytes()
 
 
+@pytest.mark.long
 def test_videos_that_go_away_while_crops_are_cut(
     world: World, server: Server, whole: Wholes, tmp_path: Path
 ) -> None:

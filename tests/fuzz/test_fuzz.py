@@ -21,7 +21,7 @@ READERS = "nw_ucla nw_ucla_pairing ntu pyskl folder labels utd_mhad skeleton_fil
 OTHERS = "store configuration scores model checkpoint crops onnx video upload"
 NAMES = (*COMMAND_NAMES, *OTHERS.split(), *READERS.split())
 SHORT = 40
-FEWER = {"configuration": 15, "hhmnet_prepare": 16, "hhmnet_train": 8, "hhmnet_serve": 8}
+FEWER = {"configuration": 15, "hhmnet_prepare": 4, "hhmnet_train": 3, "hhmnet_serve": 3}
 
 
 @pytest.mark.parametrize("name", NAMES)

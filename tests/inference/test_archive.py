@@ -219,6 +219,7 @@ def test_only_the_clip_that_was_being_read_is_suspected() -> None:
     assert watch.start(7) == {1}
 
 
+@pytest.mark.long
 def test_a_model_that_the_nodes_do_not_have(
     ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +233,7 @@ def test_a_model_that_the_nodes_do_not_have(
     assert shards(tmp_path / "out") == []
 
 
+@pytest.mark.long
 def test_a_real_model_answers_alike_in_the_cluster(
     ray: None, finished_run: Path, store_folder: Path, tmp_path: Path
 ) -> None:

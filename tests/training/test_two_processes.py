@@ -78,6 +78,7 @@ def test_phase_1_has_the_losses_and_weights_of_one_process(
     assert_close_runs(folder, places.folder / "two-1", 1e-5)
 
 
+@pytest.mark.long
 def test_phase_2_has_them_too_with_a_clip_that_has_no_video(
     places: Places, notes: list[dict[str, Any]]
 ) -> None:
