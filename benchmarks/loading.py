@@ -27,7 +27,7 @@ from hhmnet.commands.configuration import ConfigError, read_config, write_config
 from hhmnet.commands.terminal import Parser, UsageError, console, counting, table
 from hhmnet.config import TrainConfig
 from hhmnet.files import replacing
-from hhmnet.preparing import prepare
+from hhmnet.prepare import prepare
 from hhmnet.readers import get_reader
 from hhmnet.sample import Sample
 from hhmnet.skeleton import NTU25

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
-from hhmnet.preparing import prepare
+from hhmnet.prepare import prepare
 from hhmnet.readers.videos import Videos, VideosConfig
 from hhmnet.video import open_video
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hhmnet.inference.streaming import LiveAnswer, StreamingConfig, StreamingRecognizer
+from hhmnet.predict.streaming import LiveAnswer, StreamingConfig, StreamingRecognizer
 from hhmnet.store import Store
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hhmnet.cli import main
-from hhmnet.preparing import prepare
+from hhmnet.prepare import prepare
 from hhmnet.readers import get_reader
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20, PARTS, SkeletonLayout

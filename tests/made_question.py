@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hhmnet.inference.archive import Question
-from hhmnet.inference.sources import Input, InputError
+from hhmnet.predict.archive import Question
+from hhmnet.predict.sources import Input, InputError
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from starlette.testclient import TestClient
 
-from hhmnet.inference.prediction import Prediction, best
-from hhmnet.inference.sources import Clip, Input, InputError
+from hhmnet.predict.prediction import Prediction, best
+from hhmnet.predict.sources import Clip, Input, InputError
 from hhmnet.sample import MODALITIES, Sample
 from hhmnet.serving.app import create_app
 from hhmnet.serving.limits import Limits

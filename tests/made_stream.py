@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from hhmnet.data.transform import DataConfig
-from hhmnet.inference.recognizer import Recognizer
-from hhmnet.inference.streaming import LiveAnswer, StreamingConfig, StreamingRecognizer
+from hhmnet.predict.recognizer import Recognizer
+from hhmnet.predict.streaming import LiveAnswer, StreamingConfig, StreamingRecognizer
 from hhmnet.models.pretrained import ActionModel, ModelSpec
 from hhmnet.models.stst import STSTConfig
 from hhmnet.sample import Sample

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hhmnet.evaluation.scores import Scores
-from hhmnet.inference.recognizer import Recognizer
+from hhmnet.predict.recognizer import Recognizer
 from hhmnet.sample import Sample
 from hhmnet.store import Store
 

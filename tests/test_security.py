@@ -21,7 +21,7 @@ SOURCE = Path(__file__).parents[1] / "src/hhmnet"
 
 CHECKED_WEIGHTS = {"models/mobile.py"}
 """Reads published weights whose SHA-256 it knows, and no others; names pickle's exception."""
-OWN_PROCESSES = {"preparing/workers.py"}
+OWN_PROCESSES = {"prepare/workers.py"}
 """Unpickles what its own worker processes write into a pipe."""
 KNOWS_PICKLE = {"readers/pyskl/unpickling.py", *CHECKED_WEIGHTS, *OWN_PROCESSES}
 """The first reads pickles by a machine of its own, and takes nothing but the opcodes' names from the module."""
@@ -291,7 +291,7 @@ def test_an_exported_model_takes_its_weights_from_no_other_folder(place: str, tm
     """ONNX can keep weights in files beside the model; a name that climbs out would read any file into them."""
     onnx = pytest.importorskip("onnx", reason="the extra 'export' isn't installed")
     pytest.importorskip("onnxruntime", reason="the extra 'export' isn't installed")
-    from hhmnet.inference.onnx_model import OnnxModelError, OnnxRecognizer
+    from hhmnet.predict.onnx_model import OnnxModelError, OnnxRecognizer
 
     (tmp_path / "secret.bin").write_bytes(bytes(16))
     (tmp_path / "model").mkdir()

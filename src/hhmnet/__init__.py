@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hhmnet.inference.recognizer import Recognizer
+    from hhmnet.predict.recognizer import Recognizer
     from hhmnet.models.pretrained import ActionModel, from_pretrained
 
 __version__ = "0.1.0"
@@ -19,7 +19,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(pretrained, name)
     if name == "Recognizer":
-        from hhmnet.inference.recognizer import Recognizer
+        from hhmnet.predict.recognizer import Recognizer
 
         return Recognizer
     raise AttributeError(f"module 'hhmnet' has no attribute '{name}'")

@@ -16,7 +16,7 @@ import pytest
 from preparing_files import MUTUAL, NAMES, repeat_files
 
 import preparing
-from hhmnet.preparing import prepare
+from hhmnet.prepare import prepare
 from hhmnet.readers import Reader, get_reader
 
 

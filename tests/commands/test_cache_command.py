@@ -10,7 +10,7 @@ import pytest
 
 from hhmnet.cli import main
 from hhmnet.data.roi import RoiConfig
-from hhmnet.preparing import WorkerLost
+from hhmnet.prepare import WorkerLost
 from hhmnet.store import Store
 from hhmnet.video_folder import write_video_folder
 from made_crops import made_clip, write_made_store

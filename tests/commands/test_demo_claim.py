@@ -12,7 +12,7 @@ from hhmnet.commands.configuration import read_config
 from hhmnet.commands.demo_results import paired_actions
 from hhmnet.data.protocols import get_protocol
 from hhmnet.evaluation.scores import score
-from hhmnet.preparing import prepare
+from hhmnet.prepare import prepare
 from hhmnet.readers.nw_ucla.depth_videos import NWUCLAConfig
 from hhmnet.readers.nw_ucla.reader import NWUCLA
 from hhmnet.store import Store

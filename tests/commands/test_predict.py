@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hhmnet.cli import main
-from hhmnet.inference.recognizer import Recognizer
+from hhmnet.predict.recognizer import Recognizer
 from hhmnet.pose import estimate
 from hhmnet.store import Store
 from hhmnet.video import open_video

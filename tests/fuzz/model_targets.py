@@ -132,7 +132,7 @@ def _crops() -> Callable[[random.Random, Path], None]:
 def _onnx(content: bytes) -> Callable[[random.Random, Path], None]:
     import onnx
 
-    from hhmnet.inference.onnx_model import METADATA, OnnxRecognizer
+    from hhmnet.predict.onnx_model import METADATA, OnnxRecognizer
 
     whole = onnx.load_from_string(content)
     (place,) = (i for i, entry in enumerate(whole.metadata_props) if entry.key == METADATA)

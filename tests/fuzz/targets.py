@@ -25,7 +25,7 @@ import made_mat
 import made_ntu
 from hhmnet.commands.configuration import read_config
 from hhmnet.evaluation.scores import Scores
-from hhmnet.inference.skeleton_files import read_skeleton
+from hhmnet.predict.skeleton_files import read_skeleton
 from hhmnet.layout_files import load_layout
 from hhmnet.readers import ReaderConfig, get_reader
 from hhmnet.readers.folder.reader import FolderConfig

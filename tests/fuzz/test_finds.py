@@ -24,7 +24,7 @@ from hhmnet.commands.terminal import UsageError
 from hhmnet.data.crop_files import DamagedError, map_crops, write_crops
 from hhmnet.data.roi import RoiConfig, empty_crops
 from hhmnet.evaluation.scores import Scores, ScoresError
-from hhmnet.inference import onnx_model
+from hhmnet.predict import onnx_model
 from hhmnet.layout_files import load_layout
 from hhmnet.models.pretrained import PretrainedError, from_pretrained
 from hhmnet.readers import ReadError

@@ -9,7 +9,7 @@ import pytest
 from plain_ntu import plain_parse
 
 from hhmnet.cli import main
-from hhmnet.preparing import prepare
+from hhmnet.prepare import prepare
 from hhmnet.readers.ntu.classes import NTU120_CLASSES
 from hhmnet.readers.ntu.reader import NTU60
 from hhmnet.store import Store

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hhmnet.preparing import prepare
+from hhmnet.prepare import prepare
 from hhmnet.readers import READERS, ReadError, SourceError, get_reader, reader_class
 from hhmnet.readers.nw_ucla.reader import NWUCLA
 from hhmnet.sample import Sample

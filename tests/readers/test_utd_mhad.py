@@ -14,7 +14,7 @@ from hypothesis import given, settings
 import hhmnet
 from hhmnet.cli import main
 from hhmnet.data.protocols import PROTOCOLS
-from hhmnet.preparing import prepare
+from hhmnet.prepare import prepare
 from hhmnet.readers import ReadError, SourceError, get_reader
 from hhmnet.readers.joints import MISSING
 from hhmnet.readers.utd_mhad.reader import UTDMHAD

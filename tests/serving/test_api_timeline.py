@@ -13,7 +13,7 @@ pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
 
 from starlette.testclient import TestClient
 
-from hhmnet.inference.sources import Clip
+from hhmnet.predict.sources import Clip
 from hhmnet.serving.answers import course
 from made_server import PREDICT, ObedientRecognizer, left_over, made_sample, order
 

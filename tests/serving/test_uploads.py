@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
 
-from hhmnet.inference.sources import SKELETON_SUFFIXES
+from hhmnet.predict.sources import SKELETON_SUFFIXES
 from hhmnet.readers.pairing import VIDEO_SUFFIXES
 from hhmnet.serving.uploads import _HEAD, _MAGIC, ending, shown_name
 from made_video import write_video

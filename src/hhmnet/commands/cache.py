@@ -19,8 +19,8 @@ from hhmnet.data.crop_building import BuildReport
 from hhmnet.data.crop_cache import CropCache, crops_folder
 from hhmnet.data.crop_files import clear, holdings
 from hhmnet.data.roi import RoiConfig
-from hhmnet.preparing import WorkerLost
-from hhmnet.preparing.engine import cores
+from hhmnet.prepare import WorkerLost
+from hhmnet.prepare.engine import cores
 from hhmnet.store import Store
 from hhmnet.video_folder import find_videos_of
 

@@ -24,7 +24,7 @@ from hhmnet.commands.train import FINISHED, WEIGHTS_FILE, train
 from hhmnet.config import TrainConfig
 from hhmnet.files import replacing
 from hhmnet.models.rgb import build_backbone
-from hhmnet.preparing.engine import cores
+from hhmnet.prepare.engine import cores
 from hhmnet.readers import get_reader
 from hhmnet.store import SAMPLES_FILE, Store
 from hhmnet.synthetic import VIDEOS, generate

@@ -13,9 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from hhmnet.inference.capture import Capture, Frame
-from hhmnet.inference.live_answer import LiveAnswer
-from hhmnet.inference.streaming import StreamingRecognizer
+from hhmnet.predict.capture import Capture, Frame
+from hhmnet.predict.live_answer import LiveAnswer
+from hhmnet.predict.streaming import StreamingRecognizer
 
 _RECENT = 3.0
 

@@ -7,8 +7,8 @@ import numpy as np
 from hhmnet.commands.live_views import Meter, headlines
 from hhmnet.commands.terminal import UsageError
 from hhmnet.drawing import draw_skeleton
-from hhmnet.inference.capture import Frame
-from hhmnet.inference.streaming import LiveAnswer, StreamingRecognizer
+from hhmnet.predict.capture import Frame
+from hhmnet.predict.streaming import LiveAnswer, StreamingRecognizer
 
 LARGEST = 960
 """Larger pictures are shown at a half, a third and so on, so that the longer side has at most so many pixels."""

@@ -13,15 +13,15 @@ from rich.table import Table
 
 from hhmnet.commands.flags import Flags
 from hhmnet.commands.terminal import Parser, UsageError, console, counting, print_json, table
-from hhmnet.inference.prediction import Prediction
-from hhmnet.inference.sources import Input, InputError, find_inputs
-from hhmnet.preparing.engine import ENGINES
+from hhmnet.predict.prediction import Prediction
+from hhmnet.predict.sources import Input, InputError, find_inputs
+from hhmnet.prepare.engine import ENGINES
 from hhmnet.sample import MODALITIES
 
 if TYPE_CHECKING:
-    from hhmnet.inference.onnx_model import OnnxRecognizer
-    from hhmnet.inference.recognizer import Recognizer
-    from hhmnet.inference.timeline import Timeline
+    from hhmnet.predict.onnx_model import OnnxRecognizer
+    from hhmnet.predict.recognizer import Recognizer
+    from hhmnet.predict.timeline import Timeline
 
 DONE, CALLERS_MISTAKE = 0, 2
 SHOWN_FAILED = 20
@@ -114,7 +114,7 @@ def _parser() -> Parser:
 
 
 def _more_help() -> str:
-    from hhmnet.inference.segments import TimelineConfig
+    from hhmnet.predict.segments import TimelineConfig
     from hhmnet.pose.clips import ClipConfig
 
     pose, timeline = Flags(ClipConfig, "hhmnet predict"), Flags(TimelineConfig, "hhmnet predict")
@@ -132,8 +132,8 @@ def _count(text: str) -> int:
 
 def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) -> Recognizer:
     """The model, with what the other words say of joints; what they say of windows is ``options.timeline_config``."""
-    from hhmnet.inference.recognizer import Recognizer
-    from hhmnet.inference.segments import TimelineConfig
+    from hhmnet.predict.recognizer import Recognizer
+    from hhmnet.predict.segments import TimelineConfig
     from hhmnet.pose.clips import ClipConfig
 
     pose, timeline = Flags(ClipConfig, "hhmnet predict"), Flags(TimelineConfig, "hhmnet predict")
@@ -158,7 +158,7 @@ def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) ->
 
 def _exported(options: argparse.Namespace, rest: list[str], parser: Parser) -> OnnxRecognizer:
     """A model that `hhmnet export` wrote. PyTorch is imported only if something is said of joints in videos."""
-    from hhmnet.inference.onnx_model import OnnxRecognizer
+    from hhmnet.predict.onnx_model import OnnxRecognizer
 
     if options.timeline is not None or options.overlay is not None:
         raise UsageError(
@@ -223,7 +223,7 @@ def _overlay(found: Prediction, recognizer: Recognizer, options: argparse.Namesp
     """Write the video with the answer drawn on it, if that is asked for."""
     if options.overlay is None:
         return
-    from hhmnet.inference.overlay import draw_overlay
+    from hhmnet.predict.overlay import draw_overlay
 
     out = options.overlay
     with log.status(f"drawing {out}"):
@@ -233,7 +233,7 @@ def _overlay(found: Prediction, recognizer: Recognizer, options: argparse.Namesp
 
 def _archive(recognizer: Recognizer | OnnxRecognizer, options: argparse.Namespace, log: Console) -> int:
     """Answer on many clips, into a folder."""
-    from hhmnet.inference.archive import Question, answer_archive
+    from hhmnet.predict.archive import Question, answer_archive
 
     question = Question(
         options.run,
@@ -268,8 +268,8 @@ def _archive(recognizer: Recognizer | OnnxRecognizer, options: argparse.Namespac
 
 def _timeline(recognizer: Recognizer, options: argparse.Namespace, log: Console) -> int:
     """Say what is done when in one recording."""
-    from hhmnet.inference.timeline import recognise_long
-    from hhmnet.inference.timeline_files import to_dict, write_timeline
+    from hhmnet.predict.timeline import recognise_long
+    from hhmnet.predict.timeline_files import to_dict, write_timeline
 
     with counting(log, "recognising", "windows") as progress:
         found = recognise_long(

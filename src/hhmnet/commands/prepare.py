@@ -13,8 +13,8 @@ from rich.console import Console
 from hhmnet.commands.flags import Flags
 from hhmnet.commands.terminal import Parser, console, counting, print_json, table
 from hhmnet.data.protocols import ProtocolError, get_protocol
-from hhmnet.preparing import ENGINES, PrepareError, PrepareReport, Rejected, WorkerLost, prepare
-from hhmnet.preparing.report import REJECTED_FILE, read_rejected
+from hhmnet.prepare import ENGINES, PrepareError, PrepareReport, Rejected, WorkerLost, prepare
+from hhmnet.prepare.report import REJECTED_FILE, read_rejected
 from hhmnet.readers import READERS, Reader, reader_class
 from hhmnet.store import Store
 from hhmnet.video_folder import write_video_folder
@@ -109,7 +109,7 @@ def prepare_store(
     strict: bool = False,
     log: Console,
 ) -> PrepareReport:
-    """:func:`hhmnet.preparing.prepare` as a user watches it; shows the files in the way if no store is made.
+    """:func:`hhmnet.prepare.prepare` as a user watches it; shows the files in the way if no store is made.
 
     It also notes where the videos are, if there are any.
     """

@@ -21,7 +21,7 @@ from hhmnet.commands.terminal import Parser, console, duration
 from hhmnet.config import TrainConfig
 from hhmnet.files import made, remedy, remove_leftovers
 from hhmnet.lock import locked
-from hhmnet.preparing import WorkerLost
+from hhmnet.prepare import WorkerLost
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.training.distributed import ProcessLost, Team, join

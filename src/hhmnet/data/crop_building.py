@@ -14,7 +14,7 @@ import torch
 
 from hhmnet.files import is_there
 from hhmnet.pose.assets import CACHE_VARIABLE
-from hhmnet.preparing.workers import in_workers
+from hhmnet.prepare.workers import in_workers
 from hhmnet.store import Store
 
 if TYPE_CHECKING:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
-from hhmnet.inference.prediction import Prediction
-from hhmnet.inference.segments import TimelineConfig, windows
-from hhmnet.inference.sources import Clip, Input, InputError
+from hhmnet.predict.prediction import Prediction
+from hhmnet.predict.segments import TimelineConfig, windows
+from hhmnet.predict.sources import Clip, Input, InputError
 from hhmnet.readers.pairing import VIDEO_SUFFIXES
 from hhmnet.serving.limits import Limits, Refused
 from hhmnet.skeleton import SkeletonLayout
 
 if TYPE_CHECKING:
-    from hhmnet.inference.recognizer import Recognizer, Said
-    from hhmnet.inference.timeline import Timeline
+    from hhmnet.predict.recognizer import Recognizer, Said
+    from hhmnet.predict.timeline import Timeline
 
 FASTEST = 240
 """Frames a second beyond which a video counts as too long."""
@@ -35,7 +35,7 @@ class _Sources(Protocol):
 
 
 class Answering(Protocol):
-    """What of :class:`hhmnet.inference.recognizer.Recognizer` is used here."""
+    """What of :class:`hhmnet.predict.recognizer.Recognizer` is used here."""
 
     class_names: tuple[str, ...]
     looks_at_video: bool
@@ -184,7 +184,7 @@ def _from_ahead(
 def course(
     recognizer: Answering, clip: Clip, job: dict[str, Any], video: Look | None, seconds: float
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """The timeline of a clip as :func:`hhmnet.inference.timeline_files.to_dict` writes it, and notes on it.
+    """The timeline of a clip as :func:`hhmnet.predict.timeline_files.to_dict` writes it, and notes on it.
 
     Of the probabilities only those of the strongest classes are left, ``job["top"]`` of them and those that segments
     name. Times are those of the video. None where nobody is in the clip.
@@ -201,7 +201,7 @@ def course(
     Raises:
         Refused: the stride that was asked for makes too many windows.
     """
-    from hhmnet.inference.timeline import frame_times, recognise_long
+    from hhmnet.predict.timeline import frame_times, recognise_long
 
     if not clip.sample.present.any():
         return None, []
@@ -229,7 +229,7 @@ def _seconds_of_a_window(
     recognizer: Answering, clip: Clip, config: TimelineConfig, modalities: Sequence[str]
 ) -> float:
     """How long the model takes for a window, by the one in the middle."""
-    from hhmnet.inference.timeline import frame_times, sliced
+    from hhmnet.predict.timeline import frame_times, sliced
 
     times, duration = frame_times(clip, None, config.fps)
     first, end = np.searchsorted(times, (duration + np.array([-1, 1]) * config.window) / 2)
@@ -240,7 +240,7 @@ def _seconds_of_a_window(
 
 
 def _strongest(timeline: Timeline, top: int, offset: float) -> dict[str, Any]:
-    from hhmnet.inference.timeline_files import to_dict
+    from hhmnet.predict.timeline_files import to_dict
 
     told = to_dict(timeline)
     peaks = np.max([np.nan_to_num(person.smoothed).max(0) for person in timeline.persons], 0)

@@ -37,7 +37,7 @@ def load(folder: str, device: str = "auto", videos: bool = True) -> Answering:
         PretrainedError: there is no model in the folder.
         PoseError: the networks that find joints can't be had.
     """
-    from hhmnet.inference.recognizer import Recognizer
+    from hhmnet.predict.recognizer import Recognizer
 
     recognizer = Recognizer.from_pretrained(folder, device)
     if videos:

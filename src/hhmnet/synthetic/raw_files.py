@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hhmnet.preparing.workers import in_workers
+from hhmnet.prepare.workers import in_workers
 from hhmnet.synthetic.camera import CAMERAS, observe
 from hhmnet.synthetic.motion import ACTIONS, EPISODES, SUBJECTS, performance
 from hhmnet.synthetic.rendering import render

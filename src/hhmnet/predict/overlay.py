@@ -1,0 +1,208 @@
+"""An answer drawn on its video: skeleton, the parts that the video network looked at with their weights, the label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+
+from hhmnet.data.places import known_joints, part_places, part_sides, person_sizes, pictures_of
+from hhmnet.data.roi import RoiConfig
+from hhmnet.drawing import Colour, draw_box, draw_skeleton
+from hhmnet.evaluation.figures import new_figure
+from hhmnet.files import replacing
+from hhmnet.predict.prediction import Prediction
+from hhmnet.predict.sources import InputError
+from hhmnet.skeleton import SkeletonLayout
+from hhmnet.video import Video, open_video
+
+CLOCK = Fraction(1, 90_000)
+"""Unit of a frame's time in the file: the frames of videos of uneven rate stay where they were."""
+
+_RAMP: tuple[Colour, ...] = ((120, 120, 120), (250, 205, 40), (225, 30, 40))  # of the weights 0, 1 and 2
+_NAMED = 3  # classes under the label
+
+
+class _Parts(NamedTuple):
+    """Squares of P parts in T frames: places ``(T, P, 2)``, sides, where they are known and weights, ``(T, P)``."""
+
+    places: np.ndarray
+    sides: np.ndarray
+    found: np.ndarray
+    weights: np.ndarray
+
+
+def draw_overlay(
+    prediction: Prediction, layout: SkeletonLayout, out: Path, roi: RoiConfig | None = None
+) -> None:
+    """Write the video of a prediction with the answer drawn on it, as MP4 without sound.
+
+    The squares around head, hands and feet are those whose content the video network sees; their colour, from grey
+    through yellow to red, and the number say how strongly the skeleton's guidance weights them (0 to 2).
+
+    Args:
+        prediction: with its sample and video.
+        layout: the sample's skeleton.
+        out: file to write; ends in .mp4.
+        roi: how the model cuts out parts; without it, or without guidance, no parts are drawn.
+
+    Raises:
+        InputError: there is no video to draw on, or ``out`` isn't an MP4 file.
+        VideoError: the video can't be read.
+        FigureError: matplotlib, which draws the letters, isn't there.
+    """
+    sample = prediction.sample
+    if prediction.video is None or sample is None:
+        raise InputError(f"{prediction.input}: has no video to draw on")
+    if out.suffix.lower() != ".mp4":
+        raise InputError(f"{out}: the name of the video to write must end in .mp4")
+    parts = _parts_of(prediction, layout, roi)
+    with open_video(prediction.video, errors="stop") as video, replacing(out) as handle:
+        shown = {int(picture): t for t, picture in enumerate(pictures_of(sample, len(video)))}
+        caption = _caption(prediction, video.width, video.height)
+
+        def drawn() -> Iterator[np.ndarray]:
+            for index, image in video:
+                t = shown.get(index)
+                if t is not None and sample.pixels is not None:
+                    for person in np.flatnonzero(sample.present[:, t]):
+                        trust = None if sample.confidence is None else sample.confidence[person, t]
+                        image = draw_skeleton(image, sample.pixels[person, t], layout, trust)
+                    image = image if parts is None else _draw_parts(image, parts, t)
+                yield paste(image, caption, 0, 0)
+
+        _write(handle, drawn(), video)
+
+
+def _parts_of(prediction: Prediction, layout: SkeletonLayout, roi: RoiConfig | None) -> _Parts | None:
+    sample = prediction.sample
+    if roi is None or prediction.guidance is None or prediction.times is None or sample is None:
+        return None
+    known = known_joints(sample)
+    places, found = part_places(sample, known, layout)
+    frames = np.broadcast_to(np.arange(sample.num_frames)[:, None], found.shape)
+    sides = part_sides(
+        person_sizes(sample, layout, roi.person_scale, known), frames, roi.window, roi.part_size
+    )
+    nearest = np.abs(np.arange(sample.num_frames)[:, None] - prediction.times[None]).argmin(1)
+    return _Parts(places, sides, found, prediction.guidance.T[nearest])
+
+
+def _draw_parts(image: np.ndarray, parts: _Parts, t: int) -> np.ndarray:
+    thickness = max(1.5, image.shape[0] / 300)
+    for part in np.flatnonzero(parts.found[t]):
+        weight, half = float(parts.weights[t, part]), parts.sides[t, part] / 2
+        x, y = parts.places[t, part]
+        colour = ramp(weight)
+        image = draw_box(
+            image, (x - half, y - half, x + half, y + half), colour, thickness * (0.75 + weight / 2)
+        )
+        number = _number(round(weight, 1), colour, max(round(image.shape[0] / 28), 9))
+        image = paste(image, number, round(x - half), round(y - half) - number.shape[0])
+    return image
+
+
+def ramp(weight: float) -> Colour:
+    """Colour of a weight from 0 to 2: grey, yellow, red, and what lies between."""
+    place = min(max(weight, 0.0), 2.0)
+    low = min(int(place), 1)
+    mixed = [a + (b - a) * (place - low) for a, b in zip(_RAMP[low], _RAMP[low + 1], strict=True)]
+    return round(mixed[0]), round(mixed[1]), round(mixed[2])
+
+
+@cache
+def _number(weight: float, colour: Colour, height: int) -> np.ndarray:
+    return text_image([f"{weight:.1f}"], height, colour)
+
+
+def _caption(prediction: Prediction, width: int, height: int) -> np.ndarray:
+    """The label and the classes that follow, on a dark ground ``(h, w, 4)``, no wider than the picture."""
+    sure = f"{prediction.label}  {100 * float(prediction.probabilities.max()):.0f} %"
+    others = [f"{label}  {100 * share:.0f} %" for label, share in prediction.top[1:_NAMED]]
+    line = max(round(height / 20), 11)
+    image = text_image([sure, *others], line, (255, 255, 255), ground=0.6)
+    while image.shape[1] > width and line > 6:
+        line -= 1
+        image = text_image([sure, *others], line, (255, 255, 255), ground=0.6)
+    return image
+
+
+def text_image(lines: list[str], height: int, colour: Colour, ground: float = 0.4) -> np.ndarray:
+    """Lines of text as an image ``(h, w, 4)`` uint8, the last channel of which says how much it covers.
+
+    Args:
+        lines: the text, the first line bold where there are several.
+        height: of a line, in pixels.
+        colour: of the letters.
+        ground: how much the dark ground behind the letters covers, 0 to 1.
+
+    Raises:
+        FigureError: matplotlib isn't there.
+    """
+    dpi, size = 100, 0.66 * height
+    figure = new_figure(1, 1)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_layout_engine("none")
+    canvas = FigureCanvasAgg(figure)
+    style = {
+        "fontsize": size * 72 / dpi,
+        "color": np.array(colour) / 255,
+        "va": "center",
+        "parse_math": False,
+    }
+    texts = [
+        figure.text(0, 0, line, weight="bold" if number == 0 and len(lines) > 1 else "normal", **style)
+        for number, line in enumerate(lines)
+    ]
+    figure.set_dpi(dpi)
+    widest = max(text.get_window_extent(canvas.get_renderer()).width for text in texts)
+    width, tall = int(widest + 0.6 * height) + 1, height * len(lines)
+    figure.set_size_inches(width / dpi, tall / dpi)
+    for number, text in enumerate(texts):
+        text.set_position((0.3 * height / width, 1 - (number + 0.5) / len(lines)))
+    figure.patch.set(facecolor="black", alpha=ground)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())
+
+
+def paste(image: np.ndarray, patch: np.ndarray, left: int, top: int) -> np.ndarray:
+    """A copy of ``image (H, W, 3)`` with ``patch (h, w, 4)`` on it, as far as that lies inside."""
+    height, width = image.shape[:2]
+    rows, columns = (
+        slice(max(top, 0), min(top + patch.shape[0], height)),
+        slice(max(left, 0), min(left + patch.shape[1], width)),
+    )
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return image
+    image = image.copy()
+    inside = patch[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    cover = inside[..., 3:].astype(np.float64) / 255
+    mixed = image[rows, columns] * (1 - cover) + inside[..., :3] * cover
+    image[rows, columns] = np.round(mixed).astype(np.uint8)
+    return image
+
+
+def _write(handle: Any, images: Iterator[np.ndarray], video: Video) -> None:
+    """Encode the video's images, each at its time; H.264 where PyAV has its encoder, else MPEG-4."""
+    codec, settings = "mpeg4", {"qmin": "2", "qmax": "5"}
+    if "libx264" in av.codecs_available:
+        codec, settings = "libx264", {"preset": "veryfast", "crf": "20"}
+    with av.open(handle, "w", format="mp4") as output:
+        rate = Fraction(video.fps or 25).limit_denominator(1001)
+        stream: Any = output.add_stream(codec, rate=rate, options=settings)
+        # Chroma is halved in both directions, so sides must be even.
+        stream.width, stream.height = video.width + video.width % 2, video.height + video.height % 2
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = CLOCK
+        for time, image in zip(video.times, images, strict=False):
+            grown = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), mode="edge")
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(grown), format="rgb24")
+            frame.pts, frame.time_base = round(float(time) / CLOCK), CLOCK
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))

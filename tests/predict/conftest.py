@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hhmnet.predict.recognizer import Recognizer
+from hhmnet.pose import estimate
+from hhmnet.prepare import prepare
+from hhmnet.readers import get_reader
+from hhmnet.readers.nw_ucla.depth_videos import NWUCLAConfig
+from hhmnet.store import Store
+from hhmnet.synthetic import generate
+from hhmnet.video_folder import write_video_folder
+from made_models import skeleton_model, video_model
+from made_people import BoxEstimator, KnowingDetector, straight
+
+PLAYER = straight((100, 130), (0.8, 0), (60, 140))
+
+
+@pytest.fixture(scope="session")
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Six clips of the sample data with their videos; only for reading."""
+    folder = tmp_path_factory.mktemp("filmed")
+    generate(folder / "raw", clips=6, videos=True)
+    config = NWUCLAConfig(videos=folder / "raw/videos")
+    prepare(get_reader("nw_ucla", folder / "raw", config), folder / "store")
+    write_video_folder(folder / "store", config.videos)
+    return Store(folder / "store")
+
+
+@pytest.fixture(scope="session")
+def of_skeletons() -> Recognizer:
+    """Answers by skeletons alone."""
+    return Recognizer(skeleton_model())
+
+
+@pytest.fixture(scope="session")
+def of_both() -> Recognizer:
+    """Answers by skeleton and video."""
+    return Recognizer(video_model())
+
+
+@pytest.fixture
+def made_networks(monkeypatch: pytest.MonkeyPatch) -> BoxEstimator:
+    """Made networks in the place of those that find joints: one player walks through every MadeVideo."""
+    estimator = BoxEstimator()
+    monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector(PLAYER))
+    monkeypatch.setattr(estimate, "_load_estimator", lambda config: estimator)
+    return estimator
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made networks that find nobody."""
+    monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector())
+    monkeypatch.setattr(estimate, "_load_estimator", lambda config: BoxEstimator())
+
+
+@pytest.fixture(autouse=True)
+def no_old_networks(of_skeletons: Recognizer, of_both: Recognizer) -> None:
+    """Each test has networks of its own, though the recognizers are shared."""
+    for recognizer in (of_skeletons, of_both):
+        recognizer.sources.__dict__.pop("estimator", None)
+
+
+@pytest.fixture
+def ntu_file(tmp_path: Path) -> Path:
+    """A file in NTU's form, one person in 20 frames, with a name of its own."""
+    lines = ["20"]
+    rng = np.random.default_rng(5)
+    rest = rng.uniform(-0.8, 0.8, (25, 3)) * (0.3, 1, 0.2) + (0, 0, 3)
+    for frame in range(20):
+        lines += ["1", "72057594037937101 0 1 1 1 1 0 0.02 -0.05 2", "25"]
+        for joint, (x, y, z) in enumerate(rest + np.array([0, 0.3 * np.sin(0.5 * frame), 0])):
+            numbers = [x, y, z, 256 + 365 * x / z, 212 - 365 * y / z, 960 + 1080 * x / z, 540 - 1080 * y / z]
+            lines.append(
+                " ".join(f"{number:.7g}" for number in [*numbers, 0.2, -0.7, 0.1, 0.6]) + f" {joint % 2 + 1}"
+            )
+    file = tmp_path / "person.skeleton"
+    file.write_text("\n".join(lines) + "\n")
+    return file

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hhmnet.predict.capture import Capture, CaptureError, is_live, shown
+from made_video import number_in, picture, write_video
+
+FRAMES = 24
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("capture") / "clip.mkv"
+    return write_video(file, pictures=[picture(number) for number in range(FRAMES)])
+
+
+def test_a_file_plays_at_its_own_rate(video: Path) -> None:
+    begun = time.monotonic()
+    with Capture(str(video), buffer=FRAMES) as capture:
+        frames = list(capture)
+    assert time.monotonic() - begun >= (FRAMES - 1) / 25
+    assert capture.rate == pytest.approx(25)
+    assert [number_in(frame.image) for frame in frames] == list(range(FRAMES))
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(FRAMES) / 25, atol=1e-9)
+    gaps = np.diff([frame.captured for frame in frames])
+    assert gaps.sum() >= (FRAMES - 1) / 25 - 0.05
+    assert capture.dropped == 0
+    assert capture.broken == ""
+
+
+def test_whoever_is_slow_gets_the_newest_frames_and_the_others_are_counted(video: Path) -> None:
+    numbers, ages = [], []
+    with Capture(str(video), buffer=2) as capture:
+        for frame in capture:
+            numbers.append(number_in(frame.image))
+            ages.append(time.monotonic() - frame.captured)
+            time.sleep(0.2)
+    assert len(numbers) + capture.dropped == FRAMES
+    assert capture.dropped >= FRAMES // 3
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == FRAMES - 1
+    assert max(ages) < 2  # two frames wait at the most
+
+
+def test_as_fast_as_possible_no_frame_is_dropped(video: Path) -> None:
+    with Capture(str(video), real_time=False, buffer=1) as capture:
+        numbers = []
+        for frame in capture:
+            numbers.append(number_in(frame.image))
+            time.sleep(0.005)
+    assert numbers == list(range(FRAMES))
+    assert capture.dropped == 0
+
+
+def test_a_file_in_a_loop_goes_on_in_time(video: Path) -> None:
+    with Capture(str(video), real_time=False, loop=True) as capture:
+        frames = [frame for frame, _ in zip(capture, range(2 * FRAMES + 3), strict=False)]
+    assert [number_in(frame.image) for frame in frames] == [*range(FRAMES), *range(FRAMES), 0, 1, 2]
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(len(frames)) / 25, atol=1e-9)
+
+
+@pytest.mark.parametrize("real_time", [False, True])
+def test_closing_ends_it(video: Path, real_time: bool) -> None:
+    with Capture(str(video), real_time, loop=True) as capture:
+        for count, _ in enumerate(capture):
+            if count == 3:
+                break
+    assert not [thread for thread in threading.enumerate() if thread.name == "capture"]
+
+
+def test_a_damaged_file_gives_what_comes_before(video: Path, tmp_path: Path) -> None:
+    content = video.read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(content[: len(content) * 2 // 3])
+    with Capture(str(tmp_path / "cut.mkv"), real_time=False) as capture:
+        numbers = [number_in(frame.image) for frame in capture]
+    assert 3 < len(numbers) < FRAMES
+    assert numbers == list(range(len(numbers)))
+    assert capture.broken
+
+
+def test_a_fault_of_ours_is_not_swallowed(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Capture, moment: float) -> bool:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(Capture, "_wait_until", fail)
+    with Capture(str(video)) as capture, pytest.raises(RuntimeError, match="ours"):
+        list(capture)
+
+
+@contextmanager
+def served(content: bytes, announced: int) -> Iterator[str]:
+    """An address on this machine that gives ``content`` and says that it has so many bytes."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(announced))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/live.ts"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("missing", [0, 1000])
+def test_a_stream_that_ends_and_one_that_breaks_off(tmp_path: Path, missing: int) -> None:
+    content = write_video(tmp_path / "live.ts").read_bytes()
+    with served(content, len(content) + missing) as address, Capture(address, buffer=1000) as capture:
+        numbers = [number_in(frame.image) for frame in capture]
+    assert len(numbers) >= 30
+    assert numbers == sorted(numbers)
+    assert bool(capture.broken) == bool(missing)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("987", "/dev/video987: there is no such camera"),
+        ("/dev/video987", "there is no such camera"),
+        ("rtsp://name:secret@127.0.0.1:9/door", "rtsp://127.0.0.1:9/door: can't be opened"),
+        ("http://127.0.0.1:9/x.ts", "can't be opened"),
+        ("odd://somewhere", "can't be opened"),
+        ("nowhere.mp4", "nowhere.mp4"),
+    ],
+)
+def test_what_cannot_be_opened_is_said_in_one_line(source: str, reason: str) -> None:
+    with pytest.raises(CaptureError, match=reason) as caught:
+        Capture(source)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_cameras_and_streams_are_told_from_files() -> None:
+    assert all(is_live(source) for source in ("0", "12", "/dev/video1", "rtsp://a/b", "udp://@:1234"))
+    assert not any(is_live(source) for source in ("a.mp4", "0.mp4", "/videos/1", "dev/video.mkv"))
+    assert shown("rtsp://name:secret@door/1?x=a@b") == "rtsp://door/1?x=a@b"
+    assert shown("clips/a@b.mp4") == "clips/a@b.mp4"

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hhmnet.conversion import convert
+from hhmnet.predict.sources import Input, InputError, Sources, find_inputs
+from hhmnet.readers.ntu.bodies import BodyRules, persons
+from hhmnet.readers.ntu.format import parse
+from hhmnet.skeleton import COCO17, KINECT20, NTU25
+from hhmnet.store import Store
+from made_people import MadeVideo
+
+JOINTS = np.random.default_rng(1).normal(0, 0.5, (12, 20, 3)).astype(np.float32)
+
+
+def raw_file(store: Store, row: int = 0) -> Path:
+    return store.path.parent / "raw" / f"{store.sample_ids[row]}.json"
+
+
+def test_a_folder_stands_for_the_files_below_it(tmp_path: Path) -> None:
+    names = ("b.mp4", "a.npz", "deep/c.json", "deep/d.skeleton", "deep/d_rgb.avi", "a.avi", "labels.csv")
+    for name in (*names, "classes.json", ".hidden/e.mp4", ".f.mp4", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_inputs([tmp_path, tmp_path / "b.mp4"])
+    # a.avi and d_rgb.avi belong to the skeletons beside them.
+    wanted = ["a.npz", "b.mp4", "deep/c.json", "deep/d.skeleton", "b.mp4"]
+    assert [item.path.relative_to(tmp_path).as_posix() for item in found] == wanted
+    assert all(item.name == str(item.path) and item.row is None for item in found)
+
+
+def test_a_store_stands_for_its_clips(tiny_store: Store) -> None:
+    found = find_inputs([str(tiny_store.path)])
+    assert len(found) == 30
+    assert found[4] == Input(f"{tiny_store.path}#clip004", tiny_store.path, 4)
+    clip = Sources(KINECT20).read(found[4])
+    np.testing.assert_array_equal(clip.sample.joints, tiny_store.sample(4).joints)
+    assert clip.name == found[4].name
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nowhere.mp4", r"nowhere\.mp4: there is no such file"),
+        ("notes.txt", r"notes\.txt: '\.txt' is no ending of a video .*mp4.* or a skeleton file .*npz"),
+        ("empty", "empty: holds no videos or skeleton files, and is no store"),
+    ],
+)
+def test_what_stands_for_nothing_is_named(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=reason):
+        find_inputs([tmp_path / name])
+    with pytest.raises(InputError, match="is a folder; give one of its clips"):
+        Sources(KINECT20).read(tmp_path)
+
+
+def test_nw_uclas_form_whatever_the_name(filmed: Store, tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_bytes(raw_file(filmed).read_bytes())
+    clip = Sources(KINECT20).read(file)
+    np.testing.assert_array_equal(clip.sample.joints, filmed.sample(0).joints)
+    np.testing.assert_array_equal(clip.sample.present, filmed.sample(0).present)
+    assert clip.sample.sample_id == "mine"
+    assert clip.video is None
+
+
+def test_nw_ucla_with_its_video(filmed: Store) -> None:
+    sources = Sources(KINECT20, videos=filmed.video_folder, with_videos=True)
+    clip, wanted = sources.read(raw_file(filmed)), filmed.sample(0)
+    assert filmed.video_folder is not None
+    assert wanted.video is not None
+    assert clip.video == filmed.video_folder / wanted.video
+    for name in ("pixels", "video_frames", "joints"):
+        np.testing.assert_array_equal(getattr(clip.sample, name), getattr(wanted, name))
+
+
+def test_the_folder_readers_forms(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", joints=JOINTS * 1000)
+    (tmp_path / "b.json").write_text(json.dumps({"joints": JOINTS.tolist()}))
+    np.save(tmp_path / "c.npy", JOINTS)
+    for name, units in (("a.npz", "mm"), ("b.json", "m"), ("c.npy", "m")):
+        sample = Sources(KINECT20, units=units).read(tmp_path / name).sample
+        np.testing.assert_allclose(sample.joints[0], JOINTS, atol=1e-5)
+        assert sample.present.all()
+        assert sample.label == -1
+    with pytest.raises(InputError, match=r"a\.npz: .*beyond 100 m; if these are millimetres, give .*units"):
+        Sources(KINECT20).read(tmp_path / "a.npz")
+
+
+def test_another_known_skeleton_is_converted(tmp_path: Path) -> None:
+    joints = np.random.default_rng(2).normal(0, 0.5, (9, 25, 3)).astype(np.float32)
+    pixels = np.random.default_rng(3).uniform(1, 99, (9, 25, 2)).astype(np.float32)
+    joints[4] = 0  # nobody
+    np.savez(tmp_path / "a.npz", joints=joints, pixels=pixels)
+    sample = Sources(KINECT20).read(tmp_path / "a.npz").sample
+    wanted, _ = convert(joints, NTU25, KINECT20)
+    np.testing.assert_allclose(sample.joints[0], wanted, atol=1e-6)
+    assert sample.present[0].tolist() == [True] * 4 + [False] + [True] * 4
+    assert sample.confidence is not None
+    assert not sample.confidence[0, 4].any()
+    # A joint of one name keeps its pixel, a mean has the mean.
+    assert sample.pixels is not None
+    spine = [NTU25.index("spine_base"), NTU25.index("spine_mid")]
+    np.testing.assert_allclose(
+        sample.pixels[0, 0, KINECT20.index("spine")], pixels[0, spine].mean(0), rtol=1e-5
+    )
+
+
+def test_ntus_form(ntu_file: Path) -> None:
+    sample = Sources(NTU25).read(ntu_file).sample
+    skeletons = parse(ntu_file.read_bytes())
+    (body,) = persons(skeletons, BodyRules(), Counter())
+    np.testing.assert_array_equal(sample.joints[0, body.frames], body.joints)
+    assert sample.pixels is not None
+    converted = Sources(KINECT20).read(ntu_file).sample
+    KINECT20.check(converted.joints)
+
+
+def test_ntu_with_the_video_beside_it(ntu_file: Path) -> None:
+    MadeVideo(ntu_file.with_name("person_rgb.avi"), 15)
+    assert Sources(NTU25).read(ntu_file).video is None  # a model of skeletons alone doesn't look for it
+    clip = Sources(NTU25, with_videos=True).read(ntu_file)
+    assert clip.video == ntu_file.with_name("person_rgb.avi")
+    assert clip.sample.video_frames is not None
+    assert clip.sample.video_frames.tolist() == [*range(15), *[-1] * 5]
+
+
+def test_joints_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "few.npy", JOINTS[:, :7])
+    with pytest.raises(InputError, match=r"few\.npy: has 7 joints of 3 .* kinect20 with 20 joints of 3"):
+        Sources(KINECT20).read(tmp_path / "few.npy")
+    np.save(tmp_path / "flat.npy", np.ones((4, 17, 2)))
+    with pytest.raises(InputError, match=r"flat\.npy: coco17 has no depth"):
+        Sources(KINECT20).read(tmp_path / "flat.npy")
+    assert Sources(COCO17).read(tmp_path / "flat.npy").sample.joints.shape == (1, 4, 17, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.json", b'{"skeletons": [[', "cut short"),
+        ("a.json", b'{"skeletons": []}', "skeletons"),
+        ("a.npz", b"nothing", "no .npz file"),
+        ("a.skeleton", b"1\n", "line"),
+        ("a.csv", b"", ""),
+    ],
+)
+def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name}: .*{reason}"):
+        Sources(KINECT20).read(tmp_path / name)
+
+
+@pytest.mark.usefixtures("made_networks")
+def test_a_layout_that_no_estimator_gives(tmp_path: Path, chain: object) -> None:
+    MadeVideo(tmp_path / "a.mkv", 5)
+    with pytest.raises(
+        InputError,
+        match=r"a\.mkv: joints .* can become kinect20, .* the model takes chain; give a skeleton file",
+    ):
+        Sources(chain).read(tmp_path / "a.mkv")  # type: ignore[arg-type]

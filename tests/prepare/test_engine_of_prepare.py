@@ -1,0 +1,348 @@
+"""From raw files to a store: the same bytes however it comes about."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hhmnet.arrow
+from hhmnet.lock import LockedError, locked
+from hhmnet.prepare import PrepareError, PrepareReport, Rejected, prepare
+from hhmnet.prepare.cluster import EngineError
+from hhmnet.prepare.parts import PARTS_FOLDER
+from hhmnet.prepare.report import read_rejected
+from hhmnet.readers.nw_ucla.reader import NWUCLA
+from hhmnet.sample import Sample
+from hhmnet.skeleton import KINECT20
+from hhmnet.store import SAMPLES_FILE, Store, StoreError, write_store
+from made_clips import CUT, LABEL, NAME, clip, put
+from made_reader import Made, MadeConfig, put_made
+
+
+def test_prepare_keeps_the_good_and_lists_the_bad(tmp_path: Path) -> None:
+    source, out = tmp_path / "raw", tmp_path / "store"
+    (source / "again").mkdir(parents=True)
+    for name, label in (("a01_s01_e00_v01", 1), ("a02_s10_e00_v03", 2), (NAME, LABEL)):
+        put(source, clip(name, label), name)
+    put(source, CUT, "a03_s01_e00_v01")
+    put(source, "[1,\n2", "a04_s01_e00_v01")
+    put(source / "again", clip())
+    steps: list[tuple[int, int]] = []
+    report = prepare(NWUCLA(source), out, progress=lambda done, total: steps.append((done, total)))
+
+    assert steps == [(done, 6) for done in range(7)]
+    assert (report.accepted, report.frames, report.resumed) == (3, 9, 0)
+    assert report.counts["camera"] == {"1": 1, "2": 1, "3": 1}
+    assert report.counts["subject"] == {"1": 1, "10": 1, "3": 1}
+    assert report.counts["class"] == {"pick up with one hand": 1, "pick up with two hands": 1, "donning": 1}
+    assert [(bad.file, bad.line) for bad in report.rejected] == [
+        ("a03_s01_e00_v01.json", CUT.count("\n") + 1),
+        ("a04_s01_e00_v01.json", 2),
+        (f"again/{NAME}.json", None),
+    ]
+    assert report.rejected[2].reason == f"sample id '{NAME}' is taken by {NAME}.json"
+
+    store = Store(out)
+    assert store.sample_ids.tolist() == ["a01_s01_e00_v01", "a02_s10_e00_v03", NAME]
+    assert store.labels.tolist() == [0, 1, 6]
+    assert (store.layout, store.protocol) == (KINECT20, "nw_ucla_cross_view")
+    assert store.class_names == NWUCLA(source).class_names
+    assert store.provenance["reader"] == "nw_ucla"
+    assert store.provenance["source"] == "raw"
+    assert store.provenance["counts"] == {"files": 6}
+    assert str(tmp_path).encode() not in (out / SAMPLES_FILE).read_bytes()
+    assert read_rejected(out / "rejected.csv") == report.rejected
+    assert sorted(os.listdir(out)) == ["rejected.csv", SAMPLES_FILE]
+
+
+def test_prepare_lists_a_file_whose_name_is_not_text(tmp_path: Path) -> None:
+    put(tmp_path, clip())
+    try:
+        (tmp_path / os.fsdecode(b"odd\xff.json")).write_text("{}")
+    except OSError:
+        pytest.skip("this file system takes only names that are text")
+    report = prepare(NWUCLA(tmp_path), tmp_path / "store")
+    assert [bad.file for bad in report.rejected] == ["odd\\udcff.json"]
+    assert read_rejected(tmp_path / "store" / "rejected.csv") == report.rejected
+
+
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("strict", [False, True])
+def test_prepare_makes_no_store_of_nothing_or_if_strict(tmp_path: Path, older: bool, strict: bool) -> None:
+    source, out = tmp_path / "raw", tmp_path / "store"
+    source.mkdir()
+    if older:
+        put(source, clip("a01_s01_e00_v01", 1), "a01_s01_e00_v01")
+        prepare(NWUCLA(source), out)
+        (source / "a01_s01_e00_v01.json").unlink()
+    put(source, "{}")
+    if strict:
+        put(source, clip("a02_s01_e00_v01", 2), "a02_s01_e00_v01")
+    count = "1 of 2" if strict else "1 of 1"
+    with pytest.raises(
+        PrepareError, match=rf"{count} files in .*raw can't be used; .*rejected\.csv says why"
+    ):
+        prepare(NWUCLA(source), out, strict=strict)
+    assert [bad.file for bad in read_rejected(out / "rejected.csv")] == [f"{NAME}.json"]
+    if older:
+        assert Store(out).sample_ids.tolist() == ["a01_s01_e00_v01"]
+        assert sorted(os.listdir(out)) == ["rejected.csv", SAMPLES_FILE]
+    else:
+        assert os.listdir(out) == ["rejected.csv"]
+
+
+def test_a_sample_that_does_not_fit_costs_only_itself(tmp_path: Path) -> None:
+    source = put_made(tmp_path / "raw", ["gone", "misfit", "nan", "ok", "bad 7"])
+    report = prepare(Made(source), tmp_path / "store")
+    assert report.accepted == 1
+    assert [(bad.file, bad.line) for bad in report.rejected] == [
+        (f"000{n}.made", line) for n, line in ((0, None), (1, None), (2, None), (4, 7))
+    ]
+    reasons = [bad.reason for bad in report.rejected]
+    assert reasons[0] == "can't be read: Permission denied"
+    assert "20 joints, the data has 17" in reasons[1]
+    assert "field 'joints': holds NaN" in reasons[2]
+    assert reasons[3] == "it is bad"
+
+
+def test_notes_are_those_of_the_samples_in_the_store(tmp_path: Path) -> None:
+    texts = ["two 2", "bad 1", "same", "ok", "two 3", "same", "bad 4"]
+    report = prepare(Made(put_made(tmp_path / "raw", texts)), tmp_path / "store")
+    assert report.notes == {"two persons": 2, "frames of two persons": 5}
+    assert Store(tmp_path / "store").provenance["notes"] == dict(report.notes)
+    assert [bad.file for bad in report.rejected] == ["0001.made", "0005.made", "0006.made"]
+    assert report.rejected[1].reason == "sample id 'same' is taken by 0002.made"
+
+
+def test_a_fault_in_a_reader_is_raised_and_names_the_item(tmp_path: Path) -> None:
+    source = put_made(tmp_path / "raw", ["ok", "ok", "ok", "ok", "crash"])
+    told: list[str] = []
+    with pytest.raises(KeyError, match="a fault in the reader") as caught:
+        prepare(Made(source), tmp_path / "store", tell=told.append)
+    assert caught.value.__notes__ == ["(while Made read '0004.made')"]
+    assert told == [
+        f"3 of 5 items are read and kept in {tmp_path / 'store' / PARTS_FOLDER}; the same call goes on from there"
+    ]
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    source, out = put_made(tmp_path / "raw", ["ok"]), tmp_path / "store"
+    out.mkdir()
+    with (
+        locked(out, "hhmnet prepare"),
+        pytest.raises(LockedError, match="another hhmnet prepare is at work in this folder"),
+    ):
+        prepare(Made(source), out)
+    assert prepare(Made(source), out).accepted == 1
+
+
+def test_an_unknown_engine(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="unknown engine 'steam'; known: local, ray"):
+        prepare(Made(put_made(tmp_path / "raw", ["ok"])), tmp_path / "store", engine="steam")
+
+
+def test_an_output_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "store").touch()
+    with pytest.raises(StoreError, match="can't make the folder"):
+        prepare(Made(put_made(tmp_path / "raw", ["ok"])), tmp_path / "store")
+
+
+WORDS = st.one_of(
+    st.tuples(st.sampled_from(["ok", "ok", "two", "full"]), st.integers(1, 9)).map(
+        lambda w: f"{w[0]} {w[1]}"
+    ),
+    st.sampled_from(["same", "same", "bad 3", "nan", "misfit"]),
+)
+
+
+class Stop(BaseException):
+    """Stands for Ctrl-C."""
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    texts=st.lists(WORDS, min_size=1, max_size=14).map(lambda texts: [*texts, "ok 2"]),
+    chunk=st.integers(1, 5),
+    stops=st.lists(st.integers(0, 15), max_size=3),
+    samples=st.integers(1, 5),
+    weight=st.sampled_from([1, 1500, 10**6]),
+)
+def test_the_bytes_are_those_of_a_plain_loop_whatever_happens(
+    texts: list[str], chunk: int, stops: list[int], samples: int, weight: int
+) -> None:
+    """Chunks of any size, and interruptions after any items, leave no trace in the store."""
+    with tempfile.TemporaryDirectory() as temporary, pytest.MonkeyPatch.context() as patch:
+        folder = Path(temporary)
+        patch.setattr(Made, "chunk", chunk)
+        patch.setattr(hhmnet.arrow, "_BATCH_SAMPLES", samples)
+        patch.setattr(hhmnet.arrow, "_BATCH_BYTES", weight)
+        reader = Made(put_made(folder / "raw", texts))
+        finished = 0
+        for stop in stops:
+            resumed = interrupt(reader, folder / "store", stop)
+            assert resumed is None or finished <= resumed <= len(texts)
+            finished = resumed or 0
+        report = prepare(reader, folder / "store")
+
+        expected = plainly(reader, folder / "plain")
+        assert (report.accepted, report.frames) == (expected.accepted, expected.frames)
+        assert report.rejected == expected.rejected
+        assert report.notes == expected.notes
+        assert report.counts == expected.counts
+        assert (folder / "store" / SAMPLES_FILE).read_bytes() == (
+            folder / "plain" / SAMPLES_FILE
+        ).read_bytes()
+        assert sorted(os.listdir(folder / "store")) == ["rejected.csv", SAMPLES_FILE]
+
+
+def interrupt(reader: Made, out: Path, after: int) -> int | None:
+    """Prepare, but stop after so many items; how many were there from an earlier call."""
+    begun: list[int] = []
+
+    def progress(done: int, total: int) -> None:
+        begun.append(done)
+        if done - begun[0] >= after:
+            raise Stop
+
+    try:
+        prepare(reader, out, progress=progress)
+    except Stop:
+        return begun[0]
+    return None
+
+
+def plainly(reader: Made, out: Path) -> PrepareReport:
+    """The report and the store, as one plain loop makes them."""
+    report = PrepareReport()
+    taken: dict[str, str] = {}
+    samples: list[Sample] = []
+    for item in reader.items():
+        notes: Counter[str] = Counter()
+        try:
+            sample = reader.read(item, notes)
+            KINECT20.check(sample.joints)
+        except ValueError as error:
+            line = getattr(error, "line", None)
+            reason = getattr(error, "reason", str(error)).replace("\n", " ")
+            if "joints, the data has" in reason:
+                reason = f"sample {sample.sample_id!r}: field 'joints': {reason}"
+            report.rejected.append(Rejected(item, line, reason))
+            continue
+        if sample.sample_id in taken:
+            reason = f"sample id {sample.sample_id!r} is taken by {taken[sample.sample_id]}"
+            report.rejected.append(Rejected(item, None, reason))
+            continue
+        taken[sample.sample_id] = item
+        samples.append(sample)
+        report.accepted += 1
+        report.frames += sample.num_frames
+        report.notes += notes
+        report.counts["class"][reader.class_names[sample.label]] += 1
+        for key in ("subject", "camera", "setup"):
+            report.counts[key][getattr(sample, key)] += 1
+    provenance = {
+        "reader": "made",
+        "source": "raw",
+        "options": {"scale": 1.0, "seconds": 0.0, "table": None},
+        "hhmnet": hhmnet.__version__,
+        "counts": {"files": len(reader.items())},
+        "notes": dict(sorted(report.notes.items())),
+    }
+    write_store(
+        out,
+        samples,
+        layout=KINECT20,
+        class_names=reader.class_names,
+        protocol=reader.protocol,
+        provenance=provenance,
+    )
+    return report
+
+
+@pytest.fixture
+def half_done(tmp_path: Path) -> tuple[Path, Path]:
+    """A source of nine items, and a folder where the first six of them are read."""
+    source, out = put_made(tmp_path / "raw", ["ok 2"] * 9), tmp_path / "store"
+    interrupt(Made(source), out, 7)
+    assert len(list((out / PARTS_FOLDER).glob("*.json"))) == 2
+    return source, out
+
+
+def test_the_same_call_goes_on(half_done: tuple[Path, Path]) -> None:
+    source, out = half_done
+    told: list[str] = []
+    steps: list[int] = []
+    report = prepare(Made(source), out, tell=told.append, progress=lambda done, total: steps.append(done))
+    assert told == ["going on: 6 of 9 items were read by an earlier call"]
+    assert steps == [6, 7, 8, 9]
+    assert (report.resumed, report.accepted) == (6, 9)
+
+
+def test_a_finished_store_is_made_anew(half_done: tuple[Path, Path]) -> None:
+    source, out = half_done
+    prepare(Made(source), out)
+    assert prepare(Made(source), out).resumed == 0
+
+
+@pytest.mark.parametrize("change", ["option", "item", "class", "version", "source"])
+def test_parts_of_something_else_are_thrown_away(
+    half_done: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    source, out = half_done
+    config = MadeConfig(scale=2) if change == "option" else None
+    if change == "item":
+        (source / "0009.made").write_text("ok 2")
+    if change == "version":
+        monkeypatch.setattr("hhmnet.prepare.fingerprint.package_version", lambda: "99")
+    if change == "source":
+        source = Path(shutil.move(source, source.with_name("other")))
+    told: list[str] = []
+    kind = type("Remade", (Made,), {}) if change == "class" else Made
+    report = prepare(kind(source, config), out, tell=told.append)
+    assert report.resumed == 0
+    assert told == [f"{out / PARTS_FOLDER}: what an earlier, different call had read there is thrown away"]
+    if change == "option":
+        np.testing.assert_allclose(
+            Store(out).joints(0), 2 * Made(source).read("0000.made", Counter()).joints, rtol=1e-6
+        )
+
+
+def test_a_file_that_changed_is_read_again(half_done: tuple[Path, Path]) -> None:
+    source, out = half_done
+    (source / "0004.made").write_text("ok 5")
+    report = prepare(Made(source), out)
+    assert report.resumed == 3
+    assert Store(out).lengths.tolist() == [2] * 4 + [5] + [2] * 4
+
+
+@pytest.mark.parametrize("damage", ["cut", "other", "missing", "no samples", "cut samples"])
+def test_a_part_that_is_not_whole_is_made_again(half_done: tuple[Path, Path], damage: str) -> None:
+    source, out = half_done
+    summary = min((out / PARTS_FOLDER).glob("*.json"))
+    if damage == "cut":
+        summary.write_bytes(summary.read_bytes()[:20])
+    elif damage == "other":
+        summary.write_text("[1]")
+    elif damage == "missing":
+        summary.unlink()
+    elif damage == "no samples":
+        summary.with_suffix(".arrow").unlink()
+    else:
+        os.truncate(summary.with_suffix(".arrow"), 700)
+    (out / PARTS_FOLDER / ".half.arrow.0123.tmp").write_text("half")
+    report = prepare(Made(source), out)
+    assert (report.resumed, report.accepted) == (3, 9)
+    assert sorted(os.listdir(out)) == ["rejected.csv", SAMPLES_FILE]
+
+
+def test_an_interruption_before_anything_is_read_leaves_nothing(tmp_path: Path) -> None:
+    interrupt(Made(put_made(tmp_path / "raw", ["ok"] * 9)), tmp_path / "store", 1)
+    assert not (tmp_path / "store").exists()

@@ -1,0 +1,263 @@
+"""Worker processes: their work, their ends, and what is left after an interruption."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hhmnet.prepare import WorkerLost, prepare
+from hhmnet.prepare.parts import PARTS_FOLDER, Chunk, Parts
+from hhmnet.prepare.workers import read_here, read_in_workers
+from hhmnet.readers import SourceError
+from hhmnet.store import SAMPLES_FILE, Store
+from made_reader import Made, MadeConfig, put_made
+
+TEXTS = ["ok 3", "two 4", "bad 2", "same", "full 5", "ok 1", "same", "two 2", "nan", "ok 9", "full 1"]
+
+
+def parts(folder: Path) -> Parts:
+    folder.mkdir(parents=True)
+    return Parts(folder, "key")
+
+
+def test_workers_make_the_same_parts_as_this_process(tmp_path: Path) -> None:
+    reader = Made(put_made(tmp_path / "raw", TEXTS))
+    chunks = [Chunk(number, reader.items()[number * 2 : number * 2 + 2]) for number in range(6)]
+    counts: list[int] = []
+    read_here(reader, parts(tmp_path / "here"), chunks, counts.append)
+    assert counts == [1] * len(TEXTS)
+    counts.clear()
+    read_in_workers(reader, parts(tmp_path / "there"), chunks, 2, counts.append)
+    assert sum(counts) == len(TEXTS)
+    here, there = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("here", "there")
+    )
+    assert len(here) == 12
+    assert there == here
+
+
+@settings(max_examples=5, deadline=None)
+@given(
+    texts=st.lists(st.sampled_from([*TEXTS, "ok 7", "same"]), min_size=4, max_size=20),
+    stop=st.integers(0, 20),
+    chunk=st.integers(1, 4),
+)
+def test_jobs_do_not_change_the_store(texts: list[str], stop: int, chunk: int) -> None:
+    """Neither do interruptions of calls with several jobs."""
+
+    def progress(done: int, total: int) -> None:
+        if done >= stop:
+            raise KeyboardInterrupt
+
+    with tempfile.TemporaryDirectory() as temporary, pytest.MonkeyPatch.context() as patch:
+        folder = Path(temporary)
+        patch.setattr(Made, "chunk", chunk)
+        reader = Made(put_made(folder / "raw", [*texts, "ok 2"]))
+        one = prepare(reader, folder / "one", jobs=1)
+        with suppress(KeyboardInterrupt):
+            prepare(reader, folder / "many", jobs=2, progress=progress)
+        many = prepare(reader, folder / "many", jobs=3)
+        assert replace(many, resumed=0) == one
+        for name in (SAMPLES_FILE, "rejected.csv"):
+            assert (folder / "many" / name).read_bytes() == (folder / "one" / name).read_bytes()
+
+
+def test_a_killed_worker_is_reported_and_the_same_call_goes_on(tmp_path: Path) -> None:
+    source, out = put_made(tmp_path / "raw", ["ok"] * 12 + ["kill"]), tmp_path / "store"
+    told: list[str] = []
+    with pytest.raises(WorkerLost, match=r"a worker process was killed \(SIGKILL\).* memory runs out"):
+        prepare(Made(source), out, jobs=2, tell=told.append)
+    assert told[-1].endswith(f"read and kept in {out / PARTS_FOLDER}; the same call goes on from there")
+    report = prepare(Made(source), out, jobs=2)
+    assert report.resumed >= 6
+    assert report.accepted == 13
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "message"),
+    [
+        ("crash", KeyError, "a fault in the reader"),
+        ("odd", RuntimeError, "Odd: an oddity"),  # it can't be sent as it is
+        ("wrong", SourceError, "the disk was taken away"),
+    ],
+)
+def test_what_a_worker_raises_is_raised_here(
+    tmp_path: Path, fault: str, kind: type[Exception], message: str
+) -> None:
+    source = put_made(tmp_path / "raw", ["ok"] * 3 + [fault])
+    with pytest.raises(kind, match=message) as caught:
+        prepare(Made(source), tmp_path / "store", jobs=2)
+    assert f"in _{fault}\n" in str(caught.value.__cause__)  # where it came about
+    assert "(while Made read '0003.made')" in str(caught.value.__cause__)
+
+
+def test_a_worker_that_cannot_start_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    class Here(Made):
+        """No other process finds this class."""
+
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return __import__, ("no_such_module",)
+
+    source = put_made(tmp_path / "raw", ["ok"] * 6)
+    with pytest.raises(WorkerLost, match="a worker process ended unasked, with exit code 1"):
+        prepare(Here(source), tmp_path / "store", jobs=2)
+    assert "no_such_module" in capfd.readouterr().err
+
+
+PROGRAM = """
+import signal
+import sys
+from pathlib import Path
+from made_reader import Made, MadeConfig
+from hhmnet.cli import main
+from hhmnet.readers import READERS
+
+READERS["made"] = ("made_reader:Made", "made-up files")
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    sys.exit(main(["prepare", "made", *sys.argv[1:]]))
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path):
+    """Starts `hhmnet prepare made` on 24 slow files with two workers, as a program of its own."""
+    source = put_made(tmp_path / "raw", ["ok 2"] * 24)
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    words = ["--source", str(source), "--out", str(tmp_path / "store"), "--jobs", "2", "--seconds", "0.25"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(script), *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+
+    return start
+
+
+def until_parts(out: Path, count: int) -> None:
+    end = time.monotonic() + 30
+    while len(list((out / PARTS_FOLDER).glob("*.json"))) < count:
+        assert time.monotonic() < end, "no parts come"
+        time.sleep(0.02)
+
+
+def members(session: int) -> list[int]:
+    """The living processes of a session."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] not in "ZX":
+            found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see the processes")
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGKILL"])
+def test_the_program_is_stopped_and_called_again(program, tmp_path: Path, how: str) -> None:
+    out = tmp_path / "store"
+    with program() as process:
+        until_parts(out, 2)
+        if how == "Ctrl-C":
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        else:
+            process.send_signal(getattr(signal, how))
+        err = process.communicate(timeout=20)[1]
+        end = time.monotonic() + 10
+        while members(process.pid):
+            assert time.monotonic() < end, "workers are left behind"
+            time.sleep(0.05)
+    assert "Traceback" not in err
+    if how == "SIGKILL":
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 130
+        assert "of 24 items are read and kept in" in err
+        assert err.splitlines()[-1] == "hhmnet prepare: interrupted"
+    assert not (out / SAMPLES_FILE).exists()
+
+    with program() as process:
+        shown, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "going on: " in err
+    assert "24 clips" in shown
+    prepare(Made(tmp_path / "raw", MadeConfig(seconds=0.25)), tmp_path / "again")
+    assert (out / SAMPLES_FILE).read_bytes() == (tmp_path / "again" / SAMPLES_FILE).read_bytes()
+    assert sorted(os.listdir(out)) == ["rejected.csv", SAMPLES_FILE]
+
+
+def test_the_program_with_a_killed_worker(program, tmp_path: Path) -> None:
+    (tmp_path / "raw" / "0020.made").write_text("kill")
+    with program() as process:
+        err = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    lines = err.splitlines()
+    assert lines[-1].startswith("hhmnet prepare: error: a worker process was killed (SIGKILL)")
+    assert "the same call goes on from there" in lines[-2]
+    assert "Traceback" not in err
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from made_reader import Made
+from hhmnet.prepare import prepare
+
+class Large(Made):
+    chunk = 16
+
+    def items(self):
+        return [f"{number:06d}" for number in range(int(sys.argv[2]))]
+
+    def read(self, item, notes):
+        return self._sample(item, "ok", 1000, notes)  # 240 kB of joints
+
+prepare(Large(Path(sys.argv[1])), Path(sys.argv[1]) / sys.argv[2])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    peaks = []
+    for count in (100, 400):
+        command = [sys.executable, "-c", MEMORY, str(tmp_path), str(count)]
+        peaks.append(int(subprocess.check_output(command, env=environment)) / 1024)
+        assert len(Store(tmp_path / str(count))) == count
+    assert (tmp_path / "400" / SAMPLES_FILE).stat().st_size > 96e6
+    assert peaks[1] < peaks[0] + 20, f"{peaks} MiB"
+
+
+def test_workers_do_without_torch(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; import torch; from made_reader import Made\n"
+        "from hhmnet.prepare import prepare\n"
+        "prepare(Made(Path(sys.argv[1])), Path(sys.argv[2]), jobs=2)"
+    )
+    source = put_made(tmp_path / "raw", ["torch"] * 6)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", script, str(source), str(tmp_path / "store")]
+    subprocess.run(command, env=environment, check=True)
+    assert Store(tmp_path / "store").sample_ids.tolist() == [f"{n:04d}" for n in range(6)]
