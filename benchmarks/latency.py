@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from hhmnet.data.dataset import RawBatch
-from hhmnet.data.transform import Clips, choose_view, prepare
+from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import prepare_video
 from hhmnet.export.inputs import inputs_of, made_clips
 from hhmnet.export.parity import session
@@ -53,11 +53,11 @@ def ways_of(model: ActionModel, content: bytes, frames: int, threads: int) -> di
     """What is timed, by name: each answers on the same clip."""
     spec, batch = model.spec, one_clip(model, frames)
     graph, feed = session(content, threads), inputs_of(spec, batch)
-    view = choose_view(batch.clips.lengths, spec.data)
-    x, mask = prepare(batch.clips, spec.layout, spec.data, view=view)
+    sampled = choose_frames(batch.clips.lengths, spec.data)
+    x, mask = prepare(batch.clips, spec.layout, spec.data, sampled=sampled)
     shown = None
     if spec.video is not None and batch.video is not None:
-        shown = prepare_video(batch.video, view.positions, None, spec.video)
+        shown = prepare_video(batch.video, sampled.positions, None, spec.video)
 
     @torch.inference_mode()
     def network() -> object:
@@ -71,7 +71,9 @@ def ways_of(model: ActionModel, content: bytes, frames: int, threads: int) -> di
     return {
         "PyTorch, from joints": whole,
         "PyTorch, network alone": network,
-        "preprocessing of joints alone": lambda: prepare(batch.clips, spec.layout, spec.data, view=view),
+        "preprocessing of joints alone": lambda: prepare(
+            batch.clips, spec.layout, spec.data, sampled=sampled
+        ),
         "onnxruntime, from joints": lambda: graph.run(None, feed),
     }
 
@@ -81,7 +83,7 @@ def one_clip(model: ActionModel, frames: int) -> RawBatch:
     batch = next(made_clips(model.spec, 1))
     shape = (frames, *batch.clips.joints.shape[1:])
     joints = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    return batch._replace(clips=Clips(joints, None, torch.tensor([frames])))
+    return batch._replace(clips=SkeletonBatch(joints, None, torch.tensor([frames])))
 
 
 def time_calls(ways: Mapping[str, Callable[[], object]], calls: int) -> dict[str, np.ndarray]:

@@ -24,13 +24,13 @@ import numpy as np
 import torch
 
 from hhmnet.commands.live import DETECT_EVERY
-from hhmnet.predict.capture import Capture
-from hhmnet.predict.live_pose import LivePose
-from hhmnet.predict.streaming import StreamingConfig, StreamingRecognizer
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.pose.base import Detections, Detector, PoseEstimator, Poses
 from hhmnet.pose.clips import ClipConfig
 from hhmnet.pose.estimate import VideoPoseEstimator
+from hhmnet.predict.capture import Capture
+from hhmnet.predict.live_pose import LivePose
+from hhmnet.predict.streaming import StreamingConfig, StreamingRecognizer
 from hhmnet.sample import MODALITIES
 from hhmnet.video import open_video
 

@@ -14,7 +14,7 @@ from hhmnet.data.transform import (
     CENTERS,
     FACINGS,
     SCALES,
-    Clips,
+    SkeletonBatch,
 )
 from hhmnet.skeleton import KINECT20, SkeletonLayout
 
@@ -32,7 +32,7 @@ def make(
     layout: SkeletonLayout = KINECT20,
     gaps: float = 0.0,
     seed: int = 0,
-) -> Clips:
+) -> SkeletonBatch:
     """Clips that drift slowly, so that a frame resembles its neighbours; absent bodies are zero."""
     generator = torch.Generator().manual_seed(seed)
     shape = (sum(lengths), persons, layout.num_joints, layout.dims)
@@ -40,21 +40,21 @@ def make(
         shape[1:], generator=generator
     )
     if not gaps:
-        return Clips(joints, None, torch.tensor(lengths))
+        return SkeletonBatch(joints, None, torch.tensor(lengths))
     present = torch.rand(shape[:2], generator=generator) >= gaps
-    return Clips(joints * present[..., None, None], present, torch.tensor(lengths))
+    return SkeletonBatch(joints * present[..., None, None], present, torch.tensor(lengths))
 
 
-def one(clips: Clips, n: int) -> Clips:
+def one(clips: SkeletonBatch, n: int) -> SkeletonBatch:
     """Clip ``n`` alone."""
     end = int(clips.lengths[: n + 1].sum())
     rows = slice(end - int(clips.lengths[n]), end)
-    return Clips(
+    return SkeletonBatch(
         clips.joints[rows], None if clips.present is None else clips.present[rows], clips.lengths[n : n + 1]
     )
 
 
-def moved(clips: Clips, joints: Tensor) -> Clips:
+def moved(clips: SkeletonBatch, joints: Tensor) -> SkeletonBatch:
     """The same clips with other joints, absent ones still zero."""
     keep = 1.0 if clips.present is None else clips.present[..., None, None]
     return clips._replace(joints=joints * keep)

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from hhmnet.data.transform import DataConfig
-from hhmnet.predict.recognizer import Recognizer
-from hhmnet.predict.streaming import LiveAnswer, StreamingConfig, StreamingRecognizer
 from hhmnet.models.pretrained import ActionModel, ModelSpec
 from hhmnet.models.stst import STSTConfig
+from hhmnet.predict.recognizer import Recognizer
+from hhmnet.predict.streaming import LiveAnswer, StreamingConfig, StreamingRecognizer
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from made_people import straight

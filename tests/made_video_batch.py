@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hhmnet.data.augment import AugmentConfig
 from hhmnet.data.roi import RoiConfig, empty_crops
-from hhmnet.data.transform import DataConfig, choose_view
+from hhmnet.data.transform import DataConfig, choose_frames
 from hhmnet.data.video_batch import (
     VideoAugmentConfig,
     VideoBatch,
@@ -51,8 +51,8 @@ def views(lengths: tuple[int, ...], frames: int, seed: int | None) -> Tensor:
     """Positions ``(N, T)`` as training draws them, or, without a seed, as evaluation takes them."""
     config = DataConfig(frames=frames)
     if seed is None:
-        return choose_view(torch.tensor(lengths), config).positions
-    return choose_view(torch.tensor(lengths), config, AugmentConfig(), seeded(seed)).positions
+        return choose_frames(torch.tensor(lengths), config).positions
+    return choose_frames(torch.tensor(lengths), config, AugmentConfig(), seeded(seed)).positions
 
 
 def plain_chosen(times: list[float], positions: list[float], count: int) -> list[int]:

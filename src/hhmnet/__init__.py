@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hhmnet.predict.recognizer import Recognizer
     from hhmnet.models.pretrained import ActionModel, from_pretrained
+    from hhmnet.predict.recognizer import Recognizer
 
 __version__ = "0.1.0"
 __all__ = ["ActionModel", "Recognizer", "__version__", "from_pretrained"]

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import preparing
 import preparing_files
 import pytest
 from preparing_files import MUTUAL, NAMES, repeat_files
 
-import preparing
 from hhmnet.prepare import prepare
 from hhmnet.readers import Reader, get_reader
 

@@ -15,11 +15,11 @@ from hhmnet.cli import main
 from hhmnet.commands import live, live_views
 from hhmnet.commands.live_window import LARGEST, as_ppm, drawn, numbers
 from hhmnet.data.transform import DataConfig
-from hhmnet.predict.live_pose import LivePose
-from hhmnet.predict.streaming import LiveAnswer, StreamingConfig, StreamingRecognizer
 from hhmnet.models.pretrained import ActionModel, ModelSpec, from_pretrained
 from hhmnet.models.stst import STSTConfig
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
+from hhmnet.predict.live_pose import LivePose
+from hhmnet.predict.streaming import LiveAnswer, StreamingConfig, StreamingRecognizer
 from hhmnet.skeleton import KINECT20
 from made_models import video_model
 from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight

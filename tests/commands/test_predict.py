@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from hhmnet.cli import main
-from hhmnet.predict.recognizer import Recognizer
 from hhmnet.pose import estimate
+from hhmnet.predict.recognizer import Recognizer
 from hhmnet.store import Store
 from hhmnet.video import open_video
 from made_models import CLASSES, skeleton_model, video_model

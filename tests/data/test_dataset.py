@@ -9,7 +9,7 @@ import torch
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.dataset import ClipDataset, EpochSampler, RawBatch, VideoDataset, make_loader
 from hhmnet.data.roi import RoiConfig
-from hhmnet.data.transform import Clips
+from hhmnet.data.transform import SkeletonBatch
 from hhmnet.data.video_batch import VideoBatch, load_video
 from hhmnet.store import Store
 from made_crops import made_clip, write_made_store
@@ -81,7 +81,7 @@ def test_moving_to_a_device_keeps_everything(patchy_store: Store) -> None:
     batch = ClipDataset(patchy_store, np.arange(18), 2).__getitems__([1, 4])
     moved = batch.to(torch.device("cpu"))
     assert_same(moved, batch)
-    assert isinstance(moved.clips, Clips)
+    assert isinstance(moved.clips, SkeletonBatch)
     meta = batch.to(torch.device("meta"))
     assert meta.clips.present is not None
     assert {t.device.type for t in (meta.labels, meta.index, meta.clips.joints, meta.clips.present)} == {

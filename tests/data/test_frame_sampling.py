@@ -9,10 +9,10 @@ import torch
 
 from hhmnet.data.augment import AugmentConfig, augment, draw_mirrored, drop, frame_positions, mirror
 from hhmnet.data.transform import (
-    Clips,
     DataConfig,
-    View,
-    choose_view,
+    SampledFrames,
+    SkeletonBatch,
+    choose_frames,
     prepare,
     sample_frames,
 )
@@ -85,13 +85,13 @@ LIVELY = AugmentConfig(mirror=0.5, limb=0.3, joint_drop=0.5, axis_drop=0.3)
 def test_a_view_chosen_beforehand_changes_nothing() -> None:
     clips, config = make(gaps=0.3), DataConfig(frames=8, persons=2, facing="first", scale="trunk")
     for phase in (0.25, 0.5):
-        view = choose_view(clips.lengths, config, phase=phase)
+        view = choose_frames(clips.lengths, config, phase=phase)
         assert view.mirrored is None
         expected, _ = prepare(clips, KINECT20, config, phase=phase)
         assert torch.equal(prepare(clips, KINECT20, config, view=view)[0], expected)
     first, second = (torch.Generator().manual_seed(3) for _ in range(2))
     expected, _ = prepare(clips, KINECT20, config, LIVELY, first)
-    view = choose_view(clips.lengths, config, LIVELY, second)
+    view = choose_frames(clips.lengths, config, LIVELY, second)
     assert view.mirrored is not None
     found, _ = prepare(clips, KINECT20, config, LIVELY, second, view=view)
     assert torch.equal(found, expected)
@@ -108,7 +108,7 @@ def test_the_order_in_which_numbers_are_drawn() -> None:
     x = drop(augment(x, KINECT20, LIVELY, generator), 3, LIVELY, generator)
     assert torch.equal(found, x.permute(0, 4, 1, 3, 2))
     generator.manual_seed(3)
-    view = choose_view(clips.lengths, config, LIVELY, generator)
+    view = choose_frames(clips.lengths, config, LIVELY, generator)
     generator.manual_seed(3)
     assert torch.equal(view.positions, frame_positions(clips.lengths, 8, LIVELY, generator))
     mirrored = draw_mirrored(len(clips.lengths), LIVELY, generator)
@@ -120,7 +120,9 @@ def test_the_order_in_which_numbers_are_drawn() -> None:
 @pytest.mark.parametrize("augmentation", [None, OFF])
 def test_a_view_mirrors_the_clips_it_names(augmentation: AugmentConfig | None) -> None:
     clips, config = make(), DataConfig(frames=8, persons=2)
-    view = View(choose_view(clips.lengths, config).positions, torch.tensor([True, False, False, True]))
+    view = SampledFrames(
+        choose_frames(clips.lengths, config).positions, torch.tensor([True, False, False, True])
+    )
     generator = None if augmentation is None else torch.Generator().manual_seed(0)
     found, _ = prepare(clips, KINECT20, config, augmentation, generator, view=view)
     plain, _ = prepare(clips, KINECT20, config)
@@ -138,7 +140,11 @@ def test_a_derived_trunk_is_the_same_whatever_was_stored(augmentation: AugmentCo
     lengths = torch.tensor([10, 20])
     x, y = (
         prepare(
-            Clips(joints, None, lengths), KINECT20, config, augmentation, torch.Generator().manual_seed(1)
+            SkeletonBatch(joints, None, lengths),
+            KINECT20,
+            config,
+            augmentation,
+            torch.Generator().manual_seed(1),
         )[0]
         for joints in (stored, moved)
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hhmnet.data.augment import AugmentConfig
 from hhmnet.data.roi import RoiConfig, crop_clip, empty_crops
-from hhmnet.data.transform import Clips, DataConfig, View, choose_view, prepare
+from hhmnet.data.transform import DataConfig, SampledFrames, SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import (
     VideoAugmentConfig,
     VideoBatch,
@@ -70,14 +70,14 @@ def test_mirroring_input_is_filming_and_measuring_in_a_mirror(augmentation: Augm
     )
 
     data, lengths = DataConfig(frames=6, center="first"), torch.tensor([9])
-    view = choose_view(lengths, data, augmentation, seeded(4) if augmentation else None)
-    view = View(view.positions, torch.tensor([True]) if augmentation is None else view.mirrored)
+    view = choose_frames(lengths, data, augmentation, seeded(4) if augmentation else None)
+    view = SampledFrames(view.positions, torch.tensor([True]) if augmentation is None else view.mirrored)
     assert view.mirrored.tolist() == [True]
     clips, image_clips = (
-        Clips(torch.from_numpy(j[0][:, None].copy()), None, lengths) for j in (sample.joints, joints)
+        SkeletonBatch(torch.from_numpy(j[0][:, None].copy()), None, lengths) for j in (sample.joints, joints)
     )
     x, _ = prepare(clips, KINECT20, data, augmentation, seeded(4) if augmentation else None, view=view)
-    expected, _ = prepare(image_clips, KINECT20, data, view=View(view.positions, None))
+    expected, _ = prepare(image_clips, KINECT20, data, view=SampledFrames(view.positions, None))
     torch.testing.assert_close(x, expected)
 
     found = prepare_video(here, view.positions, view.mirrored, CONFIG)

@@ -11,7 +11,7 @@ import torch
 
 import hhmnet
 from hhmnet.data.dataset import RawBatch
-from hhmnet.data.transform import Clips
+from hhmnet.data.transform import SkeletonBatch
 from hhmnet.data.video_batch import prepare_video
 from hhmnet.export.graph import METADATA, OPSET, ExportError, Graph, to_onnx
 from hhmnet.export.inputs import inputs_of, made_clips
@@ -38,7 +38,9 @@ def some_clips(lengths: list[int], absent: float = 0.2) -> RawBatch:
     if len(lengths) > 1:
         present[-lengths[-1] :] = False
     rows = torch.arange(len(lengths))
-    return RawBatch(Clips(joints * present[..., None, None], present, torch.tensor(lengths)), rows, rows)
+    return RawBatch(
+        SkeletonBatch(joints * present[..., None, None], present, torch.tensor(lengths)), rows, rows
+    )
 
 
 @pytest.mark.parametrize("lengths", [[1], [7], [200], [3, 40, 9], [5, 6, 7, 8, 100, 2, 31]])

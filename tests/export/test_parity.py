@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hhmnet.data.transform import Clips
+from hhmnet.data.transform import SkeletonBatch
 from hhmnet.export.inputs import made_clips
 from hhmnet.export.parity import TOLERANCE, Parity, measure_parity
 from hhmnet.models.pretrained import ActionModel
@@ -46,7 +46,7 @@ class Jumping(ActionModel):
     pivot: float | None = None
     jump = 0.5
 
-    def streams(self, clips: Clips | None, video: Any = None) -> Tensor:
+    def streams(self, clips: SkeletonBatch | None, video: Any = None) -> Tensor:
         assert clips is not None
         sums = torch.stack([part.double().sum() for part in clips.joints.split(clips.lengths.tolist())])
         if self.pivot is None:

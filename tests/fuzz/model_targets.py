@@ -20,7 +20,7 @@ from noise import damaged, damaged_document
 import made_models
 from hhmnet.data.crop_files import SUFFIX, fill_crops, holdings, map_crops, write_crops
 from hhmnet.data.roi import RoiConfig, empty_crops
-from hhmnet.data.transform import Clips
+from hhmnet.data.transform import SkeletonBatch
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.sample import Sample
 from hhmnet.training import checkpoint
@@ -88,7 +88,7 @@ def _answer(model: ActionModel) -> None:
     shape = (frames, model.spec.data.persons, layout.num_joints, layout.dims)
     joints = torch.linspace(-1, 1, math.prod(shape)).reshape(shape)
     with torch.inference_mode():
-        logits = model(Clips(joints, None, torch.tensor([frames])))
+        logits = model(SkeletonBatch(joints, None, torch.tensor([frames])))
     assert logits.shape == (1, len(model.spec.class_names))
 
 

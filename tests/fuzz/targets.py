@@ -25,8 +25,8 @@ import made_mat
 import made_ntu
 from hhmnet.commands.configuration import read_config
 from hhmnet.evaluation.scores import Scores
-from hhmnet.predict.skeleton_files import read_skeleton
 from hhmnet.layout_files import load_layout
+from hhmnet.predict.skeleton_files import read_skeleton
 from hhmnet.readers import ReaderConfig, get_reader
 from hhmnet.readers.folder.reader import FolderConfig
 from hhmnet.readers.nw_ucla.depth_videos import NWUCLAConfig

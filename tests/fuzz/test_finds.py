@@ -24,9 +24,9 @@ from hhmnet.commands.terminal import UsageError
 from hhmnet.data.crop_files import DamagedError, map_crops, write_crops
 from hhmnet.data.roi import RoiConfig, empty_crops
 from hhmnet.evaluation.scores import Scores, ScoresError
-from hhmnet.predict import onnx_model
 from hhmnet.layout_files import load_layout
 from hhmnet.models.pretrained import PretrainedError, from_pretrained
+from hhmnet.predict import onnx_model
 from hhmnet.readers import ReadError
 from hhmnet.readers.labels import read_labels
 from hhmnet.skeleton import KINECT20, PARTS, LayoutError, SkeletonLayout

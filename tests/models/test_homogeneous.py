@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hhmnet.data.streams import STREAMS
-from hhmnet.data.transform import Clips, DataConfig
+from hhmnet.data.transform import DataConfig, SkeletonBatch
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork, stream_parts
 from hhmnet.models.pretrained import (
     ActionModel,
@@ -41,10 +41,10 @@ def model(stream: str = ALL, seed: int = 0, **fusion: Any) -> ActionModel:
     return ActionModel(wanted.build(), wanted).eval()
 
 
-def clips(seed: int = 3) -> Clips:
+def clips(seed: int = 3) -> SkeletonBatch:
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.tensor([5, 9, 2])
-    return Clips(torch.randn(16, 1, 20, 3, generator=generator), None, lengths)
+    return SkeletonBatch(torch.randn(16, 1, 20, 3, generator=generator), None, lengths)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import hhmnet
 from hhmnet.data.dataset import ClipDataset
-from hhmnet.data.transform import Clips, DataConfig, prepare
+from hhmnet.data.transform import DataConfig, SkeletonBatch, prepare
 from hhmnet.models.pretrained import ActionModel, ModelSpec, PretrainedError, SpecError, from_pretrained
 from hhmnet.models.stst import STSTConfig
 from hhmnet.skeleton import COCO17, KINECT20, SkeletonLayout
@@ -37,7 +37,7 @@ def build(seed: int = 0, *, layout: SkeletonLayout = KINECT20, **data: Any) -> A
 
 
 @pytest.fixture
-def clips(patchy_store: Store) -> Clips:
+def clips(patchy_store: Store) -> SkeletonBatch:
     return ClipDataset(patchy_store, np.arange(6), 2).__getitems__(list(range(6))).clips
 
 
@@ -66,7 +66,7 @@ def test_the_length_of_the_training_clips_is_kept_and_can_be_missing(saved: Path
         from_pretrained(saved)
 
 
-def test_a_saved_model_answers_as_before(saved: Path, clips: Clips) -> None:
+def test_a_saved_model_answers_as_before(saved: Path, clips: SkeletonBatch) -> None:
     loaded = from_pretrained(saved)
     assert not loaded.training
     assert torch.equal(loaded(clips), build()(clips))
@@ -74,7 +74,7 @@ def test_a_saved_model_answers_as_before(saved: Path, clips: Clips) -> None:
     assert (build(seed=1)(clips) - loaded(clips)).abs().max() > 1e-3
 
 
-def test_package_offers_the_loader(saved: Path, clips: Clips) -> None:
+def test_package_offers_the_loader(saved: Path, clips: SkeletonBatch) -> None:
     assert torch.equal(hhmnet.from_pretrained(saved)(clips), build()(clips))
     assert hhmnet.ActionModel is ActionModel
     with pytest.raises(AttributeError, match="no attribute 'train_everything'"):
@@ -86,7 +86,7 @@ def test_folder_holds_two_files_and_no_pickle(saved: Path) -> None:
     assert list(load_file(saved / "model.safetensors")) != []
 
 
-def test_saving_again_replaces_the_old_model(saved: Path, clips: Clips) -> None:
+def test_saving_again_replaces_the_old_model(saved: Path, clips: SkeletonBatch) -> None:
     build(seed=3).save_pretrained(saved)
     assert torch.equal(from_pretrained(saved)(clips), build(seed=3)(clips))
     assert len(list(saved.iterdir())) == 2
@@ -102,7 +102,7 @@ def test_spec_survives_json(layout: SkeletonLayout) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_weights_are_widened(saved: Path, clips: Clips, dtype: torch.dtype) -> None:
+def test_half_precision_weights_are_widened(saved: Path, clips: SkeletonBatch, dtype: torch.dtype) -> None:
     file = saved / "model.safetensors"
     weights = load_file(file)
     save_file({k: v.to(dtype) if v.is_floating_point() else v for k, v in weights.items()}, file)
@@ -116,7 +116,7 @@ def test_half_precision_weights_are_widened(saved: Path, clips: Clips, dtype: to
     torch.testing.assert_close(loaded(clips), build()(clips), atol=0.05, rtol=0.05)
 
 
-def test_views_are_averaged(clips: Clips) -> None:
+def test_views_are_averaged(clips: SkeletonBatch) -> None:
     model = build(views=3)
     expected = torch.zeros(6, 3)
     for phase in (1 / 6, 3 / 6, 5 / 6):
@@ -129,7 +129,7 @@ def test_views_are_averaged(clips: Clips) -> None:
     assert (one(clips) - model(clips)).abs().max() > 1e-6
 
 
-def test_logits_are_float32_under_autocast(clips: Clips) -> None:
+def test_logits_are_float32_under_autocast(clips: SkeletonBatch) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert build()(clips).dtype == torch.float32
 
@@ -235,7 +235,7 @@ def test_weights_of_another_model_are_refused_by_name(saved: Path, edit: str) ->
 
 
 def test_a_failed_save_leaves_the_old_model(
-    saved: Path, clips: Clips, monkeypatch: pytest.MonkeyPatch
+    saved: Path, clips: SkeletonBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
@@ -247,6 +247,6 @@ def test_a_failed_save_leaves_the_old_model(
     assert {file.name: file.read_bytes() for file in saved.iterdir()} == before
 
 
-def test_a_copied_folder_is_a_model_too(saved: Path, tmp_path: Path, clips: Clips) -> None:
+def test_a_copied_folder_is_a_model_too(saved: Path, tmp_path: Path, clips: SkeletonBatch) -> None:
     shutil.copytree(saved, tmp_path / "copy")
     assert torch.equal(from_pretrained(str(tmp_path / "copy"))(clips), build()(clips))

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hhmnet.data.roi import RoiConfig
-from hhmnet.data.transform import Clips, DataConfig, choose_view, prepare
+from hhmnet.data.transform import DataConfig, SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import VideoBatch, VideoConfig, prepare_video
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork
@@ -51,12 +51,12 @@ def model(stream: str = "joint+bone", config: HeterogeneousConfig = CONFIG, **fu
     return with_video(phase1(stream, **fusion), config, VIDEO, ROI).eval()
 
 
-def clips() -> Clips:
+def clips() -> SkeletonBatch:
     """Three clips; the last one's body is never there."""
     generator = torch.Generator().manual_seed(3)
     present = torch.ones(16, 1, dtype=torch.bool)
     present[-2:] = False
-    return Clips(torch.randn(16, 1, 20, 3, generator=generator), present, torch.tensor([5, 9, 2]))
+    return SkeletonBatch(torch.randn(16, 1, 20, 3, generator=generator), present, torch.tensor([5, 9, 2]))
 
 
 def batch() -> VideoBatch:
@@ -174,9 +174,9 @@ def test_skeleton_and_video_show_the_same_instants(views: int) -> None:
     whole = ActionModel(whole.network, spec)
     expected = torch.zeros(3, 3)
     for number in range(views):
-        view = choose_view(clips().lengths, spec.data, phase=(number + 0.5) / views)
-        x, mask = prepare(clips(), KINECT20, spec.data, view=view)
-        shown = prepare_video(batch(), view.positions, None, VIDEO)
+        sampled = choose_frames(clips().lengths, spec.data, phase=(number + 0.5) / views)
+        x, mask = prepare(clips(), KINECT20, spec.data, sampled=sampled)
+        shown = prepare_video(batch(), sampled.positions, None, VIDEO)
         expected += whole.network(x, mask, shown).logits / views  # type: ignore[operator]
     torch.testing.assert_close(whole(clips(), batch()), expected)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hhmnet.predict.recognizer import Recognizer
 from hhmnet.pose import estimate
+from hhmnet.predict.recognizer import Recognizer
 from hhmnet.prepare import prepare
 from hhmnet.readers import get_reader
 from hhmnet.readers.nw_ucla.depth_videos import NWUCLAConfig

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hhmnet.predict.live_pose import LivePose
 from hhmnet.pose.base import Poses
 from hhmnet.pose.estimate import PoseConfig
+from hhmnet.predict.live_pose import LivePose
 from hhmnet.skeleton import BLAZEPOSE33
 from made_people import BoxEstimator, KnowingDetector, Way, straight
 

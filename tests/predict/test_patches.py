@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from hhmnet.data.roi import GREY
+from hhmnet.pose.tracking import Track
 from hhmnet.predict.following import Following
 from hhmnet.predict.patches import LEAST, SPARE, Patches
-from hhmnet.pose.tracking import Track
 from hhmnet.video import VideoError
 from made_people import BoxEstimator, box
 

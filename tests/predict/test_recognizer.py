@@ -13,12 +13,12 @@ import torch
 
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.evaluation.scores import score_streams
-from hhmnet.predict import InputError, Prediction, Recognizer
-from hhmnet.predict.prediction import softmax
-from hhmnet.predict.sources import find_inputs
 from hhmnet.models.pretrained import PretrainedError
 from hhmnet.pose.assets import CACHE_VARIABLE
 from hhmnet.pose.estimate import PoseConfig
+from hhmnet.predict import InputError, Prediction, Recognizer
+from hhmnet.predict.prediction import softmax
+from hhmnet.predict.sources import find_inputs
 from hhmnet.readers import videos
 from hhmnet.readers.videos import Videos
 from hhmnet.sample import MODALITIES

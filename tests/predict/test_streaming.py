@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hhmnet.predict.live_pose import LivePose
-from hhmnet.predict.recognizer import Recognizer
-from hhmnet.predict.streaming import StreamError, StreamingConfig, StreamingRecognizer
 from hhmnet.models.pretrained import PretrainedError
 from hhmnet.pose.assets import is_cached
 from hhmnet.pose.base import Poses
 from hhmnet.pose.clips import ClipConfig, clip_fields
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, networks_of
+from hhmnet.predict.live_pose import LivePose
+from hhmnet.predict.recognizer import Recognizer
+from hhmnet.predict.streaming import StreamError, StreamingConfig, StreamingRecognizer
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.video import open_video

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hhmnet.pose import estimate
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.segments import TimelineConfig
 from hhmnet.predict.sources import Input, InputError
 from hhmnet.predict.timeline import RecentVideo, recognise_long, sliced
 from hhmnet.predict.timeline_files import to_dict, write_timeline
-from hhmnet.pose import estimate
 from hhmnet.sample import Sample
 from hhmnet.store import Store
 from hhmnet.video import VideoError, open_video

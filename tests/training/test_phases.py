@@ -23,7 +23,7 @@ from torch import Tensor
 
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.roi import ClipCrops, RoiConfig, slots
-from hhmnet.data.transform import View, choose_view
+from hhmnet.data.transform import SampledFrames, choose_frames
 from hhmnet.data.video_batch import VideoConfig, VideoInput
 from hhmnet.models.heterogeneous import HeterogeneousOutput
 from hhmnet.sample import Sample
@@ -196,12 +196,12 @@ def test_skeleton_and_crops_are_seen_at_the_same_instants_and_mirrored_alike(
     trainer = make_run(tmp_path / "run", config, store)
     video_phase(trainer).cache = Telling(config=roi)
     trainer.dataset = trainer.phase.dataset(trainer.rows)
-    views: list[View] = []
+    views: list[SampledFrames] = []
     given: list[tuple[Tensor, VideoInput]] = []
     network = trainer.forward
 
-    def choose(*args: Any) -> View:
-        views.append(choose_view(*args))
+    def choose(*args: Any) -> SampledFrames:
+        views.append(choose_frames(*args))
         return views[-1]
 
     def spy(x: Tensor, mask: Tensor | None, video: VideoInput) -> Any:
@@ -209,7 +209,7 @@ def test_skeleton_and_crops_are_seen_at_the_same_instants_and_mirrored_alike(
         return network(x, mask, video)
 
     trainer.forward = spy  # type: ignore[assignment]
-    monkeypatch.setattr("hhmnet.training.phases.choose_view", choose)
+    monkeypatch.setattr("hhmnet.training.phases.choose_frames", choose)
     trainer.train()
     assert len(given) == len(views) == 6
     mirrored = []

@@ -12,13 +12,13 @@ from rich.console import Console
 
 from hhmnet.commands.live_views import LineView, Meter, TerminalView, View
 from hhmnet.commands.terminal import Parser, UsageError, console, duration
+from hhmnet.models.pretrained import from_pretrained
+from hhmnet.pose.clips import ClipConfig
+from hhmnet.pose.estimate import DETECTORS, ESTIMATORS, VideoPoseEstimator
 from hhmnet.predict.capture import Capture, Frame, is_live, shown
 from hhmnet.predict.live_pose import LivePose
 from hhmnet.predict.recognizer import choose_device
 from hhmnet.predict.streaming import LiveAnswer, StreamingConfig, StreamingRecognizer
-from hhmnet.models.pretrained import from_pretrained
-from hhmnet.pose.clips import ClipConfig
-from hhmnet.pose.estimate import DETECTORS, ESTIMATORS, VideoPoseEstimator
 from hhmnet.sample import MODALITIES
 
 DETECT_EVERY = 6

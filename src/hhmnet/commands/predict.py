@@ -114,8 +114,8 @@ def _parser() -> Parser:
 
 
 def _more_help() -> str:
-    from hhmnet.predict.segments import TimelineConfig
     from hhmnet.pose.clips import ClipConfig
+    from hhmnet.predict.segments import TimelineConfig
 
     pose, timeline = Flags(ClipConfig, "hhmnet predict"), Flags(TimelineConfig, "hhmnet predict")
     return (
@@ -132,9 +132,9 @@ def _count(text: str) -> int:
 
 def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) -> Recognizer:
     """The model, with what the other words say of joints; what they say of windows is ``options.timeline_config``."""
+    from hhmnet.pose.clips import ClipConfig
     from hhmnet.predict.recognizer import Recognizer
     from hhmnet.predict.segments import TimelineConfig
-    from hhmnet.pose.clips import ClipConfig
 
     pose, timeline = Flags(ClipConfig, "hhmnet predict"), Flags(TimelineConfig, "hhmnet predict")
     own = [name.removeprefix("--") for name in parser._option_string_actions]

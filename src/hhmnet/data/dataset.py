@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from hhmnet.data.transform import Clips
+from hhmnet.data.transform import SkeletonBatch
 from hhmnet.store import Store
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class RawBatch(NamedTuple):
         video: crops of the same clips' videos; None where no video is loaded.
     """
 
-    clips: Clips
+    clips: SkeletonBatch
     labels: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     video: VideoBatch | None = None
@@ -46,12 +46,12 @@ class RawBatch(NamedTuple):
     def pin_memory(self) -> RawBatch:
         """The same batch in page-locked memory (the loader calls this)."""
         present = None if self.clips.present is None else self.clips.present.pin_memory()
-        clips = Clips(self.clips.joints.pin_memory(), present, self.clips.lengths.pin_memory())
+        clips = SkeletonBatch(self.clips.joints.pin_memory(), present, self.clips.lengths.pin_memory())
         video = self.video and self.video.pin_memory()
         return RawBatch(clips, self.labels.pin_memory(), self.index.pin_memory(), video)
 
 
-def to_clips(joints: Sequence[np.ndarray], present: Sequence[np.ndarray], persons: int) -> Clips:
+def to_clips(joints: Sequence[np.ndarray], present: Sequence[np.ndarray], persons: int) -> SkeletonBatch:
     """Clips one behind the other, as preprocessing takes them.
 
     Args:
@@ -67,7 +67,7 @@ def to_clips(joints: Sequence[np.ndarray], present: Sequence[np.ndarray], person
     for clip, mask, end, length in zip(joints, present, ends, lengths, strict=True):
         flat[end - length : end, : clip.shape[0]] = clip.swapaxes(0, 1)
         there[end - length : end, : clip.shape[0]] = mask.T
-    return Clips(
+    return SkeletonBatch(
         torch.from_numpy(flat),
         None if there.all() else torch.from_numpy(there),
         torch.from_numpy(lengths),

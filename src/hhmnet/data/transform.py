@@ -60,7 +60,7 @@ class DataConfig:
         return split_names(self.stream)
 
 
-class Clips(NamedTuple):
+class SkeletonBatch(NamedTuple):
     """Clips of different lengths, one behind the other.
 
     Attributes:
@@ -73,12 +73,12 @@ class Clips(NamedTuple):
     present: Tensor | None
     lengths: Tensor
 
-    def to(self, device: torch.device) -> Clips:
+    def to(self, device: torch.device) -> SkeletonBatch:
         """The same clips on another device."""
-        return Clips(*(None if x is None else x.to(device, non_blocking=True) for x in self))  # type: ignore[arg-type]
+        return SkeletonBatch(*(None if x is None else x.to(device, non_blocking=True) for x in self))  # type: ignore[arg-type]
 
 
-class View(NamedTuple):
+class SampledFrames(NamedTuple):
     """Which instants of each clip are looked at, and whether in a mirror: what skeleton and video must have in common.
 
     Attributes:
@@ -90,23 +90,23 @@ class View(NamedTuple):
     mirrored: Tensor | None
 
 
-def choose_view(
+def choose_frames(
     lengths: Tensor,
     config: DataConfig,
     augmentation: AugmentConfig | None = None,
     generator: torch.Generator | None = None,
     phase: float = 0.5,
-) -> View:
+) -> SampledFrames:
     """The view of clips of ``lengths (N,)`` frames; :func:`prepare` says what the other arguments mean."""
     if augmentation is None:
         slot = (torch.arange(config.frames, device=lengths.device) + phase) / config.frames
-        return View(slot[None, :] * lengths[:, None] - 0.5, None)
+        return SampledFrames(slot[None, :] * lengths[:, None] - 0.5, None)
     assert generator is not None, "augmentation needs a generator"
     positions = frame_positions(lengths, config.frames, augmentation, generator)
-    return View(positions, draw_mirrored(len(lengths), augmentation, generator))
+    return SampledFrames(positions, draw_mirrored(len(lengths), augmentation, generator))
 
 
-def sample_frames(clips: Clips, positions: Tensor) -> tuple[Tensor, Tensor | None]:
+def sample_frames(clips: SkeletonBatch, positions: Tensor) -> tuple[Tensor, Tensor | None]:
     """Joints at fractional frame ``positions (N, T)``, by linear interpolation between neighbouring frames.
 
     Returns:
@@ -239,13 +239,13 @@ def rescale(x: Tensor, how: str, layout: SkeletonLayout, mask: Tensor | None) ->
 
 
 def prepare(
-    clips: Clips,
+    clips: SkeletonBatch,
     layout: SkeletonLayout,
     config: DataConfig,
     augmentation: AugmentConfig | None = None,
     generator: torch.Generator | None = None,
     phase: float = 0.5,
-    view: View | None = None,
+    sampled: SampledFrames | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Turn ragged clips into network input.
 
@@ -256,25 +256,25 @@ def prepare(
         augmentation: what to vary; None for evaluation, which is deterministic.
         generator: source of randomness, on the clips' device; needed with ``augmentation``.
         phase: without augmentation, where in its time slot each frame is taken (0 to 1).
-        view: what :func:`choose_view` chose; it is called here if None. Who prepares the clips' videos too calls it
-            first, with the same arguments, and gives its view to both.
+        sampled: what :func:`choose_frames` chose; called here if None. Who prepares the videos too calls it
+            first, with the same arguments, and gives its choice to both.
 
     Returns:
         ``x (N, C, T, V, M)``, for S streams ``(N, S·C, T, V, M)``, and
         ``mask (N, T, M)``, or None for the mask where every body is there.
     """
-    if view is None:
-        view = choose_view(clips.lengths, config, augmentation, generator, phase)
-    x, mask = sample_frames(clips, view.positions)
+    if sampled is None:
+        sampled = choose_frames(clips.lengths, config, augmentation, generator, phase)
+    x, mask = sample_frames(clips, sampled.positions)
     x = derive_trunk(x, config.trunk, layout)
     x = center(x, config.center, layout.root, mask)
     x = face_camera(x, config.facing, layout, mask)
     if config.scale == "trunk":
         x = rescale(x, config.scale, layout, mask)
     if augmentation is not None and generator is not None:
-        x = derive_trunk(augment(x, layout, augmentation, generator, view.mirrored), config.trunk, layout)
-    elif view.mirrored is not None:
-        x = mirror(x, layout, view.mirrored)
+        x = derive_trunk(augment(x, layout, augmentation, generator, sampled.mirrored), config.trunk, layout)
+    elif sampled.mirrored is not None:
+        x = mirror(x, layout, sampled.mirrored)
     if config.scale == "box":  # a box is not kept by a rotation, so it comes last
         x = rescale(x, config.scale, layout, mask)
     x = stack(config.streams, x, layout, mask)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from hhmnet.data.transform import Clips, prepare
+from hhmnet.data.transform import SkeletonBatch, prepare
 from hhmnet.evaluation.figures import new_figure, save_figure
 from hhmnet.models.pretrained import ActionModel
 from hhmnet.models.re_dmt import Explanation
@@ -45,7 +45,9 @@ def attention_of(model: ActionModel, sample: Sample) -> list[Attention]:
     there = min(persons, sample.num_persons)
     joints[:, :there] = sample.joints[:there].swapaxes(0, 1)
     present[:, :there] = sample.present[:there].T
-    clips = Clips(torch.from_numpy(joints), torch.from_numpy(present), torch.tensor([sample.num_frames]))
+    clips = SkeletonBatch(
+        torch.from_numpy(joints), torch.from_numpy(present), torch.tensor([sample.num_frames])
+    )
     x, mask = prepare(clips, single.spec.layout, single.spec.data)
     return [_of_first(explanation, encoder.config.chunks) for explanation in encoder.explain(x, mask)]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hhmnet.data.dataset import ClipDataset
 from hhmnet.data.roi import ClipCrops, crop_clip
-from hhmnet.data.transform import Clips, choose_view, prepare
+from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import VideoBatch, VideoConfig, prepare_video, stack_crops
 from hhmnet.drawing import draw_box, save_png, sheet
 from hhmnet.evaluation.figures import SIDE_COLOURS, new_figure, save_figure
@@ -95,16 +95,16 @@ def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Gui
     clips = ClipDataset(store, np.array([row]), spec.data.persons)[0].clips
     training = model.training
     model.eval()
-    view = choose_view(clips.lengths, spec.data)
-    x, mask = prepare(clips, spec.layout, spec.data, view=view)
-    shown = prepare_video(batch, view.positions, None, spec.video)
+    sampled = choose_frames(clips.lengths, spec.data)
+    x, mask = prepare(clips, spec.layout, spec.data, sampled=sampled)
+    shown = prepare_video(batch, sampled.positions, None, spec.video)
     weights = network(x, mask, shown).guidance
     answers = _answers(model, clips, batch)
     model.train(training)
     parts, instants = shown.cell_mask.shape[1:]
     side = spec.video.cell
     cells = shown.grid[0].view(3, parts, side, instants, side).permute(1, 3, 2, 4, 0)
-    nearest = np.interp(shown.times[0].numpy(), np.arange(spec.data.frames), view.positions[0].numpy())
+    nearest = np.interp(shown.times[0].numpy(), np.arange(spec.data.frames), sampled.positions[0].numpy())
     return Guided(
         _picture(cells, spec.video),
         shown.cell_mask[0].numpy(),
@@ -116,7 +116,9 @@ def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Gui
     )
 
 
-def _answers(model: ActionModel, clips: Clips, video: VideoBatch) -> dict[str, list[tuple[str, float]]]:
+def _answers(
+    model: ActionModel, clips: SkeletonBatch, video: VideoBatch
+) -> dict[str, list[tuple[str, float]]]:
     both = model.answer(clips, video)
     logits = {
         "skeleton": model.answer(clips, None).logits,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hhmnet.data.dataset import ClipDataset, EpochSampler, make_loader
-from hhmnet.data.transform import Clips, prepare
+from hhmnet.data.transform import SkeletonBatch, prepare
 from hhmnet.models.homogeneous import HomogeneousNetwork
 from hhmnet.models.pretrained import ActionModel
 from hhmnet.store import Store
@@ -105,7 +105,7 @@ def collect(
     return Embeddings(store.sample_ids[rows], store.labels[rows], store.class_names, embeddings, projections)
 
 
-def _outputs(model: ActionModel, clips: Clips) -> tuple[Tensor, Tensor]:
+def _outputs(model: ActionModel, clips: SkeletonBatch) -> tuple[Tensor, Tensor]:
     """Embeddings ``(S, N, D)`` and projections ``(S, N, P)``, means over the model's temporal views."""
     views, outputs = model.spec.data.views, []
     for view in range(views):

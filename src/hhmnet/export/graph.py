@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hhmnet import __version__
-from hhmnet.data.transform import Clips, choose_view, prepare
+from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.export.inputs import inputs_of, made_clips
 from hhmnet.export.network import exportable, take_encoders
 from hhmnet.export.streams import fill, free_weights, weights_of
@@ -78,7 +78,7 @@ class Graph(nn.Module):
             ``logits (N, classes)``; for several members ``members (S, N, classes)``; ``used (N, 2)`` bool, whether
             skeleton and video counted; for a guided video ``guidance (N, P, K)``.
         """
-        clips, views = Clips(joints, present, lengths), self.spec.data.views
+        clips, views = SkeletonBatch(joints, present, lengths), self.spec.data.views
         answers = [self._view(clips, (view + 0.5) / views, video) for view in range(views)]
         logits, members, used, guidance = answers[0]
         if views > 1:
@@ -89,10 +89,10 @@ class Graph(nn.Module):
         return tuple(cast(Tensor, named[name]) for name in self.outputs)
 
     def _view(
-        self, clips: Clips, phase: float, video: tuple[Tensor, ...]
+        self, clips: SkeletonBatch, phase: float, video: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        view = choose_view(clips.lengths, self.spec.data, phase=phase)
-        x, mask = prepare(clips, self.spec.layout, self.spec.data, view=view)
+        sampled = choose_frames(clips.lengths, self.spec.data, phase=phase)
+        x, mask = prepare(clips, self.spec.layout, self.spec.data, sampled=sampled)
         assert mask is not None
         there = mask.any(2).any(1)
         if isinstance(self.network, HeterogeneousNetwork):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from hhmnet.data.dataset import RawBatch
-from hhmnet.data.transform import Clips, choose_view
+from hhmnet.data.transform import SkeletonBatch, choose_frames
 from hhmnet.models.spec import ModelSpec
 from hhmnet.skeleton import PARTS
 
@@ -24,8 +24,8 @@ def inputs_of(spec: ModelSpec, batch: RawBatch) -> dict[str, np.ndarray]:
         from hhmnet.data.video_batch import prepare_video
 
         assert batch.video is not None
-        view = choose_view(clips.lengths, spec.data)
-        feed |= prepare_video(batch.video, view.positions, None, spec.video)._asdict()
+        sampled = choose_frames(clips.lengths, spec.data)
+        feed |= prepare_video(batch.video, sampled.positions, None, spec.video)._asdict()
     return {name: value.contiguous().numpy() for name, value in feed.items()}
 
 
@@ -45,7 +45,7 @@ def made_clips(spec: ModelSpec, count: int, batch: int = 8, seed: int = 0) -> It
         if spec.video is not None:
             present[owner % 4 == 2] = False
         joints[~present] = 0
-        clips = Clips(torch.from_numpy(joints), torch.from_numpy(present), torch.from_numpy(lengths))
+        clips = SkeletonBatch(torch.from_numpy(joints), torch.from_numpy(present), torch.from_numpy(lengths))
         rows = torch.tensor(list(numbers))
         raw = RawBatch(clips, torch.full_like(rows, -1), rows)
         yield raw if spec.video is None else _with_noise(spec, raw, draw)

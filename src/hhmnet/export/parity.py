@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from hhmnet.data.dataset import RawBatch
-from hhmnet.data.transform import Clips
+from hhmnet.data.transform import SkeletonBatch
 from hhmnet.export.graph import package
 from hhmnet.export.inputs import inputs_of
 from hhmnet.models.pretrained import ActionModel
@@ -128,6 +128,6 @@ def _answers_near(model: ActionModel, batch: RawBatch, row: int) -> np.ndarray:
             moved = moved * present[..., None, None]
         with torch.inference_mode():
             found.append(
-                model.streams(Clips(moved, present, clips.lengths[row].repeat(COPIES)), crops).numpy()
+                model.streams(SkeletonBatch(moved, present, clips.lengths[row].repeat(COPIES)), crops).numpy()
             )
     return np.concatenate(found, 1)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from hhmnet.data.transform import Clips, choose_view, prepare
+from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.files import replacing
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork, HeterogeneousOutput
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork, HomogeneousOutput
@@ -75,17 +75,17 @@ class ActionModel(nn.Module):
             return (*self.spec.data.streams, "video")
         return self.spec.data.streams if isinstance(self.network, HomogeneousNetwork) else ()
 
-    def forward(self, clips: Clips | None, video: VideoBatch | None = None) -> Tensor:
+    def forward(self, clips: SkeletonBatch | None, video: VideoBatch | None = None) -> Tensor:
         """Logits ``(N, classes)`` of raw clips; see :meth:`answer`."""
         return self.answer(clips, video).logits
 
-    def streams(self, clips: Clips | None, video: VideoBatch | None = None) -> Tensor:
+    def streams(self, clips: SkeletonBatch | None, video: VideoBatch | None = None) -> Tensor:
         """Logits ``(1 + members, N, classes)``: the answer's, then each member's own, zero where it wasn't given."""
         answer = self.answer(clips, video)
         missing = torch.zeros_like(answer.logits)
         return torch.stack([answer.logits, *(answer.each.get(name, missing) for name in self.members)])
 
-    def answer(self, clips: Clips | None, video: VideoBatch | None = None) -> Answer:
+    def answer(self, clips: SkeletonBatch | None, video: VideoBatch | None = None) -> Answer:
         """Classify raw clips by what there is of them, averaged over ``spec.data.views`` temporal views.
 
         Args:
@@ -110,13 +110,13 @@ class ActionModel(nn.Module):
             torch.stack([answer.used for answer in answers]).any(0),
         )
 
-    def _view(self, clips: Clips | None, video: VideoBatch | None, phase: float) -> Answer:
+    def _view(self, clips: SkeletonBatch | None, video: VideoBatch | None, phase: float) -> Answer:
         """The answer to one temporal view."""
         x = mask = positions = None
         if clips is not None:
-            view = choose_view(clips.lengths, self.spec.data, phase=phase)
-            positions = view.positions
-            x, mask = prepare(clips, self.spec.layout, self.spec.data, view=view)
+            sampled = choose_frames(clips.lengths, self.spec.data, phase=phase)
+            positions = sampled.positions
+            x, mask = prepare(clips, self.spec.layout, self.spec.data, sampled=sampled)
         if isinstance(self.network, HeterogeneousNetwork):
             shown = None if video is None else self._show(video, positions)
             return _of_heterogeneous(self.network(x, mask, shown), self.members)

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hhmnet.files import replacing
-from hhmnet.predict.sources import Input, InputError
 from hhmnet.lock import locked
+from hhmnet.predict.sources import Input, InputError
 from hhmnet.sample import MODALITIES
 
 if TYPE_CHECKING:
+    from hhmnet.pose.clips import ClipConfig
     from hhmnet.predict.onnx_model import OnnxRecognizer
     from hhmnet.predict.recognizer import Recognizer
-    from hhmnet.pose.clips import ClipConfig
 
 ABOUT_FILE = "archive.json"
 SHARD = 64

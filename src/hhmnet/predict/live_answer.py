@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from hhmnet.fields import within
-from hhmnet.predict.prediction import best
 from hhmnet.models.spec import ModelSpec
+from hhmnet.predict.prediction import best
 
 DEFAULT_WINDOW = 2.0
 """Seconds of a window where neither the user nor the model says."""

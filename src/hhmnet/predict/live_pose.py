@@ -11,13 +11,13 @@ from itertools import combinations
 
 import numpy as np
 
-from hhmnet.predict.following import Following, part
 from hhmnet.pose.actors import JOIN_GAP, Traits, choose_actors
 from hhmnet.pose.base import Detector, PoseEstimator
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses
 from hhmnet.pose.follow import BEHIND
 from hhmnet.pose.gaps import fill_bodies, fill_joints
 from hhmnet.pose.tracking import Track, Tracker
+from hhmnet.predict.following import Following, part
 from hhmnet.skeleton import SkeletonLayout
 
 SWITCH = 1.5

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from hhmnet.data.transform import choose_view
+from hhmnet.data.transform import choose_frames
 from hhmnet.data.video_batch import prepare_video
+from hhmnet.models.spec import ModelSpec
 from hhmnet.predict.crops import cut_clips
 from hhmnet.predict.sources import Clip
-from hhmnet.models.spec import ModelSpec
 
 
 def show(
@@ -34,7 +34,7 @@ def show(
     assert spec.video is not None
     batch, notes = cut_clips(clips, spec.layout, spec.roi)
     lengths = torch.tensor([clip.sample.num_frames for clip in clips])
-    positions = choose_view(lengths, spec.data).positions if with_skeletons else None
+    positions = choose_frames(lengths, spec.data).positions if with_skeletons else None
     shown = prepare_video(batch, positions, None, spec.video)
     frames = spec.data.frames if with_skeletons else spec.roi.instants
     times = (shown.times + 0.5) * (lengths[:, None] / frames) - 0.5

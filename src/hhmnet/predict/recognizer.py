@@ -13,6 +13,10 @@ import torch
 from torch import Tensor
 
 from hhmnet.data.dataset import to_clips
+from hhmnet.models.heterogeneous import HeterogeneousNetwork
+from hhmnet.models.pretrained import ActionModel, Answer, from_pretrained
+from hhmnet.pose.clips import ClipConfig
+from hhmnet.pose.estimate import PoseConfig
 from hhmnet.predict.prediction import Prediction, best, softmax
 from hhmnet.predict.sources import (
     Clip,
@@ -23,10 +27,6 @@ from hhmnet.predict.sources import (
     check_modalities,
     clip_of,
 )
-from hhmnet.models.heterogeneous import HeterogeneousNetwork
-from hhmnet.models.pretrained import ActionModel, Answer, from_pretrained
-from hhmnet.pose.clips import ClipConfig
-from hhmnet.pose.estimate import PoseConfig
 from hhmnet.sample import MODALITIES, Sample
 
 __all__ = ["Prediction", "Recognizer", "Said"]

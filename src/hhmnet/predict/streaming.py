@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hhmnet.models.pretrained import ActionModel, from_pretrained
+from hhmnet.pose.clips import ClipConfig, clip_fields
+from hhmnet.pose.estimate import KEPT_BYTES
 from hhmnet.predict.live_answer import LiveAnswer, StreamingConfig
 from hhmnet.predict.live_pose import LivePose
 from hhmnet.predict.patches import Patches
@@ -17,9 +20,6 @@ from hhmnet.predict.prediction import softmax
 from hhmnet.predict.recognizer import Recognizer, choose_device
 from hhmnet.predict.sources import Clip, check_modalities
 from hhmnet.predict.window import Bodies, Grid
-from hhmnet.models.pretrained import ActionModel, from_pretrained
-from hhmnet.pose.clips import ClipConfig, clip_fields
-from hhmnet.pose.estimate import KEPT_BYTES
 from hhmnet.sample import MODALITIES, UNKNOWN_LABEL, Sample
 
 __all__ = ["LiveAnswer", "StreamError", "StreamingConfig", "StreamingRecognizer"]

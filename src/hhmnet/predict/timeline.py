@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from hhmnet.pose.estimate import KEPT_BYTES
 from hhmnet.predict.prediction import softmax
 from hhmnet.predict.segments import Segment, TimelineConfig, smooth, to_segments, windows
 from hhmnet.predict.sources import Clip, Input, InputError, check_modalities
-from hhmnet.pose.estimate import KEPT_BYTES
 from hhmnet.sample import MODALITIES, Sample
 from hhmnet.video import Video, open_video
 

@@ -15,7 +15,7 @@ from hhmnet.config import TrainConfig
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.dataset import ClipDataset, RawBatch, VideoDataset
 from hhmnet.data.protocols import Protocol as Split
-from hhmnet.data.transform import choose_view, prepare
+from hhmnet.data.transform import choose_frames, prepare
 from hhmnet.data.video_batch import prepare_video
 from hhmnet.losses import distillation, part_contrast, stream_contrast
 from hhmnet.models.heterogeneous import HeterogeneousOutput
@@ -223,12 +223,17 @@ class VideoPhase:
         config = self.config
         assert batch.video is not None
         with self.team.drawing_for_all(len(classes)):
-            view = choose_view(batch.clips.lengths, config.data, config.augment, generator)
+            sampled = choose_frames(batch.clips.lengths, config.data, config.augment, generator)
             x, mask = prepare(
-                batch.clips, self.store.layout, config.data, config.augment, generator, view=view
+                batch.clips, self.store.layout, config.data, config.augment, generator, sampled=sampled
             )
             video = prepare_video(
-                batch.video, view.positions, view.mirrored, config.video, config.video_augment, generator
+                batch.video,
+                sampled.positions,
+                sampled.mirrored,
+                config.video,
+                config.video_augment,
+                generator,
             )
         if self.team.size > 1 and has_synchronised_norms(self.model.network):
             # A process without any picture doesn't come to the norms, and the others would wait for it there.
