@@ -17,7 +17,7 @@ from study_runs import Row, StudyError
 
 from hhmnet.commands.terminal import Parser
 from hhmnet.config import TrainConfig
-from hhmnet.data.streams import split_names
+from hhmnet.data.transform import split_names
 from hhmnet.losses import POSITIVES
 
 

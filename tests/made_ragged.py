@@ -19,7 +19,7 @@ from hhmnet.data.transform import (
 from hhmnet.skeleton import KINECT20, SkeletonLayout
 
 OFF = AugmentConfig(
-    **{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)} | {"crop": 1.0}  # type: ignore[arg-type]
+    **{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)} | {"crop": 1.0, "deform": True}  # type: ignore[arg-type]
 )
 LENGTHS = (5, 1, 12, 3)
 FORMS = list(itertools.product(CENTERS, FACINGS, SCALES))

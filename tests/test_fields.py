@@ -64,7 +64,7 @@ def test_an_unknown_word_is_named_with_the_known_ones() -> None:
         (RuntimeConfig, "validate_every", 0),
         (RuntimeConfig, "precision", "float16"),
         (AugmentConfig, "crop", -1.0),
-        (AugmentConfig, "joint_drop", 3.0),
+        (AugmentConfig, "swap", 3.0),
         (AugmentConfig, "noise", -0.1),
         (DataConfig, "frames", 0),
         (DataConfig, "stream", "bones"),

@@ -14,6 +14,15 @@ from hhmnet.models.heterogeneous import HeterogeneousConfig
 from hhmnet.models.homogeneous import FusionConfig
 from hhmnet.models.stst import STSTConfig
 
+RETIRED = {
+    "video.mean": None,
+    "video.std": None,
+    "augment.joint_drop": 0.0,
+    "augment.joint_drop_share": None,
+    "augment.axis_drop": 0.0,
+}
+"""Fields that earlier files hold, and the value with which they may be passed over; None is any."""
+
 
 @dataclass
 class OptimConfig:

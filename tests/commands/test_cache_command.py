@@ -92,7 +92,7 @@ def test_a_killed_worker(made: Path, capsys, monkeypatch: pytest.MonkeyPatch) ->
     def lose(*words: object) -> None:
         raise WorkerLost("a worker process was killed (SIGKILL)")
 
-    monkeypatch.setattr("hhmnet.data.crop_cache.build_crops", lose)
+    monkeypatch.setattr("hhmnet.data.crop_cache.CropCache.build", lose)
     assert main(["cache", str(made)]) == 1
     assert "was killed (SIGKILL); the same call goes on from there" in capsys.readouterr().err
 

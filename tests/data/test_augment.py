@@ -11,7 +11,6 @@ from hhmnet.data.augment import (
     AugmentConfig,
     augment,
     draw_mirrored,
-    drop,
     frame_positions,
     let_joints_wander,
     linear_map,
@@ -22,7 +21,7 @@ from hhmnet.data.augment import (
 from hhmnet.skeleton import COCO17, KINECT20, SkeletonLayout
 
 OFF = AugmentConfig(
-    **{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)} | {"crop": 1.0}  # type: ignore[arg-type]
+    **{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)} | {"crop": 1.0, "deform": True}  # type: ignore[arg-type]
 )
 PARTS = ["yaw", "tilt", "scale", "stretch", "shear", "mirror", "noise", "offset", "limb", "wander", "swap"]
 LENGTHS = torch.tensor([1, 2, 5, 16, 90, 1])
@@ -90,7 +89,16 @@ def test_nothing_switched_on_changes_nothing() -> None:
     for layout in (KINECT20, COCO17):
         x = clips(layout=layout)
         assert torch.equal(augment(x, layout, OFF, seeded()), x)
-        assert torch.equal(drop(x, 3, OFF, seeded()), x)
+
+
+def test_one_switch_leaves_poses_as_they_are() -> None:
+    """As the eight zeros in recipes of phase 2 did: the same frames, mirrors and random numbers."""
+    zeros = dict.fromkeys(("yaw", "tilt", "scale", "stretch", "shear", "noise", "offset"), 0.0)
+    config, other = AugmentConfig(mirror=0.3, deform=False), AugmentConfig(mirror=0.3, **zeros)
+    assert dataclasses.asdict(config) == dataclasses.asdict(other) | {"deform": False}
+    one, two = seeded(), seeded()
+    assert torch.equal(augment(clips(), KINECT20, config, one), augment(clips(), KINECT20, other, two))
+    assert torch.equal(one.get_state(), two.get_state())
 
 
 @pytest.mark.parametrize("layout", [KINECT20, COCO17], ids=lambda layout: layout.name)
@@ -105,10 +113,8 @@ def test_every_part_does_something(layout: SkeletonLayout, part: str) -> None:
 
 
 def test_same_seed_same_clips_other_seed_others() -> None:
-    config = AugmentConfig(mirror=0.5, limb=0.5, joint_drop=0.5, axis_drop=0.5)
-    first, again, other = (
-        drop(augment(clips(), KINECT20, config, g), 3, config, g) for g in (seeded(1), seeded(1), seeded(2))
-    )
+    config = AugmentConfig(mirror=0.5, limb=0.5)
+    first, again, other = (augment(clips(), KINECT20, config, g) for g in (seeded(1), seeded(1), seeded(2)))
     assert torch.equal(first, again)
     assert (first - other).abs().max() > 0.1
     a, b, c = (frame_positions(LENGTHS, 8, config, seeded(s)) for s in (1, 1, 2))
@@ -126,7 +132,6 @@ def test_clips_of_a_batch_are_deformed_apart() -> None:
 def test_input_stays_as_it_was() -> None:
     x = clips()
     augment(x, KINECT20, AugmentConfig(mirror=0.5), seeded())
-    drop(x, 3, AugmentConfig(joint_drop=1.0, axis_drop=1.0), seeded())
     assert torch.equal(x, clips())
 
 
@@ -275,9 +280,6 @@ def test_limbs_drift_apart_and_at_their_rate() -> None:
     assert torch.corrcoef(moved.float().T).fill_diagonal_(0).abs().max() < 0.15
 
 
-# Drops.
-
-
 def test_joints_wander_slowly_each_for_itself() -> None:
     still = torch.zeros(40, 64, 1, 20, 3)
     moved = let_joints_wander(still, 0.03, seeded())
@@ -301,25 +303,3 @@ def test_sides_change_places_for_one_stretch_of_some_clips(rate: float) -> None:
     assert starts.sum(1).max() <= 1
     # A stretch shorter than a frame changes nothing: one in some twenty of those chosen.
     assert changed.any(2).any(1).float().mean().item() == pytest.approx(rate, abs=0.1)
-
-
-def test_joint_drop_takes_joints_for_the_whole_clip() -> None:
-    x = clips(1500)
-    y = drop(x, 3, only(joint_drop=0.5, joint_drop_share=0.3), seeded())
-    lost = (y == 0).flatten(4).all(4).permute(0, 3, 1, 2).flatten(2)  # (N, V, T * M)
-    assert (lost.all(2) | ~lost.any(2)).all()
-    hit = lost[:, :, 0].any(1)
-    assert hit.float().mean() == pytest.approx(0.5, abs=0.05)
-    assert lost[hit][:, :, 0].float().mean() == pytest.approx(0.3, abs=0.03)
-    kept = ~lost[:, :, 0][:, None, None, :, None]
-    assert torch.equal(y, x * kept)
-
-
-def test_axis_drop_takes_one_axis_of_a_clip() -> None:
-    x = clips(1500)
-    y = drop(x, 3, only(axis_drop=0.4), seeded())
-    lost = (y == 0).all(3).all(2).all(1)  # (N, C)
-    assert lost.sum(1).max() == 1
-    assert lost.any(1).float().mean() == pytest.approx(0.4, abs=0.05)
-    assert (lost.float().mean(0) - 0.4 / 3).abs().max() < 0.03
-    assert torch.equal(y, x * ~lost[:, None, None, None, :])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hhmnet.data.clip_lengths import clip_length
+from hhmnet.data.dataset import clip_length
 from made_crops import made_clip, write_made_store
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hhmnet.data.augment import AugmentConfig, augment, draw_mirrored, drop, frame_positions, mirror
+from hhmnet.data.augment import AugmentConfig, augment, draw_mirrored, frame_positions, mirror
 from hhmnet.data.transform import (
     DataConfig,
     SampledFrames,
@@ -79,7 +79,7 @@ def test_evaluation_takes_the_middle_of_equal_slots() -> None:
 
 # What skeleton and video have in common.
 
-LIVELY = AugmentConfig(mirror=0.5, limb=0.3, joint_drop=0.5, axis_drop=0.3)
+LIVELY = AugmentConfig(mirror=0.5, limb=0.3)
 
 
 def test_a_view_chosen_beforehand_changes_nothing() -> None:
@@ -88,12 +88,12 @@ def test_a_view_chosen_beforehand_changes_nothing() -> None:
         view = choose_frames(clips.lengths, config, phase=phase)
         assert view.mirrored is None
         expected, _ = prepare(clips, KINECT20, config, phase=phase)
-        assert torch.equal(prepare(clips, KINECT20, config, view=view)[0], expected)
+        assert torch.equal(prepare(clips, KINECT20, config, sampled=view)[0], expected)
     first, second = (torch.Generator().manual_seed(3) for _ in range(2))
     expected, _ = prepare(clips, KINECT20, config, LIVELY, first)
     view = choose_frames(clips.lengths, config, LIVELY, second)
     assert view.mirrored is not None
-    found, _ = prepare(clips, KINECT20, config, LIVELY, second, view=view)
+    found, _ = prepare(clips, KINECT20, config, LIVELY, second, sampled=view)
     assert torch.equal(found, expected)
     assert torch.equal(first.get_state(), second.get_state())
 
@@ -105,7 +105,7 @@ def test_the_order_in_which_numbers_are_drawn() -> None:
     generator = torch.Generator().manual_seed(3)
     positions = frame_positions(clips.lengths, 8, LIVELY, generator)
     x, _ = sample_frames(clips, positions)
-    x = drop(augment(x, KINECT20, LIVELY, generator), 3, LIVELY, generator)
+    x = augment(x, KINECT20, LIVELY, generator)
     assert torch.equal(found, x.permute(0, 4, 1, 3, 2))
     generator.manual_seed(3)
     view = choose_frames(clips.lengths, config, LIVELY, generator)
@@ -124,7 +124,7 @@ def test_a_view_mirrors_the_clips_it_names(augmentation: AugmentConfig | None) -
         choose_frames(clips.lengths, config).positions, torch.tensor([True, False, False, True])
     )
     generator = None if augmentation is None else torch.Generator().manual_seed(0)
-    found, _ = prepare(clips, KINECT20, config, augmentation, generator, view=view)
+    found, _ = prepare(clips, KINECT20, config, augmentation, generator, sampled=view)
     plain, _ = prepare(clips, KINECT20, config)
     expected = mirror(plain.permute(0, 2, 4, 3, 1), KINECT20, view.mirrored).permute(0, 4, 1, 3, 2)
     torch.testing.assert_close(found, expected)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hhmnet.data.streams import STREAMS, bones, motion, stream
+from hhmnet.data.transform import STREAMS, bones, motion, stream
 from hhmnet.skeleton import COCO17, KINECT20, NTU25, SkeletonLayout
 
 

@@ -11,6 +11,8 @@ from hhmnet.data.augment import AugmentConfig
 from hhmnet.data.roi import RoiConfig, crop_clip, empty_crops
 from hhmnet.data.transform import DataConfig, SampledFrames, SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import (
+    MEAN,
+    STD,
     VideoAugmentConfig,
     VideoBatch,
     VideoConfig,
@@ -76,8 +78,8 @@ def test_mirroring_input_is_filming_and_measuring_in_a_mirror(augmentation: Augm
     clips, image_clips = (
         SkeletonBatch(torch.from_numpy(j[0][:, None].copy()), None, lengths) for j in (sample.joints, joints)
     )
-    x, _ = prepare(clips, KINECT20, data, augmentation, seeded(4) if augmentation else None, view=view)
-    expected, _ = prepare(image_clips, KINECT20, data, view=SampledFrames(view.positions, None))
+    x, _ = prepare(clips, KINECT20, data, augmentation, seeded(4) if augmentation else None, sampled=view)
+    expected, _ = prepare(image_clips, KINECT20, data, sampled=SampledFrames(view.positions, None))
     torch.testing.assert_close(x, expected)
 
     found = prepare_video(here, view.positions, view.mirrored, CONFIG)
@@ -103,15 +105,15 @@ def ruler_batch(clips: int = 6) -> VideoBatch:
     return stack_crops([crops] * clips)
 
 
-RULER = VideoConfig(instants=3, cell=64, scene=64, scenes=2, mean=0, std=1)
+RULER = VideoConfig(instants=3, cell=64, scene=64, scenes=2)
 
 
 def rulers(found: VideoInput) -> tuple[Tensor, Tensor]:
     """Places ``(N, P + 1, K, 2, 64)`` across and down that the cells and the scenes show, in pixels of the crops."""
     count = len(found.grid)
-    cells = found.grid.view(count, 3, 5, 64, 3, 64) * 255 / 2
+    cells = (found.grid * STD + MEAN).view(count, 3, 5, 64, 3, 64) * 255 / 2
     parts = torch.stack([cells[:, 0, :, 32], cells[:, 1, ..., 32].transpose(2, 3)], 3)
-    scene = found.scene * 255 / 2
+    scene = (found.scene * STD + MEAN) * 255 / 2
     scenes = torch.stack([scene[:, :, 0, 32], scene[:, :, 1, :, 32]], 2)
     return parts, scenes
 
@@ -160,12 +162,11 @@ def colours_of(config: VideoAugmentConfig, colour: tuple[int, int, int], clips: 
     crops = empty_crops(ROI, 9)
     crops.parts[:], crops.scene[:] = colour, colour
     crops.part_mask[:] = crops.scene_mask[:] = True
-    settings = dataclasses.replace(CONFIG, mean=0.5, std=0.25)
-    found = prepare_video(stack_crops([crops] * clips), None, None, settings, config, seeded(1))
-    cells = found.grid * 0.25 + 0.5
+    found = prepare_video(stack_crops([crops] * clips), None, None, CONFIG, config, seeded(1))
+    cells = found.grid * STD + MEAN
     colours = cells[:, :, 0, 0]
     torch.testing.assert_close(cells, colours[:, :, None, None].expand_as(cells))
-    scene = found.scene * 0.25 + 0.5
+    scene = found.scene * STD + MEAN
     torch.testing.assert_close(scene, colours[:, None, :, None, None].expand_as(scene))
     return colours
 
@@ -175,7 +176,7 @@ def test_brightness_contrast_and_saturation() -> None:
     rgb = (200, 100, 40)
     bright = colours_of(only(brightness=0.3), rgb) / colour
     torch.testing.assert_close(bright, bright[:, :1].expand(-1, 3))
-    contrast = (colours_of(only(contrast=0.3), rgb) - 0.5) / (colour - 0.5)
+    contrast = (colours_of(only(contrast=0.3), rgb) - MEAN) / (colour - MEAN)
     torch.testing.assert_close(contrast, contrast[:, :1].expand(-1, 3), atol=1e-4, rtol=1e-4)
     grey = colour @ torch.tensor([0.299, 0.587, 0.114])
     saturation = (colours_of(only(saturation=0.3), rgb) - grey) / (colour - grey)
@@ -190,7 +191,7 @@ def test_brightness_contrast_and_saturation() -> None:
     draws = 1 + torch.tensor([0.3, 0.2, 0.4]) * (factors(5) * 2 - 1)
     for n, (b, c, s) in enumerate(draws.tolist()):
         mixed = grey + s * (colour - grey)
-        torch.testing.assert_close(together[n], (b * mixed - 0.5) * c + 0.5, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(together[n], (b * mixed - MEAN) * c + MEAN, atol=1e-4, rtol=1e-4)
 
 
 def factors(clips: int) -> Tensor:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,18 +9,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from hhmnet.data.crop_cache import CropCache
+from hhmnet.commands.configuration import ConfigError, read_config
 from hhmnet.data.roi import ClipCrops, empty_crops
 from hhmnet.data.video_batch import (
+    MEAN,
+    STD,
     VideoAugmentConfig,
     VideoBatch,
     VideoConfig,
     VideoInput,
-    load_video,
     prepare_video,
     stack_crops,
 )
-from made_crops import made_clip, write_made_store
+from hhmnet.models.spec import ModelSpec, PretrainedError
 from made_video_batch import CONFIG, LENGTHS, ROI, noise_batch, plain_chosen, seeded, views
 
 
@@ -49,14 +51,14 @@ def plain_input(batch: VideoBatch, positions: Tensor, config: VideoConfig) -> Vi
                 mask[n, p, k] = batch.part_mask[n, instant, p]
                 if mask[n, p, k]:
                     shown = batch.parts[n, instant, p, edge : edge + cell, edge : edge + cell]
-                    image = (shown.float().permute(2, 0, 1) / 255 - config.mean) / config.std
+                    image = (shown.float().permute(2, 0, 1) / 255 - MEAN) / STD
                     grid[n, :, p * cell : (p + 1) * cell, k * cell : (k + 1) * cell] = image
         for k, instant in enumerate(plain_chosen(batch.scene_times[n].tolist(), where, config.scenes)):
             scene_mask[n, k] = batch.scene_mask[n, instant]
             if scene_mask[n, k]:
                 end = scene_edge + config.scene
                 shown = batch.scene[n, instant, scene_edge:end, scene_edge:end]
-                scene[n, k] = (shown.float().permute(2, 0, 1) / 255 - config.mean) / config.std
+                scene[n, k] = (shown.float().permute(2, 0, 1) / 255 - MEAN) / STD
     return VideoInput(grid, mask, scene, scene_mask, times)
 
 
@@ -64,7 +66,7 @@ def plain_input(batch: VideoBatch, positions: Tensor, config: VideoConfig) -> Vi
 @pytest.mark.parametrize("frames", [1, 3, 16, 33])
 @pytest.mark.parametrize("instants", [1, 4, 7])
 def test_evaluation_by_the_definition(seed: int | None, frames: int, instants: int) -> None:
-    config = dataclasses.replace(CONFIG, instants=instants, mean=0.4, std=0.3)
+    config = dataclasses.replace(CONFIG, instants=instants)
     batch, positions = noise_batch(), views(LENGTHS, frames, seed)
     found = prepare_video(batch, positions, None, config)
     expected = plain_input(batch, positions, config)
@@ -120,7 +122,6 @@ def test_the_batch_is_left_as_it_is() -> None:
     [
         (VideoConfig, "instants", 0),
         (VideoConfig, "cell", 0),
-        (VideoConfig, "std", 0),
         (VideoAugmentConfig, "shift", 1.5),
         (VideoAugmentConfig, "zoom", 1.0),
         (VideoAugmentConfig, "part_drop", -0.1),
@@ -131,18 +132,16 @@ def test_settings_that_make_no_sense(kind: type, field: str, value: float) -> No
         kind(**{field: value})
 
 
-# Loading.
-
-
-def test_a_batch_from_the_cache(tmp_path: Path) -> None:
-    samples = [made_clip(n, frames=12) for n in range(3)] + [made_clip(4, video=None, video_frames=None)]
-    store, videos = write_made_store(tmp_path, samples)
-    cache = CropCache(tmp_path / "c", ROI)
-    batch = load_video(cache, store, np.array([2, 3, 0, 2]), videos)
-    for n, i in enumerate((2, 3, 0, 2)):
-        for value, array in zip(batch, cache.get(store, i, videos), strict=True):
-            np.testing.assert_array_equal(value[n].numpy(), array)
-    assert batch.part_mask.any((1, 2)).tolist() == [True, False, True, True]
-    moved = batch.to(torch.device("meta"))
-    assert isinstance(moved, VideoBatch)
-    assert {value.device.type for value in moved} == {"meta"}
+def test_mean_and_std_of_earlier_files_are_passed_over(tmp_path: Path) -> None:
+    """They could be set, and would have broken a backbone that doesn't expect them."""
+    zoo = Path(__file__).parents[2] / "zoo"
+    for name in ("nw_ucla/hhmnet", "tennis/hhmnet"):
+        fields = json.loads((zoo / name / "config.json").read_text())
+        assert fields["video"]["mean"] == MEAN
+        assert read_config(zoo / name / "config.yaml").video == ModelSpec.from_dict(fields).video
+    with pytest.raises(PretrainedError, match="pretty"):
+        ModelSpec.from_dict(fields | {"video": fields["video"] | {"pretty": 1}})
+    file = tmp_path / "own.yaml"
+    file.write_text("augment: {joint_drop: 0.5}\n")
+    with pytest.raises(ConfigError, match=r"unknown key 'augment\.joint_drop'"):
+        read_config(file)

@@ -18,7 +18,7 @@ from hunt import Target
 from noise import damaged, damaged_document
 
 import made_models
-from hhmnet.data.crop_files import SUFFIX, fill_crops, holdings, map_crops, write_crops
+from hhmnet.data.crop_cache import SUFFIX, holdings, read_crops, write_crops
 from hhmnet.data.roi import RoiConfig, empty_crops
 from hhmnet.data.transform import SkeletonBatch
 from hhmnet.models.pretrained import ActionModel, from_pretrained
@@ -123,8 +123,7 @@ def _crops() -> Callable[[random.Random, Path], None]:
         file.write_bytes(damaged_weights(rng, file.read_bytes()))
         found, damaged_files = holdings(folder)
         assert len(found) + damaged_files == 1
-        map_crops(file)
-        fill_crops(file, empty_crops(config))
+        read_crops(file)
 
     return attempt
 

@@ -21,7 +21,7 @@ from hhmnet.cli import main
 from hhmnet.commands.configuration import read_config
 from hhmnet.commands.flags import ConfigError
 from hhmnet.commands.terminal import UsageError
-from hhmnet.data.crop_files import DamagedError, map_crops, write_crops
+from hhmnet.data.crop_cache import DamagedError, read_crops, write_crops
 from hhmnet.data.roi import RoiConfig, empty_crops
 from hhmnet.evaluation.scores import Scores, ScoresError
 from hhmnet.layout_files import load_layout
@@ -160,7 +160,7 @@ def test_crops_whose_shapes_are_none(shape: list[Any], tmp_path: Path) -> None:
     text = json.dumps(header).encode()
     file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
     with pytest.raises(DamagedError) as error:
-        map_crops(file)
+        read_crops(file)
     refusal(error, "clip.safetensors")
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hhmnet.data.streams import STREAMS
+from hhmnet.data.transform import STREAMS
 from hhmnet.losses import distillation, part_contrast
 from hhmnet.models.guidance import guidance, part_weights
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork, HeterogeneousOutput

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hhmnet.data.streams import STREAMS
-from hhmnet.data.transform import DataConfig, SkeletonBatch
+from hhmnet.data.transform import STREAMS, DataConfig, SkeletonBatch
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork, stream_parts
 from hhmnet.models.pretrained import (
     ActionModel,

@@ -23,7 +23,7 @@ from hhmnet.training.engine import EpochLog, Hooks, Interrupted, Trainer
 OFF = AugmentConfig(
     **{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)} | {"crop": 1.0}  # type: ignore[arg-type]
 )
-EVERYTHING = AugmentConfig(mirror=0.5, limb=0.3, joint_drop=0.5, axis_drop=0.3)
+EVERYTHING = AugmentConfig(mirror=0.5, limb=0.3)
 CERTAIN = {
     "dropout": 0.0,
     "drop_path": 0.0,

@@ -22,7 +22,7 @@ from short_video_run import (
 from torch import Tensor
 
 from hhmnet.data.crop_cache import CropCache
-from hhmnet.data.roi import ClipCrops, RoiConfig, slots
+from hhmnet.data.roi import ClipCrops, RoiConfig, empty_crops, slots
 from hhmnet.data.transform import SampledFrames, choose_frames
 from hhmnet.data.video_batch import VideoConfig, VideoInput
 from hhmnet.models.heterogeneous import HeterogeneousOutput
@@ -152,10 +152,9 @@ def test_a_batch_of_clips_without_video_changes_no_number_to_nan(phase1: Path, t
 class Telling(CropCache):
     """Crops that tell part, instant and side: red counts the parts, green the instants, blue is on the left half."""
 
-    def fill(self, store: Store, i: int, video_folder: Path | None, places: ClipCrops) -> None:
-        frames, config = int(store.lengths[i]), self.config
-        places.times[:] = slots(frames, config.instants)
-        places.scene_times[:] = slots(frames, config.scene_instants)
+    def get(self, store: Store, i: int, video_folder: Path | None) -> ClipCrops:
+        config = self.config
+        places = empty_crops(config, int(store.lengths[i]))
         places.part_mask[:], places.scene_mask[:] = True, True
         for shown in (places.parts, places.scene):
             shown[..., 2] = 0
@@ -163,6 +162,7 @@ class Telling(CropCache):
         places.parts[..., 0] = 20 * np.arange(len(PARTS))[None, :, None, None]
         places.parts[..., 1] = 10 * np.arange(config.instants)[:, None, None, None]
         places.scene[..., 1] = 10 * np.arange(config.scene_instants)[:, None, None]
+        return places
 
 
 OTHER = {"head": "head", "left_hand": "right_hand", "right_hand": "left_hand"}

@@ -16,7 +16,7 @@ import numpy as np
 from hhmnet.config import TrainConfig
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.protocols import Protocol, get_protocol
-from hhmnet.data.roi import ClipCrops, RoiConfig, empty_crops, slots
+from hhmnet.data.roi import ClipCrops, RoiConfig, empty_crops
 from hhmnet.models.pretrained import ActionModel, ModelSpec
 from hhmnet.sample import Sample
 from hhmnet.skeleton import get_layout
@@ -119,14 +119,10 @@ class MadeCrops(CropCache):
             scene_mask=np.ones_like(crops.scene_mask),
         )
 
-    def fill(self, store: Store, i: int, video_folder: Path | None, places: ClipCrops) -> None:
+    def get(self, store: Store, i: int, video_folder: Path | None) -> ClipCrops:
         """The same noise for every clip, at the instants of its length."""
-        frames = int(store.lengths[i])
-        times = slots(frames, self.config.instants), slots(frames, self.config.scene_instants)
-        for place, array in zip(
-            places, self._noise._replace(times=times[0], scene_times=times[1]), strict=True
-        ):
-            place[...] = array
+        empty = empty_crops(self.config, int(store.lengths[i]))
+        return self._noise._replace(times=empty.times, scene_times=empty.scene_times)
 
 
 def make_trainer(config: TrainConfig, store: Store, folder: Path) -> Trainer:

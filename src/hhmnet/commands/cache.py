@@ -15,9 +15,7 @@ from rich.console import Console
 
 from hhmnet.commands.flags import Flags
 from hhmnet.commands.terminal import Parser, UsageError, console, counting, duration, print_json, table
-from hhmnet.data.crop_building import BuildReport
-from hhmnet.data.crop_cache import CropCache, crops_folder
-from hhmnet.data.crop_files import clear, holdings
+from hhmnet.data.crop_cache import BuildReport, CropCache, clear, crops_folder, holdings
 from hhmnet.data.roi import RoiConfig
 from hhmnet.prepare import WorkerLost
 from hhmnet.prepare.engine import cores
@@ -134,9 +132,7 @@ def _build(cache: CropCache, store: Store, options: argparse.Namespace) -> int:
     seconds = time.monotonic() - began
     if options.json:
         names = {"store": str(store.path), "videos": str(videos), "folder": str(cache.folder)}
-        figures = dataclasses.asdict(report)
-        del figures["places"]
-        print_json(names | figures | {"seconds": round(seconds, 1)})
+        print_json(names | dataclasses.asdict(report) | {"seconds": round(seconds, 1)})
         return DONE
     console(stderr=False).print(_told(report, seconds), soft_wrap=True)
     _show_problems(report.problems)

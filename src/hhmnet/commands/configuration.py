@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from hhmnet.commands.flags import ConfigError, Flags
-from hhmnet.config import TrainConfig
+from hhmnet.config import RETIRED, TrainConfig
 from hhmnet.fields import brief
 from hhmnet.files import replacing
 
@@ -98,6 +98,8 @@ def _read_yaml(file: Path) -> Iterator[tuple[str, Any]]:
         if key in sections:
             first = next(name for name in known if name.startswith(f"{key}."))
             raise ConfigError(f"field '{key}' in {file} is a section; give its fields, such as '{first}'")
+        if key in RETIRED and RETIRED[key] in (None, value):
+            continue
         if key not in known:
             raise ConfigError(f"unknown key '{key}' in {file}{_FLAGS.suggest(key)}")
         yield key, value

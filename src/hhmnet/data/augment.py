@@ -16,6 +16,7 @@ from torch.nn import functional
 from hhmnet.fields import within
 from hhmnet.skeleton import SkeletonLayout
 
+_DEFORMING = ("yaw", "tilt", "scale", "stretch", "shear", "noise", "offset", "limb", "wander", "swap")
 LIMB_KNOTS, WANDER_KNOTS = 4, 8
 """Points between which a disturbance of limbs, and the drift of a joint, is straight."""
 
@@ -52,29 +53,17 @@ class AugmentConfig:
     """Standard deviation of each joint's slow drift, in the clip's unit: how joints estimated from video err."""
     swap: float = 0.0
     """Probability that left and right joints change places for a part of the clip, as an estimator confuses them."""
-    joint_drop: float = 0.0
-    """Probability that a clip loses joints."""
-    joint_drop_share: float = 0.2
-    """Share of joints that such a clip loses."""
-    axis_drop: float = 0.0
-    """Probability that a clip loses one coordinate axis."""
+    deform: bool = True
+    """Whether poses are changed. False sets yaw, tilt, scale, stretch, shear, noise, offset, limb, wander and swap to
+    0, and leaves crop, jitter and mirror: a video beside the skeleton can't be deformed along with it."""
 
     def __post_init__(self) -> None:
-        within(
-            self,
-            0,
-            1,
-            "crop",
-            "jitter",
-            "mirror",
-            "limb",
-            "joint_drop",
-            "joint_drop_share",
-            "axis_drop",
-            "swap",
-        )
+        within(self, 0, 1, "crop", "jitter", "mirror", "limb", "swap")
         within(self, 0, 180, "yaw", "tilt")
         within(self, 0, math.inf, "scale", "stretch", "shear", "noise", "offset", "limb_size", "wander")
+        if not self.deform:
+            for name in _DEFORMING:
+                setattr(self, name, 0.0)
 
 
 def _uniform(shape: tuple[int, ...], limit: float, generator: torch.Generator) -> Tensor:
@@ -138,22 +127,22 @@ def disturb_limbs(
     device = generator.device
     reach = torch.from_numpy(layout.limbs).to(device)
     chosen = torch.rand(count, len(reach), 1, 1, generator=generator, device=device) < config.limb
-    course = _drift((count, len(reach), dims, frames), config.limb_size, LIMB_KNOTS, generator) * chosen
-    return x + torch.einsum("nlct,lv->ntvc", course, reach)[:, :, None]
+    drift = _drift((count, len(reach), dims, frames), config.limb_size, LIMB_KNOTS, generator) * chosen
+    return x + torch.einsum("nlct,lv->ntvc", drift, reach)[:, :, None]
 
 
 def _drift(shape: tuple[int, int, int, int], size: float, knots: int, generator: torch.Generator) -> Tensor:
-    """Random courses along the last axis of ``shape``, straight between ``knots`` points of deviation ``size``."""
+    """Random drifts along the last axis of ``shape``, straight between ``knots`` points of deviation ``size``."""
     *front, frames = shape
-    course = torch.randn(*front, knots, generator=generator, device=generator.device) * size
-    return functional.interpolate(course.flatten(1, 2), frames, mode="linear", align_corners=True).view(shape)
+    drift = torch.randn(*front, knots, generator=generator, device=generator.device) * size
+    return functional.interpolate(drift.flatten(1, 2), frames, mode="linear", align_corners=True).view(shape)
 
 
 def let_joints_wander(x: Tensor, size: float, generator: torch.Generator) -> Tensor:
     """Let every joint of ``x (N, T, M, V, C)`` drift slowly around its place, each for itself."""
     count, frames, persons, joints, dims = x.shape
-    course = _drift((count, persons * joints, dims, frames), size, WANDER_KNOTS, generator)
-    return x + course.view(count, persons, joints, dims, frames).permute(0, 4, 1, 2, 3)
+    drift = _drift((count, persons * joints, dims, frames), size, WANDER_KNOTS, generator)
+    return x + drift.view(count, persons, joints, dims, frames).permute(0, 4, 1, 2, 3)
 
 
 def swap_sides(x: Tensor, layout: SkeletonLayout, rate: float, generator: torch.Generator) -> Tensor:
@@ -214,22 +203,3 @@ def augment(
         x = x + config.noise * torch.randn(x.shape, generator=generator, device=generator.device)
     matrix = linear_map(count, dims, config, generator)
     return (x.flatten(1, 3) @ matrix.transpose(1, 2)).view_as(x)
-
-
-def drop(x: Tensor, dims: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Zero some joints or one axis of some clips of ``x (N, T, M, V, S·C)`` (SkateFormer's two drops).
-
-    ``dims`` is C: all S streams of a clip lose the same.
-    """
-    count, joints = x.shape[0], x.shape[-2]
-    device = generator.device
-    if config.joint_drop:
-        chosen = torch.rand(count, 1, generator=generator, device=device) < config.joint_drop
-        lost = torch.rand(count, joints, generator=generator, device=device) < config.joint_drop_share
-        x = x * ~(chosen & lost)[:, None, None, :, None]
-    if config.axis_drop:
-        chosen = torch.rand(count, 1, generator=generator, device=device) < config.axis_drop
-        axis = torch.randint(dims, (count, 1), generator=generator, device=device)
-        lost = chosen & (torch.arange(dims, device=device)[None] == axis)
-        x = x * ~lost.repeat(1, x.shape[-1] // dims)[:, None, None, None, :]
-    return x

@@ -1,43 +1,53 @@
-"""The crops of clips, kept on disk: a video is decoded once, however many epochs look at it."""
+"""The crops of clips, kept on disk: a video is decoded once, however many epochs look at it.
+
+A clip's crops are one safetensors file. Its name is a digest of all that decides its content: the video's content, the
+sample's positions, boxes and frames, the layout, the settings and a version. So nothing has to be thrown away when a
+store is made again, and two stores of the same clips share their crops.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+import multiprocessing
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load, save
 
-from hhmnet.data.crop_building import BuildReport, CacheError, build_crops
-from hhmnet.data.crop_files import (
-    INDEX_FILE,
-    SUFFIX,
-    DamagedError,
-    VideoIndex,
-    fill_crops,
-    map_crops,
-    read_facts,
-    remove_leftovers,
-    write_crops,
-)
-from hhmnet.data.roi import ClipCrops, RoiConfig, crop_clip, empty_crops
+from hhmnet import files
+from hhmnet.data.roi import ClipCrops, RoiConfig, cut_clip, empty_crops
 from hhmnet.pose.assets import CACHE_VARIABLE, cache_folder
+from hhmnet.prepare.workers import in_workers
 from hhmnet.store import Store
-from hhmnet.video import VideoError, open_video
 
 VERSION = 1
 """Of what crops are; counted up when the same settings give other crops, so that older ones aren't taken for them."""
+SUFFIX = ".safetensors"
+INDEX_FILE = "videos.jsonl"
+
+_KEY = "hhmnet"
+_CHUNK = 8
 
 
-Read = TypeVar("Read")
+class CacheError(ValueError):
+    """A cache that can't be written; the message names its folder and what to do."""
 
 
-class VideoProblem(ValueError):
-    """A clip whose video isn't there or can't be read; the message names both."""
+class DamagedError(ValueError):
+    """A file that is cut short, or isn't one of ours."""
 
 
 def crops_folder() -> Path:
@@ -45,34 +55,136 @@ def crops_folder() -> Path:
     return cache_folder() / "crops"
 
 
-class CropCache:
-    """Crops of clips in a folder, one file a clip, made when they are first asked for.
+def write_crops(file: Path, crops: ClipCrops, facts: Mapping[str, str]) -> None:
+    """Write crops and facts about them; whoever reads meanwhile sees all of the file or none."""
+    with files.replacing(file) as handle:
+        # As one entry, since the library writes several in any order: the same crops are the same bytes.
+        handle.write(save(crops._asdict(), {_KEY: json.dumps(dict(facts))}))
 
-    A file's name is a digest of all that decides its content: the video's content, the sample's positions, boxes and
-    frames, the layout, the settings and a version. So nothing has to be thrown away when a store is made again, and two
-    stores of the same clips share their crops. Any number of processes may use a folder at once: files appear whole,
-    and one that is cut short or damaged is made again. What a killed process left half written is removed later.
+
+def read_facts(file: Path) -> dict[str, str]:
+    """The facts that were written with crops; only the file's header is read.
+
+    Raises:
+        DamagedError: the file is cut short, or isn't one of ours.
+        OSError: there is no such file.
+    """
+    try:
+        with safe_open(file, "numpy") as content:
+            facts = json.loads(content.metadata()[_KEY])
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedError(f"{file}: not a file of crops ({error})") from None
+    if not isinstance(facts, dict):
+        raise DamagedError(f"{file}: doesn't say what its crops are of")
+    return facts
+
+
+def read_crops(file: Path) -> tuple[ClipCrops, dict[str, str]]:
+    """The crops in a file, and the facts about them; raises as :func:`read_facts` does."""
+    try:
+        return ClipCrops(**load(file.read_bytes())), read_facts(file)
+    except (SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise DamagedError(f"{file}: not a file of crops ({error})") from None
+
+
+class VideoIndex:
+    """The SHA-256 of videos' contents, so that one that hasn't changed since isn't read through again.
+
+    It is a text file of one JSON object a line, which any number of processes add to at once. A video is known by a
+    digest of its path, its size and the time of its last change.
+
+    Args:
+        file: where it is; it need not exist.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._known: dict[tuple[str, int, int], str] = {}
+        self._read = 0
+
+    def digest(self, video: Path) -> str:
+        """SHA-256 of a video's content; raises OSError if it can't be read."""
+        stat = video.stat()
+        name = hashlib.sha256(os.fsencode(video.resolve())).hexdigest()[:24]
+        key = (name, stat.st_size, stat.st_mtime_ns)
+        if key not in self._known:
+            with suppress(OSError):
+                self._take_in_what_was_added()
+        if key not in self._known:
+            with open(video, "rb") as handle:
+                self._known[key] = hashlib.file_digest(handle, "sha256").hexdigest()
+            self._add(key)
+        return self._known[key]
+
+    def _take_in_what_was_added(self) -> None:
+        with open(self.file, "rb") as handle:
+            handle.seek(self._read)
+            text = handle.read()
+        self._read += len(text)
+        for line in text.splitlines():
+            with suppress(ValueError, KeyError, TypeError):  # what a killed process left half written
+                entry = json.loads(line)
+                self._known[entry["video"], entry["bytes"], entry["changed"]] = entry["sha256"]
+
+    def _add(self, key: tuple[str, int, int]) -> None:
+        entry = {"video": key[0], "bytes": key[1], "changed": key[2], "sha256": self._known[key]}
+        # One write of a short line at the end isn't mixed up with others'. It begins with a line break, in case a
+        # killed process left half a line. Where nothing can be written, the video is just read again next time.
+        with suppress(OSError):
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.file, "ab", buffering=0) as handle:
+                handle.write(f"\n{json.dumps(entry)}\n".encode())
+
+
+@dataclass
+class BuildReport:
+    """What came of building crops ahead.
+
+    Attributes:
+        clips: number of clips.
+        made: for how many the crops were made now.
+        found: for how many they were there already.
+        without_video: how many have no video.
+        bytes: of all their files.
+        problems: what is wrong with a clip's video, by the clip's name.
+    """
+
+    clips: int = 0
+    made: int = 0
+    found: int = 0
+    without_video: int = 0
+    bytes: int = 0
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def add(self, other: BuildReport) -> None:
+        """Take in what another process did."""
+        for name in ("clips", "made", "found", "without_video", "bytes"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.problems |= other.problems
+
+
+class CropCache:
+    """Crops of clips in a folder, made when they are first needed.
+
+    Any number of processes may use a folder at once: files appear whole, and one that is cut short or damaged is made
+    again. What a killed process left half written is removed later.
 
     Where a clip has no video, its crops are empty, and so are those of a video that can't be read, which is a problem.
 
     Args:
         folder: where the crops are; :func:`crops_folder` if None.
         config: which crops.
-        strict: raise VideoProblem at the first problem, instead of keeping it in ``problems``.
 
     Attributes:
         problems: what is wrong with a clip's video, by the clip's name, as far as was seen.
     """
 
-    def __init__(
-        self, folder: Path | None = None, config: RoiConfig | None = None, *, strict: bool = False
-    ) -> None:
+    def __init__(self, folder: Path | None = None, config: RoiConfig | None = None) -> None:
         self.folder = crops_folder() if folder is None else Path(folder)
-        self.config = RoiConfig() if config is None else config
-        self.strict = strict
+        self.config = config or RoiConfig()
         self.problems: dict[str, str] = {}
         self._videos = VideoIndex(self.folder / INDEX_FILE)
-        self._places: dict[tuple[str, int, str], Path | None] = {}
+        self._located: dict[tuple[Path, int, Path | None], Path | None] = {}
 
     @property
     def clip_bytes(self) -> int:
@@ -80,24 +192,23 @@ class CropCache:
         return sum(array.nbytes for array in empty_crops(self.config))
 
     def get(self, store: Store, i: int, video_folder: Path | None) -> ClipCrops:
-        """Crops of clip ``i`` of a store: read-only arrays on the file, which is made if it isn't there.
+        """Crops of clip ``i`` of a store; their file is made if it isn't there.
 
         Raises:
-            VideoProblem: the video isn't there or can't be read, and the cache is strict.
             CacheError: the crops can't be written.
         """
-        found = self._read(store, i, video_folder, map_crops)
-        return empty_crops(self.config, int(store.lengths[i])) if found is None else found
-
-    def fill(self, store: Store, i: int, video_folder: Path | None, places: ClipCrops) -> None:
-        """Read crops of clip ``i`` into contiguous arrays of the right shapes, as :meth:`get` gives them."""
-
-        def read(file: Path) -> tuple[ClipCrops, dict[str, str]]:
-            return places, fill_crops(file, places)
-
-        if self._read(store, i, video_folder, read) is None:
-            for place, array in zip(places, empty_crops(self.config, int(store.lengths[i])), strict=True):
-                place[...] = array
+        empty = empty_crops(self.config, int(store.lengths[i]))
+        file = self.locate(store, i, video_folder)
+        if file is None:
+            return empty
+        try:
+            crops, facts = read_crops(file)
+            if any(one.shape != other.shape for one, other in zip(crops, empty, strict=True)):
+                raise DamagedError(f"{file}: its crops are of another size")
+        except (DamagedError, OSError):
+            return self._make(store, i, video_folder, file) or empty
+        self._note(str(store.sample_ids[i]), facts.get("problem", ""))
+        return crops
 
     def build(
         self,
@@ -117,17 +228,40 @@ class CropCache:
             progress: called with (clips done, clips in all), from time to time.
 
         Raises:
-            VideoProblem: see :meth:`get`.
             CacheError: the crops can't be written, there is too little space for them, or the folder of videos went
                 away meanwhile.
             WorkerLost: a process was killed.
         """
-        self._make_folder()
+        rows = [int(row) for row in rows]
+        with self._refusals():
+            self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
-        report = build_crops(self, store, rows, video_folder, jobs, progress)
+        was_there = video_folder is not None and files.is_there(video_folder)
+        self._check_space(store, rows, video_folder)
+        done = 0
+
+        def count(items: int) -> None:
+            nonlocal done
+            done += items
+            progress(done, len(rows))
+
+        count(0)
+        length = max(1, min(_CHUNK, len(rows) // (4 * jobs)))
+        chunks = [rows[start : start + length] for start in range(0, len(rows), length)]
+        work = partial(_build_chunk, self, store, video_folder)
+        if jobs == 1 or len(chunks) < 2:
+            reports = [work(chunk, partial(count, 1)) for chunk in chunks]
+        else:
+            reports = in_workers(work, chunks, min(jobs, len(chunks)), count)
+        report = BuildReport()
+        for part in reports:
+            report.add(part)
+        if was_there and report.problems and video_folder is not None and not files.is_there(video_folder):
+            raise CacheError(
+                f"{video_folder} went away while crops were cut out of its videos; once it is back, the same call "
+                "goes on"
+            )
         self.problems |= report.problems
-        for i, file in report.places.items():
-            self._places[_place(store, i, video_folder)] = file
         return report
 
     def ensure(self, store: Store, i: int, video_folder: Path | None) -> BuildReport:
@@ -135,50 +269,29 @@ class CropCache:
 
         A video that couldn't be read is tried again: it may have been the disk's fault.
         """
-        report = BuildReport(clips=1, places={i: None})
-        sample_id = str(store.sample_ids[i])
-        self.problems.pop(sample_id, None)
-        self._places.pop(_place(store, i, video_folder), None)
-        report.places[i] = file = self.locate(store, i, video_folder)
+        name, report = str(store.sample_ids[i]), BuildReport(clips=1)
+        self.problems.pop(name, None)
+        self._located.pop((store.path, i, video_folder), None)
+        file = self.locate(store, i, video_folder)
         if file is None:
-            report.without_video = int(sample_id not in self.problems)
+            report.without_video = int(name not in self.problems)
         else:
             try:
                 is_good = not read_facts(file)["problem"]
             except (DamagedError, OSError, KeyError):
                 is_good = False
             report.found = int(is_good)
-            report.made = int(not is_good and self._make(store, i, video_folder, file))
+            report.made = int(not is_good and self._make(store, i, video_folder, file) is not None)
             report.bytes = file.stat().st_size if report.found or report.made else 0
-        report.problems = {name: text for name, text in self.problems.items() if name == sample_id}
+        report.problems = {name: self.problems[name]} if name in self.problems else {}
         return report
 
     def locate(self, store: Store, i: int, video_folder: Path | None) -> Path | None:
         """The file of a clip's crops, there or not; None if the clip has no video, or it isn't there."""
-        place = _place(store, i, video_folder)
-        if place not in self._places:
-            self._places[place] = self._locate(store, i, video_folder)
-        return self._places[place]
-
-    def _read(
-        self,
-        store: Store,
-        i: int,
-        video_folder: Path | None,
-        read: Callable[[Path], tuple[Read, dict[str, str]]],
-    ) -> Read | None:
-        """What ``read`` makes of the clip's file, which is made if need be; None if there is no video to make it of."""
-        file = self.locate(store, i, video_folder)
-        if file is None:
-            return None
-        try:
-            found, facts = read(file)
-        except (DamagedError, OSError):
-            if not self._make(store, i, video_folder, file):
-                return None
-            found, facts = read(file)
-        self._note(str(store.sample_ids[i]), facts.get("problem", ""))
-        return found
+        key = store.path, i, video_folder
+        if key not in self._located:
+            self._located[key] = self._locate(store, i, video_folder)
+        return self._located[key]
 
     def _locate(self, store: Store, i: int, video_folder: Path | None) -> Path | None:
         sample = store.sample(i)
@@ -205,56 +318,121 @@ class CropCache:
     def _settings(self) -> str:
         return json.dumps(asdict(self.config), sort_keys=True)
 
-    def _make(self, store: Store, i: int, video_folder: Path | None, file: Path) -> bool:
-        """Cut the crops out of the video, and write them; false if the video is gone."""
+    def _make(self, store: Store, i: int, video_folder: Path | None, file: Path) -> ClipCrops | None:
+        """Cut the crops out of the video, and write them; None if the video is gone."""
         sample = store.sample(i)
         assert sample.video is not None
         assert video_folder is not None
-        problems: list[str] = []
         if not (video_folder / sample.video).is_file():
             self._note(sample.sample_id, f"{video_folder / sample.video}: there is no such file")
-            return False
-        try:
-            with open_video(video_folder / sample.video) as video:
-                crops = crop_clip(sample, store.layout, video, self.config, problems)
-        except VideoError as error:
-            crops = empty_crops(self.config, sample.num_frames)
-            problems.append(error.reason)
-        more = f" ({len(problems)} pictures in all)" if len(problems) > 1 else ""
+            return None
+        crops, problem = cut_clip(sample, store.layout, video_folder / sample.video, self.config)
         facts = {
             "format": f"hhmnet crops {VERSION}",
             "settings": self._settings(),
             "store": store.path.absolute().name,
             "sample": sample.sample_id,
-            "problem": f"{sample.video}: {problems[0]}{more}" if problems else "",
+            "problem": f"{sample.video}: {problem}" if problem else "",
         }
         self._note(sample.sample_id, facts["problem"])
-        try:
+        with self._refusals():
             file.parent.mkdir(parents=True, exist_ok=True)
             write_crops(file, crops, facts)
-        except OSError as error:
-            raise self._refused(error) from None
-        return True
+        return crops
 
     def _note(self, name: str, problem: str) -> None:
-        if problem and self.strict:
-            raise VideoProblem(f"sample {name!r}: {problem}")
         if problem:
             self.problems[name] = problem
 
-    def _make_folder(self) -> None:
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """What the system refuses, as a CacheError."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            yield
         except OSError as error:
-            raise self._refused(error) from None
+            room = "make room there, or " if error.errno == errno.ENOSPC else ""
+            raise CacheError(
+                f"crops can't be written to {self.folder}: {error.strerror or error}; {room}name another folder in "
+                f"{CACHE_VARIABLE}"
+            ) from None
 
-    def _refused(self, error: OSError) -> CacheError:
-        room = "make room there, or " if error.errno == errno.ENOSPC else ""
-        return CacheError(
-            f"crops can't be written to {self.folder}: {error.strerror or error}; {room}name another folder in "
-            f"{CACHE_VARIABLE}"
-        )
+    def _check_space(self, store: Store, rows: Sequence[int], video_folder: Path | None) -> None:
+        """Raise CacheError if the disk hasn't the space that the missing crops take."""
+        free = shutil.disk_usage(self.folder).free
+        if len(rows) * self.clip_bytes < free:
+            return
+        located = [self.locate(store, row, video_folder) for row in rows]
+        missing = sum(file is not None and not file.exists() for file in located)
+        if missing * self.clip_bytes >= free:
+            raise CacheError(
+                f"the crops of {missing:,} clips take {missing * self.clip_bytes / 1e9:,.1f} GB, and {self.folder} "
+                f"has {free / 1e9:,.1f} GB left; name another folder in {CACHE_VARIABLE}, or choose fewer instants "
+                "or smaller cells"
+            )
 
 
-def _place(store: Store, i: int, video_folder: Path | None) -> tuple[str, int, str]:
-    return str(store.path.absolute()), i, str(video_folder)
+def _build_chunk(
+    cache: CropCache,
+    store: Store,
+    video_folder: Path | None,
+    rows: Sequence[int],
+    on_item: Callable[[], None],
+) -> BuildReport:
+    """Make the crops of some clips, in whichever process."""
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)  # the other cores have processes of their own
+    report = BuildReport()
+    for row in rows:
+        report.add(cache.ensure(store, row, video_folder))
+        on_item()
+    return report
+
+
+class Holding(NamedTuple):
+    """Crops in a folder that were made for one store with one choice of settings."""
+
+    store: str
+    settings: RoiConfig
+    clips: int
+    bytes: int
+
+
+def holdings(folder: Path) -> tuple[list[Holding], int]:
+    """What crops a folder holds, by store and settings, the largest first; and how many files there can't be read."""
+    clips: Counter[tuple[str, RoiConfig]] = Counter()
+    sizes: Counter[tuple[str, RoiConfig]] = Counter()
+    damaged = 0
+    for file in _crop_files(folder):
+        try:
+            facts = read_facts(file)
+            key = facts["store"], RoiConfig(**json.loads(facts["settings"]))
+        except (DamagedError, OSError, ValueError, KeyError, TypeError):
+            damaged += 1
+            continue
+        clips[key] += 1
+        sizes[key] += file.stat().st_size
+    return [Holding(*key, clips[key], size) for key, size in sizes.most_common()], damaged
+
+
+def clear(folder: Path, older_than: float | None = None) -> tuple[int, int]:
+    """Remove crops from a folder, all or those made more than so many seconds ago; returns how many files and bytes."""
+    remove_leftovers(folder)
+    count = size = 0
+    for file in _crop_files(folder):
+        stat = file.stat()
+        if older_than is None or stat.st_mtime < time.time() - older_than:
+            file.unlink(missing_ok=True)
+            count, size = count + 1, size + stat.st_size
+    if older_than is None:
+        (folder / INDEX_FILE).unlink(missing_ok=True)
+    return count, size
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files that killed processes left behind."""
+    for below in folder.glob("??/"):
+        files.remove_leftovers(below)
+
+
+def _crop_files(folder: Path) -> Iterator[Path]:
+    return (file for file in folder.glob(f"??/*{SUFFIX}") if not file.name.startswith("."))

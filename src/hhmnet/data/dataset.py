@@ -1,4 +1,4 @@
-"""Loading: clips of a store, by position, as ragged batches."""
+"""Loading: clips of a store, by position, as ragged batches; and how long these clips are."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from hhmnet.data.crop_cache import CropCache
+from hhmnet.data.places import pictures_of
 from hhmnet.data.transform import SkeletonBatch
+from hhmnet.data.video_batch import VideoBatch, stack_crops
+from hhmnet.sample import Sample
 from hhmnet.store import Store
-
-if TYPE_CHECKING:
-    from hhmnet.data.crop_cache import CropCache
-    from hhmnet.data.video_batch import VideoBatch
+from hhmnet.video import VideoError, open_video
+from hhmnet.video_folder import VideoFolderError, find_videos_of
 
 _GRACE_SECONDS = 60
 
@@ -45,8 +47,7 @@ class RawBatch(NamedTuple):
 
     def pin_memory(self) -> RawBatch:
         """The same batch in page-locked memory (the loader calls this)."""
-        present = None if self.clips.present is None else self.clips.present.pin_memory()
-        clips = SkeletonBatch(self.clips.joints.pin_memory(), present, self.clips.lengths.pin_memory())
+        clips = SkeletonBatch(*(None if x is None else x.pin_memory() for x in self.clips))  # type: ignore[arg-type]
         video = self.video and self.video.pin_memory()
         return RawBatch(clips, self.labels.pin_memory(), self.index.pin_memory(), video)
 
@@ -120,10 +121,8 @@ class VideoDataset(ClipDataset):
 
     def __getitems__(self, items: list[int]) -> RawBatch:
         """A batch of the clips at these positions among ``indices``, with ``video``."""
-        from hhmnet.data.video_batch import load_video  # PyAV is needed for videos alone
-
-        video = load_video(self.cache, self.store, self.indices[items], self.video_folder)
-        return super().__getitems__(items)._replace(video=video)
+        crops = [self.cache.get(self.store, int(row), self.video_folder) for row in self.indices[items]]
+        return super().__getitems__(items)._replace(video=stack_crops(crops))
 
 
 class EpochSampler(Sampler[list[int]]):
@@ -192,3 +191,42 @@ def make_loader(
         pin_memory=pin,
         worker_init_fn=_on_start,
     )
+
+
+def clip_length(store: Store, rows: np.ndarray, videos: Path | None = None) -> tuple[int, float | None]:
+    """Median length of some clips in frames, and how many of those there are in a second.
+
+    A store doesn't say the rate of its skeletons; it is taken from the videos of five of the clips.
+
+    Args:
+        store: opened store.
+        rows: positions of the clips in it.
+        videos: folder of its videos; the store's own note if None.
+
+    Returns:
+        Frames, and the rate; None where no video can be had.
+    """
+    frames = max(round(float(np.median(store.lengths[rows]))), 1)
+    try:
+        folder = find_videos_of(store, videos)
+    except VideoFolderError:
+        return frames, None
+    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, 5).round().astype(int))]
+    rates = [rate for row in chosen if (rate := _rate(store.sample(int(row)), folder)) is not None]
+    return frames, round(float(np.median(rates)), 3) if rates else None
+
+
+def _rate(sample: Sample, folder: Path) -> float | None:
+    """Skeletons a second of one clip, by its video's clock; None without a video of two frames or more."""
+    if sample.video is None:
+        return None
+    try:
+        with open_video(folder / sample.video) as video:
+            times, pictures = video.times, pictures_of(sample, len(video))
+    except (VideoError, OSError):
+        return None
+    shown = np.flatnonzero((pictures >= 0) & (pictures < len(times)))
+    if len(shown) < 2:
+        return None
+    span = float(times[pictures[shown[-1]]] - times[pictures[shown[0]]])
+    return float(shown[-1] - shown[0]) / span if span > 0 else None

@@ -9,7 +9,9 @@ crop as one seen from near.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +33,7 @@ from hhmnet.data.places import (
 from hhmnet.fields import one_of, within
 from hhmnet.sample import Sample
 from hhmnet.skeleton import PARTS, SkeletonLayout
-from hhmnet.video import Pictures, VideoError
+from hhmnet.video import Pictures, VideoError, open_video
 
 GREY = 127
 """What is shown where a crop reaches beyond the picture."""
@@ -168,6 +170,29 @@ def crop_clip(
         cut = _cut_backgrounds if config.show == "background" else _cut_scenes
         cut(image, np.flatnonzero(of_scene == picture), plan, crops, config)
     return crops
+
+
+def cut_clip(
+    sample: Sample, layout: SkeletonLayout, video: Path | Pictures | None, config: RoiConfig
+) -> tuple[ClipCrops, str]:
+    """Crops of one clip, empty as far as its video can't be read; and what is wrong with that, "" if nothing is.
+
+    Args:
+        sample: the clip.
+        layout: its skeleton.
+        video: its video: a file, or pictures, which aren't closed; None for a clip without.
+        config: which crops.
+    """
+    problems: list[str] = []
+    crops = empty_crops(config, sample.num_frames)
+    if video is not None:
+        try:
+            with open_video(video) if isinstance(video, Path) else nullcontext(video) as pictures:
+                crops = crop_clip(sample, layout, pictures, config, problems)
+        except VideoError as error:
+            problems.append(error.reason)
+    more = f" ({len(problems)} pictures in all)" if len(problems) > 1 else ""
+    return crops, f"{problems[0]}{more}" if problems else ""
 
 
 class _Plan(NamedTuple):

@@ -1,8 +1,13 @@
-"""The one preprocessing function: ragged clips in, network input out, for training, evaluation and serving alike."""
+"""The one preprocessing function: ragged clips in, network input out, for training, evaluation and serving alike.
+
+Its end is one of the four skeleton streams, or several. Two-stream adaptive GCN (Shi et al., CVPR 2019) introduced
+bones, its journal version the motions; all of the field's published results use these four.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,15 +15,26 @@ import torch
 from torch import Tensor
 
 from hhmnet.conversion import trunk_means
-from hhmnet.data.augment import AugmentConfig, augment, draw_mirrored, drop, frame_positions, mirror
-from hhmnet.data.streams import split_names, stack
+from hhmnet.data.augment import AugmentConfig, augment, draw_mirrored, frame_positions, mirror
 from hhmnet.fields import one_of, within
 from hhmnet.skeleton import SkeletonLayout
 
+STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 CENTERS = ("none", "first", "frame")
 FACINGS = ("none", "first", "mean")
 TRUNKS = ("stored", "derived")
 SCALES = ("none", "trunk", "box")
+
+
+def split_names(names: str) -> tuple[str, ...]:
+    """Stream names from ``joint`` or ``joint+bone``; raises ValueError for an unknown or repeated one."""
+    found = tuple(names.split("+"))
+    for name in found:
+        if name not in STREAMS:
+            raise ValueError(f"unknown stream '{name}'; known: {', '.join(STREAMS)}; several are joined by +")
+    if len(set(found)) < len(found):
+        raise ValueError(f"a stream stands twice in '{names}'")
+    return found
 
 
 @dataclass
@@ -238,6 +254,41 @@ def rescale(x: Tensor, how: str, layout: SkeletonLayout, mask: Tensor | None) ->
     return x if mask is None else x.masked_fill(~mask[..., None, None], 0.0)
 
 
+def bones(joints: Tensor, layout: SkeletonLayout) -> Tensor:
+    """Vector from every joint's parent to the joint, ``(..., V, C)``; the root's is zero."""
+    parents = torch.from_numpy(layout.parents).to(joints.device)
+    return joints - joints.index_select(-2, parents)
+
+
+def motion(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Difference to the next sampled frame of ``x (N, T, M, V, C)``; the last frame's is zero.
+
+    Args:
+        x: joints or bones.
+        mask: ``(N, T, M)``; the motion into or out of an absent frame is zero.
+    """
+    difference = torch.zeros_like(x)
+    difference[:, :-1] = x[:, 1:] - x[:, :-1]
+    if mask is not None:
+        both = mask.clone()
+        both[:, :-1] &= mask[:, 1:]
+        difference = difference * both[..., None, None]
+    return difference
+
+
+def stack(names: Sequence[str], joints: Tensor, layout: SkeletonLayout, mask: Tensor | None = None) -> Tensor:
+    """Several streams of ``joints (N, T, M, V, C)``, one behind the other: ``(N, T, M, V, S·C)``."""
+    return torch.cat([stream(name, joints, layout, mask) for name in names], -1)
+
+
+def stream(name: str, joints: Tensor, layout: SkeletonLayout, mask: Tensor | None = None) -> Tensor:
+    """One stream of ``joints (N, T, M, V, C)`` by name; raises ValueError with the known names."""
+    if name not in STREAMS:
+        raise ValueError(f"unknown stream '{name}'; known: {', '.join(STREAMS)}")
+    x = bones(joints, layout) if name.startswith("bone") else joints
+    return motion(x, mask) if name.endswith("motion") else x
+
+
 def prepare(
     clips: SkeletonBatch,
     layout: SkeletonLayout,
@@ -278,8 +329,6 @@ def prepare(
     if config.scale == "box":  # a box is not kept by a rotation, so it comes last
         x = rescale(x, config.scale, layout, mask)
     x = stack(config.streams, x, layout, mask)
-    if augmentation is not None and generator is not None:
-        x = drop(x, layout.dims, augmentation, generator)
     if mask is not None:
         x = x * mask[..., None, None]
     return x.permute(0, 4, 1, 3, 2), mask

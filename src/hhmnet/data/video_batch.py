@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hhmnet.data.crop_cache import CropCache
-from hhmnet.data.roi import ClipCrops, empty_crops
+from hhmnet.data.roi import ClipCrops
 from hhmnet.fields import within
 from hhmnet.skeleton import PARTS
-from hhmnet.store import Store
 
+MEAN, STD = 0.498, 0.502
+"""A colour from 0 to 255 is shown as (colour / 255 - MEAN) / STD, which is what EfficientNet-Lite was trained with; a
+backbone that wants another scale converts."""
+RETIRED_VIDEO_FIELDS = ("mean", "std")
+"""Of :class:`VideoConfig` in earlier files, which are passed over: they could only harm."""
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -42,15 +44,9 @@ class VideoConfig:
     """Side of the picture of the whole persons in pixels, the middle of the cached one."""
     scenes: int = 1
     """Pictures of the whole persons a clip, K2."""
-    mean: float = 0.498
-    """Mean that is taken from every colour, of values from 0 to 1; what the backbone was trained with."""
-    std: float = 0.502
-    """What the colours are divided by after that."""
 
     def __post_init__(self) -> None:
         within(self, 1, math.inf, "instants", "cell", "scene", "scenes")
-        within(self, 0, 1, "mean")
-        within(self, 1e-3, math.inf, "std")
 
 
 @dataclass
@@ -133,18 +129,6 @@ def stack_crops(crops: Sequence[ClipCrops]) -> VideoBatch:
     return VideoBatch(*(torch.from_numpy(np.stack(arrays)) for arrays in zip(*crops, strict=True)))
 
 
-def load_video(
-    cache: CropCache, store: Store, rows: Sequence[int] | np.ndarray, video_folder: Path | None
-) -> VideoBatch:
-    """The crops of these clips of a store, each read straight into its place; raises what ``CropCache.get`` does."""
-    arrays = ClipCrops(
-        *(np.empty((len(rows), *array.shape), array.dtype) for array in empty_crops(cache.config))
-    )
-    for n, row in enumerate(rows):
-        cache.fill(store, int(row), video_folder, ClipCrops(*(array[n] for array in arrays)))
-    return VideoBatch(*(torch.from_numpy(array) for array in arrays))
-
-
 def prepare_video(
     batch: VideoBatch,
     positions: Tensor | None,
@@ -194,9 +178,9 @@ def prepare_video(
         scene = _windows(scene[:, None], config.scene, augmentation, generator)[:, 0]
         matrix = _colour_matrix(len(parts), augmentation, generator)
         mask = mask & ~_erased(mask, augmentation, generator)
-    grid = _normalised(parts.permute(0, 5, 1, 3, 2, 4), matrix, config)
+    grid = _normalised(parts.permute(0, 5, 1, 3, 2, 4), matrix)
     grid *= mask[:, None, :, None, :, None]
-    scene = _normalised(scene.permute(0, 4, 1, 2, 3), matrix, config)
+    scene = _normalised(scene.permute(0, 4, 1, 2, 3), matrix)
     scene *= scene_mask[:, None, :, None, None]
     return VideoInput(
         grid.flatten(4, 5).flatten(2, 3),
@@ -276,15 +260,15 @@ def _colour_matrix(
     return brightness * contrast * (saturation * eye + (1 - saturation) * grey), contrast
 
 
-def _normalised(images: Tensor, colours: tuple[Tensor, Tensor] | None, config: VideoConfig) -> Tensor:
+def _normalised(images: Tensor, colours: tuple[Tensor, Tensor] | None) -> Tensor:
     """Images ``(N, 3, ...)`` from 0 to 255 as the backbone takes them, float32; contrast is about the mean."""
     images = images.contiguous()
     if colours is None:
-        offset = torch.tensor(-config.mean / config.std, device=images.device)
-        return torch.add(offset, images, alpha=1 / (255 * config.std))
+        offset = torch.tensor(-MEAN / STD, device=images.device)
+        return torch.add(offset, images, alpha=1 / (255 * STD))
     matrix, contrast = colours
-    offset = -contrast * config.mean / config.std
-    return torch.baddbmm(offset, matrix / (255 * config.std), images.flatten(2)).view_as(images)
+    offset = -contrast * MEAN / STD
+    return torch.baddbmm(offset, matrix / (255 * STD), images.flatten(2)).view_as(images)
 
 
 def _erased(mask: Tensor, config: VideoAugmentConfig, generator: torch.Generator) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from hhmnet.data.dataset import ClipDataset
 from hhmnet.data.roi import ClipCrops, crop_clip
 from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
-from hhmnet.data.video_batch import VideoBatch, VideoConfig, prepare_video, stack_crops
+from hhmnet.data.video_batch import MEAN, STD, VideoBatch, prepare_video, stack_crops
 from hhmnet.drawing import draw_box, save_png, sheet
 from hhmnet.evaluation.figures import SIDE_COLOURS, new_figure, save_figure
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
@@ -106,10 +106,10 @@ def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Gui
     cells = shown.grid[0].view(3, parts, side, instants, side).permute(1, 3, 2, 4, 0)
     nearest = np.interp(shown.times[0].numpy(), np.arange(spec.data.frames), sampled.positions[0].numpy())
     return Guided(
-        _picture(cells, spec.video),
+        _picture(cells),
         shown.cell_mask[0].numpy(),
         None if weights is None else weights[0].numpy(),
-        _picture(shown.scene[0].permute(0, 2, 3, 1), spec.video),
+        _picture(shown.scene[0].permute(0, 2, 3, 1)),
         shown.scene_mask[0].numpy(),
         sample.frame_index[nearest.round().astype(int).clip(0, sample.num_frames - 1)],
         answers,
@@ -133,9 +133,9 @@ def _answers(
     return found
 
 
-def _picture(images: Tensor, config: VideoConfig) -> np.ndarray:
+def _picture(images: Tensor) -> np.ndarray:
     """Normalised images ``(..., 3)`` as uint8 again."""
-    return np.asarray(((images * config.std + config.mean) * 255).round().clamp(0, 255).byte().numpy())
+    return np.asarray(((images * STD + MEAN) * 255).round().clamp(0, 255).byte().numpy())
 
 
 def draw_guidance(found: Guided, title: str, label: str | None, file: Path) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hhmnet.data.video_batch import MEAN, STD
 from hhmnet.models.mobile import BackboneError, EfficientNetLite0, RGBBackbone, SmallNet
 
 BACKBONES = ("efficientnet_lite0", "small")
 TORCHVISION = "torchvision:"
-# Pictures come in as (pixel / 255 - MEAN) / STD, which is what EfficientNet-Lite was trained with.
-MEAN, STD = 0.498, 0.502
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

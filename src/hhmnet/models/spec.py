@@ -204,11 +204,11 @@ def _video_parts(fields: dict[str, Any]) -> dict[str, Any]:
         return {}
     # Imported here: a model of skeletons alone does without the video reader.
     from hhmnet.data.roi import RoiConfig
-    from hhmnet.data.video_batch import VideoConfig
+    from hhmnet.data.video_batch import RETIRED_VIDEO_FIELDS, VideoConfig
 
     return {
         "heterogeneous": HeterogeneousConfig(**_tuples(fields["heterogeneous"])),
-        "video": VideoConfig(**fields["video"]),
+        "video": VideoConfig(**{k: v for k, v in fields["video"].items() if k not in RETIRED_VIDEO_FIELDS}),
         "roi": RoiConfig(**fields["roi"]),
     }
 

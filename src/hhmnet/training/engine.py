@@ -22,8 +22,7 @@ from torch.utils.data import DataLoader
 
 from hhmnet.allocator import keep_freed_memory
 from hhmnet.config import TrainConfig
-from hhmnet.data.clip_lengths import clip_length
-from hhmnet.data.dataset import EpochSampler, RawBatch, make_loader
+from hhmnet.data.dataset import EpochSampler, RawBatch, clip_length, make_loader
 from hhmnet.data.protocols import get_protocol
 from hhmnet.evaluation.metrics import evaluate
 from hhmnet.models.homogeneous import stream_parts
