@@ -7,7 +7,7 @@ import pytest
 
 from hhmnet.cli import main
 from hhmnet.store import Store
-from hhmnet.video_folder import VIDEOS_FILE, VideoFolderError, find_videos_of, write_video_folder
+from hhmnet.video_folder import VIDEOS_FILE, VideoFolderError, write_video_folder
 from made_crops import made_clip, write_made_store
 
 
@@ -22,17 +22,17 @@ def test_a_store_without_a_note(store: Path, tmp_path: Path) -> None:
     with pytest.raises(
         VideoFolderError, match=r"store .*store doesn't say where its videos are; .* --videos DIR"
     ):
-        find_videos_of(Store(store))
-    assert find_videos_of(Store(store), tmp_path) == tmp_path
+        Store(store).find_videos()
+    assert Store(store).find_videos(tmp_path) == tmp_path
 
 
 def test_the_note_is_relative_so_both_may_be_moved(store: Path, tmp_path: Path) -> None:
     write_video_folder(store, store.parent / "videos")
     assert (store / VIDEOS_FILE).read_text() == '{"folder": "../videos"}'
     assert Store(store).video_folder == (store.parent / "videos").resolve()
-    assert find_videos_of(Store(store)) == (store.parent / "videos").resolve()
+    assert Store(store).find_videos() == (store.parent / "videos").resolve()
     shutil.move(store.parent, tmp_path / "there")
-    assert find_videos_of(Store(tmp_path / "there" / "store")) == (tmp_path / "there" / "videos").resolve()
+    assert Store(tmp_path / "there" / "store").find_videos() == (tmp_path / "there" / "videos").resolve()
     write_video_folder(tmp_path / "there" / "store", None)
     assert Store(tmp_path / "there" / "store").video_folder is None
 
@@ -42,13 +42,13 @@ def test_a_store_reached_by_a_link(store: Path, tmp_path: Path) -> None:
     (tmp_path / "deep" / "down").mkdir(parents=True)
     (tmp_path / "deep" / "down" / "link").symlink_to(store)
     linked = Store(tmp_path / "deep" / "down" / "link")
-    assert find_videos_of(linked) == (store.parent / "videos").resolve()
+    assert linked.find_videos() == (store.parent / "videos").resolve()
 
 
 def test_a_relative_path_to_the_store(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(store.parent)
     write_video_folder(Path("store"), Path("videos"))
-    assert find_videos_of(Store("store")) == (store.parent / "videos").resolve()
+    assert Store("store").find_videos() == (store.parent / "videos").resolve()
 
 
 def test_a_folder_that_is_gone(store: Path, tmp_path: Path) -> None:
@@ -56,18 +56,18 @@ def test_a_folder_that_is_gone(store: Path, tmp_path: Path) -> None:
     with pytest.raises(
         VideoFolderError, match=r"no folder at .*gone, where store .* had its videos; .* --videos DIR"
     ):
-        find_videos_of(Store(store))
+        Store(store).find_videos()
     with pytest.raises(
         VideoFolderError, match=r"no folder at .*none; name the folder of videos with --videos DIR"
     ):
-        find_videos_of(Store(store), tmp_path / "none")
+        Store(store).find_videos(tmp_path / "none")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"folder": 3}', "\udcff"])
 def test_a_note_that_cannot_be_read(store: Path, text: str) -> None:
     (store / VIDEOS_FILE).write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(VideoFolderError, match=r"videos\.json should hold"):
-        find_videos_of(Store(store))
+        Store(store).find_videos()
 
 
 def test_prepare_writes_the_note(raw_folder: Path, tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
-"""Samples as Arrow record batches, and back as numpy views on them."""
+"""The format of a store's file: its columns and metadata, samples as Arrow record batches, and numpy views on those."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,9 @@ import pyarrow as pa
 from hhmnet.sample import Sample
 from hhmnet.skeleton import SkeletonLayout
 
+FORMAT = "hhmnet-store"
+VERSION = 2
+_METADATA_KEY = b"hhmnet"
 _BATCH_SAMPLES = 256
 _BATCH_BYTES = 16 * 2**20
 
@@ -44,59 +48,99 @@ _OPTIONAL = ("pixels", "confidence", "boxes", "interpolated", "video_frames")
 _PLAIN = ("sample_id", "label", "subject", "camera", "setup", "split", "video")
 
 
+T = TypeVar("T")
+
+
+class FormatError(ValueError):
+    """An Arrow file of another format or version; the message goes on where the file is named."""
+
+
+def store_schema(
+    layout: SkeletonLayout, class_names: Sequence[str], protocol: str, provenance: Mapping[str, Any]
+) -> pa.Schema:
+    """:data:`SCHEMA` with what holds for a whole store; raises ValueError where that can't be written."""
+    if len(set(class_names)) != len(class_names) or not class_names:
+        raise ValueError("field 'class_names': a store needs class names, each of them once")
+    fields = {
+        "format": FORMAT,
+        "version": VERSION,
+        "layout": layout.to_dict(),
+        "class_names": list(class_names),
+        "protocol": protocol,
+        "provenance": dict(provenance),
+    }
+    try:
+        return SCHEMA.with_metadata({_METADATA_KEY: json.dumps(fields, allow_nan=False)})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the store's metadata can't be written as JSON: {error}") from None
+
+
+def read_metadata(schema: pa.Schema) -> dict[str, Any]:
+    """What :func:`store_schema` wrote: layout, class_names, protocol and provenance.
+
+    Raises:
+        FormatError: the file is no store, or one of another version.
+        KeyError, TypeError, ValueError: the metadata is damaged.
+    """
+    try:
+        fields: dict[str, Any] = json.loads((schema.metadata or {})[_METADATA_KEY])
+        is_store = fields["format"] == FORMAT
+    except (KeyError, TypeError, ValueError, RecursionError):
+        is_store = False
+    if not is_store:
+        raise FormatError("is an Arrow file, but not one that `hhmnet prepare` wrote")
+    if (version := fields.get("version")) != VERSION:
+        versions = f"has store version {version}, this hhmnet reads version {VERSION}"
+        raise FormatError(f"{versions}; make it again with `hhmnet prepare`")
+    fields["layout"] = SkeletonLayout.from_dict(fields["layout"])
+    names = fields["class_names"]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("field 'class_names' is no list of names")
+    if not isinstance(fields["protocol"], str) or not isinstance(fields["provenance"], dict):
+        raise ValueError("field 'protocol' is no text, or 'provenance' no object")
+    return fields
+
+
 def groups(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
     """Samples in runs small enough for one record batch."""
-    group: list[Sample] = []
-    size = 0
-    for sample in samples:
-        arrays = [getattr(sample, name) for name in _WEIGHTY]
-        bytes_ = sum(array.nbytes for array in arrays if array is not None)
-        if group and (len(group) == _BATCH_SAMPLES or size + bytes_ > _BATCH_BYTES):
-            yield group
-            group, size = [], 0
-        group.append(sample)
-        size += bytes_
-    if group:
-        yield group
+    return _runs((sample, _sample_bytes(sample)) for sample in samples)
 
 
 def regroup(records: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The same rows in the record batches that :func:`groups` makes, wherever one ended before."""
-    pieces: list[pa.RecordBatch] = []
-    count = size = 0
-    for record in records:
-        start = 0
-        for row, bytes_ in enumerate(_row_bytes(record).tolist()):
-            if count and (count == _BATCH_SAMPLES or size + bytes_ > _BATCH_BYTES):
-                yield _join([*pieces, _rows(record, start, row)])
-                pieces, start, count, size = [], row, 0, 0
-            count += 1
-            size += bytes_
-        pieces.append(_rows(record, start, record.num_rows))
-    if count:
-        yield _join(pieces)
+    rows = (
+        (record.slice(row, 1), bytes_)
+        for record in records
+        for row, bytes_ in enumerate(_row_bytes(record).tolist())
+    )
+    for run in _runs(rows):
+        # Taken, so copied: a slice is a view, and would be written with traces of the rows that it leaves out.
+        joined = pa.Table.from_batches(run, SCHEMA).combine_chunks()
+        yield from joined.take(pa.array(np.arange(len(run)))).to_batches()
+
+
+def _runs(items: Iterable[tuple[T, int]]) -> Iterator[list[T]]:
+    """Items, given with their bytes, in runs that one record batch holds."""
+    run: list[T] = []
+    size = 0
+    for item, bytes_ in items:
+        if run and (len(run) == _BATCH_SAMPLES or size + bytes_ > _BATCH_BYTES):
+            yield run
+            run, size = [], 0
+        run.append(item)
+        size += bytes_
+    if run:
+        yield run
+
+
+def _sample_bytes(sample: Sample) -> int:
+    arrays = (getattr(sample, name) for name in _WEIGHTY)
+    return sum(array.nbytes for array in arrays if array is not None)
 
 
 def _row_bytes(record: pa.RecordBatch) -> np.ndarray:
-    columns = [record.column(name) for name in _WEIGHTY]
-    return np.sum(
-        [np.diff(column.offsets.to_numpy()) * np.dtype(np.float32).itemsize for column in columns], axis=0
-    )
-
-
-def _rows(record: pa.RecordBatch, start: int, end: int) -> pa.RecordBatch:
-    if (start, end) == (0, record.num_rows):
-        return record
-    # A copy: a slice is a view, and would be written with traces of the rows that it leaves out.
-    return record.take(pa.array(np.arange(start, end)))
-
-
-def _join(pieces: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    first, *others = [piece for piece in pieces if piece.num_rows]
-    if not others:
-        return first
-    (joined,) = pa.Table.from_batches([first, *others], SCHEMA).combine_chunks().to_batches()
-    return joined
+    offsets = [record.column(name).offsets.to_numpy() for name in _WEIGHTY]
+    return np.sum([np.diff(places) for places in offsets], axis=0) * np.dtype(np.float32).itemsize
 
 
 def record_batch(samples: Sequence[Sample]) -> pa.RecordBatch:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; there nothing is locked
-    fcntl = None  # type: ignore[assignment]
+from filelock import FileLock, Timeout
 
 LOCK_FILE = ".lock"
-_NO_LOCKS = (
-    errno.ENOLCK,
-    errno.ENOSYS,
-    errno.EOPNOTSUPP,
-)  # some network file systems; there nothing is locked
+# Some network file systems know no locks; there nothing is locked.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class LockedError(ValueError):
@@ -39,38 +31,19 @@ def locked(folder: Path, work: str) -> Iterator[None]:
         OSError: the folder can't be written; it names the folder.
     """
     file = folder / LOCK_FILE
-    while True:
-        with _opened(file) as handle:
-            if not _hold(handle, file, work):
-                continue
-            try:
-                yield
-            finally:
-                with suppress(OSError):  # Windows removes no open file
-                    file.unlink()
-            return
-
-
-def _opened(file: Path) -> IO[bytes]:
+    lock = FileLock(file, blocking=False, fallback_to_soft=False)
     try:
-        return open(file, "ab")
+        file.touch()  # fails where the folder is gone; filelock would make it anew
+        lock.acquire()
+    except Timeout:
+        raise LockedError(f"{folder}: another {work} is at work in this folder") from None
     except OSError as error:
-        error.filename = str(file.parent)  # the user knows of no lock file
-        raise
-
-
-def _hold(handle: IO[bytes], file: Path, work: str) -> bool:
-    """Lock ``handle``; False if ``file`` was removed after it was opened, since that lock would be on nothing."""
-    if fcntl is None:
-        return True
+        if error.errno not in _NO_LOCKS:
+            error.filename = str(folder)  # the user knows of no lock file
+            raise
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(handle.fileno()), file.stat())
-    except BlockingIOError:
-        raise LockedError(f"{file.parent}: another {work} is at work in this folder") from None
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            return True
-        raise
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no open file
+            file.unlink()
+        lock.release()

@@ -9,12 +9,10 @@ Where the clips have videos, ``videos.json`` says where those are; a store can d
 from __future__ import annotations
 
 import difflib
-import json
 import mmap
 import operator
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -24,33 +22,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from hhmnet.arrow import SCHEMA, Batch, groups, record_batch
-from hhmnet.files import remedy, replacing
+from hhmnet.arrow import SCHEMA, Batch, FormatError, groups, read_metadata, record_batch, store_schema
+from hhmnet.files import made, remedy, replacing
 from hhmnet.sample import UNKNOWN_LABEL, Sample, SampleError
 from hhmnet.skeleton import LayoutError, SkeletonLayout
-from hhmnet.video_folder import read_video_folder
+from hhmnet.video_folder import VideoFolderError, read_video_folder
 
-FORMAT = "hhmnet-store"
-VERSION = 2
 SAMPLES_FILE = "samples.arrow"
-
-_KEY = b"hhmnet"
-
-
-def _mapped(file: Path) -> pa.BufferReader:
-    """The file in memory, page by page as it is touched.
-
-    ``pa.memory_map`` asks the system to read ahead whatever is opened, which is the whole store: gigabytes
-    from a cold disk before the first clip.
-    """
-    with open(file, "rb") as opened:
-        try:
-            pages = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:  # an empty file can't be mapped; Arrow says what is wrong with it
-            return pa.BufferReader(b"")
-    if hasattr(pages, "madvise"):  # not on Windows
-        pages.madvise(mmap.MADV_RANDOM)
-    return pa.BufferReader(pa.py_buffer(pages))
 
 
 class StoreError(ValueError):
@@ -104,55 +82,25 @@ def write_batches(
     protocol: str,
     provenance: Mapping[str, Any],
 ) -> int:
-    """:func:`write_store` for samples that are record batches already, and were checked when they became that.
-
-    Raises:
-        StoreError: no samples at all, class names that aren't unique, metadata JSON can't hold, or a folder
-            that can't be written.
-    """
-    folder = Path(folder)
-    schema = SCHEMA.with_metadata({_KEY: _metadata(layout, class_names, protocol, provenance)})
-    created = not folder.exists()
+    """:func:`write_store` for samples that are record batches already, and were checked when they became that."""
+    folder, count = Path(folder), 0
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        schema = store_schema(layout, class_names, protocol, provenance)
+    except ValueError as error:
+        raise StoreError(str(error)) from None
+    place = f"make the folder {folder}"
+    try:
+        with made(folder):
+            place = f"write {folder / SAMPLES_FILE}"
+            with replacing(folder / SAMPLES_FILE) as file, pa.ipc.new_file(file, schema) as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+                    count += batch.num_rows
+                if not count:
+                    raise StoreError(f"there are no samples to write to {folder}")
     except OSError as error:
-        raise StoreError(f"can't make the folder {folder}: {error.strerror}{remedy(error)}") from None
-    count = 0
-    try:
-        with replacing(folder / SAMPLES_FILE) as file, pa.ipc.new_file(file, schema) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-                count += batch.num_rows
-            if not count:
-                raise StoreError(f"there are no samples to write to {folder}")
-    except BaseException as error:
-        if created:
-            with suppress(OSError):
-                folder.rmdir()
-        if isinstance(error, OSError):
-            reason = f"{error.strerror or error}{remedy(error)}"
-            raise StoreError(f"can't write {folder / SAMPLES_FILE}: {reason}") from error
-        raise
+        raise StoreError(f"can't {place}: {error.strerror or error}{remedy(error)}") from error
     return count
-
-
-def _metadata(
-    layout: SkeletonLayout, class_names: Sequence[str], protocol: str, provenance: Mapping[str, Any]
-) -> str:
-    if len(set(class_names)) != len(class_names) or not class_names:
-        raise StoreError("field 'class_names': a store needs class names, each of them once")
-    fields = {
-        "format": FORMAT,
-        "version": VERSION,
-        "layout": layout.to_dict(),
-        "class_names": list(class_names),
-        "protocol": protocol,
-        "provenance": dict(provenance),
-    }
-    try:
-        return json.dumps(fields, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise StoreError(f"the store's metadata can't be written as JSON: {error}") from None
 
 
 def _checked(samples: Iterable[Sample], layout: SkeletonLayout, names: Sequence[str]) -> Iterator[Sample]:
@@ -163,15 +111,6 @@ def _checked(samples: Iterable[Sample], layout: SkeletonLayout, names: Sequence[
             raise StoreError(f"sample {sample.sample_id!r}: field 'sample_id': there are two of this name")
         seen.add(sample.sample_id)
         yield sample
-
-
-def _check_kinds(fields: dict[str, Any]) -> None:
-    """Raise ValueError unless the metadata holds what a writer puts there."""
-    names = fields["class_names"]
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ValueError("field 'class_names' is no list of names")
-    if not isinstance(fields["protocol"], str) or not isinstance(fields["provenance"], dict):
-        raise ValueError("field 'protocol' is no text, or 'provenance' no object")
 
 
 class Store:
@@ -199,16 +138,14 @@ class Store:
         try:
             reader = pa.ipc.open_file(_mapped(self._file), options=options)
             self._records = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-        except (pa.ArrowException, OSError) as error:
-            raise self._damaged(error) from None
-        fields = self._fields(reader.schema)
-        try:
-            self.layout = SkeletonLayout.from_dict(fields["layout"])
-            self.class_names: tuple[str, ...] = tuple(fields["class_names"])
-            self.protocol: str = fields["protocol"]
-            self.provenance: dict[str, Any] = fields["provenance"]
-            _check_kinds(fields)
-        except (KeyError, TypeError, ValueError) as error:
+            about = read_metadata(reader.schema)
+            self.layout: SkeletonLayout = about["layout"]
+            self.class_names: tuple[str, ...] = tuple(about["class_names"])
+            self.protocol: str = about["protocol"]
+            self.provenance: dict[str, Any] = about["provenance"]
+        except FormatError as error:
+            raise StoreError(f"{self._file} {error}") from None
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise self._damaged(error) from None
         if not reader.schema.equals(SCHEMA):
             raise self._damaged("its columns are not those of a store")
@@ -235,45 +172,65 @@ class Store:
         """Where its videos were when it was made, if it says so; see :mod:`hhmnet.video_folder`."""
         return read_video_folder(self.path)
 
+    def find_videos(self, override: Path | None = None) -> Path:
+        """The folder that the clips' ``video`` names are relative to.
+
+        Args:
+            override: the folder that the user names, if any; else it is the store's own.
+
+        Raises:
+            VideoFolderError: there is no such folder, or the store doesn't know of one.
+        """
+        folder = self.video_folder if override is None else Path(override)
+        remedy = "with --videos DIR"
+        if folder is None:
+            raise VideoFolderError(
+                f"store {self.path} doesn't say where its videos are; name their folder {remedy}"
+            )
+        if not folder.is_dir():
+            noted = "" if override is not None else f", where store {self.path} had its videos"
+            raise VideoFolderError(f"no folder at {folder}{noted}; name the folder of videos {remedy}")
+        return folder
+
     @cached_property
     def sample_ids(self) -> np.ndarray:
         """Names of all samples, ``(N,)`` text."""
-        return self._text("sample_id")
+        return self._column("sample_id")
 
     @cached_property
     def subjects(self) -> np.ndarray:
         """Subject of every sample, ``(N,)`` text; "" if unknown."""
-        return self._text("subject")
+        return self._column("subject")
 
     @cached_property
     def cameras(self) -> np.ndarray:
         """Camera or view of every sample, ``(N,)`` text; "" if unknown."""
-        return self._text("camera")
+        return self._column("camera")
 
     @cached_property
     def setups(self) -> np.ndarray:
         """Setup or scene of every sample, ``(N,)`` text; "" if unknown."""
-        return self._text("setup")
+        return self._column("setup")
 
     @cached_property
     def splits(self) -> np.ndarray:
         """Names of the published parts that every sample belongs to, ``(N,)`` text, separated by spaces."""
-        return self._text("split")
+        return self._column("split")
 
     @cached_property
     def labels(self) -> np.ndarray:
         """Class index of every sample, ``(N,)`` int64; -1 if unknown."""
-        return self._numbers("label")
+        return self._column("label")
 
     @cached_property
     def lengths(self) -> np.ndarray:
         """Number of frames T of every sample, ``(N,)`` int32."""
-        return self._numbers("length")
+        return self._column("length")
 
     @cached_property
     def persons(self) -> np.ndarray:
         """Number of persons M of every sample, ``(N,)`` int32."""
-        return self._numbers("persons")
+        return self._column("persons")
 
     def joints(self, i: int) -> np.ndarray:
         """Joints ``(M, T, V, C)`` float32 of sample ``i``: a read-only view on the file, not a copy."""
@@ -322,39 +279,36 @@ class Store:
             self._batches[number] = batch
         return batch, i - self._starts[number]
 
-    def _fields(self, schema: pa.Schema) -> dict[str, Any]:
-        """The store's metadata, once its format and version are known to be ours."""
+    def _column(self, name: str) -> np.ndarray:
+        """One small column, without touching the joints; text as numpy's."""
+        column = pa.chunked_array([record.column(name) for record in self._records])
         try:
-            fields: dict[str, Any] = json.loads((schema.metadata or {})[_KEY])
-            known = fields["format"] == FORMAT
-        except (KeyError, TypeError, ValueError, RecursionError):
-            known = False
-        if not known:
-            raise StoreError(f"{self._file} is an Arrow file, but not one that `hhmnet prepare` wrote")
-        if (version := fields.get("version")) != VERSION:
-            versions = f"has store version {version}, this hhmnet reads version {VERSION}"
-            raise StoreError(f"{self._file} {versions}; make it again with `hhmnet prepare`")
-        return fields
-
-    def _columns(self, name: str) -> list[pa.Array]:
-        """One small column, batch by batch, without touching the joints."""
-        columns = [record.column(name) for record in self._records]
-        try:
-            for column in columns:
-                column.validate(full=True)
-                if column.null_count:
-                    raise pa.ArrowInvalid(f"column '{name}' has gaps")
+            column.validate(full=True)
         except pa.ArrowException as error:
             raise self._damaged(error) from None
-        return columns
-
-    def _numbers(self, name: str) -> np.ndarray:
-        return np.concatenate([column.to_numpy() for column in self._columns(name)])
-
-    def _text(self, name: str) -> np.ndarray:
-        return pa.chunked_array(self._columns(name)).to_numpy().astype(np.str_)
+        if column.null_count:
+            raise self._damaged(f"column '{name}' has gaps")
+        values = column.to_numpy()
+        return values.astype(np.str_) if values.dtype == object else values
 
     def _damaged(self, cause: object) -> StoreError:
         reason = " ".join(str(cause).split())
-        remedy = "make it again with `hhmnet prepare`"
-        return StoreError(f"{self._file} is cut short or damaged ({reason}); {remedy}")
+        return StoreError(
+            f"{self._file} is cut short or damaged ({reason}); make it again with `hhmnet prepare`"
+        )
+
+
+def _mapped(file: Path) -> pa.BufferReader:
+    """The file in memory, page by page as it is touched.
+
+    ``pa.memory_map`` asks the system to read ahead whatever is opened, which is the whole store: gigabytes
+    from a cold disk before the first clip.
+    """
+    with open(file, "rb") as opened:
+        try:
+            pages = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:  # an empty file can't be mapped; Arrow says what is wrong with it
+            return pa.BufferReader(b"")
+    if hasattr(pages, "madvise"):  # not on Windows
+        pages.madvise(mmap.MADV_RANDOM)
+    return pa.BufferReader(pa.py_buffer(pages))

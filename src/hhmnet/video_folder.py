@@ -1,16 +1,12 @@
-"""Where the videos of a store's clips are: the note that ``hhmnet prepare`` leaves beside them, and how it is used."""
+"""Where the videos of a store's clips are: the note that ``hhmnet prepare`` leaves beside them."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hhmnet.files import replacing
-
-if TYPE_CHECKING:
-    from hhmnet.store import Store
 
 VIDEOS_FILE = "videos.json"
 
@@ -50,26 +46,5 @@ def read_video_folder(store_folder: Path) -> Path | None:
         KeyError,
         TypeError,
         RuntimeError,
-    ):  # the last: nested too deeply, links in a circle
+    ):  # the last: nested too deeply, or a link circle
         raise VideoFolderError(f'{file} should hold {{"folder": "..."}}; mend it or remove it') from None
-
-
-def find_videos_of(store: Store, override: Path | None = None) -> Path:
-    """The folder that the clips' ``video`` names are relative to.
-
-    Args:
-        store: opened store.
-        override: the folder that the user names, if any; else it is the store's own.
-
-    Raises:
-        VideoFolderError: there is no such folder, or the store doesn't know of one.
-    """
-    folder = store.video_folder if override is None else Path(override)
-    if folder is None:
-        raise VideoFolderError(
-            f"store {store.path} doesn't say where its videos are; name their folder with --videos DIR"
-        )
-    if not folder.is_dir():
-        known = "" if override is not None else f", where store {store.path} had its videos"
-        raise VideoFolderError(f"no folder at {folder}{known}; name the folder of videos with --videos DIR")
-    return folder

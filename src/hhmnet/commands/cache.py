@@ -20,7 +20,6 @@ from hhmnet.data.roi import RoiConfig
 from hhmnet.prepare import WorkerLost
 from hhmnet.prepare.engine import cores
 from hhmnet.store import Store
-from hhmnet.video_folder import find_videos_of
 
 SHOWN_PROBLEMS = 20
 DONE, WORKER_LOST = 0, 1
@@ -117,7 +116,7 @@ def _show(folder: Path, options: argparse.Namespace) -> int:
 
 
 def _build(cache: CropCache, store: Store, options: argparse.Namespace) -> int:
-    videos, log, began = find_videos_of(store, options.videos), console(), time.monotonic()
+    videos, log, began = store.find_videos(options.videos), console(), time.monotonic()
     size = _size(len(store) * cache.clip_bytes)
     log.print(
         f"{len(store):,} clips, videos in {videos}; crops of all take {size} in {cache.folder}",

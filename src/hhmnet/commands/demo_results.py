@@ -32,7 +32,6 @@ from hhmnet.models.pretrained import from_pretrained
 from hhmnet.store import Store
 from hhmnet.synthetic import ACTIONS, SKELETON_CEILING
 from hhmnet.training.logs import LOG_FILE, read_log
-from hhmnet.video_folder import find_videos_of
 
 RESULTS_FILE = "results.json"
 EVALUATION = "eval-test"
@@ -152,7 +151,7 @@ def draw_seen(run: Path, store: Store, file: Path, log: Console) -> None:
     rows = get_protocol(store.protocol).indices(store, "test")
     paired = [store.class_names.index(name) for name in paired_actions()]
     row = int(next(row for row in rows if store.labels[row] in paired))
-    found = guidance_of(from_pretrained(run), store, row, find_videos_of(store))
+    found = guidance_of(from_pretrained(run), store, row, store.find_videos())
     label = store.class_names[store.labels[row]]
     draw_guidance(found, f"{store.sample_ids[row]}  {label}", label, file)
     log.print(f"{file} shows what HHMNet sees of a clip, and how much it counts", soft_wrap=True)

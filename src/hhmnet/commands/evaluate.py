@@ -29,7 +29,6 @@ from hhmnet.sample import MODALITIES
 from hhmnet.store import Store
 from hhmnet.training.distributed import ProcessLost, Team, join, naming_the_lost
 from hhmnet.training.scoring import score_together
-from hhmnet.video_folder import find_videos_of
 
 METRICS_FILE, SCORES_FILE = "metrics.json", "scores.parquet"
 DONE, PROCESS_LOST = 0, 1
@@ -153,7 +152,7 @@ def evaluate_run(
                 remove_leftovers(out)
         with team.together():
             if model.spec.roi is not None:
-                videos = find_videos_of(store, videos)
+                videos = store.find_videos(videos)
                 if team.is_main:
                     cut_crops(CropCache(config=model.spec.roi), store, rows, videos, log)
         with log.status(f"scoring {len(rows)} clips"), naming_the_lost(team):

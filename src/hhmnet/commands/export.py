@@ -106,9 +106,8 @@ def _clips(model: ActionModel, options: argparse.Namespace) -> tuple[str, Iterat
     dataset = ClipDataset(store, rows, spec.data.persons)
     if spec.roi is not None:
         from hhmnet.data.crop_cache import CropCache
-        from hhmnet.video_folder import find_videos_of
 
-        videos = find_videos_of(store, options.videos)
+        videos = store.find_videos(options.videos)
         dataset = VideoDataset(store, rows, spec.data.persons, CropCache(config=spec.roi), videos)
     starts = range(0, len(rows), _BATCH)
     batches = (dataset.__getitems__(list(range(i, min(i + _BATCH, len(rows))))) for i in starts)

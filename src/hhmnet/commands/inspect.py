@@ -14,7 +14,6 @@ from hhmnet.evaluation.figures import Strip, draw_strips
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import PARTS, SkeletonLayout
 from hhmnet.store import Store
-from hhmnet.video_folder import find_videos_of
 
 
 def main(words: list[str]) -> int:
@@ -137,7 +136,7 @@ def _draw_guidance(run: Path, sample: Sample, store: Store, videos: Path | None,
 def _videos_of(sample: Sample, store: Store, videos: Path | None) -> Path:
     if sample.video is None:
         raise UsageError(f"sample {sample.sample_id!r} has no video to cut anything out of")
-    return find_videos_of(store, videos)
+    return store.find_videos(videos)
 
 
 def summary(store: Store) -> dict[str, Any]:

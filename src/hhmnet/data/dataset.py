@@ -20,7 +20,7 @@ from hhmnet.data.video_batch import VideoBatch, stack_crops
 from hhmnet.sample import Sample
 from hhmnet.store import Store
 from hhmnet.video import VideoError, open_video
-from hhmnet.video_folder import VideoFolderError, find_videos_of
+from hhmnet.video_folder import VideoFolderError
 
 _GRACE_SECONDS = 60
 
@@ -208,7 +208,7 @@ def clip_length(store: Store, rows: np.ndarray, videos: Path | None = None) -> t
     """
     frames = max(round(float(np.median(store.lengths[rows]))), 1)
     try:
-        folder = find_videos_of(store, videos)
+        folder = store.find_videos(videos)
     except VideoFolderError:
         return frames, None
     chosen = rows[np.unique(np.linspace(0, len(rows) - 1, 5).round().astype(int))]

@@ -16,7 +16,6 @@ from hhmnet.files import replacing
 from hhmnet.models.pretrained import ActionModel, ModelSpec
 from hhmnet.sample import MODALITIES
 from hhmnet.store import Store
-from hhmnet.video_folder import find_videos_of
 
 
 class ScoresError(ValueError):
@@ -138,5 +137,5 @@ def _dataset(
         return ClipDataset(store, indices, spec.data.persons)
     from hhmnet.data.crop_cache import CropCache  # a model of skeletons alone does without the video reader
 
-    folder = find_videos_of(store, videos)
+    folder = store.find_videos(videos)
     return VideoDataset(store, indices, spec.data.persons, CropCache(config=spec.roi), folder)

@@ -19,7 +19,6 @@ from hhmnet.readers.pairing import VIDEO_SUFFIXES, pair_frames
 from hhmnet.sample import MODALITIES, UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import SkeletonLayout
 from hhmnet.store import SAMPLES_FILE, Store
-from hhmnet.video_folder import find_videos_of
 
 if TYPE_CHECKING:
     from hhmnet.pose.clips import ClipConfig
@@ -217,7 +216,7 @@ class Sources:
         sample = in_layout(store.sample(item.row), store.layout, self.layout)
         if sample.video is None or not self.with_videos:
             return Clip(item.name, sample)
-        return Clip(item.name, sample, find_videos_of(store, self.videos) / sample.video)
+        return Clip(item.name, sample, store.find_videos(self.videos) / sample.video)
 
     def _of_video(self, item: Input) -> Clip:
         """A clip of the person who acts; where nobody is found, the video alone."""

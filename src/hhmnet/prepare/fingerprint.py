@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from hhmnet.arrow import VERSION
 from hhmnet.readers.base import Reader
-from hhmnet.store import VERSION
 
 
 def fingerprint_work(reader: Reader, items: Sequence[str], chunk: int) -> str:

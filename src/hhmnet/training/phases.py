@@ -26,7 +26,6 @@ from hhmnet.store import Store
 from hhmnet.training.distributed import Team
 from hhmnet.training.optim import mix_clips, smooth
 from hhmnet.training.synchronised import has_synchronised_norms
-from hhmnet.video_folder import find_videos_of
 
 _OF_PHASE_2 = ("heterogeneous", "roi", "video", "video_augment")
 
@@ -89,7 +88,7 @@ def make_phase(
             raise PhaseError(
                 "field 'phase' is 2, but 'phase1' is empty: give --phase1 RUN, a trained model of skeletons"
             )
-        return VideoPhase(config, store, split, find_videos_of(store, videos), team)
+        return VideoPhase(config, store, split, store.find_videos(videos), team)
     if config.phase1:
         raise PhaseError("field 'phase' is 1, but 'phase1' is given: leave one of the two out")
     usual = TrainConfig()
