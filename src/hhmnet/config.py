@@ -115,7 +115,8 @@ class TrainConfig:
     """Hold out this fold of the training clips for validation; null trains on all of them."""
     relabel: dict[str, str] = field(default_factory=dict)
     """Other classes for single training clips, by sample_id, where a data set's labels are known to be wrong; an empty
-    class leaves the clip out. They hold for training and for validation inside it, never for test clips."""
+    class leaves the clip out; in a file also the name of a YAML file of them beside it. They hold for training and for
+    validation inside it, never for test clips."""
     phase: int | None = None
     """What is trained: 1 a network of skeletons, 2 a video network beside the one of phase1; null is 2 where phase1 is
     given. A recipe of phase 2 says so, so that nobody trains phase 1 by it when phase1 is forgotten."""

@@ -1,7 +1,10 @@
+"""From files and flags to a configuration: what wins, what is written, and what is said of mistakes."""
+
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,43 +15,34 @@ from hhmnet.config import TrainConfig
 
 
 @pytest.fixture
-def yaml_file(tmp_path: Path):
+def yaml_file(tmp_path: Path) -> Callable[[str], Path]:
     def write(text: str) -> Path:
-        file = tmp_path / "my.yaml"
-        file.write_text(text)
-        return file
+        (tmp_path / "my.yaml").write_text(text)
+        return tmp_path / "my.yaml"
 
     return write
 
 
-def test_nothing_given_is_the_default():
-    assert read_config(None) == TrainConfig()
-
-
 @pytest.mark.parametrize("text", ["", "# nothing\n", "optim:\n", "optim: {}\n"])
 def test_an_empty_file_is_the_default(yaml_file, text):
-    assert read_config(yaml_file(text)) == TrainConfig()
+    assert read_config(yaml_file(text)) == read_config(None) == TrainConfig()
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(yaml_file):
-    file = yaml_file("optim: {lr: 1e-2, epochs: 7}\nmodel:\n  widths: [16, 32]\n  strides: [1, 2]\nfold: 1\n")
+    file = yaml_file(
+        "optim: {lr: 1e-2, epochs: 7}\nmodel.widths: [16, 32]\nmodel:\n  strides: [1, 2]\nfold: 1\n"
+    )
     config = read_config(file, ["--optim.epochs", "9", "--fold=null", "--model.widths", "[8, 8]"])
     assert (config.optim.lr, config.optim.epochs, config.fold) == (0.01, 9, None)
     assert (config.model.widths, config.model.strides) == ((8, 8), (1, 2))
     assert config.optim.batch_size == TrainConfig().optim.batch_size
 
 
-def test_dotted_keys_may_stand_in_the_file_beside_sections(yaml_file):
-    config = read_config(yaml_file("optim.lr: 2e-3\noptim:\n  epochs: 3\n"))
-    assert (config.optim.lr, config.optim.epochs) == (0.002, 3)
-
-
 def test_what_is_written_is_read_again(tmp_path):
-    config = read_config(
-        None, ["--optim.lr", "1e-5", "--fold", "0", "--model.max_pool", "true", "--protocol", "x"]
-    )
+    config = read_config(None, ["--optim.lr", "1e-5", "--fold", "0", "--relabel", '{"a: b": "wave"}'])
     write_config(config, tmp_path / "config.yaml")
     assert read_config(tmp_path / "config.yaml") == config
+    assert config.relabel == {"a: b": "wave"}
     assert yaml.safe_load((tmp_path / "config.yaml").read_text()).keys() == dataclasses.asdict(config).keys()
 
 
@@ -56,10 +50,8 @@ def test_what_is_written_is_read_again(tmp_path):
     ("text", "unknown", "meant"),
     [
         ("optim: {leraning_rate: 1}", "optim.leraning_rate", "optim.lr"),
-        ("optim: {epoch: 1}", "optim.epoch", "optim.epochs"),
         ("epochs: 1", "epochs", "optim.epochs"),
         ("model: {width: [1]}", "model.width", "model.widths"),
-        ("optimizer: {lr: 1}", "optimizer", "optim.optimizer"),
         ("data.frame: 3", "data.frame", "data.frames"),
     ],
 )
@@ -72,21 +64,11 @@ def test_unknown_key_names_file_and_nearest_key(yaml_file, text, unknown, meant)
 
 @pytest.mark.parametrize(
     ("flag", "meant"),
-    [
-        ("--optim.leraning_rate", "--optim.lr"),
-        ("--lr", "--optim.lr"),
-        ("--batch-size", "--optim.batch_size"),
-        ("--timelimit", "--time-limit"),
-    ],
+    [("--lr", "--optim.lr"), ("--optim.epoch", "--optim.epochs"), ("--timelimit", "--time-limit")],
 )
 def test_unknown_flag_names_the_nearest(flag, meant):
     with pytest.raises(ConfigError, match=f"unknown flag '{flag}'; did you mean '{meant}'"):
         read_config(None, [flag, "1"], ["out", "time-limit"])
-
-
-def test_a_key_unlike_any_points_to_the_help(yaml_file):
-    with pytest.raises(ConfigError, match=r"unknown key 'xyzzy' in .*; see hhmnet train --help"):
-        read_config(yaml_file("xyzzy: 1"))
 
 
 @pytest.mark.parametrize(
@@ -95,37 +77,30 @@ def test_a_key_unlike_any_points_to_the_help(yaml_file):
         ("optim.lr", "fast", "a number"),
         ("optim.epochs", "1.5", "a whole number"),
         ("run.compile", "maybe", "true or false"),
-        ("fold", "first", "a whole number or null"),
-        ("model.widths", "[a]", "a list of whole numbers"),
-        ("model.density", "[1, 2, 3]", "a list of 2 numbers"),
+        ("fold", "first", "int | None"),
+        ("model.density", "[1, 2, 3]", "tuple[float, float]"),
     ],
 )
 def test_wrong_type_names_field_and_expected_type(yaml_file, key, value, expected):
     with pytest.raises(ConfigError) as caught:
         read_config(None, [f"--{key}", value])
-    assert str(caught.value).startswith(f"field '{key}' must be {expected}")
-    assert str(caught.value).endswith(f"; got '{value}'")
+    assert str(caught.value) == f"field '{key}' must be {expected}; got '{value}'"
     file = yaml_file(f"{key}: {value}\n")
     with pytest.raises(ConfigError, match=re.escape(f"field '{key}' in {file} must be {expected}")):
         read_config(file)
 
 
-def test_a_value_the_section_refuses_names_section_field_and_file(yaml_file):
-    file = yaml_file("optim: {optimizer: lion}")
-    with pytest.raises(ConfigError) as caught:
-        read_config(file)
-    assert "section 'optim': field 'optimizer'" in str(caught.value)
-    assert str(file) in str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("optim: {optimizer: lion}", r"section 'optim': field 'optimizer' must be .* \(in .*my.yaml\)"),
         ("optim: 3", "field 'optim' in .* is a section; give its fields, such as 'optim.epochs'"),
         ("optim: [1]", "field 'optim' in .* is a section"),
+        ("xyzzy: 1", "unknown key 'xyzzy' in .*; see hhmnet train --help"),
         ("- 1", "must hold fields"),
         ("just text", "must hold fields"),
         ("optim: {lr: [1\nfold: 1", "line 2: not valid YAML"),
+        ("a: &a [1]\nb: *a", "line 2: not valid YAML .aliases"),
     ],
 )
 def test_a_file_that_is_no_configuration(yaml_file, text, message):
@@ -133,13 +108,10 @@ def test_a_file_that_is_no_configuration(yaml_file, text, message):
         read_config(yaml_file(text))
 
 
-def test_a_file_that_is_no_text(tmp_path):
+def test_files_that_can_not_be_read(tmp_path):
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not UTF-8"):
         read_config(tmp_path / "x.yaml")
-
-
-def test_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_config(tmp_path / "none.yaml")
 

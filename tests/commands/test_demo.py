@@ -196,10 +196,3 @@ def test_the_packaged_recipes_fit_the_sample_and_each_other():
     assert second.heterogeneous.guidance != "none"
     assert second.heterogeneous.distill > 0
     assert demo_module.CLIPS % 30 == 0  # balanced: every action by every camera
-
-
-def test_nw_uclas_recipe_is_only_in_a_checkout(capsys, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo_module, "RECIPE", tmp_path / "none.yaml")
-    assert main(["demo", "--data", str(tmp_path)]) == 2
-    assert "name one with --config" in capsys.readouterr().err

@@ -1,30 +1,76 @@
-"""Every recipe in ``configs/`` is one that ``hhmnet train`` takes."""
+"""Every recipe in ``configs/`` is one that ``hhmnet train`` takes, by its file and by its name."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+import yaml
 
-from hhmnet.commands.configuration import read_config
-from hhmnet.data.protocols import get_protocol
-from hhmnet.models.pretrained import ModelSpec
-from hhmnet.skeleton import KINECT20, NTU25
+from hhmnet.benchmarks.made_data import make_trainer, shape_of, write_made_store
+from hhmnet.commands.configuration import ConfigError, read_config, recipe_folder, write_config
+from hhmnet.commands.dry_run import of_phase_1
+from hhmnet.models.heterogeneous import HeterogeneousNetwork
+from hhmnet.models.pretrained import from_pretrained
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FILES = sorted(CONFIGS.rglob("*.yaml"))
+NAMES = [
+    file.relative_to(CONFIGS).with_suffix("").as_posix()
+    for file in sorted(CONFIGS.glob("*/*.yaml"))
+    if file.stem != "relabel"
+]
 
 
-def test_there_are_recipes() -> None:
-    assert {"nw_ucla/skeleton.yaml", "nw_ucla/homogeneous.yaml"} <= {
-        file.relative_to(CONFIGS).as_posix() for file in FILES
-    }
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_makes_the_network_that_its_command_would_train(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = read_config(Path(name))
+    assert config == read_config(CONFIGS / f"{name}.yaml")
+    second = name.endswith("/heterogeneous")
+    if second:
+        first = read_config(CONFIGS / f"{name.partition('/')[0]}/homogeneous.yaml")
+        assert (config.phase, config.phase1) == (2, "")
+        assert (config.protocol, config.relabel) == (first.protocol, first.relabel)
+        assert bool(config.augment.mirror) == bool(first.augment.mirror)
+        config.phase1 = f"{name.partition('/')[0]}/homogeneous"
+    config = of_phase_1(
+        dataclasses.replace(config, optim=dataclasses.replace(config.optim, batch_size=2, epochs=1))
+    )
+    trainer = make_trainer(config, write_made_store(tmp_path / "store", config, batches=1), tmp_path)
+    spec, shape = trainer.spec, shape_of(config.protocol)
+    assert (spec.layout.name, len(spec.class_names)) == (shape.layout, shape.classes)
+    assert isinstance(trainer.network, HeterogeneousNetwork) == second
+    assert sum(parameter.numel() for parameter in trainer.network.parameters()) > 100_000
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(CONFIGS).as_posix())
-def test_a_recipe_makes_a_network(file: Path) -> None:
-    config = read_config(file)
-    protocol = get_protocol(config.protocol)
-    layout = NTU25 if protocol.name.startswith("ntu") else KINECT20
-    spec = ModelSpec(config.model, config.data, layout, ("a", "b"), protocol.name, None, config.fusion)
-    assert sum(parameter.numel() for parameter in spec.build().parameters()) > 100_000
+def test_every_data_set_has_its_recipes() -> None:
+    assert recipe_folder() == CONFIGS
+    assert {"nw_ucla/webcam", "tennis/homogeneous", "ntu120/skeleton"} <= set(NAMES)
+    assert len(NAMES) == 12
+
+
+def test_the_wrong_labels_stand_in_one_file_and_whole_in_a_runs_own(tmp_path: Path) -> None:
+    config = read_config(Path("nw_ucla/skeleton"))
+    assert config.relabel == yaml.safe_load((CONFIGS / "nw_ucla/relabel.yaml").read_text())
+    assert len(config.relabel) == 24
+    write_config(config, tmp_path / "config.yaml")
+    assert read_config(tmp_path / "config.yaml") == config
+    (tmp_path / "mine.yaml").write_text("relabel: none.yaml\n")
+    with pytest.raises(FileNotFoundError, match=r"none\.yaml"):
+        read_config(tmp_path / "mine.yaml")
+
+
+def test_a_name_of_nothing_lists_the_recipes() -> None:
+    with pytest.raises(
+        ConfigError, match="nw_ucla/homogenous: neither a file nor a recipe; the recipes are ntu"
+    ):
+        read_config(Path("nw_ucla/homogenous"))
+
+
+def test_a_trained_model_and_a_recipe_can_say_what_phase_1_is(finished_run: Path) -> None:
+    config = read_config(Path("nw_ucla/heterogeneous"))
+    config.phase1 = str(finished_run)
+    assert of_phase_1(config).model == from_pretrained(finished_run).spec.model

@@ -16,9 +16,7 @@ from safetensors.torch import load_file
 import hhmnet
 from hhmnet.cli import main
 from hhmnet.commands.configuration import read_config
-from hhmnet.models.pretrained import ModelSpec
 from hhmnet.pose.assets import CACHE_VARIABLE
-from hhmnet.skeleton import KINECT20, NTU25
 from hhmnet.store import Store
 from made_video_world import VideoWorld
 
@@ -217,28 +215,3 @@ def test_a_fold_is_validated_with_its_videos(
     with open(tmp_path / "run/log.csv", newline="") as handle:
         assert all(0 <= float(row["val_top1"]) <= 100 for row in csv.DictReader(handle))
     assert hhmnet.from_pretrained(tmp_path / "run").spec.fold == 0
-
-
-RECIPES = sorted((Path(__file__).parents[2] / "configs").glob("*/heterogeneous.yaml"))
-
-
-@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.parent.name)
-def test_a_recipe_of_phase_2_goes_with_that_of_phase_1(file: Path) -> None:
-    config, first = read_config(file), read_config(file.parent / "homogeneous.yaml")
-    assert (config.phase, config.phase1) == (2, "")
-    assert (config.protocol, config.relabel) == (first.protocol, first.relabel)
-    assert config.optim.mixup == 0
-    assert not config.run.graph
-    assert bool(config.augment.mirror) == bool(first.augment.mirror)
-    names, layout = ("a", "b"), NTU25 if first.protocol.startswith("ntu") else KINECT20
-    spec = ModelSpec(
-        *(first.model, first.data, layout, names, first.protocol, None, first.fusion),
-        heterogeneous=config.heterogeneous,
-        video=config.video,
-        roi=config.roi,
-    )
-    assert sum(parameter.numel() for parameter in spec.build(pretrained=False).parameters()) > 1_000_000
-
-
-def test_there_are_recipes_of_phase_2() -> None:
-    assert {"tennis", "nw_ucla", "ntu60", "ntu120"} <= {file.parent.name for file in RECIPES}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,53 @@ from hhmnet.config import RETIRED, TrainConfig
 from hhmnet.fields import brief
 from hhmnet.files import replacing
 
-__all__ = ["CONFIG_FILE", "ConfigError", "format_help", "read_config", "write_config"]
+__all__ = [
+    "CONFIG_FILE",
+    "ConfigError",
+    "format_help",
+    "is_recipe",
+    "read_config",
+    "recipe_folder",
+    "write_config",
+]
 
 CONFIG_FILE = "config.yaml"
 
 _FLAGS = Flags(TrainConfig, "hhmnet train")
 
 
+def recipe_folder() -> Path:
+    """The recipes that come with the package: beside its modules, or in a checkout's ``configs``."""
+    packaged = Path(str(resources.files("hhmnet"))) / "recipes"
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "configs"
+
+
+def is_recipe(name: Path) -> bool:
+    """Whether a packaged recipe has this name."""
+    return (recipe_folder() / f"{name}.yaml").is_file()
+
+
+def find_recipe(name: Path) -> Path:
+    """The file that ``name`` is, or the packaged recipe of that name, such as ``nw_ucla/homogeneous``.
+
+    Raises:
+        ConfigError: neither; a name that ends in ``.yaml`` is that of a file, whether or not it exists.
+    """
+    if name.exists() or name.suffix in (".yaml", ".yml"):
+        return name
+    if not is_recipe(name):
+        known = sorted(file.relative_to(recipe_folder()) for file in recipe_folder().glob("*/*.yaml"))
+        names = ", ".join(file.with_suffix("").as_posix() for file in known if file.stem != "relabel")
+        raise ConfigError(f"{name}: neither a file nor a recipe; the recipes are {names}")
+    return recipe_folder() / f"{name}.yaml"
+
+
 def read_config(file: Path | None, flags: Sequence[str] = (), others: Iterable[str] = ()) -> TrainConfig:
     """The configuration that a YAML file and flags describe.
 
     Args:
-        file: YAML with the fields of :class:`TrainConfig`, nested or dotted (``optim.lr: 1e-3``); None for
-            the defaults.
+        file: YAML with the fields of :class:`TrainConfig`, nested or dotted (``optim.lr: 1e-3``), or the name of a
+            packaged recipe; None for the defaults. ``relabel`` may name a file beside it.
         flags: command line such as ``["--optim.lr", "1e-3"]``; it wins over the file.
         others: flags of the command itself, which may be what an unknown one was meant to be.
 
@@ -35,7 +70,8 @@ def read_config(file: Path | None, flags: Sequence[str] = (), others: Iterable[s
         ConfigError: one line naming what is wrong and where.
         OSError: the file can't be read.
     """
-    words = [] if file is None else [_flag(key, value) for key, value in _read_yaml(file)]
+    file = None if file is None else find_recipe(file)
+    words = [] if file is None else [_flag(key, value) for key, value in _fields(file)]
     _FLAGS.parse(words, f" in {file}")
     _FLAGS.check_names(flags, others)
     values = _FLAGS.parse([*words, *flags])
@@ -71,8 +107,8 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _read_yaml(file: Path) -> Iterator[tuple[str, Any]]:
-    """``(dotted key, value)`` of every field in a file; raises ConfigError for any that doesn't exist."""
+def _read_yaml(file: Path) -> dict[Any, Any]:
+    """What a file holds; raises ConfigError unless that is a mapping, or nothing."""
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), Loader=_PlainLoader)
     except UnicodeDecodeError:
@@ -84,15 +120,18 @@ def _read_yaml(file: Path) -> Iterator[tuple[str, Any]]:
         line = "" if mark is None else f" line {mark.line + 1}:"
         reason = " ".join(str(getattr(error, "problem", None) or error).split())
         raise ConfigError(f"{file}:{line} not valid YAML ({reason})") from None
-    if content is None:
-        return
-    if not isinstance(content, dict):
+    if not isinstance(content, dict | None):
         raise ConfigError(
             f"{file}: must hold fields such as 'optim: {{lr: 1e-3}}', not only '{brief(str(content), 80)}'"
         )
+    return content or {}
+
+
+def _fields(file: Path) -> Iterator[tuple[str, Any]]:
+    """``(dotted key, value)`` of every field in a file; raises ConfigError for any that doesn't exist."""
     known = _FLAGS.kinds
     sections = {key.rpartition(".")[0] for key in known} - {""}
-    for key, value in _flatten(content, sections):
+    for key, value in _flatten(_read_yaml(file), sections):
         if key in sections and value is None:
             continue  # a section's name with nothing below it
         if key in sections:
@@ -102,7 +141,8 @@ def _read_yaml(file: Path) -> Iterator[tuple[str, Any]]:
             continue
         if key not in known:
             raise ConfigError(f"unknown key '{key}' in {file}{_FLAGS.suggest(key)}")
-        yield key, value
+        named = key == "relabel" and isinstance(value, str)
+        yield key, _read_yaml(file.parent / value) if named else value
 
 
 def _flatten(content: dict[Any, Any], sections: set[str], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -33,7 +33,7 @@ CLIPS = 540
 READER = "nw_ucla"  # the sample is written in NW-UCLA's format
 MARK_FILE = "demo.json"
 FORMAT = "hhmnet-demo"
-RECIPE = Path(__file__).parents[3] / "configs" / "nw_ucla" / "skeleton.yaml"
+RECIPE = Path("nw_ucla/skeleton")
 CLIPS_A_PROCESS = 60  # fewer are written before another process has started
 
 SKELETONS = "skeletons"
@@ -62,7 +62,7 @@ def main(words: list[str]) -> int:
     options = _parser().parse_args(words)
     log, is_sample = console(), options.data is None
     out = options.out or Path("runs/demo" if is_sample else "runs/demo-nw_ucla")
-    first = options.config or (_packaged("demo.yaml") if is_sample else _recipe())
+    first = options.config or (_packaged("demo.yaml") if is_sample else RECIPE)
     second = options.video_config or _packaged("demo_video.yaml")
     runs = list(_runs(out, first, second if is_sample else None))
     for run in runs:
@@ -108,12 +108,6 @@ def _parser() -> Parser:
 
 def _packaged(name: str) -> Path:
     return Path(str(resources.files("hhmnet.synthetic") / name))
-
-
-def _recipe() -> Path:
-    if not RECIPE.exists():
-        raise DemoError("the recipe for NW-UCLA is only in a checkout of the project; name one with --config")
-    return RECIPE
 
 
 def _runs(out: Path, first: Path, second: Path | None) -> Iterator[_Run]:

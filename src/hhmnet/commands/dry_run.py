@@ -16,7 +16,7 @@ from rich.console import Console
 from hhmnet.benchmarks.made_data import Shape, make_trainer, shape_of, write_made_store
 from hhmnet.benchmarks.measuring import gpu_mib, resident_mib
 from hhmnet.benchmarks.steps import Stepper
-from hhmnet.commands.configuration import read_config
+from hhmnet.commands.configuration import is_recipe, read_config
 from hhmnet.commands.terminal import table
 from hhmnet.config import TrainConfig
 from hhmnet.models.pretrained import from_pretrained
@@ -87,7 +87,8 @@ def of_phase_1(config: TrainConfig) -> TrainConfig:
             "--phase1 the recipe that it is trained by, such as --phase1 configs/ntu60/homogeneous.yaml"
         )
     place = Path(config.phase1)
-    first = read_config(place) if place.is_file() else from_pretrained(place).spec
+    recipe = place.is_file() or is_recipe(place)
+    first = read_config(place) if recipe else from_pretrained(place).spec
     return dataclasses.replace(config, model=first.model, data=first.data, fusion=first.fusion)
 
 

@@ -1,4 +1,4 @@
-"""The fields of a dataclass as command-line flags: their help, their values, and what is wrong with them."""
+"""The fields of a dataclass as command-line flags, by jsonargparse: their help, their values, and what is wrong."""
 
 from __future__ import annotations
 
@@ -7,20 +7,13 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
-_NAMES = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "text",
-    Path: "a path",
-    NoneType: "null",
-}
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
 
 
 class ConfigError(ValueError):
@@ -33,20 +26,34 @@ class Flags:
     Args:
         kind: the dataclass. Every field has a default, and a docstring under it that is its flag's help.
         command: what the user calls, such as ``hhmnet train``.
+
+    Attributes:
+        kinds: the type of every field, by dotted name.
     """
 
     def __init__(self, kind: type, command: str) -> None:
         self.kind, self.command = kind, command
         self.kinds = _kinds(kind)
 
+    @cached_property
+    def _parser(self) -> ArgumentParser:
+        set_parsing_settings(docstring_parse_attribute_docstrings=True)
+        parser = ArgumentParser(
+            prog=self.command,
+            usage=argparse.SUPPRESS,
+            exit_on_error=False,
+            print_config=None,
+            add_help=False,
+            allow_abbrev=False,
+        )
+        parser.add_class_arguments(self.kind, None)
+        return parser
+
     def format_help(self) -> str:
         """Every field with its flag, meaning, type and default."""
-        parser = self._parser()
-        parser.usage = argparse.SUPPRESS
-        text = parser.format_help()
         # jsonargparse offers a file for every section (`--optim CONFIG`), one file is enough here.
         files = r"^ +--\S+ CONFIG\n? +Path to a configuration file\.\n"
-        return re.sub(files, "", text, flags=re.MULTILINE).strip() + "\n"
+        return re.sub(files, "", self._parser.format_help(), flags=re.MULTILINE).strip() + "\n"
 
     def check_names(self, words: Sequence[str], others: Iterable[str] = ()) -> None:
         """Raise ConfigError for a flag that doesn't exist, naming the nearest of the fields and ``others``."""
@@ -66,9 +73,15 @@ class Flags:
             ConfigError: a value of the wrong type.
         """
         try:
-            values: dict[str, Any] = self._parser().parse_args(list(words)).as_dict()
+            values: dict[str, Any] = self._parser.parse_args(list(words)).as_dict()
         except argparse.ArgumentError as error:
-            raise self._explained(error, words, where) from None
+            text = " ".join(str(error).split())
+            found = re.match(r'Parser key "([^"]+)".*?(?:(?:Got|Given) value: (.*))?$', text)
+            kind = found and self.kinds.get(found[1])
+            if found is None or kind is None:
+                raise ConfigError(f"{text}{where}") from None
+            name = _NAMES.get(kind) or str(kind)
+            raise ConfigError(f"field '{found[1]}'{where} must be {name}; got '{found[2]}'") from None
         return values
 
     def build(self, values: dict[str, Any]) -> Any:
@@ -77,35 +90,17 @@ class Flags:
 
     def suggest(self, key: str, others: Iterable[str] = (), prefix: str = "") -> str:
         """``; did you mean …?`` with the known key most like ``key`` in its name or in what its help says."""
-        told = {action.dest: action.help or "" for action in self._parser()._actions}
-        texts = {name: [name, name.rpartition(".")[2]] for name in (*self.kinds, *others)}
+        helps = {action.dest: action.help or "" for action in self._parser._actions}
         leaf = key.rpartition(".")[2].replace("-", "_")
-        likeness = {}
-        for name, forms in texts.items():
-            named = max(_alike(key, forms[0]), _alike(leaf, forms[1]))
-            likeness[name] = max(named, 0.9 * _alike_in(leaf.replace("_", " "), told.get(name, "")))
-        best = max(likeness, key=lambda name: likeness[name], default="")
-        if likeness.get(best, 0) < 0.6:
+
+        def likeness(name: str) -> float:
+            named = max(_alike(key, name), _alike(leaf, name.rpartition(".")[2]))
+            return max(named, 0.9 * _alike_in(leaf.replace("_", " "), helps.get(name, "")))
+
+        best = max((*self.kinds, *others), key=likeness, default="")
+        if not best or likeness(best) < 0.6:
             return f"; see {self.command} --help"
         return f"; did you mean '{prefix}{best}'?"
-
-    def _parser(self) -> ArgumentParser:
-        set_parsing_settings(docstring_parse_attribute_docstrings=True)
-        parser = ArgumentParser(prog=self.command, exit_on_error=False, print_config=None, add_help=False)
-        parser.add_class_arguments(self.kind, None)
-        return parser
-
-    def _explained(self, error: argparse.ArgumentError, words: Sequence[str], where: str) -> ConfigError:
-        text = " ".join(str(error).split())
-        found = re.match(r'Parser key "([^"]+)"', text)
-        if found is None:
-            return ConfigError(f"{text}{where}")
-        key = found[1]
-        kind = self.kinds.get(key)
-        given = _given(words, key)
-        if kind is None or given is None:
-            return ConfigError(f"field '{key}'{where}: {text}")
-        return ConfigError(f"field '{key}'{where} must be {_describe(kind)}; got '{given}'")
 
 
 def _alike(one: str, other: str) -> float:
@@ -137,32 +132,10 @@ def _hints(section: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(section)}
 
 
-def _describe(kind: Any) -> str:
-    if get_origin(kind) in (Union, UnionType):
-        return " or ".join(_describe(part) for part in get_args(kind))
-    if get_origin(kind) in (tuple, list):
-        parts = get_args(kind)
-        count = "" if Ellipsis in parts or get_origin(kind) is list else f"{len(parts)} "
-        return (
-            f"a list of {count}{_NAMES.get(parts[0], parts[0].__name__).removeprefix('a ')}s, such as [1, 2]"
-        )
-    return _NAMES.get(kind, getattr(kind, "__name__", str(kind)))
-
-
-def _given(words: Sequence[str], key: str) -> str | None:
-    """The value that stands last for a flag."""
-    for i in range(len(words) - 1, -1, -1):
-        name, equals, value = words[i].partition("=")
-        if name == f"--{key}":
-            return value if equals else (words[i + 1] if i + 1 < len(words) else None)
-    return None
-
-
 def _build(section: type, values: dict[str, Any], name: str = "") -> Any:
-    """A dataclass with its sections; raises ConfigError naming the section that refuses its values."""
-    hints = _hints(section)
+    kinds = _hints(section)
     built = {
-        key: _build(hints[key], value, key) if _is_section(hints[key]) else value
+        key: _build(kinds[key], value, key) if _is_section(kinds[key]) else value
         for key, value in values.items()
     }
     try:

@@ -34,7 +34,8 @@ FINISHED, PROCESS_LOST, STOPPED = 0, 1, 130
 SHOWN_CLIPS = 10
 _LOST_WORKER = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)")
 CONFIG_HELP = (
-    "YAML file with the configuration; what it leaves out has its default. "
+    "YAML file with the configuration, or a packaged recipe such as nw_ucla/homogeneous; what it leaves out has its "
+    "default. "
     "With --resume the run's own file is taken if none is given"
 )
 

@@ -6,6 +6,7 @@ import copy
 import math
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from hhmnet.config import OptimConfig
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
 
 Network = TypeVar("Network", bound=nn.Module)
+_DECAYING = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
@@ -40,7 +42,7 @@ def _groups(network: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            matrix = name == "weight" and isinstance(module, (nn.Linear, nn.Conv2d))
+            matrix = name == "weight" and isinstance(module, _DECAYING)
             if parameter.requires_grad:
                 groups.setdefault((parameter in slow, not matrix), []).append(parameter)
     return [
@@ -113,7 +115,7 @@ def smooth(classes: Tensor, smoothing: float) -> Tensor:
 
 
 def mix_clips(
-    x: Tensor, mask: Tensor | None, classes: Tensor, alpha: float, generator: torch.Generator
+    x: Tensor, mask: Tensor | None, classes: Tensor, alpha: float, generator: np.random.Generator
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Mixup (Zhang et al. 2018) of every clip with another of the batch, with one share per clip.
 
@@ -122,24 +124,14 @@ def mix_clips(
         mask: ``(N, T, M)`` or None; a mixed clip has a body wherever either has one.
         classes: class shares ``(N, K)``.
         alpha: of the Beta distribution that shares are drawn from; 0 leaves everything as it is.
-        generator: source of randomness, on ``x``'s device.
+        generator: source of randomness; a share is drawn on the host, since torch's Beta takes no generator.
     """
     if alpha == 0:
         return x, mask, classes
     count = x.shape[0]
-    # A grid, since torch's own Beta takes no generator.
-    share = _beta(alpha, torch.rand(count, generator=generator, device=generator.device))
-    partner = torch.randperm(count, generator=generator, device=generator.device)
+    share = torch.from_numpy(generator.beta(alpha, alpha, count)).to(x)
+    partner = torch.from_numpy(generator.permutation(count)).to(x.device)
     wide = share.view(-1, 1, 1, 1, 1)
     mixed = wide * x + (1 - wide) * x[partner]
     classes = share[:, None] * classes + (1 - share[:, None]) * classes[partner]
     return mixed, None if mask is None else mask | mask[partner], classes
-
-
-def _beta(alpha: float, uniform: Tensor) -> Tensor:
-    """Beta(alpha, alpha) numbers from uniform ones, by inverting the distribution function on a grid."""
-    grid = (torch.arange(1000, dtype=torch.float64, device=uniform.device) + 0.5) / 1000
-    density = torch.exp((alpha - 1) * (grid.log() + torch.log1p(-grid)))
-    cumulative = (density.cumsum(0) / density.sum()).to(uniform.dtype)
-    position = torch.searchsorted(cumulative, uniform).clamp(max=999)
-    return grid.to(uniform.dtype)[position]

@@ -135,7 +135,7 @@ class SkeletonPhase:
             x, mask = prepare(batch.clips, self.store.layout, config.data, config.augment, generator)
         if config.optim.mixup and self.team.size > 1:
             return self._mixed_with_all(x, mask, classes, generator)
-        x, mask, classes = mix_clips(x, mask, classes, config.optim.mixup, generator)
+        x, mask, classes = mix_clips(x, mask, classes, config.optim.mixup, _host(generator))
         return (x, mask), classes
 
     def _mixed_with_all(
@@ -146,7 +146,7 @@ class SkeletonPhase:
             mask = torch.ones(x.shape[0], x.shape[2], x.shape[4], dtype=torch.bool, device=x.device)
         x, classes = self.team.gather(x), self.team.gather(classes)
         there: Tensor | None = self.team.gather(mask.byte()).bool()
-        x, there, classes = mix_clips(x, there, classes, self.config.optim.mixup, generator)
+        x, there, classes = mix_clips(x, there, classes, self.config.optim.mixup, _host(generator))
         rows = self.team.rows(len(x))
         assert there is not None
         return (x[rows], None if there[rows].all() else there[rows]), classes[rows]
@@ -271,6 +271,11 @@ class VideoPhase:
     def compare_notes(self) -> None:
         """Which clips came without a picture anywhere."""
         self.blind = self.team.union(self.blind, len(self.store))
+
+
+def _host(generator: torch.Generator) -> np.random.Generator:
+    """A generator of the step's numbers that are drawn on the host."""
+    return np.random.default_rng(generator.initial_seed())
 
 
 def _check_first(first: ActionModel, config: TrainConfig, store: Store, split: Split) -> None:
