@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hhmnet.evaluation.figures import confusion, draw_confusion
+from hhmnet.evaluation.figures import draw_confusion
+from hhmnet.evaluation.metrics import confusion
 from hhmnet.evaluation.scores import Scores
 
 
@@ -28,7 +29,7 @@ def main() -> None:
         if wrong[true, answer]:
             of = matrix[true].sum()
             print(f"{wrong[true, answer]} of {of} {scores.class_names[true]} → {scores.class_names[answer]}")
-    draw_confusion(scores, options.picture)
+    draw_confusion(matrix, scores.class_names, options.picture)
     print(options.picture)
 
 

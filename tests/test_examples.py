@@ -76,7 +76,6 @@ def test_arrays_to_model(run, tiny_store: Store, tmp_path: Path) -> None:
 
 
 def test_confusion_matrix(run, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="pictures need pip install 'hhmnet[plot]'")
     labels, answers = np.array([0, 0, 0, 1, 2, -1]), np.array([0, 1, 1, 1, 0, 2])
     names = np.array([f"clip{n}" for n in range(6)])
     Scores(names, labels, np.eye(3, dtype=np.float32)[answers], ("nod", "wave", "kick")).save(

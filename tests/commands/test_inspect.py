@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import builtins
 import json
 
 import numpy as np
@@ -147,20 +146,6 @@ def test_picture_keeps_json_pure(store_folder, tmp_path, capsys):
 def test_picture_needs_a_sample(store_folder, capsys):
     assert main(["inspect", str(store_folder), "--picture", "x.png"]) == 2
     assert "--sample ID" in capsys.readouterr().err
-
-
-def test_picture_without_matplotlib_names_the_extra(store_folder, tmp_path, capsys, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest, **more):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    words = ["inspect", str(store_folder), "--sample", CLIP, "--picture", str(tmp_path / "x.png")]
-    assert main(words) == 2
-    assert "pip install 'hhmnet[plot]'" in capsys.readouterr().err
 
 
 def test_rois_show_every_crop(tmp_path, capsys):

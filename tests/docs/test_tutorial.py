@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from hhmnet.cli import COMMANDS, main
-from hhmnet.evaluation.figures import confusion
+from hhmnet.evaluation.metrics import confusion
 from hhmnet.evaluation.scores import Scores
 from hhmnet.pose import estimate
 from hhmnet.pose.assets import CACHE_VARIABLE

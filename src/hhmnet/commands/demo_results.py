@@ -23,9 +23,9 @@ from hhmnet.commands.evaluate import (
 from hhmnet.commands.inspect import sample_strip
 from hhmnet.commands.terminal import console, table
 from hhmnet.data.protocols import get_protocol
-from hhmnet.evaluation.crops_picture import draw_guidance, guidance_of
-from hhmnet.evaluation.figures import FigureError, draw_curves, draw_strips
+from hhmnet.evaluation.figures import draw_curves, draw_strips
 from hhmnet.evaluation.metrics import bootstrap_interval
+from hhmnet.evaluation.model_pictures import draw_guidance, guidance_of
 from hhmnet.evaluation.scores import Scores
 from hhmnet.files import replacing
 from hhmnet.models.pretrained import from_pretrained
@@ -125,25 +125,19 @@ def show_run(out: Path, run: Path, store: Store, log: Console) -> None:
 
 
 def _gather(out: Path, curves: dict[str, str], best: Path, store: Store, log: Console) -> None:
-    try:
-        for run, name in curves.items():
-            draw_curves(read_log(out / run / LOG_FILE), out / name)
-        shutil.copyfile(best / EVALUATION / CONFUSION_FILE, out / CONFUSION_FILE)
-        if store.video_folder is not None:
-            draw_seen(best, store, out / "rois.png", log)
-        log.print(f"pictures: {', '.join(str(path) for path in sorted(out.glob('*.png')))}", soft_wrap=True)
-    except FigureError:
-        log.print("the charts are left out, since they need matplotlib: pip install 'hhmnet[plot]'")
+    for run, name in curves.items():
+        draw_curves(read_log(out / run / LOG_FILE), out / name)
+    shutil.copyfile(best / EVALUATION / CONFUSION_FILE, out / CONFUSION_FILE)
+    if store.video_folder is not None:
+        draw_seen(best, store, out / "rois.png", log)
+    log.print(f"pictures: {', '.join(str(path) for path in sorted(out.glob('*.png')))}", soft_wrap=True)
 
 
 def draw_clips(store: Store, file: Path, log: Console) -> None:
     """Draw the skeleton of one clip of every class."""
     first = [int(np.flatnonzero(store.labels == label)[0]) for label in np.unique(store.labels) if label >= 0]
-    try:
-        draw_strips([sample_strip(store.sample(i), store) for i in first], store.layout, file)
-        log.print(f"{file} shows one clip of every action", soft_wrap=True)
-    except FigureError as error:
-        log.print(f"{file.name} is left out: {error}", soft_wrap=True)
+    draw_strips([sample_strip(store.sample(i), store) for i in first], store.layout, file)
+    log.print(f"{file} shows one clip of every action", soft_wrap=True)
 
 
 def draw_seen(run: Path, store: Store, file: Path, log: Console) -> None:

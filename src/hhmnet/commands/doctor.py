@@ -16,7 +16,6 @@ from hhmnet import __version__
 from hhmnet.commands.terminal import Parser, console, print_json, table
 
 PURPOSES = {
-    "plot": "pictures: confusion matrices, curves, skeletons, embeddings",
     "tensorboard": "training curves in TensorBoard",
     "pose": "joints from video, for prepare videos, predict, live and serve",
     "ray": "prepare on a cluster",

@@ -14,7 +14,6 @@ from hhmnet.commands.evaluate import METRICS_FILE, SCORES_FILE
 from hhmnet.commands.terminal import Parser, console, print_json, table
 from hhmnet.evaluation.ensemble import (
     EnsembleError,
-    Member,
     align,
     check_weights,
     choose_weights,
@@ -36,7 +35,7 @@ def main(words: list[str]) -> int:
     if options.weights is not None and options.validation:
         raise EnsembleError("give --weights, or --validation to choose them, not both")
     members = align(read_members(options.scores))
-    if not (members[0].scores.labels >= 0).any():
+    if not (next(iter(members.values())).labels >= 0).any():
         raise EnsembleError(f"{options.scores[0]}: no clip has a label, so there is nothing to measure")
     weights, rule = pick_weights(members, options.weights, options.validation)
     document = measure(members, weights) | {"weights_from": rule}
@@ -54,44 +53,41 @@ def main(words: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        "hhmnet ensemble", "Join score files that `hhmnet evaluate` wrote, by a weighted sum of logits."
-    )
+    about = "Join score files that `hhmnet evaluate` wrote, by a weighted sum of logits."
+    parser = Parser("hhmnet ensemble", about)
     add = parser.add_argument
     add("scores", nargs="+", type=Path, metavar="SCORES", help="score files, or folders that hold one")
-    add(
-        "--weights", nargs="+", type=float, metavar="W", help="weight of each score file (default: all alike)"
-    )
-    add(
-        "--validation",
-        nargs="+",
-        type=Path,
-        metavar="SCORES",
-        help="score files of held-out training clips, in the same order, on which the weights are chosen",
-    )
+    weights = "weight of each score file (default: all alike)"
+    add("--weights", nargs="+", type=float, metavar="W", help=weights)
+    held = "score files of held-out training clips, in the same order, on which the weights are chosen"
+    add("--validation", nargs="+", type=Path, metavar="SCORES", help=held)
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     add("--json", action="store_true", help="print the metrics as JSON on standard output")
     return parser
 
 
-def read_members(files: Sequence[Path]) -> list[Member]:
-    """Score files with names as short as tell them apart.
+def read_members(files: Sequence[Path]) -> dict[str, Scores]:
+    """Score files by names as short as tell them apart.
 
     Raises:
         ScoresError: a file is no score file.
+        EnsembleError: one is given twice.
     """
     files = [file / SCORES_FILE if file.is_dir() else file for file in files]
     shared = os.path.commonpath([file.absolute().parent for file in files]) if len(files) > 1 else ""
-    names = [os.path.relpath(file.absolute(), shared) if shared else str(file) for file in files]
-    names = [name.removesuffix(f"{os.sep}{SCORES_FILE}").removesuffix(".parquet") for name in names]
-    names = [name.removeprefix("scores-") for name in names]  # a stream's, beside its model's
-    if len(set(names)) < len(names):
-        raise EnsembleError("a score file is given twice")
-    return [Member(name, Scores.load(file)) for name, file in zip(names, files, strict=True)]
+    members = {}
+    for file in files:
+        name = os.path.relpath(file.absolute(), shared) if shared else str(file)
+        name = name.removesuffix(f"{os.sep}{SCORES_FILE}").removesuffix(".parquet")
+        name = name.removeprefix("scores-")  # a stream's, beside its model's
+        if name in members:
+            raise EnsembleError("a score file is given twice")
+        members[name] = Scores.load(file)
+    return members
 
 
 def pick_weights(
-    members: Sequence[Member], given: Sequence[float] | None, validation: Sequence[Path] | None
+    members: dict[str, Scores], given: Sequence[float] | None, validation: Sequence[Path] | None
 ) -> tuple[np.ndarray, str]:
     """Weights that sum to 1, and where they are from.
 
@@ -106,24 +102,26 @@ def pick_weights(
             f"--validation has {len(validation)} score files, there are {len(members)} to join"
         )
     held = align(read_members(validation))
-    if held[0].scores.class_names != members[0].scores.class_names:
+    measured, chosen = next(iter(members.values())), next(iter(held.values()))
+    if chosen.class_names != measured.class_names:
         raise EnsembleError(f"{validation[0]} has other classes than the scores to join")
-    both = np.intersect1d(held[0].scores.sample_ids, members[0].scores.sample_ids)
+    both = np.intersect1d(chosen.sample_ids, measured.sample_ids)
     if len(both):
         raise EnsembleError(
             f"{len(both)} clips are in --validation and among those to be measured, such as {both[0]}; "
             "weights must be chosen on other clips"
         )
-    return choose_weights(held), f"{len(held[0].scores.labels)} validation clips"
+    return choose_weights(held), f"{len(chosen.labels)} validation clips"
 
 
-def measure(members: Sequence[Member], weights: np.ndarray) -> dict[str, Any]:
+def measure(members: dict[str, Scores], weights: np.ndarray) -> dict[str, Any]:
     """Metrics of the joined answer, of every member and subset, and where members disagree."""
-    parts = subsets(members, weights.tolist())[:-1] if len(members) <= LARGEST_TABLE else []
+    parts = subsets(members, weights.tolist()) if len(members) <= LARGEST_TABLE else {}
+    whole = " + ".join(members)
     return evaluate(fuse(members, weights)) | {
-        "weights": {member.name: float(w) for member, w in zip(members, weights, strict=True)},
-        "members": {member.name: brief(member.scores) for member in members},
-        "subsets": {name: brief(scores) for name, scores in parts},
+        "weights": dict(zip(members, weights.tolist(), strict=True)),
+        "members": {name: brief(scores) for name, scores in members.items()},
+        "subsets": {name: brief(scores) for name, scores in parts.items() if name != whole},
         "disagreements": disagreements(members) if len(members) > 1 else {},
     }
 

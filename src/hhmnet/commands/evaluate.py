@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from hhmnet.commands.configuration import CONFIG_FILE, read_config
 from hhmnet.commands.terminal import Parser, console, print_json, table
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.protocols import PARTS, Protocol, get_protocol
-from hhmnet.evaluation.metrics import brief, evaluate, fusion_changes, surest_mistakes
+from hhmnet.evaluation.figures import draw_confusion
+from hhmnet.evaluation.metrics import brief, confusion, evaluate, fusion_changes, surest_mistakes
 from hhmnet.evaluation.report import write_report
 from hhmnet.evaluation.scores import Scores
 from hhmnet.files import made, remove_leftovers, replacing
@@ -27,12 +29,12 @@ from hhmnet.lock import locked
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.sample import MODALITIES
 from hhmnet.store import Store
-from hhmnet.training.distributed import ProcessLost, Team, join, naming_the_lost
+from hhmnet.training.distributed import ProcessLost, join, naming_the_lost
 from hhmnet.training.scoring import score_together
 
 METRICS_FILE, SCORES_FILE = "metrics.json", "scores.parquet"
-DONE, PROCESS_LOST = 0, 1
 CONFUSION_FILE, REPORT_FILE = "confusion.png", "report.html"
+DONE, PROCESS_LOST = 0, 1
 
 
 class EvaluationError(ValueError):
@@ -66,38 +68,24 @@ def main(words: list[str]) -> int:
     if options.json:
         print_json(metrics)
     else:
-        console(stderr=False).print(
-            metrics_table(metrics, f"{options.run} on {metrics['store']}, {options.split}")
-        )
+        title = f"{options.run} on {metrics['store']}, {options.split}"
+        console(stderr=False).print(metrics_table(metrics, title))
     log.print(f"{out} holds {METRICS_FILE}, {SCORES_FILE} and {REPORT_FILE}", soft_wrap=True)
     return DONE
 
 
 def _parser() -> Parser:
     parser = Parser("hhmnet evaluate", "Measure a trained model on a store.")
-    parser.add_argument(
-        "run", type=Path, metavar="RUN", help="run folder, or any folder with a trained model"
-    )
-    parser.add_argument(
-        "--data", type=Path, required=True, metavar="STORE", help="store that `hhmnet prepare` made"
-    )
-    parser.add_argument("--split", default="test", choices=PARTS, help="clips to measure (default: test)")
-    parser.add_argument(
-        "--fold", type=int, metavar="K", help="fold that val and train go by (default: the model's own)"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for the results (default: RUN/eval-SPLIT)"
-    )
-    parser.add_argument(
-        "--videos",
-        type=Path,
-        metavar="DIR",
-        help="folder of the store's videos, if they aren't where they were",
-    )
-    parser.add_argument("--json", action="store_true", help="print the metrics as JSON on standard output")
-    parser.add_argument(
-        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is one"
-    )
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="run folder, or any folder with a trained model")
+    add("--data", type=Path, required=True, metavar="STORE", help="store that `hhmnet prepare` made")
+    add("--split", default="test", choices=PARTS, help="clips to measure (default: test)")
+    add("--fold", type=int, metavar="K", help="fold that val and train go by (default: the model's own)")
+    add("--out", type=Path, metavar="DIR", help="folder for the results (default: RUN/eval-SPLIT)")
+    videos = "folder of the store's videos, if they aren't where they were"
+    add("--videos", type=Path, metavar="DIR", help=videos)
+    add("--json", action="store_true", help="print the metrics as JSON on standard output")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is one")
     return parser
 
 
@@ -142,7 +130,6 @@ def evaluate_run(
         check_same(model, run, store)
         protocol, fold, rows = clips_of(model, store, split, fold)
         labels = corrected_labels(run, protocol, store)[rows]
-    about = {"split": split, "protocol": protocol.name, "fold": fold, "store": store.path.resolve().name}
     out = out or run / f"eval-{split}"
     with ExitStack() as held:
         with team.together():
@@ -155,61 +142,40 @@ def evaluate_run(
                 videos = store.find_videos(videos)
                 if team.is_main:
                     cut_crops(CropCache(config=model.spec.roi), store, rows, videos, log)
+
+        def scored(modalities: Sequence[str]) -> dict[str, Scores]:
+            found = score_together(team, model, store, rows, place, videos, modalities)
+            return {name: dataclasses.replace(scores, labels=labels) for name, scores in found.items()}
+
         with log.status(f"scoring {len(rows)} clips"), naming_the_lost(team):
-            every = score_together(team, model, store, rows, place, videos)
-            alone = _each_modality(team, model, store, rows, place, videos)
+            streams = scored(MODALITIES)
+            each = () if model.spec.heterogeneous is None else MODALITIES
+            alone = {name: scored((name,))[""] for name in each}
         if not team.is_main:
             return {}, out
-        every, alone = (
-            {name: dataclasses.replace(part, labels=labels) for name, part in parts.items()}
-            for parts in (every, alone)
-        )
-        metrics = _measure(every.pop(""), every, alone, store, about, out, log)
-        write_report(
-            metrics, f"{run.name} on {metrics['store']}, {split}", out / REPORT_FILE, out / CONFUSION_FILE
-        )
+        whole = streams.pop("")
+        whole.save(out / SCORES_FILE)
+        for name, scores in streams.items():
+            scores.save(out / stream_scores_file(name))
+        if not (labels >= 0).any():
+            raise EvaluationError(
+                f"{store.path}: no clip of split '{split}' has a label, so there is nothing to measure; "
+                f"{out / SCORES_FILE} holds the scores"
+            )
+        metrics = evaluate(whole)
+        metrics |= {"split": split, "protocol": protocol.name, "fold": fold}
+        metrics |= {"store": store.path.resolve().name, "surest_mistakes": surest_mistakes(whole)}
+        if streams:
+            metrics["streams"] = {name: brief(scores) for name, scores in streams.items()}
+        if alone:
+            metrics["modalities"] = {name: brief(scores) for name, scores in alone.items()}
+            metrics["fusion"] = fusion_changes(whole, alone)
+        with replacing(out / METRICS_FILE) as handle:
+            handle.write((json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())
+        draw_confusion(confusion(whole), whole.class_names, out / CONFUSION_FILE)
+        title = f"{run.name} on {metrics['store']}, {split}"
+        write_report(metrics, title, out / REPORT_FILE, out / CONFUSION_FILE)
     return metrics, out
-
-
-def _measure(
-    scores: Scores,
-    streams: dict[str, Scores],
-    alone: dict[str, Scores],
-    store: Store,
-    about: dict[str, Any],
-    out: Path,
-    log: Console,
-) -> dict[str, Any]:
-    """Write scores, metrics and confusion matrix into a folder; returns the metrics, ``about`` among them."""
-    scores.save(out / SCORES_FILE)
-    for name, part in streams.items():
-        part.save(out / stream_scores_file(name))
-    if not (scores.labels >= 0).any():
-        raise EvaluationError(
-            f"{store.path}: no clip of split '{about['split']}' has a label, so there is nothing to measure; "
-            f"{out / SCORES_FILE} holds the scores"
-        )
-    metrics = evaluate(scores) | about | {"surest_mistakes": surest_mistakes(scores)}
-    if streams:
-        metrics["streams"] = {name: brief(part) for name, part in streams.items()}
-    if alone:
-        metrics["modalities"] = {name: brief(part) for name, part in alone.items()}
-        metrics["fusion"] = fusion_changes(scores, alone)
-    with replacing(out / METRICS_FILE) as handle:
-        handle.write((json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())
-    _draw_confusion(scores, out / CONFUSION_FILE, log)
-    return metrics
-
-
-def _each_modality(
-    team: Team, model: ActionModel, store: Store, rows: np.ndarray, device: torch.device, videos: Path | None
-) -> dict[str, Scores]:
-    """What a model with video says when it is given one modality alone; nothing for a model of skeletons."""
-    if model.spec.heterogeneous is None:
-        return {}
-    return {
-        name: score_together(team, model, store, rows, device, videos, (name,))[""] for name in MODALITIES
-    }
 
 
 def corrected_labels(run: Path, protocol: Protocol, store: Store) -> np.ndarray:
@@ -277,8 +243,8 @@ def metrics_table(metrics: dict[str, Any], title: str) -> Table:
     for name, figures in metrics.get("modalities", {}).items():
         view.add_row(f"{name} alone", str(metrics["n"]), f"{figures['top1']:.2f}")
     for name, changes in metrics.get("fusion", {}).items():
-        told = f"mended, broken beside {name} alone"
-        view.add_row(told, f"{changes['mended']['n']}, {changes['broken']['n']}", "")
+        counts = f"{changes['mended']['n']}, {changes['broken']['n']}"
+        view.add_row(f"mended, broken beside {name} alone", counts, "")
     low, high = metrics["top1_interval"]
     view.add_row("all", str(metrics["n"]), f"{metrics['top1']:.2f}", style="bold")
     view.add_row("95 % interval of top-1", "", f"{low:.2f} to {high:.2f}")
@@ -292,12 +258,3 @@ def _device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise EvaluationError("--device is cuda, but torch sees no GPU here; use auto or cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _draw_confusion(scores: Scores, file: Path, log: Console) -> None:
-    from hhmnet.evaluation.figures import FigureError, draw_confusion
-
-    try:
-        draw_confusion(scores, file)
-    except FigureError as error:
-        log.print(f"{file.name} is left out: {error}", soft_wrap=True)

@@ -81,7 +81,7 @@ def _parser() -> Parser:
 def _draw_attention(run: Path, sample: Sample, store: Store, file: Path) -> None:
     # torch takes seconds to import, and the rest of this command doesn't need it.
     from hhmnet.commands.evaluate import check_same
-    from hhmnet.evaluation.attention import attention_of, draw_attention
+    from hhmnet.evaluation.model_pictures import attention_of, draw_attention
     from hhmnet.models.pretrained import from_pretrained
 
     model = from_pretrained(run)
@@ -94,7 +94,7 @@ def _draw_rois(sample: Sample, store: Store, videos: Path | None, file: Path) ->
     folder = _videos_of(sample, store, videos)
     # torch takes seconds to import, and PyAV is needed for videos alone.
     from hhmnet.data.roi import RoiConfig, crop_clip
-    from hhmnet.evaluation.crops_picture import draw_crops
+    from hhmnet.evaluation.model_pictures import draw_crops
     from hhmnet.video import open_video
 
     config = RoiConfig()
@@ -116,7 +116,7 @@ def _draw_guidance(run: Path, sample: Sample, store: Store, videos: Path | None,
     """Draw what a model sees of a clip, how much each cell counts, and its answers."""
     folder = _videos_of(sample, store, videos)
     from hhmnet.commands.evaluate import check_same
-    from hhmnet.evaluation.crops_picture import draw_guidance, guidance_of
+    from hhmnet.evaluation.model_pictures import draw_guidance, guidance_of
     from hhmnet.models.pretrained import from_pretrained
 
     model = from_pretrained(run)

@@ -1,4 +1,4 @@
-"""Where the streams of a homogeneous model put clips, and how far they agree. It needs the extra ``plot``.
+"""Where the streams of a homogeneous model put clips, and how far they agree, as figures and as a picture.
 
 A stream's *embedding* is what its classifier sees; its *projection* lies in the space in which the contrastive loss
 compares the streams. ``docs/method.md`` says how to read the figures.
@@ -6,8 +6,11 @@ compares the streams. ``docs/method.md`` says how to read the figures.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,12 +19,18 @@ from torch import Tensor
 
 from hhmnet.data.dataset import ClipDataset, EpochSampler, make_loader
 from hhmnet.data.transform import SkeletonBatch, prepare
+from hhmnet.evaluation.figures import new_figure, save_figure
 from hhmnet.models.homogeneous import HomogeneousNetwork
 from hhmnet.models.pretrained import ActionModel
 from hhmnet.store import Store
 
 MOST_COMPARED = 5000
 """Of more points a silhouette is taken of so many, drawn by lot: it compares every two of them."""
+MOST_DRAWN = 1000
+"""Of more points in a map so many are drawn, clips chosen by lot: more would cover each other."""
+MOST_NAMED = 20
+"""With more classes than that, a picture has no legend of them."""
+MARKERS = "osD^vPX*"
 
 
 class EmbeddingError(ValueError):
@@ -36,7 +45,7 @@ class Embeddings:
         sample_ids: ``(N,)`` text.
         labels: ``(N,)`` int64, from 0 on.
         class_names: the labels' names.
-        embeddings: by stream, ``(N, D)`` float64.
+        embeddings: by stream, in the model's order, ``(N, D)`` float64.
         projections: by stream, ``(N, P)`` float64.
     """
 
@@ -45,11 +54,6 @@ class Embeddings:
     class_names: tuple[str, ...]
     embeddings: dict[str, np.ndarray]
     projections: dict[str, np.ndarray]
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        """Names of the streams, in the model's order."""
-        return tuple(self.embeddings)
 
 
 class Retrieval(NamedTuple):
@@ -92,16 +96,14 @@ def collect(
         )
     training = model.training
     model.eval()
-    loader = make_loader(
-        ClipDataset(store, rows, model.spec.data.persons), EpochSampler(len(rows), batch_size)
-    )
+    dataset = ClipDataset(store, rows, model.spec.data.persons)
+    loader = make_loader(dataset, EpochSampler(len(rows), batch_size))
     found = [_outputs(model, batch.clips.to(device or torch.device("cpu"))) for batch in loader]
     model.train(training)
     every = [torch.cat(parts, dim=1).cpu().double().numpy() for parts in zip(*found, strict=True)]
     if not all(np.isfinite(values).all() for values in every):
         raise EmbeddingError("the model's embeddings are not finite; it can't be compared")
-    streams = model.spec.data.streams
-    embeddings, projections = (dict(zip(streams, values, strict=True)) for values in every)
+    embeddings, projections = (dict(zip(model.spec.data.streams, values, strict=True)) for values in every)
     return Embeddings(store.sample_ids[rows], store.labels[rows], store.class_names, embeddings, projections)
 
 
@@ -168,15 +170,9 @@ def linear_cka(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def separation(x: np.ndarray, labels: np.ndarray) -> float:
-    """Mean silhouette of ``x (N, D)`` by cosine distance (Rousseeuw 1987): 1 apart, 0 mixed, below 0 misplaced.
+    """Mean silhouette of ``x (N, D)`` by cosine distance (Rousseeuw 1987): 1 apart, 0 mixed, below 0 misplaced."""
+    from sklearn.metrics import silhouette_score  # takes a second
 
-    Raises:
-        EmbeddingError: scikit-learn isn't there.
-    """
-    try:
-        from sklearn.metrics import silhouette_score
-    except ImportError:
-        raise EmbeddingError(missing()) from None
     some = MOST_COMPARED if len(x) > MOST_COMPARED else None
     return float(silhouette_score(x, labels, metric="cosine", sample_size=some, random_state=0))
 
@@ -190,7 +186,7 @@ def figures(found: Embeddings) -> dict[str, Any]:
         every stream's embeddings; ``meeting``, the silhouette of all streams' projections together, by class and by
         stream; and ``chance``: what retrieval gives by lot, and CKA between clips in shuffled order.
     """
-    labels, streams = found.labels, found.streams
+    labels, streams = found.labels, list(found.embeddings)
     pairs = {
         f"{one} -> {other}": retrieval(found.projections[one], found.projections[other], labels)
         for one, other in permutations(streams, 2)
@@ -223,6 +219,94 @@ def _by_lot(labels: np.ndarray) -> Retrieval:
     return Retrieval(100 * float((others[others > 0] / (count - 1)).mean()), 100 / count, (count + 1) / 2)
 
 
-def missing() -> str:
-    """What to say where scikit-learn isn't there."""
-    return "comparing embeddings needs scikit-learn; install it with: pip install 'hhmnet[plot]'"
+class Projection(NamedTuple):
+    """A row of the picture.
+
+    Attributes:
+        title: what stands beside it.
+        found: the run's embeddings.
+        figures: their :func:`figures`.
+    """
+
+    title: str
+    found: Embeddings
+    figures: dict[str, Any]
+
+
+def flatten(x: np.ndarray) -> np.ndarray:
+    """Points ``(N, 2)`` of a t-SNE (van der Maaten and Hinton 2008) of the directions of ``x (N, D)``.
+
+    One thread and a fixed start: the same input gives the same map.
+    """
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    perplexity = min(30.0, (len(x) - 1) / 3)
+    with threadpool_limits(1):
+        points = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(directions(x))
+    return np.asarray(points, np.float64)
+
+
+def draw_embeddings(rows: Sequence[Projection], file: Path) -> None:
+    """Draw a row a run: each stream's embeddings, then all streams' projections in one map; colours are classes.
+
+    Args:
+        rows: the runs, of the same clips.
+        file: PNG to write.
+    """
+    streams = list(dict.fromkeys(name for row in rows for name in row.found.embeddings))
+    markers = {name: MARKERS[place % len(MARKERS)] for place, name in enumerate(streams)}
+    figure = new_figure(3.2 * (len(streams) + 1.5), 3.8 * len(rows) + 0.9)
+    shares = [1.0] * len(streams) + [1.5]
+    grid = figure.subplots(len(rows), len(shares), squeeze=False, width_ratios=shares)
+    for panels, row in zip(grid, rows, strict=True):
+        for axes in panels:
+            axes.set(xticks=[], yticks=[])
+        for axes, name in zip(panels, streams, strict=False):
+            if name in row.found.embeddings:
+                _scatter(axes, {name: row.found.embeddings[name]}, row.found, dict.fromkeys(streams, "o"))
+                axes.set_title(f"{name}\nsilhouette {row.figures['silhouette'][name]:.2f}", fontsize=9)
+            else:
+                axes.set_frame_on(False)  # its label stays
+        _scatter(panels[-1], row.found.projections, row.found, markers)
+        meeting = row.figures["meeting"]
+        by = f"silhouette by class {meeting['by_class']:.2f}, by stream {meeting['by_stream']:.2f}"
+        panels[-1].set_title(f"projections of all streams\n{by}", fontsize=9)
+        panels[0].set_ylabel(row.title, fontsize=11)
+    _add_legend(figure, rows[0].found.class_names, markers)
+    save_figure(figure, file)
+
+
+def _scatter(axes: Any, parts: dict[str, np.ndarray], found: Embeddings, markers: dict[str, str]) -> None:
+    """A t-SNE of some streams' points in one map."""
+    drawn = np.random.default_rng(0).permutation(len(found.labels))[: max(MOST_DRAWN // len(parts), 1)]
+    points = flatten(np.concatenate([x[drawn] for x in parts.values()]))
+    colours = _colours(len(found.class_names))[found.labels[drawn]]
+    for name, part in zip(parts, np.split(points, len(parts)), strict=True):
+        size = 9 if len(parts) == 1 else 16
+        axes.scatter(*part.T, s=size, c=colours, marker=markers[name], alpha=0.7, linewidths=0)
+
+
+def _colours(count: int) -> np.ndarray:
+    """A colour a class, as different as so many can be, ``(classes, 4)``."""
+    from matplotlib import colormaps
+
+    if count > MOST_NAMED:
+        return np.asarray(colormaps["turbo"](np.linspace(0, 1, count)))
+    return np.asarray(colormaps["tab10" if count <= 10 else "tab20"](np.arange(count)))
+
+
+def _add_legend(figure: Any, class_names: Sequence[str], markers: dict[str, str]) -> None:
+    from matplotlib.lines import Line2D
+
+    entries = [(name, marker, "#444444") for name, marker in markers.items()]
+    if len(class_names) <= MOST_NAMED:
+        entries += [
+            (name, "o", colour) for name, colour in zip(class_names, _colours(len(class_names)), strict=True)
+        ]
+    handles = [
+        Line2D([], [], linestyle="", marker=marker, color=colour, label=name, markersize=5)
+        for name, marker, colour in entries
+    ]
+    columns = math.ceil(len(handles) / 2)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)

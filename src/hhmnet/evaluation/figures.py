@@ -1,28 +1,20 @@
-"""Pictures: confusion matrix, training curves, skeletons over time. They need the extra ``plot``."""
+"""Pictures: confusion matrix, training curves, skeletons over time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hhmnet.files import replacing
 from hhmnet.skeleton import SkeletonLayout
 
-if TYPE_CHECKING:
-    from hhmnet.evaluation.scores import Scores
-    from hhmnet.training.engine import EpochLog
-
 SIDE_COLOURS = {"left": "#d95f02", "right": "#1b6ca8", "": "#444444"}
 """Colour of left, right and middle bones."""
 POSES = 8
 """Poses in a row of a clip."""
-
-
-class FigureError(ValueError):
-    """A picture that can't be drawn here."""
 
 
 class Strip(NamedTuple):
@@ -41,18 +33,8 @@ class Strip(NamedTuple):
     frame_index: np.ndarray
 
 
-def confusion(scores: Scores) -> np.ndarray:
-    """Clips of each true class (rows) that were taken for each class (columns), ``(classes, classes)``."""
-    count = len(scores.class_names)
-    known = scores.labels >= 0
-    matrix = np.zeros((count, count), np.int64)
-    np.add.at(matrix, (scores.labels[known], scores.logits[known].argmax(1)), 1)
-    return matrix
-
-
-def draw_confusion(scores: Scores, file: Path) -> None:
-    """Draw the confusion matrix, each row in percent of its class; raises FigureError without matplotlib."""
-    matrix = confusion(scores)
+def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], file: Path) -> None:
+    """Draw a confusion matrix ``(classes, classes)``, each row in percent of its class."""
     share = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     count = len(matrix)
     side = 2.5 + 0.45 * min(count, 40)
@@ -62,8 +44,8 @@ def draw_confusion(scores: Scores, file: Path) -> None:
     figure.colorbar(image, ax=axes, label="% of the true class", fraction=0.046)
     axes.set(xlabel="predicted", ylabel="true")
     if count <= 40:  # more names than that can't be read
-        axes.set_xticks(range(count), scores.class_names, rotation=90)
-        axes.set_yticks(range(count), scores.class_names)
+        axes.set_xticks(range(count), class_names, rotation=90)
+        axes.set_yticks(range(count), class_names)
     if count <= 20:
         for row, column in np.argwhere(matrix > 0):
             colour = "white" if share[row, column] > 50 else "black"
@@ -73,8 +55,8 @@ def draw_confusion(scores: Scores, file: Path) -> None:
     save_figure(figure, file)
 
 
-def draw_curves(rows: Sequence[EpochLog], file: Path) -> None:
-    """Draw loss and accuracy over the epochs of a ``log.csv``; raises FigureError without matplotlib."""
+def draw_curves(rows: Sequence[Any], file: Path) -> None:
+    """Draw loss and accuracy over the epochs of a ``log.csv``, whose rows are given."""
     figure = new_figure(9, 3.5)
     loss, accuracy = figure.subplots(1, 2)
     epochs = [row.epoch for row in rows]
@@ -100,9 +82,6 @@ def draw_strips(strips: Sequence[Strip], layout: SkeletonLayout, file: Path) -> 
         strips: the clips.
         layout: their skeleton.
         file: PNG to write.
-
-    Raises:
-        FigureError: matplotlib isn't there.
     """
     figure = new_figure(1.3 * POSES, 2.1 * len(strips))
     for axes, strip in zip(figure.subplots(len(strips), squeeze=False)[:, 0], strips, strict=True):
@@ -134,8 +113,7 @@ def _draw_poses(axes: Any, strip: Strip, layout: SkeletonLayout) -> None:
 
 
 def _colour(joint: str) -> str:
-    side = joint.partition("_")[0]
-    return SIDE_COLOURS[side if side in SIDE_COLOURS else ""]
+    return SIDE_COLOURS.get(joint.partition("_")[0], SIDE_COLOURS[""])
 
 
 def _extent(strip: Strip) -> tuple[np.ndarray, np.ndarray]:
@@ -149,15 +127,9 @@ def _extent(strip: Strip) -> tuple[np.ndarray, np.ndarray]:
 
 
 def new_figure(width: float, height: float) -> Any:
-    """A figure of its own, in inches, without pyplot's global state and without a screen.
+    """A figure of its own, in inches, without pyplot's global state and without a screen."""
+    from matplotlib.figure import Figure  # takes most of a second, and most commands draw nothing
 
-    Raises:
-        FigureError: matplotlib isn't there.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise FigureError("pictures need matplotlib; install it with: pip install 'hhmnet[plot]'") from None
     return Figure(figsize=(width, height), layout="constrained")
 
 

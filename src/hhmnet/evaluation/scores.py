@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,21 @@ class Scores:
     labels: np.ndarray
     logits: np.ndarray
     class_names: tuple[str, ...]
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """Softmax of the logits, ``(N, classes)`` float64."""
+        return torch.from_numpy(self.logits).double().softmax(1).numpy()
+
+    @cached_property
+    def predictions(self) -> np.ndarray:
+        """The class with the highest logit, ``(N,)`` int64; of equals the first."""
+        return np.asarray(self.logits.argmax(1))
+
+    @property
+    def right(self) -> np.ndarray:
+        """Which clips are recognised, ``(N,)`` bool; none without a label."""
+        return np.asarray(self.predictions == self.labels)
 
     def save(self, file: Path) -> None:
         """Write a Parquet file: ``sample_id``, ``label``, one float32 column a class.

@@ -54,7 +54,6 @@ def draw_overlay(
     Raises:
         InputError: there is no video to draw on, or ``out`` isn't an MP4 file.
         VideoError: the video can't be read.
-        FigureError: matplotlib, which draws the letters, isn't there.
     """
     sample = prediction.sample
     if prediction.video is None or sample is None:
@@ -140,9 +139,6 @@ def text_image(lines: list[str], height: int, colour: Colour, ground: float = 0.
         height: of a line, in pixels.
         colour: of the letters.
         ground: how much the dark ground behind the letters covers, 0 to 1.
-
-    Raises:
-        FigureError: matplotlib isn't there.
     """
     dpi, size = 100, 0.66 * height
     figure = new_figure(1, 1)

@@ -19,11 +19,7 @@ SEGMENTS_FILE, JSON_FILE, PICTURE_FILE = "segments.csv", "timeline.json", "timel
 
 
 def write_timeline(timeline: Timeline, folder: Path) -> list[Path]:
-    """Write all files into a folder, which is made if it isn't there; returns them.
-
-    Raises:
-        FigureError: matplotlib isn't there. The other files are written all the same.
-    """
+    """Write all files into a folder, which is made if it isn't there; returns them."""
     folder.mkdir(parents=True, exist_ok=True)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -83,11 +79,7 @@ def _numbers(row: np.ndarray) -> list[float] | None:
 
 
 def draw_timeline(timeline: Timeline, file: Path) -> None:
-    """Draw each person's probabilities over time, a row a class, with the segments framed.
-
-    Raises:
-        FigureError: matplotlib isn't there.
-    """
+    """Draw each person's probabilities over time, a row a class, with the segments framed."""
     from matplotlib.patches import Rectangle
 
     from hhmnet.evaluation.figures import new_figure, save_figure

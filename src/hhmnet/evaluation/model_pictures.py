@@ -1,4 +1,4 @@
-"""Pictures of the crops of a clip's video: as they are cut, and as a model of phase 2 sees and weighs them."""
+"""Pictures of what a model does with one clip: RE-DMT's attention, and the crops that a model of phase 2 weighs."""
 
 from __future__ import annotations
 
@@ -9,19 +9,87 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hhmnet.data.dataset import ClipDataset
+from hhmnet.data.dataset import ClipDataset, to_clips
 from hhmnet.data.roi import ClipCrops, crop_clip
-from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
-from hhmnet.data.video_batch import MEAN, STD, VideoBatch, prepare_video, stack_crops
+from hhmnet.data.transform import choose_frames, prepare
+from hhmnet.data.video_batch import MEAN, STD, prepare_video, stack_crops
 from hhmnet.drawing import draw_box, save_png, sheet
 from hhmnet.evaluation.figures import SIDE_COLOURS, new_figure, save_figure
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
 from hhmnet.models.pretrained import ActionModel
-from hhmnet.skeleton import PARTS
+from hhmnet.models.stst import STST
+from hhmnet.sample import Sample
+from hhmnet.skeleton import PARTS, SkeletonLayout
 from hhmnet.store import Store
 from hhmnet.video import open_video
 
-SHOWN_ANSWERS = 3
+QUERIES = ("head", "right_wrist", "left_wrist", "right_ankle")
+"""Joints whose attention is drawn, where the layout has them."""
+TOP = 3
+"""Answers that are drawn of each modality."""
+
+
+class Attention(NamedTuple):
+    """What one block does for the first person of one clip, as means over heads.
+
+    Attributes:
+        plain: attention without mask and reranking, ``(V, V)``.
+        kept: share of the heads in which a query keeps each joint, ``(V, V)``.
+        weights: attention as it is used, ``(V, V)``.
+    """
+
+    plain: np.ndarray
+    kept: np.ndarray
+    weights: np.ndarray
+
+
+def attention_of(model: ActionModel, sample: Sample) -> list[Attention]:
+    """Every block's attention for a clip; of a model of several streams its first stream's."""
+    single = model.single(model.spec.data.streams[0]).eval()
+    encoder, data = single.network, single.spec.data
+    assert isinstance(encoder, STST)
+    x, mask = prepare(to_clips([sample.joints], [sample.present], data.persons), single.spec.layout, data)
+    first = encoder.config.chunks  # those of the first body come first
+    return [
+        Attention(*(part[:first].double().mean((0, 1)).numpy() for part in block))
+        for block in encoder.explain(x, mask)
+    ]
+
+
+def draw_attention(blocks: list[Attention], sample: Sample, layout: SkeletonLayout, file: Path) -> None:
+    """Draw the attention of some joints in every block on the clip's middle frame.
+
+    A line from the query (star) to a joint is as wide as its attention; it is orange where mask and reranking gave
+    the joint more than plain attention would, blue where less. A joint that most heads mask is hollow.
+    """
+    queries = [layout.index(name) for name in QUERIES if name in layout.joints] or [0]
+    figure = new_figure(2.4 * len(queries), 2.6 * len(blocks))
+    grid = figure.subplots(len(blocks), len(queries), squeeze=False)
+    seen = np.flatnonzero(sample.present[0])
+    body = sample.joints[0, seen[len(seen) // 2], :, :2]
+    for row, block in enumerate(blocks):
+        for axes, query in zip(grid[row], queries, strict=True):
+            _draw_query(axes, body, block, query, layout)
+            axes.set_title(f"block {row + 1}, {layout.joints[query].replace('_', ' ')}", fontsize=8)
+    save_figure(figure, file)
+
+
+def _draw_query(axes: Any, body: np.ndarray, block: Attention, query: int, layout: SkeletonLayout) -> None:
+    for child, parent in layout.edges:
+        axes.plot(*body[[child, parent]].T, color="#dddddd", linewidth=1.2, zorder=1)
+    weights = block.weights[query]
+    for joint, weight in enumerate(weights):
+        colour = SIDE_COLOURS["left" if weight > block.plain[query, joint] else "right"]
+        if joint != query:
+            width = 4 * weight / weights.max()
+            axes.plot(*body[[query, joint]].T, color=colour, linewidth=width, alpha=0.7, zorder=2)
+        face = colour if block.kept[query, joint] > 0.5 else "white"
+        size, marker = (110, "*") if joint == query else (22, "o")
+        axes.scatter(*body[joint], s=size, marker=marker, facecolor=face, edgecolor=colour, zorder=3)
+    axes.set_aspect("equal")
+    axes.axis("off")
+    if layout.dims == 2:
+        axes.invert_yaxis()
 
 
 def draw_crops(crops: ClipCrops, margin: float, file: Path) -> None:
@@ -52,7 +120,7 @@ class GuidanceError(ValueError):
     """A model or a clip of which there is nothing to show."""
 
 
-class Guided(NamedTuple):
+class Guidance(NamedTuple):
     """What a model sees of a clip. P parts, K instants.
 
     Attributes:
@@ -75,7 +143,7 @@ class Guided(NamedTuple):
 
 
 @torch.inference_mode()
-def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Guided:
+def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Guidance:
     """What the model sees of clip ``row`` of a store, in the middle one of its temporal views, and what it answers.
 
     The video's own answer is the guided one, that which takes part in the joint one.
@@ -91,46 +159,35 @@ def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Gui
     if sample.video is None:
         raise GuidanceError(f"sample {sample.sample_id!r} has no video")
     with open_video(videos / sample.video) as video:
-        batch = stack_crops([crop_clip(sample, store.layout, video, spec.roi)])
+        crops = stack_crops([crop_clip(sample, store.layout, video, spec.roi)])
     clips = ClipDataset(store, np.array([row]), spec.data.persons)[0].clips
     training = model.training
     model.eval()
     sampled = choose_frames(clips.lengths, spec.data)
-    x, mask = prepare(clips, spec.layout, spec.data, sampled=sampled)
-    shown = prepare_video(batch, sampled.positions, None, spec.video)
-    weights = network(x, mask, shown).guidance
-    answers = _answers(model, clips, batch)
+    shown = prepare_video(crops, sampled.positions, None, spec.video)
+    weights = network(*prepare(clips, spec.layout, spec.data, sampled=sampled), shown).guidance
+    both, skeleton = model.answer(clips, crops), model.answer(clips, None)
     model.train(training)
     parts, instants = shown.cell_mask.shape[1:]
     side = spec.video.cell
     cells = shown.grid[0].view(3, parts, side, instants, side).permute(1, 3, 2, 4, 0)
     nearest = np.interp(shown.times[0].numpy(), np.arange(spec.data.frames), sampled.positions[0].numpy())
-    return Guided(
+    logits = {"skeleton": skeleton.logits, "video": both.each["video"], "both": both.logits}
+    return Guidance(
         _picture(cells),
         shown.cell_mask[0].numpy(),
         None if weights is None else weights[0].numpy(),
         _picture(shown.scene[0].permute(0, 2, 3, 1)),
         shown.scene_mask[0].numpy(),
         sample.frame_index[nearest.round().astype(int).clip(0, sample.num_frames - 1)],
-        answers,
+        {name: _surest(values[0], spec.class_names) for name, values in logits.items()},
     )
 
 
-def _answers(
-    model: ActionModel, clips: SkeletonBatch, video: VideoBatch
-) -> dict[str, list[tuple[str, float]]]:
-    both = model.answer(clips, video)
-    logits = {
-        "skeleton": model.answer(clips, None).logits,
-        "video": both.each["video"],
-        "both": both.logits,
-    }
-    found = {}
-    for name, values in logits.items():
-        top = values[0].softmax(0).topk(min(SHOWN_ANSWERS, values.shape[1]))
-        names = [model.spec.class_names[place] for place in top.indices.tolist()]
-        found[name] = list(zip(names, top.values.tolist(), strict=True))
-    return found
+def _surest(logits: Tensor, class_names: tuple[str, ...]) -> list[tuple[str, float]]:
+    top = logits.softmax(0).topk(min(TOP, len(class_names)))
+    names = [class_names[label] for label in top.indices.tolist()]
+    return list(zip(names, top.values.tolist(), strict=True))
 
 
 def _picture(images: Tensor) -> np.ndarray:
@@ -138,7 +195,7 @@ def _picture(images: Tensor) -> np.ndarray:
     return np.asarray(((images * STD + MEAN) * 255).round().clamp(0, 255).byte().numpy())
 
 
-def draw_guidance(found: Guided, title: str, label: str | None, file: Path) -> None:
+def draw_guidance(found: Guidance, title: str, label: str | None, file: Path) -> None:
     """Draw the grid, the scene, and the surest answers.
 
     A cell's frame is blue where it counts less than on average over all that could be, orange where more, and its
@@ -149,9 +206,6 @@ def draw_guidance(found: Guided, title: str, label: str | None, file: Path) -> N
         title: what stands above.
         label: the clip's class, if it is known.
         file: PNG to write.
-
-    Raises:
-        FigureError: matplotlib isn't there.
     """
     parts, instants = found.cell_mask.shape
     figure = new_figure(1.15 * instants + 4.6, max(1.25 * parts + 0.6, 5))
@@ -164,7 +218,7 @@ def draw_guidance(found: Guided, title: str, label: str | None, file: Path) -> N
     save_figure(figure, file)
 
 
-def _draw_cells(figure: Any, found: Guided) -> None:
+def _draw_cells(figure: Any, found: Guidance) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
     colours = LinearSegmentedColormap.from_list("", [SIDE_COLOURS["right"], "#cccccc", SIDE_COLOURS["left"]])
@@ -189,7 +243,7 @@ def _draw_cells(figure: Any, found: Guided) -> None:
         axes.text(0.03, 0.97, f"{weight:.1f}", fontsize=7, bbox=box, **at)
 
 
-def _draw_scene(axes: Any, found: Guided) -> None:
+def _draw_scene(axes: Any, found: Guidance) -> None:
     axes.axis("off")
     shown = found.scenes[found.scene_mask]
     if len(shown):
@@ -197,16 +251,16 @@ def _draw_scene(axes: Any, found: Guided) -> None:
     axes.set_title("persons and surroundings" if len(shown) else "no scene", fontsize=9)
 
 
-def _draw_answers(axes: Any, found: Guided, label: str | None) -> None:
+def _draw_answers(axes: Any, found: Guidance, label: str | None) -> None:
     """Bars of the surest answers of each, one group below the other."""
     ticks = []
     for group, answers in enumerate(found.answers.values()):
         for place, (answer, probability) in enumerate(answers):
-            y = group * (SHOWN_ANSWERS + 1) + place
+            y = group * (TOP + 1) + place
             colour = SIDE_COLOURS["left"] if answer == label else "#9bb7cc"
             axes.barh(y, 100 * probability, color=colour, height=0.85)
             axes.text(2, y, f"{answer}  {100 * probability:.0f} %", va="center", fontsize=8)
-        ticks.append(group * (SHOWN_ANSWERS + 1) + (len(answers) - 1) / 2)
+        ticks.append(group * (TOP + 1) + (len(answers) - 1) / 2)
     axes.set(xlim=(0, 100), xticks=[])
     axes.set_yticks(ticks, list(found.answers), fontsize=9)
     axes.tick_params(length=0)
