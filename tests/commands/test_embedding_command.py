@@ -17,8 +17,6 @@ from hhmnet.models.pretrained import ActionModel, ModelSpec, from_pretrained
 from hhmnet.models.stst import STSTConfig
 from hhmnet.store import Store
 
-pytest.importorskip("sklearn", reason="comparing embeddings needs scikit-learn")
-
 
 def write_run(folder: Path, store: Store, contrast: float = 0.5, fold: int | None = None) -> Path:
     torch.manual_seed(int(10 * contrast))
@@ -65,7 +63,6 @@ def test_figures_of_two_runs_as_json(
 def test_the_table_holds_the_figures_and_the_picture_is_drawn(
     pair: list[str], tiny_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("matplotlib", reason="pictures need matplotlib")
     words = ["embedding", *pair, "--data", str(tiny_store.path), "--split", "train"]
     assert main([*words, "--json"]) == 0
     runs = json.loads(capsys.readouterr().out)["runs"]
@@ -82,14 +79,6 @@ def test_the_table_holds_the_figures_and_the_picture_is_drawn(
     assert [f"{run['silhouette']['bone']:.3f}" for run in runs] == [
         cell.strip() for cell in line.split("│")[2:4]
     ]
-
-
-def test_the_same_call_draws_the_same_picture(pair: list[str], tiny_store: Store, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="pictures need matplotlib")
-    files = [tmp_path / name for name in ("a.png", "b.png")]
-    for file in files:
-        assert main(["embedding", pair[0], "--data", str(tiny_store.path), "--out", str(file)]) == 0
-    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_mistakes_are_one_line(

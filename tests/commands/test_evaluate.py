@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
-import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from hhmnet.cli import main
 from hhmnet.skeleton import KINECT20, NTU25, SkeletonLayout
 from hhmnet.store import Store, write_store
+from hhmnet.synthetic import ACTIONS
 
 
 def evaluate(run: Path, store: Path, *more: str) -> int:
@@ -47,9 +49,18 @@ def altered_store(store_folder: Path, tmp_path: Path):
     return write
 
 
-def test_writes_metrics_and_scores(finished_run, store_folder, tmp_path, capsys):
-    out = tmp_path / "results" / "test"
-    assert evaluate(finished_run, store_folder, "--out", str(out)) == 0
+@pytest.fixture(scope="module")
+def results(finished_run, store_folder, tmp_path_factory):
+    """A folder of results, and what was printed to standard output and to standard error."""
+    out = tmp_path_factory.mktemp("results") / "deep" / "test"
+    printed, said = io.StringIO(), io.StringIO()
+    with redirect_stdout(printed), redirect_stderr(said):
+        assert evaluate(finished_run, store_folder, "--out", str(out)) == 0
+    return out, printed.getvalue(), said.getvalue()
+
+
+def test_writes_metrics_scores_and_pictures(results, store_folder):
+    out, printed, said = results
     metrics = json.loads((out / "metrics.json").read_text())
     scores = pq.read_table(out / "scores.parquet")
     store = Store(store_folder)
@@ -75,41 +86,24 @@ def test_writes_metrics_and_scores(finished_run, store_folder, tmp_path, capsys)
         "n": 20, "split": "test", "protocol": "nw_ucla_cross_view", "store": "sample", "fold": None,
     }  # fmt: skip
 
-    captured = capsys.readouterr()
-    assert f"{top1:.2f}" in captured.out
-    assert "95 % interval" in captured.out
-    assert str(out) in captured.err
+    assert f"{top1:.2f}" in printed
+    assert "95 % interval" in printed
+    assert str(out) in said
+    assert (out / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert "The surest mistakes" in (out / "report.html").read_text()
 
 
-def test_results_go_into_the_run_by_default(run_copy, store_folder):
-    assert evaluate(run_copy, store_folder, "--split", "train") == 0
-    assert json.loads((run_copy / "eval-train" / "metrics.json").read_text())["n"] == 40
-
-
-def test_json_is_all_there_is_on_standard_output(run_copy, store_folder, capsys):
-    assert evaluate(run_copy, store_folder, "--json") == 0
+def test_json_is_all_there_is_on_standard_output_and_results_go_into_the_run(run_copy, store_folder, capsys):
+    assert evaluate(run_copy, store_folder, "--json", "--split", "train") == 0
     document = json.loads(capsys.readouterr().out)
-    assert document == json.loads((run_copy / "eval-test" / "metrics.json").read_text())
+    assert document == json.loads((run_copy / "eval-train" / "metrics.json").read_text())
+    assert document["n"] == 40
 
 
-def test_the_same_model_gives_the_same_scores(run_copy, store_folder, tmp_path):
-    for name in ("a", "b"):
-        assert evaluate(run_copy, store_folder, "--out", str(tmp_path / name), "--device", "cpu") == 0
-    one, other = (pq.read_table(tmp_path / name / "scores.parquet") for name in ("a", "b"))
+def test_the_same_model_gives_the_same_scores(finished_run, store_folder, results, tmp_path):
+    assert evaluate(finished_run, store_folder, "--out", str(tmp_path)) == 0
+    one, other = (pq.read_table(folder / "scores.parquet") for folder in (results[0], tmp_path))
     assert one.equals(other)
-
-
-def test_draws_a_confusion_matrix(run_copy, store_folder):
-    pytest.importorskip("matplotlib")
-    assert evaluate(run_copy, store_folder) == 0
-    assert (run_copy / "eval-test" / "confusion.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_does_without_matplotlib(run_copy, store_folder, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert evaluate(run_copy, store_folder) == 0
-    assert "confusion.png is left out: pictures need matplotlib" in capsys.readouterr().err
-    assert (run_copy / "eval-test" / "metrics.json").exists()
 
 
 def test_validation_needs_a_fold(run_copy, store_folder, capsys):
@@ -128,33 +122,34 @@ def test_the_models_own_fold_is_the_default(run_copy, store_folder):
     assert (metrics["n"], metrics["fold"]) == (20, 0)
 
 
-def test_other_classes_are_refused_by_name(run_copy, altered_store, store_folder, capsys):
-    names = list(Store(store_folder).class_names)
-    other = altered_store([*names[:2], "pick it up", *names[3:]])
-    assert evaluate(run_copy, other) == 2
+NAMES = [action.name for action in ACTIONS]
+RENAMED = dataclasses.replace(KINECT20, joints=("hips", *KINECT20.joints[1:]))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"classes": [*NAMES[:2], "pick it up", *NAMES[3:]]},
+            "different classes: number 2 is 'pick up' in the model",
+        ),
+        ({"classes": [*NAMES, "jump"]}, "the model has 10, the store 11"),
+        ({"layout": NTU25}, "different skeletons (kinect20 and ntu25)"),
+        (
+            {"layout": RENAMED},
+            "field 'joints': number 0 is 'hip_center' in the model and 'hips' in the store",
+        ),
+    ],
+)
+def test_another_store_is_refused_by_the_first_difference(
+    finished_run, altered_store, tmp_path, changed, message, capsys
+):
+    other = altered_store(**changed)
+    assert evaluate(finished_run, other, "--out", str(tmp_path / "out")) == 2
     err = capsys.readouterr().err
-    assert f"{run_copy} and {other} have different classes: " in err
-    assert "number 2 is 'pick up' in the model and 'pick it up' in the store" in err
-    assert not (run_copy / "eval-test").exists()
-
-
-def test_more_classes_are_refused_by_number(run_copy, altered_store, store_folder, capsys):
-    other = altered_store([*Store(store_folder).class_names, "jump"])
-    assert evaluate(run_copy, other) == 2
-    assert "the model has 10, the store 11" in capsys.readouterr().err
-
-
-def test_another_layout_is_refused_by_name(run_copy, altered_store, capsys):
-    assert evaluate(run_copy, altered_store(layout=NTU25)) == 2
-    err = capsys.readouterr().err
-    assert "different skeletons (kinect20 and ntu25)" in err
-
-
-def test_renamed_joints_are_another_layout(run_copy, altered_store, capsys):
-    joints = ("hips", *KINECT20.joints[1:])
-    assert evaluate(run_copy, altered_store(layout=dataclasses.replace(KINECT20, joints=joints))) == 2
-    err = capsys.readouterr().err
-    assert "field 'joints': number 0 is 'hip_center' in the model and 'hips' in the store" in err
+    assert f"{finished_run} and {other} have" in err
+    assert message in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_clips_without_labels_are_scored_but_not_measured(run_copy, altered_store, capsys):

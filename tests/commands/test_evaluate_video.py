@@ -45,8 +45,12 @@ def test_every_member_and_every_modality_is_measured(video_world: VideoWorld, re
         {name: top1(part) for name, part in each.items()}
     )
     assert list(metrics["modalities"]) == ["skeleton", "video"]
+    assert "What joining them changes" in (results / "report.html").read_text()
     store = Store(video_world.store)
     rows = np.flatnonzero(store.cameras == "3")
+    for name, changes in metrics["fusion"].items():
+        gain = metrics["top1"] - metrics["modalities"][name]["top1"]
+        assert (changes["mended"]["n"] - changes["broken"]["n"]) * 10 == pytest.approx(gain)
     alone = score(from_pretrained(video_world.run), store, rows, modalities=("video",))
     assert metrics["modalities"]["video"]["top1"] == pytest.approx(top1(alone))
     assert not np.allclose(alone.logits, each["video"].logits)  # no skeleton guides it
@@ -69,20 +73,20 @@ def test_skeletons_alone_are_what_phase_1_says(
     assert not (tmp_path / "scores-video.parquet").exists()
 
 
-def test_the_table_names_them(
+def test_the_table_names_members_and_modalities(
     video_world: VideoWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert evaluate(video_world, tmp_path) == 0
+    assert evaluate(video_world, tmp_path, "--split", "train") == 0
     shown = capsys.readouterr().out
-    for name in ("stream joint", "stream video", "skeleton alone", "video alone"):
-        assert name in shown
-
-
-def test_json_is_all_there_is_on_standard_output(
-    video_world: VideoWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert evaluate(video_world, tmp_path, "--json") == 0
-    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "metrics.json").read_text())
+    names = (
+        "stream joint",
+        "stream video",
+        "skeleton alone",
+        "video alone",
+        "mended, broken beside skeleton",
+    )
+    assert [name for name in names if name not in shown] == []
+    assert json.loads((tmp_path / "metrics.json").read_text())["n"] == 20
 
 
 def test_moved_videos(
@@ -138,9 +142,3 @@ def test_the_members_scores_join_to_the_models_answer(
     metrics = json.loads((tmp_path / "joined/metrics.json").read_text())
     assert metrics["top1"] == pytest.approx(top1(whole))
     assert len(metrics["members"]) == 3
-
-
-def test_the_training_clips_can_be_measured_too(video_world: VideoWorld, tmp_path: Path) -> None:
-    assert evaluate(video_world, tmp_path, "--split", "train") == 0
-    assert json.loads((tmp_path / "metrics.json").read_text())["n"] == 20
-    assert from_pretrained(video_world.run).spec.heterogeneous is not None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,15 +16,17 @@ from hhmnet.evaluation import embedding
 from hhmnet.evaluation.embedding import (
     EmbeddingError,
     Embeddings,
+    Projection,
     collect,
+    draw_embeddings,
     figures,
+    flatten,
     linear_cka,
     retrieval,
     separation,
 )
 from hhmnet.models.pretrained import ActionModel, ModelSpec
 from hhmnet.models.stst import STSTConfig
-from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store
 from made_embeddings import made_embeddings
@@ -147,7 +148,6 @@ def plain_silhouette(x: np.ndarray, labels: np.ndarray) -> float:
 
 
 def test_separation_is_the_silhouette_of_loops() -> None:
-    pytest.importorskip("sklearn")
     found = made_embeddings(24, 3)
     x = found.embeddings["joint"]
     expected = plain_silhouette(x, found.labels)
@@ -155,29 +155,16 @@ def test_separation_is_the_silhouette_of_loops() -> None:
     assert separation(x, found.labels) == pytest.approx(expected)
 
 
-def test_of_many_points_some_are_compared_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("sklearn")
-    found = made_embeddings(200, 4)
-    x, labels = found.embeddings["joint"], found.labels
-    whole = separation(x, labels)
-    monkeypatch.setattr(embedding, "MOST_COMPARED", 50)
-    some = separation(x, labels)
-    assert some == separation(x, labels)
-    assert some != whole
-    assert some == pytest.approx(whole, abs=0.1)
-
-
 # A model's embeddings.
 
 
-@pytest.mark.parametrize("batch_size", [1, 64])
-def test_embeddings_are_each_clips_own_averaged_over_views(patchy_store: Store, batch_size: int) -> None:
+def test_embeddings_are_each_clips_own_averaged_over_views(patchy_store: Store) -> None:
     model = build(patchy_store, views=2).eval()
     rows = np.array([17, 3, 4, 0, 11, 5, 8])
-    found = collect(model, patchy_store, rows, batch_size)
+    found = collect(model, patchy_store, rows, batch_size=3)
     assert found.sample_ids.tolist() == [f"clip{i:03d}" for i in rows]
     assert found.labels.tolist() == patchy_store.labels[rows].tolist()
-    assert found.streams == ("joint", "bone")
+    assert list(found.embeddings) == ["joint", "bone"]
     for place, row in enumerate(rows):
         clips = ClipDataset(patchy_store, np.array([row]), 2)[0].clips
         with torch.no_grad():
@@ -185,7 +172,7 @@ def test_embeddings_are_each_clips_own_averaged_over_views(patchy_store: Store, 
                 model.network(*prepare(clips, KINECT20, model.spec.data, phase=phase))
                 for phase in (0.25, 0.75)
             ]
-        for number, name in enumerate(found.streams):
+        for number, name in enumerate(found.embeddings):
             for kind in ("embeddings", "projections"):
                 assert isinstance(getattr(found, kind)[name], np.ndarray)
                 expected = sum(getattr(output, kind)[number][0].numpy() for output in outputs) / 2
@@ -199,16 +186,6 @@ def test_the_model_stays_as_it_was(tiny_store: Store) -> None:
     np.testing.assert_array_equal(first, again)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-def test_clips_without_a_label_are_left_out(
-    tmp_path: Path, make_sample: Callable[..., Sample], write_clips: Callable[..., Store]
-) -> None:
-    samples = [make_sample(number, label=-1 if number % 4 == 0 else number % 2) for number in range(12)]
-    store = write_clips(tmp_path / "s", samples)
-    found = collect(build(store), store, np.arange(12))
-    assert found.sample_ids.tolist() == [f"clip{i:03d}" for i in range(12) if i % 4]
-    assert set(found.labels.tolist()) == {0, 1}
 
 
 def test_what_cannot_be_compared_is_named(tiny_store: Store) -> None:
@@ -228,14 +205,13 @@ def test_what_cannot_be_compared_is_named(tiny_store: Store) -> None:
 
 
 def test_figures_tell_streams_that_meet_from_streams_that_do_not() -> None:
-    pytest.importorskip("sklearn")
     apart = made_embeddings(streams=("joint", "bone", "bone_motion"))
     shared = apart.projections["joint"]
     rng = np.random.default_rng(5)
-    meeting = {name: shared + rng.normal(0, 0.05, shared.shape) for name in apart.streams}
+    meeting = {name: shared + rng.normal(0, 0.05, shared.shape) for name in apart.embeddings}
     before = figures(apart)
     after = figures(Embeddings(apart.sample_ids, apart.labels, apart.class_names, apart.embeddings, meeting))
-    pairs = [f"{a} -> {b}" for a in apart.streams for b in apart.streams if a != b]
+    pairs = [f"{a} -> {b}" for a in apart.embeddings for b in apart.embeddings if a != b]
     assert list(before["retrieval"]) == [*pairs, "mean"]
     assert list(before["agreement"]) == ["joint, bone", "joint, bone_motion", "bone, bone_motion", "mean"]
     for field in ("same_class", "same_clip", "rank"):
@@ -252,7 +228,63 @@ def test_figures_tell_streams_that_meet_from_streams_that_do_not() -> None:
     assert before["chance"]["agreement"] < 0.2 < before["agreement"]["mean"]
 
 
-def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
-    with pytest.raises(EmbeddingError, match=r"pip install 'hhmnet\[plot\]'"):
-        figures(made_embeddings())
+# The picture.
+
+
+def row(title: str, found: Embeddings) -> Projection:
+    return Projection(title, found, figures(found))
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that would be saved; a map is the first two numbers of a point, so that it tells whose it is."""
+    kept: list[Any] = []
+    monkeypatch.setattr(embedding, "save_figure", lambda figure, file: kept.append(figure))
+    monkeypatch.setattr(embedding, "flatten", lambda x: x[:, :2])
+    return kept
+
+
+def test_a_map_keeps_neighbours_and_comes_out_the_same() -> None:
+    found = made_embeddings(40, 3)
+    x = found.embeddings["joint"]
+    points = flatten(x)
+    assert points.shape == (40, 2)
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1) + np.diag(np.full(40, np.inf))
+    assert (found.labels[apart.argmin(1)] == found.labels).mean() > 0.9
+    np.random.seed(3)  # noqa: NPY002
+    np.testing.assert_array_equal(flatten(x), points)
+
+
+def test_a_row_a_run_and_a_panel_a_stream(
+    tmp_path: Path, drawn: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "MOST_DRAWN", 24)
+    rows = [row("before", made_embeddings()), row("after", made_embeddings(streams=("bone", "joint_motion")))]
+    draw_embeddings(rows, tmp_path / "a.png")
+    panels = np.array(drawn[0].axes).reshape(2, 4)
+    assert [axes[0].get_ylabel() for axes in panels] == ["before", "after"]
+    titles = [[axes.get_title().partition("\n")[0] for axes in line] for line in panels]
+    together = "projections of all streams"
+    assert titles == [["joint", "bone", "", together], ["", "bone", "joint_motion", together]]
+    # 24 points in every map: of 24 clips, or of 12 clips in two streams.
+    points = [[len(dots.get_offsets()) for dots in axes.collections] for axes in panels[0]]
+    assert points == [[24], [24], [], [12, 12]]
+    shapes = [dots.get_paths()[0].vertices.shape for dots in panels[0, 3].collections]
+    assert shapes[0] != shapes[1]
+    labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert labels == ["joint", "bone", "joint_motion", *rows[0].found.class_names]
+
+
+@pytest.mark.parametrize("classes", [2, 15, 30])
+def test_every_class_has_a_colour_of_its_own(tmp_path: Path, drawn: list[Any], classes: int) -> None:
+    found = made_embeddings(60, classes)
+    draw_embeddings([row("run", found)], tmp_path / "a.png")
+    (dots,) = drawn[0].axes[0].collections
+    colours: dict[int, set[tuple[float, ...]]] = {}
+    for point, colour in zip(dots.get_offsets(), dots.get_facecolors(), strict=True):
+        clip = np.abs(found.embeddings["joint"][:, :2] - point).sum(1).argmin()
+        colours.setdefault(int(found.labels[clip]), set()).add(tuple(colour))
+    assert [len(of) for of in colours.values()] == [1] * classes
+    assert len(set.union(*colours.values())) == classes
+    named = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert len(named) == 2 + (classes if classes < 30 else 0)  # thirty classes would fill the picture

@@ -1,0 +1,284 @@
+"""What is shown of a model is what it used: attention, crops, their weights, and the answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_hex
+
+from hhmnet.cli import main
+from hhmnet.data.roi import RoiConfig, crop_clip, empty_crops
+from hhmnet.data.transform import DataConfig
+from hhmnet.data.video_batch import VideoConfig
+from hhmnet.evaluation import model_pictures
+from hhmnet.evaluation.figures import SIDE_COLOURS
+from hhmnet.evaluation.model_pictures import (
+    QUERIES,
+    Attention,
+    Guidance,
+    GuidanceError,
+    attention_of,
+    draw_attention,
+    draw_crops,
+    draw_guidance,
+    guidance_of,
+)
+from hhmnet.models.heterogeneous import HeterogeneousConfig
+from hhmnet.models.homogeneous import FusionConfig
+from hhmnet.models.pretrained import ActionModel, ModelSpec, with_video
+from hhmnet.models.re_dmt import REDMT
+from hhmnet.models.stst import STSTConfig
+from hhmnet.sample import Sample
+from hhmnet.skeleton import COCO17, KINECT20, PARTS, SkeletonLayout
+from hhmnet.store import Store
+from hhmnet.video import open_video
+from made_crops import made_clip, write_made_store
+
+ENCODER = STSTConfig(widths=(16, 32), strides=(1, 2), dropout=0.0, drop_path=0.0, chunks=2)
+VIDEO = VideoConfig(instants=4, cell=32, scene=48, scenes=2)
+ROI = RoiConfig(instants=4, cell=36, scene=54, scene_instants=2)
+CLASSES = ("sit", "stand")
+PNG = b"\x89PNG"
+
+
+@pytest.fixture(scope="module")
+def phase1() -> ActionModel:
+    torch.manual_seed(0)
+    data = DataConfig(stream="joint+bone", frames=12, persons=2)
+    spec = ModelSpec(ENCODER, data, KINECT20, CLASSES, "nw_ucla_cross_view", None, FusionConfig())
+    return ActionModel(spec.build(), spec).eval()
+
+
+def phase2(phase1: ActionModel, guidance: str = "feature", roi: RoiConfig = ROI) -> ActionModel:
+    torch.manual_seed(0)
+    return with_video(phase1, HeterogeneousConfig("small", guidance=guidance, projection=8), VIDEO, roi)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
+    """A clip whose recording begins before its skeletons do, and whose body moves in the last third only; one without
+    a video."""
+    clip = made_clip(3, frame_index=np.arange(20, 32, dtype=np.int32))
+    joints = np.repeat(clip.joints[:, :1], 12, 1)
+    joints[:, 8:, KINECT20.index("right_hand")] += 3
+    clips = [dataclasses.replace(clip, joints=joints), made_clip(2, video=None, video_frames=None)]
+    return write_made_store(tmp_path_factory.mktemp("made"), clips)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that would be saved."""
+    figures: list[Any] = []
+    monkeypatch.setattr(model_pictures, "save_figure", lambda figure, file: figures.append(figure))
+    return figures
+
+
+# Attention.
+
+
+def standing(layout: SkeletonLayout = KINECT20) -> Sample:
+    random = np.random.default_rng(0)
+    present = np.ones((1, 9), bool)
+    present[0, 4] = False
+    joints = random.normal(size=(1, 9, layout.num_joints, layout.dims)).astype(np.float32)
+    return Sample("clip", 0, joints * present[..., None, None], present, np.arange(9, dtype=np.int32))
+
+
+@pytest.mark.parametrize(
+    ("mask", "reranking"), [("none", "jaccard"), ("topk", "none"), ("threshold", "jaccard")]
+)
+def test_an_explanation_holds_the_weights_that_are_used(mask: str, reranking: str) -> None:
+    torch.manual_seed(0)
+    module = REDMT(16, 2, KINECT20, mask=mask, density=0.4, reranking=reranking).eval()
+    x, used = torch.randn(3, 16, 20, 6), []
+    module.dropout.register_forward_hook(lambda layer, inputs, output: used.append(output))
+    module(x)
+    found = module.explain(x)
+    torch.testing.assert_close(found.weights, used[0])
+    torch.testing.assert_close(found.plain.sum(-1), torch.ones(3, 2, 20))
+    assert not found.weights[~found.kept].any()
+    assert bool(found.kept.all()) == (mask == "none")
+
+
+def test_every_block_is_explained_and_the_network_stays_as_it_was(phase1: ActionModel) -> None:
+    before = {name: value.clone() for name, value in phase1.network.state_dict().items()}
+    blocks = attention_of(phase1, standing())
+    assert len(blocks) == 2
+    for plain, kept, weights in blocks:
+        assert kept.shape == plain.shape == weights.shape == (20, 20)
+        np.testing.assert_allclose(plain.sum(-1), 1, atol=1e-5)
+        assert not weights[kept == 0].any()
+    assert all(torch.equal(before[name], value) for name, value in phase1.network.state_dict().items())
+    assert not any(module._forward_pre_hooks for module in phase1.network.modules())
+    for one, other in zip(blocks, attention_of(phase1.single("joint"), standing()), strict=True):
+        np.testing.assert_allclose(one.weights, other.weights, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", [KINECT20, COCO17], ids=lambda layout: layout.name)
+def test_lines_tell_weights_colours_their_change_and_hollow_joints_the_mask(
+    layout: SkeletonLayout, drawn: list[Any], tmp_path: Path
+) -> None:
+    clip, count = standing(layout), layout.num_joints
+    random = np.random.default_rng(1)
+    blocks = [Attention(*random.random((3, count, count))) for _ in range(2)]
+    draw_attention(blocks, clip, layout, tmp_path / "a.png")
+    queries = [layout.index(name) for name in QUERIES if name in layout.joints]
+    assert len(queries) == (4 if layout is KINECT20 else 3)  # coco17 has no joint that is called head
+    names = [layout.joints[query].replace("_", " ") for query in queries]
+    body = clip.joints[0, 5, :, :2]  # the middle one of the eight frames in which somebody is
+    grid = drawn[0].axes
+    assert [axes.get_title() for axes in grid] == [f"block {row}, {name}" for row in (1, 2) for name in names]
+    for place, axes in enumerate(grid):
+        query, block = queries[place % len(queries)], blocks[place // len(queries)]
+        plain, kept, weights = (part[query] for part in block)
+        colours = np.where(weights > plain, SIDE_COLOURS["left"], SIDE_COLOURS["right"])
+        others = [joint for joint in range(count) if joint != query]
+        for line, joint in zip(axes.lines[len(layout.edges) :], others, strict=True):
+            np.testing.assert_allclose(line.get_xydata(), body[[query, joint]], rtol=1e-6)
+            assert line.get_linewidth() == pytest.approx(4 * weights[joint] / weights.max())
+            assert to_hex(line.get_color()) == colours[joint]
+        for joint, dot in enumerate(axes.collections):
+            np.testing.assert_allclose(dot.get_offsets()[0], body[joint], rtol=1e-6)
+            assert to_hex(dot.get_facecolor()[0]) == (colours[joint] if kept[joint] > 0.5 else "#ffffff")
+        assert int(np.argmax([dot.get_sizes()[0] for dot in axes.collections])) == query
+        assert axes.yaxis_inverted() == (layout.dims == 2)
+
+
+def test_inspect_draws_attention(
+    finished_run: Path, store_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = str(Store(store_folder).sample_ids[0])
+    words = ["inspect", str(store_folder), "--sample", name, "--attention", str(finished_run)]
+    assert main([*words, "--picture", str(tmp_path / "a.png")]) == 0
+    assert (tmp_path / "a.png").read_bytes().startswith(PNG)
+    assert main(words) == 2
+    assert "--attention draws a picture; name it with --picture FILE.png" in capsys.readouterr().err
+
+
+# Crops and guidance.
+
+
+def test_crops_lie_in_rows_of_parts_with_the_scene_below(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kept: list[np.ndarray] = []
+    monkeypatch.setattr(model_pictures, "save_png", lambda page, file: kept.append(page))
+    parts = np.zeros((3, 5, 8, 8, 3), np.uint8)  # instants, parts
+    parts += np.arange(15, dtype=np.uint8).reshape(3, 5)[..., None, None, None]
+    config = RoiConfig(instants=3, cell=8, scene=12, scene_instants=2)
+    crops = empty_crops(config, 6)._replace(parts=parts, scene=np.full((2, 12, 12, 3), 100, np.uint8))
+    draw_crops(crops, 0.5, tmp_path / "c.png")
+    (page,) = kept
+    assert page.shape == (5 * 8 + 4 * 2 + 8 + 12 + 8, 3 * 8 + 2 * 2, 3)
+    corners = page[0:48:10, 0:28:10, 0]
+    assert corners.tolist() == [[part, 5 + part, 10 + part] for part in range(5)]
+    line = page[:8, :8, 0] > 60  # where the margin of half a side begins: 4/3 pixels from the edge
+    assert (line[1, 3], line[0].any(), line[3:5, 3:5].any()) == (True, False, False)
+    assert (page[56:68, 0] == 100).all()
+    assert (page[48:56] == 255).all()
+
+
+def test_cells_weights_and_answers_are_the_networks(
+    phase1: ActionModel, made: tuple[Store, Path], tmp_path: Path
+) -> None:
+    store, videos = made
+    whole = phase2(phase1).train()
+    used: list[torch.Tensor] = []
+    whole.network.video.register_forward_hook(  # type: ignore[union-attr]
+        lambda module, inputs, output: used.append(inputs[1])
+    )
+    found = guidance_of(whole, store, 0, videos)
+    assert whole.training, "it is left as it was"
+    with open_video(videos / "made03.mkv") as video:
+        crops = crop_clip(store.sample(0), KINECT20, video, ROI)
+    np.testing.assert_array_equal(found.cells, crops.parts[:, :, 2:34, 2:34].swapaxes(0, 1))
+    np.testing.assert_array_equal(found.scenes, crops.scene[:, 3:51, 3:51])
+    assert found.cell_mask.all()
+    assert found.scene_mask.all()
+    # Instants 1, 4, 7 and 10 of the skeleton, whose first frame is number 20 of the recording.
+    assert found.frames.tolist() == [20 + round(time) for time in crops.times.tolist()]
+    assert found.weights is not None
+    np.testing.assert_array_equal(found.weights, used[0][0].numpy())
+    assert (found.weights.min(), found.weights.max()) == (0, 2)
+    assert list(found.answers) == ["skeleton", "video", "both"]
+    for answers in found.answers.values():
+        assert {name for name, _ in answers} == set(CLASSES)
+        assert answers[0][1] >= answers[1][1]
+        assert sum(share for _, share in answers) == pytest.approx(1, abs=1e-5)
+    unguided = guidance_of(phase2(phase1, "none"), store, 0, videos)
+    assert unguided.weights is None
+    assert unguided.answers["skeleton"] == found.answers["skeleton"]
+    assert unguided.answers["both"] != found.answers["both"]
+    control = guidance_of(
+        phase2(phase1, "none", dataclasses.replace(ROI, show="background")), store, 0, videos
+    )
+    assert not control.cell_mask.any()
+    assert control.scene_mask.all()
+    draw_guidance(control, "title", None, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(PNG)
+    with pytest.raises(GuidanceError, match="skeletons alone"):
+        guidance_of(phase1, store, 0, videos)
+    with pytest.raises(GuidanceError, match="sample 'made02' has no video"):
+        guidance_of(whole, store, 1, videos)
+
+
+def texts(axes: Any) -> list[str]:
+    return [axes.get_title(), axes.get_ylabel(), *(text.get_text() for text in axes.texts)]
+
+
+def test_the_picture_names_parts_frames_weights_and_answers(drawn: list[Any], tmp_path: Path) -> None:
+    mask = np.ones((5, 2), bool)
+    mask[0, 1] = False
+    answers = {"skeleton": [("sit", 0.75), ("stand", 0.25)], "both": [("stand", 1.0)]}
+    cells, scenes = np.zeros((5, 2, 8, 8, 3), np.uint8), np.zeros((2, 9, 9, 3), np.uint8)
+    weights = np.linspace(0, 1.8, 10).reshape(5, 2)
+    found = Guidance(cells, mask, weights, scenes, np.array([True, True]), np.array([3, 11]), answers)
+    draw_guidance(found, "clip 7", "stand", tmp_path / "a.png")
+    draw_guidance(found._replace(weights=None, scene_mask=np.zeros(2, bool)), "", None, tmp_path / "b.png")
+    (grid, right), (plain, empty) = (figure.subfigs for figure in drawn)
+    assert drawn[0].get_suptitle() == "clip 7"
+    assert texts(grid.axes[0]) == ["frame 3", PARTS[0].replace("_", " "), "0.0"]
+    assert texts(grid.axes[1]) == ["frame 11", "", "nothing"]
+    assert [texts(axes) for axes in grid.axes[2::2]] == [
+        ["", part.replace("_", " "), f"{row[0]:.1f}"]
+        for part, row in zip(PARTS[1:], weights[1:], strict=True)
+    ]
+    assert not any(axes.texts for axes in plain.axes if axes is not plain.axes[1])
+    scene, bars = right.axes
+    assert scene.get_title() == "persons and surroundings"
+    assert scene.images[0].get_array().shape == (9, 18, 3)
+    assert (empty.axes[0].get_title(), len(empty.axes[0].images)) == ("no scene", 0)
+    assert [text.get_text() for text in bars.texts] == ["sit  75 %", "stand  25 %", "stand  100 %"]
+    assert [round(bar.get_width()) for bar in bars.patches] == [75, 25, 100]
+    own = [to_hex(bar.get_facecolor()) == SIDE_COLOURS["left"] for bar in bars.patches]
+    assert own == [False, True, True]
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["skeleton", "both"]
+
+
+def test_inspect_draws_guidance(
+    phase1: ActionModel, made: tuple[Store, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, videos = made
+    phase2(phase1).save_pretrained(tmp_path / "run")
+    phase1.save_pretrained(tmp_path / "first")
+    words = ["inspect", str(store.path)]
+    drawn = [*words, "--videos", str(videos), "--rois", str(tmp_path / "a.png")]
+    guided = ["--guidance", str(tmp_path / "run")]
+    assert main([*drawn, "--sample", "made03", *guided, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["sample_id"] == "made03"
+    assert "a cell counts from 0 (blue) to 2 (orange)" in captured.err
+    assert (tmp_path / "a.png").read_bytes().startswith(PNG)
+    for mistake, message in (
+        ([*drawn, "--sample", "made03", "--guidance", str(tmp_path / "first")], "needs a model of phase 2"),
+        ([*drawn, "--sample", "made02", *guided], "sample 'made02' has no video"),
+        ([*words, "--sample", "made03", *guided], "draws a picture; name it with --rois FILE.png"),
+    ):
+        assert main(mistake) == 2
+        assert message in capsys.readouterr().err
