@@ -15,8 +15,7 @@ import numpy as np
 from hhmnet.conversion import project
 from hhmnet.pose.base import Detections, Poses
 from hhmnet.skeleton import BLAZEPOSE33, KINECT20
-from hhmnet.synthetic import CAMERAS, performance, render
-from hhmnet.synthetic.raw_files import write_video
+from hhmnet.synthetic import CAMERAS, performance, render, write_video
 from hhmnet.synthetic.scene import LENS, WIDTH
 
 STROKES = {"b_slice": 1, "b_volley": 2, "backhand": 3, "f_volley": 4, "forehand": 5, "serve": 6, "smash": 9}
@@ -64,7 +63,7 @@ class KnownPlayers:
             acted = performance(STROKES[label], subject, episode=0)
             # Kinect's pictures are mirror images, an ordinary camera's aren't.
             shown = np.arange(0, len(acted.joints), _EVERY)
-            pictures.append(render(acted, view, frames=shown)[:, :, ::-1])
+            pictures.append(render(acted, view, shown).pictures[:, :, ::-1])
             joints.append(CAMERAS[view].to_camera(acted.joints[shown]))
         film, number = np.concatenate(pictures).copy(), len(self.clips)
         for frame, picture in enumerate(film):

@@ -16,8 +16,7 @@ from hhmnet.prepare import prepare
 from hhmnet.readers.nw_ucla.depth_videos import NWUCLAConfig
 from hhmnet.readers.nw_ucla.reader import NWUCLA
 from hhmnet.store import Store
-from hhmnet.synthetic import ACTIONS, observe, performance, render
-from hhmnet.synthetic.raw_files import write_video
+from hhmnet.synthetic import ACTIONS, observe, performance, render, write_video
 from hhmnet.training.engine import Trainer
 
 SUBJECTS, EPISODES, VIEWS = range(1, 11), range(3), (1, 2, 3)
@@ -71,10 +70,10 @@ def pairs(tmp_path: Path) -> Store:
                 frames = (np.arange(PICTURES) + 0.5) * len(acted.joints) / PICTURES
                 for view in VIEWS:
                     name = f"a{action.id:02d}_s{subject:02d}_e{episode:02d}_v{view:02d}"
-                    skeletons = np.round(observe(acted, view, 0), 4).tolist()
+                    skeletons = np.round(observe(acted, view), 4).tolist()
                     text = json.dumps({"file_name": name, "skeletons": skeletons, "label": label})
                     (raw / f"{name}.json").write_text(text)
-                    pictures = render(acted, view, 0, frames.astype(int))
+                    pictures = render(acted, view, frames.astype(int)).pictures
                     write_video(raw / "videos" / f"{name}.mp4", pictures, 10)
     classes = [{"id": action.id, "name": action.name} for action in chosen]
     (raw / "classes.json").write_text(json.dumps({"name": "pairs", "classes": classes}))

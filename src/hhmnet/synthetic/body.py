@@ -1,4 +1,4 @@
-"""A kinect20 body: who it belongs to, and where its joints are when it takes a pose.
+"""A kinect20 body: who it belongs to, where its joints are when it takes a pose, and from where sensors see it.
 
 Every frame here is right-handed with y up. In the *actor frame* the floor is y = 0, x points to the actor's
 left and z ahead. Two bones and the angle between them place every limb (inverse kinematics with a pole
@@ -9,31 +9,31 @@ vectorised, not looped over.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from hhmnet.skeleton import KINECT20
 
 FPS = 30.0
+JOINT = {name: KINECT20.index(name) for name in KINECT20.joints}
 
 # Bones of an average adult as fractions of body height, after the medians seen in Kinect v1 recordings.
 _BONES = {
-    "spine": 0.040,
-    "shoulder_center": 0.205,
-    "head": 0.113,
-    "shoulder": 0.110,
-    "elbow": 0.155,
-    "wrist": 0.143,
-    "hand": 0.048,
-    "hip": 0.058,
-    "knee": 0.262,
-    "ankle": 0.228,
-    "foot": 0.056,
+    **{
+        "spine": 0.040,
+        "shoulder_center": 0.205,
+        "head": 0.113,
+        "shoulder": 0.110,
+        "elbow": 0.155,
+        "wrist": 0.143,
+    },
+    **{"hand": 0.048, "hip": 0.058, "knee": 0.262, "ankle": 0.228, "foot": 0.056},
 }
 _ANKLE_HEIGHT = 0.040  # of body height; the foot joint hangs a little lower
 _HIP_DROP = 0.7  # downward part of the unit vector from hip_center to a hip
 _SIDES = ("left", "right")
-_J = {name: KINECT20.index(name) for name in KINECT20.joints}
+_UP, _AHEAD = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Subject:
         height: body height in metres.
         bones: bone lengths in metres, by the far joint ("elbow" is the upper arm); both sides are alike.
         handedness: ``"left"`` or ``"right"``, the hand that acts.
-        speed: how fast the person moves; 1 is average.
-        amplitude: how widely the person moves; 1 is average.
+        speed: how fast the person moves; 1 is average, also of amplitude.
+        amplitude: how widely the person moves.
         stoop: forward bend of the trunk at rest, radians.
         flare: how far the elbows stand out from the trunk; 0 hangs straight down.
         squat: 0 stoops to reach down, 1 bends the knees.
@@ -150,9 +150,7 @@ def standing(subject: Subject, frames: int, rng: np.random.Generator) -> Pose:
     rest = np.array([[0.05 + subject.flare * s, -0.95, 0.08] for s in rng.uniform(0.6, 1.4, 2)])
     apart = 0.5 * subject.height * rng.uniform(0.10, 0.16)
     stagger = rng.normal(0.0, 0.025)
-    ankles = np.array(
-        [[apart, subject.ankle_height, stagger - 0.03], [-apart, subject.ankle_height, -stagger - 0.03]]
-    )
+    ankles = [[sign * apart, subject.ankle_height, sign * stagger - 0.03] for sign in (1, -1)]
     toe_out = rng.uniform(0.05, 0.35)
     wander = np.stack([np.stack([sway(0.012) for _ in range(3)], 1) for _ in _SIDES], 1)
     return Pose(
@@ -164,9 +162,9 @@ def standing(subject: Subject, frames: int, rng: np.random.Generator) -> Pose:
         nod=0.5 * subject.stoop + rng.normal(0.1, 0.08) + sway(0.02),
         gaze=sway(0.08),
         wrists=rest[None] + wander,
-        elbows=np.broadcast_to(np.array([0.45, 0.0, -1.0]), (frames, 2, 3)).copy(),
-        ankles=np.broadcast_to(ankles, (frames, 2, 3)).copy(),
-        toes=np.broadcast_to(np.array([toe_out, -toe_out]), (frames, 2)).copy(),
+        elbows=np.tile([0.45, 0.0, -1.0], (frames, 2, 1)),
+        ankles=np.tile(ankles, (frames, 1, 1)),
+        toes=np.tile([toe_out, -toe_out], (frames, 1)),
         heel=np.zeros((frames, 2)),
     )
 
@@ -191,7 +189,7 @@ def two_bones(
     """Middle and end joint of a limb from ``start`` towards ``target``, all ``(T, 3)``.
 
     The limb bends towards ``pole``. A target out of reach is approached along the straight line, so both
-    bones keep their lengths (``first``, ``second``, metres) whatever is asked.
+    bones keep their lengths (``first``, ``second``, metres) whatever is wanted.
     """
     reach = target - start
     wanted = np.linalg.norm(reach, axis=-1, keepdims=True)
@@ -210,7 +208,7 @@ def joints_of(pose: Pose, subject: Subject) -> np.ndarray:
     A left-handed subject gets the mirror image of the pose.
     """
     joints = np.empty((len(pose.root), KINECT20.num_joints, 3))
-    joints[:, _J["hip_center"]] = pose.root
+    joints[:, JOINT["hip_center"]] = pose.root
     _place_trunk(joints, pose, subject)
     for side, name in enumerate(_SIDES):
         _place_arm(joints, pose, subject, side, name)
@@ -221,22 +219,19 @@ def joints_of(pose: Pose, subject: Subject) -> np.ndarray:
 
 
 def _place_trunk(joints: np.ndarray, pose: Pose, subject: Subject) -> None:
-    bones, up = subject.bones, np.array([0.0, 1.0, 0.0])
     shoulders = pose.heading + pose.twist
 
     def grow(child: str, parent: str, direction: np.ndarray, facing: np.ndarray, bone: str) -> None:
         """Put ``child`` one bone away from ``parent`` along ``direction (T, 3)``, turned to ``facing``."""
-        joints[:, _J[child]] = joints[:, _J[parent]] + bones[bone] * turn(direction, facing)
+        joints[:, JOINT[child]] = joints[:, JOINT[parent]] + subject.bones[bone] * turn(direction, facing)
 
-    grow("spine", "hip_center", _tilt(up, 0.6 * pose.bend, 0.6 * pose.lean), pose.heading, "spine")
-    grow("shoulder_center", "spine", _tilt(up, pose.bend, pose.lean), pose.heading, "shoulder_center")
-    grow("head", "shoulder_center", _tilt(up, pose.nod, 0.5 * pose.lean), pose.heading + pose.gaze, "head")
+    grow("spine", "hip_center", _tilt(_UP, 0.6 * pose.bend, 0.6 * pose.lean), pose.heading, "spine")
+    grow("shoulder_center", "spine", _tilt(_UP, pose.bend, pose.lean), pose.heading, "shoulder_center")
+    grow("head", "shoulder_center", _tilt(_UP, pose.nod, 0.5 * pose.lean), pose.heading + pose.gaze, "head")
     for side, sign in zip(_SIDES, (1.0, -1.0), strict=True):
         collar = np.array([sign * 0.83, -0.55, -0.08])
-        collar /= np.linalg.norm(collar)
-        grow(
-            f"{side}_shoulder", "shoulder_center", _tilt(collar, pose.bend, pose.lean), shoulders, "shoulder"
-        )
+        collar = _tilt(collar / np.linalg.norm(collar), pose.bend, pose.lean)
+        grow(f"{side}_shoulder", "shoulder_center", collar, shoulders, "shoulder")
         pelvis = np.array([sign * np.sqrt(1 - _HIP_DROP**2), -_HIP_DROP, 0.0])
         grow(
             f"{side}_hip", "hip_center", _tilt(pelvis, 0.4 * pose.bend, 0.3 * pose.lean), pose.heading, "hip"
@@ -245,29 +240,72 @@ def _place_trunk(joints: np.ndarray, pose: Pose, subject: Subject) -> None:
 
 def _place_arm(joints: np.ndarray, pose: Pose, subject: Subject, side: int, name: str) -> None:
     """Shoulder to wrist by :func:`two_bones`; the hand goes on along the forearm."""
-    outward = np.array([1.0 if name == "left" else -1.0, 1.0, 1.0])
+    bones, outward = subject.bones, np.array([1.0 if name == "left" else -1.0, 1.0, 1.0])
     facing = pose.heading + pose.twist
-    shoulder = joints[:, _J[f"{name}_shoulder"]]
+    shoulder = joints[:, JOINT[f"{name}_shoulder"]]
     target = shoulder + subject.arm * turn(pose.wrists[:, side] * outward, facing)
     pole = turn(pose.elbows[:, side] * outward, facing)
-    elbow, wrist = two_bones(shoulder, target, pole, subject.bones["elbow"], subject.bones["wrist"])
-    joints[:, _J[f"{name}_elbow"]] = elbow
-    joints[:, _J[f"{name}_wrist"]] = wrist
-    joints[:, _J[f"{name}_hand"]] = wrist + (wrist - elbow) / subject.bones["wrist"] * subject.bones["hand"]
+    elbow, wrist = two_bones(shoulder, target, pole, bones["elbow"], bones["wrist"])
+    joints[:, JOINT[f"{name}_elbow"]] = elbow
+    joints[:, JOINT[f"{name}_wrist"]] = wrist
+    joints[:, JOINT[f"{name}_hand"]] = wrist + (wrist - elbow) / bones["wrist"] * bones["hand"]
 
 
 def _place_leg(joints: np.ndarray, pose: Pose, subject: Subject, side: int, name: str) -> None:
     """Hip to ankle by :func:`two_bones` with the knee above the toes, then the foot."""
-    bones, up = subject.bones, np.array([0.0, 1.0, 0.0])
-    hip = joints[:, _J[f"{name}_hip"]]
-    ahead = turn(np.array([0.0, 0.0, 1.0]), pose.toes[:, side])
+    bones, ahead = subject.bones, turn(_AHEAD, pose.toes[:, side])
     flat = np.arcsin(0.6 * subject.ankle_height / bones["foot"])
     slope = flat + pose.heel[:, side]
     rise = bones["foot"] * np.maximum(np.sin(slope) - np.sin(flat), 0.0)  # a raised heel turns about the toes
-    knee, ankle = two_bones(
-        hip, pose.ankles[:, side] + rise[:, None] * up, ahead, bones["knee"], bones["ankle"]
-    )
-    foot = np.cos(slope)[:, None] * ahead - np.sin(slope)[:, None] * up
-    joints[:, _J[f"{name}_knee"]] = knee
-    joints[:, _J[f"{name}_ankle"]] = ankle
-    joints[:, _J[f"{name}_foot"]] = ankle + bones["foot"] * foot
+    target = pose.ankles[:, side] + rise[:, None] * _UP
+    knee, ankle = two_bones(joints[:, JOINT[f"{name}_hip"]], target, ahead, bones["knee"], bones["ankle"])
+    foot = np.cos(slope)[:, None] * ahead - np.sin(slope)[:, None] * _UP
+    joints[:, JOINT[f"{name}_knee"]] = knee
+    joints[:, JOINT[f"{name}_ankle"]] = ankle
+    joints[:, JOINT[f"{name}_foot"]] = ankle + bones["foot"] * foot
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A Kinect-like sensor's place in the room.
+
+    Camera coordinates are Kinect v1's: metres from the sensor, x to the *sensor's* left, y up, z away from
+    it. A person who faces the sensor thus has the left shoulder at the smaller x. The point ``(x, y, z)``
+    lies in row ``cy - f * y / z`` of a picture, and in column ``cx - f * x / z``; in a mirrored picture, as
+    Kinect v1's software delivers it, in column ``cx + f * x / z``.
+
+    Attributes:
+        yaw: where the sensor stands around the room's middle, radians from +z towards +x.
+        distance: metres from the upright through the middle.
+        height: metres above the floor.
+        pitch: how far it looks down, radians.
+    """
+
+    yaw: float
+    distance: float
+    height: float
+    pitch: float
+
+    @cached_property
+    def position(self) -> np.ndarray:
+        """The sensor in room coordinates, ``(3,)`` metres."""
+        return np.array([self.distance * np.sin(self.yaw), self.height, self.distance * np.cos(self.yaw)])
+
+    @cached_property
+    def rotation(self) -> np.ndarray:
+        """``(3, 3)`` rotation; its rows are the camera's axes in room coordinates."""
+        level = np.array([-np.sin(self.yaw), 0.0, -np.cos(self.yaw)])
+        axis_z = np.cos(self.pitch) * level - np.sin(self.pitch) * _UP
+        axis_y = np.sin(self.pitch) * level + np.cos(self.pitch) * _UP
+        return np.stack([np.cross(axis_y, axis_z), axis_y, axis_z])
+
+    def to_camera(self, points: np.ndarray) -> np.ndarray:
+        """Room coordinates ``(..., 3)`` to camera coordinates ``(..., 3)``."""
+        return (points - self.position) @ self.rotation.T
+
+
+CAMERAS: dict[int, Camera] = {
+    1: Camera(yaw=0.0, distance=3.00, height=0.95, pitch=0.02),
+    2: Camera(yaw=-np.pi / 4, distance=3.10, height=1.10, pitch=0.06),
+    3: Camera(yaw=np.pi / 4, distance=2.90, height=0.85, pitch=0.00),
+}

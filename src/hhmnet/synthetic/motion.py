@@ -1,4 +1,4 @@
-"""What the sample set's people do: ten actions, and the motion of one performance without camera or noise.
+"""What the sample set's people do: ten actions, and how each moves a person who stands relaxed.
 
 Two pairs of actions, lift a bottle / lift a book and swing a racket / swing a bat, share one motion each and
 differ only in the object, which no skeleton shows: for the same subject, episode and view the skeletons of
@@ -6,22 +6,31 @@ both members of a pair are equal. A model that looks at skeletons alone gives bo
 set that holds both members it gets one of the two right at best. With 6 actions of their own and 2 pairs its
 top-1 accuracy on a balanced set is therefore at most :data:`SKELETON_CEILING`, (6 + 2) / 10 = 80 %. Video may
 pass that line.
+
+A motion is a few key poses in time; between them every coordinate follows a quintic path (:func:`keyframes`),
+which from rest to rest is the minimum-jerk path of human reaching (Flash and Hogan, 1985). Walking is a
+gait cycle instead. Motions are written for a right-handed actor; :mod:`hhmnet.synthetic.body` mirrors them
+for a left-handed one.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from hhmnet.synthetic.body import FPS, Subject, joints_of, make_subject, standing, turn
-from hhmnet.synthetic.moves import MOTIONS, Motion
+from hhmnet.synthetic.body import FPS, Pose, Subject, joints_of, make_subject, standing, turn
 
 SUBJECTS = 10
 EPISODES = 100  # per subject and action; file names leave two digits
 MIN_FRAMES, MAX_FRAMES = 20, 80
 
 _SUBJECT_STREAM, _MOTION_STREAM = 1, 2  # keep random streams of the same seed apart
+_FREE, _ACTING = 0, 1  # limbs of a right-handed actor: left, right
+Vector = tuple[float, float, float]
+Key = tuple[float, Vector | None, Vector | None]  # time, wrist and elbow as in Pose; None: as at rest
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Action:
     Attributes:
         id: number in file names.
         name: what is done, in words.
-        motion: its entry in :data:`~hhmnet.synthetic.moves.MOTIONS`.
+        motion: its entry in :data:`MOTIONS`.
         object: what the acting hand holds, if anything.
     """
 
@@ -39,35 +48,6 @@ class Action:
     name: str
     motion: str
     object: str | None = None
-
-
-@dataclass(frozen=True)
-class Performance:
-    """One subject doing one action once, in the room: metres, y up from the floor, camera 1 on +z.
-
-    Attributes:
-        joints: ``(T, 20, 3)`` joints of the kinect20 layout; every bone keeps its length.
-        fps: frames a second.
-        action: the class.
-        subject: body and style.
-        episode: which of the subject's repetitions this is.
-    """
-
-    joints: np.ndarray
-    fps: float
-    action: Action
-    subject: Subject
-    episode: int
-
-    @property
-    def object(self) -> str | None:
-        """What the acting hand holds, if anything."""
-        return self.action.object
-
-    @property
-    def handedness(self) -> str:
-        """``"left"`` or ``"right"``: the hand that acts and holds the object."""
-        return self.subject.handedness
 
 
 ACTIONS: tuple[Action, ...] = (
@@ -87,6 +67,30 @@ ACTIONS: tuple[Action, ...] = (
 SKELETON_CEILING = len({action.motion for action in ACTIONS}) / len(ACTIONS)
 
 
+@dataclass(frozen=True)
+class Performance:
+    """One subject doing one action once, in the room: metres, y up from the floor, camera 1 on +z.
+
+    Attributes:
+        joints: ``(T, 20, 3)`` joints of the kinect20 layout; every bone keeps its length.
+        action: the class.
+        subject: body and style.
+        episode: which of the subject's repetitions this is.
+        seed: of the whole set.
+    """
+
+    joints: np.ndarray
+    action: Action
+    subject: Subject
+    episode: int
+    seed: int
+
+    def random(self, stream: int, *more: int) -> np.random.Generator:
+        """Random numbers of this performance, the same for both members of a pair."""
+        motion = list(MOTIONS).index(self.action.motion)
+        return np.random.default_rng([self.seed, stream, motion, self.subject.number, self.episode, *more])
+
+
 def performance(action: int, subject: int, episode: int, seed: int = 0) -> Performance:
     """One subject's performance of one action, as it happens in the room.
 
@@ -97,39 +101,261 @@ def performance(action: int, subject: int, episode: int, seed: int = 0) -> Perfo
         subject: subject number, 1 to :data:`SUBJECTS`.
         episode: repetition, 0 to :data:`EPISODES` - 1.
         seed: seed of the whole set; not negative.
-
-    Raises:
-        ValueError: a number outside these ranges.
     """
-    entries = {entry.id: entry for entry in ACTIONS}
-    for field, value, low, high in (
-        ("action", action, min(entries), max(entries)),
-        ("subject", subject, 1, SUBJECTS),
-        ("episode", episode, 0, EPISODES - 1),
-        ("seed", seed, 0, None),
-    ):
-        if value < low or (high is not None and value > high):
-            limits = f"at least {low}" if high is None else f"{low} to {high}"
-            raise ValueError(f"sample set: field '{field}' must be {limits}, got {value}")
-    entry = entries[action]
+    entry = ACTIONS[action - 1]
     motion = MOTIONS[entry.motion]
     person = make_subject(subject, np.random.default_rng([seed, _SUBJECT_STREAM, subject]))
-    stream = list(MOTIONS).index(entry.motion)
-    rng = np.random.default_rng([seed, _MOTION_STREAM, stream, subject, episode])
+    acted = Performance(np.empty(0), entry, person, episode, seed)
+    rng = acted.random(_MOTION_STREAM)
     u = _clock(motion, person, rng)
     pose = standing(person, len(u), rng)
     motion.move(u, pose, person, rng)
     joints = joints_of(pose, person)
     facing, place = rng.uniform(-motion.facing, motion.facing), rng.uniform(-0.2, 0.2, 2)
-    shape = joints.shape
-    joints = turn(joints.reshape(-1, 3), np.full(shape[0] * shape[1], facing)).reshape(shape)
-    return Performance(joints + np.array([place[0], 0.0, place[1]]), FPS, entry, person, episode)
+    turned = turn(joints.reshape(-1, 3), np.full(joints.size // 3, facing)).reshape(joints.shape)
+    return dataclasses.replace(acted, joints=turned + np.array([place[0], 0.0, place[1]]))
 
 
 def _clock(motion: Motion, subject: Subject, rng: np.random.Generator) -> np.ndarray:
-    """Time course ``u (T,)`` of one clip: it may start late or end early, and does not run evenly."""
+    """Time ``u (T,)`` of one clip: it may start late or end early, and does not run evenly."""
     start, end = rng.uniform(-0.15, 0.2), rng.uniform(0.8, 1.15)
     seconds = rng.uniform(*motion.seconds) * (end - start) / subject.speed
     frames = int(np.clip(round(seconds * FPS), MIN_FRAMES, MAX_FRAMES))
     u = np.linspace(start, end, frames)
     return u + rng.uniform(-0.06, 0.06) * np.sin(np.pi * u)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How a motion is performed.
+
+    Attributes:
+        move: ``move(u, pose, subject, rng)`` turns relaxed standing into the motion; ``u (T,)`` is the time,
+            from about 0 to about 1.
+        seconds: shortest and longest time for u from 0 to 1 at average speed.
+        facing: largest angle between the actor's facing and camera 1, radians.
+    """
+
+    move: Callable[[np.ndarray, Pose, Subject, np.random.Generator], None]
+    seconds: tuple[float, float]
+    facing: float = 0.7
+
+
+def keyframes(u: np.ndarray, *keys: tuple[float, float | Vector | np.ndarray]) -> np.ndarray:
+    """Smooth path through ``(time, value)`` keys, evaluated at ``u (T,)``.
+
+    Returns ``(T,)`` where the values are numbers, ``(T, 3)`` where they are vectors.
+
+    Quintic Hermite pieces with no acceleration at the keys. A key that is an end or a turning point is
+    reached at rest; elsewhere the velocity is the weighted harmonic mean of its neighbours' (Fritsch and
+    Butland, 1984), so nothing overshoots. Before the first and after the last key the path rests.
+    """
+    times = np.array([time for time, _ in keys])
+    values = np.array([value for _, value in keys], dtype=float)
+    flat = values.reshape(len(keys), -1)
+    gaps = np.diff(times)[:, None]
+    slopes = np.diff(flat, axis=0) / gaps
+    velocity = np.zeros_like(flat)
+    before, after = slopes[:-1], slopes[1:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weights = (2 * gaps[1:] + gaps[:-1], gaps[1:] + 2 * gaps[:-1])
+        mean = (weights[0] + weights[1]) / (weights[0] / before + weights[1] / after)
+    velocity[1:-1] = np.where(before * after > 0, mean, 0.0)
+    piece = np.clip(np.searchsorted(times, u, side="right") - 1, 0, len(keys) - 2)
+    gap = gaps[piece]
+    t = np.clip((u[:, None] - times[piece, None]) / gap, 0.0, 1.0)
+    ease = t**3 * (10 - 15 * t + 6 * t**2)
+    leave = t - t**3 * (6 - 8 * t + 3 * t**2)
+    arrive = t**3 * (-4 + 7 * t - 3 * t**2)
+    path = flat[piece] + ease * (flat[piece + 1] - flat[piece])
+    path += gap * (leave * velocity[piece] + arrive * velocity[piece + 1])
+    return path.reshape(len(u), *values.shape[1:])
+
+
+def _arm(pose: Pose, side: int, u: np.ndarray, rng: np.random.Generator, *keys: Key) -> None:
+    """Lead one arm through its keys, which vary a little every time."""
+    rest, down = pose.wrists[:, side].mean(0), pose.elbows[0, side]
+    wander = pose.wrists[:, side] - rest
+    wrists = [(t, rest if wrist is None else wrist + rng.normal(0.0, 0.06, 3)) for t, wrist, _ in keys]
+    elbows = [(t, down if elbow is None else np.array(elbow)) for t, _, elbow in keys]
+    pose.wrists[:, side] = keyframes(u, *wrists) + wander
+    pose.elbows[:, side] = keyframes(u, *elbows)
+
+
+def _rest(time: float) -> Key:
+    """A key at which the arm hangs as it did."""
+    return time, None, None
+
+
+def _step(pose: Pose, side: int, u: np.ndarray, start: float, end: float, ahead: float) -> None:
+    """Lift a foot and set it down ``ahead`` metres in front of where it stood."""
+    pose.ankles[:, side, 2] += keyframes(u, (start, 0.0), (end, ahead))
+    lift = 0.05 + 0.15 * abs(ahead)
+    pose.ankles[:, side, 1] += keyframes(u, (start, 0.0), ((start + end) / 2, lift), (end, 0.0))
+
+
+def _wave(u: np.ndarray, pose: Pose, subject: Subject, rng: np.random.Generator) -> None:
+    up, down = rng.uniform(0.22, 0.3), rng.uniform(0.75, 0.85)
+    raised = (rng.uniform(0.15, 0.45), rng.uniform(0.0, 0.5), rng.uniform(0.3, 0.45))
+    elbow = (0.7, -1.0, 0.1)
+    _arm(pose, _ACTING, u, rng, _rest(0.0), (up, raised, elbow), (down, raised, elbow), _rest(1.0))
+    seconds = np.arange(len(u)) / FPS  # a wave keeps its own beat, however u runs
+    swing = np.sin(2 * np.pi * (rng.uniform(1.4, 2.4) * subject.speed * seconds + rng.random()))
+    swing *= subject.amplitude * rng.uniform(0.12, 0.32)
+    swing *= keyframes(u, (up - 0.12, 0.0), (up + 0.05, 1.0), (down, 0.0))
+    pose.wrists[:, _ACTING, 0] += swing
+    pose.wrists[:, _ACTING, 1] -= 0.6 * swing**2
+    pose.lean += keyframes(u, (0.0, 0.0), (up, 0.05), (down, 0.05), (1.0, 0.0))
+
+
+def _lift(u: np.ndarray, pose: Pose, subject: Subject, rng: np.random.Generator) -> None:
+    up, down = rng.uniform(0.32, 0.42), rng.uniform(0.6, 0.72)
+    near = (rng.uniform(-0.2, 0.2), rng.uniform(-0.2, 0.45), rng.uniform(0.4, 0.6))
+    elbow = (0.5, -1.0, -0.3)
+    waist = (0.05, -0.55, 0.5)
+    held = (up, near, elbow), (down, near, elbow)
+    _arm(pose, _ACTING, u, rng, _rest(0.0), (0.6 * up, waist, None), *held, _rest(1.0))
+    look = rng.uniform(-0.2, 0.35)
+    pose.nod += keyframes(u, (0.1, 0.0), (up, look), (down, look), (1.0, 0.0))
+    pose.bend -= keyframes(u, (0.1, 0.0), (up, 0.06), (down, 0.06), (1.0, 0.0))
+
+
+def _throw(u: np.ndarray, pose: Pose, subject: Subject, rng: np.random.Generator) -> None:
+    wide = subject.amplitude
+    back, go = rng.uniform(0.32, 0.40), rng.uniform(0.54, 0.62)
+    height = rng.uniform(0.05, 0.45)  # from sidearm to overarm
+    path = (
+        (0.5 * back, (0.10, -0.45, 0.45), (0.6, -0.4, -0.8)),
+        (back, (0.60, height, -0.40 * wide), (0.6, -0.8, 0.0)),
+        (go, (0.35, 0.10 + 0.8 * height, 0.75 * wide), (0.8, -0.6, -0.1)),
+        (go + 0.14, (-0.35 * wide, -0.45, 0.65), (0.9, -0.2, 0.0)),
+    )
+    _arm(pose, _ACTING, u, rng, _rest(0.0), *path, _rest(1.0))
+    aim = (0.05, -0.35, 0.45)
+    _arm(pose, _FREE, u, rng, _rest(0.0), (back, aim, (0.5, -1.0, -0.3)), _rest(go + 0.14))
+    _turn_into(u, pose, subject, rng, back, go)
+    pose.bend += keyframes(u, (0.0, 0.0), (back, -0.10), (go + 0.1, 0.35 * wide), (1.0, 0.0))
+
+
+def _swing(u: np.ndarray, pose: Pose, subject: Subject, rng: np.random.Generator) -> None:
+    wide = subject.amplitude
+    back, hit = rng.uniform(0.32, 0.40), rng.uniform(0.54, 0.62)
+    low = rng.uniform(-0.45, 0.10)
+    path = (
+        (back, (0.75, low, -0.40 * wide), (-0.1, -0.3, -1.0)),
+        (hit, (0.45, low + 0.05, 0.75), (0.3, -1.0, -0.3)),
+        (hit + 0.16, (-0.55 * wide, 0.15, 0.40), (0.7, -0.7, 0.6)),
+    )
+    _arm(pose, _ACTING, u, rng, _rest(0.0), *path, _rest(1.0))
+    aim = (0.10, -0.40, 0.50)
+    _arm(pose, _FREE, u, rng, _rest(0.0), (back, aim, (0.6, -1.0, -0.3)), _rest(1.0))
+    _turn_into(u, pose, subject, rng, back, hit)
+    pose.bend += keyframes(u, (0.0, 0.0), (back, 0.10), (1.0, 0.0))
+
+
+def _turn_into(
+    u: np.ndarray, pose: Pose, subject: Subject, rng: np.random.Generator, back: float, go: float
+) -> None:
+    """Wind up and unwind the shoulders and step ahead: what throwing and swinging share."""
+    wind = subject.amplitude * rng.uniform(0.45, 0.75)
+    pose.twist += keyframes(u, (0.0, 0.0), (back, -wind), (go + 0.12, 0.8 * wind), (1.0, 0.0))
+    pose.heading += keyframes(u, (0.0, 0.0), (back, -0.4 * wind), (go + 0.12, 0.35 * wind), (1.0, 0.0))
+    pose.gaze -= keyframes(u, (0.0, 0.0), (back, -0.4 * wind), (go + 0.12, 0.35 * wind), (1.0, 0.0))
+    stride = rng.uniform(0.08, 0.3)
+    _step(pose, _FREE, u, back - 0.12, go - 0.04, stride)
+    pose.root[:, 2] += keyframes(u, (0.0, 0.0), (back, -0.05), (go + 0.1, 0.55 * stride))
+    sink = 0.1 * stride
+    pose.root[:, 1] -= keyframes(u, (0.1, 0.0), (back, 0.03), (go + 0.05, 0.03 + sink), (1.0, sink))
+
+
+def _pick_up(u: np.ndarray, pose: Pose, subject: Subject, rng: np.random.Generator) -> None:
+    reach, leave = rng.uniform(0.40, 0.48), rng.uniform(0.52, 0.6)
+    bend = 1.35 - 0.6 * subject.squat + rng.normal(0.0, 0.05)
+    bones = subject.bones
+    trunk = (bones["spine"] + bones["shoulder_center"] - 0.55 * bones["shoulder"]) * np.cos(bend)
+    height = rng.uniform(0.05, 0.50)  # of the thing that is picked up
+    low = height + bones["hand"] + 0.9 * subject.arm - trunk
+    drop = subject.hip_height - np.clip(low, 0.42 * subject.hip_height, 0.96 * subject.hip_height)
+    pose.root[:, 1] -= keyframes(u, (0.0, 0.0), (reach, drop), (leave, drop), (1.0, 0.0))
+    back = 0.10 + 0.10 * (1 - subject.squat)
+    pose.root[:, 2] -= keyframes(u, (0.0, 0.0), (reach, back), (leave, back), (1.0, 0.0))
+    pose.bend += keyframes(u, (0.0, 0.0), (reach - 0.02, bend), (leave + 0.02, bend), (1.0, 0.0))
+    pose.nod += keyframes(u, (0.0, 0.0), (reach - 0.1, 0.6 * bend), (leave, 0.6 * bend), (1.0, 0.0))
+    aside = rng.uniform(-0.45, 0.35)
+    pose.twist += keyframes(u, (0.0, 0.0), (reach, 0.5 * aside + 0.2), (leave, 0.5 * aside + 0.2), (1.0, 0.0))
+    floor = (-0.2 * aside, -0.92, 0.25)
+    carry = (0.08, rng.uniform(-0.8, -0.4), rng.uniform(0.1, 0.5))
+    elbow = (0.7, 0.2, -1.0)
+    _arm(pose, _ACTING, u, rng, _rest(0.05), (reach, floor, elbow), (leave, floor, elbow), (1.0, carry, None))
+    brace = (0.05, -0.75, 0.35)
+    _arm(pose, _FREE, u, rng, _rest(0.05), (reach, brace, elbow), (leave, brace, elbow), _rest(1.0))
+
+
+def _sit_down(u: np.ndarray, pose: Pose, subject: Subject, rng: np.random.Generator) -> None:
+    done = rng.uniform(0.82, 0.92)
+    drop = subject.hip_height - subject.height * rng.uniform(0.28, 0.33)
+    pose.root[:, 1] -= keyframes(u, (0.05, 0.0), (done, drop))
+    pose.root[:, 2] -= keyframes(u, (0.0, 0.0), (0.9 * done, rng.uniform(0.88, 0.98) * subject.bones["knee"]))
+    recline = rng.uniform(-0.12, 0.15)
+    pose.bend += keyframes(u, (0.0, 0.0), (0.55 * done, rng.uniform(0.55, 0.9)), (1.0, recline))
+    pose.nod += keyframes(u, (0.0, 0.0), (0.5 * done, 0.35), (1.0, 0.0))
+    elbow = (0.6, -0.2, -1.0)
+    for side in (_FREE, _ACTING):
+        lap = (rng.uniform(-0.1, 0.15), -0.75, rng.uniform(0.25, 0.55))
+        _arm(pose, side, u, rng, _rest(0.0), (0.5 * done, (0.1, -0.7, 0.5), elbow), (1.0, lap, elbow))
+
+
+def _stand_up(u: np.ndarray, pose: Pose, subject: Subject, rng: np.random.Generator) -> None:
+    _sit_down(1.0 - u, pose, subject, rng)
+
+
+def _walk(u: np.ndarray, pose: Pose, subject: Subject, rng: np.random.Generator) -> None:
+    speed = 0.95 * subject.speed  # metres a second
+    # Strides a second. The root, since faster walkers take quicker and longer strides alike.
+    rate = np.sqrt(speed) / (0.68 * subject.height)
+    curve = rng.uniform(0.05, 0.6) * rng.choice([-1.0, 1.0])  # radians a metre
+    start, middle = rng.random(), (len(u) - 1) / 2
+    cycle = rate * np.arange(len(u)) / FPS + start
+    stance, apart = 0.58, 0.03 * subject.height
+
+    def along(cycles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Place ``(T, 3)`` on the floor and heading ``(T,)`` when the gait has run that many cycles."""
+        bow = curve * ((cycles - start) / rate - middle / FPS) * speed
+        return np.stack([1 - np.cos(bow), 0 * bow, np.sin(bow)], -1) / curve, bow
+
+    def foothold(cycles: np.ndarray, lag: float, outward: float) -> np.ndarray:
+        place, bow = along(np.floor(cycles) + stance / 2 - lag)  # the body passes over the foot in mid-stance
+        return place + turn(np.array([outward, subject.ankle_height, 0.0]), bow)
+
+    place, bow = along(cycle)
+    for side, (lag, outward) in enumerate(((0.0, apart), (0.5, -apart))):
+        run = cycle + lag
+        part = run % 1.0
+        swing = np.clip((part - stance) / (1 - stance), 0.0, 1.0)
+        ease = 0.5 - 0.5 * np.cos(np.pi * swing[:, None])
+        here, there = foothold(run, lag, outward), foothold(run + 1, lag, outward)
+        pose.ankles[:, side] = here + ease * (there - here)
+        pose.ankles[:, side, 1] += 0.05 * subject.amplitude * np.sin(np.pi * swing) ** 2
+        roll = ((0.0, -0.25), (0.1, 0.0), (0.4, 0.0), (0.66, 0.8), (0.9, -0.25), (1.0, -0.25))
+        pose.heel[:, side] = keyframes(part, *roll)
+        pose.wrists[:, side, 2] -= 0.38 * subject.amplitude * np.cos(2 * np.pi * run)
+        pose.wrists[:, side, 1] += 0.10 * (1 - np.cos(2 * np.pi * run)) / 2
+    pose.heading += bow
+    pose.toes += bow[:, None]
+    pose.twist += 0.12 * np.cos(2 * np.pi * cycle)
+    pose.bend += 0.04
+    mid = 2 * np.pi * (cycle - stance / 2)
+    bob = np.stack([0.018 * np.cos(mid), 0.015 * np.cos(2 * mid) - 0.04, 0 * mid], -1)
+    pose.root += place + turn(bob, bow)
+
+
+MOTIONS: dict[str, Motion] = {
+    "wave": Motion(_wave, (1.6, 2.4)),
+    "throw": Motion(_throw, (1.2, 1.8)),
+    "pick_up": Motion(_pick_up, (1.4, 2.2)),
+    "sit_down": Motion(_sit_down, (1.0, 1.6)),
+    "stand_up": Motion(_stand_up, (0.9, 1.5)),
+    "walk": Motion(_walk, (1.3, 1.7), facing=np.pi),
+    "lift": Motion(_lift, (1.4, 2.3)),
+    "swing": Motion(_swing, (1.2, 1.8)),
+}

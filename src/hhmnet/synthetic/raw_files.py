@@ -1,31 +1,33 @@
-"""Writes the sample set as raw files in NW-UCLA's format, so that the NW-UCLA reader reads them."""
+"""Writes the sample set as raw files in NW-UCLA's format, as three Kinect-like sensors would have recorded it."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import av
 import numpy as np
 
 from hhmnet.prepare.workers import in_workers
-from hhmnet.synthetic.camera import CAMERAS, observe
-from hhmnet.synthetic.motion import ACTIONS, EPISODES, SUBJECTS, performance
+from hhmnet.skeleton import KINECT20
+from hhmnet.synthetic.body import CAMERAS, FPS
+from hhmnet.synthetic.motion import ACTIONS, EPISODES, SUBJECTS, Performance, performance
 from hhmnet.synthetic.rendering import render
 
 NAME = "hhmnet-sample"
 MAX_CLIPS = len(ACTIONS) * SUBJECTS * EPISODES * len(CAMERAS)
 VIDEOS = "videos"
 
-_CLASSES = "classes.json"
-_UNFINISHED = ".hhmnet-sample-unfinished"
-_CLIP_NAME = re.compile(r"a\d\d_s\d\d_e\d\d_v\d\d")
 _CHUNK = 12  # clips that a worker process is given at a time
+_NOISE_STREAM = 3  # hhmnet.synthetic.motion uses 1 and 2
+
+# Kinect finds the trunk more steadily than what moves fast or is thin.
+_UNSTEADY = {"elbow": 1.4, "knee": 1.4, "wrist": 2.0, "ankle": 2.0, "hand": 2.5, "foot": 2.5}
+_JITTER = np.array([_UNSTEADY.get(name.split("_")[-1], 1.0) for name in KINECT20.joints])
+_LIMBS = np.flatnonzero(_JITTER > 1).tolist()
 
 
 def generate(
@@ -35,20 +37,16 @@ def generate(
     seed: int = 0,
     videos: bool = False,
     jobs: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Path]:
-    """Write ``clips`` clips and ``classes.json`` to the folder ``out``; the same seed gives the same bytes.
+    """Write clips and ``classes.json`` to a new or empty folder; the same seed gives the same bytes.
 
     Clips come in rounds: every action once by one subject, seen by every camera. The subject changes with
     each round, the episode when every subject has been on. A multiple of 30 clips is therefore balanced; 240
     are 10 actions x 8 subjects x 3 views. A clip's content does not depend on how many there are.
 
-    ``classes.json`` holds ``{"name": "hhmnet-sample", "classes": [{"id": 1, "name": "wave"}, ...]}``; a
-    clip's label is its class's place in that list, from 1. An older sample set in ``out`` is replaced. Files
-    move into place when all of them are written, so a run that is cut short leaves what was there before.
-
-    Videos go to the folder ``videos`` in ``out``, named like the clips, with one frame for each of the skeleton's
-    (see :func:`~hhmnet.synthetic.rendering.render`): ``hhmnet prepare nw_ucla --source OUT --videos OUT/videos``.
+    Videos go to the folder ``videos`` in ``out``, named like the clips, with one frame for each of the skeleton's:
+    ``hhmnet prepare nw_ucla --source OUT --videos OUT/videos``.
 
     Args:
         out: the folder; it is made if it does not exist.
@@ -63,102 +61,56 @@ def generate(
         The paths of the clips' skeletons.
 
     Raises:
-        ValueError: a number out of range, or ``out`` is a file or holds anything but a sample set.
+        ValueError: a number out of range, or ``out`` holds something.
     """
-    out = Path(out)
     if not 1 <= clips <= MAX_CLIPS:
         raise ValueError(f"sample set: field 'clips' must be 1 to {MAX_CLIPS}, got {clips}")
     for field, value, least in (("seed", seed, 0), ("jobs", jobs, 1)):
         if value < least:
             raise ValueError(f"sample set: field '{field}' must be at least {least}, got {value}")
-    older = _older_files(out)
-    made_here = not out.exists()
-    staging = out / _UNFINISHED
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    takes = [_take(number) for number in range(clips)]
-    try:
-        if videos:
-            (staging / VIDEOS).mkdir()
-        _write_all(_Writer(staging, seed, videos), takes, jobs, progress)
-        classes = {"name": NAME, "classes": [{"id": a.id, "name": a.name} for a in ACTIONS]}
-        (staging / _CLASSES).write_text(json.dumps(classes, indent=1) + "\n", encoding="utf-8")
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        if made_here:
-            out.rmdir()
-        raise
-    # From here on the staging folder marks the set as ours, should the moving be cut short.
-    for path in older:
-        path.rmdir() if path.is_dir() else path.unlink()
-    names = [f"{take.stem}.json" for take in takes]
-    for name in (*names, *([VIDEOS] if videos else []), _CLASSES):
-        os.replace(staging / name, out / name)
-    staging.rmdir()
-    return [out / name for name in names]
-
-
-class _Take(NamedTuple):
-    """A clip's numbers; ``action`` is the action's place in ACTIONS."""
-
-    action: int
-    subject: int
-    episode: int
-    view: int
-
-    @property
-    def stem(self) -> str:
-        action = ACTIONS[self.action].id
-        return f"a{action:02d}_s{self.subject:02d}_e{self.episode:02d}_v{self.view:02d}"
-
-
-def _take(number: int) -> _Take:
-    """The clip that comes at this place, from 0, in the order in which they are made."""
-    acted, view = divmod(number, len(CAMERAS))
-    turn, action = divmod(acted, len(ACTIONS))
-    return _Take(action, turn % SUBJECTS + 1, turn // SUBJECTS, list(CAMERAS)[view])
-
-
-class _Writer(NamedTuple):
-    """Writes clips to a folder."""
-
-    folder: Path
-    seed: int
-    videos: bool
-
-    def write(self, takes: Sequence[_Take], on_clip: Callable[[], None]) -> int:
-        """Write clips, and call ``on_clip`` after each; returns how many they were."""
-        for take in takes:
-            self._write_clip(take)
-            on_clip()
-        return len(takes)
-
-    def _write_clip(self, take: _Take) -> None:
-        acted = performance(ACTIONS[take.action].id, take.subject, take.episode, self.seed)
-        joints = np.round(observe(acted, take.view, self.seed), 5).tolist()
-        text = json.dumps({"file_name": take.stem, "skeletons": joints, "label": take.action + 1})
-        (self.folder / f"{take.stem}.json").write_text(text, encoding="utf-8")
-        if self.videos:
-            file = self.folder / VIDEOS / f"{take.stem}.mp4"
-            write_video(file, render(acted, take.view, self.seed), round(acted.fps))
-
-
-def _write_all(
-    writer: _Writer, takes: Sequence[_Take], jobs: int, progress: Callable[[int, int], None] | None
-) -> None:
+    if out.exists() and (out.is_file() or any(out.iterdir())):
+        raise ValueError(f"{out} is there already; name a new or empty folder for the sample set")
+    (out / VIDEOS if videos else out).mkdir(parents=True, exist_ok=True)
     written = 0
 
     def count(more: int) -> None:
         nonlocal written
         written += more
-        if progress is not None:
-            progress(written, len(takes))
+        progress(written, clips)
 
-    chunks = [takes[start : start + _CHUNK] for start in range(0, len(takes), _CHUNK)]
+    write = partial(_write, out, seed, videos)
+    chunks = [range(start, min(start + _CHUNK, clips)) for start in range(0, clips, _CHUNK)]
     if jobs == 1 or len(chunks) == 1:
-        writer.write(takes, partial(count, 1))
+        write(range(clips), partial(count, 1))
     else:
-        in_workers(writer.write, chunks, min(jobs, len(chunks)), count)
+        in_workers(write, chunks, min(jobs, len(chunks)), count)
+    classes = {"name": NAME, "classes": [{"id": action.id, "name": action.name} for action in ACTIONS]}
+    (out / "classes.json").write_text(json.dumps(classes, indent=1) + "\n", encoding="utf-8")
+    return [out / f"{_name(*_numbers(clip))}.json" for clip in range(clips)]
+
+
+def _numbers(clip: int) -> tuple[int, int, int, int]:
+    """Action, subject, episode and view of the clip that comes at this place, from 0."""
+    acted, view = divmod(clip, len(CAMERAS))
+    turn, action = divmod(acted, len(ACTIONS))
+    return action + 1, turn % SUBJECTS + 1, turn // SUBJECTS, view + 1
+
+
+def _name(action: int, subject: int, episode: int, view: int) -> str:
+    return f"a{action:02d}_s{subject:02d}_e{episode:02d}_v{view:02d}"
+
+
+def _write(folder: Path, seed: int, videos: bool, clips: Sequence[int], on_clip: Callable[[], None]) -> None:
+    """Write some clips, in whichever process."""
+    for clip in clips:
+        action, subject, episode, view = _numbers(clip)
+        name, acted = _name(action, subject, episode, view), performance(action, subject, episode, seed)
+        joints = np.round(observe(acted, view), 5).tolist()
+        text = json.dumps({"file_name": name, "skeletons": joints, "label": action})
+        (folder / f"{name}.json").write_text(text, encoding="utf-8")
+        if videos:
+            write_video(folder / VIDEOS / f"{name}.mp4", render(acted, view).pictures, round(FPS))
+        on_clip()
 
 
 def write_video(file: Path, pictures: np.ndarray, fps: int) -> None:
@@ -166,8 +118,6 @@ def write_video(file: Path, pictures: np.ndarray, fps: int) -> None:
 
     Height and width must be even. The same pictures give the same bytes with the same PyAV.
     """
-    import av  # needed for videos alone
-
     codec, settings = "mpeg4", {"qmin": "3", "qmax": "6"}
     if "libx264" in av.codecs_available:
         codec, settings = "libx264", {"preset": "superfast", "crf": "25"}
@@ -183,43 +133,41 @@ def write_video(file: Path, pictures: np.ndarray, fps: int) -> None:
         output.mux(stream.encode(None))
 
 
-def _older_files(out: Path) -> list[Path]:
-    """Files of a sample set that stands in ``out``, then their folders; raises ValueError if there is anything else."""
-    if not out.exists():
-        return []
-    if not out.is_dir():
-        raise ValueError(f"{out} is a file; name a folder for the sample set")
-    unfinished = (out / _UNFINISHED).is_dir()
-    found = [path for path in sorted(out.iterdir()) if path.name != _UNFINISHED]
-    if (out / VIDEOS).is_dir():
-        found = sorted((out / VIDEOS).iterdir()) + found
-    for path in found:
-        if not _may_belong(path, out):
-            name = path.relative_to(out).as_posix()
-            raise ValueError(
-                f"{out} holds '{name}', which is no part of a sample set; name a new or empty folder"
-            )
-    if found and not unfinished and not _is_ours(out / _CLASSES):
-        raise ValueError(
-            f"{out} holds another data set ({_CLASSES} does not name {NAME}); name a new or empty folder"
-        )
-    return found
+def observe(acted: Performance, view: int) -> np.ndarray:
+    """What a sensor, 1 to 3, reports of a performance: ``(T, 20, 3)`` camera coordinates in metres.
+
+    The performance, with jitter that grows with depth, a constant misplacement of every joint, and joints
+    that are lost for some frames. Like the performance it is the same for both members of a pair of actions.
+    """
+    rng = acted.random(_NOISE_STREAM, view)
+    seen = CAMERAS[view].to_camera(acted.joints)
+    return _lose(seen + _jitter(seen, rng), rng)
 
 
-def _may_belong(path: Path, out: Path) -> bool:
-    """Whether a sample set in ``out`` may hold a file or folder at ``path``."""
-    name = path.relative_to(out)
-    if path.is_dir():
-        return name == Path(VIDEOS)
-    if name == Path(_CLASSES):
-        return True
-    suffix = {Path(): ".json", Path(VIDEOS): ".mp4"}[name.parent]
-    return path.suffix == suffix and _CLIP_NAME.fullmatch(path.stem) is not None
+def _jitter(seen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Errors ``(T, 20, 3)`` that grow with the square of depth, as triangulation's do; largest along z."""
+    frames = len(seen)
+    scale = 0.0035 * (seen[..., 2:] / 2.5) ** 2 * _JITTER[:, None] * np.array([1.0, 1.0, 1.6])
+    quick = rng.normal(size=seen.shape)
+    padded = rng.normal(size=(frames + 6, *seen.shape[1:])).cumsum(0)
+    slow = (padded[6:] - padded[:-6]) / np.sqrt(6.0)
+    return scale * (quick + 1.5 * slow + 2.0 * rng.normal(size=(1, *seen.shape[1:])))
 
 
-def _is_ours(classes: Path) -> bool:
-    try:
-        content = json.loads(classes.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.get("name") == NAME
+def _lose(seen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Freeze or misplace limb joints, and what hangs on them, for some frames; hidden ones more often.
+
+    A joint counts as hidden where it lies behind hip_center as the sensor sees it.
+    """
+    frames, hops = len(seen), KINECT20.hops
+    hidden = np.clip((seen[:, _LIMBS, 2] - seen[:, :1, 2]) / 0.2, 0.0, 1.0).mean(0)
+    events = rng.poisson((0.05 + 0.35 * hidden) * frames / 50)
+    for joint in np.repeat(_LIMBS, events):
+        start, length = int(rng.integers(1, frames - 3)), int(rng.integers(3, 13))
+        lost = np.flatnonzero(hops[:, KINECT20.root] == hops[:, joint] + hops[joint, KINECT20.root])
+        span = slice(start, start + length)
+        if rng.random() < 0.6:
+            seen[span, lost] = seen[start - 1, lost]
+        else:
+            seen[span, lost] += rng.normal(0.0, 0.08, 3)
+    return seen

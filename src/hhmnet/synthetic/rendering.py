@@ -8,132 +8,52 @@ one performance, so that a clip's action can't be told by another clip that look
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from hhmnet.skeleton import KINECT20
-from hhmnet.synthetic.camera import CAMERAS, Camera
+from hhmnet.synthetic.body import CAMERAS, JOINT, Camera
 from hhmnet.synthetic.motion import Performance
-from hhmnet.synthetic.moves import MOTIONS
 from hhmnet.synthetic.scene import Canvas, add_grain, animate, any_colour, colour, room
 
-_SUBJECT_STREAM, _CLOTHES_STREAM, _OBJECT_STREAM, _ROOM_STREAM = 4, 5, 6, 7  # hhmnet.synthetic.camera uses 3
-_J = {name: KINECT20.index(name) for name in KINECT20.joints}
+_SUBJECT_STREAM, _CLOTHES_STREAM, _OBJECT_STREAM, _ROOM_STREAM = 4, 5, 6, 7  # others use 1 to 3
+_AVERAGE = 1.70  # body height in metres to which the sizes below apply
 _UP = np.array([0.0, 1.0, 0.0])
 _SHOWN = np.array(
     [0.0, 0.35, 0.95]
-)  # where flat objects turn their face: to the side on which the cameras stand
-_AVERAGE = 1.70  # body height in metres to which the sizes below apply
+)  # where flat objects turn their face: to the side where the cameras stand
 
 
-@dataclass(frozen=True)
-class Look:
-    """How a person looks in one clip; colours are strips ``(n, 3)`` along a limb.
+class Appearance(NamedTuple):
+    """How a person looks in one clip.
 
     Attributes:
-        skin: hands, face and neck.
-        hair: back and top of the head.
-        shirt: trunk and upper arms.
-        sleeve: forearms, which are bare if the sleeves are short.
-        trousers: upper legs.
-        leg: lower legs, which are bare if the trousers are short.
-        shoes: feet.
+        strips: colours ``(n, 3)`` along skin, hair, shirt, shoulders, sleeves, trousers, legs (lower ones) and shoes.
         build: how thick the limbs are; 1 is average.
         light: ``(3,)`` direction towards the light, in the sensor's coordinates.
     """
 
-    skin: np.ndarray
-    hair: np.ndarray
-    shirt: np.ndarray
-    sleeve: np.ndarray
-    trousers: np.ndarray
-    leg: np.ndarray
-    shoes: np.ndarray
+    strips: dict[str, np.ndarray]
     build: float
     light: np.ndarray
 
 
-def look(acted: Performance, view: int, seed: int = 0) -> Look:
+def dress(acted: Performance, view: int) -> Appearance:
     """How the subject looks in a clip: skin, hair, build and favourite colour are the person's, the rest the clip's."""
-    person = np.random.default_rng([seed, _SUBJECT_STREAM, acted.subject.number])
+    person = np.random.default_rng([acted.seed, _SUBJECT_STREAM, acted.subject.number])
     skin = colour(person.uniform(0.04, 0.09), person.uniform(0.3, 0.6), person.uniform(0.4, 0.95))[None]
     hair = colour(person.uniform(0.03, 0.13), person.uniform(0.2, 0.7), person.uniform(0.08, 0.6))[None]
     favourite, build = person.random(), float(np.clip(person.normal(1.0, 0.1), 0.85, 1.2))
-    rng = _generator(_CLOTHES_STREAM, acted, view, seed)
+    rng = acted.random(_CLOTHES_STREAM, view)
     hue = favourite + rng.normal(0, 0.08) if rng.random() < 0.5 else rng.random()
     shirt = _fabric(colour(hue, rng.uniform(0.1, 0.9), rng.uniform(0.25, 0.95)), rng)
     trousers = _fabric(colour(rng.random(), rng.uniform(0.05, 0.6), rng.uniform(0.15, 0.8)), rng)
-    return Look(
-        skin=skin,
-        hair=hair,
-        shirt=shirt,
-        sleeve=shirt if rng.random() < 0.5 else skin,
-        trousers=trousers,
-        leg=trousers if rng.random() < 0.75 else skin,
-        shoes=any_colour(rng)[None],
-        build=build,
-        light=np.array([rng.uniform(-1, 1), rng.uniform(0.3, 1.2), rng.uniform(-1.2, -0.4)]),
-    )
-
-
-def render(
-    acted: Performance, view: int, seed: int = 0, frames: Sequence[int] | np.ndarray | None = None
-) -> np.ndarray:
-    """Colour pictures of a performance, one for each frame of its skeleton.
-
-    They are mirrored, as Kinect v1's software delivers them. The body stands where the joints are, without the
-    errors of :func:`~hhmnet.synthetic.camera.observe`.
-
-    Args:
-        acted: the performance.
-        view: which camera, 1 to 3.
-        seed: seed of the whole set.
-        frames: the skeleton's frames to show; all by default. Each looks as it does among all of them.
-
-    Returns:
-        ``(T, HEIGHT, WIDTH, 3)`` uint8 of :mod:`~hhmnet.synthetic.scene`'s size.
-
-    Raises:
-        ValueError: there is no such view.
-    """
-    return draw(acted, view, seed, frames).pictures
-
-
-def draw(
-    acted: Performance, view: int, seed: int = 0, frames: Sequence[int] | np.ndarray | None = None
-) -> Canvas:
-    """The pictures of :func:`render`, with their depth, which is finite on the body and the object."""
-    if view not in CAMERAS:
-        raise ValueError(
-            f"sample set: field 'view' must be one of {', '.join(map(str, CAMERAS))}, got {view}"
-        )
-    camera, worn = CAMERAS[view], look(acted, view, seed)
-    shown = np.arange(len(acted.joints)) if frames is None else np.asarray(frames, np.intp)
-    rng = _generator(_ROOM_STREAM, acted, view, seed)
-    backdrop = room(camera, rng)
-    _scatter_objects(backdrop, worn.light, rng)
-    canvas = Canvas(animate(backdrop, shown, rng), worn.light)
-    joints = camera.to_camera(acted.joints[shown])
-    _draw_shadow(canvas, acted.joints[shown], camera)
-    _draw_body(canvas, joints, worn, acted.subject.height / _AVERAGE)
-    if acted.object is not None:
-        hand, elbow = (joints[:, _J[f"{acted.handedness}_{name}"]] for name in ("hand", "elbow"))
-        grip = _Grip(hand, _unit(hand - elbow), camera.rotation)
-        _OBJECTS[acted.object](canvas, grip, _generator(_OBJECT_STREAM, acted, view, seed))
-    add_grain(canvas.pictures, shown, rng)
-    return canvas
-
-
-def _generator(stream: int, acted: Performance, view: int, seed: int) -> np.random.Generator:
-    """Random numbers of a clip, the same for both members of a pair."""
-    motion = list(MOTIONS).index(acted.action.motion)
-    return np.random.default_rng([seed, stream, motion, acted.subject.number, acted.episode, view])
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9))
+    strips = {"skin": skin, "hair": hair, "shirt": shirt, "shoulders": shirt[:1], "trousers": trousers}
+    strips["sleeves"] = shirt if rng.random() < 0.5 else skin  # forearms are bare if the sleeves are short
+    strips["legs"] = trousers if rng.random() < 0.75 else skin
+    strips["shoes"] = any_colour(rng)[None]
+    light = np.array([rng.uniform(-1, 1), rng.uniform(0.3, 1.2), rng.uniform(-1.2, -0.4)])
+    return Appearance(strips, build, light)
 
 
 def _fabric(base: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -143,58 +63,83 @@ def _fabric(base: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.stack([base, any_colour(rng)] * int(rng.integers(2, 6)))
 
 
+def render(acted: Performance, view: int, frames: Sequence[int] | np.ndarray | None = None) -> Canvas:
+    """Colour pictures of a performance, one for each frame of its skeleton.
+
+    They are mirrored, as Kinect v1's software delivers them. The body stands where the joints are, without the
+    errors of :func:`~hhmnet.synthetic.raw_files.observe`.
+
+    Args:
+        acted: the performance.
+        view: which camera, 1 to 3.
+        frames: the skeleton's frames to show; all by default. Each looks as it does among all of them.
+
+    Returns:
+        The pictures, of WIDTH x HEIGHT, with their depth, which is finite on the body and the object.
+    """
+    camera, worn = CAMERAS[view], dress(acted, view)
+    shown = np.arange(len(acted.joints)) if frames is None else np.asarray(frames, np.intp)
+    rng = acted.random(_ROOM_STREAM, view)
+    backdrop = room(camera, rng)
+    _scatter_objects(backdrop, worn.light, rng)
+    canvas = Canvas(animate(backdrop, shown, rng), worn.light)
+    joints = camera.to_camera(acted.joints[shown])
+    _draw_shadow(canvas, acted.joints[shown], camera)
+    _draw_body(canvas, joints, worn, acted.subject.height / _AVERAGE)
+    if acted.action.object is not None:
+        hand, elbow = (joints[:, JOINT[f"{acted.subject.handedness}_{name}"]] for name in ("hand", "elbow"))
+        grip = _Grip(hand, _unit(hand - elbow), camera.rotation)
+        _OBJECTS[acted.action.object](canvas, grip, acted.random(_OBJECT_STREAM, view))
+    add_grain(canvas.pictures, shown, rng)
+    return canvas
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9))
+
+
 def _draw_shadow(canvas: Canvas, joints: np.ndarray, camera: Camera) -> None:
     """Darken the floor under a person with these joints ``(T, 20, 3)`` in the room."""
-    middle = joints[:, [_J["left_ankle"], _J["right_ankle"], _J["hip_center"]]].mean(1) * [1, 0, 1]
+    middle = joints[:, [JOINT["left_ankle"], JOINT["right_ankle"], JOINT["hip_center"]]].mean(1) * [1, 0, 1]
     texture = np.zeros((24, 24, 4), np.float32)
     texture[..., 3] = 0.5 * np.clip(1.3 * (1 - np.hypot(*np.mgrid[-1:1:24j, -1:1:24j])), 0, 1)
     right, down = (np.broadcast_to(0.42 * camera.rotation[:, axis], middle.shape) for axis in (0, 2))
     canvas.plate(camera.to_camera(middle), right, down, texture)
 
 
-def _draw_body(canvas: Canvas, joints: np.ndarray, worn: Look, size: float) -> None:
+def _draw_body(canvas: Canvas, joints: np.ndarray, worn: Appearance, size: float) -> None:
     """Draw a person with these joints ``(T, 20, 3)`` in the sensor's coordinates; ``size`` 1 is an average adult."""
-
-    def at(name: str) -> np.ndarray:
-        return joints[:, _J[name]]
+    place = {name: joints[:, index] for name, index in JOINT.items()}
 
     def limb(
-        start: np.ndarray, end: np.ndarray, first: float, last: float, strip: np.ndarray, thick: float
+        start: np.ndarray, end: np.ndarray, radii: tuple[float, float], strip: str, thick: float
     ) -> None:
-        canvas.limb(start, end, (first * thick, last * thick), strip)
+        canvas.limb(start, end, (radii[0] * thick, radii[1] * thick), worn.strips[strip])
 
     full = size * worn.build
-    neck, head, hips = at("shoulder_center"), at("head"), at("hip_center")
+    neck, head, hips = place["shoulder_center"], place["head"], place["hip_center"]
     up = size * _unit(head - neck)
-    ahead = np.cross(_unit(at("left_shoulder") - at("right_shoulder")), up)
-    limb(neck, head, 0.055, 0.05, worn.skin, full)
-    limb(head - 0.03 * up, head + 0.05 * up, 0.08, 0.09, worn.skin, size)
+    ahead = np.cross(_unit(place["left_shoulder"] - place["right_shoulder"]), up)
+    limb(neck, head, (0.055, 0.05), "skin", full)
+    limb(head - 0.03 * up, head + 0.05 * up, (0.08, 0.09), "skin", size)
     crown = head + 0.045 * up - 0.028 * ahead
-    limb(crown, crown + 0.02 * up, 0.095, 0.09, worn.hair, size)
-    limb(neck - 0.05 * up, hips, 0.10, 0.11, worn.shirt, full)
-    limb(at("left_shoulder"), at("right_shoulder"), 0.07, 0.07, worn.shirt[:1], full)
+    limb(crown, crown + 0.02 * up, (0.095, 0.09), "hair", size)
+    limb(neck - 0.05 * up, hips, (0.10, 0.11), "shirt", full)
+    limb(place["left_shoulder"], place["right_shoulder"], (0.07, 0.07), "shoulders", full)
+    names = ("shoulder", "elbow", "wrist", "hand", "hip", "knee", "ankle", "foot")
     for side in ("left", "right"):
-        shoulder, elbow, wrist, hand = (
-            at(f"{side}_{name}") for name in ("shoulder", "elbow", "wrist", "hand")
-        )
-        hip, knee, ankle, foot = (at(f"{side}_{name}") for name in ("hip", "knee", "ankle", "foot"))
-        limb(0.75 * shoulder + 0.25 * neck, 0.75 * hip + 0.25 * hips, 0.095, 0.095, worn.shirt, full)
-        limb(shoulder, elbow, 0.055, 0.045, worn.shirt, full)
-        limb(elbow, wrist, 0.043, 0.032, worn.sleeve, full)
-        limb(wrist, hand, 0.035, 0.045, worn.skin, size)
-        limb(hip, knee, 0.085, 0.06, worn.trousers, full)
-        limb(knee, ankle, 0.058, 0.042, worn.leg, full)
-        limb(ankle, foot + 0.6 * (foot - ankle), 0.045, 0.035, worn.shoes, size)
+        shoulder, elbow, wrist, hand, hip, knee, ankle, foot = (place[f"{side}_{name}"] for name in names)
+        limb(0.75 * shoulder + 0.25 * neck, 0.75 * hip + 0.25 * hips, (0.095, 0.095), "shirt", full)
+        limb(shoulder, elbow, (0.055, 0.045), "shirt", full)
+        limb(elbow, wrist, (0.043, 0.032), "sleeves", full)
+        limb(wrist, hand, (0.035, 0.045), "skin", size)
+        limb(hip, knee, (0.085, 0.06), "trousers", full)
+        limb(knee, ankle, (0.058, 0.042), "legs", full)
+        limb(ankle, foot + 0.6 * (foot - ankle), (0.045, 0.035), "shoes", size)
 
 
 class _Grip(NamedTuple):
-    """A hand that holds something, in the sensor's coordinates.
-
-    Attributes:
-        hand: ``(T, 3)`` the hand's joint.
-        fore: ``(T, 3)`` unit vectors along the forearm.
-        rotation: ``(3, 3)`` from the room's axes to the sensor's.
-    """
+    """A hand ``(T, 3)``, the unit vectors along its forearm, and the room's rotation, in the sensor's coordinates."""
 
     hand: np.ndarray
     fore: np.ndarray

@@ -1,7 +1,7 @@
 """What a picture of the sample set is made of: round and flat shapes with depth, and a cluttered room behind them.
 
 All pictures of a clip are drawn at once: a shape is one call for all frames, with arrays ``(T, ...)``. Points are in
-a sensor's coordinates (:class:`~hhmnet.synthetic.camera.Camera`), metres; colours are red, green, blue from 0 to 1.
+a sensor's coordinates (:class:`~hhmnet.synthetic.body.Camera`), metres; colours are red, green, blue from 0 to 1.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ import numpy as np
 
 from hhmnet.conversion import Camera as Lens
 from hhmnet.conversion import project
-from hhmnet.synthetic.body import FPS, turn
-from hhmnet.synthetic.camera import Camera
+from hhmnet.synthetic.body import FPS, Camera, turn
 from hhmnet.synthetic.motion import MAX_FRAMES
 
 WIDTH, HEIGHT = 256, 192
-
 LENS = Lens(560.0, 560.0, 319.5, 239.5, (640, 480)).resized(WIDTH, HEIGHT)
 """The lens that the NW-UCLA reader takes for granted, so that it finds the joints on the bodies."""
 
@@ -128,8 +126,7 @@ class Canvas:
 
         The patches lie in the picture and are of one size in all frames, the largest that any of them needs.
         """
-        _, height, width = self.depth.shape
-        last = np.array([width - 1, height - 1], np.float32)
+        last = np.array([self.depth.shape[2] - 1, self.depth.shape[1] - 1], np.float32)
         low = np.min([point - margin for point, margin in zip(points, margins, strict=True)], 0)
         high = np.max([point + margin for point, margin in zip(points, margins, strict=True)], 0)
         low, high = np.clip(np.floor(low), 0, last), np.clip(np.ceil(high), 0, last)

@@ -1,0 +1,222 @@
+"""The sample set's people, what they do, and what sensors report of it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from hhmnet.skeleton import KINECT20
+from hhmnet.synthetic import ACTIONS, CAMERAS, SKELETON_CEILING, SUBJECTS, Performance, observe, performance
+from hhmnet.synthetic.body import JOINT, joints_of, make_subject, standing, turn, two_bones
+from hhmnet.synthetic.motion import MAX_FRAMES, MIN_FRAMES, keyframes
+
+ROUNDS = [(subject, episode) for subject in range(1, SUBJECTS + 1) for episode in (0, 7)]
+
+
+def every_performance(action: int) -> list[Performance]:
+    return [performance(action, subject, episode) for subject, episode in ROUNDS]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "frames", "sums", "hand"),
+    [
+        ((1, 2, 3, 1), 74, [-0.4545, 2.4991, -0.2287], [0.2588, -0.1420, 2.9580]),
+        ((6, 5, 0, 2), 43, [1.0702, 2.2758, -0.0859], [0.0974, -0.0881, 3.2690]),
+        ((10, 9, 1, 2), 44, [-0.1798, 2.6178, -0.6384], [0.6364, 0.1818, 3.2730]),
+    ],
+)
+def test_clips_are_those_that_figures_were_measured_on(numbers, frames: int, sums, hand) -> None:
+    acted = performance(*numbers[:3], seed=4)
+    assert len(acted.joints) == frames
+    np.testing.assert_allclose(acted.joints[9, [3, 11, 19]].sum(0), sums, atol=1e-4)
+    np.testing.assert_allclose(observe(acted, numbers[3])[12, JOINT["right_hand"]], hand, atol=1e-4)
+
+
+def test_keyframes_are_met_without_overshoot_or_jumps() -> None:
+    t = np.linspace(0, 1, 41)
+    minimum_jerk = 2.0 + 3.0 * (10 * t**3 - 15 * t**4 + 6 * t**5)
+    np.testing.assert_allclose(keyframes(0.5 + 2 * t, (0.5, 2.0), (2.5, 5.0)), minimum_jerk, atol=1e-12)
+    keys = ((0.0, (0.0, 1.0, -1.0)), (0.3, (2.0, 0.5, -1.0)), (0.5, (2.5, 0.9, 0.0)), (1.0, (3.0, 0.9, -2.0)))
+    times, values = np.array([t for t, _ in keys]), np.array([v for _, v in keys])
+    np.testing.assert_allclose(keyframes(times, *keys), values, atol=1e-12)
+    u = np.linspace(-0.2, 1.2, 14001)
+    path = keyframes(u, *keys)
+    for end, inside in ((values[0], u < 0), (values[-1], u > 1)):
+        np.testing.assert_allclose(path[inside], np.tile(end, (inside.sum(), 1)))
+    for start in range(3):
+        inside = path[(u >= times[start]) & (u <= times[start + 1])]
+        low, high = np.sort(values[start : start + 2], 0)
+        assert (inside >= low - 1e-9).all()
+        assert (inside <= high + 1e-9).all()
+    velocity = np.gradient(path, u, axis=0)
+    assert np.abs(np.diff(velocity, axis=0)).max() < 0.05  # about 1e-4 of time apart: no kink
+    assert velocity[np.searchsorted(u, 0.3), 0] > 1  # passes a way point without stopping
+
+
+def test_two_bones_keeps_lengths_and_reaches_what_it_can() -> None:
+    rng = np.random.default_rng(0)
+    start, pole = rng.normal(size=(500, 3)), rng.normal(size=(500, 3))
+    target = start + rng.normal(size=(500, 3)) * 0.3
+    middle, end = two_bones(start, target, pole, 0.30, 0.25)
+    np.testing.assert_allclose(np.linalg.norm(middle - start, axis=1), 0.30, atol=1e-9)
+    np.testing.assert_allclose(np.linalg.norm(end - middle, axis=1), 0.25, atol=1e-9)
+    distance = np.linalg.norm(target - start, axis=1)
+    reachable = (distance > 0.1) & (distance < 0.54)
+    assert 100 < reachable.sum() < 500
+    np.testing.assert_allclose(end[reachable], target[reachable], atol=1e-9)
+    axis = (target - start) / distance[:, None]
+    np.testing.assert_allclose(np.cross(end - start, axis), 0, atol=1e-9)
+    aside = pole - (pole * axis).sum(1, keepdims=True) * axis
+    assert (((middle - start) * aside).sum(1) > 0).all()
+
+
+def test_a_left_handed_body_is_the_mirror_image() -> None:
+    right = make_subject(1, np.random.default_rng(3))
+    left = dataclasses.replace(right, handedness="left")
+    pose = standing(right, 25, np.random.default_rng(4))
+    pose.wrists[:, 1] = [0.3, 0.4, 0.3]
+    a, b = joints_of(pose, right), joints_of(pose, left)
+    assert a[0, JOINT["right_hand"], 1] > a[0, JOINT["right_shoulder"], 1]
+    np.testing.assert_allclose(b[:, JOINT["left_hand"]], a[:, JOINT["right_hand"]] * [-1, 1, 1])
+    np.testing.assert_allclose(b[:, JOINT["head"]], a[:, JOINT["head"]] * [-1, 1, 1])
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
+def test_bodies_keep_their_bones_stand_on_the_floor_and_move_as_people_do(action) -> None:
+    for acted in every_performance(action.id):
+        joints, bones = acted.joints, acted.subject.bones
+        assert MIN_FRAMES <= len(joints) <= MAX_FRAMES
+        lengths = np.linalg.norm(joints - joints[..., KINECT20.parents, :], axis=-1)
+        np.testing.assert_allclose(lengths, lengths[:1].repeat(len(joints), 0), atol=1e-9)
+        for bone in ("elbow", "wrist", "hand", "knee", "ankle", "foot", "hip", "shoulder"):
+            for side in ("left", "right"):
+                np.testing.assert_allclose(lengths[0, JOINT[f"{side}_{bone}"]], bones[bone], atol=1e-9)
+        assert joints[..., 1].min() > -0.03
+        feet = joints[:, [JOINT["left_foot"], JOINT["right_foot"]], 1]
+        assert feet.min(1).max() < 0.12  # one foot is down at all times
+        velocity = np.diff(joints, axis=0) * 30
+        assert np.linalg.norm(velocity, axis=-1).max() < 16
+        assert np.abs(velocity[:, 0]).max() < 2
+
+
+def test_actions_do_what_their_names_say() -> None:
+    ids = {action.name: action.id for action in ACTIONS}
+
+    def acting(acted: Performance, joint: str) -> np.ndarray:
+        return acted.joints[:, JOINT[f"{acted.subject.handedness}_{joint}"]]
+
+    for acted in every_performance(ids["sit down"]):
+        assert acted.joints[-1, 0, 1] < 0.65 * acted.subject.hip_height
+    for acted in every_performance(ids["stand up"]):
+        assert acted.joints[0, 0, 1] < 0.65 * acted.subject.hip_height < acted.joints[-1, 0, 1]
+    for acted in every_performance(ids["pick up"]):
+        assert acting(acted, "hand")[:, 1].min() < 0.75
+    for acted in every_performance(ids["wave"]):
+        assert (acting(acted, "hand")[:, 1] > acting(acted, "shoulder")[:, 1]).any()
+    for acted in every_performance(ids["walk"]):
+        way = acted.joints[-1, 0] - acted.joints[0, 0]
+        across = acted.joints[:, JOINT["left_hip"]] - acted.joints[:, JOINT["right_hip"]]
+        ahead = np.cross(across, [0.0, 1.0, 0.0]).mean(0)
+        assert way @ ahead > 0.8 * np.linalg.norm(way) * np.linalg.norm(ahead) > 0
+        ankles = acted.joints[:, [JOINT["left_ankle"], JOINT["right_ankle"]]][:, :, [0, 2]]
+        speeds = np.linalg.norm(np.diff(ankles, axis=0), axis=-1) * 30
+        assert np.median(speeds.min(1)) < 0.05, "the standing foot doesn't slide"
+
+
+def test_subjects_differ_and_are_themselves_in_every_action() -> None:
+    bodies = [performance(1, subject, 0).subject for subject in range(1, SUBJECTS + 1)]
+    assert len({body.height for body in bodies}) == SUBJECTS >= 10
+    assert {body.handedness for body in bodies} == {"left", "right"}
+    for body in bodies:
+        assert all(performance(action.id, body.number, 2).subject == body for action in ACTIONS)
+
+
+def test_no_skeleton_passes_the_ceiling() -> None:
+    """The members of a pair differ in the object alone, so the best answer to both is right for one."""
+    answers: dict[bytes, list[int]] = {}
+    for action in ACTIONS:
+        for subject, episode in ROUNDS:
+            seen = observe(performance(action.id, subject, episode), 3)
+            answers.setdefault(seen.tobytes(), []).append(action.id)
+    best = sum(max(ids.count(answer) for answer in ids) for ids in answers.values())
+    assert best / (len(ACTIONS) * len(ROUNDS)) == pytest.approx(SKELETON_CEILING)
+    pairs = [{ACTIONS[i - 1].object for i in ids} for ids in answers.values() if len(ids) > 1]
+    assert {frozenset(pair) for pair in pairs} == {
+        frozenset({"bottle", "book"}),
+        frozenset({"racket", "bat"}),
+    }
+
+
+# What sensors report.
+
+
+def test_the_three_views_are_rigid_images_of_one_motion() -> None:
+    joints = performance(6, 3, 1).joints.reshape(-1, 3)
+    images = [camera.to_camera(joints) for camera in CAMERAS.values()]
+    for image in images[1:]:
+        a, b = images[0] - images[0].mean(0), image - image.mean(0)
+        left, _, right = np.linalg.svd(a.T @ b)
+        rotation = left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right
+        np.testing.assert_allclose(a @ rotation, b, atol=1e-9)  # no reflection either
+        assert np.degrees(np.arccos((np.trace(rotation) - 1) / 2)) > 30
+
+
+def test_people_are_within_the_sensors_range_and_face_the_first() -> None:
+    for action in ACTIONS:
+        for subject, episode in ROUNDS:
+            acted = performance(action.id, subject, episode)
+            for view in CAMERAS:
+                root = observe(acted, view)[:, 0]
+                assert (root[:, 2] > 1.5).all()
+                assert (root[:, 2] < 4.5).all()
+                assert (np.abs(root[:, 0] / root[:, 2]) < np.tan(np.radians(57 / 2))).all()
+            first = observe(acted, 1)[0]
+            if action.motion != "walk":
+                assert first[JOINT["left_shoulder"], 0] < first[JOINT["right_shoulder"], 0]
+
+
+def test_sensors_err_a_little_always_and_much_sometimes() -> None:
+    errors, depths, frozen = [], [], 0
+    for action in ACTIONS:
+        for subject, episode in ROUNDS:
+            acted = performance(action.id, subject, episode)
+            for view, camera in CAMERAS.items():
+                true, seen = camera.to_camera(acted.joints), observe(acted, view)
+                errors.append(np.linalg.norm(seen - true, axis=-1))
+                depths.append(true[..., 2])
+                frozen += int((np.diff(seen, axis=0) == 0).all(-1).sum())
+    error, depth = np.concatenate(errors), np.concatenate(depths)
+    trunk = error[:, :4]
+    assert 0.005 < np.median(trunk) < 0.04
+    assert np.median(trunk[depth[:, :4] > 3.2]) > 1.3 * np.median(trunk[depth[:, :4] < 2.6])
+    assert np.median(error[:, [JOINT["left_hand"], JOINT["right_hand"]]]) > np.median(trunk)
+    assert 0.003 < np.mean(error > 0.12) < 0.05
+    assert frozen > 100, "a lost joint stays where it was"
+
+
+def test_the_actions_can_be_told_apart_in_a_new_view_but_not_by_a_mean_pose() -> None:
+    motions = sorted({action.motion for action in ACTIONS})
+    ids = [next(action.id for action in ACTIONS if action.motion == motion) for motion in motions]
+
+    def upright(joints: np.ndarray) -> np.ndarray:
+        """A clip turned so that the shoulders lie along x, on 16 frames, ``(16, 20, 3)``."""
+        across = (joints[:, JOINT["left_shoulder"]] - joints[:, JOINT["right_shoulder"]]).mean(0)
+        moved = joints - joints[:1, :1]
+        turned = turn(moved.reshape(-1, 3), np.full(moved.size // 3, np.arctan2(across[2], across[0])))
+        return turned.reshape(moved.shape)[np.linspace(0, len(joints) - 1, 16).round().astype(int)]
+
+    def nearest(features: list[np.ndarray]) -> float:
+        x = np.array(features)
+        closest = ((x[test][:, None] - x[~test][None]) ** 2).sum(-1).argmin(1)
+        return float(np.mean(y[~test][closest] == y[test]))
+
+    numbers = [
+        (s, label, view) for s in range(1, SUBJECTS + 1) for label in range(len(ids)) for view in CAMERAS
+    ]
+    seen = [observe(performance(ids[label], subject, 0), view) for subject, label, view in numbers]
+    y, test = np.array([label for _, label, _ in numbers]), np.array([view == 3 for *_, view in numbers])
+    sequences = nearest([upright(joints).ravel() for joints in seen])
+    assert sequences > 0.85
+    assert nearest([(joints - joints[:, :1]).mean(0).ravel() for joints in seen]) < sequences - 0.2
