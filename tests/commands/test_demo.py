@@ -9,7 +9,7 @@ import pytest
 from hhmnet.cli import main
 from hhmnet.commands import demo as demo_module
 from hhmnet.commands.configuration import read_config
-from hhmnet.commands.demo_results import paired_actions
+from hhmnet.commands.demo import PAIRED
 from hhmnet.synthetic import SKELETON_CEILING, generate
 
 TINY_STREAMS = """\
@@ -122,7 +122,7 @@ def test_the_whole_way_once_more_and_with_other_recipes(demo, made, trained, cap
     assert rows["bone"]["top1"] == skeletons["streams"]["bone"]["top1"]
     assert rows["video + guidance"]["top1"] == guided["streams"]["video"]["top1"]
     assert rows["HHMNet"]["top1"] == fused["top1"]
-    paired = [fused["per_class"][name]["top1"] for name in paired_actions()]
+    paired = [fused["per_class"][name]["top1"] for name in PAIRED]
     assert rows["HHMNet"]["pairs"] == pytest.approx(sum(paired) / 4)  # one clip of each
 
     # Another recipe starts anew what depends on it, and nothing else.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hhmnet.commands.configuration import read_config
-from hhmnet.commands.demo_results import paired_actions
+from hhmnet.commands.demo import PAIRED
 from hhmnet.data.protocols import get_protocol
 from hhmnet.evaluation.scores import score
 from hhmnet.prepare import prepare
@@ -62,7 +62,7 @@ def pairs(tmp_path: Path) -> Store:
     """Clips of the paired actions only, each with a short video: two views to train on and one for the test."""
     raw = tmp_path / "raw"
     (raw / "videos").mkdir(parents=True)
-    chosen = [action for action in ACTIONS if action.name in paired_actions()]
+    chosen = [action for action in ACTIONS if action.name in PAIRED]
     for label, action in enumerate(chosen, 1):
         for subject in SUBJECTS:
             for episode in EPISODES:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from hhmnet.commands.flags import Flags
 from hhmnet.commands.terminal import Parser, UsageError, console, counting, duration, print_json, table
-from hhmnet.data.crop_cache import BuildReport, CropCache, clear, crops_folder, holdings
+from hhmnet.data.crop_cache import CropCache, clear, crops_folder, holdings
 from hhmnet.data.roi import RoiConfig
 from hhmnet.prepare import WorkerLost
 from hhmnet.prepare.engine import cores
@@ -23,6 +23,8 @@ from hhmnet.store import Store
 
 SHOWN_PROBLEMS = 20
 DONE, WORKER_LOST = 0, 1
+
+_FLAGS = Flags(RoiConfig, "hhmnet cache")
 
 
 class NoVideoError(ValueError):
@@ -34,25 +36,22 @@ def main(words: list[str]) -> int:
     count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
     names, parser = words[:count], _parser()
     if "-h" in words or "--help" in words:
-        print(parser.format_help(), "which crops are made:", "", _flags().format_help(), sep="\n", end="")
+        print(parser.format_help(), "which crops are made:", "", _FLAGS.format_help(), sep="\n", end="")
         return DONE
     options, rest = parser.parse_known_args(words[count:])
     folder: Path = options.folder or crops_folder()
+    if options.older_than is not None and names != ["clear"]:
+        raise UsageError("--older-than goes with `hhmnet cache clear`")
     if names in (["clear"], []):
         if rest:
             raise UsageError(f"unknown word '{rest[0]}'; STORE comes before the options")
-        if options.older_than is not None and not names:
-            raise UsageError("--older-than goes with `hhmnet cache clear`")
         return _clear(folder, options) if names else _show(folder, options)
     if names[0] == "build":
         names = names[1:]
     if len(names) != 1:
         raise UsageError("name one store: hhmnet cache STORE; see hhmnet cache --help")
-    if options.older_than is not None:
-        raise UsageError("--older-than goes with `hhmnet cache clear`")
-    flags = _flags()
-    flags.check_names(rest, [name.removeprefix("--") for name in parser._option_string_actions])
-    return _build(CropCache(folder, flags.build(flags.parse(rest))), Store(names[0]), options)
+    _FLAGS.check_names(rest, [name.removeprefix("--") for name in parser._option_string_actions])
+    return _build(CropCache(folder, _FLAGS.build(_FLAGS.parse(rest))), Store(names[0]), options)
 
 
 def _parser() -> Parser:
@@ -67,21 +66,12 @@ def _parser() -> Parser:
     )
     add = parser.add_argument
     add("-h", "--help", action="store_true", help="show this help and leave")
-    add(
-        "--videos",
-        type=Path,
-        metavar="DIR",
-        help="folder of the store's videos, if they aren't where they were",
-    )
+    add("--videos", type=Path, metavar="DIR", help="folder of the store's videos, if they have moved")
     add("--jobs", type=_count, metavar="N", help="videos read at the same time (default: one a core)")
     add("--folder", type=Path, metavar="DIR", help=f"folder of the crops (default: {crops_folder()})")
     add("--older-than", type=_age, metavar="AGE", help="clear only what was made that long ago: 30d, 12h")
     add("--json", action="store_true", help="print the result as JSON on standard output")
     return parser
-
-
-def _flags() -> Flags:
-    return Flags(RoiConfig, "hhmnet cache")
 
 
 def _count(text: str) -> int:
@@ -107,8 +97,11 @@ def _show(folder: Path, options: argparse.Namespace) -> int:
         return DONE
     out = console(stderr=False)
     view = table(f"{folder}: crops of {clips:,} clips, {_size(size)}", "store", "settings", ">clips", ">size")
+    usual = dataclasses.asdict(RoiConfig())
     for entry in found:
-        view.add_row(entry.store, _settings(entry.settings), f"{entry.clips:,}", _size(entry.bytes))
+        fields = dataclasses.asdict(entry.settings).items()
+        settings = ", ".join(f"{name} {value}" for name, value in fields if value != usual[name]) or "default"
+        view.add_row(entry.store, settings, f"{entry.clips:,}", _size(entry.bytes))
     out.print(view)
     if damaged:
         out.print(f"{damaged:,} files can't be read; those that are needed are made again")
@@ -133,7 +126,11 @@ def _build(cache: CropCache, store: Store, options: argparse.Namespace) -> int:
         names = {"store": str(store.path), "videos": str(videos), "folder": str(cache.folder)}
         print_json(names | dataclasses.asdict(report) | {"seconds": round(seconds, 1)})
         return DONE
-    console(stderr=False).print(_told(report, seconds), soft_wrap=True)
+    figures = [f"{report.made:,} made in {seconds:.0f} s", f"{report.found:,} there already"]
+    figures += [f"{report.without_video:,} without video"] if report.without_video else []
+    figures += [f"{len(report.problems):,} with a problem"] if report.problems else []
+    line = f"crops of {report.clips:,} clips: {', '.join(figures)}; {_size(report.bytes)}"
+    console(stderr=False).print(line, soft_wrap=True)
     _show_problems(report.problems)
     return DONE
 
@@ -164,15 +161,6 @@ def cut_crops(cache: CropCache, store: Store, rows: np.ndarray, videos: Path, lo
     return report.problems
 
 
-def _told(report: BuildReport, seconds: float) -> str:
-    parts = [f"{report.made:,} made in {seconds:.0f} s", f"{report.found:,} there already"]
-    if report.without_video:
-        parts.append(f"{report.without_video:,} without video")
-    if report.problems:
-        parts.append(f"{len(report.problems):,} with a problem")
-    return f"crops of {report.clips:,} clips: {', '.join(parts)}; {_size(report.bytes)}"
-
-
 def _show_problems(problems: dict[str, str]) -> None:
     if not problems:
         return
@@ -194,13 +182,6 @@ def _clear(folder: Path, options: argparse.Namespace) -> int:
             f"{folder}: crops of {count:,} clips removed, {_size(size)}", soft_wrap=True
         )
     return DONE
-
-
-def _settings(config: RoiConfig) -> str:
-    """How settings differ from the defaults."""
-    usual = dataclasses.asdict(RoiConfig())
-    other = {name: value for name, value in dataclasses.asdict(config).items() if value != usual[name]}
-    return ", ".join(f"{name} {value}" for name, value in other.items()) or "default"
 
 
 def _size(count: int) -> str:

@@ -7,54 +7,71 @@ import hashlib
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 from rich.console import Console
+from rich.table import Table
 
-import hhmnet.synthetic
+from hhmnet.commands.cache import cut_crops
 from hhmnet.commands.configuration import read_config
-from hhmnet.commands.demo_results import draw_clips, show_run, show_sample
-from hhmnet.commands.evaluate import evaluate_run
+from hhmnet.commands.evaluate import (
+    CONFUSION_FILE,
+    SCORES_FILE,
+    evaluate_run,
+    metrics_table,
+    stream_scores_file,
+)
+from hhmnet.commands.inspect import sample_strip
 from hhmnet.commands.prepare import prepare_store, show_rejected, splits_table
-from hhmnet.commands.terminal import Parser, console, counting, duration
+from hhmnet.commands.terminal import Parser, console, counting, duration, table
 from hhmnet.commands.train import FINISHED, WEIGHTS_FILE, train
 from hhmnet.config import TrainConfig
+from hhmnet.data.crop_cache import CropCache
+from hhmnet.data.protocols import get_protocol
+from hhmnet.evaluation.figures import draw_curves, draw_strips
+from hhmnet.evaluation.metrics import bootstrap_interval
+from hhmnet.evaluation.model_pictures import draw_guidance, guidance_of
+from hhmnet.evaluation.scores import Scores
 from hhmnet.files import replacing
+from hhmnet.models.pretrained import from_pretrained
 from hhmnet.models.rgb import build_backbone
 from hhmnet.prepare.engine import cores
 from hhmnet.readers import get_reader
 from hhmnet.store import SAMPLES_FILE, Store
-from hhmnet.synthetic import VIDEOS, generate
+from hhmnet.synthetic import ACTIONS, SKELETON_CEILING, VIDEOS, generate
+from hhmnet.training.logs import LOG_FILE, read_log
 
 CLIPS = 540
 READER = "nw_ucla"  # the sample is written in NW-UCLA's format
-MARK_FILE = "demo.json"
-FORMAT = "hhmnet-demo"
+MARK_FILE, FORMAT = "demo.json", "hhmnet-demo"
+RESULTS_FILE, EVALUATION = "results.json", "eval-test"
 RECIPE = Path("nw_ucla/skeleton")
 CLIPS_A_PROCESS = 60  # fewer are written before another process has started
-
-SKELETONS = "skeletons"
-STEPS = {
+TITLES = {
+    "video": "video alone",
+    "guided": "video + guidance",
+    "hhmnet": "video + guidance + multi-part contrast = HHMNet",
+}
+WITHOUT = {
     "video": ("--heterogeneous.guidance=none", "--heterogeneous.distill=0"),
     "guided": ("--heterogeneous.distill=0",),
     "hhmnet": (),
 }
 """Phase 2, one step after the other: the run's folder, and what it leaves out of the recipe."""
+SKELETONS, BEST = "skeletons", "hhmnet"
+PAIRED = tuple(
+    action.name for action in ACTIONS if Counter(other.motion for other in ACTIONS)[action.motion] > 1
+)
+"""Names of the sample's actions that another one equals but for the object in the hand."""
 
 
 class DemoError(ValueError):
     """A demo that can't run in this place."""
-
-
-class _Run(NamedTuple):
-    """A training of the demo, in the folder of that name."""
-
-    name: str
-    title: str
-    config: TrainConfig
 
 
 def main(words: list[str]) -> int:
@@ -62,30 +79,38 @@ def main(words: list[str]) -> int:
     options = _parser().parse_args(words)
     log, is_sample = console(), options.data is None
     out = options.out or Path("runs/demo" if is_sample else "runs/demo-nw_ucla")
-    first = options.config or (_packaged("demo.yaml") if is_sample else RECIPE)
-    second = options.video_config or _packaged("demo_video.yaml")
-    runs = list(_runs(out, first, second if is_sample else None))
-    for run in runs:
-        if run.config.looks_at_video:  # what is missing is said now, not after phase 1
-            build_backbone(run.config.heterogeneous.backbone, run.config.heterogeneous.pretrained)
+    first = read_config(options.config or (_packaged("demo.yaml") if is_sample else RECIPE))
+    streams = len(first.data.streams)
+    runs = {SKELETONS: first}
+    titles = TITLES | {SKELETONS: f"{streams} skeleton streams" if streams > 1 else "one skeleton stream"}
+    if is_sample:
+        recipe = options.video_config or _packaged("demo_video.yaml")
+        for name, flags in WITHOUT.items():
+            runs[name] = read_config(recipe, [*flags, f"--phase1={out / SKELETONS}"])
+        video = runs[BEST].heterogeneous
+        build_backbone(video.backbone, video.pretrained)  # what is missing is said now, not after phase 1
     _claim(out)
     store = _prepared(out, _sample(out, options.clips, log) if is_sample else options.data, is_sample, log)
-    draw_clips(store, out / "clips.png", log)
+    _draw_clips(store, out / "clips.png", log)
+    if is_sample:
+        cut_crops(CropCache(config=runs[BEST].roi), store, np.arange(len(store)), store.find_videos(), log)
     ends = None if options.time_limit is None else time.monotonic() + options.time_limit
-    for run in runs:
-        _forget_other_run(out, run, store)
-        log.print(f"\nTraining {run.title} in {out / run.name}", soft_wrap=True)
+    for name, config in runs.items():
+        _forget_other_run(out, name, config, store)
+        log.print(f"\nTraining {titles[name]} in {out / name}", soft_wrap=True)
         left = None if ends is None else max(ends - time.monotonic(), 1e-3)
-        code = train(run.config, store, out / run.name, resume=True, time_limit=left, log=log)
-        if code != FINISHED or not (out / run.name / WEIGHTS_FILE).exists():
+        code = train(config, store, out / name, resume=True, time_limit=left, log=log)
+        if code != FINISHED or not (out / name / WEIGHTS_FILE).exists():
             log.print("run the demo again to go on from here")
             return code
+    measured = {name: evaluate_run(out / name, store, log=log)[0] for name in runs}
     if is_sample:
-        for run in runs:
-            evaluate_run(out / run.name, store, log=log)
-        show_sample(out, store, log)
+        _show_comparison(out, store, log)
     else:
-        show_run(out, out / SKELETONS, store, log)
+        metrics = measured[SKELETONS]
+        title = f"{out / SKELETONS}: {metrics['n']} test clips of {metrics['protocol']}"
+        console(stderr=False).print("", metrics_table(metrics, title))
+    _draw_results(out, list(runs)[-1], store, log)
     return FINISHED
 
 
@@ -108,16 +133,6 @@ def _parser() -> Parser:
 
 def _packaged(name: str) -> Path:
     return Path(str(resources.files("hhmnet.synthetic") / name))
-
-
-def _runs(out: Path, first: Path, second: Path | None) -> Iterator[_Run]:
-    """The trainings, in their order; of skeletons alone where there is no second recipe."""
-    config = read_config(first)
-    streams = len(config.data.streams)
-    yield _Run(SKELETONS, f"{streams} skeleton streams" if streams > 1 else "one skeleton stream", config)
-    titles = ("video alone", "video + guidance", "video + guidance + multi-part contrast = HHMNet")
-    for (name, flags), title in zip(STEPS.items() if second else (), titles, strict=False):
-        yield _Run(name, title, read_config(second, [*flags, f"--phase1={out / SKELETONS}"]))
 
 
 def _claim(out: Path) -> None:
@@ -157,7 +172,7 @@ def _renew(out: Path, part: str, made_of: dict[str, Any], remove: Callable[[], N
 def _sample(out: Path, clips: int, log: Console) -> Path:
     """The sample's raw files; they are made again if they are of other settings or another generator."""
     raw, code = out / "raw", hashlib.sha256()
-    for file in sorted(Path(str(resources.files(hhmnet.synthetic))).glob("*.py")):
+    for file in sorted(Path(str(resources.files("hhmnet.synthetic"))).glob("*.py")):
         code.update(file.read_bytes())
 
     def make() -> None:
@@ -187,11 +202,94 @@ def _prepared(out: Path, source: Path, is_sample: bool, log: Console) -> Store:
     return store
 
 
-def _forget_other_run(out: Path, run: _Run, store: Store) -> None:
+def _forget_other_run(out: Path, name: str, config: TrainConfig, store: Store) -> None:
     """Remove a run of other data or another recipe: going on with it would mix the two."""
     made_of = {
         "samples": hashlib.sha256((store.path / SAMPLES_FILE).read_bytes()).hexdigest(),
-        "config": dataclasses.asdict(run.config),
-        "skeletons": (_read_mark(out) or {}).get(SKELETONS) if run.name != SKELETONS else None,
+        "config": dataclasses.asdict(config),
+        "skeletons": (_read_mark(out) or {}).get(SKELETONS) if name != SKELETONS else None,
     }
-    _renew(out, run.name, made_of, lambda: shutil.rmtree(out / run.name, ignore_errors=True))
+    _renew(out, name, made_of, lambda: shutil.rmtree(out / name, ignore_errors=True))
+
+
+def _score_files(out: Path) -> Iterator[tuple[str, Path]]:
+    streams = out / SKELETONS / EVALUATION
+    names = json.loads((streams / "metrics.json").read_text(encoding="utf-8")).get("streams", {})
+    for name in names:
+        yield name.replace("_", " "), streams / stream_scores_file(name)
+    yield {0: "skeletons", 4: "four streams"}.get(len(names), f"{len(names)} streams"), streams / SCORES_FILE
+    for run, name in (("video", "video"), ("guided", "video + guidance"), ("hhmnet", "+ multi-part")):
+        yield name, out / run / EVALUATION / stream_scores_file("video")
+    yield "HHMNet", out / "hhmnet" / EVALUATION / SCORES_FILE
+
+
+def _row(name: str, scores: Scores) -> dict[str, Any]:
+    """A model's figures, in percent of the test clips; ``pairs`` is the accuracy on PAIRED alone."""
+    right = scores.logits.argmax(1) == scores.labels
+    paired = np.isin(np.array(scores.class_names)[scores.labels], PAIRED)
+    count = len(right)
+    return {
+        "model": name,
+        "n": count,
+        "top1": 100 * float(right.mean()),
+        "top1_interval": list(bootstrap_interval(int(right.sum()), count)),
+        "pairs": 100 * float(right[paired].mean()) if paired.any() else None,
+    }
+
+
+def _comparison_table(rows: list[dict[str, Any]]) -> Table:
+    """All rows for the terminal, and what skeletons can reach."""
+    view = table(
+        f"{rows[0]['n']} test clips, seen by a camera that no training clip is from",
+        "model",
+        ">top-1 %",
+        ">95 % interval",
+        ">object pairs %",
+    )
+    for row in rows:
+        low, high = row["top1_interval"]
+        pairs = "-" if row["pairs"] is None else f"{row['pairs']:.2f}"
+        style = "bold" if row is rows[-1] else None
+        view.add_row(row["model"], f"{row['top1']:.2f}", f"{low:.2f} to {high:.2f}", pairs, style=style)
+    view.add_section()
+    view.add_row("highest possible with skeletons", f"{100 * SKELETON_CEILING:.2f}", "", "50.00")
+    return view
+
+
+def _show_comparison(out: Path, store: Store, log: Console) -> None:
+    """Print a table of all models, and write it to ``results.json``."""
+    rows = [_row(name, Scores.load(file)) for name, file in _score_files(out)]
+    with replacing(out / RESULTS_FILE) as handle:
+        handle.write((json.dumps({"store": store.path.name, "models": rows}, indent=1) + "\n").encode())
+    console(stderr=False).print("", _comparison_table(rows))
+    log.print(
+        f"Two pairs of actions ({', '.join(PAIRED)}) differ only in the object in the hand, which no "
+        f"skeleton shows: skeletons alone can't pass {100 * SKELETON_CEILING:.0f} % here. The videos show the "
+        "objects. The sample shows that everything works; it says nothing about real people.",
+        soft_wrap=True,
+    )
+
+
+def _draw_clips(store: Store, file: Path, log: Console) -> None:
+    """Draw the skeleton of one clip of every class."""
+    first = [int(np.flatnonzero(store.labels == label)[0]) for label in np.unique(store.labels) if label >= 0]
+    draw_strips([sample_strip(store.sample(i), store) for i in first], store.layout, file)
+    log.print(f"{file} shows one clip of every action", soft_wrap=True)
+
+
+def _draw_results(out: Path, best: str, store: Store, log: Console) -> None:
+    """Draw the trainings' curves, and what the best model sees of the first test clip of a paired action."""
+    draw_curves(read_log(out / SKELETONS / LOG_FILE), out / "curves.png")
+    shutil.copyfile(out / best / EVALUATION / CONFUSION_FILE, out / CONFUSION_FILE)
+    if best != SKELETONS:
+        draw_curves(read_log(out / best / LOG_FILE), out / "curves-video.png")
+        labels = [store.class_names[label] for label in store.labels]
+        row = int(
+            next(row for row in get_protocol(store.protocol).indices(store, "test") if labels[row] in PAIRED)
+        )
+        found = guidance_of(from_pretrained(out / best), store, row, store.find_videos())
+        draw_guidance(found, f"{store.sample_ids[row]}  {labels[row]}", labels[row], out / "rois.png")
+        log.print(
+            f"{out / 'rois.png'} shows what HHMNet sees of a clip, and how much it counts", soft_wrap=True
+        )
+    log.print(f"pictures: {', '.join(str(path) for path in sorted(out.glob('*.png')))}", soft_wrap=True)

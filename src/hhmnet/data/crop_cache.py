@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 import time
@@ -246,16 +245,18 @@ class CropCache:
             progress(done, len(rows))
 
         count(0)
-        length = max(1, min(_CHUNK, len(rows) // (4 * jobs)))
-        chunks = [rows[start : start + length] for start in range(0, len(rows), length)]
-        work = partial(_build_chunk, self, store, video_folder)
-        if jobs == 1 or len(chunks) < 2:
-            reports = [work(chunk, partial(count, 1)) for chunk in chunks]
-        else:
-            reports = in_workers(work, chunks, min(jobs, len(chunks)), count)
         report = BuildReport()
-        for part in reports:
-            report.add(part)
+        for row in rows:  # processes take seconds to start: as long as all crops are there, none is needed
+            if jobs > 1 and report.made and len(rows) - done > 2 * jobs:
+                break
+            report.add(self.ensure(store, row, video_folder))
+            count(1)
+        if rest := rows[done:]:
+            length = max(1, min(_CHUNK, len(rest) // (4 * jobs)))
+            chunks = [rest[start : start + length] for start in range(0, len(rest), length)]
+            work = partial(_build_chunk, self, store, video_folder)
+            for part in in_workers(work, chunks, min(jobs, len(chunks)), count):
+                report.add(part)
         if was_there and report.problems and video_folder is not None and not files.is_there(video_folder):
             raise CacheError(
                 f"{video_folder} went away while crops were cut out of its videos; once it is back, the same call "
@@ -378,9 +379,8 @@ def _build_chunk(
     rows: Sequence[int],
     on_item: Callable[[], None],
 ) -> BuildReport:
-    """Make the crops of some clips, in whichever process."""
-    if multiprocessing.parent_process() is not None:
-        torch.set_num_threads(1)  # the other cores have processes of their own
+    """Make the crops of some clips, in a process of several."""
+    torch.set_num_threads(1)  # the other cores have processes of their own
     report = BuildReport()
     for row in rows:
         report.add(cache.ensure(store, row, video_folder))
