@@ -44,7 +44,7 @@ docs: $(READY) ## the pages as HTML in docs/_build
 
 bench: $(READY) ## speed and memory on this machine beside ST-GCN; CTRGCN=CHECKOUT races CTR-GCN too
 	$(BIN)/hhmnet bench $(BENCH)
-	$(if $(CTRGCN),$(BIN)/python benchmarks/peers.py --memory --ctrgcn '$(CTRGCN)')
+	$(if $(CTRGCN),$(BIN)/python benchmarks/peers.py zoo/nw_ucla/stst-joint --memory --ctrgcn '$(CTRGCN)')
 
 clean: ## remove .venv, caches and runs/demo; other runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov docs/_build runs/demo

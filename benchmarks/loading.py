@@ -1,6 +1,7 @@
 """Time the way from a store to the network: the first batch of a large store, and the data's share of a step.
 
-``README.md`` beside this file says how to read the figures.
+Every figure is the median over fresh processes, which start with empty caches and with nobody else's peak of memory:
+the program calls itself with ``--probe``. ``README.md`` beside this file says how to read the figures.
 """
 
 from __future__ import annotations
@@ -15,35 +16,35 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
+from common import BenchmarkError, add_json, machine, positive, run, write_report
 
-from hhmnet.commands.configuration import ConfigError, read_config, write_config
-from hhmnet.commands.terminal import Parser, UsageError, console, counting, table
+# All that `hhmnet train` imports, so that the time of the imports is that of a training.
+import hhmnet.commands.train  # noqa: F401
+from hhmnet.benchmarks.measure import Stepper, process_mib, spread
+from hhmnet.commands.configuration import read_config, write_config
+from hhmnet.commands.terminal import Parser, console, counting, table
 from hhmnet.config import TrainConfig
-from hhmnet.files import replacing
-from hhmnet.prepare import prepare
+from hhmnet.data.augment import AugmentConfig
+from hhmnet.data.dataset import ClipDataset, EpochSampler, make_loader
+from hhmnet.data.protocols import get_protocol
+from hhmnet.data.transform import DataConfig, prepare
+from hhmnet.prepare import prepare as prepare_store
 from hhmnet.readers import get_reader
 from hhmnet.sample import Sample
 from hhmnet.skeleton import NTU25
-from hhmnet.store import SAMPLES_FILE, Store, StoreError, write_store
+from hhmnet.store import SAMPLES_FILE, Store, write_store
 from hhmnet.synthetic import generate
-from hhmnet.training.logs import environment
+from hhmnet.training.engine import Trainer
 
-CLIPS, CLASSES, SUBJECTS = 114_000, 120, 106
+CLIPS, CLASSES, SUBJECTS, BATCH = 114_000, 120, 106, 64
 TEMPLATES, FRAMES = 40, (40, 120)
 MEASURES = ("first-batch", "step")
-PROBES = Path(__file__).with_name("loading_probes.py")
-MIB = 2**20
-
-
-class BenchmarkError(ValueError):
-    """A measurement that can't be made; the message says what to change."""
+Figures = dict[str, dict[str, float]]
+"""By unit and name: ``{"ms": {"loading": 1.5, ...}, "%": {...}}``."""
 
 
 def ntu_like(clips: int) -> Iterator[Sample]:
@@ -59,70 +60,99 @@ def ntu_like(clips: int) -> Iterator[Sample]:
         present, index = np.ones((persons, frames), bool), np.arange(frames, dtype=np.int32)
         templates.append(Sample("template", 0, joints, present, index))
     for i in range(clips):
-        name, camera, subject = f"clip{i:06d}", str(i % 3 + 1), str(i % SUBJECTS)
-        yield replace(
-            templates[i % TEMPLATES], sample_id=name, label=i % CLASSES, camera=camera, subject=subject
-        )
+        about = {"sample_id": f"clip{i:06d}", "camera": str(i % 3 + 1), "subject": str(i % SUBJECTS)}
+        yield replace(templates[i % TEMPLATES], label=i % CLASSES, **about)
 
 
-def make_large_store(folder: Path, clips: int, log: Console) -> None:
+def make_large_store(folder: Path, clips: int) -> None:
     """Write a store of :func:`ntu_like` clips, unless that very store is there already.
 
     Raises:
         BenchmarkError: another store is there.
     """
-    about = {"reader": PROBES.stem, "clips": clips}
+    about = {"reader": "loading", "clips": clips}
     if (folder / SAMPLES_FILE).exists():
         if Store(folder).provenance != about:
             raise BenchmarkError(f"--folder {folder}: holds another store; name a new or empty folder")
         return
-    with counting(log, "writing", "clips") as progress:
+    with counting(console(), "writing", "clips") as progress:
 
         def counted() -> Iterator[Sample]:
             for done, sample in enumerate(ntu_like(clips), start=1):
                 progress(done, clips)
                 yield sample
 
-        write_store(
-            folder,
-            counted(),
-            layout=NTU25,
-            class_names=[f"A{number:03d}" for number in range(1, CLASSES + 1)],
-            protocol="nw_ucla_cross_view",  # goes by camera, and these clips have cameras 1 to 3
-            provenance=about,
-        )
+        names = [f"A{number:03d}" for number in range(1, CLASSES + 1)]
+        protocol = "nw_ucla_cross_view"  # goes by camera, and these clips have cameras 1 to 3
+        write_store(folder, counted(), layout=NTU25, class_names=names, protocol=protocol, provenance=about)
 
 
-def forget_pages(file: Path) -> None:
-    """Ask the system to drop a file's pages from its cache, so that the next reader finds it cold."""
-    with open(file, "rb+") as handle:
-        os.fsync(handle.fileno())  # only pages that are on disk can be dropped
-        os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+def first_batch(folder: Path, started: float) -> Figures:
+    """Every stage from ``started`` (seconds, by ``time.time``) to the first prepared batch of 64, and memory.
+
+    The way is that of a training: the protocol's training clips in a random order, two persons a clip,
+    augmentation switched on. Only the network and what comes behind it are left out.
+    """
+    resident = process_mib("VmRSS")
+    marks = {"interpreter and imports": time.time()}
+    store = Store(folder)
+    marks["opening the store"] = time.time()
+    rows = get_protocol(store.protocol).indices(store, "train")
+    rows = rows[store.labels[rows] >= 0]
+    marks["protocol and labels"] = time.time()
+    sampler = EpochSampler(len(rows), BATCH, seed=0, drop_last=True)
+    batch = next(iter(make_loader(ClipDataset(store, rows, persons=2), sampler)))
+    marks["loader and first batch"] = time.time()
+    random = torch.Generator().manual_seed(0)
+    prepare(batch.clips, store.layout, DataConfig(persons=2), AugmentConfig(), random)
+    marks["prepare()"] = time.time()
+    ends = list(marks.values())
+    stages = dict(zip(marks, np.diff([started, *ends]).tolist(), strict=True))
+    figures = {"s": stages | {"total": ends[-1] - started, "total after imports": ends[-1] - ends[0]}}
+    peak = process_mib("VmHWM")
+    if peak is not None and resident is not None:
+        figures["MiB"] = {"peak memory": peak, "of it after imports": peak - resident}
+    return figures
 
 
-def fresh(probe: str, processes: int, words: list[str], cold: Path | None = None) -> dict[str, Any]:
-    """Run a probe in fresh processes, one after another.
+def training_step(store: Store, config: TrainConfig, steps: int) -> Figures:
+    """Means over ``steps`` steps of loading, preparation and the whole step, inside the Trainer's own loop.
+
+    On a GPU the clock waits for the device before it is read, so there the parts can't overlap.
+    """
+    # An epoch has one step at least, so these epochs are enough; the run leaves no file behind.
+    optim, run_config = replace(config.optim, epochs=steps + 3), replace(config.run, checkpoint_every=10**9)
+    with tempfile.TemporaryDirectory() as out:
+        trainer = Trainer(replace(config, fold=None, optim=optim, run=run_config), store, Path(out))
+        parts = Stepper(trainer).parts(steps=steps)
+    ms = {"loading": parts["data"], "prepare()": parts["preparation"], "whole step": sum(parts.values())}
+    return {"ms": ms, "%": {"data share": 100 * (ms["loading"] + ms["prepare()"]) / ms["whole step"]}}
+
+
+def fresh(words: list[str], processes: int, cold: Path | None = None) -> dict[str, Any]:
+    """Run this program with ``words`` in fresh processes, one after another.
 
     Args:
-        probe: one of :data:`MEASURES`.
+        words: ``--probe`` and its options.
         processes: how many.
-        words: the probe's options.
         cold: a file that each process is to find out of the system's cache.
 
     Returns:
-        By unit and name, ``median``, ``min``, ``max`` and the values of all ``processes``.
+        By unit and name the :func:`~hhmnet.benchmarks.measure.spread` over the processes.
 
     Raises:
         BenchmarkError: a process failed.
     """
-    found: list[dict[str, dict[str, float]]] = []
+    found: list[Figures] = []
     for _ in range(processes):
         if cold is not None:
-            forget_pages(cold)
-        command = [sys.executable, str(PROBES), probe, *words, "--started", repr(time.time())]
+            with open(cold, "rb+") as handle:
+                os.fsync(handle.fileno())  # only pages that are on disk can be dropped
+                os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        command = [sys.executable, __file__, *words, "--started", repr(time.time())]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if done.returncode:
-            raise BenchmarkError(f"the process that measures '{probe}' failed; its message stands above")
+            raise BenchmarkError("a process that measures failed; its message stands above")
         found.append(json.loads(done.stdout))
     return {
         unit: {name: spread([figures[unit][name] for figures in found]) for name in names}
@@ -130,66 +160,36 @@ def fresh(probe: str, processes: int, words: list[str], cold: Path | None = None
     }
 
 
-def spread(values: list[float]) -> dict[str, Any]:
-    """Median, extremes and the values themselves."""
-    return {"median": median(values), "min": min(values), "max": max(values), "processes": values}
+def measure(options: argparse.Namespace, config: TrainConfig, scratch: Path) -> dict[str, Any]:
+    """The whole report; without ``--data`` a step is measured on sample clips."""
+    report: dict[str, Any] = {"machine": machine()}
+    if options.measure != "step":
+        store = options.folder or scratch / "store"
+        make_large_store(store, options.clips)
+        file = store / SAMPLES_FILE
+        words = ["--probe", "first-batch", "--data", str(store)]
+        report["first_batch"] = {
+            "title": f"first batch after start, {options.clips:,} clips ({file.stat().st_size / 2**20:,.0f} MiB, "
+            f"file cache {'cold' if options.cold else 'warm'})",
+            "figures": fresh(words, options.processes, file if options.cold else None),
+        }
+    if options.measure != "first-batch":
+        data, recipe = options.data or scratch / "sample", scratch / "recipe.yaml"
+        if options.data is None:
+            generate(scratch / "raw")
+            prepare_store(get_reader("nw_ucla", scratch / "raw"), data)
+        write_config(config, recipe)
+        words = ["--probe", "step", "--data", str(data), "--config", str(recipe)]
+        report["training_step"] = {
+            "title": f"training step, {options.data.resolve().name if options.data else 'sample clips'}, "
+            f"batch {config.optim.batch_size}, {config.data.frames} frames",
+            "figures": fresh([*words, "--steps", str(options.steps)], options.processes),
+        }
+    return report
 
 
-def measure_first_batch(options: argparse.Namespace, store: Path, log: Console) -> dict[str, Any]:
-    """The first batch's part of the report; makes the store where it is missing."""
-    make_large_store(store, options.clips, log)
-    file = store / SAMPLES_FILE
-    log.print(f"first batch: {options.processes} processes")
-    figures = fresh("first-batch", options.processes, ["--data", str(store)], file if options.cold else None)
-    cache = "cold" if options.cold else "warm"
-    size = round(file.stat().st_size / MIB)
-    return {"clips": options.clips, "store_mib": size, "file_cache": cache, "figures": figures}
-
-
-def measure_step(
-    options: argparse.Namespace, config: TrainConfig, scratch: Path, log: Console
-) -> dict[str, Any]:
-    """The training step's part of the report; without ``--data`` it makes a store of sample clips."""
-    data, recipe = options.data or scratch / "sample", scratch / "recipe.yaml"
-    if options.data is None:
-        generate(scratch / "raw")
-        prepare(get_reader("nw_ucla", scratch / "raw"), data)
-    write_config(config, recipe)
-    log.print(f"training step: {options.processes} processes of {options.steps} steps")
-    words = ["--data", str(data), "--config", str(recipe), "--steps", str(options.steps)]
-    return {
-        "store": options.data.resolve().name if options.data else "sample clips",
-        "clips": len(Store(data)),
-        "batch": config.optim.batch_size,
-        "frames": config.data.frames,
-        "threads": config.run.threads or torch.get_num_threads(),
-        "steps": options.steps,
-        "figures": fresh("step", options.processes, words),
-    }
-
-
-def tables(report: dict[str, Any]) -> Iterator[Table]:
-    """The report for the terminal: one table a measurement."""
-    if part := report.get("first_batch"):
-        store = f"{part['clips']:,} clips ({part['store_mib']:,} MiB, file cache {part['file_cache']})"
-        yield _table(f"first batch after start, store of {store}", part["figures"])
-    if part := report.get("training_step"):
-        title = f"training step, batch {part['batch']}, {report['environment']['device']}"
-        yield _table(title, part["figures"])
-
-
-def _table(title: str, figures: dict[str, Any]) -> Table:
-    view = table(title, "", ">median", ">min..max", "unit")
-    for unit, named in figures.items():
-        for name, value in named.items():
-            middle, low, high = (f"{value[key]:.4g}" for key in ("median", "min", "max"))
-            view.add_row(name, middle, f"{low}..{high}", unit)
-        view.add_section()
-    return view
-
-
-def parse(words: list[str]) -> tuple[argparse.Namespace, TrainConfig]:
-    """The command line: this command's own options, and the recipe with the flags that change it."""
+def main(words: list[str]) -> None:
+    """Run the benchmark."""
     parser = Parser(
         "loading.py",
         "Time the first batch of a large store, and the data's share of a training step. Any field of the "
@@ -197,55 +197,39 @@ def parse(words: list[str]) -> tuple[argparse.Namespace, TrainConfig]:
     )
     add = parser.add_argument
     add("--measure", choices=MEASURES, help="one of the two alone")
-    add("--clips", type=int, default=CLIPS, metavar="N", help=f"clips of the large store ({CLIPS})")
+    add("--clips", type=positive(int), default=CLIPS, metavar="N", help=f"clips of the large store ({CLIPS})")
     add("--folder", type=Path, metavar="STORE", help="keep the large store there, and use it if it is there")
     add("--cold", action="store_true", help="drop the large store from the file cache before each process")
-    add(
-        "--config", type=Path, metavar="FILE", help="recipe of the training step (default: hhmnet's defaults)"
-    )
+    add("--config", type=Path, metavar="FILE", help="recipe of the training step (hhmnet's defaults)")
     add("--data", type=Path, metavar="STORE", help="store of the training step (default: sample clips)")
-    add("--steps", type=int, default=30, metavar="N", help="training steps a process (30)")
-    add("--processes", type=int, default=3, metavar="N", help="fresh processes for every figure (3)")
-    add("--json", type=Path, metavar="FILE", help="write the report there too")
+    add("--steps", type=positive(int), default=30, metavar="N", help="training steps a process (30)")
+    add("--processes", type=positive(int), default=3, metavar="N", help="fresh processes a figure (3)")
+    add("--probe", choices=MEASURES, help=argparse.SUPPRESS)
+    add("--started", type=float, help=argparse.SUPPRESS)
+    add_json(parser)
     options, flags = parser.parse_known_args(words)
-    for field in ("clips", "steps", "processes"):
-        if getattr(options, field) < 1:
-            parser.error(f"--{field} {getattr(options, field)}: give a number above 0")
-    if options.json and not options.json.parent.is_dir():
-        parser.error(f"--json {options.json}: there is no folder {options.json.parent}; make it first")
+    config = read_config(options.config, flags, [name[2:] for name in parser._option_string_actions])
+    if options.probe:
+        if options.probe == "first-batch":
+            figures = first_batch(options.data, options.started)
+        else:
+            figures = training_step(Store(options.data), config, options.steps)
+        print(json.dumps(figures))
+        return
     if options.cold and not hasattr(os, "posix_fadvise"):
         parser.error("--cold needs posix_fadvise, which this system lacks; leave it out")
-    own = [name.removeprefix("--") for name in parser._option_string_actions]
-    return options, read_config(options.config, flags, own)
-
-
-def main(words: list[str] | None = None) -> int:
-    """Run the benchmark; returns the exit code."""
-    log = console()
-    try:
-        options, config = parse(sys.argv[1:] if words is None else words)
-        device = torch.device("cuda" if config.run.device != "cpu" and torch.cuda.is_available() else "cpu")
-        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-        report: dict[str, Any] = {"environment": environment(device) | {"load_before": load}}
-        if load > 0.5:
-            log.print(
-                f"The machine was busy in the last minute (load {load:.1f}): times may come out too long."
-            )
-        with tempfile.TemporaryDirectory() as scratch:
-            if options.measure != "step":
-                store = options.folder or Path(scratch, "store")
-                report["first_batch"] = measure_first_batch(options, store, log)
-            if options.measure != "first-batch":
-                report["training_step"] = measure_step(options, config, Path(scratch), log)
-        console(stderr=False).print(*tables(report))
-        if options.json:
-            with replacing(options.json) as file:
-                file.write((json.dumps(report, indent=1) + "\n").encode())
-    except (BenchmarkError, ConfigError, StoreError, UsageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    with tempfile.TemporaryDirectory() as scratch:
+        report = measure(options, config, Path(scratch))
+    for part in ("first_batch", "training_step"):
+        if part in report:
+            view = table(report[part]["title"], "", ">median", ">min..max", "unit")
+            for unit, named in report[part]["figures"].items():
+                for name, value in named.items():
+                    middle, low, high = (f"{value[key]:.4g}" for key in ("median", "min", "max"))
+                    view.add_row(name, middle, f"{low}..{high}", unit)
+            console(stderr=False).print(view)
+    write_report(report, options.json)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from hhmnet.benchmarks import measuring, report
-from hhmnet.benchmarks.operators import KINDS
-from hhmnet.benchmarks.steps import PARTS
+from hhmnet.benchmarks import measure
+from hhmnet.benchmarks.measure import PARTS, PHASES
 from hhmnet.cli import main
 from hhmnet.commands import bench
 
@@ -25,7 +24,7 @@ SHORT = ("--rounds=2", "--seconds=0.01")
 @pytest.fixture(scope="module", autouse=True)
 def small_matrices() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(measuring.MATMUL_SIDES, "cpu", 64)
+        patch.setitem(measure.MATMUL_SIDES, "cpu", 64)
         yield
 
 
@@ -35,6 +34,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     file = tmp_path_factory.mktemp("bench") / "report.json"
     with pytest.MonkeyPatch.context() as patch:
         said: list[str] = []
+        # Starting another process takes longer than all of its work.
+        patch.setattr(measure, "peak_memory", lambda config, store: measure._peak_memory(config, store, 1))
         patch.setattr("rich.console.Console.print", lambda self, *words, **more: said.append(str(words)))
         assert main(["bench", "--shape=nw_ucla", *TINY, *SHORT, "--out", str(file)]) == 0
     return file, "".join(said)
@@ -68,9 +69,7 @@ def test_what_is_measured(written: tuple[Path, str]) -> None:
             share = figures["gflop_per_sample"] * speed / matmul["rounds"][number]
             assert figures["share_of_matmul"]["rounds"][number] == pytest.approx(share)
         assert figures["ratio"]["min"] <= figures["ratio"]["median"] <= figures["ratio"]["max"]
-        assert tuple(figures["kinds"]) == KINDS
-        assert sum(figures["kinds"].values()) == pytest.approx(1)
-        assert figures["peak_memory_mib"]["resident"] > figures["peak_memory_mib"]["added"] > 0
+        assert figures["peak_memory_mib"]["resident"] > figures["peak_memory_mib"]["added"] >= 0
     # Backward multiplies by the weights and by the inputs.
     assert 2 < case["training"]["gflop_per_sample"] / case["inference"]["gflop_per_sample"] < 4
     assert tuple(case["training"]["parts_ms"]) == PARTS
@@ -84,39 +83,38 @@ def test_the_table(made: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> 
     made["cases"][0]["training"]["ratio"]["median"] = 4.561
     assert main(["bench", "--shape=nw_ucla", *TINY]) == 0
     captured = capsys.readouterr()
-    for words in ("ST-GCN, samples/s", "4.56 (", "GFLOP a sample", "most goes to", "multiply", "optimiser"):
+    for words in ("ST-GCN, samples/s", "4.56 (", "GFLOP a sample", "a matrix product", "optimiser"):
         assert words in captured.out
     assert "nw_ucla: phase 1, joint, " in captured.out
     assert "batch 2, T=8 V=20 M=1, cpu, float32" in captured.out
     assert max(map(len, captured.out.splitlines()[1:-4])) <= 80
 
 
-def test_json_is_all_of_standard_output(made: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "--shape=nw_ucla", *TINY, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["cases"] == made["cases"]
-
-
 def test_without_a_recipe_two_shapes_are_measured(
     made: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = []
+    measured = []
 
-    def measure(config: Any, *words: Any, **more: Any) -> dict[str, Any]:
-        asked.append((config.protocol, config.data.frames, config.data.persons, config.optim.batch_size))
-        return made["cases"][0]
+    def noted(config: Any, *words: Any, **more: Any) -> dict[str, Any]:
+        measured.append((config.protocol, config.data.frames, config.data.persons, config.optim.batch_size))
+        return {"about": made["cases"][0]["about"]}
 
-    monkeypatch.setattr(bench, "measure", measure)
+    monkeypatch.setattr(bench, "measure", noted)
     assert main(["bench", "--json"]) == 0
-    assert asked == [("nw_ucla_cross_view", 52, 1, 16), ("ntu60_xsub", 64, 2, 8)]
-    asked.clear()
+    found = json.loads(capsys.readouterr().out)
+    assert [case["name"] for case in found["cases"]] == ["nw_ucla", "ntu60"]
     assert main(["bench", "--json", "--shape", "ntu120", "--data.frames", "32"]) == 0
-    assert asked == [("ntu120_xsub", 32, 2, 8)]
-    asked.clear()
     recipe = Path(__file__).parents[2] / "configs/nw_ucla/skeleton.yaml"
     capsys.readouterr()
     assert main(["bench", "--json", "--config", str(recipe)]) == 0
     assert main(["bench", "--json", "--config", str(recipe), "--shape", "ntu60"]) == 0
-    assert asked == [("nw_ucla_cross_view", 48, 1, 32), ("ntu60_xsub", 64, 2, 8)]
+    assert measured == [
+        ("nw_ucla_cross_view", 52, 1, 16),
+        ("ntu60_xsub", 64, 2, 8),
+        ("ntu120_xsub", 32, 2, 8),
+        ("nw_ucla_cross_view", 48, 1, 32),
+        ("ntu60_xsub", 64, 2, 8),
+    ]
     err = capsys.readouterr().err
     assert "nw_ucla/skeleton: measuring" in err
     assert "nw_ucla/skeleton as ntu60: measuring" in err
@@ -126,10 +124,8 @@ def test_without_a_recipe_two_shapes_are_measured(
     ("factor", "words", "code", "message"),
     [
         (1.0, (), 0, "nothing is slower"),
-        (0.95, (), 0, "nothing is slower"),
         (0.85, (), 1, "nw_ucla, training: 3.4 times ST-GCN's speed, it was 4 (15 % slower)"),
         (0.85, ("--tolerance=20",), 0, "by more than 20 %"),
-        (2.0, (), 0, "nothing is slower"),
     ],
 )
 def test_a_baseline(
@@ -203,8 +199,8 @@ def test_mistakes(words: tuple[str, ...], message: str, capsys: pytest.CaptureFi
 def test_phase_2_on_a_store(
     store_folder: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    none = {phase: {"resident": 1.0, "added": 1.0} for phase in report.PHASES}
-    monkeypatch.setattr(report, "peak_memory", lambda config, store: none)
+    none = {phase: {"resident": 1.0, "added": 1.0} for phase in PHASES}
+    monkeypatch.setattr(measure, "peak_memory", lambda config, store: none)
     words = ["--phase=2", "--phase1", str(recipe), "--heterogeneous.backbone=small", "--video.instants=2"]
     words += ["--heterogeneous.projection=8", "--video.cell=16", "--video.scene=32", "--run.device=cpu"]
     command = ["bench", "--data", str(store_folder), *words, "--optim.batch_size=2", "--json"]
@@ -213,13 +209,3 @@ def test_phase_2_on_a_store(
     assert case["about"]["phase"] == 2
     assert case["training"]["parts_ms"]["backward"] > 0
     assert case["parameters"] > 100_000
-
-
-def test_bfloat16_where_the_processor_lacks_it(
-    made: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for there in (True, False):
-        monkeypatch.setattr(bench, "has_bfloat16", lambda device, there=there: there)
-        made["cases"][0]["about"]["precision"] = "bfloat16"
-        assert main(["bench", "--shape=nw_ucla", *TINY, "--run.precision=bfloat16"]) == 0
-        assert ("no bfloat16 instructions" in capsys.readouterr().out) is not there

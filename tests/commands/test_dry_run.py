@@ -84,7 +84,7 @@ def no_video(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(*args: object) -> None:
         raise AssertionError("a video is opened")
 
-    monkeypatch.setattr("hhmnet.data.crop_cache.open_video", refuse)
+    monkeypatch.setattr("hhmnet.data.roi.open_video", refuse)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "no cache"))
 
 

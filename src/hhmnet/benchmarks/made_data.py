@@ -7,7 +7,6 @@ videos costs isn't part of the figures. The skeleton network has fresh weights.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from hhmnet.config import TrainConfig
 from hhmnet.data.crop_cache import CropCache
-from hhmnet.data.protocols import Protocol, get_protocol
+from hhmnet.data.protocols import get_protocol
 from hhmnet.data.roi import ClipCrops, RoiConfig, empty_crops
 from hhmnet.models.pretrained import ActionModel, ModelSpec
 from hhmnet.sample import Sample
@@ -30,14 +29,7 @@ class ShapeError(ValueError):
 
 
 class Shape(NamedTuple):
-    """What the clips of a data set are like.
-
-    Attributes:
-        layout: name of their skeleton.
-        classes: number of actions.
-        frames: of a usual clip.
-        train: number of training clips.
-    """
+    """What a data set's clips are like: skeleton, number of actions, a usual clip's frames, number to train on."""
 
     layout: str
     classes: int
@@ -81,21 +73,11 @@ def write_made_store(folder: Path, config: TrainConfig, batches: int) -> Store:
     """
     shape, protocol = shape_of(config.protocol), get_protocol(config.protocol)
     layout = get_layout(shape.layout)
-    names = [f"class {number}" for number in range(shape.classes)]
-    clips = _clips(config, shape, protocol, batches * config.optim.batch_size)
-    write_store(
-        folder, clips, layout=layout, class_names=names, protocol=protocol.name, provenance={"made": True}
-    )
-    return Store(folder)
-
-
-def _clips(config: TrainConfig, shape: Shape, protocol: Protocol, count: int) -> Iterator[Sample]:
-    layout = get_layout(shape.layout)
     fields: dict[str, Any] = {protocol.axis: sorted(protocol.train)[0] if protocol.train else "1"}
     random = np.random.default_rng(0)
     size = (config.data.persons, shape.frames, layout.num_joints, layout.dims)
-    for number in range(count):
-        yield Sample(
+    clips = (
+        Sample(
             sample_id=f"made {number}",
             label=number % shape.classes,
             joints=random.standard_normal(size, np.float32),
@@ -103,6 +85,12 @@ def _clips(config: TrainConfig, shape: Shape, protocol: Protocol, count: int) ->
             frame_index=np.arange(shape.frames, dtype=np.int32),
             **fields,
         )
+        for number in range(batches * config.optim.batch_size)
+    )
+    names = [f"class {number}" for number in range(shape.classes)]
+    made = {"made": True}
+    write_store(folder, clips, layout=layout, class_names=names, protocol=protocol.name, provenance=made)
+    return Store(folder)
 
 
 class MadeCrops(CropCache):
@@ -135,19 +123,14 @@ def make_trainer(config: TrainConfig, store: Store, folder: Path) -> Trainer:
         folder: an empty one, for what the trainer begins from.
     """
     if config.looks_at_video:
-        config = _write_phase_1(config, store, folder / "phase1")
+        split = get_protocol(config.protocol or store.protocol)
+        spec = ModelSpec(
+            config.model, config.data, store.layout, store.class_names, split.name, None, config.fusion
+        )
+        ActionModel(spec.build(), spec).save_pretrained(folder / "phase1")
+        config = dataclasses.replace(config, phase1=str(folder / "phase1"))
     trainer = Trainer(config, store, folder, videos=folder)
     if isinstance(trainer.phase, VideoPhase):
         trainer.phase.cache = MadeCrops(config.roi)
         trainer.dataset = trainer.phase.dataset(trainer.rows)
     return trainer
-
-
-def _write_phase_1(config: TrainConfig, store: Store, folder: Path) -> TrainConfig:
-    """Put a network of skeletons with fresh weights into a folder; the recipe that begins from there."""
-    split = get_protocol(config.protocol or store.protocol)
-    spec = ModelSpec(
-        config.model, config.data, store.layout, store.class_names, split.name, None, config.fusion
-    )
-    ActionModel(spec.build(), spec).save_pretrained(folder)
-    return dataclasses.replace(config, phase1=str(folder))

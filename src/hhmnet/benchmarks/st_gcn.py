@@ -60,25 +60,10 @@ class GraphConvolution(nn.Module):
 
 
 class Unit(nn.Module):
-    """A spatial graph convolution, then a temporal convolution, beside a shortcut.
-
-    Args:
-        width_in: channels that come in.
-        width: channels that go out.
-        stride: of the temporal convolution.
-        adjacency: ``(K, V, V)``.
-        dropout: share of features left out after the temporal convolution.
-        residual: whether there is a shortcut; the first unit has none.
-    """
+    """A spatial graph convolution, then a temporal one of the given stride, beside a shortcut if ``residual``."""
 
     def __init__(
-        self,
-        width_in: int,
-        width: int,
-        stride: int,
-        adjacency: np.ndarray,
-        dropout: float,
-        residual: bool = True,
+        self, width_in: int, width: int, stride: int, adjacency: np.ndarray, dropout: float, residual: bool
     ) -> None:
         super().__init__()
         self.spatial = GraphConvolution(width_in, width, adjacency)
@@ -102,26 +87,18 @@ class Unit(nn.Module):
 
 
 class STGCN(nn.Module):
-    """The classifier of ten units.
-
-    Args:
-        layout: the skeleton whose joints come in.
-        num_classes: number of actions.
-        dropout: after each unit.
-    """
+    """The classifier of ten units, for the joints of ``layout``; the first unit has no shortcut."""
 
     def __init__(self, layout: SkeletonLayout, num_classes: int, dropout: float = 0.5) -> None:
         super().__init__()
         adjacency = spatial_partition(layout)
         self.norm = nn.BatchNorm1d(layout.dims * layout.num_joints)
-        before = (layout.dims, *WIDTHS[:-1])
-        self.units = nn.Sequential(
-            *(
-                Unit(width_in, width, stride, adjacency, dropout, residual=number > 0)
-                for number, (width_in, width, stride) in enumerate(zip(before, WIDTHS, STRIDES, strict=True))
-            )
-        )
-        self.classifier = nn.Linear(WIDTHS[-1], num_classes)
+        self.units = nn.Sequential()
+        width_in = layout.dims
+        for width, stride in zip(WIDTHS, STRIDES, strict=True):
+            self.units.append(Unit(width_in, width, stride, adjacency, dropout, residual=len(self.units) > 0))
+            width_in = width
+        self.classifier = nn.Linear(width_in, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(N, classes)`` of joints ``x (N, C, T, V, M)``."""

@@ -1,20 +1,17 @@
-"""``hhmnet bench``: how fast a recipe trains and answers here, beside a plain ST-GCN, and what holds it up."""
+"""``hhmnet bench``: how fast a recipe trains and answers here, beside a plain ST-GCN, and where a step's time goes."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from hhmnet.benchmarks.baseline import read_baseline, slower
-from hhmnet.benchmarks.measuring import has_bfloat16
-from hhmnet.benchmarks.operators import KINDS
-from hhmnet.benchmarks.report import PHASES, measure
+from hhmnet.benchmarks.measure import PHASES, measure
 from hhmnet.commands.configuration import read_config
 from hhmnet.commands.dry_run import of_phase_1
 from hhmnet.commands.terminal import Parser, console, print_json, table
@@ -31,10 +28,8 @@ SHAPES = {
 }
 """Protocol, frames and persons of a clip, and clips a step, by name. Frames and batches are those that ``benchmarks/``
 races CTR-GCN with."""
-
 USUAL = ("nw_ucla", "ntu60")
 """Shapes that are measured where nothing is asked for."""
-
 BUSY = 0.5
 """Load of the last minute from which on a machine counts as busy."""
 
@@ -43,11 +38,8 @@ class BenchError(ValueError):
     """A measurement that can't be made as it was asked for."""
 
 
-class Case(NamedTuple):
-    """One thing to measure: a name for tables and the recipe."""
-
-    name: str
-    config: TrainConfig
+class BaselineError(ValueError):
+    """An earlier report that can't be compared with."""
 
 
 def main(words: list[str]) -> int:
@@ -70,24 +62,28 @@ def main(words: list[str]) -> int:
         show(report, console(stderr=False))
     if before is None:
         return DONE
-    return compare(report, before, options.baseline, options.tolerance, console())
+    slower = compare(report, before, options.baseline, options.tolerance)
+    log = console()
+    for line in slower:
+        log.print(f"slower than in {options.baseline}: {line}", soft_wrap=True)
+    if not slower:
+        limit = f"{options.tolerance:g} %"
+        log.print(f"nothing is slower than in {options.baseline} by more than {limit}", soft_wrap=True)
+    return SLOWER if slower else DONE
 
 
 def _parser() -> Parser:
     parser = Parser(
         "hhmnet bench",
-        "Measure how fast a recipe trains and answers on this machine, in turns with a plain ST-GCN, and what its time "
-        "goes to. Any field of the configuration can be given as a flag, such as --run.precision bfloat16; "
+        "Measure how fast a recipe trains and answers on this machine, beside a plain ST-GCN, and where a step's time "
+        "goes. Any field of the configuration can be given as a flag, such as --run.precision bfloat16; "
         "`hhmnet train --help` lists them.",
         usage="hhmnet bench [--config FILE] [--shape NAME] [options] [--key value ...]",
     )
     add = parser.add_argument
     add("--config", type=Path, metavar="FILE", help="recipe (YAML); the defaults of hhmnet train without it")
-    add(
-        "--shape",
-        choices=SHAPES,
-        help=f"clips like this data set's; without it those of the recipe, and without a recipe {' and '.join(USUAL)}",
-    )
+    usual = f"those of the recipe, and without a recipe {' and '.join(USUAL)}"
+    add("--shape", choices=SHAPES, help=f"clips like this data set's; without it {usual}")
     add("--data", type=Path, metavar="STORE", help="measure on these clips, not on made ones")
     add("--seconds", type=float, default=2.0, metavar="S", help="length of a turn (2)")
     add("--rounds", type=int, default=5, metavar="R", help="turns of each; the tables show their median (5)")
@@ -100,8 +96,8 @@ def _parser() -> Parser:
 
 def cases_of(
     file: Path | None, shape: str | None, store: Path | None, flags: list[str], own: list[str]
-) -> list[Case]:
-    """What to measure.
+) -> dict[str, TrainConfig]:
+    """What to measure, by the names in the tables.
 
     Args:
         file: a recipe.
@@ -113,21 +109,22 @@ def cases_of(
     Raises:
         ConfigError, DryRunError, PretrainedError: the recipe can't be read, or its phase 1 can't.
     """
-    names = [shape] if shape else [] if file is not None or store is not None else list(USUAL)
-    if not names:
+    recipe = f"{file.parent.name}/{file.stem}" if file else ""
+    if shape is None and (file or store):
         config = of_phase_1(read_config(file, flags, own))
-        return [Case(f"{file.parent.name}/{file.stem}" if file else config.protocol or "store", config)]
-    cases = []
-    for name in names:
+        return {recipe or config.protocol or "store": config}
+    cases = {}
+    for name in [shape] if shape else USUAL:
         protocol, frames, persons, batch = SHAPES[name]
         words = [f"--protocol={protocol}", f"--data.frames={frames}", f"--data.persons={persons}"]
         words += [f"--optim.batch_size={batch}", *flags]
-        label = name if file is None else f"{file.parent.name}/{file.stem} as {name}"
-        cases.append(Case(label, of_phase_1(read_config(file, words, own))))
+        cases[f"{recipe} as {name}" if file else name] = of_phase_1(read_config(file, words, own))
     return cases
 
 
-def run(cases: list[Case], store: Path | None, seconds: float, rounds: int, log: Console) -> dict[str, Any]:
+def run(
+    cases: dict[str, TrainConfig], store: Path | None, seconds: float, rounds: int, log: Console
+) -> dict[str, Any]:
     """Measure all cases; the whole report."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     if load is not None and load > BUSY:
@@ -137,28 +134,24 @@ def run(cases: list[Case], store: Path | None, seconds: float, rounds: int, log:
             soft_wrap=True,
         )
     measured = []
-    for name, config in cases:
+    for name, config in cases.items():
 
-        def told(number: int, figures: dict[str, float], name: str = name) -> None:
+        def progress(number: int, figures: dict[str, float], name: str = name) -> None:
             now = f"training {figures['training']:.3g}, ST-GCN {figures['ST-GCN training']:.3g} samples/s"
             log.print(f"{name}, round {number}/{rounds}: {now}", soft_wrap=True)
 
         log.print(f"{name}: measuring memory, warming up", soft_wrap=True)
         try:
-            figures = measure(config, store, seconds=seconds, rounds=rounds, told=told)
+            figures = measure(config, store, seconds=seconds, rounds=rounds, progress=progress)
         except torch.OutOfMemoryError:
             size = config.optim.batch_size
             raise BenchError(
                 f"the GPU's memory can't hold {size} clips at once; lower --optim.batch_size"
             ) from None
         measured.append({"name": name} | figures)
-    device = torch.device(measured[0]["about"]["device"])
-    machine = environment(device) | {"load_before": load, "bfloat16": has_bfloat16(device)}
-    return {
-        "machine": machine,
-        "settings": {"seconds": seconds, "rounds": rounds},
-        "cases": measured,
-    }
+    machine = environment(torch.device(measured[0]["about"]["device"])) | {"load_before": load}
+    settings = {"seconds": seconds, "rounds": rounds}
+    return {"machine": machine, "settings": settings, "cases": measured}
 
 
 def show(report: dict[str, Any], out: Console) -> None:
@@ -172,11 +165,9 @@ def show(report: dict[str, Any], out: Console) -> None:
             f"batch {facts['batch']}, T={facts['frames']} V={facts['joints']} M={facts['persons']}, {', '.join(words)}",
             soft_wrap=True,
         )
-        out.print(_view(case))
+        out.print(_table(case))
         peaks = ", ".join(f"{name} {_range(peak)}" for name, peak in case["matmul_gflops"].items())
         out.print(f"A large matrix product, in GFLOP/s: {peaks}.", soft_wrap=True)
-        if facts["precision"] == "bfloat16" and not machine["bfloat16"]:
-            out.print("This processor has no bfloat16 instructions: float32 is faster here.", soft_wrap=True)
         out.print()
     out.print(
         f"Medians (least..most) of {settings['rounds']} turns of about {settings['seconds']:g} s; {machine['device']}, "
@@ -185,16 +176,15 @@ def show(report: dict[str, Any], out: Console) -> None:
     )
 
 
-def _view(case: dict[str, Any]) -> Table:
+def _table(case: dict[str, Any]) -> Table:
     view = table("", "", *(f">{phase}" for phase in PHASES))
     found = [case[phase] for phase in PHASES]
     view.add_row("samples/s", *(_range(each["samples_per_second"]) for each in found))
     view.add_row("ST-GCN, samples/s", *(_range(each["reference_samples_per_second"]) for each in found))
     view.add_row("ratio", *(_range(each["ratio"]) for each in found), style="bold")
     view.add_row("GFLOP a sample", *(f"{each['gflop_per_sample']:.3g}" for each in found))
-    view.add_row(
-        "of a matrix product's speed", *(f"{each['share_of_matmul']['median']:.1%}" for each in found)
-    )
+    shares = (f"{each['share_of_matmul']['median']:.1%}" for each in found)
+    view.add_row("of a matrix product's speed", *shares)
     view.add_row("peak memory, MiB", *(_memory(each["peak_memory_mib"]) for each in found))
     view.add_section()
     parts = case["training"]["parts_ms"]
@@ -202,20 +192,15 @@ def _view(case: dict[str, Any]) -> Table:
     view.add_row("a step", f"{whole:.1f} ms       ", "")
     for name, value in parts.items():
         view.add_row(f"  {name}", f"{value:.1f} ms {value / whole:6.1%}", "")
-    view.add_section()
-    for kind in KINDS:
-        if any(each["kinds"][kind] for each in found):
-            view.add_row(f"  {kind}", *(f"{each['kinds'][kind]:.1%}" for each in found))
-    view.add_row("most goes to", *(each["limit"] for each in found))
     return view
 
 
 def _range(figures: dict[str, Any]) -> str:
-    return f"{_short(figures['median'])} ({_short(figures['min'])}..{_short(figures['max'])})"
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    middle, low, high = (
+        f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        for value in (figures["median"], figures["min"], figures["max"])
+    )
+    return f"{middle} ({low}..{high})"
 
 
 def _memory(peak: dict[str, float]) -> str:
@@ -223,11 +208,53 @@ def _memory(peak: dict[str, float]) -> str:
     return f"{peak['resident']:,.0f} (+{peak['added']:,.0f}){gpu}"
 
 
-def compare(report: dict[str, Any], before: dict[str, Any], file: Path, percent: float, log: Console) -> int:
-    """Say which ratios have fallen; 1 if one did."""
-    lines = slower(report, before, file, percent / 100)
-    for line in lines:
-        log.print(f"slower than in {file}: {line}", soft_wrap=True)
-    if not lines:
-        log.print(f"nothing is slower than in {file} by more than {percent:g} %", soft_wrap=True)
-    return SLOWER if lines else DONE
+def read_baseline(file: Path) -> dict[str, Any]:
+    """An earlier report.
+
+    Raises:
+        BaselineError: the file holds none.
+        OSError: it can't be read.
+    """
+    try:
+        report: dict[str, Any] = json.loads(file.read_bytes())
+        for case in report["cases"]:
+            if not all(case[phase]["ratio"]["median"] > 0 for phase in PHASES):
+                raise ValueError("a ratio isn't above 0")
+            if not isinstance(case["about"] | {"name": case["name"]}, dict):
+                raise ValueError("a case doesn't say what it is about")
+    except (ValueError, KeyError, TypeError) as error:
+        raise BaselineError(f"{file}: not a report that hhmnet bench --out wrote ({error})") from None
+    return report
+
+
+def compare(report: dict[str, Any], before: dict[str, Any], file: Path, percent: float) -> list[str]:
+    """What has become slower beside ST-GCN than in an earlier report, a line each.
+
+    Args:
+        report: of now.
+        before: the earlier one.
+        file: where that was read, for messages.
+        percent: by how much of it a ratio may fall.
+
+    Raises:
+        BaselineError: the earlier report has no such case, or one that measured something else.
+    """
+    found = []
+    others = {other["name"]: other for other in before["cases"]}
+    for case in report["cases"]:
+        name = case["name"]
+        if name not in others:
+            raise BaselineError(f"{file}: it has no case '{name}', but {', '.join(others)}")
+        other = others[name]
+        for field, value in case["about"].items():
+            if other["about"].get(field) != value:
+                raise BaselineError(
+                    f"{file}: of the case '{name}' the field '{field}' was {other['about'].get(field)}, and is "
+                    f"{value} now; measure both alike"
+                )
+        for phase in PHASES:
+            now, then = case[phase]["ratio"]["median"], other[phase]["ratio"]["median"]
+            if now < then * (1 - percent / 100):
+                share = f"{100 * (1 - now / then):.0f} % slower"
+                found.append(f"{name}, {phase}: {now:.3g} times ST-GCN's speed, it was {then:.3g} ({share})")
+    return found

@@ -8,14 +8,12 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from rich.console import Console
 
 from hhmnet.benchmarks.made_data import Shape, make_trainer, shape_of, write_made_store
-from hhmnet.benchmarks.measuring import gpu_mib, resident_mib
-from hhmnet.benchmarks.steps import Stepper
+from hhmnet.benchmarks.measure import Stepper, peak_mib
 from hhmnet.commands.configuration import is_recipe, read_config
 from hhmnet.commands.terminal import table
 from hhmnet.config import TrainConfig
@@ -95,10 +93,10 @@ def of_phase_1(config: TrainConfig) -> TrainConfig:
 def _measure(config: TrainConfig, store: Store, folder: Path, shape: Shape | None) -> dict[str, Any]:
     long = dataclasses.replace(config.optim, epochs=max(config.optim.epochs, ENOUGH))
     trainer = make_trainer(dataclasses.replace(config, optim=long), store, folder)
-    seconds = median(Stepper(trainer).run(TIMED, apart=True))
+    seconds = Stepper(trainer).run(TIMED)
     clips = shape.train if shape else len(trainer.rows)
     steps = config.optim.epochs * max(clips // config.optim.batch_size, 1)
-    on_gpu = gpu_mib(trainer.device)
+    peak = peak_mib(trainer.device)
     return {
         "parameters": sum(parameter.numel() for parameter in trainer.network.parameters()),
         "clips": clips,
@@ -106,6 +104,6 @@ def _measure(config: TrainConfig, store: Store, folder: Path, shape: Shape | Non
         "step_ms": 1000 * seconds,
         "clips_per_second": config.optim.batch_size / seconds,
         "hours": steps * seconds / 3600,
-        "peak_mib": resident_mib() if on_gpu is None else on_gpu,
-        "gpu": on_gpu is not None,
+        "peak_mib": peak.get("gpu", peak["resident"]),
+        "gpu": "gpu" in peak,
     }

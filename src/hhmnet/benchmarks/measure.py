@@ -1,0 +1,423 @@
+"""What a recipe costs: its trainer's own steps on the clock, in turns with ST-GCN's; memory; the machine's peak."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from hhmnet.benchmarks.made_data import make_trainer, write_made_store
+from hhmnet.benchmarks.st_gcn import STGCN
+from hhmnet.config import TrainConfig
+from hhmnet.data.dataset import RawBatch
+from hhmnet.data.transform import prepare
+from hhmnet.store import Store
+from hhmnet.training.engine import Interrupted, Trainer
+
+PHASES = ("training", "inference")
+PARTS = ("data", "preparation", "forward", "backward", "optimiser", "rest")
+"""Parts of a training step: waiting for the loader; copying to the device, sampling and augmentation; the network and
+the loss; gradients and their clipping; update and moving average; counting. Where a CUDA graph replays the three in the
+middle, ``forward`` holds them all."""
+
+WARM_UP = {"cuda": 7, "cpu": 2}
+"""Steps before the clock starts, on a GPU enough for a CUDA graph to be recorded."""
+MATMUL_SIDES = {"cpu": 2048, "cuda": 8192}
+"""Side of the matrices whose product tells a machine's peak: large enough to keep all of its arithmetic units busy."""
+BATCHES = 16
+"""That a made store holds: an epoch long enough for a loader's start not to be felt."""
+
+Progress = Callable[[int, dict[str, float]], None]
+
+
+# The clock.
+
+
+def wait(device: torch.device) -> None:
+    """Return when the device has done all its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def timed(step: Callable[[], object], steps: int, device: torch.device) -> float:
+    """Seconds that ``steps`` calls take, with the device's queue empty before and after."""
+    wait(device)
+    start = perf_counter()
+    for _ in range(steps):
+        step()
+    wait(device)
+    return perf_counter() - start
+
+
+def turns_of(
+    step: Callable[[], object], seconds: float, device: torch.device, size: float = 1
+) -> Callable[[], float]:
+    """A function that repeats ``step`` for about ``seconds`` and returns how much it does per second; warms up first.
+
+    Args:
+        step: what is repeated.
+        seconds: length of a turn.
+        device: where it computes.
+        size: how much one call does, such as the clips of its batch.
+    """
+    timed(step, 2, device)
+    count = max(1, round(seconds / timed(step, 1, device)))
+    return lambda: size * count / timed(step, count, device)
+
+
+def take_turns(
+    contenders: Mapping[str, Callable[[], float]],
+    rounds: int,
+    progress: Progress = lambda number, figures: None,
+) -> dict[str, list[float]]:
+    """Every contender's figure in every round; a machine whose speed drifts drifts for all of them.
+
+    Args:
+        contenders: by name, what measures once.
+        rounds: how often everyone has a turn.
+        progress: is given each round's number, from 1, and its figures.
+    """
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(1, rounds + 1):
+        for name, turn in contenders.items():
+            found[name].append(turn())
+        progress(number, {name: values[-1] for name, values in found.items()})
+    return found
+
+
+def spread(values: list[float]) -> dict[str, Any]:
+    """Median, extremes and the values themselves."""
+    return {"median": median(values), "min": min(values), "max": max(values), "rounds": values}
+
+
+def ratios(ours: list[float], theirs: list[float]) -> dict[str, Any]:
+    """Spread of the ratio, taken within each round."""
+    return spread([one / other for one, other in zip(ours, theirs, strict=True)])
+
+
+def matmul_turns(device: torch.device, dtype: torch.dtype, seconds: float) -> Callable[[], float]:
+    """A function that returns the floating-point operations per second of a large square matrix product."""
+    side = MATMUL_SIDES[device.type]
+    one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return turns_of(lambda: one @ other, seconds, device, 2 * side**3)
+
+
+# Memory.
+
+
+def process_mib(field: str) -> float | None:
+    """A field of this process's memory status, such as ``VmRSS`` or ``VmHWM``, in MiB; None where there is no /proc."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    line = next(line for line in status.read_text().splitlines() if line.startswith(field + ":"))
+    return int(line.split()[1]) / 1024
+
+
+def peak_mib(device: torch.device) -> dict[str, float]:
+    """Most memory that this process has ever held, in MiB: ``resident`` and, of tensors on a GPU, ``gpu``."""
+    resident = process_mib("VmHWM")  # getrusage starts a child at its parent's peak
+    if resident is None:
+        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        resident = usage / 2**20 if sys.platform == "darwin" else usage / 2**10
+    if device.type == "cuda":
+        return {"resident": resident, "gpu": torch.cuda.max_memory_allocated(device) / 2**20}
+    return {"resident": resident}
+
+
+# A trainer's steps.
+
+
+class _EnoughError(Exception):
+    """Enough steps are timed."""
+
+
+class Stepper:
+    """Lets a trainer take some of its steps at a time; each call goes on where the last one stopped.
+
+    Args:
+        trainer: not trained yet, with more epochs than will be asked for.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer, self.device = trainer, trainer.device
+
+    def run(
+        self,
+        steps: int = 1,
+        seconds: float = 0.0,
+        warm_up: int | None = None,
+        ended: Callable[[bool], None] = lambda counts: None,
+    ) -> float:
+        """Seconds of a step, the mean of the next ones.
+
+        Args:
+            steps: how many at least.
+            seconds: how long at least, all together.
+            warm_up: steps before, which aren't counted; :data:`WARM_UP` by default.
+            ended: is called at the end of every step, with whether it counts.
+        """
+        before = WARM_UP[self.device.type] if warm_up is None else warm_up
+        began, mean, made = perf_counter(), 0.0, 0
+
+        def on_step(step: int, total: int) -> None:
+            nonlocal began, mean, made
+            made += 1
+            ended(made > before)
+            if made == before:
+                wait(self.device)
+                began = perf_counter()
+            elif made - before >= steps and perf_counter() - began >= seconds:
+                wait(self.device)
+                mean = (perf_counter() - began) / (made - before)
+                raise _EnoughError
+
+        self.trainer.hooks.on_step = on_step
+        try:
+            self.trainer.train()
+        except _EnoughError:
+            pass
+        except Interrupted:  # Ctrl-C or SIGTERM; there is nothing to go on with
+            raise KeyboardInterrupt from None
+        return mean
+
+    def parts(self, seconds: float = 0.0, steps: int = 2) -> dict[str, float]:
+        """Milliseconds of a step by :data:`PARTS`, the mean over at least so many steps and so long."""
+        spent, last, counted = dict.fromkeys(PARTS, 0.0), perf_counter(), 0
+
+        def mark(part: str) -> None:
+            nonlocal last
+            wait(self.device)
+            now = perf_counter()
+            spent[part] += now - last
+            last = now
+
+        def ended(counts: bool) -> None:
+            nonlocal counted
+            mark("rest")
+            counted += counts
+            if not counts:
+                spent.update(dict.fromkeys(PARTS, 0.0))
+
+        with _marked(self.trainer, mark):
+            self.run(steps, seconds, warm_up=2, ended=ended)
+        return {part: 1000 * value / counted for part, value in spent.items()}
+
+
+@contextmanager
+def _marked(trainer: Trainer, mark: Callable[[str], None]) -> Iterator[None]:
+    """Let every part of a step say when it ends."""
+    phase = trainer.phase
+    ends: list[tuple[Any, str, str]] = [(phase, "note", "data"), (phase, "inputs", "preparation")]
+    if trainer.update == trainer._update:
+        ends += [(phase, "loss", "forward"), (trainer, "update", "optimiser")]
+    else:  # nobody may wait for the device while a graph is recorded
+        ends += [(trainer, "update", "forward")]
+
+    def ending(call: Callable[..., Any], part: str) -> Callable[..., Any]:
+        def marked(*words: Any, **more: Any) -> Any:
+            result = call(*words, **more)
+            mark(part)
+            return result
+
+        return marked
+
+    with ExitStack() as stack:
+        for owner, method, part in ends:
+            original = getattr(owner, method)
+            stack.callback(setattr, owner, method, original)
+            setattr(owner, method, ending(original, part))
+        if len(ends) == 4:
+            hook = trainer.optimizer.register_step_pre_hook(lambda *words: mark("backward"))
+            stack.callback(hook.remove)
+        yield
+
+
+def count_flops(work: Callable[[], object]) -> int:
+    """Floating-point operations of the matrix products and convolutions in ``work``."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+# The report.
+
+
+def measure(
+    config: TrainConfig,
+    store: Path | None,
+    *,
+    seconds: float,
+    rounds: int,
+    progress: Progress = lambda number, figures: None,
+) -> dict[str, Any]:
+    """Measure a recipe.
+
+    Args:
+        config: the recipe; its fold is left aside. See :func:`~hhmnet.benchmarks.made_data.make_trainer` for phase 2.
+        store: real clips; made ones of the protocol's shape without it.
+        seconds: of a turn.
+        rounds: turns of everyone.
+        progress: see :func:`take_turns`.
+
+    Returns:
+        ``about`` (what was measured), ``parameters`` and ``reference_parameters``, ``matmul_gflops`` by precision and,
+        for ``training`` and ``inference``, ``samples_per_second``, ``reference_samples_per_second``, ``ratio``,
+        ``gflop_per_sample``, ``share_of_matmul`` and ``peak_memory_mib``; for training ``parts_ms`` too. What was
+        measured by rounds is a :func:`spread`.
+
+    Raises:
+        ShapeError: there is no store, and nobody knows the protocol's clips.
+        TrainingError, PhaseError: the recipe can't be trained here.
+    """
+    # Without an end, and with steps so small that noise can't blow a model up.
+    optim = dataclasses.replace(config.optim, epochs=10**9, lr=1e-7, min_lr=0.0)
+    run = dataclasses.replace(config.run, checkpoint_every=10**9)
+    config = dataclasses.replace(config, fold=None, optim=optim, run=run)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        opened = Store(store) if store else write_made_store(folder / "store", config, BATCHES)
+        memory = peak_memory(config, opened.path)
+        # A compiled network and a recorded step hide what they compute.
+        plain = dataclasses.replace(config, run=dataclasses.replace(run, compile=False, graph=False))
+        stepper = Stepper(make_trainer(plain, opened, folder))
+        flops = {"training": count_flops(lambda: stepper.run(warm_up=0))}
+        if plain != config:
+            stepper = Stepper(make_trainer(config, opened, folder))
+        trainer, device, size = stepper.trainer, stepper.device, config.optim.batch_size
+        batch = first_batch(trainer)
+        infer, (stgcn, train_stgcn, infer_stgcn) = inference(trainer, batch), reference(trainer, batch)
+        flops["inference"] = count_flops(infer)
+        stepper.run()
+        precisions = dict.fromkeys(("float32", config.run.precision))
+        contenders = {
+            "training": lambda: size / stepper.run(seconds=seconds, warm_up=1),
+            "inference": turns_of(infer, seconds, device, size),
+            "ST-GCN training": turns_of(train_stgcn, seconds, device, size),
+            "ST-GCN inference": turns_of(infer_stgcn, seconds, device, size),
+        } | {name: matmul_turns(device, getattr(torch, name), min(seconds, 1.0)) for name in precisions}
+        found = take_turns(contenders, rounds, progress)
+        parts = stepper.parts(seconds)
+    report: dict[str, Any] = {
+        "about": about(trainer),
+        "parameters": sum(weight.numel() for weight in trainer.network.parameters()),
+        "reference_parameters": sum(weight.numel() for weight in stgcn.parameters()),
+        "matmul_gflops": {name: spread([value / 1e9 for value in found[name]]) for name in precisions},
+    }
+    # Inference is in float32 whatever training is in, as in `hhmnet evaluate`.
+    peaks = {"training": found[config.run.precision], "inference": found["float32"]}
+    for phase in PHASES:
+        ours, theirs, flop = found[phase], found[f"ST-GCN {phase}"], flops[phase] / size
+        report[phase] = {
+            "samples_per_second": spread(ours),
+            "reference_samples_per_second": spread(theirs),
+            "ratio": ratios(ours, theirs),
+            "gflop_per_sample": flop / 1e9,
+            "share_of_matmul": ratios([flop * value for value in ours], peaks[phase]),
+            "peak_memory_mib": memory[phase],
+        }
+    report["training"]["parts_ms"] = parts
+    return report
+
+
+def about(trainer: Trainer) -> dict[str, Any]:
+    """What two reports must have in common for their ratios to be compared."""
+    config, store = trainer.config, trainer.store
+    return {
+        "protocol": trainer.protocol.name,
+        "phase": 2 if config.looks_at_video else 1,
+        "streams": list(config.data.streams),
+        "batch": config.optim.batch_size,
+        "frames": config.data.frames,
+        "joints": store.layout.num_joints,
+        "persons": config.data.persons,
+        "classes": len(store.class_names),
+        "device": trainer.device.type,
+        "precision": config.run.precision,
+        "compile": config.run.compile,
+        "graph": config.run.graph and trainer.device.type == "cuda",
+    }
+
+
+def first_batch(trainer: Trainer) -> RawBatch:
+    """A batch of the trainer's clips, on its device."""
+    rows = [number % len(trainer.rows) for number in range(trainer.config.optim.batch_size)]
+    return trainer.dataset.__getitems__(rows).to(trainer.device)
+
+
+def inference(trainer: Trainer, batch: RawBatch) -> Callable[[], object]:
+    """What answers one batch of clips, preprocessing included, by the model as it stands."""
+    model = trainer.result
+
+    @torch.inference_mode()
+    def answer() -> object:
+        model.eval()
+        return model.answer(batch.clips, batch.video)
+
+    return answer
+
+
+def reference(trainer: Trainer, batch: RawBatch) -> tuple[STGCN, Callable[[], None], Callable[[], object]]:
+    """ST-GCN on the joints of the same clips, prepared once: always in float32, and never compiled.
+
+    Returns:
+        The model, a step of its training, and its forward pass.
+    """
+    store, data = trainer.store, dataclasses.replace(trainer.config.data, stream="joint")
+    x = prepare(batch.clips, store.layout, data)[0].contiguous()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = STGCN(store.layout, len(store.class_names)).to(trainer.device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-7, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    labels = torch.from_numpy(trainer.labels).to(trainer.device)[batch.index]
+
+    def train() -> None:
+        model.train()
+        optimizer.zero_grad(set_to_none=True)
+        functional.cross_entropy(model(x), labels).backward()
+        optimizer.step()
+
+    @torch.inference_mode()
+    def infer() -> object:
+        return model.eval()(x)
+
+    return model, train, infer
+
+
+def peak_memory(config: TrainConfig, store: Path) -> dict[str, dict[str, float]]:
+    """Peak memory in MiB of inference and of training, each of a few batches, in a process of its own.
+
+    Returns:
+        By phase ``resident``, the whole process, ``added``, what came on top of Python and its libraries, and on a GPU
+        ``gpu``, what tensors held there.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_peak_memory, config, store, torch.get_num_threads()).result()
+
+
+def _peak_memory(config: TrainConfig, store: Path, threads: int) -> dict[str, dict[str, float]]:
+    torch.set_num_threads(threads)
+    before = process_mib("VmRSS") or peak_mib(torch.device("cpu"))["resident"]
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make_trainer(config, Store(store), Path(folder))
+        infer, stepper = inference(trainer, first_batch(trainer)), Stepper(trainer)
+        # Inference first: it needs less, and a process's peak never falls.
+        for phase, work in (("inference", infer), ("training", stepper.run)):
+            work()
+            peak = peak_mib(trainer.device)
+            found[phase] = peak | {"added": peak["resident"] - before}
+    return found
