@@ -99,12 +99,10 @@ def plain_resize(square: np.ndarray, side: int) -> np.ndarray:
     """A square image by the definition of the triangle filter, which is stretched where the image shrinks."""
     length = len(square)
     scale = length / side
-    weights = np.zeros((side, length))
-    for i in range(side):
-        for j in range(length):
-            weights[i, j] = max(0.0, 1 - abs(j + 0.5 - (i + 0.5) * scale) / max(scale, 1.0))
-        weights[i] /= weights[i].sum()
-    return np.einsum("ij,kl,jlc->ikc", weights, weights, square.astype(np.float64))
+    away = np.abs(np.arange(length) + 0.5 - (np.arange(side)[:, None] + 0.5) * scale)
+    weights = np.maximum(0.0, 1 - away / max(scale, 1.0))
+    weights /= weights.sum(1, keepdims=True)
+    return np.einsum("ij,kl,jlc->ikc", weights, weights, square.astype(np.float64), optimize=True)
 
 
 def write_made_store(folder: Path, samples: Sequence[Sample], frames: int = 12) -> tuple[Store, Path]:

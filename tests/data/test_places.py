@@ -7,25 +7,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hhmnet.data.places import extents, known_joints, nearest, part_places, person_sizes
+from hhmnet.data.places import extents, known_joints, part_places, person_sizes
 from hhmnet.skeleton import BLAZEPOSE33, COCO17, KINECT20, LAYOUTS, NTU25, PARTS, SkeletonLayout
-from made_crops import made_clip, standing
+from made_crops import made_clip
 
 
 def index(layout: SkeletonLayout, *names: str) -> list[int]:
     return [layout.index(name) for name in names]
-
-
-def test_nearest_by_looking_at_every_frame() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        usable = rng.random(int(rng.integers(1, 20))) < 0.3
-        wanted = rng.uniform(-1, 20, 7)
-        found = nearest(wanted, usable)
-        frames = [t for t in range(len(usable)) if usable[t]]
-        for value, frame in zip(wanted, found.tolist(), strict=True):
-            assert frame == (min(frames, key=lambda t: abs(t - value)) if frames else -1)
-    assert nearest(np.array([2.5]), np.ones(9, bool)).tolist() == [2]
 
 
 def test_a_joint_is_known_by_presence_confidence_and_place() -> None:
@@ -80,14 +68,6 @@ def test_the_neck_does_not_pull_the_head_down(layout: SkeletonLayout, head: list
     np.testing.assert_allclose(places[:, 0], pixels[0][:, index(layout, *head)].mean(1), rtol=1e-5)
 
 
-def test_a_head_of_one_joint_that_holds_the_body(chain: SkeletonLayout) -> None:
-    pixels = np.arange(10, dtype=np.float32).reshape(1, 1, 5, 2) + 1
-    sample = made_clip(frames=1, pixels=pixels, joints=np.ones((1, 1, 5, 3), np.float32))
-    places, found = part_places(sample, known_joints(sample), chain)
-    assert found.all()
-    np.testing.assert_array_equal(places[0], np.tile(pixels[0, 0, 0], (5, 1)))
-
-
 def way_length(pixels: np.ndarray, known: np.ndarray, joints: list[int]) -> float:
     """Length of the way through these joints; a bone that isn't known counts as long as the others on average."""
     bones = [math.dist(pixels[a], pixels[b]) for a, b in pairwise(joints) if known[a] and known[b]]
@@ -125,21 +105,6 @@ def test_size_along_the_bones(name: str, missing: float) -> None:
             assert found[t] == pytest.approx(max(known), rel=1e-5)
         else:
             assert math.isnan(found[t]) or found[t] < 60
-
-
-def test_size_hardly_depends_on_the_posture_but_on_the_distance() -> None:
-    upright = standing(50, 5, 40)
-    bowed = upright.copy()
-    trunk = index(KINECT20, "spine", "shoulder_center", "head")
-    hip = upright[KINECT20.index("hip_center")]
-    bowed[trunk] = hip + (upright[trunk] - hip)[:, ::-1] * [-1, 1]  # a right angle forwards
-    pixels = np.stack([upright, bowed, upright * 2])[None].astype(np.float32)
-    sizes = person_sizes(
-        made_clip(frames=3, pixels=pixels, joints=np.ones((1, 3, 20, 3), np.float32)), KINECT20
-    )
-    assert sizes[0] == pytest.approx(40, rel=0.1)
-    assert sizes[1] == pytest.approx(sizes[0])
-    assert sizes[2] == pytest.approx(2 * sizes[0])
 
 
 def test_size_without_bones_is_the_box_or_what_the_joints_span(chain: SkeletonLayout) -> None:

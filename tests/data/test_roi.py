@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 
-from hhmnet.data.places import known_joints, person_sizes
-from hhmnet.data.roi import RoiConfig, crop_clip, empty_crops
+from hhmnet.data.places import person_sizes
+from hhmnet.data.roi import GREY, RoiConfig, crop_clip, cut_clip, empty_crops
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20, PARTS
 from hhmnet.video import VideoError
 from made_crops import (
+    HEIGHT,
     SMALL,
     TOLERANCE,
+    WIDTH,
     Frames,
     made_clip,
     pictures,
@@ -64,7 +67,7 @@ def test_parts_by_the_definition(config: RoiConfig) -> None:
     assert crops.part_mask.mean() > 0.7
 
 
-@pytest.mark.parametrize(("frames", "instants"), [(1, 1), (1, 6), (3, 8), (20, 4), (16, 16)])
+@pytest.mark.parametrize(("frames", "instants"), [(1, 6), (3, 8), (20, 4)])
 def test_instants_are_the_middles_of_equal_slots(frames: int, instants: int) -> None:
     config = dataclasses.replace(SMALL, instants=instants, scene_instants=instants)
     video = Frames(pictures(frames))
@@ -79,36 +82,7 @@ def test_instants_are_the_middles_of_equal_slots(frames: int, instants: int) -> 
     assert video.asked == sorted(video.asked)
 
 
-def test_shapes_and_types_without_anything() -> None:
-    crops = empty_crops(RoiConfig(), 40)
-    assert [(a.shape, a.dtype) for a in crops] == [
-        ((16, 5, 72, 72, 3), np.uint8),
-        ((16, 5), bool),
-        ((4, 128, 128, 3), np.uint8),
-        ((4,), bool),
-        ((16,), np.float32),
-        ((4,), np.float32),
-    ]
-    assert not any(array.any() for array in crops[:4])
-    np.testing.assert_allclose(crops.scene_times, [4.5, 14.5, 24.5, 34.5])
-
-
 # Sizes.
-
-
-def test_a_person_seen_twice_as_large_fills_the_crops_as_before() -> None:
-    sample = made_clip(frames=5)
-    near = dataclasses.replace(sample, pixels=sample.pixels * 2 + 0.5)
-    rng = np.random.default_rng(0)
-    smooth = [
-        np.kron(rng.integers(0, 255, (8, 12, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(5)
-    ]
-    config = dataclasses.replace(SMALL, cell=24)
-    one = crop_clip(sample, KINECT20, Frames(smooth), config)
-    two = crop_clip(near, KINECT20, Frames([i.repeat(2, 0).repeat(2, 1) for i in smooth]), config)
-    np.testing.assert_array_equal(one.part_mask, two.part_mask)
-    difference = np.abs(one.parts.astype(int) - two.parts)[one.part_mask]
-    assert difference.mean() < 12, "crops are cut in whole pixels, so they differ by up to one of them"
 
 
 def sides_of(pixels: np.ndarray, config: RoiConfig) -> np.ndarray:
@@ -132,14 +106,6 @@ def test_the_size_follows_a_person_who_comes_nearer_but_not_one_odd_frame() -> N
     assert np.ptp(whole) < np.ptp(plain)
 
 
-def test_a_gigantic_person_is_cut_no_larger_than_the_picture() -> None:
-    pixels = made_clip(frames=2).pixels * 1e7
-    sample = made_clip(frames=2, pixels=pixels)
-    crops = crop_clip(sample, KINECT20, Frames(pictures(2)), SMALL)
-    assert not crops.part_mask.any()
-    assert crops.scene_mask.all()
-
-
 # Videos that can't be read.
 
 
@@ -151,6 +117,10 @@ def test_lost_pictures_are_named_and_left_empty() -> None:
     crops = crop_clip(sample, KINECT20, Frames(images, lost=[2]), SMALL, problems)
     whole = crop_clip(sample, KINECT20, Frames(images), SMALL)
     assert problems == ["frame 2: is lost"]
+    cut, problem = cut_clip(sample, KINECT20, Frames(images, lost=[1, 2]), SMALL)
+    assert problem == "frame 1: is lost (2 pictures in all)"
+    assert cut.part_mask.any(1).tolist() == [True, False, False, True, True]
+    assert not cut_clip(sample, KINECT20, None, SMALL)[0].scene_mask.any()
     short: list[str] = []
     cut = crop_clip(sample, KINECT20, Frames(images[:4]), SMALL, short)
     assert short == ["frame 4: is lost"]
@@ -158,16 +128,6 @@ def test_lost_pictures_are_named_and_left_empty() -> None:
     assert crops.part_mask.any(1).tolist() == [True, True, False, True, True]
     np.testing.assert_array_equal(crops.parts[[0, 1, 3, 4]], whole.parts[[0, 1, 3, 4]])
     assert not crops.parts[2].any()
-
-
-def test_a_joint_at_zero_is_missing_where_no_confidence_tells() -> None:
-    sample = made_clip(frames=1)
-    pixels = sample.pixels.copy()
-    pixels[0, 0, list(KINECT20.parts["right_hand"])] = 0
-    sample = dataclasses.replace(sample, pixels=pixels)
-    assert known_joints(sample).sum() == 18
-    crops = crop_clip(sample, KINECT20, Frames(pictures(1)), SMALL)
-    assert crops.part_mask[0].tolist() == [part != "right_hand" for part in PARTS]
 
 
 @pytest.mark.parametrize(
@@ -186,3 +146,189 @@ def test_a_joint_at_zero_is_missing_where_no_confidence_tells() -> None:
 def test_settings_that_make_no_sense(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"field '{field}'"):
         RoiConfig(**{field: value})
+
+
+# What is missing.
+
+
+def with_confidence(sample: Sample, **zero: list[int]) -> Sample:
+    """The clip with these parts' joints missing in these frames."""
+    confidence = np.ones((*sample.present.shape, 20), np.float32)
+    for part, frames in zero.items():
+        for t in frames:
+            confidence[0, t, list(KINECT20.parts[part])] = 0
+    return dataclasses.replace(sample, confidence=confidence)
+
+
+def test_a_missing_part_is_shown_as_in_the_nearest_frame_that_has_it() -> None:
+    whole = made_clip(frames=5)
+    video = Frames(pictures(5))
+    config = dataclasses.replace(SMALL, window=1.0)
+    full = crop_clip(whole, KINECT20, video, config)
+    part = PARTS.index("left_hand")
+    crops = crop_clip(with_confidence(whole, left_hand=[0, 1, 3]), KINECT20, video, config)
+    assert crops.part_mask.all()
+    for n, shown in enumerate([2, 2, 2, 2, 4]):  # of two frames equally near the earlier
+        np.testing.assert_array_equal(crops.parts[n, part], full.parts[shown, part])
+    others = [p for p in range(5) if p != part]
+    np.testing.assert_array_equal(crops.parts[:, others], full.parts[:, others])
+
+
+def test_a_part_out_of_the_picture_is_nothing_and_near_its_edge_partly_grey() -> None:
+    sample = made_clip(frames=5, pixels=np.tile(standing(48, 8, 40), (1, 5, 1, 1)).astype(np.float32))
+    pixels = sample.pixels.copy()
+    foot, head = list(KINECT20.parts["left_foot"]), KINECT20.index("head")
+    pixels[0, 2, foot] = (48, HEIGHT + 40)
+    pixels[0, 3, foot] = (-1e30, 1e30)
+    pixels[0, 1, head] = (48, 0)
+    sample = dataclasses.replace(sample, pixels=pixels)
+    crops = crop_clip(sample, KINECT20, Frames([np.full((HEIGHT, WIDTH, 3), 200, np.uint8)] * 5), SMALL)
+    assert crops.part_mask[:, PARTS.index("left_foot")].tolist() == [True, True, False, False, True]
+    assert not crops.parts[2:4, PARTS.index("left_foot")].any()
+    edge = crops.parts[1, 0]
+    assert (edge[:6] == GREY).all()
+    assert (edge[-6:] == 200).all()
+
+
+def test_the_nearest_frame_that_the_video_has() -> None:
+    sample = made_clip(frames=5, video_frames=np.array([-1, 0, -1, 1, -1], np.int32))
+    video = Frames(pictures(2))
+    crops = crop_clip(sample, KINECT20, video, SMALL)
+    assert crops.times.tolist() == [1, 1, 1, 3, 3]
+    assert video.asked == [0, 1]
+    whole = crop_clip(
+        made_clip(frames=5), KINECT20, Frames([video.images[0]] * 3 + [video.images[1]] * 2), SMALL
+    )
+    np.testing.assert_array_equal(crops.parts[:3], np.stack([whole.parts[1]] * 3))
+    np.testing.assert_array_equal(crops.parts[3:], np.stack([whole.parts[3]] * 2))
+
+
+def test_without_video_frames_the_frames_are_those_of_the_recording() -> None:
+    sample = made_clip(frames=3, frame_index=np.array([1, 4, 30], np.int32))
+    video = Frames(pictures(6))
+    crops = crop_clip(dataclasses.replace(sample, video_frames=None), KINECT20, video, SMALL)
+    assert video.asked == [1, 4]
+    assert crops.times.tolist() == [0, 0, 1, 1, 1]
+
+
+def test_a_video_that_shows_nothing_of_the_clip() -> None:
+    sample = made_clip(frames=4, video_frames=np.full(4, -1, np.int32))
+    crops = crop_clip(sample, KINECT20, Frames(pictures(4)), SMALL)
+    for found, empty in zip(crops, empty_crops(SMALL, 4), strict=True):
+        np.testing.assert_array_equal(found, empty)
+
+
+def test_a_person_who_is_absent() -> None:
+    present = np.array([[False, False, True, True, False]])
+    sample = made_clip(frames=5)
+    joints = sample.joints * present[..., None, None]
+    absent = dataclasses.replace(sample, present=present, joints=joints)
+    video = Frames(pictures(5))
+    crops, whole = (
+        crop_clip(s, KINECT20, video, dataclasses.replace(SMALL, window=0.0)) for s in (absent, sample)
+    )
+    assert crops.part_mask.all()
+    np.testing.assert_array_equal(crops.parts, whole.parts[[2, 2, 2, 3, 3]])
+    nobody = dataclasses.replace(sample, present=np.zeros_like(present), joints=np.zeros_like(sample.joints))
+    crops = crop_clip(nobody, KINECT20, video, SMALL)
+    assert not crops.part_mask.any()
+    assert crops.scene_mask.all()  # the whole picture
+    hidden = crop_clip(nobody, KINECT20, video, HIDDEN)
+    assert not hidden.scene_mask.any(), "the person may be anywhere"
+
+
+def test_without_pixels_the_whole_persons_are_shown_all_the_same() -> None:
+    boxes = np.tile(np.array([30, 10, 60, 50], np.float32), (1, 5, 1))
+    video = Frames(pictures(5))
+    for given in (boxes, None):
+        crops = crop_clip(made_clip(frames=5, pixels=None, boxes=given), KINECT20, video, SMALL)
+        assert not crops.part_mask.any()
+        assert crops.scene_mask.all()
+
+
+# The whole persons.
+
+
+def plain_scene(sample: Sample, times: list[int], image: np.ndarray, n: int, config: RoiConfig) -> np.ndarray:
+    height, width = image.shape[:2]
+    boxes = []
+    for t in times:
+        points = sample.pixels[:, t].reshape(-1, 2)
+        low, high = points.min(0), points.max(0)
+        boxes.append((max(low[0], 0), max(low[1], 0), min(high[0], width - 1), min(high[1], height - 1)))
+    widest = max(max(box[2] - box[0], box[3] - box[1]) for box in boxes)
+    side = min(math.ceil(widest * config.scene_size * (1 + config.margin)), max(width, height))
+    left, top, right, bottom = boxes[n]
+    corner = []
+    for low, high, length in ((left, right, width), (top, bottom, height)):
+        if side > length:
+            corner.append((length - side) / 2)
+        else:
+            corner.append(min(max((low + high) / 2 - (side - 1) / 2, 0), length - side))
+    x, y = (math.floor(value + 0.5) + (side - 1) / 2 for value in corner)
+    return plain_resize(plain_cut(image, x, y, side)[0], config.scene)
+
+
+@pytest.mark.parametrize("size", [0.9, 1.3, 3.0])
+def test_scenes_by_the_definition(size: float) -> None:
+    config = dataclasses.replace(SMALL, scene_size=size, scene_instants=3)
+    sample = made_clip(5, frames=9, persons=2)
+    images = pictures(9)
+    crops = crop_clip(sample, KINECT20, Frames(images), config)
+    times = [1, 4, 7]
+    assert crops.scene_times.tolist() == times
+    for n, t in enumerate(times):
+        expected = plain_scene(sample, times, images[t], n, config)
+        assert np.abs(crops.scene[n] - expected).max() < TOLERANCE
+
+
+# The control that sees no person.
+
+HIDDEN = dataclasses.replace(SMALL, show="background", scene=108, scene_instants=3)
+
+
+def plain_background(sample: Sample, t: int, image: np.ndarray, config: RoiConfig) -> np.ndarray:
+    """The whole picture with the margin around it; every pixel near a person's box is grey."""
+    image = image.copy()
+    for person in range(sample.num_persons):
+        points = sample.pixels[person, t].astype(float)
+        left, top, right, bottom = [*points.min(0), *points.max(0)]
+        reach = config.grow * max(right - left, bottom - top)
+        y, x = np.mgrid[:HEIGHT, :WIDTH]
+        across = (left - reach - 1 < x) & (x < right + reach + 1)
+        image[across & (top - reach - 1 < y) & (y < bottom + reach + 1)] = GREY
+    side = math.ceil(WIDTH * (1 + config.margin))
+    return plain_resize(plain_cut(image, (WIDTH - 1) / 2, (HEIGHT - 1) / 2, side)[0], config.scene)
+
+
+@pytest.mark.parametrize("grow", [0.0, 0.2])
+def test_a_background_by_the_definition(grow: float) -> None:
+    config = dataclasses.replace(HIDDEN, grow=grow)
+    sample, images = made_clip(5, frames=9, persons=2), pictures(9)
+    crops = crop_clip(sample, KINECT20, Frames(images), config)
+    assert crops.scene_times.tolist() == [1, 4, 7]
+    for n, t in enumerate((1, 4, 7)):
+        assert np.abs(crops.scene[n] - plain_background(sample, t, images[t], config)).max() < TOLERANCE
+    assert crops.scene_mask.all()
+    assert not crops.part_mask.any()
+    assert not crops.parts.any()
+
+
+def test_no_pixel_of_a_person_is_left_and_all_others_are() -> None:
+    """The persons' boxes are red and the rest is blue: no red comes through, and blue reaches all four corners."""
+    boxes = np.array([[[10 + t, 8, 30 + t, 50] for t in range(6)], [[60, 20, 80 - t, 63] for t in range(6)]])
+    inside = boxes.transpose(0, 1, 2)[..., None, [0, 1]].repeat(20, 2) + 5  # no joint is beyond its box
+    sample = made_clip(2, 6, 2, boxes=boxes.astype(np.float32), pixels=inside.astype(np.float32))
+    images = [np.full((HEIGHT, WIDTH, 3), (0, 0, 255), np.uint8) for _ in range(6)]
+    for t, image in enumerate(images):
+        for left, top, right, bottom in boxes[:, t]:
+            image[top : bottom + 1, left : right + 1] = (255, 0, 0)
+    config = dataclasses.replace(HIDDEN, scene_instants=6, grow=0.0)
+    crops = crop_clip(sample, KINECT20, Frames(images), config)
+    assert crops.scene[..., 0].max() <= GREY
+    shown = crops.scene[:, 24:84, 8:100]  # what isn't padding
+    assert (shown[:, [0, 0], [0, -1], 2] > 200).all()
+    assert (shown[:, :, 48, 2] > 200).all(), "the space between the two isn't hidden"
+    seen = crop_clip(sample, KINECT20, Frames(images), dataclasses.replace(config, show="all"))
+    assert seen.scene[..., 0].max() > 200
+    assert seen.part_mask.any()
