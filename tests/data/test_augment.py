@@ -42,9 +42,8 @@ def clips(count: int = 6, layout: SkeletonLayout = KINECT20) -> Tensor:
 # Where frames are taken.
 
 
-@pytest.mark.parametrize("frames", [1, 4, 16, 40])
-@pytest.mark.parametrize("crop", [0.1, 0.5, 1.0])
-@pytest.mark.parametrize("jitter", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("frames", [1, 16, 40])
+@pytest.mark.parametrize(("crop", "jitter"), [(0.1, 1.0), (0.5, 0.4), (1.0, 0.0)])
 def test_positions_rise_and_stay_within_the_clip(frames: int, crop: float, jitter: float) -> None:
     """A frame reaches half a frame to each side of its index, so a clip spans -0.5 to length - 0.5."""
     for seed in range(20):
@@ -122,19 +121,6 @@ def test_same_seed_same_clips_other_seed_others() -> None:
     assert not torch.equal(a, c)
 
 
-def test_clips_of_a_batch_are_deformed_apart() -> None:
-    x = clips(1).expand(6, -1, -1, -1, -1)
-    changed = augment(x, KINECT20, only(yaw=60, tilt=30, scale=0.2, shear=0.1), seeded())
-    for i in range(5):
-        assert (changed[i] - changed[i + 1]).abs().max() > 1e-3
-
-
-def test_input_stays_as_it_was() -> None:
-    x = clips()
-    augment(x, KINECT20, AugmentConfig(mirror=0.5), seeded())
-    assert torch.equal(x, clips())
-
-
 def test_rotation_is_about_x_then_y_then_z() -> None:
     def about(axis: int, angle: float) -> Tensor:
         a, b = (axis + 1) % 3, (axis + 2) % 3
@@ -167,14 +153,6 @@ def test_yaw_turns_around_the_vertical_axis_within_its_range() -> None:
     assert degrees.max() == pytest.approx(40, abs=0.5)
 
 
-def test_tilt_stays_within_its_range() -> None:
-    matrices = linear_map(3000, 3, only(tilt=20.0), seeded())
-    about_x = torch.atan2(matrices[:, 2, 1], matrices[:, 2, 2]).rad2deg()
-    assert about_x.abs().max() == pytest.approx(20, abs=0.5)
-    flat = linear_map(3000, 2, only(tilt=20.0), seeded())
-    assert torch.atan2(flat[:, 1, 0], flat[:, 0, 0]).rad2deg().abs().max() == pytest.approx(20, abs=0.5)
-
-
 @pytest.mark.parametrize("dims", [2, 3])
 def test_size_and_shear_stay_within_their_ranges(dims: int) -> None:
     eye = torch.eye(dims).bool()
@@ -189,16 +167,6 @@ def test_size_and_shear_stay_within_their_ranges(dims: int) -> None:
     sheared = linear_map(3000, dims, only(shear=0.3), seeded())
     torch.testing.assert_close(sheared[:, eye], torch.ones(3000, dims))
     assert sheared[:, ~eye].abs().max() == pytest.approx(0.3, abs=0.01)
-
-
-def test_one_matrix_serves_a_whole_clip() -> None:
-    config = only(yaw=60, tilt=30, scale=0.2, stretch=0.1, shear=0.1)
-    x = clips()
-    changed = augment(x, KINECT20, config, seeded())
-    matrices = linear_map(6, 3, config, seeded())
-    for n in range(6):
-        for t, m, v in [(0, 0, 0), (3, 1, 19), (2, 0, 7)]:
-            torch.testing.assert_close(changed[n, t, m, v], matrices[n] @ x[n, t, m, v], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("layout", [KINECT20, COCO17], ids=lambda layout: layout.name)
@@ -228,15 +196,6 @@ def test_mirrored_clips_may_be_given_and_are_else_drawn_first() -> None:
     given = augment(x, KINECT20, others, seeded(5), mirrored)
     assert torch.equal(given, augment(mirror(x, KINECT20, mirrored), KINECT20, others, seeded(5)))
     assert torch.equal(mirror(x, KINECT20, mirrored)[~mirrored], x[~mirrored])
-
-
-def test_mirror_takes_whole_clips_at_its_rate() -> None:
-    x = clips(1).expand(2000, -1, -1, -1, -1)
-    image = augment(x[:1], KINECT20, only(mirror=1.0), seeded())
-    changed = augment(x, KINECT20, only(mirror=0.3), seeded())
-    mirrored = (changed == image).flatten(1).all(1)
-    assert (mirrored | (changed == x).flatten(1).all(1)).all()
-    assert mirrored.float().mean() == pytest.approx(0.3, abs=0.04)
 
 
 def test_offset_lasts_the_whole_clip_and_noise_does_not() -> None:
@@ -269,15 +228,6 @@ def test_limbs_drift_smoothly_and_most_at_their_ends(layout: SkeletonLayout) -> 
     assert spread.max() == pytest.approx(0.2, rel=0.1)
     assert spread[layout.root] == 0
     assert spread[list(layout.parts["head"])].max() == 0
-
-
-def test_limbs_drift_apart_and_at_their_rate() -> None:
-    x = torch.zeros(800, 5, 1, 20, 3)
-    shift = augment(x, KINECT20, only(limb=0.3, limb_size=0.2), seeded())[:, 0, 0]
-    ends = shift[:, [KINECT20.index(f"{s}_{j}") for s in ("left", "right") for j in ("hand", "foot")]]
-    moved = ends.abs().amax(2) > 0
-    assert moved.float().mean(0).sub(0.3).abs().max() < 0.06
-    assert torch.corrcoef(moved.float().T).fill_diagonal_(0).abs().max() < 0.15
 
 
 def test_joints_wander_slowly_each_for_itself() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hhmnet.data.crop_cache import CropCache
-from hhmnet.data.dataset import ClipDataset, EpochSampler, RawBatch, VideoDataset, make_loader
+from hhmnet.data.dataset import ClipDataset, EpochSampler, RawBatch, VideoDataset, clip_length, make_loader
 from hhmnet.data.roi import RoiConfig
 from hhmnet.data.transform import SkeletonBatch
 from hhmnet.data.video_batch import VideoBatch
@@ -63,18 +63,6 @@ def test_whole_clips_need_no_mask(tiny_store: Store) -> None:
     assert two is not None
     assert two[:, 0].all()
     assert not two[:, 1].any()
-
-
-def test_one_clip_is_a_batch_of_one(tiny_store: Store) -> None:
-    dataset = ClipDataset(tiny_store, np.arange(30), 1)
-    assert_same(dataset[7], dataset.__getitems__([7]))
-
-
-def test_a_batch_is_a_copy_of_the_store(tiny_store: Store) -> None:
-    dataset = ClipDataset(tiny_store, np.arange(30), 1)
-    dataset[3].clips.joints.fill_(9.0)
-    dataset[3].labels.fill_(2)
-    assert_same(dataset[3], ClipDataset(Store(tiny_store.path), np.arange(30), 1)[3])
 
 
 def test_moving_to_a_device_keeps_everything(patchy_store: Store) -> None:
@@ -162,16 +150,6 @@ def test_the_parts_of_a_batch_are_the_batch(parts: int, drop_last: bool) -> None
     assert sizes == [[6 // parts] * 6] * parts
 
 
-@pytest.mark.parametrize("start", [0, 1, 4, 6])
-def test_a_start_within_the_epoch_goes_on_exactly(start: int) -> None:
-    sampler = EpochSampler(40, 7, seed=3)
-    sampler.epoch = 2
-    whole = list(sampler)
-    sampler.start = start
-    assert list(sampler) == whole[start:]
-    assert len(sampler) == len(whole)
-
-
 # The loader.
 
 
@@ -192,8 +170,24 @@ def test_workers_change_nothing(patchy_store: Store) -> None:
         assert_same(a, b)
 
 
-def test_a_loader_that_was_left_early_starts_anew(patchy_store: Store) -> None:
-    sampler = EpochSampler(18, 5, seed=4)
-    loader = make_loader(ClipDataset(patchy_store, np.arange(18), 2), sampler, 1)
-    first = next(iter(loader))
-    assert_same(next(iter(loader)), first)
+# How long clips are.
+
+
+def test_frames_are_the_median_and_the_rate_is_the_videos(tmp_path: Path) -> None:
+    # The videos have 25 pictures a second, the skeletons of all clips but the first half as many or none.
+    every_second = 2 * np.arange(6, dtype=np.int32)
+    halved = [made_clip(number, 6, video_frames=every_second) for number in (1, 2)]
+    store, videos = write_made_store(
+        tmp_path, [made_clip(0), *halved, made_clip(3, 8, video=None, video_frames=None)]
+    )
+    assert clip_length(store, np.array([1, 2]), videos) == (6, 12.5)
+    assert clip_length(store, np.array([0, 3]), videos) == (10, 25.0)
+    assert clip_length(store, np.arange(4), videos) == (7, 12.5)
+
+
+def test_without_videos_there_are_frames_alone(tmp_path: Path) -> None:
+    store, videos = write_made_store(tmp_path, [made_clip(0), made_clip(1, 6)])
+    assert clip_length(store, np.arange(2)) == (9, None)
+    for file in videos.iterdir():
+        file.unlink()
+    assert clip_length(store, np.arange(2), videos) == (9, None)

@@ -224,17 +224,3 @@ def test_erasing_takes_whole_cells_and_says_so() -> None:
             assert torch.equal(lost.any(2), whole_rows)
         else:
             assert whole_rows.sum() < lost.any(2).sum() / 2
-
-
-def test_randomness_comes_from_the_generator_alone() -> None:
-    batch, positions = noise_batch(), views(LENGTHS, 16, 1)
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    one, same, other = (
-        prepare_video(batch, positions, None, CONFIG, VideoAugmentConfig(), seeded(s)).grid for s in (1, 1, 2)
-    )
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
-    a, b = (prepare_video(batch, positions, None, CONFIG).grid for _ in range(2))
-    assert torch.equal(a, b)
-    assert torch.equal(torch.get_rng_state(), before)

@@ -109,14 +109,6 @@ def test_crops_that_are_too_small(field: str) -> None:
         prepare_video(noise_batch(), None, None, dataclasses.replace(CONFIG, **{field: 60}))
 
 
-def test_the_batch_is_left_as_it_is() -> None:
-    batch, again = noise_batch(), noise_batch()
-    mirrored = torch.ones(4, dtype=torch.bool)
-    prepare_video(batch, views(LENGTHS, 16, 1), mirrored, CONFIG, VideoAugmentConfig(), seeded())
-    prepare_video(batch, views(LENGTHS, 16, 1), mirrored, CONFIG)
-    assert all(torch.equal(a, b) for a, b in zip(batch, again, strict=True))
-
-
 @pytest.mark.parametrize(
     ("kind", "field", "value"),
     [

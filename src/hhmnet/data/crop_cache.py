@@ -247,7 +247,7 @@ class CropCache:
         count(0)
         report = BuildReport()
         for row in rows:  # processes take seconds to start: as long as all crops are there, none is needed
-            if jobs > 1 and report.made and len(rows) - done > 2 * jobs:
+            if jobs > 1 and report.made and len(rows) - done > jobs:
                 break
             report.add(self.ensure(store, row, video_folder))
             count(1)
