@@ -11,7 +11,8 @@ from hhmnet.data.transform import DataConfig
 from hhmnet.evaluation.metrics import evaluate
 from hhmnet.evaluation.scores import score
 from hhmnet.store import Store
-from hhmnet.training.engine import EpochLog, Hooks, Trainer
+from hhmnet.training.engine import Hooks, Trainer
+from hhmnet.training.logs import EpochLog
 
 
 def show(log: EpochLog) -> None:

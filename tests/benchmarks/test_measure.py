@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,7 @@ def test_steps_go_on_where_they_stopped(trainer: Trainer) -> None:
         ("phase", "inputs", "preparation"),
         ("phase", "loss", "forward"),
         ("loss", "backward", "backward"),
-        ("ema", "update", "optimiser"),
+        ("learner.average", "update", "optimiser"),
     ],
 )
 def test_what_is_slow_shows_in_its_part(
@@ -103,7 +104,7 @@ def test_what_is_slow_shows_in_its_part(
     advance: Callable[[float], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    slow = torch.Tensor if owner == "loss" else getattr(trainer, owner)
+    slow = torch.Tensor if owner == "loss" else attrgetter(owner)(trainer)
     call = getattr(slow, method)
 
     def slowly(*words: object, **more: object) -> object:

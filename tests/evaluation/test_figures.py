@@ -9,7 +9,7 @@ from matplotlib import image
 from hhmnet.evaluation import figures
 from hhmnet.evaluation.figures import Strip, draw_confusion, draw_curves, draw_strips
 from hhmnet.skeleton import COCO17, KINECT20
-from hhmnet.training.engine import EpochLog
+from hhmnet.training.logs import EpochLog
 
 ORANGE, BLUE = [0xD9, 0x5F, 0x02], [0x1B, 0x6C, 0xA8]
 

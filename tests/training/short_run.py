@@ -18,7 +18,8 @@ from hhmnet.data.transform import DataConfig
 from hhmnet.models.stst import STSTConfig
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
-from hhmnet.training.engine import EpochLog, Hooks, Interrupted, Trainer
+from hhmnet.training.engine import Hooks, Interrupted, Trainer
+from hhmnet.training.logs import EpochLog
 
 OFF = AugmentConfig(
     **{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)} | {"crop": 1.0}  # type: ignore[arg-type]

@@ -20,7 +20,8 @@ from hhmnet.models.pretrained import from_pretrained
 from hhmnet.sample import Sample
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
-from hhmnet.training.engine import EpochLog, Hooks, TrainingError
+from hhmnet.training.engine import Hooks, TrainingError
+from hhmnet.training.logs import EpochLog
 
 # What a step does.
 

@@ -9,8 +9,15 @@ import pytest
 import torch
 
 from hhmnet.training import logs
-from hhmnet.training.engine import EpochLog
-from hhmnet.training.logs import LogError, RunLog, environment, git_commit, read_log, write_environment
+from hhmnet.training.logs import (
+    EpochLog,
+    LogError,
+    RunLog,
+    environment,
+    git_commit,
+    read_log,
+    write_environment,
+)
 
 
 def row(epoch: int, val: float | None = None) -> EpochLog:

@@ -113,7 +113,7 @@ def test_the_loss_is_that_of_its_definition(
     expected += distill * plain_contrast(output, labels, 0.3, positives)
     expected += logit_distill * sum(plain_divergence(video[n], teacher[n], 4.0) for n in seen) / len(seen)
     assert trainer.phase.loss(output, classes).item() == pytest.approx(expected, rel=1e-5)
-    assert torch.equal(trainer.phase.answer(output), output.video)
+    assert torch.equal(trainer.phase.logits(output), output.video)
 
 
 def test_a_clip_without_video_teaches_nothing(store: Store, phase1: Path, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_skeleton_and_crops_are_seen_at_the_same_instants_and_mirrored_alike(
     trainer.dataset = trainer.phase.dataset(trainer.rows)
     views: list[SampledFrames] = []
     given: list[tuple[Tensor, VideoInput]] = []
-    network = trainer.forward
+    network = trainer.learner.forward
 
     def choose(*args: Any) -> SampledFrames:
         views.append(choose_frames(*args))
@@ -208,7 +208,7 @@ def test_skeleton_and_crops_are_seen_at_the_same_instants_and_mirrored_alike(
         given.append((x, video))
         return network(x, mask, video)
 
-    trainer.forward = spy  # type: ignore[assignment]
+    trainer.learner.forward = spy  # type: ignore[assignment]
     monkeypatch.setattr("hhmnet.training.phases.choose_frames", choose)
     trainer.train()
     assert len(given) == len(views) == 6

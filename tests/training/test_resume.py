@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from short_run import OFF, assert_same_runs, make_config, make_run, train_in_slices
 
 from hhmnet.sample import Sample
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.training.checkpoint import CheckpointError
-from hhmnet.training.engine import EpochLog, Hooks, Interrupted, TrainingError
+from hhmnet.training.engine import Hooks, Interrupted, TrainingError
+from hhmnet.training.logs import EpochLog
 
 
 @pytest.mark.parametrize("stops", [[1], [3], [4], [8], [1, 2, 3, 6, 7]], ids=str)
@@ -94,23 +93,6 @@ def test_an_epoch_that_was_cut_has_a_row_of_all_its_steps(tiny_store: Store, tmp
             whole.lr,
         )
         assert cut.samples_per_second == pytest.approx(18 / cut.seconds)  # three steps of six clips
-
-
-def test_an_older_checkpoint_without_figures_is_gone_on_with(tiny_store: Store, tmp_path: Path) -> None:
-    with pytest.raises(Interrupted):
-        make_run(tmp_path, make_config(), tiny_store).train(time_limit=0)
-    progress = checkpoint.read_progress(tmp_path)
-    assert len(progress.epoch.losses) == len(progress.epoch.right) == 1
-    file = tmp_path / checkpoint.FILE
-    with safe_open(file, "pt") as handle:
-        meta = {name: value for name, value in handle.metadata().items() if name != "epoch"}
-    save_file(load_file(file), file, meta)
-    assert checkpoint.read_progress(tmp_path).epoch == checkpoint.Figures()
-    rows: list[EpochLog] = []
-    trainer = make_run(tmp_path, make_config(), tiny_store, Hooks(on_epoch=rows.append))
-    trainer.resume()
-    trainer.train()
-    assert [row.epoch for row in rows] == [1, 2, 3]
 
 
 def test_workers_threads_and_checkpoints_do_not_change_a_run(

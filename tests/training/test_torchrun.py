@@ -1,4 +1,4 @@
-"""Runs that torchrun and accelerate start, and what becomes of them when a process or the time is lost."""
+"""Runs that torchrun starts, and what becomes of them when a process or the time is lost."""
 
 from __future__ import annotations
 
@@ -27,14 +27,6 @@ pytestmark = [
 ]
 
 TORCHRUN = ("torch.distributed.run", "--nproc_per_node=2")
-ACCELERATE = (
-    "accelerate.commands.launch",
-    "--multi_gpu",
-    "--num_processes=2",
-    "--num_machines=1",
-    "--mixed_precision=no",
-    "--dynamo_backend=no",
-)
 PATIENCE = 500
 ENDLESS = ("--optim.epochs", "5000", "--run.checkpoint_every", "1")
 
@@ -44,12 +36,19 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """A function that starts a command of hhmnet in two processes."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(launcher: tuple[str, ...], *words: str | Path) -> subprocess.Popen[str]:
+    def start(*words: str | Path) -> subprocess.Popen[str]:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        command = [sys.executable, "-m", *launcher]
-        command += ["--master_port" if launcher == TORCHRUN else "--main_process_port", str(port)]
-        command += ["-m" if launcher == TORCHRUN else "--module", "hhmnet", *map(str, words)]
+        command = [
+            sys.executable,
+            "-m",
+            *TORCHRUN,
+            "--master_port",
+            str(port),
+            "-m",
+            "hhmnet",
+            *map(str, words),
+        ]
         process = subprocess.Popen(
             command,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -77,29 +76,27 @@ def wait_for(file: Path, seconds: float = 500) -> None:
 
 def children(process: subprocess.Popen[str]) -> list[int]:
     """Process numbers of the two trainings, the one that writes first."""
-    psutil = pytest.importorskip("psutil", reason="accelerate brings psutil along")
+    psutil = pytest.importorskip("psutil", reason="to find the processes")
     below = psutil.Process(process.pid).children(recursive=True)
     found = {child.environ().get("RANK"): child.pid for child in below if "hhmnet" in child.cmdline()}
     return [found["0"], found["1"]]
 
 
-@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
 def test_two_processes_train_and_measure(
     start: Callable[..., subprocess.Popen[str]],
-    launcher: tuple[str, ...],
     store_folder: Path,
     recipe: Path,
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
     said, _ = (
-        process := start(launcher, "train", "--config", recipe, "--data", store_folder, "--out", run)
+        process := start("train", "--config", recipe, "--data", store_folder, "--out", run)
     ).communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert said.count("the model is in") == 1
     assert [log.epoch for log in read_log(run / "log.csv")] == [1, 2]
     said, _ = (
-        process := start(launcher, "evaluate", run, "--data", store_folder, "--out", tmp_path / "two")
+        process := start("evaluate", run, "--data", store_folder, "--out", tmp_path / "two")
     ).communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert said.count("holds metrics.json") == 1
@@ -112,7 +109,7 @@ def test_two_processes_train_and_measure(
 def test_a_dry_run_speaks_once(
     start: Callable[..., subprocess.Popen[str]], store_folder: Path, recipe: Path
 ) -> None:
-    process = start(TORCHRUN, "train", "--config", recipe, "--data", store_folder, "--dry-run")
+    process = start("train", "--config", recipe, "--data", store_folder, "--dry-run")
     said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert said.count("clips/s") == 1
@@ -122,7 +119,7 @@ def test_sigterm_stops_both_with_a_checkpoint_and_one_process_goes_on(
     start: Callable[..., subprocess.Popen[str]], store_folder: Path, recipe: Path, tmp_path: Path
 ) -> None:
     words = ["train", "--config", str(recipe), "--data", str(store_folder), "--out", str(tmp_path / "run")]
-    process = start(TORCHRUN, *words, *ENDLESS)
+    process = start(*words, *ENDLESS)
     wait_for(tmp_path / "run" / checkpoint.FILE)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=PATIENCE)
@@ -137,7 +134,7 @@ def test_the_time_limit_ends_both_alike(
     start: Callable[..., subprocess.Popen[str]], store_folder: Path, recipe: Path, tmp_path: Path
 ) -> None:
     words = ["--config", recipe, "--data", store_folder, "--out", tmp_path / "run", *ENDLESS]
-    process = start(TORCHRUN, "train", *words, "--time-limit", "2s")
+    process = start("train", *words, "--time-limit", "2s")
     said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert said.count("the time is up after step") == 1
@@ -148,7 +145,7 @@ def test_a_killed_process_ends_the_other_with_a_word(
     start: Callable[..., subprocess.Popen[str]], store_folder: Path, recipe: Path, tmp_path: Path, rank: int
 ) -> None:
     run = tmp_path / "run"
-    process = start(TORCHRUN, "train", "--config", recipe, "--data", store_folder, "--out", run, *ENDLESS)
+    process = start("train", "--config", recipe, "--data", store_folder, "--out", run, *ENDLESS)
     wait_for(run / checkpoint.FILE)
     os.kill(children(process)[rank], signal.SIGKILL)
     said, _ = process.communicate(timeout=PATIENCE)
@@ -165,7 +162,7 @@ def test_a_store_that_is_not_there_is_said_once(
     start: Callable[..., subprocess.Popen[str]], recipe: Path, tmp_path: Path
 ) -> None:
     nowhere = tmp_path / "nowhere"
-    process = start(TORCHRUN, "train", "--config", recipe, "--data", nowhere, "--out", tmp_path / "run")
+    process = start("train", "--config", recipe, "--data", nowhere, "--out", tmp_path / "run")
     said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
     assert said.count("hhmnet train: error:") == 1
@@ -196,9 +193,9 @@ def train_with_batch_norms(folder: Path, phase1: Path) -> None:
     from hhmnet.store import Store
     from hhmnet.training.distributed import join
 
-    team = join(cpu=True)
-    with team.together():
-        if team.is_main:
+    group = join(cpu=True)
+    with group.together():
+        if group.is_main:
             (folder / "made").mkdir()
             write_video_store(folder / "made", made_samples())
     store = Store(next((folder / "made").rglob("samples.arrow")).parent)
@@ -208,4 +205,4 @@ def train_with_batch_norms(folder: Path, phase1: Path) -> None:
     trainer = make_run(folder / "run", config, store)
     trainer.train()
     state = {name: value.contiguous() for name, value in trainer.network.state_dict().items()}
-    save_file(state, folder / f"state-{team.rank}.safetensors")
+    save_file(state, folder / f"state-{group.rank}.safetensors")

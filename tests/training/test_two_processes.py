@@ -17,7 +17,7 @@ from hhmnet.evaluation.scores import score_streams
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
-from hhmnet.training.distributed import Team
+from hhmnet.training.distributed import ProcessGroup
 from hhmnet.training.logs import read_log
 
 pytestmark = [
@@ -132,7 +132,7 @@ def test_more_processes_than_clips(places: Places, notes: list[dict[str, Any]]) 
 def test_norms_take_the_statistics_of_all_rows(places: Places, name: str) -> None:
     """Two and five rows, and seven and none."""
     halves = [torch.load(places.folder / f"{name}-{rank}.pt") for rank in range(2)]
-    whole = normed(Team(), slice(None))
+    whole = normed(ProcessGroup(), slice(None))
     assert len(whole) > 10
     for key, value in whole.items():
         if key in ("y", "x"):
@@ -146,8 +146,8 @@ def test_norms_take_the_statistics_of_all_rows(places: Places, name: str) -> Non
 def test_a_batch_that_can_not_be_shared_is_refused(notes: list[dict[str, Any]]) -> None:
     for said in notes:
         assert said["refused"] == (
-            "TeamError: field 'optim.batch_size': a batch of 5 clips can't be shared evenly by 2 processes; make it a "
-            "multiple of 2, or start another number of them"
+            "ProcessGroupError: field 'optim.batch_size': a batch of 5 clips can't be shared evenly by 2 processes; "
+            "make it a multiple of 2, or start another number of them"
         )
 
 

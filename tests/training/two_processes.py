@@ -21,10 +21,9 @@ from hhmnet.cli import main
 from hhmnet.config import TrainConfig
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.store import Store
-from hhmnet.training.distributed import Team, join
-from hhmnet.training.engine import EpochLog, Hooks, Interrupted
-from hhmnet.training.scoring import score_together
-from hhmnet.training.synchronised import synchronise_norms
+from hhmnet.training.distributed import ProcessGroup, join, score_together, synchronise_norms
+from hhmnet.training.engine import Hooks, Interrupted
+from hhmnet.training.logs import EpochLog
 
 
 class Places(NamedTuple):
@@ -93,7 +92,7 @@ def run(folder: Path, config: TrainConfig, store: Store, stop: int = 0, resume: 
     trainer = make_run(folder, config, store, Hooks(on_epoch=logs.append))
 
     def ask(step: int, total: int) -> None:
-        if step == stop and trainer.team.rank == trainer.team.size - 1:  # one of them is enough
+        if step == stop and trainer.group.rank == trainer.group.size - 1:  # one of them is enough
             trainer._ask_to_stop(signal.SIGTERM, None)
 
     trainer.hooks.on_step = ask
@@ -111,7 +110,7 @@ def norms() -> nn.Sequential:
     """A network with a batch norm that learns, one without weights, and one that stays as it is."""
     torch.manual_seed(0)
     layers = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GELU(), nn.Conv2d(4, 5, 1)
-    network = nn.Sequential(*layers, nn.BatchNorm2d(5, affine=False, momentum=None), nn.BatchNorm2d(5))
+    network = nn.Sequential(*layers, nn.BatchNorm2d(5, affine=False, momentum=0.1), nn.BatchNorm2d(5))
     network[5].eval()
     return network.double()
 
@@ -124,25 +123,28 @@ def norm_inputs() -> tuple[Tensor, Tensor]:
     )
 
 
-def normed(team: Team, rows: slice) -> dict[str, Tensor]:
+def normed(group: ProcessGroup, rows: slice) -> dict[str, Tensor]:
     """Output, slopes and statistics after two rounds; of several processes those of all rows together."""
     network = norms()
-    synchronise_norms(network, team)
+    if group.size > 1:
+        synchronise_norms(network)
     x, weight = (part[rows] for part in norm_inputs())
     x.requires_grad_()
     network(x)
     y = network(x)
     (y * weight).sum().backward()
     found = {"y": y.detach(), "x": x.grad}
-    team.average_gradients(network.parameters())
+    for parameter in network.parameters():
+        if parameter.grad is not None:
+            parameter.grad = group.mean(parameter.grad)
     slopes = {f"slope of {name}": p.grad for name, p in network.named_parameters() if p.grad is not None}
     return found | slopes | network.state_dict()  # type: ignore[return-value]
 
 
 def all_of_it(places: Places) -> None:
     """Everything that the tests look at, in one go: a process takes seconds to start."""
-    team = join(cpu=True)
-    folder, rank = places.folder, team.rank
+    group = join(cpu=True)
+    folder, rank = places.folder, group.rank
     patchy, videos = Store(places.patchy), Store(places.videos)
     notes: dict[str, Any] = {}
     notes["phase 1"] = run(folder / "two-1", phase_1_config(), patchy)
@@ -151,22 +153,22 @@ def all_of_it(places: Places) -> None:
     notes["phase 2"] = run(folder / "two-2", phase_2_config(places.phase1), videos)
     notes["refused"] = _error(lambda: run(folder / "odd", phase_1_config(batch_size=5), patchy))
     notes["not finite"] = _error(lambda: _spoilt(folder / "nan", patchy))
-    notes["alone wrong"] = _error(lambda: _fails_in_one(team))
-    notes["both wrong"] = _error(lambda: _fails_in_all(team))
+    notes["alone wrong"] = _error(lambda: _fails_in_one(group))
+    notes["both wrong"] = _error(lambda: _fails_in_all(group))
     scores = score_together(
-        team, from_pretrained(folder / "two-1"), patchy, np.arange(11), torch.device("cpu")
+        group, from_pretrained(folder / "two-1"), patchy, np.arange(11), torch.device("cpu")
     )
     np.savez(folder / f"scores-{rank}.npz", **{name or "all": part.logits for name, part in scores.items()})
-    few = score_together(team, from_pretrained(folder / "two-1"), patchy, np.arange(1), torch.device("cpu"))
+    few = score_together(group, from_pretrained(folder / "two-1"), patchy, np.arange(1), torch.device("cpu"))
     notes["one clip"] = few[""].logits.tolist()
-    torch.save(normed(team, (slice(0, 7), slice(7, 7))[rank]), folder / f"norms-one-{rank}.pt")
-    torch.save(normed(team, (slice(0, 2), slice(2, 7))[rank]), folder / f"norms-{rank}.pt")
+    torch.save(normed(group, (slice(0, 7), slice(7, 7))[rank]), folder / f"norms-one-{rank}.pt")
+    torch.save(normed(group, (slice(0, 2), slice(2, 7))[rank]), folder / f"norms-{rank}.pt")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            Team, "leave", lambda self: None
+            ProcessGroup, "leave", lambda self: None
         )  # each command ends a process, and here three are in one
         notes["command"] = _commands(places)
-    team.leave()
+    group.leave()
     (folder / f"notes-{rank}.json").write_text(json.dumps(notes))
 
 
@@ -189,7 +191,7 @@ def _spoilt(folder: Path, store: Store) -> None:
     trainer = make_run(folder, phase_1_config(), store)
 
     def spoil(step: int, total: int) -> None:
-        if step == 1 and trainer.team.rank == 1:
+        if step == 1 and trainer.group.rank == 1:
             with torch.no_grad():
                 next(trainer.network.parameters()).fill_(float("nan"))
 
@@ -197,12 +199,12 @@ def _spoilt(folder: Path, store: Store) -> None:
     trainer.train()
 
 
-def _fails_in_one(team: Team) -> None:
-    with team.together():
-        if team.rank == 1:
+def _fails_in_one(group: ProcessGroup) -> None:
+    with group.together():
+        if group.rank == 1:
             raise ValueError("the disk is full")
 
 
-def _fails_in_all(team: Team) -> None:
-    with team.together():
+def _fails_in_all(group: ProcessGroup) -> None:
+    with group.together():
         raise ValueError("there is no such store")

@@ -220,12 +220,12 @@ class Stepper:
 @contextmanager
 def _marked(trainer: Trainer, mark: Callable[[str], None]) -> Iterator[None]:
     """Let every part of a step say when it ends."""
-    phase = trainer.phase
+    phase, learner = trainer.phase, trainer.learner
     ends: list[tuple[Any, str, str]] = [(phase, "note", "data"), (phase, "inputs", "preparation")]
-    if trainer.update == trainer._update:
-        ends += [(phase, "loss", "forward"), (trainer, "update", "optimiser")]
+    if learner.update == learner.plain_update:
+        ends += [(phase, "loss", "forward"), (learner, "update", "optimiser")]
     else:  # nobody may wait for the device while a graph is recorded
-        ends += [(trainer, "update", "forward")]
+        ends += [(learner, "update", "forward")]
 
     def ending(call: Callable[..., Any], part: str) -> Callable[..., Any]:
         def marked(*words: Any, **more: Any) -> Any:
@@ -241,7 +241,7 @@ def _marked(trainer: Trainer, mark: Callable[[str], None]) -> Iterator[None]:
             stack.callback(setattr, owner, method, original)
             setattr(owner, method, ending(original, part))
         if len(ends) == 4:
-            hook = trainer.optimizer.register_step_pre_hook(lambda *words: mark("backward"))
+            hook = learner.optimizer.register_step_pre_hook(lambda *words: mark("backward"))
             stack.callback(hook.remove)
         yield
 

@@ -29,8 +29,7 @@ from hhmnet.lock import locked
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.sample import MODALITIES
 from hhmnet.store import Store
-from hhmnet.training.distributed import ProcessLost, join, naming_the_lost
-from hhmnet.training.scoring import score_together
+from hhmnet.training.distributed import ProcessLost, join, naming_the_lost, score_together
 
 METRICS_FILE, SCORES_FILE = "metrics.json", "scores.parquet"
 CONFUSION_FILE, REPORT_FILE = "confusion.png", "report.html"
@@ -45,9 +44,9 @@ def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
     options = _parser().parse_args(words)
     try:
-        team = join(options.device == "cpu")
-        log = console() if team.is_main else Console(quiet=True)
-        with team.together():
+        group = join(options.device == "cpu")
+        log = console() if group.is_main else Console(quiet=True)
+        with group.together():
             store = Store(options.data)
         metrics, out = evaluate_run(
             options.run,
@@ -62,8 +61,8 @@ def main(words: list[str]) -> int:
     except ProcessLost as error:
         print(f"hhmnet evaluate: error: {error}", file=sys.stderr)
         return PROCESS_LOST
-    team.leave()
-    if not team.is_main:
+    group.leave()
+    if not group.is_main:
         return DONE
     if options.json:
         print_json(metrics)
@@ -123,8 +122,8 @@ def evaluate_run(
         PretrainedError, ProtocolError: the model can't be read; the split or fold doesn't exist.
         LockedError: another process writes to ``out``.
     """
-    team = join(device == "cpu")
-    with team.together():
+    group = join(device == "cpu")
+    with group.together():
         place = _device(device)
         model = from_pretrained(run, place)
         check_same(model, run, store)
@@ -132,26 +131,26 @@ def evaluate_run(
         labels = corrected_labels(run, protocol, store)[rows]
     out = out or run / f"eval-{split}"
     with ExitStack() as held:
-        with team.together():
-            if team.is_main:
+        with group.together():
+            if group.is_main:
                 held.enter_context(made(out))
                 held.enter_context(locked(out, "hhmnet evaluate"))
                 remove_leftovers(out)
-        with team.together():
+        with group.together():
             if model.spec.roi is not None:
                 videos = store.find_videos(videos)
-                if team.is_main:
+                if group.is_main:
                     cut_crops(CropCache(config=model.spec.roi), store, rows, videos, log)
 
         def scored(modalities: Sequence[str]) -> dict[str, Scores]:
-            found = score_together(team, model, store, rows, place, videos, modalities)
+            found = score_together(group, model, store, rows, place, videos, modalities)
             return {name: dataclasses.replace(scores, labels=labels) for name, scores in found.items()}
 
-        with log.status(f"scoring {len(rows)} clips"), naming_the_lost(team):
+        with log.status(f"scoring {len(rows)} clips"), naming_the_lost(group):
             streams = scored(MODALITIES)
             each = () if model.spec.heterogeneous is None else MODALITIES
             alone = {name: scored((name,))[""] for name in each}
-        if not team.is_main:
+        if not group.is_main:
             return {}, out
         whole = streams.pop("")
         whole.save(out / SCORES_FILE)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from hhmnet.commands.terminal import PLAIN_SECONDS
-from hhmnet.training.engine import EpochLog
+from hhmnet.training.logs import EpochLog
 
 
 class TrainingProgress:

@@ -24,9 +24,9 @@ from hhmnet.lock import locked
 from hhmnet.prepare import WorkerLost
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
-from hhmnet.training.distributed import ProcessLost, Team, join
-from hhmnet.training.engine import EpochLog, Hooks, Interrupted, Trainer
-from hhmnet.training.logs import RunLog, differences, environment, is_finished, write_environment
+from hhmnet.training.distributed import ProcessGroup, ProcessLost, join
+from hhmnet.training.engine import Hooks, Interrupted, Trainer
+from hhmnet.training.logs import EpochLog, RunLog, differences, environment, is_finished, write_environment
 from hhmnet.training.phases import VideoPhase
 
 WEIGHTS_FILE = "model.safetensors"
@@ -67,14 +67,14 @@ def main(words: list[str]) -> int:
         if getattr(options, name) is None and not options.dry_run:
             parser.error(f"the following arguments are required: --{name}")
     try:
-        team = join(config.run.device == "cpu")
+        group = join(config.run.device == "cpu")
         if options.dry_run:
             from hhmnet.commands.dry_run import dry_run
 
-            dry_run(config, options.data, console(stderr=False) if team.is_main else Console(quiet=True))
-            team.leave()
+            dry_run(config, options.data, console(stderr=False) if group.is_main else Console(quiet=True))
+            group.leave()
             return FINISHED
-        with team.together():
+        with group.together():
             store = Store(options.data)
         code = train(
             config,
@@ -84,12 +84,12 @@ def main(words: list[str]) -> int:
             time_limit=options.time_limit,
             videos=options.videos,
             again=options.again,
-            log=console() if team.is_main else Console(quiet=True),
+            log=console() if group.is_main else Console(quiet=True),
         )
     except (ProcessLost, WorkerLost) as error:
         print(f"hhmnet train: error: {error}", file=sys.stderr)
         return PROCESS_LOST
-    team.leave()
+    group.leave()
     return code
 
 
@@ -165,36 +165,36 @@ def train(
             :class:`~hhmnet.training.engine.Trainer`.
         NoVideoError: phase 2, and not one video can be read.
         WorkerLost: a process that cuts crops or loads clips was killed.
-        TeamError, ProcessLost: the processes can't train together, or one has ended.
+        ProcessGroupError, ProcessLost: the processes can't train together, or one has ended.
     """
-    team = join(config.run.device == "cpu")
+    group = join(config.run.device == "cpu")
     with ExitStack() as held:
-        with team.together():
-            if team.is_main:
+        with group.together():
+            if group.is_main:
                 held.enter_context(made(out))
                 held.enter_context(locked(out, "training"))
                 remove_leftovers(out)
                 _check_new(out, resume)
         hooks = Hooks()
-        with team.together():
+        with group.together():
             trainer = Trainer(config, store, out, hooks, videos)
             begun = (out / checkpoint.FILE).exists()
             if begun:
                 trainer.resume()
-        with team.together():
-            team.check_same("the step to go on from", trainer.step)
+        with group.together():
+            group.check_same("the step to go on from", trainer.step)
         if begun and trainer.step >= trainer.total_steps and _is_whole(out):
             log.print(f"{out}: this run has finished already", soft_wrap=True)
             return FINISHED
         facts = _facts(trainer)
-        with team.together():
+        with group.together():
             for line in differences(again, facts) if again is not None else ():
                 log.print(line, soft_wrap=True)
-        problems = _cut_crops(trainer, team, log)
-        with team.together():
-            if team.is_main:
-                write_config(config, out / CONFIG_FILE)
-        if not team.is_main:
+        problems = _cut_crops(trainer, group, log)
+        with group.together():
+            if group.is_main:
+                write_config(trainer.config, out / CONFIG_FILE)
+        if not group.is_main:
             return _follow(trainer, time_limit)
         try:
             return _train(trainer, hooks, time_limit, facts, log)
@@ -211,17 +211,17 @@ def _is_whole(out: Path) -> bool:
     return (out / WEIGHTS_FILE).exists() and is_finished(out)
 
 
-def _cut_crops(trainer: Trainer, team: Team, log: Console) -> dict[str, str]:
+def _cut_crops(trainer: Trainer, group: ProcessGroup, log: Console) -> dict[str, str]:
     """:func:`_crops_of_run` on every machine: by the first process of all, and then by the first of each machine.
 
     These find what they need where the machines share the folder of crops, and cut for themselves where they don't.
     """
     problems: dict[str, str] = {}
-    with team.together():
-        if team.is_main:
+    with group.together():
+        if group.is_main:
             problems = _crops_of_run(trainer, log)
-    with team.together():
-        if team.local_rank == 0 and not team.is_main:
+    with group.together():
+        if group.local_rank == 0 and not group.is_main:
             _crops_of_run(trainer, log)
     return problems
 

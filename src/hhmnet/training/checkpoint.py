@@ -24,21 +24,6 @@ class CheckpointError(ValueError):
 
 
 @dataclass
-class Figures:
-    """What the steps of an unfinished epoch came to, so that its row of the log covers them all.
-
-    Attributes:
-        losses: one number a step.
-        right: share of clips that were told right, one number a step.
-        seconds: time that they took.
-    """
-
-    losses: list[float] = field(default_factory=list)
-    right: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-
-
-@dataclass
 class Progress:
     """Where a run stands.
 
@@ -46,41 +31,35 @@ class Progress:
         step: optimiser steps done.
         seconds: training time so far, over all of the run's slices.
         config: the run's configuration as JSON; a resumed run must have the same.
-        epoch: figures of the epoch that has begun.
+        losses: of the epoch that has begun, one number a step, so that its row of the log covers them all.
+        right: share of clips that were told right, one number a step of this epoch.
+        epoch_seconds: time that these steps took.
     """
 
     step: int
     seconds: float
     config: str
-    epoch: Figures = field(default_factory=Figures)
-
-
-def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    state = optimizer.state_dict()["state"]
-    return {f"optim.{i}.{key}": value for i, entry in state.items() for key, value in entry.items()}
+    losses: list[float] = field(default_factory=list)
+    right: list[float] = field(default_factory=list)
+    epoch_seconds: float = 0.0
 
 
 def save(
     folder: Path,
     progress: Progress,
     network: nn.Module,
-    ema: nn.Module | None,
+    average: nn.Module | None,
     optimizer: torch.optim.Optimizer,
 ) -> None:
     """Write the checkpoint; until it is whole, the old one stays."""
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    if ema is not None:
-        tensors |= {f"ema.{name}": value for name, value in ema.state_dict().items()}
-    tensors |= _flatten(optimizer)
+    if average is not None:
+        tensors |= {f"ema.{name}": value for name, value in average.state_dict().items()}
+    state = optimizer.state_dict()["state"]
+    tensors |= {f"optim.{i}.{key}": value for i, entry in state.items() for key, value in entry.items()}
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    meta = {
-        "step": str(progress.step),
-        "seconds": repr(progress.seconds),
-        "config": progress.config,
-        "epoch": json.dumps(asdict(progress.epoch)),
-    }
     with replacing(folder / FILE) as file:
-        file.write(serialise(tensors, metadata=meta))
+        file.write(serialise(tensors, metadata={"progress": json.dumps(asdict(progress))}))
 
 
 def read_progress(folder: Path) -> Progress:
@@ -90,16 +69,16 @@ def read_progress(folder: Path) -> Progress:
         CheckpointError: missing or damaged; one line naming the file.
     """
     with _naming(folder / FILE), safe_open(folder / FILE, "pt") as handle:
-        meta = handle.metadata() or {}
-        json.loads(meta["config"])
-        epoch = json.loads(meta.get("epoch", "{}"))  # older checkpoints have none
-        losses, right = ([float(value) for value in epoch.get(name, ())] for name in ("losses", "right"))
-        figures = Figures(losses, right, float(epoch.get("seconds", 0.0)))
-        return Progress(int(meta["step"]), float(meta["seconds"]), meta["config"], figures)
+        progress = Progress(**json.loads((handle.metadata() or {})["progress"]))
+        json.loads(progress.config)
+        numbers = [progress.step, progress.seconds, *progress.losses, *progress.right, progress.epoch_seconds]
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise ValueError("its progress isn't in numbers")
+        return progress
 
 
 def load(
-    folder: Path, network: nn.Module, ema: nn.Module | None, optimizer: torch.optim.Optimizer
+    folder: Path, network: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer
 ) -> Progress:
     """Restore network, moving average and optimiser in place; returns where the run stood.
 
@@ -111,8 +90,8 @@ def load(
         with safe_open(folder / FILE, "pt") as handle:
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
         _restore(network, tensors, "network.")
-        if ema is not None:
-            _restore(ema, tensors, "ema.")
+        if average is not None:
+            _restore(average, tensors, "ema.")
         _restore_optimizer(optimizer, tensors)
     return progress
 
@@ -122,17 +101,10 @@ def _naming(file: Path) -> Iterator[None]:
     """Turn whatever goes wrong in reading ``file`` into a CheckpointError."""
     if not file.is_file():
         raise CheckpointError(f"{file}: not found; there is nothing to resume")
+    wrong = SafetensorError, RuntimeError, OSError, LookupError, ValueError, AttributeError, TypeError
     try:
         yield
-    except (
-        SafetensorError,
-        RuntimeError,
-        OSError,
-        LookupError,
-        ValueError,
-        AttributeError,
-        TypeError,
-    ) as error:
+    except wrong as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{file}: can't be used ({reason}); remove it to start again") from None
 

@@ -7,34 +7,32 @@ import json
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from hhmnet.allocator import keep_freed_memory
-from hhmnet.config import TrainConfig
+from hhmnet.config import RuntimeConfig, TrainConfig
 from hhmnet.data.dataset import EpochSampler, RawBatch, clip_length, make_loader
-from hhmnet.data.protocols import get_protocol
+from hhmnet.data.protocols import Protocol, get_protocol
 from hhmnet.evaluation.metrics import evaluate
-from hhmnet.models.homogeneous import stream_parts
-from hhmnet.models.pretrained import ActionModel, Network
+from hhmnet.models.pretrained import ActionModel
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
-from hhmnet.training.distributed import join, naming_the_lost
-from hhmnet.training.graph import GraphedUpdate
-from hhmnet.training.optim import MovingAverage, learning_rate, make_optimizer, set_rate
+from hhmnet.training.distributed import ProcessGroup, join, naming_the_lost, score_together
+from hhmnet.training.learner import Learner
+from hhmnet.training.logs import EpochLog
+from hhmnet.training.optim import learning_rate, set_rate
 from hhmnet.training.phases import Phase, make_phase
-from hhmnet.training.scoring import score_together
-from hhmnet.training.synchronised import synchronise_norms
+
+_FREE = ("checkpoint_every", "validate_every", "workers", "threads", "device", "compile", "graph")
+"""Of ``run``, what may be another after a resume."""
 
 
 class TrainingError(ValueError):
@@ -46,19 +44,6 @@ class Interrupted(Exception):
 
 
 @dataclass
-class EpochLog:
-    """Figures of one epoch, as the log file and the progress bar show them."""
-
-    epoch: int
-    loss: float
-    accuracy: float
-    lr: float
-    samples_per_second: float
-    seconds: float
-    val_top1: float | None = None
-
-
-@dataclass
 class Hooks:
     """What wants to hear of a run's progress; the loop itself prints nothing."""
 
@@ -66,29 +51,8 @@ class Hooks:
     on_epoch: Callable[[EpochLog], None] = lambda log: None
 
 
-@dataclass
-class _Window:
-    """Losses not yet read back from the device: reading each at once would make a GPU wait for Python."""
-
-    losses: list[Tensor] = field(default_factory=list)
-    right: list[Tensor] = field(default_factory=list)
-    rows: list[Tensor] = field(default_factory=list)
-    seconds: float = 0.0  # of the steps before the run was stopped
-
-    @classmethod
-    def of(cls, figures: checkpoint.Figures, device: torch.device) -> _Window:
-        losses, right = (
-            list(torch.tensor(values, device=device)) for values in (figures.losses, figures.right)
-        )
-        return cls(losses, right, seconds=figures.seconds)
-
-    def figures(self) -> checkpoint.Figures:
-        losses, right = ([float(value) for value in values] for values in (self.losses, self.right))
-        return checkpoint.Figures(losses, right, self.seconds)
-
-
 class Trainer:
-    """Trains one encoder on one store, into one run folder.
+    """Trains one model on one store, into one run folder.
 
     Of the processes that ``torchrun`` starts each makes one; :mod:`hhmnet.training.distributed` says what they share.
 
@@ -101,7 +65,7 @@ class Trainer:
 
     Raises:
         TrainingError: where the configuration doesn't fit the store or the machine.
-        TeamError: where the processes can't share a batch, or a GPU, evenly.
+        ProcessGroupError: where the processes can't share a batch, or a GPU, evenly.
         PhaseError, VideoFolderError: where phase 2 can't begin.
     """
 
@@ -113,54 +77,32 @@ class Trainer:
         hooks: Hooks | None = None,
         videos: Path | None = None,
     ) -> None:
-        self.config, self.store, self.out, self.hooks = config, store, out, hooks or Hooks()
-        self.videos = videos
-        self.protocol = get_protocol(config.protocol or store.protocol)
-        self.labels = self.protocol.labels(store, config.relabel)
-        self.rows = self.protocol.indices(store, "train", config.fold)
-        self.rows = self.rows[self.labels[self.rows] >= 0]
-        if len(self.rows) == 0:
-            raise TrainingError(
-                f"{store.path}: protocol {self.protocol.name} leaves no labelled clip to train on"
-            )
-        if len(store.class_names) < 2:
-            raise TrainingError(f"{store.path}: it has one class; there is nothing to tell apart")
-        if config.run.threads:
-            torch.set_num_threads(config.run.threads)
-        if config.run.device == "cuda" and not torch.cuda.is_available():
-            raise TrainingError("field 'run.device' is cuda, but torch sees no GPU here; use auto or cpu")
-        self.team = join(config.run.device == "cpu")
-        self.team.check_shares(min(config.optim.batch_size, len(self.rows)))
-        # Accelerate keeps the first run's device and precision for the whole process.
-        AcceleratorState._reset_state(True)
-        precision = "bf16" if config.run.precision == "bfloat16" else "no"
-        on_cpu = config.run.device == "cpu" or (self.team.size > 1 and not torch.cuda.is_available())
-        self.accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision)
-        self.device = self.accelerator.device
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        self.store, self.out, self.hooks, self.videos = store, out, hooks or Hooks(), videos
+        self.protocol, self.labels, self.rows = _training_clips(config, store)
+        self.group = join(config.run.device == "cpu")
+        self.group.check_shares(min(config.optim.batch_size, len(self.rows)))
+        self.device = _prepared_device(config.run, self.group)
         self.generator = torch.Generator(self.device)
-        self._labels = torch.from_numpy(self.labels).to(self.device)
-        self._seed(0)
-        self.phase: Phase = make_phase(config, store, self.protocol, videos, self.team)
+        self._seed(config.run.seed, 0)
+        self.phase: Phase = make_phase(config, store, self.protocol, videos, self.group)
+        self.config = self.phase.config
         frames, rate = clip_length(store, self.rows, videos)
         self.spec = dataclasses.replace(self.phase.model.spec, clip_frames=frames, clip_rate=rate)
-        self.network = self.phase.model.network.to(self.device)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        synchronise_norms(self.network, self.team)
-        self.ema = MovingAverage(self.network, config.optim.ema) if config.optim.ema else None
-        self.optimizer = make_optimizer(self.network, config.optim)
-        self.forward = torch.compile(self.network) if config.run.compile else self.network
-        graphed = config.run.graph and self.device.type == "cuda" and self.team.size == 1
-        self.update: Callable[..., tuple[Tensor, Tensor]]
-        self.update = GraphedUpdate(self._update) if graphed else self._update
+        self.learner = Learner(self.config, self.phase, self.device, self.group)
+        self.network = self.learner.network
         self.dataset = self.phase.dataset(self.rows)
-        part, size = (self.team.rank, self.team.size), config.optim.batch_size
+        part, size = (self.group.rank, self.group.size), config.optim.batch_size
         self.sampler = EpochSampler(len(self.rows), size, config.run.seed, drop_last=True, part=part)
+        self._labels = torch.from_numpy(self.labels).to(self.device)
         self.step = 0
         self.seconds = 0.0
-        self._window = _Window()
+        # Of the epoch that has begun; read back from the device now and then, since each reading makes it wait.
+        self._losses: list[Tensor] = []
+        self._right: list[Tensor] = []
+        self._unchecked: list[
+            Tensor
+        ] = []  # positions in the store of the clips whose losses nobody has looked at
+        self._epoch_seconds = 0.0  # of its steps before the run was stopped
         self._stop = False
 
     @property
@@ -171,11 +113,8 @@ class Trainer:
     @property
     def result(self) -> ActionModel:
         """The model as it stands: the moving average where there is one."""
-        return ActionModel(self._average or self.network, self.spec)
-
-    @property
-    def _average(self) -> Network | None:
-        return None if self.ema is None else self.ema.module
+        average = self.learner.average
+        return ActionModel(self.network if average is None else average.module, self.spec)
 
     def resume(self) -> None:
         """Go on from the run folder's checkpoint; raises CheckpointError or TrainingError."""
@@ -185,9 +124,14 @@ class Trainer:
                 f"{self.out}: the run was started with another {', '.join(changed)}; "
                 "give the same values to resume it, or another folder to start anew"
             )
-        progress = checkpoint.load(self.out, self.network, self._average, self.optimizer)
+        average = self.learner.average
+        module = None if average is None else average.module
+        progress = checkpoint.load(self.out, self.network, module, self.learner.optimizer)
         self.step, self.seconds = progress.step, progress.seconds
-        self._window = _Window.of(progress.epoch, self.device)
+        self._losses, self._right = (
+            list(torch.tensor(values, device=self.device)) for values in (progress.losses, progress.right)
+        )
+        self._epoch_seconds = progress.epoch_seconds
 
     def train(self, time_limit: float | None = None) -> ActionModel:
         """Train to the end and save the model.
@@ -198,14 +142,14 @@ class Trainer:
         Raises:
             Interrupted: at the time limit or after Ctrl-C or SIGTERM; the checkpoint is written.
             TrainingError: when the loss is no longer finite; names the clips of the batch.
-            TeamError: the processes don't begin at the same step.
+            ProcessGroupError: the processes don't begin at the same step.
             ProcessLost: another process of the run has ended.
         """
-        with naming_the_lost(self.team):
+        with naming_the_lost(self.group):
             return self._train(time_limit)
 
     def _train(self, time_limit: float | None) -> ActionModel:
-        self.team.check_same("the step to go on from", self.step)
+        self.group.check_same("the step to go on from", self.step)
         began, before = time.monotonic(), self.seconds
         self._stop = False
         handlers = {s: signal.signal(s, self._ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -225,8 +169,8 @@ class Trainer:
                 signal.signal(number, handler)
         self._checkpoint()
         model = self.result.eval()
-        with self.team.together():
-            if self.team.is_main:
+        with self.group.together():
+            if self.group.is_main:
                 model.save_pretrained(self.out)
         return model
 
@@ -235,131 +179,135 @@ class Trainer:
         per_epoch = len(self.sampler)
         epoch, self.sampler.start = divmod(self.step, per_epoch)
         self.sampler.epoch = epoch
-        window, start = self._window, time.monotonic()
+        start = time.monotonic()
         self.network.train()
         stopping = False
         for batch in loader:
             self.phase.note(batch)
-            self._train_step(batch.to(self.device), window)
+            self._train_step(batch.to(self.device))
             self.step += 1
             self.hooks.on_step(self.step, self.total_steps)
-            if self.device.type == "cpu" or len(window.losses) % 50 == 0:
-                self._check(window)
+            if self.device.type == "cpu" or len(self._losses) % 50 == 0:
+                self._check()
             late = time_limit is not None and time.monotonic() - began > time_limit
-            stopping = self.team.any(late or self._stop)
+            stopping = self.group.any(late or self._stop)
             if stopping and self.step % per_epoch:
-                self._check(window)
-                window.seconds += time.monotonic() - start
+                self._check()
+                self._epoch_seconds += time.monotonic() - start
                 return False
-        self._check(window)
-        seconds = window.seconds + time.monotonic() - start
-        count = len(window.losses) * self.config.optim.batch_size
+        self._check()
+        seconds = self._epoch_seconds + time.monotonic() - start
         log = EpochLog(
             epoch=epoch + 1,
-            loss=float(torch.stack(window.losses).mean()),
-            accuracy=100 * float(torch.stack(window.right).float().mean()),
+            loss=torch.stack(self._losses).mean().item(),
+            accuracy=100 * torch.stack(self._right).mean().item(),
             lr=learning_rate(self.step - 1, self.total_steps, per_epoch, self.config.optim),
-            samples_per_second=count / seconds,
+            samples_per_second=len(self._losses) * self.config.optim.batch_size / seconds,
             seconds=seconds,
             val_top1=self._validate(epoch + 1),
         )
-        self._window = _Window()
-        with self.team.together():
+        self._losses, self._right, self._epoch_seconds = [], [], 0.0
+        with self.group.together():
             self.hooks.on_epoch(log)
         if (epoch + 1) % self.config.run.checkpoint_every == 0:
             self._checkpoint()
         return not stopping or self.step == self.total_steps
 
-    def _train_step(self, batch: RawBatch, window: _Window) -> None:
-        config = self.config
-        rate = learning_rate(self.step, self.total_steps, len(self.sampler), config.optim)
-        set_rate(self.optimizer, rate)
-        if self.ema is not None:
-            self.ema.set_step(self.step)
-        self._seed(self.step + 1, self.team.rank)
+    def _train_step(self, batch: RawBatch) -> None:
+        learner, optim = self.learner, self.config.optim
+        set_rate(learner.optimizer, learning_rate(self.step, self.total_steps, len(self.sampler), optim))
+        if learner.average is not None:
+            learner.average.set_step(self.step)
+        self._seed(self.config.run.seed, self.step + 1)
         labels = self._labels[batch.index]
         classes = functional.one_hot(labels, len(self.store.class_names)).float()
         inputs, classes = self.phase.inputs(batch, classes, self.generator)
-        loss, logits = self.update(*inputs, classes)
-        window.losses.append(self.team.mean(loss))
-        window.right.append(self.team.mean((logits.argmax(1) == labels).float().mean()))
-        window.rows.append(batch.index)
+        loss, logits = learner.update(*inputs, classes)
+        self._losses.append(self.group.mean(loss))
+        self._right.append(self.group.mean((logits.argmax(1) == labels).float().mean()))
+        self._unchecked.append(batch.index)
 
-    def _update(self, *inputs: Any) -> tuple[Tensor, Tensor]:
-        """One optimiser step on the network's inputs, then class shares; the loss and the logits ``(N, classes)``."""
-        *given, classes = inputs
-        self.optimizer.zero_grad(set_to_none=True)
-        with self.accelerator.autocast():
-            output = self.forward(*given)
-        logits = self.phase.answer(output)
-        loss = self.phase.loss(output, classes)
-        self.accelerator.backward(loss)
-        self.team.average_gradients(self.network.parameters())
-        if self.config.optim.clip_norm:
-            for part in stream_parts(self.network):
-                torch.nn.utils.clip_grad_norm_(part, self.config.optim.clip_norm)
-        self.optimizer.step()
-        if self.ema is not None:
-            self.ema.update()
-        return loss.detach(), logits.detach()
-
-    def _check(self, window: _Window) -> None:
+    def _check(self) -> None:
         """Stop at a loss that isn't finite, before it reaches a checkpoint."""
-        if not window.rows:
+        if not self._unchecked:
             return
-        fresh = torch.stack(window.losses[-len(window.rows) :]).tolist()
-        for loss, rows in zip(fresh, window.rows, strict=True):
+        fresh = torch.stack(self._losses[-len(self._unchecked) :]).tolist()
+        for loss, rows in zip(fresh, self._unchecked, strict=True):
             if not np.isfinite(loss):
-                names = ", ".join(self.store.sample_ids[self.team.gather(rows).cpu().numpy()])
+                places = np.concatenate(self.group.everyone(rows.cpu().numpy()))
                 raise TrainingError(
-                    f"the loss is {loss} at or before step {self.step}, with the clips {names}"
+                    f"the loss is {loss} at or before step {self.step}, with the clips "
+                    f"{', '.join(self.store.sample_ids[places])}"
                 )
-        window.rows.clear()
+        self._unchecked.clear()
 
     def _validate(self, epoch: int) -> float | None:
         last = epoch == self.config.optim.epochs
         if self.config.fold is None or not (last or epoch % self.config.run.validate_every == 0):
             return None
         rows = self.protocol.indices(self.store, "val", self.config.fold)
-        scores = score_together(self.team, self.result, self.store, rows, self.device, self.videos)[""]
+        scores = score_together(self.group, self.result, self.store, rows, self.device, self.videos)[""]
         return float(evaluate(dataclasses.replace(scores, labels=self.labels[rows]))["top1"])
 
     def _checkpoint(self) -> None:
-        progress = checkpoint.Progress(self.step, self.seconds, self._identity(), self._window.figures())
+        losses, right = ([value.item() for value in values] for values in (self._losses, self._right))
+        progress = checkpoint.Progress(
+            self.step, self.seconds, self._identity(), losses, right, self._epoch_seconds
+        )
+        average = self.learner.average
+        module = None if average is None else average.module
         self.phase.compare_notes()
-        with self.team.together():
-            if self.team.is_main:
-                checkpoint.save(self.out, progress, self.network, self._average, self.optimizer)
+        with self.group.together():
+            if self.group.is_main:
+                checkpoint.save(self.out, progress, self.network, module, self.learner.optimizer)
 
     def _identity(self) -> str:
         """What must not change over a resume: all but how often the run looks at itself."""
         fields = dataclasses.asdict(self.config) | self.phase.identity
         del fields["phase"]  # what it says, `phase1` says too
-        for name in (
-            "checkpoint_every",
-            "validate_every",
-            "workers",
-            "threads",
-            "device",
-            "compile",
-            "graph",
-        ):
-            del fields["run"][name]
+        fields["run"] = {name: value for name, value in fields["run"].items() if name not in _FREE}
         return json.dumps(fields | {"training clips": len(self.rows)}, sort_keys=True)
 
-    def _seed(self, step: int, rank: int = 0) -> None:
+    def _seed(self, seed: int, step: int) -> None:
         """Every step draws from generators of its own, so a run can be cut anywhere and go on as if it hadn't been.
 
         Processes augment by the same numbers, those of the whole batch, and drop out by their own.
         """
+        rank = self.group.rank if step else 0
         # Two numbers: dropout and augmentation must not draw the same stream.
-        numbers = (
-            np.random.SeedSequence((self.config.run.seed, step)).generate_state(2 + rank, np.uint64) >> 1
-        )
+        numbers = np.random.SeedSequence((seed, step)).generate_state(2 + rank, np.uint64) >> 1
         torch.manual_seed(int(numbers[1 + rank if rank else 0]))
         self.generator.manual_seed(int(numbers[1]))
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        if self._stop and number == signal.SIGINT and self.team.size == 1:  # torchrun makes two of one Ctrl-C
+        if (
+            self._stop and number == signal.SIGINT and self.group.size == 1
+        ):  # torchrun makes two of one Ctrl-C
             raise KeyboardInterrupt
         self._stop = True
+
+
+def _training_clips(config: TrainConfig, store: Store) -> tuple[Protocol, np.ndarray, np.ndarray]:
+    """The protocol in force, the corrected labels of all clips, and the positions of those to train on."""
+    protocol = get_protocol(config.protocol or store.protocol)
+    labels = protocol.labels(store, config.relabel)
+    rows = protocol.indices(store, "train", config.fold)
+    rows = rows[labels[rows] >= 0]
+    if len(rows) == 0:
+        raise TrainingError(f"{store.path}: protocol {protocol.name} leaves no labelled clip to train on")
+    if len(store.class_names) < 2:
+        raise TrainingError(f"{store.path}: it has one class; there is nothing to tell apart")
+    return protocol, labels, rows
+
+
+def _prepared_device(config: RuntimeConfig, group: ProcessGroup) -> torch.device:
+    """The device that this process trains on, with torch's settings for it."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("field 'run.device' is cuda, but torch sees no GPU here; use auto or cpu")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    if config.device != "cpu" and torch.cuda.is_available():
+        return torch.device("cuda", group.local_rank)
+    keep_freed_memory()
+    return torch.device("cpu")

@@ -16,7 +16,6 @@ import torch
 
 import hhmnet
 from hhmnet.files import append, replacing
-from hhmnet.training.engine import EpochLog
 
 LOG_FILE = "log.csv"
 ENVIRONMENT_FILE = "environment.json"
@@ -24,7 +23,6 @@ TENSORBOARD_FOLDER = "tensorboard"
 
 _SURROUNDINGS = ("hhmnet", "commit", "torch", "python", "device", "threads")
 
-_COLUMNS = [field.name for field in dataclasses.fields(EpochLog)]
 _TAGS = {
     "loss": "train/loss",
     "accuracy": "train/accuracy",
@@ -32,6 +30,22 @@ _TAGS = {
     "samples_per_second": "speed/samples_per_second",
     "val_top1": "val/top1",
 }
+
+
+@dataclasses.dataclass
+class EpochLog:
+    """Figures of one epoch, as the log file and the progress bar show them."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    lr: float
+    samples_per_second: float
+    seconds: float
+    val_top1: float | None = None
+
+
+_COLUMNS = [field.name for field in dataclasses.fields(EpochLog)]
 
 
 class LogError(ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,17 +16,16 @@ from hhmnet.config import TrainConfig
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.dataset import ClipDataset, RawBatch, VideoDataset
 from hhmnet.data.protocols import Protocol as Split
-from hhmnet.data.transform import choose_frames, prepare
+from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import prepare_video
-from hhmnet.losses import distillation, part_contrast, stream_contrast
+from hhmnet.losses import distillation, gathered, part_contrast, stream_contrast
 from hhmnet.models.heterogeneous import HeterogeneousOutput
 from hhmnet.models.homogeneous import HomogeneousOutput
 from hhmnet.models.pretrained import ActionModel, ModelSpec, from_pretrained, with_video
 from hhmnet.models.stst import STSTOutput
 from hhmnet.store import Store
-from hhmnet.training.distributed import Team
+from hhmnet.training.distributed import ProcessGroup
 from hhmnet.training.optim import mix_clips, smooth
-from hhmnet.training.synchronised import has_synchronised_norms
 
 _OF_PHASE_2 = ("heterogeneous", "roi", "video", "video_augment")
 
@@ -38,12 +38,16 @@ class Phase(Protocol):
     """A phase of training. Where several processes train, each is shown its rows of a batch.
 
     Attributes:
+        config: the run's configuration, with what the phase takes over from elsewhere.
         model: the network and its preprocessing.
         identity: fields of the configuration that stand for something else in a resumed run's comparison.
+        partial: whether a step may leave some of the weights that learn without a gradient.
     """
 
+    config: TrainConfig
     model: ActionModel
     identity: dict[str, Any]
+    partial: bool
 
     def dataset(self, rows: np.ndarray) -> ClipDataset:
         """The clips at these positions of the store, as this phase needs them."""
@@ -59,7 +63,7 @@ class Phase(Protocol):
     def loss(self, output: Any, classes: Tensor) -> Tensor:
         """What is made small: its mean over the processes is the whole batch's loss."""
 
-    def answer(self, output: Any) -> Tensor:
+    def logits(self, output: Any) -> Tensor:
         """Logits ``(N, classes)`` of what is being trained, for the accuracy in the log."""
 
     def compare_notes(self) -> None:
@@ -67,7 +71,11 @@ class Phase(Protocol):
 
 
 def make_phase(
-    config: TrainConfig, store: Store, split: Split, videos: Path | None = None, team: Team | None = None
+    config: TrainConfig,
+    store: Store,
+    split: Split,
+    videos: Path | None = None,
+    group: ProcessGroup | None = None,
 ) -> Phase:
     """The phase that a configuration asks for.
 
@@ -76,19 +84,19 @@ def make_phase(
         store: opened store.
         split: the protocol in force.
         videos: folder of the store's videos; the store's own note if None.
-        team: the processes that train; this one alone if None.
+        group: the processes that train; this one alone if None.
 
     Raises:
         PhaseError: the configuration doesn't say clearly which phase it is of, or see :class:`VideoPhase`.
         VideoFolderError: phase 2, and nobody knows where the videos are.
     """
-    team = team or Team()
+    group = group or ProcessGroup()
     if config.looks_at_video:
         if not config.phase1:
             raise PhaseError(
                 "field 'phase' is 2, but 'phase1' is empty: give --phase1 RUN, a trained model of skeletons"
             )
-        return VideoPhase(config, store, split, store.find_videos(videos), team)
+        return VideoPhase(config, store, split, store.find_videos(videos), group)
     if config.phase1:
         raise PhaseError("field 'phase' is 1, but 'phase1' is given: leave one of the two out")
     usual = TrainConfig()
@@ -98,7 +106,7 @@ def make_phase(
             f"field '{changed[0]}' is of phase 2, but 'phase1' is empty: give --phase1 RUN, a trained model of "
             "skeletons, or --phase 1 to train skeletons all the same"
         )
-    return SkeletonPhase(config, store, split, team)
+    return SkeletonPhase(config, store, split, group)
 
 
 class SkeletonPhase:
@@ -108,16 +116,17 @@ class SkeletonPhase:
         config: the run's configuration.
         store: opened store.
         split: the protocol in force.
-        team: the processes that train.
+        group: the processes that train.
     """
 
-    def __init__(self, config: TrainConfig, store: Store, split: Split, team: Team) -> None:
-        self.config, self.store, self.team = config, store, team
+    def __init__(self, config: TrainConfig, store: Store, split: Split, group: ProcessGroup) -> None:
+        self.config, self.store, self.group = config, store, group
         spec = ModelSpec(
             config.model, config.data, store.layout, store.class_names, split.name, config.fold, config.fusion
         )
         self.model = ActionModel(spec.build(), spec)
         self.identity: dict[str, Any] = {}
+        self.partial = not config.fusion.contrast  # then the projections have no part in the loss
 
     def dataset(self, rows: np.ndarray) -> ClipDataset:
         """The clips' skeletons."""
@@ -130,26 +139,19 @@ class SkeletonPhase:
         self, batch: RawBatch, classes: Tensor, generator: torch.Generator
     ) -> tuple[tuple[Tensor, Tensor | None], Tensor]:
         """Augmented joints and their mask; mixed clips have mixed classes."""
-        config = self.config
-        with self.team.drawing_for_all(len(classes)):
-            x, mask = prepare(batch.clips, self.store.layout, config.data, config.augment, generator)
-        if config.optim.mixup and self.team.size > 1:
-            return self._mixed_with_all(x, mask, classes, generator)
-        x, mask, classes = mix_clips(x, mask, classes, config.optim.mixup, _host(generator))
-        return (x, mask), classes
-
-    def _mixed_with_all(
-        self, x: Tensor, mask: Tensor | None, classes: Tensor, generator: torch.Generator
-    ) -> tuple[tuple[Tensor, Tensor | None], Tensor]:
-        """Clips mixed with those of the whole batch, which other processes have prepared."""
-        if mask is None:  # another process may have one
-            mask = torch.ones(x.shape[0], x.shape[2], x.shape[4], dtype=torch.bool, device=x.device)
-        x, classes = self.team.gather(x), self.team.gather(classes)
-        there: Tensor | None = self.team.gather(mask.byte()).bool()
-        x, there, classes = mix_clips(x, there, classes, self.config.optim.mixup, _host(generator))
-        rows = self.team.rows(len(x))
-        assert there is not None
-        return (x[rows], None if there[rows].all() else there[rows]), classes[rows]
+        config, rows = self.config, self.group.rows(len(classes) * self.group.size)
+        whole = among_all(batch, self.group)
+        x, mask = prepare(whole.clips, self.store.layout, config.data, config.augment, generator)
+        if not config.optim.mixup:
+            return (x[rows], None if mask is None else mask[rows]), classes
+        if self.group.size > 1:  # a clip may be mixed with another process's
+            if mask is None:  # which may have one
+                mask = torch.ones(x.shape[0], x.shape[2], x.shape[4], dtype=torch.bool, device=x.device)
+            x, classes, mask = gathered(x[rows]), gathered(classes), gathered(mask[rows].byte()).bool()
+        # Torch's Beta takes no generator: these few numbers are drawn on the host.
+        random = np.random.default_rng(generator.initial_seed())
+        x, mask, classes = mix_clips(x, mask, classes, config.optim.mixup, random)
+        return (x[rows], None if mask is None else mask[rows]), classes[rows]
 
     def loss(self, output: STSTOutput | HomogeneousOutput, classes: Tensor) -> Tensor:
         """Cross-entropy, summed over streams, plus the weighted contrast among them."""
@@ -163,8 +165,8 @@ class SkeletonPhase:
             loss = loss + fusion.contrast * contrast
         return loss
 
-    def answer(self, output: STSTOutput | HomogeneousOutput) -> Tensor:
-        """The network's answer."""
+    def logits(self, output: STSTOutput | HomogeneousOutput) -> Tensor:
+        """The network's logits."""
         return output.logits.float()
 
     def compare_notes(self) -> None:
@@ -174,17 +176,16 @@ class SkeletonPhase:
 class VideoPhase:
     """Phase 2: a video network that a frozen skeleton network guides and teaches (design, 1.3).
 
-    The network and the preprocessing of the skeletons are those of the phase-1 model; ``config`` takes them over, so
-    that the run's own file says what was trained.
-
     Args:
         config: the run's configuration; ``phase1`` names a model.
         store: opened store.
         split: the protocol in force.
         videos: folder of the store's videos.
-        team: the processes that train.
+        group: the processes that train.
 
     Attributes:
+        config: the configuration with the phase-1 model's network and preprocessing, so that the run's own file says
+            what was trained.
         blind: positions in the store of the clips that came without a picture.
 
     Raises:
@@ -193,12 +194,17 @@ class VideoPhase:
         PretrainedError, SpecError, BackboneError: the phase-1 model or the video side can't be built.
     """
 
-    def __init__(self, config: TrainConfig, store: Store, split: Split, videos: Path, team: Team) -> None:
-        self.config, self.store, self.videos, self.team = config, store, videos, team
+    partial = True
+
+    def __init__(
+        self, config: TrainConfig, store: Store, split: Split, videos: Path, group: ProcessGroup
+    ) -> None:
+        self.store, self.videos, self.group = store, videos, group
         first = from_pretrained(config.phase1)
         _check_first(first, config, store, split)
         self.model = with_video(first, config.heterogeneous, config.video, config.roi)
-        config.model, config.data, config.fusion = first.spec.model, first.spec.data, first.spec.fusion
+        spec = first.spec
+        self.config = dataclasses.replace(config, model=spec.model, data=spec.data, fusion=spec.fusion)
         self.cache = CropCache(config=config.roi)
         self.blind: set[int] = set()
         # By content: a folder that was moved holds the same model, and one that was trained anew another.
@@ -219,35 +225,24 @@ class VideoPhase:
         self, batch: RawBatch, classes: Tensor, generator: torch.Generator
     ) -> tuple[tuple[Any, ...], Tensor]:
         """Joints, their mask and crops, seen at the same instants and mirrored alike."""
-        config = self.config
-        assert batch.video is not None
-        with self.team.drawing_for_all(len(classes)):
-            sampled = choose_frames(batch.clips.lengths, config.data, config.augment, generator)
-            x, mask = prepare(
-                batch.clips, self.store.layout, config.data, config.augment, generator, sampled=sampled
-            )
-            video = prepare_video(
-                batch.video,
-                sampled.positions,
-                sampled.mirrored,
-                config.video,
-                config.video_augment,
-                generator,
-            )
-        if self.team.size > 1 and has_synchronised_norms(self.model.network):
-            # A process without any picture doesn't come to the norms, and the others would wait for it there.
-            scene = not config.heterogeneous.scene or bool(video.scene_mask.any())
-            self.team.norms_together = self.team.all(scene and bool(video.cell_mask.any()))
-        return (x, mask, video), classes
+        config, rows = self.config, self.group.rows(len(classes) * self.group.size)
+        whole = among_all(batch, self.group)
+        clips, video, layout = whole.clips, whole.video, self.store.layout
+        assert video is not None
+        sampled = choose_frames(clips.lengths, config.data, config.augment, generator)
+        x, mask = prepare(clips, layout, config.data, config.augment, generator, sampled=sampled)
+        shown = prepare_video(video, *sampled, config.video, config.video_augment, generator)
+        own = type(shown)(*(part[rows] for part in shown))
+        return (x[rows], None if mask is None else mask[rows], own), classes
 
     def loss(self, output: HeterogeneousOutput, classes: Tensor) -> Tensor:
-        """Cross-entropy of the video's answer, plus what the skeleton teaches; a clip without video counts nowhere."""
+        """Cross-entropy of the video's logits, plus what the skeleton teaches; a clip without video counts nowhere."""
         config = self.config.heterogeneous
         assert output.video is not None
         seen = output.used[:, 1].float()
         targets = smooth(classes, self.config.optim.label_smoothing)
         each = functional.cross_entropy(output.video.float(), targets, reduction="none")
-        loss = (each * seen).sum() / self.team.mean_count(seen.sum())
+        loss = (each * seen).sum() / self.group.mean_count(seen.sum())
         if config.distill and output.part_features is not None and output.part_teacher is not None:
             shares = classes if config.positives == "class" else None
             contrast = part_contrast(
@@ -257,25 +252,20 @@ class VideoPhase:
         if config.logit_distill and output.teacher is not None:
             both = output.used.all(1)
             divergence = distillation(output.video, output.teacher, both, config.logit_temperature)
-            if self.team.size > 1:  # a mean over this process's clips becomes one over all
+            if self.group.size > 1:  # a mean over this process's clips becomes one over all
                 count = both.sum()
-                divergence = divergence * (count.clamp_min(1) / self.team.mean_count(count))
+                divergence = divergence * (count.clamp_min(1) / self.group.mean_count(count))
             loss = loss + config.logit_distill * divergence
         return loss
 
-    def answer(self, output: HeterogeneousOutput) -> Tensor:
-        """The video's own answer: the skeleton's doesn't change."""
+    def logits(self, output: HeterogeneousOutput) -> Tensor:
+        """The video's own: the skeleton's don't change."""
         assert output.video is not None
         return output.video.float()
 
     def compare_notes(self) -> None:
         """Which clips came without a picture anywhere."""
-        self.blind = self.team.union(self.blind, len(self.store))
-
-
-def _host(generator: torch.Generator) -> np.random.Generator:
-    """A generator of the step's numbers that are drawn on the host."""
-    return np.random.default_rng(generator.initial_seed())
+        self.blind = set[int]().union(*self.group.everyone(self.blind))
 
 
 def _check_first(first: ActionModel, config: TrainConfig, store: Store, split: Split) -> None:
@@ -294,3 +284,24 @@ def _check_first(first: ActionModel, config: TrainConfig, store: Store, split: S
         raise PhaseError("field 'optim.mixup' is of phase 1; with 'phase1' set it to 0")
     if config.run.graph:
         raise PhaseError("field 'run.graph' is of phase 1; with 'phase1' set it to false")
+
+
+def among_all(batch: RawBatch, group: ProcessGroup) -> RawBatch:
+    """The whole batch's clips, of which all that aren't this process's are empty.
+
+    Augmentation draws its numbers for one clip after the other. So each process draws them for all, and a clip gets the
+    same ones whatever the number of processes.
+    """
+    if group.size == 1:
+        return batch
+    count = len(batch.index)
+    before, after = group.rank * count, (group.size - group.rank - 1) * count
+
+    def amid(rows: Tensor, fill: int = 0) -> Tensor:
+        ends = (rows.new_full((number, *rows.shape[1:]), fill) for number in (before, after))
+        return torch.cat([next(ends), rows, next(ends)])
+
+    joints, present, lengths = batch.clips
+    clips = SkeletonBatch(amid(joints), None if present is None else amid(present, 1), amid(lengths, 1))
+    video = batch.video and type(batch.video)(*map(amid, batch.video))
+    return batch._replace(clips=clips, video=video)
