@@ -13,20 +13,29 @@ from made_video_world import VIDEO_RECIPE, VideoWorld
 
 
 @pytest.fixture(scope="session")
-def video_world(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> Iterator[VideoWorld]:
+def filmed_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty clips of the sample with videos, as raw files; only for reading."""
+    folder = tmp_path_factory.mktemp("filmed")
+    generate(folder, clips=30, videos=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def video_world(
+    tmp_path_factory: pytest.TempPathFactory, recipe: Path, filmed_clips: Path
+) -> Iterator[VideoWorld]:
     """Made by the commands that a user gives: prepare, train, train."""
     folder = tmp_path_factory.mktemp("video")
     world = VideoWorld(
-        folder / "store", folder / "raw/videos", folder / "phase2.yaml", folder / "one", folder / "two"
+        folder / "store", filmed_clips / "videos", folder / "phase2.yaml", folder / "one", folder / "two"
     )
-    generate(folder / "raw", clips=30, videos=True)
     world.recipe.write_text(VIDEO_RECIPE)
     data = ("--data", str(world.store))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(folder / "cache"))
         # Starting other processes takes longer than all their work.
         patch.setattr("hhmnet.commands.cache.cores", lambda: 1)
-        raw = ("--source", str(folder / "raw"), "--videos", str(world.videos))
+        raw = ("--source", str(filmed_clips), "--videos", str(world.videos))
         assert main(["prepare", "nw_ucla", *raw, "--out", str(world.store)]) == 0
         one = ("--config", str(recipe), "--data.stream", "joint+bone", "--out", str(world.phase1))
         assert main(["train", *one, *data]) == 0

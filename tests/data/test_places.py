@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hhmnet.data.places import extents, known_joints, part_places, person_sizes
-from hhmnet.skeleton import BLAZEPOSE33, COCO17, KINECT20, LAYOUTS, NTU25, PARTS, SkeletonLayout
+from hhmnet.skeleton import KINECT20, LAYOUTS, PARTS, SkeletonLayout
 from made_crops import made_clip
 
 
@@ -48,24 +48,6 @@ def test_a_place_is_the_mean_of_the_known_joints() -> None:
                 np.testing.assert_allclose(places[t, p], np.mean(known, 0), rtol=1e-5)
     assert found.any()
     assert not found.all()
-
-
-@pytest.mark.parametrize(
-    ("layout", "head"),
-    [
-        (KINECT20, ["head"]),
-        (NTU25, ["head"]),
-        (COCO17, ["left_eye", "right_eye", "left_ear", "right_ear"]),
-        (BLAZEPOSE33, ["left_eye", "right_eye", "left_ear", "right_ear", "left_mouth", "right_mouth"]),
-    ],
-    ids=lambda value: getattr(value, "name", ""),
-)
-def test_the_neck_does_not_pull_the_head_down(layout: SkeletonLayout, head: list[str]) -> None:
-    count = layout.num_joints
-    pixels = np.random.default_rng(0).uniform(1, 60, (1, 2, count, 2)).astype(np.float32)
-    sample = made_clip(frames=2, pixels=pixels, joints=np.ones((1, 2, count, layout.dims), np.float32))
-    places, _ = part_places(sample, known_joints(sample), layout)
-    np.testing.assert_allclose(places[:, 0], pixels[0][:, index(layout, *head)].mean(1), rtol=1e-5)
 
 
 def way_length(pixels: np.ndarray, known: np.ndarray, joints: list[int]) -> float:

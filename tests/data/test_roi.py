@@ -151,27 +151,20 @@ def test_settings_that_make_no_sense(field: str, value: object) -> None:
 # What is missing.
 
 
-def with_confidence(sample: Sample, **zero: list[int]) -> Sample:
-    """The clip with these parts' joints missing in these frames."""
-    confidence = np.ones((*sample.present.shape, 20), np.float32)
-    for part, frames in zero.items():
-        for t in frames:
-            confidence[0, t, list(KINECT20.parts[part])] = 0
-    return dataclasses.replace(sample, confidence=confidence)
-
-
 def test_a_missing_part_is_shown_as_in_the_nearest_frame_that_has_it() -> None:
-    whole = made_clip(frames=5)
-    video = Frames(pictures(5))
-    config = dataclasses.replace(SMALL, window=1.0)
+    whole, video = made_clip(frames=5), Frames(pictures(5))
+    config, part = dataclasses.replace(SMALL, window=1.0), PARTS.index("left_hand")
+    confidence = np.ones((1, 5, 20), np.float32)
+    confidence[0, [[0], [1], [3]], list(KINECT20.parts["left_hand"])] = 0
     full = crop_clip(whole, KINECT20, video, config)
-    part = PARTS.index("left_hand")
-    crops = crop_clip(with_confidence(whole, left_hand=[0, 1, 3]), KINECT20, video, config)
+    crops = crop_clip(dataclasses.replace(whole, confidence=confidence), KINECT20, video, config)
     assert crops.part_mask.all()
     for n, shown in enumerate([2, 2, 2, 2, 4]):  # of two frames equally near the earlier
         np.testing.assert_array_equal(crops.parts[n, part], full.parts[shown, part])
     others = [p for p in range(5) if p != part]
     np.testing.assert_array_equal(crops.parts[:, others], full.parts[:, others])
+    never = dataclasses.replace(whole, confidence=confidence * 0)
+    assert not crop_clip(never, KINECT20, video, config).part_mask.any()
 
 
 def test_a_part_out_of_the_picture_is_nothing_and_near_its_edge_partly_grey() -> None:
@@ -201,14 +194,6 @@ def test_the_nearest_frame_that_the_video_has() -> None:
     )
     np.testing.assert_array_equal(crops.parts[:3], np.stack([whole.parts[1]] * 3))
     np.testing.assert_array_equal(crops.parts[3:], np.stack([whole.parts[3]] * 2))
-
-
-def test_without_video_frames_the_frames_are_those_of_the_recording() -> None:
-    sample = made_clip(frames=3, frame_index=np.array([1, 4, 30], np.int32))
-    video = Frames(pictures(6))
-    crops = crop_clip(dataclasses.replace(sample, video_frames=None), KINECT20, video, SMALL)
-    assert video.asked == [1, 4]
-    assert crops.times.tolist() == [0, 0, 1, 1, 1]
 
 
 def test_a_video_that_shows_nothing_of_the_clip() -> None:

@@ -141,15 +141,6 @@ def test_all_four_streams_show_one_augmented_body() -> None:
         torch.testing.assert_close(x.permute(0, 2, 4, 3, 1), expected)
 
 
-def test_clips_stay_as_they_were() -> None:
-    clips = make(gaps=0.3)
-    prepare(clips, KINECT20, DataConfig(frames=8, persons=2, scale="box"), AugmentConfig(), torch.Generator())
-    for a, b in zip(clips, make(gaps=0.3), strict=True):
-        assert a is not None
-        assert b is not None
-        assert torch.equal(a, b)
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -20,33 +20,11 @@ from hhmnet.data.video_batch import (
     prepare_video,
     stack_crops,
 )
-from hhmnet.skeleton import KINECT20, PARTS
+from hhmnet.skeleton import KINECT20
 from made_crops import Frames, made_clip, pictures
 from made_video_batch import CONFIG, LENGTHS, OFF, ROI, noise_batch, only, seeded, views
 
 # Mirrors: skeleton and video are the same act.
-
-
-def test_the_mirror_image_swaps_rows_and_flips_every_crop() -> None:
-    batch, positions = noise_batch(), views(LENGTHS, 16, 1)
-    mirrored = torch.tensor([True, False, True, False])
-    plain = prepare_video(batch, positions, None, CONFIG)
-    found = prepare_video(batch, positions, mirrored, CONFIG)
-    cells = [value.view(4, 3, 5, 8, 4, 8) for value in (plain.grid, found.grid)]
-    other = {
-        "left_hand": "right_hand",
-        "right_hand": "left_hand",
-        "left_foot": "right_foot",
-        "right_foot": "left_foot",
-    }
-    for n in range(4):
-        for p, part in enumerate(PARTS):
-            image = PARTS.index(other.get(part, part)) if mirrored[n] else p
-            assert torch.equal(found.cell_mask[n, p], plain.cell_mask[n, image])
-            expected = cells[0][n, :, image]
-            torch.testing.assert_close(cells[1][n, :, p], expected.flip(-1) if mirrored[n] else expected)
-        torch.testing.assert_close(found.scene[n], plain.scene[n].flip(-1) if mirrored[n] else plain.scene[n])
-    assert torch.equal(found.times, plain.times)
 
 
 MIRROR = AugmentConfig(mirror=1.0, yaw=0, tilt=0, scale=0, stretch=0, shear=0, noise=0, offset=0)

@@ -77,16 +77,6 @@ def test_evaluation_by_the_definition(seed: int | None, frames: int, instants: i
     assert (found.times <= frames - 1).all()
 
 
-def test_columns_go_with_the_skeleton() -> None:
-    """A crop of the clip's second half shows instants of the second half alone, and times tell them apart."""
-    batch = noise_batch((30,))
-    positions = torch.linspace(16, 29, 14)[None]
-    found = prepare_video(batch, positions, None, dataclasses.replace(CONFIG, instants=3))
-    torch.testing.assert_close(
-        positions[0, found.times[0].round().long()], batch.times[0, [4, 5, 6]], atol=0.5, rtol=0
-    )
-
-
 def test_without_a_skeleton_the_whole_clip_is_shown() -> None:
     batch = noise_batch((21, 7))
     found = prepare_video(batch, None, None, dataclasses.replace(CONFIG, instants=7))

@@ -15,6 +15,7 @@ from hhmnet.conversion import project
 from hhmnet.readers.nw_ucla.depth_videos import NWUCLAConfig
 from hhmnet.readers.nw_ucla.reader import NWUCLA
 from hhmnet.synthetic import ACTIONS, CAMERAS, VIDEOS, generate, observe, performance, render, write_video
+from hhmnet.synthetic.__main__ import main
 from hhmnet.synthetic.scene import LENS
 from hhmnet.video import open_video
 
@@ -74,6 +75,16 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> 
         with pytest.raises(ValueError, match=re.escape(str(out))):
             generate(out, clips=3)
     assert contents(tmp_path) == {"notes.txt": b"mine"}
+
+
+def test_the_module_is_a_command(tmp_path: Path, filmed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(tmp_path / "set"), "--clips=2", "--seed=6", "--videos"]
+    assert main(words) == 0
+    assert len(contents(tmp_path / "set")) == 5
+    assert contents(tmp_path / "set").keys() <= contents(filmed).keys()
+    capsys.readouterr()
+    assert main(words) == 2
+    assert f"{tmp_path / 'set'} is there already; name a new or empty folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("field", "value"), [("clips", 0), ("clips", 10**6), ("seed", -1), ("jobs", 0)])
