@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from starlette.testclient import TestClient
 
-from hhmnet.predict.prediction import Prediction, best
-from hhmnet.predict.sources import Clip, Input, InputError
+from hhmnet.predict.prediction import Prediction, StreamLogits, best
+from hhmnet.predict.sources import Input, InputClip, InputError
 from hhmnet.sample import MODALITIES, Sample
 from hhmnet.serving.app import create_app
 from hhmnet.serving.limits import Limits
@@ -40,7 +40,7 @@ class ObedientRecognizer:
         self.class_names, self.looks_at_video = CLASSES, looks_at_video
         self.sources = SimpleNamespace(layout=KINECT20, read=_read)
 
-    def predict(self, source: Input | Clip, top: int, modalities: Sequence[str]) -> Prediction:
+    def predict(self, source: Input | InputClip, top: int, modalities: Sequence[str]) -> Prediction:
         clip = _read(source)
         probabilities = np.array([0.1, 0.2, 0.7], np.float32)
         members = {"joint": probabilities, "video": probabilities[::-1].copy()}
@@ -57,18 +57,19 @@ class ObedientRecognizer:
             np.array([1.0, 3.0, 5.0, 7.0]) if "video" in modalities else None,
         )
 
-    def ask(self, clips: Sequence[Clip], modalities: Sequence[str]) -> Any:
+    def check_modalities(self, modalities: Sequence[str]) -> None:
+        pass
+
+    def logits(self, clips: Sequence[InputClip], modalities: Sequence[str]) -> StreamLogits:
         """``sit`` in the first three seconds, then ``walk``; by the frames' own numbers."""
-        import torch
-
         middles = [clip.sample.frame_index[clip.sample.num_frames // 2] for clip in clips]
-        logits = torch.tensor([[4.0, 0.0, 1.0] if middle < 90 else [1.0, 0.0, 4.0] for middle in middles])
-        used = torch.tensor([[name in modalities for name in MODALITIES]] * len(clips))
-        return SimpleNamespace(answer=SimpleNamespace(logits=logits, used=used))
+        logits = np.array([[4.0, 0.0, 1.0] if middle < 90 else [1.0, 0.0, 4.0] for middle in middles])
+        used = np.array([[name in modalities for name in MODALITIES]] * len(clips))
+        return StreamLogits(logits, {}, used)
 
 
-def _read(source: Input | Clip) -> Clip:
-    if isinstance(source, Clip):
+def _read(source: Input | InputClip) -> InputClip:
+    if isinstance(source, InputClip):
         return source
     content: dict[str, Any] = {}
     if source.path.suffix == ".json":
@@ -77,7 +78,7 @@ def _read(source: Input | Clip) -> Clip:
     sample = made_sample(
         source.path, **{key: content[key] for key in ("frames", "persons") if key in content}
     )
-    return Clip(source.name, sample, source.path if sample.video else None)
+    return InputClip(source.name, sample, source.path if sample.video else None)
 
 
 def _obey(source: Input, content: Any) -> None:

@@ -54,7 +54,10 @@ def test_train_on_store(run, store_folder: Path, tmp_path: Path) -> None:
     lines = run("train_on_store", store_folder, tmp_path / "run", "--epochs", "1").splitlines()
     assert lines[0].startswith("epoch 1: loss ")
     assert re.fullmatch(r"\d+\.\d % of 20 clips right; 95 % interval .*", lines[-1])
-    assert set(Recognizer.from_pretrained(tmp_path / "run", "cpu").model.members) == {"joint", "joint_motion"}
+    assert set(Recognizer.from_pretrained(tmp_path / "run", "cpu").engine.model.members) == {
+        "joint",
+        "joint_motion",
+    }
 
 
 def test_arrays_to_model(run, tiny_store: Store, tmp_path: Path) -> None:

@@ -131,7 +131,8 @@ def _crops() -> Callable[[random.Random, Path], None]:
 def _onnx(content: bytes) -> Callable[[random.Random, Path], None]:
     import onnx
 
-    from hhmnet.predict.onnx_model import METADATA, OnnxRecognizer
+    from hhmnet.predict.onnx_engine import METADATA, OnnxEngine
+    from hhmnet.predict.recognizer import Recognizer
 
     whole = onnx.load_from_string(content)
     (place,) = (i for i, entry in enumerate(whole.metadata_props) if entry.key == METADATA)
@@ -147,6 +148,6 @@ def _onnx(content: bytes) -> Callable[[random.Random, Path], None]:
             file.write_bytes(model.SerializeToString())
         else:
             file.write_bytes(damaged(rng, content))
-        OnnxRecognizer(file, threads=1).predict(sample)
+        Recognizer(OnnxEngine(file, threads=1)).predict(sample)
 
     return attempt

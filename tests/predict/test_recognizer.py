@@ -1,6 +1,9 @@
+"""One recognizer with two engines: what it says of samples, files and videos."""
+
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -17,16 +20,62 @@ from hhmnet.models.pretrained import PretrainedError
 from hhmnet.pose.assets import CACHE_VARIABLE
 from hhmnet.pose.estimate import PoseConfig
 from hhmnet.predict import InputError, Prediction, Recognizer
+from hhmnet.predict.onnx_engine import METADATA, OnnxEngine, OnnxModelError
 from hhmnet.predict.prediction import softmax
 from hhmnet.predict.sources import find_inputs
 from hhmnet.readers import videos
 from hhmnet.readers.videos import Videos
-from hhmnet.sample import MODALITIES
+from hhmnet.sample import MODALITIES, Sample
 from hhmnet.store import Store
+from made_exports import exported
 from made_models import CLASSES, skeleton_model
 from made_people import BoxEstimator, MadeVideo
 
-FRAMES = 30
+FRAMES = 20
+
+# One worker makes the graphs for all of them.
+pytestmark = pytest.mark.xdist_group("export")
+
+
+@pytest.fixture(scope="session")
+def onnx_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Exported models as files: ``skeletons`` of two streams and two persons, ``video`` of both modalities."""
+    found = {kind: tmp_path_factory.mktemp("exported") / f"{kind}.onnx" for kind in ("skeletons", "video")}
+    for kind, file in found.items():
+        file.write_bytes(exported(kind)[1])
+    return found
+
+
+@pytest.fixture(scope="session")
+def onnx_of_two(onnx_files: dict[str, Path]) -> Recognizer:
+    return Recognizer(OnnxEngine(onnx_files["skeletons"], threads=1))
+
+
+@pytest.fixture(scope="session")
+def onnx_of_both(onnx_files: dict[str, Path]) -> Recognizer:
+    return Recognizer(OnnxEngine(onnx_files["video"], threads=1))
+
+
+def some_sample(persons: int = 2, frames: int = 17, seed: int = 0) -> Sample:
+    draw = np.random.default_rng(seed)
+    joints = draw.normal(size=(persons, frames, 20, 3)).astype(np.float32)
+    present = draw.random((persons, frames)) > 0.2
+    present[:, 0] = True
+    joints[~present] = 0
+    return Sample(f"clip{seed}", -1, joints, present, np.arange(frames, dtype=np.int32))
+
+
+def check_same(found: Prediction, wanted: Prediction) -> None:
+    np.testing.assert_allclose(found.probabilities, wanted.probabilities, atol=1e-4)
+    assert [name for name, _ in found.top] == [name for name, _ in wanted.top]
+    assert (found.label, found.modalities, found.notes) == (wanted.label, wanted.modalities, wanted.notes)
+    assert list(found.members) == list(wanted.members)
+    for name, part in wanted.members.items():
+        np.testing.assert_allclose(found.members[name], part, atol=1e-4)
+    for ours, theirs in ((found.guidance, wanted.guidance), (found.times, wanted.times)):
+        assert (ours is None) == (theirs is None)
+        if ours is not None and theirs is not None:
+            np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 def scored(
@@ -34,13 +83,14 @@ def scored(
 ) -> dict[str, np.ndarray]:
     """What evaluation says of all clips: logits of the model and its members."""
     patch.setenv(CACHE_VARIABLE, str(folder))
-    found = score_streams(recognizer.model, store, np.arange(len(store)), modalities=modalities)
+    found = score_streams(recognizer.engine.model, store, np.arange(len(store)), modalities=modalities)  # type: ignore[attr-defined]
     return {name: scores.logits for name, scores in found.items()}
 
 
 @pytest.mark.parametrize("modalities", [MODALITIES, ("skeleton",), ("video",)])
-def test_a_clip_of_a_store_gets_the_answer_of_evaluation(
+def test_a_clip_gets_the_answer_of_evaluation_from_both_engines(
     of_both: Recognizer,
+    onnx_of_both: Recognizer,
     filmed: Store,
     modalities: Sequence[str],
     tmp_path: Path,
@@ -48,14 +98,16 @@ def test_a_clip_of_a_store_gets_the_answer_of_evaluation(
 ) -> None:
     wanted = scored(of_both, filmed, modalities, tmp_path, monkeypatch)
     assert np.ptp(wanted[""], axis=0).max() > 1e-3  # the clips differ
-    for row in range(len(filmed)):
-        said = of_both.ask([of_both.sources.read(find_inputs([filmed.path])[row])], modalities)
-        np.testing.assert_allclose(said.answer.logits[0], wanted[""][row], atol=1e-5)
-        for name, logits in said.answer.each.items():
-            np.testing.assert_allclose(logits[0], wanted[name][row], atol=1e-5)
-        found = of_both.predict(filmed.sample(row), modalities=modalities, videos=filmed.video_folder)
+    for row, item in enumerate(find_inputs([filmed.path])):
+        logits = of_both.logits([of_both.sources.read(item)], modalities)
+        np.testing.assert_allclose(logits.logits[0], wanted[""][row], atol=1e-5)
+        for name, part in logits.members.items():
+            np.testing.assert_allclose(part[0], wanted[name][row], atol=1e-5)
+        sample = filmed.sample(row)
+        found = of_both.predict(sample, modalities=modalities, videos=filmed.video_folder)
         np.testing.assert_allclose(found.probabilities, softmax(wanted[""])[row], atol=1e-5)
         assert found.modalities == tuple(modalities)
+        check_same(onnx_of_both.predict(sample, modalities=modalities, videos=filmed.video_folder), found)
 
 
 def test_skeletons_alone_likewise_with_gaps_and_several_persons(
@@ -66,42 +118,55 @@ def test_skeletons_alone_likewise_with_gaps_and_several_persons(
     samples = [patchy_store.sample(row) for row in range(len(patchy_store))]
     together = recognizer.predict_samples(samples)
     for row, sample in enumerate(samples):
-        alone = recognizer.predict(sample)
-        for found in (alone, together[row]):
+        for found in (recognizer.predict(sample), together[row]):
             np.testing.assert_allclose(found.probabilities, softmax(wanted[""])[row], atol=1e-5)
             np.testing.assert_allclose(found.members["bone"], softmax(wanted["bone"])[row], atol=1e-5)
+    assert recognizer.predict_samples([]) == []
 
 
-def test_the_form_of_an_answer(of_both: Recognizer, filmed: Store) -> None:
-    found = of_both.predict(filmed.sample(2), top=3, videos=filmed.video_folder)
-    assert found.input == filmed.sample_ids[2]
+def test_the_form_of_a_prediction(of_both: Recognizer, filmed: Store, tmp_path: Path) -> None:
+    found = of_both.predict(filmed.sample(1), top=3, videos=filmed.video_folder)
+    assert found.input == filmed.sample_ids[1]
     assert found.label == found.top[0][0] == CLASSES[int(found.probabilities.argmax())]
     assert [share for _, share in found.top] == sorted(found.probabilities.tolist(), reverse=True)[:3]
     assert found.probabilities.sum() == pytest.approx(1)
     assert list(found.members) == ["joint", "bone", "video"]
-    assert found.seconds > 0
     document = found.to_dict()
+    assert document["seconds"] == found.seconds > 0
     assert document["top"][0] == {"label": found.label, "probability": found.top[0][1]}
     assert document["modalities"] == ["skeleton", "video"]
     assert document["members"]["bone"] == pytest.approx(found.members["bone"].tolist())
-
-
-def test_guidance_and_the_frames_that_it_is_about(of_both: Recognizer, filmed: Store, tmp_path: Path) -> None:
-    found = of_both.predict(filmed.sample(1), videos=filmed.video_folder)
     assert found.guidance is not None
     assert found.times is not None
-    assert found.guidance.shape == (5, 2)
-    assert found.guidance.min() == 0
-    assert found.guidance.max() == 2
+    assert (found.guidance.shape, found.guidance.min(), found.guidance.max()) == ((5, 2), 0, 2)
     # The instants shown are among those that were cut out.
-    cut = CropCache(tmp_path, of_both.model.spec.roi).get(filmed, 1, filmed.video_folder).times
+    cut = CropCache(tmp_path, of_both.engine.spec.roi).get(filmed, 1, filmed.video_folder).times
     np.testing.assert_allclose(np.abs(cut[:, None] - found.times).min(0), 0, atol=1e-3)
     assert found.times[1] - found.times[0] > filmed.lengths[1] / 4
-    alone = of_both.predict(filmed.sample(1), modalities=("skeleton",), videos=filmed.video_folder)
-    assert alone.guidance is None
-    assert alone.times is None
-    assert alone.modalities == ("skeleton",)
-    assert "video" not in alone.members
+
+
+@pytest.mark.parametrize("persons", [1, 2, 4])
+def test_an_exported_model_of_skeletons(persons: int, onnx_of_two: Recognizer, tmp_path: Path) -> None:
+    wanted = Recognizer(exported("skeletons")[0])
+    samples = [some_sample(persons, 10 + 9 * seed, seed) for seed in range(3)]
+    together = onnx_of_two.predict_samples(samples, modalities=("skeleton",))
+    for one, sample in zip(together, samples, strict=True):
+        check_same(one, wanted.predict(sample))
+        check_same(onnx_of_two.predict(sample), one)
+    np.savez(tmp_path / "clip.npz", joints=samples[0].joints[0])
+    check_same(onnx_of_two.predict(tmp_path / "clip.npz"), wanted.predict(tmp_path / "clip.npz"))
+
+
+def test_run_gives_the_graphs_own_outputs(onnx_files: dict[str, Path], onnx_of_two: Recognizer) -> None:
+    sample = some_sample(2, 12)
+    joints, present = sample.joints.swapaxes(0, 1).copy(), sample.present.T.copy()
+    engine = OnnxEngine(onnx_files["skeletons"], threads=1)
+    found = engine.run({"joints": joints, "present": present, "lengths": np.array([12])})
+    shapes = {name: part.shape for name, part in found.items()}
+    assert shapes == {"logits": (1, 4), "members": (2, 1, 4), "used": (1, 2)}
+    assert (engine.class_names, engine.persons, engine.members) == (CLASSES, 2, ("joint", "bone"))
+    wanted = torch.softmax(torch.from_numpy(found["logits"]), 1)[0]
+    np.testing.assert_allclose(onnx_of_two.predict(sample).probabilities, wanted, atol=1e-6)
 
 
 @pytest.mark.usefixtures("made_networks")
@@ -113,24 +178,24 @@ def test_a_video_is_seen_as_the_reader_of_videos_sees_it(
     monkeypatch.setattr(videos, "fetch_models", lambda names: {})
     videos._estimator.cache_clear()
     read = Videos(tmp_path).read("a.mkv", Counter())
+    videos._estimator.cache_clear()
     found = of_skeletons.predict(tmp_path / "a.mkv")
-    assert found.sample is not None
     for field in dataclasses.fields(read):
         if field.name not in ("label", "split"):
             np.testing.assert_array_equal(getattr(found.sample, field.name), getattr(read, field.name))
-    assert found.input == str(tmp_path / "a.mkv")
-    assert found.video == tmp_path / "a.mkv"
+    assert (found.input, found.video) == (str(tmp_path / "a.mkv"), tmp_path / "a.mkv")
     np.testing.assert_allclose(found.probabilities, of_skeletons.predict(read).probabilities, atol=1e-6)
-    videos._estimator.cache_clear()
 
 
 @pytest.mark.usefixtures("made_networks")
-def test_a_video_for_both_modalities(of_both: Recognizer, tmp_path: Path) -> None:
+def test_a_video_for_both_modalities_and_engines(
+    of_both: Recognizer, onnx_of_both: Recognizer, tmp_path: Path
+) -> None:
     MadeVideo(tmp_path / "a.mkv", FRAMES)
     found = of_both.predict(str(tmp_path / "a.mkv"))
-    assert found.modalities == MODALITIES
-    assert not found.notes
+    assert (found.modalities, found.notes) == (MODALITIES, ())
     assert found.guidance is not None
+    check_same(onnx_of_both.predict(tmp_path / "a.mkv"), found)
     # Nothing is left in the caches that training uses.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv"]
 
@@ -148,56 +213,47 @@ def test_a_video_with_nobody_in_it(of_skeletons: Recognizer, of_both: Recognizer
     assert found.notes == ("no person was found in it",)
 
 
+@pytest.mark.parametrize("engine", ["of_both", "onnx_of_both"])
 def test_a_video_that_cannot_be_read_leaves_the_skeleton(
-    of_both: Recognizer, filmed: Store, tmp_path: Path
+    engine: str, filmed: Store, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    sample = filmed.sample(0)
-    assert sample.video is not None
-    (tmp_path / sample.video).write_text("no video")
-    broken = of_both.predict(sample, videos=tmp_path)
+    recognizer, sample = request.getfixturevalue(engine), filmed.sample(0)
+    (tmp_path / str(sample.video)).write_text("no video")
+    broken = recognizer.predict(sample, videos=tmp_path)
+    alone = recognizer.predict(sample, modalities=("skeleton",))
     assert broken.modalities == ("skeleton",)
+    assert broken.guidance is broken.times is None
     assert "can't be opened" in broken.notes[0]
-    alone = of_both.predict(sample, modalities=("skeleton",))
-    np.testing.assert_allclose(broken.probabilities, alone.probabilities, atol=1e-6)
+    check_same(dataclasses.replace(broken, notes=()), alone)
     with pytest.raises(InputError, match="can't be opened"):
-        of_both.predict(sample, modalities=("video",), videos=tmp_path)
+        recognizer.predict(sample, modalities=("video",), videos=tmp_path)
     with pytest.raises(InputError, match="it has no video"):
-        of_both.predict(sample, modalities=("video",))
+        recognizer.predict(sample, modalities=("video",))
 
 
-@pytest.mark.usefixtures("made_networks")
-def test_a_video_file_that_cannot_be_read_is_named(of_skeletons: Recognizer, tmp_path: Path) -> None:
-    (tmp_path / "bad.mp4").write_text("no video")
-    with pytest.raises(InputError, match=r"bad\.mp4: .*can't be opened"):
-        of_skeletons.predict(tmp_path / "bad.mp4")
-
-
-def test_wrong_modalities_are_named(of_skeletons: Recognizer, tiny_store: Store) -> None:
-    with pytest.raises(InputError, match="looks at skeletons alone"):
-        of_skeletons.predict(tiny_store.sample(0), modalities=("video",))
+def test_wrong_modalities_are_named(of_skeletons: Recognizer) -> None:
+    with pytest.raises(InputError, match="looks at skeletons alone; it has no modality 'video'"):
+        of_skeletons.predict(some_sample(), modalities=("video",))
     with pytest.raises(InputError, match="must be among skeleton, video; got sound"):
-        of_skeletons.predict(tiny_store.sample(0), modalities=("sound",))
-    assert of_skeletons.predict_samples([]) == []
+        of_skeletons.predict(some_sample(), modalities=("sound",))
 
 
 def test_how_joints_are_found_can_be_chosen(made_networks: BoxEstimator, tmp_path: Path) -> None:
     MadeVideo(tmp_path / "a.mkv", FRAMES)
     made_networks.doubtful = {15: range(FRAMES)}
-    strict = Recognizer(skeleton_model(), pose=PoseConfig(min_confidence=0.2)).predict(tmp_path / "a.mkv")
-    lax = Recognizer(skeleton_model(), pose=PoseConfig(min_confidence=0.0)).predict(tmp_path / "a.mkv")
-    assert strict.sample is not None
-    assert lax.sample is not None
-    assert (strict.sample.confidence == 0).any()  # type: ignore[union-attr]
-    assert (lax.sample.confidence > 0).all()  # type: ignore[operator]
+    for least, is_masked in ((0.2, True), (0.0, False)):
+        recognizer = Recognizer(skeleton_model(), pose=PoseConfig(min_confidence=least))
+        sample = recognizer.predict(tmp_path / "a.mkv").sample
+        assert sample is not None
+        assert sample.confidence is not None
+        assert (sample.confidence == 0).any() == is_masked
 
 
 def test_from_a_folder(of_both: Recognizer, filmed: Store, tmp_path: Path) -> None:
-    of_both.model.save_pretrained(tmp_path / "model")
+    of_both.engine.model.save_pretrained(tmp_path / "model")  # type: ignore[attr-defined]
     loaded = Recognizer.from_pretrained(tmp_path / "model", device="cpu")
-    assert loaded.looks_at_video
     assert loaded.class_names == CLASSES
     ours, theirs = (one.predict(filmed.sample(0), videos=filmed.video_folder) for one in (of_both, loaded))
-    assert isinstance(theirs, Prediction)
     np.testing.assert_array_equal(ours.probabilities, theirs.probabilities)
     with pytest.raises(PretrainedError, match="no model there"):
         Recognizer.from_pretrained(tmp_path)
@@ -209,12 +265,49 @@ def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
         Recognizer.from_pretrained(tmp_path, device="cuda")
 
 
-def test_files_are_read_without_torch(filmed: Store) -> None:
-    """An exported model answers on skeleton files where torch isn't installed."""
-    file = filmed.path.parent / "raw" / f"{filmed.sample_ids[0]}.json"
+def test_without_torch_skeletons_are_answered_and_videos_refused(
+    onnx_files: dict[str, Path], tmp_path: Path
+) -> None:
+    """torch can't be imported, as where it isn't installed."""
+    np.savez(tmp_path / "clip.npz", joints=np.random.default_rng(1).normal(size=(9, 20, 3)))
+    MadeVideo(tmp_path / "film.mkv", 5)
+    MadeVideo(tmp_path / "clip.mkv", 9)
     code = (
-        "import sys; from hhmnet.predict.sources import Sources, find_inputs; from hhmnet.skeleton import KINECT20; "
-        "import hhmnet.predict.prediction; "
-        f"Sources(KINECT20).read(find_inputs([{str(file)!r}])[0]); sys.exit('torch' in sys.modules)"
+        "import sys; sys.modules['torch'] = None\n"
+        "from hhmnet.cli import main\n"
+        "sys.exit(main(['predict', *sys.argv[1:], '--json']))"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    inputs = [str(tmp_path / "clip.npz"), str(tmp_path / "film.mkv")]
+    words = [sys.executable, "-c", code, str(onnx_files["video"]), *inputs]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    found = json.loads(done.stdout)
+    assert found[0]["modalities"] == ["skeleton"]
+    assert found[0]["notes"] == ["video: pictures are cut out of it with PyTorch, which isn't installed"]
+    assert [line for line in done.stderr.splitlines() if "error" in line] == [
+        f"hhmnet predict: error: {inputs[1]}: joints are found in videos with PyTorch, which isn't installed; "
+        "give a skeleton file, or pip install torch"
+    ]
+
+
+def test_files_that_are_no_models_are_refused(tmp_path: Path, onnx_files: dict[str, Path]) -> None:
+    onnx = pytest.importorskip("onnx")
+    with pytest.raises(OnnxModelError, match=r"missing\.onnx: not found; hhmnet export"):
+        Recognizer.from_pretrained(tmp_path / "missing.onnx")
+    content = onnx_files["skeletons"].read_bytes()
+    for name, broken in (("text.onnx", b"no graph"), ("cut.onnx", content[: len(content) // 2])):
+        (tmp_path / name).write_bytes(broken)
+        with pytest.raises(OnnxModelError, match=rf"{name}: no ONNX file that onnxruntime can run"):
+            Recognizer.from_pretrained(tmp_path / name)
+    for value in ("", "[]", '{"model": {}}', '{"model": {"format": "other"}, "members": [], "version": "1"}'):
+        proto = onnx.load_from_string(content)
+        onnx.helper.set_model_props(proto, {METADATA: value})
+        onnx.save(proto, tmp_path / "other.onnx")
+        with pytest.raises(OnnxModelError, match=r"other\.onnx: its metadata has no settings of hhmnet"):
+            Recognizer.from_pretrained(tmp_path / "other.onnx")
+
+
+def test_a_missing_onnxruntime_is_named(onnx_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(OnnxModelError, match="'onnxruntime', which isn't installed; pip install"):
+        Recognizer.from_pretrained(onnx_files["skeletons"])

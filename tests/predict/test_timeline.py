@@ -3,18 +3,28 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from hhmnet.pose import estimate
 from hhmnet.predict.recognizer import Recognizer
-from hhmnet.predict.segments import TimelineConfig
 from hhmnet.predict.sources import Input, InputError
-from hhmnet.predict.timeline import RecentVideo, recognise_long, sliced
-from hhmnet.predict.timeline_files import to_dict, write_timeline
-from hhmnet.sample import Sample
+from hhmnet.predict.timeline import (
+    RecentVideo,
+    TimelineConfig,
+    merge,
+    recognise_long,
+    sliced,
+    smooth,
+    to_segments,
+    windows,
+)
 from hhmnet.store import Store
 from hhmnet.video import VideoError, open_video
 from made_models import CLASSES
@@ -24,67 +34,145 @@ from made_video import FRAMES, number_in, write_video
 CONFIG = TimelineConfig(window=1.0, stride=0.5, smooth=0, enter=0.3, leave=0.2, shortest=0)
 
 
+@pytest.mark.parametrize(
+    ("duration", "starts"),
+    [
+        (1.5, [0]),
+        (2.0, [0]),
+        (2.2, [0, 0.2]),
+        (3.0, [0, 0.5, 1]),
+        (3.1, [0, 0.5, 1, 1.1]),
+        (3.01, [0, 0.5, 1]),
+    ],
+)
+def test_windows_reach_from_end_to_end(duration: float, starts: list[float]) -> None:
+    found, ends = windows(duration, 2.0, 0.5)
+    np.testing.assert_allclose(found, starts)
+    np.testing.assert_allclose(ends, np.minimum(np.array(starts) + 2, duration))
+
+
+def test_smoothing_is_a_gaussian_mean_of_what_is_known() -> None:
+    rows = np.random.default_rng(0).random((9, 3)).astype(np.float32)
+    rows[4] = np.nan
+    times = np.cumsum(np.random.default_rng(1).uniform(0.1, 0.5, 9))
+    found = smooth(rows, times, 0.4)
+    for i in range(9):
+        total, weights = np.zeros(3), 0.0
+        for j in range(9):
+            apart = abs(times[i] - times[j])
+            if j != 4 and apart <= 1.6:
+                weight = np.exp(-(apart**2) / (2 * 0.4**2))
+                total, weights = total + weight * rows[j], weights + weight
+        np.testing.assert_allclose(found[i], total / weights if i != 4 else np.nan, rtol=1e-5)
+    np.testing.assert_array_equal(smooth(rows, times, 0), rows)
+
+
+def plain_merge(rows: np.ndarray, enter: float, leave: float) -> list[int | None]:
+    """Which class holds in each window, from the definition."""
+    held: list[int | None] = []
+    now: int | None = None
+    for row in rows:
+        if np.isnan(row[0]):
+            now = None
+        elif max(row) >= enter:
+            now = list(row).index(max(row))
+        elif now is not None and row[now] < leave:
+            now = None
+        held.append(now)
+    return held
+
+
+@settings(max_examples=50)
+@given(
+    arrays(np.float32, (14, 3), elements=st.floats(2**-7, 1, width=32)),
+    st.sets(st.integers(0, 13), max_size=3),
+)
+def test_hysteresis(rows: np.ndarray, gaps: set[int]) -> None:
+    rows = rows / rows.sum(1, keepdims=True)
+    rows[list(gaps)] = np.nan
+    runs = merge(rows, 0.5, 0.35)
+    held: list[int | None] = [None] * 14
+    for first, last, label in runs:
+        assert held[first : last + 1] == [None] * (last + 1 - first)  # no two overlap
+        held[first : last + 1] = [label] * (last + 1 - first)
+    assert held == plain_merge(rows, 0.5, 0.35)
+    for (_, last, label), (first, _, other) in pairwise(runs):
+        assert first > last + 1 or other != label  # what goes on is one run
+
+
+def test_segments_in_seconds_and_frames() -> None:
+    times, edges = np.arange(100) / 10, np.array([0, 1.5, 2.5, 3.5, 6.5, 10])
+    rows = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [np.nan] * 2, [0.7, 0.3]])
+    config = TimelineConfig(shortest=0)
+    first, second, third = to_segments(2, rows, ("sit", "walk"), edges, times, config)
+    assert first[:6] == (2, "sit", 0.0, 2.5, 0, 24)
+    assert first.probability == pytest.approx(0.85)
+    assert second[:6] == (2, "walk", 2.5, 3.5, 25, 34)
+    assert third[:6] == (2, "sit", 6.5, 10.0, 65, 99)
+    config.shortest = 1.5
+    kept = to_segments(2, rows, ("sit", "walk"), edges, times, config)
+    assert [segment.label for segment in kept] == ["sit", "sit"]
+    config.shortest = 500  # a recording that is no longer keeps its only one
+    (only,) = to_segments(1, rows[:1], ("sit", "walk"), edges[[0, 5]], times, config)
+    assert only[:4] == (1, "sit", 0.0, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [({"enter": 0.3, "leave": 0.5}, "'leave' must be at most enter"), ({"stride": 0}, "'stride'")],
+)
+def test_wrong_choices_are_named(fields: dict[str, float], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        TimelineConfig(**fields)
+
+
 @pytest.fixture
 def two(tmp_path: Path) -> Path:
     """Two persons in 90 frames of 30 a second; the second one is there in the last third alone."""
     rng = np.random.default_rng(7)
-    still = rng.normal(0, 0.4, (2, 1, 20, 3))
-    joints = still + rng.normal(0, 0.05, (2, 90, 20, 3)).cumsum(1)
+    joints = rng.normal(0, 0.4, (2, 1, 20, 3)) + rng.normal(0, 0.05, (2, 90, 20, 3)).cumsum(1)
     joints[1, :60] = 0
-    file = tmp_path / "two.npz"
-    np.savez(file, joints=joints)
-    return file
+    np.savez(tmp_path / "two.npz", joints=joints)
+    return tmp_path / "two.npz"
 
 
-def test_each_window_gets_the_answer_of_a_clip(of_skeletons: Recognizer, two: Path) -> None:
-    found = recognise_long(of_skeletons, two, CONFIG)
+def test_each_window_gets_the_answer_of_a_clip_of_one_person(of_skeletons: Recognizer, two: Path) -> None:
+    progress: list[tuple[int, int]] = []
+    found = recognise_long(of_skeletons, two, CONFIG, progress=lambda *counts: progress.append(counts))
     np.testing.assert_allclose(found.starts, [0, 0.5, 1, 1.5, 2])
     assert found.duration == pytest.approx(3)
-    whole = of_skeletons.sources.read(two).sample
-    first, second = found.persons
-    for number, start in enumerate((0, 15, 30, 45, 60)):
-        part = sliced(whole, 0, slice(start, start + 30))
-        np.testing.assert_allclose(
-            first.probabilities[number], of_skeletons.predict(part).probabilities, atol=1e-5
-        )
     assert found.modalities == ("skeleton",)
+    whole = of_skeletons.sources.read(two).sample
+    for person, numbers in ((0, range(5)), (1, (4,))):
+        for number in numbers:
+            part = sliced(whole, person, slice(15 * number, 15 * number + 30))
+            wanted = of_skeletons.predict(part).probabilities
+            np.testing.assert_allclose(found.probabilities[person, number], wanted, atol=1e-5)
     # Who is there for less than half of a window has no answer; at exactly half there is one.
-    assert np.isnan(second.probabilities[:3]).all()
-    part = sliced(whole, 1, slice(60, 90))
-    np.testing.assert_allclose(second.probabilities[4], of_skeletons.predict(part).probabilities, atol=1e-5)
-    assert np.isfinite(second.probabilities[3]).all()
-    assert second.segments
-    assert {segment.person for segment in second.segments} == {2}
-    assert second.segments[0].start >= 1.75
+    assert np.isnan(found.probabilities[1, :3]).all()
+    assert np.isfinite(found.probabilities[1, 3:]).all()
+    assert found.of_person(2)[0].start >= 1.75
+    assert progress[-1] == (7, 10)
+    assert progress == sorted(progress)
 
 
 def test_windows_are_as_long_as_the_training_clips(of_skeletons: Recognizer, two: Path) -> None:
-    spec = of_skeletons.model.spec
+    model = of_skeletons.engine.model  # type: ignore[attr-defined]
     assert recognise_long(of_skeletons, two).config.window == 2.0
+    before = model.spec
     try:
-        of_skeletons.model.spec = dataclasses.replace(spec, clip_frames=25, clip_rate=20.0)
+        model.spec = dataclasses.replace(before, clip_frames=25, clip_rate=20.0)
         assert recognise_long(of_skeletons, two).config.window == 1.25
         assert recognise_long(of_skeletons, two, CONFIG).config.window == 1.0
     finally:
-        of_skeletons.model.spec = spec
-
-
-def test_persons_do_not_see_each_other(of_skeletons: Recognizer, two: Path, tmp_path: Path) -> None:
-    joints = np.load(two)["joints"]
-    np.savez(tmp_path / "alone.npz", joints=joints[1:])
-    ours = recognise_long(of_skeletons, two, CONFIG).persons[1]
-    alone = recognise_long(of_skeletons, tmp_path / "alone.npz", CONFIG).persons[0]
-    np.testing.assert_allclose(ours.probabilities, alone.probabilities, atol=1e-6)
-    assert [segment[1:] for segment in ours.segments] == [segment[1:] for segment in alone.segments]
+        model.spec = before
 
 
 def test_a_recording_shorter_than_a_window(of_skeletons: Recognizer, tiny_store: Store) -> None:
-    item = Input("short", tiny_store.path, 0)
-    found = recognise_long(of_skeletons, item, TimelineConfig(window=5))
-    (person,) = found.persons
-    assert len(person.probabilities) == 1
+    found = recognise_long(of_skeletons, Input("short", tiny_store.path, 0), TimelineConfig(window=5))
+    assert found.probabilities.shape[:2] == (1, 1)
     wanted = of_skeletons.predict(tiny_store.sample(0)).probabilities
-    np.testing.assert_allclose(person.probabilities[0], wanted, atol=1e-5)
+    np.testing.assert_allclose(found.probabilities[0, 0], wanted, atol=1e-5)
 
 
 def test_joints_are_estimated_once_and_each_person_has_a_timeline(
@@ -94,52 +182,42 @@ def test_joints_are_estimated_once_and_each_person_has_a_timeline(
     estimator = BoxEstimator()
     monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector(*ways))
     monkeypatch.setattr(estimate, "_load_estimator", lambda config: estimator)
-    MadeVideo(tmp_path / "a.mkv", 75, rate=25)
-    recognizer = Recognizer(of_skeletons.model, pose=estimate.PoseConfig(persons=2))
+    MadeVideo(tmp_path / "a.mkv", 50, rate=25)
+    model = of_skeletons.engine.model  # type: ignore[attr-defined]
+    recognizer = Recognizer(model, pose=estimate.PoseConfig(persons=2))
     found = recognise_long(recognizer, tmp_path / "a.mkv", CONFIG)
-    assert len(found.persons) == 2
-    assert found.duration == pytest.approx(3, abs=0.01)
-    assert len(found.starts) == 5
-    assert all(np.isfinite(person.probabilities).all() for person in found.persons)
-    assert len(estimator.led) == 2 * 75  # once a person and frame, however many windows there are
+    assert found.duration == pytest.approx(2, abs=0.01)
+    assert found.probabilities.shape[:2] == (2, 3)
+    assert np.isfinite(found.probabilities).all()
+    assert len(estimator.led) == 2 * 50  # once a person and frame, however many windows there are
 
 
 def test_windows_of_a_model_with_video(of_both: Recognizer, filmed: Store) -> None:
-    item = Input("filmed", filmed.path, 0)
-    config = TimelineConfig(window=0.6, stride=0.3, smooth=0)
+    item, config = Input("filmed", filmed.path, 0), TimelineConfig(window=0.6, stride=0.3, smooth=0)
     found = recognise_long(of_both, item, config)
     assert found.modalities == ("skeleton", "video")
     sample = filmed.sample(0)
-    assert sample.video is not None
-    assert filmed.video_folder is not None
-    with open_video(filmed.video_folder / sample.video) as video:
+    with open_video(Path(str(filmed.video_folder), str(sample.video))) as video:
         times = video.times[sample.video_frames]
     for number, (start, end) in enumerate(zip(found.starts, found.ends, strict=True)):
         first, last = np.searchsorted(times - times[0], [start, end])
         part = sliced(sample, 0, slice(first, last))
         wanted = of_both.predict(part, videos=filmed.video_folder)
-        np.testing.assert_allclose(found.persons[0].probabilities[number], wanted.probabilities, atol=1e-5)
+        np.testing.assert_allclose(found.probabilities[0, number], wanted.probabilities, atol=1e-5)
     alone = recognise_long(of_both, item, config, modalities=("skeleton",))
     assert alone.modalities == ("skeleton",)
 
 
 @pytest.mark.usefixtures("nobody")
 def test_a_recording_of_nobody_is_named(of_skeletons: Recognizer, tmp_path: Path) -> None:
-    MadeVideo(tmp_path / "empty.mkv", 40)
+    MadeVideo(tmp_path / "empty.mkv", 10)
     with pytest.raises(InputError, match=r"empty\.mkv: no person was found"):
         recognise_long(of_skeletons, tmp_path / "empty.mkv")
 
 
-def test_progress_ends_with_all_windows(of_skeletons: Recognizer, two: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    recognise_long(of_skeletons, two, CONFIG, progress=lambda done, total: seen.append((done, total)))
-    assert {total for _, total in seen} == {10}
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-
-
 def test_its_files(of_skeletons: Recognizer, two: Path, tmp_path: Path) -> None:
     found = recognise_long(of_skeletons, two, CONFIG)
-    files = write_timeline(found, tmp_path / "new" / "out")
+    files = found.write(tmp_path / "new" / "out")
     assert [file.name for file in files] == ["segments.csv", "timeline.json", "timeline.png"]
     assert files[2].read_bytes()[:4] == b"\x89PNG"
     with open(files[0], newline="") as handle:
@@ -149,13 +227,15 @@ def test_its_files(of_skeletons: Recognizer, two: Path, tmp_path: Path) -> None:
     ]
     assert [float(row["start"]) for row in rows] == sorted(float(row["start"]) for row in rows)
     document = json.loads(files[1].read_text())
-    assert document == json.loads(json.dumps(to_dict(found)))
+    assert document == json.loads(json.dumps(found.to_dict()))
     assert document["classes"] == list(CLASSES)
-    assert document["persons"][1]["windows"][0]["probabilities"] is None
-    window = document["persons"][0]["windows"][2]
+    first, second = document["persons"]
+    assert second["windows"][0]["probabilities"] is None
+    assert [segment["label"] for segment in second["segments"]] == [s.label for s in found.of_person(2)]
+    window, wanted = first["windows"][2], found.probabilities[0, 2]
     assert (window["start"], window["end"]) == (1.0, 2.0)
-    assert window["probabilities"] == pytest.approx(found.persons[0].probabilities[2].tolist(), abs=1e-5)
-    assert window["label"] == CLASSES[int(found.persons[0].probabilities[2].argmax())]
+    assert window["probabilities"] == pytest.approx(wanted.tolist(), abs=1e-5)
+    assert window["label"] == CLASSES[int(wanted.argmax())]
 
 
 def test_recent_pictures_are_the_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,24 +247,3 @@ def test_recent_pictures_are_the_videos(tmp_path: Path, monkeypatch: pytest.Monk
             assert len(video._recent) <= 8
         with pytest.raises(VideoError, match="isn't one of"):
             video.frame(FRAMES)
-
-
-def test_a_slice_keeps_what_belongs_together() -> None:
-    frames = np.arange(10, dtype=np.int32)
-    sample = Sample(
-        "a",
-        -1,
-        np.arange(2 * 10 * 6, dtype=np.float32).reshape(2, 10, 3, 2) + 1,
-        np.ones((2, 10), bool),
-        frames,
-        confidence=np.ones((2, 10, 3), np.float32),
-        video="a.mp4",
-        video_frames=frames + 2,
-    )
-    part = sliced(sample, 1, slice(3, 6))
-    np.testing.assert_array_equal(part.joints[0], sample.joints[1, 3:6])
-    assert part.frame_index.tolist() == [3, 4, 5]
-    assert part.video_frames is not None
-    assert part.video_frames.tolist() == [5, 6, 7]
-    assert part.confidence is not None
-    assert part.confidence.shape == (1, 3, 3)

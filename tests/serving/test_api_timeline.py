@@ -13,7 +13,7 @@ pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
 
 from starlette.testclient import TestClient
 
-from hhmnet.predict.sources import Clip
+from hhmnet.predict.sources import InputClip
 from hhmnet.serving.answers import course
 from made_server import PREDICT, ObedientRecognizer, left_over, made_sample, order
 
@@ -88,11 +88,11 @@ def test_a_timeline_has_a_bounded_number_of_windows(client: TestClient) -> None:
 
 def test_windows_lie_further_apart_where_the_model_is_slow() -> None:
     class Slow(ObedientRecognizer):
-        def ask(self, clips: Any, modalities: Any) -> Any:
+        def logits(self, clips: Any, modalities: Any) -> Any:
             time.sleep(0.05 * len(clips))
-            return super().ask(clips, modalities)
+            return super().logits(clips, modalities)
 
-    clip = Clip("c", made_sample(Path("c.json"), frames=600))
+    clip = InputClip("c", made_sample(Path("c.json"), frames=600))
     job = {"name": "c", "modalities": ["skeleton"], "top": 2, "timeline": {"window": 2.0, "stride": None}}
     # 73 windows a quarter of a second apart would take 3.6 s.
     timeline, notes = course(Slow(), clip, job, None, 0.5)

@@ -17,8 +17,8 @@ from hhmnet.pose.clips import ClipConfig
 from hhmnet.pose.estimate import DETECTORS, ESTIMATORS, VideoPoseEstimator
 from hhmnet.predict.capture import Capture, Frame, is_live, shown
 from hhmnet.predict.live_pose import LivePose
-from hhmnet.predict.recognizer import choose_device
 from hhmnet.predict.streaming import LiveAnswer, StreamingConfig, StreamingRecognizer
+from hhmnet.predict.torch_engine import choose_device
 from hhmnet.sample import MODALITIES
 
 DETECT_EVERY = 6

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +19,6 @@ from hhmnet.prepare.engine import ENGINES
 from hhmnet.sample import MODALITIES
 
 if TYPE_CHECKING:
-    from hhmnet.predict.onnx_model import OnnxRecognizer
     from hhmnet.predict.recognizer import Recognizer
     from hhmnet.predict.timeline import Timeline
 
@@ -36,7 +35,6 @@ def main(words: list[str]) -> int:
     options, rest = parser.parse_known_args(words)
     log = console()
     _check_single(options)
-    recognizer: Recognizer | OnnxRecognizer
     if options.run.suffix == ".onnx":
         recognizer = _exported(options, rest, parser)
     else:
@@ -55,7 +53,7 @@ def main(words: list[str]) -> int:
             with log.status(f"looking at {item.name}"):
                 found = recognizer.predict(item, options.top, modalities)
             if options.overlay is not None:
-                _overlay(found, cast("Recognizer", recognizer), options, log)
+                _overlay(found, recognizer, options, log)
         except InputError as error:
             failed += 1
             print(f"hhmnet predict: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -115,7 +113,7 @@ def _parser() -> Parser:
 
 def _more_help() -> str:
     from hhmnet.pose.clips import ClipConfig
-    from hhmnet.predict.segments import TimelineConfig
+    from hhmnet.predict.timeline import TimelineConfig
 
     pose, timeline = Flags(ClipConfig, "hhmnet predict"), Flags(TimelineConfig, "hhmnet predict")
     return (
@@ -134,7 +132,7 @@ def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) ->
     """The model, with what the other words say of joints; what they say of windows is ``options.timeline_config``."""
     from hhmnet.pose.clips import ClipConfig
     from hhmnet.predict.recognizer import Recognizer
-    from hhmnet.predict.segments import TimelineConfig
+    from hhmnet.predict.timeline import TimelineConfig
 
     pose, timeline = Flags(ClipConfig, "hhmnet predict"), Flags(TimelineConfig, "hhmnet predict")
     own = [name.removeprefix("--") for name in parser._option_string_actions]
@@ -149,16 +147,16 @@ def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) ->
         options.run, options.device, config, options.videos, options.units
     )
     if not any(word.startswith("--persons") for word in of_pose):
-        config.persons = recognizer.model.spec.data.persons
+        config.persons = recognizer.engine.persons
     if not any(word.partition("=")[0] == "--window" for word in of_timeline):
         options.timeline_config = options.timeline_config.as_long_as(recognizer.clip_seconds)
     recognizer.sources.with_videos |= options.overlay is not None
     return recognizer
 
 
-def _exported(options: argparse.Namespace, rest: list[str], parser: Parser) -> OnnxRecognizer:
+def _exported(options: argparse.Namespace, rest: list[str], parser: Parser) -> Recognizer:
     """A model that `hhmnet export` wrote. PyTorch is imported only if something is said of joints in videos."""
-    from hhmnet.predict.onnx_model import OnnxRecognizer
+    from hhmnet.predict.recognizer import Recognizer
 
     if options.timeline is not None or options.overlay is not None:
         raise UsageError(
@@ -174,7 +172,7 @@ def _exported(options: argparse.Namespace, rest: list[str], parser: Parser) -> O
         flags.check_names(rest, [name.removeprefix("--") for name in parser._option_string_actions])
         pose = flags.build(flags.parse(rest))
     options.pose_config = pose
-    return OnnxRecognizer(options.run, pose, options.videos, options.units)
+    return Recognizer.from_pretrained(options.run, pose=pose, videos=options.videos, units=options.units)
 
 
 def _check_single(options: argparse.Namespace) -> None:
@@ -214,7 +212,7 @@ def _name(item: Input | InputError, error: InputError) -> str:
     return item.name if isinstance(item, Input) else str(error).partition(":")[0]
 
 
-def _modalities(options: argparse.Namespace, recognizer: Recognizer | OnnxRecognizer) -> Sequence[str]:
+def _modalities(options: argparse.Namespace, recognizer: Recognizer) -> Sequence[str]:
     """What to go by: what was asked for, or all that the model looks at."""
     return options.modality or MODALITIES[: 1 + recognizer.looks_at_video]
 
@@ -223,15 +221,15 @@ def _overlay(found: Prediction, recognizer: Recognizer, options: argparse.Namesp
     """Write the video with the answer drawn on it, if that is asked for."""
     if options.overlay is None:
         return
-    from hhmnet.predict.overlay import draw_overlay
+    from hhmnet.predict.pictures import draw_overlay
 
     out = options.overlay
     with log.status(f"drawing {out}"):
-        draw_overlay(found, recognizer.model.spec.layout, out, recognizer.model.spec.roi)
+        draw_overlay(found, recognizer.engine.layout, out, recognizer.engine.spec.roi)
     log.print(f"{out} shows it", soft_wrap=True)
 
 
-def _archive(recognizer: Recognizer | OnnxRecognizer, options: argparse.Namespace, log: Console) -> int:
+def _archive(recognizer: Recognizer, options: argparse.Namespace, log: Console) -> int:
     """Answer on many clips, into a folder."""
     from hhmnet.predict.archive import Question, answer_archive
 
@@ -269,15 +267,14 @@ def _archive(recognizer: Recognizer | OnnxRecognizer, options: argparse.Namespac
 def _timeline(recognizer: Recognizer, options: argparse.Namespace, log: Console) -> int:
     """Say what is done when in one recording."""
     from hhmnet.predict.timeline import recognise_long
-    from hhmnet.predict.timeline_files import to_dict, write_timeline
 
     with counting(log, "recognising", "windows") as progress:
         found = recognise_long(
             recognizer, options.inputs[0], options.timeline_config, _modalities(options, recognizer), progress
         )
-    files = write_timeline(found, options.timeline)
+    files = found.write(options.timeline)
     if options.json:
-        print_json(to_dict(found))
+        print_json(found.to_dict())
     else:
         console(stderr=False).print(segments_table(found))
     for note in found.notes:

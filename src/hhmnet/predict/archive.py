@@ -17,8 +17,6 @@ from hhmnet.sample import MODALITIES
 
 if TYPE_CHECKING:
     from hhmnet.pose.clips import ClipConfig
-    from hhmnet.predict.onnx_model import OnnxRecognizer
-    from hhmnet.predict.recognizer import Recognizer
 
 ABOUT_FILE = "archive.json"
 SHARD = 64
@@ -57,15 +55,9 @@ class Question:
 
     def load(self) -> Callable[[Input], Answer]:
         """The function that answers on one clip; raises what loading the model does."""
-        recognizer: Recognizer | OnnxRecognizer
-        if self.run.suffix == ".onnx":
-            from hhmnet.predict.onnx_model import OnnxRecognizer
+        from hhmnet.predict.recognizer import Recognizer
 
-            recognizer = OnnxRecognizer(self.run, self.pose, self.videos, self.units)
-        else:
-            from hhmnet.predict.recognizer import Recognizer
-
-            recognizer = Recognizer.from_pretrained(self.run, self.device, self.pose, self.videos, self.units)
+        recognizer = Recognizer.from_pretrained(self.run, self.device, self.pose, self.videos, self.units)
         modalities = self.modalities or MODALITIES[: 1 + recognizer.looks_at_video]
         return lambda item: recognizer.predict(item, self.top, modalities).to_dict()
 

@@ -1,19 +1,39 @@
-"""What a model says of one clip. Free of torch, so that an exported model answers in the same form."""
+"""What a model says of clips: logits by stream, and the prediction made of them. Free of torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hhmnet.sample import Sample
 
 
+class StreamLogits(NamedTuple):
+    """What a model gives for N clips; P parts, K instants.
+
+    Attributes:
+        logits: ``(N, classes)``, joined from what each clip has.
+        members: ``(N, classes)`` of every stream and of the video, by name; empty for a network of one stream.
+        used: ``(N, 2)`` bool, whether a clip's skeleton and its video were there and used.
+        guidance: ``(N, P, K)``, weights of parts and instants; None without guidance or video.
+        times: ``(N, K)``, the frame of its clip that each instant shows; None without video.
+        notes: for each clip, what couldn't be had of it.
+    """
+
+    logits: np.ndarray
+    members: dict[str, np.ndarray]
+    used: np.ndarray
+    guidance: np.ndarray | None = None
+    times: np.ndarray | None = None
+    notes: tuple[tuple[str, ...], ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The answer for one clip; S members, P parts, K instants.
+    """The answer for one clip; P parts, K instants.
 
     Attributes:
         input: the file or the clip's name, as it was given.

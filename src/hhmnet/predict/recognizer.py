@@ -1,51 +1,73 @@
-"""Answers on new clips: a trained model, and all that leads from a file to what it takes."""
+"""From what a user has to a prediction: source → ``InputClip`` → network input → logits → ``Prediction``.
+
+Free of torch: an exported model recognises skeletons without it.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from hhmnet.data.dataset import to_clips
-from hhmnet.models.heterogeneous import HeterogeneousNetwork
-from hhmnet.models.pretrained import ActionModel, Answer, from_pretrained
-from hhmnet.pose.clips import ClipConfig
-from hhmnet.pose.estimate import PoseConfig
-from hhmnet.predict.prediction import Prediction, best, softmax
-from hhmnet.predict.sources import (
-    Clip,
-    Input,
-    InputError,
-    Sources,
-    check_answered,
-    check_modalities,
-    clip_of,
-)
+from hhmnet.predict.prediction import Prediction, StreamLogits, best, softmax
+from hhmnet.predict.sources import Input, InputClip, InputError, Sources, without_torch
 from hhmnet.sample import MODALITIES, Sample
+from hhmnet.skeleton import SkeletonLayout
 
-__all__ = ["Prediction", "Recognizer", "Said"]
+if TYPE_CHECKING:
+    from hhmnet.data.video_batch import VideoBatch
+    from hhmnet.models.pretrained import ActionModel
+    from hhmnet.models.spec import ModelSpec
+    from hhmnet.pose.estimate import PoseConfig
+
+__all__ = ["Prediction", "Recognizer"]
 
 
-class Said(NamedTuple):
-    """What a model says of N clips, and what it looked at.
+class NetworkInput(NamedTuple):
+    """What a network is given of N clips, one behind the other; F frames, M persons, V joints, C coordinates.
 
     Attributes:
-        answer: logits of model and members, and which modalities were used.
-        guidance: ``(N, P, K)``, weights of parts and instants; None without guidance or video.
-        times: ``(N, K)``, the frame of its clip that each instant shows; None without video.
-        notes: for each clip, what couldn't be had of its video.
+        joints: ``(F, M, V, C)`` float32.
+        present: ``(F, M)`` bool, whether a person is there; false throughout where skeletons aren't to be used.
+        lengths: ``(N,)`` int64, frames of each clip, which sum to F.
+        with_skeletons: whether skeletons are to be used.
+        crops: of the clips' videos; None where they aren't to be used, or there are none.
     """
 
-    answer: Answer
-    guidance: np.ndarray | None
-    times: np.ndarray | None
-    notes: list[tuple[str, ...]]
+    joints: np.ndarray
+    present: np.ndarray
+    lengths: np.ndarray
+    with_skeletons: bool
+    crops: VideoBatch | None
+
+
+class Engine(ABC):
+    """What computes logits: a model of torch, or an exported graph.
+
+    Attributes:
+        class_names: what the model tells apart, in the order of the logits.
+        layout: the joints that it takes.
+        persons: how many persons of a clip it looks at, M.
+        looks_at_video: whether it looks at pictures, or at skeletons alone.
+    """
+
+    class_names: tuple[str, ...]
+    layout: SkeletonLayout
+    persons: int
+    looks_at_video: bool
+
+    @property
+    @abstractmethod
+    def spec(self) -> ModelSpec:
+        """All settings of the model; needs torch."""
+
+    @abstractmethod
+    def logits(self, batch: NetworkInput) -> StreamLogits:
+        """Logits of N clips, without notes."""
 
 
 class Recognizer:
@@ -54,14 +76,14 @@ class Recognizer:
     Clips go through the same preprocessing as in evaluation, so a clip of a store gets the same answer here.
 
     Args:
-        model: the model.
-        device: where it computes.
+        model: the model, or an engine that computes its logits.
+        device: where a model computes.
         pose: how joints are found in videos; by default as in training data, with as many persons as the model takes.
         videos: folder of the videos of skeleton files and stores, for a model that looks at them.
         units: what 3-D joints in files of no fixed unit are measured in: m, cm or mm.
 
     Attributes:
-        model: the model, in eval mode.
+        engine: computes the logits.
         class_names: what it tells apart.
         looks_at_video: whether it looks at pictures, or at skeletons alone.
         sources: reads inputs as clips in the model's joints.
@@ -69,26 +91,26 @@ class Recognizer:
 
     def __init__(
         self,
-        model: ActionModel,
-        device: torch.device | str = "cpu",
+        model: ActionModel | Engine,
+        device: Any = "cpu",
         pose: PoseConfig | None = None,
         videos: Path | None = None,
         units: str = "m",
     ) -> None:
-        self.device = torch.device(device)
-        self.model = model.to(self.device).eval()
-        self.class_names = model.spec.class_names
-        self.looks_at_video = isinstance(model.network, HeterogeneousNetwork)
-        if pose is None:
-            pose = ClipConfig(persons=model.spec.data.persons)
-        elif not isinstance(pose, ClipConfig):
-            pose = ClipConfig(**vars(pose))
-        self.sources = Sources(model.spec.layout, pose, videos, with_videos=self.looks_at_video, units=units)
+        if not isinstance(model, Engine):
+            from hhmnet.predict.torch_engine import TorchEngine
 
-    @property
-    def clip_seconds(self) -> float | None:
-        """How long the clips are that the model learned from; None if it doesn't say so."""
-        return self.model.spec.clip_seconds
+            model = TorchEngine(model, device)
+        self.engine: Engine = model
+        self.class_names, self.looks_at_video = model.class_names, model.looks_at_video
+        self.sources = Sources(
+            model.layout,
+            pose,
+            videos,
+            with_videos=self.looks_at_video,
+            units=units,
+            persons=model.persons,
+        )
 
     @classmethod
     def from_pretrained(
@@ -99,22 +121,36 @@ class Recognizer:
         videos: Path | None = None,
         units: str = "m",
     ) -> Recognizer:
-        """A recognizer with the model of a run folder, or of any folder with a trained model.
+        """A recognizer with the model of a run folder, of any folder with a trained model, or of an ONNX file.
 
         Args:
-            folder: the model's folder.
+            folder: the model's folder, or a file that ``hhmnet export`` wrote, which runs on the CPU.
             device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
             pose: see :class:`Recognizer`; so are the others.
 
         Raises:
-            PretrainedError: there is no model in the folder, or no such device.
+            PretrainedError: there is no model in the folder.
+            OnnxModelError: the ONNX file is none of ``hhmnet export``, or onnxruntime isn't installed.
+            InputError: there is no such device.
         """
+        if Path(folder).suffix == ".onnx":
+            from hhmnet.predict.onnx_engine import OnnxEngine
+
+            return cls(OnnxEngine(folder), pose=pose, videos=videos, units=units)
+        from hhmnet.models.pretrained import from_pretrained
+        from hhmnet.predict.torch_engine import choose_device
+
         place = choose_device(device)
         return cls(from_pretrained(folder, place), place, pose, videos, units)
 
+    @property
+    def clip_seconds(self) -> float | None:
+        """How long the clips are that the model learned from; None if it doesn't say so."""
+        return self.engine.spec.clip_seconds
+
     def predict(
         self,
-        source: str | Path | Sample | Input | Clip,
+        source: str | Path | Sample | Input | InputClip,
         top: int = 5,
         modalities: Sequence[str] = MODALITIES,
         videos: Path | None = None,
@@ -132,12 +168,13 @@ class Recognizer:
             InputError: the input can't be read, or has nothing that the model looks at.
         """
         began = time.perf_counter()
-        check_modalities(modalities, self.looks_at_video)
-        clip = clip_of(source, videos) if isinstance(source, Sample) else self.sources.read(source)
-        said = self.ask([clip], modalities)
-        prediction = self._predictions([clip], said, top, time.perf_counter() - began)[0]
-        check_answered(clip, prediction.modalities, modalities, prediction.notes)
-        return prediction
+        self.check_modalities(modalities)
+        clip = InputClip.of(source, videos) if isinstance(source, Sample) else self.sources.read(source)
+        found = self._predictions([clip], self.logits([clip], modalities), top, began)[0]
+        if not found.modalities:
+            reason = "; ".join(found.notes) or f"it has no {' and no '.join(modalities)}"
+            raise InputError(f"{clip.name}: {reason}")
+        return found
 
     def predict_samples(
         self,
@@ -146,123 +183,81 @@ class Recognizer:
         modalities: Sequence[str] = MODALITIES,
         top: int = 5,
     ) -> list[Prediction]:
-        """The answers on samples in the model's joints, as one batch.
+        """The answers on samples in the model's joints, as one batch; arguments as for :meth:`predict`.
 
         A clip with nothing that the model looks at gets an answer that uses no modality, and means nothing.
-
-        Args:
-            samples: the clips.
-            videos: folder of their videos; without it only skeletons are looked at.
-            modalities: what to go by: ``skeleton``, ``video`` or both.
-            top: how many classes to name.
         """
         began = time.perf_counter()
-        check_modalities(modalities, self.looks_at_video)
-        clips = [clip_of(sample, videos) for sample in samples]
-        if not clips:
-            return []
-        said = self.ask(clips, modalities)
-        return self._predictions(clips, said, top, (time.perf_counter() - began) / len(clips))
+        self.check_modalities(modalities)
+        clips = [InputClip.of(sample, videos) for sample in samples]
+        return self._predictions(clips, self.logits(clips, modalities), top, began) if clips else []
 
-    @torch.inference_mode()
-    def ask(self, clips: Sequence[Clip], modalities: Sequence[str] = MODALITIES) -> Said:
-        """The model's answer on a batch of clips; see :class:`Said`."""
-        spec = self.model.spec
-        skeletons = video = None
-        notes = [clip.notes for clip in clips]
-        if "skeleton" in modalities:
-            samples = [clip.sample for clip in clips]
-            skeletons = to_clips(
-                [sample.joints for sample in samples],
-                [sample.present for sample in samples],
-                spec.data.persons,
-            ).to(self.device)
-        wanted = self.looks_at_video and "video" in modalities
-        if wanted and (skeletons is None or any(clip.video for clip in clips)):
-            video, notes = self._crops(clips)
-        with _watching(self.model.network) as views:
-            answer = self.model.answer(skeletons, video)
-        lengths = np.array([clip.sample.num_frames for clip in clips])
-        if not views:
-            return Said(answer, None, None, notes)
-        frames = spec.data.frames if skeletons is not None else spec.roi.instants  # type: ignore[union-attr]
-        times = [
-            _in_clip(view.times, lengths, frames, (number + 0.5) / len(views))
-            for number, view in enumerate(views)
-        ]
-        guided = [view.guidance.cpu().numpy() for view in views if view.guidance is not None]
-        return Said(answer, np.mean(guided, 0) if guided else None, np.mean(times, 0), notes)
+    def check_modalities(self, modalities: Sequence[str]) -> None:
+        """Raise InputError for modalities that don't exist, or that the model doesn't look at."""
+        if not modalities or set(modalities) - set(MODALITIES):
+            raise InputError(f"modalities must be among {', '.join(MODALITIES)}; got {', '.join(modalities)}")
+        if not self.looks_at_video and "skeleton" not in modalities:
+            raise InputError("the model looks at skeletons alone; it has no modality 'video'")
 
-    def _crops(self, clips: Sequence[Clip]) -> tuple[Any, list[tuple[str, ...]]]:
-        """What is cut out of the clips' videos, as a batch, and what couldn't be."""
-        from hhmnet.predict.crops import cut_clips
+    def logits(self, clips: Sequence[InputClip], modalities: Sequence[str] = MODALITIES) -> StreamLogits:
+        """Logits of a batch of clips, and what couldn't be had of each."""
+        with_skeletons = "skeleton" in modalities
+        samples, persons = [clip.sample for clip in clips], self.engine.persons
+        lengths = np.array([sample.num_frames for sample in samples], np.int64)
+        joints = np.zeros((lengths.sum(), persons, *samples[0].joints.shape[2:]), np.float32)
+        present = np.zeros(joints.shape[:2], bool)
+        for sample, end in zip(samples, lengths.cumsum(), strict=True):
+            frames, count = slice(end - sample.num_frames, end), min(persons, sample.num_persons)
+            joints[frames, :count] = sample.joints[:count].swapaxes(0, 1)
+            present[frames, :count] = sample.present[:count].T & with_skeletons
+        crops, notes = None, [clip.notes for clip in clips]
+        is_shown = not with_skeletons or any(clip.video is not None for clip in clips)
+        if self.looks_at_video and "video" in modalities and is_shown:
+            crops, notes = self._crops(clips)
+        found = self.engine.logits(NetworkInput(joints, present, lengths, with_skeletons, crops))
+        return found._replace(notes=tuple(notes))
 
-        assert self.model.spec.roi is not None
-        batch, notes = cut_clips(clips, self.model.spec.layout, self.model.spec.roi)
-        return batch.to(self.device), notes
+    def _crops(self, clips: Sequence[InputClip]) -> tuple[VideoBatch | None, list[tuple[str, ...]]]:
+        """What is cut out of the clips' videos, and each clip's notes with what couldn't be had of its video."""
+        try:
+            from hhmnet.predict.torch_engine import cut_clips
 
-    def _predictions(self, clips: Sequence[Clip], said: Said, top: int, seconds: float) -> list[Prediction]:
-        probabilities = softmax(said.answer.logits.cpu().numpy())
-        each = {name: softmax(part.cpu().numpy()) for name, part in said.answer.each.items()}
-        kinds = {name: "video" if name == "video" else "skeleton" for name in each}
-        used = said.answer.used.cpu().numpy()
-        found = []
+            roi = self.engine.spec.roi
+        except ModuleNotFoundError as error:
+            missing = f"video: pictures are cut out of it with PyTorch, {without_torch(error)}"
+            return None, [(*clip.notes, missing) if clip.video else clip.notes for clip in clips]
+        assert roi is not None
+        return cut_clips(clips, self.engine.layout, roi)
+
+    def _predictions(
+        self, clips: Sequence[InputClip], found: StreamLogits, top: int, began: float
+    ) -> list[Prediction]:
+        probabilities = softmax(found.logits)
+        members = {name: softmax(logits) for name, logits in found.members.items()}
+        seconds = (time.perf_counter() - began) / len(clips)
+        predictions = []
         for n, clip in enumerate(clips):
-            modalities = tuple(name for name, is_used in zip(MODALITIES, used[n], strict=True) if is_used)
-            found.append(
+            used = tuple(name for name, is_used in zip(MODALITIES, found.used[n], strict=True) if is_used)
+            names = best(probabilities[n], self.class_names, max(top, 1))
+            predictions.append(
                 Prediction(
                     input=clip.name,
-                    label=self.class_names[int(probabilities[n].argmax())],
-                    top=best(probabilities[n], self.class_names, top),
+                    label=names[0][0],
+                    top=names,
                     probabilities=probabilities[n],
-                    modalities=modalities,
-                    members={name: part[n] for name, part in each.items() if kinds[name] in modalities},
+                    modalities=used,
+                    members={name: part[n] for name, part in members.items() if modality_of(name) in used},
                     seconds=seconds,
                     sample=clip.sample,
-                    guidance=None if said.guidance is None or len(modalities) < 2 else said.guidance[n],
-                    times=None if said.times is None or "video" not in modalities else said.times[n],
-                    notes=said.notes[n],
+                    guidance=found.guidance[n] if found.guidance is not None and len(used) == 2 else None,
+                    times=found.times[n] if found.times is not None and "video" in used else None,
+                    notes=found.notes[n],
                     video=clip.video if isinstance(clip.video, Path) else None,
                 )
             )
-        return found
+        return predictions
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of a name: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``; raises InputError without one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("there is no GPU that torch can use; choose the device cpu or auto")
-    return torch.device(name)
-
-
-class _View(NamedTuple):
-    """What one look of the heterogeneous network was at: instants among sampled frames, and the parts' weights."""
-
-    times: Tensor
-    guidance: Tensor | None
-
-
-@contextmanager
-def _watching(network: torch.nn.Module) -> Iterator[list[_View]]:
-    """Collect what a heterogeneous network looks at, view by view; nothing of other networks."""
-    views: list[_View] = []
-    if not isinstance(network, HeterogeneousNetwork):
-        yield views
-        return
-
-    def note(module: torch.nn.Module, given: tuple[Any, ...], output: Any) -> None:
-        if given[2] is not None:
-            views.append(_View(given[2].times, output.guidance))
-
-    hook = network.register_forward_hook(note)
-    try:
-        yield views
-    finally:
-        hook.remove()
-
-
-def _in_clip(times: Tensor, lengths: np.ndarray, frames: int, phase: float) -> np.ndarray:
-    """Instants among ``frames`` sampled ones, ``(N, K)``, as frames of clips of ``lengths (N,)``."""
-    return (times.cpu().numpy() + phase) * (lengths[:, None] / frames) - 0.5
+def modality_of(member: str) -> str:
+    """What a member of a model looks at: ``video``, or ``skeleton`` for every stream of joints."""
+    return "video" if member == "video" else "skeleton"

@@ -6,7 +6,7 @@ Free of torch as long as no joints have to be estimated.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,13 +16,13 @@ import numpy as np
 from hhmnet.predict.skeleton_files import SKELETON_SUFFIXES, in_layout, read_skeleton
 from hhmnet.readers.nw_ucla.reader import CLASSES_FILE
 from hhmnet.readers.pairing import VIDEO_SUFFIXES, pair_frames
-from hhmnet.sample import MODALITIES, UNKNOWN_LABEL, Sample
+from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import SkeletonLayout
 from hhmnet.store import SAMPLES_FILE, Store
 
 if TYPE_CHECKING:
     from hhmnet.pose.clips import ClipConfig
-    from hhmnet.pose.estimate import VideoPoseEstimator, VideoPoses
+    from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
     from hhmnet.video import Pictures
 
 _TABLES = (CLASSES_FILE, "labels.csv")  # stand beside clips and aren't any
@@ -46,7 +46,7 @@ class Input(NamedTuple):
     row: int | None = None
 
 
-class Clip(NamedTuple):
+class InputClip(NamedTuple):
     """A clip in a model's joints.
 
     Attributes:
@@ -61,6 +61,12 @@ class Clip(NamedTuple):
     video: Path | Pictures | None = None
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, sample: Sample, videos: Path | None) -> InputClip:
+        """A sample with its video in the folder ``videos``."""
+        file = None if sample.video is None or videos is None else Path(videos, sample.video)
+        return cls(sample.sample_id, sample, file)
+
 
 def find_inputs(paths: Iterable[str | Path]) -> list[Input]:
     """The clips that these paths stand for: a file for itself, a folder for the files in and below it, a store for all
@@ -71,12 +77,32 @@ def find_inputs(paths: Iterable[str | Path]) -> list[Input]:
     """
     found: list[Input] = []
     for path in map(Path, paths):
-        if path.is_dir():
-            found += _in_store(path) if (path / SAMPLES_FILE).is_file() else _in_folder(path)
+        if (path / SAMPLES_FILE).is_file():
+            names = Store(path).sample_ids
+            found += [Input(f"{path}#{name}", path, row) for row, name in enumerate(names)]
+        elif path.is_dir():
+            found += _in_folder(path)
         else:
             check_file(path)
             found.append(Input(str(path), path))
     return found
+
+
+def _in_folder(folder: Path) -> list[Input]:
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: can't be listed: {error.strerror or error}")
+
+    found = []
+    for parent, below, names in os.walk(folder, onerror=refuse):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        files = [Path(parent, name) for name in names if not name.startswith(".") and name not in _TABLES]
+        skeletons = [file for file in files if file.suffix.lower() in SKELETON_SUFFIXES]
+        paired = {file.stem for file in skeletons}
+        videos = [file for file in files if is_video(file) and file.stem.removesuffix("_rgb") not in paired]
+        found += sorted(skeletons + videos)
+    if not found:
+        raise InputError(f"{folder}: holds no videos or skeleton files, and is no store")
+    return [Input(str(file), file) for file in found]
 
 
 def check_file(path: Path) -> None:
@@ -97,54 +123,11 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def _in_store(folder: Path) -> list[Input]:
-    return [Input(f"{folder}#{name}", folder, row) for row, name in enumerate(Store(folder).sample_ids)]
-
-
-def _in_folder(folder: Path) -> list[Input]:
-    def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename}: can't be listed: {error.strerror or error}")
-
-    found = []
-    for parent, below, names in os.walk(folder, onerror=refuse):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        files = [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
-        skeletons = [file for file in files if file.suffix.lower() in SKELETON_SUFFIXES]
-        skeletons = [file for file in skeletons if file.name not in _TABLES]
-        taken = {file.stem for file in skeletons}
-        videos = [file for file in files if is_video(file) and file.stem.removesuffix("_rgb") not in taken]
-        found += sorted(skeletons + videos)
-    if not found:
-        raise InputError(f"{folder}: holds no videos or skeleton files, and is no store")
-    return [Input(str(file), file) for file in found]
-
-
-def clip_of(sample: Sample, videos: Path | None) -> Clip:
-    """A sample as a clip, with its video in the folder ``videos``."""
-    file = None if sample.video is None or videos is None else Path(videos, sample.video)
-    return Clip(sample.sample_id, sample, file)
-
-
-def check_modalities(modalities: Sequence[str], looks_at_video: bool) -> None:
-    """Raise InputError for modalities that don't exist, or that a model doesn't look at."""
-    if not modalities or set(modalities) - set(MODALITIES):
-        raise InputError(f"modalities must be among {', '.join(MODALITIES)}; got {', '.join(modalities)}")
-    if not looks_at_video and "skeleton" not in modalities:
-        raise InputError("the model looks at skeletons alone; it has no modality 'video'")
-
-
-def check_answered(clip: Clip, used: Sequence[str], wanted: Sequence[str], notes: Sequence[str]) -> None:
-    """Raise InputError, with the reason, for a clip with nothing to look at.
-
-    Args:
-        clip: that was asked about.
-        used: modalities that its answer goes by.
-        wanted: modalities that it was to go by.
-        notes: what couldn't be had of it.
-    """
-    if not used:
-        reason = "; ".join(notes) or f"it has no {' and no '.join(wanted)}"
-        raise InputError(f"{clip.name}: {reason}")
+def without_torch(error: ModuleNotFoundError) -> str:
+    """That PyTorch isn't installed, if that is the error; raises any other."""
+    if (error.name or "").partition(".")[0] != "torch":
+        raise error
+    return "which isn't installed"
 
 
 class Sources:
@@ -156,19 +139,21 @@ class Sources:
         videos: folder of the videos of skeleton files and stores; beside the file, or where the store says, if None.
         with_videos: whether the videos of skeleton files and stores are wanted at all.
         units: what 3-D joints in files of no fixed unit are measured in: m, cm or mm.
+        persons: how many persons are found in a video, if ``pose`` is None.
     """
 
     def __init__(
         self,
         layout: SkeletonLayout,
-        pose: ClipConfig | None = None,
+        pose: PoseConfig | None = None,
         videos: Path | None = None,
         *,
         with_videos: bool = False,
         units: str = "m",
+        persons: int = 1,
     ) -> None:
         self.layout, self.videos, self.with_videos, self.units = layout, videos, with_videos, units
-        self._pose = pose
+        self._pose, self._persons = pose, persons
         self._stores: dict[Path, Store] = {}
 
     @cached_property
@@ -176,7 +161,9 @@ class Sources:
         """How joints are found in a video."""
         from hhmnet.pose.clips import ClipConfig
 
-        return ClipConfig() if self._pose is None else self._pose
+        if self._pose is None:
+            return ClipConfig(persons=self._persons)
+        return self._pose if isinstance(self._pose, ClipConfig) else ClipConfig(**vars(self._pose))
 
     @cached_property
     def estimator(self) -> VideoPoseEstimator:
@@ -185,94 +172,85 @@ class Sources:
 
         return VideoPoseEstimator(self.pose)
 
-    def read(self, item: Input | Clip | str | Path) -> Clip:
+    def read(self, source: Input | InputClip | str | Path) -> InputClip:
         """One clip; one that was read already is returned as it is.
 
         Raises:
             InputError: it can't be read, or can't become the wanted joints; names the file and the reason.
         """
-        if isinstance(item, Clip):
-            return item
-        if not isinstance(item, Input):
-            check_file(Path(item))
-            item = Input(str(item), Path(item))
+        if isinstance(source, InputClip):
+            return source
+        if not isinstance(source, Input):
+            check_file(Path(source))
+            source = Input(str(source), Path(source))
         try:
-            if item.row is not None:
-                return self._of_store(item)
-            return self._of_video(item) if is_video(item.path) else self._of_skeleton(item)
+            if source.row is not None:
+                return self._of_store(source.name, source.path, source.row)
+            return self._of_video(source) if is_video(source.path) else self._of_skeleton(source)
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"{source.path}: joints are found in videos with PyTorch, {without_torch(error)}; "
+                "give a skeleton file, or pip install torch"
+            ) from None
         except InputError:
             raise
         except OSError as error:
-            raise InputError(f"{item.name}: {error.strerror or error}") from None
+            raise InputError(f"{source.name}: {error.strerror or error}") from None
         except ValueError as error:  # the package's own: ReadError, PoseError, VideoError, LayoutError, …
             if not type(error).__module__.startswith("hhmnet."):
                 raise
-            reason = " ".join(str(error).split()).removeprefix(f"{item.path}: ")
-            raise InputError(f"{item.name}: {reason}") from None
+            reason = " ".join(str(error).split()).removeprefix(f"{source.path}: ")
+            raise InputError(f"{source.name}: {reason}") from None
 
-    def _of_store(self, item: Input) -> Clip:
-        store = self._stores.setdefault(item.path, Store(item.path))
-        assert item.row is not None
-        sample = in_layout(store.sample(item.row), store.layout, self.layout)
-        if sample.video is None or not self.with_videos:
-            return Clip(item.name, sample)
-        return Clip(item.name, sample, store.find_videos(self.videos) / sample.video)
+    def _of_store(self, name: str, path: Path, row: int) -> InputClip:
+        store = self._stores.setdefault(path, Store(path))
+        sample = in_layout(store.sample(row), store.layout, self.layout)
+        videos = store.find_videos(self.videos) if sample.video and self.with_videos else None
+        return InputClip.of(sample, videos)._replace(name=name)
 
-    def _of_video(self, item: Input) -> Clip:
+    def _of_video(self, source: Input) -> InputClip:
         """A clip of the person who acts; where nobody is found, the video alone."""
         from hhmnet.pose.assets import PoseError
-        from hhmnet.pose.layouts import targets
-
-        estimator = self.estimator
-        known = targets(estimator.estimator.layout)
-        if self.layout.name not in known:
-            raise InputError(
-                f"{item.name}: joints that are estimated from video can become {', '.join(known)}, and the model takes "
-                f"{self.layout.name}; give a skeleton file"
-            )
-        try:
-            poses = estimator.estimate(item.path)
-        except PoseError as error:
-            return Clip(item.name, self._nobody(item.path), item.path, (str(error),))
-        notes = (f"the video is damaged: {poses.damage}",) if poses.damage else ()
-        return Clip(item.name, self.sample_of(poses, item.path), item.path, notes)
-
-    def sample_of(self, poses: VideoPoses, video: Path) -> Sample:
-        """What was seen in a video, as a sample."""
         from hhmnet.pose.clips import clip_fields
-
-        return Sample(
-            video.stem, UNKNOWN_LABEL, video=video.name, **clip_fields(poses, self.layout, self.pose)
-        )
-
-    def _nobody(self, path: Path) -> Sample:
+        from hhmnet.pose.layouts import targets
         from hhmnet.video import open_video
 
-        with open_video(path) as video:
-            frames = np.arange(len(video), dtype=np.int32)
-        shape = (1, len(frames), self.layout.num_joints, self.layout.dims)
-        absent = np.zeros((1, len(frames)), bool)
-        return Sample(
-            path.stem,
-            UNKNOWN_LABEL,
-            np.zeros(shape, np.float32),
-            absent,
-            frames,
-            video=path.name,
-            video_frames=frames,
-        )
+        known, path = targets(self.estimator.estimator.layout), source.path
+        if self.layout.name not in known:
+            raise InputError(
+                f"{source.name}: joints that are estimated from video can become {', '.join(known)}, and the model "
+                f"takes {self.layout.name}; give a skeleton file"
+            )
+        try:
+            poses = self.estimator.estimate(path)
+        except PoseError as error:
+            with open_video(path) as video:
+                count = len(video)
+            frames = np.arange(count, dtype=np.int32)
+            fields: dict[str, Any] = {
+                "joints": np.zeros((1, count, self.layout.num_joints, self.layout.dims), np.float32),
+                "present": np.zeros((1, count), bool),
+                "frame_index": frames,
+                "video_frames": frames,
+            }
+            notes: tuple[str, ...] = (str(error),)
+        else:
+            fields = clip_fields(poses, self.layout, self.pose)
+            notes = (f"the video is damaged: {poses.damage}",) if poses.damage else ()
+        sample = Sample(path.stem, UNKNOWN_LABEL, video=path.name, **fields)
+        return InputClip(source.name, sample, path, notes)
 
-    def _of_skeleton(self, item: Input) -> Clip:
+    def _of_skeleton(self, source: Input) -> InputClip:
         videos = self.videos if self.with_videos else None
-        layout, fields = read_skeleton(item.path, self.layout, self.units, videos)
-        video = self._paired(item.path, fields)
-        sample = Sample(item.path.stem, UNKNOWN_LABEL, **fields)
-        return Clip(item.name, in_layout(sample, layout, self.layout), video)
+        layout, fields = read_skeleton(source.path, self.layout, self.units, videos)
+        video = self._paired(source.path, fields) if self.with_videos else None
+        sample = Sample(source.path.stem, UNKNOWN_LABEL, **fields)
+        return InputClip(source.name, in_layout(sample, layout, self.layout), video)
 
     def _paired(self, path: Path, fields: dict[str, Any]) -> Path | None:
         """The video of a skeleton file, which is entered among the sample's fields; None if it has none."""
-        if not self.with_videos:
-            return None
+        from hhmnet.video import VideoError, open_video
+
         folder = self.videos or path.parent
         if "video" in fields:
             return Path(folder, fields["video"])
@@ -280,13 +258,10 @@ class Sources:
         name = next((name for name in names if (folder / name).is_file()), None)
         if name is None:
             return None
-        from hhmnet.video import VideoError, open_video
-
         try:
             with open_video(folder / name) as video:
-                count = len(video)
+                fields["video_frames"], _ = pair_frames(len(fields["frame_index"]), len(video))
         except VideoError:
             return None
         fields["video"] = name
-        fields["video_frames"], _ = pair_frames(len(fields["frame_index"]), count)
         return folder / name

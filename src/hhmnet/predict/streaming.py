@@ -17,8 +17,9 @@ from hhmnet.predict.live_answer import LiveAnswer, StreamingConfig
 from hhmnet.predict.live_pose import LivePose
 from hhmnet.predict.patches import Patches
 from hhmnet.predict.prediction import softmax
-from hhmnet.predict.recognizer import Recognizer, choose_device
-from hhmnet.predict.sources import Clip, check_modalities
+from hhmnet.predict.recognizer import Recognizer, modality_of
+from hhmnet.predict.sources import InputClip
+from hhmnet.predict.torch_engine import choose_device
 from hhmnet.predict.window import Bodies, Grid
 from hhmnet.sample import MODALITIES, UNKNOWN_LABEL, Sample
 
@@ -33,7 +34,7 @@ class _Seen(NamedTuple):
     """One person, by number, and the window since that person was first seen; None if there is nothing in it."""
 
     person: int
-    clip: Clip | None
+    clip: InputClip | None
 
 
 class StreamingRecognizer:
@@ -81,7 +82,7 @@ class StreamingRecognizer:
         self.config, self.pose_config = (config or StreamingConfig()).of(model.spec), pose or ClipConfig()
         self._whole = Recognizer(model, next(model.parameters()).device)
         self.modalities = self.config.modalities or MODALITIES[: 1 + self._whole.looks_at_video]
-        check_modalities(self.modalities, self._whole.looks_at_video)
+        self._whole.check_modalities(self.modalities)
         self.pose = live_pose
         if live_pose is not None and live_pose.window != self.config.frames:
             raise StreamError(
@@ -196,11 +197,11 @@ class StreamingRecognizer:
             self._smooth.pop(person, None)
         if not present.any() or covered < least:
             return nothing
-        said = self._whole.ask([seen.clip], self.modalities).answer
-        used = tuple(name for name, is_used in zip(MODALITIES, said.used[0].tolist(), strict=True) if is_used)
+        found = self._whole.logits([seen.clip], self.modalities)
+        used = tuple(name for name, is_used in zip(MODALITIES, found.used[0], strict=True) if is_used)
         if not used:
             return nothing
-        own = softmax(said.logits[0].float().cpu().numpy())
+        own = softmax(found.logits[0])
         probabilities = self._smoothed(frame, person, own)
         return replace(
             nothing,
@@ -208,9 +209,9 @@ class StreamingRecognizer:
             probabilities=probabilities,
             window_probabilities=own,
             members={
-                name: softmax(logits[0].float().cpu().numpy())
-                for name, logits in said.each.items()
-                if ("video" if name == "video" else "skeleton") in used
+                name: softmax(logits[0])
+                for name, logits in found.members.items()
+                if modality_of(name) in used
             },
             modalities=used,
             seconds=clock.perf_counter() - begun,
@@ -293,6 +294,6 @@ class StreamingRecognizer:
         return own
 
 
-def _clip_of(**fields: Any) -> Clip:
+def _clip_of(**fields: Any) -> InputClip:
     """A window as a clip."""
-    return Clip("window", Sample("window", UNKNOWN_LABEL, **fields))
+    return InputClip("window", Sample("window", UNKNOWN_LABEL, **fields))

@@ -1,49 +1,98 @@
-"""What is done when in a long recording: windows over it, probabilities over time, segments."""
+"""What is done when in a long recording: windows over it, probabilities over time, segments, and their files."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
+import json
+import math
 import time as clock
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hhmnet.pose.estimate import KEPT_BYTES
+from hhmnet.fields import within
+from hhmnet.files import replacing
 from hhmnet.predict.prediction import softmax
-from hhmnet.predict.segments import Segment, TimelineConfig, smooth, to_segments, windows
-from hhmnet.predict.sources import Clip, Input, InputError, check_modalities
+from hhmnet.predict.sources import Input, InputClip, InputError
 from hhmnet.sample import MODALITIES, Sample
 from hhmnet.video import Video, open_video
 
 if TYPE_CHECKING:
     from hhmnet.predict.recognizer import Recognizer
 
+FILES = ("segments.csv", "timeline.json", "timeline.png")
+KEPT_BYTES = 256 * 2**20
+"""Pictures of a video that are kept for the next window, at the most."""
+
 _BATCH = 16
 
 
-class PersonTimeline(NamedTuple):
-    """What one person does; W windows.
+@dataclass
+class TimelineConfig:
+    """How a long recording is cut into windows, and how answers become segments."""
+
+    window: float = 2.0
+    """Seconds that an answer looks at. Without it: as long as the clips that the model learned from, if it says so."""
+    stride: float = 0.25
+    """Seconds from one window to the next."""
+    smooth: float = 0.25
+    """Standard deviation in seconds of the Gaussian that smooths the probabilities over time; 0 leaves them."""
+    enter: float = 0.5
+    """A segment begins where a class becomes as probable as this."""
+    leave: float = 0.3
+    """It ends where the class becomes less probable than this, or another one enters."""
+    shortest: float = 0.5
+    """Segments of fewer seconds are left out."""
+    least: float = 0.5
+    """Share of a window in which the person must be seen; else there is no answer."""
+    fps: float = 30.0
+    """Frames a second of a skeleton file, which doesn't say it itself."""
+
+    def __post_init__(self) -> None:
+        within(self, 0.1, 600, "window")
+        within(self, 0.01, 600, "stride")
+        within(self, 0, 600, "smooth", "shortest")
+        within(self, 0, 1, "enter", "leave", "least")
+        within(self, 0.1, 1000, "fps")
+        if self.leave > self.enter:
+            raise ValueError(f"field 'leave' must be at most enter, {self.enter:g}; got {self.leave:g}")
+
+    def as_long_as(self, seconds: float | None) -> TimelineConfig:
+        """The same with windows of ``seconds``, or as it is if None."""
+        return self if seconds is None else dataclasses.replace(self, window=min(max(seconds, 0.1), 600.0))
+
+
+class Segment(NamedTuple):
+    """A time in which one person does one thing.
 
     Attributes:
-        person: the person's number, from 1, the most important first.
-        probabilities: ``(W, classes)`` float32 of each window; NaN where the person isn't seen enough.
-        smoothed: ``(W, classes)``, smoothed over time.
-        segments: what came of it, in order of time.
+        person: number of the person, from 1.
+        label: what is done.
+        start: where it begins, in seconds.
+        end: where it ends, in seconds.
+        first_frame: index of its first frame in the recording.
+        last_frame: and of its last.
+        probability: mean of the smoothed probability over the segment's windows.
     """
 
     person: int
-    probabilities: np.ndarray
-    smoothed: np.ndarray
-    segments: list[Segment]
+    label: str
+    start: float
+    end: float
+    first_frame: int
+    last_frame: int
+    probability: float
 
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """What is done when in a recording; W windows.
+    """What is done when in a recording; M persons, W windows.
 
     Attributes:
         input: the recording, as it was given.
@@ -53,7 +102,9 @@ class Timeline:
         duration: seconds.
         starts: ``(W,)`` seconds, where each window begins.
         ends: ``(W,)`` seconds, where it ends.
-        persons: a timeline for each person.
+        probabilities: ``(M, W, classes)`` float32 of each window; NaN where the person isn't seen enough.
+        smoothed: ``(M, W, classes)``, smoothed over time.
+        segments: of all persons, in order of time.
         modalities: what the answers rest on.
         seconds: time that it took.
         notes: what couldn't be had of the recording.
@@ -66,50 +117,189 @@ class Timeline:
     duration: float
     starts: np.ndarray
     ends: np.ndarray
-    persons: list[PersonTimeline]
+    probabilities: np.ndarray
+    smoothed: np.ndarray
+    segments: list[Segment]
     modalities: tuple[str, ...]
     seconds: float
     notes: tuple[str, ...] = ()
 
-    @property
-    def segments(self) -> list[Segment]:
-        """All persons' segments, in order of time."""
-        return sorted(
-            (segment for person in self.persons for segment in person.segments),
-            key=lambda segment: (segment.start, segment.person),
-        )
+    def of_person(self, person: int) -> list[Segment]:
+        """The segments of one person, by number from 1."""
+        return [segment for segment in self.segments if segment.person == person]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers for JSON; a window without an answer has the probabilities null."""
+        persons = [
+            {
+                "person": number,
+                "segments": [
+                    segment._asdict() | {"start": round(segment.start, 3), "end": round(segment.end, 3)}
+                    for segment in self.of_person(number)
+                ],
+                "windows": [
+                    {
+                        "start": round(float(start), 3),
+                        "end": round(float(end), 3),
+                        "label": None if np.isnan(row).any() else self.class_names[int(row.argmax())],
+                        "probabilities": None if np.isnan(row).any() else _rounded(row),
+                        "smoothed": None if np.isnan(smoothed).any() else _rounded(smoothed),
+                    }
+                    for start, end, row, smoothed in zip(self.starts, self.ends, rows, means, strict=True)
+                ],
+            }
+            for number, (rows, means) in enumerate(zip(self.probabilities, self.smoothed, strict=True), 1)
+        ]
+        return {
+            "input": self.input,
+            "frames": self.frames,
+            "duration": round(self.duration, 3),
+            "classes": list(self.class_names),
+            "config": dataclasses.asdict(self.config),
+            "modalities": list(self.modalities),
+            "seconds": self.seconds,
+            "persons": persons,
+        }
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write segments.csv, timeline.json and timeline.png into a folder, which is made if need be; returns them."""
+        from hhmnet.predict.pictures import draw_timeline
+
+        folder.mkdir(parents=True, exist_ok=True)
+        table, document, picture = (folder / name for name in FILES)
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(Segment._fields)
+        for segment in self.segments:
+            times = f"{segment.start:.3f}", f"{segment.end:.3f}"
+            writer.writerow([*segment[:2], *times, *segment[4:6], f"{segment.probability:.4f}"])
+        with replacing(table) as handle:
+            handle.write(text.getvalue().encode())
+        with replacing(document) as handle:
+            handle.write((json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n").encode())
+        draw_timeline(self, _edges((self.starts + self.ends) / 2, self.duration), picture)
+        return [table, document, picture]
+
+
+def _rounded(row: np.ndarray) -> list[float]:
+    return [round(float(value), 5) for value in row]
+
+
+def _edges(middles: np.ndarray, duration: float) -> np.ndarray:
+    """Where the time that each window stands for begins and ends, ``(W + 1,)``: half-way to its neighbours."""
+    return np.concatenate([[0.0], (middles[1:] + middles[:-1]) / 2, [duration]])
+
+
+def windows(duration: float, window: float, stride: float) -> tuple[np.ndarray, np.ndarray]:
+    """Begins and ends of windows over a recording, ``(W,)`` each, in seconds.
+
+    The last one ends with the recording, or less than a tenth of a stride earlier. A recording that is shorter than a
+    window is one window.
+    """
+    if duration <= window:
+        return np.zeros(1), np.array([duration])
+    count = math.floor((duration - window) / stride + 1e-9) + 1
+    starts = np.arange(count) * stride
+    if duration - window - starts[-1] >= stride / 10:
+        starts = np.append(starts, duration - window)
+    return starts, starts + window
+
+
+def smooth(probabilities: np.ndarray, times: np.ndarray, deviation: float) -> np.ndarray:
+    """Gaussian mean over time of ``probabilities (W, classes)`` at ``times (W,)``; NaN stays and doesn't count."""
+    if deviation == 0:
+        return probabilities.copy()
+    known = ~np.isnan(probabilities).any(1)
+    smoothed = np.full_like(probabilities, np.nan)
+    for row in np.flatnonzero(known):
+        near = np.flatnonzero(known & (np.abs(times - times[row]) <= 4 * deviation))
+        weight = np.exp(-0.5 * ((times[near] - times[row]) / deviation) ** 2)
+        smoothed[row] = (weight[:, None] * probabilities[near]).sum(0) / weight.sum()
+    return smoothed
+
+
+def merge(probabilities: np.ndarray, enter: float, leave: float) -> list[tuple[int, int, int]]:
+    """Runs of windows in which one class holds, by hysteresis: (first window, last window, class).
+
+    A class begins to hold where it is the most probable, and as probable as ``enter``. It holds until it falls below
+    ``leave``, another class begins to hold, or a window has no answer. Since ``leave`` lies below ``enter``, an answer
+    that wavers between the two doesn't fall to pieces.
+
+    Args:
+        probabilities: ``(W, classes)``; NaN where there is no answer.
+        enter: from 0 to 1.
+        leave: from 0 to ``enter``.
+    """
+    runs: list[tuple[int, int, int]] = []
+    holds: int | None = None
+    for window, row in enumerate(probabilities):
+        best = int(row.argmax())
+        if np.isnan(row).any() or (row[best] < enter and holds is not None and row[holds] < leave):
+            holds = None
+        elif row[best] >= enter and holds != best:
+            holds = best
+            runs.append((window, window, best))
+        elif holds is not None:
+            runs[-1] = (runs[-1][0], window, holds)
+    return runs
+
+
+def to_segments(
+    person: int,
+    probabilities: np.ndarray,
+    class_names: tuple[str, ...],
+    edges: np.ndarray,
+    times: np.ndarray,
+    config: TimelineConfig,
+) -> list[Segment]:
+    """What one person does, from smoothed probabilities; :func:`merge` says when a class holds.
+
+    A segment of less than ``config.shortest`` is left out, unless the recording is no longer.
+
+    Args:
+        person: the person's number.
+        probabilities: ``(W, classes)``; NaN where there is no answer.
+        class_names: the classes.
+        edges: ``(W + 1,)`` seconds, between what each window stands for.
+        times: ``(T,)`` seconds, when each frame is.
+        config: thresholds.
+    """
+    found = []
+    for first, last, label in merge(probabilities, config.enter, config.leave):
+        start, end = float(edges[first]), float(edges[last + 1])
+        frames = np.flatnonzero((times >= start - 1e-9) & (times < end - 1e-9))
+        if len(frames) and (end - start >= config.shortest or end - start >= edges[-1]):
+            mean = float(probabilities[first : last + 1, label].mean())
+            numbers = int(frames[0]), int(frames[-1])
+            found.append(Segment(person, class_names[label], start, end, *numbers, mean))
+    return found
 
 
 class RecentVideo(Video):
     """A video that keeps the last pictures, as many as fit into 256 MiB: windows that overlap share theirs."""
 
-    _recent: dict[int, np.ndarray]
-    _next = 0
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._recent: dict[int, np.ndarray] = {}
 
     def frame(self, index: int) -> np.ndarray:
         """Image ``(H, W, 3)`` uint8 of one frame, only for reading; raises VideoError if it can't be had."""
-        if not hasattr(self, "_recent"):
-            self._recent = {}
-        if index in self._recent:
-            return self._recent[index]
-        image = super().frame(index)
-        most = max(KEPT_BYTES // image.nbytes, 1)
-        if 0 < index - self._next < most:  # what is passed now may be wanted by the next window
-            for passed in range(self._next, index):
-                self._keep(passed, super().frame(passed), most)
-        self._next = index + 1
-        return self._keep(index, image, most)
-
-    def _keep(self, index: int, image: np.ndarray, most: int) -> np.ndarray:
-        self._recent[index] = image
-        while len(self._recent) > most:
-            del self._recent[min(self._recent)]
-        return image
+        recent = self._recent
+        if index not in recent:
+            last = max(recent, default=index)
+            most = max(KEPT_BYTES // recent[last].nbytes, 1) if recent else 1
+            # What is passed now may be wanted by the next window.
+            for passed in range(last + 1 if last < index <= last + most else index, index + 1):
+                recent[passed] = image = super().frame(passed)
+            for oldest in sorted(recent)[:-most]:
+                del recent[oldest]
+            return image
+        return recent[index]
 
 
 def recognise_long(
     recognizer: Recognizer,
-    source: str | Path | Input | Clip,
+    source: str | Path | Input | InputClip,
     config: TimelineConfig | None = None,
     modalities: Sequence[str] = MODALITIES,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -132,30 +322,33 @@ def recognise_long(
     began = clock.perf_counter()
     if config is None:
         config = TimelineConfig().as_long_as(recognizer.clip_seconds)
-    check_modalities(modalities, recognizer.looks_at_video)
+    recognizer.check_modalities(modalities)
     clip = recognizer.sources.read(source)
     if not clip.sample.present.any():
         raise InputError(f"{clip.name}: {'; '.join(clip.notes) or 'nobody is in it'}")
-    with _opened(clip, recognizer.looks_at_video and "video" in modalities) as video:
-        times, duration = frame_times(clip, video, config.fps)
-        starts, ends = windows(duration, config.window, config.stride)
-        ranges = np.searchsorted(times, [starts, ends]).T
-        count = clip.sample.num_persons
-        found, used = [], np.zeros(len(MODALITIES), bool)
-        for person in range(count):
+    times, duration = frame_times(clip, config.fps)
+    starts, ends = windows(duration, config.window, config.stride)
+    ranges, middles = np.searchsorted(times, [starts, ends]).T, (starts + ends) / 2
+    looks = recognizer.looks_at_video and "video" in modalities and isinstance(clip.video, Path)
+    shape = clip.sample.num_persons, len(ranges), len(recognizer.class_names)
+    probabilities, smoothed = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
+    segments, used = [], np.zeros(len(MODALITIES), bool)
+    # Opened once for all windows.
+    with RecentVideo(Path(clip.video)) if looks else nullcontext() as video:  # type: ignore[arg-type]
+        for person in range(shape[0]):
             parts = list(_cut(clip._replace(video=video), person, ranges, config.least))
-            rows = np.full((len(ranges), len(recognizer.class_names)), np.nan, np.float32)
             for first in range(0, len(parts), _BATCH):
-                batch = parts[first : first + _BATCH]
-                used |= _answer(recognizer, batch, modalities, rows)
-                progress(person * len(ranges) + min(first + _BATCH, len(parts)), count * len(ranges))
-            found.append(rows)
-    middles = (starts + ends) / 2
-    persons = []
-    for number, rows in enumerate(found, 1):
-        smoothed = smooth(rows, middles, config.smooth)
-        segments = to_segments(number, smoothed, recognizer.class_names, middles, times, duration, config)
-        persons.append(PersonTimeline(number, rows, smoothed, segments))
+                numbers, batch = zip(*parts[first : first + _BATCH], strict=True)
+                found = recognizer.logits(batch, modalities)
+                shares = np.where(found.used.any(1, keepdims=True), softmax(found.logits), np.nan)
+                probabilities[person, list(numbers)] = shares
+                used |= found.used.any(0)
+                progress(person * shape[1] + min(first + _BATCH, len(parts)), shape[0] * shape[1])
+            smoothed[person] = smooth(probabilities[person], middles, config.smooth)
+            edges = _edges(middles, duration)
+            segments += to_segments(
+                person + 1, smoothed[person], recognizer.class_names, edges, times, config
+            )
     return Timeline(
         clip.name,
         recognizer.class_names,
@@ -164,54 +357,38 @@ def recognise_long(
         duration,
         starts,
         ends,
-        persons,
+        probabilities,
+        smoothed,
+        sorted(segments, key=lambda segment: (segment.start, segment.person)),
         tuple(name for name, is_used in zip(MODALITIES, used, strict=True) if is_used),
         clock.perf_counter() - began,
         clip.notes,
     )
 
 
-def _answer(
-    recognizer: Recognizer, batch: list[tuple[int, Clip]], modalities: Sequence[str], rows: np.ndarray
-) -> np.ndarray:
-    """Enter the probabilities of some windows in ``rows (W, classes)``; returns which modalities were used."""
-    said = recognizer.ask([part for _, part in batch], modalities)
-    there = said.answer.used.cpu().numpy()
-    probabilities = softmax(said.answer.logits.float().cpu().numpy())
-    rows[[number for number, _ in batch]] = np.where(there.any(1, keepdims=True), probabilities, np.nan)
-    return np.asarray(there.any(0))
-
-
-@contextmanager
-def _opened(clip: Clip, wanted: bool) -> Iterator[Video | None]:
-    """The clip's video, opened once for all windows; None if it has none or it isn't wanted."""
-    if not wanted or not isinstance(clip.video, Path):
-        yield None
-        return
-    with RecentVideo(clip.video) as video:
-        yield video
-
-
-def frame_times(clip: Clip, video: Video | None, fps: float) -> tuple[np.ndarray, float]:
+def frame_times(clip: InputClip, fps: float) -> tuple[np.ndarray, float]:
     """When each frame of a clip is, ``(T,)`` in seconds from its first, and how long all of them last.
 
     Those of its video, where that has a frame for each of the clip's; else ``fps`` a second.
     """
     sample = clip.sample
-    if isinstance(clip.video, Path) and sample.video_frames is not None and (sample.video_frames >= 0).all():
-        if video is None:
-            with open_video(clip.video) as opened:
-                seconds, rate = opened.times, opened.fps
-        else:
+    shown = sample.video_frames
+    if (
+        isinstance(clip.video, Path)
+        and shown is not None
+        and (shown >= 0).all()
+        and (np.diff(shown) > 0).all()
+    ):
+        with open_video(clip.video) as video:
             seconds, rate = video.times, video.fps
-        if len(seconds) > sample.video_frames.max() and (np.diff(sample.video_frames) > 0).all():
-            times = seconds[sample.video_frames] - seconds[sample.video_frames[0]]
+        if len(seconds) > shown.max():
+            times = seconds[shown] - seconds[shown[0]]
             return times, float(times[-1] + 1 / (rate or fps))
     times = (sample.frame_index - sample.frame_index[0]) / fps
     return times, float(times[-1] + 1 / fps)
 
 
-def _cut(clip: Clip, person: int, ranges: np.ndarray, least: float) -> Iterator[tuple[int, Clip]]:
+def _cut(clip: InputClip, person: int, ranges: np.ndarray, least: float) -> Iterator[tuple[int, InputClip]]:
     """The windows of one person as clips, with their numbers; without those where the person is hardly seen."""
     for number, (first, end) in enumerate(ranges):
         if first < end and clip.sample.present[person, first:end].mean() >= max(least, 1e-9):

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
-from hhmnet.predict.prediction import Prediction
-from hhmnet.predict.segments import TimelineConfig, windows
-from hhmnet.predict.sources import Clip, Input, InputError
+from hhmnet.predict.prediction import Prediction, StreamLogits
+from hhmnet.predict.sources import Input, InputClip, InputError
+from hhmnet.predict.timeline import TimelineConfig, windows
 from hhmnet.readers.pairing import VIDEO_SUFFIXES
 from hhmnet.serving.limits import Limits, Refused
 from hhmnet.skeleton import SkeletonLayout
 
 if TYPE_CHECKING:
-    from hhmnet.predict.recognizer import Recognizer, Said
+    from hhmnet.predict.recognizer import Recognizer
     from hhmnet.predict.timeline import Timeline
 
 FASTEST = 240
@@ -31,7 +31,7 @@ class _Sources(Protocol):
     @property
     def layout(self) -> SkeletonLayout: ...
 
-    def read(self, item: Input | Clip) -> Clip: ...
+    def read(self, item: Input | InputClip) -> InputClip: ...
 
 
 class Answering(Protocol):
@@ -48,11 +48,11 @@ class Answering(Protocol):
     def sources(self) -> _Sources:
         """Where the model's joints are told, and files are read."""
 
-    def predict(self, source: Input | Clip, top: int, modalities: Sequence[str]) -> Prediction:
+    def predict(self, source: Input | InputClip, top: int, modalities: Sequence[str]) -> Prediction:
         """The answer on one file."""
 
-    def ask(self, clips: Sequence[Clip], modalities: Sequence[str]) -> Said:
-        """The model's answer on a batch of clips."""
+    def logits(self, clips: Sequence[InputClip], modalities: Sequence[str]) -> StreamLogits:
+        """The model's logits of a batch of clips."""
 
 
 def answer(recognizer: Answering, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def answer(recognizer: Answering, job: dict[str, Any], limits: Limits) -> dict[s
         if not limits.videos:
             raise Refused(415, f"'{name}' is a video; this server takes skeleton files alone")
         video = look(path, name, limits)
-    source: Input | Clip = Input(name, path)
+    source: Input | InputClip = Input(name, path)
     if job["timeline"] is not None:
         source = recognizer.sources.read(source)  # once, as finding the joints takes longest
     prediction = recognizer.predict(source, top=job["top"], modalities=job["modalities"])
@@ -80,7 +80,7 @@ def answer(recognizer: Answering, job: dict[str, Any], limits: Limits) -> dict[s
     }
     if job["details"]:
         told["details"] = details(prediction, recognizer.sources.layout, video)
-    if isinstance(source, Clip):
+    if isinstance(source, InputClip):
         left = job["seconds"] - (time.perf_counter() - began)
         told["timeline"], notes = course(recognizer, source, job, video, _SHARE * left)
         told["notes"] += notes
@@ -182,9 +182,9 @@ def _from_ahead(
 
 
 def course(
-    recognizer: Answering, clip: Clip, job: dict[str, Any], video: Look | None, seconds: float
+    recognizer: Answering, clip: InputClip, job: dict[str, Any], video: Look | None, seconds: float
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """The timeline of a clip as :func:`hhmnet.predict.timeline_files.to_dict` writes it, and notes on it.
+    """The timeline of a clip as :func:`hhmnet.predict.timeline.Timeline.to_dict` writes it, and notes on it.
 
     Of the probabilities only those of the strongest classes are left, ``job["top"]`` of them and those that segments
     name. Times are those of the video. None where nobody is in the clip.
@@ -207,7 +207,7 @@ def course(
         return None, []
     asked = job["timeline"]
     config, notes = TimelineConfig().as_long_as(asked["window"] or recognizer.clip_seconds), []
-    _, duration = frame_times(clip, None, config.fps)
+    _, duration = frame_times(clip, config.fps)
     most = MOST_WINDOWS // clip.sample.num_persons
     if asked["stride"] is not None:
         config.stride = asked["stride"]
@@ -226,24 +226,22 @@ def course(
 
 
 def _seconds_of_a_window(
-    recognizer: Answering, clip: Clip, config: TimelineConfig, modalities: Sequence[str]
+    recognizer: Answering, clip: InputClip, config: TimelineConfig, modalities: Sequence[str]
 ) -> float:
     """How long the model takes for a window, by the one in the middle."""
     from hhmnet.predict.timeline import frame_times, sliced
 
-    times, duration = frame_times(clip, None, config.fps)
+    times, duration = frame_times(clip, config.fps)
     first, end = np.searchsorted(times, (duration + np.array([-1, 1]) * config.window) / 2)
     began = time.perf_counter()
     part = sliced(clip.sample, 0, slice(int(first), max(int(end), int(first) + 1)))
-    recognizer.ask([clip._replace(sample=part)], modalities)
+    recognizer.logits([clip._replace(sample=part)], modalities)
     return time.perf_counter() - began
 
 
 def _strongest(timeline: Timeline, top: int, offset: float) -> dict[str, Any]:
-    from hhmnet.predict.timeline_files import to_dict
-
-    told = to_dict(timeline)
-    peaks = np.max([np.nan_to_num(person.smoothed).max(0) for person in timeline.persons], 0)
+    told = timeline.to_dict()
+    peaks = np.nan_to_num(timeline.smoothed).max((0, 1))
     named = {segment.label for segment in timeline.segments}
     order = [int(i) for i in np.argsort(-peaks, kind="stable")]
     kept = [i for place, i in enumerate(order) if place < top or timeline.class_names[i] in named]

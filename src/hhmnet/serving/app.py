@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from hhmnet import __version__
-from hhmnet.predict.segments import TimelineConfig
+from hhmnet.predict.timeline import TimelineConfig
 from hhmnet.serving.gate import API, LOCAL_HOSTS, Gate
 from hhmnet.serving.limits import Limits, Refused, busy
 from hhmnet.serving.private_folder import private_folder

@@ -1,4 +1,4 @@
-"""An answer drawn on its video: skeleton, the parts that the video network looked at with their weights, the label."""
+"""Predictions as pictures: drawn on their video, and over time."""
 
 from __future__ import annotations
 
@@ -6,35 +6,29 @@ from collections.abc import Iterator
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import av
 import numpy as np
 
 from hhmnet.data.places import known_joints, part_places, part_sides, person_sizes, pictures_of
-from hhmnet.data.roi import RoiConfig
 from hhmnet.drawing import Colour, draw_box, draw_skeleton
-from hhmnet.evaluation.figures import new_figure
+from hhmnet.evaluation.figures import new_figure, save_figure
 from hhmnet.files import replacing
 from hhmnet.predict.prediction import Prediction
 from hhmnet.predict.sources import InputError
 from hhmnet.skeleton import SkeletonLayout
 from hhmnet.video import Video, open_video
 
+if TYPE_CHECKING:
+    from hhmnet.data.roi import RoiConfig
+    from hhmnet.predict.timeline import Timeline
+
 CLOCK = Fraction(1, 90_000)
 """Unit of a frame's time in the file: the frames of videos of uneven rate stay where they were."""
 
-_RAMP: tuple[Colour, ...] = ((120, 120, 120), (250, 205, 40), (225, 30, 40))  # of the weights 0, 1 and 2
-_NAMED = 3  # classes under the label
-
-
-class _Parts(NamedTuple):
-    """Squares of P parts in T frames: places ``(T, P, 2)``, sides, where they are known and weights, ``(T, P)``."""
-
-    places: np.ndarray
-    sides: np.ndarray
-    found: np.ndarray
-    weights: np.ndarray
+_RAMP = np.array([(120, 120, 120), (250, 205, 40), (225, 30, 40)])  # of the weights 0, 1 and 2
+_WHITE, _NAMED = (255, 255, 255), 3  # classes in the caption
 
 
 def draw_overlay(
@@ -78,17 +72,24 @@ def draw_overlay(
         _write(handle, drawn(), video)
 
 
+class _Parts(NamedTuple):
+    """Squares of P parts in T frames: places ``(T, P, 2)``, sides, where they are known and weights, ``(T, P)``."""
+
+    places: np.ndarray
+    sides: np.ndarray
+    found: np.ndarray
+    weights: np.ndarray
+
+
 def _parts_of(prediction: Prediction, layout: SkeletonLayout, roi: RoiConfig | None) -> _Parts | None:
     sample = prediction.sample
     if roi is None or prediction.guidance is None or prediction.times is None or sample is None:
         return None
-    known = known_joints(sample)
+    known, index = known_joints(sample), np.arange(sample.num_frames)[:, None]
     places, found = part_places(sample, known, layout)
-    frames = np.broadcast_to(np.arange(sample.num_frames)[:, None], found.shape)
-    sides = part_sides(
-        person_sizes(sample, layout, roi.person_scale, known), frames, roi.window, roi.part_size
-    )
-    nearest = np.abs(np.arange(sample.num_frames)[:, None] - prediction.times[None]).argmin(1)
+    sizes = person_sizes(sample, layout, roi.person_scale, known)
+    sides = part_sides(sizes, np.broadcast_to(index, found.shape), roi.window, roi.part_size)
+    nearest = np.abs(index - prediction.times[None]).argmin(1)
     return _Parts(places, sides, found, prediction.guidance.T[nearest])
 
 
@@ -97,10 +98,8 @@ def _draw_parts(image: np.ndarray, parts: _Parts, t: int) -> np.ndarray:
     for part in np.flatnonzero(parts.found[t]):
         weight, half = float(parts.weights[t, part]), parts.sides[t, part] / 2
         x, y = parts.places[t, part]
-        colour = ramp(weight)
-        image = draw_box(
-            image, (x - half, y - half, x + half, y + half), colour, thickness * (0.75 + weight / 2)
-        )
+        colour, box = ramp(weight), (x - half, y - half, x + half, y + half)
+        image = draw_box(image, box, colour, thickness * (0.75 + weight / 2))
         number = _number(round(weight, 1), colour, max(round(image.shape[0] / 28), 9))
         image = paste(image, number, round(x - half), round(y - half) - number.shape[0])
     return image
@@ -108,10 +107,8 @@ def _draw_parts(image: np.ndarray, parts: _Parts, t: int) -> np.ndarray:
 
 def ramp(weight: float) -> Colour:
     """Colour of a weight from 0 to 2: grey, yellow, red, and what lies between."""
-    place = min(max(weight, 0.0), 2.0)
-    low = min(int(place), 1)
-    mixed = [a + (b - a) * (place - low) for a, b in zip(_RAMP[low], _RAMP[low + 1], strict=True)]
-    return round(mixed[0]), round(mixed[1]), round(mixed[2])
+    red, green, blue = (round(float(np.interp(weight, (0, 1, 2), channel))) for channel in _RAMP.T)
+    return red, green, blue
 
 
 @cache
@@ -121,13 +118,12 @@ def _number(weight: float, colour: Colour, height: int) -> np.ndarray:
 
 def _caption(prediction: Prediction, width: int, height: int) -> np.ndarray:
     """The label and the classes that follow, on a dark ground ``(h, w, 4)``, no wider than the picture."""
-    sure = f"{prediction.label}  {100 * float(prediction.probabilities.max()):.0f} %"
-    others = [f"{label}  {100 * share:.0f} %" for label, share in prediction.top[1:_NAMED]]
+    lines = [f"{label}  {100 * share:.0f} %" for label, share in prediction.top[:_NAMED]]
     line = max(round(height / 20), 11)
-    image = text_image([sure, *others], line, (255, 255, 255), ground=0.6)
+    image = text_image(lines, line, _WHITE, ground=0.6)
     while image.shape[1] > width and line > 6:
         line -= 1
-        image = text_image([sure, *others], line, (255, 255, 255), ground=0.6)
+        image = text_image(lines, line, _WHITE, ground=0.6)
     return image
 
 
@@ -140,47 +136,32 @@ def text_image(lines: list[str], height: int, colour: Colour, ground: float = 0.
         colour: of the letters.
         ground: how much the dark ground behind the letters covers, 0 to 1.
     """
-    dpi, size = 100, 0.66 * height
-    figure = new_figure(1, 1)
+    figure, dpi = new_figure(1, 1), 100
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    figure.set_layout_engine("none")
+    figure.set(dpi=dpi, layout_engine="none", facecolor=(0, 0, 0, ground))
     canvas = FigureCanvasAgg(figure)
-    style = {
-        "fontsize": size * 72 / dpi,
-        "color": np.array(colour) / 255,
-        "va": "center",
-        "parse_math": False,
-    }
-    texts = [
-        figure.text(0, 0, line, weight="bold" if number == 0 and len(lines) > 1 else "normal", **style)
-        for number, line in enumerate(lines)
-    ]
-    figure.set_dpi(dpi)
+    style = {"fontsize": 0.66 * height * 72 / dpi, "color": np.array(colour) / 255, "va": "center"}
+    texts = [figure.text(0, 0, line, parse_math=False, **style) for line in lines]
+    texts[0].set_weight("bold" if len(lines) > 1 else "normal")
     widest = max(text.get_window_extent(canvas.get_renderer()).width for text in texts)
     width, tall = int(widest + 0.6 * height) + 1, height * len(lines)
     figure.set_size_inches(width / dpi, tall / dpi)
     for number, text in enumerate(texts):
         text.set_position((0.3 * height / width, 1 - (number + 0.5) / len(lines)))
-    figure.patch.set(facecolor="black", alpha=ground)
     canvas.draw()
     return np.array(canvas.buffer_rgba())
 
 
 def paste(image: np.ndarray, patch: np.ndarray, left: int, top: int) -> np.ndarray:
     """A copy of ``image (H, W, 3)`` with ``patch (h, w, 4)`` on it, as far as that lies inside."""
-    height, width = image.shape[:2]
-    rows, columns = (
-        slice(max(top, 0), min(top + patch.shape[0], height)),
-        slice(max(left, 0), min(left + patch.shape[1], width)),
-    )
-    if rows.start >= rows.stop or columns.start >= columns.stop:
-        return image
+    patch = patch[max(-top, 0) :, max(-left, 0) :]
+    top, left = max(top, 0), max(left, 0)
     image = image.copy()
-    inside = patch[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    place = image[top : top + patch.shape[0], left : left + patch.shape[1]]
+    inside = patch[: place.shape[0], : place.shape[1]]
     cover = inside[..., 3:].astype(np.float64) / 255
-    mixed = image[rows, columns] * (1 - cover) + inside[..., :3] * cover
-    image[rows, columns] = np.round(mixed).astype(np.uint8)
+    place[...] = np.round(place * (1 - cover) + inside[..., :3] * cover).astype(np.uint8)
     return image
 
 
@@ -202,3 +183,37 @@ def _write(handle: Any, images: Iterator[np.ndarray], video: Video) -> None:
             frame.pts, frame.time_base = round(float(time) / CLOCK), CLOCK
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
+
+
+def draw_timeline(timeline: Timeline, edges: np.ndarray, file: Path) -> None:
+    """Draw each person's probabilities over time, a row a class, with the segments framed.
+
+    Args:
+        timeline: of M persons and W windows.
+        edges: ``(W + 1,)`` seconds, between what each window stands for.
+        file: picture to write.
+    """
+    names, persons = timeline.class_names, timeline.smoothed
+    figure = new_figure(11, len(persons) * (0.9 + 0.28 * min(len(names), 30)))
+    rows = figure.subplots(len(persons), squeeze=False, sharex=True)[:, 0]
+    image = None
+    for number, (axes, smoothed) in enumerate(zip(rows, persons, strict=True), 1):
+        axes.set_facecolor("#dddddd")  # where there is no answer
+        shares = np.ma.masked_invalid(smoothed.T)
+        image = axes.pcolormesh(edges, np.arange(len(names) + 1), shares, cmap="Blues", vmin=0, vmax=1)
+        for segment in timeline.of_person(number):
+            row, times = names.index(segment.label), [segment.start, segment.end]
+            axes.fill(
+                [*times, *times[::-1]],
+                [row, row, row + 1, row + 1],
+                fill=False,
+                edgecolor="#d95f02",
+                lw=1.8,
+            )
+        if len(names) <= 60:
+            axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=8)
+        axes.set_ylim(len(names), 0)
+        axes.set_title(f"person {number}", loc="left", fontsize=10)
+    rows[-1].set(xlabel="seconds", xlim=(0, timeline.duration))
+    figure.colorbar(image, ax=list(rows), label="probability", fraction=0.03)
+    save_figure(figure, file)

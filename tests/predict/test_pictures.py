@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hhmnet.data.places import known_joints, part_places
-from hhmnet.predict.overlay import draw_overlay, paste, ramp, text_image
+from hhmnet.predict.pictures import draw_overlay, paste, ramp, text_image
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import InputError
 from hhmnet.skeleton import KINECT20
@@ -22,7 +22,7 @@ def test_the_video_stays_and_gets_a_skeleton(of_both: Recognizer, filmed: Store,
     assert found.video is not None
     assert found.sample is not None
     assert found.sample.pixels is not None
-    draw_overlay(found, KINECT20, tmp_path / "with.mp4", of_both.model.spec.roi)
+    draw_overlay(found, KINECT20, tmp_path / "with.mp4", of_both.engine.spec.roi)
     draw_overlay(found, KINECT20, tmp_path / "without.mp4")
     with (
         open_video(found.video) as before,
@@ -102,4 +102,4 @@ def test_pasting_mixes_and_stays_inside() -> None:
     assert (found[:2, 3:] == 120).all()
     found[:2, 3:] = 100
     assert (found == image).all()
-    assert paste(image, patch, 9, 0) is image
+    np.testing.assert_array_equal(paste(image, patch, 9, 0), image)
