@@ -1,8 +1,8 @@
 """Time reading videos: opening, all frames in a row, single frames by index, and a few in one call.
 
-    python benchmarks/videos.py FILE… [--threads 1 0] [--json FILE]
+    python benchmarks/videos.py FILE… [--json FILE]
 
-Each file is read ``--rounds`` times; the table gives medians, per file and number of threads (0: FFmpeg's choice).
+Each file is read ``--rounds`` times; the table gives medians.
 Frames come out as RGB arrays, so the change of colours is part of the time.
 """
 
@@ -37,25 +37,23 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measure(file: Path, threads: int, rounds: int) -> dict[str, Any]:
+def measure(file: Path, rounds: int) -> dict[str, Any]:
     """Medians of one file: milliseconds to open it, for one frame and for a few, and frames per second in a row."""
     times: dict[str, list[float]] = {"open": [], "row": [], "jump": [], "set": []}
     for number in range(rounds):
-        times["open"].append(seconds(lambda: open_video(file, threads=threads).close()))
-        with open_video(file, threads=threads) as video:
+        times["open"].append(seconds(lambda: open_video(file).close()))
+        with open_video(file) as video:
             times["row"].append(seconds(lambda video=video: sum(1 for _ in video)))
-        # Opened anew: after a whole pass, a file without times could be searched faster than it can at first.
-        with open_video(file, threads=threads) as video:
             spread = np.linspace(0, len(video) - 1, SET).round().astype(int)
             times["set"].append(seconds(lambda video=video, spread=spread: video.frames(spread)))
-        times["jump"] += _jumps(file, threads, number)
+        times["jump"] += _jumps(file, number)
     with open_video(file) as video:
-        return _figures(video, times) | {"file": file.name, "threads": threads}
+        return _figures(video, times) | {"file": file.name}
 
 
-def _jumps(file: Path, threads: int, seed: int) -> list[float]:
+def _jumps(file: Path, seed: int) -> list[float]:
     """Seconds for each of some frames in random order."""
-    with open_video(file, threads=threads) as video:
+    with open_video(file) as video:
         indices = np.random.default_rng(seed).integers(0, len(video), JUMPS).tolist()
         return [seconds(lambda index=index: video.frame(index)) for index in indices]
 
@@ -76,27 +74,19 @@ def main(words: list[str] | None = None) -> int:
     parser = Parser("videos.py", "Time reading videos.")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument(
-        "--threads", nargs="+", type=_count, default=[1, 0], metavar="N", help="threads that decode"
-    )
-    parser.add_argument(
         "--rounds", type=_count, default=5, metavar="N", help="times each is read (%(default)s)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
     try:
         options = parser.parse_args(sys.argv[1:] if words is None else words)
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-        rows = [
-            measure(file, threads, max(1, options.rounds))
-            for file in options.files
-            for threads in options.threads
-        ]
+        rows = [measure(file, max(1, options.rounds)) for file in options.files]
     except (UsageError, VideoError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     columns = (
         ">frames",
         "size",
-        ">threads",
         ">open, ms",
         ">frames/s",
         ">one frame, ms",
@@ -105,7 +95,7 @@ def main(words: list[str] | None = None) -> int:
     view = table(f"{os.cpu_count()} cores, load before {load:.1f}", "file", *columns)
     for row in rows:
         figures = (f"{row[key]:,.1f}" for key in ("open_ms", "frames_per_second", "one_frame_ms", "set_ms"))
-        view.add_row(row["file"], str(row["frames"]), row["size"], str(row["threads"]), *figures)
+        view.add_row(row["file"], str(row["frames"]), row["size"], *figures)
     console(stderr=False).print(view)
     if options.json:
         with replacing(options.json) as file:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import IO, NamedTuple
 
 import av
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
-
-from hhmnet.video.tables import problem_of
 
 # Codecs of which every packet holds one frame that is shown.
 _PLAIN_CODECS = {
@@ -19,43 +20,42 @@ _PLAIN_CODECS = {
 }
 # A smaller MPEG-4 packet may only say "as before", and then no frame comes of it.
 _SMALLEST_MPEG4_FRAME = 16
-_MICROSECOND = 1e-6
+_SMALLEST_FRAME = 8
+"""Bytes; no coder of pictures makes fewer of one."""
+_PARENT_BOXES = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
+_MAX_BOXES, _MAX_TABLE_BYTES = 100_000, 1 << 26
 
 
 class LostError(Exception):
     """Frames that don't come; its text is the reason."""
 
 
-class Packets(NamedTuple):
-    """The packets of one stream, in the order of the file; a packet's number is its place there.
+class PacketInfo(NamedTuple):
+    """One packet of a stream.
 
     Attributes:
-        pos: where each begins in the file, in bytes.
+        pos: where it begins in the file, in bytes.
         pts: when its frame is shown, in the stream's time base; None where the file doesn't say.
         dts: when its frame is decoded.
-        sizes: bytes.
-        keyframes: numbers of those from which decoding can begin.
-        shown: numbers of those whose frame is shown; the beginning of a film may be hidden.
+        size: bytes.
+        is_keyframe: whether decoding can begin there.
+        is_shown: whether its frame is shown; the beginning of a film may be hidden.
     """
 
-    pos: list[int | None]
-    pts: list[int | None]
-    dts: list[int | None]
-    sizes: list[int]
-    keyframes: set[int]
-    shown: list[int]
+    pos: int | None
+    pts: int | None
+    dts: int | None
+    size: int
+    is_keyframe: bool
+    is_shown: bool
 
 
-def open_stream(path: Path, threads: int, conceal: bool) -> tuple[InputContainer, VideoStream]:
+def open_stream(path: Path) -> tuple[InputContainer, VideoStream]:
     """Open a file's first stream of pictures; a sound file's cover isn't one. Raises LostError if there is none."""
     try:
-        if problem := problem_of(path):
-            raise LostError(f"can't be opened as a video: {problem}")
-    except OSError as error:
-        raise LostError(f"can't be opened as a video: {reason(error)}") from None
-    # Playlists count as videos, too: no file may make us read from the network.
-    options = {"protocol_whitelist": "file"}
-    try:
+        _check_tables(path)
+        # Playlists count as videos, too: no file may make us read from the network.
+        options = {"protocol_whitelist": "file"}
         container = av.open(f"file:{path}", "r", container_options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
         raise LostError(f"can't be opened as a video: {reason(error)}") from None
@@ -63,38 +63,30 @@ def open_stream(path: Path, threads: int, conceal: bool) -> tuple[InputContainer
     if not streams or streams[0].codec_context is None:
         container.close()
         raise LostError("has pictures of an unknown kind" if streams else "has no pictures")
-    stream = streams[0]
-    stream.thread_type = av.codec.context.ThreadType.AUTO
-    stream.thread_count = threads
-    if not conceal:
-        stream.codec_context.options = {"err_detect": "explode"}
-    return container, stream
+    streams[0].codec_context.thread_count = 1
+    streams[0].codec_context.options = {"err_detect": "explode"}
+    return container, streams[0]
 
 
-def scan(container: InputContainer, stream: VideoStream) -> tuple[Packets, str]:
+def scan(container: InputContainer, stream: VideoStream) -> tuple[list[PacketInfo], str]:
     """All packets of a stream, and what keeps the file from being whole, "" if nothing is known to.
 
     Raises:
-        LostError: there are none.
+        LostError: there are none that are shown.
     """
-    packets = Packets([], [], [], [], set(), [])
+    packets: list[PacketInfo] = []
     cut, end = "", 0
     try:
-        for number, packet in enumerate(p for p in container.demux(stream) if p.size):
-            packets.pos.append(packet.pos)
-            packets.pts.append(packet.pts)
-            packets.dts.append(packet.dts)
-            packets.sizes.append(packet.size)
-            if packet.is_keyframe:
-                packets.keyframes.add(number)
-            if not packet.is_discard:
-                packets.shown.append(number)
-            end = max(end, (packet.pts or 0) + (packet.duration or 0))
+        for packet in container.demux(stream):
+            if packet.size:
+                times = (packet.pos, packet.pts, packet.dts)
+                packets.append(PacketInfo(*times, packet.size, packet.is_keyframe, not packet.is_discard))
+                end = max(end, (packet.pts or 0) + (packet.duration or 0))
     except (av.FFmpegError, IndexError) as error:  # the latter: of a stream that the file hadn't announced
         cut = f"the file can't be read on: {reason(error)}"
-    if not packets.shown:
+    if not any(packet.is_shown for packet in packets):
         raise LostError("has no pictures" + (f": {cut}" if cut else ""))
-    return packets, cut or _find_cut(container, stream, len(packets.sizes), end)
+    return packets, cut or _find_cut(container, stream, len(packets), end)
 
 
 def _find_cut(container: InputContainer, stream: VideoStream, count: int, end: int) -> str:
@@ -106,54 +98,96 @@ def _find_cut(container: InputContainer, stream: VideoStream, count: int, end: i
         return f"the file is cut off: it announces {announced} frames and holds {count}"
     # Matroska doesn't count its frames.
     if "matroska" in container.format.name and len(container.streams) == 1 and container.duration:
-        announced_end, seconds = container.duration * _MICROSECOND, end * float(stream.time_base or 0)
+        announced_end, seconds = container.duration / av.time_base, end * float(stream.time_base or 0)
         if (announced_end - seconds) * float(stream.average_rate or 1) > 2:
             return f"the file is cut off: it announces {announced_end:.2f} s and ends at {seconds:.2f} s"
     return ""
 
 
-def distinct_field(packets: Packets) -> Literal["pos", "pts"] | None:
-    """The field by which a packet is known again after a jump; None if none tells all of them apart."""
-    fields: tuple[Literal["pos", "pts"], ...] = ("pos", "pts")
-    for field in fields:
-        if len(set(getattr(packets, field)) - {None, -1}) == len(packets.sizes):
-            return field
-    return None
+def frame_order(packets: list[PacketInfo], stream: VideoStream, is_cut: bool) -> list[int] | None:
+    """Places of the packets in the order in which their frames are shown; None if only decoding tells.
 
-
-def shown_order(packets: Packets, stream: VideoStream) -> list[int] | None:
-    """Numbers of the packets in the order in which their frames are shown; None if the file doesn't tell."""
-    times = {number: pts for number in packets.shown if (pts := packets.pts[number]) is not None}
-    is_reordered = stream.codec_context.reorder_depth > 0
-    if not times and not is_reordered:
-        return packets.shown
-    if len(set(times.values())) < len(packets.shown):
-        return None
-    order = sorted(packets.shown, key=times.__getitem__)
-    # Packets with B-frames aren't shown as they stand in the file; such times the demuxer made up.
-    return None if is_reordered and order == packets.shown else order
-
-
-def certain_order(packets: Packets, order: list[int]) -> list[int]:
-    """The part of the order that stays right whatever packets were cut off: B-frames come after those they precede."""
-    if order == packets.shown:
-        return order
-    # No packet that is missing is decoded, so none is shown, before the last one that is there.
-    end = max((dts for dts in packets.dts if dts is not None), default=0)
-    return [n for n in order if (packets.pts[n] or 0) <= end] or order[:1]
-
-
-def gives_all_frames(packets: Packets, order: list[int] | None, stream: VideoStream) -> bool:
-    """Whether a frame surely comes of every packet that is shown, if nothing is damaged."""
+    It follows from the packets' times. Where a file was cut off, it ends where missing packets could change it.
+    """
     context = stream.codec_context
-    return (
+    shown = [number for number, packet in enumerate(packets) if packet.is_shown]
+    times = {number: pts for number in shown if (pts := packets[number].pts) is not None}
+    is_reordered = context.reorder_depth > 0
+    if not times and not is_reordered:
+        order = shown
+    elif len(set(times.values())) < len(shown):
+        return None
+    else:
+        order = sorted(shown, key=times.__getitem__)
+        # Packets with B-frames aren't shown as they stand in the file; such times the demuxer made up.
+        if is_reordered and order == shown:
+            return None
+    has_all = (
         context.name in _PLAIN_CODECS
         and context.field_order <= 1  # else two fields may come in two packets
-        and 0 in packets.keyframes
-        and (context.name != "mpeg4" or min(packets.sizes) >= _SMALLEST_MPEG4_FRAME)
+        and packets[0].is_keyframe
+        and (context.name != "mpeg4" or min(packet.size for packet in packets) >= _SMALLEST_MPEG4_FRAME)
         # Else there are frames before the first keyframe, and nothing to decode them from.
-        and (order is None or packets.shown[0] > 0 or order[0] == 0)
+        and (shown[0] > 0 or order[0] == 0)
     )
+    if not has_all:
+        return None
+    if is_cut and order != shown:
+        # No packet that is missing is decoded, so none is shown, before the last one that is there.
+        end = max((packet.dts for packet in packets if packet.dts is not None), default=0)
+        order = [number for number in order if times[number] <= end] or order[:1]
+    return order
+
+
+def packet_keys(packets: list[PacketInfo]) -> dict[tuple[int | None, int | None], int]:
+    """Each packet's place by its (pos, pts); empty if these don't tell all of them apart."""
+    keys = {(packet.pos, packet.pts): number for number, packet in enumerate(packets)}
+    return keys if len(keys) == len(packets) else {}
+
+
+def _check_tables(path: Path) -> None:
+    """Raise LostError if an MP4 or MOV file announces more frames than its size allows.
+
+    A few hundred bytes can announce a thousand million frames, for which FFmpeg takes gigabytes of memory and minutes.
+    The boxes are those of ISO/IEC 14496-12: sizes of samples (8.7.3) and how long they last (8.6.1.2 and 8.6.1.3).
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as handle:
+        if handle.read(8)[4:] not in (b"ftyp", b"moov", b"wide", b"mdat", b"free", b"skip"):
+            return
+        for kind, start, end in islice(_boxes(handle, 0, size, 0), _MAX_BOXES):
+            count = _announced_frames(handle, kind, start, end)
+            if count > max(size // _SMALLEST_FRAME, 1):
+                raise LostError(f"can't be opened as a video: announces {count:,} frames in {size:,} bytes")
+
+
+def _boxes(handle: IO[bytes], start: int, end: int, depth: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, begin and end of the content of the boxes on the way to a stream's tables, in the order of the file."""
+    while start + 8 <= end and depth <= len(_PARENT_BOXES):
+        handle.seek(start)
+        length, kind = struct.unpack(">I4s", handle.read(8))
+        content = start + 8
+        if length == 1 and start + 16 <= end:
+            (length,), content = struct.unpack(">Q", handle.read(8)), start + 16
+        after = end if length == 0 else start + length
+        if after < content:
+            return
+        yield kind, content, min(after, end)
+        if kind in _PARENT_BOXES:
+            yield from _boxes(handle, content, min(after, end), depth + 1)
+        start = after
+
+
+def _announced_frames(handle: IO[bytes], kind: bytes, start: int, end: int) -> int:
+    """How many frames a table speaks of; 0 for what is no such table."""
+    if kind not in (b"stsz", b"stts", b"ctts") or end - start < (12 if kind == b"stsz" else 8):
+        return 0
+    handle.seek(start + 4)
+    if kind == b"stsz":
+        return int(struct.unpack(">II", handle.read(8))[1])
+    (entries,) = struct.unpack(">I", handle.read(4))
+    table = handle.read(min(8 * entries, end - start - 8, _MAX_TABLE_BYTES))
+    return sum(count for count, _ in struct.iter_unpack(">II", table[: len(table) // 8 * 8]))
 
 
 def reason(error: Exception) -> str:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, cast
 
 import av
 import numpy as np
+from av.packet import Packet
 from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
-from hhmnet.video.decoding import Decoder, OutOfOrderError
-from hhmnet.video.packets import LostError, open_stream
+from hhmnet.video.packets import LostError, frame_order, open_stream, packet_keys, reason, scan
 
-Errors = Literal["raise", "stop", "conceal"]
+Errors = Literal["raise", "stop"]
 
 # From version 17 on, PyAV converts each picture with threads of its own unless told otherwise. That is slower, and a
 # process that is forked meanwhile, such as a loader's worker, hangs when it frees them, since it hasn't got them.
@@ -43,6 +46,10 @@ class VideoError(ValueError):
         return f"{self.path}: {'' if self.frame is None else f'frame {self.frame}: '}{self.reason}"
 
 
+class OutOfOrderError(LostError):
+    """A frame that comes in another place than its time says."""
+
+
 class Pictures(Protocol):
     """What can be cut out of: pictures by their index, of a file or of memory."""
 
@@ -55,9 +62,9 @@ class Pictures(Protocol):
         ...
 
 
-def open_video(path: str | Path, *, threads: int = 1, errors: Errors = "raise") -> Video:
+def open_video(path: str | Path, *, errors: Errors = "raise") -> Video:
     """Open a video file; :class:`Video` says what the arguments mean and what is raised."""
-    return Video(Path(path), threads=threads, errors=errors)
+    return Video(Path(path), errors=errors)
 
 
 def stored_size(path: str | Path) -> tuple[int, int]:
@@ -67,7 +74,7 @@ def stored_size(path: str | Path) -> tuple[int, int]:
         VideoError: the file can't be read, or has no pictures.
     """
     try:
-        container, stream = open_stream(Path(path), threads=1, conceal=False)
+        container, stream = open_stream(Path(path))
     except LostError as lost:
         raise VideoError(Path(path), None, str(lost)) from None
     with container:
@@ -80,9 +87,9 @@ class Video:
     Images are turned and mirrored as the file's display matrix says; pixels that aren't square stay as stored.
 
     The index is made from the file's packets, without decoding. A frame is reached by decoding from the nearest
-    keyframe before it, or by going on from the frame that came last; every frame that comes is checked against
-    the index. Where a file doesn't say in which order its frames are shown (raw streams, B-frames in some AVI
-    files), they are counted from the start, and only what was passed once can be jumped to.
+    keyframe before it, or by going on from the frame that came last; every frame that comes is checked against the
+    index. Where a file doesn't say in which order its frames are shown (raw streams, B-frames in some AVI files), or
+    says it wrongly, all of it is decoded once to see.
 
     A damaged file gives its frames up to the damage, and by index also those that a later keyframe leads to.
     Iterating over it raises VideoError after the last frame before the damage, or ends there with ``errors="stop"``;
@@ -90,10 +97,7 @@ class Video:
 
     Args:
         path: the file.
-        threads: threads that decode; 0 lets FFmpeg choose. More than one pays off for large pictures in a row; for
-            single frames, and in worker processes, one is faster.
-        errors: "raise", "stop", or "conceal": take FFmpeg's guess for parts of frames that can't be decoded, and don't
-            miss frames that were cut off.
+        errors: "raise" or "stop".
 
     Attributes:
         path: the file.
@@ -105,23 +109,37 @@ class Video:
         VideoError: the file can't be read, or has no pictures.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, errors: Errors = "raise") -> None:
-        if errors not in ("raise", "stop", "conceal"):
-            raise ValueError(f"errors must be 'raise', 'stop' or 'conceal', got {errors!r}")
+    def __init__(self, path: Path, *, errors: Errors = "raise") -> None:
+        if errors not in ("raise", "stop"):
+            raise ValueError(f"errors must be 'raise' or 'stop', got {errors!r}")
         self.path = path
         self.damage: VideoError | None = None
         self._errors = errors
-        self._run: Iterator[tuple[int, VideoFrame]] | None = None
+        self._run: Iterator[tuple[int, VideoFrame]] | None = None  # decodes on from the last frame
         self._last: tuple[int, VideoFrame] | None = None
         self._size: tuple[int, ...] | None = None
-        self._is_checked = False  # whether all was decoded to see if the file's times are right
+        self._failure: LostError | None = None  # what ended the run's decoding
         try:
-            self._decoder = Decoder(path, threads, conceal=errors == "conceal")
+            self._container, self._stream = open_stream(path)
         except LostError as lost:
             raise VideoError(path, None, str(lost)) from None
-        self.num_frames = self._decoder.num_frames
-        if self._decoder.cut:
-            self.damage = VideoError(path, self.num_frames, self._decoder.cut)
+        try:
+            self._packets, self._cut = scan(self._container, self._stream)
+            self._keys = packet_keys(self._packets)
+            order = frame_order(self._packets, self._stream, is_cut=bool(self._cut))
+            self._is_learned = order is None
+            if order is None:
+                order, ended = self._learn_order()
+                self._cut = self._cut or ended
+                if not order:
+                    raise LostError("has no picture that can be decoded" + (f": {ended}" if ended else ""))
+            self._set_order(order)
+        except LostError as lost:
+            self.close()
+            raise VideoError(path, None, str(lost)) from None
+        self.num_frames = len(order)
+        if self._cut:
+            self.damage = VideoError(path, self.num_frames, self._cut)
 
     def __enter__(self) -> Video:
         return self
@@ -134,7 +152,7 @@ class Video:
     def close(self) -> None:
         """Close the file; no frames can be had after that."""
         self._run = self._last = None
-        self._decoder.close()
+        self._container.close()
 
     @property
     def height(self) -> int:
@@ -149,19 +167,17 @@ class Video:
     @cached_property
     def times(self) -> np.ndarray:
         """When each frame is shown, ``(num_frames,)`` float64, in seconds after the first one."""
-        decoder, stream = self._decoder, self._decoder.stream
-        numbers = decoder.order if len(decoder.order) == self.num_frames else decoder.packets.shown
-        pts = {decoder.packets.pts[number] for number in numbers} - {None}
+        pts = {self._packets[number].pts for number in self._order} - {None}
         if len(pts) != self.num_frames:
-            return np.arange(self.num_frames) / float(stream.average_rate or 1)
-        seconds = np.sort(np.array(list(pts), np.float64)) * float(stream.time_base or 0)
+            return np.arange(self.num_frames) / float(self._stream.average_rate or 1)
+        seconds = np.sort(np.array(list(pts), np.float64)) * float(self._stream.time_base or 0)
         return np.asarray(seconds - seconds[0])
 
     @property
     def fps(self) -> float:
         """Frames per second on average; what the header says where there is but one frame."""
         span = float(self.times[-1])
-        return (self.num_frames - 1) / span if span > 0 else float(self._decoder.stream.average_rate or 0)
+        return (self.num_frames - 1) / span if span > 0 else float(self._stream.average_rate or 0)
 
     def frame(self, index: int) -> np.ndarray:
         """Image ``(H, W, 3)`` uint8 of one frame; raises VideoError if it can't be had."""
@@ -175,13 +191,10 @@ class Video:
         No part of the file is decoded twice for one call. Raises VideoError at the first that can't be had.
         """
         wanted = np.asarray(indices, np.int64)
-        images: np.ndarray | None = None
+        images = np.empty((len(wanted), *self._shape()), np.uint8)
         for index in np.unique(wanted):
-            image = self.frame(int(index))
-            if images is None:
-                images = np.empty((len(wanted), *image.shape), np.uint8)
-            images[wanted == index] = image
-        return images if images is not None else np.empty((0, *self._shape()), np.uint8)
+            images[wanted == index] = self.frame(int(index))
+        return images
 
     def __len__(self) -> int:
         return self.num_frames
@@ -205,27 +218,52 @@ class Video:
         assert self._size is not None
         return self._size
 
+    def _set_order(self, order: list[int]) -> None:
+        """Take an order of the frames: a packet's number is its place in the file, a frame's rank its place here."""
+        self._order = order
+        self._ranks = {number: rank for rank, number in reversed(list(enumerate(order)))}
+        self._key_ranks = [
+            rank
+            for number, rank in sorted(self._ranks.items(), key=lambda item: item[1])
+            if rank > 0 and self._packets[number].is_keyframe and not self._fails_after(number, rank)
+        ]
+
+    def _fails_after(self, number: int, rank: int) -> bool:
+        """Whether decoding from a keyframe ends at a frame after it that is shown before it and needs what was before.
+
+        Only for H.264 that is an error; the other decoders pass over such frames.
+        """
+        return self._stream.codec_context.name == "h264" and self._ranks.get(number + 1, rank) < rank
+
+    def _learn_order(self) -> tuple[list[int], str]:
+        """Decode all; returns the frames' packets in the order in which they come, and why that ended early."""
+        order: list[int] = []
+        try:
+            for frame in self._decode(0, is_learning=True):
+                if frame.pts is None:
+                    raise LostError("no picture comes of its data")
+                order.append(frame.pts)
+        except LostError as lost:
+            return order, str(lost)
+        return order, ""
+
     def _find(self, index: int) -> VideoFrame:
         """A frame as decoded; raises VideoError if no way leads to it."""
-        decoder = self._decoder
         if self._last is not None and self._last[0] == index:
             return self._last[1]
-        nearer = next(decoder.starts(index, self._reached), None)
-        if self._run is not None and self._reached <= index and nearer is None:
-            try:
-                return self._go_on(index)
-            except LostError:
-                decoder.use_one_thread()
-        starts = [*islice(decoder.starts(index), 2), 0]
+        nearest = bisect_right(self._key_ranks, index)
+        keyframes = self._key_ranks[max(nearest - 2, 0) : nearest][::-1]
+        starts: list[int | None] = [self._order[rank] for rank in keyframes]
+        if self._run is not None and self._reached <= index and max([0, *keyframes]) <= self._reached:
+            starts.insert(0, None)
         losses = []
-        # The way that failed with several threads is worth a second try with one.
-        for start in starts if decoder.threads == 1 else [starts[0], *starts]:
-            self._run, self._last = decoder.run(start), None
+        for start in [*starts, 0]:
+            if start is not None:
+                self._run, self._last = self._frames_from(start), None
             try:
                 return self._go_on(index)
             except LostError as lost:
                 losses.append((self._reached, lost))
-                decoder.use_one_thread()
         return self._find_lost(index, losses)
 
     @property
@@ -249,17 +287,82 @@ class Video:
         ``losses`` are the frames at which decoding ended, and why; the last run is the one from the beginning.
         """
         first, lost = losses[-1]
-        if isinstance(lost, OutOfOrderError) and not self._is_checked:
-            self._is_checked = True
-            missing = self._decoder.learn_order()
-            if missing is None:
+        if isinstance(lost, OutOfOrderError) and not self._is_learned:
+            self._is_learned = True
+            order, _ = self._learn_order()
+            missing = set(self._order) - set(order)
+            if not missing:
+                self._set_order(order)
                 return self._find(index)
-            first = missing
+            first = min(self._ranks[number] for number in missing)
         if self.damage is None or self.damage.frame is None or first < self.damage.frame:
             self.damage = VideoError(self.path, first, str(lost))
         end, lost = max([*losses, (first, lost)], key=lambda loss: loss[0])
         where = "" if end == index else f"can't be reached, for frame {end} is lost: "
         raise VideoError(self.path, index, f"{where}{lost}")
+
+    def _frames_from(self, start: int) -> Iterator[tuple[int, VideoFrame]]:
+        """Ranks and frames in the order in which they are shown, from the keyframe ``start`` on; 0 is the beginning.
+
+        Only one run at a time can be used. Raises LostError after the last frame before damage.
+        """
+        rank, is_begun = self._ranks.get(start, 0) if start else 0, not start
+        for frame in self._decode(start):
+            is_begun = is_begun or frame.pts == start
+            if is_begun:
+                if rank >= len(self._order) or self._order[rank] != frame.pts:
+                    raise self._failure or OutOfOrderError("no picture comes of its data")
+                yield rank, frame
+                rank += 1
+
+    def _decode(self, start: int, is_learning: bool = False) -> Iterator[VideoFrame]:
+        """Frames as the decoder gives them; their ``pts`` is the number of their packet."""
+        number, self._failure = start, None
+        try:
+            for number, packet in self._packets_from(start):
+                if packet.is_corrupt:
+                    raise LostError("the file is damaged or cut off there")
+                packet.pts = number
+                yield from _sound(self._stream.codec_context.decode(packet))
+            if is_learning and self._cut:
+                raise LostError(self._cut)
+            yield from _sound(self._stream.codec_context.decode(None))
+        except (av.FFmpegError, LostError) as error:
+            is_lost = isinstance(error, LostError)
+            self._failure = LostError(str(error) if is_lost else f"can't be decoded: {reason(error)}")
+            # What is left in the decoder may come after the lost frame, which only a known order shows.
+            if not is_learning:
+                with suppress(av.FFmpegError, LostError):
+                    for frame in _sound(self._stream.codec_context.decode(None)):
+                        if frame.pts == number:
+                            break
+                        yield frame
+            raise self._failure from None
+
+    def _packets_from(self, start: int) -> Iterator[tuple[int, Packet[VideoStream]]]:
+        """Packets and their numbers from ``start`` on."""
+        times = [time for time in self._packets[start][1:3] if time is not None]
+        if self._keys and times:
+            with suppress(av.FFmpegError, LostError, StopIteration):
+                self._container.seek(min(times), stream=self._stream)
+                packets = self._numbered()
+                first = next(packets)
+                if first[0] <= start:
+                    return (pair for pair in chain([first], packets) if pair[0] >= start)
+        self._container.close()
+        self._container, self._stream = open_stream(self.path)
+        return islice(enumerate(self._read()), start, None)
+
+    def _numbered(self) -> Iterator[tuple[int, Packet[VideoStream]]]:
+        for packet in self._read():
+            number = self._keys.get((packet.pos, packet.pts))
+            if number is None:
+                raise LostError("the file reads differently the second time")
+            yield number, packet
+
+    def _read(self) -> Iterator[Packet[VideoStream]]:
+        with suppress(av.FFmpegError, IndexError):  # the packets end here, as they did when they were counted
+            yield from (packet for packet in self._container.demux(self._stream) if packet.size)
 
     def _to_image(self, index: int, frame: VideoFrame) -> np.ndarray:
         """The frame as it is shown; raises VideoError if it hasn't the size of the others."""
@@ -273,6 +376,13 @@ class Video:
             here, elsewhere = (f"{width} x {height}" for height, width, _ in (image.shape, self._size))
             raise VideoError(self.path, index, f"has {here} pixels, but other frames have {elsewhere}")
         return image
+
+
+def _sound(frames: list[VideoFrame]) -> Iterator[VideoFrame]:
+    for frame in frames:
+        if frame.is_corrupt:
+            raise LostError("parts of it can't be decoded")
+        yield frame
 
 
 def _oriented(image: np.ndarray, frame: VideoFrame) -> np.ndarray:
