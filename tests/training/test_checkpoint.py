@@ -67,13 +67,6 @@ def test_a_restored_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, kind:
     assert_same(restored.train(5, 9), Run(kind=kind).train(0, 9))
 
 
-def test_a_run_that_has_not_begun_can_be_saved(tmp_path: Path) -> None:
-    Run().save(tmp_path, step=0)
-    restored = Run(seed=1)
-    assert restored.load(tmp_path).step == 0
-    assert_same(restored.train(0, 3), Run().train(0, 3))
-
-
 def test_without_an_average_none_is_written(tmp_path: Path) -> None:
     run = Run().train(0, 2)
     checkpoint.save(tmp_path, Progress(2, 0.0, CONFIG), run.network, None, run.optimizer)
@@ -81,18 +74,6 @@ def test_without_an_average_none_is_written(tmp_path: Path) -> None:
     checkpoint.load(tmp_path, Run(seed=1).network, None, run.optimizer)
     with pytest.raises(CheckpointError):
         Run(seed=1).load(tmp_path)
-
-
-def test_progress_is_read_without_a_network(tmp_path: Path) -> None:
-    Run().train(0, 5).save(tmp_path)
-    assert checkpoint.read_progress(tmp_path) == Progress(5, 12.5, CONFIG)
-
-
-def test_saving_again_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:
-    Run().train(0, 5).save(tmp_path)
-    Run().train(0, 7).save(tmp_path, step=7)
-    assert checkpoint.read_progress(tmp_path).step == 7
-    assert [file.name for file in tmp_path.iterdir()] == [checkpoint.FILE]
 
 
 def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +104,7 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path, read: Callable[[Path], Pr
 
 
 @READERS
-@pytest.mark.parametrize("keep", [0, 7, 200, -10])
+@pytest.mark.parametrize("keep", [0, 200])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, read: Callable[[Path], Progress], keep: int) -> None:
     Run().train(0, 5).save(tmp_path)
     file = tmp_path / checkpoint.FILE
@@ -138,9 +119,9 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, read: Callable[[Path], Pr
     "meta",
     [
         None,
-        {"step": "5", "seconds": "1"},
-        {"step": "x", "seconds": "1", "config": "{}"},
-        {"step": "5", "seconds": "1", "config": "{"},
+        {"progress": "{"},
+        {"progress": '{"step": 5, "seconds": 1}'},
+        {"progress": '{"step": "x", "seconds": 1, "config": "{}"}'},
     ],
 )
 def test_a_foreign_file_is_named(

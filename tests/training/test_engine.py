@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from short_run import CERTAIN, assert_same_runs, make_config, make_run
+from short_run import CERTAIN, make_config, make_run
 
 from hhmnet.data.dataset import ClipDataset
 from hhmnet.data.transform import prepare
@@ -26,8 +26,7 @@ from hhmnet.training.logs import EpochLog
 # What a step does.
 
 
-@pytest.mark.parametrize("clip_norm", [0.0, 0.5])
-def test_steps_match_a_plain_training_loop(tiny_store: Store, tmp_path: Path, clip_norm: float) -> None:
+def test_steps_match_a_plain_training_loop(tiny_store: Store, tmp_path: Path) -> None:
     """Without chance, a run is order, cross-entropy and SGD with Nesterov momentum: written out here."""
     config = make_config(
         **CERTAIN,
@@ -39,7 +38,7 @@ def test_steps_match_a_plain_training_loop(tiny_store: Store, tmp_path: Path, cl
         min_lr=0.05,
         weight_decay=0.01,
         label_smoothing=0.2,
-        clip_norm=clip_norm,
+        clip_norm=0.5,
         seed=3,
     )
     trainer = make_run(tmp_path, config, tiny_store)
@@ -63,7 +62,7 @@ def test_steps_match_a_plain_training_loop(tiny_store: Store, tmp_path: Path, cl
             named = dict(network.named_parameters())
             slopes = dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))
             length = torch.stack([slope.square().sum() for slope in slopes.values()]).sum().sqrt()
-            shrink = min(1.0, clip_norm / float(length)) if clip_norm else 1.0
+            shrink = min(1.0, 0.5 / length.item())
             with torch.no_grad():
                 for module_name, module in network.named_modules():
                     for name, parameter in module.named_parameters(recurse=False):
@@ -124,29 +123,27 @@ def test_the_result_is_the_moving_average(tiny_store: Store, tmp_path: Path) -> 
     assert loaded.spec.fold is None
 
 
-@pytest.mark.parametrize("step", [2, 4])
-def test_a_loss_that_is_not_finite_names_its_clips(tiny_store: Store, tmp_path: Path, step: int) -> None:
+def test_a_loss_that_is_not_finite_names_its_clips(tiny_store: Store, tmp_path: Path) -> None:
     trainer = make_run(tmp_path, make_config(checkpoint_every=100), tiny_store)
 
     def spoil(done: int, total: int) -> None:
-        if done == step - 1:
+        if done == 3:
             with torch.no_grad():
                 trainer.network.classifier.bias[0] = float("nan")
 
     trainer.hooks.on_step = spoil
     with pytest.raises(TrainingError) as caught:
         trainer.train()
-    epoch, batch = divmod(step - 1, 3)
-    order = np.random.default_rng((0, epoch)).permutation(20)[6 * batch : 6 * batch + 6]
+    order = np.random.default_rng((0, 1)).permutation(20)[:6]
     names = tiny_store.sample_ids[np.flatnonzero(tiny_store.cameras != "3")[order]]
-    assert str(caught.value) == f"the loss is nan at or before step {step}, with the clips {', '.join(names)}"
+    assert str(caught.value) == f"the loss is nan at or before step 4, with the clips {', '.join(names)}"
     assert not (tmp_path / checkpoint.FILE).exists()
 
 
 # What a run looks at, and what it tells.
 
 
-@pytest.mark.parametrize("fold", [None, 0, 1])
+@pytest.mark.parametrize("fold", [None, 0])
 def test_test_clips_are_never_touched(
     tiny_store: Store, tmp_path: Path, fold: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,22 +156,6 @@ def test_test_clips_are_never_touched(
     trainer.train()
     assert seen == {"1", "2"}
     assert [log.val_top1 is None for log in logs] == [fold is None] * 3
-
-
-def test_validation_is_the_accuracy_on_the_fold_that_was_held_out(tiny_store: Store, tmp_path: Path) -> None:
-    logs: list[EpochLog] = []
-    config = make_config(fold=0, validate_every=2)
-    model = make_run(tmp_path, config, tiny_store, Hooks(on_epoch=logs.append)).train()
-    rows = np.flatnonzero(tiny_store.cameras == "2")
-    assert logs[0].val_top1 is None
-    assert logs[1].val_top1 is not None
-    assert logs[2].val_top1 == evaluate(score(model, tiny_store, rows))["top1"]
-
-
-def test_validating_does_not_change_the_run(tiny_store: Store, tmp_path: Path) -> None:
-    for name, every in (("often", 1), ("once", 100)):
-        make_run(tmp_path / name, make_config(fold=1, validate_every=every), tiny_store).train()
-    assert_same_runs(tmp_path / "often", tmp_path / "once")
 
 
 def test_no_loader_process_outlives_the_training(tiny_store: Store, tmp_path: Path) -> None:
@@ -229,15 +210,6 @@ def test_corrected_labels_hold_in_training_and_in_validation(tiny_store: Store, 
     model = trainer.train()
     answers = score(model, tiny_store, held).logits.argmax(1)
     assert logs[-1].val_top1 == pytest.approx(100 * np.mean(answers == tiny_store.class_names.index("nod")))
-
-
-def test_the_loss_is_taken_against_the_corrected_labels(tiny_store: Store, tmp_path: Path) -> None:
-    """Two runs, of which one is told that every clip shows a nod: only its answers become that."""
-    config = make_config(batch_size=5, lr=0.05)
-    config.relabel = {str(name): "nod" for name in tiny_store.sample_ids[tiny_store.cameras != "3"]}
-    model = make_run(tmp_path, config, tiny_store).train()
-    answers = score(model, tiny_store, np.arange(len(tiny_store))).logits.argmax(1)
-    assert (answers == tiny_store.class_names.index("nod")).all()
 
 
 def test_a_store_without_training_clips_is_refused(

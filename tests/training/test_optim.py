@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 import math
 
 import numpy as np
@@ -33,11 +32,10 @@ def seeded(seed: int = 0) -> torch.Generator:
 # The optimiser.
 
 
-@pytest.mark.parametrize("kind", ["adamw", "sgd"])
 @pytest.mark.parametrize("variant", [{}, {"mask": "threshold", "norm": "layer"}], ids=str)
-def test_every_parameter_once_and_only_matrices_decay(kind: str, variant: dict[str, object]) -> None:
+def test_every_parameter_once_and_only_matrices_decay(variant: dict[str, object]) -> None:
     network = build(**variant)
-    optimizer = make_optimizer(network, OptimConfig(optimizer=kind, weight_decay=0.07))
+    optimizer = make_optimizer(network, OptimConfig(weight_decay=0.07))
     decays = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -77,8 +75,8 @@ def test_learning_rate_rises_then_follows_half_a_cosine() -> None:
     assert rates[99] == pytest.approx(0.01, abs=1e-3)
 
 
-@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 1.7, 5.0, 99.0])
-@pytest.mark.parametrize(("total", "per_epoch"), [(1, 1), (2, 1), (12, 5), (40, 7)])
+@pytest.mark.parametrize("warmup", [0.0, 1.7, 99.0])
+@pytest.mark.parametrize(("total", "per_epoch"), [(1, 1), (40, 7)])
 def test_learning_rate_has_one_peak_and_stays_within_bounds(
     warmup: float, total: int, per_epoch: int
 ) -> None:
@@ -94,8 +92,8 @@ def test_learning_rate_has_one_peak_and_stays_within_bounds(
 # The moving average.
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])
-def test_moving_average_matches_a_plain_loop(decay: float) -> None:
+def test_moving_average_matches_a_plain_loop() -> None:
+    decay = 0.5
     network = build(mask="random")
     average = MovingAverage(network, decay)
     expected = {name: value.clone() for name, value in network.state_dict().items()}
@@ -117,36 +115,6 @@ def test_moving_average_matches_a_plain_loop(decay: float) -> None:
     assert dict(average.module.state_dict()).keys() == expected.keys()
     for name, value in average.module.state_dict().items():
         torch.testing.assert_close(value, expected[name], msg=name, atol=1e-5, rtol=1e-4)
-
-
-def test_moving_average_is_apart_from_the_network() -> None:
-    network = build()
-    before = copy.deepcopy(network.state_dict())
-    average = MovingAverage(network, 0.9)
-    assert not average.module.training
-    assert network.training
-    assert not any(parameter.requires_grad for parameter in average.module.parameters())
-    assert all(parameter.requires_grad for parameter in network.parameters())
-    with torch.no_grad():
-        average.module.classifier.weight.add_(1)  # type: ignore[union-attr, operator]
-    for name, value in network.state_dict().items():
-        assert torch.equal(value, before[name])
-
-
-def test_moving_average_goes_on_after_its_weights_were_loaded() -> None:
-    network = build()
-    average, other = MovingAverage(network, 0.9), MovingAverage(network, 0.9)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(1.0)
-    average.set_step(0)
-    average.update()
-    other.module.load_state_dict(average.module.state_dict())
-    for each in (average, other):
-        each.set_step(1)
-        each.update()
-    for a, b in zip(average.module.state_dict().values(), other.module.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
 
 
 # Targets and mixup.
@@ -184,26 +152,11 @@ def test_mixup_mixes_clips_masks_and_targets_alike() -> None:
         torch.testing.assert_close(mixed[n], share * x[n] + (1 - share) * x[partner], atol=1e-5, rtol=1e-4)
         assert torch.equal(either[n], mask[n] | mask[partner])
     assert sorted(partners) == list(range(16))
-    assert len({round(float(shares[n, n]), 4) for n in range(16)}) > 12
-
-
-def test_mixup_of_0_changes_nothing() -> None:
-    x, mask, targets = batch()
-    assert all(
-        a is b for a, b in zip(mix_clips(x, mask, targets, 0.0, host()), (x, mask, targets), strict=True)
-    )
-
-
-def test_mixup_keeps_whole_clips_whole() -> None:
-    x, _, targets = batch()
-    assert mix_clips(x, None, targets, 0.5, host())[1] is None
-
-
-def test_mixup_depends_on_its_generator_alone() -> None:
-    x, mask, targets = batch()
-    first, again, other = (mix_clips(x, mask, targets, 0.5, host(s))[0] for s in (1, 1, 2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    assert len({round(shares[n, n].item(), 4) for n in range(16)}) > 12
+    again, whole, _ = mix_clips(x, None, targets, 0.8, host())
+    assert torch.equal(again, mixed)
+    assert whole is None
+    assert mix_clips(x, mask, targets, 0.0, host())[0] is x
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.2, 1.0])
@@ -238,10 +191,9 @@ def beside(frozen: float = 0.0) -> HeterogeneousNetwork:
     return HeterogeneousNetwork(build(), config, KINECT20, 3)
 
 
-@pytest.mark.parametrize("kind", ["adamw", "sgd"])
-def test_the_backbone_learns_at_its_share_and_the_frozen_not_at_all(kind: str) -> None:
+def test_the_backbone_learns_at_its_share_and_the_frozen_not_at_all() -> None:
     network = beside()
-    optimizer = make_optimizer(network, OptimConfig(optimizer=kind, backbone_lr=0.25, weight_decay=0.07))
+    optimizer = make_optimizer(network, OptimConfig(backbone_lr=0.25, weight_decay=0.07))
     set_rate(optimizer, 0.2)
     found = {
         id(parameter): (group["lr"], group["weight_decay"])
@@ -262,25 +214,6 @@ def test_the_backbone_learns_at_its_share_and_the_frozen_not_at_all(kind: str) -
     assert not found
 
 
-def test_one_step_moves_the_backbone_by_its_share() -> None:
-    moved = {}
-    for share in (1.0, 0.25, 0.0):
-        network = beside()
-        before = {name: value.clone() for name, value in network.named_parameters()}
-        optimizer = make_optimizer(
-            network, OptimConfig(optimizer="sgd", backbone_lr=share, weight_decay=0.0, momentum=0.0)
-        )
-        set_rate(optimizer, 0.5)
-        for parameter in network.parameters():
-            parameter.grad = torch.ones_like(parameter)
-        optimizer.step()
-        moved[share] = {name: before[name] - value for name, value in network.named_parameters()}
-    for share, steps in moved.items():
-        for name, step in steps.items():
-            rate = 0.0 if name.startswith("skeleton.") else 0.5 * (share if ".backbone." in name else 1)
-            torch.testing.assert_close(step, torch.full_like(step, rate), msg=name, atol=1e-6, rtol=0)
-
-
 def test_a_frozen_backbone_is_left_out() -> None:
     network = beside(frozen=1.0)
     optimizer = make_optimizer(network, OptimConfig())
@@ -291,23 +224,3 @@ def test_a_frozen_backbone_is_left_out() -> None:
         for name, _ in network.named_parameters()
         if name.startswith(("video.part", "video.scene", "projections"))
     }
-
-
-def test_a_network_of_skeletons_learns_at_one_rate() -> None:
-    optimizer = make_optimizer(build(), OptimConfig(backbone_lr=0.1))
-    set_rate(optimizer, 0.3)
-    assert {group["lr"] for group in optimizer.param_groups} == {0.3}
-
-
-def test_the_average_leaves_the_frozen_as_it_is() -> None:
-    network = beside()
-    average = MovingAverage(network, 0.9)
-    before = {name: value.clone() for name, value in network.skeleton.state_dict().items()}
-    for step in range(5):
-        with torch.no_grad():
-            network.video.part_head.weight.add_(1)
-        average.set_step(step)
-        average.update()
-    for name, value in average.module.skeleton.state_dict().items():
-        assert torch.equal(value, before[name]), name
-    assert not torch.equal(average.module.video.part_head.weight, network.video.part_head.weight)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
-import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +23,18 @@ from hhmnet.data.protocols import get_protocol
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
 from hhmnet.models.pretrained import PretrainedError, from_pretrained
 from hhmnet.store import Store
-from hhmnet.training.engine import Hooks, Trainer, TrainingError
+from hhmnet.training.engine import Hooks, TrainingError
 from hhmnet.training.phases import PhaseError, SkeletonPhase, VideoPhase, make_phase
 
 # The teacher stays as it is.
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_the_skeleton_network_stays_bit_by_bit(
-    store: Store, phase1: Path, tmp_path: Path, ema: float
-) -> None:
-    config = make_video_config(phase1, ema=ema, lr=0.1, weight_decay=0.5)
+def test_the_skeleton_network_stays_bit_by_bit(store: Store, phase1: Path, tmp_path: Path) -> None:
+    config = make_video_config(phase1, ema=0.9, lr=0.1, weight_decay=0.5)
+    given = copy.deepcopy(config)
     fresh = make_run(tmp_path / "fresh", config, store).network.state_dict()
     assert train_in_slices(tmp_path / "run", config, store, [1, 3]) == [1, 3]
+    assert config == given
     before, after = load_file(phase1 / "model.safetensors"), load_file(tmp_path / "run/model.safetensors")
     assert len(before) > 20
     for name, value in before.items():
@@ -47,10 +45,9 @@ def test_the_skeleton_network_stays_bit_by_bit(
         assert changed != name.startswith("skeleton."), name
 
 
-@pytest.mark.parametrize("norm", ["frozen", "batch"])
-def test_a_frozen_backbone_stays_too(store: Store, phase1: Path, tmp_path: Path, norm: str) -> None:
+def test_a_frozen_backbone_stays_too(store: Store, phase1: Path, tmp_path: Path) -> None:
     config = make_video_config(phase1, frozen=1.0, weight_decay=0.5)
-    config.heterogeneous.norm = norm
+    config.heterogeneous.norm = "batch"
     trainer = make_run(tmp_path, config, store)
     assert isinstance(trainer.network, HeterogeneousNetwork)
     before = state(trainer.network.video.backbone)
@@ -64,40 +61,18 @@ def test_a_frozen_backbone_stays_too(store: Store, phase1: Path, tmp_path: Path,
 # Stopping and going on.
 
 
-@pytest.mark.parametrize("stops", [[1], [2], [1, 2, 3]], ids=str)
 def test_an_interrupted_run_ends_bit_by_bit_like_a_whole_one(
-    store: Store, phase1: Path, tmp_path: Path, whole_run: Path, stops: list[int]
+    store: Store, phase1: Path, tmp_path: Path, whole_run: Path
 ) -> None:
-    for number, stop in enumerate([*stops, -1]):
-        torch.manual_seed(number)
-        trainer = make_run(tmp_path / "run", make_video_config(phase1), store)
-        trainer.hooks = Hooks(on_step=stopping(trainer, stop))
-        if number:
-            trainer.resume()
-        if stop < 0:
-            trainer.train()
-        else:
-            with pytest.raises(Exception, match=f"stopped after step {stop} of 4"):
-                trainer.train()
+    assert train_in_slices(tmp_path / "run", make_video_config(phase1), store, [1, 2, 3]) == [1, 2, 3]
     assert_same_runs(tmp_path / "run", whole_run)
-
-
-def stopping(trainer: Trainer, stop: int) -> Callable[[int, int], None]:
-    def on_step(step: int, total: int) -> None:
-        if step == stop:
-            trainer._ask_to_stop(signal.SIGTERM, None)
-
-    return on_step
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        {"optimizer": "sgd", "ema": 0.0},
-        {"precision": "bfloat16"},
-        {"guidance": "input", "scene": False},
-        {"guidance": "none", "distill": 0.0, "logit_distill": 0.0},
-        {"workers": 2},
+        {"optimizer": "sgd", "ema": 0.0, "guidance": "input", "scene": False, "precision": "bfloat16"},
+        {"guidance": "none", "distill": 0.0, "logit_distill": 0.0, "workers": 1},
     ],
     ids=str,
 )
@@ -150,7 +125,6 @@ def test_a_phase_1_of_another_store_is_refused(store: Store, tmp_path: Path) -> 
     ("theirs", "ours"),
     [
         ({"fold": 0}, {}),
-        ({}, {"fold": 0}),
         ({"fold": 1}, {"fold": 0}),
         ({"protocol": "utd_mhad"}, {}),
     ],

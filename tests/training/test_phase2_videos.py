@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from short_run import make_run
 from short_video_run import (
     made_samples,
@@ -20,55 +19,20 @@ from short_video_run import (
     write_video_store,
 )
 
-from hhmnet.commands.cache import NoVideoError, cut_crops
-from hhmnet.data.crop_cache import CropCache
 from hhmnet.pose.assets import CACHE_VARIABLE
 from hhmnet.sample import Sample
-from hhmnet.skeleton import KINECT20
-from hhmnet.store import Store, write_store
 from hhmnet.training.engine import Hooks
-from hhmnet.video_folder import VideoFolderError
 from made_crops import made_clip
 
 # Videos that are amiss.
 
 
-def test_without_a_note_of_videos_the_remedy_is_named(tmp_path: Path) -> None:
-    write_store(
-        tmp_path / "store",
-        made_samples(),
-        layout=KINECT20,
-        class_names=("sit", "stand"),
-        protocol="nw_ucla_cross_view",
-        provenance={},
-    )
-    store = Store(tmp_path / "store")
-    first = write_phase1(tmp_path / "phase1", store)
-    with pytest.raises(VideoFolderError, match="name their folder with --videos DIR"):
-        make_run(tmp_path / "run", make_video_config(first), store)
-
-
-def test_without_any_video_nothing_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hhmnet.commands.cache.cores", lambda: 1)
-    samples = [made_clip(number, video=None, video_frames=None) for number in range(6)]
-    none = write_video_store(tmp_path / "none", samples)
-    gone = write_video_store(tmp_path / "gone", [made_clip(number) for number in range(6)])
-    for file in (tmp_path / "gone/videos").iterdir():
-        file.unlink()
-    for store in (none, gone):
-        cache = CropCache(config=make_video_config("").roi)
-        with pytest.raises(NoVideoError, match=r"none of the 6 clips has a video .* --videos DIR"):
-            cut_crops(cache, store, np.arange(6), store.video_folder, Console(quiet=True))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("harm", ["deleted", "damaged"])
 def test_a_video_lost_in_the_middle_is_named_and_training_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str, workers: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     store = write_video_store(tmp_path, made_samples())
-    config = make_video_config(write_phase1(tmp_path / "phase1", store), epochs=6, workers=workers)
+    config = make_video_config(write_phase1(tmp_path / "phase1", store), epochs=6)
     trainer = make_run(tmp_path / "run", config, store)
     phase = video_phase(trainer)
 
@@ -76,16 +40,15 @@ def test_a_video_lost_in_the_middle_is_named_and_training_goes_on(
         if step == 2:  # the end of an epoch, when no worker is busy
             assert store.sample(4).video == "made04.mkv"
             file = tmp_path / "videos/made04.mkv"
-            file.unlink() if harm == "deleted" else file.write_bytes(b"no video")
+            file.write_bytes(b"no video")
             shutil.rmtree(tmp_path / "cache/crops")
 
     trainer.hooks = Hooks(on_step=lose)
     model = trainer.train()
     assert trainer.step == 12
     assert phase.blind == {3, 4}
-    if workers == 0:
-        assert list(phase.cache.problems) == ["made04"]
-        assert "made04.mkv" in phase.cache.problems["made04"]
+    assert list(phase.cache.problems) == ["made04"]
+    assert "made04.mkv" in phase.cache.problems["made04"]
     assert all(np.isfinite(value).all() for value in state(model).values())
     batch = phase.dataset(np.array([4, 0])).__getitems__([0, 1])
     assert batch.video is not None
@@ -114,9 +77,9 @@ ODD: dict[str, Callable[[int], Sample]] = {
 }
 
 
-@pytest.mark.parametrize("persons", [1, 2])
 @pytest.mark.parametrize("kind", ODD)
-def test_odd_clips_are_trained_on(tmp_path: Path, kind: str, persons: int) -> None:
+def test_odd_clips_are_trained_on(tmp_path: Path, kind: str) -> None:
+    persons = 1 + list(ODD).index(kind) % 2
     samples = [ODD[kind](number) if number % 3 == 0 else made_clip(number) for number in range(12)]
     store = write_video_store(tmp_path, samples)
     config = make_video_config(write_phase1(tmp_path / "phase1", store, persons=persons), epochs=1)

@@ -12,12 +12,11 @@ from short_run import OFF, assert_same_runs, make_config, make_run, train_in_sli
 from hhmnet.sample import Sample
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
-from hhmnet.training.checkpoint import CheckpointError
 from hhmnet.training.engine import Hooks, Interrupted, TrainingError
 from hhmnet.training.logs import EpochLog
 
 
-@pytest.mark.parametrize("stops", [[1], [3], [4], [8], [1, 2, 3, 6, 7]], ids=str)
+@pytest.mark.parametrize("stops", [[4], [1, 2, 3, 6, 7]], ids=str)
 def test_an_interrupted_run_ends_bit_by_bit_like_a_whole_one(
     tiny_store: Store, tmp_path: Path, whole_run: Path, stops: list[int]
 ) -> None:
@@ -36,9 +35,7 @@ def whole_run(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Pa
     "changed",
     [
         {"optimizer": "sgd", "ema": 0.0, "clip_norm": 0.0},
-        {"norm": "layer", "mask": "threshold"},
-        {"mask": "random", "max_pool": True},
-        {"precision": "bfloat16"},
+        {"mask": "random", "max_pool": True, "precision": "bfloat16"},
     ],
     ids=str,
 )
@@ -49,26 +46,6 @@ def test_other_runs_resume_bit_by_bit_too(
     make_run(tmp_path / "whole", config, patchy_store).train()
     assert train_in_slices(tmp_path / "cut", config, patchy_store, [2, 5]) == [2, 5]
     assert_same_runs(tmp_path / "cut", tmp_path / "whole")
-
-
-def test_a_time_limit_stops_and_resuming_goes_on(tiny_store: Store, tmp_path: Path, whole_run: Path) -> None:
-    slices, seconds, messages = 0, 0.0, list[str]()
-    while True:
-        trainer = make_run(tmp_path / "run", make_config(), tiny_store)
-        if slices:
-            trainer.resume()
-            assert trainer.step == slices
-            assert trainer.seconds > seconds
-            seconds = trainer.seconds
-        try:
-            trainer.train(time_limit=0)
-            break
-        except Interrupted as stop:
-            slices += 1
-            messages.append(str(stop))
-            assert not (tmp_path / "run" / "model.safetensors").exists()
-    assert messages == [f"stopped after step {step} of 9; --resume goes on" for step in range(1, 9)]
-    assert_same_runs(tmp_path / "run", whole_run)
 
 
 def test_an_epoch_that_was_cut_has_a_row_of_all_its_steps(tiny_store: Store, tmp_path: Path) -> None:
@@ -105,13 +82,6 @@ def test_workers_threads_and_checkpoints_do_not_change_a_run(
     assert_same_runs(tmp_path / "run", whole_run)
 
 
-def test_the_seed_changes_a_run(tiny_store: Store, tmp_path: Path, whole_run: Path) -> None:
-    make_run(tmp_path / "other", make_config(seed=1), tiny_store).train()
-    assert (tmp_path / "other" / "model.safetensors").read_bytes() != (
-        whole_run / "model.safetensors"
-    ).read_bytes()
-
-
 def test_a_finished_run_resumes_to_the_same_model(tiny_store: Store, whole_run: Path) -> None:
     before = (whole_run / "model.safetensors").read_bytes()
     trainer = make_run(whole_run, make_config(), tiny_store)
@@ -125,12 +95,9 @@ def test_a_finished_run_resumes_to_the_same_model(tiny_store: Store, whole_run: 
     ("changed", "name"),
     [
         ({"lr": 0.02}, "optim.lr"),
-        ({"seed": 5}, "run.seed"),
         ({"widths": (16, 32)}, "model.widths"),
-        ({"ema": 0.0}, "optim.ema"),
         ({"fold": 0}, "fold"),
         ({"augment": OFF}, "augment.mirror"),
-        ({"protocol": "nw_ucla_cross_view"}, "protocol"),
     ],
 )
 def test_a_changed_configuration_is_refused_by_name(
@@ -147,11 +114,6 @@ def test_another_store_is_refused(
     smaller = write_clips(tmp_path, [make_sample(n) for n in range(27)])
     with pytest.raises(TrainingError, match="was started with another training clips"):
         make_run(whole_run, make_config(), smaller).resume()
-
-
-def test_without_a_checkpoint_there_is_nothing_to_resume(tiny_store: Store, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="nothing to resume"):
-        make_run(tmp_path, make_config(), tiny_store).resume()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -174,7 +136,7 @@ def test_a_second_ctrl_c_does_not_wait(tiny_store: Store, tmp_path: Path) -> Non
         trainer._ask_to_stop(signal.SIGINT, None)
 
 
-@pytest.mark.parametrize("stops", [[3], [4], [3, 6]], ids=str)
+@pytest.mark.parametrize("stops", [[3, 4]], ids=str)
 def test_no_epoch_is_left_untold_by_a_run_in_slices(
     tiny_store: Store, tmp_path: Path, stops: list[int]
 ) -> None:

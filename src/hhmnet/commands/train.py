@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,10 @@ CONFIG_HELP = (
     "default. "
     "With --resume the run's own file is taken if none is given"
 )
+AGAIN_HELP = "train as the run OLD was: its configuration, and a word on what is different now"
+DRY_RUN_HELP = (
+    "time a few steps and say what the recipe costs here; without --data on made clips of full shape"
+)
 
 
 class RunError(ValueError):
@@ -55,9 +59,7 @@ def main(words: list[str]) -> int:
     file = options.config
     if options.again is not None:
         if file is not None:
-            parser.error(
-                "--from takes that run's configuration; leave --config out, and change fields by flags"
-            )
+            parser.error("--from takes that run's configuration; leave --config out, change fields by flags")
         file = options.again / CONFIG_FILE
     elif file is None and options.resume and options.out is not None and (options.out / CONFIG_FILE).exists():
         file = options.out / CONFIG_FILE
@@ -100,34 +102,21 @@ def _parser() -> Parser:
         usage="hhmnet train --config FILE --data STORE --out RUN [options] [--key value ...]",
         add_help=False,
     )
-    parser.add_argument("-h", "--help", action="store_true", help="show this help and leave")
-    parser.add_argument("--config", type=Path, metavar="FILE", help=CONFIG_HELP)
-    parser.add_argument(
-        "--from",
-        dest="again",
-        type=Path,
-        metavar="OLD",
-        help="train as the run OLD was: its configuration, and a word on what is different now",
-    )
-    parser.add_argument("--data", type=Path, metavar="STORE", help="store that `hhmnet prepare` made")
-    parser.add_argument("--out", type=Path, metavar="RUN", help="folder of the run")
-    parser.add_argument(
+    add = parser.add_argument
+    add("-h", "--help", action="store_true", help="show this help and leave")
+    add("--config", type=Path, metavar="FILE", help=CONFIG_HELP)
+    add("--from", dest="again", type=Path, metavar="OLD", help=AGAIN_HELP)
+    add("--data", type=Path, metavar="STORE", help="store that `hhmnet prepare` made")
+    add("--out", type=Path, metavar="RUN", help="folder of the run")
+    add(
         "--videos",
         type=Path,
         metavar="DIR",
         help="folder of the store's videos, if they aren't where they were",
     )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from RUN's checkpoint; start if there is none"
-    )
-    parser.add_argument(
-        "--time-limit", type=duration, metavar="TIME", help="checkpoint and stop after 90s, 9m, 1.5h"
-    )
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="time a few steps and say what the recipe costs here; without --data on made clips of full shape",
-    )
+    add("--resume", action="store_true", help="go on from RUN's checkpoint; start if there is none")
+    add("--time-limit", type=duration, metavar="TIME", help="checkpoint and stop after 90s, 9m, 1.5h")
+    add("--dry-run", action="store_true", help=DRY_RUN_HELP)
     return parser
 
 
@@ -183,7 +172,8 @@ def train(
                 trainer.resume()
         with group.together():
             group.check_same("the step to go on from", trainer.step)
-        if begun and trainer.step >= trainer.total_steps and _is_whole(out):
+        finished = begun and trainer.step >= trainer.total_steps and is_finished(out)
+        if finished and (out / WEIGHTS_FILE).exists():
             log.print(f"{out}: this run has finished already", soft_wrap=True)
             return FINISHED
         facts = _facts(trainer)
@@ -194,8 +184,10 @@ def train(
         with group.together():
             if group.is_main:
                 write_config(trainer.config, out / CONFIG_FILE)
-        if not group.is_main:
-            return _follow(trainer, time_limit)
+        if not group.is_main:  # the first process writes and speaks, and says why if all stop
+            with _explained(trainer), suppress(Interrupted):
+                trainer.train(time_limit)
+            return FINISHED
         try:
             return _train(trainer, hooks, time_limit, facts, log)
         finally:
@@ -205,10 +197,6 @@ def train(
 def _check_new(out: Path, resume: bool) -> None:
     if not resume and any((out / name).exists() for name in (CONFIG_FILE, checkpoint.FILE, WEIGHTS_FILE)):
         raise RunError(f"{out}: holds a run already; add --resume to go on with it, or name another folder")
-
-
-def _is_whole(out: Path) -> bool:
-    return (out / WEIGHTS_FILE).exists() and is_finished(out)
 
 
 def _cut_crops(trainer: Trainer, group: ProcessGroup, log: Console) -> dict[str, str]:
@@ -240,19 +228,16 @@ def _tell_of_lost_videos(trainer: Trainer, known: dict[str, str], log: Console) 
     """Name the clips whose crops were there before training, and weren't in it."""
     if not isinstance(trainer.phase, VideoPhase):
         return
-    store = trainer.store
-    lost = [
-        str(store.sample_ids[i]) for i in sorted(trainer.phase.blind) if store.sample(i).video is not None
-    ]
-    lost = [name for name in lost if name not in known]
-    if not lost:
-        return
-    more = ", ..." if len(lost) > SHOWN_CLIPS else ""
-    log.print(
-        f"{len(lost):,} of {len(trainer.rows):,} clips lost their video during training, and were then seen "
-        f"without: {', '.join(lost[:SHOWN_CLIPS])}{more}",
-        soft_wrap=True,
-    )
+    store, blind = trainer.store, sorted(trainer.phase.blind)
+    names = [str(store.sample_ids[i]) for i in blind if store.sample(i).video is not None]
+    lost = [name for name in names if name not in known]
+    if lost:
+        more = ", ..." if len(lost) > SHOWN_CLIPS else ""
+        log.print(
+            f"{len(lost):,} of {len(trainer.rows):,} clips lost their video during training, and were then seen "
+            f"without: {', '.join(lost[:SHOWN_CLIPS])}{more}",
+            soft_wrap=True,
+        )
 
 
 def _facts(trainer: Trainer) -> dict[str, Any]:
@@ -262,16 +247,6 @@ def _facts(trainer: Trainer) -> dict[str, Any]:
         "clips": len(trainer.rows),
         "store": {"name": store.path.resolve().name, "clips": len(store), "provenance": store.provenance},
     }
-
-
-def _follow(trainer: Trainer, time_limit: float | None) -> int:
-    """Train as one of the other processes, which neither write nor speak."""
-    with _explained(trainer):
-        try:
-            trainer.train(time_limit)
-        except Interrupted:
-            return FINISHED  # the first process says why
-    return FINISHED
 
 
 def _train(
