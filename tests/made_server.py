@@ -32,7 +32,7 @@ QUICK = Limits(upload_mb=1, video_seconds=3, resolution=640, answer_seconds=PATI
 
 
 class ObedientRecognizer:
-    """Answers ``walk``; a JSON file may order something else, by its field ``do``."""
+    """Predicts ``walk``; a JSON file may order something else, by its field ``do``."""
 
     clip_seconds = None
 
@@ -152,8 +152,7 @@ def order(what: str, **more: Any) -> dict[str, Any]:
 
 def left_over(client: TestClient) -> list[str]:
     """What lies in the server's private folder."""
-    api = next(route.app for route in client.app.routes if getattr(route, "path", "") == "/api/v1")  # type: ignore[attr-defined]
-    return sorted(path.name for path in api.state.folder.rglob("*"))
+    return sorted(path.name for path in client.app.state.folder.rglob("*"))  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -169,8 +168,7 @@ def listening(limits: Limits = QUICK, page: bool = False, **more: Any) -> Iterat
         thread.start()
         try:
             until(lambda: server.started)
-            api = next(route.app for route in app.routes if getattr(route, "path", "") == "/api/v1")  # type: ignore[attr-defined]
-            yield place.getsockname()[1], api.state.folder, app.state.workers
+            yield place.getsockname()[1], app.state.folder, app.state.workers
         finally:
             server.should_exit = True
             thread.join(PATIENCE)

@@ -12,7 +12,7 @@ import numpy as np
 from hunt import Target
 from noise import damaged
 
-from hhmnet.serving.answers import look
+from hhmnet.serving.answers import check_video
 from hhmnet.serving.limits import Limits, Refused
 from hhmnet.serving.uploads import ending
 from hhmnet.video import open_video
@@ -62,6 +62,6 @@ def _upload(world: World) -> Callable[[random.Random, Path], None]:
         file = folder / f"upload{suffix}"
         file.write_bytes(content)
         with contextlib.suppress(Refused):
-            look(file, "clip", limits)
+            check_video(file, "clip", limits)
 
     return attempt

@@ -14,8 +14,11 @@ pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
 from starlette.testclient import TestClient
 
 from hhmnet.predict.sources import InputClip
-from hhmnet.serving.answers import course
+from hhmnet.serving.answers import timeline
+from hhmnet.serving.schema import RequestOptions
 from made_server import PREDICT, ObedientRecognizer, left_over, made_sample, order
+
+pytestmark = pytest.mark.xdist_group("serving")  # they share a server
 
 
 def test_the_timeline_tells_windows_and_segments(client: TestClient) -> None:
@@ -70,10 +73,6 @@ def test_nobody_has_no_timeline(client: TestClient) -> None:
     assert client.post(PREDICT, files=form, data={"timeline": "true"}).json()["timeline"] is None
 
 
-def test_the_timeline_is_only_told_if_asked_for(client: TestClient) -> None:
-    assert "timeline" not in client.post(PREDICT, files=order("nothing")).json()
-
-
 def test_a_timeline_has_a_bounded_number_of_windows(client: TestClient) -> None:
     data = {"timeline": "true", "stride": "0.01"}
     refused = client.post(PREDICT, files=order("nothing", frames=300), data=data)
@@ -93,9 +92,9 @@ def test_windows_lie_further_apart_where_the_model_is_slow() -> None:
             return super().logits(clips, modalities)
 
     clip = InputClip("c", made_sample(Path("c.json"), frames=600))
-    job = {"name": "c", "modalities": ["skeleton"], "top": 2, "timeline": {"window": 2.0, "stride": None}}
+    options = RequestOptions(modality=["skeleton"], top=2, timeline=True, window=2.0)
     # 73 windows a quarter of a second apart would take 3.6 s.
-    timeline, notes = course(Slow(), clip, job, None, 0.5)
-    assert timeline is not None
-    assert 2 <= len(timeline["persons"][0]["windows"]) <= 10
+    found, notes = timeline(Slow(), clip, options, None, 0.5)  # type: ignore[arg-type]
+    assert found is not None
+    assert 2 <= len(found["persons"][0]["windows"]) <= 10
     assert notes

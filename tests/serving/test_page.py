@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-pytest.importorskip("gradio", reason="the extra 'serve' isn't installed")
+pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
 pytest.importorskip("playwright.sync_api", reason="playwright isn't installed")
 
 from playwright.sync_api import sync_playwright
@@ -200,9 +200,7 @@ def test_modalities_are_chosen(page: Any, tmp_path: Path) -> None:
     _until_it_says(page, "choose what to go by")
 
 
-def test_nothing_leaves_for_another_host_and_no_file_goes_through_gradio(
-    page: Any, server: tuple[int, Path], tmp_path: Path
-) -> None:
+def test_nothing_leaves_for_another_host(page: Any, server: tuple[int, Path], tmp_path: Path) -> None:
     page.set_input_files("#stage input.file", write_video(tmp_path / "clip.mp4"))
     page.wait_for_selector("#answer :text('70%')")
     page.wait_for_timeout(1000)

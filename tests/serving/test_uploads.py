@@ -12,7 +12,7 @@ pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
 
 from hhmnet.predict.sources import SKELETON_SUFFIXES
 from hhmnet.readers.pairing import VIDEO_SUFFIXES
-from hhmnet.serving.uploads import _HEAD, _MAGIC, ending, shown_name
+from hhmnet.serving.uploads import HEAD, MAGIC, ending, shown_name
 from made_video import write_video
 
 
@@ -30,15 +30,15 @@ from made_video import write_video
 )
 def test_real_videos_are_known_by_their_content(tmp_path: Path, suffix: str, codec: str, found: str) -> None:
     file = write_video(tmp_path / f"v{suffix}", codec)
-    assert ending(file.read_bytes()[:_HEAD]) == found
+    assert ending(file.read_bytes()[:HEAD]) == found
 
 
 def test_real_arrays_are_known_by_their_content(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", joints=np.zeros((3, 20, 3)))
     np.save(tmp_path / "a.npy", np.zeros((3, 20, 3)))
     assert zipfile.is_zipfile(tmp_path / "a.npz")
-    assert ending((tmp_path / "a.npz").read_bytes()[:_HEAD]) == ".npz"
-    assert ending((tmp_path / "a.npy").read_bytes()[:_HEAD]) == ".npy"
+    assert ending((tmp_path / "a.npz").read_bytes()[:HEAD]) == ".npz"
+    assert ending((tmp_path / "a.npy").read_bytes()[:HEAD]) == ".npy"
 
 
 @pytest.mark.parametrize(
@@ -56,17 +56,17 @@ def test_real_arrays_are_known_by_their_content(tmp_path: Path) -> None:
     ],
 )
 def test_text_is_known_by_how_it_begins(text: str, found: str | None) -> None:
-    assert ending(text.encode()[:_HEAD]) == found
+    assert ending(text.encode()[:HEAD]) == found
 
 
 def test_a_character_cut_at_the_end_of_the_head_is_no_fault() -> None:
     for shift in range(3):
-        text = " " * shift + "a,b\n" + "é€" * _HEAD
-        assert ending(text.encode()[:_HEAD]) == ".csv"
+        text = " " * shift + "a,b\n" + "é€" * HEAD
+        assert ending(text.encode()[:HEAD]) == ".csv"
 
 
 def test_every_ending_is_one_that_can_be_read() -> None:
-    assert {suffix for _, _, suffix in _MAGIC} <= {*VIDEO_SUFFIXES, *SKELETON_SUFFIXES}
+    assert {suffix for _, _, suffix in MAGIC} <= {*VIDEO_SUFFIXES, *SKELETON_SUFFIXES}
 
 
 def test_short_files_are_nothing() -> None:

@@ -32,10 +32,9 @@ def main(words: list[str]) -> int:
     try:
         import uvicorn
 
+        from hhmnet.serving.access import LOCAL_HOSTS, bounded_protocol
         from hhmnet.serving.app import create_app
-        from hhmnet.serving.connections import protocol
-        from hhmnet.serving.gate import LOCAL_HOSTS
-        from hhmnet.serving.worker import load
+        from hhmnet.serving.workers import load
 
         app = create_app(
             partial(load, str(options.run), options.device, limits.videos),
@@ -61,7 +60,7 @@ def main(words: list[str]) -> int:
         )
         config = uvicorn.Config(
             app,
-            http=protocol(limits),
+            http=bounded_protocol(limits),
             log_level="warning",
             ws="none",
             server_header=False,
@@ -100,7 +99,7 @@ def _parser() -> Parser:
         help=f"what clients must send as `Authorization: Bearer TEXT` (default: ${TOKEN_VARIABLE})",
     )
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to compute (default: auto)")
-    add("--no-page", action="store_true", help="the HTTP API alone, without Gradio")
+    add("--no-page", action="store_true", help="the HTTP API alone")
     return parser
 
 

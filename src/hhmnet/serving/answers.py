@@ -1,101 +1,72 @@
-"""What a worker says of one file: the answer, what the page draws, and the course of the probabilities over time."""
+"""The response on one file: the prediction, what the page draws, and the probabilities over time."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hhmnet.predict.prediction import Prediction, StreamLogits
+from hhmnet.predict.prediction import Prediction
 from hhmnet.predict.sources import Input, InputClip, InputError
-from hhmnet.predict.timeline import TimelineConfig, windows
+from hhmnet.predict.timeline import Timeline, TimelineConfig, frame_times, recognise_long, sliced, windows
 from hhmnet.readers.pairing import VIDEO_SUFFIXES
 from hhmnet.serving.limits import Limits, Refused
+from hhmnet.serving.schema import RequestOptions
 from hhmnet.skeleton import SkeletonLayout
 
 if TYPE_CHECKING:
     from hhmnet.predict.recognizer import Recognizer
-    from hhmnet.predict.timeline import Timeline
 
 FASTEST = 240
 """Frames a second beyond which a video counts as too long."""
 MOST_WINDOWS = 240
 """Windows of one timeline, of all persons together."""
-_SHARE = 1 / 3  # of the time that is left; a machine that is busy for a moment must not cost the whole answer
+# Of the time that is left; a machine that is busy for a moment must not cost the whole response.
+_SHARE = 1 / 3
 
 
-class _Sources(Protocol):
-    @property
-    def layout(self) -> SkeletonLayout: ...
+class VideoFacts(NamedTuple):
+    """A video's size in pixels, and when each of its frames is shown, ``(T,)`` in seconds."""
 
-    def read(self, item: Input | InputClip) -> InputClip: ...
-
-
-class Answering(Protocol):
-    """What of :class:`hhmnet.predict.recognizer.Recognizer` is used here."""
-
-    class_names: tuple[str, ...]
-    looks_at_video: bool
-
-    @property
-    def clip_seconds(self) -> float | None:
-        """How long the clips are that the model learned from."""
-
-    @property
-    def sources(self) -> _Sources:
-        """Where the model's joints are told, and files are read."""
-
-    def predict(self, source: Input | InputClip, top: int, modalities: Sequence[str]) -> Prediction:
-        """The answer on one file."""
-
-    def logits(self, clips: Sequence[InputClip], modalities: Sequence[str]) -> StreamLogits:
-        """The model's logits of a batch of clips."""
+    size: tuple[int, int]
+    times: np.ndarray
 
 
-def answer(recognizer: Answering, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    """The answer on the file of a job, as the API's clients get it.
+def respond(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """The response on the file of a job, as the API's clients get it.
 
     Raises:
         Refused: the file lies beyond the limits.
         InputError: it can't be read, or nobody is in it.
     """
     began = time.perf_counter()
-    path, name = Path(job["path"]), job["name"]
+    path, name, options = Path(job["path"]), job["name"], RequestOptions(**job["options"])
     video = None
     if path.suffix in VIDEO_SUFFIXES:
         if not limits.videos:
             raise Refused(415, f"'{name}' is a video; this server takes skeleton files alone")
-        video = look(path, name, limits)
-    source: Input | InputClip = Input(name, path)
-    if job["timeline"] is not None:
-        source = recognizer.sources.read(source)  # once, as finding the joints takes longest
-    prediction = recognizer.predict(source, top=job["top"], modalities=job["modalities"])
-    told = prediction.to_dict()
-    told["input"] = name
-    told["votes"] = {
+        video = check_video(path, name, limits)
+    clip = recognizer.sources.read(Input(name, path))  # once, as finding the joints takes longest
+    prediction = recognizer.predict(clip, top=options.top, modalities=options.modality)
+    response = prediction.to_dict()
+    response["input"] = name
+    response["votes"] = {
         member: recognizer.class_names[int(part.argmax())] for member, part in prediction.members.items()
     }
-    if job["details"]:
-        told["details"] = details(prediction, recognizer.sources.layout, video)
-    if isinstance(source, InputClip):
+    if options.details:
+        response["details"] = details(prediction, recognizer.sources.layout, video)
+    if options.timeline:
         left = job["seconds"] - (time.perf_counter() - began)
-        told["timeline"], notes = course(recognizer, source, job, video, _SHARE * left)
-        told["notes"] += notes
-        told["seconds"] = time.perf_counter() - began
-    return told
+        response["timeline"], notes = timeline(recognizer, clip, options, video, _SHARE * left)
+        response["notes"] += notes
+    response["seconds"] = time.perf_counter() - began
+    return response
 
 
-class Look:
-    """What a video is: its size in pixels and when each of its frames is shown."""
-
-    def __init__(self, size: tuple[int, int], times: np.ndarray) -> None:
-        self.size, self.times = size, times
-
-
-def look(path: Path, name: str, limits: Limits) -> Look:
+def check_video(path: Path, name: str, limits: Limits) -> VideoFacts:
     """Raise Refused for a video that is too large or too long, before more than one picture of it is decoded."""
     from hhmnet.video import VideoError, open_video, stored_size
 
@@ -111,7 +82,7 @@ def look(path: Path, name: str, limits: Limits) -> Look:
             raise Refused(413, f"{found}; it may take {limits.video_seconds:g} seconds; cut it")
         size = (video.width, video.height)  # as shown: a telephone's picture is stored lying on its side
         _check_size(size, name, limits)
-    return Look(size, times)
+    return VideoFacts(size, times)
 
 
 def _check_size(size: tuple[int, int], name: str, limits: Limits) -> None:
@@ -120,7 +91,7 @@ def _check_size(size: tuple[int, int], name: str, limits: Limits) -> None:
         raise Refused(413, f"{found}; the longer side may have {limits.resolution}")
 
 
-def details(prediction: Prediction, layout: SkeletonLayout, video: Look | None) -> dict[str, Any]:
+def details(prediction: Prediction, layout: SkeletonLayout, video: VideoFacts | None) -> dict[str, Any]:
     """What the page draws; M persons, T frames, V joints, P parts, K instants.
 
     ``points``: ``[M][T][V]`` of ``[x, y]`` or null, in pixels of ``size``, y down. ``seconds``: ``[T]``, when each
@@ -134,8 +105,7 @@ def details(prediction: Prediction, layout: SkeletonLayout, video: Look | None) 
     if video is None:
         points, size = _from_ahead(sample.joints, sample.present, layout)
     elif sample.pixels is None:  # nobody was found
-        points, size = np.zeros((*seen.shape, 2)), video.size
-        seen = np.zeros_like(seen)
+        points, size, seen = np.zeros((*seen.shape, 2)), video.size, np.zeros_like(seen)
     else:
         points, size = sample.pixels.astype(np.float64), video.size
     if sample.confidence is not None:
@@ -161,7 +131,7 @@ def _listed(points: np.ndarray, seen: np.ndarray) -> list[list[list[float] | Non
     ]
 
 
-def _seconds(video_frames: np.ndarray | None, count: int, video: Look | None) -> np.ndarray:
+def _seconds(video_frames: np.ndarray | None, count: int, video: VideoFacts | None) -> np.ndarray:
     """When each frame is shown; thirty a second where nothing is known."""
     if video is None or video_frames is None:
         return np.arange(count) / 30.0
@@ -181,56 +151,54 @@ def _from_ahead(
     return (flat - low - span / 2) * scale + np.array([width / 2, 240.0]), (width, 480)
 
 
-def course(
-    recognizer: Answering, clip: InputClip, job: dict[str, Any], video: Look | None, seconds: float
+def timeline(
+    recognizer: Recognizer,
+    clip: InputClip,
+    options: RequestOptions,
+    video: VideoFacts | None,
+    seconds: float,
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """The timeline of a clip as :func:`hhmnet.predict.timeline.Timeline.to_dict` writes it, and notes on it.
 
-    Of the probabilities only those of the strongest classes are left, ``job["top"]`` of them and those that segments
+    Of the probabilities only those of the strongest classes are left, ``options.top`` of them and those that segments
     name. Times are those of the video. None where nobody is in the clip.
 
     Args:
         recognizer: the model.
         clip: the clip.
-        job: ``modalities``, ``top``, and ``timeline`` with ``window`` and ``stride`` in seconds; a window of None is as
-            long as the clips that the model learned from, a stride of None a quarter of a second, or more where that
-            would take too long.
+        options: a ``window`` of None is as long as the clips that the model learned from, a ``stride`` of None a
+            quarter of a second, or more where that would take too long.
         video: the clip's video.
         seconds: what the windows may take, if the stride is None.
 
     Raises:
         Refused: the stride that was asked for makes too many windows.
     """
-    from hhmnet.predict.timeline import frame_times, recognise_long
-
     if not clip.sample.present.any():
         return None, []
-    asked = job["timeline"]
-    config, notes = TimelineConfig().as_long_as(asked["window"] or recognizer.clip_seconds), []
+    config, notes = TimelineConfig().as_long_as(options.window or recognizer.clip_seconds), []
     _, duration = frame_times(clip, config.fps)
     most = MOST_WINDOWS // clip.sample.num_persons
-    if asked["stride"] is not None:
-        config.stride = asked["stride"]
+    if options.stride is not None:
+        config.stride = options.stride
         if (count := len(windows(duration, config.window, config.stride)[0])) > most:
-            raise Refused(422, f"field 'stride' makes {count} windows of '{job['name']}'; at most {most}")
+            raise Refused(422, f"field 'stride' makes {count} windows of '{clip.name}'; at most {most}")
     elif duration > config.window:
-        each = _seconds_of_a_window(recognizer, clip, config, job["modalities"])
+        each = _seconds_of_a_window(recognizer, clip, config, options.modality)
         possible = max(2, min(most, int(seconds / each / clip.sample.num_persons)))
         least = (duration - config.window) / (possible - 1)
         if least > config.stride:
             notes.append(f"the timeline's windows are {least:.2f} s apart, so that the answer comes in time")
             config.stride = least
-    timeline = recognise_long(cast("Recognizer", recognizer), clip, config, job["modalities"])
+    found = recognise_long(recognizer, clip, config, options.modality)
     offset = float(_seconds(clip.sample.video_frames, clip.sample.num_frames, video)[0])
-    return _strongest(timeline, job["top"], offset), notes
+    return _strongest(found, options.top, offset), notes
 
 
 def _seconds_of_a_window(
-    recognizer: Answering, clip: InputClip, config: TimelineConfig, modalities: Sequence[str]
+    recognizer: Recognizer, clip: InputClip, config: TimelineConfig, modalities: Sequence[str]
 ) -> float:
     """How long the model takes for a window, by the one in the middle."""
-    from hhmnet.predict.timeline import frame_times, sliced
-
     times, duration = frame_times(clip, config.fps)
     first, end = np.searchsorted(times, (duration + np.array([-1, 1]) * config.window) / 2)
     began = time.perf_counter()
@@ -240,12 +208,12 @@ def _seconds_of_a_window(
 
 
 def _strongest(timeline: Timeline, top: int, offset: float) -> dict[str, Any]:
-    told = timeline.to_dict()
+    response = timeline.to_dict()
     peaks = np.nan_to_num(timeline.smoothed).max((0, 1))
     named = {segment.label for segment in timeline.segments}
     order = [int(i) for i in np.argsort(-peaks, kind="stable")]
-    kept = [i for place, i in enumerate(order) if place < top or timeline.class_names[i] in named]
-    for person in told["persons"]:
+    kept = [i for rank, i in enumerate(order) if rank < top or timeline.class_names[i] in named]
+    for person in response["persons"]:
         for entry in (*person["segments"], *person["windows"]):
             entry["start"], entry["end"] = (round(entry[edge] + offset, 3) for edge in ("start", "end"))
         for window in person["windows"]:
@@ -255,5 +223,5 @@ def _strongest(timeline: Timeline, top: int, offset: float) -> dict[str, Any]:
         "start": round(offset, 3),
         "end": round(offset + timeline.duration, 3),
         "classes": [timeline.class_names[i] for i in kept],
-        **{field: told[field] for field in ("frames", "config", "modalities", "persons")},
+        **{field: response[field] for field in ("frames", "config", "modalities", "persons")},
     }

@@ -1,13 +1,17 @@
-"""The API's documents, as its OpenAPI description shows them."""
+"""The API's documents, as its OpenAPI description shows them, and the form's fields."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
+from pydantic.json_schema import SkipJsonSchema
 
-from hhmnet.sample import MODALITIES
-from hhmnet.serving.uploads import FILE_FIELD, TAKEN
+from hhmnet.serving.limits import Refused
+
+FILE_FIELD = "file"
+TAKEN = "videos (mp4, mov, webm, mkv, avi, mpg, wmv) and skeleton files (json, skeleton, npz, npy, csv)"
 
 
 class Health(BaseModel):
@@ -17,7 +21,7 @@ class Health(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why there is no answer."""
+    """Why there is no prediction."""
 
     detail: str = Field(
         examples=["'clip.mp4' takes 93.0 seconds and 2790 frames; it may take 30 seconds; cut it"]
@@ -44,8 +48,8 @@ class Top(BaseModel):
     probability: float = Field(examples=[0.93])
 
 
-class Answer(BaseModel):
-    """The answer on one file, as `hhmnet predict --json` prints it."""
+class PredictionResponse(BaseModel):
+    """The prediction on one file, as `hhmnet predict --json` prints it."""
 
     model_config = ConfigDict(extra="allow")
     input: str = Field(description="The file's name, as it was sent.", examples=["clip.mp4"])
@@ -75,69 +79,93 @@ class Answer(BaseModel):
     )
 
 
-MOST_TOP = 10_000
-"""Classes that can be asked for."""
-OF_THE_GATE = (403, 421)
-"""Statuses of requests that reach no route."""
+_Window = Annotated[float, Field(ge=0.1, le=600, allow_inf_nan=False)]
+_Stride = Annotated[float, Field(ge=0.01, le=600, allow_inf_nan=False)]
+
+
+class RequestOptions(BaseModel):
+    """The form's fields beside the file."""
+
+    model_config = ConfigDict(extra="forbid")
+    top: int = Field(5, ge=1, le=10_000, description="Classes to name.")
+    modality: list[Literal["skeleton", "video"]] = Field(
+        ["skeleton", "video"], description="What to go by; all that the model looks at if left out."
+    )
+    details: StrictBool = Field(False, description="Joints and guidance too.")
+    timeline: StrictBool = Field(
+        False, description="What is done when, too: the model's answer on windows over the recording."
+    )
+    window: _Window | SkipJsonSchema[None] = Field(
+        None,
+        description="Seconds of a window of the timeline; if left out, as long as the model's training clips.",
+    )
+    stride: _Stride | SkipJsonSchema[None] = Field(
+        None,
+        description="Seconds from one window to the next; 0.25 if left out, or more where that would take too long.",
+    )
+
+    @classmethod
+    def from_form(cls, fields: dict[str, list[str]], modalities: list[str]) -> RequestOptions:
+        """The options that a form's texts say, for a model that looks at ``modalities``.
+
+        Raises:
+            Refused: a field is unknown or can't be used; it is named.
+        """
+        words = {"true": True, "false": False}
+        values: dict[str, Any] = {
+            name: texts if name == "modality" else words.get(texts[-1].lower(), texts[-1])
+            for name, texts in fields.items()
+        }
+        try:
+            options = cls.model_validate({"modality": modalities} | values)
+        except ValidationError as error:
+            raise Refused(422, _first_reason(error)) from None
+        if not set(options.modality) <= set(modalities):
+            raise Refused(
+                422, f"field 'modality' must be {' or '.join(modalities)}: the model looks at nothing else"
+            )
+        for name in ("window", "stride"):
+            if name in fields and not options.timeline:
+                raise Refused(422, f"field '{name}' goes with timeline=true")
+        return options
+
+
+def _first_reason(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        known = ", ".join((FILE_FIELD, *RequestOptions.model_fields))
+        return f"there is no field {json.dumps(name[:50])}; known: {known}"
+    return f"field '{name}' {first['msg'].replace('Input should be', 'must be')}"
+
+
+def _form() -> dict[str, Any]:
+    schema = RequestOptions.model_json_schema()
+    for field in schema["properties"].values():
+        if field.get("default", 0) is None:
+            del field["default"]
+    file = {
+        "type": "string",
+        "format": "binary",
+        "description": f"One of {TAKEN}. The content decides, not the name.",
+    }
+    return schema | {"required": [FILE_FIELD], "properties": {FILE_FIELD: file} | schema["properties"]}
+
+
 FORM = {
     "requestBody": {
         "required": True,
         "content": {
             "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [FILE_FIELD],
-                    "additionalProperties": False,
-                    "properties": {
-                        FILE_FIELD: {
-                            "type": "string",
-                            "format": "binary",
-                            "description": f"One of {TAKEN}. The content decides, not the name.",
-                        },
-                        "top": {
-                            "type": "integer",
-                            "minimum": 1,
-                            "maximum": MOST_TOP,
-                            "default": 5,
-                            "description": "Classes to name.",
-                        },
-                        "modality": {
-                            "type": "array",
-                            "items": {"type": "string", "enum": list(MODALITIES)},
-                            "description": "What to go by; all that the model looks at if left out.",
-                        },
-                        "details": {
-                            "type": "boolean",
-                            "default": False,
-                            "description": "Joints and guidance too.",
-                        },
-                        "timeline": {
-                            "type": "boolean",
-                            "default": False,
-                            "description": "What is done when, too: the model's answer on windows over the recording.",
-                        },
-                        "window": {
-                            "type": "number",
-                            "minimum": 0.1,
-                            "maximum": 600,
-                            "description": "Seconds of a window of the timeline; as long as the clips that the model "
-                            "learned from if left out.",
-                        },
-                        "stride": {
-                            "type": "number",
-                            "minimum": 0.01,
-                            "maximum": 600,
-                            "description": "Seconds from one window to the next; 0.25 if left out, or more where that "
-                            "would take too long.",
-                        },
-                    },
-                },
+                "schema": _form(),
                 "encoding": {"modality": {"style": "form", "explode": True}},
                 "example": {FILE_FIELD: "clip.mp4", "top": 3, "modality": ["skeleton"]},
             }
         },
     }
 }
+ACCESS_STATUSES = (403, 421)
+"""Of requests that reach no route."""
 REASONS = {
     400: "The form can't be read, or ends in the middle.",
     401: "The token is missing or wrong.",
@@ -151,3 +179,8 @@ REASONS = {
     503: "Too many requests at a time; Retry-After says when to come again.",
     504: "The answer took too long and was given up.",
 }
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What FastAPI is told of a route's refusals."""
+    return {status: {"model": Problem, "description": REASONS[status]} for status in statuses}

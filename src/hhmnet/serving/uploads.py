@@ -7,29 +7,33 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import os
 import re
 import shutil
+import stat
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import NamedTuple
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from hhmnet.lock import LOCK_FILE, LockedError, locked
 from hhmnet.serving.limits import MEGABYTE, Limits, Refused
+from hhmnet.serving.schema import FILE_FIELD, TAKEN
 
-FILE_FIELD = "file"
-TAKEN = "videos (mp4, mov, webm, mkv, avi, mpg, wmv) and skeleton files (json, skeleton, npz, npy, csv)"
-_HEAD = 4096
+PREFIX = "hhmnet-serve-"
+HEAD = 4096
+"""Bytes that tell what a file is."""
 _MAX_FIELDS, _MAX_FIELD_BYTES = 8, 4096
 _LONGEST_NAME = 100
 
 # Bytes at an offset → ending. Formats that can name other files or addresses (playlists, concatenations) are not
 # here: FFmpeg would open what they name.
-_MAGIC = (
+MAGIC = (
     (4, b"ftyp", ".mp4"),
     (4, b"moov", ".mov"),
     (4, b"wide", ".mov"),
@@ -61,21 +65,20 @@ def ending(head: bytes) -> str | None:
     """The file name ending that goes with a file's first bytes; None if it is nothing that is taken."""
     if head[:4] == b"RIFF" and head[8:12] != b"AVI ":
         return None
-    for offset, magic, suffix in _MAGIC:
+    for offset, magic, suffix in MAGIC:
         if head[offset : offset + len(magic)] == magic:
             return suffix
     try:
         # The last character may be cut, which is no fault here.
-        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head).lstrip()
     except UnicodeDecodeError:
         return None
-    first = text.lstrip()[:1]
-    if not first or "\0" in text:
+    if not text or "\0" in text:
         return None
-    if first in "{[":
+    if text[0] in "{[":
         return ".json"
-    line = text.lstrip().splitlines()[0]
-    if re.fullmatch(r"\s*\d+\s*", line):
+    line = text.splitlines()[0]
+    if re.fullmatch(r"\d+\s*", line):
         return ".skeleton"
     return ".csv" if "," in line else None
 
@@ -85,6 +88,46 @@ def shown_name(name: str | None) -> str:
     last = re.split(r"[/\\]", name or "")[-1]
     kept = "".join(character for character in last if character.isprintable())[:_LONGEST_NAME].strip()
     return kept if kept.strip(".") else "upload"
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """An empty folder that nobody but this user can read; it is gone when the block ends.
+
+    It lies in the system's folder for temporary files, beside a lock that the system lets go of when the process
+    ends, however it ends. Folders whose lock nobody holds are removed first.
+    """
+    remove_leftovers(Path(tempfile.gettempdir()))
+    with ExitStack() as stack:
+        while True:
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # mode 700
+            with suppress(LockedError, FileNotFoundError):  # a server that starts now took it for a leftover
+                stack.enter_context(locked(folder, "server"))
+                break
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        uploads = folder / "uploads"
+        uploads.mkdir(mode=0o700)
+        yield uploads
+
+
+def remove_leftovers(place: Path) -> list[Path]:
+    """Remove the folders of this user's servers that don't run any more; returns those.
+
+    A folder counts as one if it has a server's name, is no link, belongs to this user, and holds a lock file, no link
+    either, that can be locked. What can't be removed stays.
+
+    Args:
+        place: the folder in which servers make theirs.
+    """
+    removed = []
+    for folder in sorted(place.glob(f"{PREFIX}*")):
+        with suppress(OSError, LockedError):
+            found, lock = folder.lstat(), (folder / LOCK_FILE).lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and stat.S_ISREG(lock.st_mode):
+                with locked(folder, "server"):
+                    shutil.rmtree(folder)  # removes links that lie in it, and follows none
+                removed.append(folder)
+    return removed
 
 
 @asynccontextmanager
@@ -99,40 +142,29 @@ async def received(request: Request, folder: Path, limits: Limits) -> AsyncItera
     place: Path | None = None
     try:
         file, fields = _one_file(form)
-        head = file.file.read(_HEAD)
-        suffix = ending(head)
+        name = shown_name(file.filename)
+        suffix = ending(await file.read(HEAD))
         if suffix is None:
-            raise Refused(415, f"'{shown_name(file.filename)}' is nothing that this server takes: {TAKEN}")
+            raise Refused(415, f"'{name}' is nothing that this server takes: {TAKEN}")
         place = Path(tempfile.mkdtemp(dir=folder))
         path = place / f"upload{suffix}"
-        file.file.seek(0)
-        await _finish(asyncio.to_thread(_copy, file.file, path))
-        yield Upload(path, shown_name(file.filename), fields)
+        copying = asyncio.ensure_future(asyncio.to_thread(_copy, file, path))
+        try:
+            await asyncio.shield(copying)
+        except asyncio.CancelledError:
+            await copying  # else the file could appear after its folder was removed
+            raise
+        yield Upload(path, name, fields)
     finally:
-        await _close(form, place)
+        await form.close()
+        if place is not None:
+            shutil.rmtree(place, ignore_errors=True)
 
 
-async def _finish(work: Coroutine[Any, Any, None]) -> None:
-    """Wait for work in a thread to end even when cancelled, as its file must not appear after it was removed."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
-        raise
-
-
-async def _close(form: FormData, place: Path | None) -> None:
-    for _, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            value.file.close()
-    if place is not None:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def _copy(source: IO[bytes], path: Path) -> None:
+def _copy(source: UploadFile, path: Path) -> None:
+    source.file.seek(0)
     with open(path, "xb") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
+        shutil.copyfileobj(source.file, target, 1 << 20)
 
 
 class _Parser(MultiPartParser):
@@ -148,8 +180,8 @@ async def _form(request: Request, limits: Limits) -> FormData:
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != "multipart/form-data":
         raise Refused(415, f"send a form (multipart/form-data) with the file in the field '{FILE_FIELD}'")
-    told = request.headers.get("content-length", "")
-    if told.isdecimal() and int(told) > limits.upload_bytes:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limits.upload_bytes:
         raise _too_large(limits)
     parser = _Parser(
         request.headers,
@@ -191,14 +223,14 @@ def _one_file(form: FormData) -> tuple[UploadFile, dict[str, list[str]]]:
     fields: dict[str, list[str]] = {}
     file: UploadFile | None = None
     for name, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            if name != FILE_FIELD:
-                raise Refused(
-                    422, f"the file stands in the field '{shown_name(name)}'; it must be '{FILE_FIELD}'"
-                )
+        if isinstance(value, str):
+            fields.setdefault(name, []).append(value)
+        elif name == FILE_FIELD:
             file = value
         else:
-            fields.setdefault(name, []).append(value)
+            raise Refused(
+                422, f"the file stands in the field '{shown_name(name)}'; it must be '{FILE_FIELD}'"
+            )
     if file is None:
         raise Refused(
             422, f"the form has no file; put a video or a skeleton file into the field '{FILE_FIELD}'"

@@ -1,4 +1,8 @@
-"""Worker processes that answer, seen from the server: started, asked with a time limit, ended and replaced."""
+"""Worker processes that predict: started, given a file with a time limit, ended and replaced.
+
+A file from outside is opened in them and nowhere else. A process can be killed at any moment; a decoder that crashes on
+a hostile file, or takes all memory, takes only its process with it. Jobs and responses are JSON, nothing else.
+"""
 
 from __future__ import annotations
 
@@ -7,89 +11,68 @@ import contextlib
 import json
 import logging
 import multiprocessing
+import signal
+import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from hhmnet.serving.limits import Limits, Refused, busy
-from hhmnet.serving.worker import Maker, NotLoaded, work
+from hhmnet.serving.limits import MEGABYTE, Limits, Refused, busy
+from hhmnet.skeleton import PARTS
+
+if TYPE_CHECKING:
+    from hhmnet.predict.recognizer import Recognizer
 
 log = logging.getLogger("hhmnet.serving")
 
+Maker = Callable[[], "Recognizer"]
+"""Makes the recognizer; called in each worker, so it must be a function that another process can import, such as
+``functools.partial(load, "runs/both")``."""
 START_SECONDS = 600.0
 """A worker that isn't ready by then never will be; the first one ever may have networks to fetch."""
 _PAUSE_SECONDS = 5.0
+_FAULT = "the server failed on this file; its log says why"
+
+
+class NotLoaded(ValueError):
+    """A recognizer that can't be made; the message says why."""
 
 
 class _Ended(Exception):
     """A worker's process is gone."""
 
 
-class _Worker:
-    """One process and the pipe to it. Its methods block; they are called from threads."""
+def load(folder: str, device: str = "auto", videos: bool = True) -> Recognizer:
+    """A recognizer with all of its networks in memory, those that find joints in videos included if ``videos``.
 
-    def __init__(self, make: Maker, limits: Limits) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(make, limits, theirs), daemon=True)
-        self.process.start()
-        theirs.close()
-        self.loaded = False
+    Raises:
+        PretrainedError: there is no model in the folder.
+        PoseError: the networks that find joints can't be had.
+    """
+    from hhmnet.predict.recognizer import Recognizer
 
-    def card(self) -> dict[str, Any]:
-        """What was loaded, as soon as it is; raises NotLoaded."""
-        try:
-            told = self._exchange(self._pipe, START_SECONDS)
-        except (_Ended, TimeoutError):
-            self.kill()
-            raise NotLoaded("a worker process ended, or hung, while it loaded the model") from None
-        if "failed" in told:
-            self.kill()
-            raise NotLoaded(told["failed"])
-        self.loaded = True
-        model: dict[str, Any] = told["model"]
-        return model
-
-    def ask(self, job: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """The reply to a job, which is told its ``seconds``; raises TimeoutError, or _Ended if the process is gone."""
-        try:
-            self._pipe.send_bytes(json.dumps(job | {"seconds": seconds}).encode())
-        except OSError:
-            raise _Ended from None
-        return self._exchange(self._pipe, seconds)
-
-    @staticmethod
-    def _exchange(pipe: Connection, seconds: float) -> dict[str, Any]:
-        try:
-            if not pipe.poll(max(seconds, 0)):
-                raise TimeoutError
-            reply: dict[str, Any] = json.loads(pipe.recv_bytes())
-        except (EOFError, ConnectionError):
-            raise _Ended from None
-        return reply
-
-    def kill(self) -> None:
-        """End the process, whatever it is doing, and wait until it is gone."""
-        self.process.kill()
-        self.process.join()
-
-    def close(self) -> None:
-        """End the process and let go of the pipe; nobody may be waiting at it."""
-        self.kill()
-        self._pipe.close()
+    recognizer = Recognizer.from_pretrained(folder, device)
+    if videos:
+        _ = recognizer.sources.estimator  # else the first client would wait for it
+    return recognizer
 
 
 class Workers:
     """Some processes with the same recognizer.
 
-    A process is killed when its answer takes too long or nobody waits for it any more, and another one takes its place;
+    A process is killed when its work takes too long or nobody waits for it any more, and another one takes its place;
     so work that was given up costs nothing further.
 
     Args:
         make: makes the recognizer, in each process.
         limits: how many processes, and what a request may take.
+
+    Attributes:
+        model: what a client may know of the model, see :class:`hhmnet.serving.schema.Model`; None until it is loaded.
     """
 
     def __init__(self, make: Maker, limits: Limits) -> None:
@@ -99,7 +82,7 @@ class Workers:
         self._stopped = True
         self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
         # The loop's own threads are fewer than the workers may be.
-        self._threads = ThreadPoolExecutor(limits.workers, "asking")
+        self._threads = ThreadPoolExecutor(limits.workers, "worker")
         self.model: dict[str, Any] | None = None
 
     def start(self) -> None:
@@ -110,7 +93,7 @@ class Workers:
         try:
             started = [self._begin() for _ in range(self._limits.workers)]
             for worker in started:
-                self.model = worker.card()
+                self.model = worker.wait_for_model()
         except BaseException:
             self.stop()
             raise
@@ -132,8 +115,8 @@ class Workers:
         with self._lock:
             return any(worker.loaded and worker.process.is_alive() for worker in self._all)
 
-    async def ask(self, job: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a job.
+    async def predict(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The response to a job: ``path`` and ``name`` of a file, and ``options``.
 
         Raises:
             Refused: the file can't be answered, or not in time, or the work failed.
@@ -146,9 +129,9 @@ class Workers:
         except TimeoutError:
             raise busy(f"no worker was free within {seconds:g} seconds") from None
         loop = asyncio.get_running_loop()
-        asking = loop.run_in_executor(self._threads, worker.ask, job, end - time.monotonic())
+        working = loop.run_in_executor(self._threads, worker.work, job, end - time.monotonic())
         try:
-            reply = await asyncio.shield(asking)
+            reply = await asyncio.shield(working)
         except TimeoutError:
             await self._replace(worker)
             raise Refused(
@@ -157,17 +140,17 @@ class Workers:
         except _Ended:
             log.error("a worker ended on a request (exit code %s)", worker.process.exitcode)
             await self._replace(worker)
-            raise Refused(500, "the server failed on this file; its log says why") from None
+            raise Refused(500, _FAULT) from None
         except BaseException:  # the client is gone
             worker.process.kill()
-            await asyncio.gather(asking, return_exceptions=True)
+            await asyncio.gather(working, return_exceptions=True)
             await self._replace(worker)
             raise
         self._idle.put_nowait(worker)
-        if "answer" not in reply:
+        if "response" not in reply:
             raise Refused(reply["status"], reply["detail"])
-        answer: dict[str, Any] = reply["answer"]
-        return answer
+        response: dict[str, Any] = reply["response"]
+        return response
 
     def _begin(self) -> _Worker:
         worker = _Worker(self._make, self._limits)
@@ -188,7 +171,7 @@ class Workers:
         while not self._stopped:
             worker = self._begin()
             try:
-                worker.card()
+                worker.wait_for_model()
             except NotLoaded as error:
                 with self._lock:
                     self._all.discard(worker)
@@ -202,3 +185,126 @@ class Workers:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: the server ends
                     loop.call_soon_threadsafe(idle.put_nowait, worker)
             return
+
+
+class _Worker:
+    """One process and the pipe to it. Its methods block; they are called from threads."""
+
+    def __init__(self, make: Maker, limits: Limits) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(make, limits, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.loaded = False
+
+    def wait_for_model(self) -> dict[str, Any]:
+        """What was loaded, as soon as it is; raises NotLoaded."""
+        try:
+            reply = self._receive(START_SECONDS)
+        except (_Ended, TimeoutError):
+            reply = {"failed": "a worker process ended, or hung, while it loaded the model"}
+        if "failed" in reply:
+            self.kill()
+            raise NotLoaded(reply["failed"])
+        self.loaded = True
+        model: dict[str, Any] = reply["model"]
+        return model
+
+    def work(self, job: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """The reply to a job, which is told its ``seconds``; raises TimeoutError, or _Ended if the process is gone."""
+        try:
+            self._pipe.send_bytes(json.dumps(job | {"seconds": seconds}).encode())
+        except OSError:
+            raise _Ended from None
+        return self._receive(seconds)
+
+    def _receive(self, seconds: float) -> dict[str, Any]:
+        try:
+            if not self._pipe.poll(max(seconds, 0)):
+                raise TimeoutError
+            reply: dict[str, Any] = json.loads(self._pipe.recv_bytes())
+        except (EOFError, ConnectionError):
+            raise _Ended from None
+        return reply
+
+    def kill(self) -> None:
+        """End the process, whatever it is doing, and wait until it is gone."""
+        self.process.kill()
+        self.process.join()
+
+    def close(self) -> None:
+        """End the process and let go of the pipe; nobody may be waiting at it."""
+        self.kill()
+        self._pipe.close()
+
+
+def _work(make: Maker, limits: Limits, pipe: Connection) -> None:
+    """Load, say what was loaded, then reply to job after job; returns when the other end of ``pipe`` is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the server ends this one
+    try:
+        recognizer = make()
+    except Exception as error:
+        known = type(error).__module__.startswith("hhmnet.")
+        if not known:
+            log.exception("the model can't be loaded")
+        reason = str(error) if known else f"{type(error).__name__} while loading the model"
+        pipe.send_bytes(json.dumps({"failed": reason}).encode())
+        return
+    pipe.send_bytes(json.dumps({"model": _facts(recognizer)}).encode())
+    _limit_memory(limits)
+    while True:
+        try:
+            job = json.loads(pipe.recv_bytes())
+        except EOFError:
+            return
+        pipe.send_bytes(json.dumps(_reply(recognizer, job, limits)).encode())
+
+
+def _facts(recognizer: Recognizer) -> dict[str, Any]:
+    layout = recognizer.sources.layout
+    return {
+        "classes": list(recognizer.class_names),
+        "modalities": ["skeleton", "video"] if recognizer.looks_at_video else ["skeleton"],
+        "layout": layout.name,
+        "joints": list(layout.joints),
+        "bones": [list(bone) for bone in layout.edges],
+        "parts": list(PARTS),
+    }
+
+
+def _reply(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    from hhmnet.serving.answers import respond
+
+    path, name = Path(job["path"]), job["name"]
+    try:
+        return {"response": respond(recognizer, job, limits)}
+    except Refused as refused:
+        return {"status": refused.status, "detail": refused.detail}
+    except Exception as error:
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            return {
+                "status": 413,
+                "detail": f"'{name}' takes more memory than this server gives to one request",
+            }
+        if isinstance(error, ValueError) and type(error).__module__.startswith("hhmnet."):
+            # Messages may begin with the file, which has a name of ours.
+            reason = str(getattr(error, "reason", error)).removeprefix(f"{path}: ").removeprefix(f"{name}: ")
+            reason = reason.replace(str(path), name).replace(str(path.parent), "")
+            return {"status": 422, "detail": f"'{name}': {reason}"}
+        log.exception("a fault in predicting")
+        return {"status": 500, "detail": _FAULT}
+
+
+def _limit_memory(limits: Limits) -> None:
+    """Let the process take only so much more than it has; a request beyond that fails instead of the machine."""
+    torch = sys.modules.get("torch")
+    # A GPU's address space is far larger than what it takes.
+    if sys.platform != "linux" or (torch is not None and torch.cuda.is_initialized()):
+        return
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + round(limits.memory_mb * MEGABYTE)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the upload

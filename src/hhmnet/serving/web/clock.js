@@ -1,6 +1,6 @@
 // The time that the page shows: the video's own, or, where there is no video to see, one that we keep.
 
-function makeClock(video, button) {
+export function makeClock(video, button) {
   let isOurs = false, first = 0, last = 0, at = 0, since = null; // `since`: when ours was at `at`; null if it stands
 
   const clock = {

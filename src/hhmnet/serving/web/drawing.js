@@ -3,7 +3,7 @@
 const COLOURS = { left: "rgb(240,120,20)", right: "rgb(40,140,230)", middle: "rgb(235,235,235)" };
 
 // Draw the joints of one frame; `size` of the canvas is that of the picture.
-function drawSkeleton(canvas, details, frame, model) {
+export function drawSkeleton(canvas, details, frame, model) {
   const pen = canvas.getContext("2d");
   pen.lineCap = "round";
   for (const person of details.points) {
@@ -26,7 +26,7 @@ function drawSkeleton(canvas, details, frame, model) {
 }
 
 // Draw a row for each body part and a cell for each instant, with a frame around the instant next to `time`.
-function drawWeights(canvas, details, time, model) {
+export function drawWeights(canvas, details, time, model) {
   const { guidance: rows, instants } = details;
   const scale = window.devicePixelRatio || 1, margin = 90, rowHeight = 18;
   const width = canvas.parentElement.clientWidth, height = rows.length * rowHeight + 4;
@@ -57,7 +57,7 @@ function drawWeights(canvas, details, time, model) {
 }
 
 // The parts that count most and least, in words.
-function extremes(details, model) {
+export function extremes(details, model) {
   const means = details.guidance.map((row) => row.reduce((sum, weight) => sum + weight, 0) / row.length);
   const tell = (value) => `${model.parts[means.indexOf(value)].replace("_", " ")} (${value.toFixed(2)})`;
   return `Over the whole clip most: ${tell(Math.max(...means))}, least: ${tell(Math.min(...means))}.`;

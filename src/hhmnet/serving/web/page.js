@@ -1,43 +1,25 @@
-// The stage of the page: takes a clip, sends it to the API, and shows the answer. Gradio calls this, behind the other
-// scripts of this folder, with `element`, the component, and `trigger`, which starts the listeners that fill the
-// components beside it.
+// The page: takes a clip, sends it to the API, and shows the answer.
 
-const find = (name) => element.querySelector(name);
+import { makeClock } from "./clock.js";
+import { drawSkeleton, drawWeights, extremes } from "./drawing.js";
+import { makeTimeline } from "./timeline.js";
+
+const LONGEST_RECORDING = 10; // seconds
+
+const find = (name) => document.querySelector(name);
 const drop = find(".drop"), hint = find(".hint"), picture = find(".picture"), video = find("video");
 const skeleton = find("canvas.skeleton"), weights = find("canvas.weights"), guidance = find(".guidance");
 const status = find(".status"), wait = find(".wait"), record = find(".record"), file = find(".file"), drawn = find(".drawn");
 const clock = makeClock(video, find(".pause")), timeline = makeTimeline(find(".timeline"), clock);
-const LONGEST_RECORDING = 10; // seconds
 
 let model = null; // what GET /model says
 let answer = null; // the last answer
 let shown = null; // the clip itself and its name
 let address = null; // of the clip in the browser's memory
-let recorder = null, stopping = null, asking = null;
+let recorder = null, stopping = null, sending = null; // `sending` aborts the request that is under way
 
-const page = {
-  modalities: ["skeleton", "video"],
-  token: "",
-  goBy(modalities) {
-    page.modalities = modalities;
-    if (shown !== null && recorder === null) show(...shown);
-  },
-  setToken(token) {
-    page.token = token.trim();
-    if (model === null && page.token) learn();
-  },
-  // Values of the components beside the stage: classes with probabilities, and what each stream says.
-  results() {
-    const confidences = answer.top.map(({ label, probability }) => ({ label, confidence: probability }));
-    const rows = Object.entries(answer.members).map(([name, values]) => {
-      const best = values.indexOf(Math.max(...values));
-      return [name.replace("_", " "), model.classes[best], `${(100 * values[best]).toFixed(1)} %`];
-    });
-    return [{ label: answer.label, confidences }, { headers: ["by", "says", "probability"], data: rows, metadata: null }];
-  },
-  nothing: () => [{ label: "", confidences: [] }, { headers: ["by", "says", "probability"], data: [], metadata: null }],
-};
-window.hhmnet = page;
+const modalities = [...document.querySelectorAll("#modalities input")];
+const token = find("#token input");
 
 function say(text, isBad = false) {
   status.textContent = text;
@@ -45,9 +27,10 @@ function say(text, isBad = false) {
 }
 
 async function call(path, options = {}) {
-  const headers = page.token ? { Authorization: `Bearer ${page.token}` } : {};
+  const secret = token.value.trim(), headers = secret ? { Authorization: `Bearer ${secret}` } : {};
   const response = await fetch(`api/v1/${path}`, { ...options, headers });
   const body = await response.json();
+  if (response.status === 401) find("#token").hidden = false;
   if (!response.ok) throw new Error(body.detail);
   return body;
 }
@@ -62,9 +45,9 @@ async function learn() {
 }
 
 async function show(clip, name) {
-  if (asking !== null) asking.abort();
-  asking = new AbortController();
-  const mine = asking;
+  if (sending !== null) sending.abort();
+  sending = new AbortController();
+  const mine = sending;
   clear();
   shown = [clip, name];
   open(clip);
@@ -73,27 +56,50 @@ async function show(clip, name) {
   try {
     if (model === null) await learn();
     if (model === null) return; // the status says why
-    const chosen = page.modalities.filter((one) => model.modalities.includes(one));
+    const chosen = modalities.filter((one) => one.checked && model.modalities.includes(one.value)).map((one) => one.value);
     if (!chosen.length) throw new Error(`choose what to go by; the model looks at ${model.modalities.join(" and ")}`);
     const form = new FormData();
     form.append("file", clip, name);
     form.append("details", "true");
     form.append("timeline", "true");
     for (const modality of chosen) form.append("modality", modality);
-    const told = await call("predict", { method: "POST", body: form, signal: mine.signal });
-    if (mine !== asking) return;
-    answer = told;
+    const response = await call("predict", { method: "POST", body: form, signal: mine.signal });
+    if (mine !== sending) return;
+    answer = response;
   } catch (error) {
-    if (mine === asking) say(error.name === "TypeError" ? "the server can't be reached" : error.message, true);
+    if (mine === sending) say(error.name === "TypeError" ? "the server can't be reached" : error.message, true);
     return;
   } finally {
     clearInterval(waiting);
-    if (mine === asking) wait.textContent = "";
+    if (mine === sending) wait.textContent = "";
   }
   const used = answer.modalities.join(" and ");
   say([`answered in ${answer.seconds.toFixed(1)} s by ${used}`, ...answer.notes].join("; "));
   begin();
-  trigger("submit");
+  showAnswer();
+}
+
+function made(name, ...content) {
+  const element = document.createElement(name);
+  element.append(...content);
+  return element;
+}
+
+// The classes with their probabilities, and what each stream says.
+function showAnswer() {
+  const bars = answer.top.map(({ label, probability }) => {
+    const meter = made("meter");
+    meter.value = probability;
+    return made("label", label, made("span", `${(100 * probability).toFixed(0)}%`), meter);
+  });
+  find("#answer").replaceChildren(made("h2", answer.label), ...bars);
+  const rows = Object.entries(answer.members).map(([name, values]) => {
+    const best = values.indexOf(Math.max(...values));
+    const cells = [name.replace("_", " "), model.classes[best], `${(100 * values[best]).toFixed(1)} %`];
+    return made("tr", ...cells.map((cell) => made("td", cell)));
+  });
+  find("#votes tbody").replaceChildren(...rows);
+  find("#votes").hidden = false;
 }
 
 // What belongs to the clip before.
@@ -101,7 +107,8 @@ function clear() {
   answer = null;
   guidance.hidden = true;
   timeline.show(null);
-  trigger("clear");
+  find("#answer").replaceChildren();
+  find("#votes").hidden = true;
 }
 
 function countSeconds() {
@@ -139,7 +146,6 @@ function begin() {
 }
 
 function draw() {
-  if (!element.isConnected) return;
   requestAnimationFrame(draw);
   if (answer === null || picture.hidden) return;
   const time = clock.now(), { seconds } = answer.details;
@@ -170,8 +176,8 @@ async function startRecording() {
     record.textContent = "Record with the webcam";
     show(new Blob(chunks, { type: pieces.mimeType }), pieces.mimeType.includes("mp4") ? "webcam.mp4" : "webcam.webm");
   };
-  if (asking !== null) asking.abort();
-  asking = null;
+  if (sending !== null) sending.abort();
+  sending = null;
   wait.textContent = "";
   clear();
   skeleton.width = skeleton.width; // empty
@@ -187,6 +193,14 @@ async function startRecording() {
   stopping = setTimeout(() => pieces.state === "recording" && pieces.stop(), 1000 * LONGEST_RECORDING);
 }
 
+for (const one of modalities) {
+  one.addEventListener("change", () => {
+    if (shown !== null && recorder === null) show(...shown);
+  });
+}
+token.addEventListener("input", () => {
+  if (model === null && token.value.trim()) learn();
+});
 record.addEventListener("click", () => (recorder === null ? startRecording() : recorder.stop()));
 find(".choose").addEventListener("click", () => file.click());
 file.addEventListener("change", () => {

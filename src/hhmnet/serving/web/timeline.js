@@ -5,15 +5,15 @@ const LINES = ["#009e73", "#cc79a7", "#3fa0dd", "#d55e00", "#8a6fdf", "#a08000",
 const PLOT = { height: 190, left: 46, right: 14, top: 10, bottom: 140, strip: 148, stripHeight: 18 };
 const KEY_STEP = 0.1; // seconds
 
-function makeTimeline(figure, clock) {
+export function makeTimeline(figure, clock) {
   const part = (name) => figure.querySelector(name);
   const plot = part(".plot"), legend = part(".legend"), segments = part(".segments");
-  let course = null, person = null, points = null, playhead = null, told = null;
+  let shown = null, person = null, points = null, playhead = null, written = null; // `written`: the time that stands in words
 
-  const colour = (label) => LINES[course.classes.indexOf(label) % LINES.length];
+  const colour = (label) => LINES[shown.classes.indexOf(label) % LINES.length];
   const width = () => plot.getBoundingClientRect().width - PLOT.left - PLOT.right;
-  const span = () => Math.max(course.end - course.start, 0.001);
-  const across = (time) => PLOT.left + ((time - course.start) / span()) * width();
+  const span = () => Math.max(shown.end - shown.start, 0.001);
+  const across = (time) => PLOT.left + ((time - shown.start) / span()) * width();
   const up = (probability) => PLOT.bottom - probability * (PLOT.bottom - PLOT.top);
   const percent = (probability) => `${(100 * probability).toFixed(0)} %`;
   const range = ({ start, end }) => `${start.toFixed(1)}–${end.toFixed(1)} s`;
@@ -37,8 +37,8 @@ function makeTimeline(figure, clock) {
       add(plot, "line", { x1: PLOT.left, x2: PLOT.left + width(), y1: y, y2: y, stroke: "currentColor", "stroke-opacity": 0.2 });
       add(plot, "text", { x: PLOT.left - 6, y: y + 4, "text-anchor": "end" }, percent(probability));
     }
-    const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 600].find((one) => (across(course.start + one) - PLOT.left) >= 45) ?? 1800;
-    for (let tick = Math.ceil(course.start / step - 1e-6) * step; tick <= course.end + 1e-6; tick += step) {
+    const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 600].find((one) => (across(shown.start + one) - PLOT.left) >= 45) ?? 1800;
+    for (let tick = Math.ceil(shown.start / step - 1e-6) * step; tick <= shown.end + 1e-6; tick += step) {
       const label = step < 1 ? tick.toFixed(1) : tick.toFixed(0);
       add(plot, "text", { x: across(tick), y: PLOT.height - 8, "text-anchor": "middle" }, `${label} s`);
     }
@@ -46,7 +46,7 @@ function makeTimeline(figure, clock) {
 
   // A window's answer stands at its middle; the first and the last one count to the ends, as in the segments.
   function drawLines() {
-    course.classes.forEach((label, i) => {
+    shown.classes.forEach((label, i) => {
       let path = "", isDown = false;
       for (const { time, values } of points) {
         if (values !== null) path += `${isDown ? "L" : "M"}${across(time).toFixed(1)} ${up(values[i]).toFixed(1)}`;
@@ -61,29 +61,29 @@ function makeTimeline(figure, clock) {
     for (const { label, start, end } of person.segments) {
       const x = across(start), length = Math.max(across(end) - x - 1, 2);
       add(plot, "rect", { x, y: PLOT.strip, width: length, height: PLOT.stripHeight, rx: 3, fill: colour(label) });
-      if (length > 7 * label.length + 8) add(plot, "text", { x: x + 5, y: PLOT.strip + 13, style: "fill: white" }, label);
+      if (length > 7 * label.length + 8) add(plot, "text", { x: x + 5, y: PLOT.strip + 13, class: "inside" }, label);
     }
   }
 
   function draw() {
-    if (course === null || width() <= 0) return;
+    if (shown === null || width() <= 0) return;
     plot.replaceChildren();
     plot.setAttribute("height", PLOT.height);
     drawAxes();
     drawLines();
     drawSegments();
     playhead = add(plot, "line", { class: "playhead", y1: PLOT.top, y2: PLOT.strip + PLOT.stripHeight, stroke: "currentColor", "stroke-width": 2 });
-    told = null;
+    written = null;
   }
 
-  function tellInWords() {
-    const { config } = course;
+  function writeWords() {
+    const { config } = shown;
     part(".meaning").textContent =
       person.windows.length === 1
         ? `The clip is no longer than a window of ${config.window} s, so there is one answer for all of it.`
         : `Each point is the answer on the ${config.window} s around it, smoothed a little; points are ${Number(config.stride.toFixed(2))} s apart.`;
     legend.replaceChildren(
-      ...course.classes.map((label) => {
+      ...shown.classes.map((label) => {
         const entry = document.createElement("li");
         swatch(entry, label);
         entry.append(`${label} `, document.createElement("b"));
@@ -104,7 +104,7 @@ function makeTimeline(figure, clock) {
     part(".segments-title").textContent = person.segments.length
       ? "Segments; a click goes there:"
       : `No class reaches ${percent(config.enter)} for ${config.shortest} s, so there is no segment.`;
-    const others = course.persons.slice(1).map((other) => {
+    const others = shown.persons.slice(1).map((other) => {
       const labels = other.segments.map((segment) => `${segment.label} (${range(segment)})`);
       return `person ${other.person}: ${labels.join(", ") || "nothing sure"}`;
     });
@@ -118,20 +118,20 @@ function makeTimeline(figure, clock) {
     return nearest.values;
   }
 
-  function tell(time) {
+  function write(time) {
     const values = valuesAt(time);
     legend.querySelectorAll("b").forEach((value, i) => (value.textContent = values === null ? "–" : percent(values[i])));
     const best = values === null ? -1 : values.indexOf(Math.max(...values));
-    const says = best < 0 ? "no answer" : `${course.classes[best]} ${percent(values[best])}`;
-    plot.setAttribute("aria-valuemin", course.start.toFixed(1));
-    plot.setAttribute("aria-valuemax", course.end.toFixed(1));
+    const says = best < 0 ? "no answer" : `${shown.classes[best]} ${percent(values[best])}`;
+    plot.setAttribute("aria-valuemin", shown.start.toFixed(1));
+    plot.setAttribute("aria-valuemax", shown.end.toFixed(1));
     plot.setAttribute("aria-valuenow", time.toFixed(1));
     plot.setAttribute("aria-valuetext", `${time.toFixed(1)} seconds: ${says}`);
   }
 
   function seekTo(event) {
     const x = event.clientX - plot.getBoundingClientRect().left - PLOT.left;
-    clock.seek(course.start + (x / width()) * span());
+    clock.seek(shown.start + (x / width()) * span());
   }
   plot.addEventListener("pointerdown", (event) => {
     plot.setPointerCapture(event.pointerId);
@@ -141,7 +141,7 @@ function makeTimeline(figure, clock) {
   plot.addEventListener("keydown", (event) => {
     const { key } = event;
     const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
-    const goals = { Home: course.start, End: course.end };
+    const goals = { Home: shown.start, End: shown.end };
     const goal = key in goals ? goals[key] : key in steps ? clock.now() + KEY_STEP * steps[key] : null;
     if (goal === null) return;
     event.preventDefault();
@@ -152,25 +152,25 @@ function makeTimeline(figure, clock) {
   return {
     // Show what the API calls `timeline`; nothing if it is null.
     show(found) {
-      course = found;
-      figure.hidden = course === null;
-      if (course === null) return;
-      person = course.persons[0];
+      shown = found;
+      figure.hidden = shown === null;
+      if (shown === null) return;
+      person = shown.persons[0];
       const { windows } = person;
       points = windows.map(({ start, end, smoothed }) => ({ time: (start + end) / 2, values: smoothed }));
-      points.unshift({ time: course.start, values: windows[0].smoothed });
-      points.push({ time: course.end, values: windows[windows.length - 1].smoothed });
-      tellInWords();
+      points.unshift({ time: shown.start, values: windows[0].smoothed });
+      points.push({ time: shown.end, values: windows[windows.length - 1].smoothed });
+      writeWords();
       draw();
     },
     // Move the playhead to a time in seconds.
     move(time) {
-      if (course === null || playhead === null) return;
-      const inside = Math.min(Math.max(time, course.start), course.end);
+      if (shown === null || playhead === null) return;
+      const inside = Math.min(Math.max(time, shown.start), shown.end);
       playhead.setAttribute("x1", across(inside));
       playhead.setAttribute("x2", across(inside));
-      if (told !== inside.toFixed(1)) tell(inside);
-      told = inside.toFixed(1);
+      if (written !== inside.toFixed(1)) write(inside);
+      written = inside.toFixed(1);
     },
   };
 }
