@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import sys
 import tempfile
@@ -19,26 +18,19 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from logging import getLogger
 from pathlib import Path
-from statistics import median
 from time import perf_counter, process_time
 from typing import Any
 
 import pyarrow
-import torch
+from common import BenchmarkError, add_json, machine, positive, run, write_report
 
-from hhmnet.commands.terminal import Parser, UsageError, console, table
-from hhmnet.files import replacing
-from hhmnet.readers import SourceError
+from hhmnet.benchmarks.measure import spread
+from hhmnet.commands.terminal import Parser, console, table
 from hhmnet.readers.ntu.reader import NTU120, NTUConfig
-from hhmnet.training.logs import environment
 
 OURS, PEER = "hhmnet", "CTR-GCN"
 KINDS = ("clock", "processor")
 PEER_FILE = "data/ntu/get_raw_skes_data.py"
-
-
-class BenchmarkError(ValueError):
-    """A measurement that can't be made; the message says what to change."""
 
 
 def our_reader(source: Path, empty: Path) -> Callable[[str], object]:
@@ -114,72 +106,48 @@ def measure(
     return figures
 
 
-def spread(values: list[float]) -> dict[str, Any]:
-    """Median, extremes and the values themselves."""
-    return {"median": median(values), "min": min(values), "max": max(values), "rounds": values}
-
-
-def parse(words: list[str]) -> argparse.Namespace:
-    """The command line."""
-    parser = Parser("ntu_reading.py", "Time hhmnet's reader of .skeleton files, and CTR-GCN's beside it.")
-    add = parser.add_argument
-    add("--source", type=Path, required=True, metavar="DIR", help="folder of .skeleton files")
-    add("--ctrgcn", type=Path, metavar="DIR", help="checkout of CTR-GCN; without it hhmnet runs alone")
-    add("--rounds", type=int, default=5, metavar="N", help="turns of each reader (5)")
-    add("--seconds", type=float, default=3.0, metavar="S", help="length of a turn (3)")
-    add("--json", type=Path, metavar="FILE", help="write the report there too")
-    options = parser.parse_args(words)
-    for field in ("rounds", "seconds"):
-        if getattr(options, field) <= 0:
-            parser.error(f"--{field} {getattr(options, field)}: give a number above 0")
-    if options.json and not options.json.parent.is_dir():
-        parser.error(f"--json {options.json}: there is no folder {options.json.parent}; make it first")
-    return options
-
-
 def report(options: argparse.Namespace, empty: Path) -> dict[str, Any]:
     """The whole measurement."""
     names = sorted(path.stem for path in options.source.glob("*.skeleton"))
     if not names:
         raise BenchmarkError(f"--source {options.source}: holds no .skeleton files")
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     readers = {OURS: our_reader(options.source, empty)}
     if options.ctrgcn:
         readers[PEER] = peer_reader(options.source, options.ctrgcn)
         check_bodies(readers[OURS], readers[PEER], names)
     size = sum((options.source / f"{name}.skeleton").stat().st_size for name in names)
-    about = environment(torch.device("cpu")) | {"pyarrow": pyarrow.__version__}
     return {
-        "environment": about | {"load_before": load},
-        "settings": {"rounds": options.rounds, "seconds": options.seconds},
+        "machine": machine() | {"pyarrow": pyarrow.__version__},
         "files": {"number": len(names), "mean_kib": size / len(names) / 1024},
         "files_per_second": measure(readers, names, options.rounds, options.seconds),
     }
 
 
-def main(words: list[str] | None = None) -> int:
-    """Run the benchmark; returns the exit code."""
-    try:
-        options = parse(sys.argv[1:] if words is None else words)
-        with tempfile.TemporaryDirectory() as empty:
-            found = report(options, Path(empty))
-        files, about = found["files"], found["environment"]
-        title = f"{files['number']} files of {files['mean_kib']:.0f} KiB, one process, {about['device']}"
-        view = table(title, "files/s of", "", ">median", ">min..max")
-        for kind, readers in found["files_per_second"].items():
-            for name, figures in readers.items():
-                extremes = f"{figures['min']:.1f}..{figures['max']:.1f}"
-                view.add_row(kind, name, f"{figures['median']:.1f}", extremes)
-            view.add_section()
-        console(stderr=False).print(view)
-        if options.json:
-            with replacing(options.json) as file:
-                file.write((json.dumps(found, indent=1) + "\n").encode())
-    except (BenchmarkError, SourceError, UsageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+def main(words: list[str]) -> None:
+    """Run the benchmark."""
+    parser = Parser("ntu_reading.py", "Time hhmnet's reader of .skeleton files, and CTR-GCN's beside it.")
+    add = parser.add_argument
+    add("--source", type=Path, required=True, metavar="DIR", help="folder of .skeleton files")
+    add("--ctrgcn", type=Path, metavar="DIR", help="checkout of CTR-GCN; without it hhmnet runs alone")
+    add("--rounds", type=positive(int), default=5, metavar="N", help="turns of each reader (5)")
+    add("--seconds", type=positive(float), default=3.0, metavar="S", help="length of a turn (3)")
+    add_json(parser)
+    options = parser.parse_args(words)
+    with tempfile.TemporaryDirectory() as empty:
+        found = report(options, Path(empty))
+    files = found["files"]
+    title = (
+        f"{files['number']} files of {files['mean_kib']:.0f} KiB, one process, {found['machine']['device']}"
+    )
+    view = table(title, "files/s of", "", ">median", ">min..max")
+    for kind, readers in found["files_per_second"].items():
+        for name, figures in readers.items():
+            extremes = f"{figures['min']:.1f}..{figures['max']:.1f}"
+            view.add_row(kind, name, f"{figures['median']:.1f}", extremes)
+        view.add_section()
+    console(stderr=False).print(view)
+    write_report(found, options.json)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

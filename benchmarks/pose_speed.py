@@ -63,7 +63,7 @@ def time_steps(estimator: VideoPoseEstimator, path: Path) -> dict[str, float]:
         "joints, led by the frame before": [],
     }
     times["joints, from a box"] = []
-    with open_video(path, threads=1) as video:
+    with open_video(path) as video:
         first = max(video.num_frames // 2 - STEP_FRAMES // 2, 0)
         image = video.frame(first)
         box = _largest(estimator, image)

@@ -1,6 +1,7 @@
 """Measure `hhmnet prepare` at full size: files per second, in all and per core, and memory, as files grow in number.
 
-``README.md`` beside this file says how to read the figures.
+The files are made by repeating a few under other valid names. ``README.md`` beside this file says how to read the
+figures.
 """
 
 from __future__ import annotations
@@ -9,30 +10,96 @@ import argparse
 import hashlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-import torch
-from preparing_files import NAMES, repeat_files
+from common import BenchmarkError, add_json, machine, positive, run, write_report
 from rich.console import Console
 from rich.table import Table
 
-from hhmnet.commands.terminal import Parser, UsageError, console, table
-from hhmnet.files import replacing
-from hhmnet.readers import Reader, SourceError, get_reader
+from hhmnet.commands.terminal import Parser, console, table
+from hhmnet.readers import Reader, get_reader
 from hhmnet.store import SAMPLES_FILE
-from hhmnet.training.logs import environment
 
-SAMPLING_SECONDS = 0.1
-MIB = 2**20
+MUTUAL = frozenset((*range(50, 61), *range(106, 121)))
+"""Actions of NTU RGB+D that two persons do together: there, a file with two bodies stays one with two."""
 
 
-class BenchmarkError(ValueError):
-    """A measurement that can't be made; the message says what to change."""
+def nw_ucla_names(stem: str) -> Iterator[str]:
+    """Names of clips of the same action as ``stem``."""
+    action = stem[:3]
+    for episode, subject, view in product(range(100), range(1, 100), (1, 2, 3)):
+        yield f"{action}_s{subject:02d}_e{episode:02d}_v{view:02d}"
+
+
+def ntu_names(stem: str, setups: int, subjects: int, actions: int) -> Iterator[str]:
+    """Names of clips by as many persons as there are in ``stem``."""
+    together = int(stem[-3:]) in MUTUAL
+    alike = [action for action in range(1, actions + 1) if (action in MUTUAL) == together]
+    for replication, subject, setup, camera, action in product(
+        (1, 2), range(1, subjects + 1), range(1, setups + 1), (1, 2, 3), alike
+    ):
+        yield f"S{setup:03d}C{camera:03d}P{subject:03d}R{replication:03d}A{action:03d}"
+
+
+NAMES: dict[str, Callable[[str], Iterator[str]]] = {
+    "nw_ucla": nw_ucla_names,
+    "ntu60": lambda stem: ntu_names(stem, 17, 40, 60),
+    "ntu120": lambda stem: ntu_names(stem, 32, 106, 120),
+}
+"""For each reader, the names that a file's content may stand under."""
+
+
+def repeat_files(reader: Reader, folder: Path, count: int) -> int:
+    """Fill ``folder`` with ``count`` files of the reader's format, each source file as often as any other.
+
+    They are hard links to one copy of each source file where the file system allows it, else copies. A file whose
+    text holds its own name, as NW-UCLA's do, is written anew with the other name. Also a table of classes is copied.
+
+    Returns:
+        How many names there were, ``count`` or fewer.
+    """
+    folder.mkdir(parents=True)
+    originals = folder.with_name(f"{folder.name}-originals")
+    originals.mkdir()
+    sources = [reader.source / item for item in reader.items()]
+    kept = [Path(shutil.copyfile(source, originals / source.name)) for source in sources]
+    for extra in reader.source.glob("classes.json"):
+        shutil.copyfile(extra, folder / extra.name)
+    taken: set[str] = set()
+    names = [_new_names(NAMES[reader.name](source.stem), taken) for source in sources]
+    made = 0
+    for name_of_each in islice(zip(*names, strict=False), -(-count // len(kept))):
+        for original, name in islice(zip(kept, name_of_each, strict=True), count - made):
+            _repeat(original, folder / f"{name}{original.suffix}")
+            made += 1
+    return made
+
+
+def _new_names(names: Iterator[str], taken: set[str]) -> Iterator[str]:
+    for name in names:
+        if name not in taken:
+            taken.add(name)
+            yield name
+
+
+def _repeat(original: Path, target: Path) -> None:
+    if original.suffix == ".json":
+        text = original.read_bytes()
+        target.write_bytes(re.sub(re.escape(original.stem).encode(), target.stem.encode(), text))
+        return
+    try:
+        os.link(original, target)
+    except OSError:
+        shutil.copyfile(original, target)
 
 
 class Memory:
@@ -83,20 +150,20 @@ def prepare_once(reader: str, source: Path, out: Path, jobs: int) -> dict[str, A
     """
     command = [sys.executable, "-m", "hhmnet", "prepare", reader, "--source", str(source), "--out", str(out)]
     before, began = os.times(), time.perf_counter()
-    with tempfile.TemporaryFile() as shown, tempfile.TemporaryFile() as told:
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            [*command, "--jobs", str(jobs), "--json"], stdout=shown, stderr=told, start_new_session=True
+            [*command, "--jobs", str(jobs), "--json"], stdout=output, stderr=errors, start_new_session=True
         )
         memory = Memory(process.pid)
         while process.poll() is None:
             memory.look()
-            time.sleep(SAMPLING_SECONDS)
+            time.sleep(0.1)
         seconds, after = time.perf_counter() - began, os.times()
         if process.returncode:
-            told.seek(0)
-            raise BenchmarkError(f"hhmnet prepare failed: {told.read().decode(errors='replace').strip()}")
-        shown.seek(0)
-        document = json.load(shown)
+            errors.seek(0)
+            raise BenchmarkError(f"hhmnet prepare failed: {errors.read().decode(errors='replace').strip()}")
+        output.seek(0)
+        document = json.load(output)
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     files = document["accepted"] + len(document["rejected"])
     samples = out / SAMPLES_FILE
@@ -111,14 +178,9 @@ def prepare_once(reader: str, source: Path, out: Path, jobs: int) -> dict[str, A
         "peak_resident_mib": memory.resident,
         "peak_own_mib": memory.own,
         "processes": memory.processes,
-        "store_mib": samples.stat().st_size / MIB,
-        "sha256": _digest(samples),
+        "store_mib": samples.stat().st_size / 2**20,
+        "sha256": hashlib.sha256(samples.read_bytes()).hexdigest(),
     }
-
-
-def _digest(file: Path) -> str:
-    with open(file, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def measure_sizes(reader: Reader, options: argparse.Namespace, log: Console) -> list[dict[str, Any]]:
@@ -160,62 +222,27 @@ def sizes_table(report: dict[str, Any]) -> Table:
     return sizes
 
 
-def parse(words: list[str]) -> argparse.Namespace:
-    """The command line."""
+def main(words: list[str]) -> None:
+    """Run the benchmark."""
     parser = Parser("preparing.py", "Measure `hhmnet prepare` on many files, made by repeating a few.")
     add = parser.add_argument
     add("--reader", choices=NAMES, required=True, help="format of the files")
     add("--source", type=Path, required=True, metavar="DIR", help="folder of the files to repeat")
-    add(
-        "--files",
-        type=int,
-        nargs="+",
-        default=[1000, 4000, 11400],
-        metavar="N",
-        help="how many (1000 4000 11400)",
-    )
-    add("--jobs", type=int, nargs="+", default=[1, 2], metavar="N", help="numbers of jobs (1 2)")
-    add(
-        "--folder",
-        type=Path,
-        metavar="DIR",
-        help="where the temporary files go; they need twice the store's size",
-    )
-    add("--json", type=Path, metavar="FILE", help="write the report there too")
+    many, count = {"type": positive(int), "nargs": "+", "metavar": "N"}, "how many (1000 4000 11400)"
+    add("--files", **many, default=[1000, 4000, 11400], help=count)
+    add("--jobs", **many, default=[1, 2], help="numbers of jobs (1 2)")
+    where = "where the temporary files go; they need twice the store's size"
+    add("--folder", type=Path, metavar="DIR", help=where)
+    add_json(parser)
     options = parser.parse_args(words)
-    for field in ("files", "jobs"):
-        if min(getattr(options, field)) < 1:
-            parser.error(f"--{field}: give numbers above 0")
-    if options.json and not options.json.parent.is_dir():
-        parser.error(f"--json {options.json}: there is no folder {options.json.parent}; make it first")
     if not Path("/proc/self/status").exists():
         parser.error("memory is read from /proc, which this system lacks")
-    return options
-
-
-def main(words: list[str] | None = None) -> int:
-    """Run the benchmark; returns the exit code."""
-    log = console()
-    try:
-        options = parse(sys.argv[1:] if words is None else words)
-        reader = get_reader(options.reader, options.source)
-        report: dict[str, Any] = {"reader": reader.name}
-        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-        report["environment"] = environment(torch.device("cpu")) | {"load_before": load}
-        if load > 0.5:
-            log.print(
-                "The machine was busy in the last minute: seconds may come out too long; per core is safer."
-            )
-        report["sizes"] = measure_sizes(reader, options, log)
-        console(stderr=False).print(sizes_table(report))
-        if options.json:
-            with replacing(options.json) as file:
-                file.write((json.dumps(report, indent=1) + "\n").encode())
-    except (BenchmarkError, SourceError, UsageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    reader = get_reader(options.reader, options.source)
+    report: dict[str, Any] = {"reader": reader.name, "machine": machine()}
+    report["sizes"] = measure_sizes(reader, options, console())
+    console(stderr=False).print(sizes_table(report))
+    write_report(report, options.json)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

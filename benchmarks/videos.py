@@ -8,9 +8,6 @@ Frames come out as RGB arrays, so the change of colours is part of the time.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -19,10 +16,10 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from common import add_json, machine, positive, run, write_report
 
-from hhmnet.commands.terminal import Parser, UsageError, console, table
-from hhmnet.files import replacing
-from hhmnet.video import Video, VideoError, open_video
+from hhmnet.commands.terminal import Parser, console, table
+from hhmnet.video import Video, open_video
 
 JUMPS = 20
 """Single frames asked for in a round."""
@@ -69,21 +66,16 @@ def _figures(video: Video, times: dict[str, list[float]]) -> dict[str, Any]:
     }
 
 
-def main(words: list[str] | None = None) -> int:
-    """Run the benchmark; returns the exit code."""
+def main(words: list[str]) -> None:
+    """Run the benchmark."""
     parser = Parser("videos.py", "Time reading videos.")
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    parser.add_argument(
-        "--rounds", type=_count, default=5, metavar="N", help="times each is read (%(default)s)"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
-    try:
-        options = parser.parse_args(sys.argv[1:] if words is None else words)
-        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-        rows = [measure(file, max(1, options.rounds)) for file in options.files]
-    except (UsageError, VideoError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    add = parser.add_argument
+    add("files", nargs="+", type=Path, metavar="FILE")
+    add("--rounds", type=positive(int), default=5, metavar="N", help="times each is read (5)")
+    add_json(parser)
+    options = parser.parse_args(words)
+    about = machine()
+    rows = [measure(file, options.rounds) for file in options.files]
     columns = (
         ">frames",
         "size",
@@ -92,23 +84,13 @@ def main(words: list[str] | None = None) -> int:
         ">one frame, ms",
         f">{SET} at once, ms",
     )
-    view = table(f"{os.cpu_count()} cores, load before {load:.1f}", "file", *columns)
+    view = table(f"{about['cores']} cores, load before {about['load_before']:.1f}", "file", *columns)
     for row in rows:
         figures = (f"{row[key]:,.1f}" for key in ("open_ms", "frames_per_second", "one_frame_ms", "set_ms"))
         view.add_row(row["file"], str(row["frames"]), row["size"], *figures)
     console(stderr=False).print(view)
-    if options.json:
-        with replacing(options.json) as file:
-            document = {"cores": os.cpu_count(), "load_before": load, "videos": rows}
-            file.write((json.dumps(document, indent=1) + "\n").encode())
-    return 0
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0")
-    return int(text)
+    write_report({"machine": about, "videos": rows}, options.json)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

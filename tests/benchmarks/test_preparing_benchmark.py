@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -12,9 +10,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import preparing
-import preparing_files
 import pytest
-from preparing_files import MUTUAL, NAMES, repeat_files
+from preparing import MUTUAL, NAMES, repeat_files
 
 from hhmnet.prepare import prepare
 from hhmnet.readers import Reader, get_reader
@@ -71,67 +68,56 @@ def test_other_files_are_linked_or_copied(tmp_path: Path, monkeypatch: pytest.Mo
     }
 
 
-def test_names_may_run_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw_folder: Path) -> None:
-    monkeypatch.setitem(preparing_files.NAMES, "nw_ucla", lambda stem: iter([stem]))
-    assert repeat_files(get_reader("nw_ucla", raw_folder), tmp_path / "few", 100) == 60
+def test_the_whole_command(
+    raw_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digests = {1: "same", 2: "same"}
+    sizes = []
 
+    def once(reader: str, source: Path, out: Path, jobs: int) -> dict[str, Any]:
+        sizes.append(len(list(source.glob("*.json"))) - 1)  # without the table of classes
+        out.mkdir(exist_ok=True)
+        (out / "samples.arrow").touch()
+        row = dict.fromkeys(("seconds", "files_per_second", "files_per_cpu_second", "store_mib"), 1.0)
+        row |= {"files": sizes[-1], "jobs": jobs, "rejected": 0, "sha256": digests[jobs]}
+        return row | {"peak_resident_mib": 1.0, "peak_own_mib": 1.0}
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_memory_of_a_program_and_those_below_it() -> None:
-    child = "block = bytearray(60 * 2**20); print('here', flush=True); input()"
-    script = (
-        "import subprocess, sys\n"
-        "block = bytearray(90 * 2**20)\n"
-        f"child = subprocess.Popen([sys.executable, '-c', {child!r}])\n"
-        "child.wait()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        memory = preparing.Memory(process.pid)
-        memory.look()
-        process.communicate(b"\n")
-    assert memory.processes == 2
-    assert 150 < memory.resident < 220
-    peak = memory.resident
-    memory.look()  # all are gone
-    assert memory.resident == peak
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_the_whole_command(raw_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(preparing, "prepare_once", once)
     words = ["--reader", "nw_ucla", "--source", str(raw_folder), "--folder", str(tmp_path)]
-    words += ["--files", "130", "70", "--jobs", "1", "2"]
-    assert preparing.main([*words, "--json", str(tmp_path / "report.json")]) == 0
-    shown = capsys.readouterr().out
-    assert "files/s and core" in shown
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert [(row["files"], row["jobs"]) for row in report["sizes"]] == [(70, 1), (70, 2), (130, 1), (130, 2)]
-    digests = [row["sha256"] for row in report["sizes"]]
-    assert digests[0] == digests[1] != digests[2] == digests[3]
-    for row in report["sizes"]:
-        assert row["rejected"] == 0
-        assert row["files_per_second"] == pytest.approx(row["files"] / row["seconds"])
-        assert 0 < row["cpu_seconds"] < 60
-        assert 30 < row["peak_own_mib"] <= row["peak_resident_mib"] < 1000
-        assert row["processes"] >= row["jobs"]
+    words += ["--files", "130", "70", "--json", str(tmp_path / "report.json")]
+    assert preparing.run(preparing.main, words) == 0
+    assert "files/s and core" in capsys.readouterr().out
+    assert sizes == [70, 70, 130, 130]
+    assert [row["jobs"] for row in json.loads((tmp_path / "report.json").read_text())["sizes"]] == [
+        1,
+        2,
+        1,
+        2,
+    ]
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+    digests[2] = "other"
+    assert preparing.run(preparing.main, words) == 2
+    assert "the stores of 70 files differ with the number of jobs" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_one_call_of_the_command_is_watched(raw_folder: Path, tmp_path: Path) -> None:
+    row = preparing.prepare_once("nw_ucla", raw_folder, tmp_path / "out", 1)
+    assert (row["files"], row["rejected"]) == (60, 0)
+    assert row["files_per_second"] == pytest.approx(60 / row["seconds"])
+    assert 0 < row["peak_own_mib"] <= row["peak_resident_mib"]
+    assert row["processes"] >= 1
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--reader", "folder"], "'folder' (choose from "),
-        (["--files", "0"], "--files: give numbers above 0"),
-        (["--jobs", "2", "0"], "--jobs: give numbers above 0"),
-        (["--json", "/nowhere/report.json"], "no folder /nowhere; make it first"),
+        (["--jobs", "2", "0"], "0: give a number above 0"),
         ([], "no folder at"),
     ],
 )
 def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
-    assert preparing.main(["--reader", "nw_ucla", "--source", str(tmp_path / "none"), *words]) == 2
-    err = capsys.readouterr().err.splitlines()[-1]
-    assert err.startswith("error: ")
-    assert message in err
+    given = ["--reader", "nw_ucla", "--source", str(tmp_path / "none"), *words]
+    assert preparing.run(preparing.main, given) == 2
+    assert message in capsys.readouterr().err
