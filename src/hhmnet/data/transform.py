@@ -113,7 +113,7 @@ def choose_frames(
     generator: torch.Generator | None = None,
     phase: float = 0.5,
 ) -> SampledFrames:
-    """The view of clips of ``lengths (N,)`` frames; :func:`prepare` says what the other arguments mean."""
+    """Frames to sample of clips of ``lengths (N,)`` frames; :func:`prepare` says what the other arguments mean."""
     if augmentation is None:
         slot = (torch.arange(config.frames, device=lengths.device) + phase) / config.frames
         return SampledFrames(slot[None, :] * lengths[:, None] - 0.5, None)
