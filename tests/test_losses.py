@@ -69,7 +69,7 @@ def test_equal_embeddings_are_as_hard_as_guessing(by: str) -> None:
     parts = [torch.ones(5, 3, requires_grad=True) for _ in range(4)]
     loss = stream_contrast(parts, one_hot(0, 0, 1, 2, 1), 0.07, by)
     loss.backward()
-    assert float(loss) == pytest.approx(math.log(5), rel=1e-5)
+    assert loss.item() == pytest.approx(math.log(5), rel=1e-5)
     assert all(x.grad is not None and torch.isfinite(x.grad).all() for x in parts)
 
 

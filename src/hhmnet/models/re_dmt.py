@@ -257,7 +257,7 @@ class REDMT(nn.Module):
             return top_neighbours(logits, self.kept), None
         if self.mask == "random":
             return self.random_mask.expand_as(logits), None  # type: ignore[operator]
-        if self.mask == "threshold":
+        if self.mask == "threshold" and logits.shape[0] > 0:  # nobody has no spread
             centre, spread = logits.mean(-1, keepdim=True), logits.std(-1, keepdim=True)
             margin = (logits - centre) / (spread + 1e-6) - self.threshold
             own = torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
