@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hhmnet.pose.clips import kinect_axes, mix, root_path
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses
-from hhmnet.pose.layouts import mix
-from hhmnet.pose.root import kinect_axes, root_path
 from hhmnet.readers.ntu.reader import NTU120
 from hhmnet.sample import Sample
 from hhmnet.skeleton import NTU25

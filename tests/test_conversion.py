@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hhmnet.conversion import KINECT_V1_COLOR, KINECT_V1_DEPTH, Camera, convert, project, trunk_means
-from hhmnet.pose.layouts import mix
+from hhmnet.pose.clips import mix
 from hhmnet.skeleton import BLAZEPOSE33, COCO17, KINECT20, NTU25, LayoutError, SkeletonLayout
 
 CAMERA = Camera(500, 510, 320, 240, (640, 480))

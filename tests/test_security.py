@@ -26,7 +26,7 @@ OWN_PROCESSES = {"prepare/workers.py"}
 KNOWS_PICKLE = {"readers/pyskl/unpickling.py", *CHECKED_WEIGHTS, *OWN_PROCESSES}
 """The first reads pickles by a machine of its own, and takes nothing but the opcodes' names from the module."""
 
-PROGRAMS = {"training/logs.py": "git", "pose/assets.py": "sys.executable"}
+PROGRAMS = {"training/logs.py": "git", "pose/networks.py": "sys.executable"}
 """Who starts programs, and which: git on the package's own folder, and pip for the networks that find joints."""
 
 RUNS_CODE = {"eval", "exec", "compile", "__import__"}

@@ -59,7 +59,7 @@ _RULES: dict[tuple[str, str], Sources] = {
 
 _HIPS, _SHOULDERS = ("left_hip", "right_hip"), ("left_shoulder", "right_shoulder")
 
-# The same places as in hhmnet.pose.layouts, which has no head but ears.
+# The same places as in hhmnet.pose.clips, which has no head but ears.
 _TRUNKS: dict[str, Sources] = {
     "kinect20": {
         "hip_center": _HIPS * 6 + _SHOULDERS,

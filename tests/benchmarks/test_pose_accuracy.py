@@ -6,8 +6,8 @@ import numpy as np
 import pose_accuracy
 import pytest
 
+from hhmnet.pose.clips import mix
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
-from hhmnet.pose.layouts import mix
 from hhmnet.sample import Sample
 from hhmnet.skeleton import NTU25
 from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight

@@ -7,7 +7,7 @@ import pytest
 
 from hhmnet.cli import main
 from hhmnet.commands.progress import TrainingProgress
-from hhmnet.pose.assets import CACHE_VARIABLE
+from hhmnet.pose.networks import CACHE_VARIABLE
 from hhmnet.synthetic import generate
 from made_video_world import VIDEO_RECIPE, VideoWorld
 

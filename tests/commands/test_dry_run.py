@@ -10,7 +10,7 @@ import pytest
 from hhmnet.benchmarks.made_data import SHAPES
 from hhmnet.cli import main
 from hhmnet.data.protocols import get_protocol
-from hhmnet.pose.assets import CACHE_VARIABLE
+from hhmnet.pose.networks import CACHE_VARIABLE
 
 SMALL = ("--model.widths=[16,16]", "--model.strides=[2,2]", "--data.frames=8", "--run.threads=1")
 TINY = (*SMALL, "--optim.batch_size=4", "--optim.epochs=3", "--run.device=cpu")

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 import hhmnet
 from hhmnet.cli import main
 from hhmnet.commands.configuration import read_config
-from hhmnet.pose.assets import CACHE_VARIABLE
+from hhmnet.pose.networks import CACHE_VARIABLE
 from hhmnet.store import Store
 from made_video_world import VideoWorld
 

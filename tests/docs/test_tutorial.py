@@ -18,7 +18,7 @@ from hhmnet.cli import COMMANDS, main
 from hhmnet.evaluation.metrics import confusion
 from hhmnet.evaluation.scores import Scores
 from hhmnet.pose import estimate
-from hhmnet.pose.assets import CACHE_VARIABLE
+from hhmnet.pose.networks import CACHE_VARIABLE
 from hhmnet.readers import videos
 from hhmnet.store import Store
 from made_strokes import STROKES, make_strokes

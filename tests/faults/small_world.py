@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from safetensors import safe_open
 
-from hhmnet.pose.assets import CACHE_VARIABLE
+from hhmnet.pose.networks import CACHE_VARIABLE
 from hhmnet.video_folder import read_video_folder
 from made_clips import clip, put
 from made_video import write_video

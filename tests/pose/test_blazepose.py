@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hhmnet.pose.blazepose import MARGIN, BlazePose, aligned, refine, sigmoid, whole_body
+from hhmnet.pose.estimators import MARGIN, BlazePose, aligned, refine, sigmoid, whole_body
 
 
 def slow_refine(points: np.ndarray, heatmap: np.ndarray) -> np.ndarray:

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hhmnet.pose.clips import ClipConfig, clip_fields
+from hhmnet.pose.clips import ClipConfig, clip_fields, mix
 from hhmnet.pose.estimate import VideoPoses
-from hhmnet.pose.layouts import mix
 from hhmnet.sample import Sample
 from hhmnet.skeleton import BLAZEPOSE33, COCO17, KINECT20, NTU25
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hhmnet.pose.close_detector import CloseDetector, anchors
+from hhmnet.pose.detectors import CloseDetector, anchors
 
 
 class MadeNet:

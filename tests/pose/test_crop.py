@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hhmnet.pose.crop import cut, rotate, square_around, to_image
+from hhmnet.pose.base import cut, rotate, square_around, to_image
 
 
 def slow_cut(image: np.ndarray, region: np.ndarray, size: int) -> np.ndarray:

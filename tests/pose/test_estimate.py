@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from hhmnet.pose import estimate
-from hhmnet.pose.assets import PoseError
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses, networks_of
+from hhmnet.pose.networks import PoseError
 from hhmnet.skeleton import BLAZEPOSE33, COCO17
 from hhmnet.video import VideoError
 from made_people import BoxEstimator, KnowingDetector, MadeVideo, Way, straight

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from hhmnet.pose.base import Poses, iou
-from hhmnet.pose.follow import AHEAD, BEHIND, Follower, body_box
+from hhmnet.pose.following import AHEAD, BEHIND, Follower, body_box
 from hhmnet.pose.tracking import Track
 from made_people import BoxEstimator, Way, box, straight
 
@@ -26,7 +26,7 @@ def tracked(number: int, frames: range, way: Way) -> Track:
 def run(estimator: BoxEstimator, tracks: list[Track], frames: int) -> Follower:
     follower = Follower(estimator, tracks, frames)
     for frame in range(frames):
-        follower.look(frame, picture(frame))
+        follower.estimate(frame, picture(frame))
     return follower
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hhmnet.pose.gaps import fill_bodies, fill_joints, gaps
+from hhmnet.pose.following import fill_bodies, fill_joints, gaps
 
 
 def flags(text: str) -> np.ndarray:

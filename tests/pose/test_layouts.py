@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hhmnet.pose.assets import PoseError
-from hhmnet.pose.layouts import mix, targets
+from hhmnet.pose.clips import mix, targets
+from hhmnet.pose.networks import PoseError
 from hhmnet.skeleton import BLAZEPOSE33, COCO17, KINECT20, LAYOUTS, NTU25
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hhmnet.pose.movenet import MoveNet, region_around
+from hhmnet.pose.estimators import MoveNet, region_around
 from hhmnet.skeleton import COCO17
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hhmnet.pose.assets import NETWORKS, is_cached, network
 from hhmnet.pose.base import iou
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
+from hhmnet.pose.networks import NETWORKS, is_cached, network
 from hhmnet.skeleton import BLAZEPOSE33, NTU25
 from hhmnet.video import open_video
 
@@ -18,10 +18,8 @@ pytest.importorskip("ai_edge_litert", reason="the networks need the package ai-e
 if not all(is_cached(name) for name in NETWORKS):
     pytest.skip("the networks aren't in the cache; `python -m hhmnet.pose fetch`", allow_module_level=True)
 
-from hhmnet.pose.blazepose import BlazePose
-from hhmnet.pose.close_detector import CloseDetector, anchors
-from hhmnet.pose.detector import PersonDetector
-from hhmnet.pose.movenet import MoveNet
+from hhmnet.pose.detectors import CloseDetector, PersonDetector, anchors
+from hhmnet.pose.estimators import BlazePose, MoveNet
 
 DATA = os.environ.get("HHMNET_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="HHMNET_DATA doesn't name the folder of real data")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hhmnet.pose.root import SMOOTHING, kinect_axes, root_path, smoothed
+from hhmnet.pose.clips import SMOOTHING, kinect_axes, root_path, smoothed
 
 SIZE = (640, 480)
 FOCAL = 1.1

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hhmnet.pose import __main__ as command
-from hhmnet.pose.assets import PoseError
-from hhmnet.pose.sheet import draw_sheet
+from hhmnet.pose.__main__ import draw_sheet
+from hhmnet.pose.networks import PoseError
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import write_store

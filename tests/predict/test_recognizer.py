@@ -17,8 +17,8 @@ import torch
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.evaluation.scores import score_streams
 from hhmnet.models.pretrained import PretrainedError
-from hhmnet.pose.assets import CACHE_VARIABLE
 from hhmnet.pose.estimate import PoseConfig
+from hhmnet.pose.networks import CACHE_VARIABLE
 from hhmnet.predict import InputError, Prediction, Recognizer
 from hhmnet.predict.onnx_engine import METADATA, OnnxEngine, OnnxModelError
 from hhmnet.predict.prediction import softmax

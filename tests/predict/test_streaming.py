@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from hhmnet.models.pretrained import PretrainedError
-from hhmnet.pose.assets import is_cached
 from hhmnet.pose.base import Poses
 from hhmnet.pose.clips import ClipConfig, clip_fields
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, networks_of
+from hhmnet.pose.networks import is_cached
 from hhmnet.predict.live_pose import LivePose
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.streaming import StreamError, StreamingConfig, StreamingRecognizer

@@ -10,7 +10,7 @@ import pytest
 
 from hhmnet.cli import main
 from hhmnet.pose import estimate
-from hhmnet.pose.assets import PoseError
+from hhmnet.pose.networks import PoseError
 from hhmnet.readers import videos
 from hhmnet.readers.base import ReadError, SourceError
 from hhmnet.readers.videos import Videos, VideosConfig

@@ -12,7 +12,7 @@ from short_video_run import (
     write_video_store,
 )
 
-from hhmnet.pose.assets import CACHE_VARIABLE
+from hhmnet.pose.networks import CACHE_VARIABLE
 from hhmnet.store import Store
 
 

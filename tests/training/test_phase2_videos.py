@@ -19,7 +19,7 @@ from short_video_run import (
     write_video_store,
 )
 
-from hhmnet.pose.assets import CACHE_VARIABLE
+from hhmnet.pose.networks import CACHE_VARIABLE
 from hhmnet.sample import Sample
 from hhmnet.training.engine import Hooks
 from made_crops import made_clip

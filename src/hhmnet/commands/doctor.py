@@ -135,7 +135,7 @@ def _memory() -> float | None:
 
 def networks() -> dict[str, Any]:
     """Which of the networks for joints from video lie in the cache, and where that is."""
-    from hhmnet.pose.assets import NETWORKS, cache_folder, is_cached
+    from hhmnet.pose.networks import NETWORKS, cache_folder, is_cached
 
     folder = cache_folder()
     above = next(path for path in (folder, *folder.parents) if path.exists())

@@ -28,7 +28,7 @@ from safetensors.numpy import load, save
 from hhmnet import files
 from hhmnet.data.roi import ClipCrops, RoiConfig, cut_clip, empty_crops
 from hhmnet.data.video_index import VideoIndex
-from hhmnet.pose.assets import CACHE_VARIABLE, cache_folder
+from hhmnet.pose.networks import CACHE_VARIABLE, cache_folder
 from hhmnet.prepare.workers import in_workers
 from hhmnet.store import Store
 
@@ -50,7 +50,7 @@ class DamagedError(ValueError):
 
 
 def crops_folder() -> Path:
-    """Where crops are kept by default: ``crops`` in :func:`~hhmnet.pose.assets.cache_folder`."""
+    """Where crops are kept by default: ``crops`` in :func:`~hhmnet.pose.networks.cache_folder`."""
     return cache_folder() / "crops"
 
 

@@ -7,9 +7,88 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hhmnet.pose.assets import NETWORKS, PoseError, fetch_models
-from hhmnet.pose.sheet import draw_sheet
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from hhmnet.drawing import draw_box, draw_skeleton, save_png, sheet
+from hhmnet.pose.networks import NETWORKS, PoseError, fetch_models
+from hhmnet.sample import Sample
+from hhmnet.skeleton import SkeletonLayout
 from hhmnet.store import Store, StoreError
+from hhmnet.video import VideoError, open_video
+
+BOXES = ((255, 40, 40), (255, 225, 40), (40, 255, 90), (255, 90, 255))
+"""Colours of the boxes of the first, second, third and fourth person; after that they begin anew."""
+FILLED = (150, 150, 150)
+"""Colour of the box of a body that was filled in."""
+
+
+def draw_sheet(
+    samples: Sequence[Sample],
+    layout: SkeletonLayout,
+    videos: Path,
+    file: Path,
+    *,
+    moments: int = 6,
+    width: int = 320,
+) -> None:
+    """Draw some clips over their videos into a PNG file: a row a clip, a column a moment.
+
+    Left is orange and right blue; a joint that was filled in or that is doubtful is a ring, a missing one isn't drawn.
+
+    Args:
+        samples: clips with pixels and the name of their video.
+        layout: their skeleton.
+        videos: folder that the videos' names are relative to.
+        file: the picture; a file there is replaced.
+        moments: frames of each clip, spread evenly over it.
+        width: width of a frame in the sheet, in pixels.
+
+    Raises:
+        PoseError: a clip has no pixels, or no video that can be read.
+    """
+    cells: list[np.ndarray] = []
+    for sample in samples:
+        places, images = _frames(sample, videos, moments)
+        cells += [
+            _overlay(sample, int(t), image, layout, width) for t, image in zip(places, images, strict=True)
+        ]
+    tallest = max(cell.shape[0] for cell in cells)
+    cells = [np.pad(cell, ((0, tallest - cell.shape[0]), (0, 0), (0, 0))) for cell in cells]
+    save_png(sheet(cells, columns=moments), file)
+
+
+def _frames(sample: Sample, videos: Path, moments: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Places in the clip, and what the video shows there."""
+    if sample.pixels is None or sample.video is None:
+        raise PoseError(f"clip {sample.sample_id} has no pixel positions or no video to draw them on")
+    places = np.round((np.arange(moments) + 0.5) / moments * sample.num_frames - 0.5).astype(int)
+    indices = sample.frame_index if sample.video_frames is None else sample.video_frames
+    try:
+        with open_video(videos / sample.video) as video:
+            blank = np.zeros((video.height, video.width, 3), np.uint8)
+            return places, [blank if indices[t] < 0 else video.frame(int(indices[t])) for t in places]
+    except VideoError as error:
+        raise PoseError(f"clip {sample.sample_id}: {error}") from None
+
+
+def _overlay(sample: Sample, t: int, image: np.ndarray, layout: SkeletonLayout, width: int) -> np.ndarray:
+    """One frame, ``width`` wide, with all bodies that are there."""
+    scale = width / image.shape[1]
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    target = [round(image.shape[0] * scale), width]
+    small = F.interpolate(pixels, size=target, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
+    assert sample.pixels is not None
+    for person in np.flatnonzero(sample.present[:, t]):
+        if sample.boxes is not None and sample.boxes[person, t].any():
+            filled = sample.interpolated is not None and sample.interpolated[person, t]
+            colour = FILLED if filled else BOXES[person % len(BOXES)]
+            small = draw_box(small, (sample.boxes[person, t] * scale - 0.5).tolist(), colour, thickness=1.5)
+        trust = None if sample.confidence is None else sample.confidence[person, t]
+        points = (sample.pixels[person, t] + 0.5) * scale - 0.5
+        small = draw_skeleton(small, points, layout, trust, thickness=1.5)
+    return small
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -11,16 +11,12 @@ import numpy as np
 import torch
 
 from hhmnet.fields import one_of, within
-from hhmnet.pose.actors import Traits, choose_actors
-from hhmnet.pose.assets import PoseError, network
 from hhmnet.pose.base import Detector, PoseEstimator
-from hhmnet.pose.blazepose import BlazePose
-from hhmnet.pose.close_detector import CloseDetector
-from hhmnet.pose.detector import PersonDetector
-from hhmnet.pose.follow import Follower
-from hhmnet.pose.gaps import fill_bodies, fill_joints
-from hhmnet.pose.movenet import MoveNet
-from hhmnet.pose.tracking import Tracker
+from hhmnet.pose.detectors import CloseDetector, PersonDetector
+from hhmnet.pose.estimators import BlazePose, MoveNet
+from hhmnet.pose.following import Follower, fill_bodies, fill_joints
+from hhmnet.pose.networks import PoseError, network
+from hhmnet.pose.tracking import Tracker, Traits, choose_actors
 from hhmnet.skeleton import SkeletonLayout
 from hhmnet.video import Video, VideoError, open_video
 
@@ -131,7 +127,7 @@ class VideoPoseEstimator:
             VideoError: the video has no frame that can be decoded.
             PoseError: no person was found in it.
         """
-        with _one_thread(), open_video(path, threads=1, errors="stop") as video:
+        with _one_thread(), open_video(path, errors="stop") as video:
             seen = self._detect(video)
             if not seen.count:
                 raise video.damage or VideoError(path, None, "has no frame that can be decoded")
@@ -142,7 +138,7 @@ class VideoPoseEstimator:
             follower = Follower(self.estimator, [track for track, _ in actors], seen.count)
             for index, image in seen.images or video:
                 if index < seen.count:
-                    follower.look(index, image)
+                    follower.estimate(index, image)
             interpolated = self._fill(follower)
             swap = self.estimator.layout.mirrored if self.config.mirrored else slice(None)
             return VideoPoses(
@@ -160,9 +156,9 @@ class VideoPoseEstimator:
                 damage=video.damage.reason if video.damage else "",
             )
 
-    def _detect(self, video: Video) -> _Seen:
+    def _detect(self, video: Video) -> _DetectedTracks:
         """The first look: who is there, and where."""
-        seen = _Seen(Tracker(), [], [], 0)
+        seen = _DetectedTracks(Tracker(), [], [], 0)
         size = video.num_frames * video.width * video.height * 3
         for index, image in video:
             seen.count = index + 1
@@ -190,7 +186,7 @@ class VideoPoseEstimator:
 
 
 @dataclass
-class _Seen:
+class _DetectedTracks:
     """What came of the first look: tracks, the frames looked at, the pictures if they are kept, their number."""
 
     tracker: Tracker

@@ -8,16 +8,16 @@ detection models, trained on COCO at 300×300 pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hhmnet.pose.graphdef import GraphError
-
 TRAINED_SIZE = 300
 PERSON = 1
+_DT_FLOAT = 1  # TensorFlow's types.proto
 
 _STRIDES = (1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1)
 # Distance and first place of the anchors on each feature map: what a place sees is centred 11 (first two maps), 43 or
@@ -30,6 +30,42 @@ _RATIOS = (1.0, 2.0, 0.5, 3.0, 1 / 3)
 _CENTER_VARIANCE, _SIZE_VARIANCE = 10.0, 5.0
 
 
+class GraphError(ValueError):
+    """A file that is not a frozen graph, or one that lacks a weight."""
+
+
+def read_constants(path: Path) -> dict[str, np.ndarray]:
+    """Every constant float tensor of a frozen TensorFlow graph, by the name of its node.
+
+    Raises:
+        GraphError: the file is not a frozen graph, or the package ``tensorboard`` is missing.
+    """
+    try:
+        from google.protobuf.message import DecodeError
+        from tensorboard.compat.proto.graph_pb2 import GraphDef
+    except ImportError as error:
+        remedy = "install hhmnet with its extra: pip install 'hhmnet[pose]'"
+        raise GraphError(f"the package tensorboard can't be used ({error}); {remedy}") from None
+    graph, constants = GraphDef(), {}
+    try:
+        graph.ParseFromString(Path(path).read_bytes())
+        for node in graph.node:
+            tensor = node.attr["value"].tensor
+            if node.op == "Const" and tensor.dtype == _DT_FLOAT:
+                shape = [size.size for size in tensor.tensor_shape.dim]
+                flat = (
+                    np.frombuffer(tensor.tensor_content, "<f4") if tensor.tensor_content else tensor.float_val
+                )
+                # One number may stand for all of them.
+                values = np.resize(np.asarray(flat, np.float32), shape) if len(flat) == 1 else flat
+                constants[node.name] = np.asarray(values, np.float32).reshape(shape)
+    except (DecodeError, ValueError) as error:
+        raise GraphError(f"{path} is not a frozen TensorFlow graph ({error})") from None
+    if not constants:
+        raise GraphError(f"{path} is not a frozen TensorFlow graph (it holds no weights)")
+    return constants
+
+
 class SSD(nn.Module):
     """Scores and boxes of persons for a picture of any size.
 
@@ -40,7 +76,7 @@ class SSD(nn.Module):
     of the picture and more.
 
     Args:
-        weights: constants of the frozen graph by name, as :func:`~hhmnet.pose.graphdef.read_constants` gives them.
+        weights: constants of the frozen graph by name, as :func:`read_constants` gives them.
 
     Raises:
         GraphError: a weight is missing.

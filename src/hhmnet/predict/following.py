@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hhmnet.pose.actors import is_double
 from hhmnet.pose.base import PoseEstimator, iou
-from hhmnet.pose.follow import BEHIND, SAME, Follower
-from hhmnet.pose.gaps import fill_bodies
-from hhmnet.pose.tracking import Track
+from hhmnet.pose.following import BEHIND, SAME, Follower, fill_bodies
+from hhmnet.pose.tracking import Track, is_double
 
 
 class Following(Follower):
@@ -75,7 +73,7 @@ class Following(Follower):
         self._paths[0, -1] = track.boxes[-1]
         self._detected[0, -1] = track.frames[-1] == frame
         self._wanted[0, -1] = frame - track.frames[-1] <= BEHIND
-        self.look(self.window - 1, image)
+        self.estimate(self.window - 1, image)
         self._steps, self._longest = steps, longest
 
     def fill(self) -> None:

@@ -11,12 +11,10 @@ from itertools import combinations
 
 import numpy as np
 
-from hhmnet.pose.actors import JOIN_GAP, Traits, choose_actors
 from hhmnet.pose.base import Detector, PoseEstimator
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses
-from hhmnet.pose.follow import BEHIND
-from hhmnet.pose.gaps import fill_bodies, fill_joints
-from hhmnet.pose.tracking import Track, Tracker
+from hhmnet.pose.following import BEHIND, fill_bodies, fill_joints
+from hhmnet.pose.tracking import JOIN_GAP, Track, Tracker, Traits, choose_actors
 from hhmnet.predict.following import Following, part
 from hhmnet.skeleton import SkeletonLayout
 
@@ -31,7 +29,7 @@ class LivePose:
     """Follows the most important persons, one by default, through frames that come one by one.
 
     Persons are detected in every n-th frame and joined to tracks. Of those seen in the last ``window`` frames (at
-    least 90), the most important are followed, see :class:`~hhmnet.pose.actors.Traits`: each until another is half as
+    least 90), the most important are followed, see :class:`~hhmnet.pose.tracking.Traits`: each until another is half as
     important again and there is no room for both, or until another has been there for 30 frames in which this one
     wasn't. Who comes back near the same place within 60 frames is the same person; else, and whenever another person
     is followed, that window begins anew, since joints of two persons are no movement.

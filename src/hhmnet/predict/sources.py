@@ -210,9 +210,8 @@ class Sources:
 
     def _of_video(self, source: Input) -> InputClip:
         """A clip of the person who acts; where nobody is found, the video alone."""
-        from hhmnet.pose.assets import PoseError
-        from hhmnet.pose.clips import clip_fields
-        from hhmnet.pose.layouts import targets
+        from hhmnet.pose.clips import clip_fields, targets
+        from hhmnet.pose.networks import PoseError
         from hhmnet.video import open_video
 
         known, path = targets(self.estimator.estimator.layout), source.path

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from hhmnet.pose.actors import JOIN_GAP
-from hhmnet.pose.gaps import fill_bodies
+from hhmnet.pose.following import fill_bodies
+from hhmnet.pose.tracking import JOIN_GAP
 
 
 class Grid:

@@ -10,10 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from hhmnet.fields import one_of
-from hhmnet.pose.assets import PoseError, fetch_models
-from hhmnet.pose.clips import ClipConfig, clip_fields
+from hhmnet.pose.clips import ClipConfig, clip_fields, targets
 from hhmnet.pose.estimate import ESTIMATORS, PoseConfig, VideoPoseEstimator, VideoPoses, networks_of
-from hhmnet.pose.layouts import targets
+from hhmnet.pose.networks import PoseError, fetch_models
 from hhmnet.readers.base import Reader, ReaderConfig, ReadError, SourceError
 from hhmnet.readers.holding_out import count_splits, hold_out
 from hhmnet.readers.labels import read_labels

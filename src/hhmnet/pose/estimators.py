@@ -1,9 +1,4 @@
-"""BlazePose: 33 joints in pixels and in metres, by MediaPipe's network.
-
-Sources: Bazarevsky et al., BlazePose: On-device Real-time Body Pose Tracking, CV4ARVR 2020; Xu et al., GHUM & GHUML:
-Generative 3D Human Shape and Articulated Pose Models, CVPR 2020 (the joints in metres). What happens before and after
-the network follows MediaPipe's published graphs for the pose landmarks.
-"""
+"""Estimators of joints: BlazePose (33 joints in pixels and metres) and MoveNet Lightning (17 in pixels, faster)."""
 
 from __future__ import annotations
 
@@ -12,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hhmnet.pose.base import Poses
-from hhmnet.pose.crop import cut, rotate, square_around, to_image
-from hhmnet.pose.tflite import TFLite
-from hhmnet.skeleton import BLAZEPOSE33
+from hhmnet.pose.base import Poses, cut, rotate, square_around, to_image
+from hhmnet.pose.networks import TFLite
+from hhmnet.skeleton import BLAZEPOSE33, COCO17
 
-SIZE = 256
+BLAZEPOSE_SIZE = 256
 MARGIN = 1.25
 FIRST_MARGIN = 1.6
 NUM_JOINTS = 33
@@ -39,6 +33,10 @@ class BlazePose:
 
     A joint's confidence is ``presence · (1 + visibility) / 2``: about 1 for a joint that is seen and about a half for
     one that is hidden or outside the picture and was inferred, as an NTU file's tracking states are read.
+
+    Sources: Bazarevsky et al., BlazePose: On-device Real-time Body Pose Tracking, CV4ARVR 2020; Xu et al., GHUM &
+    GHUML: Generative 3D Human Shape and Articulated Pose Models, CVPR 2020 (the joints in metres). What happens before
+    and after the network follows MediaPipe's published graphs for the pose landmarks.
 
     Args:
         model: the file ``pose_landmark_full.tflite``.
@@ -70,20 +68,20 @@ class BlazePose:
         self, image: np.ndarray, box: np.ndarray, region: np.ndarray | None
     ) -> dict[str, np.ndarray | float]:
         if region is not None:
-            return self._look(image, region)
+            return self._estimate_in(image, region)
         person: dict[str, np.ndarray | float] = {}
         for first in (square_around(box, FIRST_MARGIN), whole_body(box)):
-            person = self._look(image, first)
+            person = self._estimate_in(image, first)
             if person["found"] >= _LOST:
-                again = self._look(image, np.asarray(person["regions"]))
-                return max(person, again, key=lambda look: float(look["found"]))
+                again = self._estimate_in(image, np.asarray(person["regions"]))
+                return max(person, again, key=lambda poses: float(poses["found"]))
         return person
 
-    def _look(self, image: np.ndarray, region: np.ndarray) -> dict[str, np.ndarray | float]:
-        piece = cut(image, region, SIZE) / np.float32(255)
+    def _estimate_in(self, image: np.ndarray, region: np.ndarray) -> dict[str, np.ndarray | float]:
+        piece = cut(image, region, BLAZEPOSE_SIZE) / np.float32(255)
         outputs = self._net.run(piece[None])
         landmarks = outputs[_LANDMARKS].reshape(-1, 5)
-        points = refine(landmarks[:, :2] / SIZE, outputs[_HEATMAP][0])
+        points = refine(landmarks[:, :2] / BLAZEPOSE_SIZE, outputs[_HEATMAP][0])
         pixels = to_image(points, region)
         world = outputs[_WORLD].reshape(-1, 3)[:NUM_JOINTS].copy()
         world[:, :2] = rotate(world[:, :2], float(region[3]))
@@ -140,3 +138,64 @@ def refine(points: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """The logistic function, without overflow."""
     return 1 / (1 + np.exp(-np.clip(x, -60, 60)))
+
+
+MOVENET_SIZE = 192
+
+_COCO_SEEN = 0.3
+_COCO_SHOULDERS, _COCO_HIPS = (
+    [COCO17.index(f"{side}_{joint}") for side in ("left", "right")] for joint in ("shoulder", "hip")
+)
+_TORSO = _COCO_SHOULDERS + _COCO_HIPS
+_ENOUGH = 8
+
+
+class MoveNet:
+    """Joints of persons by MoveNet Lightning: the 17 of COCO in pixels; faster than BlazePose, and without depth.
+
+    Source: Votel, Li, Next-Generation Pose Detection with MoveNet and TensorFlow.js, TensorFlow blog, May 2021. The
+    piece of the picture for the next frame follows its published description: around the hips, so large that torso and
+    limbs fit.
+
+    Args:
+        model: the file ``movenet_lightning.tflite``.
+
+    Raises:
+        PoseError: the model can't be run.
+    """
+
+    layout = COCO17
+
+    def __init__(self, model: Path) -> None:
+        self._net = TFLite(model)
+
+    def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
+        """Find the joints of the persons in ``boxes``; see :class:`~hhmnet.pose.base.PoseEstimator`."""
+        pixels = np.zeros((len(boxes), COCO17.num_joints, 2), np.float32)
+        scores = np.zeros((len(boxes), COCO17.num_joints), np.float32)
+        following = np.full((len(boxes), 4), np.nan, np.float32)
+        for i, box in enumerate(boxes):
+            upright = square_around(box, MARGIN)
+            known = regions is not None and not np.isnan(regions[i]).any()
+            region = regions[i] if known and regions is not None else upright
+            piece = cut(image, region, MOVENET_SIZE).round().astype(self._net.input_type)
+            (found,) = self._net.run(piece[None]).values()
+            joints = found.reshape(COCO17.num_joints, 3)
+            pixels[i], scores[i] = to_image(joints[:, 1::-1], region), joints[:, 2]
+            next_region = region_around(pixels[i], scores[i])
+            following[i] = upright if next_region is None else next_region
+        # Sure joints of half a body are enough to say that somebody is there.
+        found = np.minimum((scores >= _COCO_SEEN).sum(1) / _ENOUGH, 1).astype(np.float32)
+        return Poses(pixels, scores, None, found, following)
+
+
+def region_around(pixels: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
+    """The square region ``(4,)`` around joints ``(17, 2)``; None if the hips or shoulders aren't seen."""
+    seen = scores >= _COCO_SEEN
+    if not (seen[_COCO_SHOULDERS].any() and seen[_COCO_HIPS].any()):
+        return None
+    hips = pixels[_COCO_HIPS][seen[_COCO_HIPS]].mean(0)
+    away = np.abs(pixels - hips).max(1)
+    torso = away[_TORSO][seen[_TORSO]].max()
+    half = max(1.9 * torso, 1.2 * away[seen].max())
+    return np.array([*hips, 2 * half, 0.0])

@@ -1,4 +1,4 @@
-"""The second look at a video: joints of the persons who were chosen in the first."""
+"""Joints of the persons who were chosen, frame by frame; what is not seen is masked, short gaps filled, both marked."""
 
 from __future__ import annotations
 
@@ -61,21 +61,21 @@ class Follower:
             self._paths[row] = track.boxes_at(np.arange(num_frames))
         self._regions = np.full((len(tracks), 4), np.nan)
 
-    def look(self, frame: int, image: np.ndarray) -> None:
+    def estimate(self, frame: int, image: np.ndarray) -> None:
         """Find all persons in one frame; frames come in order."""
         for row in np.flatnonzero(self._wanted[:, frame]):
             self._find(int(row), frame, image)
-        self._part(frame, image)
+        self._separate(frame, image)
 
     def _find(self, row: int, frame: int, image: np.ndarray) -> None:
         led = not np.isnan(self._regions[row]).any()
-        self._take(row, frame, image, self._regions[row])
+        self._estimate(row, frame, image, self._regions[row])
         if led and not self._is_right(row, frame):
-            self._take(row, frame, image, np.full(4, np.nan))
+            self._estimate(row, frame, image, np.full(4, np.nan))
         if not self._is_right(row, frame):
             self._drop(row, frame)
 
-    def _take(self, row: int, frame: int, image: np.ndarray, region: np.ndarray) -> None:
+    def _estimate(self, row: int, frame: int, image: np.ndarray, region: np.ndarray) -> None:
         """Estimate, and enter what came of it."""
         poses = self._estimator.estimate(image, self._paths[row, frame][None], region[None])
         self.pixels[row, frame] = poses.pixels[0]
@@ -97,7 +97,7 @@ class Follower:
             return bool(self.present[row, frame])
         return bool(iou(self.boxes[row, frame][None], self._paths[row, frame][None])[0, 0] >= _APART)
 
-    def _part(self, frame: int, image: np.ndarray) -> None:
+    def _separate(self, frame: int, image: np.ndarray) -> None:
         """Of two tracks that ended up on one person, the one whose way leads elsewhere is wrong."""
         rows = np.flatnonzero(self.present[:, frame])
         for place, first in enumerate(rows):
@@ -108,7 +108,7 @@ class Follower:
                     continue
                 agreement = np.diag(iou(found, paths))
                 wrong = int((first, second)[int(np.argmin(agreement))])
-                self._take(wrong, frame, image, np.full(4, np.nan))
+                self._estimate(wrong, frame, image, np.full(4, np.nan))
                 if iou(self.boxes[[first], frame], self.boxes[[second], frame])[0, 0] >= SAME:
                     self._drop(wrong, frame)
 
@@ -132,3 +132,74 @@ def body_box(pixels: np.ndarray, confidence: np.ndarray, width: int, height: int
     border = _BORDER * float((high - low).max())
     box = np.clip(np.concatenate([low - border, high + border]), 0, [width, height, width, height])
     return np.asarray(box, np.float32) if (box[2:] > box[:2]).all() else np.zeros(4, np.float32)
+
+
+def fill_bodies(
+    present: np.ndarray, values: list[np.ndarray], confidence: np.ndarray, longest: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fill short gaps of whole bodies, in place, with a straight line from the body before to the body after.
+
+    Args:
+        present: whether there is a body, ``(T,)`` bool.
+        values: arrays ``(T, ...)`` that belong to it: positions, boxes.
+        confidence: ``(T, V)``; a filled joint is as trusted as the less trusted of its two neighbours.
+        longest: gaps of more frames stay.
+
+    Returns:
+        Which bodies are there now, and which of them were filled in, ``(T,)`` bool each.
+    """
+    filled = np.zeros_like(present)
+    for before, after in gaps(present, longest):
+        inside = slice(before + 1, after)
+        share = (np.arange(before + 1, after) - before) / (after - before)
+        for array in values:
+            part = share.reshape(-1, *(1,) * (array.ndim - 1))
+            array[inside] = array[before] * (1 - part) + array[after] * part
+        confidence[inside] = np.minimum(confidence[before], confidence[after])
+        filled[inside] = True
+    return present | filled, filled
+
+
+def fill_joints(
+    present: np.ndarray,
+    values: list[np.ndarray],
+    confidence: np.ndarray,
+    least: float,
+    longest: int,
+    guesses: Sequence[np.ndarray] = (),
+) -> None:
+    """Mask joints that can't be trusted, in place, and fill their short gaps.
+
+    A joint whose confidence is below ``least`` is missing: its position and confidence become zero. If it was missing
+    for at most ``longest`` frames between two in which it wasn't, and the body was there all the while, it gets a
+    position on the straight line between them and half of ``least`` as confidence; so a confidence above zero, but
+    below ``least``, tells a joint that was filled in.
+
+    Args:
+        present: whether there is a body, ``(T,)`` bool.
+        values: arrays ``(T, V, C)`` of positions.
+        confidence: ``(T, V)``.
+        least: the least confidence of a joint that is kept.
+        longest: gaps of more frames stay.
+        guesses: arrays like ``values`` in which a missing joint stays where the estimator supposes it.
+    """
+    seen = (confidence >= least) & present[:, None]
+    for array in values:
+        array[~seen] = 0
+    confidence[~seen] = 0
+    for joint in range(confidence.shape[1]):
+        for before, after in gaps(seen[:, joint], longest):
+            inside = slice(before + 1, after)
+            if not present[inside].all():
+                continue
+            share = ((np.arange(before + 1, after) - before) / (after - before))[:, None]
+            for array in (*values, *guesses):
+                array[inside, joint] = array[before, joint] * (1 - share) + array[after, joint] * share
+            confidence[inside, joint] = least / 2
+
+
+def gaps(seen: np.ndarray, longest: int) -> list[tuple[int, int]]:
+    """Last frame before and first frame after each gap of at most ``longest`` frames in ``seen (T,)`` bool."""
+    frames = np.flatnonzero(seen)
+    wide = np.flatnonzero((np.diff(frames) > 1) & (np.diff(frames) <= longest + 1))
+    return [(int(frames[i]), int(frames[i + 1])) for i in wide]
