@@ -43,9 +43,6 @@ BATCHES = 16
 Progress = Callable[[int, dict[str, float]], None]
 
 
-# The clock.
-
-
 def wait(device: torch.device) -> None:
     """Return when the device has done all its work."""
     if device.type == "cuda":
@@ -67,11 +64,7 @@ def turns_of(
 ) -> Callable[[], float]:
     """A function that repeats ``step`` for about ``seconds`` and returns how much it does per second; warms up first.
 
-    Args:
-        step: what is repeated.
-        seconds: length of a turn.
-        device: where it computes.
-        size: how much one call does, such as the clips of its batch.
+    ``size`` is how much one call does, such as the clips of its batch.
     """
     timed(step, 2, device)
     count = max(1, round(seconds / timed(step, 1, device)))
@@ -85,10 +78,7 @@ def take_turns(
 ) -> dict[str, list[float]]:
     """Every contender's figure in every round; a machine whose speed drifts drifts for all of them.
 
-    Args:
-        contenders: by name, what measures once.
-        rounds: how often everyone has a turn.
-        progress: is given each round's number, from 1, and its figures.
+    ``progress`` is given each round's number, from 1, and its figures.
     """
     found: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(1, rounds + 1):
@@ -115,16 +105,13 @@ def matmul_turns(device: torch.device, dtype: torch.dtype, seconds: float) -> Ca
     return turns_of(lambda: one @ other, seconds, device, 2 * side**3)
 
 
-# Memory.
-
-
 def process_mib(field: str) -> float | None:
     """A field of this process's memory status, such as ``VmRSS`` or ``VmHWM``, in MiB; None where there is no /proc."""
     status = Path("/proc/self/status")
     if not status.exists():
         return None
-    line = next(line for line in status.read_text().splitlines() if line.startswith(field + ":"))
-    return int(line.split()[1]) / 1024
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(fields[field].split()[0]) / 1024
 
 
 def peak_mib(device: torch.device) -> dict[str, float]:
@@ -138,19 +125,12 @@ def peak_mib(device: torch.device) -> dict[str, float]:
     return {"resident": resident}
 
 
-# A trainer's steps.
-
-
 class _EnoughError(Exception):
     """Enough steps are timed."""
 
 
 class Stepper:
-    """Lets a trainer take some of its steps at a time; each call goes on where the last one stopped.
-
-    Args:
-        trainer: not trained yet, with more epochs than will be asked for.
-    """
+    """Lets a trainer of many epochs take some of its steps; each call goes on where the last one stopped."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self.device = trainer, trainer.device
@@ -251,9 +231,6 @@ def count_flops(work: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
-
-
-# The report.
 
 
 def measure(
@@ -371,10 +348,9 @@ def inference(trainer: Trainer, batch: RawBatch) -> Callable[[], object]:
 
 
 def reference(trainer: Trainer, batch: RawBatch) -> tuple[STGCN, Callable[[], None], Callable[[], object]]:
-    """ST-GCN on the joints of the same clips, prepared once: always in float32, and never compiled.
+    """ST-GCN, a step of its training and its forward pass, on the joints of the same clips, prepared once.
 
-    Returns:
-        The model, a step of its training, and its forward pass.
+    It is always in float32, and never compiled.
     """
     store, data = trainer.store, dataclasses.replace(trainer.config.data, stream="joint")
     x = prepare(batch.clips, store.layout, data)[0].contiguous()
@@ -400,9 +376,8 @@ def reference(trainer: Trainer, batch: RawBatch) -> tuple[STGCN, Callable[[], No
 def peak_memory(config: TrainConfig, store: Path) -> dict[str, dict[str, float]]:
     """Peak memory in MiB of inference and of training, each of a few batches, in a process of its own.
 
-    Returns:
-        By phase ``resident``, the whole process, ``added``, what came on top of Python and its libraries, and on a GPU
-        ``gpu``, what tensors held there.
+    By phase ``resident``, the whole process, ``added``, what came on top of Python and its libraries, and on a GPU
+    ``gpu``, what tensors held there.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_peak_memory, config, store, torch.get_num_threads()).result()

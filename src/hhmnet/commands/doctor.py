@@ -53,12 +53,9 @@ def main(words: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print it as JSON on standard output")
     options = parser.parse_args(words)
     needed, optional = wanted_parts()
+    versions = {"hhmnet": __version__, "python": platform.python_version(), "system": platform.platform()}
     document = {
-        "versions": {
-            "hhmnet": __version__,
-            "python": platform.python_version(),
-            "system": platform.platform(),
-        },
+        "versions": versions,
         "machine": machine(),
         "needed": [asdict(part) for part in needed],
         "optional": {
@@ -77,19 +74,17 @@ def main(words: list[str]) -> int:
 
 def wanted_parts() -> tuple[list[Part], dict[str, list[Part]]]:
     """The packages that are always needed, and those of each optional part, as the package's metadata names them."""
-    needed: list[Part] = []
-    optional: dict[str, list[Part]] = {
-        extra: [] for extra in metadata.metadata("hhmnet").get_all("Provides-Extra") or [] if extra != "all"
-    }
-    for text in metadata.requires("hhmnet") or []:
-        requirement = Requirement(text)
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            needed.append(examine(requirement))
-            continue
-        for extra, parts in optional.items():
-            if requirement.marker.evaluate({"extra": extra}):
-                parts.append(examine(requirement))
-    return needed, optional
+    wanted = [Requirement(text) for text in metadata.requires("hhmnet") or []]
+
+    def parts_of(extra: str) -> list[Part]:
+        return [
+            examine(part) for part in wanted if part.marker is None or part.marker.evaluate({"extra": extra})
+        ]
+
+    needed = parts_of("")
+    extras = metadata.metadata("hhmnet").get_all("Provides-Extra") or []
+    optional = {name: parts_of(name) for name in extras if name != "all"}
+    return needed, {name: [part for part in parts if part not in needed] for name, parts in optional.items()}
 
 
 def examine(requirement: Requirement) -> Part:
@@ -159,11 +154,8 @@ def show(document: dict[str, Any], broken: list[Part]) -> None:
         view.add_row("threads", f"{facts['threads']} of torch; OMP_NUM_THREADS or --run.threads sets them")
     view.add_row("memory", "unknown" if facts["memory_gib"] is None else f"{facts['memory_gib']} GiB")
     gpus = [f"{gpu['name']}, {gpu['memory_gib']} GiB" for gpu in facts["gpus"]]
-    view.add_row(
-        "GPU",
-        "; ".join(gpus)
-        or ("none that torch sees" if facts.get("cuda") else "none: torch is built for the CPU"),
-    )
+    none = "none that torch sees" if facts.get("cuda") else "none: torch is built for the CPU"
+    view.add_row("GPU", "; ".join(gpus) or none)
     view.add_row("cache", f"{document['networks']['folder']}, {document['networks']['free_gib']} GiB free")
     out.print(view)
     parts = table("optional parts", "part", "for", "")
