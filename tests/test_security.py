@@ -23,8 +23,8 @@ CHECKED_WEIGHTS = {"models/mobile.py"}
 """Reads published weights whose SHA-256 it knows, and no others; names pickle's exception."""
 OWN_PROCESSES = {"prepare/workers.py"}
 """Unpickles what its own worker processes write into a pipe."""
-KNOWS_PICKLE = {"readers/pyskl/unpickling.py", *CHECKED_WEIGHTS, *OWN_PROCESSES}
-"""The first reads pickles by a machine of its own, and takes nothing but the opcodes' names from the module."""
+KNOWS_PICKLE = {"readers/unpickling.py", *CHECKED_WEIGHTS, *OWN_PROCESSES}
+"""The first reads pickles by Python's unpickler with functions of its own for a few names, and refuses the others."""
 
 PROGRAMS = {"training/logs.py": "git", "pose/networks.py": "sys.executable"}
 """Who starts programs, and which: git on the package's own folder, and pip for the networks that find joints."""

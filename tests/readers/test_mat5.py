@@ -10,7 +10,7 @@ from damage import FUZZ, damaged
 from hypothesis import given, settings
 
 from hhmnet.readers import ReadError
-from hhmnet.readers.utd_mhad.mat5 import MAX_BYTES, read_array
+from hhmnet.readers.mat5 import MAX_BYTES, read_array
 from made_mat import mat, matrix
 
 CUBE = np.arange(24.0).reshape(2, 3, 4)

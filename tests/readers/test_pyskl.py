@@ -20,7 +20,7 @@ from hhmnet.data.protocols import get_protocol
 from hhmnet.readers import ReadError, SourceError, get_reader
 from hhmnet.readers.joints import LEFT_OUT, MISSING
 from hhmnet.readers.ntu.classes import NTU120_CLASSES
-from hhmnet.readers.pyskl.reader import FRAMES_DIFFER, SCORE_MOVED, Pyskl, PysklConfig
+from hhmnet.readers.pyskl import FRAMES_DIFFER, SCORE_MOVED, Pyskl, PysklConfig
 from hhmnet.sample import Sample
 from hhmnet.skeleton import COCO17, KINECT20, NTU25
 from hhmnet.store import Store
@@ -325,7 +325,7 @@ PLAIN = [
 ]
 
 
-@settings(FUZZ, max_examples=400)
+@settings(FUZZ, max_examples=80)
 @given(
     content=damaged(
         *PLAIN, pieces=[b".", b"(", b"t", b"R", b"b", b"cos\nsystem\n", b"\x93", b"\xff", b"K\x00"]
@@ -347,7 +347,7 @@ def test_damaged_files_give_a_sample_or_an_error(tmp_path: Path, content: bytes)
         assert -1 <= sample.label < len(made.class_names)
 
 
-@settings(FUZZ, max_examples=200)
+@settings(FUZZ, max_examples=60)
 @given(data=st.data())
 def test_anything_in_any_field_gives_a_sample_or_an_error(tmp_path: Path, data: st.DataObject) -> None:
     anything = st.recursive(

@@ -16,7 +16,7 @@ from damage import FUZZ, damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hhmnet.readers.pyskl.unpickling import StoredArray, StoredBytes, StoredText, UnpicklingError, load_plain
+from hhmnet.readers.unpickling import StoredArray, StoredBytes, UnpicklingError, load_plain
 
 PROTOCOLS = pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 
@@ -33,7 +33,7 @@ def load(folder: Path, content: bytes) -> Any:
 
 def whole(value: Any) -> Any:
     """``value`` with all that was left in the file."""
-    if isinstance(value, (StoredArray, StoredBytes, StoredText)):
+    if isinstance(value, (StoredArray, StoredBytes)):
         return value.load()
     if isinstance(value, dict):
         return {key: whole(inner) for key, inner in value.items()}
@@ -51,7 +51,7 @@ PLAIN = st.recursive(
 )
 
 
-@FUZZ
+@settings(FUZZ, max_examples=60)
 @given(value=PLAIN, protocol=st.integers(0, 5))
 def test_plain_containers_are_what_they_were(tmp_path: Path, value: Any, protocol: int) -> None:
     found = load(tmp_path, pickle.dumps([value, value], protocol))
@@ -97,11 +97,12 @@ def test_numbers_of_numpy_and_ordered_dicts(tmp_path: Path, protocol: int) -> No
 
 @PROTOCOLS
 def test_long_text_and_bytes_stay_in_the_file(tmp_path: Path, protocol: int) -> None:
-    value = ["ä\n\\u1" * 500, bytes(range(256)) * 20]
-    found = load(tmp_path, pickle.dumps(value, protocol))
-    assert [type(inner) for inner in found] == [StoredText, StoredBytes]
-    assert whole(found) == value
-    assert whole(pickle.loads(pickle.dumps(found))) == value
+    value = ["é\n\\u1" * 500, bytes(range(256)) * 20]
+    text, raw = load(tmp_path, pickle.dumps(value, protocol))
+    assert [type(text), type(raw)] == ([str, bytes] if protocol == 0 else [StoredBytes] * 2)
+    if protocol:
+        assert raw.load() == value[1]
+        assert text.load() == value[0].encode("latin1" if text.text else "utf-8")
 
 
 # What Python 2's cPickle wrote of {"keypoint": array([[0., 1.], [2., 3.]], float32), "frame_dir": "clip"}.
@@ -163,7 +164,7 @@ def short(text: str) -> bytes:
 
 
 def stack_global(module: str, name: str) -> bytes:
-    return b"\x80\x04" + short(module) + short(name) + b"\x93"
+    return b"\x80\x04" + short(module) + short(name) + b"\x93."
 
 
 @PROTOCOLS
@@ -200,58 +201,52 @@ ENCODE = b"c_codecs\nencode\n"
 DTYPE = b"cnumpy\ndtype\n(X\x02\x00\x00\x00f4I00\nI01\ntR"
 ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntC\x01btR"
 STATE = b"(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+
+
+def _laughs(count: int) -> bytes:
+    """A list of two lists of two lists ...: 2 to the power of ``count`` of them, if one were to count them."""
+    rows = b"".join(b"(h%sh%slq%s0" % (bytes([n]), bytes([n]), bytes([n + 1])) for n in range(count))
+    return b"\x80\x02]q\x000" + rows + b"h" + bytes([count]) + b"."
+
+
 BAD: dict[str, tuple[bytes, str]] = {
     "os.system by text": (
         b"cos\nsystem\n(S'touch hacked'\ntR.",
-        r"pickle wants os\.system, which is no NumPy array",
+        r"wants os\.system, which is no NumPy array",
     ),
-    "an old instance": (b"(S'touch hacked'\nios\nsystem\n.", r"an instance of os\.system"),
+    "an old instance": (b"(S'touch hacked'\nios\nsystem\n.", r"wants os\.system"),
+    "an old instance of what is known": (b"(S'f4'\ninumpy\ndtype\n.", "a new object"),
     "an old object": (b"(cos\nsystem\nS'touch hacked'\no.", r"os\.system"),
     "a new object of ours": (b"\x80\x02cnumpy\ndtype\n)\x81.", "a new object"),
-    "a dotted name": (
-        stack_global("numpy._core.multiarray", "_reconstruct.__globals__") + b".",
-        "__globals__",
-    ),
-    "a module within": (
-        stack_global("numpy._core.multiarray", "sys.modules") + b".",
-        r"multiarray\.sys\.modules",
-    ),
-    "a dotted module": (stack_global("numpy", "_core.multiarray._reconstruct") + b".", r"numpy\._core"),
-    "a name that is none": (b"\x80\x04K\x01K\x02\x93.", r"int\.int"),
-    "a name with line breaks": (stack_global("o\ns", "sys\x1b[2Jtem") + b".", r"o\?s\.sys\?\[2Jtem"),
+    "a dotted name": (stack_global("numpy._core.multiarray", "_reconstruct.__globals__"), "__globals__"),
+    "a module within": (stack_global("numpy._core.multiarray", "sys.modules"), r"multiarray\.sys\.modules"),
+    "a name with line breaks": (stack_global("o\ns", "sys\x1b[2Jtem"), r"o\?s\.sys\?\[2Jtem"),
     "a long name": (b"c" + b"o" * 5000 + b"\nsystem\n.", r"o{80}\.system"),
     "a persistent id": (b"Pfile\n.", "a persistent id"),
     "a binary persistent id": (b"\x80\x02K\x01Q.", "a persistent id"),
     "an extension code": (b"\x80\x02\x82\xf0.", "an extension code"),
-    "a large extension code": (b"\x80\x02\x84\xf0\x00\x00\x00.", "an extension code"),
-    "a buffer elsewhere": (b"\x80\x05\x97.", "a buffer outside the file"),
+    "a buffer elsewhere": (b"\x80\x05\x97.", "is no pickle"),
     "inside of a dict": (b"\x80\x02}}b.", "to set the inside of dict"),
-    "inside of a list": (b"\x80\x02]}b.", "to set the inside of list"),
-    "inside of a name": (b"\x80\x02cnumpy\ndtype\n}b.", r"to set the inside of numpy\.dtype"),
-    "a call of data": (b"\x80\x02X\x01\x00\x00\x00a)R.", "to call a,"),
-    "a call of a name that is none's": (b"\x80\x02cnumpy\nndarray\n)R.", r"to call numpy\.ndarray"),
-    "a call without a tuple": (b"\x80\x02cnumpy\ndtype\n]R.", "to call"),
-    "bytes by a call": (
-        b"\x80\x02c__builtin__\nbytes\n\x8a\x05\x00\x00\x00\x00\x7f\x85R.",
-        "bytes made by a call",
+    "inside of a function": (
+        b"\x80\x02c_codecs\nencode\nN}X\x0c\x00\x00\x00__defaults__)s\x86b.",
+        "to set the inside of _encode",
     ),
+    "inside of a class": (b"\x80\x02cnumpy\ndtype\n}b.", "to set the inside of _DType"),
+    "a call of data": (b"\x80\x02X\x01\x00\x00\x00a)R.", "to call a"),
+    "a call of a class": (b"\x80\x02cnumpy\nndarray\n)R.", r"to call numpy\.ndarray"),
+    "bytes by a call": (b"\x80\x02c__builtin__\nbytes\n\x8a\x05\x00\x00\x00\x00\x7f\x85R.", "is no pickle"),
     "another coding": (ENCODE + b"(X\x01\x00\x00\x00aX\x05\x00\x00\x00rot13tR.", "aren't text in Latin-1"),
-    "bytes beyond a byte": (ENCODE + b"(X\x02\x00\x00\x00\xc4\x80X\x06\x00\x00\x00latin1tR.", "damaged"),
     "an array of objects": (b"cnumpy\ndtype\n(X\x02\x00\x00\x00O8I00\nI01\ntR.", "an array of objects"),
-    "an array of text": (b"cnumpy\ndtype\n(X\x02\x00\x00\x00U9I00\nI01\ntR.", "no plain numbers"),
     "an array of huge items": (b"cnumpy\ndtype\n(X\x05\x00\x00\x00V9999tR.", "no plain numbers"),
-    "an array of a few at a time": (b"cnumpy\ndtype\n(X\x05\x00\x00\x009f4,3tR.", "no plain numbers"),
     "a type with fields": (
         DTYPE + b"(K\x03X\x01\x00\x00\x00<N(X\x01\x00\x00\x00at}K\x04K\x00K\x00tb.",
         "no plain numbers",
     ),
-    "a type of another order": (DTYPE + b"(K\x03X\x01\x00\x00\x00XNNNK\x00K\x00K\x00tb.", "no plain numbers"),
     "an array of a class": (
         b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\n(I0\ntC\x01btR.",
         "kind of its own",
     ),
-    "an array with no state": (ARRAY + b".", "without shape, type and numbers"),
-    "an array with a list for its state": (ARRAY + b"]b.", "without shape, type and numbers"),
+    "an array with no state": (ARRAY + b".", "with 0 bytes"),
     "an array of negative size": (
         ARRAY + b"(K\x01J\xff\xff\xff\xff\x85" + DTYPE + b"I00\nC\x00tb.",
         "whose shape",
@@ -262,36 +257,41 @@ BAD: dict[str, tuple[bytes, str]] = {
         b"cnumpy.core.multiarray\nscalar\n(" + DTYPE + b"C\x01atR.",
         "has not the bytes",
     ),
-    "a number of no type": (b"cnumpy.core.multiarray\nscalar\n(NC\x01atR.", "has not the bytes"),
     "a list as a key": (b"\x80\x02}]Ns.", "a list as a key"),
-    "a nested tuple as a key": (b"\x80\x02})\x85\x85Ns.", "a tuple as a key"),
-    "a set of lists": (b"\x80\x04\x8f(]\x90.", "a list as a key"),
-    "a set of a set": (b"\x80\x02c__builtin__\nset\n(c__builtin__\nset\n)RtR.", "isn't made from a list"),
-    "an OrderedDict of numbers": (b"ccollections\nOrderedDict\n((lK\x01atR.", "isn't made from pairs"),
-    "an unknown protocol": (b"\x80\x06N.", "protocol 6 is unknown"),
+    "a tuple as a key that takes for ever": (b"\x80\x02})" + b"\x86".join([b"2"] * 60) + b"Ns.", "as a key"),
+    "a tuple as a key that is very deep": (b"\x80\x02})" + b"\x85" * 60_000 + b"Ns.", "a tuple as a key"),
+    "deep tuples in a set": (b"\x80\x04\x8f()" + b"\x85" * 60_000 + b"\x90.", "a tuple as a key"),
+    "an unknown protocol": (b"\x80\x06N.", "is no pickle"),
     "nothing": (b"", "is cut short"),
     "no end": (b"\x80\x02N", "is cut short"),
-    "an unknown operation": (b"\x80\x02\xff.", "is no pickle"),
     "text": (b"S01E02,1\n", "is no pickle"),
     "two values": (b"NN.", "is no pickle"),
     "an open mark": (b"N(.", "is no pickle"),
-    "no mark": (b"Nt.", "is no pickle"),
     "an empty stack": (b"\x80\x02\x85.", "is no pickle"),
-    "below the mark": (b"\x80\x02N(\x85.", "is no pickle"),
     "an unknown memo": (b"\x80\x02h\x05.", "is no pickle"),
-    "a memo that was passed over": (b"\x80\x02Nq\x03h\x02.", "is no pickle"),
-    "a negative memo": (b"Np-1\n.", "is no pickle"),
-    "a memo beyond all": (b"\x80\x02Nr\xff\xff\xff\xff.", "is no pickle"),
     "appending to a dict": (b"\x80\x02}Na.", "is no pickle"),
-    "a key without a value": (b"\x80\x02}(Nu.", "is no pickle"),
-    "more bytes than there are": (b"\x80\x04\x8e" + struct.pack("<Q", 2**60) + b"a.", "is cut short"),
-    "more text than there is": (b"\x80\x04\x8d" + struct.pack("<Q", 2**63) + b"a.", "is cut short"),
-    "a number longer than the file": (b"\x80\x02\x8b\xff\xff\xff\x7fa.", "is cut short"),
-    "a line without an end": (b"I12", "is cut short"),
-    "no digits": (b"Ione\n.", "is no pickle"),
     "digits without end": (b"L" + b"9" * 5000 + b"L\n.", "is no pickle"),
     "no text": (b"\x80\x02X\x01\x00\x00\x00\xff.", "is no pickle"),
-    "no string": (b"Sabc\n.", "is no pickle"),
+}
+NUMBERS = b"".join(b"M" + struct.pack("<H", number) for number in range(20_000))
+BOMBS: dict[str, tuple[bytes, str]] = {
+    "a long whole number": (b"\x80\x02\x8b\xff\xff\xff\x7fa.", "is cut short"),
+    "long bytes": (b"\x80\x04\x8e" + struct.pack("<Q", 2**36) + b"a.", "is cut short"),
+    "long text": (b"\x80\x04\x8d" + struct.pack("<Q", 2**63) + b"a.", "is cut short"),
+    "a long array of bytes": (b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b"a.", "is cut short"),
+    "a long string of Python 2": (b"T\xff\xff\xff\x7fa.", "is cut short"),
+    "a long frame": (b"\x80\x04\x95" + struct.pack("<Q", 2**40) + b"N.", ""),
+    "a memo far away": (b"\x80\x02Nr\xff\xff\xff\x7f.", ""),
+    "an array of zeros": (
+        ARRAY + b"(K\x01(L%dL\nL%dL\nt" % (2**20, 2**20) + DTYPE + b"I00\nC\x04abcdtb.",
+        "with 4 bytes of float32",
+    ),
+    "the same set made again and again": (
+        b"\x80\x02c__builtin__\nset\nq\x00](" + NUMBERS + b"e\x85q\x01" + b"0h\x00h\x01R" * 100 + b".",
+        "the same things too many times over",
+    ),
+    "many empty sets": (b"\x80\x04(" + b"\x8f" * 2**20 + b"l.", "the same things too many times over"),
+    "lists of the same lists": (_laughs(60), ""),
 }
 
 
@@ -306,6 +306,21 @@ def test_hostile_and_broken_pickles_are_refused(
     assert [file.name for file in tmp_path.iterdir()] == ["made.pkl"]
 
 
+@pytest.mark.parametrize(("content", "reason"), BOMBS.values(), ids=BOMBS.keys())
+def test_a_small_file_takes_little_memory(tmp_path: Path, content: bytes, reason: str) -> None:
+    file = put(tmp_path, content)
+    tracemalloc.start()
+    try:
+        if reason:
+            with pytest.raises(UnpicklingError, match=reason):
+                whole(load_plain(file))
+        else:
+            load_plain(file)
+        assert tracemalloc.get_traced_memory()[1] < 150 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_registered_extension_code_is_refused_too(tmp_path: Path) -> None:
     copyreg.add_extension("os", "system", 240)
     try:
@@ -313,27 +328,6 @@ def test_a_registered_extension_code_is_refused_too(tmp_path: Path) -> None:
             load(tmp_path, b"\x80\x02\x82\xf0X\x04\x00\x00\x00true\x85R.")
     finally:
         copyreg.remove_extension("os", "system", 240)
-
-
-@pytest.mark.parametrize("shape", [(2**20, 2**20), (3,), (0,), (2**70,)])
-def test_an_array_has_as_many_numbers_as_its_shape_says(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    sizes = b"".join(b"L%dL\n" % size for size in shape)
-    found = load(tmp_path, ARRAY + b"(K\x01(" + sizes + b"t" + DTYPE + b"I00\nC\x04abcdtb.")
-    with pytest.raises(UnpicklingError, match="with 4 bytes of float32"):
-        found.load()
-
-
-def test_depth_costs_nothing(tmp_path: Path) -> None:
-    found = load(tmp_path, b"\x80\x02" + b"]" * 300_000 + b"a" * 299_999 + b".")
-    assert len(found) == 1
-    assert load(tmp_path, b"\x80\x02)" + b"\x85" * 300_000 + b".")[0]
-    assert len(load(tmp_path, _laughs(60))) == 2
-
-
-def _laughs(count: int) -> bytes:
-    """A list of two lists of two lists ...: 2 to the power of ``count`` of them, if one were to count them."""
-    rows = b"".join(b"(h%sh%slq%s0" % (bytes([n]), bytes([n]), bytes([n + 1])) for n in range(count))
-    return b"\x80\x02]q\x000" + rows + b"h" + bytes([count]) + b"."
 
 
 WHOLE = [
@@ -359,18 +353,18 @@ PIECES = [
 ]
 
 
-@settings(FUZZ, max_examples=600)
+@settings(FUZZ, max_examples=150)
 @given(content=damaged(*WHOLE, PYTHON_2, PYTHON_2_TEXT, pieces=PIECES))
 def test_damaged_pickles_give_data_or_an_unpickling_error(tmp_path: Path, content: bytes) -> None:
     file = put(tmp_path, content)
     try:
         found = load_plain(file)
-        arrays = [array for array in _arrays(found, set()) if array.shape is not None]
+        arrays = _arrays(found, set())
         loaded = [array.load() for array in arrays]
     except UnpicklingError:
         return
     for array, stored in zip(loaded, arrays, strict=True):
-        assert array.size == math.prod(stored.shape or ())
+        assert array.size == math.prod(stored.shape)
         assert array.dtype.kind in "biuf"
 
 

@@ -17,7 +17,7 @@ from hhmnet.data.protocols import PROTOCOLS
 from hhmnet.prepare import prepare
 from hhmnet.readers import ReadError, SourceError, get_reader
 from hhmnet.readers.joints import MISSING
-from hhmnet.readers.utd_mhad.reader import UTDMHAD
+from hhmnet.readers.utd_mhad import UTDMHAD
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store
@@ -164,7 +164,7 @@ def test_the_docs_show_the_whole_of_it() -> None:
     shown = re.findall(
         r"```python title=\"utd_mhad\.py\"\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL
     )
-    source = (root / "readers" / "utd_mhad" / "reader.py").read_text(encoding="utf-8")
+    source = (root / "readers" / "utd_mhad.py").read_text(encoding="utf-8")
     assert [line for part in shown for line in part.splitlines() if line] == [
         line for line in source.splitlines() if line
     ]

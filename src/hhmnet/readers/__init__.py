@@ -23,10 +23,10 @@ READERS = {
     "nw_ucla": ("hhmnet.readers.nw_ucla.reader:NWUCLA", "NW-UCLA as JSON clips"),
     "ntu60": ("hhmnet.readers.ntu.reader:NTU60", "NTU RGB+D as .skeleton files"),
     "ntu120": ("hhmnet.readers.ntu.reader:NTU120", "NTU RGB+D 120 as .skeleton files"),
-    "pyskl": ("hhmnet.readers.pyskl.reader:Pyskl", "annotation pickles of pyskl and MMAction2"),
+    "pyskl": ("hhmnet.readers.pyskl:Pyskl", "annotation pickles of pyskl and MMAction2"),
     "folder": ("hhmnet.readers.folder.reader:Folder", "a folder of your own skeletons with a labels.csv"),
     "videos": ("hhmnet.readers.videos:Videos", "a folder of your own videos with a labels.csv"),
-    "utd_mhad": ("hhmnet.readers.utd_mhad.reader:UTDMHAD", "UTD-MHAD as skeleton .mat files"),
+    "utd_mhad": ("hhmnet.readers.utd_mhad:UTDMHAD", "UTD-MHAD as skeleton .mat files"),
 }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from hhmnet.readers.base import Reader, ReadError
 from hhmnet.readers.joints import settle
-from hhmnet.readers.utd_mhad.mat5 import read_array
+from hhmnet.readers.mat5 import read_array
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 

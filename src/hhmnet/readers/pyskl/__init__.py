@@ -1,1 +1,0 @@
-"""Annotation pickles of pyskl and MMAction2, read without running them."""

@@ -1,1 +1,0 @@
-"""UTD-MHAD from ``.mat`` files."""
