@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from hhmnet.skeleton import LAYOUTS, PARTS, LayoutError, SkeletonLayout
+from hhmnet.skeleton import LAYOUTS, LayoutError, SkeletonLayout
 
 _FIELDS = ("name", "joints", "edges", "mirror", "parts", "dims")
 
@@ -36,7 +36,12 @@ def load_layout(place: str | Path) -> SkeletonLayout:
             f"unknown skeleton layout '{place}'; known: {known}; or name a YAML file of your own"
         )
     try:
-        return _to_layout(_read_fields(file), file.stem)
+        fields = _read_fields(file)
+        joints = fields["joints"]
+        names = [joint for joint in joints if isinstance(joint, str)] if isinstance(joints, list) else []
+        sides = [[joint, joint.replace("left_", "right_", 1)] for joint in names if joint.startswith("left_")]
+        mirror = [pair for pair in sides if pair[1] in names]
+        return SkeletonLayout.from_dict({"name": file.stem, "mirror": mirror, "parts": {}} | fields)
     except OSError as error:
         raise LayoutError(f"{file}: {error.strerror or error}") from None
     except LayoutError as error:
@@ -62,48 +67,3 @@ def _read_fields(file: Path) -> dict[str, Any]:
         if key not in _FIELDS:
             raise LayoutError(f"unknown field '{key}'; known: {', '.join(_FIELDS)}")
     return fields
-
-
-def _to_layout(fields: dict[str, Any], stem: str) -> SkeletonLayout:
-    joints = _texts("joints", fields["joints"])
-    name, dims, parts = fields.get("name", stem), fields.get("dims", "3"), fields.get("parts", {})
-    if not isinstance(name, str) or not name:
-        raise LayoutError("field 'name' must be text")
-    if dims not in ("2", "3"):
-        raise LayoutError("field 'dims' must be 2 (pixels) or 3 (metres)")
-    if not isinstance(parts, dict) or not set(parts) <= set(PARTS):
-        raise LayoutError(
-            f"field 'parts' must give joints to some of {', '.join(PARTS)}, and to nothing else"
-        )
-    sides = [[joint, joint.replace("left_", "right_", 1)] for joint in joints if joint.startswith("left_")]
-    return SkeletonLayout(
-        name=name,
-        joints=joints,
-        edges=_pairs("edges", fields["edges"], joints),
-        mirror=_pairs("mirror", fields.get("mirror", [pair for pair in sides if pair[1] in joints]), joints),
-        parts={part: _indices(f"parts.{part}", parts.get(part, []), joints) for part in PARTS},
-        dims=int(dims),
-    )
-
-
-def _texts(field: str, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
-        raise LayoutError(f"field '{field}' must be a list of joints")
-    return tuple(value)
-
-
-def _indices(field: str, value: Any, joints: tuple[str, ...]) -> tuple[int, ...]:
-    numbers = {str(number): number for number in range(len(joints))}
-    numbers |= {joint: number for number, joint in enumerate(joints)}
-    for joint in _texts(field, value):
-        if joint not in numbers:
-            raise LayoutError(f"field '{field}': no joint '{joint}'; the joints: {', '.join(joints)}")
-    return tuple(numbers[joint] for joint in value)
-
-
-def _pairs(field: str, value: Any, joints: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    if not isinstance(value, list) or any(not isinstance(pair, list) or len(pair) != 2 for pair in value):
-        raise LayoutError(
-            f"field '{field}' must be a list of pairs of joints, such as [[neck, hip], [head, neck]]"
-        )
-    return tuple((pair[0], pair[1]) for pair in (_indices(field, pair, joints) for pair in value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -171,29 +171,65 @@ class SkeletonLayout:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> SkeletonLayout:
-        """Inverse of :meth:`to_dict`; raises LayoutError for a missing field, or fields that are no layout's."""
-        try:
-            joints, dims = fields["joints"], fields.get("dims", 3)
-            if not isinstance(joints, list) or not all(isinstance(joint, str) for joint in joints):
-                raise LayoutError("field 'joints' of a skeleton layout must be a list of names")
-            if dims not in (2, 3):
-                raise LayoutError("field 'dims' of a skeleton layout must be 2 (pixels) or 3 (metres)")
-            return cls(
-                name=str(fields["name"]),
-                joints=tuple(joints),
-                edges=tuple((int(a), int(b)) for a, b in fields["edges"]),
-                mirror=tuple((int(a), int(b)) for a, b in fields["mirror"]),
-                parts={part: tuple(int(j) for j in joints) for part, joints in fields["parts"].items()},
-                dims=int(dims),
+        """Inverse of :meth:`to_dict`; a joint may also be given by its name, and a part without joints left out.
+
+        Raises:
+            LayoutError: a field is missing, or no layout's; names the field.
+        """
+        missing = {"name", "joints", "edges", "mirror", "parts"} - set(
+            fields if isinstance(fields, Mapping) else ()
+        )
+        if missing:
+            raise LayoutError(f"a skeleton layout lacks the field '{min(missing)}'")
+        name, joints, parts, dims = (
+            fields["name"],
+            fields["joints"],
+            fields["parts"],
+            str(fields.get("dims", 3)),
+        )
+        if not isinstance(name, str) or not name:
+            raise LayoutError("skeleton layout: field 'name' must be text")
+        if not isinstance(joints, list) or not all(isinstance(joint, str) and joint for joint in joints):
+            raise LayoutError("skeleton layout: field 'joints' must be a list of joints")
+        if dims not in ("2", "3"):
+            raise LayoutError("skeleton layout: field 'dims' must be 2 (pixels) or 3 (metres)")
+        if not isinstance(parts, dict) or not set(parts) <= set(PARTS):
+            raise LayoutError(
+                f"skeleton layout: field 'parts' must give joints to some of {', '.join(PARTS)}, and to nothing else"
             )
-        except KeyError as error:
-            raise LayoutError(f"a skeleton layout lacks the field {error}") from None
-        except (TypeError, AttributeError, OverflowError) as error:
-            raise LayoutError(f"a skeleton layout has a field of another kind ({error})") from None
-        except ValueError as error:
-            if isinstance(error, LayoutError):
-                raise
-            raise LayoutError(f"a skeleton layout has a field of another kind ({error})") from None
+        return cls(
+            name=name,
+            joints=tuple(joints),
+            edges=_pairs("edges", fields["edges"], joints),
+            mirror=_pairs("mirror", fields["mirror"], joints),
+            parts={part: _indices(f"parts.{part}", parts.get(part, []), joints) for part in PARTS},
+            dims=int(dims),
+        )
+
+
+def _indices(field: str, value: Any, joints: Sequence[str]) -> tuple[int, ...]:
+    """Indices of joints that are given by index or name."""
+    if not isinstance(value, list):
+        raise LayoutError(f"skeleton layout: field '{field}' must be a list of joints")
+    numbers = {str(number): number for number in range(len(joints))}
+    numbers |= {joint: number for number, joint in enumerate(joints)}
+    found = []
+    for joint in value:
+        number = joint if isinstance(joint, int) and 0 <= joint < len(joints) else numbers.get(str(joint))
+        if number is None:
+            raise LayoutError(
+                f"skeleton layout: field '{field}': no joint '{joint}'; the joints: {', '.join(joints)}"
+            )
+        found.append(int(number))
+    return tuple(found)
+
+
+def _pairs(field: str, value: Any, joints: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    if not isinstance(value, list) or any(not isinstance(pair, list) or len(pair) != 2 for pair in value):
+        raise LayoutError(
+            f"skeleton layout: field '{field}' must be a list of pairs of joints, such as [[neck, hip], [head, neck]]"
+        )
+    return tuple((pair[0], pair[1]) for pair in (_indices(field, pair, joints) for pair in value))
 
 
 def _named(
