@@ -76,10 +76,15 @@ def wait_for(file: Path, seconds: float = 500) -> None:
 
 def children(process: subprocess.Popen[str]) -> list[int]:
     """Process numbers of the two trainings, the one that writes first."""
-    psutil = pytest.importorskip("psutil", reason="to find the processes")
-    below = psutil.Process(process.pid).children(recursive=True)
-    found = {child.environ().get("RANK"): child.pid for child in below if "hhmnet" in child.cmdline()}
-    return [found["0"], found["1"]]
+    found, parents = {}, [process.pid]
+    while parents:
+        child = Path(f"/proc/{parents.pop()}")
+        words = (child / "cmdline").read_bytes().split(b"\0")
+        variables = (child / "environ").read_bytes().split(b"\0")
+        if b"hhmnet" in words and {b"RANK=0", b"RANK=1"} & set(variables):
+            found.setdefault(b"RANK=1" in variables, int(child.name))
+        parents += map(int, (child / "task" / child.name / "children").read_text().split())
+    return [found[False], found[True]]
 
 
 def test_two_processes_train_and_measure(

@@ -1,0 +1,95 @@
+"""What a user has who installed the package and has no repository: the wheel, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import numpy
+import pytest
+
+pytest.importorskip("hatchling", reason="the extra 'dev' isn't installed")
+
+STREAMS = """\
+model: {widths: [16], strides: [2], head_width: 8}
+data: {frames: 8, stream: joint+bone}
+optim: {epochs: 1, batch_size: 8}
+run: {threads: 1, device: cpu}
+"""
+VIDEO = """\
+heterogeneous: {backbone: small, pretrained: false, scene: false}
+roi: {instants: 2, cell: 16, scene: 16, scene_instants: 1}
+video: {instants: 2, cell: 16, scene: 16}
+optim: {epochs: 1, batch_size: 8}
+run: {threads: 1, device: cpu}
+"""
+SMALLER = "--model.widths [16] --model.strides [2] --model.head_width 8 --data.frames 8"
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.xdist_group("wheel")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    words = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+def test_the_wheel_holds_recipes_and_pages(wheel: Path) -> None:
+    held = set(zipfile.ZipFile(wheel).namelist())
+    expected = {
+        f"hhmnet/{file.relative_to(ROOT / 'src/hhmnet')}" for file in (ROOT / "src/hhmnet").rglob("*.*")
+    }
+    expected |= {
+        f"hhmnet/recipes/{file.relative_to(ROOT / 'configs')}" for file in (ROOT / "configs").rglob("*.yaml")
+    }
+    expected = {name for name in expected if "__pycache__" not in name}
+    assert expected <= held
+    assert {
+        "hhmnet/serving/web/index.html",
+        "hhmnet/recipes/nw_ucla/skeleton.yaml",
+        "hhmnet/py.typed",
+    } <= held
+
+
+def test_demo_and_a_recipe_by_its_name_away_from_the_repository(wheel: Path, tmp_path: Path) -> None:
+    place = tmp_path / "venv"
+    venv.create(place, symlinks=True)
+    python = place / "bin/python"
+    install = ["-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run([sys.executable, *install], check=True, timeout=300)
+    (packages,) = place.glob("lib/python*/site-packages")
+    # Its dependencies are this environment's; a path file there isn't read, so the repository isn't seen.
+    (packages / "others.pth").write_text(f"{Path(numpy.__file__).parents[1]}\n")
+    here = tmp_path / "here"
+    here.mkdir()
+
+    def run(*words: str) -> str:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        done = subprocess.run(words, cwd=here, env=environment, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    assert Path(run(str(python), "-c", "import hhmnet; print(hhmnet.__file__)").strip()).is_relative_to(place)
+    program = str(place / "bin/hhmnet")
+    (here / "streams.yaml").write_text(STREAMS)
+    (here / "video.yaml").write_text(VIDEO)
+    run(program, "demo", "--clips", "24", "--config", "streams.yaml", "--video-config", "video.yaml")
+    assert (here / "runs/demo/results.json").is_file()
+    table = run(
+        program,
+        "train",
+        "--config",
+        "nw_ucla/skeleton",
+        "--data",
+        "runs/demo/store",
+        "--dry-run",
+        *SMALLER.split(),
+    )
+    assert table.startswith("dry run")
