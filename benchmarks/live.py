@@ -29,8 +29,8 @@ from hhmnet.pose.base import Detections, Detector, PoseEstimator, Poses
 from hhmnet.pose.clips import ClipConfig
 from hhmnet.pose.estimate import VideoPoseEstimator
 from hhmnet.predict.capture import Capture
+from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
 from hhmnet.predict.live_pose import LivePose
-from hhmnet.predict.streaming import StreamingConfig, StreamingRecognizer
 from hhmnet.sample import MODALITIES
 from hhmnet.video import open_video
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hhmnet.predict.streaming import LiveAnswer, StreamingConfig, StreamingRecognizer
+from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
+from hhmnet.predict.prediction import LivePrediction
 from hhmnet.store import Store
 
 
-def show(answer: LiveAnswer) -> None:
+def show(answer: LivePrediction) -> None:
     """Print an answer; there is none until somebody has been there for half the window."""
     if answer.probabilities is not None:
         print(f"{answer.time:5.2f} s  {answer.label}, {answer.probabilities.max():.0%}")

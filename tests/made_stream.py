@@ -8,8 +8,9 @@ import torch
 from hhmnet.data.transform import DataConfig
 from hhmnet.models.pretrained import ActionModel, ModelSpec
 from hhmnet.models.stst import STSTConfig
+from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
+from hhmnet.predict.prediction import LivePrediction
 from hhmnet.predict.recognizer import Recognizer
-from hhmnet.predict.streaming import LiveAnswer, StreamingConfig, StreamingRecognizer
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from made_people import straight
@@ -51,7 +52,7 @@ def streaming(window: float = 2.0, persons: int = 1, views: int = 1, **chosen: f
     return StreamingRecognizer(model(persons, views=views), config)
 
 
-def said(answer: LiveAnswer | None) -> np.ndarray:
+def probabilities(answer: LivePrediction | None) -> np.ndarray:
     assert answer is not None
     assert answer.probabilities is not None
     return answer.probabilities

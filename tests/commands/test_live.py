@@ -18,8 +18,9 @@ from hhmnet.data.transform import DataConfig
 from hhmnet.models.pretrained import ActionModel, ModelSpec, from_pretrained
 from hhmnet.models.stst import STSTConfig
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
+from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
 from hhmnet.predict.live_pose import LivePose
-from hhmnet.predict.streaming import LiveAnswer, StreamingConfig, StreamingRecognizer
+from hhmnet.predict.prediction import LivePrediction
 from hhmnet.skeleton import KINECT20
 from made_models import video_model
 from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight
@@ -155,7 +156,9 @@ def test_ctrl_c_ends_it_cleanly(
 ) -> None:
     push, count = StreamingRecognizer.push_frame, 0
 
-    def interrupted(self: StreamingRecognizer, image: np.ndarray, time: float | None) -> LiveAnswer | None:
+    def interrupted(
+        self: StreamingRecognizer, image: np.ndarray, time: float | None
+    ) -> LivePrediction | None:
         nonlocal count
         count += 1
         if count == 5:

@@ -3,11 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hhmnet.data.roi import GREY
 from hhmnet.pose.base import Poses
 from hhmnet.pose.estimate import PoseConfig
-from hhmnet.predict.live_pose import LivePose
+from hhmnet.pose.tracking import Track
+from hhmnet.predict.live_pose import LEAST, SPARE, LivePerson, LivePose, Patches
 from hhmnet.skeleton import BLAZEPOSE33
-from made_people import BoxEstimator, KnowingDetector, Way, straight
+from hhmnet.video import VideoError
+from made_people import BoxEstimator, KnowingDetector, Way, box, straight
 
 PLAYER = straight((100, 130), (0.2, 0), (60, 140))
 BYSTANDER = straight((280, 60), (0, 0), (16, 40))
@@ -31,18 +34,25 @@ def there(start: int, end: int, way: Way) -> Way:
     return lambda frame: way(frame) if start <= frame < end else None
 
 
-def center(pose: LivePose) -> float:
-    newest = pose.newest()
+def followed(pose: LivePose, frames: int) -> list[int]:
+    """Who is followed first in each frame; 0 for nobody."""
+    persons = []
+    for frame in range(frames):
+        pose.look(frame, picture(frame))
+        persons.append(pose.followed[0].person if pose.followed else 0)
+    return persons
+
+
+def center(pose: LivePose, place: int = 0) -> float:
+    newest = pose.newest(place)
     assert newest is not None
     return float(newest[0][:, 0].min() + newest[0][:, 0].max()) / 2
 
 
 def test_the_most_important_person_is_followed() -> None:
     pose = live(BYSTANDER, PLAYER)
-    for frame in range(60):
-        pose.look(frame, picture(frame))
-        assert pose.person == 1
-        assert center(pose) == pytest.approx(PLAYER(frame)[0], abs=25)  # type: ignore[index]
+    assert followed(pose, 60) == [1] * 60
+    assert center(pose) == pytest.approx(PLAYER(59)[0], abs=25)  # type: ignore[index]
     found = pose.poses()
     assert found is not None
     assert found.present.shape == (1, 60)
@@ -51,37 +61,25 @@ def test_the_most_important_person_is_followed() -> None:
 
 def test_who_becomes_more_important_by_far_is_followed_from_then_on() -> None:
     pose = live(BYSTANDER, there(60, 200, straight((160, 120), (0, 0), (80, 200))))
-    persons = []
-    for frame in range(120):
-        pose.look(frame, picture(frame))
-        persons.append(pose.person)
+    persons = followed(pose, 120)
     changed = persons.index(2)
     assert 60 <= changed < 100
-    assert set(persons[:changed]) == {1}
-    assert set(persons[changed:]) == {2}
-    assert pose.length == 120 - changed  # joints of the first are no part of the window
+    assert persons == [1] * changed + [2] * (120 - changed)
+    assert pose.followed[0].length == 120 - changed  # joints of the first are no part of the window
     assert center(pose) == pytest.approx(160, abs=10)
 
 
 def test_two_alike_do_not_take_turns() -> None:
     pose = live(straight((100, 120), (0, 0)), straight((210, 120), (0, 0)))
-    for frame in range(200):
-        pose.look(frame, picture(frame))
-        assert pose.person == 1
+    assert followed(pose, 120) == [1] * 120
 
 
 def test_a_person_who_leaves_is_gone_after_a_while() -> None:
     pose = live(there(0, 30, PLAYER), estimator=BoxEstimator(blind=range(30, 256)))
-    persons = []
-    for frame in range(120):
-        pose.look(frame, picture(frame))
-        persons.append(pose.person)
-        assert pose.seen == (frame < 30)
+    persons = followed(pose, 120)
     assert persons[:80] == [1] * 80
     assert persons[100:] == [0] * 20
-    assert pose.poses() is None
-    assert pose.length == 0
-    assert pose.newest() is None
+    assert pose.poses() is pose.newest() is None
 
 
 @pytest.mark.parametrize(("away", "persons"), [(40, {1}), (100, {0, 1, 2})])
@@ -90,12 +88,7 @@ def test_a_person_who_comes_back(away: int, persons: set[int]) -> None:
         return None if 30 <= frame < 30 + away else (100, 130, 60, 140)
 
     pose = live(way, window=40, estimator=BoxEstimator(blind=range(30, 30 + away)))
-    seen = set()
-    for frame in range(away + 75):
-        pose.look(frame, picture(frame))
-        seen.add(pose.person)
-    assert seen == persons
-    assert pose.seen
+    assert set(followed(pose, away + 75)) == persons
     found = pose.poses()
     assert found is not None
     assert found.present.all()
@@ -103,50 +96,39 @@ def test_a_person_who_comes_back(away: int, persons: set[int]) -> None:
 
 def test_another_who_is_there_takes_the_place_of_one_who_left() -> None:
     pose = live(there(0, 40, PLAYER), BYSTANDER, estimator=BoxEstimator(blind=range(40, 64)))
-    for frame in range(100):
-        pose.look(frame, picture(frame))
-    assert pose.person == 2
+    assert followed(pose, 100)[-1] == 2
     assert center(pose) == pytest.approx(280, abs=10)
 
 
 def test_dropped_frames_are_filled_and_persons_looked_for_all_the_same() -> None:
-    plain, gappy = live(PLAYER, every=6), live(PLAYER, every=6)
-    for frame in range(60):
-        plain.look(frame, picture(frame))
+    pose = live(PLAYER, every=6)
     for frame in range(0, 60, 12):
-        gappy.look(frame, picture(frame))
-    assert gappy.person == 1
-    whole, filled = plain.poses(), gappy.poses()
-    assert whole is not None
+        pose.look(frame, picture(frame))
+    assert pose.followed[0].person == 1
+    filled = pose.poses()
     assert filled is not None
     assert filled.present.shape == (1, 49)
     assert filled.present.all()
-    expected = [
-        np.interp(np.arange(49), range(0, 49, 12), filled.pixels[0, ::12, 4, axis]) for axis in range(2)
-    ]
-    np.testing.assert_allclose(filled.pixels[0, :, 4], np.stack(expected, 1), rtol=1e-4)
+    joint, places = filled.pixels[0, :, 4], range(0, 49, 12)
+    expected = [np.interp(np.arange(49), places, joint[::12, axis]) for axis in range(2)]
+    np.testing.assert_allclose(joint, np.stack(expected, 1), rtol=1e-4)
 
 
 def test_persons_are_looked_for_in_every_nth_frame() -> None:
     detector = KnowingDetector(PLAYER)
-    pose = LivePose(PoseConfig(every=5), 60, 30.0, detector, BoxEstimator())
-    for frame in range(31):
-        pose.look(frame, picture(frame))
+    followed(LivePose(PoseConfig(every=5), 60, 30.0, detector, BoxEstimator()), 31)
     assert detector.asked == list(range(0, 31, 5))
 
 
 def test_what_is_kept_does_not_grow() -> None:
-    passing = [
-        there(start, start + 20, straight((20 + start, 60), (0, 0), (16, 40))) for start in range(0, 250, 25)
-    ]
+    starts = range(0, 250, 25)
+    passing = [there(start, start + 20, straight((20 + start, 60), (0, 0), (16, 40))) for start in starts]
     pose = live(PLAYER, *passing, window=50)
-    for frame in range(250):
-        pose.look(frame, picture(frame))
+    followed(pose, 250)
     tracks = pose._tracker.tracks
     assert len(tracks) <= 6
     assert max(len(track.frames) for track in tracks) <= 31
     assert len(pose._looked) <= 31
-    assert pose.length == 50
     found = pose.poses()
     assert found is not None
     assert found.pixels.shape == (1, 50, 33, 2)
@@ -165,47 +147,33 @@ def test_mirrored_pictures_swap_left_and_right() -> None:
     np.testing.assert_array_equal(newest[0], other.pixels[0, 0])
 
 
-def test_pictures_of_another_size_begin_anew() -> None:
+def test_pictures_of_another_size_begin_anew_and_indices_ascend() -> None:
     pose = live(PLAYER)
-    for frame in range(20):
-        pose.look(frame, picture(frame))
+    followed(pose, 20)
     pose.look(20, picture(20, (640, 480)))
-    assert pose.length == 1
-    assert pose.person == 2
-
-
-def test_indices_must_ascend() -> None:
-    pose = live(PLAYER)
-    pose.look(5, picture(5))
+    assert (pose.followed[0].length, pose.followed[0].person) == (1, 2)
     with pytest.raises(ValueError, match="must ascend"):
-        pose.look(5, picture(5))
+        pose.look(20, picture(20, (640, 480)))
 
 
 def test_several_are_followed_and_the_rest_counted() -> None:
     pose = live(PLAYER, straight((220, 120), (0, 0)), BYSTANDER, most=2)
     for frame in range(40):
         pose.look(frame, picture(frame))
-        assert [one.person for one in pose.followed] == [1, 2]
-        assert pose.others == 1
-    centers = [found.pixels[0, -1, :, 0].mean() for place in (0, 1) if (found := pose.poses(place))]
-    np.testing.assert_allclose(centers, [PLAYER(39)[0], 220], atol=10)  # type: ignore[index]
-    assert pose.poses(2) is None
-    assert pose.newest(2) is None
+        assert ([one.person for one in pose.followed], pose.others) == ([1, 2], 1)
+    np.testing.assert_allclose([center(pose, 0), center(pose, 1)], [PLAYER(39)[0], 220], atol=10)  # type: ignore[index]
+    assert pose.poses(2) is pose.newest(2) is None
 
 
 def test_who_leaves_makes_room_for_another() -> None:
-    still = straight((60, 120), (0, 0))
-    pose = live(
-        *(still, there(0, 30, straight((150, 120), (0, 0))), there(20, 200, straight((260, 120), (0, 0)))),
-        most=2,
-        estimator=BoxEstimator(leads=False),
-    )
-    followed = []
-    for frame in range(80):
+    second, third = straight((150, 120), (0, 0)), straight((260, 120), (0, 0))
+    ways = straight((60, 120), (0, 0)), there(0, 30, second), there(20, 200, third)
+    pose = live(*ways, most=2, estimator=BoxEstimator(leads=False))
+    followed(pose, 26)
+    assert [one.person for one in pose.followed] == [1, 2]
+    for frame in range(26, 80):
         pose.look(frame, picture(frame))
-        followed.append([one.person for one in pose.followed])
-    assert followed[25] == [1, 2]
-    assert followed[79] == [2, 3]  # the first was nearer the middle, and has left
+    assert [one.person for one in pose.followed] == [2, 3]  # the first was nearer the middle, and has left
 
 
 def test_two_who_are_found_in_one_place_are_told_apart() -> None:
@@ -217,9 +185,53 @@ def test_two_who_are_found_in_one_place_are_told_apart() -> None:
                 boxes, regions = np.array([[80, 70, 120, 170]], np.float32), None
             return super().estimate(image, boxes, regions)
 
-    pose = live(
-        straight((100, 120), (0, 0)), straight((220, 120), (0, 0)), most=2, every=10, estimator=Stuck()
-    )
+    ways = straight((100, 120), (0, 0)), straight((220, 120), (0, 0))
+    pose = live(*ways, most=2, every=10, estimator=Stuck())
     for frame in range(15):
         pose.look(frame, picture(frame))
         assert [one.seen for one in pose.followed] == [True, not 12 <= frame < 15]
+
+
+def standing(center: tuple[float, float, float, float]) -> tuple[LivePerson, np.ndarray]:
+    """Somebody who stands there, and the picture, in which every pixel is another."""
+    track = Track(1, [0], [box(center).astype(np.float64)], [0.9])
+    person = LivePerson(BoxEstimator(), 1, track, 10)
+    image = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)
+    person.go_on(1, image, 0)
+    assert person.seen
+    return person, image
+
+
+@pytest.mark.parametrize("center", [(640, 360, 100, 250), (30, 700, 100, 250), (1270, 20, 40, 90)])
+def test_a_patch_is_the_picture_around_the_person(center: tuple[float, float, float, float]) -> None:
+    person, image = standing(center)
+    patches = Patches(10, 1 << 30)
+    patches.add(7, image, person, BLAZEPOSE33)
+    shown = patches.frame(7)
+    rows, columns = (np.flatnonzero((shown != GREY).any((2, axis))) for axis in (1, 0))
+    part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    np.testing.assert_array_equal(shown[part], image[part])
+    left, top, right, bottom = person.boxes[0, -1]
+    side = max(SPARE * max(right - left, bottom - top), LEAST)
+    assert min(np.ptp(columns) + 2 - min(side, 1280), np.ptp(rows) + 2 - min(side, 720)) >= 0
+    assert columns[0] <= left < right <= columns[-1] + 1
+    assert rows[0] <= top < bottom <= rows[-1] + 1
+    assert patches.nbytes < image.nbytes
+
+
+def test_only_patches_of_the_window_are_kept_and_large_ones_of_fewer_frames() -> None:
+    person, image = standing((640, 360, 100, 250))
+    patches = Patches(5, 1 << 30)
+    for frame in (0, 1, 2, 3, 6, 7, 8):
+        patches.add(frame, image, person, BLAZEPOSE33)
+    np.testing.assert_array_equal(patches.shown(np.arange(2, 10)), [-1, -1, -1, -1, 6, 7, 8, -1])
+    assert len(patches) == 9
+    with pytest.raises(VideoError, match="is over"):
+        patches.frame(3)
+    whole = Patches(20, 4 * image.nbytes, whole=True)
+    for frame in range(50):
+        whole.add(frame, image, person, BLAZEPOSE33)
+        assert whole.nbytes <= 4 * image.nbytes
+    kept = whole.shown(np.arange(30, 50))
+    assert 3 <= (kept >= 0).sum() <= 5
+    np.testing.assert_array_equal(whole.frame(int(kept.max())), image)

@@ -16,8 +16,9 @@ from hhmnet.models.pretrained import from_pretrained
 from hhmnet.pose.clips import ClipConfig
 from hhmnet.pose.estimate import DETECTORS, ESTIMATORS, VideoPoseEstimator
 from hhmnet.predict.capture import Capture, Frame, is_live, shown
+from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
 from hhmnet.predict.live_pose import LivePose
-from hhmnet.predict.streaming import LiveAnswer, StreamingConfig, StreamingRecognizer
+from hhmnet.predict.prediction import LivePrediction
 from hhmnet.predict.torch_engine import choose_device
 from hhmnet.sample import MODALITIES
 
@@ -163,7 +164,7 @@ def _watch(
     view: View,
 ) -> None:
     """Take frames until the source ends, the time is over or the view is closed."""
-    last: LiveAnswer | None = None
+    last: LivePrediction | None = None
     for frame in _until(capture, options.limit):
         answer = recognizer.push_frame(frame.image, frame.time)
         meter.note(frame, answer is not None)
@@ -188,7 +189,7 @@ def _until(capture: Capture, limit: float | None) -> Iterator[Frame]:
 
 
 def _say(
-    options: argparse.Namespace, answer: LiveAnswer, recognizer: StreamingRecognizer, meter: Meter
+    options: argparse.Namespace, answer: LivePrediction, recognizer: StreamingRecognizer, meter: Meter
 ) -> None:
     if options.json:
         line = answer.to_dict(recognizer.class_names, options.top) | meter.figures()

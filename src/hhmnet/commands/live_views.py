@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hhmnet.predict.capture import Capture, Frame
-from hhmnet.predict.live_answer import LiveAnswer
-from hhmnet.predict.streaming import StreamingRecognizer
+from hhmnet.predict.live import StreamingRecognizer
+from hhmnet.predict.prediction import LivePrediction
 
 _RECENT = 3.0
 
@@ -64,7 +64,7 @@ class Meter:
 class View(Protocol):
     """Shows what happens."""
 
-    def show(self, frame: Frame | None, answer: LiveAnswer | None, meter: Meter) -> bool:
+    def show(self, frame: Frame | None, answer: LivePrediction | None, meter: Meter) -> bool:
         """Show a frame and the last answer; returns False if whoever looks has had enough."""
         ...
 
@@ -73,7 +73,7 @@ class View(Protocol):
         ...
 
 
-def headline(answer: LiveAnswer | None) -> str:
+def headline(answer: LivePrediction | None) -> str:
     """What one person does, in a few words; who it is is said where there are several."""
     if answer is None or not answer.person:
         return "nobody is there"
@@ -82,7 +82,7 @@ def headline(answer: LiveAnswer | None) -> str:
     return f"{answer.label}  {answer.probabilities.max():.0%}"
 
 
-def headlines(answer: LiveAnswer | None, persons: int) -> list[str]:
+def headlines(answer: LivePrediction | None, persons: int) -> list[str]:
     """What each person does, a line each, and how many more there are.
 
     Args:
@@ -107,7 +107,7 @@ class LineView:
     def __init__(self, recognizer: StreamingRecognizer, quiet: bool) -> None:
         self._quiet, self._last, self._persons = quiet, -1, recognizer.config.persons
 
-    def show(self, frame: Frame | None, answer: LiveAnswer | None, meter: Meter) -> bool:
+    def show(self, frame: Frame | None, answer: LivePrediction | None, meter: Meter) -> bool:
         """Print the answer if it is another one."""
         if not self._quiet and answer is not None and answer.frame != self._last:
             self._last = answer.frame
@@ -127,7 +127,7 @@ class TerminalView:
         self._live = Live(console=log, refresh_per_second=8)
         self._live.start()
 
-    def show(self, frame: Frame | None, answer: LiveAnswer | None, meter: Meter) -> bool:
+    def show(self, frame: Frame | None, answer: LivePrediction | None, meter: Meter) -> bool:
         """Bring the view up to date."""
         self._live.update(self.draw(answer, meter))
         return True
@@ -136,7 +136,7 @@ class TerminalView:
         """Leave the last state standing."""
         self._live.stop()
 
-    def draw(self, answer: LiveAnswer | None, meter: Meter) -> Group:
+    def draw(self, answer: LivePrediction | None, meter: Meter) -> Group:
         """The view as rich draws it."""
         lines = headlines(answer, self._recognizer.config.persons)
         everyone = (None,) if answer is None else answer.everyone
@@ -148,7 +148,7 @@ class TerminalView:
         speed = f"{found['frames_per_second']:.1f} frames/s   answer after {latency}   {found['dropped']:,} dropped"
         return Group(*parts, Text(speed, style="dim"))
 
-    def _bars(self, answer: LiveAnswer | None) -> Table:
+    def _bars(self, answer: LivePrediction | None) -> Table:
         """The most probable classes of one person."""
         names, bars = self._recognizer.class_names, Table.grid(padding=(0, 1))
         chances = None if answer is None else answer.probabilities

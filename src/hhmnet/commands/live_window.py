@@ -8,7 +8,8 @@ from hhmnet.commands.live_views import Meter, headlines
 from hhmnet.commands.terminal import UsageError
 from hhmnet.drawing import draw_skeleton
 from hhmnet.predict.capture import Frame
-from hhmnet.predict.streaming import LiveAnswer, StreamingRecognizer
+from hhmnet.predict.live import StreamingRecognizer
+from hhmnet.predict.prediction import LivePrediction
 
 LARGEST = 960
 """Larger pictures are shown at a half, a third and so on, so that the longer side has at most so many pixels."""
@@ -48,7 +49,7 @@ class WindowView:
         self._text = tkinter.Label(self._root, font=("", 18))
         self._text.pack()
 
-    def show(self, frame: Frame | None, answer: LiveAnswer | None, meter: Meter) -> bool:
+    def show(self, frame: Frame | None, answer: LivePrediction | None, meter: Meter) -> bool:
         """Draw a frame; returns False once the window was closed."""
         if frame is not None:
             image = drawn(frame.image, self._recognizer)

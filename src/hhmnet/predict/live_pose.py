@@ -1,4 +1,4 @@
-"""Who acts, and their joints, from frames as they come: one look at each, however long it goes on.
+"""Who acts, and their joints and pictures, from frames as they come: one look at each, however long it goes on.
 
 The building blocks are those of :mod:`hhmnet.pose.estimate`, which looks at a whole video twice. Here nothing is known
 of the frames to come, so persons are chosen by what was seen lately, and may be others later.
@@ -6,23 +6,108 @@ of the frames to come, so persons are chosen by what was seen lately, and may be
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
-from hhmnet.pose.base import Detector, PoseEstimator
+from hhmnet.data.places import person_sizes
+from hhmnet.data.roi import GREY
+from hhmnet.pose.base import Detector, PoseEstimator, iou
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses
-from hhmnet.pose.following import BEHIND, fill_bodies, fill_joints
-from hhmnet.pose.tracking import JOIN_GAP, Track, Tracker, Traits, choose_actors
-from hhmnet.predict.following import Following, part
+from hhmnet.pose.following import BEHIND, SAME, Follower, fill_bodies, fill_joints
+from hhmnet.pose.tracking import JOIN_GAP, Track, Tracker, Traits, choose_actors, is_double
+from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import SkeletonLayout
+from hhmnet.video import VideoError
 
 SWITCH = 1.5
 """Another person is followed from now on if this many times as important as the one who is followed."""
+SPARE = 2.0
+"""Side of a patch as a share of the person's size. The largest crop has 1.46 times the person's greatest extent in the
+window, which isn't known yet; so a person may grow by a third in it."""
+LEAST = 320
+"""Pixels of a patch's side at least: who is far away may come near."""
 
-_LEAST_HORIZON = 90
-_LATEST = 15
+_LEAST_HORIZON = 90  # frames of which tracks are kept at least
+_LATEST = 15  # persons are looked for again after so many frames, however few of them came
+
+
+class LivePerson(Follower):
+    """A follower of one person whose frames move on: the last of its T frames is always the newest.
+
+    Between two looks that found the person, the frames that never came are filled with a straight line.
+
+    Args:
+        estimator: finds the joints.
+        person: number of the person.
+        track: where the person was detected: pieces put together.
+        window: frames that are kept, T.
+
+    Attributes:
+        person: number of the person.
+        track: as given.
+        length: frames since the person was first seen, at most T.
+    """
+
+    def __init__(self, estimator: PoseEstimator, person: int, track: Track, window: int) -> None:
+        super().__init__(estimator, [Track(track.number, [0], track.boxes[-1:], track.scores[-1:])], window)
+        self.person, self.track, self.length, self._window = person, track, 0, window
+
+    @property
+    def seen(self) -> bool:
+        """Whether the person was found in the newest frame."""
+        return bool(self.present[0, -1])
+
+    @property
+    def path(self) -> np.ndarray:
+        """Where the detector saw the person last, ``(4,)``."""
+        return np.asarray(self._paths[0, -1])
+
+    def is_on(self, track: Track) -> bool:
+        """Whether a whole track is that of this person, or a second one of the same person."""
+        if not self.track.frames:
+            return False
+        return any(box is self.track.boxes[-1] for box in track.boxes) or is_double(track, self.track)
+
+    def go_on(self, steps: int, image: np.ndarray, frame: int) -> None:
+        """Move on by ``steps`` frames, and look at the newest, whose index in the track is ``frame``."""
+        track, last = self.track, self._window - 1
+        steps = min(steps if self.length else 1, self._window)
+        kept = self._window - steps
+        for array in (
+            *(self.pixels, self.confidence, self.world, self.boxes, self.present),
+            *(self._paths, self._wanted, self._detected),
+        ):
+            array[:, :kept] = array[:, steps:].copy()
+            array[:, kept:] = 0
+        self.length = min(self.length + steps, self._window)
+        self._paths[0, -1] = track.boxes[-1]
+        self._detected[0, -1] = track.frames[-1] == frame
+        self._wanted[0, -1] = frame - track.frames[-1] <= BEHIND
+        self.estimate(last, image)
+        self._steps = steps
+
+    def part(self, other: LivePerson) -> None:
+        """Of two persons found in one place, the one whose way leads elsewhere wasn't found there."""
+        if not (self.seen and other.seen):
+            return
+        found = np.stack([self.boxes[0, -1], other.boxes[0, -1]])
+        paths = np.stack([self.path, other.path])
+        if iou(found[:1], found[1:])[0, 0] < SAME or iou(paths[:1], paths[1:])[0, 0] >= SAME:
+            return
+        wrong = (self, other)[int(np.argmin(np.diag(iou(found, paths))))]
+        wrong._drop(0, wrong._window - 1)
+
+    def fill(self, longest: int) -> None:
+        """Fill the frames that never came before the newest, if they are at most so many."""
+        before = self._window - 1 - self._steps
+        if 1 < self._steps < self._window and self.present[0, before] and self.seen:
+            values = [array[0, before:] for array in (self.pixels, self.world, self.boxes)]
+            present = self.present[0, before:]
+            present[:], _ = fill_bodies(present, values, self.confidence[0, before:], longest)
 
 
 class LivePose:
@@ -64,21 +149,22 @@ class LivePose:
     ) -> None:
         self._networks = VideoPoseEstimator(config, detector, estimator)
         self.config, self.window, self.rate, self.most = self._networks.config, window, rate, most
+        self.layout: SkeletonLayout = self._networks.estimator.layout
+        self._swap = list(self.layout.mirrored) if self.config.mirrored else slice(None)
         self.reset()
 
     def reset(self) -> None:
         """Forget all, as before the first frame; the networks stay loaded."""
         self._persons = 0
-        self._begin()
+        self._begin((0, 0))
 
-    def _begin(self) -> None:
-        """Forget who was there."""
-        self._tracker = Tracker()
-        self.followed: list[Following] = []
-        self.others = 0
+    def _begin(self, size: tuple[int, int]) -> None:
+        """Forget who was there; pictures of a new size follow."""
+        self._tracker, self._size = Tracker(), size
+        self.followed: list[LivePerson] = []
+        self.others = self._since = 0
+        self._frame = -1
         self._looked: deque[int] = deque()
-        self._size = (0, 0)
-        self._frame, self._since = -1, 0
 
     def look(self, frame: int, image: np.ndarray) -> None:
         """Find the persons in one frame.
@@ -92,41 +178,21 @@ class LivePose:
         """
         size = (image.shape[1], image.shape[0])
         if size != self._size:
-            self._begin()
-            self._size = size
+            self._begin(size)
         if frame <= self._frame:
             raise ValueError(f"frame {frame} comes after frame {self._frame}; indices must ascend")
         steps, self._frame = frame - self._frame, frame
         self._since += 1
         # Where many frames are dropped, tracks would end before the n-th frame that is looked at.
-        if not self._looked or self._since >= self.config.every or frame - self._looked[-1] >= self._latest:
+        latest = max(self.config.every, _LATEST)
+        if not self._looked or self._since >= self.config.every or frame - self._looked[-1] >= latest:
             self._detect(frame, image)
         for one in self.followed:
-            one.go_on(steps, image, frame, round(self.rate))
+            one.go_on(steps, image, frame)
         for one, other in combinations(self.followed, 2):
-            part(one, other)
+            one.part(other)
         for one in self.followed:
-            one.fill()
-
-    @property
-    def layout(self) -> SkeletonLayout:
-        """The estimator's skeleton."""
-        return self._networks.estimator.layout
-
-    @property
-    def person(self) -> int:
-        """Number of the first who is followed; 0 for nobody."""
-        return self.followed[0].person if self.followed else 0
-
-    @property
-    def seen(self) -> bool:
-        """Whether the first who is followed was found in the newest frame."""
-        return bool(self.followed) and self.followed[0].seen
-
-    @property
-    def length(self) -> int:
-        """Frames of the window since the first who is followed was first seen; 0 with nobody."""
-        return self.followed[0].length if self.followed else 0
+            one.fill(round(self.rate))
 
     def newest(self, place: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
         """Pixels ``(V, 2)`` and confidence ``(V,)`` of a person in the newest frame; None if not seen there.
@@ -136,31 +202,28 @@ class LivePose:
         """
         if place >= len(self.followed) or not self.followed[place].seen:
             return None
-        found, swap = self.followed[place], self._swap
-        return found.pixels[0, -1, swap].copy(), found.confidence[0, -1, swap].copy()
+        found = self.followed[place]
+        return found.pixels[0, -1, self._swap].copy(), found.confidence[0, -1, self._swap].copy()
 
     def poses(self, place: int = 0) -> VideoPoses | None:
         """What is kept of a person, with what wasn't seen masked, filled and marked as in a whole video.
 
-        Frames that never came are filled already, see :class:`Following`. None with nobody.
+        Frames that never came are filled already, see :class:`LivePerson`. None with nobody.
 
         Args:
             place: which of those who are followed.
         """
         if place >= len(self.followed):
             return None
-        found = self.followed[place]
-        kept = slice(found.window - found.length, found.window)
+        found, swap = self.followed[place], self._swap
         pixels, confidence, world, boxes, present = (
-            array[:, kept].copy()
+            array[:, self.window - found.length :].copy()
             for array in (found.pixels, found.confidence, found.world, found.boxes, found.present)
         )
-        config = self.config
-        present[0], interpolated = fill_bodies(
-            present[0], [pixels[0], world[0], boxes[0]], confidence[0], config.max_gap
-        )
-        fill_joints(present[0], [pixels[0]], confidence[0], config.min_confidence, config.max_gap, [world[0]])
-        swap = self._swap
+        least, longest = self.config.min_confidence, self.config.max_gap
+        bodies = [pixels[0], world[0], boxes[0]]
+        present[0], interpolated = fill_bodies(present[0], bodies, confidence[0], longest)
+        fill_joints(present[0], [pixels[0]], confidence[0], least, longest, [world[0]])
         return VideoPoses(
             layout=self.layout,
             pixels=pixels[:, :, swap],
@@ -176,25 +239,14 @@ class LivePose:
             damage="",
         )
 
-    @property
-    def _latest(self) -> int:
-        """So many frames after persons were looked for they are looked for again, however few came."""
-        return max(self.config.every, _LATEST)
-
-    @property
-    def _swap(self) -> list[int] | slice:
-        return list(self.layout.mirrored) if self.config.mirrored else slice(None)
-
     def _detect(self, frame: int, image: np.ndarray) -> None:
         self._since = 0
         found = self._networks.detector.detect(image)
         self._tracker.update(frame, found.boxes, found.scores)
         self._looked.append(frame)
         self._forget(frame - max(self.window, _LEAST_HORIZON))
-        ranked = choose_actors(
-            self._tracker.tracks, self._looked, self._size, self.rate, len(self._tracker.tracks)
-        )
-        self._choose(frame, ranked)
+        tracks = self._tracker.tracks
+        self._choose(frame, choose_actors(tracks, self._looked, self._size, self.rate, len(tracks)))
 
     def _forget(self, before: int) -> None:
         """Let go of all that was detected before a frame."""
@@ -207,19 +259,16 @@ class LivePose:
         self._tracker.tracks[:] = [track for track in self._tracker.tracks if track.frames]
 
     def _choose(self, frame: int, ranked: list[tuple[Track, Traits]]) -> None:
-        """Whom to follow from now on; tracks are whole ways, put together from pieces of one person's."""
-        kept: list[tuple[Following, float]] = []
-        taken: list[Track] = []
+        """Whom to follow from now on, of whole tracks with their traits."""
+        kept: list[tuple[LivePerson, float]] = []
         for one in self.followed:
             mine = next((pair for pair in ranked if one.is_on(pair[0])), None)
-            if mine is None or frame - mine[0].frames[-1] > JOIN_GAP or any(mine[0] is way for way in taken):
-                continue
-            one.track = mine[0]
-            taken.append(mine[0])
-            kept.append((one, mine[1].importance))
+            is_gone = mine is None or frame - mine[0].frames[-1] > JOIN_GAP
+            if mine is not None and not is_gone and not any(mine[0] is other.track for other, _ in kept):
+                one.track = mine[0]
+                kept.append((one, mine[1].importance))
         here = [pair for pair in ranked if pair[0].frames[-1] == frame]
-        strangers = [pair for pair in here if not any(one.is_on(pair[0]) for one, _ in kept)]
-        for whole, traits in strangers:
+        for track, traits in [pair for pair in here if not any(one.is_on(pair[0]) for one, _ in kept)]:
             if len(kept) >= self.most:
                 # Who is away goes first, then who matters least.
                 weakest = min(kept, key=lambda pair: (frame - pair[0].track.frames[-1] <= BEHIND, pair[1]))
@@ -228,7 +277,97 @@ class LivePose:
                     break
                 kept.remove(weakest)
             self._persons += 1
-            new = Following(self._networks.estimator, self._persons, whole, self.window)
+            new = LivePerson(self._networks.estimator, self._persons, track, self.window)
             kept.append((new, traits.importance))
         self.followed = [one for one, _ in kept]
-        self.others = sum(not any(one.is_on(whole) for one in self.followed) for whole, _ in here)
+        self.others = sum(not any(one.is_on(track) for one in self.followed) for track, _ in here)
+
+
+class Patches:
+    """Patches around one person of the last frames, as they were in the picture: no pixel is changed.
+
+    Where and how large the crops are that a model looks at depends on the whole window, so they are cut when it is
+    used; what they can show is kept until then. Such a frame has its patch in its place and is grey elsewhere.
+
+    Memory is bounded: where patches are so large that those of a window need more than ``budget``, as many frames are
+    passed over as it takes; the crops then show the nearest frame that was kept.
+
+    Args:
+        window: frames of the window.
+        budget: bytes.
+        whole: keep whole pictures, for a model that looks at what is around persons.
+    """
+
+    def __init__(self, window: int, budget: int, whole: bool = False) -> None:
+        self.window, self.budget, self.whole = window, budget, whole
+        self._kept: dict[int, tuple[int, int, np.ndarray]] = {}
+        self._shape = (0, 0)
+        self._size = 0.0
+        self._last = -1
+
+    def __len__(self) -> int:
+        return self._last + 1
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all patches that are kept."""
+        return sum(patch.nbytes for _, _, patch in self._kept.values())
+
+    def add(self, frame: int, image: np.ndarray, person: LivePerson, layout: SkeletonLayout) -> None:
+        """Keep what is around the person in the newest frame.
+
+        Args:
+            frame: its index; indices ascend.
+            image: ``(H, W, 3)`` uint8; all of one size.
+            person: who was looked for in it.
+            layout: of the person's joints.
+        """
+        self._last, self._shape = frame, (image.shape[0], image.shape[1])
+        for old in [index for index in self._kept if index <= frame - self.window]:
+            del self._kept[old]
+        height, width = self._shape
+        left, top, right, bottom = 0, 0, width, height
+        if not self.whole:
+            # Where the person is, or was detected last if lost.
+            box = person.boxes[0, -1].astype(np.float64) if person.seen else person.path
+            box = np.clip(box, 0, np.array([width, height] * 2))
+            size = max(float((box[2:] - box[:2]).max()), _size(person, layout))
+            # Who is lost for a moment is no smaller.
+            self._size = size if person.seen else max(size, self._size)
+            side = math.ceil(max(SPARE * self._size, LEAST))
+            corner = np.floor((box[:2] + box[2:] - side) / 2)  # moved inside, as the crop of persons is
+            left, top = np.clip(corner, 0, np.maximum([width - side, height - side], 0)).astype(int).tolist()
+            right, bottom = min(left + side, width), min(top + side, height)
+        stride = math.ceil(self.window * 3 * (right - left) * (bottom - top) / self.budget)
+        if not self._kept or frame - max(self._kept) >= stride:
+            self._kept[frame] = left, top, image[top:bottom, left:right].copy()
+
+    def shown(self, frames: np.ndarray) -> np.ndarray:
+        """``frames (T,)`` int32 where they are kept, and -1 where they aren't."""
+        return np.where(np.isin(frames, list(self._kept)), frames, -1).astype(np.int32)
+
+    def frame(self, index: int) -> np.ndarray:
+        """Image ``(H, W, 3)`` uint8 of one frame, grey beyond its patch; raises VideoError if it isn't kept."""
+        if index not in self._kept:
+            raise VideoError(Path("stream"), index, "is over")
+        left, top, patch = self._kept[index]
+        image = np.full((*self._shape, 3), GREY, np.uint8)
+        image[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
+        return image
+
+
+def _size(person: LivePerson, layout: SkeletonLayout) -> float:
+    """The person's size along the bones: who crouches may stand in the window's next frames. 0 if lost."""
+    if not person.seen:
+        return 0.0
+    newest = Sample(
+        "newest",
+        UNKNOWN_LABEL,
+        np.zeros((1, 1, layout.num_joints, layout.dims), np.float32),
+        np.ones((1, 1), bool),
+        np.zeros(1, np.int32),
+        pixels=person.pixels[:, -1:],
+        confidence=person.confidence[:, -1:],
+    )
+    size = person_sizes(newest, layout)[0]
+    return 0.0 if np.isnan(size) else float(size)

@@ -76,6 +76,62 @@ class Prediction:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class LivePrediction:
+    """What the model says of one person in the window that ends at a frame.
+
+    Attributes:
+        frame: index of the newest frame, from 0; dropped frames are counted.
+        time: when that frame was, in seconds since the first.
+        person: number of the person, from 1 in the order in which they were followed; 0 for nobody.
+        label: the most probable class; None as long as there is no answer.
+        probabilities: of all classes, ``(classes,)``, smoothed; None where nobody is there, or not for long enough.
+        window_probabilities: the window's own, not smoothed, ``(classes,)``; None likewise.
+        members: the window's, by each stream alone.
+        covered: share of the window since the person was first seen, 0 to 1.
+        present: share of the frames since then in which the person was there or filled in.
+        seconds: what the answer took, beside the joints.
+        modalities: what it rests on; empty without an answer.
+        others: the answers on further persons.
+        more: how many persons were there, and are not answered, when persons were detected last.
+    """
+
+    frame: int
+    time: float
+    person: int
+    label: str | None = None
+    probabilities: np.ndarray | None = None
+    window_probabilities: np.ndarray | None = None
+    members: dict[str, np.ndarray] = field(default_factory=dict)
+    covered: float = 0.0
+    present: float = 0.0
+    seconds: float = 0.0
+    modalities: tuple[str, ...] = ()
+    others: tuple[LivePrediction, ...] = ()
+    more: int = 0
+
+    @property
+    def everyone(self) -> tuple[LivePrediction, ...]:
+        """The answers on all persons, this one first."""
+        return self, *self.others
+
+    def to_dict(self, class_names: tuple[str, ...], top: int = 5) -> dict[str, Any]:
+        """Plain containers for JSON, with the ``top`` most probable classes."""
+        ranked = () if self.probabilities is None else best(self.probabilities, class_names, top)
+        return {
+            "frame": self.frame,
+            "time": round(self.time, 3),
+            "person": self.person,
+            "label": self.label,
+            "top": [{"label": label, "probability": probability} for label, probability in ranked],
+            "covered": round(self.covered, 3),
+            "present": round(self.present, 3),
+            "modalities": list(self.modalities),
+            "answer_ms": round(1000 * self.seconds, 1),
+            "more": self.more,
+        } | ({"others": [one.to_dict(class_names, top) for one in self.others]} if self.others else {})
+
+
 def best(
     probabilities: np.ndarray, class_names: tuple[str, ...], count: int
 ) -> tuple[tuple[str, float], ...]:
