@@ -91,32 +91,6 @@ def test_the_hardest_class_comes_first_and_one_without_clips_last(tmp_path: Path
     assert bars == [f"{each[name]['top1'] / 10:.2f}" for name in order]
 
 
-def numbers(page: str, heading: str) -> list[bool]:
-    """Which columns of the first table behind a heading are set as numbers, in all its rows alike."""
-    rows = page[page.index(heading) :].split("</table>")[0].split("<tr>")[1:]
-    kinds = [[bool(kind) for kind in re.findall(r"<t[hd]( class=\"n\")?>", row)] for row in rows]
-    assert len(kinds) > 1
-    assert all(row == kinds[0] for row in kinds)
-    return kinds[0]
-
-
-def test_numbers_stand_under_each_other(tmp_path: Path) -> None:
-    joined, video = make(seed=1, good=3), make(seed=2, good=1)
-    alone = Scores(joined.sample_ids, joined.labels, video.logits, CLASSES)
-    more = {
-        "streams": {"joint": brief(alone)},
-        "modalities": {"skeleton": brief(alone)},
-        "fusion": fusion_changes(joined, {"skeleton": alone}),
-    }
-    write_report(metrics(joined) | more, "t", tmp_path / "r.html")
-    page = (tmp_path / "r.html").read_text()
-    assert numbers(page, "<h2>Streams") == [False, True, True]
-    assert numbers(page, "<h2>Skeleton and video") == [False, True, True]
-    assert numbers(page, "<h2>What joining them changes") == [False, True, True]
-    assert numbers(page, "<h3>Mended") == [False] * 4
-    assert numbers(page, "<h2>The surest mistakes") == [False, False, False, True]
-
-
 def test_a_report_without_mistakes_and_picture(tmp_path: Path) -> None:
     scores = make(good=50)
     write_report(metrics(scores), "t", tmp_path / "r.html", tmp_path / "none.png")
