@@ -19,16 +19,15 @@ from hhmnet.store import Store
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
     options = _parser().parse_args(words)
-    if options.picture and not options.sample:
-        raise UsageError("--picture draws one clip; name it with --sample ID")
-    if options.rois and not options.sample:
-        raise UsageError("--rois draws one clip; name it with --sample ID")
-    if options.videos and not options.rois:
-        raise UsageError("--videos goes with --rois FILE.png")
-    if options.attention and not options.picture:
-        raise UsageError("--attention draws a picture; name it with --picture FILE.png")
-    if options.guidance and not options.rois:
-        raise UsageError("--guidance draws a picture; name it with --rois FILE.png")
+    for given, needs, why in (
+        ("picture", "sample", "--picture draws one clip; name it with --sample ID"),
+        ("rois", "sample", "--rois draws one clip; name it with --sample ID"),
+        ("videos", "rois", "--videos goes with --rois FILE.png"),
+        ("attention", "picture", "--attention draws a picture; name it with --picture FILE.png"),
+        ("guidance", "rois", "--guidance draws a picture; name it with --rois FILE.png"),
+    ):
+        if getattr(options, given) and not getattr(options, needs):
+            raise UsageError(why)
     store = Store(options.store)
     if options.sample is None:
         print_json(summary(store)) if options.json else _show_store(summary(store))
@@ -173,28 +172,19 @@ def summary(store: Store) -> dict[str, Any]:
 def sample_document(sample: Sample, store: Store) -> dict[str, Any]:
     """All that is known of a clip, every value included, in plain containers for JSON."""
 
-    def values(array: np.ndarray | None) -> Any:
-        return None if array is None else array.tolist()
-
-    return {
+    document = {
         "sample_id": sample.sample_id,
         "label": sample.label,
         "class": _class_name(sample, store),
-        "subject": sample.subject,
-        "camera": sample.camera,
-        "setup": sample.setup,
-        "split": sample.split,
-        "video": sample.video,
-        "video_frames": values(sample.video_frames),
+        **{name: getattr(sample, name) for name in ("subject", "camera", "setup", "split", "video")},
+        "video_frames": sample.video_frames,
         "layout": store.layout.name,
         "shape": dict(zip("MTVC", sample.joints.shape, strict=True)),
-        "frame_index": values(sample.frame_index),
-        "present": values(sample.present),
-        "joints": values(sample.joints),
-        "pixels": values(sample.pixels),
-        "confidence": values(sample.confidence),
-        "boxes": values(sample.boxes),
-        "interpolated": values(sample.interpolated),
+    }
+    for name in ("frame_index", "present", "joints", "pixels", "confidence", "boxes", "interpolated"):
+        document[name] = getattr(sample, name)
+    return {
+        key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in document.items()
     }
 
 
