@@ -18,7 +18,7 @@ import numpy as np
 from hhmnet.commands.terminal import Parser, UsageError
 from hhmnet.drawing import draw_skeleton, save_png, sheet
 from hhmnet.readers import ReadError, SourceError
-from hhmnet.readers.ntu.reader import NTU120
+from hhmnet.readers.ntu import NTU120
 from hhmnet.sample import Sample
 from hhmnet.skeleton import NTU25
 from hhmnet.video import VideoError, open_video

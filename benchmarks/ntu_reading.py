@@ -26,7 +26,7 @@ from common import BenchmarkError, add_json, machine, positive, run, write_repor
 
 from hhmnet.benchmarks.measure import spread
 from hhmnet.commands.terminal import Parser, console, table
-from hhmnet.readers.ntu.reader import NTU120, NTUConfig
+from hhmnet.readers.ntu import NTU120, NTUConfig
 
 OURS, PEER = "hhmnet", "CTR-GCN"
 KINDS = ("clock", "processor")

@@ -16,7 +16,7 @@ import numpy as np
 
 from hhmnet.pose.clips import kinect_axes, mix, root_path
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses
-from hhmnet.readers.ntu.reader import NTU120
+from hhmnet.readers.ntu import NTU120
 from hhmnet.sample import Sample
 from hhmnet.skeleton import NTU25
 

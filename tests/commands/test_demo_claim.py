@@ -13,8 +13,7 @@ from hhmnet.commands.demo import PAIRED
 from hhmnet.data.protocols import get_protocol
 from hhmnet.evaluation.scores import score
 from hhmnet.prepare import prepare
-from hhmnet.readers.nw_ucla.depth_videos import NWUCLAConfig
-from hhmnet.readers.nw_ucla.reader import NWUCLA
+from hhmnet.readers.nw_ucla import NWUCLA, NWUCLAConfig
 from hhmnet.store import Store
 from hhmnet.synthetic import ACTIONS, observe, performance, render, write_video
 from hhmnet.training.engine import Trainer

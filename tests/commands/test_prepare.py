@@ -93,7 +93,7 @@ def test_unknown_reader_lists_the_known(raw_folder, tmp_path, capsys):
 
 
 def test_an_unknown_protocol_is_named_before_anything_is_read(raw_folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("hhmnet.readers.nw_ucla.reader.NWUCLA.protocol", "cross_vew")
+    monkeypatch.setattr("hhmnet.readers.nw_ucla.NWUCLA.protocol", "cross_vew")
     assert prepare(raw_folder, tmp_path / "store") == 2
     assert "unknown protocol 'cross_vew'; known: nw_ucla_cross_view" in capsys.readouterr().err
     assert not (tmp_path / "store").exists()

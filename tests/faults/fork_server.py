@@ -28,7 +28,7 @@ MODULES = (
     "hhmnet.commands.cache",
     "hhmnet.commands.export",
     "hhmnet.commands.evaluate",
-    "hhmnet.readers.nw_ucla.reader",
+    "hhmnet.readers.nw_ucla",
     "torch.utils.tensorboard",
     "torch.onnx",
     "torch._dynamo",

@@ -28,9 +28,8 @@ from hhmnet.evaluation.scores import Scores
 from hhmnet.layout_files import load_layout
 from hhmnet.predict.skeleton_files import read_skeleton
 from hhmnet.readers import ReaderConfig, get_reader
-from hhmnet.readers.folder.reader import FolderConfig
-from hhmnet.readers.nw_ucla.depth_videos import NWUCLAConfig
-from hhmnet.readers.nw_ucla.reader import CLASSES_FILE
+from hhmnet.readers.folder import FolderConfig
+from hhmnet.readers.nw_ucla import CLASSES_FILE, NWUCLAConfig
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import SAMPLES_FILE, Store

@@ -277,7 +277,7 @@ def test_limits_leave_every_model_of_ours_alone(finished_run: Path, tmp_path: Pa
 
 
 def test_arrays_of_no_size_are_refused_by_name(tmp_path: Path) -> None:
-    from hhmnet.readers.folder.formats import read_clip
+    from hhmnet.readers.clip_files import read_clip
 
     np.save(tmp_path / "a.npy", np.zeros((0, 20, 3)))
     with pytest.raises(ReadError) as error:

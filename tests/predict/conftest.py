@@ -9,7 +9,7 @@ from hhmnet.pose import estimate
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.prepare import prepare
 from hhmnet.readers import get_reader
-from hhmnet.readers.nw_ucla.depth_videos import NWUCLAConfig
+from hhmnet.readers.nw_ucla import NWUCLAConfig
 from hhmnet.store import Store
 from hhmnet.synthetic import generate
 from hhmnet.video_folder import write_video_folder

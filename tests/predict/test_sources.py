@@ -9,8 +9,8 @@ import pytest
 
 from hhmnet.conversion import convert
 from hhmnet.predict.sources import Input, InputError, Sources, find_inputs
-from hhmnet.readers.ntu.bodies import BodyRules, persons
-from hhmnet.readers.ntu.format import parse
+from hhmnet.readers.ntu_bodies import BodyRules, persons
+from hhmnet.readers.ntu_format import parse
 from hhmnet.skeleton import COCO17, KINECT20, NTU25
 from hhmnet.store import Store
 from made_people import MadeVideo

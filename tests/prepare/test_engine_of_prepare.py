@@ -19,7 +19,7 @@ from hhmnet.prepare import PrepareError, PrepareReport, Rejected, prepare
 from hhmnet.prepare.cluster import EngineError
 from hhmnet.prepare.parts import PARTS_FOLDER
 from hhmnet.prepare.report import read_rejected
-from hhmnet.readers.nw_ucla.reader import NWUCLA
+from hhmnet.readers.nw_ucla import NWUCLA
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import SAMPLES_FILE, Store, StoreError, write_store

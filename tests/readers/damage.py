@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def damaged(*wholes: bytes, pieces: Sequence[bytes] = (b"\x00", b"\xff")) -> st.SearchStrategy[bytes]:

@@ -92,5 +92,5 @@ def test_a_reader_survives_pickling(tmp_path: Path) -> None:
 
 
 def test_the_package_imports_no_reader() -> None:
-    script = "import sys, hhmnet.readers; assert 'hhmnet.readers.nw_ucla.reader' not in sys.modules"
+    script = "import sys, hhmnet.readers; assert 'hhmnet.readers.nw_ucla' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)

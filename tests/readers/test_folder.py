@@ -19,8 +19,8 @@ import hhmnet
 from hhmnet.cli import main
 from hhmnet.data.protocols import get_protocol
 from hhmnet.readers import ReadError, SourceError, get_reader
-from hhmnet.readers.folder.formats import read_clip
-from hhmnet.readers.folder.reader import Folder, FolderConfig
+from hhmnet.readers.clip_files import read_clip
+from hhmnet.readers.folder import Folder, FolderConfig
 from hhmnet.readers.joints import HIDDEN, LEFT_OUT, MISSING
 from hhmnet.sample import Sample
 from hhmnet.skeleton import COCO17, KINECT20, LAYOUTS, NTU25, SkeletonLayout

@@ -12,7 +12,7 @@ from damage import FUZZ, damaged
 from hypothesis import given, settings
 
 from hhmnet.readers import ReadError
-from hhmnet.readers.folder.formats import SUFFIXES, RawClip, read_clip
+from hhmnet.readers.clip_files import SUFFIXES, RawClip, read_clip
 
 ONE = np.arange(2 * 3 * 2).reshape(2, 3, 2) / 4  # T, V, C
 TWO = np.stack([ONE, ONE + 1])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hhmnet.readers.holding_out import count_splits, hold_out
+from hhmnet.readers.labels import count_splits, hold_out
 
 
 def held_out(groups: list[str]) -> list[str]:

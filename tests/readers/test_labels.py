@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hhmnet.readers.base import SourceError
+from hhmnet.readers import SourceError
 from hhmnet.readers.labels import LabelRow, read_labels
 
 
@@ -29,8 +29,8 @@ def test_a_whole_table(tmp_path: Path) -> None:
         "sub/a b.mp4": LabelRow("sub/a b.mp4", 0, "", "", "", "test", 4),
     }
     assert labels["b.mp4"].label == 1
-    assert "b.mp4" in labels
-    assert "c.mp4" not in labels
+    assert "b.mp4" in labels.rows
+    assert "c.mp4" not in labels.rows
     assert labels.headings == {
         "path": "Video",
         "label": "Label",

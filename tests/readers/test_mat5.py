@@ -97,7 +97,7 @@ WHOLE = [
 ]
 
 
-@settings(FUZZ, max_examples=600)
+@settings(FUZZ, max_examples=150)
 @given(
     content=damaged(
         *WHOLE, pieces=[b"\x00", b"\x01", b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff", b"\x0f", b"\x0e"]

@@ -11,8 +11,7 @@ from plain_ntu import plain_parse
 
 from hhmnet.data.protocols import get_protocol
 from hhmnet.readers import ReadError, SourceError, get_reader, reader_class
-from hhmnet.readers.ntu.classes import NTU120_CLASSES
-from hhmnet.readers.ntu.reader import NTU60, NTU120, NTUConfig
+from hhmnet.readers.ntu import NTU60, NTU120, NTU120_CLASSES, NTUConfig
 from hhmnet.sample import Sample
 from hhmnet.skeleton import NTU25
 from made_ntu import ID, NAME, Body, put, skeleton

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hhmnet.readers.ntu.bodies import (
+from hhmnet.readers.ntu_bodies import (
     BodyRules,
     Track,
     is_out_of_range,
@@ -19,7 +19,7 @@ from hhmnet.readers.ntu.bodies import (
     seat,
     tracks,
 )
-from hhmnet.readers.ntu.format import parse
+from hhmnet.readers.ntu_format import parse
 from made_ntu import ID, Body, skeleton
 
 CHAIR = (0.3, 0.5, 0.3)

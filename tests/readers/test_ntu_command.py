@@ -10,8 +10,7 @@ from plain_ntu import plain_parse
 
 from hhmnet.cli import main
 from hhmnet.prepare import prepare
-from hhmnet.readers.ntu.classes import NTU120_CLASSES
-from hhmnet.readers.ntu.reader import NTU60
+from hhmnet.readers.ntu import NTU60, NTU120_CLASSES
 from hhmnet.store import Store
 from made_ntu import ID, Body, changed, put, skeleton
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from plain_ntu import plain_parse
 
-from hhmnet.readers import ReadError
-from hhmnet.readers.ntu import format as ntu_format
-from hhmnet.readers.ntu.format import SkeletonFile, parse, parse_line_by_line, parse_plain_cases
+from hhmnet.readers import ReadError, ntu_format
+from hhmnet.readers.ntu_format import SkeletonFile, parse, parse_line_by_line, parse_plain_cases
 from made_ntu import ID, JOINTS, Body, changed, skeleton
 
 TWO = (Body(ID, range(2, 9)), Body(ID + 1, range(5, 12), at=(1, 0, 3)))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from plain_ntu import PlainBody, plain_parse
 
 from hhmnet.readers import ReadError
-from hhmnet.readers.ntu.format import parse_line_by_line, parse_plain_cases
-from hhmnet.readers.ntu.reader import NTU60
+from hhmnet.readers.ntu import NTU60
+from hhmnet.readers.ntu_format import parse_line_by_line, parse_plain_cases
 from hhmnet.sample import Sample
 from made_ntu import ID, NAME, Body, put, skeleton
 

@@ -10,7 +10,7 @@ import pytest
 from plain_ntu import plain_parse
 
 from hhmnet.cli import main
-from hhmnet.readers.ntu.format import parse_plain_cases
+from hhmnet.readers.ntu_format import parse_plain_cases
 from hhmnet.store import Store
 
 PERSONS = {

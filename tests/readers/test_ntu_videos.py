@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hhmnet.readers import SourceError
-from hhmnet.readers.ntu.reader import NTU60, NTUConfig
+from hhmnet.readers.ntu import NTU60, NTUConfig
 from hhmnet.readers.pairing import LONGER, SHORTER
 from hhmnet.sample import Sample
 from made_ntu import NAME, put

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from hhmnet.prepare import prepare
 from hhmnet.readers import READERS, ReadError, SourceError, get_reader, reader_class
-from hhmnet.readers.nw_ucla.reader import NWUCLA
+from hhmnet.readers.nw_ucla import NWUCLA
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store

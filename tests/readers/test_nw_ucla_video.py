@@ -10,8 +10,7 @@ import pytest
 
 from hhmnet.cli import main
 from hhmnet.readers import SourceError
-from hhmnet.readers.nw_ucla.depth_videos import DELAYS, NWUCLAConfig
-from hhmnet.readers.nw_ucla.reader import NWUCLA
+from hhmnet.readers.nw_ucla import DELAYS, NWUCLA, NWUCLAConfig
 from hhmnet.readers.pairing import SHORTER, STRETCHED
 from hhmnet.sample import Sample
 from hhmnet.store import Store

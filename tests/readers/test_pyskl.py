@@ -19,7 +19,7 @@ from hhmnet.cli import main
 from hhmnet.data.protocols import get_protocol
 from hhmnet.readers import ReadError, SourceError, get_reader
 from hhmnet.readers.joints import LEFT_OUT, MISSING
-from hhmnet.readers.ntu.classes import NTU120_CLASSES
+from hhmnet.readers.ntu import NTU120_CLASSES
 from hhmnet.readers.pyskl import FRAMES_DIFFER, SCORE_MOVED, Pyskl, PysklConfig
 from hhmnet.sample import Sample
 from hhmnet.skeleton import COCO17, KINECT20, NTU25

@@ -131,7 +131,7 @@ def test_bad_files_are_refused(tmp_path: Path, content: np.ndarray | bytes, reas
 WHOLE = [mat({"d_skel": skeleton(2)}, compress=compress) for compress in (False, True)]
 
 
-@settings(FUZZ, max_examples=300)
+@settings(FUZZ, max_examples=80)
 @given(content=damaged(*WHOLE))
 def test_damaged_files_give_a_sample_or_a_read_error(tmp_path: Path, content: bytes) -> None:
     try:

@@ -11,8 +11,7 @@ import pytest
 from hhmnet.cli import main
 from hhmnet.pose import estimate
 from hhmnet.pose.networks import PoseError
-from hhmnet.readers import videos
-from hhmnet.readers.base import ReadError, SourceError
+from hhmnet.readers import ReadError, SourceError, videos
 from hhmnet.readers.videos import Videos, VideosConfig
 from hhmnet.skeleton import COCO17, KINECT20
 from hhmnet.store import Store
@@ -145,9 +144,8 @@ def test_faults_of_single_videos_are_told(folder: Path, monkeypatch: pytest.Monk
     reader = Videos(folder)
     with pytest.raises(ReadError, match="can't be opened"):
         reader.read("b.mkv", Counter())
-    with pytest.raises(ReadError, match=r"there is no such file; labels\.csv names it") as caught:
+    with pytest.raises(ReadError, match=r"there is no such file; labels\.csv names it in line 4"):
         reader.read("more/c.mkv", Counter())
-    assert caught.value.line == 4
     monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector())
     videos._estimator.cache_clear()
     with pytest.raises(ReadError, match="no person was found"):

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from hhmnet.conversion import project
-from hhmnet.readers.nw_ucla.depth_videos import NWUCLAConfig
-from hhmnet.readers.nw_ucla.reader import NWUCLA
+from hhmnet.readers.nw_ucla import NWUCLA, NWUCLAConfig
 from hhmnet.synthetic import ACTIONS, CAMERAS, VIDEOS, generate, observe, performance, render, write_video
 from hhmnet.synthetic.__main__ import main
 from hhmnet.synthetic.scene import LENS

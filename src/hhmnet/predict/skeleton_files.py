@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from hhmnet.conversion import convert
-from hhmnet.readers.base import ReadError
-from hhmnet.readers.folder.formats import MAX_BYTES, SUFFIXES, read_clip
-from hhmnet.readers.folder.reader import clip_fields, fits, fitting_layouts
-from hhmnet.readers.ntu.bodies import BodyRules, persons
-from hhmnet.readers.ntu.format import parse
-from hhmnet.readers.ntu.reader import body_fields
-from hhmnet.readers.nw_ucla.depth_videos import DepthVideos, NWUCLAConfig
-from hhmnet.readers.nw_ucla.reader import joints_of, load_object
+from hhmnet.readers import ReadError
+from hhmnet.readers.clip_files import MAX_BYTES, SUFFIXES, read_clip
+from hhmnet.readers.folder import clip_fields, fits, fitting_layouts
+from hhmnet.readers.ntu import body_fields
+from hhmnet.readers.ntu_bodies import BodyRules, persons
+from hhmnet.readers.ntu_format import parse
+from hhmnet.readers.nw_ucla import DepthVideos, NWUCLAConfig, joints_of, load_object
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20, NTU25, SkeletonLayout
 

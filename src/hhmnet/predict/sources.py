@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hhmnet.predict.skeleton_files import SKELETON_SUFFIXES, in_layout, read_skeleton
-from hhmnet.readers.nw_ucla.reader import CLASSES_FILE
+from hhmnet.readers.nw_ucla import CLASSES_FILE
 from hhmnet.readers.pairing import VIDEO_SUFFIXES, pair_frames
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import SkeletonLayout

@@ -13,7 +13,7 @@ from typing import Any
 
 from hhmnet.prepare.parts import Chunk, Parts, Summary, read_chunk
 from hhmnet.prepare.workers import WorkerLost
-from hhmnet.readers.base import Reader, SourceError
+from hhmnet.readers import Reader, SourceError
 
 
 class EngineError(ValueError):

@@ -15,7 +15,7 @@ from hhmnet.prepare.merging import Merger
 from hhmnet.prepare.parts import PARTS_FOLDER, Chunk, Parts, cut
 from hhmnet.prepare.report import REJECTED_FILE, PrepareError, PrepareReport, write_rejected
 from hhmnet.prepare.workers import read_here, read_in_workers
-from hhmnet.readers.base import Reader
+from hhmnet.readers import Reader
 from hhmnet.store import StoreError
 
 ENGINES = ("local", "ray")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hhmnet.arrow import VERSION
-from hhmnet.readers.base import Reader
+from hhmnet.readers import Reader
 
 
 def fingerprint_work(reader: Reader, items: Sequence[str], chunk: int) -> str:

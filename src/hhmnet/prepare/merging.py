@@ -13,7 +13,7 @@ from hhmnet.arrow import regroup
 from hhmnet.prepare.fingerprint import package_version
 from hhmnet.prepare.parts import Chunk, Parts
 from hhmnet.prepare.report import PrepareReport, Rejected, printable
-from hhmnet.readers.base import Reader
+from hhmnet.readers import Reader
 from hhmnet.store import write_batches
 
 _COUNTED = ("subject", "camera", "setup")

@@ -22,7 +22,7 @@ from hhmnet.arrow import SCHEMA, groups, record_batch
 from hhmnet.files import is_there, replacing
 from hhmnet.prepare.fingerprint import fingerprint_files
 from hhmnet.prepare.report import Rejected, printable
-from hhmnet.readers.base import Reader, ReadError, SourceError
+from hhmnet.readers import Reader, ReadError, SourceError
 from hhmnet.sample import Sample, SampleError
 from hhmnet.store import StoreError, check_fits
 

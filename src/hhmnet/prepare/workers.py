@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any, NamedTuple, TypeVar, cast
 
 from hhmnet.prepare.parts import Chunk, Parts
-from hhmnet.readers.base import Reader
+from hhmnet.readers import Reader
 
 TELL_SECONDS = 0.1
 """A worker tells that often how many items it has done."""

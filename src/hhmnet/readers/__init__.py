@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+from abc import ABC, abstractmethod
+from collections import Counter
+from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, ClassVar, NoReturn
 
-from hhmnet.readers.base import Reader, ReaderConfig, ReadError, SourceError
+from hhmnet.fields import brief
+from hhmnet.sample import Sample
+from hhmnet.skeleton import SkeletonLayout
 
 __all__ = [
     "READERS",
@@ -20,11 +28,11 @@ __all__ = [
 # Name of a reader → where its class is, and what it reads. A reader's module is imported when it is chosen and not
 # before: some need packages that not everybody has.
 READERS = {
-    "nw_ucla": ("hhmnet.readers.nw_ucla.reader:NWUCLA", "NW-UCLA as JSON clips"),
-    "ntu60": ("hhmnet.readers.ntu.reader:NTU60", "NTU RGB+D as .skeleton files"),
-    "ntu120": ("hhmnet.readers.ntu.reader:NTU120", "NTU RGB+D 120 as .skeleton files"),
+    "nw_ucla": ("hhmnet.readers.nw_ucla:NWUCLA", "NW-UCLA as JSON clips"),
+    "ntu60": ("hhmnet.readers.ntu:NTU60", "NTU RGB+D as .skeleton files"),
+    "ntu120": ("hhmnet.readers.ntu:NTU120", "NTU RGB+D 120 as .skeleton files"),
     "pyskl": ("hhmnet.readers.pyskl:Pyskl", "annotation pickles of pyskl and MMAction2"),
-    "folder": ("hhmnet.readers.folder.reader:Folder", "a folder of your own skeletons with a labels.csv"),
+    "folder": ("hhmnet.readers.folder:Folder", "a folder of your own skeletons with a labels.csv"),
     "videos": ("hhmnet.readers.videos:Videos", "a folder of your own videos with a labels.csv"),
     "utd_mhad": ("hhmnet.readers.utd_mhad:UTDMHAD", "UTD-MHAD as skeleton .mat files"),
 }
@@ -50,3 +58,157 @@ def reader_class(name: str) -> type[Reader]:
 def get_reader(name: str, source: str | Path, config: ReaderConfig | None = None) -> Reader:
     """The reader ``name`` on the folder ``source``; raises SourceError as :func:`reader_class` and the reader do."""
     return reader_class(name)(Path(source), config)
+
+
+class ReadError(ValueError):
+    """One raw item that can't be used.
+
+    Attributes:
+        reason: what is wrong with it, in one line.
+        line: the line of the file where that shows, from 1; None where there is no such line.
+    """
+
+    def __init__(self, reason: str, line: int | None = None) -> None:
+        reason = brief(reason)  # it may quote the file, and goes into a table of all that is wrong
+        super().__init__(reason if line is None else f"line {line}: {reason}")
+        self.reason = reason
+        self.line = line
+
+
+class SourceError(ValueError):
+    """A source folder that is missing, has no usable files or lacks what its format needs."""
+
+
+@dataclass
+class ReaderConfig:
+    """What can be chosen for a reader; every field is a flag of ``hhmnet prepare``.
+
+    A reader with choices has a dataclass of its own below this one. Each field has a default, and a
+    docstring under it, which is the flag's help. ``__post_init__`` raises ValueError, naming the field, for
+    values that can't be used.
+    """
+
+
+class Reader(ABC):
+    """Turns the raw files of one data set into samples.
+
+    An *item* is what becomes one sample: mostly a file, named by its path relative to the source. A format
+    with many clips in one file has names such as ``ntu60.pkl#S001C001P001R001A001``.
+
+    Items are read by worker processes: a reader must be picklable right after construction, and what
+    :meth:`read` returns may depend on the reader and the item alone. What it needs from files of its own,
+    such as a table of labels, is read at construction, so that a mistake there shows at once.
+
+    Attributes:
+        name: what the reader is called on the command line.
+        title: the data set's full name.
+        citation: the paper to cite.
+        protocol: name of the protocol that splits the data set unless another is asked for.
+        suffixes: endings of its files' names, in lower case.
+        config_class: what can be chosen for it.
+        chunk: how many items a worker reads at a time, at the most. What an interruption costs, and how much
+            memory a worker needs, grow with it.
+        layout: the skeleton its joints have.
+        class_names: the classes; a label is an index into them.
+        source: folder of the raw files.
+        config: what was chosen.
+
+    Args:
+        source: folder of the raw files.
+        config: an instance of ``config_class``; its defaults if None.
+
+    Raises:
+        SourceError: there is no such folder.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    citation: ClassVar[str]
+    protocol: str
+    suffixes: ClassVar[tuple[str, ...]]
+    config_class: ClassVar[type[ReaderConfig]] = ReaderConfig
+    chunk: ClassVar[int] = 256
+    layout: SkeletonLayout
+    class_names: tuple[str, ...]
+    config: ReaderConfig
+
+    def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
+        self.source = Path(source)
+        self.config = self.config_class() if config is None else config
+        if not self.source.is_dir():
+            raise SourceError(f"no folder at {self.source}; it should hold the {self.title} files")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was chosen for this reader, as it stands in the store's provenance.
+
+        Of a path only the last part is told, so that a store's bytes are the same on every machine.
+        """
+        options: dict[str, Any] = _plain(dataclasses.asdict(self.config))
+        return options
+
+    @property
+    def video_folder(self) -> Path | None:
+        """The folder that the samples' ``video`` is relative to; None if the data set has no videos."""
+        return None
+
+    def describe(self) -> list[str]:
+        """What the reader understood of its source, line by line, for the user to check before it starts."""
+        skeleton = f"{self.layout.name} ({self.layout.num_joints} joints, {self.layout.dims}-D)"
+        return [
+            f"{self.title}: {len(self.items()):,} items in {self.source}, skeleton {skeleton}, "
+            f"{len(self.class_names)} classes"
+        ]
+
+    def items(self) -> list[str]:
+        """Names of the items, sorted.
+
+        By default these are the files with one of the ``suffixes``, as posix paths relative to the source,
+        in the source folder and those below it. Hidden ones are left out.
+
+        Raises:
+            SourceError: there are none, or a folder can't be listed.
+        """
+        found = []
+        for folder, below, names in os.walk(self.source, onerror=_refuse_folder):
+            below[:] = [name for name in below if not name.startswith(".")]
+            inner = PurePath(folder).relative_to(self.source).as_posix()
+            paths = [PurePosixPath(inner, name) for name in names if not name.startswith(".")]
+            found += [path.as_posix() for path in paths if self._is_raw(path)]
+        if not found:
+            raise SourceError(f"{self.source} holds no {self.title} files ({', '.join(self.suffixes)})")
+        return sorted(found)
+
+    def _is_raw(self, path: PurePosixPath) -> bool:
+        """Whether the file ``path``, relative to the source, is a raw file of this data set."""
+        return path.suffix.lower() in self.suffixes
+
+    @abstractmethod
+    def read(self, item: str, notes: Counter[str]) -> Sample:
+        """Read one item.
+
+        Args:
+            item: one of :meth:`items`.
+            notes: counts what was done to the data of this item, such as ``"body removed: 4 frames or
+                fewer"``. The notes of all samples in a store are added up in its report.
+
+        Raises:
+            ReadError: the item can't be used.
+        """
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise SourceError(f"{error.filename}: can't be listed: {error.strerror or error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as JSON can hold it; of a path only its last part."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(_plain(inner) for inner in value)
+    if isinstance(value, PurePath):
+        return value.name
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hhmnet.readers.base import ReadError
+from hhmnet.readers import ReadError
 
 MISSING = "joint missing: its position is not a number"
 LEFT_OUT = "person left out: never there"

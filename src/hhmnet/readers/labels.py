@@ -1,15 +1,19 @@
-"""``labels.csv``: what a user says about the files of a folder."""
+"""``labels.csv``: what a user says about the files of a folder, and which clips are tested where that isn't said."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 from hhmnet.fields import brief
-from hhmnet.readers.base import SourceError
+from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError
 from hhmnet.sample import UNKNOWN_LABEL
 
 COLUMNS = {
@@ -25,6 +29,7 @@ COLUMNS = {
 _NEEDED = ("path", "label")
 _LONGEST_NAME = 255
 _PARTS = ("train", "val", "test")
+_EVERY_GROUP, _EVERY_CLIP = 4, 5
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,6 @@ class Labels:
 
     def __getitem__(self, path: str) -> LabelRow:
         return self.rows[path]
-
-    def __contains__(self, path: object) -> bool:
-        return path in self.rows
 
     def describe(self) -> list[str]:
         """What the file was understood to say, in a few lines."""
@@ -188,3 +190,108 @@ def _class_names(labels: Iterable[str]) -> tuple[str, ...]:
     names = set(labels) - {""}
     numbers = all(name.isdecimal() for name in names)
     return tuple(sorted(names, key=lambda name: (int(name), name) if numbers else (0, name)))
+
+
+class ListedReader(Reader):
+    """A reader of the files that a table of labels lists; its configuration has a field ``labels``.
+
+    Attributes:
+        labels: the table.
+        split: the part of each clip, as the table says or by :func:`hold_out`.
+        rule: says which of the two.
+    """
+
+    protocol = "given"
+    config: Any
+
+    def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
+        super().__init__(source, config)
+        beside = self.source / self.config.labels
+        self.labels = read_labels(beside if beside.is_file() else self.config.labels)
+        self.class_names = self.labels.class_names or ("unknown",)
+        rows = self.labels.rows
+        if any(row.split for row in rows.values()):
+            self.split = {path: row.split for path, row in rows.items()}
+            self.rule = f"as column '{self.labels.headings['split']}' says"
+        else:
+            self.split, self.rule = hold_out({path: self.group(row) for path, row in rows.items()})
+
+    def group(self, row: LabelRow) -> str:
+        """What must be in one part together, such as the clips of a subject; "" if that isn't known."""
+        return row.subject
+
+    def items(self) -> list[str]:
+        """The files that the table lists, sorted."""
+        return sorted(self.labels.rows)
+
+    def others(self) -> set[str]:
+        """Files of these formats that the table doesn't list."""
+        try:
+            found = set(super().items()) - set(self.labels.rows)
+        except SourceError:
+            return set()
+        return {name for name in found if (self.source / name).resolve() != self.labels.file.resolve()}
+
+    def file(self, item: str) -> Path:
+        """The file of a clip; raises ReadError if there is none."""
+        file = self.source / item
+        if not file.is_file():
+            raise ReadError(
+                f"there is no such file; {self.labels.file.name} names it in line {self.labels[item].line}"
+            )
+        return file
+
+    def listed(self, item: str) -> dict[str, Any]:
+        """The fields of a clip's sample that the table gives."""
+        row = self.labels[item]
+        return {
+            "sample_id": PurePosixPath(item).with_suffix("").as_posix(),
+            "label": row.label,
+            "subject": row.subject,
+            "camera": row.camera,
+            "setup": row.setup,
+            "split": self.split[item],
+        }
+
+
+def hold_out(groups: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    """Train and test clips, by whole groups where that can be.
+
+    Of the groups, sorted as people do ("2" before "10"), every fourth is tested; of two or three, the last. Clips
+    without a group train. Without two groups, about every fifth clip is tested, by a hash of its name, so that a clip
+    stays where it is when others are added.
+
+    Args:
+        groups: the group of each clip, such as its subject; "" if it has none.
+
+    Returns:
+        ``train`` or ``test`` for each clip, and a sentence that says by which rule.
+    """
+    names = sorted(set(groups.values()) - {""}, key=_as_people_sort)
+    if len(names) < 2:
+        split = {clip: "test" if _hash(clip) % _EVERY_CLIP == 0 else "train" for clip in groups}
+        return split, (
+            "one clip in five is tested, by a hash of its path. Warning: the same persons may be in training and test, "
+            "and results will look better than they are; a column 'subject' or 'split' avoids that"
+        )
+    tested = set(names[_EVERY_GROUP - 1 :: _EVERY_GROUP] or names[-1:])
+    split = {clip: "test" if group in tested else "train" for clip, group in groups.items()}
+    alone = sum(not group for group in groups.values())
+    warning = f". Warning: {alone:,} clips have no subject or group; they train" if alone else ""
+    shown = ", ".join(sorted(tested, key=_as_people_sort)[:8]) + (", …" if len(tested) > 8 else "")
+    return split, f"tested are the groups {shown}, {len(tested)} of {len(names)}{warning}"
+
+
+def count_splits(splits: Sequence[str]) -> str:
+    """How many clips each part has, such as ``test 3, train 9``."""
+    counts = Counter(part for split in splits for part in split.split() or ["(none)"])
+    return ", ".join(f"{part} {count:,}" for part, count in sorted(counts.items()))
+
+
+def _as_people_sort(name: str) -> list[tuple[int, int, str]]:
+    pieces = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(0, int(piece), piece) if piece.isdecimal() else (1, 0, piece) for piece in pieces]
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:8], "big")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hhmnet.readers.base import ReadError
+from hhmnet.readers import ReadError
 
 MAX_BYTES = 2**26
 """The most that one variable may take in memory, 64 MiB; a few kilobytes of compressed zeros can be gigabytes."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hhmnet.readers.base import SourceError
+from hhmnet.readers import SourceError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 

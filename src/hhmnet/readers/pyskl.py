@@ -12,9 +12,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from hhmnet.layout_files import load_layout
-from hhmnet.readers.base import Reader, ReaderConfig, ReadError, SourceError
+from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError
 from hhmnet.readers.joints import settle
-from hhmnet.readers.ntu.classes import NTU120_CLASSES
+from hhmnet.readers.ntu import NTU120_CLASSES
 from hhmnet.readers.unpickling import StoredArray, UnpicklingError, load_plain
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import COCO17, KINECT20, NTU25, LayoutError, SkeletonLayout

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from hhmnet.readers.base import Reader, ReadError
+from hhmnet.readers import Reader, ReadError
 from hhmnet.readers.joints import settle
 from hhmnet.readers.mat5 import read_array
 from hhmnet.sample import Sample

@@ -6,16 +6,15 @@ import dataclasses
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar
 
 from hhmnet.fields import one_of
 from hhmnet.pose.clips import ClipConfig, clip_fields, targets
 from hhmnet.pose.estimate import ESTIMATORS, PoseConfig, VideoPoseEstimator, VideoPoses, networks_of
 from hhmnet.pose.networks import PoseError, fetch_models
-from hhmnet.readers.base import Reader, ReaderConfig, ReadError, SourceError
-from hhmnet.readers.holding_out import count_splits, hold_out
-from hhmnet.readers.labels import read_labels
+from hhmnet.readers import ReaderConfig, ReadError
+from hhmnet.readers.labels import LabelRow, ListedReader, count_splits
 from hhmnet.readers.pairing import VIDEO_SUFFIXES
 from hhmnet.sample import Sample
 from hhmnet.skeleton import get_layout
@@ -41,14 +40,14 @@ class VideosConfig(ClipConfig, ReaderConfig):
         one_of(self, "layout", targets(ESTIMATORS[self.estimator].layout))
 
 
-class Videos(Reader):
+class Videos(ListedReader):
     """Videos of your own, with the joints estimated from them.
 
     Format: a folder of videos in whatever FFmpeg reads, and a table ``labels.csv`` with a line a video, see
     :func:`~hhmnet.readers.labels.read_labels`. Videos that the table doesn't name are left out.
 
     Splits: those of the table. If it has none, whole subjects are tested, or scenes, or clips: see
-    :func:`~hhmnet.readers.holding_out.hold_out`.
+    :func:`~hhmnet.readers.labels.hold_out`.
 
     Each clip keeps every frame of its video. The person who acts is followed, see
     :class:`~hhmnet.pose.estimate.VideoPoseEstimator`; frames in which that person isn't seen have no body. Pixels,
@@ -71,7 +70,6 @@ class Videos(Reader):
         "V. Bazarevsky, I. Grishchenko, K. Raveendran, T. Zhu, F. Zhang, M. Grundmann. "
         "BlazePose: On-device Real-time Body Pose Tracking. CV4ARVR 2020."
     )
-    protocol = "given"
     suffixes: ClassVar[tuple[str, ...]] = VIDEO_SUFFIXES
     config_class: ClassVar[type[ReaderConfig]] = VideosConfig
     chunk: ClassVar[int] = 1
@@ -79,17 +77,8 @@ class Videos(Reader):
 
     def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
         super().__init__(source, config)
-        beside = self.source / self.config.labels
-        self._labels = read_labels(beside if beside.is_file() else self.config.labels)
-        self.class_names = self._labels.class_names or ("unknown",)
         self.layout = get_layout(self.config.layout)
         self.protocol = self.config.protocol
-        rows = self._labels.rows
-        if any(row.split for row in rows.values()):
-            self._split = {path: row.split for path, row in rows.items()}
-            self._rule = f"as column '{self._labels.headings['split']}' says"
-        else:
-            self._split, self._rule = hold_out({path: row.subject or row.setup for path, row in rows.items()})
         fetch_models(networks_of(self.config))
 
     @property
@@ -102,28 +91,24 @@ class Videos(Reader):
         """The source folder."""
         return self.source
 
-    def items(self) -> list[str]:
-        """The videos that the table names, sorted."""
-        return sorted(self._labels.rows)
+    def group(self, row: LabelRow) -> str:
+        """The subject, or else the scene."""
+        return row.subject or row.setup
 
     def describe(self) -> list[str]:
         """What was understood: the table, which videos are there, and what is estimated."""
         config = self.config
         named = self.items()
         missing = [name for name in named if not (self.source / name).is_file()]
-        try:
-            extra = set(super().items()) - set(named)
-        except SourceError:
-            extra = set()
         kind = "metres" if self.layout.dims == 3 else "pixels"
         lines = [
-            *self._labels.describe(),
+            *self.labels.describe(),
             f"videos: {len(named) - len(missing):,} of {len(named):,} listed are in {self.source}, "
-            f"{len(extra):,} others there are left out",
+            f"{len(self.others()):,} others there are left out",
             f"joints: {config.estimator} → {self.layout.name} ({self.layout.num_joints} joints, {kind}), "
             f"{config.persons} person{'s' * (config.persons > 1)} a clip; persons from {config.detector} "
             f"every {config.every} frames",
-            f"split: {self._rule}: {count_splits(list(self._split.values()))}; protocol {self.protocol}",
+            f"split: {self.rule}: {count_splits(list(self.split.values()))}; protocol {self.protocol}",
         ]
         if len(missing) == len(named):
             lines.append(
@@ -133,10 +118,7 @@ class Videos(Reader):
 
     def read(self, item: str, notes: Counter[str]) -> Sample:
         """Estimate the joints of one video; raises ReadError if nobody is seen in it or it can't be decoded."""
-        row = self._labels[item]
-        file = self.source / item
-        if not file.is_file():
-            raise ReadError(f"there is no such file; {self._labels.file.name} names it", row.line)
+        file = self.file(item)
         try:
             poses = _estimator(dataclasses.astuple(self._pose_config())).estimate(file)
         except VideoError as error:
@@ -146,16 +128,7 @@ class Videos(Reader):
         except PoseError as error:
             raise ReadError(str(error)) from None
         _count(poses, notes)
-        return Sample(
-            sample_id=PurePosixPath(item).with_suffix("").as_posix(),
-            label=row.label,
-            subject=row.subject,
-            camera=row.camera,
-            setup=row.setup,
-            split=self._split[item],
-            video=item,
-            **clip_fields(poses, self.layout, self.config),
-        )
+        return Sample(**self.listed(item), video=item, **clip_fields(poses, self.layout, self.config))
 
     def _pose_config(self) -> PoseConfig:
         names = [field.name for field in dataclasses.fields(PoseConfig)]

@@ -10,13 +10,34 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from hhmnet.readers.base import Reader, ReaderConfig, ReadError, SourceError
-from hhmnet.readers.ntu.bodies import BodyRules, Track, persons
-from hhmnet.readers.ntu.classes import NTU120_CLASSES
-from hhmnet.readers.ntu.format import JOINTS, MAX_BYTES, SkeletonFile, parse
+from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError
+from hhmnet.readers.ntu_bodies import BodyRules, Track, persons
+from hhmnet.readers.ntu_format import JOINTS, MAX_BYTES, SkeletonFile, parse
 from hhmnet.readers.pairing import pair_frames
 from hhmnet.sample import Sample
 from hhmnet.skeleton import NTU25
+
+_CLASSES = """
+drink water, eat meal, brush teeth, brush hair, drop, pick up, throw, sit down, stand up, clapping, reading,
+writing, tear up paper, put on jacket, take off jacket, put on a shoe, take off a shoe, put on glasses, take
+off glasses, put on a hat or cap, take off a hat or cap, cheer up, hand waving, kicking something, reach
+into pocket, hopping, jump up, phone call, play with phone or tablet, type on a keyboard, point to
+something, taking a selfie, check time from watch, rub two hands, nod head or bow, shake head, wipe face,
+salute, put palms together, cross hands in front, sneeze or cough, staggering, falling down, headache, chest
+pain, back pain, neck pain, nausea or vomiting, fan self, punch or slap, kicking, pushing, pat on back,
+point finger, hugging, giving object, touch pocket, shaking hands, walking towards, walking apart, put on
+headphone, take off headphone, shoot at basket, bounce ball, tennis bat swing, juggle table tennis ball,
+hush, flick hair, thumb up, thumb down, make OK sign, make victory sign, staple book, counting money,
+cutting nails, cutting paper, snap fingers, open bottle, sniff, squat down, toss a coin, fold paper, ball up
+paper, play magic cube, apply cream on face, apply cream on hand, put on bag, take off bag, put object into
+bag, take object out of bag, open a box, move heavy objects, shake fist, throw up cap or hat, capitulate,
+cross arms, arm circles, arm swings, run on the spot, butt kicks, cross toe touch, side kick, yawn, stretch
+oneself, blow nose, hit with object, wield knife, knock over, grab stuff, shoot with gun, step on foot,
+high-five, cheers and drink, carry object, take a photo, follow, whisper, exchange things, support somebody,
+rock-paper-scissors
+"""
+NTU120_CLASSES = tuple(" ".join(name.split()) for name in _CLASSES.split(","))
+"""The 120 actions in the order of their numbers; the first 60 are those of NTU RGB+D."""
 
 VIDEO_ENDING = "_rgb.avi"
 
@@ -168,12 +189,12 @@ class NTU60(_NTU):
     """NTU RGB+D: 56,880 clips of 60 actions by 40 subjects, from 3 cameras, in 17 setups.
 
     Format: one text file a clip, ``SsssCcccPpppRrrrAaaa.skeleton`` (setup, camera, subject, replication, action);
-    :mod:`hhmnet.readers.ntu.format` says what is in it. 25 Kinect v2 joints in metres (y up, z away from the camera),
+    :mod:`hhmnet.readers.ntu_format` says what is in it. 25 Kinect v2 joints in metres (y up, z away from the camera),
     their pixels in the 1920 x 1080 video, and a tracking state, which becomes the confidence: 0 not tracked, 0.5
     inferred, 1 tracked; positions stay as they are in the file. A joint that has no finite pixels gets pixels of zero
     and confidence 0.
 
-    Every frame of the file is kept, also those without a body. Persons: :mod:`hhmnet.readers.ntu.bodies`.
+    Every frame of the file is kept, also those without a body. Persons: :mod:`hhmnet.readers.ntu_bodies`.
 
     Missing skeletons: 302 clips are listed by the authors as missing or incomplete. Names on such a list, in the
     source folder (``missing_skeletons_60.txt`` or as published) or given by ``missing``, are left out.

@@ -12,11 +12,10 @@ import numpy as np
 
 from hhmnet.fields import one_of
 from hhmnet.layout_files import load_layout
-from hhmnet.readers.base import Reader, ReaderConfig, ReadError, SourceError
-from hhmnet.readers.folder.formats import SUFFIXES, RawClip, read_clip
-from hhmnet.readers.holding_out import count_splits, hold_out
+from hhmnet.readers import ReaderConfig, ReadError, SourceError
+from hhmnet.readers.clip_files import SUFFIXES, RawClip, read_clip
 from hhmnet.readers.joints import Bodies, settle
-from hhmnet.readers.labels import read_labels
+from hhmnet.readers.labels import ListedReader, count_splits
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import LAYOUTS, LayoutError, SkeletonLayout
 
@@ -27,7 +26,6 @@ TALL = (0.3, 3.0)
 """Metres that a person measures from the lowest joint to the highest, with a good margin."""
 
 _TRIED = 20
-_PARTS = ("train", "val", "test")
 _FEET = ["left_foot", "right_foot"]
 
 
@@ -47,7 +45,7 @@ class FolderConfig(ReaderConfig):
         one_of(self, "units", tuple(METRES))
 
 
-class Folder(Reader):
+class Folder(ListedReader):
     """Skeletons of your own, in files of a common format.
 
     Format: a file a clip, ``.npz``, ``.npy``, ``.json`` or ``.csv``, and a table ``labels.csv`` with a line a clip;
@@ -55,7 +53,7 @@ class Folder(Reader):
     (empty, null) is missing.
 
     Splits: those of the table. If it has none, whole subjects or groups are tested, or, if it has none of those either,
-    clips: see :func:`~hhmnet.readers.holding_out.hold_out`.
+    clips: see :func:`~hhmnet.readers.labels.hold_out`.
 
     Args:
         source: folder of the files.
@@ -68,94 +66,55 @@ class Folder(Reader):
     name: ClassVar[str] = "folder"
     title: ClassVar[str] = "skeleton"
     citation: ClassVar[str] = "Your own data."
-    protocol = "given"
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
     config_class: ClassVar[type[ReaderConfig]] = FolderConfig
     config: FolderConfig
 
     def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
         super().__init__(source, config)
-        beside = self.source / self.config.labels
-        self._labels = read_labels(beside if beside.is_file() else self.config.labels)
-        self.class_names = self._labels.class_names or ("unknown",)
         self.layout = self._choose_layout()
-        rows = self._labels.rows
-        if any(row.split for row in rows.values()):
-            self._split = {path: _lowered(row.split) for path, row in rows.items()}
-            self._rule = f"as column '{self._labels.headings['split']}' says"
-        else:
-            self._split, self._rule = hold_out({path: row.subject for path, row in rows.items()})
 
     @property
     def options(self) -> dict[str, Any]:
         """What was chosen, with the layout that was found."""
         return super().options | {"layout": self.layout.name}
 
-    def items(self) -> list[str]:
-        """The clips that the table names, sorted."""
-        return sorted(self._labels.rows)
-
     def describe(self) -> list[str]:
         """What was understood: the table, the files, the skeleton, the classes, and what is tested."""
         named = self.items()
         there = [name for name in named if (self.source / name).is_file()]
         kinds = Counter(PurePosixPath(name).suffix.lower() for name in there)
-        classes = Counter(row.label for row in self._labels.rows.values())
+        classes = Counter(row.label for row in self.labels.rows.values())
         unit = f"read in {self.config.units}" if self.layout.dims == 3 else "pixels"
         lines = [
-            *self._labels.describe(),
+            *self.labels.describe(),
             f"files: {len(there):,} of {len(named):,} listed are in {self.source} "
             f"({', '.join(f'{kind} {count:,}' for kind, count in sorted(kinds.items())) or 'none'}); "
-            f"{len(self._others()):,} others there are left out",
+            f"{len(self.others()):,} others there are left out",
             f"skeleton: {self.layout.name} ({self.layout.num_joints} joints, {self.layout.dims}-D, {unit})",
             "clips a class: "
             + ", ".join(
                 f"{self.class_names[label]} {classes[label]:,}" for label in sorted(classes) if label >= 0
             ),
-            f"split: {self._rule}: {count_splits(list(self._split.values()))}",
+            f"split: {self.rule}: {count_splits(list(self.split.values()))}",
         ]
         if UNKNOWN_LABEL in classes:
             lines.append(f"{classes[UNKNOWN_LABEL]:,} clips have no label")
         if unused := self._unused_columns():
             lines.append(f"columns not used: {', '.join(unused)}")
-        if not any("test" in split.split() for split in self._split.values()):
+        if not any("test" in split.split() for split in self.split.values()):
             lines.append("warning: no clip is tested; write train, val or test in a column 'split'")
         return lines + self._doubts()
 
     def read(self, item: str, notes: Counter[str]) -> Sample:
         """Read one clip; raises ReadError, with the reason, if it can't be used."""
-        row = self._labels[item]
-        return Sample(
-            sample_id=PurePosixPath(item).with_suffix("").as_posix(),
-            label=row.label,
-            subject=row.subject,
-            camera=row.camera,
-            setup=row.setup,
-            split=self._split[item],
-            **clip_fields(read_clip(self._file(item)), self.layout, self.config.units, notes),
-        )
-
-    def _file(self, item: str) -> Path:
-        """The file of a clip; raises ReadError if there is none."""
-        file = self.source / item
-        if not file.is_file():
-            line = self._labels[item].line
-            raise ReadError(f"there is no such file; {self._labels.file.name} names it in line {line}")
-        return file
-
-    def _others(self) -> set[str]:
-        """Files of our formats that the table doesn't name."""
-        try:
-            found = set(super().items())
-        except SourceError:
-            return set()
-        table = self._labels.file.resolve()
-        return {name for name in found - set(self._labels.rows) if (self.source / name).resolve() != table}
+        fields = clip_fields(read_clip(self.file(item)), self.layout, self.config.units, notes)
+        return Sample(**self.listed(item), **fields)
 
     def _unused_columns(self) -> list[str]:
-        with open(self._labels.file, encoding="utf-8-sig", newline="") as handle:
+        with open(self.labels.file, encoding="utf-8-sig", newline="") as handle:
             headings = [heading.strip() for heading in next(csv.reader(handle), [])]
-        return [heading for heading in headings if heading not in self._labels.headings.values()]
+        return [heading for heading in headings if heading not in self.labels.headings.values()]
 
     def _choose_layout(self) -> SkeletonLayout:
         """The layout that was asked for, or that fits the first clip; raises SourceError if there isn't one."""
@@ -181,13 +140,13 @@ class Folder(Reader):
         fault = ""
         for item in self.items()[:_TRIED]:
             try:
-                return read_clip(self._file(item)), item
+                return read_clip(self.file(item)), item
             except ReadError as error:
                 fault = fault or f"{item}: {error}"
             except OSError as error:
                 fault = fault or f"{item}: {error.strerror or error}"
         raise SourceError(
-            f"{self.source}: none of the first clips in {self._labels.file.name} can be read, so the skeleton isn't "
+            f"{self.source}: none of the first clips in {self.labels.file.name} can be read, so the skeleton isn't "
             f"known ({fault}); mend them, or give field 'layout'"
         )
 
@@ -255,11 +214,6 @@ def fits(layout: SkeletonLayout, clip: RawClip) -> bool:
             clip.names
         )
     return clip.joints.shape[2:] == (layout.num_joints, layout.dims)
-
-
-def _lowered(split: str) -> str:
-    """``Test`` is ``test``; other names of parts are left as they are."""
-    return " ".join(part.lower() if part.lower() in _PARTS else part for part in split.split())
 
 
 def _in_order(clip: RawClip, layout: SkeletonLayout) -> RawClip:

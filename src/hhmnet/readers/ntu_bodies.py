@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hhmnet.fields import within
-from hhmnet.readers.base import ReaderConfig
-from hhmnet.readers.ntu.format import SkeletonFile
+from hhmnet.readers import ReaderConfig
+from hhmnet.readers.ntu_format import SkeletonFile
 
 
 @dataclass

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from hhmnet.readers.base import ReadError
+from hhmnet.readers import ReadError
 
 JOINTS = 25
 MAX_BYTES = 64 * 2**20

@@ -1,1 +1,0 @@
-"""NTU RGB+D 60 and 120 from raw ``.skeleton`` files."""

@@ -1,1 +1,0 @@
-"""Northwestern-UCLA Multiview Action 3D."""
