@@ -187,8 +187,8 @@ def train_with_batch_norms(folder: Path, phase1: Path) -> None:
             write_video_store(folder / "made", made_samples())
     store = Store(next((folder / "made").rglob("samples.arrow")).parent)
     config = phase_2_config(phase1, backbone="efficientnet_lite0", pretrained=False, batch_size=2, epochs=1)
-    config.roi = dataclasses.replace(config.roi, cell=40)
-    config.video = dataclasses.replace(config.video, cell=32)
+    config.roi = dataclasses.replace(config.roi, cell=40, scene=72)
+    config.video = dataclasses.replace(config.video, cell=32, scene=64)
     trainer = make_run(folder / "run", config, store)
     trainer.train()
     state = {name: value.contiguous() for name, value in trainer.network.state_dict().items()}

@@ -78,19 +78,18 @@ class ProcessGroup:
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean over the processes, of the same shape and without a gradient."""
-        return x if self.size == 1 else self._sum(x) / self.size
+        if self.size == 1:
+            return x
+        total = x.detach().clone()
+        distributed.all_reduce(total)
+        return total / self.size
 
     def mean_count(self, count: Tensor) -> Tensor:
         """What a sum over this process's rows is divided by, so that the mean over processes is one over all rows.
 
         Where nothing counts, it is 1 in all.
         """
-        return count.clamp_min(1) if self.size == 1 else self._sum(count).clamp_min(1) / self.size
-
-    def _sum(self, x: Tensor) -> Tensor:
-        total = x.detach().clone()
-        distributed.all_reduce(total)
-        return total
+        return self.mean(count.float()).clamp_min(1 / self.size)
 
     def everyone(self, value: Any) -> list[Any]:
         """What each process gives, in their order; all must call."""

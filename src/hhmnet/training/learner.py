@@ -47,9 +47,7 @@ class Learner:
         self.forward = torch.compile(self.network) if config.run.compile else self.network
         self._loss: nn.Module = _Loss(self)
         if group.size > 1:
-            self._loss = DistributedDataParallel(
-                self._loss, find_unused_parameters=phase.partial, broadcast_buffers=False
-            )
+            self._loss = DistributedDataParallel(self._loss, find_unused_parameters=phase.partial)
         graphed = config.run.graph and device.type == "cuda" and group.size == 1
         self.update: Update = GraphedUpdate(self.plain_update) if graphed else self.plain_update
 

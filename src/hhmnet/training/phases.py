@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch.nn import functional
 from hhmnet.config import TrainConfig
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.dataset import ClipDataset, RawBatch, VideoDataset
-from hhmnet.data.protocols import Protocol as Split
+from hhmnet.data.protocols import Protocol
 from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import prepare_video
 from hhmnet.losses import distillation, gathered, part_contrast, stream_contrast
@@ -34,8 +34,8 @@ class PhaseError(ValueError):
     """A phase of training that can't begin: its settings, its store and its model don't fit."""
 
 
-class Phase(Protocol):
-    """A phase of training. Where several processes train, each is shown its rows of a batch.
+class Phase:
+    """A phase of training, of which there are two. Where several processes train, each is shown its rows of a batch.
 
     Attributes:
         config: the run's configuration, with what the phase takes over from elsewhere.
@@ -51,20 +51,24 @@ class Phase(Protocol):
 
     def dataset(self, rows: np.ndarray) -> ClipDataset:
         """The clips at these positions of the store, as this phase needs them."""
-
-    def note(self, batch: RawBatch) -> None:
-        """Take notice of a batch as it comes from the disk."""
+        raise NotImplementedError
 
     def inputs(
         self, batch: RawBatch, classes: Tensor, generator: torch.Generator
     ) -> tuple[tuple[Any, ...], Tensor]:
         """What the network takes, augmented, and the class shares ``(N, classes)`` that belong to it."""
+        raise NotImplementedError
 
     def loss(self, output: Any, classes: Tensor) -> Tensor:
         """What is made small: its mean over the processes is the whole batch's loss."""
+        raise NotImplementedError
 
     def logits(self, output: Any) -> Tensor:
         """Logits ``(N, classes)`` of what is being trained, for the accuracy in the log."""
+        raise NotImplementedError
+
+    def note(self, batch: RawBatch) -> None:
+        """Take notice of a batch as it comes from the disk; of nothing by default."""
 
     def compare_notes(self) -> None:
         """Let all processes know what one of them took notice of; each calls it after the same step."""
@@ -73,7 +77,7 @@ class Phase(Protocol):
 def make_phase(
     config: TrainConfig,
     store: Store,
-    split: Split,
+    split: Protocol,
     videos: Path | None = None,
     group: ProcessGroup | None = None,
 ) -> Phase:
@@ -109,7 +113,7 @@ def make_phase(
     return SkeletonPhase(config, store, split, group)
 
 
-class SkeletonPhase:
+class SkeletonPhase(Phase):
     """Phase 1: one skeleton stream, or several with contrast among them (design, 1.2).
 
     Args:
@@ -119,7 +123,7 @@ class SkeletonPhase:
         group: the processes that train.
     """
 
-    def __init__(self, config: TrainConfig, store: Store, split: Split, group: ProcessGroup) -> None:
+    def __init__(self, config: TrainConfig, store: Store, split: Protocol, group: ProcessGroup) -> None:
         self.config, self.store, self.group = config, store, group
         spec = ModelSpec(
             config.model, config.data, store.layout, store.class_names, split.name, config.fold, config.fusion
@@ -131,9 +135,6 @@ class SkeletonPhase:
     def dataset(self, rows: np.ndarray) -> ClipDataset:
         """The clips' skeletons."""
         return ClipDataset(self.store, rows, self.config.data.persons)
-
-    def note(self, batch: RawBatch) -> None:
-        """Nothing: there are only skeletons."""
 
     def inputs(
         self, batch: RawBatch, classes: Tensor, generator: torch.Generator
@@ -169,11 +170,8 @@ class SkeletonPhase:
         """The network's logits."""
         return output.logits.float()
 
-    def compare_notes(self) -> None:
-        """Nothing: none are taken."""
 
-
-class VideoPhase:
+class VideoPhase(Phase):
     """Phase 2: a video network that a frozen skeleton network guides and teaches (design, 1.3).
 
     Args:
@@ -197,7 +195,7 @@ class VideoPhase:
     partial = True
 
     def __init__(
-        self, config: TrainConfig, store: Store, split: Split, videos: Path, group: ProcessGroup
+        self, config: TrainConfig, store: Store, split: Protocol, videos: Path, group: ProcessGroup
     ) -> None:
         self.store, self.videos, self.group = store, videos, group
         first = from_pretrained(config.phase1)
@@ -252,9 +250,8 @@ class VideoPhase:
         if config.logit_distill and output.teacher is not None:
             both = output.used.all(1)
             divergence = distillation(output.video, output.teacher, both, config.logit_temperature)
-            if self.group.size > 1:  # a mean over this process's clips becomes one over all
-                count = both.sum()
-                divergence = divergence * (count.clamp_min(1) / self.group.mean_count(count))
+            count = both.sum()  # a mean over this process's clips becomes one over all
+            divergence = divergence * (count.clamp_min(1) / self.group.mean_count(count))
             loss = loss + config.logit_distill * divergence
         return loss
 
@@ -268,7 +265,7 @@ class VideoPhase:
         self.blind = set[int]().union(*self.group.everyone(self.blind))
 
 
-def _check_first(first: ActionModel, config: TrainConfig, store: Store, split: Split) -> None:
+def _check_first(first: ActionModel, config: TrainConfig, store: Store, split: Protocol) -> None:
     spec = first.spec
     if spec.layout.to_dict() != store.layout.to_dict() or spec.class_names != store.class_names:
         raise PhaseError(
