@@ -13,7 +13,7 @@ from rich.console import Console
 
 from hhmnet.cli import main
 from hhmnet.commands import live, live_views
-from hhmnet.commands.live_window import LARGEST, as_ppm, drawn, numbers
+from hhmnet.commands.live_views import LARGEST, as_ppm, drawn, numbers
 from hhmnet.data.transform import DataConfig
 from hhmnet.models.pretrained import ActionModel, ModelSpec, from_pretrained
 from hhmnet.models.stst import STSTConfig

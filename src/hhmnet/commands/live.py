@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from hhmnet.commands.live_views import LineView, Meter, TerminalView, View
+from hhmnet.commands.live_views import LineView, LiveDisplay, Meter, TerminalView, WindowView
 from hhmnet.commands.terminal import Parser, UsageError, console, duration
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.pose.clips import ClipConfig
@@ -59,7 +59,7 @@ def main(words: list[str]) -> int:
         log.print(_begun(recognizer), soft_wrap=True)
         view = _view(options, log, recognizer)
         try:
-            _watch(options, capture, recognizer, meter, view)
+            _run(options, capture, recognizer, meter, view)
         except KeyboardInterrupt:  # the usual way to end a camera
             pass
         finally:
@@ -156,12 +156,12 @@ def _parser() -> Parser:
     return parser
 
 
-def _watch(
+def _run(
     options: argparse.Namespace,
     capture: Capture,
     recognizer: StreamingRecognizer,
     meter: Meter,
-    view: View,
+    view: LiveDisplay,
 ) -> None:
     """Take frames until the source ends, the time is over or the view is closed."""
     last: LivePrediction | None = None
@@ -170,13 +170,13 @@ def _watch(
         meter.note(frame, answer is not None)
         if answer is not None:
             last = answer
-            _say(options, answer, recognizer, meter)
+            _print_json(options, answer, recognizer, meter)
         if not view.show(frame, last, meter):
             return
     if last is None or last.label is None:  # what is over before an answer was due still gets one
         answer = recognizer.answer()
         if answer.frame >= 0:
-            _say(options, answer, recognizer, meter)
+            _print_json(options, answer, recognizer, meter)
             view.show(None, answer, meter)
 
 
@@ -188,7 +188,7 @@ def _until(capture: Capture, limit: float | None) -> Iterator[Frame]:
         yield frame
 
 
-def _say(
+def _print_json(
     options: argparse.Namespace, answer: LivePrediction, recognizer: StreamingRecognizer, meter: Meter
 ) -> None:
     if options.json:
@@ -196,10 +196,8 @@ def _say(
         print(json.dumps(line, ensure_ascii=False, allow_nan=False), flush=True)
 
 
-def _view(options: argparse.Namespace, log: Console, recognizer: StreamingRecognizer) -> View:
+def _view(options: argparse.Namespace, log: Console, recognizer: StreamingRecognizer) -> LiveDisplay:
     if options.view == "window":
-        from hhmnet.commands.live_window import WindowView
-
         return WindowView(shown(options.source), recognizer)
     if options.view == "terminal" and log.is_terminal:
         return TerminalView(log, recognizer, options.top)

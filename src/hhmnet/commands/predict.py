@@ -231,9 +231,9 @@ def _overlay(found: Prediction, recognizer: Recognizer, options: argparse.Namesp
 
 def _archive(recognizer: Recognizer, options: argparse.Namespace, log: Console) -> int:
     """Answer on many clips, into a folder."""
-    from hhmnet.predict.archive import Question, answer_archive
+    from hhmnet.predict.archive import ArchiveJob, predict_archive
 
-    question = Question(
+    job = ArchiveJob(
         options.run,
         options.device,
         options.pose_config,
@@ -245,8 +245,8 @@ def _archive(recognizer: Recognizer, options: argparse.Namespace, log: Console) 
     with log.status("looking for clips"):
         inputs = find_inputs(options.inputs)
     with counting(log, "recognising", "clips") as progress:
-        report = answer_archive(
-            inputs, question, options.out, engine=options.engine, jobs=options.jobs, progress=progress
+        report = predict_archive(
+            inputs, job, options.out, engine=options.engine, jobs=options.jobs, progress=progress
         )
     for name, error in list(report.failed.items())[:SHOWN_FAILED]:
         print(

@@ -1,18 +1,23 @@
-"""Answers on whole archives of clips, in shards: by this process, or by the machines of a Ray cluster."""
+"""Predictions of whole archives of clips, in shards: by this process, or by the machines of a Ray cluster."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hhmnet.files import replacing
 from hhmnet.lock import locked
+from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import Input, InputError
+from hhmnet.prepare.cluster import EngineError, connected
 from hhmnet.sample import MODALITIES
 
 if TYPE_CHECKING:
@@ -21,19 +26,22 @@ if TYPE_CHECKING:
 ABOUT_FILE = "archive.json"
 SHARD = 64
 """Clips a shard: what is lost, and done again, when a worker or the whole job is killed."""
+DEATHS = 3
+"""Workers that may die while they read one clip, before it is left out."""
 
 _SHARD_NAME = re.compile(r"answers-(\d{6,})\.jsonl")
 
-Answer = dict[str, Any]
+Row = dict[str, Any]
+"""A prediction as it is written, or a clip's name as ``input`` and what is wrong with it as ``error``."""
 
 
 class ArchiveError(ValueError):
-    """A folder of answers that can't be used."""
+    """A folder of predictions that can't be used."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked of every clip; it goes to each worker, which loads the model.
+class ArchiveJob:
+    """How every clip is recognised; it goes to each worker, which loads the model.
 
     Attributes:
         run: folder with the model, or an ONNX file.
@@ -53,16 +61,14 @@ class Question:
     top: int = 5
     modalities: tuple[str, ...] = ()
 
-    def load(self) -> Callable[[Input], Answer]:
-        """The function that answers on one clip; raises what loading the model does."""
-        from hhmnet.predict.recognizer import Recognizer
-
+    def load(self) -> Callable[[Input], Row]:
+        """The function that recognises one clip; raises what loading the model does."""
         recognizer = Recognizer.from_pretrained(self.run, self.device, self.pose, self.videos, self.units)
         modalities = self.modalities or MODALITIES[: 1 + recognizer.looks_at_video]
         return lambda item: recognizer.predict(item, self.top, modalities).to_dict()
 
     def digest(self) -> str:
-        """A short name of all that decides an answer but the clip."""
+        """A short name of all that decides a prediction but the clip."""
         weights = self.run if self.run.suffix == ".onnx" else self.run / "model.safetensors"
         text = hashlib.sha256(weights.read_bytes())
         text.update(repr((self.pose, self.units, self.top, self.modalities)).encode())
@@ -73,7 +79,7 @@ class ArchiveReport(NamedTuple):
     """What came of an archive.
 
     Attributes:
-        answered: clips with an answer, of all calls.
+        answered: clips with a prediction, of all calls.
         failed: names of the clips without one, and why, of all calls.
         found: how many of both there were already.
     """
@@ -83,9 +89,9 @@ class ArchiveReport(NamedTuple):
     found: int
 
 
-def answer_archive(
+def predict_archive(
     inputs: Sequence[Input],
-    question: Question,
+    job: ArchiveJob,
     out: Path,
     *,
     engine: str = "local",
@@ -93,7 +99,7 @@ def answer_archive(
     shard: int = SHARD,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ArchiveReport:
-    """Answer on clips, and write the answers into ``out/answers-000000.jsonl`` and on, one JSON object a line.
+    """Recognise clips, and write the rows into ``out/answers-000000.jsonl`` and on, one JSON object a line.
 
     A shard appears whole or not at all, so the same call after an interruption, however hard, goes on where it was;
     so does one with more clips. A clip that can't be read is named with an ``error`` and costs only itself, even
@@ -101,8 +107,8 @@ def answer_archive(
 
     Args:
         inputs: the clips, from :func:`~hhmnet.predict.sources.find_inputs`.
-        question: what is asked of them.
-        out: folder of the answers; it is made if it doesn't exist.
+        job: how they are recognised.
+        out: folder of the shards; it is made if it doesn't exist.
         engine: ``local``, in this process, or ``ray``, on a Ray cluster whose nodes all see clips and model; ``out``
             is written here, and need not be seen by them.
         jobs: workers of the cluster, at the most; None for one a core, or one a GPU on ``cuda``.
@@ -110,94 +116,183 @@ def answer_archive(
         progress: called with (clips done, clips in all).
 
     Raises:
-        ArchiveError: ``out`` has answers to another question.
+        ArchiveError: ``out`` has predictions of another model, or with other settings.
         EngineError: Ray isn't there, or its workers can't load the model.
         LockedError: another process writes into ``out``.
     """
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "hhmnet predict"):
-        _check_question(out, question)
-        found = _answers(out)
-        done = len(found)
-        missing = [item for item in dict.fromkeys(inputs) if item.name not in found]
-        failed = {name: error for name, error in found.items() if error}
-        total = done + len(missing)
-        number = _next_number(out)
-        progress(done, total)
+        _check_job(out, job)
+        errors = {row["input"]: row.get("error", "") for row in read_archive(out)}
+        found = len(errors)
+        missing = [item for item in dict.fromkeys(inputs) if item.name not in errors]
+        total = found + len(missing)
+        number = max((int(name.stem.partition("-")[2]) + 1 for name in _shards(out)), default=0)
+        progress(found, total)
         tasks = [missing[start : start + shard] for start in range(0, len(missing), shard)]
-        if engine == "ray":
-            from hhmnet.predict.archive_cluster import in_cluster
-
-            work = in_cluster(question, tasks, jobs)
-        else:
-            work = _here(question, tasks)
-        before = done
-        for answers in work:
+        for rows in (
+            (_in_cluster(job, tasks, jobs) if engine == "ray" else _here(job, tasks)) if tasks else ()
+        ):
             with replacing(out / f"answers-{number:06d}.jsonl") as file:
-                file.writelines(json.dumps(a, ensure_ascii=False).encode() + b"\n" for a in answers)
+                file.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
             number += 1
-            done += len(answers)
-            failed |= {answer["input"]: answer["error"] for answer in answers if "error" in answer}
-            progress(done, total)
-    return ArchiveReport(done - len(failed), failed, before)
+            errors |= {row["input"]: row.get("error", "") for row in rows}
+            progress(len(errors), total)
+    failed = {name: error for name, error in errors.items() if error}
+    return ArchiveReport(len(errors) - len(failed), failed, found)
 
 
-def read_answers(out: Path) -> Iterator[Answer]:
-    """All answers of a folder, shard by shard.
+def read_archive(out: Path) -> Iterator[Row]:
+    """All rows of a folder, shard by shard.
 
     Raises:
-        ArchiveError: a shard isn't what :func:`answer_archive` writes.
+        ArchiveError: a shard isn't what :func:`predict_archive` writes.
     """
-    for file in sorted(file for file in out.iterdir() if _SHARD_NAME.fullmatch(file.name)):
+    for file in _shards(out):
         with open(file, encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
-                    answer = json.loads(line)
-                    answer["input"]
+                    row = json.loads(line)
+                    row["input"]
                 except (ValueError, KeyError, TypeError):
                     raise ArchiveError(f"{file}: line {number} is no answer; remove the file") from None
-                yield answer
+                yield row
 
 
-def _answers(out: Path) -> dict[str, str]:
-    """Names of the clips that are done, with what went wrong or an empty text."""
-    return {answer["input"]: answer.get("error", "") for answer in read_answers(out)}
+def _shards(out: Path) -> list[Path]:
+    return sorted(file for file in out.iterdir() if _SHARD_NAME.fullmatch(file.name))
 
 
-def _next_number(out: Path) -> int:
-    matches = (_SHARD_NAME.fullmatch(file.name) for file in out.iterdir())
-    return max((int(match[1]) + 1 for match in matches if match), default=0)
-
-
-def _check_question(out: Path, question: Question) -> None:
-    """Note what is asked, or raise ArchiveError if the folder's answers are to something else."""
-    file, ours = out / ABOUT_FILE, {"format": "hhmnet answers 1", "question": question.digest()}
+def _check_job(out: Path, job: ArchiveJob) -> None:
+    """Note what is done, or raise ArchiveError if the folder's rows are of something else."""
+    file, ours = out / ABOUT_FILE, {"format": "hhmnet answers 1", "question": job.digest()}
     if not file.exists():
         with replacing(file) as handle:
             handle.write(json.dumps(ours).encode() + b"\n")
         return
     try:
-        same = json.loads(file.read_bytes()) == ours
+        is_same = json.loads(file.read_bytes()) == ours
     except ValueError:
-        same = False
-    if not same:
+        is_same = False
+    if not is_same:
         raise ArchiveError(
             f"{out}: holds answers of another model, or with other settings; name another folder or remove it"
         )
 
 
-def answered(answer: Callable[[Input], Answer], item: Input) -> Answer:
-    """The answer on a clip, or its name and what is wrong with it."""
+def _row(recognise: Callable[[Input], Row], item: Input) -> Row:
+    """The prediction of a clip, or its name and what is wrong with it."""
     try:
-        return answer(item)
+        return recognise(item)
     except InputError as error:
         return {"input": item.name, "error": " ".join(str(error).split())}
     except Exception as error:  # whatever a strange file sets off, the other clips go on
         return {"input": item.name, "error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
 
 
-def _here(question: Question, tasks: Sequence[Sequence[Input]]) -> Iterator[list[Answer]]:
-    answer = question.load() if tasks else None
+def _here(job: ArchiveJob, tasks: Sequence[Sequence[Input]]) -> Iterator[list[Row]]:
+    recognise = job.load()
     for task in tasks:
-        assert answer is not None
-        yield [answered(answer, item) for item in task]
+        yield [_row(recognise, item) for item in task]
+
+
+class ClusterProgress:
+    """Which clip each task of the cluster is reading, kept apart from the workers: it outlives them."""
+
+    def __init__(self) -> None:
+        self._reading: dict[int, int] = {}
+        self._deaths: Counter[tuple[int, int]] = Counter()
+
+    def start(self, task: int) -> set[int]:
+        """A worker begins a task; which of its clips have killed too many before."""
+        if (place := self._reading.pop(task, None)) is not None:
+            self._deaths[task, place] += 1
+        return {place for (of, place), deaths in self._deaths.items() if of == task and deaths >= DEATHS}
+
+    def read(self, task: int, place: int) -> None:
+        """It begins with a clip of the task."""
+        self._reading[task] = place
+
+    def end(self, task: int) -> None:
+        """It has done them all."""
+        self._reading.pop(task, None)
+
+
+class _Worker:
+    """A process of the cluster: it loads the model once and then does one task after another.
+
+    Args:
+        job: how clips are recognised.
+        folder: where the command was given.
+        progress: handle of the cluster's :class:`ClusterProgress`.
+    """
+
+    def __init__(self, job: ArchiveJob, folder: str, progress: Any) -> None:
+        self._progress, self._problem = progress, ""
+        if os.path.isdir(folder):
+            os.chdir(folder)  # paths may be relative
+        try:
+            self._recognise = job.load()
+        except Exception as error:  # raised with the first task: Ray would try to start it for minutes
+            self._problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The rows of a task, as text; ``row`` holds its number and its clips."""
+        rows = [] if self._problem else list(self._rows(int(row["task"]), json.loads(row["clips"])))
+        return {"rows": json.dumps(rows), "problem": self._problem}
+
+    def _rows(self, task: int, clips: list[tuple[str, str, int | None]]) -> Iterator[Row]:
+        import ray
+
+        deadly = ray.get(self._progress.start.remote(task))
+        for place, (name, path, row) in enumerate(clips):
+            if place in deadly:
+                yield {"input": name, "error": f"it was being read when {DEATHS} processes were killed"}
+                continue
+            ray.get(self._progress.read.remote(task, place))  # waited for: afterwards may be too late
+            yield _row(self._recognise, Input(name, Path(path), row))
+        ray.get(self._progress.end.remote(task))
+
+
+def _in_cluster(job: ArchiveJob, tasks: Sequence[Sequence[Input]], jobs: int | None) -> Iterator[list[Row]]:
+    """The rows of each task through Ray Data, in whatever order they are ready.
+
+    Ray Data starts a killed worker again and gives it its task once more, without end; :class:`ClusterProgress` sees
+    to it that a clip which kills its readers is left out in the end.
+    """
+    with connected(jobs) as ray, _without_bars():
+        gpus = 1 if job.device == "cuda" else 0
+        most = jobs or int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1))
+        progress = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(ClusterProgress).remote()
+        rows = [
+            {"task": number, "clips": json.dumps([(item.name, str(item.path), item.row) for item in task])}
+            for number, task in enumerate(tasks)
+        ]
+        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            _Worker,
+            fn_constructor_args=(job, os.getcwd(), progress),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(most, len(rows)))),
+            num_cpus=1,
+            num_gpus=gpus,
+        )
+        try:
+            for result in results.iter_rows():
+                if result["problem"]:
+                    raise EngineError(f"a worker of the cluster can't load the model: {result['problem']}")
+                yield json.loads(result["rows"])
+        except ray.exceptions.RayError as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            raise EngineError(f"the workers of the cluster can't answer: {reason}") from None
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Ray Data that draws no bars over ours."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    before, context.enable_progress_bars = context.enable_progress_bars, False
+    try:
+        yield
+    finally:
+        context.enable_progress_bars = before

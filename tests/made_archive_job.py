@@ -1,4 +1,4 @@
-"""A question whose answer takes no model, for tests of how archives are worked through."""
+"""A job that needs no model, for tests of how archives are worked through."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hhmnet.predict.archive import Question
+from hhmnet.predict.archive import ArchiveJob
 from hhmnet.predict.sources import Input, InputError
 
 
 @dataclass(frozen=True)
-class MadeQuestion(Question):
+class MadeJob(ArchiveJob):
     """Answers with what stands in a file: ``bad``, ``odd`` and ``kill`` are files that go wrong.
 
     Attributes:
-        seconds: how long an answer takes.
+        seconds: how long a clip takes.
     """
 
     seconds: float = 0.0
 
     def load(self) -> Callable[[Input], dict[str, Any]]:
-        """The function that answers; raises OSError where there is no model."""
+        """The function that recognises; raises OSError where there is no model."""
         (self.run / "model.safetensors").read_bytes()
-        return self._answer
+        return self._recognise
 
-    def _answer(self, item: Input) -> dict[str, Any]:
+    def _recognise(self, item: Input) -> dict[str, Any]:
         text = item.path.read_text()
         with open(self.run / "tried", "a") as notes:
             notes.write(f"{os.getpid()} {item.name}\n")
@@ -52,8 +52,8 @@ def put_clips(folder: Path, texts: list[str]) -> list[Input]:
     return [Input(f"clip {number}", file, number) for number, file in enumerate(files)]
 
 
-def make_question(folder: Path, **changed: Any) -> MadeQuestion:
-    """A question to a model in a new folder."""
+def make_job(folder: Path, **changed: Any) -> MadeJob:
+    """A job with a model in a new folder."""
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_text("weights")
-    return MadeQuestion(folder, **changed)
+    return MadeJob(folder, **changed)
