@@ -17,10 +17,19 @@ import pytest
 
 from hhmnet.sample import Sample
 from hhmnet.skeleton import COCO17, KINECT20, SkeletonLayout
-from hhmnet.store import SAMPLES_FILE, Store, StoreError, check_fits, write_store
+from hhmnet.store import SAMPLES_FILE, Store, StoreError, write_store
 
 CLASSES = ("sit", "stand", "wave")
 ARRAYS = ("joints", "present", "frame_index", "pixels", "confidence", "boxes", "interpolated", "video_frames")
+COLUMNS = {
+    "sample_ids": "sample_id",
+    "subjects": "subject",
+    "cameras": "camera",
+    "setups": "setup",
+    "labels": "label",
+    "lengths": "num_frames",
+    "persons": "num_persons",
+}
 TEXTS = ("sample_id", "label", "subject", "camera", "setup", "split", "video")
 
 
@@ -74,13 +83,13 @@ def assert_same(found: Sample, expected: Sample) -> None:
 
 @pytest.fixture(scope="module")
 def samples() -> list[Sample]:
-    return [make(number) for number in range(600)]
+    return [make(number) for number in range(300)]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, samples: list[Sample]) -> Path:
     folder = tmp_path_factory.mktemp("stores") / "made"
-    assert write(folder, samples) == 600
+    assert write(folder, samples) == 300
     return folder
 
 
@@ -92,27 +101,10 @@ def test_everything_comes_back(folder: Path, samples: list[Sample]) -> None:
         assert_same(store.sample(i), expected)
         np.testing.assert_array_equal(store.joints(i), expected.joints)
         np.testing.assert_array_equal(store.present(i), expected.present)
-
-
-def test_what_holds_for_all_comes_back(folder: Path) -> None:
-    store = Store(str(folder))
     assert (store.layout, store.class_names, store.protocol) == (KINECT20, CLASSES, "cross_view")
     assert store.provenance == {"reader": "made", "options": {"depth": 2}}
-    assert store.path == folder
-    assert os.listdir(folder) == [SAMPLES_FILE]
-
-
-def test_columns(folder: Path, samples: list[Sample]) -> None:
-    store = Store(folder)
-    assert store.sample_ids.tolist() == [sample.sample_id for sample in samples]
-    assert store.subjects.tolist() == [sample.subject for sample in samples]
-    assert store.cameras.tolist() == [sample.camera for sample in samples]
-    assert store.setups.tolist() == [sample.setup for sample in samples]
-    assert store.labels.tolist() == [sample.label for sample in samples]
-    assert store.lengths.tolist() == [sample.num_frames for sample in samples]
-    assert store.persons.tolist() == [sample.num_persons for sample in samples]
-    assert [store.labels.dtype, store.lengths.dtype, store.persons.dtype] == [np.int64, np.int32, np.int32]
-    assert {column.dtype.kind for column in (store.sample_ids, store.subjects, store.setups)} == {"U"}
+    for column, field in COLUMNS.items():
+        assert getattr(store, column).tolist() == [getattr(sample, field) for sample in samples]
 
 
 def test_joints_are_views_that_nobody_can_change(folder: Path) -> None:
@@ -121,13 +113,6 @@ def test_joints_are_views_that_nobody_can_change(folder: Path) -> None:
         assert np.shares_memory(view(3), view(3))
         assert not np.shares_memory(view(3), view(4))
         assert not view(3).flags.writeable
-
-
-def test_other_layouts(tmp_path: Path) -> None:
-    write(tmp_path, [make(1, COCO17)], layout=COCO17)
-    store = Store(tmp_path)
-    assert store.layout == COCO17
-    assert_same(store[0], make(1, COCO17))
 
 
 def test_opening_allocates_nothing_for_the_joints(tmp_path: Path) -> None:
@@ -164,27 +149,21 @@ def test_same_samples_same_bytes(tmp_path: Path, folder: Path, samples: list[Sam
     assert (tmp_path / SAMPLES_FILE).read_bytes() == (folder / SAMPLES_FILE).read_bytes()
 
 
-@pytest.mark.parametrize("i", [-1, 600, 10**9])
+@pytest.mark.parametrize("i", [-1, 300, 10**9])
 def test_positions_outside_are_index_errors(folder: Path, i: int) -> None:
     store = Store(folder)
     for method in (store.joints, store.present, store.sample, store.__getitem__):
-        with pytest.raises(IndexError, match=r"0\.\.599"):
+        with pytest.raises(IndexError, match=r"0\.\.299"):
             method(i)
     with pytest.raises(TypeError):
         store.joints(1.5)  # type: ignore[arg-type]
 
 
-def test_numpy_positions_and_iteration(folder: Path) -> None:
-    store = Store(folder)
-    np.testing.assert_array_equal(store.joints(np.int64(300)), store.joints(300))  # type: ignore[arg-type]
-    assert sum(1 for _ in store) == 600
-
-
 def test_index_by_name(folder: Path) -> None:
     store = Store(folder)
-    assert store.index("clip 431 é") == 431
-    with pytest.raises(StoreError, match="no sample 'clip 4331 é'; the nearest are clip 433 é") as caught:
-        store.index("clip 4331 é")
+    assert store.index("clip 231 é") == 231
+    with pytest.raises(StoreError, match="no sample 'clip 2331 é'; the nearest are clip 233 é") as caught:
+        store.index("clip 2331 é")
     assert str(folder) in str(caught.value)
     with pytest.raises(StoreError, match=r"no sample '~~~~~~~~'$"):
         store.index("~~~~~~~~")
@@ -208,7 +187,7 @@ def test_other_processes_read_the_same(folder: Path, method: str) -> None:
     expected = store.joints(7)  # opened and used before the worker starts, as a loader does
     with multiprocessing.get_context(method).Pool(1) as pool:
         np.testing.assert_array_equal(pool.apply(Store.joints, (store, 7)), expected)
-        assert pool.apply(Store.sample, (store, 599)).sample_id == "clip 599 é"
+        assert pool.apply(Store.sample, (store, 299)).sample_id == "clip 299 é"
 
 
 BROKEN: list[tuple[Sample, str]] = [
@@ -235,19 +214,6 @@ def test_a_sample_that_does_not_fit_leaves_all_as_it_was(
         assert not folder.exists()
 
 
-def test_an_error_in_the_source_leaves_all_as_it_was(tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("stays")
-
-    def stream() -> Iterator[Sample]:
-        for number in range(700):  # more than two record batches
-            yield make(number)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write(tmp_path, stream())
-    assert os.listdir(tmp_path) == ["mine.txt"]
-
-
 def test_a_new_store_replaces_an_open_one(tmp_path: Path) -> None:
     write(tmp_path, [make(1)])
     old = Store(tmp_path)
@@ -272,11 +238,6 @@ def test_what_can_not_be_written(tmp_path: Path) -> None:
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(StoreError, match=r"can't make the folder .*file"):
             write(place, [make(1)])
-
-
-def test_unknown_labels_fit_any_classes() -> None:
-    check_fits(make(0, label=-1), KINECT20, CLASSES)
-    check_fits(make(0, label=2), KINECT20, CLASSES)
 
 
 def test_missing_stores(tmp_path: Path) -> None:
@@ -308,33 +269,29 @@ def test_other_files_are_no_stores(tmp_path: Path) -> None:
             Store(tmp_path)
 
 
-def test_another_version_names_both(tmp_path: Path) -> None:
-    write(tmp_path, [make(1)])
-    fields, batches = read_arrow(tmp_path / SAMPLES_FILE)
-    write_arrow(tmp_path / SAMPLES_FILE, {"hhmnet": json.dumps(fields | {"version": 99})}, batches)
-    with pytest.raises(StoreError, match="store version 99, this hhmnet reads version 2; make it again"):
-        Store(tmp_path)
-
-
 @pytest.mark.parametrize("field", ["layout", "class_names", "protocol", "provenance"])
-def test_missing_metadata_is_noticed(tmp_path: Path, field: str) -> None:
+def test_missing_metadata_and_columns_are_noticed(tmp_path: Path, field: str) -> None:
     write(tmp_path, [make(1)])
     fields, batches = read_arrow(tmp_path / SAMPLES_FILE)
+    metadata = {"hhmnet": json.dumps(fields)}
+    for batch, reason in (
+        (batches[0].drop_columns(["pixels"]), "columns"),
+        (batches[0].slice(0, 0), "no samples"),
+    ):
+        write_arrow(tmp_path / SAMPLES_FILE, metadata, [batch])
+        with pytest.raises(StoreError, match=reason):
+            Store(tmp_path)
     del fields[field]
     write_arrow(tmp_path / SAMPLES_FILE, {"hhmnet": json.dumps(fields)}, batches)
     with pytest.raises(StoreError, match=f"damaged .*{field}"):
         Store(tmp_path)
 
 
-def test_missing_columns_are_noticed(tmp_path: Path) -> None:
+def test_another_version_names_both(tmp_path: Path) -> None:
     write(tmp_path, [make(1)])
     fields, batches = read_arrow(tmp_path / SAMPLES_FILE)
-    metadata = {"hhmnet": json.dumps(fields)}
-    write_arrow(tmp_path / SAMPLES_FILE, metadata, [batches[0].drop_columns(["pixels"])])
-    with pytest.raises(StoreError, match="columns"):
-        Store(tmp_path)
-    write_arrow(tmp_path / SAMPLES_FILE, metadata, [batches[0].slice(0, 0)])
-    with pytest.raises(StoreError, match="no samples"):
+    write_arrow(tmp_path / SAMPLES_FILE, {"hhmnet": json.dumps(fields | {"version": 99})}, batches)
+    with pytest.raises(StoreError, match="store version 99, this hhmnet reads version 2; make it again"):
         Store(tmp_path)
 
 
@@ -356,7 +313,7 @@ def test_changed_bytes_never_end_in_another_error(tmp_path: Path) -> None:
     whole = file.read_bytes()
     chance = random.Random(0)
     refused = 0
-    for _ in range(400):
+    for _ in range(200):
         changed = bytearray(whole)
         for _ in range(chance.choice([1, 2, 8])):
             changed[chance.randrange(len(changed))] = chance.randrange(256)
@@ -368,7 +325,7 @@ def test_changed_bytes_never_end_in_another_error(tmp_path: Path) -> None:
             assert len(store.sample_ids) == len(store.labels) == len(store)
         except StoreError:
             refused += 1
-    assert refused > 50
+    assert refused > 25
 
 
 def read_arrow(file: Path) -> tuple[dict[str, Any], list[pa.RecordBatch]]:
