@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hhmnet import files
-from hhmnet.files import append, is_there, made, remedy, remove_leftovers, replacing
+from hhmnet.files import append, made, remove_leftovers, replacing
 
 HALF = ".a.csv.0123456789abcdef0123456789abcdef.tmp"
 
@@ -86,17 +86,6 @@ def test_leftovers_are_told_from_what_others_write_now(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.csv"]
 
 
-def test_leftovers_of_one_file_or_of_all(tmp_path: Path) -> None:
-    names = [HALF, HALF.replace("a.csv", "b.csv"), ".hidden", "c.tmp"]
-    for name in names:
-        (tmp_path / name).write_bytes(b"half")
-    remove_leftovers(tmp_path, "a.csv")
-    assert sorted(os.listdir(tmp_path)) == sorted(names[1:])
-    remove_leftovers(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == sorted(names[2:])
-    remove_leftovers(tmp_path / "nowhere")
-
-
 def test_a_file_taken_for_a_leftover_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between our making the file and our locking it, another process removes it."""
     flock, removed = files.fcntl.flock, []
@@ -154,18 +143,3 @@ def test_a_folder_goes_again_if_nothing_comes_into_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no"), made(tmp_path / "c"):
         raise ValueError("no")
     assert (tmp_path / "c" / "file").exists()
-
-
-def test_what_is_there(tmp_path: Path) -> None:
-    assert not is_there(tmp_path)
-    assert not is_there(tmp_path / "file")
-    (tmp_path / "file").touch()
-    assert is_there(tmp_path)
-    assert is_there(tmp_path / "file")
-
-
-def test_remedies() -> None:
-    assert remedy(OSError(errno.ENOSPC, "full")).startswith("; make room there")
-    assert remedy(OSError(errno.EROFS, "sealed")) == "; name a place that can be written"
-    assert remedy(OSError(errno.EIO, "broken")) == ""
-    assert remedy(OSError("unknown")) == ""

@@ -45,21 +45,6 @@ def test_a_good_sample_keeps_its_fields() -> None:
     assert (sample.subject, sample.camera, sample.setup, sample.video) == ("ann", "2", "hall", "a/b.mp4")
 
 
-def test_what_is_unknown_has_a_default() -> None:
-    sample = Sample(**fields(label=-1))
-    assert (sample.subject, sample.camera, sample.setup) == ("", "", "")
-    assert sample.pixels is sample.confidence is sample.video is None
-
-
-def test_one_frame_is_enough() -> None:
-    one = fields(
-        joints=np.ones((1, 1, 4, 3), np.float32),
-        present=np.ones((1, 1), bool),
-        frame_index=np.array([7], np.int32),
-    )
-    assert Sample(**one).num_frames == 1
-
-
 BAD: list[tuple[str, Any, str]] = [
     ("sample_id", "", "not empty"),
     ("sample_id", 3, "must be text"),

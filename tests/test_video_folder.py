@@ -45,12 +45,6 @@ def test_a_store_reached_by_a_link(store: Path, tmp_path: Path) -> None:
     assert linked.find_videos() == (store.parent / "videos").resolve()
 
 
-def test_a_relative_path_to_the_store(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(store.parent)
-    write_video_folder(Path("store"), Path("videos"))
-    assert Store("store").find_videos() == (store.parent / "videos").resolve()
-
-
 def test_a_folder_that_is_gone(store: Path, tmp_path: Path) -> None:
     write_video_folder(store, tmp_path / "gone")
     with pytest.raises(

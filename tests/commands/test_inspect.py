@@ -126,14 +126,6 @@ def test_store_without_protocol_and_labels(video_store, capsys):
     assert "(no label)" in capsys.readouterr().out
 
 
-def test_unknown_sample_names_the_nearest(store_folder, capsys):
-    assert main(["inspect", str(store_folder), "--sample", "a03_s02_e00_v04"]) == 2
-    captured = capsys.readouterr()
-    assert "has no sample 'a03_s02_e00_v04'" in captured.err
-    assert CLIP in captured.err
-    assert captured.out == ""
-
-
 def test_picture_keeps_json_pure(store_folder, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     picture = tmp_path / "clip.png"
@@ -141,11 +133,6 @@ def test_picture_keeps_json_pure(store_folder, tmp_path, capsys):
     assert main(words) == 0
     assert json.loads(capsys.readouterr().out)["sample_id"] == CLIP
     assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-def test_picture_needs_a_sample(store_folder, capsys):
-    assert main(["inspect", str(store_folder), "--picture", "x.png"]) == 2
-    assert "--sample ID" in capsys.readouterr().err
 
 
 def test_rois_show_every_crop(tmp_path, capsys):
@@ -193,12 +180,3 @@ def test_rois_of_videos_that_were_moved(tmp_path, capsys):
 def test_rois_go_with_a_sample(store_folder, words, told, capsys):
     assert main(["inspect", str(store_folder), *words]) == 2
     assert told in capsys.readouterr().err
-
-
-def test_where_the_videos_are_is_told(tmp_path, capsys):
-    store, videos = write_made_store(tmp_path, [made_clip()])
-    assert main(["inspect", str(store.path)]) == 0
-    assert "videos      not known" in capsys.readouterr().out
-    write_video_folder(store.path, videos)
-    assert main(["inspect", str(store.path), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["video_folder"] == str(videos)
