@@ -14,20 +14,9 @@ from targets import World
 
 from made_video import KINDS, write_video
 
-LIMITS = [
-    "--upload_mb",
-    "1",
-    "--upload_seconds",
-    "5",
-    "--answer_seconds",
-    "60",
-    "--concurrent",
-    "32",
-    "--memory_mb",
-    "1500",
-    "--videos",
-    "false",
-]
+LIMITS = (
+    "--upload_mb 1 --upload_seconds 5 --answer_seconds 60 --concurrent 32 --memory_mb 1500 --videos false"
+)
 VIDEOS = (
     "constant rate, B-frames",
     "variable rate",
@@ -63,11 +52,10 @@ def server(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder = tmp_path_factory.mktemp("serve")
     temporary, log = folder / "tmp", folder / "log.txt"
     temporary.mkdir()
-    words = [sys.executable, "-m", "hhmnet", "serve", str(finished_run), "--port", "0", "--no-page", *LIMITS]
+    words = ["-m", "hhmnet", "serve", str(finished_run), "--port", "0", "--no-page", *LIMITS.split()]
+    environment = {**os.environ, "TMPDIR": str(temporary)}
     with open(log, "wb") as handle:
-        process = subprocess.Popen(
-            words, stdout=handle, stderr=handle, env={**os.environ, "TMPDIR": str(temporary)}
-        )
+        process = subprocess.Popen([sys.executable, *words], stdout=handle, stderr=handle, env=environment)
     try:
         end = time.monotonic() + 300
         while not (ready := re.search(r"http://127\.0\.0\.1:(\d+) is ready", log.read_text())):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import faulthandler
-import json
 import os
 import random
 import resource
@@ -19,6 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+Attempt = Callable[[random.Random, Path], Any]
+"""Makes an input in a folder and has it read."""
+
 CPU_SECONDS = 20.0
 """What one input may take; a hundred times what a whole one does."""
 HUNG_SECONDS = 400.0
@@ -33,122 +35,87 @@ class TooSlow(BaseException):
     """One input took all of its time."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """What takes input from outside.
-
-    Attributes:
-        name: what it is called.
-        attempt: makes an input in a folder and has it read; the string it returns names the kind of answer.
-        names: one of these stands in every error, so that a user knows what it is about; none if ().
-    """
-
-    name: str
-    attempt: Callable[[random.Random, Path], Any]
-    names: tuple[str, ...] = ()
-
-
 @dataclass
 class Outcome:
-    """What came of a hunt."""
+    """What came of a hunt; ``finds`` by what happened and where: the whole story."""
 
     target: str
     executions: int = 0
     answers: int = 0
-    refusals: int = 0
     seconds: float = 0.0
-    cpu_seconds: float = 0.0
     finds: dict[str, str] = field(default_factory=dict)
-    """By what happened and where: the whole story, with the number of the execution."""
     reasons: set[str] = field(default_factory=set)
 
     def __str__(self) -> str:
-        head = (
-            f"{self.target}: {self.executions} executions in {self.seconds:.1f} s, {self.answers} answers, "
-            f"{self.refusals} refusals of {len(self.reasons)} kinds, {len(self.finds)} finds"
-        )
-        return "\n".join([head, *self.finds.values()])
+        line = f"| {self.target} | {self.executions:,} | {self.seconds / 60:.1f} | {len(self.reasons)} |"
+        return "\n".join([line, *self.finds.values()])
 
 
 def hunt(
-    target: Target, folder: Path, *, seed: int, seconds: float, most: int = 10**9, first: int = 0
+    name: str,
+    attempt: Attempt,
+    names: tuple[str, ...],
+    folder: Path,
+    *,
+    seed: int,
+    seconds: float,
+    most: int = 10**9,
 ) -> Outcome:
-    """Give the target input after input until the time is over.
-
-    The same seed gives the same inputs, whatever the time: input n depends on the seed and on n alone.
+    """Give a target input after input until the time is over; input n depends on the seed and on n alone.
 
     Args:
-        target: what is tried.
+        name: of the target.
+        attempt: what is tried.
+        names: one of these stands in every error, so that a user knows what it is about; any if ().
         folder: for the inputs; the last one stays there, also where it ends the process.
         seed: of the inputs.
         seconds: how long, on the clock.
         most: how many at the most.
-        first: number of the first input.
     """
-    outcome, began, computed = Outcome(target.name), time.monotonic(), time.process_time()
-    for number in range(first, first + most):
+    outcome, began = Outcome(name), time.monotonic()
+    for number in range(most):
         if time.monotonic() - began > seconds:
             break
-        _one(target, folder / "input", seed, number, outcome)
-    outcome.seconds, outcome.cpu_seconds = time.monotonic() - began, time.process_time() - computed
-    return outcome
-
-
-def _one(target: Target, folder: Path, seed: int, number: int, outcome: Outcome) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    outcome.executions += 1
-    before = _reset_peak()
-    problem = ""
-    try:
-        with _limits():
-            target.attempt(random.Random(f"{seed}/{number}"), folder)
-        outcome.answers += 1
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
+        shutil.rmtree(folder / "input", ignore_errors=True)
+        (folder / "input").mkdir(parents=True)
+        outcome.executions += 1
+        before, problem, story = _reset_peak(), "", ""
+        try:
+            with _limits():
+                attempt(random.Random(f"{seed}/{number}"), folder / "input")
+            outcome.answers += 1
+        except KeyboardInterrupt:
             raise
-        problem = fault_of(error, target.names)
-        if problem:
+        except BaseException as error:
+            problem = fault_of(error, names)
+            own = [
+                frame for frame in traceback.extract_tb(error.__traceback__) if "/hhmnet/" in frame.filename
+            ]
+            place = f"{Path(own[-1].filename).name}:{own[-1].name}" if own else "the harness"
+            problem = problem and f"{problem} in {place}"
             story = "".join(traceback.format_exception(error, limit=-8))[-4000:]
-            _note(outcome, f"{problem} in {_where(error)}", f"input {number} of seed {seed}\n{story}", folder)
-        else:
-            outcome.refusals += 1
-            outcome.reasons.add(_kind(str(error)))
-    grown = (_peak() - before) / 2**20
-    if grown > MEGABYTES and not problem:
-        _note(outcome, "took too much memory", f"input {number} of seed {seed}: {grown:.0f} MB more", folder)
+            outcome.reasons.add("".join(c for c in str(error) if c.isalpha() or c == " ")[-60:])
+        if not problem and (grown := (_peak() - before) / 2**20) > MEGABYTES:
+            problem = f"took {grown:.0f} MB"
+        if problem:
+            outcome.finds.setdefault(problem, f"- {problem}: input {number} of seed {seed}\n{story}")
+            if keep := os.environ.get("HHMNET_FUZZ_KEEP"):
+                shutil.copytree(folder / "input", Path(keep) / f"{name}-{seed}-{number}", dirs_exist_ok=True)
+    outcome.seconds = time.monotonic() - began
+    return outcome
 
 
 def fault_of(error: BaseException, names: tuple[str, ...] = ()) -> str:
     """What is wrong with an error that a user sees; "" if it is one of ours, in one line, that names the input."""
     ours = any(kind.__module__.partition(".")[0] == "hhmnet" for kind in type(error).__mro__)
     if not ours or not isinstance(error, ValueError):
-        return f"{type(error).__name__}"
+        return type(error).__name__
     text = str(error)
     if not text.strip() or "\n" in text.strip():
         return f"{type(error).__name__} of several lines, or none"
     if names and not any(name in text for name in names):
         return f"{type(error).__name__} that names none of {names}: {text[:200]}"
     return ""
-
-
-def _note(outcome: Outcome, key: str, story: str, folder: Path) -> None:
-    if key not in outcome.finds:
-        outcome.finds[key] = f"- {key}: {story}"
-        keep = os.environ.get("HHMNET_FUZZ_KEEP")
-        if keep:
-            place = Path(keep) / f"{outcome.target}-{len(outcome.finds)}-{os.getpid()}"
-            shutil.copytree(folder, place, dirs_exist_ok=True)
-            (place / "story.txt").write_text(outcome.finds[key])
-
-
-def _kind(text: str) -> str:
-    return "".join(c for c in text if c.isalpha() or c == " ")[-60:]
-
-
-def _where(error: BaseException) -> str:
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if "/hhmnet/" in frame.filename]
-    return f"{Path(own[-1].filename).name}:{own[-1].name}" if own else "the harness"
 
 
 @contextmanager
@@ -160,7 +127,8 @@ def _limits() -> Iterator[None]:
 
     before = signal.signal(signal.SIGPROF, too_slow)
     space = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (_address_space() + CEILING, space[1]))
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + CEILING, space[1]))
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
     faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True, file=sys.__stderr__)
     try:
@@ -172,10 +140,6 @@ def _limits() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, space)
 
 
-def _address_space() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-
-
 def _reset_peak() -> int:
     """Bytes in use now, which also becomes the highest there was."""
     Path("/proc/self/clear_refs").write_text("5")
@@ -183,15 +147,4 @@ def _reset_peak() -> int:
 
 
 def _peak() -> int:
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
-
-
-def report(outcome: Outcome, file: Path) -> None:
-    """Add a line of JSON to a file."""
-    with open(file, "a") as handle:
-        names = ("target", "executions", "answers", "refusals", "seconds", "cpu_seconds")
-        told = {name: getattr(outcome, name) for name in names}
-        handle.write(
-            json.dumps(told | {"kinds": len(outcome.reasons), "finds": list(outcome.finds.values())}) + "\n"
-        )
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024

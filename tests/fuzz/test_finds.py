@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from command_targets import run_words
+from command_lines import run_words
 from hunt import fault_of
 
 import made_models

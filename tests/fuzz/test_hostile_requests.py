@@ -10,42 +10,38 @@ import os
 import socket
 import time
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("uvicorn", reason="the extra 'serve' isn't installed")
 
-import hostile
-from hostile import Server, assault, form, normal, post, send, statuses, usage
+from hostile import KINDS, Request, Server, Usage, assault, form, normal, post, send, statuses, usage
 
 pytestmark = pytest.mark.xdist_group("serve")
 
-ALLOWED = {100, 200, 400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 431, 501, 503}
-"""What may be said to a hostile request; 100 is that a body is waited for, 503 that too many come at a time."""
+ALLOWED = {0, 100, 200, 400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 431, 501, 503}
+"""What may be said to a hostile request; 0 is nothing, 100 waits for a body, 503 tells that too many come at a time."""
 
 
 def answer(server: Server) -> dict[str, Any]:
     """The answer to the normal request, without the time that it took."""
-    said = send(server.port, hostile.Request([normal()]))
-    assert statuses(said) == [200], said[:500]
-    found: dict[str, Any] = json.loads(said.split(b"\r\n\r\n", 1)[1])
+    response = send(server.port, Request([normal()]))
+    assert statuses(response) == [200], response[:500]
+    found: dict[str, Any] = json.loads(response.split(b"\r\n\r\n", 1)[1])
     del found["seconds"]
     return found
 
 
-def withstand(server: Server, count: int, seed: int) -> str:
-    """Send hostile requests; returns what came of them in a few lines."""
+def withstand(server: Server, count: int, seed: int, first: int) -> str:
+    """Send hostile requests, ``first`` of them before the server's usage counts; tells what came of them."""
     before = answer(server)
-    assault(server.port, 110, seed=0)  # until then caches grow
+    assault(server.port, first, seed=0)  # until then caches grow
     used = settled(server)
     began = time.monotonic()
     found = assault(server.port, count, seed)
     seconds = time.monotonic() - began
-    assert sum(found.values()) >= count
-    told = {int(name.split()[1]) for name in found if not name.endswith("none")}
-    wrong = {name: number for name, number in found.items() if name.split()[1] in map(str, told - ALLOWED)}
+    wrong = {key: number for key, number in found.items() if key[1] not in ALLOWED}
     assert not wrong, f"{wrong}: {server.log.read_text()[-3000:]}"
     now = settled(server, like=used.files)
     assert answer(server) == before
@@ -55,37 +51,34 @@ def withstand(server: Server, count: int, seed: int) -> str:
     assert now.megabytes < used.megabytes + 64
     log = server.log.read_text()
     assert "Traceback" not in log, log[-3000:]
-    totals = {
-        status: sum(n for name, n in found.items() if name.endswith(f" {status}")) for status in sorted(told)
-    }
-    silent = sum(n for name, n in found.items() if name.endswith("none"))
-    return (
-        f"{count} requests in {seconds:.0f} s; statuses {totals}, none {silent}\n"
-        f"before: {used}\nafter:  {now}\n" + "\n".join(f"{name}: {n}" for name, n in sorted(found.items()))
-    )
+    totals: dict[int, int] = {}
+    for (_, status), number in sorted(found.items(), key=lambda entry: entry[0][1]):
+        totals[status] = totals.get(status, 0) + number
+    return f"{count} requests in {seconds:.0f} s; statuses {totals}\nbefore: {used}\nafter:  {now}"
 
 
-def settled(server: Server, like: int = 0) -> hostile.Usage:
+def settled(server: Server, like: int = 0) -> Usage:
     """What the server holds once the connections are over, which a slow client may keep for ten seconds."""
+    found = usage(server)
     for _ in range(60):
-        found = usage(server.pid, server.temporary)
-        if found.files <= like + 2 and like:
+        time.sleep(0.5)
+        now = usage(server)
+        if now == found and (not like or now.files <= like + 2):
             break
-        time.sleep(0.5 if like else 0.2)
-        if not like and found == usage(server.pid, server.temporary):
-            break
+        found = now
     return found
 
 
-def test_two_hostile_requests_of_each_kind(server: Server) -> None:
-    withstand(server, 44, seed=1)
+def test_a_hostile_request_of_each_kind(server: Server) -> None:
+    withstand(server, len(KINDS), seed=1, first=len(KINDS))
 
 
 @pytest.mark.long
-def test_ten_thousand_hostile_requests(server: Server) -> None:
-    said = withstand(server, int(os.environ.get("HHMNET_HOSTILE_REQUESTS", "10000")), seed=2)
-    if "HHMNET_FUZZ_REPORT" in os.environ:
-        Path(os.environ["HHMNET_FUZZ_REPORT"]).with_suffix(".hostile.txt").write_text(said + "\n")
+def test_ten_thousand_hostile_requests(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    count = int(os.environ.get("HHMNET_HOSTILE_REQUESTS", "10000"))
+    outcome = withstand(server, count, seed=2, first=110)
+    with capsys.disabled():
+        print(f"\n{outcome}")
 
 
 def test_a_head_that_never_ends_is_dropped_and_so_are_too_many_connections(server: Server) -> None:
@@ -93,9 +86,7 @@ def test_a_head_that_never_ends_is_dropped_and_so_are_too_many_connections(serve
     try:
         for client in clients[:200]:
             client.sendall(b"GET /api/v1/health HTTP/1.1\r\nHo")
-        began = time.monotonic()
         assert clients[0].recv(100) == b""
-        assert time.monotonic() - began < 55
         assert clients[-1].recv(100) == b""
     finally:
         for client in clients:
@@ -106,6 +97,6 @@ def test_a_head_that_never_ends_is_dropped_and_so_are_too_many_connections(serve
 @pytest.mark.long
 def test_a_client_that_is_slow_within_a_request_is_told_so(server: Server) -> None:
     with closing(socket.create_connection(("127.0.0.1", server.port), timeout=60)) as client:
-        client.sendall(post(b"--b\r\n", told=5_000))
+        client.sendall(post(b"--b\r\n", 5_000))
         assert client.recv(65536).startswith(b"HTTP/1.1 408")
-    assert statuses(send(server.port, hostile.Request([post(form(b"{"))]))) == [422]
+    assert statuses(send(server.port, Request([post(form(b"{"))]))) == [422]
