@@ -10,6 +10,7 @@ from hhmnet.data.roi import RoiConfig
 from hhmnet.data.transform import DataConfig
 from hhmnet.data.video_batch import VideoAugmentConfig, VideoConfig
 from hhmnet.fields import one_of, within
+from hhmnet.losses import LossConfig
 from hhmnet.models.heterogeneous import HeterogeneousConfig
 from hhmnet.models.homogeneous import FusionConfig
 from hhmnet.models.stst import STSTConfig
@@ -22,6 +23,18 @@ RETIRED = {
     "augment.axis_drop": 0.0,
 }
 """Fields that earlier files hold, and the value with which they may be passed over; None is any."""
+
+RENAMED = {
+    "fusion.contrast": "loss.contrast",
+    "fusion.temperature": "loss.temperature",
+    "fusion.positives": "loss.positives",
+    "heterogeneous.distill": "loss.part_contrast",
+    "heterogeneous.temperature": "loss.part_temperature",
+    "heterogeneous.positives": "loss.part_positives",
+    "heterogeneous.logit_distill": "loss.distill",
+    "heterogeneous.logit_temperature": "loss.distill_temperature",
+}
+"""Fields that have another name in earlier files."""
 
 
 @dataclass
@@ -125,13 +138,15 @@ class TrainConfig:
     model: STSTConfig = field(default_factory=STSTConfig)
     """Shape and variants of the encoder."""
     fusion: FusionConfig = field(default_factory=FusionConfig)
-    """How several streams are trained and joined."""
+    """How several streams are compared and joined."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """What is added to the cross-entropy."""
     data: DataConfig = field(default_factory=DataConfig)
     """Sampling and normalisation of the clips."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Training-time augmentation."""
     heterogeneous: HeterogeneousConfig = field(default_factory=HeterogeneousConfig)
-    """Phase 2: the video network, its guidance and its teacher."""
+    """Phase 2: the video network and its guidance."""
     roi: RoiConfig = field(default_factory=RoiConfig)
     """Phase 2: how body parts and persons are cut out of a video."""
     video: VideoConfig = field(default_factory=VideoConfig)

@@ -1,8 +1,10 @@
-"""Contrastive losses between the embeddings of different modalities of the same clips."""
+"""What training adds to the cross-entropy: contrast among streams and between modalities, and distillation."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -10,7 +12,37 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional
 
+from hhmnet.fields import one_of, within
+
 POSITIVES = ("class", "clip")
+
+
+@dataclass
+class LossConfig:
+    """Weights and variants of the losses beside the cross-entropy."""
+
+    contrast: float = 0.1
+    """Phase 1: weight of the contrast among the streams (lambda); 0 trains them side by side."""
+    temperature: float = 0.07
+    """Phase 1: temperature of that contrast."""
+    positives: str = "class"
+    """Phase 1: positives of a clip in the other streams: class (all of its class) or clip (itself alone)."""
+    part_contrast: float = 0.1
+    """Phase 2: weight of the contrast between video and skeleton, part by part; 0 turns it off."""
+    part_temperature: float = 0.07
+    """Phase 2: temperature of that contrast."""
+    part_positives: str = "class"
+    """Phase 2: positives of a clip in that contrast: class or clip."""
+    distill: float = 0.0
+    """Phase 2: weight of the divergence of the video's logits from the skeleton's; 0 turns it off."""
+    distill_temperature: float = 4.0
+    """Phase 2: temperature of that divergence."""
+
+    def __post_init__(self) -> None:
+        one_of(self, "positives", POSITIVES)
+        one_of(self, "part_positives", POSITIVES)
+        within(self, 0, math.inf, "contrast", "part_contrast", "distill")
+        within(self, 1e-3, math.inf, "temperature", "part_temperature", "distill_temperature")
 
 
 def positive_shares(classes: Tensor, positives: str = "class") -> Tensor:

@@ -116,7 +116,7 @@ def call(recipe: Path, store: Path, out: Path, *more: str) -> int:
     return study.run(study.main, [*words, *more])
 
 
-ROWS = ("--row", "off", "fusion.contrast=0", "--row", "on", "fusion.contrast=0.5")
+ROWS = ("--row", "off", "loss.contrast=0", "--row", "on", "loss.contrast=0.5")
 
 
 def test_runs_are_trained_once_and_tabled(
@@ -140,7 +140,7 @@ def test_runs_are_trained_once_and_tabled(
     for row, weight in (("off", 0.0), ("on", 0.5)):
         folder = tmp_path / "o" / row / "fold1-seed3"
         config = read_config(folder / "config.yaml")
-        assert (config.fold, config.run.seed, config.fusion.contrast) == (1, 3, weight)
+        assert (config.fold, config.run.seed, config.loss.contrast) == (1, 3, weight)
         for name, file in (("", "scores"), ("joint", "scores-joint"), ("bone", "scores-bone")):
             scores = Scores.load(folder / "eval-val" / f"{file}.parquet")
             right = [

@@ -138,3 +138,14 @@ def test_help_explains_every_field():
 
     check(TrainConfig, "")
     assert "CONFIG\n" not in text
+
+
+def test_a_field_that_was_renamed_is_read_and_its_flag_named(yaml_file):
+    """What earlier runs wrote beside their weights is a recipe still."""
+    old = yaml_file(
+        "fusion: {contrast: 0.4, weights: [1, 2]}\nheterogeneous: {distill: 0.2, logit_distill: 3}\n"
+    )
+    config = read_config(old)
+    assert (config.loss.contrast, config.loss.part_contrast, config.loss.distill) == (0.4, 0.2, 3)
+    with pytest.raises(ConfigError, match=r"the flag '--fusion.contrast' is called '--loss.contrast' now"):
+        read_config(None, ["--fusion.contrast=0"])

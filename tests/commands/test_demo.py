@@ -89,8 +89,8 @@ def test_the_whole_way_once_more_and_with_other_recipes(demo, made, trained, cap
     assert all(row["n"] == 10 and f"{row['top1']:.2f}" in captured.out for row in rows)
     assert trained == [("skeletons", 0), ("video", 0), ("guided", 0), ("hhmnet", 0)]
     for name, rest in (("video", ("none", 0)), ("guided", ("feature", 0)), ("hhmnet", ("feature", 0.1))):
-        config = read_config(out / name / "config.yaml").heterogeneous
-        assert (config.guidance, config.distill) == rest
+        config = read_config(out / name / "config.yaml")
+        assert (config.heterogeneous.guidance, config.loss.part_contrast) == rest
     pytest.importorskip("matplotlib")
     for name in ("clips.png", "rois.png", "curves.png", "curves-video.png", "confusion.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
@@ -185,5 +185,5 @@ def test_the_packaged_recipes_fit_the_sample_and_each_other():
     assert second.looks_at_video
     assert not first.looks_at_video
     assert second.heterogeneous.guidance != "none"
-    assert second.heterogeneous.distill > 0
+    assert second.loss.part_contrast > 0
     assert demo_module.CLIPS % 30 == 0  # balanced: every action by every camera

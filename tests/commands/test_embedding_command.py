@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from hhmnet.cli import main
+from hhmnet.commands.configuration import write_config
+from hhmnet.config import TrainConfig
 from hhmnet.data.transform import DataConfig
 from hhmnet.evaluation.embedding import collect, figures
-from hhmnet.models.homogeneous import FusionConfig
+from hhmnet.losses import LossConfig
 from hhmnet.models.pretrained import ActionModel, ModelSpec, from_pretrained
 from hhmnet.models.stst import STSTConfig
 from hhmnet.store import Store
@@ -27,9 +29,9 @@ def write_run(folder: Path, store: Store, contrast: float = 0.5, fold: int | Non
         store.class_names,
         "nw_ucla_cross_view",
         fold,
-        FusionConfig(contrast=contrast),
     )
     ActionModel(spec.build(), spec).save_pretrained(folder)
+    write_config(TrainConfig(loss=LossConfig(contrast=contrast)), folder / "config.yaml")
     return folder
 
 

@@ -15,6 +15,7 @@ from hhmnet.config import TrainConfig
 from hhmnet.data.roi import RoiConfig
 from hhmnet.data.transform import DataConfig
 from hhmnet.data.video_batch import VideoAugmentConfig, VideoConfig
+from hhmnet.losses import LossConfig
 from hhmnet.models.heterogeneous import HeterogeneousConfig
 from hhmnet.models.pretrained import ActionModel, ModelSpec
 from hhmnet.models.stst import STSTConfig
@@ -66,14 +67,17 @@ def make_video_config(phase1: Path | str, **changed: Any) -> TrainConfig:
     heterogeneous: dict[str, Any] = {
         "backbone": "small",
         "projection": 8,
-        "logit_distill": 0.5,
         "modality_dropout": 0.3,
     }
+    loss = {"distill": 0.5}
     for name in list(changed):
-        if name in HeterogeneousConfig.__dataclass_fields__ and name not in ("dropout", "norm"):
+        if name in LossConfig.__dataclass_fields__:
+            loss[name] = changed.pop(name)
+        elif name in HeterogeneousConfig.__dataclass_fields__ and name not in ("dropout", "norm"):
             heterogeneous[name] = changed.pop(name)
     settings: dict[str, Any] = {"epochs": 2, "batch_size": 4, "mixup": 0.0}
     settings |= {"heterogeneous": HeterogeneousConfig(**heterogeneous), "roi": ROI, "video": VIDEO}
+    settings["loss"] = LossConfig(**loss)
     settings |= {"augment": SIDEWAYS, "phase1": str(phase1)}
     return make_config(**settings | changed)
 

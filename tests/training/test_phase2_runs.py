@@ -72,7 +72,7 @@ def test_an_interrupted_run_ends_bit_by_bit_like_a_whole_one(
     "changed",
     [
         {"optimizer": "sgd", "ema": 0.0, "guidance": "input", "scene": False, "precision": "bfloat16"},
-        {"guidance": "none", "distill": 0.0, "logit_distill": 0.0, "workers": 1},
+        {"guidance": "none", "part_contrast": 0.0, "distill": 0.0, "workers": 1},
     ],
     ids=str,
 )

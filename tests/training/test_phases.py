@@ -44,7 +44,9 @@ def first_output(
 def test_the_loss_is_that_of_its_definition(
     store: Store, phase1: Path, tmp_path: Path, positives: str
 ) -> None:
-    config = make_video_config(phase1, positives=positives, distill=0.3, logit_distill=0.7, temperature=0.3)
+    config = make_video_config(
+        phase1, part_positives=positives, part_contrast=0.3, distill=0.7, part_temperature=0.3
+    )
     rows = [0, 1, 3, 4, 6, 7]  # the third has no video
     trainer, output, classes = first_output(store, tmp_path, config, rows)
     labels = torch.from_numpy(store.labels[rows])

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from hhmnet.commands.flags import ConfigError, Flags
-from hhmnet.config import RETIRED, TrainConfig
+from hhmnet.config import RENAMED, RETIRED, TrainConfig
 from hhmnet.fields import brief
 from hhmnet.files import replacing
 
@@ -73,6 +73,9 @@ def read_config(file: Path | None, flags: Sequence[str] = (), others: Iterable[s
     file = None if file is None else find_recipe(file)
     words = [] if file is None else [_flag(key, value) for key, value in _fields(file)]
     _FLAGS.parse(words, f" in {file}")
+    for flag in flags:
+        if (old := flag.removeprefix("--").partition("=")[0]) in RENAMED:
+            raise ConfigError(f"the flag '--{old}' is called '--{RENAMED[old]}' now")
     _FLAGS.check_names(flags, others)
     values = _FLAGS.parse([*words, *flags])
     try:
@@ -139,6 +142,7 @@ def _fields(file: Path) -> Iterator[tuple[str, Any]]:
             raise ConfigError(f"field '{key}' in {file} is a section; give its fields, such as '{first}'")
         if key in RETIRED and RETIRED[key] in (None, value):
             continue
+        key = RENAMED.get(key, key)
         if key not in known:
             raise ConfigError(f"unknown key '{key}' in {file}{_FLAGS.suggest(key)}")
         named = key == "relabel" and isinstance(value, str)

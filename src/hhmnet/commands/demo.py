@@ -58,8 +58,8 @@ TITLES = {
     "hhmnet": "video + guidance + multi-part contrast = HHMNet",
 }
 WITHOUT = {
-    "video": ("--heterogeneous.guidance=none", "--heterogeneous.distill=0"),
-    "guided": ("--heterogeneous.distill=0",),
+    "video": ("--heterogeneous.guidance=none", "--loss.part_contrast=0"),
+    "guided": ("--loss.part_contrast=0",),
     "hhmnet": (),
 }
 """Phase 2, one step after the other: the run's folder, and what it leaves out of the recipe."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from hhmnet.commands.configuration import CONFIG_FILE, read_config
 from hhmnet.commands.evaluate import check_same, clips_of
 from hhmnet.commands.terminal import Parser, UsageError, console, print_json, table
 from hhmnet.data.protocols import PARTS
@@ -15,9 +16,7 @@ from hhmnet.evaluation.embedding import Projection, collect, draw_embeddings, fi
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.store import Store
 
-UNTRAINED = (
-    "was trained without contrast (fusion.contrast 0), so its projections are as they were at the start"
-)
+UNTRAINED = "was trained without contrast (loss.contrast 0), so its projections are as they were at the start"
 
 
 def main(words: list[str]) -> int:
@@ -38,8 +37,9 @@ def main(words: list[str]) -> int:
         if rows and found.sample_ids.tolist() != rows[0].found.sample_ids.tolist():
             raise UsageError(f"{names[0]} and {name} hold out other clips; name what to compare with --fold")
         rows.append(row)
-        fusion = model.spec.fusion
-        about = {"run": name, "contrast": fusion.contrast, "positives": fusion.positives}
+        config = run / CONFIG_FILE
+        loss = read_config(config).loss if config.exists() else None
+        about = {"run": name, "contrast": loss and loss.contrast, "positives": loss and loss.positives}
         documents.append(about | {"protocol": protocol.name, "fold": fold} | row.figures)
     if options.out:
         with log.status("drawing"):

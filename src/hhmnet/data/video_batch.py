@@ -19,8 +19,6 @@ from hhmnet.skeleton import PARTS
 MEAN, STD = 0.498, 0.502
 """A colour from 0 to 255 is shown as (colour / 255 - MEAN) / STD, which is what EfficientNet-Lite was trained with; a
 backbone that wants another scale converts."""
-RETIRED_VIDEO_FIELDS = ("mean", "std")
-"""Of :class:`VideoConfig` in earlier files, which are passed over: they could only harm."""
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 

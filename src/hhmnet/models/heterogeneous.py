@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from hhmnet.fields import one_of, within
-from hhmnet.losses import POSITIVES
 from hhmnet.models.guidance import guidance, part_meanings, part_weights
 from hhmnet.models.homogeneous import HomogeneousNetwork
 from hhmnet.models.layers import stride_mask
@@ -29,12 +28,12 @@ if TYPE_CHECKING:
     from hhmnet.data.video_batch import VideoInput
 
 GUIDANCES = ("none", "input", "feature")
-NORMS = ("frozen", "batch")
+BACKBONE_NORMS = ("frozen", "batch")
 
 
 @dataclass
 class HeterogeneousConfig:
-    """How a video network is built, guided and taught by a skeleton network, and joined with it."""
+    """How a video network is built, guided by a skeleton network, and joined with it."""
 
     backbone: str = "efficientnet_lite0"
     """Image network: efficientnet_lite0, small, or torchvision:<name> where torchvision is installed."""
@@ -49,18 +48,8 @@ class HeterogeneousConfig:
     """What the skeleton's attention weights: input (pixels of the cells), feature (their features) or none."""
     scene: bool = True
     """See the whole person and the surroundings beside the body parts."""
-    distill: float = 0.1
-    """Weight of the contrast between video and skeleton, part by part; 0 turns it off."""
-    temperature: float = 0.07
-    """Temperature of that contrast."""
-    positives: str = "class"
-    """Positives of a clip in that contrast: class (all of its class) or clip (itself alone)."""
     projection: int = 128
     """Channels of the space in which video and skeleton are compared."""
-    logit_distill: float = 0.0
-    """Weight of the divergence of the video's answer from the skeleton's; 0 turns it off."""
-    logit_temperature: float = 4.0
-    """Temperature of that divergence."""
     dropout: float = 0.5
     """Dropout before the video's classifier."""
     modality_dropout: float = 0.0
@@ -71,10 +60,7 @@ class HeterogeneousConfig:
     def __post_init__(self) -> None:
         backbone_stride(self.backbone)  # knows the names
         one_of(self, "guidance", GUIDANCES)
-        one_of(self, "norm", NORMS)
-        one_of(self, "positives", POSITIVES)
-        within(self, 0, math.inf, "distill", "logit_distill")
-        within(self, 1e-3, math.inf, "temperature", "logit_temperature")
+        one_of(self, "norm", BACKBONE_NORMS)
         within(self, 1, math.inf, "projection")
         within(self, 0, 0.99, "dropout")
         within(self, 0, 1, "modality_dropout", "frozen")

@@ -14,31 +14,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hhmnet.fields import one_of, within
-from hhmnet.losses import POSITIVES
+from hhmnet.fields import within
 from hhmnet.models.stst import STST, STSTConfig
 from hhmnet.skeleton import SkeletonLayout
 
 
 @dataclass
 class FusionConfig:
-    """How several skeleton streams are trained and joined; without effect where there is one."""
+    """How several skeleton streams are compared and joined; without effect where there is one."""
 
-    contrast: float = 0.1
-    """Weight of the contrastive loss among the streams (lambda); 0 trains them side by side."""
-    temperature: float = 0.07
-    """Temperature of the contrastive loss."""
-    positives: str = "class"
-    """Positives of a clip in the other streams: class (all of its class) or clip (itself alone)."""
     projection: int = 128
     """Channels of the space in which the streams are compared."""
     weights: tuple[float, ...] = ()
     """Weight of each stream's logits in the answer; empty weighs all alike."""
 
     def __post_init__(self) -> None:
-        one_of(self, "positives", POSITIVES)
-        within(self, 0, math.inf, "contrast")
-        within(self, 1e-3, math.inf, "temperature")
         within(self, 1, math.inf, "projection")
         if self.weights:
             within(self, 0, math.inf, "weights")

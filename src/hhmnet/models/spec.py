@@ -27,6 +27,12 @@ USUAL_RATE = 30.0
 """Frames a second where nobody says: a Kinect's, and most cameras'."""
 
 _OF_CLIPS = ("clip_frames", "clip_rate")
+_RETIRED = {
+    "fusion": {"contrast", "temperature", "positives"},
+    "heterogeneous": {"distill", "temperature", "positives", "logit_distill", "logit_temperature"},
+    "video": {"mean", "std"},
+}
+"""Fields that earlier model folders hold and that no answer depends on."""
 
 Network = STST | HomogeneousNetwork | HeterogeneousNetwork
 
@@ -166,9 +172,9 @@ class ModelSpec:
             if not names or not isinstance(names, list):
                 raise PretrainedError("field 'class_names' must be a list of names")
             return cls(
-                model=STSTConfig(**_tuples(fields["model"])),
-                fusion=FusionConfig(**_tuples(fields.get("fusion", {}))),
-                data=DataConfig(**fields["data"]),
+                model=STSTConfig(**_section(fields, "model")),
+                fusion=FusionConfig(**_section({"fusion": {}} | fields, "fusion")),
+                data=DataConfig(**_section(fields, "data")),
                 layout=SkeletonLayout.from_dict(fields["layout"]),
                 class_names=tuple(names),
                 protocol=fields["protocol"],
@@ -204,14 +210,17 @@ def _video_parts(fields: dict[str, Any]) -> dict[str, Any]:
         return {}
     # Imported here: a model of skeletons alone does without the video reader.
     from hhmnet.data.roi import RoiConfig
-    from hhmnet.data.video_batch import RETIRED_VIDEO_FIELDS, VideoConfig
+    from hhmnet.data.video_batch import VideoConfig
 
     return {
-        "heterogeneous": HeterogeneousConfig(**_tuples(fields["heterogeneous"])),
-        "video": VideoConfig(**{k: v for k, v in fields["video"].items() if k not in RETIRED_VIDEO_FIELDS}),
-        "roi": RoiConfig(**fields["roi"]),
+        "heterogeneous": HeterogeneousConfig(**_section(fields, "heterogeneous")),
+        "video": VideoConfig(**_section(fields, "video")),
+        "roi": RoiConfig(**_section(fields, "roi")),
     }
 
 
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+def _section(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    """One configuration's fields; JSON has no tuples."""
+    retired = _RETIRED.get(name, set())
+    found = {key: value for key, value in fields[name].items() if key not in retired}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}

@@ -130,7 +130,7 @@ class SkeletonPhase(Phase):
         )
         self.model = ActionModel(spec.build(), spec)
         self.identity: dict[str, Any] = {}
-        self.partial = not config.fusion.contrast  # then the projections have no part in the loss
+        self.partial = not config.loss.contrast  # then the projections have no part in the loss
 
     def dataset(self, rows: np.ndarray) -> ClipDataset:
         """The clips' skeletons."""
@@ -160,10 +160,10 @@ class SkeletonPhase(Phase):
         if not isinstance(output, HomogeneousOutput):
             return functional.cross_entropy(output.logits.float(), targets)
         loss = torch.stack([functional.cross_entropy(logits, targets) for logits in output.each]).sum()
-        fusion = self.config.fusion
-        if fusion.contrast:
-            contrast = stream_contrast(output.projections, classes, fusion.temperature, fusion.positives)
-            loss = loss + fusion.contrast * contrast
+        config = self.config.loss
+        if config.contrast:
+            contrast = stream_contrast(output.projections, classes, config.temperature, config.positives)
+            loss = loss + config.contrast * contrast
         return loss
 
     def logits(self, output: STSTOutput | HomogeneousOutput) -> Tensor:
@@ -235,24 +235,24 @@ class VideoPhase(Phase):
 
     def loss(self, output: HeterogeneousOutput, classes: Tensor) -> Tensor:
         """Cross-entropy of the video's logits, plus what the skeleton teaches; a clip without video counts nowhere."""
-        config = self.config.heterogeneous
+        config = self.config.loss
         assert output.video is not None
         seen = output.used[:, 1].float()
         targets = smooth(classes, self.config.optim.label_smoothing)
         each = functional.cross_entropy(output.video.float(), targets, reduction="none")
         loss = (each * seen).sum() / self.group.mean_count(seen.sum())
-        if config.distill and output.part_features is not None and output.part_teacher is not None:
-            shares = classes if config.positives == "class" else None
+        if config.part_contrast and output.part_features is not None and output.part_teacher is not None:
+            shares = classes if config.part_positives == "class" else None
             contrast = part_contrast(
-                output.part_features, output.part_teacher, output.part_mask, config.temperature, shares
+                output.part_features, output.part_teacher, output.part_mask, config.part_temperature, shares
             )
-            loss = loss + config.distill * contrast
-        if config.logit_distill and output.teacher is not None:
+            loss = loss + config.part_contrast * contrast
+        if config.distill and output.teacher is not None:
             both = output.used.all(1)
-            divergence = distillation(output.video, output.teacher, both, config.logit_temperature)
+            divergence = distillation(output.video, output.teacher, both, config.distill_temperature)
             count = both.sum()  # a mean over this process's clips becomes one over all
             divergence = divergence * (count.clamp_min(1) / self.group.mean_count(count))
-            loss = loss + config.logit_distill * divergence
+            loss = loss + config.distill * divergence
         return loss
 
     def logits(self, output: HeterogeneousOutput) -> Tensor:
