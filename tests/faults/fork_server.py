@@ -68,60 +68,62 @@ class Ended(NamedTuple):
         return self.told.rstrip().rpartition("\n")[2]
 
 
+class Fault(NamedTuple):
+    """What is done to a command on its way.
+
+    Attributes:
+        after: it is killed after so many seconds of its processor time.
+        change: the rest happens when it is about to change watched files for the time of this number, from 0.
+        about: only changes count that have this in the file's path.
+        send: the signal that is sent then.
+        to: to whom: ``program``, ``group`` for all its processes, ``worker`` for one of those that it started.
+        away: what is renamed then instead of sending a signal: to the same name with ``.away``.
+        limit: bytes that a file can have at most.
+        jump: seconds by which the clock jumps back and ahead at every look at it.
+    """
+
+    after: float | None = None
+    change: int | None = None
+    about: str = ""
+    send: int = signal.SIGKILL
+    to: str = "program"
+    away: str = ""
+    limit: int | None = None
+    jump: float = 0.0
+
+
 class Server:
     """The client's side."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        words = [sys.executable, __file__]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=folder,
         )
 
     def run(
-        self,
-        words: Sequence[str],
-        *,
-        after: float | None = None,
-        change: int | None = None,
-        about: str = "",
-        send: int = signal.SIGKILL,
-        to: str = "program",
-        away: Path | None = None,
-        watched: Path | None = None,
-        environment: dict[str, str] | None = None,
-        limit: int | None = None,
-        jump: float = 0.0,
+        self, words: Sequence[str], fault: Fault | None, watched: Path, environment: dict[str, str]
     ) -> Ended:
-        """Run a command to its end, or do something to it on its way.
+        """Run a command to its end.
 
         Args:
             words: what a user types behind ``hhmnet``.
-            after: kill it after so many seconds of its processor time.
-            change: do something when it is about to change files in ``watched`` for the time of this number, from 0.
-            about: count changes only where this is in the file's path.
-            send: the signal that is sent then.
-            to: ``program``, ``group`` for all its processes, ``worker`` for one of those that it started.
-            away: what is renamed then instead of sending a signal: to the same name with ``.away``.
+            fault: what is done to it on its way.
             watched: the folder whose changes are counted.
             environment: variables that it has besides.
-            limit: bytes that a file can have at most.
-            jump: seconds by which the clock jumps back and ahead at every look at it.
         """
         log = self.folder / "log"
         log.unlink(missing_ok=True)
-        names = ("words", "after", "change", "about", "send", "to", "limit", "jump")
-        given = locals()
-        request = {name: given[name] for name in names} | {
-            "away": None if away is None else str(away),
-            "watched": str(watched or ""),
-            "environment": environment or {},
-            "log": str(log),
-        }
+        given = {"words": words, "watched": str(watched), "environment": environment, "log": str(log)}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.write(json.dumps((fault or Fault())._asdict() | given) + "\n")
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
         return Ended(**answer, told=log.read_text(errors="replace"))
@@ -183,7 +185,7 @@ def _wait(child: int, after: float | None) -> int:
 
 def _act(request: dict[str, Any]) -> None:
     """Do to this process what is asked for."""
-    if request["away"] is not None:
+    if request["away"]:
         os.rename(request["away"], request["away"] + ".away")
     elif request["to"] == "group":
         os.killpg(os.getpid(), request["send"])
@@ -231,8 +233,7 @@ def _become(request: dict[str, Any]) -> int:
                 left = None
                 _act(request)
 
-    if watched:
-        sys.addaudithook(note)
+    sys.addaudithook(note)
     from hhmnet.cli import main
     from hhmnet.commands import cache
 

@@ -1,4 +1,4 @@
-"""What the tests of faults work on: raw files and videos that are read in a second, and the commands for them."""
+"""What the tests of faults work on: small raw files and videos, the commands for them, a disk."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+from fork_server import Ended, Fault, Server, members
 from safetensors import safe_open
 
 from hhmnet.pose.networks import CACHE_VARIABLE
@@ -21,13 +24,15 @@ from made_video import write_video
 
 ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
 CLIPS = 70
-RECIPE = """\
+PAGE = 4096
+RECIPES = {
+    "one.yaml": """\
 model: {widths: [16, 16], strides: [2, 2], head_width: 8}
 data: {frames: 8}
 optim: {epochs: 3, batch_size: 16, ema: 0.9, warmup_epochs: 1}
 run: {threads: 1, device: cpu, checkpoint_every: 1}
-"""
-VIDEO_RECIPE = """\
+""",
+    "two.yaml": """\
 phase: 2
 heterogeneous: {backbone: small, projection: 8, modality_dropout: 0.2}
 roi: {instants: 4, cell: 20, scene: 36, scene_instants: 2}
@@ -35,97 +40,111 @@ video: {instants: 2, cell: 16, scene: 32}
 augment: {yaw: 0, tilt: 0, mirror: 0.5}
 optim: {epochs: 2, batch_size: 16, ema: 0.9, warmup_epochs: 1}
 run: {threads: 1, device: cpu, checkpoint_every: 1}
-"""
-ROI = ("--instants", "4", "--cell", "20", "--scene", "36", "--scene_instants", "2")
+""",
+}
+PREPARE = "prepare nw_ucla --source {world}/raw --videos {world}/raw/videos --out {out} --jobs "
+CROPS = "--instants 4 --cell 20 --scene 36 --scene_instants 2"
+COMMANDS = {
+    "prepare": f"{PREPARE} 1",
+    "prepare, two jobs": f"{PREPARE} 2",
+    "train phase 1": "train --config {world}/one.yaml --data {world}/store --out {out}",
+    "train phase 2": "train --config {world}/two.yaml --phase1 {world}/one --data {world}/store --out {out}",
+    "cache": f"cache {{world}}/store --folder {{out}} {CROPS} --jobs 1",
+    "export": "export {world}/one --out {out}/model.onnx --clips 4",
+    "evaluate": "evaluate {world}/one --data {world}/store --out {out}",
+}
+"""What a user types to write into a folder ``out``."""
 
 
-def write_raw(folder: Path, clips: int = CLIPS) -> None:
-    """Made clips in NW-UCLA's format, and a video of each: three views, ten actions."""
-    (folder / "videos").mkdir(parents=True)
-    video = write_video(folder / "videos/one.mkv", "ffv1", size=(64, 48), pixels="bgr0").read_bytes()
-    (folder / "videos/one.mkv").unlink()
-    for number in range(clips):
-        action = ACTIONS[number % 10]
-        name = f"a{action:02d}_s{1 + number % 9:02d}_e{number // 30:02d}_v{1 + number // 10 % 3:02d}"
-        put(folder, clip(name, 1 + number % 10, 20 + number % 7), name)
-        # Bytes behind a video's end change nothing but its content's digest.
-        (folder / f"videos/{name}.mkv").write_bytes(video + name.encode())
+class Whole(NamedTuple):
+    """An undisturbed run: what it leaves, its seconds of processor time, its number of changes of files."""
+
+    contents: dict[str, Any]
+    seconds: float
+    changes: int
 
 
-class World(NamedTuple):
-    """Folders and files, most of them made by commands; only for reading."""
+class World:
+    """Raw files, a store and a run of phase 1, by the commands that a user gives; only for reading.
 
-    folder: Path
+    Attributes:
+        folder: holds ``raw`` with ``raw/videos``, ``store``, the run ``one``, and a recipe for each phase.
+        server: runs commands.
+        environment: what commands on videos need.
+    """
 
-    @property
-    def raw(self) -> Path:
-        """Raw clips, and ``raw/videos``."""
-        return self.folder / "raw"
+    def __init__(self, folder: Path, server: Server) -> None:
+        self.folder, self.server = folder, server
+        self.environment = {CACHE_VARIABLE: str(folder / "cache")}
+        self._wholes: dict[str, Whole] = {}
 
-    @property
-    def store(self) -> Path:
-        """They as a store."""
-        return self.folder / "store"
+    def make(self) -> World:
+        """Fill the folder."""
+        videos = self.folder / "raw/videos"
+        videos.mkdir(parents=True)
+        video = write_video(self.folder / "one.mkv", "ffv1", size=(64, 48), pixels="bgr0").read_bytes()
+        for number in range(CLIPS):
+            action = ACTIONS[number % 10]
+            name = f"a{action:02d}_s{1 + number % 9:02d}_e{number // 30:02d}_v{1 + number // 10 % 3:02d}"
+            put(self.folder / "raw", clip(name, 1 + number % 10, 20 + number % 7), name)
+            # Bytes behind a video's end change nothing but its content's digest.
+            (videos / f"{name}.mkv").write_bytes(video + name.encode())
+        for name, recipe in RECIPES.items():
+            (self.folder / name).write_text(recipe)
+        self._wholes["prepare"] = self._undisturbed("prepare", self.folder / "store")
+        self._wholes["train phase 1"] = self._undisturbed("train phase 1", self.folder / "one")
+        return self
 
-    @property
-    def recipe(self) -> Path:
-        """Of a run of phase 1."""
-        return self.folder / "one.yaml"
+    def words(self, name: str, out: Path, *more: str) -> list[str]:
+        """What a user types."""
+        return [*(word.format(world=self.folder, out=out) for word in COMMANDS[name].split()), *more]
 
-    @property
-    def video_recipe(self) -> Path:
-        """Of a run of phase 2."""
-        return self.folder / "two.yaml"
+    def run(self, name: str, out: Path, *more: str, fault: Fault | None = None) -> Ended:
+        """A command, with a fault on its way."""
+        return self.server.run(self.words(name, out, *more), fault, out, self.environment)
 
-    @property
-    def run(self) -> Path:
-        """A finished run of phase 1."""
-        return self.folder / "one"
+    def whole(self, name: str) -> Whole:
+        """An undisturbed run, made when it is asked for."""
+        if name not in self._wholes:
+            self._wholes[name] = self._undisturbed(name, self.folder / f"whole {name}")
+        return self._wholes[name]
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """What commands on videos need."""
-        return {CACHE_VARIABLE: str(self.folder / "cache")}
+    def _undisturbed(self, name: str, out: Path) -> Whole:
+        ended = self.run(name, out)
+        assert ended.code == 0, ended.told
+        return Whole(contents(out), ended.seconds, ended.changes)
 
-    def prepare(self, out: Path, *more: str) -> list[str]:
-        """Words for the store."""
-        videos = ["--videos", str(self.raw / "videos")]
-        return ["prepare", "nw_ucla", "--source", str(self.raw), *videos, "--out", str(out), *more]
+    def check(self, name: str, out: Path) -> None:
+        """The folder holds the bytes of an undisturbed run and nothing else."""
+        found, whole = contents(out), self.whole(name).contents
+        assert found.keys() == whole.keys()
+        assert [file for file in found if found[file] != whole[file]] == []
 
-    def train(self, out: Path, *more: str) -> list[str]:
-        """Words for a run of phase 1."""
-        return ["train", "--config", str(self.recipe), "--data", str(self.store), "--out", str(out), *more]
-
-    def train_video(self, out: Path, *more: str) -> list[str]:
-        """Words for a run of phase 2."""
-        given = ["--config", str(self.video_recipe), "--phase1", str(self.run), "--data", str(self.store)]
-        return ["train", *given, "--out", str(out), *more]
-
-    def cache(self, folder: Path, *more: str) -> list[str]:
-        """Words for crops."""
-        return ["cache", str(self.store), "--folder", str(folder), *ROI, *more]
-
-    def export(self, out: Path, *more: str) -> list[str]:
-        """Words for an ONNX file in a folder."""
-        return ["export", str(self.run), "--out", str(out / "model.onnx"), "--clips", "4", *more]
-
-    def evaluate(self, out: Path, *more: str) -> list[str]:
-        """Words for a report."""
-        return ["evaluate", str(self.run), "--data", str(self.store), "--out", str(out), *more]
-
-
-def hhmnet(
-    words: Sequence[str], environment: Mapping[str, str] | None = None, **more: Any
-) -> subprocess.CompletedProcess[str]:
-    """Run a command as a user does."""
-    with start(words, environment, **more) as process:
-        out, err = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    def check_again(self, name: str, out: Path) -> None:
+        """The same call, of train with ``--resume``, ends well and leaves what an undisturbed run leaves."""
+        ended = self.run(name, out, *(["--resume"] if name.startswith("train") else []))
+        assert ended.code == 0, ended.told
+        assert "Traceback" not in ended.told
+        self.check(name, out)
 
 
-def start(
-    words: Sequence[str], environment: Mapping[str, str] | None = None, **more: Any
-) -> subprocess.Popen[str]:
+def refused(ended: Ended, *words: str, code: int = 2) -> None:
+    """The command ended with one line that has these words in it, and with no traceback."""
+    assert ended.code == code, ended.told
+    assert "Traceback" not in ended.told
+    for word in words:
+        assert word in ended.last
+
+
+def until_gone(session: int) -> None:
+    """Wait for the workers of a command that was cut short."""
+    end = time.monotonic() + 120
+    while members(session):
+        assert time.monotonic() < end, "a worker is left behind"
+        time.sleep(0.02)
+
+
+def start(words: list[str], world: World) -> subprocess.Popen[str]:
     """Start a command as a user does, as the leader of a session."""
     surroundings = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "COLUMNS": "300"}
     return subprocess.Popen(
@@ -133,10 +152,46 @@ def start(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | surroundings | dict(environment or {}),
+        env=os.environ | surroundings | world.environment,
         start_new_session=True,
-        **more,
     )
+
+
+class Disk:
+    """A disk in memory; the test is skipped where none can be mounted.
+
+    Args:
+        folder: where it is mounted; it is made.
+        size: in bytes.
+    """
+
+    def __init__(self, folder: Path, size: int = 16 << 20) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self._mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs")
+
+    def _mount(self, *words: str) -> None:
+        try:
+            subprocess.run(["mount", *words, str(self.folder)], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("mounting isn't permitted here")
+
+    def fill(self, leave: int) -> None:
+        """Fill it up but for some bytes."""
+        facts = os.statvfs(self.folder)
+        (self.folder / "filler").write_bytes(bytes(facts.f_bavail * facts.f_frsize - leave // PAGE * PAGE))
+
+    def make_room(self) -> None:
+        """Remove what fills it."""
+        (self.folder / "filler").unlink()
+
+    def seal(self, sealed: bool = True) -> None:
+        """Let nobody write, or again."""
+        self._mount("-o", f"remount,{'ro' if sealed else 'rw'}")
+
+    def remove(self) -> None:
+        """Unmount it."""
+        subprocess.run(["umount", "--lazy", str(self.folder)], check=False, capture_output=True)
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -155,8 +210,11 @@ def contents(folder: Path) -> dict[str, Any]:
 
 def _checkpoint(file: Path) -> Any:
     with safe_open(file, "np") as handle:
-        told = {key: value for key, value in handle.metadata().items() if key != "seconds"}
-        return told, {name: handle.get_tensor(name).tobytes() for name in sorted(handle.keys())}
+        progress = json.loads(handle.metadata()["progress"])
+        assert progress.pop("seconds") > 0
+        return handle.metadata() | {"progress": progress}, {
+            name: handle.get_tensor(name).tobytes() for name in sorted(handle.keys())
+        }
 
 
 def _log(file: Path) -> Any:

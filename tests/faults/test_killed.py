@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fork_server import Server
-from small_world import World, contents, hhmnet
-from works import WORKS, Wholes, until_gone
+from fork_server import Fault
+from small_world import COMMANDS, World, contents, start, until_gone
 
 pytestmark = pytest.mark.xdist_group("faults")  # they share their undisturbed runs
 
@@ -24,82 +23,67 @@ KILLS = 30
     [
         ("prepare", 0.9),
         ("train phase 1", 0.6),
-        ("train phase 1", 0.98),
+        pytest.param("train phase 1", 0.98, marks=pytest.mark.long),
         pytest.param("cache", 0.5, marks=pytest.mark.long),
     ],
 )
-def test_killed_between_two_changes_of_files(
-    name: str, share: float, world: World, server: Server, whole: Wholes, tmp_path: Path
-) -> None:
-    out, number = tmp_path / "out", int(share * whole[name].changes)
-    words = WORKS[name].words(world, out)
-    ended = server.run(words, change=number, watched=out, environment=world.environment)
-    assert ended.code == -9
-    whole.check_again(name, out)
+def test_killed_between_two_changes_of_files(name: str, share: float, world: World, tmp_path: Path) -> None:
+    fault = Fault(change=int(share * world.whole(name).changes))
+    assert world.run(name, tmp_path / "out", fault=fault).code == -9
+    world.check_again(name, tmp_path / "out")
 
 
-@pytest.mark.parametrize(("name", "share"), [("prepare", 0.8)])
-def test_killed_at_some_moment(
-    name: str, share: float, world: World, server: Server, whole: Wholes, tmp_path: Path
-) -> None:
-    ended = server.run(WORKS[name].words(world, tmp_path / "out"), after=share * whole[name].seconds)
+def test_killed_at_some_moment(world: World, tmp_path: Path) -> None:
+    ended = world.run("prepare", tmp_path / "out", fault=Fault(after=0.8 * world.whole("prepare").seconds))
     assert ended.code in (-9, 0)  # its processor time isn't always the same
-    whole.check_again(name, tmp_path / "out")
+    world.check_again("prepare", tmp_path / "out")
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", WORKS)
-def test_killed_at_every_change_of_files(
-    name: str, world: World, server: Server, whole: Wholes, tmp_path: Path, capsys: Any
-) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_killed_at_every_change_of_files(name: str, world: World, tmp_path: Path, capsys: Any) -> None:
     """Of the many alike of a cache some."""
-    total = whole[name].changes
-    numbers = list(range(total) if total <= 60 else [*range(10), *range(10, total, total // 15)])
+    total = world.whole(name).changes
+    numbers = list(range(total) if total <= 40 else [*range(10), *range(10, total, total // 15)])
     for number in numbers:
         out = tmp_path / f"out {number}"
-        words = WORKS[name].words(world, out)
-        ended = server.run(words, change=number, watched=out, environment=world.environment)
+        ended = world.run(name, out, fault=Fault(change=number))
         assert ended.code == -9
-        go_on(name, whole, out)
+        go_on(name, world, out)
         until_gone(ended.pid)
     with capsys.disabled():
         print(f"\n{name}: killed at {len(numbers)} of {total} changes of files")
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", WORKS)
-def test_killed_at_thirty_random_moments(
-    name: str, world: World, server: Server, whole: Wholes, tmp_path: Path, capsys: Any
-) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_killed_at_thirty_random_moments(name: str, world: World, tmp_path: Path, capsys: Any) -> None:
     moments = random.Random(f"{name} 0")
-    seconds, late, kills = whole[name].seconds, 0, Counter[str]()
+    seconds, late, kills = world.whole(name).seconds, 0, Counter[str]()
     while kills.total() < KILLS:
         assert late < KILLS, "the command ends before it is killed"
         out = tmp_path / f"out {kills.total() + late}"
-        words = WORKS[name].words(world, out)
-        ended = server.run(words, after=moments.random() * seconds, environment=world.environment)
+        ended = world.run(name, out, fault=Fault(after=moments.random() * seconds))
         if ended.code == 0:
             late += 1
             continue
         assert ended.code == -9, ended.told
-        kills[written(out)] += 1
-        go_on(name, whole, out)
+        kills[half_written(out)] += 1
+        go_on(name, world, out)
         until_gone(ended.pid)
         shutil.rmtree(out, ignore_errors=True)
     with capsys.disabled():
         told = "; ".join(f"{count} with {what} half written" for what, count in kills.most_common())
-        print(
-            f"\n{name}: {KILLS} kills within {seconds:.1f} s of processor time: {told}; {late} came too late"
-        )
+        print(f"\n{name}: {KILLS} kills within {seconds:.1f} s of processor time: {told}; {late} too late")
 
 
-def go_on(name: str, whole: Wholes, out: Path) -> None:
+def go_on(name: str, world: World, out: Path) -> None:
     """Call again, unless nothing is left: the same call on the same files is the undisturbed run."""
     if out.exists() and any(out.iterdir()):
-        whole.check_again(name, out)
+        world.check_again(name, out)
 
 
-def written(out: Path) -> str:
+def half_written(out: Path) -> str:
     """What a killed command was writing."""
     names = sorted(file.name for file in out.rglob("*.tmp")) if out.exists() else []
     kinds = {re.sub(r"\.[0-9a-f]{32}\.tmp$|[0-9a-f]{24,}-?|\d{6}|^\.", "", name) for name in names}
@@ -107,9 +91,10 @@ def written(out: Path) -> str:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", WORKS)
-def test_a_run_of_its_own_leaves_the_same(name: str, world: World, whole: Wholes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_run_of_its_own_leaves_the_same(name: str, world: World, tmp_path: Path) -> None:
     """What the other tests compare with is what a user gets, whatever cores there are."""
-    ended = hhmnet(WORKS[name].words(world, tmp_path / "out"), world.environment)
-    assert ended.returncode == 0, ended.stderr
-    assert contents(tmp_path / "out") == whole[name].contents
+    with start(world.words(name, tmp_path / "out"), world) as process:
+        _, told = process.communicate(timeout=600)
+    assert process.returncode == 0, told
+    assert contents(tmp_path / "out") == world.whole(name).contents

@@ -9,9 +9,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from fork_server import Server
-from small_world import World, hhmnet, start
-from works import WORKS, Wholes, until_gone
+from fork_server import Fault
+from small_world import World, refused, start, until_gone
 
 from hhmnet.lock import locked
 
@@ -20,77 +19,69 @@ pytestmark = pytest.mark.xdist_group("faults")  # they share their undisturbed r
 TERM, CTRL_C = signal.SIGTERM, signal.SIGINT
 
 
+def long(*values: object) -> object:
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
 @pytest.mark.parametrize(
     ("number", "to", "workers"),
     [
         (TERM, "group", "1"),
-        pytest.param(TERM, "program", "0", marks=pytest.mark.long),
-        pytest.param(CTRL_C, "group", "1", marks=pytest.mark.long),
-        pytest.param(TERM, "program", "1", marks=pytest.mark.long),
+        long(TERM, "program", "0"),
+        long(CTRL_C, "group", "1"),
+        long(TERM, "program", "1"),
     ],
 )
-def test_training_is_told_to_stop(
-    number: int, to: str, workers: str, world: World, server: Server, whole: Wholes, tmp_path: Path
-) -> None:
+def test_training_is_told_to_stop(number: int, to: str, workers: str, world: World, tmp_path: Path) -> None:
     """A scheduler tells the program, or all of its processes."""
     out = tmp_path / "out"
-    words = world.train(out, "--run.workers", workers)
-    ended = server.run(words, change=2, about="log.csv", watched=out, send=number, to=to)
-    assert ended.code == 130, ended.told
-    assert "Traceback" not in ended.told
-    assert "interrupted after step" in ended.last
-    assert f"go on with: hhmnet train --data {world.store} --out {out} --resume" in ended.last
+    fault = Fault(change=2, about="log.csv", send=number, to=to)
+    ended = world.run("train phase 1", out, "--run.workers", workers, fault=fault)
+    command = f"go on with: hhmnet train --data {world.folder}/store --out {out} --resume"
+    refused(ended, "interrupted after step", command, code=130)
     until_gone(ended.pid)
-    ended = server.run(["train", "--data", str(world.store), "--out", str(out), "--resume"])
+    words = ["train", "--data", f"{world.folder}/store", "--out", str(out), "--resume"]
+    ended = world.server.run(words, None, out, {})
     assert ended.code == 0, ended.told
-    assert (out / "model.safetensors").read_bytes() == whole["train phase 1"].contents["model.safetensors"]
+    weights = world.whole("train phase 1").contents["model.safetensors"]
+    assert (out / "model.safetensors").read_bytes() == weights
 
 
 @pytest.mark.parametrize(
-    ("number", "to"), [(TERM, "group"), pytest.param(CTRL_C, "group", marks=pytest.mark.long)]
-)
-@pytest.mark.parametrize(
-    ("name", "about"),
+    ("name", "about", "number"),
     [
-        ("prepare", ".json"),
-        pytest.param("prepare, two jobs", "", marks=pytest.mark.long),
-        pytest.param("cache", ".tmp", marks=pytest.mark.long),
-        pytest.param("evaluate", "metrics.json", marks=pytest.mark.long),
-        pytest.param("export", "model.onnx", marks=pytest.mark.long),
+        ("prepare", ".json", TERM),
+        long("prepare", ".json", CTRL_C),
+        *(
+            long(name, about, number)
+            for number in (TERM, CTRL_C)
+            for name, about in (
+                ("prepare, two jobs", ""),
+                ("cache", ".tmp"),
+                ("evaluate", "metrics.json"),
+                ("export", "model.onnx"),
+            )
+        ),
     ],
 )
-def test_others_are_told_to_stop(
-    name: str, about: str, number: int, to: str, world: World, server: Server, whole: Wholes, tmp_path: Path
-) -> None:
+def test_others_are_told_to_stop(name: str, about: str, number: int, world: World, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    words = WORKS[name].words(world, out)
-    ended = server.run(
-        words, change=0, about=about, watched=out, send=number, to=to, environment=world.environment
-    )
-    assert ended.code == 130, ended.told
-    assert "Traceback" not in ended.told
-    assert ended.last == f"hhmnet {words[0]}: interrupted"
+    ended = world.run(name, out, fault=Fault(change=0, about=about, send=number, to="group"))
+    refused(ended, code=130)
+    assert ended.last == f"hhmnet {world.words(name, out)[0]}: interrupted"
     assert list(out.rglob("*.tmp")) == []
     until_gone(ended.pid)
-    whole.check_again(name, out)
+    world.check_again(name, out)
 
 
-@pytest.mark.parametrize("workers", ["1", pytest.param("0", marks=pytest.mark.long)])
-def test_a_dry_run_is_told_to_stop(workers: str, world: World, server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", long("0")])
+def test_a_dry_run_is_told_to_stop(workers: str, world: World, tmp_path: Path) -> None:
     """Its folder for scratch is removed, too."""
-    words = ["train", "--config", str(world.recipe), "--data", str(world.store), "--dry-run"]
+    words = ["train", "--config", f"{world.folder}/one.yaml", "--data", f"{world.folder}/store", "--dry-run"]
     words += ["--run.workers", workers, "--run.checkpoint_every", "1"]
-    ended = server.run(
-        words,
-        change=0,
-        about="checkpoint",
-        watched=tmp_path,
-        send=TERM,
-        to="group",
-        environment={"TMPDIR": str(tmp_path)},
-    )
-    assert ended.code == 130, ended.told
-    assert "Traceback" not in ended.told
+    fault = Fault(change=0, about="checkpoint", send=TERM, to="group")
+    ended = world.server.run(words, fault, tmp_path, {"TMPDIR": str(tmp_path)})
+    refused(ended, code=130)
     assert ended.last == "hhmnet train: interrupted"
     until_gone(ended.pid)
     assert list(tmp_path.iterdir()) == []
@@ -100,15 +91,11 @@ def test_a_dry_run_is_told_to_stop(workers: str, world: World, server: Server, t
 @pytest.mark.parametrize("number", [TERM, CTRL_C])
 def test_a_server_is_told_to_stop(number: int, world: World) -> None:
     pytest.importorskip("uvicorn")
-    with start(["serve", str(world.run), "--port", "0", "--no-page"]) as process:
+    with start(["serve", f"{world.folder}/one", "--port", "0", "--no-page"], world) as process:
         assert process.stderr is not None
-        for line in process.stderr:
-            if "is ready" in line:
-                break
-        else:
-            raise AssertionError("the server doesn't start")
+        line = next((line for line in process.stderr if "is ready" in line), "")
         address = next(word for word in line.split() if word.startswith("http"))
-        assert urllib.request.urlopen(f"{address}/health", timeout=60).status == 200
+        assert urllib.request.urlopen(f"{address}/api/v1/health", timeout=60).status == 200
         os.killpg(process.pid, number)
         rest = process.stderr.read()
         process.wait(timeout=120)
@@ -119,47 +106,38 @@ def test_a_server_is_told_to_stop(number: int, world: World) -> None:
 
 @pytest.mark.parametrize(
     ("name", "work"),
-    [
-        pytest.param("evaluate", "hhmnet evaluate", marks=pytest.mark.long),
-        ("prepare", "hhmnet prepare"),
-        pytest.param("train phase 1", "training", marks=pytest.mark.long),
-    ],
+    [("prepare", "hhmnet prepare"), long("evaluate", "hhmnet evaluate"), long("train phase 1", "training")],
 )
-def test_a_second_run_in_a_folder_is_refused(
-    name: str, work: str, world: World, server: Server, whole: Wholes, tmp_path: Path
-) -> None:
+def test_a_second_run_in_a_folder_is_refused(name: str, work: str, world: World, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     with locked(out, "test"):
-        ended = server.run(WORKS[name].words(world, out))
-        assert ended.code == 2
-        assert f"{out}: another {work} is at work in this folder" in ended.last
+        refused(world.run(name, out), f"{out}: another {work} is at work in this folder")
         assert [file.name for file in out.iterdir()] == [".lock"]
-    whole.check_again(name, out)
+    world.check_again(name, out)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["cache", "export"])
-def test_two_at_once_leave_what_one_leaves(name: str, world: World, whole: Wholes, tmp_path: Path) -> None:
+def test_two_at_once_leave_what_one_leaves(name: str, world: World, tmp_path: Path) -> None:
     """Their files appear whole, and are the same whoever writes them, so nobody need wait."""
-    out = tmp_path / "out"
-    words = WORKS[name].words(world, out)
-    with start(words, world.environment) as one, start(words, world.environment) as two:
+    words = world.words(name, tmp_path / "out")
+    with start(words, world) as one, start(words, world) as two:
         ends = [process.communicate(timeout=600) for process in (one, two)]
     assert (one.returncode, two.returncode) == (0, 0), ends
-    whole.check(name, out)
+    world.check(name, tmp_path / "out")
 
 
 @pytest.mark.long
-def test_of_two_trainings_at_once_one_is_refused(world: World, whole: Wholes, tmp_path: Path) -> None:
+def test_of_two_trainings_at_once_one_is_refused(world: World, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with start(world.train(out)) as one:
+    with start(world.words("train phase 1", out), world) as one:
         while not (out / ".lock").exists():
             assert one.poll() is None
             time.sleep(0.01)
-        two = hhmnet(world.train(out))
+        with start(world.words("train phase 1", out), world) as two:
+            _, told = two.communicate(timeout=600)
         one.communicate(timeout=600)
-    assert one.returncode == 0
-    assert two.returncode == 2
-    assert "another training is at work" in two.stderr or "holds a run already" in two.stderr
-    whole.check("train phase 1", out)
+    assert (one.returncode, two.returncode) == (0, 2)
+    assert "another training is at work" in told or "holds a run already" in told
+    world.check("train phase 1", out)
