@@ -96,7 +96,7 @@ def test_the_source_has_no_way_to_run_what_a_file_says(file: Path) -> None:
             assert own in CHECKED_WEIGHTS, where
             assert given(call, "weights_only") == "True", where
         elif (module, name) == ("yaml", "load"):
-            assert given(call, "Loader") in ("yaml.BaseLoader", "yaml.SafeLoader", "_PlainLoader"), where
+            assert given(call, "Loader") in ("yaml.BaseLoader", "yaml.SafeLoader"), where
         elif (module, name) == ("pickle", "loads"):
             assert own in OWN_PROCESSES, where
         else:
@@ -107,15 +107,6 @@ def test_the_source_has_no_way_to_run_what_a_file_says(file: Path) -> None:
     }
     names |= {(node.module or "").partition(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
     assert own in KNOWS_PICKLE or not UNPICKLERS & names
-
-
-def test_the_recipes_loader_is_the_safe_one() -> None:
-    import yaml
-
-    from hhmnet.commands.configuration import _PlainLoader
-
-    assert issubclass(_PlainLoader, yaml.SafeLoader)
-    assert _PlainLoader.yaml_constructors == yaml.SafeLoader.yaml_constructors
 
 
 class Payload:

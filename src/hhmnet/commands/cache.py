@@ -50,8 +50,8 @@ def main(words: list[str]) -> int:
         names = names[1:]
     if len(names) != 1:
         raise UsageError("name one store: hhmnet cache STORE; see hhmnet cache --help")
-    _FLAGS.check_names(rest, [name.removeprefix("--") for name in parser._option_string_actions])
-    return _build(CropCache(folder, _FLAGS.build(_FLAGS.parse(rest))), Store(names[0]), options)
+    config = _FLAGS.read(rest, parser.names)
+    return _build(CropCache(folder, config), Store(names[0]), options)
 
 
 def _parser() -> Parser:

@@ -16,19 +16,9 @@ from hhmnet.config import RENAMED, RETIRED, TrainConfig
 from hhmnet.fields import brief
 from hhmnet.files import replacing
 
-__all__ = [
-    "CONFIG_FILE",
-    "ConfigError",
-    "format_help",
-    "is_recipe",
-    "read_config",
-    "recipe_folder",
-    "write_config",
-]
-
 CONFIG_FILE = "config.yaml"
-
 _FLAGS = Flags(TrainConfig, "hhmnet train")
+_SECTIONS = {key.rpartition(".")[0] for key in _FLAGS.kinds} - {""}
 
 
 def recipe_folder() -> Path:
@@ -38,23 +28,8 @@ def recipe_folder() -> Path:
 
 
 def is_recipe(name: Path) -> bool:
-    """Whether a packaged recipe has this name."""
+    """Whether a packaged recipe has this name, such as ``nw_ucla/homogeneous``."""
     return (recipe_folder() / f"{name}.yaml").is_file()
-
-
-def find_recipe(name: Path) -> Path:
-    """The file that ``name`` is, or the packaged recipe of that name, such as ``nw_ucla/homogeneous``.
-
-    Raises:
-        ConfigError: neither; a name that ends in ``.yaml`` is that of a file, whether or not it exists.
-    """
-    if name.exists() or name.suffix in (".yaml", ".yml"):
-        return name
-    if not is_recipe(name):
-        known = sorted(file.relative_to(recipe_folder()) for file in recipe_folder().glob("*/*.yaml"))
-        names = ", ".join(file.with_suffix("").as_posix() for file in known if file.stem != "relabel")
-        raise ConfigError(f"{name}: neither a file nor a recipe; the recipes are {names}")
-    return recipe_folder() / f"{name}.yaml"
 
 
 def read_config(file: Path | None, flags: Sequence[str] = (), others: Iterable[str] = ()) -> TrainConfig:
@@ -70,16 +45,14 @@ def read_config(file: Path | None, flags: Sequence[str] = (), others: Iterable[s
         ConfigError: one line naming what is wrong and where.
         OSError: the file can't be read.
     """
-    file = None if file is None else find_recipe(file)
+    file = None if file is None else _find_recipe(file)
     words = [] if file is None else [_flag(key, value) for key, value in _fields(file)]
     _FLAGS.parse(words, f" in {file}")
     for flag in flags:
         if (old := flag.removeprefix("--").partition("=")[0]) in RENAMED:
             raise ConfigError(f"the flag '--{old}' is called '--{RENAMED[old]}' now")
-    _FLAGS.check_names(flags, others)
-    values = _FLAGS.parse([*words, *flags])
     try:
-        config: TrainConfig = _FLAGS.build(values)
+        config: TrainConfig = _FLAGS.read([*words, *flags], others)
     except ConfigError as error:
         raise ConfigError(f"{error} (in {file})" if file is not None and not flags else str(error)) from None
     return config
@@ -99,21 +72,27 @@ def format_help() -> str:
     return _FLAGS.format_help()
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases: a few lines of them stand for gigabytes, or for a list that holds itself."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """The next node; raises ComposerError for an alias."""
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) aren't read; write it out", mark)
-        return super().compose_node(parent, index)
+def _find_recipe(name: Path) -> Path:
+    """The file that ``name`` is, or the packaged recipe; one that ends in ``.yaml`` is a file, even if it is missing."""
+    if name.exists() or name.suffix in (".yaml", ".yml"):
+        return name
+    if not is_recipe(name):
+        known = sorted(file.relative_to(recipe_folder()) for file in recipe_folder().glob("*/*.yaml"))
+        names = ", ".join(file.with_suffix("").as_posix() for file in known if file.stem != "relabel")
+        raise ConfigError(f"{name}: neither a file nor a recipe; the recipes are {names}")
+    return recipe_folder() / f"{name}.yaml"
 
 
 def _read_yaml(file: Path) -> dict[Any, Any]:
     """What a file holds; raises ConfigError unless that is a mapping, or nothing."""
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_PlainLoader)
+        text = file.read_text(encoding="utf-8")
+        # A few lines of aliases stand for gigabytes, or for a list that holds itself.
+        alias = next((token for token in yaml.scan(text) if isinstance(token, yaml.AliasToken)), None)
+        if alias is not None:
+            reason = "aliases (*name) aren't read; write it out"
+            raise yaml.MarkedYAMLError(problem=reason, problem_mark=alias.start_mark)
+        content = yaml.safe_load(text)
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: not UTF-8 text") from None
     except RecursionError:
@@ -124,36 +103,33 @@ def _read_yaml(file: Path) -> dict[Any, Any]:
         reason = " ".join(str(getattr(error, "problem", None) or error).split())
         raise ConfigError(f"{file}:{line} not valid YAML ({reason})") from None
     if not isinstance(content, dict | None):
-        raise ConfigError(
-            f"{file}: must hold fields such as 'optim: {{lr: 1e-3}}', not only '{brief(str(content), 80)}'"
-        )
+        text = brief(str(content), 80)
+        raise ConfigError(f"{file}: must hold fields such as 'optim: {{lr: 1e-3}}', not only '{text}'")
     return content or {}
 
 
 def _fields(file: Path) -> Iterator[tuple[str, Any]]:
     """``(dotted key, value)`` of every field in a file; raises ConfigError for any that doesn't exist."""
-    known = _FLAGS.kinds
-    sections = {key.rpartition(".")[0] for key in known} - {""}
-    for key, value in _flatten(_read_yaml(file), sections):
-        if key in sections and value is None:
+    for key, value in _flatten(_read_yaml(file)):
+        if key in _SECTIONS and value is None:
             continue  # a section's name with nothing below it
-        if key in sections:
-            first = next(name for name in known if name.startswith(f"{key}."))
+        if key in _SECTIONS:
+            first = next(name for name in _FLAGS.kinds if name.startswith(f"{key}."))
             raise ConfigError(f"field '{key}' in {file} is a section; give its fields, such as '{first}'")
         if key in RETIRED and RETIRED[key] in (None, value):
             continue
         key = RENAMED.get(key, key)
-        if key not in known:
+        if key not in _FLAGS.kinds:
             raise ConfigError(f"unknown key '{key}' in {file}{_FLAGS.suggest(key)}")
         named = key == "relabel" and isinstance(value, str)
         yield key, _read_yaml(file.parent / value) if named else value
 
 
-def _flatten(content: dict[Any, Any], sections: set[str], above: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(content: dict[Any, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in content.items():
         name = f"{above}{key}"
-        if isinstance(value, dict) and name in sections:
-            yield from _flatten(value, sections, f"{name}.")
+        if isinstance(value, dict) and name in _SECTIONS:
+            yield from _flatten(value, f"{name}.")
         else:
             yield name, value
 

@@ -32,20 +32,13 @@ class Flags:
     """
 
     def __init__(self, kind: type, command: str) -> None:
-        self.kind, self.command = kind, command
-        self.kinds = _kinds(kind)
+        self.kind, self.command, self.kinds = kind, command, _kinds(kind)
 
     @cached_property
     def _parser(self) -> ArgumentParser:
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
-        parser = ArgumentParser(
-            prog=self.command,
-            usage=argparse.SUPPRESS,
-            exit_on_error=False,
-            print_config=None,
-            add_help=False,
-            allow_abbrev=False,
-        )
+        quiet: dict[str, Any] = {"exit_on_error": False, "print_config": None, "add_help": False}
+        parser = ArgumentParser(usage=argparse.SUPPRESS, allow_abbrev=False, **quiet)
         parser.add_class_arguments(self.kind, None)
         return parser
 
@@ -55,25 +48,26 @@ class Flags:
         files = r"^ +--\S+ CONFIG\n? +Path to a configuration file\.\n"
         return re.sub(files, "", self._parser.format_help(), flags=re.MULTILINE).strip() + "\n"
 
-    def check_names(self, words: Sequence[str], others: Iterable[str] = ()) -> None:
-        """Raise ConfigError for a flag that doesn't exist, naming the nearest of the fields and ``others``."""
+    def read(self, words: Sequence[str], others: Iterable[str] = ()) -> Any:
+        """The dataclass that flags and their values describe.
+
+        Args:
+            words: the command line, without the flags of the command itself.
+            others: names of these, which may be what an unknown flag was meant to be.
+
+        Raises:
+            ConfigError: a flag that doesn't exist, or a value that its field doesn't take.
+        """
         for word in words:
             name = word.removeprefix("--").partition("=")[0]
             if word.startswith("--") and name not in self.kinds:
                 raise ConfigError(f"unknown flag '--{name}'{self.suggest(name, others, '--')}")
+        return _build(self.kind, self.parse(words))
 
     def parse(self, words: Sequence[str], where: str = "") -> dict[str, Any]:
-        """The values of all fields, nested, by name.
-
-        Args:
-            words: the flags and their values.
-            where: for the message, where these words come from, such as `` in FILE``.
-
-        Raises:
-            ConfigError: a value of the wrong type.
-        """
+        """The values of all fields, nested, by name; raises ConfigError for one of the wrong type, saying ``where``."""
         try:
-            values: dict[str, Any] = self._parser.parse_args(list(words)).as_dict()
+            return self._parser.parse_args(list(words)).as_dict()
         except argparse.ArgumentError as error:
             text = " ".join(str(error).split())
             found = re.match(r'Parser key "([^"]+)".*?(?:(?:Got|Given) value: (.*))?$', text)
@@ -82,20 +76,18 @@ class Flags:
                 raise ConfigError(f"{text}{where}") from None
             name = _NAMES.get(kind) or str(kind)
             raise ConfigError(f"field '{found[1]}'{where} must be {name}; got '{found[2]}'") from None
-        return values
-
-    def build(self, values: dict[str, Any]) -> Any:
-        """The dataclass with these values; raises ConfigError naming the section that refuses its values."""
-        return _build(self.kind, values)
 
     def suggest(self, key: str, others: Iterable[str] = (), prefix: str = "") -> str:
         """``; did you mean …?`` with the known key most like ``key`` in its name or in what its help says."""
-        helps = {action.dest: action.help or "" for action in self._parser._actions}
+        helps = {action.dest: re.findall(r"\w+", action.help or "") for action in self._parser._actions}
         leaf = key.rpartition(".")[2].replace("-", "_")
+        count = leaf.count("_") + 1
 
         def likeness(name: str) -> float:
-            named = max(_alike(key, name), _alike(leaf, name.rpartition(".")[2]))
-            return max(named, 0.9 * _alike_in(leaf.replace("_", " "), helps.get(name, "")))
+            words = helps.get(name, [])
+            passages = (" ".join(words[i : i + count]) for i in range(len(words) - count + 1))
+            explained = max((_alike(leaf.replace("_", " "), passage) for passage in passages), default=0.0)
+            return max(_alike(key, name), _alike(leaf, name.rpartition(".")[2]), 0.9 * explained)
 
         best = max((*self.kinds, *others), key=likeness, default="")
         if not best or likeness(best) < 0.6:
@@ -107,35 +99,18 @@ def _alike(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one.lower(), other.lower()).ratio()
 
 
-def _alike_in(words: str, text: str) -> float:
-    """How much the most similar passage of ``text``, of as many words, is like ``words``."""
-    count, passage = len(words.split()), re.findall(r"\w+", text)
-    starts = range(max(len(passage) - count + 1, 0))
-    return max((_alike(words, " ".join(passage[i : i + count])) for i in starts), default=0.0)
-
-
 def _kinds(section: type, above: str = "") -> dict[str, Any]:
     """Type of every field below a section, by dotted key."""
     found: dict[str, Any] = {}
-    for name, kind in _hints(section).items():
-        key = f"{above}{name}"
-        found |= _kinds(kind, f"{key}.") if _is_section(kind) else {key: kind}
+    for name, kind in get_type_hints(section).items():
+        found |= _kinds(kind, f"{above}{name}.") if dataclasses.is_dataclass(kind) else {f"{above}{name}": kind}
     return found
 
 
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
-
-
-def _hints(section: type) -> dict[str, Any]:
-    hints = get_type_hints(section)
-    return {field.name: hints[field.name] for field in dataclasses.fields(section)}
-
-
 def _build(section: type, values: dict[str, Any], name: str = "") -> Any:
-    kinds = _hints(section)
+    kinds = get_type_hints(section)
     built = {
-        key: _build(kinds[key], value, key) if _is_section(kinds[key]) else value
+        key: _build(kinds[key], value, key) if dataclasses.is_dataclass(kinds[key]) else value
         for key, value in values.items()
     }
     try:

@@ -135,13 +135,11 @@ def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) ->
     from hhmnet.predict.timeline import TimelineConfig
 
     pose, timeline = Flags(ClipConfig, "hhmnet predict"), Flags(TimelineConfig, "hhmnet predict")
-    own = [name.removeprefix("--") for name in parser._option_string_actions]
     of_timeline, of_pose = _parted(rest, timeline.kinds)
-    pose.check_names(of_pose, [*own, *timeline.kinds])
-    options.timeline_config = timeline.build(timeline.parse(of_timeline))
+    config: ClipConfig = pose.read(of_pose, [*parser.names, *timeline.kinds])
+    options.timeline_config = timeline.read(of_timeline)
     if of_timeline and options.timeline is None:
         raise UsageError(f"{of_timeline[0]} goes with --timeline DIR; see hhmnet predict --help")
-    config: ClipConfig = pose.build(pose.parse(of_pose))
     options.pose_config = config
     recognizer = Recognizer.from_pretrained(
         options.run, options.device, config, options.videos, options.units
@@ -168,9 +166,7 @@ def _exported(options: argparse.Namespace, rest: list[str], parser: Parser) -> R
     if rest:
         from hhmnet.pose.clips import ClipConfig
 
-        flags = Flags(ClipConfig, "hhmnet predict")
-        flags.check_names(rest, [name.removeprefix("--") for name in parser._option_string_actions])
-        pose = flags.build(flags.parse(rest))
+        pose = Flags(ClipConfig, "hhmnet predict").read(rest, parser.names)
     options.pose_config = pose
     return Recognizer.from_pretrained(options.run, pose=pose, videos=options.videos, units=options.units)
 

@@ -31,9 +31,7 @@ def main(words: list[str]) -> int:
         return DONE
     options, rest = parser.parse_known_args(words)
     kind = reader_class(options.reader)
-    flags = _flags(options.reader)
-    flags.check_names(rest, [name.removeprefix("--") for name in parser._option_string_actions])
-    reader = kind(options.source, flags.build(flags.parse(rest)))
+    reader = kind(options.source, _flags(options.reader).read(rest, parser.names))
     get_protocol(reader.protocol)  # a name that doesn't exist would else show only after hours
     log = console()
     try:

@@ -26,8 +26,7 @@ def main(words: list[str]) -> int:
         print(parser.format_help(), "what a request may take:", "", flags.format_help(), sep="\n", end="")
         return 0
     options, rest = parser.parse_known_args(words)
-    flags.check_names(rest, [name.removeprefix("--") for name in parser._option_string_actions])
-    limits: Limits = flags.build(flags.parse(rest))
+    limits: Limits = flags.read(rest, parser.names)
     token = _token(options.token, options.host)
     try:
         import uvicorn

@@ -31,6 +31,11 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, prog: str, description: str, **more: Any) -> None:
         super().__init__(prog=prog, description=description, allow_abbrev=False, **more)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the flags, which may be what an unknown one was meant to be."""
+        return [name.removeprefix("--") for name in self._option_string_actions]
+
     def error(self, message: str) -> NoReturn:
         """Raise UsageError instead of printing the usage and leaving."""
         raise UsageError(f"{message}; see {self.prog} --help")
