@@ -73,7 +73,7 @@ def format_help() -> str:
 
 
 def _find_recipe(name: Path) -> Path:
-    """The file that ``name`` is, or the packaged recipe; one that ends in ``.yaml`` is a file, even if it is missing."""
+    """The file that ``name`` is, or the packaged recipe; what ends in ``.yaml`` is a file, even if it is missing."""
     if name.exists() or name.suffix in (".yaml", ".yml"):
         return name
     if not is_recipe(name):

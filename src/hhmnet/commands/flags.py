@@ -103,7 +103,8 @@ def _kinds(section: type, above: str = "") -> dict[str, Any]:
     """Type of every field below a section, by dotted key."""
     found: dict[str, Any] = {}
     for name, kind in get_type_hints(section).items():
-        found |= _kinds(kind, f"{above}{name}.") if dataclasses.is_dataclass(kind) else {f"{above}{name}": kind}
+        is_section, key = dataclasses.is_dataclass(kind), f"{above}{name}"
+        found |= _kinds(kind, f"{key}.") if is_section else {key: kind}
     return found
 
 

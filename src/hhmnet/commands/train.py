@@ -33,14 +33,9 @@ WEIGHTS_FILE = "model.safetensors"
 FINISHED, PROCESS_LOST, STOPPED = 0, 1, 130
 SHOWN_CLIPS = 10
 _LOST_WORKER = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)")
-CONFIG_HELP = (
+_CONFIG_HELP = (
     "YAML file with the configuration, or a packaged recipe such as nw_ucla/homogeneous; what it leaves out has its "
-    "default. "
-    "With --resume the run's own file is taken if none is given"
-)
-AGAIN_HELP = "train as the run OLD was: its configuration, and a word on what is different now"
-DRY_RUN_HELP = (
-    "time a few steps and say what the recipe costs here; without --data on made clips of full shape"
+    "default. With --resume the run's own file is taken if none is given"
 )
 
 
@@ -63,31 +58,23 @@ def main(words: list[str]) -> int:
         file = options.again / CONFIG_FILE
     elif file is None and options.resume and options.out is not None and (options.out / CONFIG_FILE).exists():
         file = options.out / CONFIG_FILE
-    own = [name.removeprefix("--") for name in parser._option_string_actions]
-    config = read_config(file, flags, own)
+    config = read_config(file, flags, parser.names)
     for name in ("data", "out"):
         if getattr(options, name) is None and not options.dry_run:
             parser.error(f"the following arguments are required: --{name}")
     try:
         group = join(config.run.device == "cpu")
+        log = console(stderr=not options.dry_run) if group.is_main else Console(quiet=True)
+        code = FINISHED
         if options.dry_run:
             from hhmnet.commands.dry_run import dry_run
 
-            dry_run(config, options.data, console(stderr=False) if group.is_main else Console(quiet=True))
-            group.leave()
-            return FINISHED
-        with group.together():
-            store = Store(options.data)
-        code = train(
-            config,
-            store,
-            options.out,
-            resume=options.resume,
-            time_limit=options.time_limit,
-            videos=options.videos,
-            again=options.again,
-            log=console() if group.is_main else Console(quiet=True),
-        )
+            dry_run(config, options.data, log)
+        else:
+            with group.together():
+                store = Store(options.data)
+            own = {name: getattr(options, name) for name in ("resume", "time_limit", "videos", "again")}
+            code = train(config, store, options.out, **own, log=log)
     except (ProcessLost, WorkerLost) as error:
         print(f"hhmnet train: error: {error}", file=sys.stderr)
         return PROCESS_LOST
@@ -104,19 +91,17 @@ def _parser() -> Parser:
     )
     add = parser.add_argument
     add("-h", "--help", action="store_true", help="show this help and leave")
-    add("--config", type=Path, metavar="FILE", help=CONFIG_HELP)
-    add("--from", dest="again", type=Path, metavar="OLD", help=AGAIN_HELP)
+    add("--config", type=Path, metavar="FILE", help=_CONFIG_HELP)
+    again = "train as the run OLD was: its configuration, and a word on what is different now"
+    add("--from", dest="again", type=Path, metavar="OLD", help=again)
     add("--data", type=Path, metavar="STORE", help="store that `hhmnet prepare` made")
     add("--out", type=Path, metavar="RUN", help="folder of the run")
-    add(
-        "--videos",
-        type=Path,
-        metavar="DIR",
-        help="folder of the store's videos, if they aren't where they were",
-    )
+    videos = "folder of the store's videos, if they aren't where they were"
+    add("--videos", type=Path, metavar="DIR", help=videos)
     add("--resume", action="store_true", help="go on from RUN's checkpoint; start if there is none")
     add("--time-limit", type=duration, metavar="TIME", help="checkpoint and stop after 90s, 9m, 1.5h")
-    add("--dry-run", action="store_true", help=DRY_RUN_HELP)
+    dry = "time a few steps and say what the recipe costs here; without --data on made clips of full shape"
+    add("--dry-run", action="store_true", help=dry)
     return parser
 
 
@@ -133,7 +118,7 @@ def train(
 ) -> int:
     """Train into a run folder, with its log, its progress bar and its lock.
 
-    Of several processes that ``torchrun`` started, all call it, and the first has the folder.
+    Of several processes that ``torchrun`` started, all call it; the first has the folder, and says why if all stop.
 
     Args:
         config: the run's configuration.
@@ -149,12 +134,11 @@ def train(
         0 when the model is trained or the time is up, 130 after Ctrl-C or SIGTERM.
 
     Raises:
-        RunError: the folder holds a run already, or another process trains there.
-        TrainingError, CheckpointError, ProtocolError, PhaseError, VideoFolderError: see
-            :class:`~hhmnet.training.engine.Trainer`.
+        RunError: the folder holds a run already, or the machine is at its end.
         NoVideoError: phase 2, and not one video can be read.
         WorkerLost: a process that cuts crops or loads clips was killed.
         ProcessGroupError, ProcessLost: the processes can't train together, or one has ended.
+        TrainingError and others: see :class:`~hhmnet.training.engine.Trainer`.
     """
     group = join(config.run.device == "cpu")
     with ExitStack() as held:
@@ -163,10 +147,13 @@ def train(
                 held.enter_context(made(out))
                 held.enter_context(locked(out, "training"))
                 remove_leftovers(out)
-                _check_new(out, resume)
-        hooks = Hooks()
+                taken = any((out / name).exists() for name in (CONFIG_FILE, checkpoint.FILE, WEIGHTS_FILE))
+                if taken and not resume:
+                    raise RunError(
+                        f"{out}: holds a run already; add --resume to go on with it, or name another folder"
+                    )
         with group.together():
-            trainer = Trainer(config, store, out, hooks, videos)
+            trainer = Trainer(config, store, out, videos=videos)
             begun = (out / checkpoint.FILE).exists()
             if begun:
                 trainer.resume()
@@ -184,47 +171,32 @@ def train(
         with group.together():
             if group.is_main:
                 write_config(trainer.config, out / CONFIG_FILE)
-        if not group.is_main:  # the first process writes and speaks, and says why if all stop
+        if not group.is_main:
             with _explained(trainer), suppress(Interrupted):
                 trainer.train(time_limit)
             return FINISHED
         try:
-            return _train(trainer, hooks, time_limit, facts, log)
+            return _train(trainer, time_limit, facts, log)
         finally:
-            _tell_of_lost_videos(trainer, problems, log)
-
-
-def _check_new(out: Path, resume: bool) -> None:
-    if not resume and any((out / name).exists() for name in (CONFIG_FILE, checkpoint.FILE, WEIGHTS_FILE)):
-        raise RunError(f"{out}: holds a run already; add --resume to go on with it, or name another folder")
+            _name_lost_videos(trainer, problems, log)
 
 
 def _cut_crops(trainer: Trainer, group: ProcessGroup, log: Console) -> dict[str, str]:
-    """:func:`_crops_of_run` on every machine: by the first process of all, and then by the first of each machine.
-
-    These find what they need where the machines share the folder of crops, and cut for themselves where they don't.
-    """
-    problems: dict[str, str] = {}
-    with group.together():
-        if group.is_main:
-            problems = _crops_of_run(trainer, log)
-    with group.together():
-        if group.local_rank == 0 and not group.is_main:
-            _crops_of_run(trainer, log)
+    """Cut what the run will look at out of its videos, of clips held out too; returns what is wrong, by clip."""
+    phase, rows, problems = trainer.phase, trainer.rows, dict[str, str]()
+    if not isinstance(phase, VideoPhase):
+        return problems
+    if trainer.config.fold is not None:
+        rows = np.union1d(rows, trainer.protocol.indices(trainer.store, "val", trainer.config.fold))
+    # First one process of all, then one of each other machine, which finds them unless its folder is another.
+    for is_next in (group.is_main, group.local_rank == 0 and not group.is_main):
+        with group.together():
+            if is_next:
+                problems = cut_crops(phase.cache, trainer.store, rows, phase.videos, log)
     return problems
 
 
-def _crops_of_run(trainer: Trainer, log: Console) -> dict[str, str]:
-    """Cut what the run will look at out of its videos, of clips held out too; returns what is wrong, by clip."""
-    if not isinstance(trainer.phase, VideoPhase):
-        return {}
-    store, fold, rows = trainer.store, trainer.config.fold, trainer.rows
-    if fold is not None:
-        rows = np.union1d(rows, trainer.protocol.indices(store, "val", fold))
-    return cut_crops(trainer.phase.cache, store, rows, trainer.phase.videos, log)
-
-
-def _tell_of_lost_videos(trainer: Trainer, known: dict[str, str], log: Console) -> None:
+def _name_lost_videos(trainer: Trainer, known: dict[str, str], log: Console) -> None:
     """Name the clips whose crops were there before training, and weren't in it."""
     if not isinstance(trainer.phase, VideoPhase):
         return
@@ -232,10 +204,10 @@ def _tell_of_lost_videos(trainer: Trainer, known: dict[str, str], log: Console) 
     names = [str(store.sample_ids[i]) for i in blind if store.sample(i).video is not None]
     lost = [name for name in names if name not in known]
     if lost:
-        more = ", ..." if len(lost) > SHOWN_CLIPS else ""
+        shown = ", ".join(lost[:SHOWN_CLIPS]) + (", ..." if len(lost) > SHOWN_CLIPS else "")
         log.print(
             f"{len(lost):,} of {len(trainer.rows):,} clips lost their video during training, and were then seen "
-            f"without: {', '.join(lost[:SHOWN_CLIPS])}{more}",
+            f"without: {shown}",
             soft_wrap=True,
         )
 
@@ -249,28 +221,23 @@ def _facts(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def _train(
-    trainer: Trainer, hooks: Hooks, time_limit: float | None, facts: dict[str, Any], log: Console
-) -> int:
-    out = trainer.out
+def _train(trainer: Trainer, time_limit: float | None, facts: dict[str, Any], log: Console) -> int:
+    out, began = trainer.out, time.monotonic()
     given = f"--data {trainer.store.path}" + ("" if trainer.videos is None else f" --videos {trainer.videos}")
     write_environment(out, facts)
     run_log = RunLog(out, trainer.step // len(trainer.sampler))
     if not run_log.has_tensorboard:
         log.print("TensorBoard events are left out: pip install 'hhmnet[tensorboard]' adds them")
-    began = time.monotonic()
+    progress = TrainingProgress(log, trainer.config.optim.epochs, trainer.step, trainer.total_steps)
+
+    def on_epoch(figures: EpochLog) -> None:
+        run_log.add(figures)
+        progress.on_epoch(figures)
+
+    trainer.hooks = Hooks(progress.on_step, on_epoch)
     try:
-        with TrainingProgress(
-            log, trainer.config.optim.epochs, trainer.step, trainer.total_steps
-        ) as progress:
-
-            def on_epoch(figures: EpochLog) -> None:
-                run_log.add(figures)
-                progress.on_epoch(figures)
-
-            hooks.on_step, hooks.on_epoch = progress.on_step, on_epoch
-            with _explained(trainer):
-                trainer.train(time_limit)
+        with progress.bar, _explained(trainer):
+            trainer.train(time_limit)
     except Interrupted:
         late = time_limit is not None and time.monotonic() - began > time_limit
         reason = "the time is up" if late else "interrupted"
