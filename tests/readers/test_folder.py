@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 import hhmnet
 from hhmnet.cli import main
 from hhmnet.data.protocols import get_protocol
-from hhmnet.readers import ReadError, SourceError, get_reader
+from hhmnet.readers import ReadError, SourceError
 from hhmnet.readers.clip_files import read_clip
 from hhmnet.readers.folder import Folder, FolderConfig
 from hhmnet.readers.joints import HIDDEN, LEFT_OUT, MISSING
@@ -39,7 +39,7 @@ def body(layout: SkeletonLayout = KINECT20, persons: int = 1, seed: int = 0) -> 
     return joints if layout.dims == 3 else np.abs(joints[..., :2] * -400 + 400)
 
 
-def table(**columns: list[Any]) -> str:
+def table(**columns: Any) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(columns)
@@ -47,7 +47,7 @@ def table(**columns: list[Any]) -> str:
     return text.getvalue()
 
 
-def put(folder: Path, name: str, joints: Any = None, **fields: np.ndarray) -> None:
+def put(folder: Path, name: str = "a.npz", joints: Any = None, **fields: np.ndarray) -> None:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     np.savez(folder / name, joints=body() if joints is None else joints, **fields)
 
@@ -75,42 +75,39 @@ def test_clips_and_their_labels(tmp_path: Path) -> None:
     joints = {name: body(seed=seed) for seed, name in enumerate(["a.npz", "sub/b.npz", "c.npz", "d.npz"])}
     for name, array in joints.items():
         put(tmp_path, name, array)
-    made = reader(tmp_path, LABELS)
-    assert made.layout is KINECT20
-    assert made.class_names == ("nod", "wave")
+    put(tmp_path, "other.npz")
+    made = pickle.loads(pickle.dumps(reader(tmp_path, LABELS)))
+    assert (made.layout, made.class_names) == (KINECT20, ("nod", "wave"))
     assert made.items() == ["a.npz", "c.npz", "d.npz", "e.npz", "sub/b.npz"]
     samples = {item: made.read(item, Counter()) for item in joints}
     for name, sample in samples.items():
         np.testing.assert_array_equal(sample.joints, joints[name].astype(np.float32))
-    assert [sample.sample_id for sample in samples.values()] == ["a", "sub/b", "c", "d"]
-    assert [sample.label for sample in samples.values()] == [1, 0, 1, -1]
-    assert [sample.subject for sample in samples.values()] == ["1", "2", "10", "3"]
-    assert [sample.split for sample in samples.values()] == ["train", "train", "test", "train"]
+    fields = [(sample.sample_id, sample.label, sample.subject, sample.split) for sample in samples.values()]
+    assert fields == [
+        *(("a", 1, "1", "train"), ("sub/b", 0, "2", "train"), ("c", 1, "10", "test"), ("d", -1, "3", "train"))
+    ]
     assert (samples["a.npz"].camera, samples["a.npz"].setup) == ("left", "lab")
     assert samples["a.npz"].pixels is samples["a.npz"].confidence is None
     with pytest.raises(ReadError, match=r"no such file; labels\.csv names it in line 6"):
         made.read("e.npz", Counter())
-
-
-def test_it_says_what_it_understood(tmp_path: Path) -> None:
-    put(tmp_path, "a.npz")
-    put(tmp_path, "sub/b.npz")
-    put(tmp_path, "other.npz")
-    lines = "\n".join(reader(tmp_path, LABELS).describe())
-    assert "5 clips, 2 classes (nod, wave)" in lines
-    assert f"files: 2 of 5 listed are in {tmp_path} (.npz 2); 1 others there are left out" in lines
-    assert "skeleton: kinect20 (20 joints, 3-D, read in m)" in lines
-    assert "clips a class: nod 2, wave 2" in lines
-    assert "split: tested are the groups 10, 1 of 4: test 1, train 4" in lines
-    assert "1 clips have no label" in lines
-    assert "columns not used: weather" in lines
-    assert "Subject → subject" in lines
+    lines = "\n".join(made.describe())
+    for line in (
+        "5 clips, 2 classes (nod, wave)",
+        f"files: 4 of 5 listed are in {tmp_path} (.npz 4); 1 others there are left out",
+        "skeleton: kinect20 (20 joints, 3-D, read in m)",
+        "clips a class: nod 2, wave 2",
+        "split: tested are the groups 10, 1 of 4: test 1, train 4",
+        "1 clips have no label",
+        "columns not used: weather",
+        "Subject → subject",
+    ):
+        assert line in lines
     assert "warning" not in lines
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
 def test_the_layout_is_that_with_as_many_joints(tmp_path: Path, layout: SkeletonLayout) -> None:
-    put(tmp_path, "a.npz", body(layout))
+    put(tmp_path, joints=body(layout))
     made = reader(tmp_path)
     assert made.layout is layout
     assert made.options == {"labels": "labels.csv", "layout": layout.name, "units": "m"}
@@ -123,10 +120,8 @@ def test_a_layout_of_your_own(tmp_path: Path) -> None:
     star = {"joints": list("ABCDE"), "edges": [[joint, "A"] for joint in "BCDE"]}
     (tmp_path / "star.yaml").write_text(yaml.safe_dump(star))
     joints = np.random.default_rng(0).normal(size=(FRAMES, 5, 3))
-    put(tmp_path, "a.npz", joints)
-    with pytest.raises(
-        SourceError, match=r"a\.npz has 5 joints of 3 coordinates, which fits no known layout; give field"
-    ):
+    put(tmp_path, joints=joints)
+    with pytest.raises(SourceError, match=r"a\.npz has 5 joints of 3 .* fits no known layout; give field"):
         reader(tmp_path)
     made = reader(tmp_path, layout=str(tmp_path / "star.yaml"))
     assert made.options["layout"] == "star"
@@ -139,19 +134,19 @@ def test_a_layout_of_your_own(tmp_path: Path) -> None:
 
 def named(layout: SkeletonLayout, joints: np.ndarray, *, left_out: str = "") -> str:
     """One person's joints as a table, in another order than the layout's."""
-    names = [name for name in reversed(layout.joints) if name != left_out]
     columns: dict[str, list[Any]] = {"frame": list(range(5, 5 + len(joints)))}
-    for name in names:
-        for axis, letter in enumerate("xyz"[: layout.dims]):
-            columns[f"{name}_{letter}"] = joints[:, layout.index(name), axis].tolist()
+    for name in reversed(layout.joints):
+        if name != left_out:
+            for axis, letter in enumerate("xyz"[: layout.dims]):
+                columns[f"{name}_{letter}"] = joints[:, layout.index(name), axis].tolist()
     return table(**columns)
 
 
 @pytest.mark.parametrize("layout", [NTU25, COCO17], ids=["ntu25", "coco17"])
 def test_a_table_goes_by_the_names_of_its_joints(tmp_path: Path, layout: SkeletonLayout) -> None:
-    joints = body(layout)[0]
+    joints, labels = body(layout)[0], table(path=["a.csv"], label=["1"])
     (tmp_path / "a.csv").write_text(named(layout, joints))
-    made = reader(tmp_path, table(path=["a.csv"], label=["1"]))
+    made = reader(tmp_path, labels)
     assert made.layout is layout
     sample = made.read("a.csv", Counter())
     np.testing.assert_allclose(sample.joints[0], joints, rtol=1e-6)
@@ -160,23 +155,15 @@ def test_a_table_goes_by_the_names_of_its_joints(tmp_path: Path, layout: Skeleto
     with pytest.raises(ReadError, match=f"layout {layout.name} has .* the file has no columns for left_hip"):
         made.read("a.csv", Counter())
     with pytest.raises(SourceError, match="which fits no known layout"):
-        reader(tmp_path, table(path=["a.csv"], label=["1"]))
-    (tmp_path / "a.csv").write_text(
-        named(layout, joints).replace("_y", "_q").replace("_z", "_y").replace("_q", "_z")
-    )
-    if layout.dims == 2:
-        with pytest.raises(ReadError, match="no column 'right_ankle_y'"):
-            made.read("a.csv", Counter())
+        reader(tmp_path, labels)
 
 
 def test_units(tmp_path: Path) -> None:
-    put(tmp_path, "a.npz", body() * 1000)
+    put(tmp_path, joints=body() * 1000)
     np.testing.assert_allclose(read(tmp_path, units="mm").joints, body().astype(np.float32), rtol=1e-6)
     with pytest.raises(ReadError, match=r"beyond 100 m; if these are millimetres, give field 'units'"):
         read(tmp_path)
-    with pytest.raises(ValueError, match="field 'units' must be one of m, cm, mm; got 'inch'"):
-        FolderConfig(units="inch")
-    put(tmp_path, "a.npz", body(COCO17))
+    put(tmp_path, joints=body(COCO17))
     np.testing.assert_array_equal(read(tmp_path, units="mm").joints, body(COCO17).astype(np.float32))
 
 
@@ -186,40 +173,25 @@ def test_units(tmp_path: Path) -> None:
         (body() * 10, "warning: the body in a.npz is 17."),
         (body() * 0.1, "warning: the body in a.npz is 0.17 m tall; is field 'units' right?"),
         (body() * [1, -1, 1], "warning: in a.npz the head is below the feet; y must point up"),
-        (body()[..., [0, 2, 1]], "tall"),
+        (body(), ""),
+        (body(COCO17), ""),
+        (body() * 0, ""),
     ],
 )
-def test_it_says_what_looks_wrong(tmp_path: Path, joints: np.ndarray, doubt: str) -> None:
-    put(tmp_path, "a.npz", joints)
-    assert doubt in "\n".join(reader(tmp_path).describe())
-
-
-@pytest.mark.parametrize("joints", [body(), body(COCO17), body() * 0])
-def test_it_says_nothing_where_nothing_looks_wrong(tmp_path: Path, joints: np.ndarray) -> None:
-    put(tmp_path, "a.npz", joints)
-    lines = reader(tmp_path, table(path=["a.npz"], label=["x"], split=["Test"])).describe()
-    assert not any("warning" in line for line in lines)
+def test_it_says_what_looks_wrong_and_nothing_else(tmp_path: Path, joints: np.ndarray, doubt: str) -> None:
+    put(tmp_path, joints=joints)
+    lines = "\n".join(reader(tmp_path, table(path=["a.npz"], label=["x"], split=["Test"])).describe())
+    assert doubt in lines
+    assert ("warning" in lines) == bool(doubt)
 
 
 def test_what_is_missing_or_absent(tmp_path: Path) -> None:
-    joints = body(persons=3)
-    joints[0, 0, 4, 2] = np.nan
-    joints[2] = np.nan
-    trust = np.full((3, FRAMES, 20), 0.75)
-    trust[1, 1, 2] = 0
-    present = np.ones((3, FRAMES), bool)
-    present[1, 2] = False
-    pixels = np.full((3, FRAMES, 20, 2), 50.0)
-    pixels[0, 0, 4] = np.nan
-    put(
-        tmp_path,
-        "a.npz",
-        joints,
-        confidence=trust,
-        present=present,
-        pixels=pixels,
-        frame_index=np.array([2, 4, 6]),
-    )
+    joints, pixels = body(persons=3), np.full((3, FRAMES, 20, 2), 50.0)
+    trust, present = np.full((3, FRAMES, 20), 0.75), np.ones((3, FRAMES), bool)
+    joints[0, 0, 4, 2] = joints[2] = pixels[0, 0, 4] = np.nan
+    trust[1, 1, 2] = present[1, 2] = 0
+    fields = {"confidence": trust, "present": present, "pixels": pixels, "frame_index": np.array([2, 4, 6])}
+    put(tmp_path, joints=joints, **fields)
     notes: Counter[str] = Counter()
     sample = read(tmp_path, notes)
     assert sample.present.tolist() == [[True] * 3, [True, True, False]]
@@ -227,86 +199,52 @@ def test_what_is_missing_or_absent(tmp_path: Path) -> None:
     assert sample.confidence is not None
     assert sample.pixels is not None
     for place in ((0, 0, 4), (1, 1, 2), (1, 2, 7)):
-        assert not sample.joints[place].any()
-        assert not sample.pixels[place].any()
-        assert sample.confidence[place] == 0
+        for array in (sample.joints, sample.pixels, sample.confidence):
+            assert not array[place].any()
     assert sample.confidence.sum() == pytest.approx(0.75 * (5 * 20 - 2))
     assert sample.pixels[0, 1].all()
     assert notes == {MISSING: 1, HIDDEN: 1, LEFT_OUT: 1}
     pixels[0, 1, 4] = np.inf
-    put(tmp_path, "a.npz", joints, pixels=pixels)
-    with pytest.raises(
-        ReadError, match="field 'pixels': not a number, or infinite, for a joint that is there"
-    ):
+    put(tmp_path, joints=joints, pixels=pixels)
+    with pytest.raises(ReadError, match="field 'pixels': not a number, or infinite, for a joint that is"):
         read(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("labels", "splits", "rule"),
+    ("column", "splits", "rule"),
     [
-        (
-            table(path="abcd", label="xyxy", split=["train", "TEST", "val", ""]),
-            ["train", "test", "val", ""],
-            "column 'split'",
-        ),
-        (
-            table(path="abcd", label="xyxy", fold="0123"),
-            ["fold0", "fold1", "fold2", "fold3"],
-            "column 'fold'",
-        ),
-        (
-            table(path="abcd", label="xyxy", group="pqpq"),
-            ["train", "test", "train", "test"],
-            "the groups q, 1 of 2",
-        ),
-        (
-            table(path="abcd", label="xyxy", group="pppp"),
-            None,
-            "the same persons may be in training and test",
-        ),
-        (table(path="abcd", label="xyxy"), None, "one clip in five is tested"),
+        ({"split": ["train", "TEST", "val", ""]}, ["train", "test", "val", ""], "column 'split'"),
+        ({"fold": "0123"}, ["fold0", "fold1", "fold2", "fold3"], "column 'fold'"),
+        ({"group": "pqpq"}, ["train", "test", "train", "test"], "the groups q, 1 of 2"),
+        ({"group": "pppp"}, None, "the same persons may be in training and test"),
+        ({}, None, "one clip in five is tested"),
     ],
 )
-def test_what_is_tested(tmp_path: Path, labels: str, splits: list[str] | None, rule: str) -> None:
-    for name in "abcd":
-        put(tmp_path, f"{name}.npz")
-    labels = "".join(
-        line if n == 0 else line[0] + ".npz" + line[1:] for n, line in enumerate(labels.splitlines(True))
-    )
-    made = reader(tmp_path, labels)
+def test_what_is_tested(tmp_path: Path, column: Any, splits: list[str] | None, rule: str) -> None:
+    names = [f"{name}.npz" for name in "abcd"]
+    for name in names:
+        put(tmp_path, name)
+    made = reader(tmp_path, table(path=names, label="xyxy", **column))
     found = [made.read(item, Counter()).split for item in made.items()]
     assert set(found) <= {"train", "test"} if splits is None else found == splits
     assert rule in "\n".join(made.describe())
 
 
 def test_the_table_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(tmp_path / "clips", "a.npz")
+    put(tmp_path / "clips")
     monkeypatch.chdir(tmp_path)
     Path("mine.csv").write_text(table(path=["a.npz"], label=["wave"]))
     assert Folder(tmp_path / "clips", FolderConfig(labels=Path("mine.csv"))).class_names == ("wave",)
     with pytest.raises(SourceError, match=r"labels\.csv: No such file"):
-        get_reader("folder", tmp_path / "clips")
-    with pytest.raises(SourceError, match="no folder at"):
-        get_reader("folder", tmp_path / "none")
+        Folder(tmp_path / "clips")
 
 
 def test_a_folder_without_readable_clips_says_why(tmp_path: Path) -> None:
     (tmp_path / "b.npy").write_bytes(b"no array")
     labels = table(path=["b.npy", "c.npz"], label="xy")
-    with pytest.raises(
-        SourceError, match=r"can be read, so the skeleton isn't known \(b\.npy: is no array .*field 'layout'"
-    ):
+    with pytest.raises(SourceError, match=r"skeleton isn't known \(b\.npy: is no array .*field 'layout'"):
         reader(tmp_path, labels)
-    made = reader(tmp_path, labels, layout="kinect20")
-    assert made.describe()
-    with pytest.raises(ReadError, match="no array that NumPy has written"):
-        made.read("b.npy", Counter())
-
-
-def test_a_reader_goes_to_other_processes(tmp_path: Path) -> None:
-    put(tmp_path, "a.npz")
-    there = pickle.loads(pickle.dumps(reader(tmp_path)))
-    np.testing.assert_array_equal(there.read("a.npz", Counter()).joints, read(tmp_path).joints)
+    assert reader(tmp_path, labels, layout="kinect20").describe()
 
 
 def test_the_examples_of_the_docs_are_right(tmp_path: Path) -> None:
@@ -321,44 +259,18 @@ def test_the_examples_of_the_docs_are_right(tmp_path: Path) -> None:
     made = reader(tmp_path, labels, layout=str(tmp_path / "seven.yaml"))
     assert (made.layout.name, made.layout.num_joints, made.layout.mirror) == ("seven", 7, ((3, 4), (5, 6)))
     sample = made.read("monday/ann_01.npz", Counter())
-    assert (made.class_names[sample.label], sample.subject, sample.camera, sample.split) == (
-        "wave",
-        "ann",
-        "left",
-        "train",
-    )
+    assert (made.class_names[sample.label], sample.subject, sample.camera) == ("wave", "ann", "left")
     (tmp_path / "clip.csv").write_text(clip)
     found = read_clip(tmp_path / "clip.csv")
     assert found.names == ("head", "left_hand")
     assert np.isnan(found.joints[1, :, 1]).all()
 
 
-def _saved(**fields: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.savez(file, **fields)
-    return file.getvalue()
-
-
-WHOLE = _saved(joints=body(persons=2), confidence=np.ones((2, FRAMES, 20)), frame_index=np.arange(FRAMES))
-
-
-@settings(FUZZ, max_examples=300)
-@given(content=damaged(WHOLE, pieces=[b"\x00\x00", b"\xff\xff", b"\x7f\xf0", b"PK"]))
-def test_damaged_files_give_a_sample_or_an_error(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.npz").write_bytes(content)
-    try:
-        sample = read(tmp_path, layout="kinect20")
-    except ReadError:
-        return
-    assert sample.joints.shape[2:] == (20, 3)
-    assert (sample.sample_id, sample.label) == ("a", 0)
-
-
-@settings(FUZZ, max_examples=300)
+@settings(FUZZ, max_examples=150)
 @example(content=LABELS.encode().replace(b"a.npz", b"a\0npz"))
 @given(content=damaged(LABELS.encode(), pieces=[b",", b"\n", b'"', b"..", b"/", b"\xff", b"\0", b"path"]))
 def test_damaged_tables_give_a_reader_or_an_error(tmp_path: Path, content: bytes) -> None:
-    put(tmp_path, "a.npz")
+    put(tmp_path)
     (tmp_path / "labels.csv").write_bytes(content)
     try:
         made = Folder(tmp_path, FolderConfig())
@@ -376,8 +288,8 @@ def test_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     (source / "5.npz").write_bytes(b"no archive")
     labels = table(path=[f"{n}.npz" for n in range(6)], label="ababab", group="ppqqrr")
     (source / "labels.csv").write_text(labels)
-    words = ["prepare", "folder", "--source", str(source), "--out", str(out), "--json", "--units", "cm"]
-    assert main(words) == 0
+    words = ["prepare", "folder", "--source", str(source), "--out", str(out), "--jobs", "1", "--json"]
+    assert main([*words, "--units", "cm"]) == 0
     printed = capsys.readouterr()
     assert "split: tested are the groups r, 1 of 3: test 2, train 4" in printed.err
     document = json.loads(printed.out)
@@ -389,5 +301,5 @@ def test_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert store.layout == NTU25
     np.testing.assert_allclose(store.joints(3), body(NTU25, seed=3), rtol=1e-5)
     assert get_protocol(store.protocol).indices(store, "test").tolist() == [4]
-    assert main([*words[:-1], "inch"]) == 2
-    assert "field 'units' must be one of m, cm, mm" in capsys.readouterr().err
+    assert main([*words, "--units", "inch"]) == 2
+    assert "field 'units' must be one of m, cm, mm; got 'inch'" in capsys.readouterr().err

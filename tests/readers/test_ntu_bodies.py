@@ -17,7 +17,6 @@ from hhmnet.readers.ntu_bodies import (
     motion,
     persons,
     seat,
-    tracks,
 )
 from hhmnet.readers.ntu_format import parse
 from made_ntu import ID, Body, skeleton
@@ -55,14 +54,6 @@ def who(bodies: Sequence[Body], rules: BodyRules | None = None) -> list[set[int]
 MOVER = Body(ID, range(FRAMES), sway=0.4)  # ids end in 01, 02, …
 OTHER = Body(ID + 1, range(FRAMES), at=(1.2, 0, 3), sway=0.2)
 GHOST = Body(ID + 2, range(FRAMES), at=(-1.2, 0, 3), sway=0.1)
-
-
-def test_tracks_are_put_together_by_id_across_frames() -> None:
-    file = parse(skeleton([Body(ID, [0, 1, 5]), Body(ID + 1, [1, 2])], 6))
-    found = tracks(file, Counter())
-    assert [body.frames.tolist() for body in found] == [[0, 1, 5], [1, 2]]
-    assert [body.rows.tolist() for body in found] == [[0, 1, 4], [2, 3]]
-    np.testing.assert_array_equal(found[1].joints, file.joints[[2, 3]])
 
 
 def test_a_body_of_zeros_is_none() -> None:
@@ -137,13 +128,6 @@ def test_the_only_body_is_never_removed(only: Body) -> None:
     assert chosen([only]) == ([[1 if frame in only.frames else -1 for frame in range(FRAMES)]], {})
 
 
-def test_of_bodies_that_all_fail_the_one_who_moves_most_stays() -> None:
-    short = [replace(MOVER, frames=range(4)), replace(OTHER, frames=range(6), sway=0.8)]
-    ids, notes = chosen(short)
-    assert [set(person) - {-1} for person in ids] == [{2}]
-    assert notes == {"body removed: in fewer than 12 frames": 1}
-
-
 def test_motion_is_the_variance_over_time_times_the_presence() -> None:
     body = replace(MOVER, frames=range(10, 40), pace=0.02)
     joints = np.stack([body.joints(frame) for frame in body.frames])
@@ -193,15 +177,6 @@ def test_mending_looks_nearby_and_not_too_long() -> None:
     assert len(mend([first, overlapping], 30, 0.5, Counter())) == 2
 
 
-def test_mending_takes_the_nearest() -> None:
-    left = track(replace(MOVER, frames=range(20)))
-    right = track(replace(MOVER, frames=range(20), at=(0.6, 0, 3)))
-    later = track(replace(MOVER, frames=range(22, 40), at=(0.45, 0, 3)))
-    mended = mend([left, right, later], 30, 0.5, Counter())
-    assert [body.last for body in mended] == [19, 39]
-    assert mended[1].joints.shape == (38, 25, 3)
-
-
 def test_a_person_who_comes_back_elsewhere_takes_the_same_place() -> None:
     back = replace(MOVER, id=ID + 6, frames=range(45, FRAMES), at=(-2, 0, 3))
     ids, notes = chosen([replace(MOVER, frames=range(20)), back])
@@ -219,10 +194,6 @@ def test_a_place_is_taken_between_its_first_and_last_frame() -> None:
         [0, 1, 4],
         [2, 3],
     ]
-
-
-def test_no_body_no_person() -> None:
-    assert chosen([]) == ([], {})
 
 
 @pytest.mark.parametrize(

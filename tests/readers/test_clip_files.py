@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from damage import FUZZ, damaged
+from hypothesis import given, settings
+
+from hhmnet.readers import ReadError
+from hhmnet.readers.clip_files import SUFFIXES, RawClip, read_clip
+
+ONE = np.arange(2 * 3 * 2).reshape(2, 3, 2) / 4  # T, V, C
+TWO = np.stack([ONE, ONE + 1])
+
+
+def put(folder: Path, name: str, content: Any) -> Path:
+    """A file of the kind that its name says."""
+    file = folder / name
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif file.suffix == ".npz":
+        np.savez_compressed(file, **content)
+    elif file.suffix == ".npy":
+        np.save(file, content)
+    else:
+        file.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return file
+
+
+def read(folder: Path, name: str, content: Any) -> RawClip:
+    return read_clip(put(folder, name, content))
+
+
+@pytest.mark.parametrize("suffix", ["npy", "json", "npz", "NPY"])
+@pytest.mark.parametrize("array", [ONE, TWO, np.asfortranarray(TWO), ONE.astype(int), TWO.astype(">f4")])
+def test_joints_alone(tmp_path: Path, suffix: str, array: np.ndarray) -> None:
+    content = {"json": array.tolist(), "npz": {"joints": array}}.get(suffix, array)
+    file = put(tmp_path, f"a.{suffix.lower()}", content).rename(tmp_path / f"a.{suffix}")
+    clip = read_clip(file)
+    np.testing.assert_array_equal(clip.joints, array.reshape(-1, 2, 3, 2))
+    assert clip.joints.dtype == np.float64
+    assert clip.frame_index.tolist() == [0, 1]
+    assert clip.confidence is clip.pixels is clip.present is clip.names is None
+
+
+FIELDS = {
+    "joints": TWO,
+    "confidence": np.linspace(0, 1, 12).reshape(2, 2, 3),
+    "pixels": TWO * 100,
+    "present": np.array([[True, False], [True, True]]),
+    "frame_index": np.array([3, 9]),
+}
+
+
+@pytest.mark.parametrize("suffix", ["npz", "json"])
+@pytest.mark.parametrize("persons", [1, 2])
+def test_all_that_a_file_can_say(tmp_path: Path, suffix: str, persons: int) -> None:
+    def part(field: str) -> np.ndarray:
+        return FIELDS[field] if field == "frame_index" or persons == 2 else FIELDS[field][0]
+
+    content: dict[str, Any] = {field: part(field) for field in FIELDS}
+    if suffix == "json":
+        content = {field: array.tolist() for field, array in content.items()} | {"author": "me"}
+    clip = read(tmp_path, f"a.{suffix}", content)
+    for field, array in FIELDS.items():
+        found = getattr(clip, field)
+        np.testing.assert_array_equal(found, array if field == "frame_index" else array[:persons])
+    assert clip.present is not None
+    assert clip.present.dtype == np.bool_
+
+
+def test_null_and_nan_are_what_is_not_known(tmp_path: Path) -> None:
+    clip = read(tmp_path, "a.json", "\ufeff[[[1, null], [NaN, 2]]]")
+    np.testing.assert_array_equal(clip.joints[0, 0], [[1, np.nan], [np.nan, 2]])
+
+
+CSV = """\
+frame,person,Head_x,Head_y,hand_x,hand_y,time,head_confidence
+7,ann,1,2,3,4,x,0.5
+5,bob, 5,6,,nan,,1
+
+5,ann,-1,0,2e1,.5,y,0
+"""
+
+
+def test_a_table(tmp_path: Path) -> None:
+    clip = read(tmp_path, "a.csv", "\ufeff" + CSV.replace("\n", "\r\n"))
+    assert clip.names == ("head", "hand")
+    assert clip.frame_index.tolist() == [5, 7]
+    none = [np.nan, np.nan]
+    np.testing.assert_array_equal(
+        clip.joints, [[[[-1, 0], [20, 0.5]], [[1, 2], [3, 4]]], [[[5, 6], none], [none, none]]]
+    )
+    np.testing.assert_array_equal(clip.confidence, [[[0, 1], [0.5, 1]], [[1, 1], [np.nan, np.nan]]])
+
+
+def test_a_table_of_one_person(tmp_path: Path) -> None:
+    clip = read(tmp_path, "a.csv", '"frame","a_x","a_y","a_z"\n1.0,1,2,3\n0,4,5,6\n')
+    np.testing.assert_array_equal(clip.joints, [[[[4, 5, 6]], [[1, 2, 3]]]])
+    assert clip.confidence is None
+
+
+HEAD = "frame,a_x,a_y\n"
+CROWD = "frame,person,a_x,a_y\n" + "".join(f"1,{n},2,3\n" for n in range(101))
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        ("", 1, "no column 'frame'"),
+        ("a_x,a_y\n1,2\n", 1, "no column 'frame'"),
+        ("frame,x,y\n1,2,3\n", 1, "no joints, which are columns such as 'head_x'"),
+        ("frame,a_x\n1,2\n", 1, "a column 'a_x', but no column 'a_y'"),
+        ("frame,a_x,a_y,a_z,b_x,b_y\n1,2,3,4,5,6\n", 1, "'b_x', but no column 'b_z'"),
+        ("frame,a_x,A_x,a_y\n1,2,3,4\n", 1, "two columns have the same heading"),
+        (HEAD, None, "no lines under its headings"),
+        (HEAD + "1,2,3\n2,3\n", 3, "only 2 columns"),
+        (HEAD + "1,2,three\n", 2, "'three' is no number"),
+        (HEAD + "1.5,2,3\n", 2, "column 'frame' must be a whole number"),
+        (HEAD + "-1,2,3\n", 2, "column 'frame'"),
+        (HEAD + ",2,3\n", 2, "column 'frame'"),
+        (HEAD + "inf,2,3\n", 2, "column 'frame'"),
+        (HEAD + "1,2,3\n1,2,3\n", 3, "frame 1 stands there twice"),
+        ("frame,person,a_x,a_y\n1,p,2,3\n1,p,2,3\n", 3, "twice for person 'p'"),
+        (b"frame,a_x,a_y\n1,\xff,3\n", 2, "not UTF-8 text"),
+        (HEAD + '1,"2,3\n', 2, "not a CSV table"),
+        (CROWD, None, "101 persons; a clip has 100"),
+    ],
+)
+def test_bad_tables_name_the_line(tmp_path: Path, text: str | bytes, line: int | None, reason: str) -> None:
+    with pytest.raises(ReadError, match=reason) as caught:
+        read(tmp_path, "a.csv", text)
+    assert caught.value.line == line
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def npz(**members: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return file.getvalue()
+
+
+def as_if(shape: bytes) -> bytes:
+    """An array whose head names another shape."""
+    return npy(ONE).replace(b"(2, 3, 2), ", shape)
+
+
+def with_field(**field: Any) -> dict[str, Any]:
+    return FIELDS | field
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.npy", b"", "no array that NumPy has written"),
+        ("a.npy", b"frame,head_x", "no array that NumPy has written"),
+        ("a.npy", npy(ONE)[:50], "no array that NumPy has written"),
+        ("a.npy", npy(ONE)[:-1], r"cut short, or too long for its shape \(2, 3, 2\)"),
+        ("a.npy", npy(ONE) + b"1", "cut short, or too long"),
+        ("a.npy", np.array([{}]), "must be an array of numbers, is of type object"),
+        ("a.npy", ONE.astype(complex), "must be an array of numbers"),
+        ("a.npy", ONE > 1, "'joints' must be numbers, is of type bool"),
+        ("a.npy", np.zeros(3, "f4,f4"), "must be an array of numbers"),
+        ("a.npy", as_if(b"(9, 9, 9), "), "cut short, or too long"),
+        ("a.npy", as_if(b"(9**9**9,) "), "no array that NumPy"),
+        ("a.npy", as_if(b"(99999999,)"), "is no single clip"),
+        ("a.npy", as_if(b"(-2, 3, -2)"), "is no single clip"),
+        ("a.npy", ONE[0], r"'joints' must have the shape \(T, V, C\) or .* has \(3, 2\)"),
+        ("a.npy", TWO[None], "'joints' must have the shape"),
+        ("a.npy", ONE[:0], r"has \(0, 3, 2\)"),
+        ("a.npz", b"PK\x03\x04 no archive", "no .npz file, or a damaged one"),
+        ("a.npz", {"keypoints": ONE}, "no array 'joints'; it has keypoints"),
+        ("a.npz", npz(joints=npy(ONE))[:-30], "no .npz file"),
+        ("a.npz", npz(joints=b"text"), "field 'joints': is no array"),
+        ("a.npz", {"joints": np.array([{}])}, "field 'joints': must be an array of numbers"),
+        ("a.npz", npz(joints=as_if(b"(99999999,)") + bytes(10**7)), "no single clip"),
+        ("a.npz", with_field(confidence=ONE), r"'confidence' must have the shape \(2, 2, 3\)"),
+        ("a.npz", with_field(pixels=np.ones((2, 2, 3, 3))), r"'pixels' must .* \(2, 2, 3, 2\), has"),
+        ("a.npz", with_field(present=np.full((2, 2), 0.5)), "'present' must be true or false"),
+        ("a.npz", with_field(present=np.full((2, 2), 2)), "'present' must be true or false"),
+        ("a.npz", with_field(frame_index=np.array([0.5, 1])), "'frame_index' must be 2 whole numbers"),
+        ("a.npz", with_field(frame_index=np.arange(3)), "'frame_index' must be 2 whole numbers"),
+        ("a.npz", with_field(frame_index=np.array([2, 1])), "strictly increasing"),
+        ("a.npz", with_field(frame_index=np.array([-2, 1])), "0 or more"),
+        ("a.npz", with_field(frame_index=np.array([1, 2**63], np.uint64)), "strictly increasing"),
+        ("a.json", "", "not valid JSON|cut short"),
+        ("a.json", "[[[1, 2", "not valid JSON|cut short"),
+        ("a.json", b"[\xff]", "not UTF-8"),
+        ("a.json", "[" * 200_000, "nested too deeply|not valid JSON|cut short"),
+        ("a.json", '"joints"', "'joints' must be lists of numbers"),
+        ("a.json", {"keypoints": []}, "no field 'joints'; it has keypoints"),
+        ("a.json", {"joints": None}, "no field 'joints'"),
+        ("a.json", {}, "no field 'joints'; it has none"),
+        ("a.json", [[["1", "2"]]], "'joints' must be lists of numbers"),
+        ("a.json", [[[1, True]]], "'joints' must be lists of numbers"),
+        ("a.json", [[[1, {}]]], "'joints' must be lists of numbers"),
+        ("a.json", [[[1, 2], [3]]], "'joints' must be lists of equal lengths"),
+        ("a.json", [[[1, 2], 3]], "'joints' must be lists of equal lengths"),
+        ("a.json", [[[[[1]]]]], "four deep at the most"),
+        ("a.json", [[], []], "'joints' must have the shape"),
+        ("a.json", [[[10**400, 1]]], "a number is too large"),
+        ("a.json", "[[[" + "9" * 5000 + "]]]", "not valid JSON"),
+        ("a.json", [[[True, False]]], "'joints' must be numbers, is of type bool"),
+        ("a.json", {"joints": [[[1, 2]]], "present": ["yes"]}, "'present' must be lists of numbers"),
+        ("a.txt", "1 2 3", "'.txt' is none of the endings .npz, .npy, .json, .csv"),
+    ],
+)
+def test_bad_files_are_refused_with_their_reason(
+    tmp_path: Path, name: str, content: Any, reason: str
+) -> None:
+    with pytest.raises(ReadError, match=reason) as caught:
+        read(tmp_path, name, content)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    with open(file, "wb") as handle:
+        handle.truncate(2**28 + 1)
+    with pytest.raises(ReadError, match="larger than 256 MiB, so it is no single clip"):
+        read_clip(file)
+
+
+PIECES = {
+    ".npz": [b"PK", b"\x00\x00\x00\x00", b"\xff\xff\xff\xff", b"joints", b"\x08\x00"],
+    ".npy": [b"(", b"'", b",", b"O", b"{", b"\x93NUMPY", b"True", b"9", b"<c8", b"\\", b"\n "],
+    ".json": [b"NaN", b"null", b"true", b"1e999", b"-", b"[", b"]", b"{", b"}", b",", b'"', b"\xff"],
+    ".csv": [b",", b"\n", b'"', b"nan", b"inf", b"-", b"\xff", b"_x", b"\0", b";"],
+}
+
+
+LISTED = {field: array.tolist() for field, array in FIELDS.items()}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_damaged_files_give_a_clip_or_a_read_error(tmp_path: Path, suffix: str) -> None:
+    content: Any = {".npz": FIELDS, ".npy": TWO, ".json": LISTED, ".csv": CSV}[suffix]
+    file = put(tmp_path, f"a{suffix}", content)
+
+    @settings(FUZZ, max_examples=150)
+    @given(content=damaged(file.read_bytes(), pieces=PIECES[suffix]))
+    def damage(content: bytes) -> None:
+        file.write_bytes(content)
+        try:
+            clip = read_clip(file)
+        except ReadError as error:
+            reason = error.reason
+        else:
+            reason = ""
+            assert clip.joints.ndim == 4
+            assert clip.frame_index.shape == clip.joints.shape[1:2]
+        assert "\n" not in reason
+
+    damage()
