@@ -26,8 +26,7 @@ import torch
 from hhmnet.commands.live import DETECT_EVERY
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.pose.base import Detections, Detector, PoseEstimator, Poses
-from hhmnet.pose.clips import ClipConfig
-from hhmnet.pose.estimate import VideoPoseEstimator
+from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
 from hhmnet.predict.capture import Capture
 from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
 from hhmnet.predict.live_pose import LivePose
@@ -71,7 +70,7 @@ def streaming(
     estimator: PoseEstimator,
 ) -> StreamingRecognizer:
     """As ``hhmnet live`` makes it."""
-    pose = ClipConfig(every=DETECT_EVERY)
+    pose = PoseConfig(every=DETECT_EVERY)
     config = StreamingConfig(
         every=every, rate=rate, persons=options.persons, modalities=tuple(options.modality or ())
     ).of(model.spec)
@@ -83,7 +82,7 @@ def streaming(
 
 def speed(options: argparse.Namespace, real_time: bool) -> None:
     """One person, joints by the networks, from the video in a loop."""
-    networks, model = VideoPoseEstimator(ClipConfig()), from_pretrained(options.model)
+    networks, model = VideoPoseEstimator(PoseConfig()), from_pretrained(options.model)
     with Capture(str(options.video), real_time, loop=True) as capture:
         recognizer = streaming(
             options, model, options.every, capture.rate, networks.detector, networks.estimator
@@ -171,7 +170,7 @@ class Recorded:
 
 def memory(options: argparse.Namespace) -> None:
     """Resident memory while frames go by."""
-    networks, model = VideoPoseEstimator(ClipConfig()), from_pretrained(options.model)
+    networks, model = VideoPoseEstimator(PoseConfig()), from_pretrained(options.model)
     recorded = Recorded(networks, options.video, 40)
     every = max(options.frames // options.answers, 1)
     joints = (networks.detector, networks.estimator) if options.real_joints else (recorded, recorded)

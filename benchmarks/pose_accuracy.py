@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hhmnet.pose.clips import kinect_axes, mix, root_path
+from hhmnet.conversion import convert
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses
+from hhmnet.pose.following import kinect_axes, root_path
 from hhmnet.readers.ntu import NTU120
 from hhmnet.sample import Sample
 from hhmnet.skeleton import NTU25
@@ -82,7 +83,7 @@ def ways(found: VideoPoses, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
 def _joints(found: VideoPoses) -> np.ndarray:
     """NTU's joints in a Kinect's axes, ``(T, 25, 3)``."""
     assert found.world is not None
-    world, _ = mix(found.world, found.confidence, found.layout, NTU25)
+    world, _ = convert(found.world, found.layout, NTU25, found.confidence, keep_missing=True)
     path = root_path(
         found.world[0], found.pixels[0], found.confidence[0], found.present[0], found.size, FOCAL
     )

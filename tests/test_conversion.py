@@ -5,25 +5,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
-from hhmnet.conversion import KINECT_V1_COLOR, KINECT_V1_DEPTH, Camera, convert, project, trunk_means
-from hhmnet.pose.clips import mix
-from hhmnet.skeleton import BLAZEPOSE33, COCO17, KINECT20, NTU25, LayoutError, SkeletonLayout
+from hhmnet.conversion import KINECT_V1_DEPTH, Camera, convert, project, targets, trunk_means
+from hhmnet.skeleton import BLAZEPOSE33, COCO17, KINECT20, LAYOUTS, NTU25, LayoutError, SkeletonLayout
 
 CAMERA = Camera(500, 510, 320, 240, (640, 480))
 LIMBS = [
     f"{side}_{joint}"
     for side in ("left", "right")
-    for joint in ["shoulder", "elbow", "wrist", "hip", "knee", "ankle"]
+    for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 ]
+ENDS = ["left_hand", "right_hand", "left_foot", "right_foot"]
 
 
-def clip(layout: SkeletonLayout, seed: int = 0, shape: tuple[int, ...] = (2, 5)) -> np.ndarray:
+def clip(layout: SkeletonLayout, *shape: int) -> np.ndarray:
     """Joints about three metres from the camera."""
-    joints = np.random.default_rng(seed).normal(0, 0.4, (*shape, layout.num_joints, 3)).astype(np.float32)
+    joints = np.random.default_rng(0).normal(0, 0.4, (*shape, layout.num_joints, 3)).astype(np.float32)
     return joints + np.array([0, 0, 3], np.float32)
 
 
@@ -31,131 +28,143 @@ def at(joints: np.ndarray, layout: SkeletonLayout, *names: str) -> np.ndarray:
     return joints[..., [layout.index(name) for name in names], :]
 
 
-def turn(x: float, y: float, z: float) -> np.ndarray:
-    """A rotation, written out from its three angles."""
-    a = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])
-    b = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
-    c = np.array([[np.cos(z), -np.sin(z), 0], [np.sin(z), np.cos(z), 0], [0, 0, 1]])
-    return a @ b @ c
+KINECTS = [
+    *(("hip_center", "spine_base"), ("shoulder_center", "neck"), ("spine", "spine_base spine_mid")),
+    *((name, name) for name in (*LIMBS, *ENDS, "head")),
+]
+BACK = [
+    *(("spine_base", "hip_center"), ("neck", "shoulder_center"), ("spine_mid", "hip_center shoulder_center")),
+    *(("spine_shoulder", "shoulder_center left_shoulder right_shoulder"),),
+    *((name, name) for name in (*LIMBS, *ENDS, "head")),
+]
 
 
-def test_ntu_to_kinect_joint_by_joint() -> None:
-    joints = clip(NTU25)
-    found, trust = convert(joints, NTU25, KINECT20)
-    assert found.dtype == trust.dtype == np.float32
-    assert found.shape == (2, 5, 20, 3)
-    assert (trust == 1).all()
-    same = [*LIMBS, "head", "left_hand", "right_hand", "left_foot", "right_foot"]
-    np.testing.assert_array_equal(at(found, KINECT20, *same), at(joints, NTU25, *same))
-    np.testing.assert_array_equal(
-        at(found, KINECT20, "hip_center", "shoulder_center"), at(joints, NTU25, "spine_base", "neck")
-    )
-    middle = at(joints, NTU25, "spine_base", "spine_mid").mean(-2, keepdims=True)
-    np.testing.assert_allclose(at(found, KINECT20, "spine"), middle, rtol=1e-6)
+@pytest.mark.parametrize(
+    ("source", "target", "means", "missing"),
+    [
+        (NTU25, KINECT20, KINECTS, []),
+        (KINECT20, NTU25, BACK, ["left_hand_tip", "right_hand_tip", "left_thumb", "right_thumb"]),
+        (BLAZEPOSE33, BLAZEPOSE33, [(name, name) for name in BLAZEPOSE33.joints], []),
+    ],
+    ids=["ntu25 → kinect20", "kinect20 → ntu25", "to itself"],
+)
+def test_joint_by_joint(
+    source: SkeletonLayout, target: SkeletonLayout, means: list[tuple[str, str]], missing: list[str]
+) -> None:
+    joints = clip(source, 2, 5)
+    converted, trust = convert(joints, source, target)
+    assert converted.dtype == trust.dtype == np.float32
+    assert {name for name, _ in means} | set(missing) == set(target.joints)
+    for name, parts in means:
+        expected = at(joints, source, *parts.split()).mean(-2)
+        np.testing.assert_allclose(at(converted, target, name)[..., 0, :], expected, rtol=1e-6)
+    assert not at(converted, target, *missing).any()
+    assert trust.sum(-1) == pytest.approx(np.full((2, 5), len(means)))
 
 
-def test_kinect_to_ntu_misses_hand_tips_and_thumbs() -> None:
-    joints = clip(KINECT20)
-    found, trust = convert(joints, KINECT20, NTU25)
-    missing = {name for j, name in enumerate(NTU25.joints) if not trust[..., j].any()}
-    assert missing == {"left_hand_tip", "right_hand_tip", "left_thumb", "right_thumb"}
-    assert not at(found, NTU25, *missing).any()
-    shoulders = at(joints, KINECT20, "shoulder_center", "left_shoulder", "right_shoulder").mean(-2)
-    np.testing.assert_allclose(at(found, NTU25, "spine_shoulder")[..., 0, :], shoulders, rtol=1e-6)
-    back = at(joints, KINECT20, "hip_center", "shoulder_center").mean(-2)
-    np.testing.assert_allclose(at(found, NTU25, "spine_mid")[..., 0, :], back, rtol=1e-6)
+def standing() -> np.ndarray:
+    """A person of BlazePose's joints, metres from the hips, y up; joints that aren't named lie at the ears."""
+    places = {"ear": (0.08, 0.75), "shoulder": (0.2, 0.5), "elbow": (0.25, 0.25), "wrist": (0.25, 0.0)}
+    places |= {"index": (0.26, -0.1), "pinky": (0.28, -0.1), "thumb": (0.22, -0.05), "hip": (0.15, 0.0)}
+    places |= {"knee": (0.15, -0.4), "ankle": (0.15, -0.8), "heel": (0.15, -0.85), "foot": (0.15, -0.88)}
+    joints = np.zeros((33, 3), np.float32)
+    for i, name in enumerate(BLAZEPOSE33.joints):
+        side, _, joint = name.partition("_")
+        x, y = places.get(joint, places["ear"])
+        joints[i, :2] = (-x if side == "right" else x, y)
+    return joints
 
 
-@given(seed=st.integers(0, 10_000))
-@settings(max_examples=30, deadline=None)
-def test_there_and_back_keeps_what_both_have(seed: int) -> None:
-    joints = clip(NTU25, seed)
-    kinect, trust = convert(joints, NTU25, KINECT20)
-    back, _ = convert(kinect, KINECT20, NTU25, trust)
-    shared = [*LIMBS, "head", "neck", "spine_base", "left_hand", "right_hand", "left_foot", "right_foot"]
-    np.testing.assert_array_equal(at(back, NTU25, *shared), at(joints, NTU25, *shared))
-    again, _ = convert(back, NTU25, KINECT20)
-    kept = [joint for joint in KINECT20.joints if joint != "spine"]
-    np.testing.assert_array_equal(at(again, KINECT20, *kept), at(kinect, KINECT20, *kept))
+@pytest.mark.parametrize(
+    ("target", "heights"),
+    [
+        (
+            KINECT20,
+            {"hip_center": 0.5 / 7, "spine": 0.5 / 4, "shoulder_center": 0.5 + 0.25 / 3, "head": 0.75},
+        ),
+        (
+            NTU25,
+            {"spine_base": 0, "spine_mid": 0.25, "spine_shoulder": 0.5, "neck": 0.5 + 0.25 / 3, "head": 0.75},
+        ),
+    ],
+    ids=["kinect20", "ntu25"],
+)
+def test_a_person_from_video_stands_in_kinects_layouts(
+    target: SkeletonLayout, heights: dict[str, float]
+) -> None:
+    made, _ = convert(standing(), BLAZEPOSE33, target)
+    for joint, height in heights.items():
+        assert made[target.index(joint), :2] == pytest.approx([0, height], abs=1e-5)
+    order = [
+        float(made[target.index(f"left_{joint}"), 1])
+        for joint in ("foot", "ankle", "knee", "hip", "shoulder")
+    ]
+    assert order == sorted(order)
+    for joint in ("shoulder", "hand", "foot"):  # left is left
+        assert made[target.index(f"left_{joint}"), 0] > 0 > made[target.index(f"right_{joint}"), 0]
 
 
-def test_the_way_to_coco_is_the_same_by_way_of_kinect() -> None:
-    joints = clip(NTU25)
-    direct, trust = convert(joints, NTU25, COCO17, camera=CAMERA)
-    stepped, other = convert(*_first(convert(joints, NTU25, KINECT20)), camera=CAMERA)
-    np.testing.assert_array_equal(direct, stepped)
-    np.testing.assert_array_equal(trust, other)
+@pytest.mark.parametrize("source", [BLAZEPOSE33, NTU25, KINECT20, COCO17], ids=lambda layout: layout.name)
+def test_pixels_stay_pixels_in_every_target(source: SkeletonLayout) -> None:
+    assert source.name in targets(source)
+    for name in targets(source):
+        made, trust = convert(
+            np.ones((4, source.num_joints, 2)), source, LAYOUTS[name], np.full((4, source.num_joints), 0.7)
+        )
+        assert made.shape == (4, LAYOUTS[name].num_joints, 2)
+        np.testing.assert_allclose(made, np.repeat(trust[..., None] > 0, 2, -1), rtol=1e-6)
 
 
-def _first(made: tuple[np.ndarray, np.ndarray]) -> tuple[Any, ...]:
-    return made[0], KINECT20, COCO17, made[1]
-
-
-def test_coco_joints_are_seen_by_the_camera() -> None:
-    joints = clip(KINECT20)
-    pixels, trust = convert(joints, KINECT20, COCO17, camera=CAMERA)
-    assert pixels.shape == (2, 5, 17, 2)
+@pytest.mark.parametrize("source", [KINECT20, NTU25], ids=lambda layout: layout.name)
+def test_coco_joints_are_seen_by_the_camera(source: SkeletonLayout) -> None:
+    joints = clip(source, 2, 5)
+    joints[0, 2] = 0  # an absent body is seen nowhere
+    pixels, trust = convert(joints, source, COCO17, camera=CAMERA)
     for name in (*LIMBS, "nose"):
-        x, y, z = at(joints, KINECT20, "head" if name == "nose" else name)[1, 3, 0]
-        expected = [320 + 500 * x / z, 240 - 510 * y / z]
-        np.testing.assert_allclose(at(pixels, COCO17, name)[1, 3, 0], expected, rtol=1e-5)
-    unseen = ["left_eye", "right_eye", "left_ear", "right_ear"]
-    assert not trust[..., [COCO17.index(name) for name in unseen]].any()
-    assert not at(pixels, COCO17, *unseen).any()
-    assert trust.sum() == 2 * 5 * 13
+        x, y, z = at(joints, source, "head" if name == "nose" else name)[1, 3, 0]
+        np.testing.assert_allclose(
+            at(pixels, COCO17, name)[1, 3, 0], [320 + 500 * x / z, 240 - 510 * y / z], rtol=1e-5
+        )
+    unseen = [COCO17.index(name) for name in ("left_eye", "right_eye", "left_ear", "right_ear")]
+    assert not trust[..., unseen].any()
+    assert not pixels[..., unseen, :].any()
+    assert trust.sum(-1).tolist() == [[13, 13, 0, 13, 13], [13] * 5]
 
 
-@pytest.mark.parametrize("layout", [KINECT20, NTU25, COCO17], ids=lambda layout: layout.name)
-def test_to_itself_nothing_changes(layout: SkeletonLayout) -> None:
-    joints = clip(layout)[..., : layout.dims]
-    found, trust = convert(joints, layout, layout)
-    np.testing.assert_array_equal(found, joints)
-    assert (trust == 1).all()
-
-
-@given(data=st.data())
-@settings(max_examples=50, deadline=None)
-def test_a_joint_is_as_sure_as_the_least_sure_it_is_made_of(data: st.DataObject) -> None:
-    source, target = data.draw(st.sampled_from([(NTU25, KINECT20), (KINECT20, NTU25), (NTU25, COCO17)]))
-    trust = data.draw(
-        hnp.arrays(np.float32, (3, source.num_joints), elements=st.sampled_from([0, 0.25, 0.5, 1]))
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize(
+    ("source", "target"), [(NTU25, KINECT20), (KINECT20, NTU25), (NTU25, COCO17), (BLAZEPOSE33, KINECT20)]
+)
+def test_a_joint_is_as_sure_as_the_least_sure_it_is_made_of(
+    source: SkeletonLayout, target: SkeletonLayout, keep: bool
+) -> None:
+    joints = clip(source, 50)
+    trust = np.random.default_rng(1).choice(
+        np.float32([0, 0.25, 0.5, 1]), joints.shape[:-1], p=[0.1, 0.1, 0.1, 0.7]
     )
-    joints = clip(source, shape=(3,)) * (trust > 0)[..., None]
-    found, trusted = convert(joints, source, target, trust, CAMERA)
-    assert np.isfinite(found).all()
-    assert not found[trusted == 0].any()
-    moved = np.zeros(trusted.shape, bool)
-    for j in range(source.num_joints):
-        without = trust.copy()
-        without[:, j] = 0
-        _, less = convert(joints, source, target, without, CAMERA)
-        assert (less <= trusted).all()
-        changed = less != trusted
-        moved |= changed
-        assert (trusted[changed] <= np.broadcast_to(trust[:, j, None], changed.shape)[changed]).all()
-    assert (moved == (trusted > 0)).all()
-
-
-def test_absent_bodies_are_seen_nowhere() -> None:
-    joints = clip(KINECT20)
-    joints[0, 2] = 0
-    pixels, trust = convert(joints, KINECT20, COCO17, camera=CAMERA)
-    assert not pixels[0, 2].any()
-    assert not trust[0, 2].any()
-    assert trust[0, 1].any()
+    made, trusted = convert(joints, source, target, trust, CAMERA, keep_missing=keep)
+    sure, _ = convert(joints, source, target, camera=CAMERA)
+    np.testing.assert_array_equal(made, sure if keep else sure * (trusted > 0)[..., None])
+    for joint in range(source.num_joints):  # it follows each joint that moves it, and no other
+        moved = joints.copy()
+        moved[:, joint] += 0.5
+        is_part = (convert(moved, source, target, camera=CAMERA)[0] != sure).any((0, -1))
+        assert (trusted[:, is_part] <= trust[:, joint, None]).all()
+        trust_here = trust.copy()
+        trust_here[:, joint] = 0
+        changed = convert(joints, source, target, trust_here, CAMERA)[1] != trusted
+        assert not changed[:, ~is_part].any()
 
 
 @pytest.mark.parametrize(
     ("source", "target", "reason"),
     [
         (KINECT20, COCO17, r"kinect20 is in metres and coco17 in pixels; give the camera .*camera="),
-        (NTU25, COCO17, "give the camera"),
-        (COCO17, KINECT20, "coco17 has no depth, so it can't become kinect20; estimate 3-D joints"),
-        (COCO17, NTU25, "has no depth"),
+        (COCO17, NTU25, "coco17 has no depth, so it can't become ntu25; estimate 3-D joints"),
         (
             replace(KINECT20, name="mine"),
             NTU25,
-            "no conversion from mine to ntu25 is defined; there are: ntu25 → kinect20",
+            "no conversion from mine to ntu25 is defined; there are: ntu25 →",
         ),
         (
             NTU25,
@@ -172,57 +181,31 @@ def test_where_there_is_no_way(source: SkeletonLayout, target: SkeletonLayout, r
 def test_joints_that_do_not_fit_are_refused() -> None:
     with pytest.raises(LayoutError, match="layout ntu25 has 25 joints, the data has 20"):
         convert(clip(KINECT20), NTU25, KINECT20)
-    with pytest.raises(LayoutError, match=r"confidence must have the shape \(2, 5, 25\), got \(2, 5\)"):
-        convert(clip(NTU25), NTU25, KINECT20, np.ones((2, 5)))
+    with pytest.raises(LayoutError, match=r"confidence must have the shape \(2, 25\), got \(2, 5\)"):
+        convert(clip(NTU25, 2), NTU25, KINECT20, np.ones((2, 5)))
 
 
 def test_projection_by_hand() -> None:
-    seen = project(np.array([[0, 0, 2], [1, 0.5, 2], [-1, -1, 4], [0, 0, 0], [1, 1, -1]]), CAMERA)
+    seen = project(
+        np.array([[0, 0, 2], [1, 0.5, 2], [-1, -1, 4], [0, 0, 0], [1, 1, -1], [1e30, 0, 1e-30]]), CAMERA
+    )
     np.testing.assert_allclose(seen[:3], [[320, 240], [570, 112.5], [195, 367.5]])
     assert np.isnan(seen[3:]).all()
-    mirrored = project(np.array([1, 0.5, 2.0]), replace(CAMERA, fx=-500))
-    np.testing.assert_allclose(mirrored, [70, 112.5])
-    assert np.isnan(project(np.array([1e30, 0, 1e-30]), CAMERA)).all()
-
-
-@given(
-    angles=st.tuples(*[st.floats(-3, 3)] * 3),
-    shift=st.tuples(*[st.floats(-2, 2)] * 3),
-    point=st.tuples(st.floats(-2, 2), st.floats(-2, 2), st.floats(0.5, 5)),
-)
-@settings(deadline=None)
-def test_a_moved_camera_sees_moved_points_alike(
-    angles: tuple[float, ...], shift: tuple[float, ...], point: tuple[float, ...]
-) -> None:
-    rotation = turn(*angles)
-    moved = rotation.T @ (np.array(point) - shift)  # so that the camera's own coordinates are `point`
-    camera = replace(CAMERA, rotation=rotation, translation=np.array(shift))
-    np.testing.assert_allclose(project(moved, camera), project(np.array(point), CAMERA), rtol=1e-4, atol=1e-2)
-
-
-def test_a_resized_picture_shows_the_same() -> None:
-    points = clip(KINECT20).reshape(-1, 3)
+    np.testing.assert_allclose(project(np.array([1, 0.5, 2.0]), replace(CAMERA, fx=-500)), [70, 112.5])
+    points = clip(KINECT20)
     half = project(points, CAMERA.resized(320, 120))
     # Pixel 0 of the small picture covers pixels 0 and 1 of the large one, whose middle is 0.5.
     np.testing.assert_allclose((half + 0.5) * [2, 4] - 0.5, project(points, CAMERA), rtol=1e-4, atol=1e-3)
-    assert CAMERA.resized(320, 120).size == (320, 120)
     assert KINECT_V1_DEPTH.resized(640, 480).fx == pytest.approx(571.26)
-    assert KINECT_V1_COLOR.size == (640, 480)
 
 
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
         ({"fx": 0}, "'fx' and 'fy'"),
-        ({"fy": -1}, "'fx' and 'fy'"),
-        ({"fx": float("nan")}, "'fx' and 'fy'"),
+        ({"fy": float("nan")}, "'fx' and 'fy'"),
         ({"cx": float("inf")}, "'cx' and 'cy'"),
         ({"size": (0, 3)}, "'size'"),
-        ({"rotation": np.eye(2)}, "'rotation'"),
-        ({"rotation": 2 * np.eye(3)}, "'rotation'"),
-        ({"rotation": np.diag([1, 1, -1])}, "'rotation'"),
-        ({"translation": [1, 2]}, "'translation'"),
-        ({"translation": [1, 2, np.nan]}, "'translation'"),
     ],
 )
 def test_bad_cameras_are_refused(fields: dict[str, Any], reason: str) -> None:
@@ -230,23 +213,25 @@ def test_bad_cameras_are_refused(fields: dict[str, Any], reason: str) -> None:
         replace(CAMERA, **fields)
 
 
-@pytest.mark.parametrize("layout", [KINECT20, NTU25])
-def test_a_derived_trunk_follows_from_hips_shoulders_and_head(layout: SkeletonLayout) -> None:
+@pytest.mark.parametrize(
+    ("layout", "derived"),
+    [
+        (KINECT20, {"hip_center", "spine", "shoulder_center"}),
+        (NTU25, {"spine_base", "spine_mid", "spine_shoulder", "neck"}),
+    ],
+    ids=["kinect20", "ntu25"],
+)
+def test_a_derived_trunk_follows_from_hips_shoulders_and_head(
+    layout: SkeletonLayout, derived: set[str]
+) -> None:
     shares = trunk_means(layout)
     np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-6)
     np.testing.assert_allclose(shares @ shares, shares, atol=1e-6)
     trunk = [joint for joint in range(layout.num_joints) if shares[joint, joint] != 1]
-    assert {layout.joints[joint] for joint in trunk} == (
-        {"hip_center", "spine", "shoulder_center"}
-        if layout is KINECT20
-        else {"spine_base", "spine_mid", "spine_shoulder", "neck"}
-    )
+    assert {layout.joints[joint] for joint in trunk} == derived
     assert not shares[:, trunk].any()
     # Joints from video are there already, so that deriving them again changes nothing.
-    estimated, _ = mix(np.random.default_rng(0).normal(size=(33, 3)), np.ones(33), BLAZEPOSE33, layout)
+    estimated, _ = convert(clip(BLAZEPOSE33), BLAZEPOSE33, layout)
     np.testing.assert_allclose(shares @ estimated, estimated, atol=1e-5)
-
-
-def test_the_trunk_of_other_layouts_is_unknown() -> None:
     with pytest.raises(LayoutError, match="can be derived in kinect20 and ntu25, not in coco17"):
         trunk_means(COCO17)

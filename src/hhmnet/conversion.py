@@ -1,8 +1,8 @@
-"""From one skeleton layout to another: ntu25 → kinect20 → coco17, and back where there is a way back.
+"""From one skeleton layout to another: blazepose33 → ntu25 → kinect20 → coco17, and back where there is a way back.
 
-A target joint is a source joint of the same place, or the mean of a few that lie around it. Where none does, it is
-missing: zero, with confidence 0. Limbs and head are the same joints in both Kinects. Elsewhere the two generations put
-their joints differently (heights measured on UTD-MHAD for v1 and on NTU RGB+D for v2), so these are approximations:
+A target joint is a source joint of the same name, or the mean of a few that lie around its place. Where there is
+neither, it is missing: zero, with confidence 0. The two Kinects and BlazePose put their joints differently (heights
+measured on UTD-MHAD for v1 and on NTU RGB+D for v2), so these are approximations:
 
 =========================  =======================================  =================================================
 target joint               made from                                what is off
@@ -17,61 +17,69 @@ ntu25 spine_shoulder       mean of kinect20 shoulder_center and     little
 coco17 nose                head of either Kinect                    that is the middle of the skull
 =========================  =======================================  =================================================
 
-ntu25's hand tips and thumbs have no place in kinect20, and coco17's eyes and ears none in either.
+A Kinect's middle joints lie where BlazePose has no landmark; the weights of their means follow from the heights above,
+of about 50 cm from hips to shoulders and 25 cm from shoulders to ears. A Kinect's hand lies at the knuckles, its foot
+before the ankle. ntu25's hand tips and thumbs have no place in kinect20, and coco17's eyes and ears none in either.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hhmnet.skeleton import COCO17, KINECT20, LAYOUTS, NTU25, LayoutError, SkeletonLayout
+from hhmnet.skeleton import LAYOUTS, LayoutError, SkeletonLayout
 
-Sources = dict[str, tuple[str, ...]]
-"""Joints whose mean each target joint is, by name; a target joint that isn't named is missing."""
+Means = dict[str, str]
+"""Target joint → the source joints whose mean it is; one that stands there twice counts twice."""
 
-
-def _same(source: SkeletonLayout, target: SkeletonLayout, **others: tuple[str, ...]) -> Sources:
-    """Joints of one name are the same; ``others`` are added."""
-    return {joint: (joint,) for joint in target.joints if joint in source.joints} | others
+_HIPS, _SHOULDERS, _EARS = (f"left_{joint} right_{joint}" for joint in ("hip", "shoulder", "ear"))
 
 
-_RULES: dict[tuple[str, str], Sources] = {
-    ("ntu25", "kinect20"): _same(
-        NTU25,
-        KINECT20,
-        hip_center=("spine_base",),
-        spine=("spine_base", "spine_mid"),
-        shoulder_center=("neck",),
-    ),
-    ("kinect20", "ntu25"): _same(
-        KINECT20,
-        NTU25,
-        spine_base=("hip_center",),
-        spine_mid=("hip_center", "shoulder_center"),
-        spine_shoulder=("shoulder_center", "left_shoulder", "right_shoulder"),
-        neck=("shoulder_center",),
-    ),
-    ("kinect20", "coco17"): _same(KINECT20, COCO17, nose=("head",)),
-    ("ntu25", "coco17"): _same(NTU25, COCO17, nose=("head",)),
+def _sides(**means: str) -> Means:
+    """The same means for the left and the right joints."""
+    return {
+        f"{side}_{joint}": " ".join(f"{side}_{part}" for part in parts.split())
+        for side in ("left", "right")
+        for joint, parts in means.items()
+    }
+
+
+_MEANS: dict[tuple[str, str], Means] = {
+    ("ntu25", "kinect20"): {
+        "hip_center": "spine_base",
+        "spine": "spine_base spine_mid",
+        "shoulder_center": "neck",
+    },
+    ("kinect20", "ntu25"): {
+        "spine_base": "hip_center",
+        "spine_mid": "hip_center shoulder_center",
+        "spine_shoulder": f"shoulder_center {_SHOULDERS}",
+        "neck": "shoulder_center",
+    },
+    ("kinect20", "coco17"): {"nose": "head"},
+    ("ntu25", "coco17"): {"nose": "head"},
+    ("blazepose33", "kinect20"): {
+        "hip_center": f"{_HIPS} " * 6 + _SHOULDERS,
+        "spine": f"{_HIPS} " * 3 + _SHOULDERS,
+        "shoulder_center": f"{_SHOULDERS} {_SHOULDERS} {_EARS}",
+        "head": _EARS,
+        **_sides(hand="index pinky", foot="ankle foot"),
+    },
+    ("blazepose33", "ntu25"): {
+        "spine_base": _HIPS,
+        "spine_mid": f"{_HIPS} {_SHOULDERS}",
+        "spine_shoulder": _SHOULDERS,
+        "neck": f"{_SHOULDERS} {_SHOULDERS} {_EARS}",
+        "head": _EARS,
+        **_sides(hand="wrist index pinky", hand_tip="index", foot="ankle foot"),
+    },
+    ("blazepose33", "coco17"): {},
 }
 
-_HIPS, _SHOULDERS = ("left_hip", "right_hip"), ("left_shoulder", "right_shoulder")
-
-# The same places as in hhmnet.pose.clips, which has no head but ears.
-_TRUNKS: dict[str, Sources] = {
-    "kinect20": {
-        "hip_center": _HIPS * 6 + _SHOULDERS,
-        "spine": _HIPS * 3 + _SHOULDERS,
-        "shoulder_center": (*_SHOULDERS, "head"),
-    },
-    "ntu25": {
-        "spine_base": _HIPS,
-        "spine_mid": _HIPS + _SHOULDERS,
-        "spine_shoulder": _SHOULDERS,
-        "neck": (*_SHOULDERS, "head"),
-    },
+_TRUNKS = {
+    "kinect20": ("hip_center", "spine", "shoulder_center"),
+    "ntu25": ("spine_base", "spine_mid", "spine_shoulder", "neck"),
 }
 
 
@@ -79,7 +87,8 @@ def trunk_means(layout: SkeletonLayout) -> np.ndarray:
     """Share of each joint (columns) in each joint (rows), ``(V, V)`` float32, that derives the trunk from the others.
 
     Hips, shoulders and head are found by every sensor and estimator; where between them the trunk's other joints lie,
-    each decides for itself. As means of these five they are in the same place for all.
+    each decides for itself. As means of these five they are in the same place for all: that in which they are put
+    where joints come from BlazePose, with the head in the middle of its ears.
 
     Raises:
         LayoutError: nothing is known of the layout's trunk.
@@ -87,15 +96,15 @@ def trunk_means(layout: SkeletonLayout) -> np.ndarray:
     if layout.name not in _TRUNKS:
         raise LayoutError(f"the trunk can be derived in {' and '.join(_TRUNKS)}, not in {layout.name}")
     shares = np.eye(layout.num_joints, dtype=np.float32)
-    for joint, names in _TRUNKS[layout.name].items():
-        row = shares[layout.index(joint)]
+    for joint in _TRUNKS[layout.name]:
+        row, parts = shares[layout.index(joint)], _MEANS["blazepose33", layout.name][joint].split()
         row[:] = 0
-        for name in names:
-            row[layout.index(name)] += 1 / len(names)
+        for part in parts:
+            row[layout.index("head" if part in _EARS else part)] += 1 / len(parts)
     return shares
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Camera:
     """A pinhole camera without lens distortion.
 
@@ -111,8 +120,6 @@ class Camera:
         cx: where the optical axis meets the picture, pixels from the left.
         cy: likewise, pixels from above.
         size: width and height of the picture, pixels.
-        rotation: ``(3, 3)``, turns the joints' coordinates into the camera's; none by default.
-        translation: ``(3,)`` metres, added after that.
 
     Raises:
         ValueError: a field can't be one of a camera.
@@ -123,27 +130,14 @@ class Camera:
     cx: float
     cy: float
     size: tuple[int, int]
-    rotation: np.ndarray = field(default_factory=lambda: np.eye(3))
-    translation: np.ndarray = field(default_factory=lambda: np.zeros(3))
 
     def __post_init__(self) -> None:
-        for name in ("rotation", "translation"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name), np.float64))
         if not 0 < abs(self.fx) < np.inf or not 0 < self.fy < np.inf:
             raise ValueError("camera: fields 'fx' and 'fy' must be focal lengths in pixels, and 'fy' above 0")
         if not np.isfinite([self.cx, self.cy]).all():
             raise ValueError("camera: fields 'cx' and 'cy' must be finite")
         if len(self.size) != 2 or min(self.size) < 1:
             raise ValueError("camera: field 'size' must be a width and a height in pixels")
-        turn = self.rotation
-        if (
-            turn.shape != (3, 3)
-            or not np.allclose(turn @ turn.T, np.eye(3), atol=1e-6)
-            or np.linalg.det(turn) < 0
-        ):
-            raise ValueError("camera: field 'rotation' must be a rotation matrix of shape (3, 3)")
-        if self.translation.shape != (3,) or not np.isfinite(self.translation).all():
-            raise ValueError("camera: field 'translation' must be three finite numbers")
 
     def resized(self, width: int, height: int) -> Camera:
         """The same camera when its pictures are scaled to another size."""
@@ -168,14 +162,13 @@ def project(joints: np.ndarray, camera: Camera) -> np.ndarray:
     """Where a camera sees joints.
 
     Args:
-        joints: ``(..., 3)`` metres.
+        joints: ``(..., 3)`` metres, in the camera's coordinates.
         camera: the camera.
 
     Returns:
         ``(..., 2)`` float32 pixels, also outside the picture; NaN for a joint that isn't in front of the camera.
     """
-    seen = np.asarray(joints, np.float64) @ camera.rotation.T + camera.translation
-    x, y, z = np.moveaxis(seen, -1, 0)
+    x, y, z = np.moveaxis(np.asarray(joints, np.float64), -1, 0)
     z = np.where(z > 0, z, np.nan)
     with np.errstate(over="ignore", invalid="ignore"):
         pixels = np.stack([camera.cx + camera.fx * x / z, camera.cy - camera.fy * y / z], axis=-1)
@@ -184,21 +177,30 @@ def project(joints: np.ndarray, camera: Camera) -> np.ndarray:
     return pixels
 
 
+def targets(source: SkeletonLayout) -> tuple[str, ...]:
+    """Names of the layouts that joints of ``source`` can become."""
+    return (*(target for start, target in _MEANS if start == source.name), source.name)
+
+
 def convert(
     joints: np.ndarray,
     source: SkeletonLayout,
     target: SkeletonLayout,
     confidence: np.ndarray | None = None,
     camera: Camera | None = None,
+    *,
+    keep_missing: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Joints of one layout as joints of another.
 
     Args:
-        joints: ``(..., V, C)`` of the source layout.
+        joints: ``(..., V, C)`` of the source layout; also pixels ``(..., V, 2)`` of the joints of a 3-D layout, which
+            stay pixels.
         source: the layout they have.
         target: the layout they should have.
         confidence: trust in each joint, ``(..., V)`` from 0 to 1; 0 where a joint is missing. All 1 by default.
-        camera: needed where the source is 3-D and the target 2-D; else unused.
+        camera: needed where the source is in metres and the target 2-D; else unused.
+        keep_missing: a joint with confidence 0 is where its parts are, as an estimator supposes them, instead of zero.
 
     Returns:
         Joints ``(..., V', C')`` and confidence ``(..., V')``, float32. A mean is as trusted as the least trusted of
@@ -208,14 +210,14 @@ def convert(
         LayoutError: the joints don't fit the source layout, there is no way to the target, or it needs a camera.
     """
     joints = np.asarray(joints)
-    source.check(joints)
-    trust = (
-        np.ones(joints.shape[:-1], np.float32) if confidence is None else np.asarray(confidence, np.float32)
-    )
+    if joints.shape[-2:] != (source.num_joints, 2):
+        source.check(joints)
+    given = np.ones(joints.shape[:-1]) if confidence is None else confidence
+    trust = np.asarray(given, np.float32)
     if trust.shape != joints.shape[:-1]:
         raise LayoutError(f"the confidence must have the shape {joints.shape[:-1]}, got {trust.shape}")
-    rule = _rule(source, target)
-    if target.dims < source.dims:
+    means = _means(source, target)
+    if target.dims < joints.shape[-1]:
         if camera is None:
             raise LayoutError(
                 f"{source.name} is in metres and {target.name} in pixels; give the camera that saw the joints, such as "
@@ -223,25 +225,27 @@ def convert(
             )
         joints = project(joints, camera)
         trust = np.where(np.isfinite(joints).all(axis=-1), trust, 0)
-    found = np.zeros((*joints.shape[:-2], target.num_joints, target.dims), np.float32)
-    trusted = np.zeros(found.shape[:-1], np.float32)
-    for name, names in rule.items():
-        joint, parts = target.index(name), [source.index(part) for part in names]
-        trusted[..., joint] = trust[..., parts].min(axis=-1)
-        mean = joints[..., parts, :].mean(axis=-2)
-        found[..., joint, :] = np.where(trusted[..., joint, None] > 0, mean, 0)
-    return found, trusted
+    converted = np.zeros((*joints.shape[:-2], target.num_joints, joints.shape[-1]), np.float32)
+    trusted = np.zeros(converted.shape[:-1], np.float32)
+    for joint, name in enumerate(target.joints):
+        parts = [source.index(part) for part in means.get(name, name).split() if part in source.joints]
+        if parts:
+            trusted[..., joint] = trust[..., parts].min(axis=-1)
+            converted[..., joint, :] = joints[..., parts, :].mean(axis=-2)
+    if not keep_missing:
+        converted[trusted <= 0] = 0
+    return converted, trusted
 
 
-def _rule(source: SkeletonLayout, target: SkeletonLayout) -> Sources:
+def _means(source: SkeletonLayout, target: SkeletonLayout) -> Means:
     if source == target:
-        return _same(source, target)
+        return {}
     if target.dims > source.dims:
         raise LayoutError(
             f"{source.name} has no depth, so it can't become {target.name}; estimate 3-D joints from the video instead"
         )
-    rule = _RULES.get((source.name, target.name))
-    if rule is None or any(layout != LAYOUTS[layout.name] for layout in (source, target)):
-        ways = ", ".join(f"{one} → {other}" for one, other in _RULES)
+    means = _MEANS.get((source.name, target.name))
+    if means is None or any(layout != LAYOUTS[layout.name] for layout in (source, target)):
+        ways = ", ".join(f"{one} → {other}" for one, other in _MEANS)
         raise LayoutError(f"no conversion from {source.name} to {target.name} is defined; there are: {ways}")
-    return rule
+    return means

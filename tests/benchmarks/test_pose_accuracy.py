@@ -6,7 +6,7 @@ import numpy as np
 import pose_accuracy
 import pytest
 
-from hhmnet.pose.clips import mix
+from hhmnet.conversion import convert
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
 from hhmnet.sample import Sample
 from hhmnet.skeleton import NTU25
@@ -21,7 +21,7 @@ def test_distances_are_those_between_the_joints(tmp_path: Path, capsys: pytest.C
     player = straight((100, 130), (0, 0), (60, 140))
     estimator = VideoPoseEstimator(PoseConfig(mirrored=True), KnowingDetector(player), BoxEstimator())
     found = estimator.estimate(video)
-    pixels, _ = mix(found.pixels, found.confidence, found.layout, NTU25)
+    pixels, _ = convert(found.pixels, found.layout, NTU25, found.confidence)
     confidence = np.ones((1, FRAMES, 25), np.float32)
     confidence[:, 6:, NTU25.index("left_knee")] = 0.5
     pixels[:, 6:, NTU25.index("left_knee")] += 1000  # the Kinect only inferred it there

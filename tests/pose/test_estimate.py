@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from hhmnet.conversion import convert
 from hhmnet.pose import estimate
-from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses, networks_of
+from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses, clip_fields, networks_of
 from hhmnet.pose.networks import PoseError
-from hhmnet.skeleton import BLAZEPOSE33, COCO17
+from hhmnet.sample import Sample
+from hhmnet.skeleton import BLAZEPOSE33, COCO17, KINECT20, NTU25
 from hhmnet.video import VideoError
 from made_people import BoxEstimator, KnowingDetector, MadeVideo, Way, straight
 
 FRAMES = 48
+PLAYER = straight((100, 130), (0.8, 0), (60, 140))
+BYSTANDER = straight((280, 60), (0, 0), (16, 40))
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +32,13 @@ def run(video: Path, *ways: Way, estimator: BoxEstimator | None = None, **chosen
     return VideoPoseEstimator(config, KnowingDetector(*ways), estimator or BoxEstimator()).estimate(video)
 
 
-PLAYER = straight((100, 130), (0.8, 0), (60, 140))
-BYSTANDER = straight((280, 60), (0, 0), (16, 40))
-
-
-def test_the_actor_is_followed_through_the_whole_video(video: Path) -> None:
+def test_the_actor_is_followed_through_the_whole_video(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
     found = run(video, BYSTANDER, PLAYER)
-    assert found.present.shape == (1, FRAMES)
-    assert found.present.all()
-    assert found.others == 1
-    assert found.size == (320, 240)
+    assert torch.get_num_threads() == threads
+    assert found.present.tolist() == [[True] * FRAMES]
+    assert (found.others, found.size, found.damage) == (1, (320, 240), "")
     assert found.fps == pytest.approx(30, rel=1e-3)  # the file counts milliseconds
-    assert found.damage == ""
     assert found.world is not None
     assert found.world.shape == (1, FRAMES, 33, 3)
     for frame in range(0, FRAMES, 3):
@@ -47,58 +46,42 @@ def test_the_actor_is_followed_through_the_whole_video(video: Path) -> None:
         assert place is not None
         center = (found.boxes[0, frame, :2] + found.boxes[0, frame, 2:]) / 2
         np.testing.assert_allclose(center, place[:2], atol=40)
+    monkeypatch.setattr(estimate, "KEPT_BYTES", 0)  # a large video is decoded twice, with the same result
+    np.testing.assert_array_equal(run(video, BYSTANDER, PLAYER).pixels, found.pixels)
 
 
-def test_two_persons_in_the_order_of_their_importance(video: Path) -> None:
-    found = run(video, BYSTANDER, PLAYER, persons=2)
+def test_several_persons_in_the_order_of_their_importance(video: Path) -> None:
+    found = run(video, BYSTANDER, PLAYER, persons=4)
     assert len(found.present) == len(found.tracks) == 2
     assert found.tracks[0][1].importance > found.tracks[1][1].importance
     assert found.boxes[0, 20, 3] - found.boxes[0, 20, 1] > 100 > found.boxes[1, 20, 3] - found.boxes[1, 20, 1]
 
 
-def test_fewer_persons_than_asked_for(video: Path) -> None:
-    assert len(run(video, PLAYER, persons=4).present) == 1
-
-
-@pytest.mark.parametrize("every", [1, 4, 7])
-def test_persons_are_looked_for_in_every_nth_frame(video: Path, every: int) -> None:
+def test_persons_are_looked_for_in_every_nth_frame(video: Path) -> None:
     detector = KnowingDetector(PLAYER)
-    VideoPoseEstimator(PoseConfig(every=every), detector, BoxEstimator()).estimate(video)
-    assert detector.asked == list(range(0, FRAMES, every))
+    VideoPoseEstimator(PoseConfig(every=7), detector, BoxEstimator()).estimate(video)
+    assert detector.asked == list(range(0, FRAMES, 7))
 
 
-def test_a_large_video_is_decoded_twice_with_the_same_result(
-    video: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept = run(video, BYSTANDER, PLAYER)
-    monkeypatch.setattr(estimate, "KEPT_BYTES", 0)
-    again = run(video, BYSTANDER, PLAYER)
-    np.testing.assert_array_equal(kept.pixels, again.pixels)
-    np.testing.assert_array_equal(kept.present, again.present)
-
-
-def test_short_gaps_are_filled_and_marked_and_long_ones_are_not(video: Path) -> None:
-    blind = [*range(10, 14), *range(20, 40)]
-    found = run(video, PLAYER, estimator=BoxEstimator(blind=blind), max_gap=5)
+def test_what_is_not_seen_is_missing_or_filled_and_marked(video: Path) -> None:
+    doubtful = {5: range(FRAMES), 7: range(44, 47)}
+    found = run(
+        video,
+        PLAYER,
+        estimator=BoxEstimator(blind=[*range(10, 14), *range(20, 40)], doubtful=doubtful),
+        max_gap=5,
+    )
     assert np.flatnonzero(found.interpolated[0]).tolist() == [10, 11, 12, 13]
     assert np.flatnonzero(~found.present[0]).tolist() == list(range(20, 40))
-    assert not found.pixels[0, 20:40].any()
     assert not found.boxes[0, 20:40].any()
     middle = (found.pixels[0, 9] + found.pixels[0, 14]) / 2
     np.testing.assert_allclose((found.pixels[0, 11] + found.pixels[0, 12]) / 2, middle, atol=1e-3)
-
-
-def test_joints_that_cannot_be_trusted_are_missing(video: Path) -> None:
-    doubtful = {5: range(FRAMES), 7: range(20, 23)}
-    found = run(video, PLAYER, estimator=BoxEstimator(doubtful=doubtful), max_gap=5)
-    assert not found.confidence[0, :, 5].any()
     assert not found.pixels[0, :, 5].any()
-    certain = run(video, PLAYER)
+    assert not found.confidence[0, :, 5].any()
     assert found.world is not None
-    assert certain.world is not None
-    np.testing.assert_array_equal(found.world[0, :, 5], certain.world[0, :, 5])  # where it supposes it
-    np.testing.assert_allclose(found.confidence[0, 20:23, 7], 0.1)  # filled in, and told by this
-    assert found.pixels[0, 20:23, 7].all()
+    assert found.world[0, :10, 5].any()  # where it is supposed
+    np.testing.assert_allclose(found.confidence[0, 44:47, 7], 0.1)  # filled in, and told by this
+    assert found.pixels[0, 44:47, 7].all()
 
 
 def test_mirrored_videos_swap_left_and_right(video: Path) -> None:
@@ -113,43 +96,35 @@ def test_mirrored_videos_swap_left_and_right(video: Path) -> None:
 def test_an_estimator_of_two_dimensions_gives_no_metres(video: Path) -> None:
     found = run(video, PLAYER, estimator=BoxEstimator(COCO17))
     assert found.world is None
-    assert found.layout is COCO17
+    fields = clip_fields(found, COCO17, PoseConfig())
+    np.testing.assert_array_equal(fields["joints"], fields["pixels"])
 
 
-def test_a_video_without_persons_is_refused(video: Path) -> None:
+def test_videos_without_persons_or_pictures_are_refused(video: Path, tmp_path: Path) -> None:
     with pytest.raises(PoseError, match="no person was found"):
         run(video)
-
-
-def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("hello")
     with pytest.raises(VideoError, match=r"text\.mp4"):
         run(tmp_path / "text.mp4", PLAYER)
-
-
-def test_a_damaged_video_gives_what_comes_before(tmp_path: Path) -> None:
-    path = tmp_path / "clip.mkv"
-    MadeVideo(path, FRAMES)
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) * 2 // 3])
-    found = run(path, PLAYER)
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(video.read_bytes()[: video.stat().st_size * 2 // 3])
+    found = run(cut, PLAYER)  # what comes before the damage
     assert 10 < found.present.shape[1] < FRAMES
     assert found.damage
 
 
-def test_the_number_of_threads_is_put_back(video: Path) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        run(video, PLAYER)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("estimator", "openpose"), ("detector", "yolo"), ("every", 0), ("persons", 0), ("min_confidence", 2)],
+    [
+        *(
+            ("estimator", "openpose"),
+            ("detector", "yolo"),
+            ("detector_size", 9),
+            ("every", 0),
+            ("persons", 0),
+        ),
+        *(("min_confidence", 2), ("max_gap", -1), ("root", "hips"), ("focal", 0)),
+    ],
 )
 def test_wrong_choices_are_named(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"field '{field}' must be"):
@@ -159,3 +134,53 @@ def test_wrong_choices_are_named(field: str, value: object) -> None:
 def test_networks_that_a_choice_needs() -> None:
     assert networks_of(PoseConfig()) == ["ssd", "blazepose"]
     assert networks_of(PoseConfig(detector="close", estimator="movenet")) == ["blazepose_detector", "movenet"]
+
+
+def poses() -> VideoPoses:
+    """Two persons in six frames; the first's left wrist isn't seen, the second is there in four frames."""
+    world = np.random.default_rng(0).normal(0, 0.4, (2, 6, 33, 3)).astype(np.float32)
+    confidence, present = np.full((2, 6, 33), 0.9, np.float32), np.ones((2, 6), bool)
+    confidence[0, :, BLAZEPOSE33.index("left_wrist")] = 0
+    present[1, 4:] = False
+    pixels = world[..., :2] * 100 + 160
+    for array in (world, confidence, pixels):
+        array[~present] = 0
+    pixels[confidence == 0] = 0  # its place in the room is a guess, and stays
+    boxes, filled = np.full((2, 6, 4), 5, np.float32), np.zeros((2, 6), bool)
+    return VideoPoses(
+        BLAZEPOSE33, pixels, confidence, world, boxes, present, filled, (320, 240), 30.0, [], 0, ""
+    )
+
+
+def test_the_fields_make_a_sample() -> None:
+    for layout in (KINECT20, NTU25, COCO17, BLAZEPOSE33):
+        sample = Sample("a", -1, video="a.mp4", **clip_fields(poses(), layout, PoseConfig()))
+        layout.check(sample.joints)
+        assert (sample.num_persons, sample.num_frames) == (2, 6)
+        assert sample.video_frames is not None
+        assert sample.video_frames.tolist() == sample.frame_index.tolist() == [*range(6)]
+    known = poses().confidence > 0  # pixels count from the middle of the first
+    fields = clip_fields(poses(), BLAZEPOSE33, PoseConfig())
+    np.testing.assert_allclose(fields["pixels"][known], poses().pixels[known] - 0.5, atol=1e-5)
+    assert not fields["pixels"][~known].any()
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_axes_are_a_kinects(mirrored: bool) -> None:
+    seen = poses()
+    assert seen.world is not None
+    wanted, _ = convert(seen.world, BLAZEPOSE33, KINECT20, seen.confidence, keep_missing=True)
+    made = clip_fields(seen, KINECT20, PoseConfig(root="zero", mirrored=mirrored))["joints"]
+    np.testing.assert_allclose(made, wanted * (1 if mirrored else -1, -1, 1), atol=1e-6)
+
+
+def test_a_joint_that_is_not_seen_stays_with_its_body() -> None:
+    """A zero would put it at the camera, some metres away from the others."""
+    seen, wrist = poses(), KINECT20.index("left_wrist")
+    fields = clip_fields(seen, KINECT20, PoseConfig())
+    joints = fields["joints"]
+    assert not fields["confidence"][0, :, wrist].any()
+    assert not fields["pixels"][0, :, wrist].any()
+    hips = joints[..., [KINECT20.index("left_hip"), KINECT20.index("right_hip")], :].mean(-2)
+    assert (np.linalg.norm(joints[..., wrist, :] - hips, axis=-1)[seen.present] < 3).all()
+    assert not joints[~seen.present].any()

@@ -5,14 +5,26 @@ import itertools
 import numpy as np
 import pytest
 
-from hhmnet.pose.tracking import Motion, Tracker, TrackingConfig, assign, from_center, to_center
+from hhmnet.pose.tracking import (
+    Motion,
+    Track,
+    Tracker,
+    Traits,
+    assign,
+    choose_actors,
+    join,
+    rate_tracks,
+    to_center,
+)
 from made_people import Way, box, detections, straight
 
+SIZE = (480, 270)
 
-def follow(ways: list[Way], frames: range, jitter: float = 0.0) -> tuple[Tracker, dict[int, set[int]]]:
+
+def follow(ways: list[Way], frames: range, jitter: float = 0.0) -> tuple[Tracker, list[set[int]]]:
     """Track made persons; returns which track numbers each of them was given."""
     tracker, noise = Tracker(), np.random.default_rng(0)
-    given: dict[int, set[int]] = {person: set() for person in range(len(ways))}
+    given: list[set[int]] = [set() for _ in ways]
     for frame in frames:
         boxes, scores, whose = detections(ways, frame)
         boxes = boxes + noise.normal(0, jitter, boxes.shape).astype(np.float32)
@@ -23,57 +35,29 @@ def follow(ways: list[Way], frames: range, jitter: float = 0.0) -> tuple[Tracker
     return tracker, given
 
 
-def test_one_person_is_one_track() -> None:
-    tracker, given = follow([straight((50, 100), (4, 0.5))], range(0, 60), jitter=1.5)
-    assert given == {0: {1}}
-    assert tracker.tracks[0].frames == list(range(60))
-
-
-@pytest.mark.parametrize("every", [1, 3])
-def test_crossing_persons_keep_their_numbers(every: int) -> None:
+@pytest.mark.parametrize(("every", "hidden"), [(1, range(0)), (3, range(0)), (1, range(24, 37))])
+def test_crossing_persons_keep_their_numbers(every: int, hidden: range) -> None:
     # They pass each other at frame 30, where their boxes are nearly the same.
-    ways = [straight((40, 120), (4, 0)), straight((280, 126), (-4, 0))]
-    _, given = follow(ways, range(0, 60, every), jitter=1.0)
-    assert [len(numbers) for numbers in given.values()] == [1, 1]
-    assert given[0] != given[1]
+    ways = [straight((40, 120), (4, 0)), straight((280, 125), (-4, 0), hidden=hidden)]
+    tracker, given = follow(ways, range(0, 66, every), jitter=1.0)
+    assert sorted(map(tuple, given)) == [(1,), (2,)]
+    assert tracker.tracks[0].frames == list(range(0, 66, every))
 
 
-def test_crossing_persons_of_whom_one_is_hidden_keep_their_numbers() -> None:
-    hidden = range(24, 37)
-    ways = [straight((40, 120), (4, 0)), straight((280, 124), (-4, 0), hidden=hidden)]
-    _, given = follow(ways, range(0, 66), jitter=1.0)
-    assert [len(numbers) for numbers in given.values()] == [1, 1]
-    assert given[0] != given[1]
-
-
-def test_a_short_occlusion_ends_no_track_but_a_long_one_does() -> None:
-    short = straight((50, 100), (2, 0), hidden=range(20, 40))
-    long = straight((50, 100), (2, 0), hidden=range(20, 60))
-    assert len(follow([short], range(0, 90))[0].tracks) == 1
-    assert len(follow([long], range(0, 90))[0].tracks) == 2
-
-
-def test_a_false_detection_gets_a_track_of_its_own() -> None:
-    tracker = Tracker()
-    person = straight((50, 100), (2, 0))
-    for frame in range(30):
-        boxes, scores, _ = detections([person], frame)
-        if frame == 10:
-            boxes = np.concatenate([boxes, box((250, 60, 30, 70))[None]])
-            scores = np.append(scores, np.float32(0.6))
-        tracker.update(frame, boxes, scores)
-    assert [len(track.frames) for track in tracker.tracks] == [30, 1]
+@pytest.mark.parametrize(("hidden", "tracks"), [(range(20, 40), 1), (range(20, 60), 2)])
+def test_a_short_occlusion_ends_no_track_but_a_long_one_does(hidden: range, tracks: int) -> None:
+    tracker, _ = follow([straight((50, 100), (2, 0), hidden=hidden)], range(0, 90))
+    assert len(tracker.tracks) == tracks
 
 
 def test_doubtful_detections_continue_tracks_but_begin_none() -> None:
-    tracker = Tracker()
-    person = straight((50, 100), (2, 0))
+    tracker, person = Tracker(), straight((50, 100), (2, 0))
     for frame in range(20):
         boxes, _, _ = detections([person], frame)
         boxes = np.concatenate([boxes, box((250, 60, 30, 70))[None]])
         sure = 0.9 if frame < 5 else 0.3
-        numbers = tracker.update(frame, boxes, np.float32([sure, 0.3]))
-        assert numbers.tolist() == [1, 0]
+        assert tracker.update(frame, boxes, np.float32([sure, 0.3])).tolist() == [1, 0]
+    assert tracker.update(20, np.zeros((0, 4)), np.zeros(0)).tolist() == []
     assert len(tracker.tracks) == 1
 
 
@@ -84,12 +68,6 @@ def test_a_fast_person_is_found_by_distance() -> None:
     assert [n.tolist() for n in numbers] == [[1], [1]]
 
 
-def test_nobody_is_no_mistake() -> None:
-    tracker = Tracker()
-    assert tracker.update(0, np.zeros((0, 4)), np.zeros(0)).shape == (0,)
-    assert tracker.tracks == []
-
-
 def test_boxes_between_detections_are_interpolated_and_held_outside() -> None:
     tracker, _ = follow([straight((50, 100), (2, 1))], range(10, 41, 10))
     path = tracker.tracks[0].boxes_at(np.array([0, 15, 40, 55]))
@@ -97,33 +75,19 @@ def test_boxes_between_detections_are_interpolated_and_held_outside() -> None:
     np.testing.assert_allclose(path, expected, atol=1e-4)
 
 
-def test_assignment_is_the_cheapest_of_all() -> None:
-    made = np.random.default_rng(3)
-    for rows, columns in ((3, 3), (2, 5), (5, 2), (4, 4)):
-        costs = made.random((rows, columns))
-        pairs = assign(costs, most=0.6)
-        assert all(costs[pair] <= 0.6 for pair in pairs)
-        best = (0, 0.0)
-        for count in range(1, min(rows, columns) + 1):  # most pairs first, then the least cost
-            for some in itertools.combinations(range(rows), count):
-                for others in itertools.permutations(range(columns), count):
-                    chosen = costs[list(some), list(others)]
-                    if (chosen <= 0.6).all():
-                        best = max(best, (count, -chosen.sum()))
-        assert (len(pairs), -sum(costs[pair] for pair in pairs)) == pytest.approx(best)
-
-
-def test_assignment_of_nothing() -> None:
-    assert assign(np.zeros((0, 3)), 1) == []
-    assert assign(np.full((2, 2), np.inf), 1) == []
-
-
-def test_motion_learns_a_constant_velocity() -> None:
-    motion = Motion(0, box((0, 0, 40, 100)))
-    for frame in range(1, 30):
-        motion.predict(frame)
-        motion.correct(box((3 * frame, -2 * frame, 40, 100)))
-    np.testing.assert_allclose(to_center(motion.predict(39)), [117, -78, 40, 100], atol=2.5)
+@pytest.mark.parametrize("shape", [(3, 3), (2, 5), (5, 2), (0, 3)])
+def test_assignment_is_the_cheapest_of_all(shape: tuple[int, int]) -> None:
+    costs = np.random.default_rng(3).random(shape)
+    pairs = assign(costs, most=0.6)
+    assert all(costs[pair] <= 0.6 for pair in pairs)
+    best = (0, 0.0)
+    for count in range(1, min(shape) + 1):  # most pairs first, then the least cost
+        for some in itertools.combinations(range(shape[0]), count):
+            for others in itertools.permutations(range(shape[1]), count):
+                chosen = costs[list(some), list(others)]
+                if (chosen <= 0.6).all():
+                    best = max(best, (count, -chosen.sum()))
+    assert (len(pairs), -sum(costs[pair] for pair in pairs)) == pytest.approx(best)
 
 
 def test_motion_is_a_kalman_filter() -> None:
@@ -142,14 +106,97 @@ def test_motion_is_a_kalman_filter() -> None:
         motion.correct(box((places[frame], 50, 40, 100)).astype(np.float64))
 
 
-def test_center_form_and_back() -> None:
-    boxes = np.array([[1.0, 2, 5, 10], [-3, 0, 3, 8]])
-    np.testing.assert_allclose(to_center(boxes)[0], [3, 6, 4, 8])
-    np.testing.assert_allclose(from_center(to_center(boxes)), boxes)
+def track(number: int, frames: range, way: Way, score: float = 0.9) -> Track:
+    made = Track(number)
+    for frame in frames:
+        place = way(frame)
+        assert place is not None
+        made.add(frame, box(place), score)
+    return made
 
 
-def test_thresholds_are_checked() -> None:
-    with pytest.raises(ValueError, match="'overlap' must be from 0 to 1"):
-        TrackingConfig(overlap=2)
-    with pytest.raises(ValueError, match="'doubtful' must not be larger than 'sure'"):
-        TrackingConfig(sure=0.3, doubtful=0.4)
+def swinging(x: float, y: float, size: tuple[float, float], reach: float) -> Way:
+    """Who acts stays in place, but the box grows and shrinks with the arms."""
+    return lambda frame: (x, y, size[0] + reach * np.sin(frame / 4), size[1])
+
+
+ALL = range(60)
+PLAYER = track(1, ALL, straight((240, 150), (0, 0), (50, 130)))
+
+
+@pytest.mark.parametrize(
+    ("player", "other"),
+    [
+        (PLAYER, track(2, ALL, straight((220, 60), (0, 0), (15, 40)), score=0.95)),
+        (
+            track(1, ALL, swinging(300, 150, (50, 120), 30)),
+            track(2, ALL, straight((180, 140), (0, 0), (40, 130))),
+        ),
+        (PLAYER, track(2, range(20, 35), straight((100, 150), (4, 0), (50, 140)))),
+    ],
+    ids=["the larger one", "who moves", "who is there all the time"],
+)
+def test_who_acts(player: Track, other: Track) -> None:
+    assert [found.number for found, _ in choose_actors([other, player], ALL, SIZE, 30, 1)] == [1]
+    assert choose_actors([], ALL, SIZE, 30, 1) == []
+
+
+def test_one_person_is_not_chosen_twice() -> None:
+    double = track(2, range(10, 50), straight((244, 146), (0, 0), (56, 120)), score=0.8)
+    other = track(3, ALL, straight((330, 140), (0, 0), (30, 80)), score=0.8)
+    for persons in (2, 5):
+        chosen = choose_actors([PLAYER, double, other], ALL, SIZE, 30, persons)
+        assert [found.number for found, _ in chosen] == [1, 3]
+
+
+def test_traits_are_what_they_say() -> None:
+    made = track(1, range(0, 30, 3), straight((360, 100), (0, 0), (40, 135)), score=0.8)
+    (traits,) = rate_tracks([made], range(0, 60, 3), SIZE, 30)
+    assert traits == pytest.approx((0.5, 0.8, 0.5, 0.75, 0.0))
+    assert traits.importance == pytest.approx(0.5 * 0.8**0.5 * 0.5 * 0.75)
+    assert Traits(1, 1, 1, 1, 5.0).importance == 2
+    panned = [track(i, ALL, straight((200 + 60 * i, 60), (-3, 0), (30, 80))) for i in range(4)]
+    assert max(one.motion for one in rate_tracks(panned, ALL, SIZE, 30)) == pytest.approx(0, abs=1e-4)
+    (alone,) = rate_tracks(panned[:1], ALL, SIZE, 30)  # nothing to tell the camera's motion by
+    assert alone.motion == pytest.approx(3 * 30 / 80 / 2, rel=1e-3)  # two of four edges move
+
+
+def test_pieces_of_one_way_are_joined() -> None:
+    way = straight((100, 150), (1, 0))
+    pieces = [track(1, range(0, 10), way), track(2, range(25, 40), way), track(3, range(52, 60), way)]
+    whole, left = join(pieces[1], [pieces[2], pieces[0]])
+    assert (whole.number, left) == (2, [])
+    assert whole.frames == [*range(0, 10), *range(25, 40), *range(52, 60)]
+    assert len(whole.boxes) == len(whole.scores) == len(whole.frames)
+
+
+@pytest.mark.parametrize(
+    ("frames", "way"),
+    [
+        (range(5, 20), straight((100, 150), (1, 0))),
+        (range(90, 99), straight((100, 150), (0, 0))),
+        (range(20, 30), straight((400, 150), (0, 0))),
+        (range(20, 30), straight((100, 150), (1, 0), (20, 50))),
+    ],
+    ids=["at the same time", "too late", "too far", "too small"],
+)
+def test_other_persons_are_not_joined(frames: range, way: Way) -> None:
+    other = track(2, frames, way)
+    whole, left = join(track(1, range(10), straight((100, 150), (1, 0))), [other])
+    assert (whole.frames, left) == (list(range(10)), [other])
+
+
+def test_the_actor_is_found_among_spectators_and_false_detections() -> None:
+    made = np.random.default_rng(5)
+    crowd: list[Way] = [straight((30 + 55 * i, 40), (0, 0), (16, 40)) for i in range(8)]
+    tracker = Tracker()
+    for frame in range(0, 90, 3):
+        boxes, scores, _ = detections([*crowd, swinging(230, 170, (50, 130), 20)], frame)
+        seen = made.random(len(boxes)) < 0.9
+        false = box((made.uniform(0, 480), made.uniform(0, 270), 60, 150))
+        boxes, scores = np.concatenate([boxes[seen], false[None]]), np.append(scores[seen], np.float32(0.55))
+        tracker.update(frame, boxes + made.normal(0, 1, boxes.shape), scores)
+    ((found, traits),) = choose_actors(tracker.tracks, range(0, 90, 3), SIZE, 30, 1)
+    path = found.boxes_at(np.array([0, 45, 87]))
+    assert np.abs((path[:, 0] + path[:, 2]) / 2 - 230).max() < 10
+    assert traits.presence > 0.8

@@ -15,8 +15,7 @@ import pytest
 
 from hhmnet.models.pretrained import PretrainedError
 from hhmnet.pose.base import Poses
-from hhmnet.pose.clips import ClipConfig, clip_fields
-from hhmnet.pose.estimate import VideoPoseEstimator
+from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, clip_fields
 from hhmnet.predict.live import StreamError, StreamingConfig, StreamingRecognizer
 from hhmnet.predict.live_pose import LivePose
 from hhmnet.predict.recognizer import Recognizer
@@ -66,7 +65,7 @@ def test_skeletons_of_a_whole_clip_give_what_the_clip_gives(persons: int, views:
 @pytest.mark.parametrize("detect_every", [1, 3])
 def test_pictures_of_a_whole_clip_give_what_the_clip_gives(tmp_path: Path, detect_every: int) -> None:
     MadeVideo(tmp_path / "clip.mkv", 40)
-    pose = ClipConfig(every=detect_every, max_gap=5)
+    pose = PoseConfig(every=detect_every, max_gap=5)
 
     def estimator() -> BoxEstimator:
         # Where the person is lost between two detections, the second look at a video knows more.
@@ -93,7 +92,7 @@ def test_a_model_that_looks_at_the_video_gives_what_the_clip_gives(
 ) -> None:
     """The window slid, and some frames were lost; those show the nearest picture."""
     MadeVideo(tmp_path / "clip.mkv", 34, (480, 360), noisy=True)
-    pose = ClipConfig(every=1)
+    pose = PoseConfig(every=1)
     live = LivePose(pose, 24, RATE, KnowingDetector(GROWING), BoxEstimator(blind=[20, 21]))
     config = StreamingConfig(window=0.8, smoothing=0, every=1000, modalities=chosen)
     recognizer = StreamingRecognizer(video_model(), config, pose, live)
@@ -121,7 +120,7 @@ def test_a_model_that_looks_at_the_video_gives_what_the_clip_gives(
 
 def test_each_person_gets_the_answer_that_they_would_get_alone() -> None:
     def people(*ways: Way, most: int) -> StreamingRecognizer:
-        live = LivePose(ClipConfig(), 20, RATE, KnowingDetector(*ways), BoxEstimator(), most)
+        live = LivePose(PoseConfig(), 20, RATE, KnowingDetector(*ways), BoxEstimator(), most)
         config = StreamingConfig(window=20 / RATE, smoothing=0, every=1000, persons=most)
         recognizer = StreamingRecognizer(video_model(), config, live_pose=live)
         for image in noisy(30, (360, 240)):
@@ -149,7 +148,7 @@ def test_who_has_left_is_forgotten() -> None:
             gone = (found.pixels[:, :, 0].mean(1) > 200) & (image[0, 0, 0] >= 30)
             return replace(found, found=np.where(gone, 0, found.found))
 
-    live = LivePose(ClipConfig(), 30, RATE, KnowingDetector(straight((100, 130), (0, 0)), way), Blind(), 2)
+    live = LivePose(PoseConfig(), 30, RATE, KnowingDetector(straight((100, 130), (0, 0)), way), Blind(), 2)
     config = StreamingConfig(window=1.0, every=10, persons=2)
     recognizer = StreamingRecognizer(video_model(), config, live_pose=live)
     answers = [answer for image in noisy(110) if (answer := recognizer.push_frame(image))]
@@ -161,7 +160,7 @@ def test_who_has_left_is_forgotten() -> None:
 def test_memory_does_not_grow(kind: str) -> None:
     detector, estimator = KnowingDetector(straight((60, 50), (0, 0), (30, 70))), BoxEstimator()
     detector.asked, estimator.led = deque(maxlen=1), deque(maxlen=1)  # type: ignore[assignment]
-    live = LivePose(ClipConfig(), 15, RATE, detector, estimator)
+    live = LivePose(PoseConfig(), 15, RATE, detector, estimator)
     # Networks leave things behind for their first answers; what is kept of frames doesn't depend on answers.
     config = StreamingConfig(window=0.5, every=10_000)
     recognizer = StreamingRecognizer(model() if kind == "skeleton" else video_model(), config, live_pose=live)

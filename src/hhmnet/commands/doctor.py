@@ -130,15 +130,15 @@ def _memory() -> float | None:
 
 def networks() -> dict[str, Any]:
     """Which of the networks for joints from video lie in the cache, and where that is."""
-    from hhmnet.pose.networks import NETWORKS, cache_folder, is_cached
+    from hhmnet.pose.networks import NETWORKS, cache_folder
 
     folder = cache_folder()
     above = next(path for path in (folder, *folder.parents) if path.exists())
     return {
         "folder": str(folder),
         "free_gib": round(shutil.disk_usage(above).free / 2**30, 1),
-        "cached": [name for name in NETWORKS if is_cached(name)],
-        "missing": [name for name in NETWORKS if not is_cached(name)],
+        "cached": [name for name, one in NETWORKS.items() if one.is_cached],
+        "missing": [name for name, one in NETWORKS.items() if not one.is_cached],
     }
 
 

@@ -13,8 +13,7 @@ from rich.console import Console
 from hhmnet.commands.live_views import LineView, LiveDisplay, Meter, TerminalView, WindowView
 from hhmnet.commands.terminal import Parser, UsageError, console, duration
 from hhmnet.models.pretrained import from_pretrained
-from hhmnet.pose.clips import ClipConfig
-from hhmnet.pose.estimate import DETECTORS, ESTIMATORS, VideoPoseEstimator
+from hhmnet.pose.estimate import DETECTORS, ESTIMATORS, PoseConfig, VideoPoseEstimator
 from hhmnet.predict.capture import Capture, Frame, is_live, shown
 from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
 from hhmnet.predict.live_pose import LivePose
@@ -32,7 +31,7 @@ def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
     options = _options(words)
     log = console()
-    pose = ClipConfig(
+    pose = PoseConfig(
         estimator=options.estimator,
         detector=options.detector,
         every=options.detect_every,

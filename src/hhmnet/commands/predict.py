@@ -112,10 +112,10 @@ def _parser() -> Parser:
 
 
 def _more_help() -> str:
-    from hhmnet.pose.clips import ClipConfig
+    from hhmnet.pose.estimate import PoseConfig
     from hhmnet.predict.timeline import TimelineConfig
 
-    pose, timeline = Flags(ClipConfig, "hhmnet predict"), Flags(TimelineConfig, "hhmnet predict")
+    pose, timeline = Flags(PoseConfig, "hhmnet predict"), Flags(TimelineConfig, "hhmnet predict")
     return (
         f"How joints are found in videos. Take what the model's training data was made with.\n\n{pose.format_help()}\n"
         f"With --timeline:\n\n{timeline.format_help()}"
@@ -130,13 +130,13 @@ def _count(text: str) -> int:
 
 def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) -> Recognizer:
     """The model, with what the other words say of joints; what they say of windows is ``options.timeline_config``."""
-    from hhmnet.pose.clips import ClipConfig
+    from hhmnet.pose.estimate import PoseConfig
     from hhmnet.predict.recognizer import Recognizer
     from hhmnet.predict.timeline import TimelineConfig
 
-    pose, timeline = Flags(ClipConfig, "hhmnet predict"), Flags(TimelineConfig, "hhmnet predict")
+    pose, timeline = Flags(PoseConfig, "hhmnet predict"), Flags(TimelineConfig, "hhmnet predict")
     of_timeline, of_pose = _parted(rest, timeline.kinds)
-    config: ClipConfig = pose.read(of_pose, [*parser.names, *timeline.kinds])
+    config: PoseConfig = pose.read(of_pose, [*parser.names, *timeline.kinds])
     options.timeline_config = timeline.read(of_timeline)
     if of_timeline and options.timeline is None:
         raise UsageError(f"{of_timeline[0]} goes with --timeline DIR; see hhmnet predict --help")
@@ -164,9 +164,9 @@ def _exported(options: argparse.Namespace, rest: list[str], parser: Parser) -> R
         raise UsageError("an ONNX file runs on the CPU; leave --device out, or give the model's folder")
     pose = None
     if rest:
-        from hhmnet.pose.clips import ClipConfig
+        from hhmnet.pose.estimate import PoseConfig
 
-        pose = Flags(ClipConfig, "hhmnet predict").read(rest, parser.names)
+        pose = Flags(PoseConfig, "hhmnet predict").read(rest, parser.names)
     options.pose_config = pose
     return Recognizer.from_pretrained(options.run, pose=pose, videos=options.videos, units=options.units)
 

@@ -18,21 +18,15 @@ from hhmnet.skeleton import SkeletonLayout
 from hhmnet.store import Store, StoreError
 from hhmnet.video import VideoError, open_video
 
+MOMENTS, WIDTH = 6, 320
+"""Frames of each clip in a sheet, spread evenly over it, and the width of each in pixels."""
 BOXES = ((255, 40, 40), (255, 225, 40), (40, 255, 90), (255, 90, 255))
 """Colours of the boxes of the first, second, third and fourth person; after that they begin anew."""
 FILLED = (150, 150, 150)
 """Colour of the box of a body that was filled in."""
 
 
-def draw_sheet(
-    samples: Sequence[Sample],
-    layout: SkeletonLayout,
-    videos: Path,
-    file: Path,
-    *,
-    moments: int = 6,
-    width: int = 320,
-) -> None:
+def draw_sheet(samples: Sequence[Sample], layout: SkeletonLayout, videos: Path, file: Path) -> None:
     """Draw some clips over their videos into a PNG file: a row a clip, a column a moment.
 
     Left is orange and right blue; a joint that was filled in or that is doubtful is a ring, a missing one isn't drawn.
@@ -42,48 +36,41 @@ def draw_sheet(
         layout: their skeleton.
         videos: folder that the videos' names are relative to.
         file: the picture; a file there is replaced.
-        moments: frames of each clip, spread evenly over it.
-        width: width of a frame in the sheet, in pixels.
 
     Raises:
         PoseError: a clip has no pixels, or no video that can be read.
     """
-    cells: list[np.ndarray] = []
-    for sample in samples:
-        places, images = _frames(sample, videos, moments)
-        cells += [
-            _overlay(sample, int(t), image, layout, width) for t, image in zip(places, images, strict=True)
-        ]
+    cells = [cell for sample in samples for cell in _overlays(sample, layout, videos)]
     tallest = max(cell.shape[0] for cell in cells)
     cells = [np.pad(cell, ((0, tallest - cell.shape[0]), (0, 0), (0, 0))) for cell in cells]
-    save_png(sheet(cells, columns=moments), file)
+    save_png(sheet(cells, columns=MOMENTS), file)
 
 
-def _frames(sample: Sample, videos: Path, moments: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Places in the clip, and what the video shows there."""
+def _overlays(sample: Sample, layout: SkeletonLayout, videos: Path) -> list[np.ndarray]:
+    """What the video shows at the moments, with all bodies that are there."""
     if sample.pixels is None or sample.video is None:
         raise PoseError(f"clip {sample.sample_id} has no pixel positions or no video to draw them on")
-    places = np.round((np.arange(moments) + 0.5) / moments * sample.num_frames - 0.5).astype(int)
+    times = np.round((np.arange(MOMENTS) + 0.5) / MOMENTS * sample.num_frames - 0.5).astype(int)
     indices = sample.frame_index if sample.video_frames is None else sample.video_frames
     try:
         with open_video(videos / sample.video) as video:
             blank = np.zeros((video.height, video.width, 3), np.uint8)
-            return places, [blank if indices[t] < 0 else video.frame(int(indices[t])) for t in places]
+            images = [blank if indices[t] < 0 else video.frame(int(indices[t])) for t in times]
     except VideoError as error:
         raise PoseError(f"clip {sample.sample_id}: {error}") from None
+    return [_overlay(sample, int(t), image, layout) for t, image in zip(times, images, strict=True)]
 
 
-def _overlay(sample: Sample, t: int, image: np.ndarray, layout: SkeletonLayout, width: int) -> np.ndarray:
-    """One frame, ``width`` wide, with all bodies that are there."""
-    scale = width / image.shape[1]
+def _overlay(sample: Sample, t: int, image: np.ndarray, layout: SkeletonLayout) -> np.ndarray:
+    scale = WIDTH / image.shape[1]
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-    target = [round(image.shape[0] * scale), width]
+    target = [round(image.shape[0] * scale), WIDTH]
     small = F.interpolate(pixels, size=target, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
     assert sample.pixels is not None
     for person in np.flatnonzero(sample.present[:, t]):
         if sample.boxes is not None and sample.boxes[person, t].any():
-            filled = sample.interpolated is not None and sample.interpolated[person, t]
-            colour = FILLED if filled else BOXES[person % len(BOXES)]
+            is_filled = sample.interpolated is not None and sample.interpolated[person, t]
+            colour = FILLED if is_filled else BOXES[person % len(BOXES)]
             small = draw_box(small, (sample.boxes[person, t] * scale - 0.5).tolist(), colour, thickness=1.5)
         trust = None if sample.confidence is None else sample.confidence[person, t]
         points = (sample.pixels[person, t] + 0.5) * scale - 0.5
@@ -91,44 +78,37 @@ def _overlay(sample: Sample, t: int, image: np.ndarray, layout: SkeletonLayout, 
     return small
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run one of the two commands; returns its exit code."""
-    options = _parser().parse_args(words)
+    parser = argparse.ArgumentParser(
+        "python -m hhmnet.pose", description="Joints from video: networks and sheets."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("fetch", help="fetch the networks, so that nothing needs the internet afterwards")
+    add = commands.add_parser("sheet", help="draw skeletons over frames of their videos").add_argument
+    add("store", type=Path, help="a store that was made from videos")
+    add("--videos", type=Path, required=True, metavar="DIR", help="folder of the videos")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of the sheets, sheet_001.png, …")
+    add("--rows", type=int, default=10, help="clips on a sheet (10)")
+    options = parser.parse_args(arguments)
     try:
         if options.command == "fetch":
             for name, file in fetch_models().items():
                 print(f"{name:18} {file}  {NETWORKS[name].about}")
         else:
-            _sheets(options.store, options.videos, options.out, options.rows)
+            _draw_sheets(Store(options.store), options.videos, options.out, options.rows)
     except (PoseError, StoreError, OSError) as error:
         print(f"hhmnet.pose: error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "python -m hhmnet.pose", description="Joints from video: networks and sheets."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("fetch", help="fetch the networks, so that nothing needs the internet afterwards")
-    sheet = commands.add_parser("sheet", help="draw skeletons over frames of their videos")
-    sheet.add_argument("store", type=Path, help="a store that was made from videos")
-    sheet.add_argument("--videos", type=Path, required=True, metavar="DIR", help="folder of the videos")
-    sheet.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of the sheets, sheet_001.png, …"
-    )
-    sheet.add_argument("--rows", type=int, default=10, help="clips on a sheet (10)")
-    return parser
-
-
-def _sheets(store: Path, videos: Path, out: Path, rows: int) -> None:
-    opened = Store(store)
+def _draw_sheets(store: Store, videos: Path, out: Path, rows: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    for number, first in enumerate(range(0, len(opened), rows), start=1):
-        samples = [opened.sample(i) for i in range(first, min(first + rows, len(opened)))]
+    for number, first in enumerate(range(0, len(store), rows), start=1):
+        samples = [store.sample(i) for i in range(first, min(first + rows, len(store)))]
         file = out / f"sheet_{number:03d}.png"
-        draw_sheet(samples, opened.layout, videos, file)
+        draw_sheet(samples, store.layout, videos, file)
         print(f"{file}: {', '.join(sample.sample_id for sample in samples)} (from above)")
 
 

@@ -1,20 +1,43 @@
-"""Detectors of persons: SSD with MobileNetV2 for persons of any size, BlazePose's own for those near the camera."""
+"""Detectors of persons: SSD with MobileNetV2 for persons of any size, BlazePose's own for those near the camera.
+
+The SSD is a frozen TensorFlow graph whose weights are run in PyTorch, for persons only. Sources: Sandler et al.,
+MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018; Liu et al., SSD: Single Shot MultiBox Detector, ECCV
+2016; the weights are those of the model ``ssd_mobilenet_v2_coco`` of TensorFlow's object detection models, trained on
+COCO at 300×300 pixels.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from hhmnet.pose.base import Detections, cut, suppress
 from hhmnet.pose.estimators import sigmoid
-from hhmnet.pose.networks import TFLite
-from hhmnet.pose.ssd import SSD, read_constants
+from hhmnet.pose.networks import PoseError, TFLite
 
-OVERLAP = 0.5
-MIN_SCORE = 0.2
+TRAINED_SIZE = 300
+PERSON = 1
+_DT_FLOAT = 1  # TensorFlow's types.proto
+
+_STRIDES = (1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1)
+# Distance and first place of the anchors on each feature map: what a place sees is centred 11 (first two maps), 43 or
+# 299 pixels behind its multiple of the stride, and on average 5, 21 or 149 behind the anchor it was trained with.
+_GRIDS = ((16, 6), (32, 6), (64, 22), (128, 22), (256, 22), (512, 150))
+_EXTRAS = ((2, 256, 512), (3, 128, 256), (4, 128, 256), (5, 64, 128))
+_EPSILON = 1e-3
+_SCALES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0)
+_RATIOS = (1.0, 2.0, 0.5, 3.0, 1 / 3)
+_CENTER_VARIANCE, _SIZE_VARIANCE = 10.0, 5.0
+MIN_SCORE, OVERLAP = 0.2, 0.5
+
+CLOSE_SIZE = 224
+CLOSE_MIN_SCORE, CLOSE_OVERLAP = 0.25, 0.3
+_CLOSE_GRIDS = ((28, 2), (14, 2), (7, 6))  # places in a row, and anchors a place
 
 
 class PersonDetector:
@@ -26,7 +49,7 @@ class PersonDetector:
             are found (from about a tenth of ``size`` in height), and the slower: the time goes with its square.
 
     Raises:
-        GraphError: the file isn't that network.
+        PoseError: the file isn't that network.
     """
 
     def __init__(self, model: Path, size: int = 512) -> None:
@@ -51,12 +74,217 @@ class PersonDetector:
         return Detections(places[kept], found[kept])
 
 
-CLOSE_SIZE = 224
-CLOSE_MIN_SCORE = 0.25
-CLOSE_OVERLAP = 0.3
+def read_constants(path: Path) -> dict[str, np.ndarray]:
+    """Every constant float tensor of a frozen TensorFlow graph, by the name of its node.
 
-_STRIDES = (8, 16, 32, 32, 32)
-_PER_PLACE = 2
+    Raises:
+        PoseError: the file is not a frozen graph, or the package ``tensorboard`` is missing.
+    """
+    try:
+        from google.protobuf.message import DecodeError
+        from tensorboard.compat.proto.graph_pb2 import GraphDef
+    except ImportError as error:
+        remedy = "install hhmnet with its extra: pip install 'hhmnet[pose]'"
+        raise PoseError(f"the package tensorboard can't be used ({error}); {remedy}") from None
+    graph, constants = GraphDef(), {}
+    try:
+        graph.ParseFromString(Path(path).read_bytes())
+        for node in graph.node:
+            tensor = node.attr["value"].tensor
+            if node.op == "Const" and tensor.dtype == _DT_FLOAT:
+                shape = [size.size for size in tensor.tensor_shape.dim]
+                flat = (
+                    np.frombuffer(tensor.tensor_content, "<f4") if tensor.tensor_content else tensor.float_val
+                )
+                # One number may stand for all of them.
+                values = np.resize(np.asarray(flat, np.float32), shape) if len(flat) == 1 else flat
+                constants[node.name] = np.asarray(values, np.float32).reshape(shape)
+    except (DecodeError, ValueError) as error:
+        raise PoseError(f"{path} is not a frozen TensorFlow graph ({error})") from None
+    if not constants:
+        raise PoseError(f"{path} is not a frozen TensorFlow graph (it holds no weights)")
+    return constants
+
+
+class SSD(nn.Module):
+    """Scores and boxes of persons for a picture of any size.
+
+    All layers are convolutions, so the picture need not be 300×300: a larger one lets smaller persons be found, since
+    the sizes that the anchors look for are fixed in pixels. What a place of a feature map sees depends on how its
+    layers are padded, and that on whether sizes are even. So the padding on the left and above is always that of
+    300×300, and :func:`anchors` are laid where the network learned to expect them; else boxes would be off by a tenth
+    of the picture and more.
+
+    Args:
+        weights: constants of the frozen graph by name, as :func:`read_constants` gives them.
+
+    Raises:
+        PoseError: a weight is missing.
+    """
+
+    def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
+        super().__init__()
+        self._source, self._size = weights, TRAINED_SIZE
+        extractor = "FeatureExtractor/MobilenetV2"
+        self.first = self._conv(f"{extractor}/Conv", stride=2)
+        self.blocks = nn.ModuleList(
+            _Block(self, f"{extractor}/expanded_conv{f'_{i}' if i else ''}", stride, expands=i > 0)
+            for i, stride in enumerate(_STRIDES)
+        )
+        self.last = self._conv(f"{extractor}/Conv_1")
+        self.extras = nn.ModuleList(
+            nn.Sequential(
+                self._conv(f"{extractor}/layer_19_1_Conv2d_{i}_1x1_{narrow}"),
+                self._conv(f"{extractor}/layer_19_2_Conv2d_{i}_3x3_s2_{wide}_depthwise", stride=2, deep=True),
+                self._conv(f"{extractor}/layer_19_2_Conv2d_{i}_3x3_s2_{wide}"),
+            )
+            for i, narrow, wide in _EXTRAS
+        )
+        self.heads = nn.ModuleList(self._head(i) for i in range(2 + len(_EXTRAS)))
+        del self._source, self._size
+        self.requires_grad_(False).eval()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Find persons in one picture.
+
+        Args:
+            image: ``(1, 3, H, W)`` float32, red, green, blue from 0 to 255.
+
+        Returns:
+            Scores ``(A,)`` from 0 to 1 and boxes ``(A, 4)`` in pixels (left, top, right, bottom), one per anchor.
+        """
+        height, width = image.shape[2:]
+        x = self.first((image * (2 / 255) - 1).contiguous(memory_format=torch.channels_last))
+        maps = []
+        for block in self.blocks:
+            x, wide = block(x)
+            if block is self.blocks[13]:
+                maps.append(wide)
+        x = self.last(x)
+        maps.append(x)
+        for extra in self.extras:
+            x = extra(x)
+            maps.append(x)
+        scores, boxes = [], []
+        for level, (head, features) in enumerate(zip(self.heads, maps, strict=True)):
+            found = head(features)[0].permute(1, 2, 0)
+            rows, columns, _ = found.shape
+            found = found.reshape(rows * columns, -1, 5)
+            scores.append(found[..., 0].flatten())
+            grid = anchors(level, rows, columns, height, width).to(found)
+            boxes.append(decode(found[..., 1:].reshape(-1, 4), grid))
+        return torch.cat(scores).sigmoid(), torch.cat(boxes)
+
+    def _weight(self, name: str) -> Tensor:
+        if name not in self._source:
+            raise PoseError(f"the frozen graph has no weight '{name}'; it is not ssd_mobilenet_v2_coco")
+        return torch.from_numpy(np.array(self._source[name], np.float32))
+
+    def _conv(self, name: str, stride: int = 1, deep: bool = False, active: bool = True) -> nn.Module:
+        """A convolution with the batch norm behind it folded in."""
+        kernel = self._weight(f"{name}/{'depthwise_' if deep else ''}weights")
+        kernel = kernel.permute(2, 3, 0, 1) if deep else kernel.permute(3, 2, 0, 1)
+        norm = {part: self._weight(f"{name}/BatchNorm/{part}") for part in ("gamma", "beta")}
+        mean = self._weight(f"{name}/BatchNorm/moving_mean")
+        scale = norm["gamma"] / (self._weight(f"{name}/BatchNorm/moving_variance") + _EPSILON).sqrt()
+        before = self._before(kernel.shape[-1], stride)
+        layer = _SameConv(kernel * scale[:, None, None, None], norm["beta"] - mean * scale, stride, before)
+        return nn.Sequential(layer, nn.ReLU6(inplace=True)) if active else layer
+
+    def _head(self, level: int) -> nn.Module:
+        """Score of a person and the box's four numbers in one convolution, ``(score, y, x, h, w)`` per anchor."""
+        name = f"BoxPredictor_{level}"
+        kernel, bias = (self._weight(f"{name}/ClassPredictor/{part}") for part in ("weights", "biases"))
+        boxes, shift = (self._weight(f"{name}/BoxEncodingPredictor/{part}") for part in ("weights", "biases"))
+        count = len(shift) // 4
+        kernel = kernel.unflatten(-1, (count, -1))[..., PERSON : PERSON + 1]
+        kernel = torch.cat([kernel, boxes.unflatten(-1, (count, 4))], -1).flatten(-2)
+        bias = torch.cat([bias.view(count, -1)[:, PERSON : PERSON + 1], shift.view(count, 4)], -1)
+        return _SameConv(kernel.permute(3, 2, 0, 1), bias.flatten(), 1, 1)
+
+    def _before(self, kernel: int, stride: int) -> int:
+        """Padding before a picture of the trained size, for the next layer; layers are made in their order."""
+        following = -(-self._size // stride)
+        padding = (following - 1) * stride + kernel - self._size
+        self._size = following
+        return padding // 2
+
+
+class _Block(nn.Module):
+    """Inverted residual: widen, filter each channel, narrow; returns the widened map too."""
+
+    def __init__(self, net: SSD, name: str, stride: int, expands: bool) -> None:
+        super().__init__()
+        self.expand = net._conv(f"{name}/expand") if expands else nn.Identity()
+        self.depthwise = net._conv(f"{name}/depthwise", stride=stride, deep=True)
+        self.project = net._conv(f"{name}/project", active=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        wide = self.expand(x)
+        y = self.project(self.depthwise(wide))
+        return (x + y if x.shape == y.shape else y), wide
+
+
+class _SameConv(nn.Module):
+    """Convolution with TensorFlow's "same" padding, which is uneven where the stride is 2.
+
+    Args:
+        kernel: ``(out, in, k, k)``; with one input channel each output channel has its own.
+        bias: ``(out,)``.
+        stride: 1 or 2.
+        before: padding on the left and above; what is needed is added on the right and below.
+    """
+
+    def __init__(self, kernel: Tensor, bias: Tensor, stride: int, before: int) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(kernel.contiguous(memory_format=torch.channels_last))
+        self.bias = nn.Parameter(bias)
+        self.stride, self.before = stride, before
+        self.groups = kernel.shape[0] if kernel.shape[1] == 1 and kernel.shape[0] > 1 else 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = self.kernel.shape[-1]
+        after = [(-(-n // self.stride) - 1) * self.stride + size - n - self.before for n in x.shape[2:]]
+        padding = self.before
+        if any(pad != self.before for pad in after):
+            x = F.pad(x, [self.before, after[1], self.before, after[0]])
+            padding = 0
+        return F.conv2d(x, self.kernel, self.bias, self.stride, padding, 1, self.groups)
+
+
+def anchors(level: int, rows: int, columns: int, height: int, width: int) -> Tensor:
+    """Anchors of one feature map, ``(rows · columns · k, 4)`` float32: centre y, centre x, height, width in pixels.
+
+    Their sizes are those of a picture of 300×300 pixels, whatever the picture's size. The first map has 3 a place,
+    the others 6 (Liu et al., section 2.2).
+    """
+    scale, following = _SCALES[level : level + 2]
+    if level == 0:
+        shapes = [(0.1, 1.0), (scale, 2.0), (scale, 0.5)]
+    else:
+        shapes = [*((scale, ratio) for ratio in _RATIOS), ((scale * following) ** 0.5, 1.0)]
+    sizes = torch.tensor([(size / ratio**0.5, size * ratio**0.5) for size, ratio in shapes]) * TRAINED_SIZE
+    y, x = (_places(level, count, length) for count, length in ((rows, height), (columns, width)))
+    centers = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).view(-1, 1, 2)
+    count = len(shapes)
+    return torch.cat([centers.expand(-1, count, 2), sizes.expand(rows * columns, count, 2)], -1).reshape(
+        -1, 4
+    )
+
+
+def _places(level: int, count: int, length: int) -> Tensor:
+    """Where the anchors of one row or column lie, ``(count,)`` pixels."""
+    if length == TRAINED_SIZE:
+        return (torch.arange(count) + 0.5) * (length / count)
+    stride, first = _GRIDS[level]
+    return torch.arange(count, dtype=torch.float32) * stride + first
+
+
+def decode(codes: Tensor, grid: Tensor) -> Tensor:
+    """Boxes ``(A, 4)`` (left, top, right, bottom) of the network's ``codes (A, 4)`` relative to anchors ``(A, 4)``."""
+    center = grid[:, :2] + codes[:, :2] / _CENTER_VARIANCE * grid[:, 2:]
+    half = grid[:, 2:] * torch.exp(codes[:, 2:] / _SIZE_VARIANCE) / 2
+    return torch.cat([center - half, center + half], 1)[:, [1, 0, 3, 2]]
 
 
 class CloseDetector:
@@ -76,7 +304,7 @@ class CloseDetector:
 
     def __init__(self, model: Path) -> None:
         self._net = TFLite(model)
-        self._anchors = anchors()
+        self._anchors = close_anchors()
 
     def detect(self, image: np.ndarray) -> Detections:
         """Find the persons in ``image (H, W, 3)`` uint8; those with a score below 0.25 are left out."""
@@ -96,12 +324,11 @@ class CloseDetector:
         return Detections(boxes[kept], scores[kept])
 
 
-def anchors() -> np.ndarray:
-    """Centres of all anchors, ``(2254, 2)`` from 0 to 1: two for each stride at every place of its grid."""
+def close_anchors() -> np.ndarray:
+    """Centres of all anchors of BlazePose's detector, ``(2254, 2)`` from 0 to 1, place by place of its three grids."""
     places = []
-    for stride in sorted(set(_STRIDES)):
-        count = CLOSE_SIZE // stride
+    for count, anchors_here in _CLOSE_GRIDS:
         steps = (np.arange(count) + 0.5) / count
         grid = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
-        places.append(np.repeat(grid, _PER_PLACE * _STRIDES.count(stride), 0))
+        places.append(np.repeat(grid, anchors_here, 0))
     return np.concatenate(places)

@@ -1,4 +1,4 @@
-"""A whole video → the joints of those who act in it."""
+"""A whole video → the joints of those who act in it → a clip in the layout that models are trained on."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from hhmnet.conversion import convert
 from hhmnet.fields import one_of, within
 from hhmnet.pose.base import Detector, PoseEstimator
 from hhmnet.pose.detectors import CloseDetector, PersonDetector
 from hhmnet.pose.estimators import BlazePose, MoveNet
-from hhmnet.pose.following import Follower, fill_bodies, fill_joints
+from hhmnet.pose.following import Follower, fill_bodies, fill_joints, kinect_axes, root_path
 from hhmnet.pose.networks import PoseError, network
 from hhmnet.pose.tracking import Tracker, Traits, choose_actors
 from hhmnet.skeleton import SkeletonLayout
-from hhmnet.video import Video, VideoError, open_video
+from hhmnet.video import VideoError, open_video
 
 ESTIMATORS: dict[str, type[BlazePose] | type[MoveNet]] = {"blazepose": BlazePose, "movenet": MoveNet}
 DETECTORS = {"ssd": "ssd", "close": "blazepose_detector"}
+ROOTS = ("path", "zero")
 
 KEPT_BYTES = 256 << 20
 """A video whose pictures need no more memory than this is decoded once, a larger one twice."""
@@ -29,7 +32,7 @@ KEPT_BYTES = 256 << 20
 
 @dataclass
 class PoseConfig:
-    """How joints are found in a video."""
+    """How joints are found in a video, and where the skeleton made of them stands."""
 
     estimator: str = "blazepose"
     """Who finds the joints: blazepose (33, in pixels and metres) or movenet (17, in pixels; twice as fast)."""
@@ -48,6 +51,13 @@ class PoseConfig:
     mirrored: bool = False
     """The videos are mirror images, as a Kinect's are: left and right change places."""
 
+    root: str = "path"
+    """Where a skeleton in metres stands: path (on the person's way, from size and place in the picture) or zero
+    (always at the origin)."""
+    focal: float = 1.2
+    """Focal length as a share of the picture's longer side, for the way along the optical axis; 1.2 is a field of view
+    of 45 degrees."""
+
     def __post_init__(self) -> None:
         one_of(self, "estimator", tuple(ESTIMATORS))
         one_of(self, "detector", tuple(DETECTORS))
@@ -55,6 +65,8 @@ class PoseConfig:
         within(self, 1, float("inf"), "every", "persons")
         within(self, 0, 1, "min_confidence")
         within(self, 0, float("inf"), "max_gap")
+        one_of(self, "root", ROOTS)
+        within(self, 0.1, 100, "focal")
 
 
 @dataclass
@@ -127,20 +139,28 @@ class VideoPoseEstimator:
             VideoError: the video has no frame that can be decoded.
             PoseError: no person was found in it.
         """
+        config, tracker, looked, count = self.config, Tracker(), [], 0
         with _one_thread(), open_video(path, errors="stop") as video:
-            seen = self._detect(video)
-            if not seen.count:
+            is_small = video.num_frames * video.width * video.height * 3 <= KEPT_BYTES
+            images = list(video) if is_small else video
+            for index, image in images:
+                count = index + 1
+                if index % config.every == 0:
+                    found = self.detector.detect(image)
+                    tracker.update(index, found.boxes, found.scores)
+                    looked.append(index)
+            if not count:
                 raise video.damage or VideoError(path, None, "has no frame that can be decoded")
             size = (video.width, video.height)
-            actors = choose_actors(seen.tracker.tracks, seen.frames, size, video.fps, self.config.persons)
+            actors = choose_actors(tracker.tracks, looked, size, video.fps, config.persons)
             if not actors:
                 raise PoseError("no person was found in it")
-            follower = Follower(self.estimator, [track for track, _ in actors], seen.count)
-            for index, image in seen.images or video:
-                if index < seen.count:
+            follower = Follower(self.estimator, [track for track, _ in actors], count)
+            for index, image in images:
+                if index < count:
                     follower.estimate(index, image)
             interpolated = self._fill(follower)
-            swap = self.estimator.layout.mirrored if self.config.mirrored else slice(None)
+            swap = self.estimator.layout.mirrored if config.mirrored else slice(None)
             return VideoPoses(
                 layout=self.estimator.layout,
                 pixels=follower.pixels[:, :, swap],
@@ -152,47 +172,21 @@ class VideoPoseEstimator:
                 size=size,
                 fps=video.fps,
                 tracks=[(track.number, traits) for track, traits in actors],
-                others=len(seen.tracker.tracks) - len(actors),
+                others=len(tracker.tracks) - len(actors),
                 damage=video.damage.reason if video.damage else "",
             )
 
-    def _detect(self, video: Video) -> _DetectedTracks:
-        """The first look: who is there, and where."""
-        seen = _DetectedTracks(Tracker(), [], [], 0)
-        size = video.num_frames * video.width * video.height * 3
-        for index, image in video:
-            seen.count = index + 1
-            if size <= KEPT_BYTES:
-                seen.images.append((index, image))
-            if index % self.config.every == 0:
-                found = self.detector.detect(image)
-                seen.tracker.update(index, found.boxes, found.scores)
-                seen.frames.append(index)
-        return seen
-
     def _fill(self, found: Follower) -> np.ndarray:
         """Mask, fill and mark what wasn't seen; returns which bodies were filled in, ``(M, T)`` bool."""
-        config = self.config
+        least, longest = self.config.min_confidence, self.config.max_gap
         interpolated = np.zeros_like(found.present)
-        for row in range(len(found.present)):
+        for row, present in enumerate(found.present):
             pixels, world, confidence = found.pixels[row], found.world[row], found.confidence[row]
-            found.present[row], interpolated[row] = fill_bodies(
-                found.present[row], [pixels, world, found.boxes[row]], confidence, config.max_gap
+            present[:], interpolated[row] = fill_bodies(
+                present, [pixels, world, found.boxes[row]], confidence, longest
             )
-            fill_joints(
-                found.present[row], [pixels], confidence, config.min_confidence, config.max_gap, [world]
-            )
+            fill_joints(present, [pixels], confidence, least, longest, [world])
         return interpolated
-
-
-@dataclass
-class _DetectedTracks:
-    """What came of the first look: tracks, the frames looked at, the pictures if they are kept, their number."""
-
-    tracker: Tracker
-    frames: list[int]
-    images: list[tuple[int, np.ndarray]]
-    count: int
 
 
 def networks_of(config: PoseConfig) -> list[str]:
@@ -217,3 +211,44 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def clip_fields(poses: VideoPoses, layout: SkeletonLayout, config: PoseConfig) -> dict[str, Any]:
+    """A sample's fields that follow from what was seen: joints, pixels, confidence, boxes, frames.
+
+    Axes of joints in metres: as a Kinect gives them, y up and z away from the camera, so that of a person who faces the
+    camera the left joints have the smaller x. In a picture that isn't mirrored, x therefore goes to the left. A joint
+    that isn't seen stays where the estimator supposes it: legs under a desk are somewhere below the hips, not at the
+    camera, where a zero would put them and stretch the body's box to them.
+
+    Args:
+        poses: what was seen.
+        layout: the joints that are wanted.
+        config: where the skeleton stands.
+
+    Raises:
+        LayoutError: there is no way from the estimator's joints to these.
+    """
+    pixels, confidence = convert(poses.pixels, poses.layout, layout, poses.confidence)
+    # In a sample (0, 0) is the middle of the first pixel.
+    pixels = np.where(confidence[..., None] > 0, pixels - np.float32(0.5), np.float32(0))
+    joints = pixels
+    if layout.dims == 3 and poses.world is not None:
+        joints, _ = convert(poses.world, poses.layout, layout, poses.confidence, keep_missing=True)
+        if config.root == "path":
+            seen = zip(poses.world, poses.pixels, poses.confidence, poses.present, strict=True)
+            paths = [root_path(*person, poses.size, config.focal) for person in seen]
+            joints = joints + np.stack(paths)[:, :, None]
+        joints = kinect_axes(joints, config.mirrored)
+        joints[~poses.present] = 0
+    frames = np.arange(poses.present.shape[1], dtype=np.int32)
+    return {
+        "joints": joints,
+        "present": poses.present,
+        "frame_index": frames,
+        "pixels": pixels,
+        "confidence": confidence,
+        "boxes": poses.boxes,
+        "interpolated": poses.interpolated,
+        "video_frames": frames,
+    }

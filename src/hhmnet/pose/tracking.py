@@ -14,33 +14,24 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from hhmnet.fields import within
 from hhmnet.pose.base import iou
 
+SURE, DOUBTFUL = 0.4, 0.2
+"""Detections with the first score or more begin tracks and go first; weaker ones only continue tracks, and those below
+the second aren't looked at."""
+OVERLAP = 0.2
+"""A detection continues a track only if its intersection over union with the predicted box is this large."""
+DISTANCE = 0.5
+"""A sure detection that overlaps no track goes to one whose predicted centre lies within this many of its heights, and
+whose height differs by less than half."""
+PATIENCE = 30
+"""A track that wasn't seen for more than this many frames has ended."""
+JOIN_GAP = 60
+"""Tracks of one person may lie this many frames apart."""
 
-@dataclass
-class TrackingConfig:
-    """How detections become tracks."""
-
-    sure: float = 0.4
-    """Detections with this score or more begin tracks and go first; weaker ones only continue tracks."""
-    doubtful: float = 0.2
-    """Detections below this score are not looked at."""
-    overlap: float = 0.2
-    """A detection continues a track only if its intersection over union with the predicted box is this large."""
-    distance: float = 0.5
-    """A track that overlaps no detection takes one whose centre lies within this many box heights of its own and
-    whose height differs by less than half."""
-    patience: int = 30
-    """A track that wasn't seen for more than this many frames has ended."""
-
-    def __post_init__(self) -> None:
-        within(self, 0, 1, "sure", "doubtful", "overlap")
-        within(self, 0, float("inf"), "distance", "patience")
-        if self.doubtful > self.sure:
-            raise ValueError(
-                f"field 'doubtful' must not be larger than 'sure'; got {self.doubtful} and {self.sure}"
-            )
+_POSITION_NOISE, _VELOCITY_NOISE = 1 / 20, 1 / 160
+_FULL_MOTION = 1.0
+_DOUBLE = 0.4
 
 
 @dataclass
@@ -74,12 +65,11 @@ class Track:
 class Tracker:
     """Joins detections to tracks, frame by frame.
 
-    Args:
-        config: its thresholds.
+    Attributes:
+        tracks: all tracks so far, in the order of their beginnings.
     """
 
-    def __init__(self, config: TrackingConfig | None = None) -> None:
-        self.config = config or TrackingConfig()
+    def __init__(self) -> None:
         self.tracks: list[Track] = []
         self._living: list[tuple[Track, Motion]] = []
 
@@ -94,45 +84,44 @@ class Tracker:
         Returns:
             Number of the track that each detection belongs to, ``(P,)`` int64; 0 for none.
         """
-        config = self.config
-        self._living = [one for one in self._living if frame - one[0].frames[-1] <= config.patience]
-        predicted = [motion.predict(frame) for _, motion in self._living]
-        numbers = np.zeros(len(boxes), np.int64)
-        free = list(range(len(self._living)))
-        sure = np.flatnonzero(scores >= config.sure)
-        doubtful = np.flatnonzero((scores >= config.doubtful) & (scores < config.sure))
-        for chosen in (sure, doubtful):
-            for rule in (self._by_overlap, self._by_distance):
-                rest = chosen[numbers[chosen] == 0]
-                if rule == self._by_distance and chosen is doubtful:
-                    continue
-                pairs = rule([predicted[i] for i in free], boxes[rest])
-                for row, column in pairs:
-                    track, motion = self._living[free[row]]
-                    motion.correct(boxes[rest[column]])
-                    track.add(frame, boxes[rest[column]], scores[rest[column]])
-                    numbers[rest[column]] = track.number
-                free = [i for place, i in enumerate(free) if place not in {row for row, _ in pairs}]
-        for place in sure[numbers[sure] == 0]:
-            numbers[place] = self._begin(frame, boxes[place], float(scores[place]))
+        self._living = [one for one in self._living if frame - one[0].frames[-1] <= PATIENCE]
+        predicted = np.array([motion.predict(frame) for _, motion in self._living]).reshape(-1, 4)
+        numbers, free = np.zeros(len(boxes), np.int64), np.arange(len(self._living))
+        sure = scores >= SURE
+        doubtful = (scores >= DOUBTFUL) & ~sure
+        for chosen, costs_of, most in (
+            (sure, _overlap_costs, 1 - OVERLAP),
+            (sure, _distance_costs, DISTANCE),
+            (doubtful, _overlap_costs, 1 - OVERLAP),
+        ):
+            rest = np.flatnonzero(chosen & (numbers == 0))
+            pairs = assign(costs_of(predicted[free], boxes[rest]), most)
+            for row, column in pairs:
+                (track, motion), place = self._living[free[row]], rest[column]
+                motion.correct(boxes[place])
+                track.add(frame, boxes[place], scores[place])
+                numbers[place] = track.number
+            free = np.delete(free, [row for row, _ in pairs])
+        for place in np.flatnonzero(sure & (numbers == 0)):
+            track = Track(len(self.tracks) + 1)
+            track.add(frame, boxes[place], scores[place])
+            self.tracks.append(track)
+            self._living.append((track, Motion(frame, boxes[place])))
+            numbers[place] = track.number
         return numbers
 
-    def _begin(self, frame: int, box: np.ndarray, score: float) -> int:
-        track = Track(len(self.tracks) + 1)
-        track.add(frame, box, score)
-        self.tracks.append(track)
-        self._living.append((track, Motion(frame, box)))
-        return track.number
 
-    def _by_overlap(self, predicted: list[np.ndarray], boxes: np.ndarray) -> list[tuple[int, int]]:
-        overlaps = iou(np.array(predicted).reshape(-1, 4), boxes)
-        return assign(1 - overlaps, 1 - self.config.overlap)
+def _overlap_costs(predicted: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    return 1 - iou(predicted, boxes)
 
-    def _by_distance(self, predicted: list[np.ndarray], boxes: np.ndarray) -> list[tuple[int, int]]:
-        a, b = to_center(np.array(predicted).reshape(-1, 4)), to_center(boxes)
-        apart = np.linalg.norm(a[:, None, :2] - b[None, :, :2], axis=-1) / np.maximum(a[:, None, 3], 1)
-        alike = np.abs(np.log(np.maximum(a[:, None, 3], 1) / np.maximum(b[None, :, 3], 1))) < np.log(1.5)
-        return assign(np.where(alike, apart, np.inf), self.config.distance)
+
+def _distance_costs(predicted: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Distance of the centres in heights of the predicted box; infinite where the heights differ by half."""
+    a, b = to_center(predicted), to_center(boxes)
+    tall = np.maximum(a[:, None, 3], 1)
+    apart = np.linalg.norm(a[:, None, :2] - b[None, :, :2], axis=-1) / tall
+    alike = np.abs(np.log(tall / np.maximum(b[None, :, 3], 1))) < np.log(1.5)
+    return np.where(alike, apart, np.inf)
 
 
 def assign(costs: np.ndarray, most: float) -> list[tuple[int, int]]:
@@ -160,13 +149,10 @@ class Motion:
         box: the box in it.
     """
 
-    POSITION_NOISE = 1 / 20
-    VELOCITY_NOISE = 1 / 160
-
     def __init__(self, frame: int, box: np.ndarray) -> None:
         self._frame = frame
         self._mean = np.stack([to_center(np.asarray(box, np.float64)), np.zeros(4)])
-        position, velocity = self._noise(2 * self.POSITION_NOISE), self._noise(10 * self.VELOCITY_NOISE)
+        position, velocity = self._noise(2 * _POSITION_NOISE), self._noise(10 * _VELOCITY_NOISE)
         self._covariance = np.array([[position, 0.0], [0.0, velocity]])
 
     def predict(self, frame: int) -> np.ndarray:
@@ -174,7 +160,7 @@ class Motion:
         for _ in range(frame - self._frame):
             step = np.array([[1.0, 1.0], [0.0, 1.0]])
             self._mean = step @ self._mean
-            noise = np.diag([self._noise(self.POSITION_NOISE), self._noise(self.VELOCITY_NOISE)])
+            noise = np.diag([self._noise(_POSITION_NOISE), self._noise(_VELOCITY_NOISE)])
             self._covariance = step @ self._covariance @ step.T + noise
         self._frame = max(frame, self._frame)
         self._mean[0, 2:] = np.maximum(self._mean[0, 2:], 1.0)
@@ -183,7 +169,7 @@ class Motion:
     def correct(self, box: np.ndarray) -> None:
         """Take in what was seen at the frame that was predicted last."""
         missed = to_center(np.asarray(box, np.float64)) - self._mean[0]
-        gain = self._covariance[:, 0] / (self._covariance[0, 0] + self._noise(self.POSITION_NOISE))
+        gain = self._covariance[:, 0] / (self._covariance[0, 0] + self._noise(_POSITION_NOISE))
         self._mean = self._mean + gain[:, None] * missed
         self._covariance = self._covariance - np.outer(gain, self._covariance[0])
 
@@ -200,13 +186,6 @@ def to_center(boxes: np.ndarray) -> np.ndarray:
 def from_center(boxes: np.ndarray) -> np.ndarray:
     """Inverse of :func:`to_center`."""
     return np.concatenate([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], -1)
-
-
-JOIN_GAP = 60
-"""Tracks of one person may lie this many frames apart."""
-
-_FULL_MOTION = 1.0
-_DOUBLE = 0.4
 
 
 class Traits(NamedTuple):
@@ -253,8 +232,7 @@ def choose_actors(
         rate: frames a second.
         persons: how many to choose at the most.
     """
-    pieces = _ranked(tracks, frames, size, rate)
-    left, wholes = [track for track, _ in pieces], []
+    left, wholes = [track for track, _ in _ranked(tracks, frames, size, rate)], []
     while left:
         whole, left = join(left[0], left[1:])
         wholes.append(whole)

@@ -21,7 +21,7 @@ from hhmnet.prepare.cluster import EngineError, connected
 from hhmnet.sample import MODALITIES
 
 if TYPE_CHECKING:
-    from hhmnet.pose.clips import ClipConfig
+    from hhmnet.pose.estimate import PoseConfig
 
 ABOUT_FILE = "archive.json"
 SHARD = 64
@@ -55,7 +55,7 @@ class ArchiveJob:
 
     run: Path
     device: str = "auto"
-    pose: ClipConfig | None = None
+    pose: PoseConfig | None = None
     videos: Path | None = None
     units: str = "m"
     top: int = 5

@@ -13,8 +13,7 @@ import numpy as np
 from hhmnet.fields import within
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.models.spec import ModelSpec
-from hhmnet.pose.clips import ClipConfig, clip_fields
-from hhmnet.pose.estimate import KEPT_BYTES
+from hhmnet.pose.estimate import KEPT_BYTES, PoseConfig, clip_fields
 from hhmnet.pose.following import fill_bodies
 from hhmnet.pose.tracking import JOIN_GAP
 from hhmnet.predict.live_pose import LivePose, Patches
@@ -193,11 +192,11 @@ class StreamingRecognizer:
         self,
         model: ActionModel,
         config: StreamingConfig | None = None,
-        pose: ClipConfig | None = None,
+        pose: PoseConfig | None = None,
         live_pose: LivePose | None = None,
     ) -> None:
         self.model = model.eval()
-        self.config, self.pose_config = (config or StreamingConfig()).of(model.spec), pose or ClipConfig()
+        self.config, self.pose_config = (config or StreamingConfig()).of(model.spec), pose or PoseConfig()
         self._recognizer = Recognizer(model, next(model.parameters()).device)
         self.modalities = self.config.modalities or MODALITIES[: 1 + self._recognizer.looks_at_video]
         self._recognizer.check_modalities(self.modalities)
@@ -215,7 +214,7 @@ class StreamingRecognizer:
         folder: str | Path,
         device: str = "auto",
         config: StreamingConfig | None = None,
-        pose: ClipConfig | None = None,
+        pose: PoseConfig | None = None,
     ) -> StreamingRecognizer:
         """A recognizer with the model of a run folder or a folder of ``zoo/``; raises PretrainedError."""
         return cls(from_pretrained(folder, choose_device(device)), config, pose)

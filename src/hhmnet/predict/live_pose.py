@@ -15,9 +15,9 @@ import numpy as np
 
 from hhmnet.data.places import person_sizes
 from hhmnet.data.roi import GREY
-from hhmnet.pose.base import Detector, PoseEstimator, iou
+from hhmnet.pose.base import Detector, PoseEstimator
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses
-from hhmnet.pose.following import BEHIND, SAME, Follower, fill_bodies, fill_joints
+from hhmnet.pose.following import BEHIND, Follower, fill_bodies, fill_joints, stray
 from hhmnet.pose.tracking import JOIN_GAP, Track, Tracker, Traits, choose_actors, is_double
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import SkeletonLayout
@@ -95,11 +95,9 @@ class LivePerson(Follower):
         if not (self.seen and other.seen):
             return
         found = np.stack([self.boxes[0, -1], other.boxes[0, -1]])
-        paths = np.stack([self.path, other.path])
-        if iou(found[:1], found[1:])[0, 0] < SAME or iou(paths[:1], paths[1:])[0, 0] >= SAME:
-            return
-        wrong = (self, other)[int(np.argmin(np.diag(iou(found, paths))))]
-        wrong._drop(0, wrong._window - 1)
+        wrong = stray(found, np.stack([self.path, other.path]))
+        if wrong is not None:
+            (self, other)[wrong]._drop(0, self._window - 1)
 
     def fill(self, longest: int) -> None:
         """Fill the frames that never came before the newest, if they are at most so many."""

@@ -90,6 +90,5 @@ def in_layout(sample: Sample, source: SkeletonLayout, target: SkeletonLayout) ->
     joints[~sample.present] = 0
     pixels = None
     if sample.pixels is not None and source.dims == target.dims == 3:
-        flat = np.concatenate([sample.pixels, np.zeros((*sample.pixels.shape[:3], 1), np.float32)], -1)
-        pixels = convert(flat, source, target, sample.confidence)[0][..., :2].copy()
+        pixels, _ = convert(sample.pixels, source, target, sample.confidence)
     return dataclasses.replace(sample, joints=joints, confidence=confidence, pixels=pixels)

@@ -21,7 +21,6 @@ from hhmnet.skeleton import SkeletonLayout
 from hhmnet.store import SAMPLES_FILE, Store
 
 if TYPE_CHECKING:
-    from hhmnet.pose.clips import ClipConfig
     from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
     from hhmnet.video import Pictures
 
@@ -157,13 +156,11 @@ class Sources:
         self._stores: dict[Path, Store] = {}
 
     @cached_property
-    def pose(self) -> ClipConfig:
+    def pose(self) -> PoseConfig:
         """How joints are found in a video."""
-        from hhmnet.pose.clips import ClipConfig
+        from hhmnet.pose.estimate import PoseConfig
 
-        if self._pose is None:
-            return ClipConfig(persons=self._persons)
-        return self._pose if isinstance(self._pose, ClipConfig) else ClipConfig(**vars(self._pose))
+        return self._pose or PoseConfig(persons=self._persons)
 
     @cached_property
     def estimator(self) -> VideoPoseEstimator:
@@ -210,7 +207,8 @@ class Sources:
 
     def _of_video(self, source: Input) -> InputClip:
         """A clip of the person who acts; where nobody is found, the video alone."""
-        from hhmnet.pose.clips import clip_fields, targets
+        from hhmnet.conversion import targets
+        from hhmnet.pose.estimate import clip_fields
         from hhmnet.pose.networks import PoseError
         from hhmnet.video import open_video
 

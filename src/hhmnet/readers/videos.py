@@ -9,9 +9,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hhmnet.conversion import targets
 from hhmnet.fields import one_of
-from hhmnet.pose.clips import ClipConfig, clip_fields, targets
-from hhmnet.pose.estimate import ESTIMATORS, PoseConfig, VideoPoseEstimator, VideoPoses, networks_of
+from hhmnet.pose.estimate import (
+    ESTIMATORS,
+    PoseConfig,
+    VideoPoseEstimator,
+    VideoPoses,
+    clip_fields,
+    networks_of,
+)
 from hhmnet.pose.networks import PoseError, fetch_models
 from hhmnet.readers import ReaderConfig, ReadError
 from hhmnet.readers.labels import LabelRow, ListedReader, count_splits
@@ -24,7 +31,7 @@ _DEFAULT_LAYOUTS = {"blazepose": "kinect20", "movenet": "coco17"}
 
 
 @dataclass
-class VideosConfig(ClipConfig, ReaderConfig):
+class VideosConfig(PoseConfig, ReaderConfig):
     """What can be chosen when joints come from videos."""
 
     labels: Path = Path("labels.csv")
@@ -53,7 +60,7 @@ class Videos(ListedReader):
     :class:`~hhmnet.pose.estimate.VideoPoseEstimator`; frames in which that person isn't seen have no body. Pixels,
     confidence, boxes, and which bodies were filled in are kept with the joints.
 
-    Joints in metres have a Kinect's axes, see :func:`~hhmnet.pose.clips.clip_fields`.
+    Joints in metres have a Kinect's axes, see :func:`~hhmnet.pose.estimate.clip_fields`.
 
     Args:
         source: folder of the videos.

@@ -5,7 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from hhmnet.pose.estimators import MARGIN, BlazePose, aligned, refine, sigmoid, whole_body
+from hhmnet.pose.estimators import MARGIN, BlazePose, MoveNet, aligned, refine, region_around, whole_body
+from hhmnet.skeleton import COCO17
+
+IMAGE = np.full((200, 300, 3), 51, np.uint8)
 
 
 def slow_refine(points: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
@@ -36,12 +39,6 @@ def test_refinement_follows_its_definition() -> None:
     assert (refine(points, heatmap)[::4] == points[::4]).all()
 
 
-def test_refinement_moves_to_the_warm_place() -> None:
-    heatmap = np.full((64, 64, 1), -50.0)
-    heatmap[22, 31] = 5
-    np.testing.assert_allclose(refine(np.array([[0.5, 0.33]]), heatmap), [[31 / 64, 22 / 64]], rtol=1e-6)
-
-
 @pytest.mark.parametrize(
     ("above", "turn"),
     [((0, -50), 0.0), ((50, 0), math.pi / 2), ((-50, 0), -math.pi / 2), ((30, -40), math.atan2(30, 40))],
@@ -52,20 +49,11 @@ def test_the_region_turns_with_the_person(above: tuple[float, float], turn: floa
     np.testing.assert_allclose(region, [100, 80, 2 * 50 * MARGIN, turn], atol=1e-9)
 
 
-def test_a_person_upside_down_is_turned_half_round() -> None:
-    assert abs(aligned(np.zeros(2), np.array([0.0, 50.0]))[3]) == pytest.approx(math.pi)
-
-
-def test_sigmoid_does_not_overflow() -> None:
-    with np.errstate(all="raise"):
-        np.testing.assert_allclose(sigmoid(np.array([-1e9, 0, 1e9])), [0, 0.5, 1], atol=1e-12)
-
-
 def test_half_a_person_is_completed_below() -> None:
     np.testing.assert_allclose(whole_body(np.array([80, 20, 120, 100])), [100, 100, 160 * MARGIN, 0])
 
 
-class MadeNet:
+class MadeBlazeNet:
     """Answers as the network would: all landmarks at one place of the piece, and a person found or not."""
 
     def __init__(self, found: list[float], visibility: float = 4.0, presence: float = 6.0) -> None:
@@ -75,7 +63,6 @@ class MadeNet:
         self.landmarks[:, :2] = (192, 128)  # right of the middle
         self.landmarks[33, :2], self.landmarks[34, :2] = (128, 128), (128, 64)
         self.landmarks[:, 3], self.landmarks[:, 4] = visibility, presence
-        self.world = np.tile(np.float32([1, 0, 0.5]), (39, 1))
 
     def run(self, piece: np.ndarray) -> dict[str, np.ndarray]:
         self.pieces.append(piece)
@@ -83,23 +70,19 @@ class MadeNet:
             "Identity": self.landmarks.reshape(1, -1),
             "Identity_1": np.float32([[self.found[len(self.pieces) - 1]]]),
             "Identity_3": np.full((1, 64, 64, 39), -50, np.float32),
-            "Identity_4": self.world.reshape(1, -1),
+            "Identity_4": np.tile(np.float32([1, 0, 0.5]), 39),
         }
 
 
-def estimator(net: MadeNet) -> BlazePose:
+def blazepose(net: MadeBlazeNet) -> BlazePose:
     made = BlazePose.__new__(BlazePose)
     made._net = net  # type: ignore[assignment]
     return made
 
 
-IMAGE = np.full((200, 300, 3), 51, np.uint8)
-REGION = np.float32([[150, 100, 128, math.pi / 2]])
-
-
 def test_landmarks_are_carried_back_from_a_turned_piece() -> None:
-    net = MadeNet([1.0])
-    poses = estimator(net).estimate(IMAGE, np.zeros((1, 4)), REGION)
+    net = MadeBlazeNet([1.0])
+    poses = blazepose(net).estimate(IMAGE, np.zeros((1, 4)), np.float32([[150, 100, 128, math.pi / 2]]))
     (piece,) = net.pieces
     assert piece.shape == (1, 256, 256, 3)
     np.testing.assert_allclose(piece, 0.2, atol=1e-6)
@@ -112,18 +95,16 @@ def test_landmarks_are_carried_back_from_a_turned_piece() -> None:
 
 
 @pytest.mark.parametrize(
-    ("visibility", "presence", "confidence"), [(50, 50, 1.0), (-50, 50, 0.5), (50, -50, 0.0), (0, 0, 0.375)]
+    ("visibility", "presence", "x", "confidence"),
+    [(50, 50, 150, 1.0), (-50, 50, 150, 0.5), (50, -50, 150, 0.0), (0, 0, 150, 0.375), (50, 50, 290, 0.5)],
+    ids=["seen", "hidden", "not there", "unsure", "outside the picture"],
 )
-def test_confidence_tells_seen_from_inferred(visibility: float, presence: float, confidence: float) -> None:
-    poses = estimator(MadeNet([1.0], visibility, presence)).estimate(IMAGE, np.zeros((1, 4)), REGION)
+def test_confidence_tells_seen_from_inferred(
+    visibility: float, presence: float, x: float, confidence: float
+) -> None:
+    net, region = MadeBlazeNet([1.0], visibility, presence), np.float32([[x, 100, 128, 0]])
+    poses = blazepose(net).estimate(IMAGE, np.zeros((1, 4)), region)
     np.testing.assert_allclose(poses.confidence, confidence, atol=1e-6)
-
-
-def test_a_joint_outside_the_picture_is_inferred() -> None:
-    away = np.float32([[290, 100, 128, 0]])
-    poses = estimator(MadeNet([1.0], 50, 50)).estimate(IMAGE, np.zeros((1, 4)), away)
-    assert poses.pixels[0, 0, 0] == pytest.approx(322)
-    np.testing.assert_allclose(poses.confidence, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +113,52 @@ def test_a_joint_outside_the_picture_is_inferred() -> None:
     ids=["whole", "second look is worse", "half a person", "nobody"],
 )
 def test_looks_at_a_box(found: list[float], looks: int, best: float) -> None:
-    net = MadeNet(found)
-    poses = estimator(net).estimate(IMAGE, np.float32([[100, 50, 200, 150]]))
+    net = MadeBlazeNet(found)
+    poses = blazepose(net).estimate(IMAGE, np.float32([[100, 50, 200, 150]]))
     assert len(net.pieces) == looks
     assert poses.found[0] == pytest.approx(best)
+
+
+@pytest.mark.parametrize(
+    ("unseen", "half"),
+    [
+        (
+            [],
+            1.2 * 90,
+        ),  # the ankle lies 90 below the hips, which counts more than 1.9 times the shoulders' 50
+        (["left_ankle", "nose"], 1.9 * 50),
+        (["left_hip", "right_hip"], None),
+    ],
+)
+def test_movenets_region_holds_torso_and_limbs(unseen: list[str], half: float | None) -> None:
+    pixels, scores = np.full((17, 2), 100.0), np.full(17, 0.8)
+    places = {"nose": (100, 40), "left_shoulder": (120, 60), "right_shoulder": (80, 60)}
+    places |= {"left_hip": (110, 110), "right_hip": (90, 110), "left_ankle": (115, 200)}
+    for name, place in places.items():
+        pixels[COCO17.index(name)] = place
+    scores[[COCO17.index(name) for name in unseen]] = 0.1
+    region = region_around(pixels, scores)
+    if half is None:
+        assert region is None
+    else:
+        np.testing.assert_allclose(region, [100, 110, 2 * half, 0])
+
+
+class MadeMoveNet:
+    """Answers as the network would: all joints at one place of the piece, y before x."""
+
+    def run(self, piece: np.ndarray) -> dict[str, np.ndarray]:
+        np.testing.assert_array_equal(piece, np.full((1, 192, 192, 3), 51))
+        joints = np.stack([np.full(17, 0.25), np.full(17, 0.75), np.repeat([0.9, 0.1], [4, 13])], 1)
+        return {"out": joints.reshape(1, 1, 17, 3).astype(np.float32)}
+
+
+def test_movenets_joints_are_carried_back_to_the_picture() -> None:
+    made = MoveNet.__new__(MoveNet)
+    made._net = MadeMoveNet()  # type: ignore[assignment]
+    poses = made.estimate(IMAGE, np.float32([[100, 50, 200, 146]]), np.float32([[150, 100, 96, 0]]))
+    assert poses.world is None
+    np.testing.assert_allclose(poses.pixels[0], np.tile([174, 76], (17, 1)), atol=1e-4)
+    np.testing.assert_allclose(poses.found, 0.5)  # four joints of the eight that are enough
+    # Hips aren't seen, so the next look is at the box again.
+    np.testing.assert_allclose(poses.regions[0], [150, 98, 125, 0])

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hhmnet.pose.base import Poses
+from hhmnet.pose.following import (
+    AHEAD,
+    BEHIND,
+    SMOOTHING,
+    Follower,
+    body_box,
+    fill_bodies,
+    fill_joints,
+    gaps,
+    kinect_axes,
+    root_path,
+    smoothed,
+)
+from hhmnet.pose.tracking import Track
+from made_people import BoxEstimator, Way, box, straight
+
+
+def run(estimator: BoxEstimator, ways: list[Way], seen: range, frames: int) -> Follower:
+    tracks = [Track(number) for number in range(1, len(ways) + 1)]
+    for track, way in zip(tracks, ways, strict=True):
+        for frame in seen:
+            place = way(frame)
+            assert place is not None
+            track.add(frame, box(place), 0.9)
+    follower = Follower(estimator, tracks, frames)
+    for frame in range(frames):
+        follower.estimate(frame, np.full((240, 320, 3), frame, np.uint8))
+    return follower
+
+
+def centers(found: Follower) -> np.ndarray:
+    return np.asarray((found.boxes[..., 0] + found.boxes[..., 2]) / 2)
+
+
+def test_the_frame_before_leads_and_who_is_lost_is_looked_for_in_the_box() -> None:
+    estimator = BoxEstimator(blind=[10, 11])
+    found = run(estimator, [straight((100, 120), (0, 0))], range(0, 30, 3), 30)
+    assert np.flatnonzero(~found.present[0]).tolist() == [10, 11]
+    # In frame 10 it was led, found nobody, and looked into the box; in 11 and 12 there was nothing to lead it.
+    lost = [(10, True), (10, False), (11, False), (12, False)]
+    after = [(frame, True) for frame in range(13, 30)]
+    assert estimator.led == [(0, False), *((frame, True) for frame in range(1, 10)), *lost, *after]
+    for array in (found.pixels, found.confidence, found.boxes):
+        assert not array[0, 10].any()
+
+
+def test_a_jump_is_believed_if_the_detector_saw_it() -> None:
+    found = run(
+        BoxEstimator(), [lambda frame: (60.0 if frame < 15 else 250.0, 120.0, 40.0, 100.0)], range(30), 30
+    )
+    np.testing.assert_allclose(centers(found)[0], np.repeat([60, 250], 15), atol=5)
+
+
+def test_the_search_begins_a_little_before_and_ends_a_little_after_the_track() -> None:
+    found = run(BoxEstimator(), [straight((100, 120), (0, 0))], range(50, 60), 150)
+    assert np.flatnonzero(found.present[0]).tolist() == list(range(50 - AHEAD, 60 + BEHIND))
+
+
+class Magnet(BoxEstimator):
+    """Always finds the person in the middle, as it may happen when one person covers the other."""
+
+    def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
+        if 10 <= image[0, 0, 0] < 20 and regions is not None and not np.isnan(regions).any():
+            boxes, regions = box((160.0, 120.0, 40.0, 100.0))[None], None
+        return super().estimate(image, boxes, regions)
+
+
+def test_two_tracks_do_not_stay_on_one_person() -> None:
+    # The second one stands so near that the box of the first still touches it.
+    found = run(Magnet(), [straight((160, 120), (0, 0)), straight((184, 120), (0, 0))], range(30), 30)
+    assert found.present.sum(1).tolist() >= [30, 28]
+    np.testing.assert_allclose(centers(found)[0], 160, atol=5)
+    np.testing.assert_allclose(centers(found)[1][found.present[1]], 184, atol=5)
+
+
+def test_a_box_around_trusted_joints_stays_in_the_picture() -> None:
+    pixels = np.array([[10, 20], [60, 120], [50, 30], [500, 500]], np.float32)
+    trust = np.array([0.9, 0.9, 0.5, 0.1])
+    np.testing.assert_allclose(body_box(pixels, trust, 320, 100), [0, 10, 70, 100])
+    assert not body_box(pixels, np.array([0.9, 0.9, 0.1, 0.1]), 320, 100).any()
+    assert not body_box(pixels + 1000, trust, 320, 100).any()
+
+
+def flags(text: str) -> np.ndarray:
+    return np.array([letter == "x" for letter in text])
+
+
+@pytest.mark.parametrize(
+    ("longest", "found"), [(0, []), (3, [(3, 5), (5, 9)]), (4, [(3, 5), (5, 9), (10, 15)])]
+)
+def test_gaps_between_seen_frames(longest: int, found: list[tuple[int, int]]) -> None:
+    assert gaps(flags("..xx.x...xx....x.."), longest) == found
+
+
+def test_bodies_are_filled_on_a_straight_line_and_marked() -> None:
+    present = flags(".xx..x....x.")
+    position = np.where(present, np.arange(12) ** 2, 0)[:, None, None] * np.ones((1, 2, 3))
+    confidence = np.where(present, np.linspace(0.3, 0.9, 12), 0)[:, None] * np.ones((1, 2))
+    before = position.copy()
+    there, filled = fill_bodies(present, [position], confidence, 3)
+    assert (filled == flags("...xx.......")).all()
+    assert (there == flags(".xxxxx....x.")).all()
+    np.testing.assert_allclose(position[3:5, 0, 0], [4 + (25 - 4) / 3, 4 + 2 * (25 - 4) / 3], rtol=1e-6)
+    np.testing.assert_allclose(confidence[3:5, 0], confidence[2, 0])
+    np.testing.assert_array_equal(position[~filled], before[~filled])
+
+
+def test_joints_are_masked_and_their_short_gaps_filled() -> None:
+    """The second joint is only doubtful at the end; the body is missing in the last frame but one."""
+    first = [0.9, 0.0, 0.05, 0.9, 0, 0, 0, 0.9, 0, 0.9]
+    confidence = np.stack([first, [0.8] * 9 + [0.04]], 1)
+    points = np.arange(10.0)[:, None, None] * np.ones((1, 2, 2))
+    points[1:3, 0] = -99
+    guesses = points.copy()
+    fill_joints(flags("xxxxxxxx.x"), [points], confidence, least=0.1, longest=2, guesses=[guesses])
+    np.testing.assert_allclose(points[:, 0, 0], [0, 1, 2, 3, 0, 0, 0, 7, 0, 9])
+    np.testing.assert_allclose(guesses[:, 0, 0], range(10))  # elsewhere they stay where they were supposed
+    np.testing.assert_allclose(confidence[:, 0], [0.9, 0.05, 0.05, 0.9, 0, 0, 0, 0.9, 0, 0.9])
+    np.testing.assert_allclose(confidence[:, 1], [0.8] * 8 + [0, 0])
+    assert points[:, 1, 0].tolist() == [*range(8), 0, 0]
+
+
+PICTURE, FOCAL = (640, 480), 1.1
+STANDING = np.tile([0.5, -0.2, 4.0], (30, 1))
+
+
+def seen(way: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A stiff body on a way through the room: metres from its hips, pixels of a pinhole camera, trust, presence."""
+    body = np.random.default_rng(2).normal(0, [0.2, 0.5, 0.02], (12, 3))
+    points = body + way[:, None]
+    pixels = FOCAL * 640 * points[..., :2] / points[..., 2:] + [320, 240]
+    world = np.repeat(body[None], len(way), 0).astype(np.float32)
+    return world, pixels.astype(np.float32), np.full((len(way), 12), 0.9), np.ones(len(way), bool)
+
+
+def test_the_way_through_the_room_is_found_again() -> None:
+    t = np.linspace(0, 1, 60)
+    way = np.stack([-1 + 2 * t, 0.1 * np.sin(6 * t), 5 + t], 1)
+    path = root_path(*seen(way), PICTURE, FOCAL)
+    # Smoothing takes a little off the ends of the depth, weak perspective a little off all.
+    np.testing.assert_allclose(path[5:-5], way[5:-5], atol=0.1)
+    wrong = root_path(*seen(way), PICTURE, 2 * FOCAL)  # a wrong focal length scales the depth alone
+    np.testing.assert_allclose(wrong, path * [1, 1, 2], rtol=1e-5)
+
+
+def test_what_is_not_seen_disturbs_no_path() -> None:
+    world, pixels, trust, there = seen(STANDING)
+    there[10:20], pixels[10:20], trust[10:20] = False, 0, 0  # no body
+    trust[5, 3:], pixels[5, 3:] = 0, 0  # too few joints: the frames around tell
+    trust[:, 4], pixels[:, 4] = 0.1, 300  # a joint that isn't trusted
+    path = root_path(world, pixels, trust, there, PICTURE, FOCAL)
+    assert not path[10:20].any()
+    np.testing.assert_allclose(path[there], STANDING[there], atol=0.05)
+    assert not root_path(world, pixels, trust * 0, there, PICTURE, FOCAL).any()
+
+
+def test_smoothing_follows_its_definition() -> None:
+    values, known = np.random.default_rng(0).normal(size=20), np.arange(20) % 3 != 0
+    expected = []
+    for t in range(20):
+        weights = [np.exp(-0.5 * ((t - u) / SMOOTHING) ** 2) for u in range(20) if known[u]]
+        expected.append(np.dot(weights, values[known]) / np.sum(weights))
+    np.testing.assert_allclose(smoothed(values, known), expected)
+    assert smoothed(np.full(2000, 3.0), np.arange(2000) == 0)[-1] == pytest.approx(
+        3
+    )  # far from all that is known
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_axes_keep_left_and_right_of_a_body_apart(mirrored: bool) -> None:
+    """A Kinect's axes make a right-handed system, as x right, y down, z away do: a body isn't turned inside out."""
+    picture = np.eye(3) * [
+        -1 if mirrored else 1,
+        1,
+        1,
+    ]  # what the mirror shows on the right is on the left in the room
+    made = kinect_axes(picture, mirrored)
+    assert np.linalg.det(made) == pytest.approx(1)
+    np.testing.assert_allclose(made[1:], [[0, -1, 0], [0, 0, 1]])
