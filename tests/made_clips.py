@@ -20,7 +20,8 @@ def clip(name: str = NAME, label: int = LABEL, frames: int = 3) -> dict[str, Any
 
 def put(folder: Path, content: Any, name: str = NAME) -> Path:
     file = folder / f"{name}.json"
-    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    text = content if isinstance(content, (str, bytes)) else json.dumps(content)
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
     return file
 
 

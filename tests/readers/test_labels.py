@@ -3,9 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hhmnet.readers import SourceError
-from hhmnet.readers.labels import LabelRow, read_labels
+from hhmnet.readers.labels import LabelRow, count_splits, hold_out, read_labels
 
 
 def write(folder: Path, text: str | bytes) -> Path:
@@ -15,39 +17,27 @@ def write(folder: Path, text: str | bytes) -> Path:
 
 
 def test_a_whole_table(tmp_path: Path) -> None:
-    labels = read_labels(
-        write(
-            tmp_path,
-            "Video, Label ,SCENE,fold,frames,group,View\n"
-            "b.mp4,wave,court,0,56,ann,1\n\n"
-            '"sub\\a b.mp4", nod ,,Test,1,,\n',
-        )
+    lines = (
+        "\ufeffVideo, Label ,SCENE,fold,frames,group,View",
+        "b.mp4,wave,court,0,56,ann,1",
+        "",
+        '"sub\\a b.mp4", nod ,,Test,1,,',
+        "c.mp4,,,xsub_train  Val,,,",
     )
+    labels = read_labels(write(tmp_path, "\r\n".join(lines)))
     assert labels.class_names == ("nod", "wave")
     assert labels.rows == {
         "b.mp4": LabelRow("b.mp4", 1, "ann", "1", "court", "fold0", 2),
         "sub/a b.mp4": LabelRow("sub/a b.mp4", 0, "", "", "", "test", 4),
+        "c.mp4": LabelRow("c.mp4", -1, "", "", "", "xsub_train val", 5),
     }
-    assert labels["b.mp4"].label == 1
-    assert "b.mp4" in labels.rows
-    assert "c.mp4" not in labels.rows
-    assert labels.headings == {
-        "path": "Video",
-        "label": "Label",
-        "subject": "group",
-        "camera": "View",
-        "setup": "SCENE",
-        "split": "fold",
-    }
-
-
-def test_it_says_what_it_understood(tmp_path: Path) -> None:
-    rows = "".join(f"{i}.mp4,c{i % 9},s{i}\n" for i in range(10))
-    lines = read_labels(write(tmp_path, f"path,label,subject\n{rows}")).describe()
-    assert lines == [
-        "labels.csv: 10 clips, 9 classes (c0, c1, c2, c3, c4, c5, c6, c7, …)",
-        "columns: path → path, label → label, subject → subject",
-        "subject: 10 different",
+    assert labels.describe() == [
+        "labels.csv: 3 clips, 2 classes (nod, wave)",
+        "columns: Video → path, Label → label, group → subject, View → camera, SCENE → setup, fold → split",
+        "subject: 1 different (ann)",
+        "camera: 1 different (1)",
+        "setup: 1 different (court)",
+        "split: 3 different (fold0, test, xsub_train val)",
     ]
 
 
@@ -60,25 +50,6 @@ def test_order_of_the_classes(tmp_path: Path, labels: str, names: tuple[str, ...
     assert read_labels(write(tmp_path, f"path,label\n{rows}")).class_names == names
 
 
-def test_an_empty_label_is_unknown(tmp_path: Path) -> None:
-    labels = read_labels(write(tmp_path, "path,label\na.mp4,\nb.mp4,wave\n"))
-    assert labels["a.mp4"].label == -1
-    assert labels.class_names == ("wave",)
-
-
-@pytest.mark.parametrize(
-    ("split", "parts"), [("2", "fold2"), ("TRAIN", "train"), ("xsub_train  Val", "xsub_train val"), ("", "")]
-)
-def test_parts(tmp_path: Path, split: str, parts: str) -> None:
-    assert read_labels(write(tmp_path, f"path,label,split\na,b,{split}\n"))["a"].split == parts
-
-
-def test_a_byte_order_mark_and_windows_lines_are_fine(tmp_path: Path) -> None:
-    labels = read_labels(write(tmp_path, b"\xef\xbb\xbfpath,label\r\na.mp4,wave\r\nb.mp4,nod\r\n"))
-    assert list(labels.rows) == ["a.mp4", "b.mp4"]
-    assert labels["b.mp4"].line == 3
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -88,8 +59,7 @@ def test_a_byte_order_mark_and_windows_lines_are_fine(tmp_path: Path) -> None:
         ("path,label,video\na,b,c\n", "line 1: columns 'path' and 'video' say the same"),
         ("path,label\n", "lists no clips"),
         ("path,label\na,b\nc\n", "line 3: has 1 columns, the heading names more"),
-        ("path,label\na,b\n\na,c\n", "line 4: 'a' stands in line 2 already"),
-        ("path,label\n./a,b\na,c\n", "line 3: 'a' stands in line 2 already"),
+        ("path,label\n./a,b\n\na,c\n", "line 4: 'a' stands in line 2 already"),
         ("path,label\n,b\n", "line 2: column 'path': '' must be a path inside the source folder"),
         ("path,label\n../a,b\n", "line 2: column 'path': '../a' must be a path inside"),
         ("path,label\n/a,b\n", "line 2: column 'path': '/a' must be a path inside"),
@@ -108,6 +78,34 @@ def test_faults_are_named_with_their_line(tmp_path: Path, text: str | bytes, rea
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"labels\.csv: No such file.*should list the clips"):
-        read_labels(tmp_path / "labels.csv")
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        (["1", "2", "3", "4"], ["4"]),
+        ([str(n) for n in range(1, 13)], ["12", "4", "8"]),  # counted as numbers: 4, 8, 12
+        (["ann", "bob"], ["bob"]),
+        (["p1", "p2", "p10"], ["p10"]),
+        (["ann", "bob", ""], ["bob"]),
+    ],
+)
+def test_every_fourth_group_is_tested_whole(groups: list[str], expected: list[str]) -> None:
+    clips = {f"clip{n}": group for n, group in enumerate(groups * 2)}
+    split, rule = hold_out(clips)
+    assert list(split.values()).count("test") == 2 * len(expected)
+    assert sorted({clips[clip] for clip, part in split.items() if part == "test"}) == expected
+    assert ("2 clips have no subject or group; they train" in rule) == ("" in groups)
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=50, unique=True), st.text(min_size=1))
+def test_without_groups_a_clip_stays_where_it_is(clips: list[str], other: str) -> None:
+    split, rule = hold_out(dict.fromkeys(clips, ""))
+    more, _ = hold_out(dict.fromkeys([*clips, other], ""))
+    assert all(more[clip] == part for clip, part in split.items())
+    assert "the same persons may be in training and test" in rule
+    assert hold_out(dict.fromkeys(clips, "ann"))[0] == split
+
+
+def test_about_one_clip_in_five_is_tested() -> None:
+    split, _ = hold_out({f"clips/{n:04d}.npz": "" for n in range(2000)})
+    assert 340 < list(split.values()).count("test") < 460
+    assert count_splits(["train", "test extra", "", "train"]) == "(none) 1, extra 1, test 1, train 2"
