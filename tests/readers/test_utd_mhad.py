@@ -1,27 +1,114 @@
+"""UTD-MHAD's clips and the MATLAB files that they come in."""
+
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import re
+import zlib
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 from damage import FUZZ, damaged
 from hypothesis import given, settings
 
 import hhmnet
 from hhmnet.cli import main
-from hhmnet.data.protocols import PROTOCOLS
 from hhmnet.prepare import prepare
-from hhmnet.readers import ReadError, SourceError, get_reader
+from hhmnet.readers import ReadError
 from hhmnet.readers.joints import MISSING
+from hhmnet.readers.mat5 import MAX_BYTES, read_array
 from hhmnet.readers.utd_mhad import UTDMHAD
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store
-from made_mat import mat
+from made_mat import mat, matrix
+
+CUBE = np.arange(24.0).reshape(2, 3, 4)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compress", [False, True])
+def test_arrays(order: str, compress: bool) -> None:
+    variables = {
+        "first": np.zeros((1, 1)),
+        "x": CUBE,
+        "flat": np.array([[1, 2, 3]], np.int16),
+        "empty": np.zeros((0, 3)),
+        "a_long_name": np.array([[2**60]], np.uint64),
+    }
+    content = mat(variables, order=order, compress=compress)
+    for name, array in variables.items():
+        found = read_array(content, name)
+        assert found.dtype.newbyteorder("=") == array.dtype
+        np.testing.assert_array_equal(found, array)
+    # MATLAB stores doubles that are small whole numbers as bytes.
+    np.testing.assert_array_equal(read_array(mat({"x": CUBE}, written="u1"), "x"), CUBE)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_as_scipy_writes_and_reads_them(compress: bool) -> None:
+    file = io.BytesIO()
+    variables = {"text": "abc", "cells": [1, "a"], "part": {"a": 1}, "x": CUBE, "n": np.float32([[1, 2]])}
+    scipy.io.savemat(file, variables, do_compression=compress)
+    for name in ("x", "n"):
+        found = read_array(file.getvalue(), name)
+        expected = scipy.io.loadmat(io.BytesIO(file.getvalue()))[name]
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+    for name in ("text", "part"):
+        with pytest.raises(ReadError, match=f"variable '{name}' must be an array of real numbers"):
+            read_array(file.getvalue(), name)
+
+
+BOMB = zlib.compress(bytes(MAX_BYTES + 1), 9)
+
+
+def sizes(*shape: int) -> bytes:
+    return b"".join(size.to_bytes(4, "little", signed=True) for size in shape)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM", r"a file of MATLAB 7\.3; save it again"),
+        (b"\0" * 200, r"no file of MATLAB 5 to 7\.2"),
+        (b"", "no file of MATLAB"),
+        (mat({"y": CUBE}), "has no variable 'x'"),
+        (mat({}) + matrix("x", CUBE, flags=0x800), "must be an array of real numbers"),
+        (mat({}) + sizes(15, len(BOMB)) + BOMB, "larger than 64 MiB"),
+        (mat({"x": CUBE})[:-100], "damaged MATLAB file"),
+        (mat({"x": CUBE}).replace(sizes(2, 3), sizes(-1, -6)), "damaged MATLAB file"),
+        (mat({"x": CUBE}).replace(sizes(2, 3), sizes(2**16, 2**16)), "damaged MATLAB file"),
+        (mat({"x": CUBE}).replace(sizes(2, 3, 4), sizes(2, 3, 5)), "damaged MATLAB file"),
+    ],
+)
+def test_other_and_damaged_files_are_refused(content: bytes, reason: str) -> None:
+    assert len(content) < MAX_BYTES / 500
+    with pytest.raises(ReadError, match=reason):
+        read_array(content, "x")
+
+
+ORDERS = [(compress, order) for compress in (False, True) for order in "<>"]
+WHOLE = [mat({"y": np.ones((2, 2)), "x": CUBE}, compress=compress, order=order) for compress, order in ORDERS]
+PIECES = [b"\x00", b"\x01", b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff", b"\x0f", b"\x0e"]
+
+
+@settings(FUZZ, max_examples=150)
+@given(content=damaged(*WHOLE, pieces=PIECES))
+def test_damaged_files_give_an_array_or_a_read_error(content: bytes) -> None:
+    try:
+        found = read_array(content, "x")
+    except ReadError:
+        return
+    assert found.size == math.prod(found.shape)
+    assert found.dtype.kind in "iuf"
+
 
 NAME = "a3_s2_t4_skeleton.mat"
 # As Skeleton_joint_order.txt of the data set has them.
@@ -36,121 +123,68 @@ def skeleton(frames: int = 3) -> np.ndarray:
     return np.random.default_rng(frames).normal(0, 0.5, (20, 3, frames)) + np.array([0, 0, 3])[:, None]
 
 
-def put(folder: Path, content: np.ndarray | bytes, name: str = NAME) -> Path:
-    file = folder / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content if isinstance(content, bytes) else mat({"d_skel": content}, compress=True))
-    return file
+def put(folder: Path, content: np.ndarray | bytes, name: str = NAME) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    whole = content if isinstance(content, bytes) else mat({"d_skel": content}, compress=True)
+    (folder / name).write_bytes(whole)
 
 
-def read(folder: Path, content: np.ndarray | bytes, name: str = NAME) -> Sample:
+def read(folder: Path, content: np.ndarray | bytes, name: str = NAME) -> tuple[Sample, Counter[str]]:
     put(folder, content, name)
-    return UTDMHAD(folder).read(name, Counter())
+    notes: Counter[str] = Counter()
+    return UTDMHAD(folder).read(name, notes), notes
 
 
 def test_a_clip(tmp_path: Path) -> None:
     raw = skeleton()
-    sample = read(tmp_path, raw)
+    sample, notes = read(tmp_path, raw)
     assert (sample.sample_id, sample.label, sample.subject) == ("a3_s2_t4", 2, "2")
-    assert (sample.camera, sample.setup, sample.split, sample.confidence) == ("", "", "", None)
+    assert (sample.camera, sample.setup, sample.split, sample.confidence, notes) == ("", "", "", None, {})
     assert sample.frame_index.tolist() == [0, 1, 2]
     for place, joint in enumerate(ORDER.split("; ")):
-        np.testing.assert_array_equal(
-            sample.joints[0, :, KINECT20.index(joint)], raw[place].T.astype(np.float32)
-        )
-
-
-def test_what_is_missing(tmp_path: Path) -> None:
-    raw = skeleton()
-    raw[:, :, 1] = 0
-    raw[0, 2, 0] = np.nan
-    put(tmp_path, raw)
-    notes: Counter[str] = Counter()
-    sample = UTDMHAD(tmp_path).read(NAME, notes)
+        found = sample.joints[0, :, KINECT20.index(joint)]
+        np.testing.assert_array_equal(found, raw[place].T.astype(np.float32))
+    raw[:, :, 1], raw[0, 2, 0] = 0, np.nan
+    sample, notes = read(tmp_path, raw)
     assert sample.present.tolist() == [[True, False, True]]
-    assert sample.confidence is not None
-    assert sample.confidence[0, 0].sum() == 19
     assert not sample.joints[0, 0, KINECT20.index("head")].any()
     assert notes == {MISSING: 1}
-
-
-def test_classes_and_protocol() -> None:
-    assert len(set(UTDMHAD.class_names)) == 27
     assert [UTDMHAD.class_names[n - 1] for n in (1, 14, 27)] == ["swipe left", "baseball swing", "squat"]
-    protocol = PROTOCOLS[UTDMHAD.protocol]
-    assert (protocol.axis, protocol.test) == ("subject", frozenset("2468"))
-
-
-def test_only_skeleton_files_are_read(tmp_path: Path) -> None:
-    for name in (
-        "Skeleton/a1_s1_t1_skeleton.mat",
-        "Depth/a1_s1_t1_depth.mat",
-        "a1_s1_t2_SKELETON.MAT",
-        "x.mat",
-    ):
-        put(tmp_path, skeleton(), name)
-    assert UTDMHAD(tmp_path).items() == ["Skeleton/a1_s1_t1_skeleton.mat", "a1_s1_t2_SKELETON.MAT"]
-    with pytest.raises(SourceError, match=r"holds no UTD-MHAD files \(_skeleton\.mat\)"):
-        get_reader("utd_mhad", tmp_path / "Depth").items()
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "content", "reason"),
     [
-        ("a28_s1_t1_skeleton.mat", "action 28 or subject 1 is not in UTD-MHAD"),
-        ("a0_s1_t1_skeleton.mat", "action 0 or subject 1"),
-        ("a1_s9_t1_skeleton.mat", "action 1 or subject 9"),
-        ("a1_s1_skeleton.mat", r"not of the form aA_sS_tT_skeleton\.mat"),
-        ("my_skeleton.mat", "not of the form"),
+        ("a28_s1_t1_skeleton.mat", skeleton(), "action 28 or subject 1 is not in UTD-MHAD"),
+        ("a0_s1_t1_skeleton.mat", skeleton(), "action 0 or subject 1"),
+        ("a1_s9_t1_skeleton.mat", skeleton(), "action 1 or subject 9"),
+        ("a1_s1_skeleton.mat", skeleton(), r"not of the form aA_sS_tT_skeleton\.mat"),
+        (NAME, mat({"d_iner": skeleton()}), "has no variable 'd_skel'"),
+        (NAME, skeleton()[:, :, 0], r"'d_skel' must have the shape \(20, 3, frames\), has \(20, 3\)"),
+        (NAME, skeleton()[:19], r"has \(19, 3, 3\)"),
+        (NAME, np.zeros((20, 3, 0)), r"has \(20, 3, 0\)"),
+        (NAME, np.zeros((20, 3, 2)), "no frame has a body"),
+        (NAME, np.full((20, 3, 2), np.inf), "infinite or too large"),
+        (NAME, skeleton() * 1000, r"'d_skel': beyond 10 \(person 0, frame 0, joint 0\)"),
     ],
 )
-def test_bad_names_are_refused(tmp_path: Path, name: str, reason: str) -> None:
+def test_bad_clips_are_refused(tmp_path: Path, name: str, content: np.ndarray | bytes, reason: str) -> None:
     with pytest.raises(ReadError, match=reason):
-        read(tmp_path, skeleton(), name)
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"", "no file of MATLAB"),
-        (mat({"d_iner": skeleton()}), "has no variable 'd_skel'"),
-        (mat({"d_skel": skeleton()})[:-100], "damaged MATLAB file"),
-        (skeleton()[:, :, 0], r"'d_skel' must have the shape \(20, 3, frames\), has \(20, 3\)"),
-        (skeleton()[:19], r"has \(19, 3, 3\)"),
-        (np.zeros((20, 3, 0)), r"has \(20, 3, 0\)"),
-        (np.zeros((20, 3, 2)), "no frame has a body"),
-        (np.full((20, 3, 2), np.inf), "infinite or too large"),
-        (skeleton() * 1000, r"'d_skel': beyond 10 \(person 0, frame 0, joint 0\)"),
-    ],
-)
-def test_bad_files_are_refused(tmp_path: Path, content: np.ndarray | bytes, reason: str) -> None:
-    with pytest.raises(ReadError, match=reason):
-        read(tmp_path, content)
-
-
-WHOLE = [mat({"d_skel": skeleton(2)}, compress=compress) for compress in (False, True)]
-
-
-@settings(FUZZ, max_examples=80)
-@given(content=damaged(*WHOLE))
-def test_damaged_files_give_a_sample_or_a_read_error(tmp_path: Path, content: bytes) -> None:
-    try:
-        sample = read(tmp_path, content)
-    except ReadError:
-        return
-    assert (sample.sample_id, sample.label) == ("a3_s2_t4", 2)
-    assert sample.joints.shape[2:] == (20, 3)
+        read(tmp_path, content, name)
 
 
 def test_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only skeleton files are read: depth and inertial data are .mat files too."""
     for subject in range(1, 9):
-        put(tmp_path, skeleton(subject), f"a{subject}_s{subject}_t1_skeleton.mat")
+        put(tmp_path, skeleton(subject), f"Skeleton/a{subject}_s{subject}_t1_skeleton.MAT")
     put(tmp_path, b"nothing", "a9_s1_t1_skeleton.mat")
+    put(tmp_path, b"", "Depth/a1_s1_t1_depth.mat")
     out = tmp_path / "store"
-    assert main(["prepare", "utd_mhad", "--source", str(tmp_path), "--out", str(out), "--json"]) == 0
+    words = ["prepare", "utd_mhad", "--source", str(tmp_path), "--out", str(out), "--jobs", "1", "--json"]
+    assert main(words) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["splits"] == {"train": 4, "test": 4}
-    assert document["rejected"][0]["file"] == "a9_s1_t1_skeleton.mat"
+    assert [row["file"] for row in document["rejected"]] == ["a9_s1_t1_skeleton.mat"]
     store = Store(out)
     assert store.layout == KINECT20
     assert store.subjects.tolist() == list("12345678")
@@ -161,9 +195,8 @@ def test_the_docs_show_the_whole_of_it() -> None:
     page = root.parents[1] / "docs" / "adding_a_reader.md"
     if not page.is_file():
         pytest.skip("the docs are not there; hhmnet is installed without them")
-    shown = re.findall(
-        r"```python title=\"utd_mhad\.py\"\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL
-    )
+    text = page.read_text(encoding="utf-8")
+    shown = re.findall(r"```python title=\"utd_mhad\.py\"\n(.*?)```", text, re.DOTALL)
     source = (root / "readers" / "utd_mhad.py").read_text(encoding="utf-8")
     assert [line for part in shown for line in part.splitlines() if line] == [
         line for line in source.splitlines() if line
@@ -177,11 +210,8 @@ def test_the_real_data_set(tmp_path: Path) -> None:
     report = prepare(UTDMHAD(folder), tmp_path)
     assert (report.accepted, report.rejected, report.frames) == (861, [], 58_299)
     store = Store(tmp_path)
-    protocol = PROTOCOLS["utd_mhad"]
-    assert [len(protocol.indices(store, part)) for part in ("train", "test")] == [431, 430]
-    head, foot, left, right = (
-        KINECT20.index(joint) for joint in ("head", "left_foot", "left_shoulder", "right_shoulder")
-    )
+    names = ("head", "left_foot", "left_shoulder", "right_shoulder")
+    head, foot, left, right = (KINECT20.index(name) for name in names)
     for clip in range(len(store)):
         joints = store.joints(clip)[0].mean(0)
         assert joints[head, 1] > joints[foot, 1]
