@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import pickle
-import subprocess
-import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,20 +9,13 @@ from hhmnet.readers import READERS, SourceError, get_reader, reader_class
 from made_reader import Made, MadeConfig, put_made
 
 
-def test_a_reader_has_its_default_configuration(tmp_path: Path) -> None:
-    assert Made(tmp_path).config == MadeConfig()
-    assert Made(tmp_path, MadeConfig(scale=2)).config.scale == 2
-
-
-def test_options_tell_no_path_but_its_end(tmp_path: Path) -> None:
-    reader = Made(tmp_path, MadeConfig(table=tmp_path / "labels.csv"))
-    assert reader.options == {"scale": 1.0, "seconds": 0.0, "table": "labels.csv"}
-
-
-def test_describe_says_what_there_is(tmp_path: Path) -> None:
+def test_describe_and_options_say_what_there_is_but_no_path(tmp_path: Path) -> None:
     put_made(tmp_path, ["ok"] * 3)
-    (line,) = Made(tmp_path).describe()
+    made = Made(tmp_path, MadeConfig(table=tmp_path / "labels.csv"))
+    (line,) = made.describe()
     assert line == f"made-up files: 3 items in {tmp_path}, skeleton kinect20 (20 joints, 3-D), 2 classes"
+    assert made.options == {"scale": 1.0, "seconds": 0.0, "table": "labels.csv"}
+    assert Made(tmp_path).config == MadeConfig()
 
 
 def test_items_are_sorted_relative_paths_of_its_files(tmp_path: Path) -> None:
@@ -83,14 +72,3 @@ def test_unknown_readers_and_missing_packages_are_named(
     monkeypatch.setitem(readers.READERS, "near", ("hhmnet.readers.near:Near", "near"))
     with pytest.raises(ModuleNotFoundError):  # that would be our own fault
         get_reader("near", tmp_path)
-
-
-def test_a_reader_survives_pickling(tmp_path: Path) -> None:
-    put_made(tmp_path, ["ok 3"])
-    reader = pickle.loads(pickle.dumps(Made(tmp_path, MadeConfig(scale=2))))
-    assert reader.read("0000.made", Counter()).num_frames == 3
-
-
-def test_the_package_imports_no_reader() -> None:
-    script = "import sys, hhmnet.readers; assert 'hhmnet.readers.nw_ucla' not in sys.modules"
-    subprocess.run([sys.executable, "-c", script], check=True)
