@@ -26,6 +26,14 @@ run: {threads: 1, device: cpu}
 """
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the counts that long tests note with ``record_property("counts", text)``."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties:
+            if name == "counts":
+                terminalreporter.write_line(str(value))
+
+
 @pytest.fixture(scope="session")
 def raw_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixty clips of the sample data as raw files: 40 of views 1 and 2, 20 of view 3."""

@@ -6,8 +6,8 @@ import random
 import re
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fork_server import Fault
@@ -41,7 +41,9 @@ def test_killed_at_some_moment(world: World, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", COMMANDS)
-def test_killed_at_every_change_of_files(name: str, world: World, tmp_path: Path, capsys: Any) -> None:
+def test_killed_at_every_change_of_files(
+    name: str, world: World, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """Of the many alike of a cache some."""
     total = world.whole(name).changes
     numbers = list(range(total) if total <= 40 else [*range(10), *range(10, total, total // 15)])
@@ -51,13 +53,14 @@ def test_killed_at_every_change_of_files(name: str, world: World, tmp_path: Path
         assert ended.code == -9
         go_on(name, world, out)
         until_gone(ended.pid)
-    with capsys.disabled():
-        print(f"\n{name}: killed at {len(numbers)} of {total} changes of files")
+    record_property("counts", f"{name}: killed at {len(numbers)} of {total} changes of files")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", COMMANDS)
-def test_killed_at_thirty_random_moments(name: str, world: World, tmp_path: Path, capsys: Any) -> None:
+def test_killed_at_thirty_random_moments(
+    name: str, world: World, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     moments = random.Random(f"{name} 0")
     seconds, late, kills = world.whole(name).seconds, 0, Counter[str]()
     while kills.total() < KILLS:
@@ -72,9 +75,9 @@ def test_killed_at_thirty_random_moments(name: str, world: World, tmp_path: Path
         go_on(name, world, out)
         until_gone(ended.pid)
         shutil.rmtree(out, ignore_errors=True)
-    with capsys.disabled():
-        told = "; ".join(f"{count} with {what} half written" for what, count in kills.most_common())
-        print(f"\n{name}: {KILLS} kills within {seconds:.1f} s of processor time: {told}; {late} too late")
+    told = "; ".join(f"{count} with {what} half written" for what, count in kills.most_common())
+    told = f"{name}: {KILLS} kills within {seconds:.1f} s of processor time: {told}; {late} too late"
+    record_property("counts", told)
 
 
 def go_on(name: str, world: World, out: Path) -> None:

@@ -117,12 +117,11 @@ def _away(here: Path) -> Iterator[None]:
     """Another folder, caches of its own, no network, and no server that stays."""
     before = Path.cwd()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(
-            patch.dict(os.environ, {"HHMNET_CACHE": str(here / "cache"), "HF_HUB_OFFLINE": "1"})
-        )
+        stack.enter_context(patch.dict(os.environ, {"HHMNET_CACHE": str(here / "cache")}))
         for place in ("hhmnet.serving.workers.Workers.start", "uvicorn.Server.run"):
             with contextlib.suppress(ImportError):
                 stack.enter_context(patch(place, return_value=None))
+        stack.enter_context(patch("huggingface_hub.constants.HF_HUB_OFFLINE", True))
         stack.enter_context(patch("urllib.request.urlopen", side_effect=OSError("there is no network")))
         os.chdir(here)
         try:

@@ -140,10 +140,10 @@ def test_a_store_that_says_odd_things_of_itself(
     refusal(error, "store", "hhmnet prepare")
 
 
-def test_scores_that_are_no_numbers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("logit", [{"x": 1}, 1e300])
+def test_scores_that_are_no_numbers(logit: Any, tmp_path: Path) -> None:
     file = tmp_path / "scores.parquet"
-    columns = {"sample_id": ["a"], "label": [0], "nod": [{"x": 1}]}
-    pq.write_table(pa.table(columns), file)
+    pq.write_table(pa.table({"sample_id": ["a"], "label": [0], "nod": [logit]}), file)
     with pytest.raises(ScoresError) as error:
         Scores.load(file)
     refusal(error, "scores.parquet")

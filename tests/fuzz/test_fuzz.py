@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,11 @@ def test_a_handful(name: str, world: World, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", TABLE)
-def test_for_a_while(name: str, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_for_a_while(
+    name: str, world: World, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     seconds = float(os.environ.get("HHMNET_FUZZ_SECONDS", "20"))
     seed = int(os.environ.get("HHMNET_FUZZ_SEED", "2"))
     outcome = hunt(name, attempt_of(name, world), TABLE[name][1], tmp_path, seed=seed, seconds=seconds)
-    with capsys.disabled():
-        print(f"\n{outcome}")
+    record_property("counts", str(outcome))
     assert not outcome.finds, str(outcome)

@@ -80,10 +80,11 @@ class Scores:
                 raise ScoresError("it has gaps")
             if not pa.types.is_integer(table.schema.field("label").type):
                 raise ScoresError("its labels must be whole numbers")
-            logits = np.stack([table[name].to_numpy() for name in names], 1).astype(np.float32)
+            with np.errstate(over="raise"):
+                logits = np.stack([table[name].to_numpy() for name in names], 1).astype(np.float32)
             labels = table["label"].to_numpy().astype(np.int64)
             return cls(np.array(table["sample_id"].to_pylist(), np.str_), labels, logits, names)
-        except (OSError, pa.ArrowException, ValueError, TypeError) as error:
+        except (OSError, pa.ArrowException, ValueError, TypeError, FloatingPointError) as error:
             raise ScoresError(f"{file}: not a score file ({' '.join(str(error).split())[:200]})") from None
 
 
