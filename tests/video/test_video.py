@@ -26,8 +26,9 @@ from made_video import (
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def made(request: pytest.FixtureRequest, folder: Path) -> tuple[Path, Kind]:
-    return write_kind(folder, request.param, KINDS[request.param]), KINDS[request.param]
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Kind]:
+    kind = KINDS[request.param]
+    return write_kind(tmp_path_factory.mktemp("videos"), "a", kind), kind
 
 
 def passed_frames(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -44,196 +45,128 @@ def passed_frames(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return passed
 
 
-class TestFrames:
-    def test_every_frame_shows_its_number(self, made: tuple[Path, Kind]) -> None:
-        file, kind = made
-        with open_video(file) as video:
-            assert video.num_frames == len(video) == len(kind.numbers)
-            assert [number_in(video.frame(i)) for i in range(len(video))] == list(kind.numbers)
-
-    def test_any_order_equals_a_full_decode(self, made: tuple[Path, Kind]) -> None:
-        file, _ = made
-        full = decode_all(file)
-        with open_video(file) as video:
-            for index in np.random.default_rng(0).permutation(len(full)):
-                np.testing.assert_array_equal(video.frame(int(index)), full[index])
-            assert video.damage is None
-
-    def test_sets_equal_a_full_decode(self, made: tuple[Path, Kind]) -> None:
-        file, _ = made
-        full = np.stack(decode_all(file))
-        rng = np.random.default_rng(1)
-        with open_video(file) as video:
-            for count in (1, 7, 30):
-                indices = rng.integers(0, len(full), count)
-                np.testing.assert_array_equal(video.frames(indices), full[indices])
-
-    def test_iteration_survives_jumps(self, made: tuple[Path, Kind]) -> None:
-        file, _ = made
-        full = decode_all(file)
-        indices = []
-        with open_video(file) as video:
-            for index, image in video:
-                np.testing.assert_array_equal(image, full[index])
-                indices.append(index)
-                if index % 9 == 4:
-                    video.frame(index * 7 % len(full))
-        assert indices == list(range(len(full)))
-
-    def test_no_frames(self, folder: Path) -> None:
-        with open_video(write_kind(folder, "none", Kind("a.mp4", {}))) as video:
-            assert video.frames([]).shape == (0, HEIGHT, WIDTH, 3)
-
-    @pytest.mark.parametrize("index", [-1, FRAMES])
-    def test_outside(self, folder: Path, index: int) -> None:
-        file = write_kind(folder, "outside", Kind("a.mp4", {}))
-        with (
-            open_video(file) as video,
-            pytest.raises(VideoError, match=f"frame {index}: isn't one of .* 0 to 40"),
-        ):
-            video.frame(index)
-
-    def test_wrong_errors(self, folder: Path) -> None:
-        with pytest.raises(ValueError, match="errors must be"):
-            Video(folder / "a.mp4", errors="ignore")  # type: ignore[arg-type]
-
-
-class TestEffort:
-    """How much is decoded for what is asked."""
-
-    @pytest.mark.parametrize("kind", ["constant rate, B-frames", "MPEG-4 in AVI", "variable rate"])
-    def test_single_frame_from_its_keyframe(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-    ) -> None:
+def test_every_way_to_the_frames_equals_a_full_decode(
+    made: tuple[Path, Kind], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, kind = made
+    full, rng = np.stack(decode_all(file)), np.random.default_rng(0)
+    assert [number_in(image) for image in full] == list(kind.numbers)
+    with open_video(file) as video:
+        assert video.num_frames == len(video) == len(full)
         passed = passed_frames(monkeypatch)
-        with open_video(write_kind(folder, kind, KINDS[kind])) as video:
-            video.frame(38)
-        assert 0 < len(passed) <= 10
-        assert passed[-1] == 38
-
-    @pytest.mark.parametrize("kind", ["constant rate, B-frames", "one keyframe", "raw H.264, no times"])
-    def test_nothing_twice_in_a_call(self, folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-        passed = passed_frames(monkeypatch)
-        with open_video(write_kind(folder, kind, KINDS[kind])) as video:
-            video.frames([38, 3, 17, 3, 12, 18, 39])
-        assert len(passed) == len(set(passed))
-
-    def test_parts_between_are_left_out(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        passed = passed_frames(monkeypatch)
-        with open_video(
-            write_kind(folder, "between", Kind("a.mp4", {"options": {"x264-params": "scenecut=0"}}))
-        ) as video:
-            video.frames([2, 33])
-        assert set(passed) == {0, 1, 2, 30, 31, 32, 33}
-
-    def test_in_a_row_once_through(self, made: tuple[Path, Kind], monkeypatch: pytest.MonkeyPatch) -> None:
-        file, kind = made
-        with open_video(file) as video:
-            passed = passed_frames(monkeypatch)
-            for _ in video:
-                pass
+        for index, image in video:
+            np.testing.assert_array_equal(image, full[index])
         if kind is not KINDS["times that contradict the pictures"]:
-            assert passed == list(range(len(kind.numbers)))
+            assert passed == list(range(len(full)))  # in a row all is decoded once
+        assert (video.height, video.width) == full.shape[1:3]
+        for index in rng.permutation(len(full)):  # any order
+            np.testing.assert_array_equal(video.frame(int(index)), full[index])
+        for count in (0, 7, 30):  # sets
+            indices = rng.integers(0, len(full), count)
+            np.testing.assert_array_equal(video.frames(indices), full[indices])
+        indices = []
+        for index, image in video:  # iterating survives jumps
+            np.testing.assert_array_equal(image, full[index])
+            indices.append(index)
+            if index % 9 == 4:
+                video.frame(index * 7 % len(full))
+        assert indices == list(range(len(full)))
+        assert video.damage is None
+        for index in (-1, len(full)):
+            with pytest.raises(VideoError, match=f"frame {index}: isn't one of .* 0 to {len(full) - 1}"):
+                video.frame(index)
+    file.rename(file.with_suffix(".moved"))  # a closed file is free
+    file.with_suffix(".moved").rename(file)
 
-    def test_learned_order_allows_jumps(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        with open_video(write_kind(folder, "learned", KINDS["raw H.264, no times"])) as video:
-            for _ in video:
-                pass
-            passed = passed_frames(monkeypatch)
-            video.frame(38)
-        # A raw stream can't be searched, but it is known where in it to begin decoding.
-        assert len(passed) <= 10
+
+SPREAD = {"options": {"x264-params": "scenecut=0"}}
 
 
-class TestProperties:
-    def test_times_of_variable_rate(self, folder: Path) -> None:
-        for name in ("variable rate", "variable rate, B-frames"):
-            kind = KINDS[name]
-            shown = np.array(kind.settings["milliseconds"]) / 1000
-            with open_video(write_kind(folder, name, kind)) as video:
-                np.testing.assert_allclose(video.times, shown - shown[0], atol=1e-3)
-                assert video.fps == pytest.approx((FRAMES - 1) / (shown[-1] - shown[0]), rel=1e-3)
+# Ten frames from a keyframe to the next, and the first, by which the size is known.
+@pytest.mark.parametrize(
+    ("kind", "indices", "most"),
+    [
+        *((KINDS[name], [38], 11) for name in ("constant rate, B-frames", "MPEG-4 in AVI", "variable rate")),
+        # It can't be searched, but it is known where in it to begin decoding.
+        (KINDS["raw H.264, no times"], [38], 11),
+        # What lies between is left out.
+        (Kind("a.mp4", SPREAD), [2, 33], 7),
+        (KINDS["one keyframe"], [38, 3, 17, 3, 12, 18, 39], 40),
+    ],
+)
+def test_no_more_is_decoded_than_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind, indices: list[int], most: int
+) -> None:
+    with open_video(write_kind(tmp_path, "a", kind)) as video:
+        passed = passed_frames(monkeypatch)
+        images = video.frames(indices)
+    assert [number_in(image) for image in images] == indices
+    assert len(set(passed)) == len(passed) <= most
 
-    @pytest.mark.parametrize(
-        "name",
-        [
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("variable rate", "variable rate, B-frames"),
+        *(
             "constant rate",
             "raw H.264, no times",
             "edit list hides the beginning",
             "MPEG-2 in a transport stream",
-        ],
-    )
-    def test_times_of_constant_rate(self, folder: Path, name: str) -> None:
-        with open_video(write_kind(folder, name, KINDS[name])) as video:
-            np.testing.assert_allclose(video.times, np.arange(len(video)) / 25, atol=1e-9)
-            assert video.fps == pytest.approx(25)
-
-    def test_single_picture(self, folder: Path) -> None:
-        file = write_kind(folder, "single", Kind("a.mp4", {"pictures": [picture(7)]}))
-        with open_video(file) as video:
-            assert (video.num_frames, video.width, video.height, video.fps) == (1, WIDTH, HEIGHT, 25)
-            assert number_in(video.frame(0)) == 7
-            assert video.times.tolist() == [0]
-
-    def test_grey_has_equal_channels(self, folder: Path) -> None:
-        with open_video(write_kind(folder, "grey", KINDS["grey"])) as video:
-            image = video.frame(5)
-        assert (image == image[..., :1]).all()
-
-    def test_odd_size(self, folder: Path) -> None:
-        with open_video(write_kind(folder, "odd", KINDS["odd size"])) as video:
-            assert (video.width, video.height) == (65, 49)
-            assert video.frames([3, 9]).shape == (2, 49, 65, 3)
-
-    def test_closed_file_is_freed(self, folder: Path) -> None:
-        file = write_kind(folder, "closed", Kind("a.mp4", {}))
-        with open_video(file) as video:
-            video.frame(3)
-        file.unlink()
+        ),
+    ],
+)
+def test_times_and_rate(tmp_path: Path, name: str) -> None:
+    kind = KINDS[name]
+    with open_video(write_kind(tmp_path, "a", kind)) as video:
+        shown = np.arange(len(video)) / 25
+        if name.startswith("variable"):
+            shown = np.array(kind.settings["milliseconds"]) / 1000
+        np.testing.assert_allclose(video.times, shown - shown[0], atol=1e-3)
+        assert video.fps == pytest.approx((len(shown) - 1) / (shown[-1] - shown[0]), rel=1e-3)
 
 
-class TestRotation:
-    @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
-    @pytest.mark.parametrize(("across", "down"), [(False, False), (True, False), (False, True)])
-    def test_display_matrix(self, tmp_path: Path, degrees: int, across: bool, down: bool) -> None:
-        corners = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-        corners[: HEIGHT // 2, : WIDTH // 2] = (220, 20, 20)
-        corners[HEIGHT // 2 :, WIDTH // 2 :] = (20, 20, 220)
-        corners[HEIGHT // 2 :, : WIDTH // 2] = (20, 220, 20)
-        file = write_video(
-            tmp_path / "a.mp4", pictures=[corners] * 4, rotation=(degrees, across, down), pixels="yuv444p"
-        )
-        stored = decode_all(file)[0]
-        shown = np.rot90(stored, degrees // 90)[:: -1 if down else 1, :: -1 if across else 1]
-        with open_video(file) as video:
-            np.testing.assert_array_equal(video.frame(2), shown)
-            assert (video.height, video.width) == shown.shape[:2]
-            assert video.frames([1, 3]).shape == (2, *shown.shape)
+def test_a_single_picture(tmp_path: Path) -> None:
+    with open_video(write_kind(tmp_path, "a", Kind("a.mp4", {"pictures": [picture(7)]}))) as video:
+        assert (video.num_frames, video.width, video.height, video.fps) == (1, WIDTH, HEIGHT, 25)
+        assert (number_in(video.frame(0)), video.times.tolist()) == (7, [0])
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize(("across", "down"), [(False, False), (True, False), (False, True)])
+def test_pictures_are_turned_as_the_display_matrix_says(
+    tmp_path: Path, degrees: int, across: bool, down: bool
+) -> None:
+    corners = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    corners[: HEIGHT // 2, : WIDTH // 2] = (220, 20, 20)
+    corners[HEIGHT // 2 :, WIDTH // 2 :] = (20, 20, 220)
+    corners[HEIGHT // 2 :, : WIDTH // 2] = (20, 220, 20)
+    matrix = (degrees, across, down)
+    file = write_video(tmp_path / "a.mp4", pictures=[corners] * 2, rotation=matrix, pixels="yuv444p")
+    shown = np.rot90(decode_all(file)[0], degrees // 90)[:: -1 if down else 1, :: -1 if across else 1]
+    with open_video(file) as video:
+        np.testing.assert_array_equal(video.frame(1), shown)
+        assert (video.height, video.width) == shown.shape[:2]
 
 
 @pytest.mark.skipif(
-    "HHMNET_DATA" not in os.environ, reason="needs HHMNET_DATA, the folder of the real data sets"
+    "HHMNET_DATA" not in os.environ, reason="HHMNET_DATA doesn't name the folder of real data"
 )
-class TestRealVideos:
-    @pytest.mark.parametrize(
-        "pattern",
-        [
-            "ntu/S001C001P001R001A001_rgb.avi",
-            "tennis/videos/t*1.mp4",
-            "nw_ucla/depth_video/a0*_s01_*.avi",
-        ],
-    )
-    def test_equal_a_full_decode(self, pattern: str) -> None:
-        files = sorted(Path(os.environ["HHMNET_DATA"]).glob(pattern))[:12]
-        assert files
-        for file in files:
-            full = decode_all(file)
-            order = np.random.default_rng(1).permutation(len(full))[:10]
-            with open_video(file) as video:
-                assert (len(video), video.damage) == (len(full), None)
-                for index in order:
-                    np.testing.assert_array_equal(video.frame(int(index)), full[index])
-                np.testing.assert_array_equal(video.frames(order), np.stack([full[index] for index in order]))
+@pytest.mark.parametrize(
+    "pattern",
+    ["ntu/S001C001P001R001A001_rgb.avi", "tennis/videos/t*1.mp4", "nw_ucla/depth_video/a0*_s01_*.avi"],
+)
+def test_real_videos_equal_a_full_decode(pattern: str) -> None:
+    files = sorted(Path(os.environ["HHMNET_DATA"]).glob(pattern))[:12]
+    assert files
+    for file in files:
+        full = decode_all(file)
+        order = np.random.default_rng(1).permutation(len(full))[:10]
+        with open_video(file) as video:
+            assert (len(video), video.damage) == (len(full), None)
+            for index in order:
+                np.testing.assert_array_equal(video.frame(int(index)), full[index])
+            np.testing.assert_array_equal(video.frames(order), np.stack([full[index] for index in order]))
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see the threads")
@@ -245,6 +178,6 @@ def test_no_threads_are_left_for_a_forked_process_to_wait_for(tmp_path: Path) ->
         "print(len(images), len(os.listdir('/proc/self/task')) - before)"
     )
     file = write_video(tmp_path / "a.mp4", size=(640, 480))
-    command = [sys.executable, "-c", script, str(file)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    assert subprocess.check_output(command, text=True, env=environment).split() == [str(FRAMES), "0"]
+    output = subprocess.check_output([sys.executable, "-c", script, str(file)], text=True, env=environment)
+    assert output.split() == [str(FRAMES), "0"]

@@ -8,7 +8,6 @@ from contextlib import suppress
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Protocol, cast
 
 import av
@@ -144,9 +143,7 @@ class Video:
     def __enter__(self) -> Video:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -254,32 +251,24 @@ class Video:
         nearest = bisect_right(self._key_ranks, index)
         keyframes = self._key_ranks[max(nearest - 2, 0) : nearest][::-1]
         starts: list[int | None] = [self._order[rank] for rank in keyframes]
-        if self._run is not None and self._reached <= index and max([0, *keyframes]) <= self._reached:
+        reached = self._last[0] + 1 if self._last is not None else 0
+        if self._run is not None and max([0, *keyframes]) <= reached <= index:
             starts.insert(0, None)
         losses = []
         for start in [*starts, 0]:
             if start is not None:
                 self._run, self._last = self._frames_from(start), None
+            run, self._run = self._run, None
+            assert run is not None
             try:
-                return self._go_on(index)
+                for self._last in run:
+                    if self._last[0] == index:
+                        self._run = run
+                        return self._last[1]
+                raise LostError("the video ends before it")
             except LostError as lost:
-                losses.append((self._reached, lost))
+                losses.append((self._last[0] + 1 if self._last is not None else 0, lost))
         return self._find_lost(index, losses)
-
-    @property
-    def _reached(self) -> int:
-        """The frame that the run gives next."""
-        return self._last[0] + 1 if self._last is not None else 0
-
-    def _go_on(self, index: int) -> VideoFrame:
-        """Decode on up to a frame; raises LostError if it doesn't come."""
-        assert self._run is not None
-        run, self._run = self._run, None
-        for self._last in run:
-            if self._last[0] == index:
-                self._run = run
-                return self._last[1]
-        raise LostError("the video ends before it")
 
     def _find_lost(self, index: int, losses: list[tuple[int, LostError]]) -> VideoFrame:
         """Find a frame after all, if only the file's times are wrong; or else raise VideoError.
@@ -349,6 +338,7 @@ class Video:
                 first = next(packets)
                 if first[0] <= start:
                     return (pair for pair in chain([first], packets) if pair[0] >= start)
+        # A raw stream can't be searched, and in some files nothing tells the packets apart.
         self._container.close()
         self._container, self._stream = open_stream(self.path)
         return islice(enumerate(self._read()), start, None)
