@@ -361,13 +361,13 @@ def _model(world: World, rng: random.Random, folder: Path) -> None:
 
 
 def _checkpoint(world: World, rng: random.Random, folder: Path) -> None:
-    def parts() -> tuple[torch.nn.Module, torch.nn.Module, torch.optim.Optimizer]:
+    def parts() -> tuple[dict[str, torch.nn.Module], torch.optim.Optimizer]:
         network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
         average = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
         optimizer = torch.optim.AdamW(network.parameters())
         network(torch.ones(2, 3)).sum().backward()
         optimizer.step()
-        return network, average, optimizer
+        return {"network": network, "ema": average}, optimizer
 
     file = folder / checkpoint.FILE
     torch.manual_seed(0)

@@ -1,10 +1,11 @@
-"""Training runs of a second, for the tests of the training loop."""
+"""Training runs of a second, of both phases, for the tests of the training loop."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,25 @@ from safetensors.torch import load_file
 
 from hhmnet.config import OptimConfig, RuntimeConfig, TrainConfig
 from hhmnet.data.augment import AugmentConfig
+from hhmnet.data.roi import RoiConfig
 from hhmnet.data.transform import DataConfig
+from hhmnet.data.video_batch import VideoConfig
+from hhmnet.losses import LossConfig
+from hhmnet.models.heterogeneous import HeterogeneousConfig
+from hhmnet.models.pretrained import ActionModel, ModelSpec
 from hhmnet.models.stst import STSTConfig
+from hhmnet.sample import Sample
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.training.engine import Hooks, Interrupted, Trainer
 from hhmnet.training.logs import EpochLog
+from hhmnet.training.phases import VideoPhase
+from hhmnet.video_folder import write_video_folder
+from made_crops import made_clip, write_made_store
 
 OFF = AugmentConfig(
     **{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)} | {"crop": 1.0}  # type: ignore[arg-type]
 )
-EVERYTHING = AugmentConfig(mirror=0.5, limb=0.3)
 CERTAIN = {
     "dropout": 0.0,
     "drop_path": 0.0,
@@ -33,6 +42,13 @@ CERTAIN = {
     "ema": 0.0,
     "augment": OFF,
 }
+SMALL_MODEL = {"widths": (16, 16), "strides": (1, 2), "head_width": 8}
+SIDEWAYS = dataclasses.replace(OFF, crop=0.5, mirror=0.5, jitter=1.0)
+
+
+def _take(changed: dict[str, Any], kind: type, **usual: Any) -> Any:
+    names = [field.name for field in dataclasses.fields(kind) if field.name in changed]
+    return kind(**usual | {name: changed.pop(name) for name in names})
 
 
 def make_config(*, persons: int = 1, fold: int | None = None, **changed: Any) -> TrainConfig:
@@ -40,20 +56,15 @@ def make_config(*, persons: int = 1, fold: int | None = None, **changed: Any) ->
 
     ``changed`` holds fields of any part: ``lr=0.1`` or ``dropout=0.0``.
     """
-    model: dict[str, Any] = {"widths": (16, 16), "strides": (1, 2), "head_width": 8}
-    model |= {"dropout": 0.3, "drop_path": 0.2, "attention_dropout": 0.1}
-    optim: dict[str, Any] = {"epochs": 3, "batch_size": 6, "lr": 0.01, "warmup_epochs": 1.0}
-    optim |= {"mixup": 0.4, "ema": 0.9}
-    run: dict[str, Any] = {"device": "cpu", "checkpoint_every": 1, "validate_every": 1}
-    for fields, kind in ((model, STSTConfig), (optim, OptimConfig), (run, RuntimeConfig)):
-        fields |= {f.name: changed.pop(f.name) for f in dataclasses.fields(kind) if f.name in changed}
+    random = {"dropout": 0.3, "drop_path": 0.2, "attention_dropout": 0.1}
+    optim = {"epochs": 3, "batch_size": 6, "lr": 0.01, "warmup_epochs": 1.0, "mixup": 0.4, "ema": 0.9}
     return TrainConfig(
         fold=fold,
-        model=STSTConfig(**model),
-        data=DataConfig(frames=8, persons=persons, views=2),
-        augment=changed.pop("augment", EVERYTHING),
-        optim=OptimConfig(**optim),
-        run=RuntimeConfig(**run),
+        model=_take(changed, STSTConfig, **SMALL_MODEL, **random),
+        data=DataConfig(stream=changed.pop("stream", "joint"), frames=8, persons=persons, views=2),
+        augment=changed.pop("augment", AugmentConfig(mirror=0.5, limb=0.3)),
+        optim=_take(changed, OptimConfig, **optim),
+        run=_take(changed, RuntimeConfig, device="cpu", checkpoint_every=1, validate_every=1),
         **changed,
     )
 
@@ -70,19 +81,18 @@ def train_in_slices(
     stops: list[int],
     on_epoch: Callable[[EpochLog], None] = lambda log: None,
 ) -> list[int]:
-    """Train, stop after each of these steps, resume in a new trainer; returns the steps it stopped at."""
+    """Train, stop at a signal in each of these steps, resume in a new trainer; returns the steps it stopped at."""
     reached = []
     for number, stop in enumerate([*stops, -1]):
-        # Whatever else drew random numbers meanwhile must not matter.
+        # Whatever else draws random numbers meanwhile must not matter.
         torch.manual_seed(1000 + number)
         np.random.seed(number)  # noqa: NPY002
-        trainer = make_run(folder, config, store)
 
-        def ask(step: int, total: int, trainer: Trainer = trainer, stop: int = stop) -> None:
+        def on_step(step: int, total: int, stop: int = stop) -> None:
             if step == stop:
-                trainer._ask_to_stop(signal.SIGTERM, None)
+                os.kill(os.getpid(), signal.SIGINT if stop % 2 else signal.SIGTERM)
 
-        trainer.hooks = Hooks(ask, on_epoch)
+        trainer = make_run(folder, config, store, Hooks(on_step, on_epoch))
         if number:
             trainer.resume()
         try:
@@ -101,3 +111,54 @@ def assert_same_runs(a: Path, b: Path) -> None:
         assert torch.equal(value, theirs[name]), name
     assert checkpoint.read_progress(a).step == checkpoint.read_progress(b).step
     assert checkpoint.read_progress(a).config == checkpoint.read_progress(b).config
+
+
+# Phase 2.
+
+
+def made_samples() -> list[Sample]:
+    """Twelve clips, eight of them for training; the one numbered 3 has no video."""
+    samples = [made_clip(number) for number in range(12)]
+    samples[3] = made_clip(3, video=None, video_frames=None)
+    return samples
+
+
+def write_video_store(folder: Path, samples: Sequence[Sample]) -> Store:
+    """A store that knows where its videos are: ``folder/videos``."""
+    store, videos = write_made_store(folder, samples)
+    write_video_folder(store.path, videos)
+    return Store(store.path)
+
+
+def write_phase1(folder: Path, store: Store, persons: int = 1, **changed: Any) -> Path:
+    """A model of two streams of skeletons that nobody has trained."""
+    torch.manual_seed(5)
+    fields: dict[str, Any] = {"class_names": store.class_names, "layout": store.layout}
+    data = DataConfig(stream="joint+bone", frames=8, persons=persons)
+    fields |= {"protocol": "nw_ucla_cross_view", "model": STSTConfig(**SMALL_MODEL), "data": data}  # type: ignore[arg-type]
+    spec = ModelSpec(**fields | changed)
+    ActionModel(spec.build(), spec).save_pretrained(folder)
+    return folder
+
+
+def make_video_config(phase1: Path | str, **changed: Any) -> TrainConfig:
+    """Two epochs of two steps on the clips of :func:`made_samples`, with everything random that can be."""
+    settings: dict[str, Any] = {
+        "epochs": 2,
+        "batch_size": 4,
+        "mixup": 0.0,
+        "augment": SIDEWAYS,
+        "phase1": str(phase1),
+        "loss": _take(changed, LossConfig, distill=0.5),
+        "heterogeneous": _take(
+            changed, HeterogeneousConfig, backbone="small", projection=8, modality_dropout=0.3
+        ),
+        "roi": RoiConfig(instants=4, cell=20, scene=36, scene_instants=2),
+        "video": VideoConfig(instants=2, cell=16, scene=32),
+    }
+    return make_config(**settings | changed)
+
+
+def video_phase(trainer: Trainer) -> VideoPhase:
+    assert isinstance(trainer.phase, VideoPhase)
+    return trainer.phase

@@ -1,20 +1,23 @@
+"""Runs of phase 1: what a step does, stopping and going on, what is refused."""
+
 from __future__ import annotations
 
 import copy
 import dataclasses
 import multiprocessing
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from short_run import CERTAIN, make_config, make_run
+from short_run import CERTAIN, assert_same_runs, make_config, make_run, train_in_slices
 
 from hhmnet.data.dataset import ClipDataset
 from hhmnet.data.transform import prepare
-from hhmnet.evaluation.metrics import evaluate
 from hhmnet.evaluation.scores import score
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.sample import Sample
@@ -23,23 +26,12 @@ from hhmnet.training import checkpoint
 from hhmnet.training.engine import Hooks, TrainingError
 from hhmnet.training.logs import EpochLog
 
-# What a step does.
-
 
 def test_steps_match_a_plain_training_loop(tiny_store: Store, tmp_path: Path) -> None:
     """Without chance, a run is order, cross-entropy and SGD with Nesterov momentum: written out here."""
+    rates = {"optimizer": "sgd", "lr": 0.05, "min_lr": 0.05, "warmup_epochs": 0.0, "weight_decay": 0.01}
     config = make_config(
-        **CERTAIN,
-        epochs=2,
-        batch_size=7,
-        warmup_epochs=0.0,
-        optimizer="sgd",
-        lr=0.05,
-        min_lr=0.05,
-        weight_decay=0.01,
-        label_smoothing=0.2,
-        clip_norm=0.5,
-        seed=3,
+        **CERTAIN, **rates, epochs=2, batch_size=7, label_smoothing=0.2, clip_norm=0.5, seed=3
     )
     trainer = make_run(tmp_path, config, tiny_store)
     network = copy.deepcopy(trainer.network).train()
@@ -51,12 +43,8 @@ def test_steps_match_a_plain_training_loop(tiny_store: Store, tmp_path: Path) ->
         order = np.random.default_rng((3, epoch)).permutation(20)
         for start in (0, 7):  # the last six clips don't fill a batch
             chosen = rows[order[start : start + 7]]
-            x, _ = prepare(
-                ClipDataset(tiny_store, chosen, 1).__getitems__(list(range(7))).clips,
-                tiny_store.layout,
-                config.data,
-            )
-            logits = network(x).logits
+            clips = ClipDataset(tiny_store, chosen, 1).__getitems__(list(range(7))).clips
+            logits = network(prepare(clips, tiny_store.layout, config.data)[0]).logits
             labels = torch.from_numpy(tiny_store.labels[chosen])
             loss = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.2)
             named = dict(network.named_parameters())
@@ -64,63 +52,113 @@ def test_steps_match_a_plain_training_loop(tiny_store: Store, tmp_path: Path) ->
             length = torch.stack([slope.square().sum() for slope in slopes.values()]).sum().sqrt()
             shrink = min(1.0, 0.5 / length.item())
             with torch.no_grad():
-                for module_name, module in network.named_modules():
-                    for name, parameter in module.named_parameters(recurse=False):
-                        full = f"{module_name}.{name}".lstrip(".")
-                        slope = slopes[full] * shrink
-                        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)) and name == "weight":
-                            slope = slope + 0.01 * parameter
-                        momentum[full] = 0.9 * momentum[full] + slope if full in momentum else slope
-                        parameter -= 0.05 * (slope + 0.9 * momentum[full])
+                for full, parameter in named.items():
+                    owner, _, name = full.rpartition(".")
+                    slope = slopes[full] * shrink
+                    module = network.get_submodule(owner)
+                    if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)) and name == "weight":
+                        slope = slope + 0.01 * parameter
+                    momentum[full] = 0.9 * momentum[full] + slope if full in momentum else slope
+                    parameter -= 0.05 * (slope + 0.9 * momentum[full])
     for name, value in trained.state_dict().items():
         torch.testing.assert_close(value, network.state_dict()[name], atol=1e-4, rtol=1e-3, msg=name)
 
 
-def test_ten_clips_are_learnt_by_heart(
-    tmp_path: Path, make_sample: Callable[..., Sample], write_clips: Callable[..., Store]
-) -> None:
-    store = write_clips(tmp_path / "store", [make_sample(n, camera="1", label=n % 3) for n in range(10)])
-    logs: list[EpochLog] = []
-    config = make_config(
-        **CERTAIN, epochs=60, batch_size=10, label_smoothing=0.0, lr=0.01, checkpoint_every=100
-    )
-    config.data.views = 1  # the one that it learns
-    model = make_run(tmp_path / "run", config, store, Hooks(on_epoch=logs.append)).train()
-    assert logs[0].accuracy < 100
-    assert logs[-1].accuracy == 100
-    assert logs[-1].loss < 0.1 * logs[0].loss
-    assert evaluate(score(model, store, np.arange(10)))["top1"] == 100
-    assert evaluate(score(from_pretrained(tmp_path / "run"), store, np.arange(10)))["top1"] == 100
-
-
 def test_the_result_is_the_moving_average(tiny_store: Store, tmp_path: Path) -> None:
     trainer = make_run(tmp_path, make_config(ema=0.45), tiny_store)
-    weights: list[dict[str, torch.Tensor]] = []
 
     def copies() -> dict[str, torch.Tensor]:
         state = trainer.network.state_dict()
         return {name: value.clone() for name, value in state.items() if value.is_floating_point()}
 
-    before = copies()
+    weights = [copies()]
     trainer.hooks.on_step = lambda step, total: weights.append(copies())
     model = trainer.train()
     assert not model.training
-    saved, tensors = load_file(tmp_path / "model.safetensors"), load_file(tmp_path / checkpoint.FILE)
-    for name, value in saved.items():
-        assert torch.equal(value, tensors[f"ema.{name}"])
-    assert any(not torch.equal(value, tensors[f"network.{name}"]) for name, value in saved.items())
-    expected = before
-    for step, after in enumerate(weights):
+    expected = weights[0]
+    for step, after in enumerate(weights[1:]):
         share = min(0.45, (1 + step) / (10 + step))
         expected = {name: share * expected[name] + (1 - share) * after[name] for name in expected}
+    saved = load_file(tmp_path / "model.safetensors")
     for name, value in expected.items():
         torch.testing.assert_close(saved[name], value, atol=1e-5, rtol=1e-4, msg=name)
     loaded = from_pretrained(tmp_path)
     np.testing.assert_array_equal(
         score(loaded, tiny_store, np.arange(6)).logits, score(model, tiny_store, np.arange(6)).logits
     )
-    assert loaded.spec.protocol == "nw_ucla_cross_view"
-    assert loaded.spec.fold is None
+    assert (loaded.spec.protocol, loaded.spec.fold) == ("nw_ucla_cross_view", None)
+    assert loaded.spec.clip_frames == round(float(np.median(tiny_store.lengths[trainer.rows])))
+
+
+@pytest.mark.parametrize(
+    ("stops", "changed", "free"),
+    [
+        ([1, 2, 3, 6, 7], {}, {}),
+        ([4], {"fold": 0, "batch_size": 3}, {"workers": 2, "checkpoint_every": 2}),
+        ([2, 5], {"persons": 2, "optimizer": "sgd", "ema": 0.0, "clip_norm": 0.0}, {}),
+        ([3], {"persons": 2, "mask": "random", "max_pool": True, "precision": "bfloat16"}, {}),
+    ],
+    ids=str,
+)
+def test_an_interrupted_run_ends_bit_by_bit_like_a_whole_one(
+    tiny_store: Store,
+    patchy_store: Store,
+    tmp_path: Path,
+    stops: list[int],
+    changed: dict[str, Any],
+    free: dict[str, Any],
+) -> None:
+    """And so do its rows of the log, also of the epochs that were cut."""
+    store = patchy_store if "persons" in changed else tiny_store
+    changed = {"batch_size": 4} | changed if "persons" in changed else changed
+    rows: dict[str, list[EpochLog]] = {"whole": [], "cut": []}
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    make_run(tmp_path / "whole", make_config(**changed), store, Hooks(on_epoch=rows["whole"].append)).train()
+    config = make_config(**changed, **free)
+    assert train_in_slices(tmp_path / "cut", config, store, stops, rows["cut"].append) == stops
+    assert_same_runs(tmp_path / "cut", tmp_path / "whole")
+    for row in (*rows["whole"], *rows["cut"]):
+        clips = 3 * config.optim.batch_size
+        assert row.samples_per_second == pytest.approx(clips / row.seconds)
+        row.seconds = row.samples_per_second = 0.0
+    assert rows["cut"] == rows["whole"]
+    assert [row.epoch for row in rows["cut"]] == [1, 2, 3]
+    assert all((row.val_top1 is not None) == ("fold" in changed) for row in rows["cut"])
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("fold", [None, 0])
+def test_test_clips_are_never_touched(
+    tiny_store: Store, tmp_path: Path, fold: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, seen = Store(tiny_store.path), set[str]()
+    read = store.joints
+    monkeypatch.setattr(store, "joints", lambda i: (seen.add(str(store.cameras[i])), read(i))[1])
+    trainer = make_run(tmp_path, make_config(fold=fold, batch_size=5, epochs=1), store)
+    assert set(store.cameras[trainer.rows]) == {None: {"1", "2"}, 0: {"1"}}[fold]
+    trainer.train()
+    assert seen == {"1", "2"}
+
+
+def test_corrected_labels_hold_in_training_and_in_validation(
+    tmp_path: Path, make_sample: Callable[..., Sample], write_clips: Callable[..., Store]
+) -> None:
+    samples = [make_sample(n) for n in range(30)]
+    samples[6] = dataclasses.replace(samples[6], label=-1)
+    store = write_clips(tmp_path / "store", samples)
+    first, second, _ = np.flatnonzero(store.cameras == "1")[:3]
+    held = np.flatnonzero(store.cameras == "2")
+    config = make_config(fold=0, batch_size=5, epochs=1)
+    config.relabel = {str(store.sample_ids[first]): "", str(store.sample_ids[second]): "nod"}
+    config.relabel |= {str(name): "nod" for name in store.sample_ids[held]}
+    logs: list[EpochLog] = []
+    trainer = make_run(tmp_path / "run", config, store, Hooks(on_epoch=logs.append))
+    assert not {first, 6} & set(trainer.rows)
+    assert second in trainer.rows
+    assert trainer.labels[second] == store.class_names.index("nod")
+    answers = score(trainer.train(), store, held).logits.argmax(1)
+    assert logs[-1].val_top1 == pytest.approx(100 * np.mean(answers == store.class_names.index("nod")))
 
 
 def test_a_loss_that_is_not_finite_names_its_clips(tiny_store: Store, tmp_path: Path) -> None:
@@ -140,87 +178,31 @@ def test_a_loss_that_is_not_finite_names_its_clips(tiny_store: Store, tmp_path: 
     assert not (tmp_path / checkpoint.FILE).exists()
 
 
-# What a run looks at, and what it tells.
-
-
-@pytest.mark.parametrize("fold", [None, 0])
-def test_test_clips_are_never_touched(
-    tiny_store: Store, tmp_path: Path, fold: int | None, monkeypatch: pytest.MonkeyPatch
+def test_what_is_refused(
+    tiny_store: Store,
+    tmp_path: Path,
+    make_sample: Callable[..., Sample],
+    write_clips: Callable[..., Store],
 ) -> None:
-    store, seen = Store(tiny_store.path), set[str]()
-    read = store.joints
-    monkeypatch.setattr(store, "joints", lambda i: (seen.add(str(store.cameras[i])), read(i))[1])
-    logs: list[EpochLog] = []
-    trainer = make_run(tmp_path, make_config(fold=fold, batch_size=5), store, Hooks(on_epoch=logs.append))
-    assert set(store.cameras[trainer.rows]) == {None: {"1", "2"}, 0: {"1"}, 1: {"2"}}[fold]
-    trainer.train()
-    assert seen == {"1", "2"}
-    assert [log.val_top1 is None for log in logs] == [fold is None] * 3
-
-
-def test_no_loader_process_outlives_the_training(tiny_store: Store, tmp_path: Path) -> None:
-    trainer = make_run(tmp_path, make_config(workers=2), tiny_store)
-    trainer.train()
-    assert trainer.step == 9
-    assert multiprocessing.active_children() == []
-
-
-def test_epochs_and_steps_are_told_in_order(tiny_store: Store, tmp_path: Path) -> None:
-    logs: list[EpochLog] = []
-    steps: list[tuple[int, int]] = []
-    hooks = Hooks(on_step=lambda step, total: steps.append((step, total)), on_epoch=logs.append)
-    make_run(tmp_path, make_config(min_lr=0.001), tiny_store, hooks).train()
-    assert steps == [(step, 9) for step in range(1, 10)]
-    assert [log.epoch for log in logs] == [1, 2, 3]
-    assert all(0 <= log.accuracy <= 100 and 0 < log.loss < 10 for log in logs)
-    assert all(log.seconds > 0 and log.samples_per_second > 0 for log in logs)
-    assert logs[0].lr == pytest.approx(0.01)  # the last step of the warm-up
-    assert logs[0].lr > logs[1].lr > logs[2].lr > 0.001
-
-
-def test_the_length_of_the_training_clips_is_noted(tiny_store: Store, tmp_path: Path) -> None:
-    trainer = make_run(tmp_path, make_config(), tiny_store)
-    assert trainer.spec.clip_frames == round(float(np.median(tiny_store.lengths[trainer.rows])))
-    assert trainer.spec.clip_rate is None  # the store has no videos
-
-
-def test_clips_without_a_label_are_left_out(
-    tmp_path: Path, make_sample: Callable[..., Sample], write_clips: Callable[..., Store]
-) -> None:
-    samples = [make_sample(n, camera="1") for n in range(8)]
-    samples[3] = dataclasses.replace(samples[3], label=-1)
-    trainer = make_run(tmp_path / "run", make_config(batch_size=4), write_clips(tmp_path / "store", samples))
-    assert trainer.rows.tolist() == [0, 1, 2, 4, 5, 6, 7]
-
-
-def test_corrected_labels_hold_in_training_and_in_validation(tiny_store: Store, tmp_path: Path) -> None:
-    first, second = np.flatnonzero(tiny_store.cameras == "1")[:2]
-    held = np.flatnonzero(tiny_store.cameras == "2")
-    wrong = {str(name): "nod" for name in tiny_store.sample_ids[held]}
-    config = make_config(fold=0, validate_every=1, batch_size=5)
-    config.relabel = {
-        str(tiny_store.sample_ids[first]): "",
-        str(tiny_store.sample_ids[second]): "nod",
-    } | wrong
-    logs: list[EpochLog] = []
-    trainer = make_run(tmp_path, config, tiny_store, Hooks(on_epoch=logs.append))
-    assert first not in trainer.rows
-    assert second in trainer.rows
-    assert trainer.labels[second] == tiny_store.class_names.index("nod")
-    model = trainer.train()
-    answers = score(model, tiny_store, held).logits.argmax(1)
-    assert logs[-1].val_top1 == pytest.approx(100 * np.mean(answers == tiny_store.class_names.index("nod")))
-
-
-def test_a_store_without_training_clips_is_refused(
-    tmp_path: Path, make_sample: Callable[..., Sample], write_clips: Callable[..., Store]
-) -> None:
-    store = write_clips(tmp_path / "store", [make_sample(n, camera="3") for n in range(4)])
+    untrainable = write_clips(tmp_path / "test only", [make_sample(n, camera="3") for n in range(4)])
     with pytest.raises(TrainingError, match="nw_ucla_cross_view leaves no labelled clip to train on"):
-        make_run(tmp_path / "run", make_config(), store)
+        make_run(tmp_path / "run", make_config(), untrainable)
+    if not torch.cuda.is_available():
+        with pytest.raises(TrainingError, match=r"field 'run\.device' is cuda, but torch sees no GPU"):
+            make_run(tmp_path / "run", make_config(device="cuda"), tiny_store)
+    make_run(tmp_path / "run", make_config(), tiny_store)._checkpoint()
+    smaller = write_clips(tmp_path / "smaller", [make_sample(n) for n in range(27)])
+    for changed, store, name in (
+        ({"lr": 0.02, "widths": (16, 32)}, tiny_store, "model.widths, optim.lr"),
+        ({"fold": 0}, tiny_store, "fold"),
+        ({}, smaller, "training clips"),
+    ):
+        with pytest.raises(TrainingError, match=rf"was started with another {name}.*; give the same values"):
+            make_run(tmp_path / "run", make_config(**changed), store).resume()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_refused(tiny_store: Store, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"field 'run\.device' is cuda, but torch sees no GPU"):
-        make_run(tmp_path, make_config(device="cuda"), tiny_store)
+def test_a_second_ctrl_c_does_not_wait(tiny_store: Store, tmp_path: Path) -> None:
+    trainer = make_run(tmp_path, make_config(), tiny_store)
+    trainer.hooks.on_step = lambda step, total: [signal.raise_signal(signal.SIGINT) for _ in range(2)]  # type: ignore[assignment,return-value]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import socket
@@ -12,13 +13,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from short_run import made_samples, make_run, write_video_store
 from torch import distributed
+from two_processes import in_pair, phase_2_config
 
 from hhmnet.cli import main
 from hhmnet.evaluation.scores import Scores
 from hhmnet.models.pretrained import from_pretrained
+from hhmnet.store import Store
 from hhmnet.training import checkpoint
+from hhmnet.training.distributed import join
 from hhmnet.training.logs import read_log
 
 pytestmark = [
@@ -26,31 +31,22 @@ pytestmark = [
     pytest.mark.skipif(not distributed.is_gloo_available(), reason="torch was built without gloo"),
 ]
 
-TORCHRUN = ("torch.distributed.run", "--nproc_per_node=2")
 PATIENCE = 500
 ENDLESS = ("--optim.epochs", "5000", "--run.checkpoint_every", "1")
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start() -> Iterator[Start]:
     """A function that starts a command of hhmnet in two processes."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*words: str | Path) -> subprocess.Popen[str]:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        command = [
-            sys.executable,
-            "-m",
-            *TORCHRUN,
-            "--master_port",
-            str(port),
-            "-m",
-            "hhmnet",
-            *map(str, words),
-        ]
+        torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
         process = subprocess.Popen(
-            command,
+            [sys.executable, *torchrun, "-m", "hhmnet", *map(str, words)],
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -67,8 +63,19 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
-def wait_for(file: Path, seconds: float = 500) -> None:
-    end = time.monotonic() + seconds
+@pytest.fixture
+def words(store_folder: Path, recipe: Path, tmp_path: Path) -> list[str]:
+    """A training into ``run``."""
+    return ["train", "--config", str(recipe), "--data", str(store_folder), "--out", str(tmp_path / "run")]
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """What a process has said when it ends."""
+    return process.communicate(timeout=PATIENCE)[0]
+
+
+def wait_for(file: Path) -> None:
+    end = time.monotonic() + PATIENCE
     while not file.exists():
         assert time.monotonic() < end, f"{file} doesn't come"
         time.sleep(0.2)
@@ -87,39 +94,30 @@ def children(process: subprocess.Popen[str]) -> list[int]:
     return [found[False], found[True]]
 
 
-def test_two_processes_train_and_measure(
-    start: Callable[..., subprocess.Popen[str]],
-    store_folder: Path,
-    recipe: Path,
-    tmp_path: Path,
-) -> None:
-    run = tmp_path / "run"
-    said, _ = (
-        process := start("train", "--config", recipe, "--data", store_folder, "--out", run)
-    ).communicate(timeout=PATIENCE)
-    assert process.returncode == 0, said
-    assert said.count("the model is in") == 1
-    assert [log.epoch for log in read_log(run / "log.csv")] == [1, 2]
-    said, _ = (
-        process := start("evaluate", run, "--data", store_folder, "--out", tmp_path / "two")
-    ).communicate(timeout=PATIENCE)
-    assert process.returncode == 0, said
-    assert said.count("holds metrics.json") == 1
-    assert main(["evaluate", str(run), "--data", str(store_folder), "--out", str(tmp_path / "one")]) == 0
+def test_two_processes_train_and_measure(start: Start, words: list[str], tmp_path: Path) -> None:
+    process = start(*words)
+    text = ended(process)
+    assert process.returncode == 0, text
+    assert text.count("the model is in") == 1
+    assert [log.epoch for log in read_log(tmp_path / "run/log.csv")] == [1, 2]
+    measure = ["evaluate", str(tmp_path / "run"), *words[3:5], "--out"]
+    process = start(*measure, tmp_path / "two")
+    text = ended(process)
+    assert process.returncode == 0, text
+    assert text.count("holds metrics.json") == 1
+    assert main([*measure, str(tmp_path / "one")]) == 0
     one, two = (Scores.load(tmp_path / name / "scores.parquet") for name in ("one", "two"))
     assert one.sample_ids.tolist() == two.sample_ids.tolist()
     assert abs(one.logits - two.logits).max() < 1e-4
 
 
 def test_sigterm_stops_both_with_a_checkpoint_and_one_process_goes_on(
-    start: Callable[..., subprocess.Popen[str]], store_folder: Path, recipe: Path, tmp_path: Path
+    start: Start, words: list[str], tmp_path: Path
 ) -> None:
-    words = ["train", "--config", str(recipe), "--data", str(store_folder), "--out", str(tmp_path / "run")]
     process = start(*words, *ENDLESS)
     wait_for(tmp_path / "run" / checkpoint.FILE)
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=PATIENCE)
-    assert "interrupted after step" in said
+    assert "interrupted after step" in ended(process)
     assert not (tmp_path / "run" / ".lock").exists()
     step = checkpoint.read_progress(tmp_path / "run").step
     assert main([*words, *ENDLESS, "--resume", "--time-limit", "1s"]) == 0
@@ -128,38 +126,31 @@ def test_sigterm_stops_both_with_a_checkpoint_and_one_process_goes_on(
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_ends_the_other_with_a_word(
-    start: Callable[..., subprocess.Popen[str]], store_folder: Path, recipe: Path, tmp_path: Path, rank: int
+    start: Start, words: list[str], tmp_path: Path, rank: int
 ) -> None:
     run = tmp_path / "run"
-    process = start("train", "--config", recipe, "--data", store_folder, "--out", run, *ENDLESS)
+    process = start(*words, *ENDLESS)
     wait_for(run / checkpoint.FILE)
     os.kill(children(process)[rank], signal.SIGKILL)
-    said, _ = process.communicate(timeout=PATIENCE)
+    text = ended(process)
     assert process.returncode != 0
     load_file(run / checkpoint.FILE)
     # torchrun may end the other process before it has noticed; then it has stopped as it does at SIGTERM.
-    assert (f"process {2 - rank} of 2 stops: another one has ended" in said) or "SIGTERM" in said
-    assert "Traceback" not in said.partition("torch/distributed/elastic")[0]
-    words = ["train", "--config", str(recipe), "--data", str(store_folder), "--out", str(run)]
+    assert (f"process {2 - rank} of 2 stops: another one has ended" in text) or "SIGTERM" in text
+    assert "Traceback" not in text.partition("torch/distributed/elastic")[0]
     assert main([*words, *ENDLESS, "--resume", "--time-limit", "1s"]) == 0
 
 
-def test_a_store_that_is_not_there_is_said_once(
-    start: Callable[..., subprocess.Popen[str]], recipe: Path, tmp_path: Path
-) -> None:
-    nowhere = tmp_path / "nowhere"
-    process = start("train", "--config", recipe, "--data", nowhere, "--out", tmp_path / "run")
-    said, _ = process.communicate(timeout=PATIENCE)
+def test_a_store_that_is_not_there_is_said_once(start: Start, words: list[str], tmp_path: Path) -> None:
+    process = start(*words, "--data", tmp_path / "nowhere")
+    assert ended(process).count("hhmnet train: error:") == 1
     assert process.returncode != 0
-    assert said.count("hhmnet train: error:") == 1
     assert not (tmp_path / "run").exists()
 
 
 def test_phase_2_with_batch_norms_waits_for_nobody_without_a_picture(tmp_path: Path, phase1: Path) -> None:
     """Two clips a step, one a process: the clip without a video leaves its process without pictures."""
-    from two_processes import in_pair
-
-    in_pair(train_with_batch_norms, tmp_path, phase1)
+    in_pair(train_with_batch_norms, tmp_path, write_video_store(tmp_path, made_samples()).path, phase1)
     first, second = (load_file(tmp_path / f"state-{rank}.safetensors") for rank in range(2))
     weights = [name for name in first if "running" not in name and "batches" not in name]
     assert len(weights) > 100  # statistics are of each process's own clips
@@ -168,28 +159,13 @@ def test_phase_2_with_batch_norms_waits_for_nobody_without_a_picture(tmp_path: P
     assert from_pretrained(tmp_path / "run").spec.video is not None
 
 
-def train_with_batch_norms(folder: Path, phase1: Path) -> None:
+def train_with_batch_norms(folder: Path, store: Path, phase1: Path) -> None:
     """Train, and keep each process's state."""
-    import dataclasses
-
-    from safetensors.torch import save_file
-    from short_run import make_run
-    from short_video_run import made_samples, write_video_store
-    from two_processes import phase_2_config
-
-    from hhmnet.store import Store
-    from hhmnet.training.distributed import join
-
     group = join(cpu=True)
-    with group.together():
-        if group.is_main:
-            (folder / "made").mkdir()
-            write_video_store(folder / "made", made_samples())
-    store = Store(next((folder / "made").rglob("samples.arrow")).parent)
-    config = phase_2_config(phase1, backbone="efficientnet_lite0", pretrained=False, batch_size=2, epochs=1)
+    config = phase_2_config(phase1, backbone="efficientnet_lite0", pretrained=False, batch_size=2)
     config.roi = dataclasses.replace(config.roi, cell=40, scene=72)
     config.video = dataclasses.replace(config.video, cell=32, scene=64)
-    trainer = make_run(folder / "run", config, store)
+    trainer = make_run(folder / "run", config, Store(store))
     trainer.train()
     state = {name: value.contiguous() for name, value in trainer.network.state_dict().items()}
     save_file(state, folder / f"state-{group.rank}.safetensors")

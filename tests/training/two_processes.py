@@ -8,13 +8,12 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from short_run import make_config, make_run
-from short_video_run import make_video_config
+from short_run import make_config, make_run, make_video_config
 from torch import Tensor, multiprocessing, nn
 
 from hhmnet.cli import main
@@ -24,26 +23,6 @@ from hhmnet.store import Store
 from hhmnet.training.distributed import ProcessGroup, join, score_together, synchronise_norms
 from hhmnet.training.engine import Hooks, Interrupted
 from hhmnet.training.logs import EpochLog
-
-
-class Places(NamedTuple):
-    """What two processes work on.
-
-    Attributes:
-        folder: where runs and notes go.
-        patchy: store of clips with absent bodies and frames.
-        videos: store with videos.
-        phase1: model of skeletons for ``videos``.
-        recipe: configuration file of a short run.
-        sample: store for it.
-    """
-
-    folder: Path
-    patchy: Path
-    videos: Path
-    phase1: Path
-    recipe: Path
-    sample: Path
 
 
 def in_pair(work: Callable[..., None], *arguments: Any) -> None:
@@ -66,22 +45,15 @@ def phase_1_config(**changed: Any) -> TrainConfig:
 
     Without adaptive steps and hard choices of neighbours, which make large differences of rounding errors.
     """
-    certain = {
-        "dropout": 0.0,
-        "drop_path": 0.0,
-        "attention_dropout": 0.0,
-        "mask": "none",
-        "reranking": "none",
-    }
-    settings = certain | {"optimizer": "sgd", "batch_size": 6, "persons": 2} | changed
-    config = make_config(**settings)
-    config.data.stream = "joint+bone"
-    return config
+    certain = dict.fromkeys(("dropout", "drop_path", "attention_dropout"), 0.0)
+    settings = {"optimizer": "sgd", "batch_size": 6, "persons": 2, "stream": "joint+bone"} | certain
+    return make_config(**settings | {"mask": "none", "reranking": "none"} | changed)
 
 
 def phase_2_config(phase1: Path, **changed: Any) -> TrainConfig:
-    """Four steps of phase 2 with everything random but dropout."""
-    config = make_video_config(phase1, **{"modality_dropout": 0.0, "optimizer": "sgd"} | changed)
+    """Two steps of phase 2 with everything random but dropout; a clip has no video."""
+    settings = {"modality_dropout": 0.0, "optimizer": "sgd", "epochs": 1}
+    config = make_video_config(phase1, **settings | changed)
     config.heterogeneous.dropout = 0.0
     return config
 
@@ -89,93 +61,72 @@ def phase_2_config(phase1: Path, **changed: Any) -> TrainConfig:
 def run(folder: Path, config: TrainConfig, store: Store, stop: int = 0, resume: bool = False) -> list[float]:
     """Train, perhaps up to a step; the epochs' losses."""
     logs: list[EpochLog] = []
-    trainer = make_run(folder, config, store, Hooks(on_epoch=logs.append))
+    trainer = make_run(folder, config, store)
 
-    def ask(step: int, total: int) -> None:
+    def on_step(step: int, total: int) -> None:
         if step == stop and trainer.group.rank == trainer.group.size - 1:  # one of them is enough
-            trainer._ask_to_stop(signal.SIGTERM, None)
+            signal.raise_signal(signal.SIGTERM)
 
-    trainer.hooks.on_step = ask
+    trainer.hooks = Hooks(on_step, logs.append)
     if resume:
         trainer.resume()
-    if stop:
-        with pytest.raises(Interrupted, match=f"stopped after step {stop} of"):
-            trainer.train()
-    else:
+    try:
         trainer.train()
+    except Interrupted:
+        assert trainer.step == stop
     return [log.loss for log in logs]
 
 
-def norms() -> nn.Sequential:
-    """A network with a batch norm that learns, one without weights, and one that stays as it is."""
+def normed(group: ProcessGroup, rows: slice) -> dict[str, Tensor]:
+    """What two rounds through three kinds of batch norm do to these of seven clips.
+
+    Their output, slopes and statistics; of several processes the slopes of all rows together.
+    """
     torch.manual_seed(0)
     layers = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GELU(), nn.Conv2d(4, 5, 1)
-    network = nn.Sequential(*layers, nn.BatchNorm2d(5, affine=False, momentum=0.1), nn.BatchNorm2d(5))
+    network = nn.Sequential(*layers, nn.BatchNorm2d(5, affine=False), nn.BatchNorm2d(5)).double()
     network[5].eval()
-    return network.double()
-
-
-def norm_inputs() -> tuple[Tensor, Tensor]:
-    """Seven clips, and how much each value of what comes of them counts."""
-    source = torch.Generator().manual_seed(1)
-    return tuple(  # type: ignore[return-value]
-        torch.randn(shape, generator=source, dtype=torch.double) for shape in ((7, 3, 2, 2), (7, 5, 2, 2))
-    )
-
-
-def normed(group: ProcessGroup, rows: slice) -> dict[str, Tensor]:
-    """Output, slopes and statistics after two rounds; of several processes those of all rows together."""
-    network = norms()
+    clips, weight = torch.randn(7, 3, 2, 2, dtype=torch.double), torch.randn(7, 5, 2, 2, dtype=torch.double)
     if group.size > 1:
         synchronise_norms(network)
-    x, weight = (part[rows] for part in norm_inputs())
-    x.requires_grad_()
+    x = clips[rows].requires_grad_()
     network(x)
     y = network(x)
-    (y * weight).sum().backward()
-    found = {"y": y.detach(), "x": x.grad}
-    for parameter in network.parameters():
-        if parameter.grad is not None:
-            parameter.grad = group.mean(parameter.grad)
-    slopes = {f"slope of {name}": p.grad for name, p in network.named_parameters() if p.grad is not None}
-    return found | slopes | network.state_dict()  # type: ignore[return-value]
+    (y * weight[rows]).sum().backward()
+    slopes = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+    summed = {f"slope of {name}": group.mean(slope) * group.size for name, slope in slopes.items()}
+    assert x.grad is not None
+    return {"y": y.detach(), "x": x.grad} | summed | network.state_dict()
 
 
-def all_of_it(places: Places) -> None:
+def all_of_it(folder: Path, paths: dict[str, Path]) -> None:
     """Everything that the tests look at, in one go: a process takes seconds to start."""
     group = join(cpu=True)
-    folder, rank = places.folder, group.rank
-    patchy, videos = Store(places.patchy), Store(places.videos)
+    rank, device = group.rank, torch.device("cpu")
+    patchy, videos = Store(paths["patchy"]), Store(paths["videos"])
     notes: dict[str, Any] = {}
     notes["phase 1"] = run(folder / "two-1", phase_1_config(), patchy)
     notes["cut"] = run(folder / "cut", phase_1_config(), patchy, stop=3)
     notes["resumed"] = run(folder / "begun", phase_1_config(), patchy, resume=True)
-    notes["phase 2"] = run(folder / "two-2", phase_2_config(places.phase1), videos)
+    notes["phase 2"] = run(folder / "two-2", phase_2_config(paths["phase1"]), videos)
     notes["refused"] = _error(lambda: run(folder / "odd", phase_1_config(batch_size=5), patchy))
     notes["not finite"] = _error(lambda: _spoilt(folder / "nan", patchy))
-    notes["alone wrong"] = _error(lambda: _fails_in_one(group))
-    notes["both wrong"] = _error(lambda: _fails_in_all(group))
-    scores = score_together(
-        group, from_pretrained(folder / "two-1"), patchy, np.arange(11), torch.device("cpu")
-    )
-    np.savez(folder / f"scores-{rank}.npz", **{name or "all": part.logits for name, part in scores.items()})
-    few = score_together(group, from_pretrained(folder / "two-1"), patchy, np.arange(1), torch.device("cpu"))
-    notes["one clip"] = few[""].logits.tolist()
-    torch.save(normed(group, (slice(0, 7), slice(7, 7))[rank]), folder / f"norms-one-{rank}.pt")
+    notes["alone wrong"] = _error(lambda: _fails(group, "the disk is full", (1,)))
+    notes["both wrong"] = _error(lambda: _fails(group, "there is no such store", (0, 1)))
+    model = from_pretrained(folder / "two-1")
+    for count in (11, 1):
+        scores = score_together(group, model, patchy, np.arange(count), device)
+        logits = {name or "all": part.logits for name, part in scores.items()}
+        np.savez(folder / f"scores-{count}-{rank}.npz", **logits)
     torch.save(normed(group, (slice(0, 2), slice(2, 7))[rank]), folder / f"norms-{rank}.pt")
+    torch.save(normed(group, (slice(0, 7), slice(7, 7))[rank]), folder / f"norms-one-{rank}.pt")
+    words = ["train", "--config", paths["recipe"], "--data", paths["sample"], "--out", folder / "command"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            ProcessGroup, "leave", lambda self: None
-        )  # each command ends a process, and here three are in one
-        notes["command"] = _commands(places)
+        # Each command ends a process, and here three are in one.
+        patch.setattr(ProcessGroup, "leave", lambda self: None)
+        notes["command"] = [main([*map(str, words), *more]) for more in ([], [], ["--resume"])]
     group.leave()
     (folder / f"notes-{rank}.json").write_text(json.dumps(notes))
-
-
-def _commands(places: Places) -> list[int]:
-    """Exit codes of a command, of the same once more, and of one that goes on."""
-    words = ["train", "--config", places.recipe, "--data", places.sample, "--out", places.folder / "command"]
-    return [main([*map(str, words), *more]) for more in ([], [], ["--resume"])]
 
 
 def _error(work: Callable[[], Any]) -> str:
@@ -199,12 +150,7 @@ def _spoilt(folder: Path, store: Store) -> None:
     trainer.train()
 
 
-def _fails_in_one(group: ProcessGroup) -> None:
+def _fails(group: ProcessGroup, why: str, ranks: tuple[int, ...]) -> None:
     with group.together():
-        if group.rank == 1:
-            raise ValueError("the disk is full")
-
-
-def _fails_in_all(group: ProcessGroup) -> None:
-    with group.together():
-        raise ValueError("there is no such store")
+        if group.rank in ranks:
+            raise ValueError(why)

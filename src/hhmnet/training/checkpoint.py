@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,33 +31,29 @@ class Progress:
         step: optimiser steps done.
         seconds: training time so far, over all of the run's slices.
         config: the run's configuration as JSON; a resumed run must have the same.
-        losses: of the epoch that has begun, one number a step, so that its row of the log covers them all.
-        right: share of clips that were told right, one number a step of this epoch.
+        figures: loss and accuracy of every step of the epoch that has begun, so that its row of the log covers them
+            all.
         epoch_seconds: time that these steps took.
     """
 
     step: int
     seconds: float
     config: str
-    losses: list[float] = field(default_factory=list)
-    right: list[float] = field(default_factory=list)
+    figures: list[list[float]] = field(default_factory=list)
     epoch_seconds: float = 0.0
 
 
 def save(
-    folder: Path,
-    progress: Progress,
-    network: nn.Module,
-    average: nn.Module | None,
-    optimizer: torch.optim.Optimizer,
+    folder: Path, progress: Progress, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
 ) -> None:
     """Write the checkpoint; until it is whole, the old one stays."""
-    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    if average is not None:
-        tensors |= {f"ema.{name}": value for name, value in average.state_dict().items()}
-    state = optimizer.state_dict()["state"]
-    tensors |= {f"optim.{i}.{key}": value for i, entry in state.items() for key, value in entry.items()}
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    states = {name: module.state_dict() for name, module in modules.items()}
+    states |= {f"optim.{number}": state for number, state in optimizer.state_dict()["state"].items()}
+    tensors = {
+        f"{owner}.{name}": value.detach().cpu().contiguous().clone()
+        for owner, state in states.items()
+        for name, value in state.items()
+    }
     with replacing(folder / FILE) as file:
         file.write(serialise(tensors, metadata={"progress": json.dumps(asdict(progress))}))
 
@@ -71,16 +67,15 @@ def read_progress(folder: Path) -> Progress:
     with _naming(folder / FILE), safe_open(folder / FILE, "pt") as handle:
         progress = Progress(**json.loads((handle.metadata() or {})["progress"]))
         json.loads(progress.config)
-        numbers = [progress.step, progress.seconds, *progress.losses, *progress.right, progress.epoch_seconds]
+        numbers = [progress.step, progress.seconds, progress.epoch_seconds]
+        numbers += [number for loss, accuracy in progress.figures for number in (loss, accuracy)]
         if not all(isinstance(number, int | float) for number in numbers):
             raise ValueError("its progress isn't in numbers")
         return progress
 
 
-def load(
-    folder: Path, network: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer
-) -> Progress:
-    """Restore network, moving average and optimiser in place; returns where the run stood.
+def load(folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> Progress:
+    """Restore modules and optimiser in place, as :func:`save` was given them; returns where the run stood.
 
     Raises:
         CheckpointError: missing, damaged, or of another model; one line naming the file.
@@ -89,11 +84,22 @@ def load(
     with _naming(folder / FILE):
         with safe_open(folder / FILE, "pt") as handle:
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-        _restore(network, tensors, "network.")
-        if average is not None:
-            _restore(average, tensors, "ema.")
-        _restore_optimizer(optimizer, tensors)
+        for owner, module in modules.items():
+            module.load_state_dict(_below(f"{owner}.", tensors))
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in _below("optim.", tensors).items():
+            number, key = name.split(".", 1)
+            like = parameters[int(number)]
+            # A fused optimiser walks through memory, so a moment must lie there as its parameter does.
+            moment = torch.empty_like(like).copy_(value) if value.ndim else value
+            state.setdefault(int(number), {})[key] = moment
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return progress
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 @contextmanager
@@ -119,20 +125,3 @@ def differing_fields(ours: str, theirs: str) -> list[str]:
         return [] if a == b else [name]
 
     return walk(json.loads(ours), json.loads(theirs), "")
-
-
-def _restore(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
-    module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-
-
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optim."):
-            _, index, key = name.split(".", 2)
-            like = parameters[int(index)]
-            # A fused optimiser walks through memory, so a moment must lie there as its parameter does.
-            moment = torch.empty_like(like).copy_(value) if value.ndim else value
-            state.setdefault(int(index), {})[key] = moment
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

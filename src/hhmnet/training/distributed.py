@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hhmnet.evaluation.scores import Scores, score_streams
+from hhmnet.losses import gathered
 from hhmnet.models.pretrained import ActionModel
 from hhmnet.sample import MODALITIES
 from hhmnet.store import Store
@@ -38,25 +39,21 @@ class ProcessLost(RuntimeError):
     """Another process of the run has ended before its end."""
 
 
+@dataclass(frozen=True)
 class ProcessGroup:
     """The processes that train one model; a group of one does nothing and costs nothing.
 
-    Args:
+    Attributes:
         rank: number of this process, from 0.
         size: number of processes.
         local_rank: number of this process on its machine.
         control: torch's group for what the processes themselves agree on; tensors in it lie on the CPU.
     """
 
-    def __init__(
-        self,
-        rank: int = 0,
-        size: int = 1,
-        local_rank: int = 0,
-        control: distributed.ProcessGroup | None = None,
-    ) -> None:
-        self.rank, self.size, self.local_rank = rank, size, local_rank
-        self._control = control
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    control: distributed.ProcessGroup | None = None
 
     @property
     def is_main(self) -> bool:
@@ -97,7 +94,7 @@ class ProcessGroup:
             return [value]
         values: list[Any] = [None] * self.size
         with naming_the_lost(self):
-            distributed.all_gather_object(values, value, self._control)
+            distributed.all_gather_object(values, value, self.control)
         return values
 
     def any(self, flag: bool) -> bool:
@@ -105,7 +102,7 @@ class ProcessGroup:
         if self.size == 1:
             return flag
         numbers = torch.tensor(int(flag))
-        distributed.all_reduce(numbers, distributed.ReduceOp.MAX, self._control)
+        distributed.all_reduce(numbers, distributed.ReduceOp.MAX, self.control)
         return bool(numbers)
 
     def check_same(self, what: str, value: int) -> None:
@@ -212,14 +209,14 @@ def score_together(
     if group.size == 1:
         return each
     parts = group.everyone({name: part.logits for name, part in each.items()})
-    whole: dict[str, Scores] = {}
-    for name, scores in each.items():
-        logits = np.empty((len(indices), *scores.logits.shape[1:]), scores.logits.dtype)
-        for rank, part in enumerate(parts):
-            logits[rank :: group.size] = part[name]
-        ids, labels = store.sample_ids[indices], store.labels[indices]
-        whole[name] = replace(scores, sample_ids=ids, labels=labels, logits=logits)
-    return whole
+    turns = np.arange(len(indices)) % group.size
+    places = np.argsort(np.argsort(turns, kind="stable"))  # of each clip among all parts, one after the other
+    whole = {name: np.concatenate([part[name] for part in parts])[places] for name in each}
+    ids, labels = store.sample_ids[indices], store.labels[indices]
+    return {
+        name: replace(scores, sample_ids=ids, labels=labels, logits=whole[name])
+        for name, scores in each.items()
+    }
 
 
 def synchronise_norms(network: nn.Module) -> None:
@@ -248,11 +245,11 @@ class SynchronisedNorm(_BatchNorm):
         axes, shape = [0, *range(2, x.ndim)], (1, -1, *[1] * (x.ndim - 2))
         exact = x.to(torch.promote_types(x.dtype, torch.float32))
         own = exact.new_tensor([x.numel() // x.shape[1]])
-        totals = _Total.apply(torch.cat([exact.sum(axes), own]))
+        totals = gathered(torch.cat([exact.sum(axes), own])[None]).sum(0)
         count = totals[-1].detach().clamp_min(1)
         mean = totals[:-1] / count
         away = exact - mean.view(shape)
-        var = _Total.apply(away.square().sum(axes)) / count
+        var = gathered(away.square().sum(axes)[None]).sum(0) / count
         y = away * (var + self.eps).rsqrt().view(shape)
         if self.running_mean is not None and self.running_var is not None and self.momentum is not None:
             unbiased = var.detach() * count / (count - 1).clamp_min(1)
@@ -263,17 +260,3 @@ class SynchronisedNorm(_BatchNorm):
         if self.affine:
             y = y * self.weight.view(shape) + self.bias.view(shape)
         return y.to(x.dtype)
-
-
-class _Total(torch.autograd.Function):
-    """The sum over all processes; its slope is the sum of what they find for theirs."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone()
-        distributed.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return _Total.forward(ctx, gradients[0].contiguous())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -29,7 +31,7 @@ from hhmnet.training.distributed import ProcessGroup, join, naming_the_lost, sco
 from hhmnet.training.learner import Learner
 from hhmnet.training.logs import EpochLog
 from hhmnet.training.optim import learning_rate, set_rate
-from hhmnet.training.phases import Phase, make_phase
+from hhmnet.training.phases import make_phase
 
 _FREE = ("checkpoint_every", "validate_every", "workers", "threads", "device", "compile", "graph")
 """Of ``run``, what may be another after a resume."""
@@ -84,7 +86,7 @@ class Trainer:
         self.device = _prepared_device(config.run, self.group)
         self.generator = torch.Generator(self.device)
         self._seed(config.run.seed, 0)
-        self.phase: Phase = make_phase(config, store, self.protocol, videos, self.group)
+        self.phase = make_phase(config, store, self.protocol, videos, self.group)
         self.config = self.phase.config
         frames, rate = clip_length(store, self.rows, videos)
         self.spec = dataclasses.replace(self.phase.model.spec, clip_frames=frames, clip_rate=rate)
@@ -94,15 +96,12 @@ class Trainer:
         part, size = (self.group.rank, self.group.size), config.optim.batch_size
         self.sampler = EpochSampler(len(self.rows), size, config.run.seed, drop_last=True, part=part)
         self._labels = torch.from_numpy(self.labels).to(self.device)
-        self.step = 0
-        self.seconds = 0.0
-        # Of the epoch that has begun; read back from the device now and then, since each reading makes it wait.
-        self._losses: list[Tensor] = []
-        self._right: list[Tensor] = []
-        self._unchecked: list[
-            Tensor
-        ] = []  # positions in the store of the clips whose losses nobody has looked at
-        self._epoch_seconds = 0.0  # of its steps before the run was stopped
+        self.step, self.seconds = 0, 0.0
+        # Loss and accuracy of every step of the epoch that has begun, and the time of its earlier slices.
+        self._figures: list[Tensor] = []
+        self._epoch_seconds = 0.0
+        # Clips of the steps whose losses nobody has looked at yet: each reading makes the device wait.
+        self._unchecked: list[Tensor] = []
         self._stop = False
 
     @property
@@ -113,8 +112,7 @@ class Trainer:
     @property
     def result(self) -> ActionModel:
         """The model as it stands: the moving average where there is one."""
-        average = self.learner.average
-        return ActionModel(self.network if average is None else average.module, self.spec)
+        return ActionModel(self.learner.result, self.spec)
 
     def resume(self) -> None:
         """Go on from the run folder's checkpoint; raises CheckpointError or TrainingError."""
@@ -124,13 +122,9 @@ class Trainer:
                 f"{self.out}: the run was started with another {', '.join(changed)}; "
                 "give the same values to resume it, or another folder to start anew"
             )
-        average = self.learner.average
-        module = None if average is None else average.module
-        progress = checkpoint.load(self.out, self.network, module, self.learner.optimizer)
+        progress = checkpoint.load(self.out, self.learner.modules, self.learner.optimizer)
         self.step, self.seconds = progress.step, progress.seconds
-        self._losses, self._right = (
-            list(torch.tensor(values, device=self.device)) for values in (progress.losses, progress.right)
-        )
+        self._figures = [torch.tensor(figures, device=self.device) for figures in progress.figures]
         self._epoch_seconds = progress.epoch_seconds
 
     def train(self, time_limit: float | None = None) -> ActionModel:
@@ -142,76 +136,62 @@ class Trainer:
         Raises:
             Interrupted: at the time limit or after Ctrl-C or SIGTERM; the checkpoint is written.
             TrainingError: when the loss is no longer finite; names the clips of the batch.
-            ProcessGroupError: the processes don't begin at the same step.
             ProcessLost: another process of the run has ended.
         """
-        with naming_the_lost(self.group):
-            return self._train(time_limit)
-
-    def _train(self, time_limit: float | None) -> ActionModel:
-        self.group.check_same("the step to go on from", self.step)
         began, before = time.monotonic(), self.seconds
-        self._stop = False
-        handlers = {s: signal.signal(s, self._ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        end = math.inf if time_limit is None else began + time_limit
         # Local, so that its workers end with it: in garbage collection each of them would be waited for.
         loader = make_loader(self.dataset, self.sampler, self.config.run.workers, self.device.type == "cuda")
-        try:
-            while self.step < self.total_steps:
-                finished = self._epoch(loader, began, time_limit)
+        with naming_the_lost(self.group), self._stopping_at_signals():
+            goes_on = True
+            while goes_on and self.step < self.total_steps:
+                goes_on = self._epoch(loader, end)
                 self.seconds = before + time.monotonic() - began
-                if not finished:
-                    self._checkpoint()
-                    raise Interrupted(
-                        f"stopped after step {self.step} of {self.total_steps}; --resume goes on"
-                    )
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        self._checkpoint()
-        model = self.result.eval()
-        with self.group.together():
-            if self.group.is_main:
-                model.save_pretrained(self.out)
-        return model
+            self._checkpoint()
+            if self.step < self.total_steps:
+                raise Interrupted(f"stopped after step {self.step} of {self.total_steps}; --resume goes on")
+            model = self.result.eval()
+            with self.group.together():
+                if self.group.is_main:
+                    model.save_pretrained(self.out)
+            return model
 
-    def _epoch(self, loader: DataLoader[RawBatch], began: float, time_limit: float | None) -> bool:
-        """Train to the end of the current epoch; false if the run is to stop before its end."""
+    def _epoch(self, loader: DataLoader[RawBatch], end: float) -> bool:
+        """Train to the end of the current epoch; false if the run is to stop, perhaps before."""
         per_epoch = len(self.sampler)
-        epoch, self.sampler.start = divmod(self.step, per_epoch)
-        self.sampler.epoch = epoch
-        start = time.monotonic()
+        self.sampler.epoch, self.sampler.start = divmod(self.step, per_epoch)
+        epoch, start, stopping = self.sampler.epoch + 1, time.monotonic(), False
         self.network.train()
-        stopping = False
         for batch in loader:
             self.phase.note(batch)
             self._train_step(batch.to(self.device))
             self.step += 1
             self.hooks.on_step(self.step, self.total_steps)
-            if self.device.type == "cpu" or len(self._losses) % 50 == 0:
+            if self.device.type == "cpu" or len(self._figures) % 50 == 0:
                 self._check()
-            late = time_limit is not None and time.monotonic() - began > time_limit
-            stopping = self.group.any(late or self._stop)
-            if stopping and self.step % per_epoch:
-                self._check()
-                self._epoch_seconds += time.monotonic() - start
-                return False
+            stopping = self.group.any(time.monotonic() > end or self._stop)
+            if stopping:
+                break
         self._check()
-        seconds = self._epoch_seconds + time.monotonic() - start
+        self._epoch_seconds += time.monotonic() - start
+        if self.step % per_epoch:
+            return False
+        loss, accuracy = torch.stack(self._figures).mean(0).tolist()
         log = EpochLog(
-            epoch=epoch + 1,
-            loss=torch.stack(self._losses).mean().item(),
-            accuracy=100 * torch.stack(self._right).mean().item(),
+            epoch=epoch,
+            loss=loss,
+            accuracy=100 * accuracy,
             lr=learning_rate(self.step - 1, self.total_steps, per_epoch, self.config.optim),
-            samples_per_second=len(self._losses) * self.config.optim.batch_size / seconds,
-            seconds=seconds,
-            val_top1=self._validate(epoch + 1),
+            samples_per_second=per_epoch * self.config.optim.batch_size / self._epoch_seconds,
+            seconds=self._epoch_seconds,
+            val_top1=self._validate(epoch),
         )
-        self._losses, self._right, self._epoch_seconds = [], [], 0.0
+        self._figures, self._epoch_seconds = [], 0.0
         with self.group.together():
             self.hooks.on_epoch(log)
-        if (epoch + 1) % self.config.run.checkpoint_every == 0:
+        if epoch % self.config.run.checkpoint_every == 0:
             self._checkpoint()
-        return not stopping or self.step == self.total_steps
+        return not stopping
 
     def _train_step(self, batch: RawBatch) -> None:
         learner, optim = self.learner, self.config.optim
@@ -223,17 +203,17 @@ class Trainer:
         classes = functional.one_hot(labels, len(self.store.class_names)).float()
         inputs, classes = self.phase.inputs(batch, classes, self.generator)
         loss, logits = learner.update(*inputs, classes)
-        self._losses.append(self.group.mean(loss))
-        self._right.append(self.group.mean((logits.argmax(1) == labels).float().mean()))
+        accuracy = (logits.argmax(1) == labels).float().mean()
+        self._figures.append(self.group.mean(torch.stack([loss.float(), accuracy])))
         self._unchecked.append(batch.index)
 
     def _check(self) -> None:
         """Stop at a loss that isn't finite, before it reaches a checkpoint."""
         if not self._unchecked:
             return
-        fresh = torch.stack(self._losses[-len(self._unchecked) :]).tolist()
+        fresh = torch.stack(self._figures[-len(self._unchecked) :])[:, 0].tolist()
         for loss, rows in zip(fresh, self._unchecked, strict=True):
-            if not np.isfinite(loss):
+            if not math.isfinite(loss):
                 places = np.concatenate(self.group.everyone(rows.cpu().numpy()))
                 raise TrainingError(
                     f"the loss is {loss} at or before step {self.step}, with the clips "
@@ -250,16 +230,14 @@ class Trainer:
         return float(evaluate(dataclasses.replace(scores, labels=self.labels[rows]))["top1"])
 
     def _checkpoint(self) -> None:
-        losses, right = ([value.item() for value in values] for values in (self._losses, self._right))
+        figures = [step.tolist() for step in self._figures]
         progress = checkpoint.Progress(
-            self.step, self.seconds, self._identity(), losses, right, self._epoch_seconds
+            self.step, self.seconds, self._identity(), figures, self._epoch_seconds
         )
-        average = self.learner.average
-        module = None if average is None else average.module
         self.phase.compare_notes()
         with self.group.together():
             if self.group.is_main:
-                checkpoint.save(self.out, progress, self.network, module, self.learner.optimizer)
+                checkpoint.save(self.out, progress, self.learner.modules, self.learner.optimizer)
 
     def _identity(self) -> str:
         """What must not change over a resume: all but how often the run looks at itself."""
@@ -279,10 +257,19 @@ class Trainer:
         torch.manual_seed(int(numbers[1 + rank if rank else 0]))
         self.generator.manual_seed(int(numbers[1]))
 
+    @contextmanager
+    def _stopping_at_signals(self) -> Iterator[None]:
+        self._stop = False
+        handlers = {s: signal.signal(s, self._ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        if (
-            self._stop and number == signal.SIGINT and self.group.size == 1
-        ):  # torchrun makes two of one Ctrl-C
+        # The second Ctrl-C doesn't wait; but torchrun makes two of one.
+        if self._stop and number == signal.SIGINT and self.group.size == 1:
             raise KeyboardInterrupt
         self._stop = True
 

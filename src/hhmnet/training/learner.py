@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,20 +32,24 @@ class Learner:
     Attributes:
         network: the phase's network, on the device.
         average: its moving average; None without.
-        forward: the network as it is called, compiled if the configuration says so.
+        result: the moving average's network where there is one, else the network.
+        modules: what a checkpoint holds.
         update: maps what the network takes, then class shares ``(N, K)``, to the loss and the logits ``(N, K)``.
     """
 
     def __init__(self, config: TrainConfig, phase: Phase, device: torch.device, group: ProcessGroup) -> None:
-        self.config, self.phase, self.device = config, phase, device
+        self.config = config
         self.network: Network = phase.model.network.to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if group.size > 1 and not config.looks_at_video:
             synchronise_norms(self.network)
         self.average = MovingAverage(self.network, config.optim.ema) if config.optim.ema else None
+        self.result: Network = self.network if self.average is None else self.average.module
+        self.modules: dict[str, nn.Module] = {"network": self.network}
+        if self.average is not None:
+            self.modules["ema"] = self.average.module
         self.optimizer = make_optimizer(self.network, config.optim)
-        self.forward = torch.compile(self.network) if config.run.compile else self.network
-        self._loss: nn.Module = _Loss(self)
+        self._loss: nn.Module = _Loss(self.network, phase, config, device)
         if group.size > 1:
             self._loss = DistributedDataParallel(self._loss, find_unused_parameters=phase.partial)
         graphed = config.run.graph and device.type == "cuda" and group.size == 1
@@ -68,23 +72,19 @@ class Learner:
 class _Loss(nn.Module):
     """The network and its loss as one: DistributedDataParallel has to see what the gradients come from."""
 
-    def __init__(self, learner: Learner) -> None:
+    def __init__(self, network: nn.Module, phase: Phase, config: TrainConfig, device: torch.device) -> None:
         super().__init__()
-        self.network, self._learner = learner.network, learner
+        self.network, self._phase = network, phase
+        self._call = torch.compile(network) if config.run.compile else network
+        self._autocast = torch.autocast(
+            device.type, torch.bfloat16, enabled=config.run.precision == "bfloat16"
+        )
 
     def forward(self, *inputs: Any) -> tuple[Tensor, Tensor]:
         *given, classes = inputs
-        learner, phase = self._learner, self._learner.phase
-        half = learner.config.run.precision == "bfloat16"
-        with torch.autocast(learner.device.type, torch.bfloat16, enabled=half):
-            output = learner.forward(*given)
-        return phase.loss(output, classes), phase.logits(output).detach()
-
-
-class _Recording(NamedTuple):
-    graph: torch.cuda.CUDAGraph
-    inputs: tuple[Tensor | None, ...]
-    outputs: tuple[Tensor, Tensor]
+        with self._autocast:
+            output = self._call(*given)
+        return self._phase.loss(output, classes), self._phase.logits(output).detach()
 
 
 class GraphedUpdate:
@@ -103,7 +103,7 @@ class GraphedUpdate:
         self._update, self._warmup = update, warmup
         self._stream = torch.cuda.Stream()
         self._calls = Counter[tuple[torch.Size | None, ...]]()
-        self._recordings: dict[tuple[torch.Size | None, ...], _Recording] = {}
+        self._replays: dict[tuple[torch.Size | None, ...], Update] = {}
 
     def __call__(self, *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
         """The update of one batch."""
@@ -111,14 +111,9 @@ class GraphedUpdate:
         self._calls[shapes] += 1
         if self._calls[shapes] <= self._warmup:
             return self._aside(inputs)
-        if shapes not in self._recordings:
-            self._recordings[shapes] = self._record(inputs)
-        graph, own, (loss, logits) = self._recordings[shapes]
-        for place, given in zip(own, inputs, strict=True):
-            if place is not None and given is not None:
-                place.copy_(given)
-        graph.replay()
-        return loss.clone(), logits.clone()
+        if shapes not in self._replays:
+            self._replays[shapes] = self._record(inputs)
+        return self._replays[shapes](*inputs)
 
     def _aside(self, inputs: tuple[Tensor | None, ...]) -> tuple[Tensor, Tensor]:
         """An eager update on the stream that will record: memory and libraries are set up per stream."""
@@ -128,10 +123,18 @@ class GraphedUpdate:
         torch.cuda.current_stream().wait_stream(self._stream)
         return outputs
 
-    def _record(self, inputs: tuple[Tensor | None, ...]) -> _Recording:
+    def _record(self, inputs: tuple[Tensor | None, ...]) -> Update:
         own = tuple(None if given is None else given.clone() for given in inputs)
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
         with torch.cuda.graph(graph, stream=self._stream):
-            outputs = self._update(*own)
-        return _Recording(graph, own, outputs)
+            loss, logits = self._update(*own)
+
+        def replay(*given: Tensor | None) -> tuple[Tensor, Tensor]:
+            for place, value in zip(own, given, strict=True):
+                if place is not None and value is not None:
+                    place.copy_(value)
+            graph.replay()
+            return loss.clone(), logits.clone()
+
+        return replay

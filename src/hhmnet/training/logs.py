@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ class EpochLog:
     val_top1: float | None = None
 
 
-_COLUMNS = [field.name for field in dataclasses.fields(EpochLog)]
+_HEAD = ",".join(field.name for field in dataclasses.fields(EpochLog)) + "\n"
 
 
 class LogError(ValueError):
@@ -68,8 +67,12 @@ class RunLog:
         self.file = folder / LOG_FILE
         kept = [row for row in read_log(self.file) if row.epoch <= epochs_done] if self.file.exists() else []
         with replacing(self.file) as handle:
-            handle.write(_lines(_COLUMNS, *(_cells(row) for row in kept)).encode())
-        self._writer = _tensorboard(folder / TENSORBOARD_FOLDER, epochs_done + 1)
+            handle.write("".join([_HEAD, *map(_line, kept)]).encode())
+        self._writer: Any = None
+        with suppress(ImportError):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=epochs_done + 1)
 
     @property
     def has_tensorboard(self) -> bool:
@@ -78,7 +81,7 @@ class RunLog:
 
     def add(self, log: EpochLog) -> None:
         """Write one epoch's figures; they are on disk when this returns."""
-        append(self.file, _lines(_cells(log)).encode())
+        append(self.file, _line(log).encode())
         if self._writer is not None:
             for name, tag in _TAGS.items():
                 if (value := getattr(log, name)) is not None:
@@ -94,39 +97,27 @@ class RunLog:
 def read_log(file: Path) -> list[EpochLog]:
     """The rows of a ``log.csv``; raises LogError naming the file and line."""
     text = file.read_bytes().decode(errors="replace")
-    whole = text[: text.rfind("\n") + 1]  # a machine that loses power may leave half a line
-    rows = list(csv.reader(io.StringIO(whole, newline="")))
-    if not rows or rows[0] != _COLUMNS:
-        raise LogError(f"{file}: line 1 must be {','.join(_COLUMNS)}; move the file away")
+    lines = text[: text.rfind("\n") + 1].splitlines()  # a machine that loses power may leave half a line
+    if not lines or lines[0] != _HEAD.strip():
+        raise LogError(f"{file}: line 1 must be {_HEAD.strip()}; move the file away")
     found = []
-    for number, row in enumerate(rows[1:], start=2):
+    for number, line in enumerate(lines[1:], start=2):
+        epoch, *cells = line.split(",")
         try:
-            cells = dict(zip(_COLUMNS, row, strict=True))
-            figures: dict[str, Any] = {name: float(cell) if cell else None for name, cell in cells.items()}
-            found.append(EpochLog(**figures | {"epoch": int(cells["epoch"])}))
+            figures: list[Any] = [float(cell) if cell else None for cell in cells]
+            if len(figures) != _HEAD.count(","):
+                raise ValueError
+            found.append(EpochLog(int(epoch), *figures))
         except ValueError:
             raise LogError(f"{file}: line {number} is not a row of a training log; remove it") from None
     return found
 
 
-def _cells(log: EpochLog) -> list[str]:
-    values = (getattr(log, name) for name in _COLUMNS)
-    return ["" if v is None else f"{v:.6g}" if isinstance(v, float) else str(v) for v in values]
-
-
-def _lines(*rows: list[str]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-def _tensorboard(folder: Path, first_epoch: int) -> Any:
-    """A SummaryWriter that hides what stands there from ``first_epoch`` on, or None without tensorboard."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=first_epoch)
+def _line(log: EpochLog) -> str:
+    values = dataclasses.astuple(log)
+    return (
+        ",".join("" if v is None else f"{v:.6g}" if isinstance(v, float) else str(v) for v in values) + "\n"
+    )
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -199,18 +190,12 @@ def differences(folder: Path, facts: dict[str, Any]) -> list[str]:
     try:
         before = json.loads(file.read_bytes())
         pairs = [(name, before.get(name), facts.get(name)) for name in _SURROUNDINGS]
-        pairs += [
-            (f"store's {name}", before["store"][name], facts["store"][name])
-            for name in ("clips", "provenance")
-        ]
+        pairs += [(f"store's {n}", before["store"][n], facts["store"][n]) for n in ("clips", "provenance")]
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise LogError(f"{file}: not what a run writes; remove it to go without") from None
-    return [
-        f"{folder}: its {name} was {_brief(old)}, this one's is {_brief(new)}"
-        for name, old, new in pairs
-        if old != new
-    ]
-
-
-def _brief(value: Any) -> str:
-    return "not noted" if value is None else str(value)
+    found = []
+    for name, old, new in pairs:
+        if old != new:
+            was, now = ("not noted" if value is None else value for value in (old, new))
+            found.append(f"{folder}: its {name} was {was}, this one's is {now}")
+    return found

@@ -23,36 +23,24 @@ def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optim
     A video backbone has parameter groups of its own; ``share`` says what part of the learning rate each group has.
     Frozen weights are left out.
     """
-    groups = _groups(network, config)
-    cuda = next(network.parameters()).is_cuda
-    lr: float | Tensor = config.lr
-    if cuda:
-        # A CUDA graph reads the learning rate from a tensor; a plain number would be recorded as it was at that step.
-        lr = torch.tensor(config.lr, device="cuda")
-        groups = [group | {"lr": lr.clone()} for group in groups]
-    if config.optimizer == "sgd":
-        nesterov = config.momentum > 0
-        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=nesterov, fused=cuda)
-    return torch.optim.AdamW(groups, lr=lr, betas=(config.momentum, 0.999), fused=True, capturable=cuda)
-
-
-def _groups(network: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
-    backbone = network.video.backbone if isinstance(network, HeterogeneousNetwork) else None
-    slow = set() if backbone is None else set(backbone.parameters())
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    slow = set(network.video.backbone.parameters()) if isinstance(network, HeterogeneousNetwork) else set()
+    parts: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            matrix = name == "weight" and isinstance(module, _DECAYING)
+            decays = name == "weight" and isinstance(module, _DECAYING)
             if parameter.requires_grad:
-                groups.setdefault((parameter in slow, not matrix), []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "weight_decay": 0.0 if free else config.weight_decay,
-            "share": config.backbone_lr if slowly else 1.0,
-        }
-        for (slowly, free), parameters in sorted(groups.items())
-    ]
+                parts.setdefault((parameter in slow, not decays), []).append(parameter)
+    cuda = next(network.parameters()).is_cuda
+    groups: list[dict[str, Any]] = []
+    for (slowly, free), parameters in sorted(parts.items()):
+        decay, share = 0.0 if free else config.weight_decay, config.backbone_lr if slowly else 1.0
+        # A CUDA graph reads the learning rate from a tensor; a plain number would be recorded as it was at that step.
+        lr = torch.tensor(config.lr, device="cuda") if cuda else config.lr
+        groups.append({"params": parameters, "weight_decay": decay, "share": share, "lr": lr})
+    if config.optimizer == "sgd":
+        nesterov = config.momentum > 0
+        return torch.optim.SGD(groups, momentum=config.momentum, nesterov=nesterov, fused=cuda)
+    return torch.optim.AdamW(groups, betas=(config.momentum, 0.999), fused=True, capturable=cuda)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -76,9 +64,8 @@ def learning_rate(step: int, total: int, per_epoch: int, config: OptimConfig) ->
 class MovingAverage(Generic[Network]):
     """Exponential moving average of a network's weights and batch-norm statistics.
 
-    The decay rises with the steps as min(decay, (1 + n) / (10 + n)), so that a short run isn't ruled by its
-    first weights. ``torch.optim.swa_utils.AveragedModel`` branches on a tensor in every step, which a CUDA
-    graph can't hold.
+    The decay rises with the steps as min(decay, (1 + n) / (10 + n)), so that a short run isn't ruled by its first
+    weights. ``torch.optim.swa_utils.AveragedModel`` branches on a tensor in every step, which a CUDA graph can't hold.
 
     Args:
         network: the network that trains.
@@ -123,11 +110,9 @@ def mix_clips(
         x: ``(N, C, T, V, M)``.
         mask: ``(N, T, M)`` or None; a mixed clip has a body wherever either has one.
         classes: class shares ``(N, K)``.
-        alpha: of the Beta distribution that shares are drawn from; 0 leaves everything as it is.
-        generator: source of randomness; a share is drawn on the host, since torch's Beta takes no generator.
+        alpha: of the Beta distribution that shares are drawn from, above 0.
+        generator: source of randomness on the host, since torch's Beta takes none.
     """
-    if alpha == 0:
-        return x, mask, classes
     count = x.shape[0]
     share = torch.from_numpy(generator.beta(alpha, alpha, count)).to(x)
     partner = torch.from_numpy(generator.permutation(count)).to(x.device)

@@ -34,46 +34,6 @@ class PhaseError(ValueError):
     """A phase of training that can't begin: its settings, its store and its model don't fit."""
 
 
-class Phase:
-    """A phase of training, of which there are two. Where several processes train, each is shown its rows of a batch.
-
-    Attributes:
-        config: the run's configuration, with what the phase takes over from elsewhere.
-        model: the network and its preprocessing.
-        identity: fields of the configuration that stand for something else in a resumed run's comparison.
-        partial: whether a step may leave some of the weights that learn without a gradient.
-    """
-
-    config: TrainConfig
-    model: ActionModel
-    identity: dict[str, Any]
-    partial: bool
-
-    def dataset(self, rows: np.ndarray) -> ClipDataset:
-        """The clips at these positions of the store, as this phase needs them."""
-        raise NotImplementedError
-
-    def inputs(
-        self, batch: RawBatch, classes: Tensor, generator: torch.Generator
-    ) -> tuple[tuple[Any, ...], Tensor]:
-        """What the network takes, augmented, and the class shares ``(N, classes)`` that belong to it."""
-        raise NotImplementedError
-
-    def loss(self, output: Any, classes: Tensor) -> Tensor:
-        """What is made small: its mean over the processes is the whole batch's loss."""
-        raise NotImplementedError
-
-    def logits(self, output: Any) -> Tensor:
-        """Logits ``(N, classes)`` of what is being trained, for the accuracy in the log."""
-        raise NotImplementedError
-
-    def note(self, batch: RawBatch) -> None:
-        """Take notice of a batch as it comes from the disk; of nothing by default."""
-
-    def compare_notes(self) -> None:
-        """Let all processes know what one of them took notice of; each calls it after the same step."""
-
-
 def make_phase(
     config: TrainConfig,
     store: Store,
@@ -94,16 +54,15 @@ def make_phase(
         PhaseError: the configuration doesn't say clearly which phase it is of, or see :class:`VideoPhase`.
         VideoFolderError: phase 2, and nobody knows where the videos are.
     """
-    group = group or ProcessGroup()
-    if config.looks_at_video:
-        if not config.phase1:
-            raise PhaseError(
-                "field 'phase' is 2, but 'phase1' is empty: give --phase1 RUN, a trained model of skeletons"
-            )
+    group, usual = group or ProcessGroup(), TrainConfig()
+    if config.looks_at_video and config.phase1:
         return VideoPhase(config, store, split, store.find_videos(videos), group)
+    if config.looks_at_video:
+        raise PhaseError(
+            "field 'phase' is 2, but 'phase1' is empty: give --phase1 RUN, a trained model of skeletons"
+        )
     if config.phase1:
         raise PhaseError("field 'phase' is 1, but 'phase1' is given: leave one of the two out")
-    usual = TrainConfig()
     changed = [name for name in _OF_PHASE_2 if getattr(config, name) != getattr(usual, name)]
     if changed and config.phase is None:
         raise PhaseError(
@@ -113,14 +72,20 @@ def make_phase(
     return SkeletonPhase(config, store, split, group)
 
 
-class SkeletonPhase(Phase):
+class SkeletonPhase:
     """Phase 1: one skeleton stream, or several with contrast among them (design, 1.2).
 
     Args:
         config: the run's configuration.
         store: opened store.
         split: the protocol in force.
-        group: the processes that train.
+        group: the processes that train; each is shown its rows of a batch.
+
+    Attributes:
+        config: the run's configuration, with what the phase takes over from elsewhere.
+        model: the network and its preprocessing.
+        identity: fields of the configuration that stand for something else in a resumed run's comparison.
+        partial: whether a step may leave some of the weights that learn without a gradient.
     """
 
     def __init__(self, config: TrainConfig, store: Store, split: Protocol, group: ProcessGroup) -> None:
@@ -133,13 +98,19 @@ class SkeletonPhase(Phase):
         self.partial = not config.loss.contrast  # then the projections have no part in the loss
 
     def dataset(self, rows: np.ndarray) -> ClipDataset:
-        """The clips' skeletons."""
+        """The clips at these positions of the store."""
         return ClipDataset(self.store, rows, self.config.data.persons)
+
+    def note(self, batch: RawBatch) -> None:
+        """Take notice of a batch as it comes from the disk; here of nothing."""
+
+    def compare_notes(self) -> None:
+        """Let all processes know what one of them took notice of; each calls it after the same step."""
 
     def inputs(
         self, batch: RawBatch, classes: Tensor, generator: torch.Generator
     ) -> tuple[tuple[Tensor, Tensor | None], Tensor]:
-        """Augmented joints and their mask; mixed clips have mixed classes."""
+        """What the network takes, augmented, and the class shares ``(N, K)`` that belong to it."""
         config, rows = self.config, self.group.rows(len(classes) * self.group.size)
         whole = among_all(batch, self.group)
         x, mask = prepare(whole.clips, self.store.layout, config.data, config.augment, generator)
@@ -149,13 +120,12 @@ class SkeletonPhase(Phase):
             if mask is None:  # which may have one
                 mask = torch.ones(x.shape[0], x.shape[2], x.shape[4], dtype=torch.bool, device=x.device)
             x, classes, mask = gathered(x[rows]), gathered(classes), gathered(mask[rows].byte()).bool()
-        # Torch's Beta takes no generator: these few numbers are drawn on the host.
         random = np.random.default_rng(generator.initial_seed())
         x, mask, classes = mix_clips(x, mask, classes, config.optim.mixup, random)
         return (x[rows], None if mask is None else mask[rows]), classes[rows]
 
     def loss(self, output: STSTOutput | HomogeneousOutput, classes: Tensor) -> Tensor:
-        """Cross-entropy, summed over streams, plus the weighted contrast among them."""
+        """Cross-entropy, summed over streams, plus the weighted contrast among them; its mean over processes counts."""
         targets = smooth(classes, self.config.optim.label_smoothing)
         if not isinstance(output, HomogeneousOutput):
             return functional.cross_entropy(output.logits.float(), targets)
@@ -167,11 +137,11 @@ class SkeletonPhase(Phase):
         return loss
 
     def logits(self, output: STSTOutput | HomogeneousOutput) -> Tensor:
-        """The network's logits."""
+        """Logits ``(N, K)`` of what is being trained, for the accuracy in the log."""
         return output.logits.float()
 
 
-class VideoPhase(Phase):
+class VideoPhase:
     """Phase 2: a video network that a frozen skeleton network guides and teaches (design, 1.3).
 
     Args:
@@ -263,6 +233,9 @@ class VideoPhase(Phase):
     def compare_notes(self) -> None:
         """Which clips came without a picture anywhere."""
         self.blind = set[int]().union(*self.group.everyone(self.blind))
+
+
+Phase = SkeletonPhase | VideoPhase
 
 
 def _check_first(first: ActionModel, config: TrainConfig, store: Store, split: Protocol) -> None:

@@ -1,0 +1,243 @@
+"""Runs of phase 2: the loss, what the network is shown, what stays as it is, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from short_run import (
+    assert_same_runs,
+    make_run,
+    make_video_config,
+    train_in_slices,
+    video_phase,
+    write_phase1,
+    write_video_store,
+)
+
+from hhmnet.data.protocols import get_protocol
+from hhmnet.data.transform import SampledFrames
+from hhmnet.losses import distillation, part_contrast
+from hhmnet.models.heterogeneous import HeterogeneousNetwork
+from hhmnet.models.pretrained import PretrainedError, from_pretrained
+from hhmnet.sample import Sample
+from hhmnet.store import Store
+from hhmnet.training import phases
+from hhmnet.training.engine import Hooks, Trainer, TrainingError
+from hhmnet.training.phases import PhaseError, SkeletonPhase, VideoPhase, make_phase
+from made_crops import made_clip
+
+
+def first_output(trainer: Trainer, rows: list[int]) -> Any:
+    """What the network says of these training clips, and their class shares."""
+    batch = trainer.phase.dataset(np.array(rows)).__getitems__(list(range(len(rows))))
+    classes = torch.nn.functional.one_hot(batch.labels, 2).float()
+    inputs, classes = trainer.phase.inputs(batch, classes, trainer.generator)
+    return trainer.network(*inputs), classes
+
+
+def all_finite(network: torch.nn.Module) -> bool:
+    return all(bool(value.isfinite().all()) for value in network.state_dict().values())
+
+
+@pytest.mark.parametrize("positives", ["class", "clip"])
+def test_the_loss_is_that_of_its_definition(
+    store: Store, phase1: Path, tmp_path: Path, positives: str
+) -> None:
+    weights = {"part_contrast": 0.3, "distill": 0.7, "part_temperature": 0.3}
+    config = make_video_config(phase1, part_positives=positives, **weights)
+    rows = [0, 1, 3, 4, 6, 7]  # the third has no video
+    trainer = make_run(tmp_path, config, store)
+    output, classes = first_output(trainer, rows)
+    labels = torch.from_numpy(store.labels[rows])
+    assert output.used.tolist() == [[True, n != 2] for n in range(6)]
+    seen = torch.tensor([0, 1, 3, 4, 5])
+    expected = torch.nn.functional.cross_entropy(output.video[seen], labels[seen], label_smoothing=0.1)
+    shares = classes if positives == "class" else None
+    contrast = part_contrast(output.part_features, output.part_teacher, output.part_mask, 0.3, shares)
+    taught = distillation(output.video[seen], output.teacher[seen], None, 4.0)
+    expected = expected + 0.3 * contrast + 0.7 * taught
+    assert trainer.phase.loss(output, classes).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.equal(trainer.phase.logits(output), output.video)
+
+
+def test_a_batch_of_clips_without_video_changes_no_number_to_nan(phase1: Path, tmp_path: Path) -> None:
+    samples = [made_clip(number, video=None, video_frames=None) for number in range(9)]
+    blind = write_video_store(tmp_path, [*samples, made_clip(9)])
+    trainer = make_run(tmp_path / "run", make_video_config(phase1, epochs=1), blind)
+    output, classes = first_output(trainer, [0, 1, 3])
+    assert trainer.phase.loss(output, classes).item() == 0
+    assert all_finite(trainer.train())
+
+
+def test_skeleton_and_crops_are_seen_at_the_same_instants_and_mirrored_alike(
+    store: Store, phase1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, SampledFrames] = {}
+
+    def watched(name: str) -> None:
+        call = getattr(phases, name)
+
+        def recorded(*words: Any, **more: Any) -> Any:
+            given[name] = more.get("sampled") or SampledFrames(*words[1:3])
+            return call(*words, **more)
+
+        monkeypatch.setattr(phases, name, recorded)
+
+    watched("prepare")
+    watched("prepare_video")
+    first_output(make_run(tmp_path, make_video_config(phase1), store), [0, 1, 4, 6, 7])
+    joints, crops = given["prepare"], given["prepare_video"]
+    assert torch.equal(joints.positions, crops.positions)
+    assert joints.mirrored is not None
+    assert torch.equal(joints.mirrored, crops.mirrored)  # type: ignore[arg-type]
+    assert 0 < joints.mirrored.sum() < 5
+
+
+def test_the_skeleton_network_stays_bit_by_bit(store: Store, phase1: Path, tmp_path: Path) -> None:
+    config = make_video_config(phase1, lr=0.1, weight_decay=0.5)
+    given = copy.deepcopy(config)
+    trainer = make_run(tmp_path, config, store)
+    fresh = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer.train()
+    assert config == given
+    before, after = load_file(phase1 / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    assert len(before) > 20
+    for name, value in before.items():
+        assert torch.equal(value, after[f"skeleton.{name}"]), name
+    assert torch.equal(after["teacher_projection"], fresh["teacher_projection"])
+    for name, parameter in HeterogeneousNetwork.named_parameters(from_pretrained(tmp_path).network):
+        assert torch.equal(fresh[name], parameter) == name.startswith("skeleton."), name
+
+
+def test_a_frozen_backbone_stays_too(store: Store, phase1: Path, tmp_path: Path) -> None:
+    config = make_video_config(phase1, frozen=1.0, weight_decay=0.5)
+    config.heterogeneous.norm = "batch"
+    trainer = make_run(tmp_path, config, store)
+    before = copy.deepcopy(trainer.network.state_dict())
+    trainer.train()
+    for name, value in trainer.network.state_dict().items():
+        if name.startswith("video.backbone."):
+            assert torch.equal(value, before[name]), name
+    head = "video.part_head.weight"
+    assert not torch.equal(trainer.network.state_dict()[head], before[head])
+
+
+def test_an_interrupted_run_ends_bit_by_bit_like_a_whole_one(
+    store: Store, phase1: Path, tmp_path: Path, whole_run: Path
+) -> None:
+    assert train_in_slices(tmp_path / "run", make_video_config(phase1), store, [1, 3]) == [1, 3]
+    assert_same_runs(tmp_path / "run", whole_run)
+    other = {"optimizer": "sgd", "ema": 0.0, "guidance": "input", "scene": False, "precision": "bfloat16"}
+    make_run(tmp_path / "whole", make_video_config(phase1, **other), store).train()
+    config = make_video_config(phase1, **other, workers=1)
+    assert train_in_slices(tmp_path / "cut", config, store, [3]) == [3]
+    assert_same_runs(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_a_moved_phase_1_is_the_same_one_and_another_is_not(
+    store: Store, phase1: Path, tmp_path: Path, whole_run: Path
+) -> None:
+    moved = shutil.copytree(phase1, tmp_path / "moved")
+    trainer = make_run(whole_run, make_video_config(moved), store)
+    trainer.resume()
+    assert trainer.step == 4
+    weights = load_file(moved / "model.safetensors")
+    weights = {name: value + 1 if value.is_floating_point() else value for name, value in weights.items()}
+    save_file(weights, moved / "model.safetensors")
+    with pytest.raises(TrainingError, match="was started with another phase1"):
+        make_run(whole_run, make_video_config(moved), store).resume()
+
+
+def test_validation_measures_the_joint_answer_on_the_fold(store: Store, tmp_path: Path) -> None:
+    first = write_phase1(tmp_path / "phase1", store, fold=0)
+    logs = []
+    config = make_video_config(first, fold=0, batch_size=2, epochs=1)
+    trainer = make_run(tmp_path / "run", config, store, Hooks(on_epoch=logs.append))
+    model = trainer.train()
+    rows = trainer.protocol.indices(store, "val", 0)
+    with torch.no_grad():
+        batch = trainer.phase.dataset(rows).__getitems__(list(range(len(rows))))
+        right = (model(batch.clips, batch.video).argmax(1) == batch.labels).float().mean()
+    assert logs[-1].val_top1 == pytest.approx(100 * right.item())
+
+
+# Clips that are amiss: how each is made, and whether its persons can be seen.
+ODD: dict[str, tuple[Callable[[int], Sample], bool]] = {
+    "the video is shorter than the skeleton": (lambda n: made_clip(n, frames=20), True),
+    "joints outside the picture": (lambda n: made_clip(n, pixels=made_clip(n).pixels + 5000), False),
+    "nobody is known": (lambda n: made_clip(n, confidence=np.zeros((1, 12, 20), np.float32)), False),
+    "no pixels": (lambda n: made_clip(n, pixels=None), False),
+    "two persons": (lambda n: made_clip(n, persons=2), True),
+    "a single frame": (lambda n: made_clip(n, frames=1), True),
+    "no body at all": (
+        lambda n: made_clip(
+            n, present=np.zeros((1, 12), bool), joints=np.zeros((1, 12, 20, 3), np.float32), pixels=None
+        ),
+        False,
+    ),
+}
+
+
+def test_odd_clips_are_trained_on(tmp_path: Path) -> None:
+    numbers = [n for n in range(12) if n % 3 != 2]  # those of the training views
+    kinds = dict(zip(numbers, ODD.items(), strict=False))
+    samples = [kinds[n][1][0](n) if n in kinds else made_clip(n) for n in range(12)]
+    store = write_video_store(tmp_path, samples)
+    config = make_video_config(write_phase1(tmp_path / "phase1", store, persons=2), epochs=1)
+    trainer = make_run(tmp_path / "run", config, store)
+    model = trainer.train()
+    assert all_finite(model)
+    phase = video_phase(trainer)
+    batch = phase.dataset(np.array(numbers)).__getitems__(list(range(8)))
+    assert batch.video is not None
+    with torch.no_grad():
+        answer = model.eval().answer(batch.clips, batch.video)
+    assert answer.logits.isfinite().all()
+    for row, number in enumerate(numbers):
+        name, (_, seen) = kinds.get(number, ("whole", (None, True)))
+        assert bool(batch.video.part_mask[row].any()) == seen, name
+        assert batch.video.scene_mask[row, 0], name
+        assert answer.used[row].tolist() == [name != "no body at all", True], name
+    assert list(phase.cache.problems) == ["made00"]
+
+
+def refusals() -> list[tuple[dict[str, Any], dict[str, Any], str]]:
+    """Of phase 1 and of the run what is given, and what is said."""
+    return [
+        ({"class_names": ("sit", "run")}, {}, r"tells 2 classes apart.*train phase 1 on this store"),
+        ({"fold": 0}, {}, "measured on clips that phase 1 has seen"),
+        ({"fold": 1}, {"fold": 0}, "measured on clips that phase 1 has seen"),
+        ({"protocol": "utd_mhad"}, {}, "measured on clips that phase 1 has seen"),
+        ({}, {"mixup": 0.2}, r"'optim\.mixup' is of phase 1"),
+        ({}, {"graph": True}, r"'run\.graph' is of phase 1"),
+        ({}, {"phase": 1}, "'phase' is 1, but 'phase1' is given"),
+        ({}, {"phase": 2, "phase1": ""}, "field 'phase' is 2, but 'phase1' is empty: give --phase1 RUN"),
+        ({}, {"phase1": ""}, "field 'heterogeneous' is of phase 2, but 'phase1' is empty"),
+    ]
+
+
+@pytest.mark.parametrize(("theirs", "ours", "message"), refusals(), ids=str)
+def test_what_is_refused(
+    store: Store, tmp_path: Path, theirs: dict[str, Any], ours: dict[str, Any], message: str
+) -> None:
+    first = write_phase1(tmp_path / "phase1", store, **theirs)
+    with pytest.raises(PhaseError, match=message):
+        make_phase(make_video_config(**{"phase1": first} | ours), store, get_protocol(store.protocol))
+
+
+def test_a_phase_may_be_named(store: Store, phase1: Path, whole_run: Path) -> None:
+    split = get_protocol(store.protocol)
+    assert isinstance(make_phase(make_video_config("", phase=1), store, split), SkeletonPhase)
+    assert isinstance(make_phase(make_video_config(phase1, phase=2), store, split), VideoPhase)
+    with pytest.raises(PretrainedError, match="has a video side already"):
+        make_phase(make_video_config(whole_run), store, split)
+    with pytest.raises(ValueError, match="field 'phase' must be 1 or 2; got 3"):
+        make_video_config("", phase=3)
