@@ -151,13 +151,13 @@ def test_one_person_is_not_chosen_twice() -> None:
 
 def test_traits_are_what_they_say() -> None:
     made = track(1, range(0, 30, 3), straight((360, 100), (0, 0), (40, 135)), score=0.8)
-    (traits,) = rate_tracks([made], range(0, 60, 3), SIZE, 30)
+    ((_, traits),) = rate_tracks([made], range(0, 60, 3), SIZE, 30)
     assert traits == pytest.approx((0.5, 0.8, 0.5, 0.75, 0.0))
     assert traits.importance == pytest.approx(0.5 * 0.8**0.5 * 0.5 * 0.75)
     assert Traits(1, 1, 1, 1, 5.0).importance == 2
     panned = [track(i, ALL, straight((200 + 60 * i, 60), (-3, 0), (30, 80))) for i in range(4)]
-    assert max(one.motion for one in rate_tracks(panned, ALL, SIZE, 30)) == pytest.approx(0, abs=1e-4)
-    (alone,) = rate_tracks(panned[:1], ALL, SIZE, 30)  # nothing to tell the camera's motion by
+    assert max(one.motion for _, one in rate_tracks(panned, ALL, SIZE, 30)) == pytest.approx(0, abs=1e-4)
+    ((_, alone),) = rate_tracks(panned[:1], ALL, SIZE, 30)  # nothing to tell the camera's motion by
     assert alone.motion == pytest.approx(3 * 30 / 80 / 2, rel=1e-3)  # two of four edges move
 
 

@@ -18,7 +18,7 @@ from hhmnet.pose.detectors import CloseDetector, PersonDetector
 from hhmnet.pose.estimators import BlazePose, MoveNet
 from hhmnet.pose.following import Follower, fill_bodies, fill_joints, kinect_axes, root_path
 from hhmnet.pose.networks import PoseError, network
-from hhmnet.pose.tracking import Tracker, Traits, choose_actors
+from hhmnet.pose.tracking import Tracker, choose_actors
 from hhmnet.skeleton import SkeletonLayout
 from hhmnet.video import VideoError, open_video
 
@@ -85,7 +85,6 @@ class VideoPoses:
         interpolated: whether the whole body was filled in, ``(M, T)`` bool.
         size: width and height of the picture.
         fps: frames a second.
-        tracks: number of each person's track, and how important it was found to be.
         others: number of tracks that were not chosen.
         damage: what is wrong with the video's file; "" if nothing is.
     """
@@ -99,7 +98,6 @@ class VideoPoses:
     interpolated: np.ndarray
     size: tuple[int, int]
     fps: float
-    tracks: list[tuple[int, Traits]]
     others: int
     damage: str
 
@@ -159,34 +157,47 @@ class VideoPoseEstimator:
             for index, image in images:
                 if index < count:
                     follower.estimate(index, image)
-            interpolated = self._fill(follower)
-            swap = self.estimator.layout.mirrored if config.mirrored else slice(None)
-            return VideoPoses(
-                layout=self.estimator.layout,
-                pixels=follower.pixels[:, :, swap],
-                confidence=follower.confidence[:, :, swap],
-                world=follower.world[:, :, swap] if follower.has_world else None,
-                boxes=follower.boxes,
-                present=follower.present,
-                interpolated=interpolated,
-                size=size,
-                fps=video.fps,
-                tracks=[(track.number, traits) for track, traits in actors],
-                others=len(tracker.tracks) - len(actors),
-                damage=video.damage.reason if video.damage else "",
-            )
+            others = len(tracker.tracks) - len(actors)
+            damage = video.damage.reason if video.damage else ""
+            return video_poses(follower, config, size, video.fps, others=others, damage=damage)
 
-    def _fill(self, found: Follower) -> np.ndarray:
-        """Mask, fill and mark what wasn't seen; returns which bodies were filled in, ``(M, T)`` bool."""
-        least, longest = self.config.min_confidence, self.config.max_gap
-        interpolated = np.zeros_like(found.present)
-        for row, present in enumerate(found.present):
-            pixels, world, confidence = found.pixels[row], found.world[row], found.confidence[row]
-            present[:], interpolated[row] = fill_bodies(
-                present, [pixels, world, found.boxes[row]], confidence, longest
-            )
-            fill_joints(present, [pixels], confidence, least, longest, [world])
-        return interpolated
+
+def video_poses(
+    found: Follower,
+    config: PoseConfig,
+    size: tuple[int, int],
+    fps: float,
+    *,
+    begin: int = 0,
+    others: int = 0,
+    damage: str = "",
+) -> VideoPoses:
+    """What a follower found from the frame ``begin`` on, with what wasn't seen masked, filled and marked."""
+    pixels, world, boxes, confidence, present = (
+        array[:, begin:].copy()
+        for array in (found.pixels, found.world, found.boxes, found.confidence, found.present)
+    )
+    interpolated = np.zeros_like(present)
+    for row in range(len(present)):
+        bodies = [pixels[row], world[row], boxes[row]]
+        present[row], interpolated[row] = fill_bodies(present[row], bodies, confidence[row], config.max_gap)
+        fill_joints(
+            present[row], [pixels[row]], confidence[row], config.min_confidence, config.max_gap, [world[row]]
+        )
+    swap = found.layout.mirrored if config.mirrored else slice(None)
+    return VideoPoses(
+        layout=found.layout,
+        pixels=pixels[:, :, swap],
+        confidence=confidence[:, :, swap],
+        world=world[:, :, swap] if found.has_world else None,
+        boxes=boxes,
+        present=present,
+        interpolated=interpolated,
+        size=size,
+        fps=fps,
+        others=others,
+        damage=damage,
+    )
 
 
 def networks_of(config: PoseConfig) -> list[str]:

@@ -37,6 +37,7 @@ class Follower:
         num_frames: frames of the video.
 
     Attributes:
+        layout: the estimator's skeleton, with V joints.
         pixels: ``(M, T, V, 2)`` float32.
         confidence: ``(M, T, V)`` float32.
         world: ``(M, T, V, 3)`` float32; zero from an estimator of two dimensions.
@@ -46,7 +47,7 @@ class Follower:
     """
 
     def __init__(self, estimator: PoseEstimator, tracks: Sequence[Track], num_frames: int) -> None:
-        self._estimator = estimator
+        self._estimator, self.layout = estimator, estimator.layout
         shape, joints = (len(tracks), num_frames), estimator.layout.num_joints
         self.pixels = np.zeros((*shape, joints, 2), np.float32)
         self.confidence = np.zeros((*shape, joints), np.float32)

@@ -232,23 +232,15 @@ def choose_actors(
         rate: frames a second.
         persons: how many to choose at the most.
     """
-    left, wholes = [track for track, _ in _ranked(tracks, frames, size, rate)], []
+    left, wholes = [track for track, _ in rate_tracks(tracks, frames, size, rate)], []
     while left:
         whole, left = join(left[0], left[1:])
         wholes.append(whole)
     chosen: list[tuple[Track, Traits]] = []
-    for track, traits in _ranked(wholes, frames, size, rate):
+    for track, traits in rate_tracks(wholes, frames, size, rate):
         if len(chosen) < persons and not any(is_double(track, other) for other, _ in chosen):
             chosen.append((track, traits))
     return chosen
-
-
-def _ranked(
-    tracks: Sequence[Track], frames: Sequence[int], size: tuple[int, int], rate: float
-) -> list[tuple[Track, Traits]]:
-    """Tracks and their traits, the most important first."""
-    rated = rate_tracks(tracks, frames, size, rate)
-    return sorted(zip(tracks, rated, strict=True), key=lambda pair: -pair[1].importance)
 
 
 def is_double(track: Track, other: Track) -> bool:
@@ -266,8 +258,8 @@ def is_double(track: Track, other: Track) -> bool:
 
 def rate_tracks(
     tracks: Sequence[Track], frames: Sequence[int], size: tuple[int, int], rate: float
-) -> list[Traits]:
-    """Traits of every track; the arguments are those of :func:`choose_actors`."""
+) -> list[tuple[Track, Traits]]:
+    """Tracks with their traits, the most important first; the arguments are those of :func:`choose_actors`."""
     width, height = size
     camera = _camera_motion(tracks)
     rated = []
@@ -275,16 +267,15 @@ def rate_tracks(
         boxes = to_center(np.stack(track.boxes))
         tall = max(float(np.median(boxes[:, 3])), 1.0)
         off_center = abs(float(np.median(boxes[:, 0])) / width - 0.5) * 2
-        rated.append(
-            Traits(
-                presence=min(len(track.frames) / len(frames), 1.0),
-                score=float(np.mean(track.scores)),
-                size=min(tall / height, 1.0),
-                centrality=1 - off_center / 2,
-                motion=_motion(track, camera) / tall * rate,
-            )
+        traits = Traits(
+            presence=min(len(track.frames) / len(frames), 1.0),
+            score=float(np.mean(track.scores)),
+            size=min(tall / height, 1.0),
+            centrality=1 - off_center / 2,
+            motion=_motion(track, camera) / tall * rate,
         )
-    return rated
+        rated.append((track, traits))
+    return sorted(rated, key=lambda pair: -pair[1].importance)
 
 
 def join(track: Track, others: Sequence[Track]) -> tuple[Track, list[Track]]:

@@ -16,8 +16,8 @@ import numpy as np
 from hhmnet.data.places import person_sizes
 from hhmnet.data.roi import GREY
 from hhmnet.pose.base import Detector, PoseEstimator
-from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses
-from hhmnet.pose.following import BEHIND, Follower, fill_bodies, fill_joints, stray
+from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses, video_poses
+from hhmnet.pose.following import BEHIND, Follower, fill_bodies, stray
 from hhmnet.pose.tracking import JOIN_GAP, Track, Tracker, Traits, choose_actors, is_double
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import SkeletonLayout
@@ -213,29 +213,8 @@ class LivePose:
         """
         if place >= len(self.followed):
             return None
-        found, swap = self.followed[place], self._swap
-        pixels, confidence, world, boxes, present = (
-            array[:, self.window - found.length :].copy()
-            for array in (found.pixels, found.confidence, found.world, found.boxes, found.present)
-        )
-        least, longest = self.config.min_confidence, self.config.max_gap
-        bodies = [pixels[0], world[0], boxes[0]]
-        present[0], interpolated = fill_bodies(present[0], bodies, confidence[0], longest)
-        fill_joints(present[0], [pixels[0]], confidence[0], least, longest, [world[0]])
-        return VideoPoses(
-            layout=self.layout,
-            pixels=pixels[:, :, swap],
-            confidence=confidence[:, :, swap],
-            world=world[:, :, swap] if found.has_world else None,
-            boxes=boxes,
-            present=present,
-            interpolated=interpolated[None],
-            size=self._size,
-            fps=self.rate,
-            tracks=[],
-            others=0,
-            damage="",
-        )
+        found, begin = self.followed[place], self.window - self.followed[place].length
+        return video_poses(found, self.config, self._size, self.rate, begin=begin)
 
     def _detect(self, frame: int, image: np.ndarray) -> None:
         self._since = 0
