@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hhmnet.arrow
-from hhmnet.lock import LockedError, locked
 from hhmnet.prepare import PrepareError, PrepareReport, Rejected, prepare
 from hhmnet.prepare.cluster import EngineError
-from hhmnet.prepare.parts import PARTS_FOLDER
-from hhmnet.prepare.report import read_rejected
+from hhmnet.prepare.parts import PARTS_FOLDER, fingerprint_files, fingerprint_work, read_rejected
 from hhmnet.readers.nw_ucla import NWUCLA
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
@@ -33,31 +34,17 @@ def test_prepare_keeps_the_good_and_lists_the_bad(tmp_path: Path) -> None:
     for name, label in (("a01_s01_e00_v01", 1), ("a02_s10_e00_v03", 2), (NAME, LABEL)):
         put(source, clip(name, label), name)
     put(source, CUT, "a03_s01_e00_v01")
-    put(source, "[1,\n2", "a04_s01_e00_v01")
     put(source / "again", clip())
-    steps: list[tuple[int, int]] = []
-    report = prepare(NWUCLA(source), out, progress=lambda done, total: steps.append((done, total)))
-
-    assert steps == [(done, 6) for done in range(7)]
+    report = prepare(NWUCLA(source), out)
     assert (report.accepted, report.frames, report.resumed) == (3, 9, 0)
     assert report.counts["camera"] == {"1": 1, "2": 1, "3": 1}
-    assert report.counts["subject"] == {"1": 1, "10": 1, "3": 1}
-    assert report.counts["class"] == {"pick up with one hand": 1, "pick up with two hands": 1, "donning": 1}
-    assert [(bad.file, bad.line) for bad in report.rejected] == [
-        ("a03_s01_e00_v01.json", CUT.count("\n") + 1),
-        ("a04_s01_e00_v01.json", 2),
-        (f"again/{NAME}.json", None),
-    ]
-    assert report.rejected[2].reason == f"sample id '{NAME}' is taken by {NAME}.json"
-
+    assert report.rejected[0][:2] == ("a03_s01_e00_v01.json", CUT.count("\n") + 1)
+    assert report.rejected[1] == (f"again/{NAME}.json", None, f"sample id '{NAME}' is taken by {NAME}.json")
     store = Store(out)
     assert store.sample_ids.tolist() == ["a01_s01_e00_v01", "a02_s10_e00_v03", NAME]
     assert store.labels.tolist() == [0, 1, 6]
     assert (store.layout, store.protocol) == (KINECT20, "nw_ucla_cross_view")
     assert store.class_names == NWUCLA(source).class_names
-    assert store.provenance["reader"] == "nw_ucla"
-    assert store.provenance["source"] == "raw"
-    assert store.provenance["counts"] == {"files": 6}
     assert str(tmp_path).encode() not in (out / SAMPLES_FILE).read_bytes()
     assert read_rejected(out / "rejected.csv") == report.rejected
     assert sorted(os.listdir(out)) == ["rejected.csv", SAMPLES_FILE]
@@ -74,29 +61,23 @@ def test_prepare_lists_a_file_whose_name_is_not_text(tmp_path: Path) -> None:
     assert read_rejected(tmp_path / "store" / "rejected.csv") == report.rejected
 
 
-@pytest.mark.parametrize("older", [False, True])
 @pytest.mark.parametrize("strict", [False, True])
-def test_prepare_makes_no_store_of_nothing_or_if_strict(tmp_path: Path, older: bool, strict: bool) -> None:
-    source, out = tmp_path / "raw", tmp_path / "store"
-    source.mkdir()
-    if older:
-        put(source, clip("a01_s01_e00_v01", 1), "a01_s01_e00_v01")
-        prepare(NWUCLA(source), out)
-        (source / "a01_s01_e00_v01.json").unlink()
-    put(source, "{}")
-    if strict:
-        put(source, clip("a02_s01_e00_v01", 2), "a02_s01_e00_v01")
-    count = "1 of 2" if strict else "1 of 1"
-    with pytest.raises(
-        PrepareError, match=rf"{count} files in .*raw can't be used; .*rejected\.csv says why"
-    ):
-        prepare(NWUCLA(source), out, strict=strict)
-    assert [bad.file for bad in read_rejected(out / "rejected.csv")] == [f"{NAME}.json"]
-    if older:
-        assert Store(out).sample_ids.tolist() == ["a01_s01_e00_v01"]
-        assert sorted(os.listdir(out)) == ["rejected.csv", SAMPLES_FILE]
-    else:
-        assert os.listdir(out) == ["rejected.csv"]
+def test_prepare_makes_no_store_of_nothing_or_if_strict(tmp_path: Path, strict: bool) -> None:
+    """An older one stays."""
+    source, out = put_made(tmp_path / "raw", ["ok"]), tmp_path / "store"
+    prepare(Made(source), out)
+    before = (out / SAMPLES_FILE).read_bytes()
+    (source / "0000.made").write_text("bad 1")
+    for number in range(2 * strict):
+        (source / f"000{1 + number}.made").write_text("ok")
+    count = "1 of 3" if strict else "1 of 1"
+    for folder in (out, tmp_path / "new"):
+        with pytest.raises(PrepareError, match=rf"{count} files in .*raw can't be used; .*rejected\.csv"):
+            prepare(Made(source), folder, strict=strict)
+        assert [bad.file for bad in read_rejected(folder / "rejected.csv")] == ["0000.made"]
+    assert (out / SAMPLES_FILE).read_bytes() == before
+    assert sorted(os.listdir(out)) == ["rejected.csv", SAMPLES_FILE]
+    assert os.listdir(tmp_path / "new") == ["rejected.csv"]
 
 
 def test_a_sample_that_does_not_fit_costs_only_itself(tmp_path: Path) -> None:
@@ -113,15 +94,6 @@ def test_a_sample_that_does_not_fit_costs_only_itself(tmp_path: Path) -> None:
     assert reasons[3] == "it is bad"
 
 
-def test_notes_are_those_of_the_samples_in_the_store(tmp_path: Path) -> None:
-    texts = ["two 2", "bad 1", "same", "ok", "two 3", "same", "bad 4"]
-    report = prepare(Made(put_made(tmp_path / "raw", texts)), tmp_path / "store")
-    assert report.notes == {"two persons": 2, "frames of two persons": 5}
-    assert Store(tmp_path / "store").provenance["notes"] == dict(report.notes)
-    assert [bad.file for bad in report.rejected] == ["0001.made", "0005.made", "0006.made"]
-    assert report.rejected[1].reason == "sample id 'same' is taken by 0002.made"
-
-
 def test_a_fault_in_a_reader_is_raised_and_names_the_item(tmp_path: Path) -> None:
     source = put_made(tmp_path / "raw", ["ok", "ok", "ok", "ok", "crash"])
     told: list[str] = []
@@ -133,26 +105,13 @@ def test_a_fault_in_a_reader_is_raised_and_names_the_item(tmp_path: Path) -> Non
     ]
 
 
-def test_one_at_a_time(tmp_path: Path) -> None:
-    source, out = put_made(tmp_path / "raw", ["ok"]), tmp_path / "store"
-    out.mkdir()
-    with (
-        locked(out, "hhmnet prepare"),
-        pytest.raises(LockedError, match="another hhmnet prepare is at work in this folder"),
-    ):
-        prepare(Made(source), out)
-    assert prepare(Made(source), out).accepted == 1
-
-
-def test_an_unknown_engine(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="unknown engine 'steam'; known: local, ray"):
-        prepare(Made(put_made(tmp_path / "raw", ["ok"])), tmp_path / "store", engine="steam")
-
-
-def test_an_output_that_is_a_file(tmp_path: Path) -> None:
+def test_an_output_that_is_a_file_and_an_unknown_engine(tmp_path: Path) -> None:
     (tmp_path / "store").touch()
+    reader = Made(put_made(tmp_path / "raw", ["ok"]))
     with pytest.raises(StoreError, match="can't make the folder"):
-        prepare(Made(put_made(tmp_path / "raw", ["ok"])), tmp_path / "store")
+        prepare(reader, tmp_path / "store")
+    with pytest.raises(EngineError, match="unknown engine 'steam'; known: local, ray"):
+        prepare(reader, tmp_path / "other", engine="steam")
 
 
 WORDS = st.one_of(
@@ -167,7 +126,7 @@ class Stop(BaseException):
     """Stands for Ctrl-C."""
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     texts=st.lists(WORDS, min_size=1, max_size=14).map(lambda texts: [*texts, "ok 2"]),
     chunk=st.integers(1, 5),
@@ -284,12 +243,7 @@ def test_the_same_call_goes_on(half_done: tuple[Path, Path]) -> None:
     assert told == ["going on: 6 of 9 items were read by an earlier call"]
     assert steps == [6, 7, 8, 9]
     assert (report.resumed, report.accepted) == (6, 9)
-
-
-def test_a_finished_store_is_made_anew(half_done: tuple[Path, Path]) -> None:
-    source, out = half_done
-    prepare(Made(source), out)
-    assert prepare(Made(source), out).resumed == 0
+    assert prepare(Made(source), out).resumed == 0  # a finished store is made anew
 
 
 @pytest.mark.parametrize("change", ["option", "item", "class", "version", "source"])
@@ -301,7 +255,7 @@ def test_parts_of_something_else_are_thrown_away(
     if change == "item":
         (source / "0009.made").write_text("ok 2")
     if change == "version":
-        monkeypatch.setattr("hhmnet.prepare.fingerprint.package_version", lambda: "99")
+        monkeypatch.setattr("hhmnet.prepare.parts.package_version", lambda: "99")
     if change == "source":
         source = Path(shutil.move(source, source.with_name("other")))
     told: list[str] = []
@@ -346,3 +300,51 @@ def test_a_part_that_is_not_whole_is_made_again(half_done: tuple[Path, Path], da
 def test_an_interruption_before_anything_is_read_leaves_nothing(tmp_path: Path) -> None:
     interrupt(Made(put_made(tmp_path / "raw", ["ok"] * 9)), tmp_path / "store", 1)
     assert not (tmp_path / "store").exists()
+
+
+def test_work_is_told_apart_by_what_decides_its_outcome(tmp_path: Path) -> None:
+    """Also what a reader has read at construction; equal work is equal in every process."""
+
+    def work(**learned: Any) -> str:
+        reader = Made(tmp_path)
+        vars(reader).update(learned)
+        return fingerprint_work(reader, ["a"], 3)
+
+    tables: list[Any] = [
+        {"a": 1, "b": 2},
+        {"a": 1, "b": 3},
+        np.ones((2, 3)),
+        np.ones((3, 2)),
+        np.zeros((2, 3)),
+    ]
+    found = [fingerprint_work(Made(tmp_path), ["a"], 4), *(work(table=table) for table in tables), work()]
+    assert len(set(found)) == len(found)
+    script = (
+        "import sys; from pathlib import Path; from made_reader import Made\n"
+        "from hhmnet.prepare.parts import fingerprint_work\n"
+        "reader = Made(Path(sys.argv[1])); reader.names = {'a', 'b', 'c', 'd'}; reader.thing = object()\n"
+        "print(fingerprint_work(reader, ['a'], 3))"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    there = subprocess.check_output(command, env=environment, text=True).strip()
+    assert there == work(names={"d", "c", "b", "a"}, thing=object())
+
+
+def test_the_code_of_a_reader_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint_work(Made(tmp_path), ["a"], 3)
+    edited = tmp_path / "edited.py"
+    edited.write_text("# another text")
+    monkeypatch.setattr("inspect.getsourcefile", lambda kind: str(edited))
+    assert fingerprint_work(Made(tmp_path), ["a"], 3) != before
+    monkeypatch.setattr("inspect.getsourcefile", lambda kind: None)  # made at a prompt
+    assert fingerprint_work(Made(tmp_path), ["a"], 3)
+
+
+def test_a_clip_in_a_file_of_many_goes_by_that_file(tmp_path: Path) -> None:
+    put_made(tmp_path, ["ok"])
+    before = fingerprint_files(tmp_path, ["0000.made#one"])
+    (tmp_path / "0000.made").write_text("ok 12345")
+    assert fingerprint_files(tmp_path, ["0000.made#one"]) != before
+    (tmp_path / "0000.made#one").write_text("a file whose own name has that sign")
+    assert fingerprint_files(tmp_path, ["0000.made#one"]) != fingerprint_files(tmp_path, ["0000.made#two"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,38 +17,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hhmnet.cli import main
 from hhmnet.prepare import WorkerLost, prepare
-from hhmnet.prepare.parts import PARTS_FOLDER, Chunk, Parts
-from hhmnet.prepare.workers import read_here, read_in_workers
-from hhmnet.readers import SourceError
+from hhmnet.prepare.parts import PARTS_FOLDER
+from hhmnet.readers import READERS, SourceError
 from hhmnet.store import SAMPLES_FILE, Store
 from made_reader import Made, MadeConfig, put_made
 
 TEXTS = ["ok 3", "two 4", "bad 2", "same", "full 5", "ok 1", "same", "two 2", "nan", "ok 9", "full 1"]
 
 
-def parts(folder: Path) -> Parts:
-    folder.mkdir(parents=True)
-    return Parts(folder, "key")
-
-
-def test_workers_make_the_same_parts_as_this_process(tmp_path: Path) -> None:
-    reader = Made(put_made(tmp_path / "raw", TEXTS))
-    chunks = [Chunk(number, reader.items()[number * 2 : number * 2 + 2]) for number in range(6)]
-    counts: list[int] = []
-    read_here(reader, parts(tmp_path / "here"), chunks, counts.append)
-    assert counts == [1] * len(TEXTS)
-    counts.clear()
-    read_in_workers(reader, parts(tmp_path / "there"), chunks, 2, counts.append)
-    assert sum(counts) == len(TEXTS)
-    here, there = (
-        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("here", "there")
-    )
-    assert len(here) == 12
-    assert there == here
-
-
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(
     texts=st.lists(st.sampled_from([*TEXTS, "ok 7", "same"]), min_size=4, max_size=20),
     stop=st.integers(0, 20),
@@ -73,15 +53,20 @@ def test_jobs_do_not_change_the_store(texts: list[str], stop: int, chunk: int) -
             assert (folder / "many" / name).read_bytes() == (folder / "one" / name).read_bytes()
 
 
-def test_a_killed_worker_is_reported_and_the_same_call_goes_on(tmp_path: Path) -> None:
+def test_a_killed_worker_is_reported_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(READERS, "made", ("made_reader:Made", "made-up files"))
     source, out = put_made(tmp_path / "raw", ["ok"] * 12 + ["kill"]), tmp_path / "store"
-    told: list[str] = []
-    with pytest.raises(WorkerLost, match=r"a worker process was killed \(SIGKILL\).* memory runs out"):
-        prepare(Made(source), out, jobs=2, tell=told.append)
-    assert told[-1].endswith(f"read and kept in {out / PARTS_FOLDER}; the same call goes on from there")
-    report = prepare(Made(source), out, jobs=2)
-    assert report.resumed >= 6
-    assert report.accepted == 13
+    words = ["prepare", "made", "--source", str(source), "--out", str(out), "--jobs", "2", "--json"]
+    assert main(words) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-2].endswith(f"read and kept in {out / PARTS_FOLDER}; the same call goes on from there")
+    assert lines[-1].startswith("hhmnet prepare: error: a worker process was killed (SIGKILL)")
+    assert "memory runs out" in lines[-1]
+    assert main(words) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["resumed"] >= 6, document["accepted"]) == (True, 13)
 
 
 @pytest.mark.parametrize(
@@ -133,8 +118,8 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def program(tmp_path: Path):
-    """Starts `hhmnet prepare made` on 24 slow files with two workers, as a program of its own."""
-    source = put_made(tmp_path / "raw", ["ok 2"] * 24)
+    """Starts `hhmnet prepare made` on 12 slow files with two workers, as a program of its own."""
+    source = put_made(tmp_path / "raw", ["ok 2"] * 12)
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
     words = ["--source", str(source), "--out", str(tmp_path / "store"), "--jobs", "2", "--seconds", "0.25"]
@@ -174,7 +159,7 @@ def members(session: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see the processes")
-@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGKILL"])
 def test_the_program_is_stopped_and_called_again(program, tmp_path: Path, how: str) -> None:
     out = tmp_path / "store"
     with program() as process:
@@ -193,7 +178,7 @@ def test_the_program_is_stopped_and_called_again(program, tmp_path: Path, how: s
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 130
-        assert "of 24 items are read and kept in" in err
+        assert "of 12 items are read and kept in" in err
         assert err.splitlines()[-1] == "hhmnet prepare: interrupted"
     assert not (out / SAMPLES_FILE).exists()
 
@@ -201,21 +186,10 @@ def test_the_program_is_stopped_and_called_again(program, tmp_path: Path, how: s
         shown, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert "going on: " in err
-    assert "24 clips" in shown
+    assert "12 clips" in shown
     prepare(Made(tmp_path / "raw", MadeConfig(seconds=0.25)), tmp_path / "again")
     assert (out / SAMPLES_FILE).read_bytes() == (tmp_path / "again" / SAMPLES_FILE).read_bytes()
     assert sorted(os.listdir(out)) == ["rejected.csv", SAMPLES_FILE]
-
-
-def test_the_program_with_a_killed_worker(program, tmp_path: Path) -> None:
-    (tmp_path / "raw" / "0020.made").write_text("kill")
-    with program() as process:
-        err = process.communicate(timeout=60)[1]
-    assert process.returncode == 1
-    lines = err.splitlines()
-    assert lines[-1].startswith("hhmnet prepare: error: a worker process was killed (SIGKILL)")
-    assert "the same call goes on from there" in lines[-2]
-    assert "Traceback" not in err
 
 
 MEMORY = """
@@ -251,13 +225,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
 
 
 def test_workers_do_without_torch(tmp_path: Path) -> None:
-    script = (
-        "import sys; from pathlib import Path; import torch; from made_reader import Made\n"
-        "from hhmnet.prepare import prepare\n"
-        "prepare(Made(Path(sys.argv[1])), Path(sys.argv[2]), jobs=2)"
-    )
-    source = put_made(tmp_path / "raw", ["torch"] * 6)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", script, str(source), str(tmp_path / "store")]
-    subprocess.run(command, env=environment, check=True)
-    assert Store(tmp_path / "store").sample_ids.tolist() == [f"{n:04d}" for n in range(6)]
+    import torch  # noqa: F401
+
+    prepare(Made(put_made(tmp_path / "raw", ["torch"] * 6)), tmp_path / "store", jobs=2)
+    assert len(Store(tmp_path / "store")) == 6

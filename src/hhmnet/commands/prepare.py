@@ -14,7 +14,7 @@ from hhmnet.commands.flags import Flags
 from hhmnet.commands.terminal import Parser, console, counting, print_json, table
 from hhmnet.data.protocols import ProtocolError, get_protocol
 from hhmnet.prepare import ENGINES, PrepareError, PrepareReport, Rejected, WorkerLost, prepare
-from hhmnet.prepare.report import REJECTED_FILE, read_rejected
+from hhmnet.prepare.parts import REJECTED_FILE, read_rejected
 from hhmnet.readers import READERS, Reader, reader_class
 from hhmnet.store import Store
 from hhmnet.video_folder import write_video_folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hhmnet.prepare.engine import ENGINES, prepare
-from hhmnet.prepare.report import PrepareError, PrepareReport, Rejected
+from hhmnet.prepare.parts import PrepareError, PrepareReport, Rejected
 from hhmnet.prepare.workers import WorkerLost
 
 __all__ = ["ENGINES", "PrepareError", "PrepareReport", "Rejected", "WorkerLost", "prepare"]

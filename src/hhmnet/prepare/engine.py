@@ -5,20 +5,36 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
+from hhmnet.arrow import regroup
 from hhmnet.files import remedy, remove_leftovers
 from hhmnet.lock import locked
 from hhmnet.prepare.cluster import EngineError, read_in_cluster
-from hhmnet.prepare.fingerprint import fingerprint_work
-from hhmnet.prepare.merging import Merger
-from hhmnet.prepare.parts import PARTS_FOLDER, Chunk, Parts, cut
-from hhmnet.prepare.report import REJECTED_FILE, PrepareError, PrepareReport, write_rejected
-from hhmnet.prepare.workers import read_here, read_in_workers
+from hhmnet.prepare.parts import (
+    PARTS_FOLDER,
+    REJECTED_FILE,
+    Chunk,
+    Parts,
+    PrepareError,
+    PrepareReport,
+    cut,
+    fingerprint_work,
+    package_version,
+    printable,
+    write_rejected,
+)
+from hhmnet.prepare.workers import in_workers
 from hhmnet.readers import Reader
-from hhmnet.store import StoreError
+from hhmnet.store import StoreError, write_batches
 
 ENGINES = ("local", "ray")
+_COUNTED = ("subject", "camera", "setup")
 
 
 def prepare(
@@ -42,7 +58,7 @@ def prepare(
     Args:
         reader: the reader on its source folder.
         out: the store's folder; an older store there is replaced only if all goes well.
-        jobs: number of processes, see :func:`~hhmnet.prepare.workers.read_in_workers`; 1 stays in this one, None
+        jobs: number of processes, see :func:`~hhmnet.prepare.workers.in_workers`; 1 stays in this one, None
             is one a core. With Ray, the number of tasks at a time.
         engine: ``"local"``, or ``"ray"`` for a cluster, see :func:`~hhmnet.prepare.cluster.read_in_cluster`.
         strict: make no store if any item is rejected.
@@ -68,13 +84,19 @@ def prepare(
         finished, others = parts.open(reader.source, chunks)
         if others:
             tell(f"{parts.folder}: what an earlier, different call had read there is thrown away")
-        counter = _Counter(chunks, finished, progress)
+        done = resumed = sum(len(chunk.items) for chunk in chunks if chunk.number in finished)
+        progress(done, len(items))
         if finished:
-            tell(f"going on: {counter.done:,} of {counter.total:,} items were read by an earlier call")
-        resumed = counter.done
+            tell(f"going on: {done:,} of {len(items):,} items were read by an earlier call")
+
+        def on_items(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(done, len(items))
+
         try:
             todo = [chunk for chunk in chunks if chunk.number not in finished]
-            _read(reader, parts, todo, jobs, engine, counter.add)
+            _read(reader, parts, todo, jobs, engine, on_items)
             report = _merge(reader, parts, chunks, out, strict)
         except PrepareError:
             parts.remove()
@@ -85,22 +107,6 @@ def prepare(
         parts.remove()
     report.resumed = resumed
     return report
-
-
-class _Counter:
-    """Counts the items that are read."""
-
-    def __init__(
-        self, chunks: Sequence[Chunk], finished: set[int], progress: Callable[[int, int], None]
-    ) -> None:
-        self.total = sum(len(chunk.items) for chunk in chunks)
-        self.done = sum(len(chunk.items) for chunk in chunks if chunk.number in finished)
-        self._progress = progress
-        progress(self.done, self.total)
-
-    def add(self, count: int) -> None:
-        self.done += count
-        self._progress(self.done, self.total)
 
 
 def _read(
@@ -116,11 +122,13 @@ def _read(
     if engine == "ray":
         read_in_cluster(reader, parts, chunks, jobs, on_items)
         return
+    make = partial(parts.make, reader)
     workers = min(jobs or cores(), len(chunks))
-    if workers == 1:
-        read_here(reader, parts, chunks, on_items)
-    else:
-        read_in_workers(reader, parts, chunks, workers, on_items)
+    if workers > 1:
+        in_workers(make, chunks, workers, on_items)
+        return
+    for chunk in chunks:
+        make(chunk, lambda: on_items(1))
 
 
 def cores() -> int:
@@ -129,22 +137,86 @@ def cores() -> int:
 
 
 def _merge(reader: Reader, parts: Parts, chunks: Sequence[Chunk], out: Path, strict: bool) -> PrepareReport:
-    merger = Merger(reader, parts, chunks)
-    report, listed = merger.report, out / REJECTED_FILE
+    """Finished parts → one store and its report; only names are kept of what has been seen."""
+    report, twice = _survey(reader, parts, chunks)
+    listed = out / REJECTED_FILE
     if not report.accepted or (strict and report.rejected):
         write_rejected(listed, report.rejected)
         raise PrepareError(
             f"no store was made: {len(report.rejected)} of {len(report.rejected) + report.accepted} files in "
             f"{reader.source} can't be used; {listed} says why"
         )
-    merger.write(out)
+    write_batches(
+        out,
+        regroup(_records(parts, chunks, twice)),
+        layout=reader.layout,
+        class_names=reader.class_names,
+        protocol=reader.protocol,
+        # Only what is the same on every machine, so that the store's bytes are too.
+        provenance={
+            "reader": reader.name,
+            "source": reader.source.resolve().name,
+            "options": reader.options,
+            "hhmnet": package_version(),
+            "counts": {"files": sum(len(chunk.items) for chunk in chunks)},
+            "notes": dict(sorted(report.notes.items())),
+        },
+    )
     write_rejected(listed, report.rejected)
     return report
 
 
+def _survey(
+    reader: Reader, parts: Parts, chunks: Sequence[Chunk]
+) -> tuple[PrepareReport, dict[int, set[int]]]:
+    """The report, and by chunk the samples whose ids were there before: of two with one id the first counts."""
+    report = PrepareReport()
+    first: dict[str, str] = {}
+    twice: dict[int, set[int]] = {}
+    for chunk in chunks:
+        summary = parts.summary(chunk.number)
+        rejected = dict(summary.rejected)
+        usable = [place for place in range(len(chunk.items)) if place not in rejected]
+        records = parts.records(chunk.number, ("sample_id", "label", "length", *_COUNTED))
+        rows = (row for record in records for row in record.to_pylist())
+        for number, (place, row) in enumerate(zip(usable, rows, strict=True)):
+            item, sample_id = chunk.items[place], row["sample_id"]
+            if sample_id in first:
+                reason = f"sample id {sample_id!r} is taken by {first[sample_id]}"
+                rejected[place] = printable(item, None, reason)
+                twice.setdefault(chunk.number, set()).add(number)
+                continue
+            first[sample_id] = item
+            _count(report, row, reader.class_names)
+            report.notes.update(summary.notes.get(place, {}))
+        report.rejected += [rejected[place] for place in sorted(rejected)]
+    return report, twice
+
+
+def _count(report: PrepareReport, row: dict[str, Any], class_names: Sequence[str]) -> None:
+    report.accepted += 1
+    report.frames += row["length"]
+    report.counts["class"][class_names[row["label"]] if row["label"] >= 0 else ""] += 1
+    for key in _COUNTED:
+        report.counts[key][row[key]] += 1
+
+
+def _records(parts: Parts, chunks: Sequence[Chunk], twice: dict[int, set[int]]) -> Iterator[pa.RecordBatch]:
+    """All samples but those in ``twice``."""
+    for chunk in chunks:
+        left_out, first = twice.get(chunk.number, set()), 0
+        for record in parts.records(chunk.number):
+            rows = range(first, first + record.num_rows)
+            first += record.num_rows
+            if left_out.isdisjoint(rows):
+                yield record
+            else:
+                yield record.take(pa.array(np.flatnonzero([row not in left_out for row in rows])))
+
+
 def _leave(parts: Parts, chunks: Sequence[Chunk], tell: Callable[[str], None]) -> None:
     """Keep the finished parts for the next call, and say so."""
-    kept = sum(len(chunk.items) for chunk in chunks if parts.summary_file(chunk.number).exists())
+    kept = sum(len(chunk.items) for chunk in chunks if parts.file(chunk.number, ".json").exists())
     if not kept:
         parts.remove()
         return

@@ -6,27 +6,91 @@ became of the other items and what was done to the data. The JSON is written las
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import hashlib
+import inspect
+import io
 import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path, PurePath
 from time import sleep
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from hhmnet.arrow import SCHEMA, groups, record_batch
+from hhmnet.arrow import SCHEMA, VERSION, groups, record_batch
 from hhmnet.files import is_there, replacing
-from hhmnet.prepare.fingerprint import fingerprint_files
-from hhmnet.prepare.report import Rejected, printable
 from hhmnet.readers import Reader, ReadError, SourceError
 from hhmnet.sample import Sample, SampleError
 from hhmnet.store import StoreError, check_fits
 
 PARTS_FOLDER = ".parts"
+REJECTED_FILE = "rejected.csv"
+
+
+class PrepareError(ValueError):
+    """A data set of which no store could be made."""
+
+
+class Rejected(NamedTuple):
+    """A raw item that was left out: its name (a path relative to the source), the line if known, and why."""
+
+    file: str
+    line: int | None
+    reason: str
+
+
+@dataclass
+class PrepareReport:
+    """What came of preparing a data set.
+
+    Attributes:
+        accepted: number of samples in the store.
+        rejected: the items left out, in the order they were met.
+        frames: number of frames of all samples.
+        counts: number of samples per ``"class"``, ``"subject"``, ``"camera"`` and ``"setup"``.
+        notes: what the reader did to the data of these samples, and how often.
+        resumed: number of items that an earlier, interrupted call had read.
+    """
+
+    accepted: int = 0
+    rejected: list[Rejected] = field(default_factory=list)
+    frames: int = 0
+    counts: dict[str, Counter[str]] = field(
+        default_factory=lambda: {key: Counter() for key in ("class", "subject", "camera", "setup")}
+    )
+    notes: Counter[str] = field(default_factory=Counter)
+    resumed: int = 0
+
+
+def printable(file: str, line: int | None, reason: str) -> Rejected:
+    """A file's name need not be text, nor a reason one line; what is listed and printed must."""
+    file, reason = (text.encode(errors="backslashreplace").decode() for text in (file, reason))
+    return Rejected(file, line, " ".join(reason.split()))
+
+
+def write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
+    """List the rejected items in a CSV file that :func:`read_rejected` reads."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Rejected._fields)
+    writer.writerows(rejected)
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def read_rejected(path: Path) -> list[Rejected]:
+    """The rejected items that a CSV file lists."""
+    with open(path, encoding="utf-8", newline="") as handle:
+        rows = list(csv.reader(handle))[1:]
+    return [Rejected(file, int(line) if line else None, reason) for file, line, reason in rows]
 
 
 class Chunk(NamedTuple):
@@ -155,13 +219,9 @@ class Parts:
         self.folder = Path(folder)
         self.key = key
 
-    def samples_file(self, number: int) -> Path:
-        """The Arrow file of a part."""
-        return self.folder / f"{self.key}-{number:06d}.arrow"
-
-    def summary_file(self, number: int) -> Path:
-        """The JSON file of a part."""
-        return self.folder / f"{self.key}-{number:06d}.json"
+    def file(self, number: int, suffix: str) -> Path:
+        """A part's file of samples, ``.arrow``, or its summary, ``.json``."""
+        return self.folder / f"{self.key}-{number:06d}{suffix}"
 
     def open(self, source: Path, chunks: Sequence[Chunk]) -> tuple[set[int], bool]:
         """Make the folder and clear it of all that can't be used.
@@ -171,7 +231,7 @@ class Parts:
         """
         self.folder.mkdir(exist_ok=True)
         finished = {chunk.number for chunk in chunks if self._is_finished(source, chunk)}
-        keep = {self.samples_file(n).name for n in finished} | {self.summary_file(n).name for n in finished}
+        keep = {self.file(number, suffix).name for number in finished for suffix in (".arrow", ".json")}
         others = False
         for path in self.folder.iterdir():
             others |= path.suffix == ".json" and not path.name.startswith(self.key)
@@ -182,7 +242,7 @@ class Parts:
     def _is_finished(self, source: Path, chunk: Chunk) -> bool:
         try:
             summary = self.summary(chunk.number)
-            if self.samples_file(chunk.number).stat().st_size != summary.size:
+            if self.file(chunk.number, ".arrow").stat().st_size != summary.size:
                 return False
         except (OSError, ValueError, KeyError, TypeError):
             return False
@@ -190,30 +250,30 @@ class Parts:
 
     def make(self, reader: Reader, chunk: Chunk, on_item: Callable[[], None]) -> None:
         """Read a chunk into a part."""
-        with replacing(self.samples_file(chunk.number)) as file:
+        with replacing(self.file(chunk.number, ".arrow")) as file:
             summary = read_chunk(reader, chunk.items, file, on_item)
         self._finish(chunk.number, summary)
 
     def save(self, number: int, samples: bytes, summary: Summary) -> None:
         """Write a part that was read elsewhere."""
-        with replacing(self.samples_file(number)) as file:
+        with replacing(self.file(number, ".arrow")) as file:
             file.write(samples)
         self._finish(number, summary)
 
     def _finish(self, number: int, summary: Summary) -> None:
-        with replacing(self.summary_file(number)) as file:
+        with replacing(self.file(number, ".json")) as file:
             file.write(summary.to_json())
 
     def summary(self, number: int) -> Summary:
         """The summary of a finished part."""
-        return Summary.from_json(self.summary_file(number).read_bytes())
+        return Summary.from_json(self.file(number, ".json").read_bytes())
 
     def records(self, number: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The record batches of a finished part, or only some of their columns."""
         fields = None if columns is None else [SCHEMA.get_field_index(name) for name in columns]
         options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=fields)
         # Read, not mapped: mapped pages count as memory until the system takes them back.
-        with pa.OSFile(str(self.samples_file(number))) as file:
+        with pa.OSFile(str(self.file(number, ".arrow"))) as file:
             reader = pa.ipc.open_file(file, options=options)
             for place in range(reader.num_record_batches):
                 yield reader.get_batch(place)
@@ -225,3 +285,78 @@ class Parts:
             if not self.folder.exists():
                 return
             sleep(0.05)
+
+
+def fingerprint_work(reader: Reader, items: Sequence[str], chunk: int) -> str:
+    """A digest of all that decides what reading these items gives, but for the content of their files.
+
+    That is the reader with its code, its choices and what it has read at construction, the source, the items
+    and how they are cut into chunks, and the versions of hhmnet and the store.
+    """
+    digest = hashlib.sha256()
+    for thing in (
+        (package_version(), VERSION, chunk, reader.source.resolve(), list(items)),
+        type(reader).__qualname__,
+        [_code(kind) for kind in type(reader).__mro__ if issubclass(kind, Reader) and kind is not Reader],
+        reader.__getstate__(),
+    ):
+        _feed(digest, thing)
+    return digest.hexdigest()[:24]
+
+
+def fingerprint_files(source: Path, items: Sequence[str]) -> str:
+    """A digest of the items' file sizes and times of change: equal if no file was touched in between."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(f"{_size_and_time(source, item)};".encode())
+    return digest.hexdigest()[:24]
+
+
+def package_version() -> str:
+    """The version of hhmnet."""
+    try:
+        return metadata.version("hhmnet")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _size_and_time(source: Path, item: str) -> tuple[int, int]:
+    # One of many clips in a file is named file#clip, but a file's own name may hold a # too.
+    for name in (item, item.rpartition("#")[0]):
+        try:
+            facts = (source / name).stat()
+        except (OSError, ValueError):
+            continue
+        return facts.st_size, facts.st_mtime_ns
+    return 0, 0
+
+
+def _code(kind: type) -> str:
+    """The text of the module a class is written in and of those beside it; "" where there is none."""
+    try:
+        file = Path(inspect.getsourcefile(kind) or "")
+        return "".join(path.read_text(encoding="utf-8") for path in sorted(file.parent.glob("*.py")))
+    except (OSError, TypeError, ValueError):
+        return ""
+
+
+def _feed(digest: Any, value: Any) -> None:
+    """Put a value into a digest, so that equal values give equal digests in every process."""
+    if isinstance(value, (list, tuple, set, frozenset)):
+        # The order of a set of texts changes from process to process.
+        inner = list(value) if isinstance(value, (list, tuple)) else sorted(value, key=repr)
+    elif isinstance(value, dict):
+        inner = [part for pair in value.items() for part in pair]
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        inner = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    elif isinstance(value, np.ndarray) and value.dtype != np.object_:
+        inner = [value.dtype.str, value.shape, value.tobytes()]
+    else:
+        known = isinstance(value, (str, bytes, bool, int, float, PurePath, np.generic, type(None)))
+        # Any other object's repr may hold its address, which is another one in every process.
+        text = repr(value) if known else ""
+        digest.update(f"{type(value).__qualname__}:{text};".encode(errors="surrogatepass"))
+        return
+    digest.update(f"{type(value).__qualname__}({len(inner)}:".encode())
+    for part in inner:
+        _feed(digest, part)

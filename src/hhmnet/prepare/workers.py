@@ -5,17 +5,13 @@ from __future__ import annotations
 import pickle
 import signal
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar, cast
-
-from hhmnet.prepare.parts import Chunk, Parts
-from hhmnet.readers import Reader
 
 TELL_SECONDS = 0.1
 """A worker tells that often how many items it has done."""
@@ -41,27 +37,6 @@ class _Failed(NamedTuple):
 
     error: Exception
     trace: str
-
-
-def read_here(reader: Reader, parts: Parts, chunks: Sequence[Chunk], on_items: Callable[[int], None]) -> None:
-    """Read chunks into parts, in this process; ``on_items`` is called with how many more items are read."""
-    for chunk in chunks:
-        parts.make(reader, chunk, lambda: on_items(1))
-
-
-def read_in_workers(
-    reader: Reader, parts: Parts, chunks: Sequence[Chunk], jobs: int, on_items: Callable[[int], None]
-) -> None:
-    """Read chunks into parts, in several processes; :func:`in_workers` says how, and what is raised.
-
-    Args:
-        reader: the reader; it goes to each process once, pickled.
-        parts: where the parts go.
-        chunks: what to read.
-        jobs: number of processes.
-        on_items: called with how many more items are read.
-    """
-    in_workers(partial(parts.make, reader), chunks, jobs, on_items)
 
 
 def in_workers(
