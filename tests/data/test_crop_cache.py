@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -19,6 +21,7 @@ from hhmnet.data.crop_cache import (
     CacheError,
     CropCache,
     DamagedError,
+    VideoIndex,
     clear,
     crops_folder,
     read_crops,
@@ -292,6 +295,59 @@ def test_the_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         assert crops_folder() == Path.home() / ".cache" / "hhmnet" / "crops"
 
 
+# Which video has which content.
+
+
+@pytest.fixture
+def reading(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the videos that are read through from now on."""
+    read: list[str] = []
+    digest = hashlib.file_digest
+
+    def count(handle, name):
+        read.append(Path(handle.name).name)
+        return digest(handle, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", count)
+    return read
+
+
+def test_a_video_is_read_through_once(tmp_path: Path, reading: list[str]) -> None:
+    video = tmp_path / "a.mp4"
+    video.write_bytes(b"first")
+    index = VideoIndex(tmp_path / "cache" / INDEX_FILE)
+    first = index.digest(video)
+    assert first == index.digest(video) == VideoIndex(index.file).digest(video)
+    assert len(reading) == 1
+    video.write_bytes(b"other")
+    os.utime(video, ns=(0, 5))
+    assert index.digest(video) != first
+    video.write_bytes(b"first")
+    os.utime(video, ns=(0, 9))
+    assert index.digest(video) == first
+    assert len(reading) == 3
+    assert str(tmp_path) not in index.file.read_text(), "nobody's paths are kept"
+    with pytest.raises(FileNotFoundError):
+        index.digest(tmp_path / "none.mp4")
+    (tmp_path / "file").write_text("")
+    assert VideoIndex(tmp_path / "file" / INDEX_FILE).digest(video) == first, "it is done without"
+
+
+def test_half_a_line_costs_nothing_else(tmp_path: Path, reading: list[str]) -> None:
+    videos = [tmp_path / f"{n}.mp4" for n in range(3)]
+    for n, video in enumerate(videos):
+        video.write_bytes(b"%d" % n)
+    index = VideoIndex(tmp_path / INDEX_FILE)
+    for video, text in ((videos[0], b'{"video": "abc", "byt'), (videos[1], b'[1]\n{"video": 3}\nnull\n')):
+        index.digest(video)
+        with open(index.file, "ab") as handle:
+            handle.write(text)
+    reading.clear()
+    for video in videos:
+        VideoIndex(index.file).digest(video)
+    assert reading == ["2.mp4"]
+
+
 # Built ahead, in processes.
 
 
@@ -331,6 +387,8 @@ def test_processes_that_write_at_once(made: Made, tmp_path: Path, fork) -> None:
     names = files_in(tmp_path / "c")
     assert len(names) == 6
     assert all(name.endswith(".safetensors") and not name.startswith(".") for name in names)
+    known = [json.loads(line) for line in (tmp_path / "c" / INDEX_FILE).read_text().splitlines() if line]
+    assert len({entry["video"] for entry in known}) == 6
     cache = CropCache(tmp_path / "c", SMALL)
     for i in range(6):
         assert cache.ensure(store, i, videos).found

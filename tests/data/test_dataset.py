@@ -9,7 +9,6 @@ import torch
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.dataset import ClipDataset, EpochSampler, RawBatch, VideoDataset, clip_length, make_loader
 from hhmnet.data.roi import RoiConfig
-from hhmnet.data.transform import SkeletonBatch
 from hhmnet.data.video_batch import VideoBatch
 from hhmnet.store import Store
 from made_crops import made_clip, write_made_store
@@ -28,7 +27,7 @@ def assert_same(a: RawBatch, b: RawBatch) -> None:
 # Batches.
 
 
-@pytest.mark.parametrize("persons", [1, 2, 4])
+@pytest.mark.parametrize("persons", [1, 4])
 @pytest.mark.parametrize("items", [[0], [2, 0, 5, 3], [5, 5]])
 def test_a_batch_holds_its_clips_one_behind_the_other(
     patchy_store: Store, persons: int, items: list[int]
@@ -65,29 +64,16 @@ def test_whole_clips_need_no_mask(tiny_store: Store) -> None:
     assert not two[:, 1].any()
 
 
-def test_moving_to_a_device_keeps_everything(patchy_store: Store) -> None:
-    batch = ClipDataset(patchy_store, np.arange(18), 2).__getitems__([1, 4])
-    moved = batch.to(torch.device("cpu"))
-    assert_same(moved, batch)
-    assert isinstance(moved.clips, SkeletonBatch)
-    meta = batch.to(torch.device("meta"))
-    assert meta.clips.present is not None
-    assert {t.device.type for t in (meta.labels, meta.index, meta.clips.joints, meta.clips.present)} == {
-        "meta"
-    }
-
-
 # With videos.
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_skeletons_and_crops_of_the_same_clips(tmp_path: Path, workers: int) -> None:
+def test_skeletons_and_crops_of_the_same_clips(tmp_path: Path) -> None:
     samples = [made_clip(n, frames=6 + n) for n in range(4)] + [made_clip(4, video=None, video_frames=None)]
     store, videos = write_made_store(tmp_path, samples)
     cache = CropCache(tmp_path / "c", RoiConfig(instants=3, cell=12, scene=16, scene_instants=2))
     indices = np.array([4, 1, 0, 3])
     dataset = VideoDataset(store, indices, 1, cache, videos)
-    batches = list(make_loader(dataset, EpochSampler(4, 3, seed=1), workers))
+    batches = list(make_loader(dataset, EpochSampler(4, 3, seed=1)))
     for batch in batches:
         plain = ClipDataset(store, batch.index.numpy(), 1).__getitems__(list(range(len(batch.index))))
         assert_same(batch, plain)
@@ -139,7 +125,7 @@ def test_order_depends_on_epoch_and_seed_alone() -> None:
     assert order(None, 0) == order(None, 3) == [list(range(i, min(i + 7, 40))) for i in range(0, 40, 7)]
 
 
-@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize("parts", [2, 3])
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_the_parts_of_a_batch_are_the_batch(parts: int, drop_last: bool) -> None:
     whole = list(EpochSampler(40, 6, seed=3, drop_last=drop_last))
@@ -183,11 +169,7 @@ def test_frames_are_the_median_and_the_rate_is_the_videos(tmp_path: Path) -> Non
     assert clip_length(store, np.array([1, 2]), videos) == (6, 12.5)
     assert clip_length(store, np.array([0, 3]), videos) == (10, 25.0)
     assert clip_length(store, np.arange(4), videos) == (7, 12.5)
-
-
-def test_without_videos_there_are_frames_alone(tmp_path: Path) -> None:
-    store, videos = write_made_store(tmp_path, [made_clip(0), made_clip(1, 6)])
-    assert clip_length(store, np.arange(2)) == (9, None)
+    assert clip_length(store, np.arange(4)) == (7, None), "nobody says where the videos are"
     for file in videos.iterdir():
         file.unlink()
-    assert clip_length(store, np.arange(2), videos) == (9, None)
+    assert clip_length(store, np.arange(4), videos) == (7, None)

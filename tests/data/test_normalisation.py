@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from hhmnet.data.augment import AugmentConfig, augment, draw_mirrored, frame_positions, mirror
+from hhmnet.data.augment import AugmentConfig
 from hhmnet.data.transform import (
     CENTERS,
     DataConfig,
-    SampledFrames,
     SkeletonBatch,
     center,
     choose_frames,
@@ -24,7 +23,7 @@ from hhmnet.data.transform import (
     sample_frames,
 )
 from hhmnet.skeleton import COCO17, KINECT20, NTU25, SkeletonLayout
-from made_ragged import LENGTHS, OFF, about_y, make, moved, one
+from made_ragged import LENGTHS, about_y, make, moved, one
 
 # Sampling.
 
@@ -93,38 +92,6 @@ def test_a_view_chosen_beforehand_changes_nothing() -> None:
     found, _ = prepare(clips, KINECT20, config, LIVELY, second, sampled=view)
     assert torch.equal(found, expected)
     assert torch.equal(first.get_state(), second.get_state())
-
-
-def test_the_order_in_which_numbers_are_drawn() -> None:
-    """Positions, mirrors, the rest: runs that were recorded can be repeated as long as it is this one."""
-    clips, config = make(), DataConfig(frames=8, persons=2, center="none")
-    found, _ = prepare(clips, KINECT20, config, LIVELY, torch.Generator().manual_seed(3))
-    generator = torch.Generator().manual_seed(3)
-    positions = frame_positions(clips.lengths, 8, LIVELY, generator)
-    x, _ = sample_frames(clips, positions)
-    x = augment(x, KINECT20, LIVELY, generator)
-    assert torch.equal(found, x.permute(0, 4, 1, 3, 2))
-    generator.manual_seed(3)
-    view = choose_frames(clips.lengths, config, LIVELY, generator)
-    generator.manual_seed(3)
-    assert torch.equal(view.positions, frame_positions(clips.lengths, 8, LIVELY, generator))
-    mirrored = draw_mirrored(len(clips.lengths), LIVELY, generator)
-    assert view.mirrored is not None
-    assert mirrored is not None
-    assert torch.equal(view.mirrored, mirrored)
-
-
-@pytest.mark.parametrize("augmentation", [None, OFF])
-def test_a_view_mirrors_the_clips_it_names(augmentation: AugmentConfig | None) -> None:
-    clips, config = make(), DataConfig(frames=8, persons=2)
-    view = SampledFrames(
-        choose_frames(clips.lengths, config).positions, torch.tensor([True, False, False, True])
-    )
-    generator = None if augmentation is None else torch.Generator().manual_seed(0)
-    found, _ = prepare(clips, KINECT20, config, augmentation, generator, sampled=view)
-    plain, _ = prepare(clips, KINECT20, config)
-    expected = mirror(plain.permute(0, 2, 4, 3, 1), KINECT20, view.mirrored).permute(0, 4, 1, 3, 2)
-    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("augmentation", [None, AugmentConfig(offset=0.05, noise=0.05)])
@@ -196,9 +163,9 @@ def test_without_the_first_person_the_next_one_is_the_origin(how: str) -> None:
 # Facing the camera.
 
 
-@pytest.mark.parametrize("gaps", [0.0, 0.3])
+@pytest.mark.parametrize("gaps", [0.3])
 @pytest.mark.parametrize("how", ["first", "mean"])
-@pytest.mark.parametrize("degrees", [30, 90, 200])
+@pytest.mark.parametrize("degrees", [30, 200])
 @pytest.mark.parametrize("layout", [KINECT20, NTU25], ids=lambda layout: layout.name)
 def test_where_a_clip_is_filmed_from_does_not_matter(
     layout: SkeletonLayout, degrees: float, how: str, gaps: float
@@ -247,7 +214,7 @@ def test_facing_needs_three_dimensions() -> None:
 # Scale.
 
 
-@pytest.mark.parametrize("gaps", [0.0, 0.3])
+@pytest.mark.parametrize("gaps", [0.3])
 @pytest.mark.parametrize("scale", ["trunk", "box"])
 @pytest.mark.parametrize("layout", [KINECT20, NTU25, COCO17], ids=lambda layout: layout.name)
 def test_how_large_a_clip_is_does_not_matter(layout: SkeletonLayout, scale: str, gaps: float) -> None:

@@ -7,47 +7,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hhmnet.data.places import extents, known_joints, part_places, person_sizes
-from hhmnet.skeleton import KINECT20, LAYOUTS, PARTS, SkeletonLayout
+from hhmnet.data.places import extents, known_joints, person_sizes
+from hhmnet.skeleton import KINECT20, LAYOUTS, SkeletonLayout
 from made_crops import made_clip
 
 
 def index(layout: SkeletonLayout, *names: str) -> list[int]:
     return [layout.index(name) for name in names]
-
-
-def test_a_joint_is_known_by_presence_confidence_and_place() -> None:
-    sample = made_clip(frames=3, persons=2)
-    pixels = sample.pixels.copy()
-    pixels[0, 0, 3] = 0
-    confidence = np.ones((2, 3, 20), np.float32)
-    confidence[1, 1, 4] = 0
-    present = np.ones((2, 3), bool)
-    present[0, 2] = False
-    joints = sample.joints * present[..., None, None]
-    changed = dataclasses.replace(
-        sample, pixels=pixels, confidence=confidence, present=present, joints=joints
-    )
-    expected = np.ones((2, 3, 20), bool)
-    expected[0, 0, 3] = expected[1, 1, 4] = expected[0, 2] = False
-    np.testing.assert_array_equal(known_joints(changed), expected)
-    assert not known_joints(dataclasses.replace(sample, pixels=None)).any()
-
-
-def test_a_place_is_the_mean_of_the_known_joints() -> None:
-    sample = made_clip(frames=4)
-    confidence = np.random.default_rng(1).random((1, 4, 20)).astype(np.float32).round()
-    sample = dataclasses.replace(sample, confidence=confidence)
-    places, found = part_places(sample, known_joints(sample), KINECT20)
-    for t in range(4):
-        for p, part in enumerate(PARTS):
-            joints = [KINECT20.index("head")] if part == "head" else KINECT20.parts[part]
-            known = [sample.pixels[0, t, j] for j in joints if confidence[0, t, j]]
-            assert found[t, p] == bool(known)
-            if known:
-                np.testing.assert_allclose(places[t, p], np.mean(known, 0), rtol=1e-5)
-    assert found.any()
-    assert not found.all()
 
 
 def way_length(pixels: np.ndarray, known: np.ndarray, joints: list[int]) -> float:

@@ -130,24 +130,6 @@ def test_lost_pictures_are_named_and_left_empty() -> None:
     assert not crops.parts[2].any()
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("instants", 0),
-        ("cell", 2),
-        ("part_size", 0),
-        ("person_scale", "shoe"),
-        ("margin", -0.1),
-        ("scene", 5000),
-        ("show", "foreground"),
-        ("grow", -0.1),
-    ],
-)
-def test_settings_that_make_no_sense(field: str, value: object) -> None:
-    with pytest.raises(ValueError, match=f"field '{field}'"):
-        RoiConfig(**{field: value})
-
-
 # What is missing.
 
 

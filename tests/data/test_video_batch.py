@@ -62,9 +62,9 @@ def plain_input(batch: VideoBatch, positions: Tensor, config: VideoConfig) -> Vi
     return VideoInput(grid, mask, scene, scene_mask, times)
 
 
-@pytest.mark.parametrize("seed", [None, 0, 1])
-@pytest.mark.parametrize("frames", [1, 3, 16, 33])
-@pytest.mark.parametrize("instants", [1, 4, 7])
+@pytest.mark.parametrize("seed", [None, 0])
+@pytest.mark.parametrize("frames", [1, 16, 33])
+@pytest.mark.parametrize("instants", [1, 7])
 def test_evaluation_by_the_definition(seed: int | None, frames: int, instants: int) -> None:
     config = dataclasses.replace(CONFIG, instants=instants)
     batch, positions = noise_batch(), views(LENGTHS, frames, seed)
@@ -97,21 +97,6 @@ def test_a_clip_without_video_is_empty() -> None:
 def test_crops_that_are_too_small(field: str) -> None:
     with pytest.raises(ValueError, match=f"field '{field}' is 60, but the cached crops have"):
         prepare_video(noise_batch(), None, None, dataclasses.replace(CONFIG, **{field: 60}))
-
-
-@pytest.mark.parametrize(
-    ("kind", "field", "value"),
-    [
-        (VideoConfig, "instants", 0),
-        (VideoConfig, "cell", 0),
-        (VideoAugmentConfig, "shift", 1.5),
-        (VideoAugmentConfig, "zoom", 1.0),
-        (VideoAugmentConfig, "part_drop", -0.1),
-    ],
-)
-def test_settings_that_make_no_sense(kind: type, field: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"field '{field}'"):
-        kind(**{field: value})
 
 
 def test_mean_and_std_of_earlier_files_are_passed_over(tmp_path: Path) -> None:

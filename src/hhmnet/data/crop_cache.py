@@ -10,11 +10,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,6 @@ from safetensors.numpy import load, save
 
 from hhmnet import files
 from hhmnet.data.roi import ClipCrops, RoiConfig, cut_clip, empty_crops
-from hhmnet.data.video_index import VideoIndex
 from hhmnet.pose.networks import CACHE_VARIABLE, cache_folder
 from hhmnet.prepare.workers import in_workers
 from hhmnet.store import Store
@@ -88,16 +88,7 @@ def read_crops(file: Path) -> tuple[ClipCrops, dict[str, str]]:
 
 @dataclass
 class BuildReport:
-    """What came of building crops ahead.
-
-    Attributes:
-        clips: number of clips.
-        made: for how many the crops were made now.
-        found: for how many they were there already.
-        without_video: how many have no video.
-        bytes: of all their files.
-        problems: what is wrong with a clip's video, by the clip's name.
-    """
+    """What came of building crops ahead: numbers of clips, bytes of their files, and problems by the clip's name."""
 
     clips: int = 0
     made: int = 0
@@ -111,6 +102,49 @@ class BuildReport:
         for name in ("clips", "made", "found", "without_video", "bytes"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.problems |= other.problems
+
+
+class VideoIndex:
+    """The SHA-256 of videos' contents, so that one that hasn't changed since isn't read through again.
+
+    It is a text file of one JSON object a line, which any number of processes add to at once; it need not exist. A
+    video is known by a digest of its path, its size and the time of its last change.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._known: dict[tuple[str, int, int], str] = {}
+        self._read = 0
+
+    def digest(self, video: Path) -> str:
+        """SHA-256 of a video's content; raises OSError if it can't be read."""
+        stat = video.stat()
+        name = hashlib.sha256(os.fsencode(video.resolve())).hexdigest()[:24]
+        key = (name, stat.st_size, stat.st_mtime_ns)
+        if key not in self._known:
+            with suppress(OSError):
+                self._read_what_was_added()
+        if key not in self._known:
+            with open(video, "rb") as handle:
+                self._known[key] = hashlib.file_digest(handle, "sha256").hexdigest()
+            entry = {"video": name, "bytes": key[1], "changed": key[2], "sha256": self._known[key]}
+            # One write of a short line at the end isn't mixed up with others'. It begins with a line break, in case a
+            # killed process left half a line. Where nothing can be written, the video is read again next time.
+            with suppress(OSError):
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                with open(self.file, "ab", buffering=0) as handle:
+                    handle.write(f"\n{json.dumps(entry)}\n".encode())
+        return self._known[key]
+
+    def _read_what_was_added(self) -> None:
+        with open(self.file, "rb") as handle:
+            handle.seek(self._read)
+            text = handle.read()
+        self._read += len(text)
+        for line in text.splitlines():
+            with suppress(ValueError, KeyError, TypeError):  # what a killed process left half written
+                entry = json.loads(line)
+                self._known[entry["video"], entry["bytes"], entry["changed"]] = entry["sha256"]
 
 
 class CropCache:
@@ -135,6 +169,7 @@ class CropCache:
         self.problems: dict[str, str] = {}
         self._videos = VideoIndex(self.folder / INDEX_FILE)
         self._located: dict[tuple[Path, int, Path | None], Path | None] = {}
+        self._settings = json.dumps(asdict(self.config), sort_keys=True)
 
     @property
     def clip_bytes(self) -> int:
@@ -174,7 +209,7 @@ class CropCache:
             store: opened store.
             rows: positions of the clips in it.
             video_folder: where its videos are.
-            jobs: number of processes; 1 stays in this one.
+            jobs: number of processes.
             progress: called with (clips done, clips in all), from time to time.
 
         Raises:
@@ -217,10 +252,7 @@ class CropCache:
         return report
 
     def ensure(self, store: Store, i: int, video_folder: Path | None) -> BuildReport:
-        """See to it that the crops of one clip are there, and say what was done.
-
-        A video that couldn't be read is tried again: it may have been the disk's fault.
-        """
+        """See to it that the crops of one clip are there; a video that couldn't be read is tried again."""
         name, report = str(store.sample_ids[i]), BuildReport(clips=1)
         self.problems.pop(name, None)
         self._located.pop((store.path, i, video_folder), None)
@@ -257,7 +289,7 @@ class CropCache:
         except OSError as error:
             self._note(sample.sample_id, f"{video_folder / sample.video}: {error.strerror or error}")
             return None
-        digest = hashlib.sha256(f"{VERSION} {content} {self._settings()}".encode())
+        digest = hashlib.sha256(f"{VERSION} {content} {self._settings}".encode())
         digest.update(json.dumps(store.layout.to_dict(), sort_keys=True).encode())
         for name in ("pixels", "boxes", "confidence", "present", "video_frames", "frame_index"):
             array = getattr(sample, name)
@@ -266,9 +298,6 @@ class CropCache:
                 digest.update(np.ascontiguousarray(array).tobytes())
         key = digest.hexdigest()[:40]
         return self.folder / key[:2] / f"{key}{SUFFIX}"
-
-    def _settings(self) -> str:
-        return json.dumps(asdict(self.config), sort_keys=True)
 
     def _make(self, store: Store, i: int, video_folder: Path | None, file: Path) -> ClipCrops | None:
         """Cut the crops out of the video, and write them; None if the video is gone."""
@@ -281,7 +310,7 @@ class CropCache:
         crops, problem = cut_clip(sample, store.layout, video_folder / sample.video, self.config)
         facts = {
             "format": f"hhmnet crops {VERSION}",
-            "settings": self._settings(),
+            "settings": self._settings,
             "store": store.path.absolute().name,
             "sample": sample.sample_id,
             "problem": f"{sample.video}: {problem}" if problem else "",
@@ -324,17 +353,13 @@ class CropCache:
 
 
 def _build_chunk(
-    cache: CropCache,
-    store: Store,
-    video_folder: Path | None,
-    rows: Sequence[int],
-    on_item: Callable[[], None],
+    cache: CropCache, store: Store, videos: Path | None, rows: Sequence[int], on_item: Callable[[], None]
 ) -> BuildReport:
     """Make the crops of some clips, in a process of several."""
     torch.set_num_threads(1)  # the other cores have processes of their own
     report = BuildReport()
     for row in rows:
-        report.add(cache.ensure(store, row, video_folder))
+        report.add(cache.ensure(store, row, videos))
         on_item()
     return report
 
