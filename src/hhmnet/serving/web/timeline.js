@@ -80,8 +80,8 @@ export function makeTimeline(figure, clock) {
     const { config } = shown;
     part(".meaning").textContent =
       person.windows.length === 1
-        ? `The clip is no longer than a window of ${config.window} s, so there is one answer for all of it.`
-        : `Each point is the answer on the ${config.window} s around it, smoothed a little; points are ${Number(config.stride.toFixed(2))} s apart.`;
+        ? `The clip is no longer than a window of ${Number(config.window.toFixed(2))} s, so there is one answer for all of it.`
+        : `Each point is the answer on the ${Number(config.window.toFixed(2))} s around it, smoothed a little; points are ${Number(config.stride.toFixed(2))} s apart.`;
     legend.replaceChildren(
       ...shown.classes.map((label) => {
         const entry = document.createElement("li");
