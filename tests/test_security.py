@@ -213,7 +213,7 @@ def test_an_exported_model_takes_its_weights_from_no_other_folder(place: str, tm
     """ONNX can keep weights in files beside the model; a name that climbs out would read any file into them."""
     onnx = pytest.importorskip("onnx", reason="the extra 'export' isn't installed")
     pytest.importorskip("onnxruntime", reason="the extra 'export' isn't installed")
-    from hhmnet.predict.onnx_engine import OnnxEngine, OnnxModelError
+    from hhmnet.predict.engines import OnnxEngine, OnnxModelError
 
     (tmp_path / "secret.bin").write_bytes(bytes(16))
     (tmp_path / "model").mkdir()

@@ -2,41 +2,39 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import threading
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
 
 from hhmnet.cli import main
 from hhmnet.commands import live, live_views
 from hhmnet.commands.live_views import LARGEST, as_ppm, drawn, numbers
-from hhmnet.data.transform import DataConfig
-from hhmnet.models.pretrained import ActionModel, ModelSpec, from_pretrained
-from hhmnet.models.stst import STSTConfig
+from hhmnet.models.pretrained import from_pretrained
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
+from hhmnet.predict import capture
 from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
 from hhmnet.predict.live_pose import LivePose
 from hhmnet.predict.prediction import LivePrediction
-from hhmnet.skeleton import KINECT20
 from made_models import video_model
-from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight
+from made_people import BoxEstimator, KnowingDetector, MadeVideo, Way, straight
+from made_stream import model
 
 FRAMES = 50
-PLAYER = straight((100, 130), (0.8, 0), (60, 140))
+PLAYER = straight((100, 130), (0.2, 0), (60, 140))
+OTHER = straight((240, 130), (0, 0), (60, 140))
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of two streams that nobody trained."""
-    torch.manual_seed(0)
-    config = STSTConfig(widths=(16, 16), strides=(1, 2), head_width=8)
-    spec = ModelSpec(config, DataConfig(stream="joint+bone", frames=8), KINECT20, ("kick", "nod", "wave"))
     folder = tmp_path_factory.mktemp("live") / "model"
-    ActionModel(spec.build(), spec).save_pretrained(folder)
+    model().save_pretrained(folder)
     return folder
 
 
@@ -57,55 +55,36 @@ def made_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "VideoPoseEstimator", load)
 
 
-def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+def live_lines(capsys: pytest.CaptureFixture[str], *words: str | Path) -> list[dict[str, Any]]:
+    """What ``hhmnet live … --json`` prints of every frame."""
+    assert main(["live", *map(str, words), "--as-fast-as-possible", "--json"]) == 0
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 def test_a_line_of_json_for_each_answer(run: Path, video: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["live", str(run), "--source", str(video), "--as-fast-as-possible", "--json"]
-    assert main([*words, "--every", "10", "--top", "2", "--window", "1s"]) == 0
-    found = lines(capsys)
+    found = live_lines(capsys, run, "--source", video, "--every", "10", "--top", "2", "--smoothing", "0")
+    recognizer = StreamingRecognizer(from_pretrained(run), StreamingConfig(every=10, smoothing=0))
+    detection = PoseConfig(every=live.DETECT_EVERY)
+    recognizer.pose = LivePose(detection, 60, 30.0, KnowingDetector(PLAYER), BoxEstimator())
+    expected = [
+        answer.to_dict(recognizer.class_names, 2)
+        for number in range(FRAMES)
+        if (answer := recognizer.push_frame(np.full((240, 320, 3), number, np.uint8)))
+    ]
     assert [line["frame"] for line in found] == [9, 19, 29, 39, 49]
-    assert [line["label"] is None for line in found] == [True, False, False, False, False]
-    for line in found[1:]:
-        top = line["top"]
-        assert isinstance(top, list)
-        assert [one["label"] for one in top][:1] == [line["label"]]
-        assert len(top) == 2
-        assert line["person"] == 1
-        assert line["dropped"] == 0
-        assert isinstance(line["latency_ms"], float)
-        assert line["latency_ms"] > 0
-
-
-def test_the_same_file_gives_the_same_answers(
-    run: Path, video: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["live", str(run), "--source", str(video), "--as-fast-as-possible", "--json", "--smoothing", "0"]
-    assert main(words) == 0
-    recognizer = StreamingRecognizer(from_pretrained(run), StreamingConfig(every=15, smoothing=0))
-    recognizer.pose = LivePose(
-        PoseConfig(every=live.DETECT_EVERY), 60, 30.0, KnowingDetector(PLAYER), BoxEstimator()
-    )
-    expected = []
-    for number in range(FRAMES):
-        image = np.zeros((240, 320, 3), np.uint8)
-        image[..., 0] = number
-        if (answer := recognizer.push_frame(image)) is not None:
-            expected.append(answer.to_dict(recognizer.class_names)["top"])
-    for line, top in zip(lines(capsys), expected, strict=True):
-        assert isinstance(line["top"], list)
-        for one, other in zip(line["top"], top, strict=True):
-            assert one["label"] == other["label"]
+    assert [line["label"] is None for line in found] == [True, True, False, False, False]
+    for line, wanted in zip(found, expected, strict=True):
+        assert [line[key] for key in ("label", "person")] == [wanted[key] for key in ("label", "person")]
+        for one, other in zip(line["top"], wanted["top"], strict=True):
             assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
+        assert line["dropped"] == 0
+        assert line["latency_ms"] > 0
 
 
 def test_what_ends_before_an_answer_is_due_gets_one(
     run: Path, video: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["live", str(run), "--source", str(video), "--as-fast-as-possible", "--json"]
-    assert main([*words, "--every", "1000"]) == 0
-    (line,) = lines(capsys)
+    (line,) = live_lines(capsys, run, "--source", video, "--every", "1000")
     assert line["frame"] == FRAMES - 1
     assert line["label"] in ("kick", "nod", "wave")
 
@@ -114,29 +93,22 @@ def test_without_a_terminal_there_is_a_line_of_text_for_each_answer(
     run: Path, video: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["live", str(run), "--source", str(video), "--as-fast-as-possible", "--every", "20"]) == 0
-    said = capsys.readouterr()
-    assert len(said.out.splitlines()) == 2
-    assert "watching" in said.out.splitlines()[0]
-    assert "%" in said.out.splitlines()[1]
-    assert f"{FRAMES} frames in" in said.err
-    assert "0 dropped" in said.err
+    output = capsys.readouterr()
+    assert ["watching" in line for line in output.out.splitlines()] == [True, False]
+    assert "%" in output.out.splitlines()[1]
+    assert f"{FRAMES} frames in" in output.err
+    assert "0 dropped" in output.err
 
 
-def test_in_real_time_frames_are_looked_at_or_counted(
-    run: Path, video: Path, capsys: pytest.CaptureFixture[str]
+def test_a_loop_ends_after_its_time(
+    run: Path, video: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(["live", str(run), "--source", str(video), "--view", "none"]) == 0
-    said = capsys.readouterr()
-    assert said.out == ""
-    counts = re.search(r"(\d+) frames in .* (\d+) dropped", said.err)
-    assert counts is not None
-    assert int(counts[1]) + int(counts[2]) == FRAMES
-
-
-def test_a_loop_ends_after_its_time(run: Path, video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    moments = count()  # the clock goes on by a second each time it is read: once at the start, once a frame
+    monkeypatch.setattr(capture, "monotonic", lambda: float(next(moments)))
     words = ["live", str(run), "--source", str(video), "--loop", "--view", "none", "--as-fast-as-possible"]
-    assert main([*words, "--for", "3s"]) == 0
-    assert "frames in" in capsys.readouterr().err
+    assert main([*words, "--for", "70s"]) == 0
+    output = capsys.readouterr()
+    assert (output.out, "71 frames in" in output.err) == ("", True)
 
 
 def test_a_damaged_file_ends_with_what_there_is(
@@ -144,11 +116,13 @@ def test_a_damaged_file_ends_with_what_there_is(
 ) -> None:
     content = video.read_bytes()
     (tmp_path / "cut.mkv").write_bytes(content[: len(content) * 2 // 3])
-    words = ["live", str(run), "--source", str(tmp_path / "cut.mkv"), "--as-fast-as-possible", "--json"]
-    assert main(words) == 0
-    said = capsys.readouterr()
-    assert "broke off: " in said.err
-    assert said.out.count("\n") >= 1
+    assert (
+        main(["live", str(run), "--source", str(tmp_path / "cut.mkv"), "--as-fast-as-possible", "--json"])
+        == 0
+    )
+    output = capsys.readouterr()
+    assert "broke off: " in output.err
+    assert output.out.count("\n") >= 1
 
 
 def test_ctrl_c_ends_it_cleanly(
@@ -183,113 +157,85 @@ def test_ctrl_c_ends_it_cleanly(
         (["--source", "a.mp4", "--every", "0"], "must be 1 or more"),
         (["--source", "a.mp4", "--persons", "0"], "--persons must be 1 or more"),
         ([], "--source"),
+        (["--source", "VIDEO", "--view", "window"], "take --view terminal"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
-    words: list[str], reason: str, run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["live", str(run), *words]) == 2
-    said = capsys.readouterr().err
-    assert reason in said
-    assert said.strip().count("\n") == 0
-
-
-def test_a_window_without_a_screen_is_refused(
-    run: Path, video: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_mistakes_are_one_line(
+    words: list[str],
+    reason: str,
+    run: Path,
+    video: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
-    assert main(["live", str(run), "--source", str(video), "--view", "window"]) == 2
-    assert "take --view terminal" in capsys.readouterr().err
+    assert main(["live", str(run), *(word.replace("VIDEO", str(video)) for word in words)]) == 2
+    output = capsys.readouterr().err.splitlines()
+    assert reason in output[-1]
+    assert [line for line in output if "error" in line] == output[-1:]
 
 
-@pytest.fixture
-def watched(run: Path) -> StreamingRecognizer:
-    recognizer = StreamingRecognizer(from_pretrained(run))
-    recognizer.pose = LivePose(None, 60, 30.0, KnowingDetector(PLAYER), BoxEstimator())
+def watching(run: Path, *ways: Way) -> StreamingRecognizer:
+    """A recognizer that has seen so many persons in 40 frames."""
+    count = len(ways)
+    recognizer = StreamingRecognizer(from_pretrained(run), StreamingConfig(persons=count))
+    recognizer.pose = LivePose(None, 60, 30.0, KnowingDetector(*ways), BoxEstimator(), count)
     for _ in range(40):
         recognizer.push_frame(np.zeros((240, 320, 3), np.uint8))
     return recognizer
 
 
-class Still:
-    """A capture of which only the count of dropped frames is looked at."""
-
-    dropped = 1234
-
-
-def test_the_terminal_shows_label_bars_and_speed(watched: StreamingRecognizer) -> None:
-    page = io.StringIO()
-    terminal = Console(file=page, width=90, force_terminal=False)
-    view = live_views.TerminalView(terminal, watched, top=2)
-    view.close()
-    answer, meter = watched.answer(), live_views.Meter(Still())  # type: ignore[arg-type]
-    meter.note(live_views.Frame(np.zeros((2, 2, 3), np.uint8), 0.0, 0.0), True)
-    page.truncate(0)
-    terminal.print(view.draw(answer, meter))
-    text = page.getvalue()
-    assert answer.label is not None
-    assert answer.probabilities is not None
-    assert text.count(answer.label) == 2  # as the headline and beside its bar
-    assert f"{answer.probabilities.max():.0%}" in text
-    assert sum(name in text for name in watched.class_names) == 2
-    assert "1,234 dropped" in text
-    assert "frames/s" in text
-    assert "nobody" in live_views.headline(None)
-
-
-def test_the_window_shows_the_joints(watched: StreamingRecognizer) -> None:
-    image = np.full((240, 320, 3), 90, np.uint8)
-    shown = drawn(image, watched)
-    assert shown.shape == image.shape
-    changed = (shown != image).any(2)
-    assert changed.any()
-    left, right = np.flatnonzero(changed.any(0))[[0, -1]]
-    assert 60 <= left < right <= 140  # where the player is
-    large = drawn(np.zeros((1080, 2000, 3), np.uint8), watched)
-    assert max(large.shape) <= LARGEST
-    assert as_ppm(image) == b"P6 320 240 255 " + image.tobytes()
-
-
-def test_several_persons_each_have_their_line_and_number(
-    run: Path, video: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = straight((240, 130), (0, 0), (60, 140))
-    load = lambda config: VideoPoseEstimator(config, KnowingDetector(PLAYER, other), BoxEstimator())  # noqa: E731
-    monkeypatch.setattr(live, "VideoPoseEstimator", load)
-    words = ["live", str(run), "--source", str(video), "--as-fast-as-possible", "--every", "40"]
-    assert main([*words, "--persons", "2"]) == 0
-    said = capsys.readouterr()
-    assert [line.split()[2:4] for line in said.out.splitlines()] == [["person", "1:"], ["person", "2:"]]
-    assert "answers by skeleton, over the last 2 s (60 frames)" in said.err
-    assert main([*words, "--json"]) == 0
-    (line,) = lines(capsys)
-    assert line["more"] == 1
-    assert "others" not in line
-
-    recognizer = StreamingRecognizer(from_pretrained(run), StreamingConfig(persons=2))
-    recognizer.pose = LivePose(None, 60, 30.0, KnowingDetector(PLAYER, other), BoxEstimator(), 2)
-    for _ in range(40):
-        recognizer.push_frame(np.zeros((240, 320, 3), np.uint8))
-    shown = numbers((240, 320, 3), recognizer)
-    assert [number for _, _, number in shown] == [1, 2]
-    assert shown[0][0] < 140 < 200 < shown[1][0]
-    page = io.StringIO()
+@pytest.mark.parametrize("persons", [1, 2])
+def test_the_terminal_shows_label_bars_and_speed(run: Path, persons: int) -> None:
+    recognizer, page = watching(run, *(PLAYER, OTHER)[:persons]), io.StringIO()
     view = live_views.TerminalView(Console(file=page, width=90), recognizer, top=2)
     view.close()
+    meter = live_views.Meter(SimpleNamespace(dropped=1234))  # type: ignore[arg-type]
+    meter.note(capture.Frame(np.zeros((2, 2, 3), np.uint8), 0.0, 0.0), True)
+    answer = recognizer.answer()
     page.truncate(0)
-    Console(file=page, width=90).print(view.draw(recognizer.answer(), live_views.Meter(Still())))  # type: ignore[arg-type]
-    assert "person 1:" in page.getvalue()
-    assert "person 2:" in page.getvalue()
+    Console(file=page, width=90).print(view.draw(answer, meter))
+    text = page.getvalue()
+    for one in answer.everyone:
+        assert one.label is not None
+        assert one.probabilities is not None
+        assert text.count(one.label) >= 2  # as the headline and beside its bar
+        assert f"{one.probabilities.max():.0%}" in text
+    assert ["person 1:" in text, "person 2:" in text] == [persons == 2] * 2
+    assert "1,234 dropped" in text
+    assert "frames/s" in text
+
+
+def test_the_window_shows_joints_and_numbers(run: Path) -> None:
+    recognizer = watching(run, PLAYER, OTHER)
+    image = np.full((240, 320, 3), 90, np.uint8)
+    changed = (drawn(image, recognizer) != image).any(2)
+    left, right = np.flatnonzero(changed.any(0))[[0, -1]]
+    assert 60 <= left < 140 < 200 < right <= 280  # where the two are
+    assert max(drawn(np.zeros((1080, 2000, 3), np.uint8), recognizer).shape) <= LARGEST
+    assert as_ppm(image) == b"P6 320 240 255 " + image.tobytes()
+    (one, _, first), (other, _, second) = numbers(image.shape, recognizer)
+    assert (first, second, one < 140 < 200 < other) == (1, 2, True)
+
+
+def test_several_persons_each_have_their_line(
+    run: Path, video: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = lambda config: VideoPoseEstimator(config, KnowingDetector(PLAYER, OTHER), BoxEstimator())  # noqa: E731
+    monkeypatch.setattr(live, "VideoPoseEstimator", load)
+    words = [str(run), "--source", str(video), "--every", "40"]
+    assert main(["live", *words, "--as-fast-as-possible", "--persons", "2"]) == 0
+    output = capsys.readouterr()
+    assert [line.split()[2:4] for line in output.out.splitlines()] == [["person", "1:"], ["person", "2:"]]
+    assert "answers by skeleton, over the last 2 s (60 frames)" in output.err
+    (line,) = live_lines(capsys, *words)
+    assert (line["more"], "others" in line) == (1, False)
 
 
 def test_a_video_model_can_answer_by_skeletons_alone(
     video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     video_model().save_pretrained(tmp_path / "model")
-    words = ["live", str(tmp_path / "model"), "--source", str(video), "--as-fast-as-possible", "--json"]
-    assert main([*words, "--every", "40"]) == 0
-    assert [line["modalities"] for line in lines(capsys)] == [["skeleton", "video"]]
-    assert main([*words, "--every", "40", "--modality", "skeleton"]) == 0
-    said = capsys.readouterr()
-    assert json.loads(said.out)["modalities"] == ["skeleton"]
-    assert "could look at the video too" in said.err
+    words = [tmp_path / "model", "--source", video, "--every", "40"]
+    (both,), (alone,) = live_lines(capsys, *words), live_lines(capsys, *words, "--modality", "skeleton")
+    assert (both["modalities"], alone["modalities"]) == (["skeleton", "video"], ["skeleton"])

@@ -17,33 +17,28 @@ from hhmnet.video import open_video
 from made_models import CLASSES, skeleton_model, video_model
 from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight
 
-KEYS = {"input", "label", "top", "modalities", "seconds", "members"}
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders with a model of skeletons and one of skeleton and video."""
+    folders = tmp_path_factory.mktemp("model"), tmp_path_factory.mktemp("both")
+    for model, folder in zip((skeleton_model(), video_model()), folders, strict=True):
+        model.save_pretrained(folder)
+    return folders
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of skeletons in a folder."""
-    folder = tmp_path_factory.mktemp("model")
-    skeleton_model().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run_of_both(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of skeleton and video in a folder."""
-    folder = tmp_path_factory.mktemp("both")
-    video_model().save_pretrained(folder)
-    return folder
+def run(models: tuple[Path, Path]) -> Path:
+    return models[0]
 
 
 @pytest.fixture
 def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A video of a made person, and networks that find that."""
-    player = straight((100, 130), (0.8, 0), (60, 140))
-    other = straight((240, 130), (-0.3, 0), (50, 130))
-    monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector(player, other))
+    """A video of two made persons, and networks that find them; what the detector is built with is kept."""
+    ways = straight((100, 130), (0.8, 0), (60, 140)), straight((240, 130), (-0.3, 0), (50, 130))
+    monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector(*ways))
     monkeypatch.setattr(estimate, "_load_estimator", lambda config: BoxEstimator())
-    MadeVideo(tmp_path / "clip.mkv", 60)
+    MadeVideo(tmp_path / "clip.mkv", 30)
     return tmp_path / "clip.mkv"
 
 
@@ -53,29 +48,37 @@ def predicted(capsys: pytest.CaptureFixture[str], *words: str | Path, code: int 
     return json.loads(capsys.readouterr().out)
 
 
-def test_several_files_as_json(run: Path, raw_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files = sorted(raw_folder.glob("a*.json"))[:3]
+def test_several_files_as_json_and_as_a_table(
+    run: Path, raw_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted(raw_folder.glob("a*.json"))[:2]
     found = predicted(capsys, run, *files, "--top", "2")
     recognizer = Recognizer.from_pretrained(run, "cpu")
-    assert [one["input"] for one in found] == [str(file) for file in files]
-    for one in found:
-        assert one.keys() >= KEYS
-        wanted = recognizer.predict(one["input"])
-        assert one["label"] == wanted.label
+    for one, file in zip(found, files, strict=True):
+        wanted = recognizer.predict(file)
+        assert (one["input"], one["label"], one["modalities"]) == (str(file), wanted.label, ["skeleton"])
         assert one["top"] == [{"label": label, "probability": share} for label, share in wanted.top[:2]]
-        assert one["modalities"] == ["skeleton"]
         assert one["seconds"] > 0
-        assert one["votes"].keys() == one["members"].keys() == {"joint", "bone"}
+        assert list(one["votes"]) == list(one["members"]) == ["joint", "bone"]
         for name, vote in one["votes"].items():
             assert CLASSES.index(vote) == int(np.argmax(one["members"][name]))
+    assert main(["predict", str(run), str(files[1])]) == 0
+    text = capsys.readouterr().out
+    assert all(
+        part in text for part in (f"{100 * wanted.top[0][1]:.1f}", "skeleton", "vote", "bone", *CLASSES)
+    )
 
 
 def test_what_fails_is_named_and_the_others_are_answered(
     run: Path, raw_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    good = next(raw_folder.glob("a*.json"))
     (tmp_path / "bad.npz").write_text("nothing")
-    words = [str(run), str(tmp_path / "none.mp4"), str(good), str(tmp_path / "bad.npz")]
+    words = [
+        str(run),
+        str(tmp_path / "none.mp4"),
+        str(next(raw_folder.glob("a*.json"))),
+        str(tmp_path / "bad.npz"),
+    ]
     assert main(["predict", *words, "--json"]) == 2
     output = capsys.readouterr()
     missing, answer, bad = json.loads(output.out)
@@ -83,52 +86,33 @@ def test_what_fails_is_named_and_the_others_are_answered(
     assert [missing["input"], bad["input"]] == [words[1], words[3]]
     assert "there is no such file" in missing["error"]
     lines = output.err.strip().splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith(f"hhmnet predict: error: {words[1]}: ")
-    assert "Traceback" not in output.err
+    assert [line.startswith("hhmnet predict: error: ") for line in lines] == [True, True]
 
 
-def test_a_folder_and_a_store(
+def test_a_folder_and_a_store_give_the_same(
     run: Path, raw_folder: Path, store_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    of_folder = predicted(capsys, run, raw_folder)
-    of_store = predicted(capsys, run, store_folder)
-    assert len(of_folder) == len(of_store) == len(Store(store_folder))
+    of_folder, of_store = predicted(capsys, run, raw_folder), predicted(capsys, run, store_folder)
     by_name = {Path(one["input"]).stem: one for one in of_folder}
+    assert len(of_folder) == len(of_store) == len(Store(store_folder))
     for one in of_store:
         other = by_name[one["input"].rpartition("#")[2]]
         np.testing.assert_allclose(one["members"]["bone"], other["members"]["bone"], atol=1e-5)
 
 
-def test_the_table(run: Path, raw_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = next(raw_folder.glob("a*.json"))
-    assert main(["predict", str(run), str(file)]) == 0
-    text = capsys.readouterr().out
-    found = Recognizer.from_pretrained(run, "cpu").predict(file)
-    assert f"{100 * found.top[0][1]:.1f}" in text
-    assert "skeleton" in text
-    assert all(name in text for name in ("vote", "joint", "bone", *CLASSES))
-
-
-def test_a_video_with_an_overlay(
-    run_of_both: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_video_with_an_overlay_and_by_one_modality(
+    models: tuple[Path, Path], clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (found,) = predicted(capsys, run_of_both, clip, "--overlay", tmp_path / "out.mp4")
+    (found,) = predicted(capsys, models[1], clip, "--overlay", tmp_path / "out.mp4")
     assert found["modalities"] == ["skeleton", "video"]
     assert list(found["members"]) == ["joint", "bone", "video"]
     with open_video(tmp_path / "out.mp4") as video, open_video(clip) as before:
-        assert len(video) == len(before) == 60
-        assert np.abs(video.frame(30).astype(int) - before.frame(30)).max() > 100
-
-
-@pytest.mark.parametrize("modality", ["skeleton", "video"])
-def test_one_modality(
-    run_of_both: Path, clip: Path, modality: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (found,) = predicted(capsys, run_of_both, clip, "--modality", modality)
-    assert found["modalities"] == [modality]
-    both = predicted(capsys, run_of_both, clip, "--modality", "skeleton", "--modality", "video")[0]
-    assert both["modalities"] == ["skeleton", "video"]
+        assert len(video) == len(before) == 30
+        assert np.abs(video.frame(15).astype(int) - before.frame(15)).max() > 100
+    for chosen in (["skeleton"], ["video"], ["skeleton", "video"]):
+        words = [word for name in chosen for word in ("--modality", name)]
+        (found,) = predicted(capsys, models[1], clip, *words)
+        assert found["modalities"] == chosen
 
 
 def test_a_timeline(run: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,11 +122,9 @@ def test_a_timeline(run: Path, clip: Path, tmp_path: Path, capsys: pytest.Captur
     assert found == json.loads((out / "timeline.json").read_text())
     assert [person["person"] for person in found["persons"]] == [1, 2]
     assert found["config"]["window"] == 0.5
-    assert len(found["persons"][0]["windows"]) == 7
+    assert len(found["persons"][0]["windows"]) == 3
     with open(out / "segments.csv", newline="") as handle:
         rows = list(csv.DictReader(handle))
-    assert rows
-    assert {row["label"] for row in rows} <= set(CLASSES)
     assert main(["predict", str(run), str(clip), *map(str, words)]) == 0
     assert rows[0]["label"] in capsys.readouterr().out
 
@@ -150,15 +132,11 @@ def test_a_timeline(run: Path, clip: Path, tmp_path: Path, capsys: pytest.Captur
 def test_how_joints_are_found_is_a_flag(
     run: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[int] = []
-
-    def load(config: estimate.PoseConfig) -> KnowingDetector:
-        asked.append(config.every)
-        return KnowingDetector(straight((100, 130), (0.8, 0), (60, 140)))
-
-    monkeypatch.setattr(estimate, "_load_detector", load)
+    every: list[int] = []
+    load = estimate._load_detector
+    monkeypatch.setattr(estimate, "_load_detector", lambda config: every.append(config.every) or load(config))
     predicted(capsys, run, clip, "--every", "5")
-    assert asked == [5]
+    assert every == [5]
 
 
 @pytest.mark.parametrize(
@@ -176,17 +154,18 @@ def test_how_joints_are_found_is_a_flag(
         (["--overlay", "out.gif"], "has no video to draw on"),
         (["--timeline", "out", "--leave", "0.9"], "field 'leave' must be at most enter"),
         (["--timeline", "out", "--overlay", "out.mp4"], "without --timeline"),
+        (["--engine", "ray"], "--engine and --jobs go with --out DIR"),
+        (["--jobs", "2"], "--engine and --jobs go with --out DIR"),
+        (["--out", "answers", "--timeline", "lines"], "--out takes many clips"),
     ],
 )
 def test_mistakes_are_one_line(
     run: Path, raw_folder: Path, words: list[str], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = next(raw_folder.glob("a*.json"))
-    assert main(["predict", str(run), str(file), *words]) == 2
+    assert main(["predict", str(run), str(next(raw_folder.glob("a*.json"))), *words]) == 2
     output = capsys.readouterr()
     assert reason in output.err
-    assert len(output.err.strip().splitlines()) == 1
-    assert not output.out
+    assert (output.err.count("\n"), output.out) == (1, "")
 
 
 def test_a_folder_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,7 +39,7 @@ from hhmnet.data.transform import SkeletonBatch
 from hhmnet.evaluation.scores import Scores
 from hhmnet.layout_files import load_layout
 from hhmnet.models.pretrained import from_pretrained
-from hhmnet.predict.skeleton_files import read_skeleton
+from hhmnet.predict.sources import read_skeleton
 from hhmnet.readers import ReaderConfig, get_reader
 from hhmnet.readers.folder import FolderConfig
 from hhmnet.readers.nw_ucla import CLASSES_FILE, NWUCLAConfig
@@ -392,7 +392,7 @@ def _crops(world: World, rng: random.Random, folder: Path) -> None:
 def _onnx(world: World, rng: random.Random, folder: Path) -> None:
     import onnx
 
-    from hhmnet.predict.onnx_engine import METADATA, OnnxEngine
+    from hhmnet.predict.engines import METADATA, OnnxEngine
     from hhmnet.predict.recognizer import Recognizer
 
     _, content = made_exports.exported("skeletons")

@@ -26,7 +26,7 @@ from hhmnet.data.roi import RoiConfig, empty_crops
 from hhmnet.evaluation.scores import Scores, ScoresError
 from hhmnet.layout_files import load_layout
 from hhmnet.models.pretrained import PretrainedError, from_pretrained
-from hhmnet.predict import onnx_engine
+from hhmnet.predict import engines
 from hhmnet.readers import ReadError
 from hhmnet.readers.labels import read_labels
 from hhmnet.skeleton import KINECT20, PARTS, LayoutError, SkeletonLayout
@@ -180,20 +180,20 @@ def test_an_onnx_file_with_odd_settings(
     spec = made_models.skeleton_model().spec.to_dict() | change
     notes = json.dumps({"model": spec, "members": ["joint", "bone"], "version": 1})
     session = SimpleNamespace(
-        get_modelmeta=lambda: SimpleNamespace(custom_metadata_map={onnx_engine.METADATA: notes}),
+        get_modelmeta=lambda: SimpleNamespace(custom_metadata_map={engines.METADATA: notes}),
         get_outputs=list,
     )
-    monkeypatch.setattr(onnx_engine, "_open", lambda file, threads: session)
-    with pytest.raises(onnx_engine.OnnxModelError) as error:
-        onnx_engine.OnnxEngine(tmp_path / "model.onnx")
+    monkeypatch.setattr(engines, "_open", lambda file, threads: session)
+    with pytest.raises(engines.OnnxModelError) as error:
+        engines.OnnxEngine(tmp_path / "model.onnx")
     refusal(error, "model.onnx", word)
 
 
 def test_an_onnx_file_whose_names_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = SimpleNamespace(get_modelmeta=lambda: b"\x80".decode())
-    monkeypatch.setattr(onnx_engine, "_open", lambda file, threads: session)
-    with pytest.raises(onnx_engine.OnnxModelError) as error:
-        onnx_engine.OnnxEngine(tmp_path / "model.onnx")
+    monkeypatch.setattr(engines, "_open", lambda file, threads: session)
+    with pytest.raises(engines.OnnxModelError) as error:
+        engines.OnnxEngine(tmp_path / "model.onnx")
     refusal(error, "model.onnx", "no text")
 
 

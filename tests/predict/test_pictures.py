@@ -6,14 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hhmnet.data.places import known_joints, part_places
-from hhmnet.predict.pictures import draw_overlay, paste, ramp, text_image
+from hhmnet.predict.pictures import draw_overlay, paste, ramp
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import InputError
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store
 from hhmnet.video import open_video
-from made_people import MadeVideo
 from made_video import write_video
 
 
@@ -37,35 +35,23 @@ def test_the_video_stays_and_gets_a_skeleton(of_both: Recognizer, filmed: Store,
         joints = found.sample.pixels[0, t].round().astype(int)
         inside = ((joints > 2) & (joints < [before.width - 3, before.height - 3])).all(1)
         changed = np.abs(new - old).max(-1)
-        drawn = [changed[y, x] for x, y in joints[inside]]
-        assert np.median(drawn) > 40
+        assert np.median([changed[y, x] for x, y in joints[inside]]) > 40
         # The corner that nothing is drawn in stays what it was, but for coding.
         assert changed[-12:, :12].mean() < 20
         # The parts' boxes are there with guidance alone.
         assert np.abs(new - bare).max() > 80
-    places, _ = part_places(found.sample, known_joints(found.sample), KINECT20)
-    assert places.shape == (found.sample.num_frames, 5, 2)
 
 
-@pytest.mark.usefixtures("made_networks")
-def test_odd_sides_and_a_model_of_skeletons(of_skeletons: Recognizer, tmp_path: Path) -> None:
-    MadeVideo(tmp_path / "a.mkv", 12, size=(321, 241))
-    found = of_skeletons.predict(tmp_path / "a.mkv")
-    draw_overlay(found, KINECT20, tmp_path / "out.mp4", None)
-    with open_video(tmp_path / "out.mp4") as video:
-        assert (len(video), video.width, video.height) == (12, 322, 242)
-        assert video.fps == pytest.approx(30, abs=0.1)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "out.mp4"]
-
-
-def test_frames_keep_their_uneven_times(of_both: Recognizer, filmed: Store, tmp_path: Path) -> None:
-    times = np.cumsum(np.random.default_rng(3).integers(20, 120, 41)).tolist()
-    write_video(tmp_path / "a.mkv", milliseconds=times)
+def test_odd_sides_and_uneven_times(of_both: Recognizer, filmed: Store, tmp_path: Path) -> None:
+    times = np.cumsum(np.random.default_rng(3).integers(20, 120, 20))
+    pictures = [np.zeros((241, 321, 3), np.uint8)] * 20
+    write_video(tmp_path / "a.mkv", milliseconds=times.tolist(), pictures=pictures)
     found = of_both.predict(filmed.sample(0), videos=filmed.video_folder)
-    found = dataclasses.replace(found, video=tmp_path / "a.mkv", guidance=None)
-    draw_overlay(found, KINECT20, tmp_path / "out.mp4")
+    draw_overlay(dataclasses.replace(found, video=tmp_path / "a.mkv"), KINECT20, tmp_path / "out.mp4")
     with open_video(tmp_path / "out.mp4") as video:
-        np.testing.assert_allclose(video.times, (np.array(times) - times[0]) / 1000, atol=2e-3)
+        assert (video.width, video.height) == (322, 242)
+        np.testing.assert_allclose(video.times, (times - times[0]) / 1000, atol=2e-3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "out.mp4"]
 
 
 def test_what_cannot_be_drawn_is_named(of_skeletons: Recognizer, tiny_store: Store, tmp_path: Path) -> None:
@@ -83,15 +69,6 @@ def test_the_ramp_goes_from_grey_over_yellow_to_red() -> None:
     assert ramp(0.5) == (185, 162, 80)
     assert ramp(7) == ramp(2)
     assert ramp(-1) == ramp(0)
-
-
-def test_text_is_as_high_as_asked_and_wider_the_longer_it_is() -> None:
-    short, long = text_image(["ab"], 20, (255, 0, 0)), text_image(["abcdefgh ij"], 20, (255, 0, 0))
-    assert short.shape[0] == long.shape[0] == 20
-    assert long.shape[1] > 2 * short.shape[1]
-    assert (short[..., 0] > 200).any()  # letters
-    assert short[..., 3].min() == pytest.approx(0.4 * 255, abs=2)  # ground
-    assert text_image(["a", "b", "c_$x$"], 15, (255, 255, 255)).shape[0] == 45
 
 
 def test_pasting_mixes_and_stays_inside() -> None:

@@ -12,15 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.evaluation.scores import score_streams
 from hhmnet.models.pretrained import PretrainedError
-from hhmnet.pose.estimate import PoseConfig
 from hhmnet.pose.networks import CACHE_VARIABLE
 from hhmnet.predict import InputError, Prediction, Recognizer
-from hhmnet.predict.onnx_engine import METADATA, OnnxEngine, OnnxModelError
+from hhmnet.predict.engines import METADATA, OnnxEngine, OnnxModelError
 from hhmnet.predict.prediction import softmax
 from hhmnet.predict.sources import find_inputs
 from hhmnet.readers import videos
@@ -29,7 +27,7 @@ from hhmnet.sample import MODALITIES, Sample
 from hhmnet.store import Store
 from made_exports import exported
 from made_models import CLASSES, skeleton_model
-from made_people import BoxEstimator, MadeVideo
+from made_people import MadeVideo
 
 FRAMES = 20
 
@@ -157,18 +155,6 @@ def test_an_exported_model_of_skeletons(persons: int, onnx_of_two: Recognizer, t
     check_same(onnx_of_two.predict(tmp_path / "clip.npz"), wanted.predict(tmp_path / "clip.npz"))
 
 
-def test_run_gives_the_graphs_own_outputs(onnx_files: dict[str, Path], onnx_of_two: Recognizer) -> None:
-    sample = some_sample(2, 12)
-    joints, present = sample.joints.swapaxes(0, 1).copy(), sample.present.T.copy()
-    engine = OnnxEngine(onnx_files["skeletons"], threads=1)
-    found = engine.run({"joints": joints, "present": present, "lengths": np.array([12])})
-    shapes = {name: part.shape for name, part in found.items()}
-    assert shapes == {"logits": (1, 4), "members": (2, 1, 4), "used": (1, 2)}
-    assert (engine.class_names, engine.persons, engine.members) == (CLASSES, 2, ("joint", "bone"))
-    wanted = torch.softmax(torch.from_numpy(found["logits"]), 1)[0]
-    np.testing.assert_allclose(onnx_of_two.predict(sample).probabilities, wanted, atol=1e-6)
-
-
 @pytest.mark.usefixtures("made_networks")
 def test_a_video_is_seen_as_the_reader_of_videos_sees_it(
     of_skeletons: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -238,17 +224,6 @@ def test_wrong_modalities_are_named(of_skeletons: Recognizer) -> None:
         of_skeletons.predict(some_sample(), modalities=("sound",))
 
 
-def test_how_joints_are_found_can_be_chosen(made_networks: BoxEstimator, tmp_path: Path) -> None:
-    MadeVideo(tmp_path / "a.mkv", FRAMES)
-    made_networks.doubtful = {15: range(FRAMES)}
-    for least, is_masked in ((0.2, True), (0.0, False)):
-        recognizer = Recognizer(skeleton_model(), pose=PoseConfig(min_confidence=least))
-        sample = recognizer.predict(tmp_path / "a.mkv").sample
-        assert sample is not None
-        assert sample.confidence is not None
-        assert (sample.confidence == 0).any() == is_masked
-
-
 def test_from_a_folder(of_both: Recognizer, filmed: Store, tmp_path: Path) -> None:
     of_both.engine.model.save_pretrained(tmp_path / "model")  # type: ignore[attr-defined]
     loaded = Recognizer.from_pretrained(tmp_path / "model", device="cpu")
@@ -257,12 +232,6 @@ def test_from_a_folder(of_both: Recognizer, filmed: Store, tmp_path: Path) -> No
     np.testing.assert_array_equal(ours.probabilities, theirs.probabilities)
     with pytest.raises(PretrainedError, match="no model there"):
         Recognizer.from_pretrained(tmp_path)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no GPU"):
-        Recognizer.from_pretrained(tmp_path, device="cuda")
 
 
 def test_without_torch_skeletons_are_answered_and_videos_refused(

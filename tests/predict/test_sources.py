@@ -60,23 +60,15 @@ def test_what_stands_for_nothing_is_named(tmp_path: Path, name: str, reason: str
         Sources(KINECT20).read(tmp_path)
 
 
-def test_nw_uclas_form_whatever_the_name(filmed: Store, tmp_path: Path) -> None:
-    file = tmp_path / "mine.json"
+def test_nw_uclas_form_whatever_the_name_and_with_its_video(filmed: Store, tmp_path: Path) -> None:
+    file, wanted = tmp_path / "mine.json", filmed.sample(0)
     file.write_bytes(raw_file(filmed).read_bytes())
     clip = Sources(KINECT20).read(file)
-    np.testing.assert_array_equal(clip.sample.joints, filmed.sample(0).joints)
-    np.testing.assert_array_equal(clip.sample.present, filmed.sample(0).present)
-    assert clip.sample.sample_id == "mine"
-    assert clip.video is None
-
-
-def test_nw_ucla_with_its_video(filmed: Store) -> None:
-    sources = Sources(KINECT20, videos=filmed.video_folder, with_videos=True)
-    clip, wanted = sources.read(raw_file(filmed)), filmed.sample(0)
-    assert filmed.video_folder is not None
-    assert wanted.video is not None
-    assert clip.video == filmed.video_folder / wanted.video
-    for name in ("pixels", "video_frames", "joints"):
+    np.testing.assert_array_equal(clip.sample.joints, wanted.joints)
+    assert (clip.sample.sample_id, clip.video) == ("mine", None)
+    clip = Sources(KINECT20, videos=filmed.video_folder, with_videos=True).read(raw_file(filmed))
+    assert clip.video == Path(str(filmed.video_folder), str(wanted.video))
+    for name in ("pixels", "video_frames", "joints", "present"):
         np.testing.assert_array_equal(getattr(clip.sample, name), getattr(wanted, name))
 
 
@@ -112,20 +104,15 @@ def test_another_known_skeleton_is_converted(tmp_path: Path) -> None:
     )
 
 
-def test_ntus_form(ntu_file: Path) -> None:
-    sample = Sources(NTU25).read(ntu_file).sample
-    skeletons = parse(ntu_file.read_bytes())
-    (body,) = persons(skeletons, BodyRules(), Counter())
-    np.testing.assert_array_equal(sample.joints[0, body.frames], body.joints)
-    assert sample.pixels is not None
-    converted = Sources(KINECT20).read(ntu_file).sample
-    KINECT20.check(converted.joints)
-
-
-def test_ntu_with_the_video_beside_it(ntu_file: Path) -> None:
+def test_ntus_form_and_the_video_beside_it(ntu_file: Path) -> None:
     MadeVideo(ntu_file.with_name("person_rgb.avi"), 15)
-    assert Sources(NTU25).read(ntu_file).video is None  # a model of skeletons alone doesn't look for it
-    clip = Sources(NTU25, with_videos=True).read(ntu_file)
+    clip = Sources(NTU25).read(ntu_file)
+    (body,) = persons(parse(ntu_file.read_bytes()), BodyRules(), Counter())
+    np.testing.assert_array_equal(clip.sample.joints[0, body.frames], body.joints)
+    assert clip.sample.pixels is not None
+    assert clip.video is None  # a model of skeletons alone doesn't look for it
+    clip = Sources(KINECT20, with_videos=True).read(ntu_file)
+    KINECT20.check(clip.sample.joints)
     assert clip.video == ntu_file.with_name("person_rgb.avi")
     assert clip.sample.video_frames is not None
     assert clip.sample.video_frames.tolist() == [*range(15), *[-1] * 5]

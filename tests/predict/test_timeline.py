@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from hhmnet.pose import estimate
+from hhmnet.predict.pictures import write_timeline
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import Input, InputError
 from hhmnet.predict.timeline import (
@@ -168,13 +169,6 @@ def test_windows_are_as_long_as_the_training_clips(of_skeletons: Recognizer, two
         model.spec = before
 
 
-def test_a_recording_shorter_than_a_window(of_skeletons: Recognizer, tiny_store: Store) -> None:
-    found = recognise_long(of_skeletons, Input("short", tiny_store.path, 0), TimelineConfig(window=5))
-    assert found.probabilities.shape[:2] == (1, 1)
-    wanted = of_skeletons.predict(tiny_store.sample(0)).probabilities
-    np.testing.assert_allclose(found.probabilities[0, 0], wanted, atol=1e-5)
-
-
 def test_joints_are_estimated_once_and_each_person_has_a_timeline(
     of_skeletons: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,7 +211,7 @@ def test_a_recording_of_nobody_is_named(of_skeletons: Recognizer, tmp_path: Path
 
 def test_its_files(of_skeletons: Recognizer, two: Path, tmp_path: Path) -> None:
     found = recognise_long(of_skeletons, two, CONFIG)
-    files = found.write(tmp_path / "new" / "out")
+    files = write_timeline(found, tmp_path / "new" / "out")
     assert [file.name for file in files] == ["segments.csv", "timeline.json", "timeline.png"]
     assert files[2].read_bytes()[:4] == b"\x89PNG"
     with open(files[0], newline="") as handle:

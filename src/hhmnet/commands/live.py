@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from hhmnet.commands.terminal import Parser, UsageError, console, duration
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.pose.estimate import DETECTORS, ESTIMATORS, PoseConfig, VideoPoseEstimator
 from hhmnet.predict.capture import Capture, Frame, is_live, shown
+from hhmnet.predict.engines import choose_device
 from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
 from hhmnet.predict.live_pose import LivePose
 from hhmnet.predict.prediction import LivePrediction
-from hhmnet.predict.torch_engine import choose_device
 from hhmnet.sample import MODALITIES
 
 DETECT_EVERY = 6
@@ -180,9 +179,10 @@ def _run(
 
 
 def _until(capture: Capture, limit: float | None) -> Iterator[Frame]:
-    end = time.monotonic() + limit if limit else None
+    end = None
     for frame in capture:
-        if end is not None and time.monotonic() > end:
+        end = frame.captured + limit if end is None and limit else end
+        if end is not None and frame.captured > end:
             return
         yield frame
 

@@ -35,29 +35,26 @@ def main(words: list[str]) -> int:
     options, rest = parser.parse_known_args(words)
     log = console()
     _check_single(options)
-    if options.run.suffix == ".onnx":
-        recognizer = _exported(options, rest, parser)
-    else:
-        recognizer = _recognizer(options, rest, parser)
-        if options.timeline is not None:
-            return _timeline(recognizer, options, log)
+    recognizer = _recognizer(options, rest, parser)
+    if options.timeline is not None:
+        return _timeline(recognizer, options, log)
     if options.out is not None:
-        return _archive(recognizer, options, log)
-    modalities = _modalities(options, recognizer)
+        return _archive(options, log)
     failed = 0
     documents: list[Any] = []
     for item in _inputs(options.inputs):
         try:
             if isinstance(item, InputError):
                 raise item
-            with log.status(f"looking at {item.name}"):
-                found = recognizer.predict(item, options.top, modalities)
+            with log.status(f"recognising {item.name}"):
+                found = recognizer.predict(item, options.top, options.modality)
             if options.overlay is not None:
-                _overlay(found, recognizer, options, log)
+                _overlay(found, recognizer, options.overlay, log)
         except InputError as error:
             failed += 1
             print(f"hhmnet predict: error: {' '.join(str(error).split())}", file=sys.stderr)
-            documents.append({"input": _name(item, error), "error": str(error)})
+            name = item.name if isinstance(item, Input) else str(error).partition(":")[0]
+            documents.append({"input": name, "error": str(error)})
             continue
         documents.append(found.to_dict() | {"votes": votes(found, recognizer.class_names)})
         if not options.json:
@@ -129,46 +126,39 @@ def _count(text: str) -> int:
 
 
 def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) -> Recognizer:
-    """The model, with what the other words say of joints; what they say of windows is ``options.timeline_config``."""
-    from hhmnet.pose.estimate import PoseConfig
+    """The model, with what the other words say of joints; ``options`` gets both configurations and the modalities.
+
+    For an exported model PyTorch isn't imported, unless they say something of joints in videos.
+    """
     from hhmnet.predict.recognizer import Recognizer
     from hhmnet.predict.timeline import TimelineConfig
 
-    pose, timeline = Flags(PoseConfig, "hhmnet predict"), Flags(TimelineConfig, "hhmnet predict")
-    of_timeline, of_pose = _parted(rest, timeline.kinds)
-    config: PoseConfig = pose.read(of_pose, [*parser.names, *timeline.kinds])
-    options.timeline_config = timeline.read(of_timeline)
-    if of_timeline and options.timeline is None:
-        raise UsageError(f"{of_timeline[0]} goes with --timeline DIR; see hhmnet predict --help")
-    options.pose_config = config
-    recognizer = Recognizer.from_pretrained(
-        options.run, options.device, config, options.videos, options.units
-    )
-    if not any(word.startswith("--persons") for word in of_pose):
-        config.persons = recognizer.engine.persons
-    if not any(word.partition("=")[0] == "--window" for word in of_timeline):
-        options.timeline_config = options.timeline_config.as_long_as(recognizer.clip_seconds)
-    recognizer.sources.with_videos |= options.overlay is not None
-    return recognizer
-
-
-def _exported(options: argparse.Namespace, rest: list[str], parser: Parser) -> Recognizer:
-    """A model that `hhmnet export` wrote. PyTorch is imported only if something is said of joints in videos."""
-    from hhmnet.predict.recognizer import Recognizer
-
-    if options.timeline is not None or options.overlay is not None:
+    is_exported = options.run.suffix == ".onnx"
+    if is_exported and (options.timeline is not None or options.overlay is not None):
         raise UsageError(
             "--timeline and --overlay need the model's folder; an ONNX file answers on whole clips"
         )
-    if options.device == "cuda":
+    if is_exported and options.device == "cuda":
         raise UsageError("an ONNX file runs on the CPU; leave --device out, or give the model's folder")
-    pose = None
-    if rest:
+    timeline, pose = Flags(TimelineConfig, "hhmnet predict"), None
+    of_timeline, of_pose = _parted(rest, timeline.kinds)
+    if of_pose or not is_exported:
         from hhmnet.pose.estimate import PoseConfig
 
-        pose = Flags(PoseConfig, "hhmnet predict").read(rest, parser.names)
-    options.pose_config = pose
-    return Recognizer.from_pretrained(options.run, pose=pose, videos=options.videos, units=options.units)
+        pose = Flags(PoseConfig, "hhmnet predict").read(of_pose, [*parser.names, *timeline.kinds])
+    windows = timeline.read(of_timeline)
+    if of_timeline and options.timeline is None:
+        raise UsageError(f"{of_timeline[0]} goes with --timeline DIR; see hhmnet predict --help")
+    recognizer = Recognizer.from_pretrained(options.run, options.device, pose, options.videos, options.units)
+    given = {word.removeprefix("--").partition("=")[0] for word in rest}
+    if pose is not None and "persons" not in given:
+        pose.persons = recognizer.engine.persons
+    if options.timeline is not None and "window" not in given:
+        windows = windows.as_long_as(recognizer.clip_seconds)
+    recognizer.sources.with_videos |= options.overlay is not None
+    options.pose, options.windows = pose, windows
+    options.modality = options.modality or MODALITIES[: 1 + recognizer.looks_at_video]
+    return recognizer
 
 
 def _check_single(options: argparse.Namespace) -> None:
@@ -204,40 +194,21 @@ def _inputs(paths: Sequence[Path]) -> Iterable[Input | InputError]:
             yield error
 
 
-def _name(item: Input | InputError, error: InputError) -> str:
-    return item.name if isinstance(item, Input) else str(error).partition(":")[0]
-
-
-def _modalities(options: argparse.Namespace, recognizer: Recognizer) -> Sequence[str]:
-    """What to go by: what was asked for, or all that the model looks at."""
-    return options.modality or MODALITIES[: 1 + recognizer.looks_at_video]
-
-
-def _overlay(found: Prediction, recognizer: Recognizer, options: argparse.Namespace, log: Console) -> None:
-    """Write the video with the answer drawn on it, if that is asked for."""
-    if options.overlay is None:
-        return
+def _overlay(found: Prediction, recognizer: Recognizer, out: Path, log: Console) -> None:
+    """Write the video with the prediction drawn on it."""
     from hhmnet.predict.pictures import draw_overlay
 
-    out = options.overlay
     with log.status(f"drawing {out}"):
         draw_overlay(found, recognizer.engine.layout, out, recognizer.engine.spec.roi)
     log.print(f"{out} shows it", soft_wrap=True)
 
 
-def _archive(recognizer: Recognizer, options: argparse.Namespace, log: Console) -> int:
-    """Answer on many clips, into a folder."""
+def _archive(options: argparse.Namespace, log: Console) -> int:
+    """Predictions of many clips, into a folder."""
     from hhmnet.predict.archive import ArchiveJob, predict_archive
 
-    job = ArchiveJob(
-        options.run,
-        options.device,
-        options.pose_config,
-        options.videos,
-        options.units,
-        options.top,
-        tuple(_modalities(options, recognizer)),
-    )
+    of_model = options.run, options.device, options.pose, options.videos, options.units
+    job = ArchiveJob(*of_model, options.top, tuple(options.modality))
     with log.status("looking for clips"):
         inputs = find_inputs(options.inputs)
     with counting(log, "recognising", "clips") as progress:
@@ -262,13 +233,12 @@ def _archive(recognizer: Recognizer, options: argparse.Namespace, log: Console) 
 
 def _timeline(recognizer: Recognizer, options: argparse.Namespace, log: Console) -> int:
     """Say what is done when in one recording."""
+    from hhmnet.predict.pictures import write_timeline
     from hhmnet.predict.timeline import recognise_long
 
     with counting(log, "recognising", "windows") as progress:
-        found = recognise_long(
-            recognizer, options.inputs[0], options.timeline_config, _modalities(options, recognizer), progress
-        )
-    files = found.write(options.timeline)
+        found = recognise_long(recognizer, options.inputs[0], options.windows, options.modality, progress)
+    files = write_timeline(found, options.timeline)
     if options.json:
         print_json(found.to_dict())
     else:

@@ -6,9 +6,9 @@ import argparse
 import json
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -89,13 +89,13 @@ def counting(log: Console, label: str, unit: str) -> Iterator[Callable[[int, int
 
 
 def _plain_counter(log: Console, label: str, pace: _Pace) -> Callable[[int, int], None]:
-    last = time.monotonic()
+    last = monotonic()
 
     def show(done: int, total: int) -> None:
         nonlocal last
         figures = pace.describe(done, total)
-        if time.monotonic() - last >= PLAIN_SECONDS:
-            last = time.monotonic()
+        if monotonic() - last >= PLAIN_SECONDS:
+            last = monotonic()
             log.print(f"{label} {figures}")
 
     return show
@@ -113,8 +113,8 @@ class _Pace:
         """Such as ``1,200/114,000 files, 812 files/s, 2:19 left``; the pace is left out before it is known."""
         count = f"{done:,}/{total:,} {self._unit}"
         if self._first is None:
-            self._first, self._began = done, time.monotonic()
-        seconds = time.monotonic() - self._began
+            self._first, self._began = done, monotonic()
+        seconds = monotonic() - self._began
         if done <= self._first or seconds <= 0:
             return count
         pace = (done - self._first) / seconds

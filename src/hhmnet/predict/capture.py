@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from itertools import count
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -153,7 +153,7 @@ class Capture:
                 self._changed.notify_all()
 
     def _file_frames(self, video: Video, real_time: bool, loop: bool) -> Generator[Frame]:
-        begun, shown = time.monotonic(), 0
+        begun, shown = monotonic(), 0
         with video:
             for _ in count() if loop else range(1):
                 for _, image in video:
@@ -161,7 +161,7 @@ class Capture:
                     if real_time and not self._wait_until(begun + at):
                         return
                     shown += 1
-                    yield Frame(image, at, time.monotonic())
+                    yield Frame(image, at, monotonic())
                 if video.damage is not None:
                     self.broken = video.damage.reason
                     return
@@ -169,14 +169,14 @@ class Capture:
     def _wait_until(self, moment: float) -> bool:
         """Sleep until then; returns False if the capture was closed meanwhile."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped, max(moment - time.monotonic(), 0))
+            self._changed.wait_for(lambda: self._stopped, max(moment - monotonic(), 0))
             return not self._stopped
 
     def _live_frames(self, container: InputContainer) -> Generator[Frame]:
         with container:
             try:
                 for frame in _decoded(container):
-                    captured = time.monotonic()
+                    captured = monotonic()
                     image = frame.to_ndarray(format="rgb24")
                     yield Frame(image, captured if frame.time is None else frame.time, captured)
                 if "://" not in self.source or self.source.partition("://")[0] in _ENDLESS:

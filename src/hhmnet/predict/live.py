@@ -16,11 +16,11 @@ from hhmnet.models.spec import ModelSpec
 from hhmnet.pose.estimate import KEPT_BYTES, PoseConfig, clip_fields
 from hhmnet.pose.following import fill_bodies
 from hhmnet.pose.tracking import JOIN_GAP
+from hhmnet.predict.engines import choose_device
 from hhmnet.predict.live_pose import LivePose, Patches
 from hhmnet.predict.prediction import LivePrediction, softmax
 from hhmnet.predict.recognizer import Recognizer, modality_of
 from hhmnet.predict.sources import InputClip
-from hhmnet.predict.torch_engine import choose_device
 from hhmnet.sample import MODALITIES, UNKNOWN_LABEL, Sample
 
 DEFAULT_WINDOW = 2.0

@@ -1,7 +1,10 @@
-"""Predictions as pictures: drawn on their video, and over time."""
+"""Predictions as files: drawn on their video, and over time as a table, a document and a picture."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import cache
@@ -17,12 +20,12 @@ from hhmnet.evaluation.figures import new_figure, save_figure
 from hhmnet.files import replacing
 from hhmnet.predict.prediction import Prediction
 from hhmnet.predict.sources import InputError
+from hhmnet.predict.timeline import Segment, Timeline, edges_between
 from hhmnet.skeleton import SkeletonLayout
 from hhmnet.video import Video, open_video
 
 if TYPE_CHECKING:
     from hhmnet.data.roi import RoiConfig
-    from hhmnet.predict.timeline import Timeline
 
 CLOCK = Fraction(1, 90_000)
 """Unit of a frame's time in the file: the frames of videos of uneven rate stay where they were."""
@@ -185,14 +188,27 @@ def _write(handle: Any, images: Iterator[np.ndarray], video: Video) -> None:
         output.mux(stream.encode(None))
 
 
-def draw_timeline(timeline: Timeline, edges: np.ndarray, file: Path) -> None:
-    """Draw each person's probabilities over time, a row a class, with the segments framed.
+def write_timeline(timeline: Timeline, folder: Path) -> list[Path]:
+    """Write segments.csv, timeline.json and timeline.png into a folder, which is made if need be; returns them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / name for name in ("segments.csv", "timeline.json", "timeline.png")]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Segment._fields)
+    for segment in timeline.segments:
+        times = f"{segment.start:.3f}", f"{segment.end:.3f}"
+        writer.writerow([*segment[:2], *times, *segment[4:6], f"{segment.probability:.4f}"])
+    document = json.dumps(timeline.to_dict(), indent=1, ensure_ascii=False) + "\n"
+    for file, content in zip(files, (text.getvalue(), document), strict=False):
+        with replacing(file) as handle:
+            handle.write(content.encode())
+    _draw_timeline(timeline, files[2])
+    return files
 
-    Args:
-        timeline: of M persons and W windows.
-        edges: ``(W + 1,)`` seconds, between what each window stands for.
-        file: picture to write.
-    """
+
+def _draw_timeline(timeline: Timeline, file: Path) -> None:
+    """Draw each person's probabilities over time, a row a class, with the segments framed."""
+    edges = edges_between((timeline.starts + timeline.ends) / 2, timeline.duration)
     names, persons = timeline.class_names, timeline.smoothed
     figure = new_figure(11, len(persons) * (0.9 + 0.28 * min(len(names), 30)))
     rows = figure.subplots(len(persons), squeeze=False, sharex=True)[:, 0]

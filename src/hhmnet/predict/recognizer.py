@@ -6,68 +6,23 @@ Free of torch: an exported model recognises skeletons without it.
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hhmnet.predict.engines import Engine, NetworkInput, OnnxEngine, TorchEngine, choose_device
 from hhmnet.predict.prediction import Prediction, StreamLogits, best, softmax
 from hhmnet.predict.sources import Input, InputClip, InputError, Sources, without_torch
 from hhmnet.sample import MODALITIES, Sample
-from hhmnet.skeleton import SkeletonLayout
 
 if TYPE_CHECKING:
     from hhmnet.data.video_batch import VideoBatch
     from hhmnet.models.pretrained import ActionModel
-    from hhmnet.models.spec import ModelSpec
     from hhmnet.pose.estimate import PoseConfig
 
 __all__ = ["Prediction", "Recognizer"]
-
-
-class NetworkInput(NamedTuple):
-    """What a network is given of N clips, one behind the other; F frames, M persons, V joints, C coordinates.
-
-    Attributes:
-        joints: ``(F, M, V, C)`` float32.
-        present: ``(F, M)`` bool, whether a person is there; false throughout where skeletons aren't to be used.
-        lengths: ``(N,)`` int64, frames of each clip, which sum to F.
-        with_skeletons: whether skeletons are to be used.
-        crops: of the clips' videos; None where they aren't to be used, or there are none.
-    """
-
-    joints: np.ndarray
-    present: np.ndarray
-    lengths: np.ndarray
-    with_skeletons: bool
-    crops: VideoBatch | None
-
-
-class Engine(ABC):
-    """What computes logits: a model of torch, or an exported graph.
-
-    Attributes:
-        class_names: what the model tells apart, in the order of the logits.
-        layout: the joints that it takes.
-        persons: how many persons of a clip it looks at, M.
-        looks_at_video: whether it looks at pictures, or at skeletons alone.
-    """
-
-    class_names: tuple[str, ...]
-    layout: SkeletonLayout
-    persons: int
-    looks_at_video: bool
-
-    @property
-    @abstractmethod
-    def spec(self) -> ModelSpec:
-        """All settings of the model; needs torch."""
-
-    @abstractmethod
-    def logits(self, batch: NetworkInput) -> StreamLogits:
-        """Logits of N clips, without notes."""
 
 
 class Recognizer:
@@ -97,19 +52,10 @@ class Recognizer:
         videos: Path | None = None,
         units: str = "m",
     ) -> None:
-        if not isinstance(model, Engine):
-            from hhmnet.predict.torch_engine import TorchEngine
-
-            model = TorchEngine(model, device)
-        self.engine: Engine = model
-        self.class_names, self.looks_at_video = model.class_names, model.looks_at_video
+        self.engine = engine = model if isinstance(model, Engine) else TorchEngine(model, device)
+        self.class_names, self.looks_at_video = engine.class_names, engine.looks_at_video
         self.sources = Sources(
-            model.layout,
-            pose,
-            videos,
-            with_videos=self.looks_at_video,
-            units=units,
-            persons=model.persons,
+            engine.layout, pose, videos, with_videos=self.looks_at_video, units=units, persons=engine.persons
         )
 
     @classmethod
@@ -134,11 +80,8 @@ class Recognizer:
             InputError: there is no such device.
         """
         if Path(folder).suffix == ".onnx":
-            from hhmnet.predict.onnx_engine import OnnxEngine
-
             return cls(OnnxEngine(folder), pose=pose, videos=videos, units=units)
         from hhmnet.models.pretrained import from_pretrained
-        from hhmnet.predict.torch_engine import choose_device
 
         place = choose_device(device)
         return cls(from_pretrained(folder, place), place, pose, videos, units)
@@ -220,14 +163,21 @@ class Recognizer:
     def _crops(self, clips: Sequence[InputClip]) -> tuple[VideoBatch | None, list[tuple[str, ...]]]:
         """What is cut out of the clips' videos, and each clip's notes with what couldn't be had of its video."""
         try:
-            from hhmnet.predict.torch_engine import cut_clips
-
-            roi = self.engine.spec.roi
+            from hhmnet.data.roi import cut_clip
+            from hhmnet.data.video_batch import stack_crops
         except ModuleNotFoundError as error:
             missing = f"video: pictures are cut out of it with PyTorch, {without_torch(error)}"
             return None, [(*clip.notes, missing) if clip.video else clip.notes for clip in clips]
+        layout, roi = self.engine.layout, self.engine.spec.roi
         assert roi is not None
-        return cut_clips(clips, self.engine.layout, roi)
+        crops, problems = zip(
+            *(cut_clip(clip.sample, layout, clip.video, roi) for clip in clips), strict=True
+        )
+        notes = [
+            (*clip.notes, f"video: {problem}") if problem else clip.notes
+            for clip, problem in zip(clips, problems, strict=True)
+        ]
+        return stack_crops(crops), notes
 
     def _predictions(
         self, clips: Sequence[InputClip], found: StreamLogits, top: int, began: float

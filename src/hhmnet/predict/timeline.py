@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import json
 import math
 import time as clock
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hhmnet.fields import within
-from hhmnet.files import replacing
 from hhmnet.predict.prediction import softmax
 from hhmnet.predict.sources import Input, InputClip, InputError
 from hhmnet.sample import MODALITIES, Sample
@@ -26,7 +22,6 @@ from hhmnet.video import Video, open_video
 if TYPE_CHECKING:
     from hhmnet.predict.recognizer import Recognizer
 
-FILES = ("segments.csv", "timeline.json", "timeline.png")
 KEPT_BYTES = 256 * 2**20
 """Pictures of a video that are kept for the next window, at the most."""
 
@@ -161,31 +156,12 @@ class Timeline:
             "persons": persons,
         }
 
-    def write(self, folder: Path) -> list[Path]:
-        """Write segments.csv, timeline.json and timeline.png into a folder, which is made if need be; returns them."""
-        from hhmnet.predict.pictures import draw_timeline
-
-        folder.mkdir(parents=True, exist_ok=True)
-        table, document, picture = (folder / name for name in FILES)
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(Segment._fields)
-        for segment in self.segments:
-            times = f"{segment.start:.3f}", f"{segment.end:.3f}"
-            writer.writerow([*segment[:2], *times, *segment[4:6], f"{segment.probability:.4f}"])
-        with replacing(table) as handle:
-            handle.write(text.getvalue().encode())
-        with replacing(document) as handle:
-            handle.write((json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n").encode())
-        draw_timeline(self, _edges((self.starts + self.ends) / 2, self.duration), picture)
-        return [table, document, picture]
-
 
 def _rounded(row: np.ndarray) -> list[float]:
     return [round(float(value), 5) for value in row]
 
 
-def _edges(middles: np.ndarray, duration: float) -> np.ndarray:
+def edges_between(middles: np.ndarray, duration: float) -> np.ndarray:
     """Where the time that each window stands for begins and ends, ``(W + 1,)``: half-way to its neighbours."""
     return np.concatenate([[0.0], (middles[1:] + middles[:-1]) / 2, [duration]])
 
@@ -345,7 +321,7 @@ def recognise_long(
                 used |= found.used.any(0)
                 progress(person * shape[1] + min(first + _BATCH, len(parts)), shape[0] * shape[1])
             smoothed[person] = smooth(probabilities[person], middles, config.smooth)
-            edges = _edges(middles, duration)
+            edges = edges_between(middles, duration)
             segments += to_segments(
                 person + 1, smoothed[person], recognizer.class_names, edges, times, config
             )

@@ -1,21 +1,29 @@
-"""A model that ``hhmnet export`` wrote: onnxruntime and numpy; PyTorch only where a video has to be looked at."""
+"""What computes logits: a model of torch, or one that ``hhmnet export`` wrote, with onnxruntime and numpy alone.
+
+PyTorch is imported where a model of torch is used, or an exported one looks at a video.
+"""
 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from hhmnet.predict.prediction import StreamLogits
-from hhmnet.predict.recognizer import Engine, NetworkInput
+from hhmnet.predict.sources import InputError
 from hhmnet.sample import MODALITIES
 from hhmnet.skeleton import SkeletonLayout
 
 if TYPE_CHECKING:
+    import torch
+
+    from hhmnet.data.video_batch import VideoBatch
+    from hhmnet.models.pretrained import ActionModel
     from hhmnet.models.spec import ModelSpec
 
 METADATA = "hhmnet"
@@ -23,6 +31,122 @@ METADATA = "hhmnet"
 
 _REMEDY = "make it with hhmnet export"
 _MOST = 1_000  # persons of a clip; a file that says more would take all memory
+
+
+class NetworkInput(NamedTuple):
+    """What a network is given of N clips, one behind the other; F frames, M persons, V joints, C coordinates.
+
+    Attributes:
+        joints: ``(F, M, V, C)`` float32.
+        present: ``(F, M)`` bool, whether a person is there; false throughout where skeletons aren't to be used.
+        lengths: ``(N,)`` int64, frames of each clip, which sum to F.
+        with_skeletons: whether skeletons are to be used.
+        crops: of the clips' videos; None where they aren't to be used, or there are none.
+    """
+
+    joints: np.ndarray
+    present: np.ndarray
+    lengths: np.ndarray
+    with_skeletons: bool
+    crops: VideoBatch | None
+
+
+class Engine(ABC):
+    """What computes logits: a model of torch, or an exported graph.
+
+    Attributes:
+        class_names: what the model tells apart, in the order of the logits.
+        layout: the joints that it takes.
+        persons: how many persons of a clip it looks at, M.
+        looks_at_video: whether it looks at pictures, or at skeletons alone.
+    """
+
+    class_names: tuple[str, ...]
+    layout: SkeletonLayout
+    persons: int
+    looks_at_video: bool
+
+    @property
+    @abstractmethod
+    def spec(self) -> ModelSpec:
+        """All settings of the model; needs torch."""
+
+    @abstractmethod
+    def logits(self, batch: NetworkInput) -> StreamLogits:
+        """Logits of N clips, without notes."""
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``; raises InputError without one."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("there is no GPU that torch can use; choose the device cpu or auto")
+    return torch.device(name)
+
+
+class TorchEngine(Engine):
+    """A trained model in memory, computed on a device."""
+
+    def __init__(self, model: ActionModel, device: torch.device | str = "cpu") -> None:
+        self.model = model.to(device).eval()
+        self.device = next(model.parameters()).device
+        self.class_names, self.layout = model.spec.class_names, model.spec.layout
+        self.persons, self.looks_at_video = model.spec.data.persons, model.spec.heterogeneous is not None
+
+    @property
+    def spec(self) -> ModelSpec:
+        """All settings of the model."""
+        return self.model.spec
+
+    def logits(self, batch: NetworkInput) -> StreamLogits:
+        """Logits of N clips, without notes."""
+        import torch
+
+        from hhmnet.data.transform import SkeletonBatch
+
+        clips = None
+        if batch.with_skeletons:
+            # Without a mask where everybody is there, as in training.
+            present = None if batch.present.all() else torch.from_numpy(batch.present)
+            clips = SkeletonBatch(torch.from_numpy(batch.joints), present, torch.from_numpy(batch.lengths))
+            clips = clips.to(self.device)
+        crops = None if batch.crops is None else batch.crops.to(self.device)
+        views: list[tuple[np.ndarray, torch.Tensor | None]] = []  # by view: instants, guidance
+
+        def note(module: torch.nn.Module, given: tuple[Any, ...], output: Any) -> None:
+            if self.looks_at_video and given[2] is not None:
+                views.append((given[2].times.cpu().numpy(), output.guidance))
+
+        hook = self.model.network.register_forward_hook(note)
+        try:
+            with torch.inference_mode():
+                output = self.model.answer(clips, crops)
+        finally:
+            hook.remove()
+        times = guidance = None
+        if views:
+            frames, count = _frames_of_view(self.spec, batch), len(views)
+            shown = [_in_clip(at, batch, frames, (n + 0.5) / count) for n, (at, _) in enumerate(views)]
+            times = np.mean(shown, 0)
+            guided = [weights.cpu().numpy() for _, weights in views if weights is not None]
+            guidance = np.mean(guided, 0) if guided else None
+        members = {name: logits.float().cpu().numpy() for name, logits in output.each.items()}
+        logits, used = output.logits.float().cpu().numpy(), output.used.cpu().numpy()
+        return StreamLogits(logits, members, used, guidance, times)
+
+
+def _frames_of_view(spec: ModelSpec, batch: NetworkInput) -> int:
+    """Into how many frames a view divides a clip: those sampled, or the crops' instants where no skeleton is used."""
+    assert spec.roi is not None
+    return spec.data.frames if batch.with_skeletons else spec.roi.instants
+
+
+def _in_clip(times: np.ndarray, batch: NetworkInput, frames: int, phase: float = 0.5) -> np.ndarray:
+    """Instants among the frames of a view, ``(N, K)``, as frames of each clip."""
+    return (times + phase) * (batch.lengths[:, None] / frames) - 0.5
 
 
 class OnnxModelError(ValueError):
@@ -85,11 +209,8 @@ class OnnxEngine(Engine):
                 for node in self._session.get_inputs()[3:]
             }
         out = self.run(inputs)
-        count = len(batch.lengths)
-        for name, shape in {
-            "logits": (count, len(self.class_names)),
-            "used": (count, len(MODALITIES)),
-        }.items():
+        for name, width in (("logits", len(self.class_names)), ("used", len(MODALITIES))):
+            shape = len(batch.lengths), width
             if name not in out or out[name].shape != shape:
                 raise OnnxModelError(f"{self.file}: its graph gives no '{name}' of shape {shape}; {_REMEDY}")
         members = dict(zip(self.members, out["members"], strict=True)) if "members" in out else {}
@@ -114,12 +235,10 @@ class OnnxEngine(Engine):
         spec, lengths = self.spec, torch.from_numpy(batch.lengths)
         assert batch.crops is not None
         assert spec.video is not None
-        assert spec.roi is not None
         positions = choose_frames(lengths, spec.data).positions if batch.with_skeletons else None
         shown = prepare_video(batch.crops, positions, None, spec.video)
-        frames = spec.data.frames if batch.with_skeletons else spec.roi.instants
-        times = (shown.times + 0.5) * (lengths[:, None] / frames) - 0.5
-        return {name: value.numpy() for name, value in shown._asdict().items()}, times.numpy()
+        times = _in_clip(shown.times.numpy(), batch, _frames_of_view(spec, batch))
+        return {name: value.numpy() for name, value in shown._asdict().items()}, times
 
 
 def _open(file: Path, threads: int) -> Any:
