@@ -45,7 +45,7 @@ def test_the_video_stays_and_gets_a_skeleton(of_both: Recognizer, filmed: Store,
 def test_odd_sides_and_uneven_times(of_both: Recognizer, filmed: Store, tmp_path: Path) -> None:
     times = np.cumsum(np.random.default_rng(3).integers(20, 120, 20))
     pictures = [np.zeros((241, 321, 3), np.uint8)] * 20
-    write_video(tmp_path / "a.mkv", milliseconds=times.tolist(), pictures=pictures)
+    write_video(tmp_path / "a.mkv", milliseconds=times.tolist(), pictures=pictures, pixels="yuv444p")
     found = of_both.predict(filmed.sample(0), videos=filmed.video_folder)
     draw_overlay(dataclasses.replace(found, video=tmp_path / "a.mkv"), KINECT20, tmp_path / "out.mp4")
     with open_video(tmp_path / "out.mp4") as video:

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hhmnet.commands.live_views import LineView, LiveDisplay, Meter, TerminalView, WindowView
-from hhmnet.commands.terminal import Parser, UsageError, console, duration
+from hhmnet.commands.terminal import Parser, UsageError, console, duration, whole
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.pose.estimate import DETECTORS, ESTIMATORS, PoseConfig, VideoPoseEstimator
 from hhmnet.predict.capture import Capture, Frame, is_live, shown
@@ -41,18 +41,12 @@ def main(words: list[str]) -> int:
         model = from_pretrained(options.run, choose_device(options.device))
         networks = VideoPoseEstimator(pose)
     with Capture(options.source, not options.as_fast_as_possible, options.loop) as capture:
-        config = StreamingConfig(
-            options.window,
-            options.every,
-            options.smoothing,
-            rate=capture.rate,
-            persons=options.persons,
-            modalities=tuple(options.modality or ()),
-        ).of(model.spec)
-        found = LivePose(
-            pose, config.frames, config.rate, networks.detector, networks.estimator, options.persons
-        )
-        recognizer = StreamingRecognizer(model, config, pose, found)
+        config = StreamingConfig(options.window, options.every, options.smoothing, rate=capture.rate)
+        config.persons, config.modalities = options.persons, tuple(options.modality or ())
+        config = config.of(model.spec)
+        made = networks.detector, networks.estimator
+        live_pose = LivePose(pose, config.frames, config.rate, *made, options.persons)
+        recognizer = StreamingRecognizer(model, config, pose, live_pose)
         meter = Meter(capture)
         log.print(_begun(recognizer), soft_wrap=True)
         view = _view(options, log, recognizer)
@@ -77,9 +71,6 @@ def _options(words: list[str]) -> argparse.Namespace:
         raise UsageError("--loop is for files; a camera or a stream doesn't begin again")
     if options.view is None:
         options.view = "none" if options.json else "terminal"
-    for name in ("top", "every", "detect_every", "persons"):
-        if getattr(options, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be 1 or more; got {getattr(options, name)}")
     return options
 
 
@@ -102,54 +93,32 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="folder with the model")
     add(
-        "--source",
-        required=True,
-        metavar="0|FILE|URL",
-        help="number of a camera, a video file, or a stream's address",
+        "--source", required=True, metavar="0|FILE|URL", help="a camera's number, a video, a stream's address"
     )
     add("--view", choices=_VIEWS, help="where to show it (default: terminal, with --json none)")
-    add("--every", type=int, default=15, metavar="N", help="frames from one answer to the next (15)")
+    add("--every", type=whole, default=15, metavar="N", help="frames from one answer to the next (15)")
     add(
         "--window",
         type=duration,
         metavar="2s",
-        help="how far an answer looks back (as long as the clips that the model learned from; 2s if it doesn't say)",
+        help="how far an answer looks back (as the model's clips, or 2s)",
     )
-    add("--persons", type=int, default=1, metavar="N", help="answer on so many persons at the most (1)")
+    add("--persons", type=whole, default=1, metavar="N", help="answer on so many persons at the most (1)")
     add(
-        "--modality",
-        action="append",
-        choices=MODALITIES,
-        help="what to go by; give it twice for both (default: all that the model looks at)",
+        "--modality", action="append", choices=MODALITIES, help="what to go by; twice for both (default: all)"
     )
-    add(
-        "--smoothing",
-        type=float,
-        default=0.5,
-        metavar="SECONDS",
-        help="time constant by which probabilities are smoothed; 0 for none (0.5)",
-    )
-    add("--top", type=int, default=5, metavar="N", help="classes to show (5)")
+    add("--smoothing", type=float, default=0.5, metavar="S", help="seconds to smooth over; 0 for none (0.5)")
+    add("--top", type=whole, default=5, metavar="N", help="classes to show (5)")
     add("--json", action="store_true", help="print a line of JSON for each answer on standard output")
     pace = parser.add_mutually_exclusive_group()
-    pace.add_argument(
-        "--real-time", action="store_true", help="play a file at its own rate, dropping frames (the default)"
-    )
+    pace.add_argument("--real-time", action="store_true", help="play a file at its own rate (the default)")
     pace.add_argument("--as-fast-as-possible", action="store_true", help="take every frame of a file")
     add("--loop", action="store_true", help="play a file again and again")
     add("--for", type=duration, dest="limit", metavar="30s", help="end after so long")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where the model computes")
-    add(
-        "--detect-every",
-        type=int,
-        default=DETECT_EVERY,
-        metavar="N",
-        help=f"look for persons in every n-th frame ({DETECT_EVERY})",
-    )
-    add(
-        "--estimator", default="blazepose", choices=tuple(ESTIMATORS), help="who finds the joints (blazepose)"
-    )
-    add("--detector", default="ssd", choices=tuple(DETECTORS), help="who finds the persons (ssd)")
+    add("--detect-every", type=whole, default=DETECT_EVERY, metavar="N", help="look for persons so often (6)")
+    add("--estimator", default="blazepose", choices=tuple(ESTIMATORS), help="finds joints (blazepose)")
+    add("--detector", default="ssd", choices=tuple(DETECTORS), help="finds persons (ssd)")
     add("--mirrored", action="store_true", help="the pictures are mirror images")
     return parser
 

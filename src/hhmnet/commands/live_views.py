@@ -37,7 +37,7 @@ class Meter:
         self._frames = 0
 
     def note(self, frame: Frame, is_answered: bool) -> None:
-        """Count a frame that was looked at."""
+        """Count a frame that was recognised."""
         now = time.monotonic()
         self._frames += 1
         self._recent.append(now)
@@ -69,7 +69,7 @@ class LiveDisplay(Protocol):
     """Shows what happens."""
 
     def show(self, frame: Frame | None, answer: LivePrediction | None, meter: Meter) -> bool:
-        """Show a frame and the last answer; returns False if whoever looks has had enough."""
+        """Show a frame and the last answer; returns False once it was closed by the user."""
         ...
 
     def close(self) -> None:
@@ -77,29 +77,16 @@ class LiveDisplay(Protocol):
         ...
 
 
-def headline(answer: LivePrediction | None) -> str:
-    """What one person does, in a few words; who it is is said where there are several."""
-    if answer is None or not answer.person:
-        return "nobody is there"
-    if answer.label is None or answer.probabilities is None:
-        return f"person {answer.person}: watching"
-    return f"{answer.label}  {answer.probabilities.max():.0%}"
-
-
 def headlines(answer: LivePrediction | None, persons: int) -> list[str]:
-    """What each person does, a line each, and how many more there are.
-
-    Args:
-        answer: the newest.
-        persons: how many are answered at the most.
-    """
-    everyone = () if answer is None else answer.everyone
-    lines = [headline(one) for one in everyone] or [headline(None)]
-    if persons > 1:
-        lines = [
-            line if not one.person or one.label is None else f"person {one.person}: {line}"
-            for one, line in zip(everyone, lines, strict=False)
-        ] or lines
+    """What each person does, a line each, with numbers where up to several ``persons`` are recognised."""
+    lines = []
+    for one in () if answer is None else answer.everyone:
+        if one.label is None or one.probabilities is None:
+            lines.append(f"person {one.person}: watching" if one.person else "nobody is there")
+        else:
+            number = f"person {one.person}: " if persons > 1 else ""
+            lines.append(f"{number}{one.label}  {one.probabilities.max():.0%}")
+    lines = lines or ["nobody is there"]
     if answer is not None and answer.more:
         lines[-1] += f"   ({answer.more} more in the picture)"
     return lines

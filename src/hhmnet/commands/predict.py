@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hhmnet.commands.flags import Flags
-from hhmnet.commands.terminal import Parser, UsageError, console, counting, print_json, table
+from hhmnet.commands.terminal import Parser, UsageError, console, counting, print_json, table, whole
 from hhmnet.predict.prediction import Prediction
 from hhmnet.predict.sources import Input, InputError, find_inputs
 from hhmnet.prepare.engine import ENGINES
@@ -78,25 +78,17 @@ def _parser() -> Parser:
     add("inputs", nargs="+", type=Path, metavar="INPUT", help="video, skeleton file, folder or store")
     add("-h", "--help", action="store_true", help="show this help, with all fields, and leave")
     add("--json", action="store_true", help="print one JSON document on standard output: an object an input")
-    add("--top", type=_count, default=5, metavar="N", help="classes to name (default: 5)")
+    add("--top", type=whole, default=5, metavar="N", help="classes to name (default: 5)")
     add(
-        "--modality",
-        action="append",
-        choices=MODALITIES,
-        help="what to go by; give it twice for both (default: all that there is)",
+        "--modality", action="append", choices=MODALITIES, help="what to go by; twice for both (default: all)"
     )
     add("--videos", type=Path, metavar="DIR", help="folder of the videos of skeleton files and stores")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is one")
     add("--units", default="m", choices=("m", "cm", "mm"), help="of 3-D joints in npz, npy, json, csv files")
+    add("--overlay", type=Path, metavar="OUT.mp4", help="write the video with skeleton and prediction on it")
+    add("--timeline", type=Path, metavar="DIR", help="write what is done when in a long recording into DIR")
     add(
-        "--overlay", type=Path, metavar="OUT.mp4", help="write the video with skeleton and answer drawn on it"
-    )
-    add("--timeline", type=Path, metavar="DIR", help="say what is done when in a long recording, into DIR")
-    add(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="write the answers into DIR, piece by piece; goes on where it was",
+        "--out", type=Path, metavar="DIR", help="write the predictions of many clips into DIR; can be resumed"
     )
     add(
         "--engine",
@@ -104,7 +96,7 @@ def _parser() -> Parser:
         default="local",
         help="with --out, ray: on a Ray cluster that sees all files",
     )
-    add("--jobs", type=_count, metavar="N", help="with --engine ray: workers, at the most")
+    add("--jobs", type=whole, metavar="N", help="with --engine ray: workers, at the most")
     return parser
 
 
@@ -117,12 +109,6 @@ def _more_help() -> str:
         f"How joints are found in videos. Take what the model's training data was made with.\n\n{pose.format_help()}\n"
         f"With --timeline:\n\n{timeline.format_help()}"
     )
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1")
-    return int(text)
 
 
 def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) -> Recognizer:

@@ -49,6 +49,13 @@ def duration(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
+def whole(text: str) -> int:
+    """A whole number from 1; raises argparse's error otherwise."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1")
+    return int(text)
+
+
 def console(stderr: bool = True) -> Console:
     """Standard error, for what happens, or standard output, for results."""
     # File names may hold what rich takes for markup.

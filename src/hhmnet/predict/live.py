@@ -18,8 +18,8 @@ from hhmnet.pose.following import fill_bodies
 from hhmnet.pose.tracking import JOIN_GAP
 from hhmnet.predict.engines import choose_device
 from hhmnet.predict.live_pose import LivePose, Patches
-from hhmnet.predict.prediction import LivePrediction, softmax
-from hhmnet.predict.recognizer import Recognizer, modality_of
+from hhmnet.predict.prediction import LivePrediction
+from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import InputClip
 from hhmnet.sample import MODALITIES, UNKNOWN_LABEL, Sample
 
@@ -70,35 +70,6 @@ class StreamingConfig:
         if self.window is not None:
             return self
         return replace(self, window=min(max(spec.clip_seconds or DEFAULT_WINDOW, 0.1), 60.0))
-
-
-class FrameGrid:
-    """Places of frames on an even grid of ``rate`` a second, whatever times they come at.
-
-    A frame has the place that is nearest to its time; of two with one place the second is passed over, so a source of
-    twice the rate is halved.
-
-    Attributes:
-        frame: the newest frame's place, from 0; -1 before the first.
-    """
-
-    def __init__(self, rate: float) -> None:
-        self.frame = -1
-        self._rate, self._start = rate, 0.0
-
-    def step(self, time: float | None) -> int | None:
-        """Steps from the last place to this frame's; 0 to pass over it, None if time went back by half a second."""
-        if self.frame < 0:
-            self._start = time or 0.0
-            self.frame = 0
-            return 1
-        place = self.frame + 1.0 if time is None else (time - self._start) * self._rate
-        if place < self.frame - self._rate / 2:
-            return None
-        # Halfway counts as before, and so does what only rounding puts beyond it.
-        steps = max(math.ceil(place - 0.501) - self.frame, 0)
-        self.frame += steps
-        return steps
 
 
 class SkeletonWindow:
@@ -164,10 +135,8 @@ class StreamingRecognizer:
     lost between two detections. That holds for models that look at the video too: see
     :class:`~hhmnet.predict.live_pose.Patches`.
 
-    What is computed once and kept: each frame's joints, by far the most of the work. Of the network nothing can be
-    kept without changing the answer: the frames are resampled to the model's T, centred and scaled by the whole
-    window, and its attention and selection are pooled over all frames; a window that moves on by one frame changes
-    every number in it. It runs once an answer.
+    Each frame's joints, by far the most of the work, are computed once. Of the network nothing can be kept: it sees the
+    frames resampled, centred and scaled by the whole window, so every number changes when that moves on.
 
     Memory is bounded: joints of the window, the persons' tracks over it, and for a model that looks at the video at
     most 256 MiB of what is around them in its pictures.
@@ -221,8 +190,8 @@ class StreamingRecognizer:
 
     def reset(self) -> None:
         """Begin anew, as before the first frame."""
-        self._grid = FrameGrid(self.config.rate)
-        self._newest_answer = -1
+        self._frame = self._newest_answer = -1
+        self._start = 0.0
         self._smooth: dict[int, tuple[int, np.ndarray]] = {}  # by person: frame, probabilities
         self._patches: dict[int, Patches] = {}
         self._skeletons: SkeletonWindow | None = None
@@ -253,7 +222,7 @@ class StreamingRecognizer:
             self.pose = LivePose(self.pose_config, config.frames, config.rate, most=config.persons)
         if not self._step(time):
             return None
-        self.pose.look(self._grid.frame, image)
+        self.pose.look(self._frame, image)
         self._keep(self.pose, image)
         return self._answer_if_due()
 
@@ -271,7 +240,7 @@ class StreamingRecognizer:
         Raises:
             StreamError: the joints aren't the model's or aren't finite, or pictures were pushed before.
         """
-        if self._skeletons is None and self._grid.frame >= 0:
+        if self._skeletons is None and self._frame >= 0:
             raise StreamError("pictures were pushed before; call reset() to go on with skeletons")
         layout, persons = self.model.spec.layout, self.model.spec.data.persons
         shape = layout.num_joints, layout.dims
@@ -300,7 +269,7 @@ class StreamingRecognizer:
         Returns:
             The answer on the person who was followed first; ``others`` holds those on the others.
         """
-        self._newest_answer, more = self._grid.frame, 0
+        self._newest_answer, more = self._frame, 0
         if self._skeletons is not None:
             clips = {self._skeletons.person: self._skeletons.clip()}
         else:
@@ -313,7 +282,7 @@ class StreamingRecognizer:
 
     def _predict(self, person: int, clip: InputClip | None, least: float) -> LivePrediction:
         """What the window says of one person, from the first time that the person was seen."""
-        begun, frame = clock.perf_counter(), self._grid.frame
+        begun, frame = clock.perf_counter(), self._frame
         nothing = LivePrediction(frame, frame / self.config.rate, person)
         if clip is None:
             return nothing
@@ -324,36 +293,41 @@ class StreamingRecognizer:
             self._smooth.pop(person, None)
         if not present.any() or covered < least:
             return nothing
-        found = self._recognizer.logits([clip], self.modalities)
-        used = tuple(name for name, is_used in zip(MODALITIES, found.used[0], strict=True) if is_used)
-        if not used:
+        (found,) = self._recognizer.predict_clips([clip], self.modalities)
+        if not found.modalities:
             return nothing
-        own = softmax(found.logits[0])
-        probabilities = self._smoothed(frame, person, own)
+        probabilities = self._smoothed(frame, person, found.probabilities)
         return replace(
             nothing,
             label=self.class_names[int(probabilities.argmax())],
             probabilities=probabilities,
-            window_probabilities=own,
-            members={
-                name: softmax(logits[0])
-                for name, logits in found.members.items()
-                if modality_of(name) in used
-            },
-            modalities=used,
+            window_probabilities=found.probabilities,
+            members=found.members,
+            modalities=found.modalities,
             seconds=clock.perf_counter() - begun,
         )
 
     def _step(self, time: float | None) -> int:
-        """Steps from the last frame to this one; 0 if it is to be passed over."""
-        steps = self._grid.step(time)
-        if steps is None:
+        """Steps on the even grid from the last frame's place to the one nearest to this frame's time.
+
+        0 where the frame is to be passed over, as its place is taken: a source of twice the rate is halved. A time that
+        goes back by half a second begins anew.
+        """
+        if self._frame < 0:
+            self._start, self._frame = time or 0.0, 0
+            return 1
+        rate = self.config.rate
+        place = self._frame + 1.0 if time is None else (time - self._start) * rate
+        if place < self._frame - rate / 2:
             self.reset()
-            steps = self._grid.step(time)
-        return steps or 0
+            return self._step(time)
+        # Halfway counts as before, and so does what only rounding puts beyond it.
+        steps = max(math.ceil(place - 0.501) - self._frame, 0)
+        self._frame += steps
+        return steps
 
     def _answer_if_due(self) -> LivePrediction | None:
-        if self._grid.frame - self._newest_answer < self.config.every:
+        if self._frame - self._newest_answer < self.config.every:
             return None
         return self.answer(self.config.least)
 
@@ -369,7 +343,7 @@ class StreamingRecognizer:
             for one in pose.followed
         }
         for one in pose.followed:
-            self._patches[one.person].add(self._grid.frame, image, one, pose.layout)
+            self._patches[one.person].add(self._frame, image, one, pose.layout)
 
     def _clip_of(self, place: int) -> InputClip:
         """The window of one of the persons in the pictures."""
@@ -379,7 +353,7 @@ class StreamingRecognizer:
         fields = clip_fields(poses, self.model.spec.layout, self.pose_config)
         if patches is None:
             return _clip_of(**fields | {"video_frames": None})
-        newest = self._grid.frame
+        newest = self._frame
         frames = np.arange(newest - poses.present.shape[1] + 1, newest + 1)
         clip = _clip_of(**fields | {"video": "stream", "video_frames": patches.shown(frames)})
         return clip._replace(video=patches)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,11 +114,11 @@ class Recognizer:
         began = time.perf_counter()
         self.check_modalities(modalities)
         clip = InputClip.of(source, videos) if isinstance(source, Sample) else self.sources.read(source)
-        found = self._predictions([clip], self.logits([clip], modalities), top, began)[0]
+        (found,) = self.predict_clips([clip], modalities, top)
         if not found.modalities:
             reason = "; ".join(found.notes) or f"it has no {' and no '.join(modalities)}"
             raise InputError(f"{clip.name}: {reason}")
-        return found
+        return replace(found, seconds=time.perf_counter() - began)
 
     def predict_samples(
         self,
@@ -130,10 +131,41 @@ class Recognizer:
 
         A clip with nothing that the model looks at gets an answer that uses no modality, and means nothing.
         """
+        return self.predict_clips([InputClip.of(sample, videos) for sample in samples], modalities, top)
+
+    def predict_clips(
+        self, clips: Sequence[InputClip], modalities: Sequence[str] = MODALITIES, top: int = 5
+    ) -> list[Prediction]:
+        """The same for clips that were read already."""
         began = time.perf_counter()
         self.check_modalities(modalities)
-        clips = [InputClip.of(sample, videos) for sample in samples]
-        return self._predictions(clips, self.logits(clips, modalities), top, began) if clips else []
+        if not clips:
+            return []
+        found = self.logits(clips, modalities)
+        probabilities = softmax(found.logits)
+        members = {name: softmax(logits) for name, logits in found.members.items()}
+        seconds = (time.perf_counter() - began) / len(clips)
+        predictions = []
+        for n, clip in enumerate(clips):
+            used = tuple(name for name, is_used in zip(MODALITIES, found.used[n], strict=True) if is_used)
+            names = best(probabilities[n], self.class_names, max(top, 1))
+            predictions.append(
+                Prediction(
+                    input=clip.name,
+                    label=names[0][0],
+                    top=names,
+                    probabilities=probabilities[n],
+                    modalities=used,
+                    members={name: part[n] for name, part in members.items() if _modality_of(name) in used},
+                    seconds=seconds,
+                    sample=clip.sample,
+                    guidance=found.guidance[n] if found.guidance is not None and len(used) == 2 else None,
+                    times=found.times[n] if found.times is not None and "video" in used else None,
+                    notes=found.notes[n],
+                    video=clip.video if isinstance(clip.video, Path) else None,
+                )
+            )
+        return predictions
 
     def check_modalities(self, modalities: Sequence[str]) -> None:
         """Raise InputError for modalities that don't exist, or that the model doesn't look at."""
@@ -179,35 +211,7 @@ class Recognizer:
         ]
         return stack_crops(crops), notes
 
-    def _predictions(
-        self, clips: Sequence[InputClip], found: StreamLogits, top: int, began: float
-    ) -> list[Prediction]:
-        probabilities = softmax(found.logits)
-        members = {name: softmax(logits) for name, logits in found.members.items()}
-        seconds = (time.perf_counter() - began) / len(clips)
-        predictions = []
-        for n, clip in enumerate(clips):
-            used = tuple(name for name, is_used in zip(MODALITIES, found.used[n], strict=True) if is_used)
-            names = best(probabilities[n], self.class_names, max(top, 1))
-            predictions.append(
-                Prediction(
-                    input=clip.name,
-                    label=names[0][0],
-                    top=names,
-                    probabilities=probabilities[n],
-                    modalities=used,
-                    members={name: part[n] for name, part in members.items() if modality_of(name) in used},
-                    seconds=seconds,
-                    sample=clip.sample,
-                    guidance=found.guidance[n] if found.guidance is not None and len(used) == 2 else None,
-                    times=found.times[n] if found.times is not None and "video" in used else None,
-                    notes=found.notes[n],
-                    video=clip.video if isinstance(clip.video, Path) else None,
-                )
-            )
-        return predictions
 
-
-def modality_of(member: str) -> str:
+def _modality_of(member: str) -> str:
     """What a member of a model looks at: ``video``, or ``skeleton`` for every stream of joints."""
     return "video" if member == "video" else "skeleton"
