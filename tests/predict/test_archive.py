@@ -18,13 +18,11 @@ from hhmnet.cli import main
 from hhmnet.predict.archive import (
     DEATHS,
     ArchiveError,
-    ArchiveJob,
     ArchiveReport,
     ClusterProgress,
     predict_archive,
     read_archive,
 )
-from hhmnet.predict.sources import find_inputs
 from hhmnet.prepare.cluster import EngineError
 from made_archive_job import MadeJob, make_job, put_clips
 
@@ -204,14 +202,3 @@ def test_a_model_that_the_nodes_do_not_have(
     with pytest.raises(EngineError, match=r"a worker of the cluster can't load the model: FileNotFoundError"):
         predict_archive(inputs, job, tmp_path / "out", engine="ray", jobs=1)
     assert shards(tmp_path / "out") == []
-
-
-@pytest.mark.long
-def test_a_real_model_answers_alike_in_the_cluster(
-    ray: None, finished_run: Path, store_folder: Path, tmp_path: Path
-) -> None:
-    inputs, job = find_inputs([store_folder])[:5], ArchiveJob(finished_run, "cpu")
-    predict_archive(inputs, job, tmp_path / "here", shard=3)
-    predict_archive(inputs, job, tmp_path / "there", engine="ray", jobs=1, shard=3)
-    assert labels(tmp_path / "here") == labels(tmp_path / "there")
-    assert len(labels(tmp_path / "here")) == 5

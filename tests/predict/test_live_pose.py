@@ -89,12 +89,6 @@ def test_who_comes_back_soon_is_the_same_person_and_else_is_gone(away: int, pers
     assert found.present.all()
 
 
-def test_another_who_is_there_takes_the_place_of_one_who_left() -> None:
-    pose = live(there(0, 40, PLAYER), BYSTANDER, estimator=BoxEstimator(blind=range(40, 64)))
-    assert followed(pose, 100)[-1] == 2
-    assert center(pose) == pytest.approx(280, abs=10)
-
-
 def test_dropped_frames_are_filled_and_persons_looked_for_all_the_same() -> None:
     pose = live(PLAYER, every=6)
     for frame in range(0, 60, 12):

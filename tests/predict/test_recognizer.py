@@ -15,7 +15,6 @@ import pytest
 
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.evaluation.scores import score_streams
-from hhmnet.models.pretrained import PretrainedError
 from hhmnet.pose.networks import CACHE_VARIABLE
 from hhmnet.predict import InputError, Prediction, Recognizer
 from hhmnet.predict.engines import METADATA, OnnxEngine, OnnxModelError
@@ -76,50 +75,37 @@ def check_same(found: Prediction, wanted: Prediction) -> None:
             np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-def scored(
-    recognizer: Recognizer, store: Store, modalities: Sequence[str], folder: Path, patch: pytest.MonkeyPatch
-) -> dict[str, np.ndarray]:
-    """What evaluation says of all clips: logits of the model and its members."""
-    patch.setenv(CACHE_VARIABLE, str(folder))
-    found = score_streams(recognizer.engine.model, store, np.arange(len(store)), modalities=modalities)  # type: ignore[attr-defined]
-    return {name: scores.logits for name, scores in found.items()}
-
-
-@pytest.mark.parametrize("modalities", [MODALITIES, ("skeleton",), ("video",)])
+@pytest.mark.parametrize("modalities", [MODALITIES, ("skeleton",), ("video",), ()])
 def test_a_clip_gets_the_answer_of_evaluation_from_both_engines(
     of_both: Recognizer,
     onnx_of_both: Recognizer,
     filmed: Store,
+    patchy_store: Store,
     modalities: Sequence[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wanted = scored(of_both, filmed, modalities, tmp_path, monkeypatch)
-    assert np.ptp(wanted[""], axis=0).max() > 1e-3  # the clips differ
-    for row, item in enumerate(find_inputs([filmed.path])):
-        logits = of_both.logits([of_both.sources.read(item)], modalities)
-        np.testing.assert_allclose(logits.logits[0], wanted[""][row], atol=1e-5)
-        for name, part in logits.members.items():
-            np.testing.assert_allclose(part[0], wanted[name][row], atol=1e-5)
-        sample = filmed.sample(row)
-        found = of_both.predict(sample, modalities=modalities, videos=filmed.video_folder)
-        np.testing.assert_allclose(found.probabilities, softmax(wanted[""])[row], atol=1e-5)
+    """The last one is a model of skeletons alone, on clips with gaps and several persons."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    recognizer, store = of_both, filmed
+    if not modalities:
+        names = patchy_store.class_names
+        recognizer, store = Recognizer(skeleton_model(persons=2, views=2, class_names=names)), patchy_store
+    modalities, model = modalities or ("skeleton",), recognizer.engine.model  # type: ignore[attr-defined]
+    scores = score_streams(model, store, np.arange(len(store)), modalities=modalities)
+    wanted = {name: softmax(of_stream.logits) for name, of_stream in scores.items()}
+    assert np.ptp(scores[""].logits, axis=0).max() > 1e-3  # the clips differ
+    clips = [recognizer.sources.read(item) for item in find_inputs([store.path])]
+    for row, found in enumerate(recognizer.predict_clips(clips, modalities)):
         assert found.modalities == tuple(modalities)
-        check_same(onnx_of_both.predict(sample, modalities=modalities, videos=filmed.video_folder), found)
-
-
-def test_skeletons_alone_likewise_with_gaps_and_several_persons(
-    patchy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recognizer = Recognizer(skeleton_model(persons=2, views=2, class_names=patchy_store.class_names))
-    wanted = scored(recognizer, patchy_store, MODALITIES, tmp_path, monkeypatch)
-    samples = [patchy_store.sample(row) for row in range(len(patchy_store))]
-    together = recognizer.predict_samples(samples)
-    for row, sample in enumerate(samples):
-        for found in (recognizer.predict(sample), together[row]):
-            np.testing.assert_allclose(found.probabilities, softmax(wanted[""])[row], atol=1e-5)
-            np.testing.assert_allclose(found.members["bone"], softmax(wanted["bone"])[row], atol=1e-5)
-    assert recognizer.predict_samples([]) == []
+        np.testing.assert_allclose(found.probabilities, wanted[""][row], atol=1e-5)
+        for name, part in found.members.items():
+            np.testing.assert_allclose(part, wanted[name][row], atol=1e-5)
+        videos = store.video_folder
+        alone = recognizer.predict(store.sample(row), modalities=modalities, videos=videos)
+        np.testing.assert_allclose(alone.probabilities, found.probabilities, atol=1e-5)
+        if store is filmed:
+            check_same(onnx_of_both.predict(store.sample(row), modalities=modalities, videos=videos), alone)
 
 
 def test_the_form_of_a_prediction(of_both: Recognizer, filmed: Store, tmp_path: Path) -> None:
@@ -127,13 +113,7 @@ def test_the_form_of_a_prediction(of_both: Recognizer, filmed: Store, tmp_path: 
     assert found.input == filmed.sample_ids[1]
     assert found.label == found.top[0][0] == CLASSES[int(found.probabilities.argmax())]
     assert [share for _, share in found.top] == sorted(found.probabilities.tolist(), reverse=True)[:3]
-    assert found.probabilities.sum() == pytest.approx(1)
     assert list(found.members) == ["joint", "bone", "video"]
-    document = found.to_dict()
-    assert document["seconds"] == found.seconds > 0
-    assert document["top"][0] == {"label": found.label, "probability": found.top[0][1]}
-    assert document["modalities"] == ["skeleton", "video"]
-    assert document["members"]["bone"] == pytest.approx(found.members["bone"].tolist())
     assert found.guidance is not None
     assert found.times is not None
     assert (found.guidance.shape, found.guidance.min(), found.guidance.max()) == ((5, 2), 0, 2)
@@ -143,7 +123,7 @@ def test_the_form_of_a_prediction(of_both: Recognizer, filmed: Store, tmp_path: 
     assert found.times[1] - found.times[0] > filmed.lengths[1] / 4
 
 
-@pytest.mark.parametrize("persons", [1, 2, 4])
+@pytest.mark.parametrize("persons", [1, 4])
 def test_an_exported_model_of_skeletons(persons: int, onnx_of_two: Recognizer, tmp_path: Path) -> None:
     wanted = Recognizer(exported("skeletons")[0])
     samples = [some_sample(persons, 10 + 9 * seed, seed) for seed in range(3)]
@@ -222,16 +202,6 @@ def test_wrong_modalities_are_named(of_skeletons: Recognizer) -> None:
         of_skeletons.predict(some_sample(), modalities=("video",))
     with pytest.raises(InputError, match="must be among skeleton, video; got sound"):
         of_skeletons.predict(some_sample(), modalities=("sound",))
-
-
-def test_from_a_folder(of_both: Recognizer, filmed: Store, tmp_path: Path) -> None:
-    of_both.engine.model.save_pretrained(tmp_path / "model")  # type: ignore[attr-defined]
-    loaded = Recognizer.from_pretrained(tmp_path / "model", device="cpu")
-    assert loaded.class_names == CLASSES
-    ours, theirs = (one.predict(filmed.sample(0), videos=filmed.video_folder) for one in (of_both, loaded))
-    np.testing.assert_array_equal(ours.probabilities, theirs.probabilities)
-    with pytest.raises(PretrainedError, match="no model there"):
-        Recognizer.from_pretrained(tmp_path)
 
 
 def test_without_torch_skeletons_are_answered_and_videos_refused(

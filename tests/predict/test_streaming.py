@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hhmnet.models.pretrained import PretrainedError
 from hhmnet.pose.base import Poses
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, clip_fields
 from hhmnet.predict.live import StreamError, StreamingConfig, StreamingRecognizer
@@ -216,17 +215,6 @@ def test_what_does_not_go_together_is_refused() -> None:
 def test_settings_out_of_range_are_refused(field: str) -> None:
     with pytest.raises(ValueError, match=f"field '{field}'"):
         StreamingConfig(**{field: -1})  # type: ignore[arg-type]
-
-
-def test_a_model_from_its_folder(tmp_path: Path) -> None:
-    model().save_pretrained(tmp_path / "model")
-    recognizer = StreamingRecognizer.from_pretrained(tmp_path / "model", "cpu", StreamingConfig(smoothing=0))
-    for frame in movement(40)[0]:
-        recognizer.push_skeleton(frame)
-    expected = whole(recognizer, sample_of(movement(40)))
-    np.testing.assert_allclose(probabilities(recognizer.answer()), expected, atol=1e-6)
-    with pytest.raises(PretrainedError, match="not found"):
-        StreamingRecognizer.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(

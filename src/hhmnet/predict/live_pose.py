@@ -193,23 +193,16 @@ class LivePose:
             one.fill(round(self.rate))
 
     def newest(self, place: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
-        """Pixels ``(V, 2)`` and confidence ``(V,)`` of a person in the newest frame; None if not seen there.
-
-        Args:
-            place: which of those who are followed.
-        """
+        """Pixels ``(V, 2)`` and confidence ``(V,)`` of one in the newest frame; None if not seen there."""
         if place >= len(self.followed) or not self.followed[place].seen:
             return None
         found = self.followed[place]
         return found.pixels[0, -1, self._swap].copy(), found.confidence[0, -1, self._swap].copy()
 
     def poses(self, place: int = 0) -> VideoPoses | None:
-        """What is kept of a person, with what wasn't seen masked, filled and marked as in a whole video.
+        """What is kept of a followed person, with what wasn't seen masked, filled and marked as in a whole video.
 
         Frames that never came are filled already, see :class:`LivePerson`. None with nobody.
-
-        Args:
-            place: which of those who are followed.
         """
         if place >= len(self.followed):
             return None
@@ -337,14 +330,7 @@ def _size(person: LivePerson, layout: SkeletonLayout) -> float:
     """The person's size along the bones: who crouches may stand in the window's next frames. 0 if lost."""
     if not person.seen:
         return 0.0
-    newest = Sample(
-        "newest",
-        UNKNOWN_LABEL,
-        np.zeros((1, 1, layout.num_joints, layout.dims), np.float32),
-        np.ones((1, 1), bool),
-        np.zeros(1, np.int32),
-        pixels=person.pixels[:, -1:],
-        confidence=person.confidence[:, -1:],
-    )
-    size = person_sizes(newest, layout)[0]
-    return 0.0 if np.isnan(size) else float(size)
+    joints, present = np.zeros((1, 1, layout.num_joints, layout.dims), np.float32), np.ones((1, 1), bool)
+    seen = {"pixels": person.pixels[:, -1:], "confidence": person.confidence[:, -1:]}
+    newest = Sample("newest", UNKNOWN_LABEL, joints, present, np.zeros(1, np.int32), **seen)
+    return float(np.nan_to_num(person_sizes(newest, layout)[0]))

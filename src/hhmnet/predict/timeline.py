@@ -137,8 +137,8 @@ class Timeline:
                         "start": round(float(start), 3),
                         "end": round(float(end), 3),
                         "label": None if np.isnan(row).any() else self.class_names[int(row.argmax())],
-                        "probabilities": None if np.isnan(row).any() else _rounded(row),
-                        "smoothed": None if np.isnan(smoothed).any() else _rounded(smoothed),
+                        "probabilities": _rounded(row),
+                        "smoothed": _rounded(smoothed),
                     }
                     for start, end, row, smoothed in zip(self.starts, self.ends, rows, means, strict=True)
                 ],
@@ -157,8 +157,8 @@ class Timeline:
         }
 
 
-def _rounded(row: np.ndarray) -> list[float]:
-    return [round(float(value), 5) for value in row]
+def _rounded(row: np.ndarray) -> list[float] | None:
+    return None if np.isnan(row).any() else [round(float(value), 5) for value in row]
 
 
 def edges_between(middles: np.ndarray, duration: float) -> np.ndarray:
@@ -198,13 +198,8 @@ def merge(probabilities: np.ndarray, enter: float, leave: float) -> list[tuple[i
     """Runs of windows in which one class holds, by hysteresis: (first window, last window, class).
 
     A class begins to hold where it is the most probable, and as probable as ``enter``. It holds until it falls below
-    ``leave``, another class begins to hold, or a window has no answer. Since ``leave`` lies below ``enter``, an answer
-    that wavers between the two doesn't fall to pieces.
-
-    Args:
-        probabilities: ``(W, classes)``; NaN where there is no answer.
-        enter: from 0 to 1.
-        leave: from 0 to ``enter``.
+    ``leave``, another class begins to hold, or a window has no answer: NaN in ``probabilities (W, classes)``. Since
+    ``leave`` lies below ``enter``, an answer that wavers between the two doesn't fall to pieces.
     """
     runs: list[tuple[int, int, int]] = []
     holds: int | None = None
@@ -228,17 +223,10 @@ def to_segments(
     times: np.ndarray,
     config: TimelineConfig,
 ) -> list[Segment]:
-    """What one person does, from smoothed probabilities; :func:`merge` says when a class holds.
+    """What one person does, from smoothed ``probabilities (W, classes)``; :func:`merge` says when a class holds.
 
-    A segment of less than ``config.shortest`` is left out, unless the recording is no longer.
-
-    Args:
-        person: the person's number.
-        probabilities: ``(W, classes)``; NaN where there is no answer.
-        class_names: the classes.
-        edges: ``(W + 1,)`` seconds, between what each window stands for.
-        times: ``(T,)`` seconds, when each frame is.
-        config: thresholds.
+    A segment of less than ``config.shortest`` is left out, unless the recording is no longer. ``edges (W + 1,)`` and
+    ``times (T,)`` are seconds: between what each window stands for, and of each frame.
     """
     found = []
     for first, last, label in merge(probabilities, config.enter, config.leave):
@@ -347,20 +335,14 @@ def frame_times(clip: InputClip, fps: float) -> tuple[np.ndarray, float]:
 
     Those of its video, where that has a frame for each of the clip's; else ``fps`` a second.
     """
-    sample = clip.sample
-    shown = sample.video_frames
-    if (
-        isinstance(clip.video, Path)
-        and shown is not None
-        and (shown >= 0).all()
-        and (np.diff(shown) > 0).all()
-    ):
+    shown, index = clip.sample.video_frames, clip.sample.frame_index
+    if isinstance(clip.video, Path) and shown is not None and shown[0] >= 0 and (np.diff(shown) > 0).all():
         with open_video(clip.video) as video:
             seconds, rate = video.times, video.fps
-        if len(seconds) > shown.max():
+        if len(seconds) > shown[-1]:
             times = seconds[shown] - seconds[shown[0]]
             return times, float(times[-1] + 1 / (rate or fps))
-    times = (sample.frame_index - sample.frame_index[0]) / fps
+    times = (index - index[0]) / fps
     return times, float(times[-1] + 1 / fps)
 
 
