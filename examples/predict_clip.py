@@ -9,7 +9,7 @@ from hhmnet import Recognizer
 
 
 def main() -> None:
-    """Ask a model, and show what it goes by."""
+    """Clip → prediction, and what it goes by."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, help="run folder, or a folder of zoo/")
     parser.add_argument("clip", type=Path, help="such as clip.mp4, clip.npz, S001C001P001R001A001.skeleton")

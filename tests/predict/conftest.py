@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from hhmnet.pose import estimate
@@ -14,6 +13,7 @@ from hhmnet.store import Store
 from hhmnet.synthetic import generate
 from hhmnet.video_folder import write_video_folder
 from made_models import skeleton_model, video_model
+from made_ntu import put
 from made_people import BoxEstimator, KnowingDetector, straight
 
 PLAYER = straight((100, 130), (0.8, 0), (60, 140))
@@ -68,16 +68,4 @@ def no_old_networks(of_skeletons: Recognizer, of_both: Recognizer) -> None:
 @pytest.fixture
 def ntu_file(tmp_path: Path) -> Path:
     """A file in NTU's form, one person in 20 frames, with a name of its own."""
-    lines = ["20"]
-    rng = np.random.default_rng(5)
-    rest = rng.uniform(-0.8, 0.8, (25, 3)) * (0.3, 1, 0.2) + (0, 0, 3)
-    for frame in range(20):
-        lines += ["1", "72057594037937101 0 1 1 1 1 0 0.02 -0.05 2", "25"]
-        for joint, (x, y, z) in enumerate(rest + np.array([0, 0.3 * np.sin(0.5 * frame), 0])):
-            numbers = [x, y, z, 256 + 365 * x / z, 212 - 365 * y / z, 960 + 1080 * x / z, 540 - 1080 * y / z]
-            lines.append(
-                " ".join(f"{number:.7g}" for number in [*numbers, 0.2, -0.7, 0.1, 0.6]) + f" {joint % 2 + 1}"
-            )
-    file = tmp_path / "person.skeleton"
-    file.write_text("\n".join(lines) + "\n")
-    return file
+    return put(tmp_path, name="person")

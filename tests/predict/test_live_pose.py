@@ -132,7 +132,7 @@ def test_who_leaves_makes_room_for_another() -> None:
     assert [one.person for one in pose.followed] == [2, 3]  # the first was nearer the middle, and has left
 
 
-def test_two_who_are_found_in_one_place_are_told_apart() -> None:
+def test_two_who_are_found_in_one_place_are_kept_apart() -> None:
     class Stuck(BoxEstimator):
         """Finds from frame 12 to 14 everybody where the first one is."""
 

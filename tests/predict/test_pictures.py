@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hhmnet.predict.pictures import draw_overlay, paste, ramp
+from hhmnet.predict.pictures import draw_overlay, paste
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import InputError
 from hhmnet.skeleton import KINECT20
@@ -62,13 +62,6 @@ def test_what_cannot_be_drawn_is_named(of_skeletons: Recognizer, tiny_store: Sto
     with pytest.raises(InputError, match=r"out\.gif: .*must end in \.mp4"):
         draw_overlay(found, KINECT20, tmp_path / "out.gif")
     assert not list(tmp_path.iterdir())
-
-
-def test_the_ramp_goes_from_grey_over_yellow_to_red() -> None:
-    assert [ramp(weight) for weight in (0, 1, 2)] == [(120, 120, 120), (250, 205, 40), (225, 30, 40)]
-    assert ramp(0.5) == (185, 162, 80)
-    assert ramp(7) == ramp(2)
-    assert ramp(-1) == ramp(0)
 
 
 def test_pasting_mixes_and_stays_inside() -> None:

@@ -118,15 +118,6 @@ def test_segments_in_seconds_and_frames() -> None:
     assert only[:4] == (1, "sit", 0.0, 10.0)
 
 
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [({"enter": 0.3, "leave": 0.5}, "'leave' must be at most enter"), ({"stride": 0}, "'stride'")],
-)
-def test_wrong_choices_are_named(fields: dict[str, float], reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
-        TimelineConfig(**fields)
-
-
 @pytest.fixture
 def two(tmp_path: Path) -> Path:
     """Two persons in 90 frames of 30 a second; the second one is there in the last third alone."""

@@ -36,14 +36,14 @@ class Meter:
         self._latencies: deque[float] = deque(maxlen=1000)
         self._frames = 0
 
-    def note(self, frame: Frame, is_answered: bool) -> None:
+    def note(self, frame: Frame, has_answer: bool) -> None:
         """Count a frame that was recognised."""
         now = time.monotonic()
         self._frames += 1
         self._recent.append(now)
         while now - self._recent[0] > _RECENT:
             self._recent.popleft()
-        if is_answered:
+        if has_answer:
             self._latencies.append(now - frame.captured)
 
     def figures(self) -> dict[str, Any]:
@@ -229,7 +229,7 @@ def drawn(image: np.ndarray, recognizer: StreamingRecognizer) -> np.ndarray:
 def numbers(shape: tuple[int, ...], recognizer: StreamingRecognizer) -> list[tuple[float, float, int]]:
     """Where each person's number stands at the size in which a picture ``(H, W, 3)`` is shown: x, y, number.
 
-    It stands over the head, inside the picture; none where one person is answered.
+    It stands over the head, inside the picture; none where one person is recognised.
     """
     step, pose = -(-max(shape[:2]) // LARGEST), recognizer.pose
     if pose is None or recognizer.config.persons == 1:

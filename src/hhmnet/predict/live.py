@@ -47,7 +47,7 @@ class StreamingConfig:
     rate: float = 30.0
     """Frames a second of the source: what a second is where frames come without times, and how dense the window is."""
     persons: int = 1
-    """Persons in pictures who are answered at the most, each in a window of their own."""
+    """Persons in pictures who are recognised at the most, each in a window of their own."""
     modalities: tuple[str, ...] = ()
     """What to go by: skeleton, video or both; all that the model looks at if empty."""
 

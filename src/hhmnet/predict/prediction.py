@@ -93,7 +93,7 @@ class LivePrediction:
         seconds: what the answer took, beside the joints.
         modalities: what it rests on; empty without an answer.
         others: the answers on further persons.
-        more: how many persons were there, and are not answered, when persons were detected last.
+        more: how many persons were there, and are not recognised, when persons were detected last.
     """
 
     frame: int
