@@ -8,7 +8,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -196,103 +195,69 @@ def _here(job: ArchiveJob, tasks: Sequence[Sequence[Input]]) -> Iterator[list[Ro
         yield [_row(recognise, item) for item in task]
 
 
-class ClusterProgress:
-    """Which clip each task of the cluster is reading, kept apart from the workers: it outlives them."""
-
-    def __init__(self) -> None:
-        self._reading: dict[int, int] = {}
-        self._deaths: Counter[tuple[int, int]] = Counter()
-
-    def start(self, task: int) -> set[int]:
-        """A worker begins a task; which of its clips have killed too many before."""
-        if (place := self._reading.pop(task, None)) is not None:
-            self._deaths[task, place] += 1
-        return {place for (of, place), deaths in self._deaths.items() if of == task and deaths >= DEATHS}
-
-    def read(self, task: int, place: int) -> None:
-        """It begins with a clip of the task."""
-        self._reading[task] = place
-
-    def end(self, task: int) -> None:
-        """It has done them all."""
-        self._reading.pop(task, None)
-
-
 class _Worker:
-    """A process of the cluster: it loads the model once and then does one task after another.
+    """A process of the cluster: it loads the model once and then recognises one clip after another.
 
     Args:
         job: how clips are recognised.
         folder: where the command was given.
-        progress: handle of the cluster's :class:`ClusterProgress`.
     """
 
-    def __init__(self, job: ArchiveJob, folder: str, progress: Any) -> None:
-        self._progress, self._problem = progress, ""
+    def __init__(self, job: ArchiveJob, folder: str) -> None:
+        self._problem = ""
         if os.path.isdir(folder):
             os.chdir(folder)  # paths may be relative
         try:
             self._recognise = job.load()
-        except Exception as error:  # raised with the first task: Ray would try to start it for minutes
+        except (
+            Exception
+        ) as error:  # raised where it is read: a worker that can't start looks like one that was killed
             self._problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The rows of a task, as text; ``row`` holds its number and its clips."""
-        rows = [] if self._problem else list(self._rows(int(row["task"]), json.loads(row["clips"])))
-        return {"rows": json.dumps(rows), "problem": self._problem}
-
-    def _rows(self, task: int, clips: list[tuple[str, str, int | None]]) -> Iterator[Row]:
-        import ray
-
-        deadly = ray.get(self._progress.start.remote(task))
-        for place, (name, path, row) in enumerate(clips):
-            if place in deadly:
-                yield {"input": name, "error": f"it was being read when {DEATHS} processes were killed"}
-                continue
-            ray.get(self._progress.read.remote(task, place))  # waited for: afterwards may be too late
-            yield _row(self._recognise, Input(name, Path(path), row))
-        ray.get(self._progress.end.remote(task))
+    def row(self, item: Input) -> Row:
+        """The prediction of a clip; only ``problem`` if the model couldn't be loaded."""
+        return {"problem": self._problem} if self._problem else _row(self._recognise, item)
 
 
 def _in_cluster(job: ArchiveJob, tasks: Sequence[Sequence[Input]], jobs: int | None) -> Iterator[list[Row]]:
-    """The rows of each task through Ray Data, in whatever order they are ready.
+    """The rows of each task, in whatever order they are ready.
 
-    Ray Data starts a killed worker again and gives it its task once more, without end; :class:`ClusterProgress` sees
-    to it that a clip which kills its readers is left out in the end.
+    A worker has one clip at a time, so it is known which one was being read when it died. That is read again by a new
+    worker, and left out in the end.
     """
-    with connected(jobs) as ray, _without_bars():
+    with connected(jobs) as ray:
         gpus = 1 if job.device == "cuda" else 0
         most = jobs or int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1))
-        progress = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(ClusterProgress).remote()
-        rows = [
-            {"task": number, "clips": json.dumps([(item.name, str(item.path), item.row) for item in task])}
-            for number, task in enumerate(tasks)
-        ]
-        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Worker,
-            fn_constructor_args=(job, os.getcwd(), progress),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(most, len(rows)))),
-            num_cpus=1,
-            num_gpus=gpus,
-        )
-        try:
-            for result in results.iter_rows():
-                if result["problem"]:
-                    raise EngineError(f"a worker of the cluster can't load the model: {result['problem']}")
-                yield json.loads(result["rows"])
-        except ray.exceptions.RayError as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            raise EngineError(f"the workers of the cluster can't answer: {reason}") from None
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Ray Data that draws no bars over ours."""
-    from ray.data import DataContext
-
-    context = DataContext.get_current()
-    before, context.enable_progress_bars = context.enable_progress_bars, False
-    try:
-        yield
-    finally:
-        context.enable_progress_bars = before
+        kind = ray.remote(num_cpus=1, num_gpus=gpus)(_Worker)
+        clips = ((task, item) for task, items in enumerate(tasks) for item in items)
+        again: list[tuple[int, Input]] = []
+        deaths: Counter[str] = Counter()
+        rows: dict[int, list[Row]] = {}
+        idle = [kind.remote(job, os.getcwd()) for _ in range(min(most, sum(map(len, tasks))))]
+        reading: dict[Any, tuple[Any, int, Input]] = {}
+        while True:
+            while idle and (clip := again.pop() if again else next(clips, None)):
+                worker = idle.pop()
+                reading[worker.row.remote(clip[1])] = worker, *clip
+            if not reading:
+                return
+            (result,), _ = ray.wait(list(reading), num_returns=1)
+            worker, task, item = reading.pop(result)
+            try:
+                row = ray.get(result)
+                idle.append(worker)
+            except ray.exceptions.RayActorError:
+                idle.append(kind.remote(job, os.getcwd()))
+                deaths[item.name] += 1
+                if deaths[item.name] < DEATHS:
+                    again.append((task, item))
+                    continue
+                row = {"input": item.name, "error": f"it was being read when {DEATHS} processes were killed"}
+            except ray.exceptions.RayError as error:
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+                raise EngineError(f"the workers of the cluster can't answer: {reason}") from None
+            if "problem" in row:
+                raise EngineError(f"a worker of the cluster can't load the model: {row['problem']}")
+            rows.setdefault(task, []).append(row)
+            if len(rows[task]) == len(tasks[task]):
+                yield rows.pop(task)
