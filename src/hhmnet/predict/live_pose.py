@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -331,6 +332,6 @@ def _size(person: LivePerson, layout: SkeletonLayout) -> float:
     if not person.seen:
         return 0.0
     joints, present = np.zeros((1, 1, layout.num_joints, layout.dims), np.float32), np.ones((1, 1), bool)
-    seen = {"pixels": person.pixels[:, -1:], "confidence": person.confidence[:, -1:]}
-    newest = Sample("newest", UNKNOWN_LABEL, joints, present, np.zeros(1, np.int32), **seen)
+    newest = Sample("newest", UNKNOWN_LABEL, joints, present, np.zeros(1, np.int32))
+    newest = replace(newest, pixels=person.pixels[:, -1:], confidence=person.confidence[:, -1:])
     return float(np.nan_to_num(person_sizes(newest, layout)[0]))
