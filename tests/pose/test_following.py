@@ -12,7 +12,6 @@ from hhmnet.pose.following import (
     body_box,
     fill_bodies,
     fill_joints,
-    gaps,
     kinect_axes,
     root_path,
     smoothed,
@@ -89,13 +88,6 @@ def test_a_box_around_trusted_joints_stays_in_the_picture() -> None:
 
 def flags(text: str) -> np.ndarray:
     return np.array([letter == "x" for letter in text])
-
-
-@pytest.mark.parametrize(
-    ("longest", "found"), [(0, []), (3, [(3, 5), (5, 9)]), (4, [(3, 5), (5, 9), (10, 15)])]
-)
-def test_gaps_between_seen_frames(longest: int, found: list[tuple[int, int]]) -> None:
-    assert gaps(flags("..xx.x...xx....x.."), longest) == found
 
 
 def test_bodies_are_filled_on_a_straight_line_and_marked() -> None:
