@@ -64,7 +64,7 @@ def test_order_of_the_classes(tmp_path: Path, labels: str, names: tuple[str, ...
         ("path,label\n../a,b\n", "line 2: column 'path': '../a' must be a path inside"),
         ("path,label\n/a,b\n", "line 2: column 'path': '/a' must be a path inside"),
         ("path,label\nC:\\a,b\n", "line 2: column 'path': 'C:\\a' must be a path inside"),
-        (b"path,label\na,b\nc,\xff\n", "line 3: not UTF-8 text; save it as CSV in UTF-8"),
+        (b"path,label\na,b\nc,\xff\n", "line 3: not UTF-8 text (byte 17); save it as CSV in UTF-8"),
         ('path,label\n"a,b\n', "not a CSV table"),
         ('path,label\n"a"x,b\n', "line 2: not a CSV table"),
     ],

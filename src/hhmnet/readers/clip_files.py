@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import math
 import warnings
 import zipfile
@@ -16,141 +14,10 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from hhmnet.readers import ReadError
+from hhmnet.readers.text import read_json, table_lines
 
+SUFFIXES = (".npz", ".npy", ".json", ".csv")
 MAX_PERSONS = 100
-
-_AXES = ("x", "y", "z")
-_TRUST = "confidence"
-
-
-class Table(NamedTuple):
-    """What the table says.
-
-    Attributes:
-        names: the joints, in the order of their first columns.
-        joints: ``(M, T, V, C)`` float64; NaN for what isn't there.
-        frame_index: ``(T,)`` int64.
-        confidence: ``(M, T, V)`` float64, 1 for joints without such a column; None if none has one.
-    """
-
-    names: tuple[str, ...]
-    joints: np.ndarray
-    frame_index: np.ndarray
-    confidence: np.ndarray | None
-
-
-class _Columns(NamedTuple):
-    """Where things stand in a line; -1 for what isn't there."""
-
-    frame: int
-    person: int
-    names: tuple[str, ...]
-    joints: list[list[int]]
-    trust: list[int]
-
-
-def read_csv(content: bytes) -> Table:
-    """Read a table with the headings ``frame``, perhaps ``person``, and for each joint ``NAME_x``, ``NAME_y``,
-    ``NAME_z`` (not in 2-D) and perhaps ``NAME_confidence``. Other columns are left alone.
-
-    An empty cell, or ``nan``, is a coordinate that isn't known. Persons are in the order in which they first come.
-
-    Raises:
-        ReadError: it isn't such a table; with the line.
-    """
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ReadError("not UTF-8 text", line) from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    bodies: dict[tuple[str, int], tuple[list[float], list[float]]] = {}
-    try:
-        columns = _columns(next(reader, []))
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                _add(bodies, columns, cells, reader.line_num)
-    except csv.Error as error:
-        raise ReadError(f"not a CSV table: {error}", reader.line_num) from None
-    if not bodies:
-        raise ReadError("has no lines under its headings")
-    return _table(bodies, columns)
-
-
-def _columns(headings: Sequence[str]) -> _Columns:
-    places = {heading.strip().lower(): place for place, heading in enumerate(headings)}
-    if len(places) < len(headings):
-        raise ReadError("two columns have the same heading", 1)
-    if "frame" not in places:
-        raise ReadError("has no column 'frame'", 1)
-    names = tuple(heading.removesuffix("_x") for heading in places if heading.endswith("_x"))
-    dims = 3 if any(f"{name}_z" in places for name in names) else 2
-    for name in names:
-        for axis in _AXES[:dims]:
-            if f"{name}_{axis}" not in places:
-                raise ReadError(f"has a column '{name}_x', but no column '{name}_{axis}'", 1)
-    if not names:
-        raise ReadError("has no joints, which are columns such as 'head_x', 'head_y', 'head_z'", 1)
-    return _Columns(
-        places["frame"],
-        places.get("person", -1),
-        names,
-        [[places[f"{name}_{axis}"] for axis in _AXES[:dims]] for name in names],
-        [places.get(f"{name}_{_TRUST}", -1) for name in names],
-    )
-
-
-def _add(
-    bodies: dict[tuple[str, int], tuple[list[float], list[float]]],
-    columns: _Columns,
-    cells: Sequence[str],
-    line: int,
-) -> None:
-    """Put one line into ``bodies``, by person and frame."""
-    used = [
-        columns.frame,
-        columns.person,
-        *columns.trust,
-        *(place for joint in columns.joints for place in joint),
-    ]
-    if len(cells) <= max(used):
-        raise ReadError(f"has only {len(cells)} columns", line)
-    frame = _number(cells[columns.frame], line)
-    if not 0 <= frame <= np.iinfo(np.int32).max or frame != int(frame):
-        raise ReadError("column 'frame' must be a whole number from 0", line)
-    person = cells[columns.person].strip() if columns.person >= 0 else ""
-    if (person, int(frame)) in bodies:
-        raise ReadError(
-            f"frame {int(frame)} stands there twice" + (f" for person '{person}'" if person else ""), line
-        )
-    bodies[person, int(frame)] = (
-        [_number(cells[place], line) for joint in columns.joints for place in joint],
-        [_number(cells[place], line) if place >= 0 else 1.0 for place in columns.trust],
-    )
-
-
-def _number(cell: str, line: int) -> float:
-    try:
-        return float(cell.strip() or "nan")
-    except ValueError:
-        raise ReadError(f"'{cell[:40]}' is no number", line) from None
-
-
-def _table(bodies: dict[tuple[str, int], tuple[list[float], list[float]]], columns: _Columns) -> Table:
-    persons = list(dict.fromkeys(person for person, _ in bodies))
-    frames = sorted({frame for _, frame in bodies})
-    places = {frame: place for place, frame in enumerate(frames)}
-    count, dims = len(columns.names), len(columns.joints[0])
-    if len(persons) > MAX_PERSONS:
-        raise ReadError(f"has {len(persons)} persons; a clip has {MAX_PERSONS} at the most")
-    joints = np.full((len(persons), len(frames), count, dims), np.nan)
-    trust = np.full(joints.shape[:3], np.nan)
-    for (person, frame), (position, confidence) in bodies.items():
-        place = persons.index(person), places[frame]
-        joints[place] = np.reshape(position, (count, dims))
-        trust[place] = confidence
-    known = any(place >= 0 for place in columns.trust)
-    return Table(columns.names, joints, np.array(frames), trust if known else None)
 
 
 FIELDS = ("joints", "confidence", "pixels", "present", "frame_index")
@@ -191,13 +58,93 @@ def read_clip(file: Path) -> RawClip:
     if file.stat().st_size > MAX_BYTES:
         raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no single clip")
     if suffix == ".csv":
-        table = read_csv(file.read_bytes())
-        return RawClip(table.joints, table.frame_index, table.confidence, names=table.names)
+        return _read_csv(file)
     fields = {".npz": _read_npz, ".npy": _read_npy_file, ".json": _read_json}[suffix](file)
     return _to_clip(fields)
 
 
-SUFFIXES = (".npz", ".npy", ".json", ".csv")
+class _Columns(NamedTuple):
+    """Where things stand in a table's line; -1 for what isn't there.
+
+    Attributes:
+        names: the joints, in the order of their first columns.
+        places: the columns of each joint: coordinates, then confidence.
+    """
+
+    frame: int
+    person: int
+    names: tuple[str, ...]
+    places: list[list[int]]
+
+
+def _read_csv(file: Path) -> RawClip:
+    """Read a table with the headings ``frame``, perhaps ``person``, and for each joint ``NAME_x``, ``NAME_y``,
+    ``NAME_z`` (not in 2-D) and perhaps ``NAME_confidence``. Other columns are left alone.
+
+    An empty cell, or ``nan``, is a coordinate that isn't known; joints without a column of confidence have 1. Persons
+    are in the order in which they first come.
+    """
+    lines = table_lines(file.read_bytes())
+    columns = _columns(next(lines)[1])
+    bodies: dict[tuple[str, int], list[float]] = {}
+    for line, cells in lines:
+        person, frame, numbers = _body(columns, cells, line)
+        if (person, frame) in bodies:
+            who = f" for person '{person}'" if person else ""
+            raise ReadError(f"frame {frame} stands there twice{who}", line)
+        bodies[person, frame] = numbers
+    if not bodies:
+        raise ReadError("has no lines under its headings")
+    persons = list(dict.fromkeys(person for person, _ in bodies))
+    if len(persons) > MAX_PERSONS:
+        raise ReadError(f"has {len(persons)} persons; a clip has {MAX_PERSONS} at the most")
+    frames = sorted({frame for _, frame in bodies})
+    at = {frame: place for place, frame in enumerate(frames)}
+    shape = np.shape(columns.places)
+    values = np.full((len(persons), len(frames), *shape), np.nan)
+    for (person, frame), numbers in bodies.items():
+        values[persons.index(person), at[frame]] = np.reshape(numbers, shape)
+    known = any(places[-1] >= 0 for places in columns.places)
+    confidence = values[..., -1] if known else None
+    return RawClip(values[..., :-1], np.array(frames), confidence, names=columns.names)
+
+
+def _columns(headings: Sequence[str]) -> _Columns:
+    places = {heading.strip().lower(): place for place, heading in enumerate(headings)}
+    if len(places) < len(headings):
+        raise ReadError("two columns have the same heading", 1)
+    if "frame" not in places:
+        raise ReadError("has no column 'frame'", 1)
+    names = tuple(heading.removesuffix("_x") for heading in places if heading.endswith("_x"))
+    axes = "xyz" if any(f"{name}_z" in places for name in names) else "xy"
+    for name in names:
+        for axis in axes:
+            if f"{name}_{axis}" not in places:
+                raise ReadError(f"has a column '{name}_x', but no column '{name}_{axis}'", 1)
+    if not names:
+        raise ReadError("has no joints, which are columns such as 'head_x', 'head_y', 'head_z'", 1)
+    ends = [*axes, "confidence"]
+    joints = [[places.get(f"{name}_{end}", -1) for end in ends] for name in names]
+    return _Columns(places["frame"], places.get("person", -1), names, joints)
+
+
+def _body(columns: _Columns, cells: Sequence[str], line: int) -> tuple[str, int, list[float]]:
+    """Person, frame and the numbers of all joints in one line."""
+    used = list(chain(*columns.places))
+    if len(cells) <= max(columns.frame, columns.person, *used):
+        raise ReadError(f"has only {len(cells)} columns", line)
+    frame = _number(cells[columns.frame], line)
+    if not 0 <= frame <= np.iinfo(np.int32).max or frame != int(frame):
+        raise ReadError("column 'frame' must be a whole number from 0", line)
+    person = cells[columns.person].strip() if columns.person >= 0 else ""
+    return person, int(frame), [_number(cells[place], line) if place >= 0 else 1.0 for place in used]
+
+
+def _number(cell: str, line: int) -> float:
+    try:
+        return float(cell.strip() or "nan")
+    except ValueError:
+        raise ReadError(f"'{cell[:40]}' is no number", line) from None
 
 
 def _to_clip(fields: dict[str, np.ndarray]) -> RawClip:
@@ -296,19 +243,7 @@ def _read_npy(handle: IO[bytes], where: str) -> np.ndarray:
 
 
 def _read_json(file: Path) -> dict[str, np.ndarray]:
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ReadError(f"not UTF-8 text (byte {error.start})", line) from None
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ReadError(f"not valid JSON: {error.msg} (column {error.colno})", error.lineno) from None
-    except RecursionError:
-        raise ReadError("not valid JSON: nested too deeply") from None
-    except ValueError as error:
-        raise ReadError(f"not valid JSON: {error}") from None
+    content = read_json(file, nan=True)
     fields = content if isinstance(content, dict) else {"joints": content}
     if "joints" not in fields:
         raise ReadError(f"has no field 'joints'; it has {', '.join(map(str, fields))[:80] or 'none'}")

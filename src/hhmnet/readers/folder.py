@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -100,8 +99,8 @@ class Folder(ListedReader):
         ]
         if UNKNOWN_LABEL in classes:
             lines.append(f"{classes[UNKNOWN_LABEL]:,} clips have no label")
-        if unused := self._unused_columns():
-            lines.append(f"columns not used: {', '.join(unused)}")
+        if self.labels.unused:
+            lines.append(f"columns not used: {', '.join(self.labels.unused)}")
         if not any("test" in split.split() for split in self.split.values()):
             lines.append("warning: no clip is tested; write train, val or test in a column 'split'")
         return lines + self._doubts()
@@ -110,11 +109,6 @@ class Folder(ListedReader):
         """Read one clip; raises ReadError, with the reason, if it can't be used."""
         fields = clip_fields(read_clip(self.file(item)), self.layout, self.config.units, notes)
         return Sample(**self.listed(item), **fields)
-
-    def _unused_columns(self) -> list[str]:
-        with open(self.labels.file, encoding="utf-8-sig", newline="") as handle:
-            headings = [heading.strip() for heading in next(csv.reader(handle), [])]
-        return [heading for heading in headings if heading not in self.labels.headings.values()]
 
     def _choose_layout(self) -> SkeletonLayout:
         """The layout that was asked for, or that fits the first clip; raises SourceError if there isn't one."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from hhmnet.fields import brief
 from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError
+from hhmnet.readers.text import table_lines
 from hhmnet.sample import UNKNOWN_LABEL
 
 COLUMNS = {
@@ -28,7 +27,7 @@ COLUMNS = {
 
 _NEEDED = ("path", "label")
 _LONGEST_NAME = 255
-_PARTS = ("train", "val", "test")
+PARTS = ("train", "val", "test")
 _EVERY_GROUP, _EVERY_CLIP = 4, 5
 
 
@@ -65,12 +64,14 @@ class Labels:
         rows: its lines by path.
         class_names: the classes; in the order of the numbers if all labels are whole numbers, else of the alphabet.
         headings: which heading gave which field.
+        unused: the other headings.
     """
 
     file: Path
     rows: dict[str, LabelRow]
     class_names: tuple[str, ...]
     headings: dict[str, str]
+    unused: list[str]
 
     def __getitem__(self, path: str) -> LabelRow:
         return self.rows[path]
@@ -101,54 +102,44 @@ def read_labels(file: Path) -> Labels:
         SourceError: the file is missing, isn't such a table, or names a clip twice; the message says which line.
     """
     file = Path(file)
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise SourceError(
-            f"{file}: {error.strerror or error}; it should list the clips and their labels"
-        ) from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise SourceError(f"{file}, line {line}: not UTF-8 text; save it as CSV in UTF-8") from None
-    table = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows: dict[str, dict[str, str]] = {}
-    lines: dict[str, int] = {}
-    try:
-        places = _places(file, next(table, []))
-        for cells in table:
-            if not any(cell.strip() for cell in cells):
-                continue
-            where = f"{file}, line {table.line_num}"
-            if len(cells) <= max(index for index, _ in places.values()):
-                raise SourceError(f"{where}: has {len(cells)} columns, the heading names more")
-            row = {field: cells[index].strip() for field, (index, _) in places.items()}
-            path = _path(where, places["path"][1], row["path"])
-            if path in rows:
-                raise SourceError(f"{where}: '{path}' stands in line {lines[path]} already")
-            rows[path], lines[path] = row, table.line_num
-    except csv.Error as error:
-        raise SourceError(f"{file}, line {table.line_num}: not a CSV table ({error})") from None
+    (_, headings), *lines = read_table(file, "it should list the clips and their labels")
+    places = _places(file, headings)
+    rows: dict[str, LabelRow] = {}
+    labels: dict[str, str] = {}
+    for line, cells in lines:
+        where = f"{file}, line {line}"
+        if len(cells) <= max(index for index, _ in places.values()):
+            raise SourceError(f"{where}: has {len(cells)} columns, the heading names more")
+        row = {field: cells[index].strip() for field, (index, _) in places.items()}
+        path = _path(where, places["path"][1], row["path"])
+        if path in rows:
+            raise SourceError(f"{where}: '{path}' stands in line {rows[path].line} already")
+        labels[path] = row.pop("label")
+        others = {field: row.get(field, "") for field in ("subject", "camera", "setup")}
+        rows[path] = LabelRow(path, UNKNOWN_LABEL, **others, split=_split(row.get("split", "")), line=line)
     if not rows:
         raise SourceError(f"{file}: lists no clips; write one line a clip under the headings")
-    names = _class_names(row["label"] for row in rows.values())
+    names = _class_names(labels.values())
     numbers = {name: number for number, name in enumerate(names)}
     return Labels(
         file=file,
         rows={
-            path: LabelRow(
-                path=path,
-                label=numbers.get(row["label"], UNKNOWN_LABEL),
-                subject=row.get("subject", ""),
-                camera=row.get("camera", ""),
-                setup=row.get("setup", ""),
-                split=_split(row.get("split", "")),
-                line=lines[path],
-            )
-            for path, row in rows.items()
+            path: replace(row, label=numbers.get(labels[path], UNKNOWN_LABEL)) for path, row in rows.items()
         },
         class_names=names,
         headings={field: heading for field, (_, heading) in places.items()},
+        unused=[text.strip() for i, text in enumerate(headings) if i not in {i for i, _ in places.values()}],
     )
+
+
+def read_table(file: Path, purpose: str) -> list[tuple[int, list[str]]]:
+    """The lines of a table with their numbers, first the headings; raises SourceError, which says its ``purpose``."""
+    try:
+        return list(table_lines(file.read_bytes()))
+    except OSError as error:
+        raise SourceError(f"{file}: {error.strerror or error}; {purpose}") from None
+    except ReadError as error:
+        raise SourceError(f"{file}, {error}; save it as CSV in UTF-8") from None
 
 
 def _places(file: Path, headings: Sequence[str]) -> dict[str, tuple[int, str]]:
@@ -182,7 +173,7 @@ def _path(where: str, heading: str, text: str) -> str:
 
 def _split(text: str) -> str:
     """Parts separated by single spaces; a bare number is a fold's, and ``Test`` is ``test``."""
-    parts = (part.lower() if part.lower() in _PARTS else part for part in text.split())
+    parts = (part.lower() if part.lower() in PARTS else part for part in text.split())
     return " ".join(f"fold{part}" if part.isdecimal() else part for part in parts)
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 
 from hhmnet.conversion import KINECT_V1_COLOR, Camera, project
 from hhmnet.fields import one_of, within
 from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError
+from hhmnet.readers.labels import read_table
 from hhmnet.readers.pairing import STRETCHED, by_time, find_videos, pair_frames
+from hhmnet.readers.text import read_json
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 
@@ -147,22 +146,16 @@ def _pixels(joints: np.ndarray, focal: float, size: tuple[int, int], notes: Coun
 
 def _read_aligned(file: Path) -> frozenset[str]:
     """Names of the clips whose ``aligned`` is 1; raises SourceError, with the line, for a table that can't be used."""
-    try:
-        rows = csv.DictReader(io.StringIO(file.read_bytes().decode("utf-8-sig")))
-        if not {"name", "aligned"} <= set(rows.fieldnames or ()):
-            raise SourceError(f"{file}, line 1: must name the columns 'name' and 'aligned'")
-        aligned = set()
-        for row in rows:
-            if row["aligned"] not in ("0", "1") or not row["name"]:
-                raise SourceError(f"{file}, line {rows.line_num}: needs a name, and 0 or 1 for 'aligned'")
-            if row["aligned"] == "1":
-                aligned.add(row["name"])
-    except OSError as error:
-        raise SourceError(
-            f"{file}: {error.strerror or error}; it should say which clips are aligned"
-        ) from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(f"{file}: not a table of comma-separated values ({error})") from None
+    (_, headings), *lines = read_table(file, "it should say which clips are aligned")
+    if not {"name", "aligned"} <= set(headings):
+        raise SourceError(f"{file}, line 1: must name the columns 'name' and 'aligned'")
+    aligned = set()
+    for line, cells in lines:
+        row = dict(zip(headings, cells, strict=False))
+        if row.get("aligned") not in ("0", "1") or not row.get("name"):
+            raise SourceError(f"{file}, line {line}: needs a name, and 0 or 1 for 'aligned'")
+        if row["aligned"] == "1":
+            aligned.add(row["name"])
     return frozenset(aligned)
 
 
@@ -272,33 +265,10 @@ def joints_of(clip: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 def load_object(file: Path) -> dict[str, Any]:
     """The JSON object in a file; raises ReadError if there is none."""
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ReadError(f"can't be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ReadError(f"not UTF-8 text (byte {error.start})", line) from None
-    try:
-        content = json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        end = {"{": "}", "[": "]"}.get(text.strip()[:1], "")
-        whole = text[error.pos :].strip() and text.rstrip().endswith(end)
-        reason = "not valid JSON" if whole else "cut short"
-        raise ReadError(f"{reason}: {error.msg} (column {error.colno})", error.lineno) from None
-    except RecursionError:
-        raise ReadError("not valid JSON: nested too deeply") from None
-    except ReadError:
-        raise
-    except ValueError as error:
-        raise ReadError(f"not valid JSON: {error}") from None
+    content = read_json(file)
     if not isinstance(content, dict):
         raise ReadError(f"must hold one JSON object, holds {_kind(content)}")
     return content
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ReadError(f"holds {constant}, which is no number")
 
 
 def _check_field(clip: dict[str, Any], key: str, named: str | int) -> None:

@@ -14,14 +14,16 @@ import numpy as np
 from hhmnet.layout_files import load_layout
 from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError
 from hhmnet.readers.joints import settle
+from hhmnet.readers.labels import PARTS
 from hhmnet.readers.ntu import NTU120_CLASSES
+from hhmnet.readers.text import decode
 from hhmnet.readers.unpickling import StoredArray, UnpicklingError, load_plain
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import COCO17, KINECT20, NTU25, LayoutError, SkeletonLayout
 
 MAX_LABEL = 9_999
 
-_PART = re.compile(r"(?:(.*)_)?(?:train|val|test)|(?:train|val|test)(.*)")
+_PART = re.compile("(?:(.*)_)?(?:{0})|(?:{0})(.*)".format("|".join(PARTS)))
 SCORE_MOVED = "score below 0 or above 1: set to 0 or 1"
 FRAMES_DIFFER = "total_frames differs from the frames of keypoint; the latter are taken"
 
@@ -235,12 +237,12 @@ def _read_classes(file: Path) -> tuple[str, ...]:
     """The names in a text file, one a line; raises SourceError."""
     where = f"field 'classes': {file}"
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        text = decode(file.read_bytes())
     except OSError as error:
         known = " or ".join(_CLASSES)
         raise SourceError(f"{where}: {error.strerror or error}; give a text file, or {known}") from None
-    except UnicodeDecodeError:
-        raise SourceError(f"{where}: not UTF-8 text") from None
+    except ReadError as error:
+        raise SourceError(f"{where}: {error}") from None
     names = [line.strip() for line in text.splitlines() if line.strip()]
     if not names or len(set(names)) != len(names):
         raise SourceError(f"{where}: must name the classes, one a line and each once")
