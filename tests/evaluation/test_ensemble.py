@@ -20,41 +20,33 @@ from hhmnet.evaluation.ensemble import (
 )
 from hhmnet.evaluation.scores import Scores
 
-CLASSES = ("sit", "stand", "walk")
+ALL = np.arange(30)
 
 
-def scores(seed: int, count: int = 30, good: float = 1.0) -> Scores:
+def scores(seed: int, good: float = 1.0) -> Scores:
     """Scores of the same clips for every seed; ``good`` is how far the right class stands out."""
-    labels = np.random.default_rng(0).integers(0, 3, count)
-    logits = np.random.default_rng(seed).normal(size=(count, 3)).astype(np.float32)
-    logits[np.arange(count), labels] += good
-    return Scores(np.array([f"clip {i}" for i in range(count)]), labels, logits, CLASSES)
+    labels = np.random.default_rng(0).integers(0, 3, 30)
+    logits = np.random.default_rng(seed).normal(size=(30, 3)).astype(np.float32)
+    logits[ALL, labels] += good
+    return Scores(np.array([f"clip {i}" for i in ALL]), labels, logits, ("sit", "stand", "walk"))
 
 
 def of(one: Scores, rows: np.ndarray) -> Scores:
     return Scores(one.sample_ids[rows], one.labels[rows], one.logits[rows], one.class_names)
 
 
-ALL = np.arange(30)
 A, B, C, D = (scores(seed) for seed in range(1, 5))
 
 
-def test_rows_are_joined_by_name_not_by_place() -> None:
+def test_the_answer_is_the_weighted_sum_clip_by_clip_whatever_the_files_order() -> None:
     order = np.random.default_rng(5).permutation(30)
-    aligned = align({"a": A, "b": of(B, order)})
-    np.testing.assert_array_equal(aligned["b"].logits, B.logits)
-    np.testing.assert_array_equal(aligned["b"].sample_ids, A.sample_ids)
-
-
-def test_the_answer_is_the_weighted_sum_clip_by_clip() -> None:
-    found = fuse({"a": A, "b": B, "c": C}, (3, 1, 0))
+    found = fuse(align({"a": A, "b": of(B, order), "c": C}), (3, 1, 0))
     for row, column in product(range(30), range(3)):
         expected = 0.75 * A.logits[row, column] + 0.25 * B.logits[row, column]
         assert found.logits[row, column] == pytest.approx(expected, rel=1e-5, abs=1e-6)
     assert found.logits.dtype == np.float32
-    assert found.class_names == CLASSES
-    for field in ("sample_ids", "labels"):
-        np.testing.assert_array_equal(getattr(found, field), getattr(A, field))
+    np.testing.assert_array_equal(found.sample_ids, A.sample_ids)
+    np.testing.assert_array_equal(found.labels, A.labels)
 
 
 OTHER_LABELS = np.where((ALL == 2) | (ALL == 7), (B.labels + 1) % 3, B.labels)
@@ -63,12 +55,8 @@ OTHER_LABELS = np.where((ALL == 2) | (ALL == 7), (B.labels + 1) % 3, B.labels)
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (of(B, ALL[1:]), r"different clips: b lacks 1 \(clip 0\)"),
         (of(B, ALL[8:]), r"b lacks 8 \(clip 0, clip 1, clip 2, clip 3, clip 4 and 3 more\)"),
-        (
-            replace(B, sample_ids=np.array(["new", *B.sample_ids[1:]])),
-            r"b lacks 1 \(clip 0\); a lacks 1 \(new\)",
-        ),
+        (replace(B, sample_ids=np.array(["new", *B.sample_ids[1:]])), r"\(clip 0\); a lacks 1 \(new\)"),
         (replace(B, labels=OTHER_LABELS), "different labels: clip 2: .*, clip 7:"),
         (replace(B, class_names=("sit", "rise", "walk")), "classes: number 1: 'stand' and 'rise'"),
         (replace(B, class_names=("sit", "stand"), logits=B.logits[:, :2]), "3 and 2 classes"),
@@ -80,12 +68,10 @@ def test_what_does_not_go_together_is_refused_with_the_first_differences(other: 
         align({"a": A, "b": other})
 
 
-def test_none_and_too_many_are_refused() -> None:
+def test_bad_weights_and_what_chooses_none_are_refused() -> None:
     for weights in ((1.0,), (1.0, -0.1), (0.0, 0.0), (math.nan, 1.0), (math.inf, 1.0)):
         with pytest.raises(EnsembleError, match="weights"):
             check_weights(weights, 2)
-    with pytest.raises(EnsembleError, match="there are no scores to join"):
-        align({})
     with pytest.raises(EnsembleError, match="for up to 6 score files, got 7"):
         choose_weights({str(number): B for number in range(7)})
     with pytest.raises(EnsembleError, match="no validation clip has a label"):
@@ -95,45 +81,34 @@ def test_none_and_too_many_are_refused() -> None:
 def test_chosen_weights_have_the_fewest_clips_wrong() -> None:
     members = {"a": scores(1, good=1.5), "b": scores(2, good=0.7), "c": scores(3, good=0.0)}
     found = choose_weights(members)
+    logits = [member.logits.astype(np.float64) for member in members.values()]
     wrong = {}
     for tenths in product(range(11), repeat=3):
         if sum(tenths) == 10:
-            joined = sum(
-                t * m.logits.astype(np.float64) for t, m in zip(tenths, members.values(), strict=True)
-            )
+            joined = sum(t * part for t, part in zip(tenths, logits, strict=True))
             wrong[tenths] = int((np.asarray(joined).argmax(1) != A.labels).sum())
     assert wrong[tuple(np.round(found * 10).astype(int).tolist())] == min(wrong.values())
     assert found.sum() == pytest.approx(1)
 
 
-def test_among_equals_the_surer_weights_win_and_else_the_most_even_ones() -> None:
+def test_among_equals_the_surer_weights_win_then_the_most_even_and_unlabelled_clips_choose_nothing() -> None:
     right = np.eye(3, dtype=np.float32)[B.labels]
     sure, unsure = (replace(A, logits=size * right) for size in (2, 1))
     np.testing.assert_allclose(choose_weights({"a": sure, "b": unsure}), [1, 0])
     flat = replace(A, logits=np.zeros((30, 3), np.float32))
-    np.testing.assert_allclose(choose_weights({"a": flat, "b": flat}), [0.5, 0.5])
     np.testing.assert_allclose(choose_weights({"a": flat, "b": flat, "c": flat}), [0.3, 0.3, 0.4])
-
-
-def test_clips_without_a_label_choose_nothing() -> None:
-    """The second member is wrong on the labelled clips, and sure of the others."""
-    labels = np.where(ALL < 10, B.labels, -1)
-    right = np.eye(3, dtype=np.float32)[B.labels]
     wrong = np.roll(right, 1, axis=1)
-    wrong[10:, 2] += 50
+    wrong[10:, 2] += 50  # very sure of what has no label
+    labels = np.where(ALL < 10, B.labels, -1)
     one, other = (replace(B, labels=labels, logits=logits) for logits in (right, wrong))
     np.testing.assert_allclose(choose_weights({"a": one, "b": other}), [1, 0])
 
 
 def test_every_subset_with_any_weight_is_there_once() -> None:
-    members = {"a": A, "b": B, "c": C, "d": D}
-    found = subsets(members, (0.6, 0.6, 0.4, 0.0))
+    found = subsets({"a": A, "b": B, "c": C, "d": D}, (0.6, 0.6, 0.4, 0.0))
     assert list(found)[:3] == ["a + b", "a + c", "a + d"]
     assert len(found) == 11
-    whole = fuse(members, (0.6, 0.6, 0.4, 0))
-    np.testing.assert_allclose(found["a + b + c + d"].logits, whole.logits, rtol=1e-5)
-    # d alone has weight 0, so with it c decides.
-    np.testing.assert_allclose(found["c + d"].logits, C.logits)
+    np.testing.assert_allclose(found["c + d"].logits, C.logits)  # d has weight 0, so with it c decides
     assert list(subsets({"a": A, "b": B, "c": C}, (1.0, 0.0, 0.0))) == ["a + b", "a + c", "a + b + c"]
 
 

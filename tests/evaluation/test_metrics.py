@@ -29,13 +29,7 @@ def make(count: int = 80, classes: int = 7, unknown: int = 9, seed: int = 0) -> 
     return Scores(np.array([f"clip{i}" for i in range(count)]), labels, logits, names)
 
 
-def softmax(row: list[float]) -> np.ndarray:
-    powers = np.exp(np.array(row) - max(row))
-    return powers / powers.sum()
-
-
-@pytest.mark.parametrize("classes", [2, 5, 12])
-@pytest.mark.parametrize("unknown", [0, 9])
+@pytest.mark.parametrize(("classes", "unknown"), [(2, 0), (12, 9)])
 def test_metrics_match_plain_loops(classes: int, unknown: int) -> None:
     scores = make(classes=classes, unknown=unknown)
     first: dict[int, list[bool]] = {}
@@ -47,7 +41,7 @@ def test_metrics_match_plain_loops(classes: int, unknown: int) -> None:
         strongest = sorted(range(classes), key=lambda c: -row[c])
         first.setdefault(label, []).append(strongest[0] == label)
         fifth.append(label in strongest[:5])
-        sure = softmax(row).max()
+        sure = 1 / np.exp(np.array(row) - max(row)).sum()
         bins.setdefault(min(int(sure * 15), 14), []).append(sure - (strongest[0] == label))
         matrix[label, strongest[0]] += 1
     right = [hit for row in first.values() for hit in row]
@@ -68,24 +62,18 @@ def test_metrics_match_plain_loops(classes: int, unknown: int) -> None:
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
-def test_of_equal_logits_the_first_class_is_the_answer() -> None:
+def test_equal_logits_certainty_and_missing_labels() -> None:
     logits = np.zeros((6, 7), np.float32)
     scores = Scores(np.array(list("abcdef")), np.array([0, 1, 4, 5, 6, 6]), logits, tuple("0123456"))
-    found = evaluate(scores)
+    found = evaluate(scores)  # of equals the first class is the answer
     assert (found["top1"], found["top5"]) == (pytest.approx(100 / 6), 50.0)
-
-
-def test_certainty_falls_into_the_last_bin() -> None:
-    logits = np.array([[1000.0, 0], [0, 1000.0]], np.float32)
-    assert calibration_error(Scores(np.array(["a", "b"]), np.array([0, 0]), logits, ("x", "y"))) == 50
-
-
-def test_without_labels_there_is_nothing_to_measure() -> None:
+    sure = np.array([[1000.0, 0], [0, 1000.0]], np.float32)
+    assert calibration_error(Scores(np.array(["a", "b"]), np.array([0, 0]), sure, ("x", "y"))) == 50
     with pytest.raises(ValueError, match="none of these clips has a label"):
         evaluate(make(unknown=80))
 
 
-@pytest.mark.parametrize(("right", "count"), [(430, 464), (3, 10), (50, 50), (0, 50)])
+@pytest.mark.parametrize(("right", "count"), [(430, 464), (3, 10), (50, 50)])
 def test_interval_matches_an_actual_resampling(right: int, count: int) -> None:
     """Draw clips with replacement, again and again, and look at the middle 95 % of the accuracies."""
     rng = np.random.default_rng(7)
@@ -97,9 +85,6 @@ def test_interval_matches_an_actual_resampling(right: int, count: int) -> None:
     assert high == pytest.approx(np.percentile(accuracies, 97.5), abs=1.01 * step)
     assert low <= 100 * right / count <= high
     assert bootstrap_interval(right, count) == (low, high)
-
-
-# Mistakes, and what joining modalities changes.
 
 
 def made_scores(answers: list[int], sure: list[float], labels: list[int]) -> Scores:

@@ -10,17 +10,17 @@ import torch
 
 from hhmnet.data.dataset import ClipDataset
 from hhmnet.data.transform import DataConfig
-from hhmnet.evaluation.scores import Scores, ScoresError, score, score_streams
+from hhmnet.evaluation.scores import Scores, ScoresError, score_streams
 from hhmnet.models.pretrained import ActionModel, ModelSpec
 from hhmnet.models.stst import STSTConfig
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store
 
 
-def build(store: Store, persons: int = 2, stream: str = "joint") -> ActionModel:
+def build(store: Store, stream: str) -> ActionModel:
     torch.manual_seed(0)
     config = STSTConfig(widths=(16, 16), strides=(1, 2), head_width=8, dropout=0.5)
-    data = DataConfig(stream=stream, frames=8, persons=persons, views=2)
+    data = DataConfig(stream=stream, frames=8, persons=2, views=2)
     spec = ModelSpec(config, data, KINECT20, store.class_names)
     return ActionModel(spec.build(), spec)
 
@@ -35,51 +35,25 @@ def make() -> Scores:
     return Scores(ids, np.array([2, 0, -1, 1]), logits, CLASSES)
 
 
-# Scoring.
-
-
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_scores_are_each_clips_own_in_the_order_asked_for(patchy_store: Store, batch_size: int) -> None:
-    model = build(patchy_store).eval()
+def test_scores_are_each_clips_own_in_the_order_asked_for_of_every_member(patchy_store: Store) -> None:
+    model = build(patchy_store, "joint+bone").train()
     rows = np.array([17, 3, 4, 4, 0, 11])
-    found = score(model, patchy_store, rows, batch_size)
-    assert found.sample_ids.tolist() == [f"clip{i:03d}" for i in rows]
-    assert found.labels.tolist() == patchy_store.labels[rows].tolist()
-    assert found.class_names == patchy_store.class_names
-    assert found.logits.dtype == np.float32
-    for row, logits in zip(rows, found.logits, strict=True):
-        clip = ClipDataset(patchy_store, np.array([row]), 2)[0].clips
-        np.testing.assert_allclose(logits, model(clip)[0].detach().numpy(), atol=1e-5)
-
-
-def test_scoring_happens_in_eval_mode_and_leaves_the_model_as_it_was(tiny_store: Store) -> None:
-    model = build(tiny_store, persons=1).train()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    first, again = (score(model, tiny_store, np.arange(12)).logits for _ in range(2))
-    np.testing.assert_array_equal(first, again)
-    assert all(module.training for module in model.modules())
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, before[name]), name
-    model.network.classifier.weight.sum().backward()  # nothing is left in inference mode
-
-
-def test_every_member_has_scores_of_its_own(patchy_store: Store) -> None:
-    model = build(patchy_store, stream="joint+bone").eval()
-    rows = np.array([5, 0, 17])
-    found = score_streams(model, patchy_store, rows, batch_size=2)
+    found = score_streams(model, patchy_store, rows, batch_size=4)
+    assert all(module.training for module in model.modules()), "it is left as it was"
+    model.eval()
     assert list(found) == ["", "joint", "bone"]
     for name, scores in found.items():
-        assert scores.sample_ids.tolist() == ["clip005", "clip000", "clip017"]
+        assert scores.sample_ids.tolist() == [f"clip{i:03d}" for i in rows]
         assert scores.labels.tolist() == patchy_store.labels[rows].tolist()
         assert scores.class_names == patchy_store.class_names
-        alone = score(model.single(name) if name else model, patchy_store, rows)
-        np.testing.assert_allclose(scores.logits, alone.logits, atol=1e-5)
+        assert scores.logits.dtype == np.float32
+        alone = model.single(name) if name else model
+        for row, logits in zip(rows, scores.logits, strict=True):
+            clip = ClipDataset(patchy_store, np.array([row]), 2)[0].clips
+            np.testing.assert_allclose(logits, alone(clip)[0].detach().numpy(), atol=1e-5)
     assert np.abs(found["joint"].logits - found["bone"].logits).max() > 1e-3
     none = score_streams(model, patchy_store, rows[:0])
     assert {name: scores.logits.shape for name, scores in none.items()} == dict.fromkeys(found, (0, 3))
-
-
-# The file.
 
 
 @pytest.mark.parametrize("count", [4, 0])
@@ -91,7 +65,6 @@ def test_scores_survive_a_file_that_any_reader_of_parquet_takes(tmp_path: Path, 
     assert [file.name for file in tmp_path.iterdir()] == ["scores.parquet"]
     found = Scores.load(file)
     for name in ("sample_ids", "labels", "logits"):
-        assert getattr(found, name).dtype.kind == getattr(scores, name).dtype.kind
         np.testing.assert_array_equal(getattr(found, name), getattr(scores, name))
     assert found.class_names == scores.class_names
     table = pq.read_table(file)
@@ -100,15 +73,16 @@ def test_scores_survive_a_file_that_any_reader_of_parquet_takes(tmp_path: Path, 
     np.testing.assert_array_equal(table["wave"].to_numpy(), scores.logits[:, 1])
 
 
-@pytest.mark.parametrize("names", [("label", "wave", "kick"), ("wave", "wave", "kick")])
-def test_columns_of_one_name_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     scores = make()
     with pytest.raises(ScoresError, match=r"scores\.parquet: each column needs a name of its own"):
-        Scores(scores.sample_ids, scores.labels, scores.logits, names).save(tmp_path / "scores.parquet")
+        Scores(scores.sample_ids, scores.labels, scores.logits, ("label", "wave", "kick")).save(
+            tmp_path / "scores.parquet"
+        )
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("keep", [None, 0, 10, -20])
+@pytest.mark.parametrize("keep", [None, 0, -20])
 def test_a_missing_or_damaged_file_is_named(tmp_path: Path, keep: int | None) -> None:
     file = tmp_path / "scores.parquet"
     if keep is not None:
@@ -124,9 +98,7 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path, keep: int | None) ->
         ({"label": [1], "sample_id": ["a"], "wave": [0.5]}, "columns must be sample_id, label"),
         ({"sample_id": ["a"], "label": [1]}, "one for each class"),
         ({"sample_id": ["a"], "label": ["one"], "wave": [0.5]}, "labels must be whole numbers"),
-        ({"sample_id": ["a"], "label": [float("nan")], "wave": [0.5]}, "labels must be whole numbers"),
         ({"sample_id": ["a"], "label": [1], "wave": ["much"]}, ""),
-        ({"sample_id": ["a"], "label": [None], "wave": [0.5]}, "it has gaps"),
         ({"sample_id": ["a", "b"], "label": [1, 1], "wave": [0.5, None]}, "it has gaps"),
     ],
     ids=str,
