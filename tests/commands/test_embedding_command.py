@@ -44,10 +44,11 @@ def pair(tmp_path: Path, tiny_store: Store) -> list[str]:
     ]
 
 
-def test_figures_of_two_runs_as_json(
-    pair: list[str], tiny_store: Store, capsys: pytest.CaptureFixture[str]
+def test_figures_of_two_runs_as_json_as_a_table_and_as_a_picture(
+    pair: list[str], tiny_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["embedding", *pair, "--data", str(tiny_store.path), "--json"]) == 0
+    words, file = ["embedding", *pair, "--data", str(tiny_store.path)], tmp_path / "a.png"
+    assert main([*words, "--json"]) == 0
     captured = capsys.readouterr()
     document = json.loads(captured.out)
     assert (document["store"], document["split"]) == ("tiny", "test")
@@ -59,28 +60,15 @@ def test_figures_of_two_runs_as_json(
         assert {name: run[name] for name in expected} == expected
     assert "before/seed0 was trained without contrast" in captured.err
     assert "after/seed0 was" not in captured.err
-    assert "top1" not in captured.out
-
-
-def test_the_table_holds_the_figures_and_the_picture_is_drawn(
-    pair: list[str], tiny_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["embedding", *pair, "--data", str(tiny_store.path), "--split", "train"]
-    assert main([*words, "--json"]) == 0
-    runs = json.loads(capsys.readouterr().out)["runs"]
-    file = tmp_path / "a.png"
     assert main([*words, "--out", str(file)]) == 0
-    captured = capsys.readouterr()
+    shown = capsys.readouterr().out
     assert file.read_bytes().startswith(b"\x89PNG")
-    assert f"picture: {file}" in captured.err
-    for run in runs:
-        assert f"{run['run']}: 20 clips of train" in captured.out
-        assert f"{run['retrieval']['bone -> joint']['same_class']:.1f}" in captured.out
-        assert f"{run['agreement']['joint, bone']:.3f}" in captured.out
-    (line,) = (line for line in captured.out.split("\n") if "silhouette of bone" in line)
-    assert [f"{run['silhouette']['bone']:.3f}" for run in runs] == [
-        cell.strip() for cell in line.split("│")[2:4]
-    ]
+    for run in document["runs"]:
+        assert f"{run['run']}: 10 clips of test" in shown
+        assert f"{run['retrieval']['bone -> joint']['same_class']:.1f}" in shown
+    (line,) = (line for line in shown.split("\n") if "silhouette of bone" in line)
+    cells = [f"{run['silhouette']['bone']:.3f}" for run in document["runs"]]
+    assert cells == [cell.strip() for cell in line.split("│")[2:4]]
 
 
 def test_mistakes_are_one_line(

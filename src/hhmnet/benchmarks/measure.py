@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import resource
 import sys
 import tempfile
@@ -40,6 +41,9 @@ MATMUL_SIDES = {"cpu": 2048, "cuda": 8192}
 BATCHES = 16
 """That a made store holds: an epoch long enough for a loader's start not to be felt."""
 
+BUSY = 0.5
+"""Load of the last minute from which on a machine counts as busy."""
+
 Progress = Callable[[int, dict[str, float]], None]
 
 
@@ -47,6 +51,17 @@ def wait(device: torch.device) -> None:
     """Return when the device has done all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def load_before(tell: Callable[[str], None]) -> float | None:
+    """The last minute's load, None where the system doesn't say; ``tell`` is called where the machine was busy."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    if load is not None and load > BUSY:
+        tell(
+            f"The machine was busy in the last minute (load {load:.1f} on {os.cpu_count()} cores); if it still is, "
+            "speeds come out too low and ratios rough."
+        )
+    return load
 
 
 def timed(step: Callable[[], object], steps: int, device: torch.device) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hhmnet.benchmarks.measure import PHASES, measure
+from hhmnet.benchmarks.measure import PHASES, load_before, measure
 from hhmnet.commands.configuration import read_config
 from hhmnet.commands.dry_run import of_phase_1
-from hhmnet.commands.terminal import Parser, console, print_json, table
+from hhmnet.commands.terminal import Parser, UsageError, console, print_json, table
 from hhmnet.config import TrainConfig
 from hhmnet.files import replacing
 from hhmnet.training.logs import environment
-
-DONE, SLOWER = 0, 1
 
 SHAPES = {
     "nw_ucla": ("nw_ucla_cross_view", 52, 1, 16),
@@ -30,28 +27,17 @@ SHAPES = {
 races CTR-GCN with."""
 USUAL = ("nw_ucla", "ntu60")
 """Shapes that are measured where nothing is asked for."""
-BUSY = 0.5
-"""Load of the last minute from which on a machine counts as busy."""
-
-
-class BenchError(ValueError):
-    """A measurement that can't be made as it was asked for."""
-
-
-class BaselineError(ValueError):
-    """An earlier report that can't be compared with."""
 
 
 def main(words: list[str]) -> int:
     """Run the command; 0 when measured, 1 where something became slower than in the baseline."""
     parser = _parser()
     options, flags = parser.parse_known_args(words)
-    own = [name.removeprefix("--") for name in parser._option_string_actions]
     for name in ("seconds", "rounds", "tolerance"):
         if not getattr(options, name) > 0:
             parser.error(f"argument --{name}: give a number above 0")
     before = None if options.baseline is None else read_baseline(options.baseline)
-    cases = cases_of(options.config, options.shape, options.data, flags, own)
+    cases = cases_of(options.config, options.shape, options.data, flags, parser.names)
     report = run(cases, options.data, options.seconds, options.rounds, console())
     if options.out is not None:
         with replacing(options.out) as file:
@@ -61,7 +47,7 @@ def main(words: list[str]) -> int:
     else:
         show(report, console(stderr=False))
     if before is None:
-        return DONE
+        return 0
     slower = compare(report, before, options.baseline, options.tolerance)
     log = console()
     for line in slower:
@@ -69,7 +55,7 @@ def main(words: list[str]) -> int:
     if not slower:
         limit = f"{options.tolerance:g} %"
         log.print(f"nothing is slower than in {options.baseline} by more than {limit}", soft_wrap=True)
-    return SLOWER if slower else DONE
+    return 1 if slower else 0
 
 
 def _parser() -> Parser:
@@ -97,18 +83,7 @@ def _parser() -> Parser:
 def cases_of(
     file: Path | None, shape: str | None, store: Path | None, flags: list[str], own: list[str]
 ) -> dict[str, TrainConfig]:
-    """What to measure, by the names in the tables.
-
-    Args:
-        file: a recipe.
-        shape: of :data:`SHAPES`; it wins over the recipe's.
-        store: clips to measure on.
-        flags: fields of the configuration; they win over both.
-        own: the command's own options, for what an unknown flag was meant to be.
-
-    Raises:
-        ConfigError, DryRunError, PretrainedError: the recipe can't be read, or its phase 1 can't.
-    """
+    """What to measure, by the names in the tables: a recipe, a shape, or the usual shapes; flags win over both."""
     recipe = f"{file.parent.name}/{file.stem}" if file else ""
     if shape is None and (file or store):
         config = of_phase_1(read_config(file, flags, own))
@@ -126,13 +101,7 @@ def run(
     cases: dict[str, TrainConfig], store: Path | None, seconds: float, rounds: int, log: Console
 ) -> dict[str, Any]:
     """Measure all cases; the whole report."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    if load is not None and load > BUSY:
-        log.print(
-            f"The machine was busy in the last minute (load {load:.1f} on {os.cpu_count()} cores); if it still is, "
-            "figures are too low and ratios rough.",
-            soft_wrap=True,
-        )
+    load = load_before(log.print)
     measured = []
     for name, config in cases.items():
 
@@ -145,7 +114,7 @@ def run(
             figures = measure(config, store, seconds=seconds, rounds=rounds, progress=progress)
         except torch.OutOfMemoryError:
             size = config.optim.batch_size
-            raise BenchError(
+            raise UsageError(
                 f"the GPU's memory can't hold {size} clips at once; lower --optim.batch_size"
             ) from None
         measured.append({"name": name} | figures)
@@ -209,12 +178,7 @@ def _memory(peak: dict[str, float]) -> str:
 
 
 def read_baseline(file: Path) -> dict[str, Any]:
-    """An earlier report.
-
-    Raises:
-        BaselineError: the file holds none.
-        OSError: it can't be read.
-    """
+    """An earlier report; raises UsageError where the file holds none."""
     try:
         report: dict[str, Any] = json.loads(file.read_bytes())
         for case in report["cases"]:
@@ -223,32 +187,26 @@ def read_baseline(file: Path) -> dict[str, Any]:
             if not isinstance(case["about"] | {"name": case["name"]}, dict):
                 raise ValueError("a case doesn't say what it is about")
     except (ValueError, KeyError, TypeError) as error:
-        raise BaselineError(f"{file}: not a report that hhmnet bench --out wrote ({error})") from None
+        raise UsageError(f"{file}: not a report that hhmnet bench --out wrote ({error})") from None
     return report
 
 
 def compare(report: dict[str, Any], before: dict[str, Any], file: Path, percent: float) -> list[str]:
-    """What has become slower beside ST-GCN than in an earlier report, a line each.
-
-    Args:
-        report: of now.
-        before: the earlier one.
-        file: where that was read, for messages.
-        percent: by how much of it a ratio may fall.
+    """What has become slower beside ST-GCN than in the report that ``file`` holds, a line each.
 
     Raises:
-        BaselineError: the earlier report has no such case, or one that measured something else.
+        UsageError: the earlier report has no such case, or one that measured something else.
     """
     found = []
     others = {other["name"]: other for other in before["cases"]}
     for case in report["cases"]:
         name = case["name"]
         if name not in others:
-            raise BaselineError(f"{file}: it has no case '{name}', but {', '.join(others)}")
+            raise UsageError(f"{file}: it has no case '{name}', but {', '.join(others)}")
         other = others[name]
         for field, value in case["about"].items():
             if other["about"].get(field) != value:
-                raise BaselineError(
+                raise UsageError(
                     f"{file}: of the case '{name}' the field '{field}' was {other['about'].get(field)}, and is "
                     f"{value} now; measure both alike"
                 )

@@ -27,19 +27,10 @@ PURPOSES = {
 }
 """Optional parts of the package, and what each is for."""
 
-FINE, NOT_FINE = 0, 2
-
 
 @dataclass(frozen=True)
 class Part:
-    """A package that is wanted.
-
-    Attributes:
-        name: the distribution's name.
-        wanted: the versions that do, such as ``>=2.9``.
-        found: the installed version, or None.
-        problem: why it doesn't do, "" if it does.
-    """
+    """A package that is wanted: in which versions, in which it is there or None, and why that doesn't do or ""."""
 
     name: str
     wanted: str
@@ -53,9 +44,12 @@ def main(words: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print it as JSON on standard output")
     options = parser.parse_args(words)
     needed, optional = wanted_parts()
-    versions = {"hhmnet": __version__, "python": platform.python_version(), "system": platform.platform()}
     document = {
-        "versions": versions,
+        "versions": {
+            "hhmnet": __version__,
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        },
         "machine": machine(),
         "needed": [asdict(part) for part in needed],
         "optional": {
@@ -69,7 +63,7 @@ def main(words: list[str]) -> int:
         print_json(document)
     else:
         show(document, broken)
-    return NOT_FINE if broken else FINE
+    return 2 if broken else 0
 
 
 def wanted_parts() -> tuple[list[Part], dict[str, list[Part]]]:

@@ -67,12 +67,7 @@ def _parser() -> Parser:
 
 
 def read_members(files: Sequence[Path]) -> dict[str, Scores]:
-    """Score files by names as short as tell them apart.
-
-    Raises:
-        ScoresError: a file is no score file.
-        EnsembleError: one is given twice.
-    """
+    """Score files by names as short as tell them apart; raises EnsembleError where one is given twice."""
     files = [file / SCORES_FILE if file.is_dir() else file for file in files]
     shared = os.path.commonpath([file.absolute().parent for file in files]) if len(files) > 1 else ""
     members = {}

@@ -33,7 +33,6 @@ from hhmnet.training.distributed import ProcessLost, join, naming_the_lost, scor
 
 METRICS_FILE, SCORES_FILE = "metrics.json", "scores.parquet"
 CONFUSION_FILE, REPORT_FILE = "confusion.png", "report.html"
-DONE, PROCESS_LOST = 0, 1
 
 
 class EvaluationError(ValueError):
@@ -60,17 +59,17 @@ def main(words: list[str]) -> int:
         )
     except ProcessLost as error:
         print(f"hhmnet evaluate: error: {error}", file=sys.stderr)
-        return PROCESS_LOST
+        return 1
     group.leave()
     if not group.is_main:
-        return DONE
+        return 0
     if options.json:
         print_json(metrics)
     else:
         title = f"{options.run} on {metrics['store']}, {options.split}"
         console(stderr=False).print(metrics_table(metrics, title))
     log.print(f"{out} holds {METRICS_FILE}, {SCORES_FILE} and {REPORT_FILE}", soft_wrap=True)
-    return DONE
+    return 0
 
 
 def _parser() -> Parser:
@@ -103,16 +102,6 @@ def evaluate_run(
 
     Of several processes that ``torchrun`` started, all call it and score a share of the clips; the first one writes,
     and the others get no metrics.
-
-    Args:
-        run: folder with the model.
-        store: opened store.
-        split: ``train``, ``val``, ``test`` or ``all``.
-        fold: fold that ``train`` and ``val`` go by; the model's own by default.
-        out: folder for the results; ``RUN/eval-SPLIT`` by default.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        videos: folder of the clips' videos, for a model that looks at them; the store's own note if None.
-        log: where notes go.
 
     Returns:
         The metrics, and the folder they are in.

@@ -1,0 +1,200 @@
+"""The smaller scripts in benchmarks/: each runs on made data, and says what it was meant to say."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import house
+import latency
+import ntu_pair
+import ntu_reading
+import numpy as np
+import pose_accuracy
+import pose_speed
+import pytest
+import torch
+import videos
+
+from hhmnet.conversion import convert
+from hhmnet.pose import estimate
+from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
+from hhmnet.readers import videos as reader
+from hhmnet.sample import Sample
+from hhmnet.skeleton import NTU25
+from made_exports import exported
+from made_ntu import put
+from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight
+from made_video import write_video
+
+Printed = pytest.CaptureFixture[str]
+
+HOUSE = {
+    "src/hhmnet/__init__.py": "from hhmnet.cli import main\n",
+    "src/hhmnet/store.py": "import json\n",
+    "src/hhmnet/cli.py": "from hhmnet import store\nfrom hhmnet.data import one\n",
+    "src/hhmnet/data/__init__.py": "",
+    "src/hhmnet/data/one.py": "def f():\n    from hhmnet.data.two import g\n",
+    "src/hhmnet/data/two.py": "if TYPE_CHECKING:\n    import hhmnet.data.one\nfrom hhmnet.cli import main\n",
+    "tests/test_it.py": "\n\n\n",
+    "constraints.txt": "# pins\ntorch==2.13.0\nnumpy==2.3.0\n",
+}
+
+
+def test_a_checkout_is_measured(tmp_path: Path, capsys: Printed) -> None:
+    for name, text in HOUSE.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert house.run(house.main, [str(tmp_path), "--json", str(tmp_path / "r.json")]) == 0
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["circle"] == [["hhmnet.cli", "hhmnet.data.one", "hhmnet.data.two"]]
+    assert found["up"] == ["hhmnet.data.two -> hhmnet.cli"]
+    figures = [found[name] for name in ("src lines", "src modules", "tests lines", "pinned packages")]
+    assert figures == [9, 6, 3, 2]
+    assert "hhmnet.data.two -> hhmnet.cli" in capsys.readouterr().out
+
+
+@pytest.mark.xdist_group("export")  # one worker makes the graphs for all
+def test_latency_of_ways_that_answer_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    model, content = exported("skeletons")
+    found = {name: call() for name, call in latency.ways_of(model, content, 33, 1).items()}
+    wanted = found["PyTorch, from joints"].logits  # type: ignore[attr-defined]
+    np.testing.assert_allclose(found["PyTorch, network alone"].logits, wanted, atol=1e-5)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(found["onnxruntime, from joints"][0], wanted, atol=1e-4)  # type: ignore[index]
+    model.save_pretrained(tmp_path / "two")
+    (tmp_path / "two.onnx").write_bytes(content)
+    words = ["--model", str(tmp_path / "two"), str(tmp_path / "two.onnx"), "--calls", "4", "--frames", "20"]
+    monkeypatch.setattr(sys, "argv", ["latency.py", *words])
+    threads = torch.get_num_threads()
+    latency.main()
+    torch.set_num_threads(threads)
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert len(lines) == len(found)
+    for line in lines:
+        middle, late, least = map(float, line.split()[-3:])
+        assert 0 < least <= middle <= late
+
+
+def test_videos_are_timed(tmp_path: Path, capsys: Printed) -> None:
+    file, report = write_video(tmp_path / "a.mp4"), tmp_path / "report.json"
+    assert videos.run(videos.main, [str(file), "--rounds", "1", "--json", str(report)]) == 0
+    (row,) = json.loads(report.read_text())["videos"]
+    assert (row["file"], row["frames"], row["size"]) == ("a.mp4", 41, "64 x 48")
+    assert all(row[key] > 0 for key in ("open_ms", "frames_per_second", "one_frame_ms", "set_ms"))
+    assert "a.mp4" in capsys.readouterr().out
+
+
+def test_every_step_of_pose_and_a_folder_are_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    MadeVideo(tmp_path / "clip.mkv", 40)
+    player = straight((100, 130), (0.5, 0), (60, 140))
+    monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector(player))
+    monkeypatch.setattr(estimate, "_load_estimator", lambda config: BoxEstimator())
+    monkeypatch.setattr(reader, "fetch_models", lambda names: {})
+    reader._estimator.cache_clear()
+    words = ["pose_speed.py", str(tmp_path / "clip.mkv"), "--copies", "2", "--jobs", "1", "--rounds", "1"]
+    monkeypatch.setattr(sys, "argv", words)
+    pose_speed.main()
+    lines = capsys.readouterr().out.splitlines()[2:]
+    figures = {line[:34].strip(): float(line[34:].split()[0]) for line in lines}
+    assert len(figures) == 6
+    assert figures["one video, one process"] > 0 < figures["folder, 1 processes"]
+
+
+def test_distances_are_those_between_the_joints(tmp_path: Path, capsys: Printed) -> None:
+    video, frames = tmp_path / "clip.mkv", 12
+    MadeVideo(video, frames)
+    player = straight((100, 130), (0, 0), (60, 140))
+    estimator = VideoPoseEstimator(PoseConfig(mirrored=True), KnowingDetector(player), BoxEstimator())
+    found = estimator.estimate(video)
+    pixels, _ = convert(found.pixels, found.layout, NTU25, found.confidence, keep_missing=True)
+    confidence = np.ones((1, frames, 25), np.float32)
+    confidence[:, 6:, NTU25.index("left_knee")] = 0.5
+    pixels[:, 6:, NTU25.index("left_knee")] += 1000  # the Kinect only inferred it there
+    joints = pose_accuracy._joints(found)[None].astype(np.float32) + np.float32([0, 0, 1])
+    present, index = np.ones((1, frames), bool), np.arange(frames, dtype=np.int32)
+    more = {"pixels": pixels + np.float32([3, 4]), "confidence": confidence}
+    sample = Sample("made", 0, joints, present, index, **more)
+    pose_accuracy.compare(estimator, sample, video)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"made: {frames} of {frames} frames")
+    figures = {line.split()[0]: [float(x) for x in line.split()[1:]] for line in lines[2:-1]}
+    assert len(figures) == 12
+    assert figures["right_wrist"][:2] == [1.0, 5.0]
+    assert figures["left_knee"][:2] == [0.5, 5.0]
+    assert all(values[3] == 0 for values in figures.values())  # both are measured from the hips
+    ours, kinect = pose_accuracy.ways(found, sample)
+    assert kinect[0, 2] - ours[0, 2] == pytest.approx(1, abs=1e-4)
+
+
+NAMES = ["S001C001P001R001A001", "S001C001P001R001A002"]
+# Stands for the published reader, and it prints.
+PEER = """\
+def get_raw_bodies_data(folder, name, dropped, log):
+    print("Reading", name)
+    return {{"name": name, "num_frames": {frames}}}
+"""
+
+
+def test_both_readers_of_ntu_take_turns(tmp_path: Path, capsys: Printed) -> None:
+    for name in NAMES:
+        put(tmp_path / "raw", name=name)
+    peer = tmp_path / "ctrgcn" / ntu_reading.PEER_FILE
+    peer.parent.mkdir(parents=True)
+    peer.write_text(PEER.format(frames=20))
+    words = ["--source", str(tmp_path / "raw"), "--rounds", "2", "--seconds", "0.01"]
+    words += ["--ctrgcn", str(tmp_path / "ctrgcn")]
+    assert ntu_reading.run(ntu_reading.main, [*words, "--json", str(tmp_path / "report.json")]) == 0
+    clock = json.loads((tmp_path / "report.json").read_text())["files_per_second"]["clock"]
+    each = [clock[name]["rounds"] for name in ("hhmnet", "CTR-GCN", "ratio")]
+    for ours, theirs, ratio in zip(*each, strict=True):
+        assert ratio == pytest.approx(ours / theirs)
+    assert "Reading" not in capsys.readouterr().out
+    peer.write_text(PEER.format(frames=19))
+    assert ntu_reading.run(ntu_reading.main, words) == 2
+    assert f"CTR-GCN's reader sees 19 frames in {NAMES[0]}, hhmnet 20" in capsys.readouterr().err
+
+
+def test_a_bodys_cells_and_the_joints_on_them() -> None:
+    image = np.full((120, 180, 3), 230, np.uint8)  # a wall, a floor, and something before them
+    image[70:] = 60
+    image[24:108, 60:90] = (120, 30, 160)
+    cells = ntu_pair.body_cells(image)
+    expected = np.zeros((20, 30), bool)
+    expected[4:18, 10:15] = True
+    np.testing.assert_array_equal(cells, expected)
+    places = {(75, 50): True, (60, 24): True, (56, 50): True, (93, 50): True, (40, 50): False, (75, 5): False}
+    places |= {(-4000.0, 50): False, (75, 9000.0): False}
+    assert ntu_pair.on_body(cells, np.array(list(places), np.float32)).tolist() == list(places.values())
+    picture = ntu_pair.abstract(cells)  # nobody can be known by two colours
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "message"),
+    [
+        ("house", "{}", "not a checkout"),
+        ("videos", "{}/a.mp4", "a.mp4"),
+        ("ntu_pair", "--source {} --out {}/a.png", "S001C001P001R001A001"),
+        ("ntu_reading", "--source {}", "holds no .skeleton files"),
+        ("ntu_reading", "--source {} --rounds 0", "0: give a number above 0"),
+        ("ntu_reading", "--source {} --json {}/no/r.json", "make it first"),
+        ("loading", "--probe first-batch --data {} --started 0", "no store"),
+        ("loading", "--processed=3", "did you mean '--processes'"),
+        ("preparing", "--reader folder --source {}", "'folder' (choose from "),
+        ("preparing", "--reader nw_ucla --source {}/none", "no folder at"),
+    ],
+)
+def test_mistakes_are_one_line(
+    script: str, words: str, message: str, tmp_path: Path, capsys: Printed
+) -> None:
+    module = importlib.import_module(script)
+    assert module.run(module.main, words.format(tmp_path, tmp_path).split()) == 2
+    *_, line = capsys.readouterr().err.splitlines()  # a busy machine is told above
+    assert line.startswith("error: ")
+    assert message in line
