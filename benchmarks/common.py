@@ -50,7 +50,7 @@ def add_json(parser: Parser) -> None:
 
 def machine(device: torch.device | None = None) -> dict[str, Any]:
     """Versions, commit, processor and the last minute's load; says so where the machine was busy."""
-    load = load_before(console().print)
+    load = load_before(console())
     return environment(device or torch.device("cpu")) | {"cores": os.cpu_count(), "load_before": load}
 
 

@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -53,13 +54,14 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def load_before(tell: Callable[[str], None]) -> float | None:
-    """The last minute's load, None where the system doesn't say; ``tell`` is called where the machine was busy."""
+def load_before(log: Console) -> float | None:
+    """The last minute's load, None where the system doesn't tell; says so where the machine was busy."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     if load is not None and load > BUSY:
-        tell(
+        log.print(
             f"The machine was busy in the last minute (load {load:.1f} on {os.cpu_count()} cores); if it still is, "
-            "speeds come out too low and ratios rough."
+            "speeds come out too low and ratios rough.",
+            soft_wrap=True,
         )
     return load
 

@@ -101,7 +101,7 @@ def run(
     cases: dict[str, TrainConfig], store: Path | None, seconds: float, rounds: int, log: Console
 ) -> dict[str, Any]:
     """Measure all cases; the whole report."""
-    load = load_before(log.print)
+    load = load_before(log)
     measured = []
     for name, config in cases.items():
 
