@@ -112,7 +112,7 @@ def test_distances_are_those_between_the_joints(tmp_path: Path, capsys: Printed)
     player = straight((100, 130), (0, 0), (60, 140))
     estimator = VideoPoseEstimator(PoseConfig(mirrored=True), KnowingDetector(player), BoxEstimator())
     found = estimator.estimate(video)
-    pixels, _ = convert(found.pixels, found.layout, NTU25, found.confidence, keep_missing=True)
+    pixels, _ = convert(found.pixels, found.layout, NTU25, found.confidence)
     confidence = np.ones((1, frames, 25), np.float32)
     confidence[:, 6:, NTU25.index("left_knee")] = 0.5
     pixels[:, 6:, NTU25.index("left_knee")] += 1000  # the Kinect only inferred it there
