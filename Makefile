@@ -25,10 +25,11 @@ demo: $(READY) ## sample data, training, figures and pictures in runs/demo; DATA
 	$(BIN)/hhmnet demo $(if $(DATA),--data '$(DATA)')
 
 # The tests compute little and start much: two processes of one thread each beat one process of two.
-test: $(READY) ## lint, types and tests
+test: $(READY) ## lint, types, floors and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadgroup
 
 test-long: $(READY) ## the tests that take minutes each: processes killed at random moments, readers fed with noise
