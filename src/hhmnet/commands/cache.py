@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from hhmnet.commands.flags import Flags
-from hhmnet.commands.terminal import Parser, UsageError, console, counting, duration, print_json, table
+from hhmnet.commands.terminal import Parser, UsageError, console, counting, duration, print_json, table, whole
 from hhmnet.data.crop_cache import CropCache, clear, crops_folder, holdings
 from hhmnet.data.roi import RoiConfig
 from hhmnet.prepare import WorkerLost
@@ -67,17 +67,11 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("-h", "--help", action="store_true", help="show this help and leave")
     add("--videos", type=Path, metavar="DIR", help="folder of the store's videos, if they have moved")
-    add("--jobs", type=_count, metavar="N", help="videos read at the same time (default: one a core)")
+    add("--jobs", type=whole, metavar="N", help="videos read at the same time (default: one a core)")
     add("--folder", type=Path, metavar="DIR", help=f"folder of the crops (default: {crops_folder()})")
     add("--older-than", type=_age, metavar="AGE", help="clear only what was made that long ago: 30d, 12h")
     add("--json", action="store_true", help="print the result as JSON on standard output")
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1")
-    return int(text)
 
 
 def _age(text: str) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hhmnet.commands.evaluate import check_same
-from hhmnet.commands.terminal import Parser, console, print_json
+from hhmnet.commands.terminal import Parser, console, print_json, whole
 from hhmnet.data.dataset import ClipDataset, RawBatch, VideoDataset
 from hhmnet.data.protocols import ProtocolError, get_protocol
 from hhmnet.export.graph import OPSET, to_onnx
@@ -75,7 +75,7 @@ def _parser() -> Parser:
         help="folder of the store's videos, if they aren't where they were",
     )
     add("--split", choices=SPLITS, default="all", help="clips of STORE to compare on (default: all)")
-    add("--clips", type=_count, default=64, metavar="N", help="clips to compare on (default: 64)")
+    add("--clips", type=whole, default=64, metavar="N", help="clips to compare on (default: 64)")
     add("--json", action="store_true", help="print size and comparison as JSON on standard output")
     return parser
 
@@ -84,12 +84,6 @@ def _onnx_file(text: str) -> Path:
     if Path(text).suffix != ".onnx":
         raise argparse.ArgumentTypeError(f"'{text}' must end in .onnx")
     return Path(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1")
-    return int(text)
 
 
 def _clips(model: ActionModel, options: argparse.Namespace) -> tuple[str, Iterator[RawBatch]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from hhmnet.commands.flags import Flags
-from hhmnet.commands.terminal import Parser, console, counting, print_json, table
+from hhmnet.commands.terminal import Parser, console, counting, print_json, table, whole
 from hhmnet.data.protocols import ProtocolError, get_protocol
 from hhmnet.prepare import ENGINES, PrepareError, PrepareReport, Rejected, WorkerLost, prepare
 from hhmnet.prepare.parts import REJECTED_FILE, read_rejected
@@ -69,17 +68,11 @@ def _parser() -> Parser:
     add("-h", "--help", action="store_true", help="show this help, with the fields of READER, and leave")
     add("--source", type=Path, required=True, metavar="DIR", help="folder of the raw files")
     add("--out", type=Path, required=True, metavar="STORE", help="folder of the store")
-    add("--jobs", type=_count, metavar="N", help="files read at the same time (default: one a core)")
+    add("--jobs", type=whole, metavar="N", help="files read at the same time (default: one a core)")
     add("--engine", choices=ENGINES, default="local", help="ray: on a Ray cluster whose nodes all see DIR")
     add("--strict", action="store_true", help="make no store if any file can't be used")
     add("--json", action="store_true", help="print the counts as JSON on standard output")
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1")
-    return int(text)
 
 
 def _flags(reader: str) -> Flags:

@@ -117,12 +117,8 @@ class SkeletonWindow:
         """What is kept since somebody was first there."""
         if not self._length:
             return None
-        frames = np.arange(self._length, dtype=np.int32)
-        return _clip_of(
-            joints=self._joints[:, -self._length :],
-            present=self._present[:, -self._length :],
-            frame_index=frames,
-        )
+        joints, present = self._joints[:, -self._length :], self._present[:, -self._length :]
+        return _clip_of(joints=joints, present=present, frame_index=np.arange(self._length, dtype=np.int32))
 
 
 class StreamingRecognizer:
@@ -169,11 +165,9 @@ class StreamingRecognizer:
         self._recognizer = Recognizer(model, next(model.parameters()).device)
         self.modalities = self.config.modalities or MODALITIES[: 1 + self._recognizer.looks_at_video]
         self._recognizer.check_modalities(self.modalities)
-        self.pose = live_pose
-        if live_pose is not None and live_pose.window != self.config.frames:
-            raise StreamError(
-                f"the window has {self.config.frames} frames, that of the joints {live_pose.window}"
-            )
+        self.pose, frames = live_pose, self.config.frames
+        if live_pose is not None and live_pose.window != frames:
+            raise StreamError(f"the window has {frames} frames, that of the joints {live_pose.window}")
         self.class_names = model.spec.class_names
         self.reset()
 
@@ -199,15 +193,12 @@ class StreamingRecognizer:
             self.pose.reset()
 
     def push_frame(self, image: np.ndarray, time: float | None = None) -> LivePrediction | None:
-        """Look at one picture.
+        """Append one picture; returns the answer if one is due, else None.
 
         Args:
             image: ``(H, W, 3)`` uint8, red, green, blue.
             time: seconds by the source's clock; by default one frame after the one before. A time in the past begins
                 anew, as a source does that was opened again.
-
-        Returns:
-            The answer if one is due, else None.
 
         Raises:
             StreamError: the picture isn't one, or skeletons were pushed before.
@@ -227,15 +218,12 @@ class StreamingRecognizer:
         return self._answer_if_due()
 
     def push_skeleton(self, joints: np.ndarray | None, time: float | None = None) -> LivePrediction | None:
-        """Append the joints of one frame.
+        """Append the joints of one frame; returns the answer if one is due, else None.
 
         Args:
             joints: ``(V, C)``, or ``(M, V, C)`` with the most important person first, in the model's layout; None
                 where nobody is there. A person whose joints are all zero isn't there.
             time: as for :meth:`push_frame`.
-
-        Returns:
-            The answer if one is due, else None.
 
         Raises:
             StreamError: the joints aren't the model's or aren't finite, or pictures were pushed before.
@@ -261,13 +249,10 @@ class StreamingRecognizer:
         return self._answer_if_due()
 
     def answer(self, least: float = 0.0) -> LivePrediction:
-        """What the window says now, whether an answer is due or not.
+        """What the window says now, due or not, of the person who was followed first; ``others`` holds the others.
 
         Args:
             least: share of the window that must have passed since a person was first seen.
-
-        Returns:
-            The answer on the person who was followed first; ``others`` holds those on the others.
         """
         self._newest_answer, more = self._frame, 0
         if self._skeletons is not None:

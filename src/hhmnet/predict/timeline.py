@@ -303,10 +303,10 @@ def recognise_long(
             parts = list(_cut(clip._replace(video=video), person, ranges, config.least))
             for first in range(0, len(parts), _BATCH):
                 numbers, batch = zip(*parts[first : first + _BATCH], strict=True)
-                found = recognizer.logits(batch, modalities)
-                shares = np.where(found.used.any(1, keepdims=True), softmax(found.logits), np.nan)
+                output = recognizer.logits(batch, modalities)
+                shares = np.where(output.used.any(1, keepdims=True), softmax(output.logits), np.nan)
                 probabilities[person, list(numbers)] = shares
-                used |= found.used.any(0)
+                used |= output.used.any(0)
                 progress(person * shape[1] + min(first + _BATCH, len(parts)), shape[0] * shape[1])
             smoothed[person] = smooth(probabilities[person], middles, config.smooth)
             edges = edges_between(middles, duration)
