@@ -169,12 +169,7 @@ class Reader(ABC):
         Raises:
             SourceError: there are none, or a folder can't be listed.
         """
-        found = []
-        for folder, below, names in os.walk(self.source, onerror=_refuse_folder):
-            below[:] = [name for name in below if not name.startswith(".")]
-            inner = PurePath(folder).relative_to(self.source).as_posix()
-            paths = [PurePosixPath(inner, name) for name in names if not name.startswith(".")]
-            found += [path.as_posix() for path in paths if self._is_raw(path)]
+        found = [path.as_posix() for path in files_below(self.source) if self._is_raw(path)]
         if not found:
             raise SourceError(f"{self.source} holds no {self.title} files ({', '.join(self.suffixes)})")
         return sorted(found)
@@ -197,8 +192,22 @@ class Reader(ABC):
         """
 
 
-def _refuse_folder(error: OSError) -> NoReturn:
-    raise SourceError(f"{error.filename}: can't be listed: {error.strerror or error}") from None
+def files_below(folder: Path) -> list[PurePosixPath]:
+    """The files in a folder and those below it, relative to it; hidden ones are left out.
+
+    Raises:
+        SourceError: a folder can't be listed.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        raise SourceError(f"{error.filename}: can't be listed: {error.strerror or error}") from None
+
+    found = []
+    for parent, below, names in os.walk(folder, onerror=refuse):
+        below[:] = [name for name in below if not name.startswith(".")]
+        inner = PurePath(parent).relative_to(folder).as_posix()
+        found += [PurePosixPath(inner, name) for name in names if not name.startswith(".")]
+    return found
 
 
 def _plain(value: Any) -> Any:

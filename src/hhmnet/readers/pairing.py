@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from hhmnet.readers import SourceError
+from hhmnet.readers import SourceError, files_below
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 
@@ -99,26 +98,12 @@ def find_videos(folder: Path, sample_ids: Iterable[str], pattern: str = "{id}") 
     ids = set(sample_ids)
     videos: dict[str, str] = {}
     left_over = []
-    for path in _videos_in(folder):
+    if not folder.is_dir():
+        raise SourceError(f"no folder at {folder}; it should hold the videos")
+    for path in sorted(path for path in files_below(folder) if path.suffix.lower() in VIDEO_SUFFIXES):
         named = form.fullmatch(path.stem)
         if named is not None and named[1] in ids and named[1] not in videos:
             videos[named[1]] = path.as_posix()
         else:
             left_over.append(path.as_posix())
     return VideoFolder(videos, sorted(ids - set(videos)), left_over)
-
-
-def _videos_in(folder: Path) -> list[PurePath]:
-    """Paths of all videos relative to the folder, sorted."""
-    if not folder.is_dir():
-        raise SourceError(f"no folder at {folder}; it should hold the videos")
-
-    def refuse(error: OSError) -> None:
-        raise SourceError(f"{error.filename}: can't be listed: {error.strerror or error}")
-
-    found = []
-    for parent, below, names in os.walk(folder, onerror=refuse):
-        below[:] = [name for name in below if not name.startswith(".")]
-        inner = PurePath(parent).relative_to(folder)
-        found += [inner / name for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in VIDEO_SUFFIXES)
