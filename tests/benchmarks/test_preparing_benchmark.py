@@ -69,6 +69,7 @@ def test_the_command_is_watched_and_its_stores_must_be_equal(
         """One process is enough: its figures stand again for the others."""
         if not rows:
             rows.append(once(reader, source, out, jobs))
+        out.mkdir(exist_ok=True)
         (out / "samples.arrow").touch()
         return rows[-1] | {"jobs": jobs}
 
