@@ -11,7 +11,6 @@ import pytest
 from hhmnet.cli import main
 from hhmnet.data.roi import RoiConfig
 from hhmnet.prepare import WorkerLost
-from hhmnet.store import Store
 from hhmnet.video_folder import write_video_folder
 from made_crops import made_clip, write_made_store
 
@@ -22,8 +21,8 @@ FEW = ["--instants", "2", "--cell", "12", "--scene", "16"]
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The store of three clips with videos and one without; the crops go to ``tmp_path/cache/crops``."""
     monkeypatch.setenv("HHMNET_CACHE", str(tmp_path / "cache"))
-    samples = [made_clip(n) for n in range(3)] + [made_clip(3, video=None, video_frames=None)]
-    store, videos = write_made_store(tmp_path, samples)
+    samples = [made_clip(n, 6) for n in range(3)] + [made_clip(3, 6, video=None, video_frames=None)]
+    store, videos = write_made_store(tmp_path, samples, 6)
     write_video_folder(store.path, videos)
     return store.path
 
@@ -34,7 +33,7 @@ def test_building_showing_and_clearing(made: Path, tmp_path: Path, capsys) -> No
     assert "crops of 4 clips: 3 made in" in captured.out
     assert "1 without video" in captured.out
     assert f"4 clips, videos in {tmp_path / 'videos'}; crops of all take 0.0 MB" in captured.err
-    assert main(["cache", "build", str(made), "--jobs", "1", *FEW, "--json"]) == 0
+    assert main(["cache", str(made), "--jobs", "1", *FEW, "--json"]) == 0
     captured = capsys.readouterr()
     document = json.loads(captured.out)
     files = list((tmp_path / "cache" / "crops").glob("??/*"))
@@ -68,15 +67,6 @@ def test_building_showing_and_clearing(made: Path, tmp_path: Path, capsys) -> No
     assert not list((tmp_path / "cache" / "crops").glob("??/*"))
 
 
-def test_another_folder(made: Path, tmp_path: Path, capsys) -> None:
-    assert main(["cache", str(made), "--jobs", "1", "--folder", str(tmp_path / "other"), *FEW]) == 0
-    assert len(list((tmp_path / "other").glob("??/*"))) == 3
-    assert not (tmp_path / "cache").exists()
-    capsys.readouterr()
-    assert main(["cache", "--folder", str(tmp_path / "other"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["clips"] == 3
-
-
 def test_videos_elsewhere_and_problems(made: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "videos").rename(tmp_path / "moved")
     assert main(["cache", str(made)]) == 2
@@ -101,7 +91,6 @@ def test_a_killed_worker(made: Path, capsys, monkeypatch: pytest.MonkeyPatch) ->
     ("words", "told"),
     [
         (["nowhere"], "no store at nowhere"),
-        (["build"], "name one store"),
         (["one", "two"], "name one store"),
         (["--json", "store"], "unknown word 'store'; STORE comes before the options"),
         (["clear", "--cell", "3"], "unknown word '--cell'"),
@@ -121,11 +110,3 @@ def test_mistakes(made: Path, words: list[str], told: str, capsys, monkeypatch: 
     assert told in captured.err
     assert len(captured.err.splitlines()) == 1
     assert captured.out == ""
-
-
-def test_what_is_built_is_what_training_asks_for(made: Path, tmp_path: Path, capsys) -> None:
-    from hhmnet.data.crop_cache import CropCache
-
-    assert main(["cache", str(made), "--jobs", "1"]) == 0
-    store = Store(made)
-    assert all(CropCache().ensure(store, i, tmp_path / "videos").found for i in range(3))

@@ -128,13 +128,6 @@ def test_the_whole_way_once_more_and_with_other_recipes(demo, made, trained, cap
     assert trained == [("skeletons", 0)]
 
 
-def test_other_data_start_anew(demo, made, trained):
-    assert demo("--time-limit", "0.001s") == 0
-    assert demo("--clips", "12", "--time-limit", "0.001s") == 0
-    assert trained == [("skeletons", 0), ("skeletons", 0)]
-    assert made == [30, 12]
-
-
 def test_a_killed_demo_runs_again_and_a_stopped_one_goes_on(demo, made, trained, capsys):
     out = Path("runs/demo")
     (out / "raw").mkdir(parents=True)
@@ -149,7 +142,9 @@ def test_a_killed_demo_runs_again_and_a_stopped_one_goes_on(demo, made, trained,
     assert not (out / "skeletons" / "model.safetensors").exists()
     assert demo("--time-limit", "0.001s") == 0
     assert trained == [("skeletons", 0), ("skeletons", 1)]
-    assert made == [30]
+    assert demo("--clips", "12", "--time-limit", "0.001s") == 0, "other data start anew"
+    assert trained[2:] == [("skeletons", 0)]
+    assert made == [30, 12]
 
 
 def test_real_files_have_their_own_folder_and_no_video(demo, made, trained, raw_folder, capsys):

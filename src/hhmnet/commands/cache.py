@@ -46,8 +46,6 @@ def main(words: list[str]) -> int:
         if rest:
             raise UsageError(f"unknown word '{rest[0]}'; STORE comes before the options")
         return _clear(folder, options) if names else _show(folder, options)
-    if names[0] == "build":
-        names = names[1:]
     if len(names) != 1:
         raise UsageError("name one store: hhmnet cache STORE; see hhmnet cache --help")
     config = _FLAGS.read(rest, parser.names)

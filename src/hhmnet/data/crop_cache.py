@@ -1,8 +1,7 @@
 """The crops of clips, kept on disk: a video is decoded once, however many epochs look at it.
 
-A clip's crops are one safetensors file. Its name is a digest of all that decides its content: the video's content, the
-sample's positions, boxes and frames, the layout, the settings and a version. So nothing has to be thrown away when a
-store is made again, and two stores of the same clips share their crops.
+A clip's crops are one safetensors file, named by a digest of all that decides its content: the video, the sample's
+positions, boxes and frames, the layout, the settings and a version. So nothing goes stale when a store is made again.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _CHUNK = 8
 
 
 class CacheError(ValueError):
-    """A cache that can't be written; the message names its folder and what to do."""
+    """A cache that can't be written."""
 
 
 class DamagedError(ValueError):
@@ -55,19 +54,14 @@ def crops_folder() -> Path:
 
 
 def write_crops(file: Path, crops: ClipCrops, facts: Mapping[str, str]) -> None:
-    """Write crops and facts about them; whoever reads meanwhile sees all of the file or none."""
+    """Write crops and facts about them at once."""
     with files.replacing(file) as handle:
         # As one entry, since the library writes several in any order: the same crops are the same bytes.
         handle.write(save(crops._asdict(), {_KEY: json.dumps(dict(facts))}))
 
 
 def read_facts(file: Path) -> dict[str, str]:
-    """The facts that were written with crops; only the file's header is read.
-
-    Raises:
-        DamagedError: the file is cut short, or isn't one of ours.
-        OSError: there is no such file.
-    """
+    """The facts that were written with crops, from the file's header; raises DamagedError, or OSError."""
     try:
         with safe_open(file, "numpy") as content:
             facts = json.loads(content.metadata()[_KEY])
@@ -150,10 +144,8 @@ class VideoIndex:
 class CropCache:
     """Crops of clips in a folder, made when they are first needed.
 
-    Any number of processes may use a folder at once: files appear whole, and one that is cut short or damaged is made
-    again. What a killed process left half written is removed later.
-
-    Where a clip has no video, its crops are empty, and so are those of a video that can't be read, which is a problem.
+    Any number of processes may use a folder at once: files appear whole, and one that is damaged is made again. Where a
+    clip has no video, its crops are empty, and so are those of a video that can't be read, which is a problem.
 
     Args:
         folder: where the crops are; :func:`crops_folder` if None.
@@ -177,11 +169,7 @@ class CropCache:
         return sum(array.nbytes for array in empty_crops(self.config))
 
     def get(self, store: Store, i: int, video_folder: Path | None) -> ClipCrops:
-        """Crops of clip ``i`` of a store; their file is made if it isn't there.
-
-        Raises:
-            CacheError: the crops can't be written.
-        """
+        """Crops of clip ``i`` of a store; their file is made if it isn't there. Raises CacheError if it can't be."""
         empty = empty_crops(self.config, int(store.lengths[i]))
         file = self.locate(store, i, video_folder)
         if file is None:
@@ -213,14 +201,13 @@ class CropCache:
             progress: called with (clips done, clips in all), from time to time.
 
         Raises:
-            CacheError: the crops can't be written, there is too little space for them, or the folder of videos went
-                away meanwhile.
+            CacheError: the crops can't be written, don't fit on the disk, or the folder of videos went away.
             WorkerLost: a process was killed.
         """
         rows = [int(row) for row in rows]
         with self._refusals():
             self.folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(self.folder)
+        _remove_leftovers(self.folder)
         was_there = video_folder is not None and files.is_there(video_folder)
         self._check_space(store, rows, video_folder)
         done = 0
@@ -243,7 +230,7 @@ class CropCache:
             work = partial(_build_chunk, self, store, video_folder)
             for part in in_workers(work, chunks, min(jobs, len(chunks)), count):
                 report.add(part)
-        if was_there and report.problems and video_folder is not None and not files.is_there(video_folder):
+        if was_there and report.problems and not files.is_there(video_folder):  # type: ignore[arg-type]
             raise CacheError(
                 f"{video_folder} went away while crops were cut out of its videos; once it is back, the same call "
                 "goes on"
@@ -274,10 +261,10 @@ class CropCache:
         """The file of a clip's crops, there or not; None if the clip has no video, or it isn't there."""
         key = store.path, i, video_folder
         if key not in self._located:
-            self._located[key] = self._locate(store, i, video_folder)
+            self._located[key] = self._file_of(store, i, video_folder)
         return self._located[key]
 
-    def _locate(self, store: Store, i: int, video_folder: Path | None) -> Path | None:
+    def _file_of(self, store: Store, i: int, video_folder: Path | None) -> Path | None:
         sample = store.sample(i)
         if sample.video is None:
             return None
@@ -392,7 +379,7 @@ def holdings(folder: Path) -> tuple[list[Holding], int]:
 
 def clear(folder: Path, older_than: float | None = None) -> tuple[int, int]:
     """Remove crops from a folder, all or those made more than so many seconds ago; returns how many files and bytes."""
-    remove_leftovers(folder)
+    _remove_leftovers(folder)
     count = size = 0
     for file in _crop_files(folder):
         stat = file.stat()
@@ -404,8 +391,7 @@ def clear(folder: Path, older_than: float | None = None) -> tuple[int, int]:
     return count, size
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files that killed processes left behind."""
+def _remove_leftovers(folder: Path) -> None:
     for below in folder.glob("??/"):
         files.remove_leftovers(below)
 

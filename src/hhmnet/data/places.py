@@ -143,33 +143,20 @@ def _span(pixels: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return low, high
 
 
-def _each_span(sample: Sample, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What joints and box of each person span: upper left and lower right, ``(M, T, 2)``; infinite where unknown."""
+def spans(sample: Sample, known: np.ndarray, scenes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What joints and boxes span at the frames ``scenes (L2,)``: of all persons ``(L2, 4)``, of each ``(M, L2, 4)``.
+
+    Left, top, right, bottom. Where nobody, or that person, is there, it is what they span in the nearest frame in which
+    they are; NaN if they never are.
+    """
     pixels = np.zeros((*known.shape, 2)) if sample.pixels is None else sample.pixels
     low, high = _span(pixels, known)
     if sample.boxes is not None:
         real = sample.present & (sample.boxes[..., :2] < sample.boxes[..., 2:]).all(-1)
         low = np.where(real[..., None], np.minimum(low, sample.boxes[..., :2]), low)
         high = np.where(real[..., None], np.maximum(high, sample.boxes[..., 2:]), high)
-    return low, high
-
-
-def extents(sample: Sample, known: np.ndarray, scenes: np.ndarray) -> np.ndarray:
-    """What joints and boxes of all persons span at the frames ``scenes (L2,)``: left, top, right, bottom, ``(L2, 4)``.
-
-    Where nobody is there, it is what they span in the nearest frame; NaN if nobody ever is.
-    """
-    low, high = _each_span(sample, known)
-    return _boxes_at(low.min(0), high.max(0), scenes)
-
-
-def person_boxes(sample: Sample, known: np.ndarray, scenes: np.ndarray) -> np.ndarray:
-    """What joints and box of each person span at the frames ``scenes (L2,)``, ``(M, L2, 4)``.
-
-    Where a person isn't there, it is what they span in the nearest frame in which they are; NaN if they never are.
-    """
-    low, high = _each_span(sample, known)
-    return np.stack([_boxes_at(*corners, scenes) for corners in zip(low, high, strict=True)])
+    each = [_boxes_at(*corners, scenes) for corners in zip(low, high, strict=True)]
+    return _boxes_at(low.min(0), high.max(0), scenes), np.stack(each)
 
 
 def _boxes_at(low: np.ndarray, high: np.ndarray, scenes: np.ndarray) -> np.ndarray:

@@ -1,9 +1,8 @@
 """The body parts and the surroundings of a person, cut out of a video: what the video half of a model looks at.
 
-The parts are those of MMNet's spatio-temporal region of interest: head, hands and feet (B. X. B. Yu, Y. Liu, X. Zhang,
-S. Zhong, K. C. C. Chan. MMNet: A Model-Based Multimodal Network for Human Action Recognition in RGB-D Videos. TPAMI
-2023). Here the crops' side follows the person's size in the picture, so that a hand seen from afar fills as much of its
-crop as one seen from near.
+The parts are those of MMNet's spatio-temporal region of interest: head, hands and feet (Yu et al., MMNet: A Model-Based
+Multimodal Network for Human Action Recognition in RGB-D Videos, TPAMI 2023). Here the crops' side follows the person's
+size in the picture, so that a hand seen from afar fills as much of its crop as one seen from near.
 """
 
 from __future__ import annotations
@@ -21,14 +20,13 @@ from torch.nn import functional
 from hhmnet.data.places import (
     FAR,
     SMALLEST,
-    extents,
     known_joints,
     nearest,
     part_places,
     part_sides,
-    person_boxes,
     person_sizes,
     pictures_of,
+    spans,
 )
 from hhmnet.fields import one_of, within
 from hhmnet.sample import Sample
@@ -196,25 +194,15 @@ def cut_clip(
 
 
 class _Plan(NamedTuple):
-    """Which frames of the skeleton a clip's crops show, and where they lie.
+    """Which frames of the skeleton a clip's crops show, and where they lie in pixels."""
 
-    Attributes:
-        frames: ``(L,)`` frame of each instant.
-        scene_frames: ``(L2,)`` the same for the whole persons.
-        part_frames: ``(L, P)`` the nearest frame in which the part is known; -1 if it never is.
-        places: ``(L, P, 2)`` its place there, in pixels.
-        sides: ``(L, P)`` side of its crop.
-        persons: ``(L2, 4)`` what all persons span.
-        each: ``(M, L2, 4)`` what each of them spans.
-    """
-
-    frames: np.ndarray
-    scene_frames: np.ndarray
-    part_frames: np.ndarray
-    places: np.ndarray
-    sides: np.ndarray
-    persons: np.ndarray
-    each: np.ndarray
+    frames: np.ndarray  # (L,) of each instant
+    scene_frames: np.ndarray  # (L2,) of the whole persons
+    part_frames: np.ndarray  # (L, P) the nearest in which the part is known; -1 if it never is
+    places: np.ndarray  # (L, P, 2) the part's place there
+    sides: np.ndarray  # (L, P) side of its crop
+    persons: np.ndarray  # (L2, 4) what all persons span
+    each: np.ndarray  # (M, L2, 4) what each of them spans
 
 
 def _plan(
@@ -226,14 +214,11 @@ def _plan(
     places, found = part_places(sample, known, layout)
     sizes = person_sizes(sample, layout, config.person_scale, known)
     part_frames = np.stack([nearest(frames, shown & found[:, part]) for part in range(len(PARTS))], 1)
+    share = config.part_size * (1 + config.margin)
     return _Plan(
-        frames,
-        scene_frames,
-        part_frames,
-        places[part_frames, np.arange(len(PARTS))],
-        part_sides(sizes, part_frames, config.window, config.part_size * (1 + config.margin)),
-        extents(sample, known, scene_frames),
-        person_boxes(sample, known, scene_frames),
+        *(frames, scene_frames, part_frames, places[part_frames, np.arange(len(PARTS))]),
+        part_sides(sizes, part_frames, config.window, share),
+        *spans(sample, known, scene_frames),
     )
 
 

@@ -7,7 +7,6 @@ bones, its journal version the motions; all of the field's published results use
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -233,14 +232,13 @@ def rescale(x: Tensor, how: str, layout: SkeletonLayout, mask: Tensor | None) ->
     if how == "none":
         return x
     if how == "trunk":
-        names = layout.joints
-        pairs = [(f"{side}_shoulder", f"{side}_hip") for side in ("left", "right")]
         person, _ = _leader(x, mask)
         body = _of(x, person)
-        trunk = (
-            sum((body[:, :, names.index(a)] - body[:, :, names.index(b)]).norm(dim=-1) for a, b in pairs) / 2
+        shoulders, hips = (
+            body[:, :, [layout.index(f"left_{joint}"), layout.index(f"right_{joint}")]]
+            for joint in ("shoulder", "hip")
         )
-        assert isinstance(trunk, Tensor)
+        trunk = (shoulders - hips).norm(dim=-1).mean(-1)
         valid = torch.ones_like(trunk) if mask is None else _of(mask, person).to(trunk.dtype)
         length = (trunk * valid).sum(1) / valid.sum(1).clamp_min(1)
         return x / length.clamp_min(1e-3)[:, None, None, None, None]
@@ -274,11 +272,6 @@ def motion(x: Tensor, mask: Tensor | None = None) -> Tensor:
         both[:, :-1] &= mask[:, 1:]
         difference = difference * both[..., None, None]
     return difference
-
-
-def stack(names: Sequence[str], joints: Tensor, layout: SkeletonLayout, mask: Tensor | None = None) -> Tensor:
-    """Several streams of ``joints (N, T, M, V, C)``, one behind the other: ``(N, T, M, V, S·C)``."""
-    return torch.cat([stream(name, joints, layout, mask) for name in names], -1)
 
 
 def stream(name: str, joints: Tensor, layout: SkeletonLayout, mask: Tensor | None = None) -> Tensor:
@@ -326,7 +319,7 @@ def prepare(
         x = mirror(x, layout, sampled.mirrored)
     if config.scale == "box":  # a box is not kept by a rotation, so it comes last
         x = rescale(x, config.scale, layout, mask)
-    x = stack(config.streams, x, layout, mask)
+    x = torch.cat([stream(name, x, layout, mask) for name in config.streams], -1)
     if mask is not None:
         x = x * mask[..., None, None]
     return x.permute(0, 4, 1, 3, 2), mask

@@ -76,16 +76,7 @@ class VideoAugmentConfig:
 
 
 class VideoBatch(NamedTuple):
-    """The crops of N clips, as :class:`~hhmnet.data.roi.ClipCrops` has them for one.
-
-    Attributes:
-        parts: ``(N, L, P, S, S, 3)`` uint8.
-        part_mask: ``(N, L, P)`` bool.
-        scene: ``(N, L2, W, W, 3)`` uint8.
-        scene_mask: ``(N, L2)`` bool.
-        times: ``(N, L)`` float32, frames of the skeleton.
-        scene_times: ``(N, L2)`` float32, the same for ``scene``.
-    """
+    """The crops of N clips: the fields of :class:`~hhmnet.data.roi.ClipCrops`, each with a first axis N."""
 
     parts: Tensor
     part_mask: Tensor
