@@ -12,7 +12,6 @@ from hhmnet.benchmarks.made_data import make_trainer, shape_of, write_made_store
 from hhmnet.commands.configuration import ConfigError, read_config, recipe_folder, write_config
 from hhmnet.commands.dry_run import of_phase_1
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
-from hhmnet.models.pretrained import from_pretrained
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NAMES = [
@@ -50,6 +49,8 @@ def test_every_data_set_has_its_recipes() -> None:
     assert recipe_folder() == CONFIGS
     assert {"nw_ucla/webcam", "tennis/homogeneous", "ntu120/skeleton"} <= set(NAMES)
     assert len(NAMES) == 12
+    with pytest.raises(ConfigError, match="nw_ucla/homogenous: neither a file nor a recipe"):
+        read_config(Path("nw_ucla/homogenous"))
 
 
 def test_the_wrong_labels_stand_in_one_file_and_whole_in_a_runs_own(tmp_path: Path) -> None:
@@ -61,16 +62,3 @@ def test_the_wrong_labels_stand_in_one_file_and_whole_in_a_runs_own(tmp_path: Pa
     (tmp_path / "mine.yaml").write_text("relabel: none.yaml\n")
     with pytest.raises(FileNotFoundError, match=r"none\.yaml"):
         read_config(tmp_path / "mine.yaml")
-
-
-def test_a_name_of_nothing_lists_the_recipes() -> None:
-    with pytest.raises(
-        ConfigError, match="nw_ucla/homogenous: neither a file nor a recipe; the recipes are ntu"
-    ):
-        read_config(Path("nw_ucla/homogenous"))
-
-
-def test_a_trained_model_and_a_recipe_can_say_what_phase_1_is(finished_run: Path) -> None:
-    config = read_config(Path("nw_ucla/heterogeneous"))
-    config.phase1 = str(finished_run)
-    assert of_phase_1(config).model == from_pretrained(finished_run).spec.model

@@ -1,3 +1,5 @@
+"""``hhmnet train``, as a user runs it."""
+
 from __future__ import annotations
 
 import csv
@@ -5,7 +7,6 @@ import errno
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -36,28 +37,22 @@ def train(store_folder: Path, recipe: Path, tmp_path: Path):
     return run
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "model.safetensors")
+def same(one: Path, other: Path) -> bool:
+    ours, theirs = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def log_rows(run: Path) -> list[dict[str, str]]:
+def epochs(run: Path) -> list[str]:
     with open(run / "log.csv", newline="") as handle:
-        return list(csv.DictReader(handle))
+        return [row["epoch"] for row in csv.DictReader(handle)]
 
 
 def test_a_run_leaves_all_that_is_promised(finished_run, recipe, store_folder):
-    assert [row["epoch"] for row in log_rows(finished_run)] == ["1", "2"]
-    config = read_config(finished_run / "config.yaml")
-    assert config == read_config(recipe)
-    model = hhmnet.from_pretrained(finished_run)
-    assert model.spec.class_names == Store(store_folder).class_names
+    assert epochs(finished_run) == ["1", "2"]
+    assert read_config(finished_run / "config.yaml") == read_config(recipe)
+    assert hhmnet.from_pretrained(finished_run).spec.class_names == Store(store_folder).class_names
     facts = json.loads((finished_run / "environment.json").read_text())
-    assert facts["hhmnet"] == hhmnet.__version__
-    assert facts["torch"] == torch.__version__
+    assert (facts["hhmnet"], facts["torch"]) == (hhmnet.__version__, torch.__version__)
     assert (facts["seed"], facts["clips"], facts["steps"], facts["threads"]) == (0, 40, STEPS, 1)
     assert facts["store"] == {"name": "sample", "clips": 60, "provenance": Store(store_folder).provenance}
     assert facts["training_seconds"] > 0
@@ -72,6 +67,7 @@ def test_a_terminal_has_a_bar_and_elsewhere_progress_is_plain(train, tmp_path, c
     err = capsys.readouterr().err
     assert f"epoch 2/2 step {STEPS}/{STEPS}" in err
     assert "━" in err
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     assert train() == 0
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -79,139 +75,8 @@ def test_a_terminal_has_a_bar_and_elsewhere_progress_is_plain(train, tmp_path, c
     assert "clips/s 0:00 left" in captured.err
     assert "\x1b" not in captured.err
     assert "hhmnet evaluate" in captured.err
-
-
-def test_a_second_run_in_one_folder_is_refused(train, run_copy, capsys):
-    before = (run_copy / "model.safetensors").read_bytes()
-    assert train(out=run_copy) == 2
-    assert f"error: {run_copy}: holds a run already; add --resume" in capsys.readouterr().err
-    assert (run_copy / "model.safetensors").read_bytes() == before
-
-
-def test_what_resume_does_in_a_finished_runs_folder(train, run_copy, finished_run, capsys):
-    before = log_rows(run_copy)
-    with locked(run_copy, "training"):
-        assert train("--resume", out=run_copy) == 2
-    assert "another training is at work in this folder" in capsys.readouterr().err
-    assert train("--resume", config=None, out=run_copy) == 0
-    assert "has finished already" in capsys.readouterr().err
-    assert log_rows(run_copy) == before
-    assert train("--resume", "--optim.lr", "0.5", out=run_copy) == 2
-    assert "optim.lr" in capsys.readouterr().err
-    (run_copy / "model.safetensors").unlink()
-    assert train("--resume", out=run_copy) == 0
-    assert same(weights(run_copy), weights(finished_run))
-    (run_copy / "checkpoint.safetensors").write_bytes(b"torn")
-    assert train("--resume", out=run_copy) == 2
-    assert f"{run_copy / 'checkpoint.safetensors'}: can't be used" in capsys.readouterr().err
-
-
-def test_a_time_limit_stops_cleanly_and_resume_ends_where_one_run_does(
-    train, at_step, finished_run, recipe, tmp_path, capsys
-):
-    at_step(7, lambda: time.sleep(1.5))
-    assert train("--time-limit", "1.5s") == 0
-    out = tmp_path / "run"
-    err = capsys.readouterr().err
-    assert f"the time is up after step 7 of {STEPS}" in err
-    assert "--resume" in err.splitlines()[-1]
-    assert not (out / "model.safetensors").exists()
-    assert json.loads((out / "environment.json").read_text())["steps"] == 7
-    assert train("--resume", config=None) == 0
-    assert same(weights(out), weights(finished_run))
-    assert [row["epoch"] for row in log_rows(out)] == ["1", "2"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_checkpoints_and_exits_with_130(
-    train, at_step, finished_run, tmp_path, capsys, number
-):
-    at_step(3, lambda: os.kill(os.getpid(), number))
-    assert train() == 130
-    assert f"interrupted after step 3 of {STEPS}; go on with: hhmnet train" in capsys.readouterr().err
-    assert train("--resume") == 0
-    assert same(weights(tmp_path / "run"), weights(finished_run))
-
-
-def test_settings_that_do_not_fit_each_other_are_named(train, tmp_path, capsys):
-    assert train("--model.chunks", "3", "--data.frames", "8") == 2
-    err = capsys.readouterr().err
-    assert "'model.chunks' is 3; it must divide the frames of every block, and one has 8" in err
-    assert err.count("\n") == 1
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_signal_to_the_program(store_folder, recipe, tmp_path):
-    command = [sys.executable, "-m", "hhmnet", "train", "--config", str(recipe), "--data", str(store_folder)]
-    command += ["--out", str(tmp_path / "run"), "--optim.epochs", "100000"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        assert "epoch 1/" in process.stderr.readline()
-        process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted after step" in err
-    assert (tmp_path / "run" / "checkpoint.safetensors").exists()
-
-
-@pytest.mark.parametrize(
-    "mistake",
-    [
-        ("--fold", "9"),
-        ("--protocol", "none"),
-        ("--optim.lr", "x"),
-        ("--optim.leraning_rate", "1"),
-        ("--model.norm", "foo"),
-    ],
-)
-def test_a_mistake_leaves_no_folder(train, tmp_path, capsys, mistake):
-    assert train(*mistake) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("hhmnet train: error: ")
-    assert err.count("\n") == 1
-    assert not (tmp_path / "run").exists()
-
-
-def test_missing_files_are_named(train, store_folder, recipe, tmp_path, capsys):
-    assert train(config=tmp_path / "none.yaml") == 2
-    assert f"error: {tmp_path / 'none.yaml'}: No such file or directory" in capsys.readouterr().err
-    words = ["train", "--config", str(recipe), "--out", str(tmp_path / "run")]
-    assert main([*words, "--data", str(tmp_path / "none")]) == 2
-    assert f"no store at {tmp_path / 'none'}" in capsys.readouterr().err
-    assert main(words) == 2
-    assert "--data" in capsys.readouterr().err
-    (tmp_path / "run").write_text("")
-    assert train() == 2
-    assert f"{tmp_path / 'run'}: is a file; name a folder" in capsys.readouterr().err
-
-
-def test_without_tensorboard_a_note_names_the_extra(train, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    assert train() == 0
-    assert "pip install 'hhmnet[tensorboard]'" in capsys.readouterr().err
+    assert "pip install 'hhmnet[tensorboard]'" in captured.err
     assert not (tmp_path / "run" / "tensorboard").exists()
-
-
-def test_a_full_disk_is_one_line(train, tmp_path, capsys, monkeypatch):
-    def full(*_) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(engine.checkpoint, "save", full)
-    assert train() == 2
-    err = capsys.readouterr().err.splitlines()[-1]
-    assert err.startswith(
-        f"hhmnet train: error: {tmp_path / 'run'}: No space left on device; make room there"
-    )
-    assert err.endswith("the last checkpoint is unharmed, --resume goes on from it")
-
-
-def test_a_gpu_that_is_too_small_names_the_field(train, capsys, monkeypatch):
-    def starve(*_) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(engine.Trainer, "_train_step", starve)
-    assert train() == 2
-    assert "can't hold 8 clips at once; lower --optim.batch_size" in capsys.readouterr().err
 
 
 def test_plain_progress_skips_epochs_that_come_fast(capsys, monkeypatch):
@@ -226,32 +91,115 @@ def test_plain_progress_skips_epochs_that_come_fast(capsys, monkeypatch):
     assert [line.split()[-2] for line in lines] == ["0:03", "0:03", "0:00"]  # 1 s for 2 steps, 9 s for 6
 
 
+def test_what_happens_in_a_finished_runs_folder(train, run_copy, finished_run, capsys):
+    assert train(out=run_copy) == 2
+    assert f"error: {run_copy}: holds a run already; add --resume" in capsys.readouterr().err
+    assert same(run_copy, finished_run)
+    with locked(run_copy, "training"):
+        assert train("--resume", out=run_copy) == 2
+    assert "another training is at work in this folder" in capsys.readouterr().err
+    assert train("--resume", config=None, out=run_copy) == 0
+    assert "has finished already" in capsys.readouterr().err
+    assert epochs(run_copy) == ["1", "2"]
+    assert train("--resume", "--optim.lr", "0.5", out=run_copy) == 2
+    assert "optim.lr" in capsys.readouterr().err
+    (run_copy / "model.safetensors").unlink()
+    assert train("--resume", out=run_copy) == 0
+    assert same(run_copy, finished_run)
+    (run_copy / "checkpoint.safetensors").write_bytes(b"torn")
+    assert train("--resume", out=run_copy) == 2
+    assert f"{run_copy / 'checkpoint.safetensors'}: can't be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cause", ["--time-limit", signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_goes_on_to_the_same_end(train, at_step, finished_run, tmp_path, capsys, cause):
+    limit = ("--time-limit", "1000h") if isinstance(cause, str) else ()
+    now = time.monotonic
+    with pytest.MonkeyPatch.context() as patch:
+
+        def stop() -> None:
+            if limit:
+                patch.setattr("time.monotonic", lambda: now() + 4e6)
+            else:
+                os.kill(os.getpid(), cause)
+
+        at_step(7, stop)
+        assert train(*limit) == (0 if limit else 130)
+    out, err = tmp_path / "run", capsys.readouterr().err
+    reason = "the time is up" if limit else "interrupted"
+    assert f"{reason} after step 7 of {STEPS}; go on with: hhmnet train" in err
+    assert "--resume" in err.splitlines()[-1]
+    assert not (out / "model.safetensors").exists()
+    assert json.loads((out / "environment.json").read_text())["steps"] == 7
+    assert train("--resume", config=None) == 0
+    assert same(out, finished_run)
+    assert epochs(out) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        ("--fold=9", "fold"),
+        ("--protocol=none", "none"),
+        ("--optim.lr=x", "'optim.lr' must be a number"),
+        ("--optim.leraning_rate=1", "did you mean '--optim.lr'"),
+        ("--model.norm=foo", "'norm' must be one of"),
+        ("--model.chunks=3", "'model.chunks' is 3; it must divide the frames of every block, and one has 8"),
+        ("--config={folder}/none.yaml", "{folder}/none.yaml: No such file or directory"),
+        ("--data={folder}/none", "no store at {folder}/none"),
+        ("--out={folder}/file", "{folder}/file: is a file; name a folder"),
+    ],
+)
+def test_a_mistake_leaves_no_folder(train, recipe, tmp_path, capsys, mistake, message):
+    (tmp_path / "file").touch()
+    assert train(f"--config={recipe}", mistake.format(folder=tmp_path), config=None) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("hhmnet train: error: ")
+    assert message.format(folder=tmp_path) in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_and_a_small_gpu_are_one_line(train, tmp_path, capsys, monkeypatch):
+    def fail(error: Exception) -> str:
+        def raise_it(*_) -> None:
+            raise error
+
+        monkeypatch.setattr(engine.Trainer, "_train_step", raise_it)
+        assert train("--resume") == 2
+        return capsys.readouterr().err.splitlines()[-1]
+
+    full = fail(OSError(errno.ENOSPC, "No space left on device"))
+    assert f"error: {tmp_path / 'run'}: No space left on device; make room there" in full
+    assert full.endswith("the last checkpoint is unharmed, --resume goes on from it")
+    small = fail(torch.OutOfMemoryError("CUDA out of memory"))
+    assert "can't hold 8 clips at once; lower --optim.batch_size" in small
+
+
 def test_a_run_is_trained_again_from_its_folder_alone(train, finished_run, tmp_path, capsys):
     again = tmp_path / "again"
     assert train("--from", str(finished_run), config=None, out=again) == 0
-    assert same(weights(again), weights(finished_run))
+    assert same(again, finished_run)
     assert (again / "config.yaml").read_bytes() == (finished_run / "config.yaml").read_bytes()
     assert "this one's is" not in capsys.readouterr().err
 
 
 def test_what_is_not_as_it_was_is_said(train, run_copy, tmp_path, capsys):
-    file = run_copy / "environment.json"
+    file, again = run_copy / "environment.json", tmp_path / "again"
     facts = json.loads(file.read_text())
     facts["torch"] = "2.9.0"
     facts["store"] |= {"name": "elsewhere", "clips": 59}
-    file.write_text(json.dumps(facts))
-    assert train("--from", str(run_copy), "--run.seed", "3", config=None, out=tmp_path / "again") == 0
-    said = capsys.readouterr().err
-    assert f"its torch was 2.9.0, this one's is {torch.__version__}" in said
-    assert "its store's clips was 59, this one's is 60" in said
-    assert said.count("this one's is") == 2
-    assert read_config(tmp_path / "again/config.yaml", [], []).run.seed == 3
-
-
-def test_from_and_config_exclude_each_other(train, run_copy, tmp_path, capsys):
-    assert train("--from", str(run_copy), out=tmp_path / "again") == 2
-    assert "leave --config out" in capsys.readouterr().err
-    (run_copy / "environment.json").write_text("[]")
-    assert train("--from", str(run_copy), config=None, out=tmp_path / "again") == 2
+    file.write_text("[]")
+    assert train("--from", str(run_copy), config=None, out=again) == 2
     assert "environment.json: not what a run writes" in capsys.readouterr().err
-    assert not (tmp_path / "again").exists()
+    assert train("--from", str(run_copy), out=again) == 2
+    assert "leave --config out" in capsys.readouterr().err
+    assert not again.exists()
+    file.write_text(json.dumps(facts))
+    more = ("--run.seed", "3", "--optim.epochs", "1")
+    assert train("--from", str(run_copy), *more, config=None, out=again) == 0
+    err = capsys.readouterr().err
+    assert f"its torch was 2.9.0, this one's is {torch.__version__}" in err
+    assert "its store's clips was 59, this one's is 60" in err
+    assert err.count("this one's is") == 2
+    assert read_config(again / "config.yaml").run.seed == 3
