@@ -49,7 +49,9 @@ def test_every_data_set_has_its_recipes() -> None:
     assert recipe_folder() == CONFIGS
     assert {"nw_ucla/webcam", "tennis/homogeneous", "ntu120/skeleton"} <= set(NAMES)
     assert len(NAMES) == 12
-    with pytest.raises(ConfigError, match="nw_ucla/homogenous: neither a file nor a recipe"):
+    with pytest.raises(
+        ConfigError, match="nw_ucla/homogenous: neither a file nor a recipe; the recipes are ntu"
+    ):
         read_config(Path("nw_ucla/homogenous"))
 
 
