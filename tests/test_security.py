@@ -20,7 +20,7 @@ from hhmnet.sample import Sample, SampleError
 
 SOURCE = Path(__file__).parents[1] / "src/hhmnet"
 
-CHECKED_WEIGHTS = {"models/mobile.py"}
+CHECKED_WEIGHTS = {"models/backbones.py"}
 """Reads published weights whose SHA-256 it knows, and no others; names pickle's exception."""
 OWN_PROCESSES = {"prepare/workers.py"}
 """Unpickles what its own worker processes write into a pipe."""

@@ -11,13 +11,12 @@ from hhmnet.data.transform import DataConfig
 from hhmnet.data.video_batch import VideoAugmentConfig, VideoConfig
 from hhmnet.fields import one_of, within
 from hhmnet.losses import LossConfig
+from hhmnet.models import spec
 from hhmnet.models.heterogeneous import HeterogeneousConfig
 from hhmnet.models.homogeneous import FusionConfig
 from hhmnet.models.stst import STSTConfig
 
-RETIRED = {
-    "video.mean": None,
-    "video.std": None,
+RETIRED = spec.RETIRED | {
     "augment.joint_drop": 0.0,
     "augment.joint_drop_share": None,
     "augment.axis_drop": 0.0,

@@ -1,3 +1,5 @@
+"""RE-DMT and its reranking, against their definitions written out in loops."""
+
 from __future__ import annotations
 
 import itertools
@@ -7,16 +9,128 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from plain_reranking import nearest, plain_rerank
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plain_reranking import expanded, nearest, plain_rerank, reciprocal
 from torch import Tensor, nn
 
 from hhmnet.models import re_dmt
-from hhmnet.models.re_dmt import MASKS, REDMT, RERANKINGS, rerank
+from hhmnet.models.re_dmt import (
+    BALANCE,
+    MASKS,
+    REDMT,
+    RERANKINGS,
+    expanded_neighbours,
+    jaccard_similarity,
+    ranks,
+    reciprocal_neighbours,
+    rerank,
+    threshold_mask,
+    top_neighbours,
+)
 from hhmnet.skeleton import COCO17, KINECT20, NTU25, SkeletonLayout
 
+LAYOUTS = pytest.mark.parametrize("layout", [KINECT20, NTU25, COCO17], ids=lambda layout: layout.name)
 
-def random_logits(*shape: int, seed: int, spread: float = 1.5, dtype: torch.dtype = torch.float64) -> Tensor:
-    return spread * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+def random_logits(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return 1.5 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def similarities(joints: int, seed: int) -> Tensor:
+    """Logits like those of points in a plane: the nearer, the stronger."""
+    points = random_logits(joints, 2, seed=seed)
+    return -torch.cdist(points, points) + 1e-3 * random_logits(joints, joints, seed=seed + 1)
+
+
+# The steps.
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(5, 25), st.integers(1, 27), st.integers(1, 6), st.integers(0, 10_000), st.booleans())
+def test_every_step_matches_the_reference(joints: int, k: int, k2: int, seed: int, mutual: bool) -> None:
+    # Symmetric logits have many mutual neighbours, plain ones few.
+    logits = similarities(joints, seed) if mutual else random_logits(joints, joints, seed=seed)
+    rows, rank = logits.tolist(), ranks(logits, k)
+    for found, plain in (
+        (top_neighbours(logits, k), nearest),
+        (reciprocal_neighbours(rank, k), reciprocal),
+        (expanded_neighbours(rank, k), expanded),
+    ):
+        sets = [plain(rows, i, k) for i in range(joints)]
+        np.testing.assert_array_equal(
+            found.numpy(), [[j in members for j in range(joints)] for members in sets]
+        )
+    single = logits.float()
+    expected = np.array(plain_rerank(single.tolist(), k, k2))
+    np.testing.assert_allclose(rerank(single, k, k2).numpy(), expected, atol=1e-5)  # by cdist
+    np.testing.assert_allclose(rerank(single.double(), k, k2).numpy(), expected, atol=1e-12)  # by a broadcast
+
+
+def test_some_sets_grow_and_some_candidates_fail_the_two_thirds() -> None:
+    """Without such cases the test above would say nothing about equation 3."""
+    grown = kept_out = 0
+    for seed in range(20):
+        rows = similarities(20, seed).tolist()
+        for i in range(20):
+            own = reciprocal(rows, i, 8)
+            grown += expanded(rows, i, 8) > own
+            for q in own:
+                half = reciprocal(rows, q, 4)
+                kept_out += not half <= own and 3 * len(own & half) < 2 * len(half)
+    assert grown > 20
+    assert kept_out > 20
+
+
+def test_both_ways_to_the_jaccard_similarity_have_the_same_slopes() -> None:
+    logits, weight = (random_logits(2, 3, 20, 20, seed=seed) for seed in (2, 3))
+    slopes = []
+    for dtype in (torch.float32, torch.float64):
+        leaf = logits.to(dtype).requires_grad_()
+        (jaccard_similarity(leaf.softmax(-1)) * weight).sum().backward()
+        assert leaf.grad is not None
+        slopes.append(leaf.grad.double())
+    torch.testing.assert_close(slopes[0], slopes[1], atol=1e-5, rtol=1e-4)
+    half = jaccard_similarity(logits.softmax(-1).bfloat16())  # which cdist can't
+    torch.testing.assert_close(half.double(), jaccard_similarity(logits.softmax(-1)), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("k2", [1, 3])
+def test_gradient_of_the_reranking(k2: int) -> None:
+    """With fixed ranks: the check moves the logits by 1e-6, far less than what would swap two of them."""
+    logits = random_logits(2, 8, 8, seed=7).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: rerank(x, 4, k2), logits, eps=1e-6)
+
+
+def test_ranks_carry_no_gradient() -> None:
+    """A joint outside every set can be moved as long as no rank changes."""
+    logits = random_logits(1, 8, 8, seed=8).requires_grad_()
+    rerank(logits, 3, 1).pow(2).sum().backward()
+    assert logits.grad is not None
+    outside = ~expanded_neighbours(ranks(logits, 3), 3)
+    assert outside.any()
+    assert (logits.grad[outside] == 0).all()
+    assert (logits.grad[~outside] != 0).any()
+
+
+def test_a_threshold_keeps_what_is_above_mean_plus_tau_deviations_and_learns_which_way_to_go() -> None:
+    logits = random_logits(2, 3, 20, 20, seed=4)
+    threshold = torch.tensor([-0.5, 0.0, 0.8], dtype=torch.float64).view(3, 1, 1).requires_grad_()
+    kept = threshold_mask(logits, threshold)
+    limit = logits.mean(-1, keepdim=True) + threshold * logits.std(-1, keepdim=True)
+    expected = (logits >= limit) | torch.eye(20).bool()
+    torch.testing.assert_close(kept.detach(), expected.double())
+    # Straight-through: a loss on what is left out must lower the threshold.
+    kept[~expected].sum().backward()
+    assert threshold.grad is not None
+    assert (threshold.grad < 0).all()
+    alike = torch.ones(1, 3, 5, 5, dtype=torch.float64, requires_grad=True)
+    threshold_mask(alike, threshold).sum().backward()
+    assert alike.grad is not None
+    assert alike.grad.isfinite().all()
+
+
+# The module.
 
 
 def build(layout: SkeletonLayout = KINECT20, *, seed: int = 0, **changed: object) -> REDMT:
@@ -35,188 +149,80 @@ def body(layout: SkeletonLayout = KINECT20, batch: int = 2, frames: int = 4, see
 
 def plain_forward(module: REDMT, x: Tensor, mask: Tensor, layout: SkeletonLayout) -> np.ndarray:
     """RE-DMT by its definition, in numpy loops; topk or no mask, jaccard or no reranking."""
-    batch, width, joints, frames = x.shape
+    _, width, joints, frames = x.shape
     out = np.zeros(x.shape)
     parameters = {name: value.detach().double().numpy() for name, value in module.state_dict().items()}
     data, there = x.double().numpy(), mask.numpy()
-    matrix = parameters["value.weight"][:, :, 0, 0]
-    span, d = frames // module.chunks, width // module.heads
-    keys = module.key_width
-    for b, chunk, head in itertools.product(range(batch), range(module.chunks), range(module.heads)):
+    span, d, keys = frames // module.chunks, width // module.heads, module.key_width
+    for b, chunk, head in itertools.product(range(len(x)), range(module.chunks), range(module.heads)):
         times = range(chunk * span, (chunk + 1) * span)
         seen = [t for t in times if there[b, t]]
         pooled = sum((data[b, :, :, t] for t in seen), np.zeros((width, joints))) / max(len(seen), 1)
         mapped = parameters["query_key.weight"] @ pooled + parameters["query_key.bias"][:, None]
         query = mapped[head * keys : (head + 1) * keys]
         key = mapped[(module.heads + head) * keys : (module.heads + head + 1) * keys]
-        logits = query.T @ key / math.sqrt(keys)
-        for i, j in itertools.product(range(joints), repeat=2):
-            logits[i, j] += parameters["distance_bias"][head, layout.hops[i, j]]
+        logits = query.T @ key / math.sqrt(keys) + parameters["distance_bias"][head][layout.hops]
         rows = logits.tolist()
         kept = [nearest(rows, i, module.kept if module.mask == "topk" else joints) for i in range(joints)]
         if module.reranking == "jaccard":
-            scale = parameters["rerank_scale"][head].item()
             similarity = np.array(plain_rerank(rows, module.k1, module.k2))
-            logits = (1 - module.balance) * scale * similarity + module.balance * logits
+            logits = (1 - BALANCE) * parameters["rerank_scale"][head].item() * similarity + BALANCE * logits
         mix = np.zeros((joints, joints))
         for i in range(joints):
             total = sum(math.exp(logits[i, j]) for j in kept[i])
             for j in kept[i]:
                 mix[i, j] = math.exp(logits[i, j]) / total
         mix = math.tanh(parameters["gate"][head]) * mix + parameters["graph"][head]
+        channels = slice(head * d, (head + 1) * d)
         for t in times:
-            value = matrix @ data[b, :, :, t] + parameters["value.bias"][:, None]
-            channels = slice(head * d, (head + 1) * d)
+            value = (
+                parameters["value.weight"][:, :, 0, 0] @ data[b, :, :, t] + parameters["value.bias"][:, None]
+            )
             out[b, channels, :, t] = value[channels] @ mix.T
     return out
 
 
 @pytest.mark.parametrize("mask", ["none", "topk"])
-@pytest.mark.parametrize("reranking", ["none", "jaccard"])
+@pytest.mark.parametrize("reranking", RERANKINGS)
 @pytest.mark.parametrize("chunks", [1, 2])
 def test_module_matches_the_definition(mask: str, reranking: str, chunks: int) -> None:
     module = build(mask=mask, reranking=reranking, chunks=chunks)
-    x = body(frames=6)
     there = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 0, 1, 0, 0, 1]]).bool()
-    expected = plain_forward(module, x, there, KINECT20)
-    np.testing.assert_allclose(module(x, there).detach().numpy(), expected, atol=2e-5)
+    expected = plain_forward(module, body(frames=6), there, KINECT20)
+    np.testing.assert_allclose(module(body(frames=6), there).detach().numpy(), expected, atol=2e-5)
 
 
-@pytest.mark.parametrize("layout", [KINECT20, NTU25, COCO17], ids=lambda layout: layout.name)
-@pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("reranking", RERANKINGS)
-def test_every_variant_runs_and_learns(layout: SkeletonLayout, mask: str, reranking: str) -> None:
+@LAYOUTS
+@pytest.mark.parametrize(("mask", "reranking"), list(itertools.product(MASKS, RERANKINGS)))
+def test_every_variant_learns_and_its_rows_sum_to_1(
+    layout: SkeletonLayout, mask: str, reranking: str
+) -> None:
     module = build(layout, mask=mask, reranking=reranking, chunks=2)
-    x = body(layout).requires_grad_()
-    out = module(x)
-    assert out.shape == x.shape
-    out.square().mean().backward()
-    assert x.grad is not None
+    module(body(layout)).square().mean().backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.any(), name
+    weights = module.attention(body(layout).mean(-1).transpose(1, 2))
+    assert weights.min() >= 0
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, layout.num_joints))
 
 
-@pytest.mark.parametrize(("option", "values"), [("mask", MASKS), ("reranking", RERANKINGS)])
-def test_variants_differ(option: str, values: tuple[str, ...]) -> None:
-    reference = build().state_dict()
-    answers = []
-    for value in values:
-        module = build(**{option: value})
-        module.load_state_dict(reference, strict=False)
-        answers.append(module(body()))
-    for a, b in itertools.combinations(answers, 2):
-        assert (a - b).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize("option", [{"chunks": 2}, {"k1": 3}, {"k2": 1}, {"balance": 0.9}, {"density": 1.0}])
-def test_numbers_matter(option: dict[str, float]) -> None:
-    plain, changed = build(), build(**option)
-    changed.load_state_dict(plain.state_dict())
-    assert (plain(body()) - changed(body())).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize("layout", [KINECT20, NTU25, COCO17], ids=lambda layout: layout.name)
-@pytest.mark.parametrize("density", [0.01, 0.3, 0.4, 0.55, 1.0])
+@LAYOUTS
+@pytest.mark.parametrize("density", [0.01, 0.28, 0.55, 1.0])
 @pytest.mark.parametrize("mask", ["topk", "random"])
 def test_density_is_the_share_of_joints_kept(layout: SkeletonLayout, density: float, mask: str) -> None:
-    module = build(layout, mask=mask, density=density)
-    pooled = body(layout).mean(-1).transpose(1, 2)
-    kept = module.attention(pooled) > 0
-    assert (kept.sum(-1) == math.ceil(density * layout.num_joints)).all()
+    kept = build(layout, mask=mask, density=density).attention(body(layout).mean(-1).transpose(1, 2)) > 0
+    # 0.28 * 25 is a little more than 7 in binary
+    assert (kept.sum(-1) == math.ceil(round(density * layout.num_joints, 6))).all()
     assert kept.diagonal(dim1=-2, dim2=-1).all()
 
 
-@pytest.mark.parametrize("layout", [KINECT20, NTU25, COCO17], ids=lambda layout: layout.name)
-def test_density_is_not_thrown_off_by_rounding(layout: SkeletonLayout) -> None:
-    """0.28 * 25 is a little more than 7 in binary."""
-    joints = layout.num_joints
-    for kept in range(1, joints + 1):
-        assert build(layout, density=kept / joints).kept == kept
-    if joints == 25:
-        assert build(layout, density=0.28).kept == 7
-
-
-def test_top_k_mask_depends_on_sample_and_head() -> None:
-    kept = build().attention(body().mean(-1).transpose(1, 2)) > 0
-    assert (kept[0] != kept[1]).any()
-    assert (kept[:, 0] != kept[:, 1]).any()
-
-
-def test_top_k_mask_keeps_the_strongest_plain_logits() -> None:
-    module = build(reranking="none")
-    pooled = body().mean(-1).transpose(1, 2)
-    kept, logits = module.attention(pooled) > 0, module.logits(pooled)
-    own = torch.eye(20).bool()
-    for b, h, i in itertools.product(range(2), range(3), range(20)):
-        others = kept[b, h, i] & ~own[i]
-        left_out = ~kept[b, h, i]
-        assert logits[b, h, i][others].min() >= logits[b, h, i][left_out].max()
-
-
-@pytest.mark.parametrize(("mask", "reranking"), list(itertools.product(MASKS, RERANKINGS)))
-def test_attention_rows_sum_to_1(mask: str, reranking: str) -> None:
-    weights = build(mask=mask, reranking=reranking).attention(body().mean(-1).transpose(1, 2))
-    assert weights.min() >= 0
-    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 20))
-
-
-def test_threshold_keeps_what_is_above_mean_plus_tau_deviations() -> None:
-    module = build(mask="threshold", reranking="none")
-    pooled = body().mean(-1).transpose(1, 2)
-    with torch.no_grad():
-        module.threshold.copy_(torch.tensor([-0.5, 0.0, 0.8]).view(3, 1, 1))
-        kept, logits = module.attention(pooled) > 1e-7, module.logits(pooled)
-    for b, h, i in itertools.product(range(2), range(3), range(20)):
-        row = logits[b, h, i]
-        limit = row.mean() + module.threshold[h].item() * row.std()
-        for j in range(20):
-            assert kept[b, h, i, j] == (i == j or bool(row[j] >= limit))
-
-
-def test_a_lower_threshold_keeps_more() -> None:
-    module = build(mask="threshold")
-    pooled = body().mean(-1).transpose(1, 2)
-    counts = []
-    for threshold in (2.0, 0.5, 0.0, -0.5, -2.0, -9.0):
-        with torch.no_grad():
-            module.threshold.fill_(threshold)
-            counts.append(int((module.attention(pooled) > 1e-7).sum()))
-    assert counts == sorted(counts)
-    assert counts[0] < counts[2] < counts[-1] == 2 * 3 * 20 * 20
-
-
-def test_threshold_gradient_says_which_way_to_go() -> None:
-    """Straight-through: a loss on the weight of what the mask keeps must push the threshold the right way."""
-    module = build(mask="threshold", reranking="none")
-    pooled = body().mean(-1).transpose(1, 2)
-    with torch.no_grad():
-        kept = module.attention(pooled) > 1e-7
-    module.attention(pooled)[~kept].sum().backward()
-    assert module.threshold.grad is not None
-    assert (module.threshold.grad < 0).all()  # more weight outside: lower the threshold
-
-
-@pytest.mark.parametrize("reranking", RERANKINGS)
-def test_threshold_survives_joints_that_are_all_alike(reranking: str) -> None:
-    module = build(mask="threshold", reranking=reranking)
-    with torch.no_grad():
-        module.distance_bias.zero_()
-    x = torch.zeros(1, 12, 20, 4, requires_grad=True)
-    module(x).sum().backward()
-    for parameter in module.parameters():
-        assert parameter.grad is not None
-        assert parameter.grad.isfinite().all()
-
-
 def test_random_mask_is_fixed_and_saved() -> None:
-    module = build(mask="random", seed=0)
+    module, other = build(mask="random", seed=0), build(mask="random", seed=1)
     first, second = (module.attention(body(seed=s).mean(-1).transpose(1, 2)) > 0 for s in (0, 1))
     assert (first == second).all()
-    assert "random_mask" in module.state_dict()
-    other = build(mask="random", seed=1)
-    assert (other.random_mask != module.random_mask).any()
+    assert (other.random_mask != module.random_mask).any()  # type: ignore[operator, union-attr]
     other.load_state_dict(module.state_dict())
     torch.testing.assert_close(other(body()), module(body()))
 
@@ -232,31 +238,13 @@ def test_masked_frames_have_no_influence_on_others(mask: str, chunks: int) -> No
     torch.testing.assert_close(a, b)
 
 
-def test_a_whole_mask_is_no_mask() -> None:
-    module = build()
-    torch.testing.assert_close(module(body(), torch.ones(2, 4).bool()), module(body()))
-
-
-def test_memory_layout_does_not_matter() -> None:
-    module = build(chunks=2)
-    torch.testing.assert_close(module(body().contiguous(memory_format=torch.channels_last)), module(body()))
-
-
-def test_dropout_only_in_training() -> None:
-    module = build(dropout=0.5)
-    torch.testing.assert_close(module(body()), module(body()))
-    module.train()
-    assert (module(body()) - module(body())).abs().max() > 1e-3
-
-
 def test_ranking_keeps_full_precision_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     """In bfloat16 the logits of neighbours tie and their ranks become arbitrary."""
     seen: list[Tensor] = []
     plain = re_dmt.rerank
 
     def spy(logits: Tensor, k1: int, k2: int) -> Tensor:
-        seen.append(logits)
-        seen.append(plain(logits, k1, k2))
+        seen.extend((logits, plain(logits, k1, k2)))
         return seen[-1]
 
     monkeypatch.setattr(re_dmt, "rerank", spy)
@@ -267,23 +255,24 @@ def test_ranking_keeps_full_precision_under_autocast(monkeypatch: pytest.MonkeyP
         assert query_key.dtype == torch.bfloat16
         module.attention(pooled)
     query, key = query_key.float().view(2, 20, 2, 3, 4).permute(2, 0, 3, 1, 4)
-    expected = query @ key.transpose(-1, -2) / 2 + module.distance_bias[:, module.hops]
+    expected = query @ key.transpose(-1, -2) / 2 + module.distance_bias[:, module.hops]  # type: ignore[index]
     torch.testing.assert_close(seen[0], expected)
     torch.testing.assert_close(seen[1], rerank(expected, module.k1, module.k2))
 
 
 @pytest.mark.parametrize(
-    ("mask", "reranking", "chunks"),
-    [("topk", "jaccard", 1), ("none", "none", 2), ("random", "reciprocal", 1), ("topk", "jaccard", 2)],
+    ("mask", "reranking", "chunks"), [("none", "none", 2), ("random", "none", 1), ("topk", "jaccard", 2)]
 )
 def test_gradients_of_the_module(chain: SkeletonLayout, mask: str, reranking: str, chunks: int) -> None:
     module = build(chain, mask=mask, reranking=reranking, chunks=chunks, k1=3, k2=2, density=0.6).double()
     there = torch.tensor([[True, True, False, True]])
     x = random_logits(1, 12, 5, 4, seed=9).requires_grad_()
-    assert torch.autograd.gradcheck(checked(module, there), (x, *module.parameters()), eps=1e-6, atol=1e-6)
+    assert torch.autograd.gradcheck(
+        as_function(module, there), (x, *module.parameters()), eps=1e-6, atol=1e-6
+    )
 
 
-def checked(module: nn.Module, mask: Tensor | None) -> Callable[..., Tensor]:
+def as_function(module: nn.Module, mask: Tensor | None) -> Callable[..., Tensor]:
     """``module`` as a function of its input and its parameters."""
     names = [name for name, _ in module.named_parameters()]
 
@@ -293,20 +282,6 @@ def checked(module: nn.Module, mask: Tensor | None) -> Callable[..., Tensor]:
     return call
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ({"mask": "soft"}, "mask must be one of none, topk, threshold, random; got 'soft'"),
-        ({"reranking": "best"}, "reranking must be one of none, reciprocal, jaccard; got 'best'"),
-    ],
-)
-def test_unknown_variants_are_refused(option: dict[str, str], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        build(**option)
-
-
-def test_sizes_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="width 10 is not divisible by 3 heads"):
-        REDMT(10, 3, KINECT20)
+def test_frames_that_chunks_do_not_divide_are_refused() -> None:
     with pytest.raises(ValueError, match="4 frames can't be cut into 3 chunks"):
         build(chunks=3)(body())

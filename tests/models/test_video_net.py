@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hhmnet.models.mobile import EfficientNetLite0, RGBBackbone, SmallNet
+from hhmnet.models.backbones import EfficientNetLite0, RGBBackbone, SmallNet
 from hhmnet.models.video_net import VideoNetwork
 from made_grid import blind, made_input, only
 

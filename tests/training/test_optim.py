@@ -35,7 +35,7 @@ def rates(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, tup
     return {name: found[id(p)] for name, p in network.named_parameters() if id(p) in found}
 
 
-@pytest.mark.parametrize("variant", [{}, {"mask": "threshold", "norm": "layer"}], ids=str)
+@pytest.mark.parametrize("variant", [{}, {"mask": "threshold"}], ids=str)
 def test_only_matrices_decay(variant: dict[str, object]) -> None:
     network = build(**variant)
     found = rates(make_optimizer(network, OptimConfig(weight_decay=0.07)), network)

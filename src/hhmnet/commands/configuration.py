@@ -116,9 +116,9 @@ def _fields(file: Path) -> Iterator[tuple[str, Any]]:
         if key in _SECTIONS:
             first = next(name for name in _FLAGS.kinds if name.startswith(f"{key}."))
             raise ConfigError(f"field '{key}' in {file} is a section; give its fields, such as '{first}'")
+        key = RENAMED.get(key, key)
         if key in RETIRED and RETIRED[key] in (None, value):
             continue
-        key = RENAMED.get(key, key)
         if key not in _FLAGS.kinds:
             raise ConfigError(f"unknown key '{key}' in {file}{_FLAGS.suggest(key)}")
         named = key == "relabel" and isinstance(value, str)

@@ -38,8 +38,8 @@ from hhmnet.evaluation.metrics import bootstrap_interval
 from hhmnet.evaluation.model_pictures import draw_guidance, guidance_of
 from hhmnet.evaluation.scores import Scores
 from hhmnet.files import replacing
+from hhmnet.models.backbones import build_backbone
 from hhmnet.models.pretrained import from_pretrained
-from hhmnet.models.rgb import build_backbone
 from hhmnet.prepare.engine import cores
 from hhmnet.readers import get_reader
 from hhmnet.store import SAMPLES_FILE, Store

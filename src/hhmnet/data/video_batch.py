@@ -180,6 +180,18 @@ def prepare_video(
     )
 
 
+def frames_shown(video: VideoInput, positions: Tensor) -> Tensor:
+    """The frame of its clip that each instant of the grid shows, ``(N, K)``, such as 3.5 for halfway from 3 to 4.
+
+    Args:
+        video: what :func:`prepare_video` made.
+        positions: what it was given; the cached instants' ``times`` where that was None.
+    """
+    before = video.times.floor().long()
+    after = (before + 1).clamp_max(positions.shape[1] - 1)
+    return torch.lerp(positions.gather(1, before), positions.gather(1, after), video.times - before)
+
+
 def _nearest(times: Tensor, positions: Tensor, count: int) -> Tensor:
     """Which of ``times (N, L)`` are nearest to the middles of K equal chunks of ``positions (N, T)``: ``(N, K)``."""
     frames = positions.shape[1]

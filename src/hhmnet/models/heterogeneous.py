@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from hhmnet.fields import one_of, within
+from hhmnet.models.backbones import backbone_stride, build_backbone
 from hhmnet.models.guidance import guidance, part_meanings, part_weights
 from hhmnet.models.homogeneous import HomogeneousNetwork
 from hhmnet.models.layers import stride_mask
-from hhmnet.models.rgb import backbone_stride, build_backbone
 from hhmnet.models.stst import STST
-from hhmnet.models.video_net import VideoNetwork, VideoOutput
+from hhmnet.models.video_net import VideoNetwork
 from hhmnet.skeleton import SkeletonLayout
 
 if TYPE_CHECKING:
@@ -97,10 +97,15 @@ class HeterogeneousOutput(NamedTuple):
     used: Tensor
 
 
-class _Knowledge(NamedTuple):
-    """What the frozen network says of a batch.
+class SkeletonOutput(NamedTuple):
+    """What the frozen skeleton network says of N clips.
 
-    ``logits (S, N, classes)``, feature maps and embeddings of every stream, bodies ``there (N, M, T')``, T.
+    Attributes:
+        logits: ``(S, N, classes)``.
+        features: ``(N, M, T', V, D)`` of every stream.
+        embeddings: ``(N, D)`` of every stream.
+        there: ``(N, M, T')`` bool, true where a body is there.
+        frames: sampled frames, T.
     """
 
     logits: Tensor
@@ -203,57 +208,54 @@ class HeterogeneousNetwork(nn.Module):
         """
         if x is None and video is None:
             raise ValueError("there is neither a skeleton nor a video")
-        known = None if x is None else self._ask(x, mask)
-        count = len(x) if x is not None else len(video.grid)  # type: ignore[union-attr]
-        absent = self.weights.new_zeros(1, count, self.num_classes)
-        skeleton = None if known is None else known.logits
-        used = torch.zeros(count, 2, dtype=torch.bool, device=absent.device)
-        if known is not None:
-            used[:, 0] = known.there.any(2).any(1)
+        known = None if x is None else self._skeleton_output(x, mask)
+        count = x.shape[0] if x is not None else video.grid.shape[0]  # type: ignore[union-attr]
+        absent = self.weights.new_zeros(count, self.num_classes)
+        nobody = torch.zeros(count, dtype=torch.bool, device=absent.device)
         seen = features = taught = part_mask = weight = None
         if video is not None:
             weight = self._guidance(known, video)
             seen = self.video(video, weight, self.config.guidance)
-            used[:, 1] = seen.there.any(1)
-            features = torch.cat(
-                [self.projections[0](seen.parts[:, :-1]), self.projections[1](seen.parts[:, -1:])], 1
-            )
-            if known is not None:
-                taught, part_mask = self._teach(known, seen, used)
-        streams = absent.expand(self.num_streams, -1, -1) if skeleton is None else skeleton
-        each = torch.cat([streams, absent if seen is None else seen.logits[None]])
-        skeleton_alone = torch.stack([used[:, 0], torch.zeros_like(used[:, 1])], 1)
+            whole = seen.parts[:, -1:]
+            features = torch.cat([self.projections[0](seen.parts[:, :-1]), self.projections[1](whole)], 1)
+        has_skeleton = nobody if known is None else known.there.any(2).any(1)
+        has_video = nobody if seen is None else seen.there.any(1)
+        if known is not None and seen is not None:
+            with torch.no_grad():
+                meanings = part_meanings(known.features, known.embeddings, self.part_joints)
+                taught = meanings @ self.teacher_projection
+            part_mask = seen.there & has_skeleton[:, None] & meanings.any(2)
+        streams = absent.expand(self.num_streams, -1, -1) if known is None else known.logits
+        each = torch.cat([streams, (absent if seen is None else seen.logits)[None]])
         return HeterogeneousOutput(
-            logits=self._join(each, used),
-            skeleton=skeleton,
+            logits=self._join(each, has_skeleton, has_video),
+            skeleton=None if known is None else known.logits,
             video=None if seen is None else seen.logits,
             part_features=features,
             part_teacher=taught,
             part_mask=part_mask,
-            teacher=None if known is None else self._join(each.detach(), skeleton_alone),
+            teacher=None if known is None else self._join(each.detach(), has_skeleton, nobody),
             guidance=weight,
-            used=used,
+            used=torch.stack([has_skeleton, has_video], 1),
         )
 
     @torch.no_grad()
-    def _ask(self, x: Tensor, mask: Tensor | None) -> _Knowledge:
+    def _skeleton_output(self, x: Tensor, mask: Tensor | None) -> SkeletonOutput:
         """What the frozen network says of these skeletons."""
         count, _, frames, _, persons = x.shape
+        output = self.skeleton(x, mask)
         if mask is None:
             mask = torch.ones(count, frames, persons, dtype=torch.bool, device=x.device)
-            output = self.skeleton(x)
-        else:
-            output = self.skeleton(x, mask)
         there = stride_mask(mask.transpose(1, 2).reshape(-1, frames), self.time_stride)
         assert there is not None
         there = there.unflatten(0, (count, persons))
         if isinstance(self.skeleton, HomogeneousNetwork):
-            return _Knowledge(output.each, output.features, output.embeddings, there, frames)
+            return SkeletonOutput(output.each, output.features, output.embeddings, there, frames)
         logits = output.logits.float()[None]
-        return _Knowledge(logits, (output.features,), (output.embedding,), there, frames)
+        return SkeletonOutput(logits, (output.features,), (output.embedding,), there, frames)
 
     @torch.no_grad()
-    def _guidance(self, known: _Knowledge | None, video: VideoInput) -> Tensor | None:
+    def _guidance(self, known: SkeletonOutput | None, video: VideoInput) -> Tensor | None:
         """Weights ``(N, P, K)`` of the grid's cells; 1 throughout for a clip whose skeleton is missing or dropped."""
         if self.config.guidance == "none":
             return None
@@ -267,18 +269,12 @@ class HeterogeneousNetwork(nn.Module):
             weight = torch.where(lost, 1.0, weight)
         return weight
 
-    @torch.no_grad()
-    def _teach(self, known: _Knowledge, seen: VideoOutput, used: Tensor) -> tuple[Tensor, Tensor]:
-        """What the skeleton knows of parts and whole ``(N, P + 1, projection)``, and where the video sees them too."""
-        meanings = part_meanings(known.features, known.embeddings, self.part_joints)
-        return meanings @ self.teacher_projection, seen.there & used[:, :1] & meanings.any(2)
-
-    def _join(self, each: Tensor, used: Tensor) -> Tensor:
+    def _join(self, each: Tensor, has_skeleton: Tensor, has_video: Tensor) -> Tensor:
         """Weighted mean over what each clip has, ``(N, classes)``, of ``each (S + 1, N, classes)``.
 
-        Where all that a clip has weighs nothing, its parts weigh alike: an answer is better than none.
+        Where all that a clip has weighs nothing, its parts weigh alike: any logits are better than none.
         """
-        there = torch.cat([used[:, :1].expand(-1, self.num_streams), used[:, 1:]], 1).to(each.dtype)
+        there = torch.stack([*[has_skeleton] * self.num_streams, has_video], 1).to(each.dtype)
         shares = there * self.weights
         shares = torch.where(shares.sum(1, keepdim=True) > 0, shares, there)
         shares = shares / shares.sum(1, keepdim=True).clamp_min(torch.finfo(each.dtype).tiny)

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.files import replacing
-from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork, HeterogeneousOutput
+from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork, HomogeneousOutput
-from hhmnet.models.limits import check_spec, check_weights
-from hhmnet.models.spec import ModelSpec, Network, PretrainedError, SpecError
+from hhmnet.models.spec import ModelSpec, Network, PretrainedError, SpecError, check_spec, check_weights
 from hhmnet.models.stst import STST
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ActionModel",
-    "Answer",
+    "ModelOutput",
     "ModelSpec",
     "Network",
     "PretrainedError",
@@ -41,19 +40,45 @@ __all__ = [
 _MAY_DIFFER = ("fusion", "clip_frames", "clip_rate")
 
 
-class Answer(NamedTuple):
-    """What a model says of N clips.
+class ModelOutput(NamedTuple):
+    """What a model says of N clips; P body parts, K instants.
 
     Attributes:
         logits: ``(N, classes)``, joined from what each clip has.
         each: ``(N, classes)`` of every stream and of the video, by name, as far as they were given; empty for a
             network of one stream.
         used: ``(N, 2)`` bool, whether a clip's skeleton and its video were there and used.
+        guidance: ``(N, P, K)``, weights of parts and instants as the video network used them; None without.
+        times: ``(N, K)``, the frame of its clip that each instant shows; None without a video.
     """
 
     logits: Tensor
     each: dict[str, Tensor]
     used: Tensor
+    guidance: Tensor | None = None
+    times: Tensor | None = None
+
+    @classmethod
+    def mean(cls, views: Sequence[ModelOutput]) -> ModelOutput:
+        """The mean over temporal views of the same clips."""
+        first = views[0]
+        if len(views) == 1:
+            return first
+
+        def mean(parts: list[Tensor | None]) -> Tensor | None:
+            return (
+                None
+                if parts[0] is None
+                else torch.stack([part for part in parts if part is not None]).mean(0)
+            )
+
+        return cls(
+            torch.stack([view.logits for view in views]).mean(0),
+            {name: torch.stack([view.each[name] for view in views]).mean(0) for name in first.each},
+            torch.stack([view.used for view in views]).any(0),
+            mean([view.guidance for view in views]),
+            mean([view.times for view in views]),
+        )
 
 
 class ActionModel(nn.Module):
@@ -85,7 +110,7 @@ class ActionModel(nn.Module):
         missing = torch.zeros_like(answer.logits)
         return torch.stack([answer.logits, *(answer.each.get(name, missing) for name in self.members)])
 
-    def answer(self, clips: SkeletonBatch | None, video: VideoBatch | None = None) -> Answer:
+    def answer(self, clips: SkeletonBatch | None, video: VideoBatch | None = None) -> ModelOutput:
         """Classify raw clips by what there is of them, averaged over ``spec.data.views`` temporal views.
 
         Args:
@@ -100,38 +125,46 @@ class ActionModel(nn.Module):
             looks = "a skeleton or a video" if self.spec.heterogeneous else "a skeleton"
             raise PretrainedError(f"the model needs {looks}; there is none")
         views = 1 if clips is None else self.spec.data.views  # without frames there is one view of a video
-        answers = [self._view(clips, video, (view + 0.5) / views) for view in range(views)]
-        return Answer(
-            torch.stack([answer.logits for answer in answers]).mean(0),
-            {
-                name: torch.stack([answer.each[name] for answer in answers]).mean(0)
-                for name in answers[0].each
-            },
-            torch.stack([answer.used for answer in answers]).any(0),
-        )
+        return ModelOutput.mean([self._view(clips, video, (view + 0.5) / views) for view in range(views)])
 
-    def _view(self, clips: SkeletonBatch | None, video: VideoBatch | None, phase: float) -> Answer:
-        """The answer to one temporal view."""
+    def _view(self, clips: SkeletonBatch | None, video: VideoBatch | None, phase: float) -> ModelOutput:
+        """The output on one temporal view."""
         x = mask = positions = None
         if clips is not None:
             sampled = choose_frames(clips.lengths, self.spec.data, phase=phase)
             positions = sampled.positions
             x, mask = prepare(clips, self.spec.layout, self.spec.data, sampled=sampled)
-        if isinstance(self.network, HeterogeneousNetwork):
-            shown = None if video is None else self._show(video, positions)
-            return _of_heterogeneous(self.network(x, mask, shown), self.members)
-        assert x is not None
-        output = self.network(x, mask)
-        used = torch.zeros(len(x), 2, dtype=torch.bool, device=x.device)
-        used[:, 0] = True if mask is None else mask.any(2).any(1)
-        each = output.each if isinstance(output, HomogeneousOutput) else ()
-        return Answer(output.logits.float(), dict(zip(self.members, each, strict=True)), used)
-
-    def _show(self, video: VideoBatch, positions: Tensor | None) -> VideoInput:
-        from hhmnet.data.video_batch import prepare_video
+        if video is None:
+            return self.classify(x, mask)
+        from hhmnet.data.video_batch import frames_shown, prepare_video
 
         assert self.spec.video is not None
-        return prepare_video(video, positions, None, self.spec.video)
+        shown = prepare_video(video, positions, None, self.spec.video)
+        times = frames_shown(shown, video.times if positions is None else positions)
+        return self.classify(x, mask, shown)._replace(times=times)
+
+    def classify(self, x: Tensor | None, mask: Tensor | None, video: VideoInput | None = None) -> ModelOutput:
+        """The output, without times, on what :func:`prepare` and ``prepare_video`` made of one temporal view.
+
+        Args:
+            x: ``(N, S·C, T, V, M)``; None without skeletons.
+            mask: ``(N, T, M)`` bool; None where every body is there.
+            video: None without videos, and for a model of skeletons alone.
+        """
+        if isinstance(self.network, HeterogeneousNetwork):
+            output = self.network(x, mask, video)
+            parts = {} if output.skeleton is None else dict(zip(self.members, output.skeleton, strict=False))
+            if output.video is not None:
+                parts["video"] = output.video
+            return ModelOutput(output.logits, parts, output.used, output.guidance)
+        assert x is not None
+        output = self.network(x, mask)
+        there = (
+            torch.ones(x.shape[0], dtype=torch.bool, device=x.device) if mask is None else mask.any(2).any(1)
+        )
+        each = output.each if isinstance(output, HomogeneousOutput) else ()
+        used = torch.stack([there, torch.zeros_like(there)], 1)
+        return ModelOutput(output.logits.float(), dict(zip(self.members, each, strict=True)), used)
 
     @property
     def skeleton(self) -> ActionModel:
@@ -183,13 +216,6 @@ class ActionModel(nn.Module):
         # The weights come last: where they are, the rest is there too.
         with replacing(folder / "model.safetensors") as file:
             file.write(save(weights, metadata={"format": "pt"}))
-
-
-def _of_heterogeneous(output: HeterogeneousOutput, members: tuple[str, ...]) -> Answer:
-    each = [] if output.skeleton is None else list(zip(members[:-1], output.skeleton, strict=True))
-    if output.video is not None:
-        each.append((members[-1], output.video))
-    return Answer(output.logits, dict(each), output.used)
 
 
 def with_video(

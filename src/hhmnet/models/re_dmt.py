@@ -19,7 +19,9 @@ from hhmnet.models.layers import at_least_float32, masked_mean_time, pointwise, 
 from hhmnet.skeleton import SkeletonLayout
 
 MASKS = ("none", "topk", "threshold", "random")
-RERANKINGS = ("none", "reciprocal", "jaccard")
+RERANKINGS = ("none", "jaccard")
+BALANCE = 0.3
+"""Share of the plain logits among the reranked ones (lambda in Zhong 2017, section 3.5)."""
 
 
 class Explanation(NamedTuple):
@@ -59,26 +61,24 @@ def top_neighbours(logits: Tensor, k: int) -> Tensor:
     return ranks(logits, k) < k
 
 
-def reciprocal_neighbours(logits: Tensor, k: int) -> Tensor:
-    """Joints that are each among the other's k strongest (Zhong 2017, equation 2): bool ``(..., V, V)``."""
-    return _mutual(ranks(logits, k) < k)
+def reciprocal_neighbours(rank: Tensor, k: int) -> Tensor:
+    """Joints that are each among the other's k strongest (Zhong 2017, equation 2): bool ``(..., V, V)``.
 
-
-def expanded_neighbours(logits: Tensor, k1: int) -> Tensor:
-    """Reciprocal sets R*(i, k1), expanded as in Zhong 2017, equation 3: bool ``(..., V, V)``.
-
-    The half-size set R(q, k1/2) of every member q joins R(i, k1) if at least two thirds of it lie in R(i, k1)
-    already.
+    Args:
+        rank: ``(..., V, V)`` from :func:`ranks`, among at least k.
+        k: size of the sets.
     """
-    return _expanded(ranks(logits, k1), k1)
-
-
-def _mutual(near: Tensor) -> Tensor:
+    near = rank < k
     return near & near.transpose(-1, -2)
 
 
-def _expanded(rank: Tensor, k1: int) -> Tensor:
-    full, half = _mutual(rank < k1), _mutual(rank < math.ceil(k1 / 2))
+def expanded_neighbours(rank: Tensor, k1: int) -> Tensor:
+    """Reciprocal sets R*(i, k1), expanded as in Zhong 2017, equation 3: bool ``(..., V, V)``.
+
+    The half-size set R(q, k1/2) of every member q joins R(i, k1) if at least two thirds of it lie in R(i, k1)
+    already. Arguments as for :func:`reciprocal_neighbours`.
+    """
+    full, half = reciprocal_neighbours(rank, k1), reciprocal_neighbours(rank, math.ceil(k1 / 2))
     full_f, half_f = full.float(), half.float()
     overlap = full_f @ half_f.transpose(-1, -2)
     joins = full & (3 * overlap >= 2 * half_f.sum(-1).unsqueeze(-2) - 1e-4)
@@ -98,6 +98,24 @@ def jaccard_similarity(weights: Tensor) -> Tensor:
     return common / (2.0 - common)
 
 
+def threshold_mask(logits: Tensor, threshold: Tensor) -> Tensor:
+    """Keys whose logit is ``threshold`` deviations above the query's mean: 1 or 0, ``(..., V, V)``; self always 1.
+
+    The threshold learns by a straight-through estimate: forward the mask is hard, backward it is a sigmoid.
+    """
+    away = logits - logits.mean(-1, keepdim=True)
+    joints = logits.shape[-1]
+    # As a length, whose slope is 0 where all logits are alike: there a deviation has none.
+    spread = torch.linalg.vector_norm(away, dim=-1, keepdim=True) / math.sqrt(max(joints - 1, 1))
+    margin = away / (spread + 1e-6) - threshold
+    own = torch.eye(joints, dtype=torch.bool, device=logits.device)
+    hard = ((margin >= 0) | own).to(logits.dtype)
+    if not margin.requires_grad:
+        return hard
+    soft = torch.sigmoid(margin / 0.1)
+    return hard + soft - soft.detach()
+
+
 def rerank(logits: Tensor, k1: int, k2: int) -> Tensor:
     """Similarity of joints by their k-reciprocal encodings (Zhong 2017, sections 3.2 to 3.4).
 
@@ -112,7 +130,7 @@ def rerank(logits: Tensor, k1: int, k2: int) -> Tensor:
     """
     k1, k2 = min(k1, logits.shape[-1]), min(k2, logits.shape[-1])
     rank = ranks(logits, max(k1, k2))  # found once for all three sets
-    encoding = logits.masked_fill(~_expanded(rank, k1), float("-inf")).softmax(-1)
+    encoding = logits.masked_fill(~expanded_neighbours(rank, k1), float("-inf")).softmax(-1)
     if k2 > 1:
         near = (rank < k2).to(encoding.dtype)
         encoding = (near / near.sum(-1, keepdim=True)) @ encoding
@@ -128,9 +146,8 @@ class REDMT(nn.Module):
         layout: the skeleton, for graph distances and the initial graph.
         mask: ``none | topk | threshold | random``.
         density: ρ, the share of joints that each query keeps (``topk`` and ``random``).
-        reranking: ``none | reciprocal | jaccard``.
+        reranking: ``none | jaccard``.
         k1, k2: sizes of the reciprocal sets and of the query expansion.
-        balance: λ, the share of the plain logits among the reranked ones.
         chunks: temporal chunks with attention of their own (T must be divisible by it).
         dropout: rate on the attention weights.
         key_width: channels d of queries and keys per head.
@@ -147,22 +164,15 @@ class REDMT(nn.Module):
         reranking: str = "jaccard",
         k1: int = 8,
         k2: int = 3,
-        balance: float = 0.3,
         chunks: int = 1,
         dropout: float = 0.0,
         key_width: int = 16,
     ) -> None:
         super().__init__()
-        if mask not in MASKS:
-            raise ValueError(f"mask must be one of {', '.join(MASKS)}; got '{mask}'")
-        if reranking not in RERANKINGS:
-            raise ValueError(f"reranking must be one of {', '.join(RERANKINGS)}; got '{reranking}'")
-        if width % heads:
-            raise ValueError(f"width {width} is not divisible by {heads} heads")
         joints = layout.num_joints
         self.heads, self.key_width, self.chunks = heads, key_width, chunks
         self.mask, self.reranking = mask, reranking
-        self.k1, self.k2, self.balance = k1, k2, balance
+        self.k1, self.k2 = k1, k2
         # Rounded first, since 0.28 * 25 is a little more than 7.
         self.kept = math.ceil(round(density * joints, 6)) if mask in ("topk", "random") else joints
         self.query_key = nn.Linear(width, 2 * heads * key_width)
@@ -200,10 +210,7 @@ class REDMT(nn.Module):
         keep, soft = self._dynamic_mask(logits)
         if self.reranking == "jaccard":
             similarity = rerank(logits, self.k1, self.k2)
-        elif self.reranking == "reciprocal":
-            similarity = reciprocal_neighbours(logits, min(self.k1, logits.shape[-1])).to(logits.dtype)
-        if self.reranking != "none":
-            logits = (1.0 - self.balance) * self.rerank_scale * similarity + self.balance * logits
+            logits = (1.0 - BALANCE) * self.rerank_scale * similarity + BALANCE * logits
         if keep is not None:
             logits = logits.masked_fill(~keep, float("-inf"))
         weights = logits.softmax(-1)
@@ -257,13 +264,6 @@ class REDMT(nn.Module):
             return top_neighbours(logits, self.kept), None
         if self.mask == "random":
             return self.random_mask.expand_as(logits), None  # type: ignore[operator]
-        if self.mask == "threshold" and logits.shape[0] > 0:  # nobody has no spread
-            centre, spread = logits.mean(-1, keepdim=True), logits.std(-1, keepdim=True)
-            margin = (logits - centre) / (spread + 1e-6) - self.threshold
-            own = torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
-            hard = ((margin >= 0) | own).to(logits.dtype)
-            if not margin.requires_grad:
-                return None, hard
-            soft = torch.sigmoid(margin / 0.1)
-            return None, hard + soft - soft.detach()  # straight-through: forward hard, backward soft
+        if self.mask == "threshold":
+            return None, threshold_mask(logits, self.threshold)
         return None, None

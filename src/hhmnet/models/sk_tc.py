@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from hhmnet.models.layers import (
     Norm,
@@ -30,11 +29,9 @@ class SKTC(nn.Module):
         stride: temporal stride, taken inside the branches.
         kernel: taps of every branch.
         dilations: one branch for each; 1 is the short branch, 3 the long one.
-        max_pool: add a max-pooling branch of 3 frames.
         bottleneck: branch channels as a share of ``width``.
         reduction: r of SKNet; the selection's hidden width is ``max(channels / r, 32)``.
         select: mix the branches by softmax (SK-TC), or, for the ablation, simply by their mean.
-        norm: ``batch`` or ``layer``.
     """
 
     def __init__(
@@ -45,19 +42,15 @@ class SKTC(nn.Module):
         stride: int = 1,
         kernel: int = 5,
         dilations: tuple[int, ...] = (1, 3),
-        max_pool: bool = False,
         bottleneck: float = 0.5,
         reduction: int = 4,
         select: bool = True,
-        norm: str = "batch",
     ) -> None:
         super().__init__()
-        if kernel % 2 == 0:
-            raise ValueError(f"SK-TC needs an odd kernel, got {kernel}")
         inner = max(16, round(width * bottleneck))
         self.stride = stride
         self.reduce = pointwise(width_in, inner, bias=False)
-        self.reduce_norm = Norm(inner, norm)
+        self.reduce_norm = Norm(inner)
         self.branches = nn.ModuleList(
             nn.Conv2d(
                 inner,
@@ -70,9 +63,8 @@ class SKTC(nn.Module):
             )
             for dilation in dilations
         )
-        self.max_pool = max_pool
-        count = len(dilations) + max_pool
-        self.branch_norms = nn.ModuleList(Norm(inner, norm) for _ in range(count))
+        count = len(dilations)
+        self.branch_norms = nn.ModuleList(Norm(inner) for _ in range(count))
         hidden = max(inner // reduction, 32)
         select = select and count > 1  # one branch leaves nothing to choose
         self.squeeze = nn.Linear(inner, hidden) if select else None
@@ -85,10 +77,8 @@ class SKTC(nn.Module):
         later = stride_mask(mask, self.stride)
         outputs = [
             convolve(branch, norm, x, later)  # type: ignore[arg-type]
-            for branch, norm in zip(self.branches, self.branch_norms, strict=not self.max_pool)
+            for branch, norm in zip(self.branches, self.branch_norms, strict=True)
         ]
-        if self.max_pool:
-            outputs.append(self.branch_norms[-1](self._pool(x, mask), later))
         return self.expand(self._select([activation(y) for y in outputs], later))
 
     def weights(self, outputs: list[Tensor], mask: Tensor | None) -> Tensor:
@@ -108,11 +98,3 @@ class SKTC(nn.Module):
         for weight, y in zip(others, outputs[1:], strict=True):
             mixed = torch.addcmul(mixed, y, weight)
         return mixed
-
-    def _pool(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        # A masked frame must lose against any real one, also against a negative one.
-        lowest = torch.finfo(x.dtype).min
-        if mask is not None:
-            x = x.masked_fill(~mask[:, None, None, :], lowest)
-        pooled = functional.max_pool2d(x, (1, 3), stride=(1, self.stride), padding=(0, 1))
-        return pooled if mask is None else pooled.masked_fill(pooled == lowest, 0.0)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import safe_open
 
 from hhmnet.conversion import trunk_means
 from hhmnet.data.transform import DataConfig
+from hhmnet.fields import check_types, within
+from hhmnet.models.backbones import backbone_stride
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork
-from hhmnet.models.rgb import backbone_stride
 from hhmnet.models.stst import STST, STSTConfig
 from hhmnet.models.video_net import cell_problem
 from hhmnet.skeleton import LayoutError, SkeletonLayout
@@ -27,12 +32,34 @@ USUAL_RATE = 30.0
 """Frames a second where nobody says: a Kinect's, and most cameras'."""
 
 _OF_CLIPS = ("clip_frames", "clip_rate")
-_RETIRED = {
-    "fusion": {"contrast", "temperature", "positives"},
-    "heterogeneous": {"distill", "temperature", "positives", "logit_distill", "logit_temperature"},
-    "video": {"mean", "std"},
+RETIRED: dict[str, Any] = {
+    "fusion.contrast": None,
+    "fusion.temperature": None,
+    "fusion.positives": None,
+    "heterogeneous.distill": None,
+    "heterogeneous.temperature": None,
+    "heterogeneous.positives": None,
+    "heterogeneous.logit_distill": None,
+    "heterogeneous.logit_temperature": None,
+    "model.balance": 0.3,
+    "model.max_pool": False,
+    "model.norm": "batch",
+    "video.mean": None,
+    "video.std": None,
 }
-"""Fields that earlier model folders hold and that no answer depends on."""
+"""Fields that earlier model folders hold, and the only value with which a model can still be read; None is any."""
+
+# What a model file may ask for at most, so that none takes all memory or time.
+_MOST_PAIRS = 2**24
+"""Pairs of joints in all frames of a clip: 26,843 frames of 25 joints. Attention takes memory by them."""
+_MOST_PIXELS = 2**24
+"""Pixels of a clip's grid and scenes; a hundred times the default."""
+_MOST = {
+    "model": {"kernel": 999, "dilations": 999, "k1": 10_000, "k2": 10_000, "head_width": 2**16},
+    "data": {"views": 100},
+    "fusion": {"projection": 2**14},
+    "heterogeneous": {"projection": 2**14},
+}
 
 Network = STST | HomogeneousNetwork | HeterogeneousNetwork
 
@@ -168,7 +195,14 @@ class ModelSpec:
         if fields.get("version") != VERSION:
             raise PretrainedError(f"it has version {fields.get('version')}, this hhmnet reads {VERSION}")
         try:
-            names = fields["class_names"]
+            names, video = fields["class_names"], {}
+            if fields.keys() & {"heterogeneous", "video", "roi"}:
+                # Imported here: a model of skeletons alone does without the video reader.
+                from hhmnet.data.roi import RoiConfig
+                from hhmnet.data.video_batch import VideoConfig
+
+                kinds = {"heterogeneous": HeterogeneousConfig, "video": VideoConfig, "roi": RoiConfig}
+                video = {name: kind(**_section(fields, name)) for name, kind in kinds.items()}
             if not names or not isinstance(names, list):
                 raise PretrainedError("field 'class_names' must be a list of names")
             return cls(
@@ -180,7 +214,7 @@ class ModelSpec:
                 protocol=fields["protocol"],
                 fold=fields["fold"],
                 **{name: fields[name] for name in _OF_CLIPS if name in fields},
-                **_video_parts(fields),
+                **video,
             )
         except KeyError as error:
             raise PretrainedError(f"the field {error} is missing") from None
@@ -204,23 +238,61 @@ class ModelSpec:
         return HeterogeneousNetwork(skeleton, self.heterogeneous, self.layout, classes, pretrained)
 
 
-def _video_parts(fields: dict[str, Any]) -> dict[str, Any]:
-    """The three configurations of the video side; none for a model of skeletons alone."""
-    if not fields.keys() & {"heterogeneous", "video", "roi"}:
-        return {}
-    # Imported here: a model of skeletons alone does without the video reader.
-    from hhmnet.data.roi import RoiConfig
-    from hhmnet.data.video_batch import VideoConfig
-
-    return {
-        "heterogeneous": HeterogeneousConfig(**_section(fields, "heterogeneous")),
-        "video": VideoConfig(**_section(fields, "video")),
-        "roi": RoiConfig(**_section(fields, "roi")),
-    }
-
-
 def _section(fields: dict[str, Any], name: str) -> dict[str, Any]:
     """One configuration's fields; JSON has no tuples."""
-    retired = _RETIRED.get(name, set())
-    found = {key: value for key, value in fields[name].items() if key not in retired}
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+    found = {}
+    for key, value in fields[name].items():
+        if (field := f"{name}.{key}") not in RETIRED:
+            found[key] = tuple(value) if isinstance(value, list) else value
+        elif RETIRED[field] not in (None, value):
+            raise PretrainedError(f"field '{field}' is {value!r}, which this hhmnet no longer knows")
+    return found
+
+
+def check_spec(spec: ModelSpec) -> None:
+    """Raise PretrainedError for settings of the wrong kind, or that no model has."""
+    for name in ("model", "fusion", "data", "heterogeneous", "video", "roi"):
+        section = getattr(spec, name)
+        if section is not None:
+            try:
+                check_types(section)
+                for field, most in _MOST.get(name, {}).items():
+                    within(section, 0, most, field)
+            except ValueError as error:
+                raise PretrainedError(f"section '{name}': {error}") from None
+    if not all(isinstance(name, str) for name in spec.class_names):
+        raise PretrainedError("field 'class_names' must be a list of names")
+    if not isinstance(spec.protocol, str):
+        raise PretrainedError("field 'protocol' must be text")
+    if spec.data.frames * spec.data.persons * spec.layout.num_joints**2 > _MOST_PAIRS:
+        raise PretrainedError(
+            f"fields 'data.frames' and 'data.persons' are {spec.data.frames} and {spec.data.persons}: too many for "
+            f"{spec.layout.num_joints} joints"
+        )
+    if spec.video is not None:
+        pixels = spec.video.instants * 5 * spec.video.cell**2 + spec.video.scenes * spec.video.scene**2
+        if pixels > _MOST_PIXELS:
+            raise PretrainedError(
+                f"section 'video' asks for {pixels:,} pixels a clip; at most {_MOST_PIXELS:,}"
+            )
+
+
+def check_weights(spec: ModelSpec, file: Path) -> None:
+    """Raise PretrainedError unless a file holds the weights of the skeletons' network, by names and shapes.
+
+    Neither is the network built nor a weight read: only shapes are compared.
+
+    Raises:
+        safetensors.SafetensorError: it is no such file.
+    """
+    skeletons = dataclasses.replace(spec, heterogeneous=None, video=None, roi=None)
+    above = "skeleton." if spec.heterogeneous is not None else ""
+    with safe_open(file, "pt") as handle:
+        found = {name: handle.get_slice(name).get_shape() for name in handle.keys()}  # noqa: SIM118
+        with torch.device("meta"):
+            wanted = skeletons.build(pretrained=False).state_dict()
+    for name, value in wanted.items():
+        shape = found.get(above + name)
+        if shape != list(value.shape):
+            problem = "is missing" if shape is None else f"has the shape {shape}"
+            raise PretrainedError(f"'{above}{name}' {problem}; it must have {list(value.shape)}")

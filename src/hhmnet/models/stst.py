@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from hhmnet.fields import one_of, within
 from hhmnet.models.layers import (
-    NORMS,
     DropPath,
     Norm,
     activation,
@@ -43,29 +42,23 @@ class STSTConfig:
     density: tuple[float, float] = (1.0, 0.4)
     """Share of joints that a query keeps, in the first and the last block (linear in between)."""
     reranking: str = "jaccard"
-    """Reranking of RE-DMT: none, reciprocal or jaccard."""
+    """Reranking of RE-DMT: none or jaccard."""
     k1: int = 8
     """Size of the k-reciprocal neighbour sets."""
     k2: int = 3
     """Neighbours over which a joint's encoding is averaged; 1 leaves the average out."""
-    balance: float = 0.3
-    """Share of the plain attention logits among the reranked ones (lambda)."""
     chunks: int = 1
     """Temporal chunks that get spatial attention of their own."""
     kernel: int = 5
     """Taps of SK-TC's branches."""
     dilations: tuple[int, ...] = (1, 3)
     """Dilation of every SK-TC branch: short and long."""
-    max_pool: bool = False
-    """Add a max-pooling branch to SK-TC."""
     select: bool = True
     """Mix SK-TC's branches by learned selection; false takes their mean, a plain multi-branch convolution."""
     bottleneck: float = 0.5
     """Channels of SK-TC's branches as a share of the block's."""
     reduction: int = 4
     """Reduction ratio of SK-TC's selection."""
-    norm: str = "batch"
-    """Normalisation inside the blocks: batch or layer."""
     drop_path: float = 0.1
     """Stochastic depth rate of the last block (linear from 0)."""
     attention_dropout: float = 0.0
@@ -81,13 +74,11 @@ class STSTConfig:
             )
         one_of(self, "mask", MASKS)
         one_of(self, "reranking", RERANKINGS)
-        one_of(self, "norm", NORMS)
         within(
             self, 1, math.inf, "widths", "strides", "head_width", "k1", "k2", "chunks", "dilations", "kernel"
         )
         within(self, 1, math.inf, "reduction")
         within(self, 0.01, 1, "density", "bottleneck")
-        within(self, 0, 1, "balance")
         within(self, 0, 0.99, "drop_path", "attention_dropout", "dropout")
         if len(self.density) != 2:
             raise ValueError(
@@ -132,7 +123,7 @@ class STSTBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.stride = stride
-        self.spatial_norm = Norm(width_in, config.norm)
+        self.spatial_norm = Norm(width_in)
         self.spatial = REDMT(
             width_in,
             max(1, width_in // config.head_width),
@@ -142,22 +133,19 @@ class STSTBlock(nn.Module):
             reranking=config.reranking,
             k1=config.k1,
             k2=config.k2,
-            balance=config.balance,
             chunks=config.chunks,
             dropout=config.attention_dropout,
         )
-        self.temporal_norm = Norm(width_in, config.norm)
+        self.temporal_norm = Norm(width_in)
         self.temporal = SKTC(
             width_in,
             width,
             stride=stride,
             kernel=config.kernel,
             dilations=config.dilations,
-            max_pool=config.max_pool,
             bottleneck=config.bottleneck,
             reduction=config.reduction,
             select=config.select,
-            norm=config.norm,
         )
         same = width_in == width and stride == 1
         self.shortcut: nn.Module = nn.Identity() if same else pointwise(width_in, width, stride)
@@ -168,11 +156,11 @@ class STSTBlock(nn.Module):
 
         What comes out at frames that ``mask (B, T)`` leaves out means nothing.
         """
-        x = self.drop_path.join(x, self.spatial(self.spatial_norm(x, mask), mask))
+        x = self.drop_path(x, self.spatial(self.spatial_norm(x, mask), mask))
         y = self.temporal(activation(self.temporal_norm(x, mask)), mask)
         if self.stride > 1:  # a kept frame of the output may stand at a masked frame of x
             x = apply_mask(x, mask)
-        return self.drop_path.join(self.shortcut(x), y)
+        return self.drop_path(self.shortcut(x), y)
 
 
 class STST(nn.Module):
@@ -183,7 +171,13 @@ class STST(nn.Module):
         layout: the skeleton whose joints come in.
         num_classes: number of actions.
         channels: coordinates per joint, C; the layout's own by default.
+
+    Attributes:
+        static_shapes: compute absent persons too, who count nothing, so that no shape depends on the mask, as a CUDA
+            graph needs it. Otherwise they are left out, which is faster; so are they never in an exported graph.
     """
+
+    static_shapes = False
 
     def __init__(
         self, config: STSTConfig, layout: SkeletonLayout, num_classes: int, channels: int | None = None
@@ -192,7 +186,7 @@ class STST(nn.Module):
         self.config, self.layout, self.num_classes = config, layout, num_classes
         channels = channels or layout.dims
         first, last, depth = config.widths[0], config.widths[-1], len(config.widths)
-        self.input_norm = Norm(channels * layout.num_joints, "batch")
+        self.input_norm = Norm(channels * layout.num_joints)
         self.embed = pointwise(channels, first)
         self.joint_embedding = nn.Parameter(torch.randn(first, layout.num_joints) * 0.02)
         blocks = []
@@ -202,7 +196,7 @@ class STST(nn.Module):
             before = config.widths[max(i - 1, 0)]
             blocks.append(STSTBlock(before, width, stride, density, config.drop_path * along, config, layout))
         self.blocks = nn.ModuleList(blocks)
-        self.output_norm = Norm(last, config.norm)
+        self.output_norm = Norm(last)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(last, num_classes)
 
@@ -223,14 +217,18 @@ class STST(nn.Module):
                 f"the model takes {self.layout.num_joints} joints ({self.layout.name}), the clip has {joints}"
             )
         x = x.permute(0, 4, 1, 3, 2).reshape(clips * persons, channels, joints, frames)
-        present = rows = None
-        if mask is not None and not mask.all():
-            rows = mask.permute(0, 2, 1).reshape(clips * persons, frames)
-            present = rows.any(1)
-            x, rows = x[present], rows[present]  # nobody pays for a person who is not there
-            rows = None if rows.all() else rows
-        features, rows = self._encode(x, rows)
-        return self._pool(features, rows, present, clips, persons)
+        present = None
+        if mask is not None:
+            mask = mask.permute(0, 2, 1).reshape(clips * persons, frames)
+            if not (self.static_shapes or torch.compiler.is_compiling()):
+                present = mask.any(1)  # nobody pays for a person who is not there
+                x, mask = (x, mask) if present.all() else (x[present], mask[present])
+                mask = None if mask.all() else mask
+        features, mask = self._encode(x, mask)
+        if present is not None:
+            mask = features.new_ones(len(features), features.shape[-1]).bool() if mask is None else mask
+            features, mask = _put_back(features, present), _put_back(mask, present)
+        return self._pool(features, mask, clips)
 
     @torch.no_grad()
     def explain(self, x: Tensor, mask: Tensor | None = None) -> list[Explanation]:
@@ -251,35 +249,32 @@ class STST(nn.Module):
         return found
 
     def _encode(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Last feature map ``(B, D, V, T')`` of bodies ``x (B, C, V, T)``, and the frames that count in it."""
         bodies, channels, joints, frames = x.shape
-        x = apply_mask(x, mask)
+        if mask is not None:
+            x = x.masked_fill(~mask[:, None, None, :], 0.0)  # not multiplied: NaN times 0 is NaN
         # A coordinate's scale differs from joint to joint: every (C, V) pair is a channel of the input norm.
         x = self.input_norm(x.reshape(bodies, channels * joints, 1, frames), mask).reshape(x.shape)
         x = self.embed(x.contiguous(memory_format=torch.channels_last))
         x = x + self.joint_embedding[None, :, :, None]
-        x = apply_mask(x, mask)
         for block in self.blocks:
             x = block(x, mask)
             mask = stride_mask(mask, block.stride)  # type: ignore[arg-type]
         return apply_mask(activation(self.output_norm(x, mask)), mask), mask
 
-    def _pool(
-        self, features: Tensor, mask: Tensor | None, present: Tensor | None, clips: int, persons: int
-    ) -> STSTOutput:
-        bodies, width, joints, frames = features.shape
-        exact = torch.promote_types(features.dtype, torch.float32)
-        if present is None:
-            full = features.view(clips, persons, width, joints, frames)
+    def _pool(self, features: Tensor, mask: Tensor | None, clips: int) -> STSTOutput:
+        full, exact = features.unflatten(0, (clips, -1)), torch.promote_types(features.dtype, torch.float32)
+        if mask is None:
             embedding = full.mean((1, 3, 4), dtype=exact)
         else:
-            owner = torch.arange(clips, device=features.device).repeat_interleave(persons)[present]
-            each = features.sum((2, 3), dtype=exact)
-            total = each.new_zeros(clips, width).index_add(0, owner, each)
-            seen = each.new_full((bodies,), frames) if mask is None else mask.sum(1).to(exact)
-            count = each.new_zeros(clips).index_add(0, owner, seen * joints)
-            embedding = total / count.clamp_min(1.0)[:, None]
-            full = features.new_zeros(clips * persons, width, joints, frames)
-            full[present] = features
-            full = full.view(clips, persons, width, joints, frames)
+            count = mask.unflatten(0, (clips, -1)).sum((1, 2)).to(exact) * features.shape[2]
+            embedding = full.sum((1, 3, 4), dtype=exact) / count.clamp_min(1.0)[:, None]
         logits = self.classifier(self.dropout(embedding))
         return STSTOutput(logits, embedding, full.permute(0, 1, 4, 3, 2))
+
+
+def _put_back(rows: Tensor, present: Tensor) -> Tensor:
+    """``(B, ...)`` with ``rows`` where ``present (B,)`` is true, and zeros elsewhere."""
+    return (
+        rows if present.all() else rows.new_zeros(len(present), *rows.shape[1:]).index_put((present,), rows)
+    )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hhmnet.models.rgb import RGBBackbone
+from hhmnet.models.backbones import RGBBackbone
 from hhmnet.skeleton import PARTS
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class VideoNetwork(nn.Module):
         each = _on_rows(
             video.scene.flatten(0, 1), mask.flatten(), lambda x: self._maps(x).mean((2, 3)), shape
         )
-        return each.unflatten(0, mask.shape).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
+        return each.unflatten(0, (-1, mask.shape[1])).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
 
     def _side(self, video: VideoInput) -> int:
         parts, instants = video.cell_mask.shape[1:]
@@ -176,8 +176,11 @@ def _on_rows(
 ) -> Tensor:
     """Features ``(B, *shape)`` of the ``images (B, ...)`` that ``rows`` names, zero elsewhere.
 
-    What is missing is not computed: it would enter the statistics of the backbone's batch norms.
+    What is missing is not computed: it would enter the statistics of the backbone's batch norms. In an exported graph,
+    whose shapes mustn't depend on what is missing, it is computed and left out afterwards.
     """
+    if torch.compiler.is_exporting():
+        return features(images) * rows.view(-1, *[1] * len(shape)).to(images.dtype)
     if rows.all():
         return features(images)
     out = torch.zeros(len(rows), *shape, device=images.device)

