@@ -26,6 +26,7 @@ from hhmnet.evaluation.report import write_report
 from hhmnet.evaluation.scores import Scores
 from hhmnet.files import made, remove_leftovers, replacing
 from hhmnet.lock import locked
+from hhmnet.models.hub import find_model
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.sample import MODALITIES
 from hhmnet.store import Store
@@ -114,11 +115,13 @@ def evaluate_run(
     group = join(device == "cpu")
     with group.together():
         place = _device(device)
-        model = from_pretrained(run, place)
+        folder = find_model(run)
+        model = from_pretrained(folder, place)
         check_same(model, run, store)
         protocol, fold, rows = clips_of(model, store, split, fold)
-        labels = corrected_labels(run, protocol, store)[rows]
-    out = out or run / f"eval-{split}"
+        labels = corrected_labels(folder, protocol, store)[rows]
+    # Of a model that isn't here, the results are: a cache is no place for them.
+    out = out or (run if run.exists() else Path(run.name)) / f"eval-{split}"
     with ExitStack() as held:
         with group.together():
             if group.is_main:

@@ -18,6 +18,7 @@ from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.files import replacing
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork, HomogeneousOutput
+from hhmnet.models.hub import find_model
 from hhmnet.models.spec import ModelSpec, Network, PretrainedError, SpecError, check_spec, check_weights
 from hhmnet.models.stst import STST
 
@@ -287,12 +288,13 @@ def assemble(models: Sequence[ActionModel], weights: Sequence[float] = ()) -> Ac
 
 
 def from_pretrained(folder: str | Path, device: str | torch.device = "cpu") -> ActionModel:
-    """Load a model from a folder that ``hhmnet train`` or :meth:`ActionModel.save_pretrained` wrote.
+    """Load a model that ``hhmnet train`` or :meth:`ActionModel.save_pretrained` wrote.
 
     Half-precision weights are widened to float32.
 
     Args:
-        folder: a run folder or a folder of ``zoo/``.
+        folder: a run folder, a name of the zoo, or ``org/name`` on the Hugging Face hub; see
+            :func:`~hhmnet.models.hub.find_model`.
         device: where the weights go.
 
     Returns:
@@ -300,8 +302,9 @@ def from_pretrained(folder: str | Path, device: str | torch.device = "cpu") -> A
 
     Raises:
         PretrainedError: one line naming the file and what is wrong with it.
+        HubError: there is no such folder, and the hub's model isn't to be had.
     """
-    folder = Path(folder)
+    folder = find_model(folder)
     config, weights = folder / "config.json", folder / "model.safetensors"
     for file in (config, weights):
         if not file.is_file():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hhmnet.models.hub import find_model
 from hhmnet.predict.engines import Engine, NetworkInput, OnnxEngine, TorchEngine, choose_device
 from hhmnet.predict.prediction import Prediction, StreamLogits, best, softmax
 from hhmnet.predict.sources import Input, InputClip, InputError, Sources, without_torch
@@ -71,16 +72,19 @@ class Recognizer:
         """A recognizer with the model of a run folder, of any folder with a trained model, or of an ONNX file.
 
         Args:
-            folder: the model's folder, or a file that ``hhmnet export`` wrote, which runs on the CPU.
+            folder: the model's folder, a file that ``hhmnet export`` wrote, which runs on the CPU, a name of the zoo
+                or ``org/name`` on the Hugging Face hub.
             device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
             pose: see :class:`Recognizer`; so are the others.
 
         Raises:
             PretrainedError: there is no model in the folder.
+            HubError: there is no such folder, and the hub's model isn't to be had.
             OnnxModelError: the ONNX file is none of ``hhmnet export``, or onnxruntime isn't installed.
             InputError: there is no such device.
         """
-        if Path(folder).suffix == ".onnx":
+        folder = find_model(folder)
+        if folder.suffix == ".onnx":
             return cls(OnnxEngine(folder), pose=pose, videos=videos, units=units)
         from hhmnet.models.pretrained import from_pretrained
 

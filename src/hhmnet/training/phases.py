@@ -21,6 +21,7 @@ from hhmnet.data.video_batch import prepare_video
 from hhmnet.losses import distillation, gathered, part_contrast, stream_contrast
 from hhmnet.models.heterogeneous import HeterogeneousOutput
 from hhmnet.models.homogeneous import HomogeneousOutput
+from hhmnet.models.hub import find_model
 from hhmnet.models.pretrained import ActionModel, ModelSpec, from_pretrained, with_video
 from hhmnet.models.stst import STSTOutput
 from hhmnet.store import Store
@@ -176,7 +177,7 @@ class VideoPhase:
         self.cache = CropCache(config=config.roi)
         self.blind: set[int] = set()
         # By content: a folder that was moved holds the same model, and one that was trained anew another.
-        weights = (Path(config.phase1) / "model.safetensors").read_bytes()
+        weights = (find_model(config.phase1) / "model.safetensors").read_bytes()
         self.identity: dict[str, Any] = {"phase1": hashlib.sha256(weights).hexdigest()}
 
     def dataset(self, rows: np.ndarray) -> ClipDataset:
