@@ -113,6 +113,7 @@ def test_an_interrupted_run_ends_bit_by_bit_like_a_whole_one(
     changed = {"batch_size": 4} | changed if "persons" in changed else changed
     rows: dict[str, list[EpochLog]] = {"whole": [], "cut": []}
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    others = set(multiprocessing.active_children())
     make_run(tmp_path / "whole", make_config(**changed), store, Hooks(on_epoch=rows["whole"].append)).train()
     config = make_config(**changed, **free)
     assert train_in_slices(tmp_path / "cut", config, store, stops, rows["cut"].append) == stops
@@ -125,7 +126,7 @@ def test_an_interrupted_run_ends_bit_by_bit_like_a_whole_one(
     assert [row.epoch for row in rows["cut"]] == [1, 2, 3]
     assert all((row.val_top1 is not None) == ("fold" in changed) for row in rows["cut"])
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= others
 
 
 @pytest.mark.parametrize("fold", [None, 0])
