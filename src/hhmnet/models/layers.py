@@ -56,8 +56,10 @@ def masked_batch_norm(x: Tensor, mask: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     counts = mask[:, None, None, :].to(norm.weight.dtype)
     count, every = counts.sum().clamp_min(1) * x.shape[2], mask.numel() * x.shape[2]
     share = count / every
-    mean = (x * counts).sum((0, 2, 3)) / count
-    away = (x - mean[:, None, None]) * (counts * share.rsqrt())
+    larger = x * (counts * share.rsqrt())
+    mean = larger.sum((0, 2, 3)) / count
+    away = larger - mean[:, None, None] * counts
+    mean = mean.detach() * share.sqrt()
     unused, var = torch.zeros_like(norm.bias), torch.zeros_like(norm.bias)
     y = functional.batch_norm(away, unused, var, norm.weight * share.sqrt(), norm.bias, True, 1.0, norm.eps)
     assert norm.running_mean is not None
