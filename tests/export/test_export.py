@@ -1,0 +1,233 @@
+"""A model as an ONNX file: the answers of PyTorch, what the file says, and how answers are compared."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import hhmnet
+from hhmnet.data.dataset import RawBatch
+from hhmnet.data.transform import SkeletonBatch
+from hhmnet.export.graph import METADATA, OPSET, ExportError, Graph, to_onnx
+from hhmnet.export.inputs import inputs_of, made_clips
+from hhmnet.export.parity import TOLERANCE, Parity, measure_parity, session
+from hhmnet.models.pretrained import ActionModel
+from made_exports import exported
+from made_models import skeleton_model, video_model
+
+# One worker makes the graphs for all of them.
+pytestmark = pytest.mark.xdist_group("export")
+
+
+def answer(content: bytes, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    graph = session(content)
+    return dict(zip((node.name for node in graph.get_outputs()), graph.run(None, feed), strict=True))
+
+
+def some_clips(lengths: list[int]) -> RawBatch:
+    """Clips of chance of two persons, of which the last clip has none."""
+    draw = torch.Generator().manual_seed(sum(lengths))
+    joints = torch.randn(sum(lengths), 2, 20, 3, generator=draw)
+    present = torch.rand(sum(lengths), 2, generator=draw) > 0.2
+    present[0] = True
+    if len(lengths) > 1:
+        present[-lengths[-1] :] = False
+    rows = torch.arange(len(lengths))
+    clips = SkeletonBatch(joints * present[..., None, None], present, torch.tensor(lengths))
+    return RawBatch(clips, rows, rows)
+
+
+@pytest.mark.parametrize("lengths", [[1], [200], [5, 6, 7, 8, 100, 2, 31]])
+def test_any_number_of_clips_of_any_length_gets_pytorchs_answer(lengths: list[int]) -> None:
+    model, content = exported("skeletons")
+    batch = some_clips(lengths)
+    feed = inputs_of(model.spec, batch)
+    found = answer(content, feed)
+    with torch.inference_mode():
+        wanted = model.answer(batch.clips)
+    np.testing.assert_allclose(found["logits"], wanted.logits, atol=1e-4)
+    np.testing.assert_allclose(found["members"], np.stack([*wanted.each.values()]), atol=1e-4)
+    np.testing.assert_array_equal(found["used"], wanted.used)
+    # A clip has no neighbours.
+    alone = {name: feed[name][: lengths[0]] for name in ("joints", "present")} | {
+        "lengths": feed["lengths"][:1]
+    }
+    np.testing.assert_allclose(answer(content, alone)["logits"][0], found["logits"][0], atol=1e-5)
+
+
+def test_video_and_skeleton_get_pytorchs_answer_whatever_is_missing() -> None:
+    model, content = exported("video")
+    batch = next(made_clips(model.spec, 8))
+    found = answer(content, inputs_of(model.spec, batch))
+    with torch.inference_mode():
+        wanted = model.answer(batch.clips, batch.video)
+    # Every fourth clip has no scene, no skeleton, no video.
+    np.testing.assert_array_equal(wanted.used, [[True, True], [True, True], [False, True], [True, False]] * 2)
+    np.testing.assert_array_equal(found["used"], wanted.used)
+    np.testing.assert_allclose(found["logits"], wanted.logits, atol=1e-4)
+    np.testing.assert_allclose(found["members"], np.stack([*wanted.each.values()]), atol=1e-4)
+    assert wanted.guidance is not None
+    assert np.ptp(wanted.guidance[0].numpy()) == pytest.approx(2, abs=1e-4)
+    np.testing.assert_allclose(found["guidance"], wanted.guidance, atol=1e-4)
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_what_is_exported_is_the_model(views: int) -> None:
+    """Before it is made a graph: same views, same numbers."""
+    made = skeleton_model()
+    data = dataclasses.replace(made.spec.data, views=views)
+    model = ActionModel(made.network, dataclasses.replace(made.spec, data=data)).eval()
+    clips = next(made_clips(model.spec, 3)).clips
+    assert clips.present is not None
+    with torch.inference_mode():
+        found = Graph(model)(clips.joints, clips.present, clips.lengths)
+        wanted = model.answer(clips)
+    torch.testing.assert_close(found[0], wanted.logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[1], torch.stack([*wanted.each.values()]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("guidance", "scene"), [("none", True), ("input", False), ("feature", False)])
+def test_every_kind_of_guidance_has_its_outputs(guidance: str, scene: bool) -> None:
+    made = video_model()
+    assert made.spec.heterogeneous is not None
+    config = dataclasses.replace(made.spec.heterogeneous, guidance=guidance, scene=scene)
+    spec = dataclasses.replace(made.spec, heterogeneous=config)
+    model = ActionModel(spec.build(pretrained=False), spec).eval()
+    batch = next(made_clips(spec, 4))
+    graph = Graph(model).eval()
+    with torch.inference_mode():
+        feed = [torch.from_numpy(array) for array in inputs_of(spec, batch).values()]
+        found = dict(zip(graph.outputs, graph(*feed), strict=True))
+        wanted = model.answer(batch.clips, batch.video)
+    torch.testing.assert_close(found["logits"], wanted.logits, atol=1e-5, rtol=1e-5)
+    assert ("guidance" in found) == (guidance != "none")
+
+
+@pytest.mark.parametrize("kind", ["skeletons", "video"])
+def test_the_file_says_what_it_is_and_nothing_of_this_machine(kind: str) -> None:
+    onnx = pytest.importorskip("onnx")
+    model, content = exported(kind)
+    proto = onnx.load_from_string(content)
+    notes = json.loads({entry.key: entry.value for entry in proto.metadata_props}[METADATA])
+    assert notes == json.loads(
+        json.dumps({"version": hhmnet.__version__, "members": model.members, "model": model.spec.to_dict()})
+    )
+    # ONNX's own operators alone
+    assert [(entry.domain, entry.version) for entry in proto.opset_import] == [("", OPSET)]
+    for place in (Path(torch.__file__).parent.parent, Path(hhmnet.__file__).parent, Path.home() / ""):
+        assert str(place).encode() + b"/" not in content
+    sizes = {
+        node.name: [size.dim_param or size.dim_value for size in node.type.tensor_type.shape.dim]
+        for node in proto.graph.input
+    }
+    persons = model.spec.data.persons
+    assert sizes["joints"] == ["frames", persons, 20, 3]
+    assert sizes["present"] == ["frames", persons]
+    assert sizes["lengths"] == ["clips"]
+    assert ("grid" in sizes) == (kind == "video")
+
+
+def test_what_cannot_be_exported_is_refused_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = video_model()
+    data = dataclasses.replace(model.spec.data, views=2)
+    with pytest.raises(ExportError, match=r"field 'data\.views' is 2"):
+        Graph(ActionModel(model.network, dataclasses.replace(model.spec, data=data)))
+    model.network.video.backbone.video = True  # type: ignore[union-attr, assignment]
+    with pytest.raises(ExportError, match="several frames at once"):
+        Graph(model)
+    for package in ("onnx", "onnxscript"):
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, package, None)
+            with pytest.raises(ExportError, match=f"'{package}', which isn't installed; pip install"):
+                to_onnx(skeleton_model())
+
+
+def test_made_clips_are_the_same_each_time() -> None:
+    spec = video_model().spec
+    batches, again = (list(made_clips(spec, 11, batch=4)) for _ in range(2))
+    assert [len(batch.labels) for batch in batches] == [4, 4, 3]
+    for one, other in zip(batches, again, strict=True):
+        ours, theirs = inputs_of(spec, one), inputs_of(spec, other)
+        for name, value in ours.items():
+            np.testing.assert_array_equal(value, theirs[name])
+        assert not ours["joints"][~ours["present"]].any()
+
+
+# Comparing.
+
+
+@pytest.mark.parametrize("kind", ["skeletons", "video"])
+def test_a_graph_agrees_with_its_own_model(kind: str) -> None:
+    model, content = exported(kind)
+    parity = measure_parity(model, content, made_clips(model.spec, 12))
+    assert parity.plain.shape == (12,)
+    assert parity.holds
+    assert parity.same.all()
+    assert np.median(parity.plain) < 1e-5
+
+
+def test_a_graph_of_other_weights_does_not() -> None:
+    model, content = exported("skeletons")
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.network.encoders["bone"].classifier.bias += 1e-3  # type: ignore[union-attr, index]
+    parity = measure_parity(other, content, made_clips(model.spec, 6))
+    assert not parity.holds
+    assert not parity.on_edge.any()
+    np.testing.assert_allclose(parity.plain, 1e-3, atol=2e-5)
+
+
+class Jumping(ActionModel):
+    """A model whose logits jump where the sum of a clip's joints reaches what it is in the first clip it sees."""
+
+    pivot: float | None = None
+
+    def streams(self, clips: SkeletonBatch | None, video: Any = None) -> Tensor:
+        assert clips is not None
+        sums = torch.stack([part.double().sum() for part in clips.joints.split(clips.lengths.tolist())])
+        if self.pivot is None:
+            self.pivot = float(sums[0])
+        return super().streams(clips, video) + 0.5 * (sums >= self.pivot)[None, :, None]
+
+
+def test_a_clip_on_an_edge_is_told_from_a_wrong_answer() -> None:
+    model, content = exported("skeletons")
+    batches = list(made_clips(model.spec, 1, batch=1))
+    jumping = Jumping(model.network, model.spec).eval()
+    parity = measure_parity(jumping, content, batches)
+    assert parity.plain[0] == pytest.approx(0.5, abs=1e-3)
+    assert parity.nearest[0] < TOLERANCE
+    assert parity.on_edge.all()
+    assert parity.holds
+    # The same jump far from the edge is no rounding error.
+    jumping.pivot = -np.inf
+    parity = measure_parity(jumping, content, batches)
+    assert parity.nearest[0] == pytest.approx(0.5, abs=1e-3)
+    assert not parity.on_edge.any()
+    assert not parity.holds
+
+
+def test_figures_of_a_comparison() -> None:
+    same = np.array([True, False, True, True])
+    parity = Parity(np.array([1e-6, 2e-3, 3e-6, 1e-6]), np.array([1e-6, 4e-6, 3e-6, 1e-6]), same)
+    assert parity.on_edge.tolist() == [False, True, False, False]
+    assert parity.to_dict() == {
+        "clips": 4,
+        "tolerance": 1e-4,
+        "largest_difference": 2e-3,
+        "median_difference": 2e-6,
+        "on_edge": 1,
+        "largest_difference_off_edge": 3e-6,
+        "largest_difference_from_nearest": 4e-6,
+        "same_class": 3,
+        "holds": True,
+    }
