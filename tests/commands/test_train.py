@@ -143,7 +143,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_end(train, at_step, finished_
         ("--protocol=none", "none"),
         ("--optim.lr=x", "'optim.lr' must be a number"),
         ("--optim.leraning_rate=1", "did you mean '--optim.lr'"),
-        ("--model.norm=foo", "'norm' must be one of"),
+        ("--model.mask=foo", "'mask' must be one of"),
         ("--model.chunks=3", "'model.chunks' is 3; it must divide the frames of every block, and one has 8"),
         ("--config={folder}/none.yaml", "{folder}/none.yaml: No such file or directory"),
         ("--data={folder}/none", "no store at {folder}/none"),
