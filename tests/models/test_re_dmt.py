@@ -15,11 +15,11 @@ from plain_reranking import expanded, nearest, plain_rerank, reciprocal
 from torch import Tensor, nn
 
 from hhmnet.models import re_dmt
+from hhmnet.models.layers import MASKS, RERANKINGS, STSTConfig
 from hhmnet.models.re_dmt import (
     BALANCE,
-    MASKS,
+    KEY_WIDTH,
     REDMT,
-    RERANKINGS,
     expanded_neighbours,
     jaccard_similarity,
     ranks,
@@ -136,7 +136,9 @@ def test_a_threshold_keeps_what_is_above_mean_plus_tau_deviations_and_learns_whi
 def build(layout: SkeletonLayout = KINECT20, *, seed: int = 0, **changed: object) -> REDMT:
     """A module with a seeded draw for every parameter, also those that start at zeros or ones."""
     torch.manual_seed(seed)
-    module = REDMT(12, 3, layout, **({"density": 0.4, "key_width": 4} | changed))  # type: ignore[arg-type]
+    density = changed.pop("density", 0.4)
+    config = STSTConfig((12,), (1,), head_width=4, **changed)  # type: ignore[arg-type]
+    module = REDMT(12, density, config, layout)  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -153,7 +155,7 @@ def plain_forward(module: REDMT, x: Tensor, mask: Tensor, layout: SkeletonLayout
     out = np.zeros(x.shape)
     parameters = {name: value.detach().double().numpy() for name, value in module.state_dict().items()}
     data, there = x.double().numpy(), mask.numpy()
-    span, d, keys = frames // module.chunks, width // module.heads, module.key_width
+    span, d, keys = frames // module.chunks, width // module.heads, KEY_WIDTH
     for b, chunk, head in itertools.product(range(len(x)), range(module.chunks), range(module.heads)):
         times = range(chunk * span, (chunk + 1) * span)
         seen = [t for t in times if there[b, t]]
@@ -254,8 +256,8 @@ def test_ranking_keeps_full_precision_under_autocast(monkeypatch: pytest.MonkeyP
         query_key = module.query_key(pooled)
         assert query_key.dtype == torch.bfloat16
         module.attention(pooled)
-    query, key = query_key.float().view(2, 20, 2, 3, 4).permute(2, 0, 3, 1, 4)
-    expected = query @ key.transpose(-1, -2) / 2 + module.distance_bias[:, module.hops]  # type: ignore[index]
+    query, key = query_key.float().view(2, 20, 2, 3, KEY_WIDTH).permute(2, 0, 3, 1, 4)
+    expected = query @ key.transpose(-1, -2) / math.sqrt(KEY_WIDTH) + module.distance_bias[:, module.hops]  # type: ignore[index]
     torch.testing.assert_close(seen[0], expected)
     torch.testing.assert_close(seen[1], rerank(expected, module.k1, module.k2))
 

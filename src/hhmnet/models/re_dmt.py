@@ -15,11 +15,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hhmnet.models.layers import at_least_float32, masked_mean_time, pointwise, without_autocast
+from hhmnet.models.layers import STSTConfig, at_least_float32, masked_mean_time, pointwise, without_autocast
 from hhmnet.skeleton import SkeletonLayout
 
-MASKS = ("none", "topk", "threshold", "random")
-RERANKINGS = ("none", "jaccard")
+KEY_WIDTH = 16
+"""Channels of queries and keys a head, d."""
 BALANCE = 0.3
 """Share of the plain logits among the reranked ones (lambda in Zhong 2017, section 3.5)."""
 
@@ -142,47 +142,27 @@ class REDMT(nn.Module):
 
     Args:
         width: channels D in and out.
-        heads: attention heads; D must be divisible by it.
+        density: ρ, the share of joints that each query keeps; for the masks ``topk`` and ``random``.
+        config: mask, reranking and their sizes, and heads. T must be divisible by its temporal chunks.
         layout: the skeleton, for graph distances and the initial graph.
-        mask: ``none | topk | threshold | random``.
-        density: ρ, the share of joints that each query keeps (``topk`` and ``random``).
-        reranking: ``none | jaccard``.
-        k1, k2: sizes of the reciprocal sets and of the query expansion.
-        chunks: temporal chunks with attention of their own (T must be divisible by it).
-        dropout: rate on the attention weights.
-        key_width: channels d of queries and keys per head.
     """
 
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        layout: SkeletonLayout,
-        *,
-        mask: str = "topk",
-        density: float = 0.6,
-        reranking: str = "jaccard",
-        k1: int = 8,
-        k2: int = 3,
-        chunks: int = 1,
-        dropout: float = 0.0,
-        key_width: int = 16,
-    ) -> None:
+    def __init__(self, width: int, density: float, config: STSTConfig, layout: SkeletonLayout) -> None:
         super().__init__()
-        joints = layout.num_joints
-        self.heads, self.key_width, self.chunks = heads, key_width, chunks
-        self.mask, self.reranking = mask, reranking
-        self.k1, self.k2 = k1, k2
+        joints, mask = layout.num_joints, config.mask
+        self.heads = heads = max(1, width // config.head_width)
+        self.mask, self.reranking, self.chunks = mask, config.reranking, config.chunks
+        self.k1, self.k2 = config.k1, config.k2
         # Rounded first, since 0.28 * 25 is a little more than 7.
         self.kept = math.ceil(round(density * joints, 6)) if mask in ("topk", "random") else joints
-        self.query_key = nn.Linear(width, 2 * heads * key_width)
+        self.query_key = nn.Linear(width, 2 * heads * KEY_WIDTH)
         self.value = pointwise(width, width)
         self.distance_bias = nn.Parameter(torch.zeros(heads, int(layout.hops.max()) + 1))
         self.gate = nn.Parameter(torch.ones(heads))
         self.graph = nn.Parameter(torch.from_numpy(layout.adjacency).repeat(heads, 1, 1))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(config.attention_dropout)
         self.register_buffer("hops", torch.from_numpy(layout.hops), persistent=False)
-        if reranking != "none":
+        if config.reranking != "none":
             self.rerank_scale = nn.Parameter(torch.full((heads, 1, 1), 4.0))
         if mask == "threshold":
             self.threshold = nn.Parameter(torch.zeros(heads, 1, 1))
@@ -193,12 +173,12 @@ class REDMT(nn.Module):
     def logits(self, pooled: Tensor) -> Tensor:
         """Attention logits ``(B, H, V, V)`` from time-pooled features ``(B, V, D)``."""
         batch, joints, _ = pooled.shape
-        query_key = self.query_key(pooled).view(batch, joints, 2, self.heads, self.key_width)
+        query_key = self.query_key(pooled).view(batch, joints, 2, self.heads, KEY_WIDTH)
         query, key = query_key.permute(2, 0, 3, 1, 4)
         bias = self.distance_bias[:, self.hops]  # type: ignore[index]
         with without_autocast(pooled):  # ranking needs full precision: in bfloat16 neighbours tie
             products = at_least_float32(query) @ at_least_float32(key).transpose(-1, -2)
-            return products / math.sqrt(self.key_width) + bias
+            return products / math.sqrt(KEY_WIDTH) + bias
 
     def attention(self, pooled: Tensor) -> Tensor:
         """Masked and reranked attention weights ``(B, H, V, V)``, rows sum to 1 (before dropout and gate)."""

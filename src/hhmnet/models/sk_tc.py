@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hhmnet.models.layers import (
     Norm,
+    STSTConfig,
     activation,
     apply_mask,
     convolve,
@@ -27,27 +28,14 @@ class SKTC(nn.Module):
         width_in: channels in.
         width: channels out.
         stride: temporal stride, taken inside the branches.
-        kernel: taps of every branch.
-        dilations: one branch for each; 1 is the short branch, 3 the long one.
-        bottleneck: branch channels as a share of ``width``.
-        reduction: r of SKNet; the selection's hidden width is ``max(channels / r, 32)``.
-        select: mix the branches by softmax (SK-TC), or, for the ablation, simply by their mean.
+        config: kernel, and a branch for each dilation; branch channels as a share of ``width``; and whether they are
+            mixed by softmax, or, for the ablation, simply by their mean. The selection's hidden width is SKNet's
+            ``max(channels / r, 32)``.
     """
 
-    def __init__(
-        self,
-        width_in: int,
-        width: int,
-        *,
-        stride: int = 1,
-        kernel: int = 5,
-        dilations: tuple[int, ...] = (1, 3),
-        bottleneck: float = 0.5,
-        reduction: int = 4,
-        select: bool = True,
-    ) -> None:
+    def __init__(self, width_in: int, width: int, stride: int, config: STSTConfig) -> None:
         super().__init__()
-        inner = max(16, round(width * bottleneck))
+        inner, kernel = max(16, round(width * config.bottleneck)), config.kernel
         self.stride = stride
         self.reduce = pointwise(width_in, inner, bias=False)
         self.reduce_norm = Norm(inner)
@@ -61,12 +49,12 @@ class SKTC(nn.Module):
                 dilation=(1, dilation),
                 bias=False,
             )
-            for dilation in dilations
+            for dilation in config.dilations
         )
-        count = len(dilations)
+        count = len(config.dilations)
         self.branch_norms = nn.ModuleList(Norm(inner) for _ in range(count))
-        hidden = max(inner // reduction, 32)
-        select = select and count > 1  # one branch leaves nothing to choose
+        hidden = max(inner // config.reduction, 32)
+        select = config.select and count > 1  # one branch leaves nothing to choose
         self.squeeze = nn.Linear(inner, hidden) if select else None
         self.choose = nn.Linear(hidden, count * inner) if select else None
         self.expand = pointwise(inner, width)

@@ -6,92 +6,25 @@ normalisation and pooling are ours; ``docs/method.md`` lists every choice.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from hhmnet.fields import one_of, within
 from hhmnet.models.layers import (
     DropPath,
     Norm,
+    STSTConfig,
     activation,
     apply_mask,
     pointwise,
     stride_mask,
 )
-from hhmnet.models.re_dmt import MASKS, REDMT, RERANKINGS, Explanation
+from hhmnet.models.re_dmt import REDMT, Explanation
 from hhmnet.models.sk_tc import SKTC
 from hhmnet.skeleton import SkeletonLayout
 
-
-@dataclass
-class STSTConfig:
-    """Shape and variants of one ST&ST encoder."""
-
-    widths: tuple[int, ...] = (64, 64, 64, 128, 128, 128, 256, 256)
-    """Channels of every block."""
-    strides: tuple[int, ...] = (1, 1, 1, 2, 1, 1, 2, 1)
-    """Temporal stride of every block."""
-    head_width: int = 16
-    """Channels per attention head; a block has width / head_width heads."""
-    mask: str = "topk"
-    """Dynamic mask of RE-DMT: none, topk, threshold or random."""
-    density: tuple[float, float] = (1.0, 0.4)
-    """Share of joints that a query keeps, in the first and the last block (linear in between)."""
-    reranking: str = "jaccard"
-    """Reranking of RE-DMT: none or jaccard."""
-    k1: int = 8
-    """Size of the k-reciprocal neighbour sets."""
-    k2: int = 3
-    """Neighbours over which a joint's encoding is averaged; 1 leaves the average out."""
-    chunks: int = 1
-    """Temporal chunks that get spatial attention of their own."""
-    kernel: int = 5
-    """Taps of SK-TC's branches."""
-    dilations: tuple[int, ...] = (1, 3)
-    """Dilation of every SK-TC branch: short and long."""
-    select: bool = True
-    """Mix SK-TC's branches by learned selection; false takes their mean, a plain multi-branch convolution."""
-    bottleneck: float = 0.5
-    """Channels of SK-TC's branches as a share of the block's."""
-    reduction: int = 4
-    """Reduction ratio of SK-TC's selection."""
-    drop_path: float = 0.1
-    """Stochastic depth rate of the last block (linear from 0)."""
-    attention_dropout: float = 0.0
-    """Dropout on attention weights."""
-    dropout: float = 0.3
-    """Dropout before the classifier."""
-
-    def __post_init__(self) -> None:
-        if len(self.widths) != len(self.strides):
-            raise ValueError(
-                f"field 'strides' has {len(self.strides)} entries, field 'widths' has {len(self.widths)}: "
-                "give as many"
-            )
-        one_of(self, "mask", MASKS)
-        one_of(self, "reranking", RERANKINGS)
-        within(
-            self, 1, math.inf, "widths", "strides", "head_width", "k1", "k2", "chunks", "dilations", "kernel"
-        )
-        within(self, 1, math.inf, "reduction")
-        within(self, 0.01, 1, "density", "bottleneck")
-        within(self, 0, 0.99, "drop_path", "attention_dropout", "dropout")
-        if len(self.density) != 2:
-            raise ValueError(
-                f"field 'density' needs two shares, of the first and last block, got {self.density}"
-            )
-        if self.kernel % 2 == 0:
-            raise ValueError(
-                f"field 'kernel' must be odd, so that a frame has a middle tap; got {self.kernel}"
-            )
-        if any(width % max(1, width // self.head_width) for width in self.widths):
-            raise ValueError(
-                f"field 'head_width' is {self.head_width}; it must divide every one of {self.widths}"
-            )
+__all__ = ["STST", "STSTBlock", "STSTConfig", "STSTOutput"]
 
 
 class STSTOutput(NamedTuple):
@@ -123,30 +56,9 @@ class STSTBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.stride = stride
-        self.spatial_norm = Norm(width_in)
-        self.spatial = REDMT(
-            width_in,
-            max(1, width_in // config.head_width),
-            layout,
-            mask=config.mask,
-            density=density,
-            reranking=config.reranking,
-            k1=config.k1,
-            k2=config.k2,
-            chunks=config.chunks,
-            dropout=config.attention_dropout,
-        )
-        self.temporal_norm = Norm(width_in)
-        self.temporal = SKTC(
-            width_in,
-            width,
-            stride=stride,
-            kernel=config.kernel,
-            dilations=config.dilations,
-            bottleneck=config.bottleneck,
-            reduction=config.reduction,
-            select=config.select,
-        )
+        self.spatial_norm, self.temporal_norm = Norm(width_in), Norm(width_in)
+        self.spatial = REDMT(width_in, density, config, layout)
+        self.temporal = SKTC(width_in, width, stride, config)
         same = width_in == width and stride == 1
         self.shortcut: nn.Module = nn.Identity() if same else pointwise(width_in, width, stride)
         self.drop_path = DropPath(drop)
