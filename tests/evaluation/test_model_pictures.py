@@ -92,7 +92,8 @@ def standing(layout: SkeletonLayout = KINECT20) -> Sample:
 )
 def test_an_explanation_holds_the_weights_that_are_used(mask: str, reranking: str) -> None:
     torch.manual_seed(0)
-    module = REDMT(16, 2, KINECT20, mask=mask, density=0.4, reranking=reranking).eval()
+    config = STSTConfig((16,), (1,), head_width=8, mask=mask, reranking=reranking)
+    module = REDMT(16, 0.4, config, KINECT20).eval()
     x, used = torch.randn(3, 16, 20, 6), []
     module.dropout.register_forward_hook(lambda layer, inputs, output: used.append(output))
     module(x)
