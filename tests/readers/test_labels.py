@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hhmnet.readers import SourceError
-from hhmnet.readers.labels import LabelRow, count_splits, hold_out, read_labels
+from hhmnet.readers.labels import LabelRow, count_splits, hold_out, read_labels, split_of
 
 
 def write(folder: Path, text: str | bytes) -> Path:
@@ -76,6 +76,29 @@ def test_faults_are_named_with_their_line(tmp_path: Path, text: str | bytes, rea
     assert str(caught.value).startswith(str(file))
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ("train Training TRAIN", "train"),
+        ("val valid Validation DEV", "val"),
+        ("test Testing", "test"),
+        ("xsub_train xsub-Training", "xsub_train"),
+        ("train1 training1", "train1"),
+        ("2 fold2 Fold_2", "fold2"),
+    ],
+)
+def test_one_vocabulary_of_parts(words: str, part: str) -> None:
+    assert {split_of(word) for word in words.split()} == {part}
+
+
+@pytest.mark.parametrize("word", ["trainval", "tets", "all", "training set", "probe"])
+def test_a_word_that_is_no_part_is_refused_with_its_line(tmp_path: Path, word: str) -> None:
+    with pytest.raises(SourceError, match=f"'{word}' names no part; known: train, training, val"):
+        split_of(word)
+    with pytest.raises(SourceError, match=r"line 3: column 'split': '.*' names no part"):
+        read_labels(write(tmp_path, f"path,label,split\na,x,Train\nb,x,{word}\n"))
 
 
 @pytest.mark.parametrize(

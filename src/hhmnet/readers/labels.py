@@ -28,6 +28,12 @@ COLUMNS = {
 _NEEDED = ("path", "label")
 _LONGEST_NAME = 255
 PARTS = ("train", "val", "test")
+_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+_PART = re.compile(rf"(?:(?P<split>.+)[_-])?(?P<word>{'|'.join(_WORDS)})(?P<number>\d*)", re.IGNORECASE)
 _EVERY_GROUP, _EVERY_CLIP = 4, 5
 
 
@@ -42,7 +48,7 @@ class LabelRow:
         camera: which camera or view; "" if unknown.
         setup: which setup, scene or room; "" if unknown.
         split: names of the parts it belongs to, separated by spaces; "" if none. A number stands for a fold: the
-            value 2 becomes ``fold2``. ``train``, ``val`` and ``test`` are in lower case.
+            value 2 becomes ``fold2``. See :func:`split_of`.
         line: where it stands in the file, from 1.
     """
 
@@ -116,7 +122,9 @@ def read_labels(file: Path) -> Labels:
             raise SourceError(f"{where}: '{path}' stands in line {rows[path].line} already")
         labels[path] = row.pop("label")
         others = {field: row.get(field, "") for field in ("subject", "camera", "setup")}
-        rows[path] = LabelRow(path, UNKNOWN_LABEL, **others, split=_split(row.get("split", "")), line=line)
+        rows[path] = LabelRow(
+            path, UNKNOWN_LABEL, **others, split=_split(where, row.get("split", "")), line=line
+        )
     if not rows:
         raise SourceError(f"{file}: lists no clips; write one line a clip under the headings")
     names = _class_names(labels.values())
@@ -171,10 +179,33 @@ def _path(where: str, heading: str, text: str) -> str:
     return path.as_posix()
 
 
-def _split(text: str) -> str:
-    """Parts separated by single spaces; a bare number is a fold's, and ``Test`` is ``test``."""
-    parts = (part.lower() if part.lower() in PARTS else part for part in text.split())
-    return " ".join(f"fold{part}" if part.isdecimal() else part for part in parts)
+def split_of(word: str) -> str:
+    """The part that a word of a table, a pickle or a folder's name stands for.
+
+    ``train`` (also ``training``), ``val`` (``valid``, ``validation``, ``dev``) or ``test`` (``testing``), in any case;
+    one of several splits, ``xsub_train`` for ``xsub-Training``, and ``train1``; or a fold, ``fold2`` for ``2``.
+
+    Raises:
+        SourceError: for any other word; names it, and the known ones.
+    """
+    if (fold := re.fullmatch(r"(?:fold)?[_-]?(\d+)", word, re.IGNORECASE | re.ASCII)) is not None:
+        return f"fold{fold[1]}"
+    found = _PART.fullmatch(word)
+    if found is None:
+        raise SourceError(
+            f"'{brief(word, 80)}' names no part; known: {', '.join(_WORDS)}, in any case, a fold's number, and these "
+            "words behind the name of a split, as in xsub_train"
+        )
+    split = f"{found['split']}_" if found["split"] else ""
+    return f"{split}{_WORDS[found['word'].lower()]}{found['number']}"
+
+
+def _split(where: str, text: str) -> str:
+    """Parts separated by single spaces; raises SourceError for a word that names none."""
+    try:
+        return " ".join(split_of(word) for word in text.split())
+    except SourceError as error:
+        raise SourceError(f"{where}: column 'split': {error}") from None
 
 
 def _class_names(labels: Iterable[str]) -> tuple[str, ...]:
