@@ -12,7 +12,7 @@ from pathlib import Path
 import filelock
 import pytest
 
-from hhmnet.lock import LOCK_FILE, LockedError, locked
+from hhmnet.files import LOCK_FILE, LockedError, locked
 
 
 def test_one_at_a_time_and_nothing_is_left_behind(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_one_at_a_time_and_nothing_is_left_behind(tmp_path: Path) -> None:
 
 def test_another_process_is_kept_out_and_a_killed_one_is_not(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from hhmnet.lock import locked\n"
+        "import sys; from pathlib import Path; from hhmnet.files import locked\n"
         f"with locked(Path({str(tmp_path)!r}), 'training'):\n"
         "    print('in', flush=True); sys.stdin.read()"
     )

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from hhmnet.cli import main
-from hhmnet.store import Store
-from hhmnet.video_folder import VIDEOS_FILE, VideoFolderError, write_video_folder
+from hhmnet.store import VIDEOS_FILE, Store, VideoFolderError, write_video_folder
 from made_crops import made_clip, write_made_store
 
 

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one, whatever happens meanwhile."""
+"""Writing files so that nobody ever sees half of one, whatever happens meanwhile; one process at work in a folder."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ _REMEDIES = {
     errno.EROFS: "name a place that can be written",
     **dict.fromkeys((errno.EACCES, errno.EPERM), "see to its permissions, or name another place"),
 }
+
+
+LOCK_FILE = ".lock"
+# Some network file systems know no locks; there nothing is locked.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def remedy(error: OSError) -> str:
@@ -136,3 +141,40 @@ def _created(path: Path) -> IO[bytes]:
         except OSError:  # no locks on this file system; then nobody can lock a leftover to remove it either
             return file
         file.close()
+
+
+class LockedError(ValueError):
+    """A folder in which another process is at work."""
+
+
+@contextmanager
+def locked(folder: Path, work: str) -> Iterator[None]:
+    """Hold the folder's lock file; the system lets go of it even if this process is killed.
+
+    Args:
+        folder: the folder; it must exist.
+        work: what is done there, such as ``"training"``, for the message to whoever comes second.
+
+    Raises:
+        LockedError: another process holds it.
+        OSError: the folder can't be written; it names the folder.
+    """
+    from filelock import FileLock, Timeout  # brings asyncio along, which light commands do without
+
+    file = folder / LOCK_FILE
+    lock = FileLock(file, blocking=False, fallback_to_soft=False)
+    try:
+        file.touch()  # fails where the folder is gone; filelock would make it anew
+        lock.acquire()
+    except Timeout:
+        raise LockedError(f"{folder}: another {work} is at work in this folder") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            error.filename = str(folder)  # the user knows of no lock file
+            raise
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no open file
+            file.unlink()
+        lock.release()

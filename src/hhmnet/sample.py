@@ -84,18 +84,19 @@ class Sample:
             raise self._error("frame_index", "must be 0 or more and strictly increasing")
         if not self.present.all() and self.joints[~self.present].any():
             raise self._error("joints", "must be zero wherever 'present' is False")
-        if self.pixels is not None:
-            self._check_array("pixels", self.pixels, np.float32, (persons, frames, count, 2))
-        if self.confidence is not None:
-            self._check_array("confidence", self.confidence, np.float32, (persons, frames, count))
-        if self.boxes is not None:
-            self._check_array("boxes", self.boxes, np.float32, (persons, frames, 4))
-        if self.interpolated is not None:
-            self._check_array("interpolated", self.interpolated, np.bool_, (persons, frames))
-            if (self.interpolated & ~self.present).any():
-                raise self._error("interpolated", "must be False wherever 'present' is")
+        bodies = (persons, frames)
+        for field, dtype, shape in (
+            ("pixels", np.float32, (*bodies, count, 2)),
+            ("confidence", np.float32, (*bodies, count)),
+            ("boxes", np.float32, (*bodies, 4)),
+            ("interpolated", np.bool_, bodies),
+            ("video_frames", np.int32, (frames,)),
+        ):
+            if getattr(self, field) is not None:
+                self._check_array(field, getattr(self, field), dtype, shape)
+        if self.interpolated is not None and (self.interpolated & ~self.present).any():
+            raise self._error("interpolated", "must be False wherever 'present' is")
         if self.video_frames is not None:
-            self._check_array("video_frames", self.video_frames, np.int32, (frames,))
             if self.video is None:
                 raise self._error("video_frames", "needs the field 'video'")
             if self.video_frames.min() < -1:

@@ -3,14 +3,17 @@
 A store is a folder with ``samples.arrow`` (Arrow IPC file format, readable by any Arrow library) and
 ``rejected.csv`` (the raw files that could not be used, see :func:`hhmnet.readers.prepare`). What holds for
 the whole store, such as its layout and class names, stands as JSON in the schema's metadata under ``hhmnet``.
-Where the clips have videos, ``videos.json`` says where those are; a store can do without it.
+Where the clips have videos, ``videos.json`` says where those are, relative to the store: the note that ``hhmnet
+prepare`` leaves beside them. A store can do without it.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import mmap
 import operator
+import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -26,13 +29,16 @@ from hhmnet.arrow import SCHEMA, Batch, FormatError, groups, read_metadata, reco
 from hhmnet.files import made, remedy, replacing
 from hhmnet.sample import UNKNOWN_LABEL, Sample, SampleError
 from hhmnet.skeleton import LayoutError, SkeletonLayout
-from hhmnet.video_folder import VideoFolderError, read_video_folder
 
-SAMPLES_FILE = "samples.arrow"
+SAMPLES_FILE, VIDEOS_FILE = "samples.arrow", "videos.json"
 
 
 class StoreError(ValueError):
     """A store that can't be opened or written; the message names its path or the sample."""
+
+
+class VideoFolderError(ValueError):
+    """Videos that can't be found; the message names the store and says what to do."""
 
 
 def check_fits(sample: Sample, layout: SkeletonLayout, class_names: Sequence[str]) -> None:
@@ -169,7 +175,7 @@ class Store:
 
     @cached_property
     def video_folder(self) -> Path | None:
-        """Where its videos were when it was made, if it says so; see :mod:`hhmnet.video_folder`."""
+        """Where its videos were when it was made, if it says so; raises VideoFolderError where that can't be read."""
         return read_video_folder(self.path)
 
     def find_videos(self, override: Path | None = None) -> Path:
@@ -312,3 +318,38 @@ def _mapped(file: Path) -> pa.BufferReader:
     if hasattr(pages, "madvise"):  # not on Windows
         pages.madvise(mmap.MADV_RANDOM)
     return pa.BufferReader(pa.py_buffer(pages))
+
+
+def write_video_folder(store_folder: Path, videos: Path | None) -> None:
+    """Note in a store's folder where its videos are, relative to it; None if it has none."""
+    file = store_folder / VIDEOS_FILE
+    if videos is None:
+        file.unlink(missing_ok=True)
+        return
+    try:
+        relative = Path(os.path.relpath(videos.resolve(), store_folder.resolve()))
+    except ValueError:  # on another drive of Windows
+        relative = videos.resolve()
+    with replacing(file) as handle:
+        handle.write(json.dumps({"folder": relative.as_posix()}).encode())
+
+
+def read_video_folder(store_folder: Path) -> Path | None:
+    """What :func:`write_video_folder` noted; None where there is no note. The folder itself may be gone.
+
+    Raises:
+        VideoFolderError: the note can't be read.
+    """
+    file = store_folder / VIDEOS_FILE
+    try:
+        return (store_folder.resolve() / json.loads(file.read_bytes())["folder"]).resolve()
+    except FileNotFoundError:
+        return None
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+    ):  # the last: nested too deeply, a circle of links
+        raise VideoFolderError(f'{file} should hold {{"folder": "..."}}; mend it or remove it') from None

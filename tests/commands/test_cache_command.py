@@ -11,7 +11,7 @@ import pytest
 from hhmnet.cli import main
 from hhmnet.data.roi import RoiConfig
 from hhmnet.prepare import WorkerLost
-from hhmnet.video_folder import write_video_folder
+from hhmnet.store import write_video_folder
 from made_crops import made_clip, write_made_store
 
 FEW = ["--instants", "2", "--cell", "12", "--scene", "16"]

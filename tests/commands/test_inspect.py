@@ -9,9 +9,8 @@ from hhmnet.cli import main
 from hhmnet.data.roi import RoiConfig, crop_clip
 from hhmnet.sample import Sample
 from hhmnet.skeleton import COCO17
-from hhmnet.store import Store, write_store
+from hhmnet.store import Store, write_store, write_video_folder
 from hhmnet.video import open_video
-from hhmnet.video_folder import write_video_folder
 from made_crops import made_clip, write_made_store
 
 CLIP = "a03_s02_e00_v03"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hhmnet.cli import main
-from hhmnet.lock import locked
+from hhmnet.files import locked
 from hhmnet.readers import READERS
 from hhmnet.store import Store
 

@@ -21,7 +21,7 @@ from hhmnet.commands import progress
 from hhmnet.commands.configuration import read_config
 from hhmnet.commands.progress import TrainingProgress
 from hhmnet.commands.terminal import console
-from hhmnet.lock import locked
+from hhmnet.files import locked
 from hhmnet.store import Store
 from hhmnet.training import engine
 

@@ -18,7 +18,7 @@ from fork_server import Ended, Fault, Server, members
 from safetensors import safe_open
 
 from hhmnet.pose.networks import CACHE_VARIABLE
-from hhmnet.video_folder import read_video_folder
+from hhmnet.store import read_video_folder
 from made_clips import clip, put
 from made_video import write_video
 

@@ -12,7 +12,7 @@ import pytest
 from fork_server import Fault
 from small_world import World, refused, start, until_gone
 
-from hhmnet.lock import locked
+from hhmnet.files import locked
 
 pytestmark = pytest.mark.xdist_group("faults")  # they share their undisturbed runs
 

@@ -12,45 +12,42 @@ from torch import Tensor
 from hhmnet.pose.detectors import (
     SSD,
     CloseDetector,
-    _SameConv,
     anchors,
     close_anchors,
     decode,
     read_constants,
+    same_conv,
 )
 from hhmnet.pose.networks import PoseError
-
-_BLOCKS = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))
-_EXTRAS = ((2, 256, 512), (3, 128, 256), (4, 128, 256), (5, 64, 128))
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
     """Names and shapes of ssd_mobilenet_v2_coco, from the tables of the two papers."""
     found: dict[str, tuple[int, ...]] = {}
-    base = "FeatureExtractor/MobilenetV2"
 
     def conv(name: str, size: int, into: int, out: int, deep: bool = False) -> None:
+        name = f"FeatureExtractor/MobilenetV2/{name}"
         found[f"{name}/{'depthwise_' if deep else ''}weights"] = (size, size, into, 1 if deep else out)
         for norm in ("gamma", "beta", "moving_mean", "moving_variance"):
             found[f"{name}/BatchNorm/{norm}"] = (into if deep else out,)
 
-    conv(f"{base}/Conv", 3, 3, 32)
+    conv("Conv", 3, 3, 32)
     into, number = 32, itertools.count()
-    for expansion, out, count in _BLOCKS:
-        for _ in range(count):
-            block = next(number)
-            name = f"{base}/expanded_conv{f'_{block}' if block else ''}"
+    table = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))
+    for expansion, out, count in table:
+        for block in itertools.islice(number, count):
+            name = f"expanded_conv{f'_{block}' if block else ''}"
             if expansion > 1:
                 conv(f"{name}/expand", 1, into, into * expansion)
             conv(f"{name}/depthwise", 3, into * expansion, 0, deep=True)
             conv(f"{name}/project", 1, into * expansion, out)
             into = out
-    conv(f"{base}/Conv_1", 1, 320, 1280)
+    conv("Conv_1", 1, 320, 1280)
     maps = [576, 1280]
-    for layer, narrow, wide in _EXTRAS:
-        conv(f"{base}/layer_19_1_Conv2d_{layer}_1x1_{narrow}", 1, maps[-1], narrow)
-        conv(f"{base}/layer_19_2_Conv2d_{layer}_3x3_s2_{wide}_depthwise", 3, narrow, 0, deep=True)
-        conv(f"{base}/layer_19_2_Conv2d_{layer}_3x3_s2_{wide}", 1, narrow, wide)
+    for layer, narrow, wide in ((2, 256, 512), (3, 128, 256), (4, 128, 256), (5, 64, 128)):
+        conv(f"layer_19_1_Conv2d_{layer}_1x1_{narrow}", 1, maps[-1], narrow)
+        conv(f"layer_19_2_Conv2d_{layer}_3x3_s2_{wide}_depthwise", 3, narrow, 0, deep=True)
+        conv(f"layer_19_2_Conv2d_{layer}_3x3_s2_{wide}", 1, narrow, wide)
         maps.append(wide)
     for level, channels in enumerate(maps):
         count = 3 if level == 0 else 6
@@ -63,10 +60,10 @@ def shapes() -> dict[str, tuple[int, ...]]:
 @pytest.fixture(scope="module")
 def weights() -> dict[str, np.ndarray]:
     """One in the second map's scores of persons, the other classes -1; else nothing but norms of one."""
-    made = {name: np.zeros(shape, np.float32) for name, shape in shapes().items()}
-    for name, array in made.items():
-        if name.endswith(("moving_variance", "gamma")):
-            array[:] = 1
+    made = {
+        name: np.full(shape, name.endswith(("moving_variance", "gamma")), np.float32)
+        for name, shape in shapes().items()
+    }
     scores = made["BoxPredictor_1/ClassPredictor/biases"].reshape(6, 91)
     scores[:], scores[:, 1] = -1, 9  # a person is class 1 of 91
     return made
@@ -80,13 +77,11 @@ def net(weights: dict[str, np.ndarray]) -> SSD:
 def test_the_network_reads_every_weight_and_finds_persons(net: SSD, weights: dict[str, np.ndarray]) -> None:
     scores, boxes = net(torch.rand(1, 3, 300, 300) * 255)
     assert scores.shape == (1917,)  # 19²·3 + (10² + 5² + 3² + 2² + 1)·6, as in the published model
-    assert boxes.shape == (1917, 4)
     level = scores[19 * 19 * 3 :][: 10 * 10 * 6]
     torch.testing.assert_close(level, torch.tensor(9.0).sigmoid().expand(600))
-    for size in ((100, 333), (64, 64)):  # any size goes
-        scores, boxes = net(torch.rand(1, 3, *size) * 255)
-        assert len(scores) == len(boxes)
-        assert torch.isfinite(boxes).all()
+    scores, boxes = net(torch.rand(1, 3, 100, 333) * 255)  # any size goes
+    assert len(scores) == len(boxes)
+    assert torch.isfinite(boxes).all()
     name = "FeatureExtractor/MobilenetV2/Conv_1/weights"
     with pytest.raises(PoseError, match=f"no weight '{name}'"):
         SSD({key: array for key, array in weights.items() if key != name})
@@ -102,16 +97,16 @@ def test_padding_is_tensorflows_at_the_trained_sizes(length: int) -> None:
         y, z = 2 * i - before + a, 2 * j - before + b  # output i sees inputs 2i - before … 2i - before + 2
         if 0 <= y < length and 0 <= z < length:
             expected[i, j] += kernel[0, 0, a, b] * x[0, 0, y, z]
-    made = _SameConv(kernel, torch.zeros(1), 2, before)(x)[0, 0]
+    made = same_conv(x, kernel, torch.zeros(1), 2, before)[0, 0]
     torch.testing.assert_close(made, expected, atol=1e-5, rtol=1e-5)
 
 
-def seen_center(layers: list[_SameConv], length: int, place: int) -> float:
+def seen_center(paddings: list[int], length: int, place: int) -> float:
     """Middle of the input pixels that an output place sees, found by the gradient."""
     x = torch.zeros(1, 1, length, length, requires_grad=True)
     y: Tensor = x
-    for layer in layers:
-        y = _SameConv(torch.ones(1, 1, 3, 3), torch.zeros(1), 2, layer.before)(y)
+    for before in paddings:
+        y = same_conv(y, torch.ones(1, 1, 3, 3), torch.zeros(1), 2, before)
     y[0, 0, place, place].backward()
     assert x.grad is not None
     seen = torch.nonzero(x.grad[0, 0].sum(0))
@@ -121,7 +116,10 @@ def seen_center(layers: list[_SameConv], length: int, place: int) -> float:
 @pytest.mark.parametrize("size", [300, 512, 736])
 def test_anchors_lie_where_the_network_looks(net: SSD, size: int) -> None:
     """The way from what a place sees to its anchor must be the one that the network was trained with."""
-    layers = [module for module in net.modules() if isinstance(module, _SameConv) and module.stride == 2]
+    halving = ["Conv", *(f"expanded_conv_{block}/depthwise" for block in (1, 3, 6, 13))]
+    paddings = [
+        before for name, before in net.before.items() if name in halving or name.endswith("_depthwise")
+    ]
     for level, depth in enumerate((4, 5, 6)):
         offsets = []
         for length in (300, size):
@@ -129,7 +127,7 @@ def test_anchors_lie_where_the_network_looks(net: SSD, size: int) -> None:
             count = -(-length // 2**depth)
             grid = anchors(level, count, count, length, length)
             per = len(grid) // count**2
-            offsets.append(seen_center(layers[:depth], length, place) - grid[place * per * count, 0].item())
+            offsets.append(seen_center(paddings[:depth], length, place) - grid[place * per * count, 0].item())
         # Between two anchors of training lie 300/n pixels, not the stride: hence a little more or less.
         assert offsets[1] == pytest.approx(offsets[0], abs=0.13 * 2**depth)
 
@@ -158,24 +156,22 @@ def frozen(**constants: np.ndarray) -> GraphDef:
     return graph
 
 
-def test_constants_are_read_with_their_shapes(tmp_path: Path) -> None:
+def test_constants_are_read_with_their_shapes_and_other_files_are_no_graph(tmp_path: Path) -> None:
     weights = {"weights": np.arange(24, dtype=np.float32).reshape(2, 3, 4), "scale": np.float32(7)}
     graph = frozen(**weights, axis=np.int32([1]), ones=np.zeros(3, np.float32))
     graph.node[-1].attr["value"].tensor.tensor_content = b""
     graph.node[-1].attr["value"].tensor.float_val.append(1)  # one number stands for all
     graph.node.add(name="out", op="Identity", input=["weights"])
-    (tmp_path / "graph.pb").write_bytes(graph.SerializeToString())
-    found = read_constants(tmp_path / "graph.pb")
+    file, whole = tmp_path / "graph.pb", graph.SerializeToString()
+    file.write_bytes(whole)
+    found = read_constants(file)
     assert set(found) == {"weights", "scale", "ones"}
     for name, array in (weights | {"ones": np.ones(3, np.float32)}).items():
         np.testing.assert_array_equal(found[name], array)
-
-
-@pytest.mark.parametrize("content", [b"", b"text", frozen(w=np.ones(5, np.float32)).SerializeToString()[:-3]])
-def test_other_files_are_no_graph(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "graph.pb").write_bytes(content)
-    with pytest.raises(PoseError, match=r"graph\.pb is not a frozen TensorFlow graph"):
-        read_constants(tmp_path / "graph.pb")
+    for content in (b"", b"text", whole[:-3]):
+        file.write_bytes(content)
+        with pytest.raises(PoseError, match=r"graph\.pb is not a frozen TensorFlow graph"):
+            read_constants(file)
 
 
 class MadeNet:
@@ -184,12 +180,8 @@ class MadeNet:
     def __init__(self, score: float) -> None:
         anchor = 28 * 28 * 2 + 14 * 14 * 2 + 6 * (3 * 7 + 3)
         self.codes = np.zeros((1, 2254, 12), np.float32)
-        self.codes[0, anchor, 4:8] = (
-            0.0,
-            11.2,
-            0.0,
-            -44.8,
-        )  # hips, and a point on the circle around the body
+        # The hips, and a point on the circle around the body.
+        self.codes[0, anchor, 4:8] = (0.0, 11.2, 0.0, -44.8)
         self.scores = np.full((1, 2254, 1), -1e4, np.float32)
         self.scores[0, anchor] = score
 

@@ -8,7 +8,7 @@ import torch
 
 from hhmnet.conversion import convert
 from hhmnet.pose import estimate
-from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses, clip_fields, networks_of
+from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses, clip_fields
 from hhmnet.pose.networks import PoseError
 from hhmnet.sample import Sample
 from hhmnet.skeleton import BLAZEPOSE33, COCO17, KINECT20, NTU25
@@ -46,30 +46,20 @@ def test_the_actor_is_followed_through_the_whole_video(video: Path, monkeypatch:
         assert place is not None
         center = (found.boxes[0, frame, :2] + found.boxes[0, frame, 2:]) / 2
         np.testing.assert_allclose(center, place[:2], atol=40)
+    detector = KnowingDetector(PLAYER, BYSTANDER)
+    both = VideoPoseEstimator(PoseConfig(every=7, persons=4), detector, BoxEstimator(COCO17)).estimate(video)
+    assert detector.asked == list(range(0, FRAMES, 7))
+    tall = both.boxes[:, 20, 3] - both.boxes[:, 20, 1]
+    assert tall[0] > 100 > tall[1], "the most important person comes first"
+    assert both.world is None, "an estimator of two dimensions gives no metres"
     monkeypatch.setattr(estimate, "KEPT_BYTES", 0)  # a large video is decoded twice, with the same result
     np.testing.assert_array_equal(run(video, BYSTANDER, PLAYER).pixels, found.pixels)
 
 
-def test_several_persons_in_the_order_of_their_importance(video: Path) -> None:
-    found = run(video, BYSTANDER, PLAYER, persons=4)
-    assert found.others == 0
-    assert found.boxes[0, 20, 3] - found.boxes[0, 20, 1] > 100 > found.boxes[1, 20, 3] - found.boxes[1, 20, 1]
-
-
-def test_persons_are_looked_for_in_every_nth_frame(video: Path) -> None:
-    detector = KnowingDetector(PLAYER)
-    VideoPoseEstimator(PoseConfig(every=7), detector, BoxEstimator()).estimate(video)
-    assert detector.asked == list(range(0, FRAMES, 7))
-
-
 def test_what_is_not_seen_is_missing_or_filled_and_marked(video: Path) -> None:
     doubtful = {5: range(FRAMES), 7: range(44, 47)}
-    found = run(
-        video,
-        PLAYER,
-        estimator=BoxEstimator(blind=[*range(10, 14), *range(20, 40)], doubtful=doubtful),
-        max_gap=5,
-    )
+    estimator = BoxEstimator(blind=[*range(10, 14), *range(20, 40)], doubtful=doubtful)
+    found = run(video, PLAYER, estimator=estimator, max_gap=5)
     assert np.flatnonzero(found.interpolated[0]).tolist() == [10, 11, 12, 13]
     assert np.flatnonzero(~found.present[0]).tolist() == list(range(20, 40))
     assert not found.boxes[0, 20:40].any()
@@ -92,11 +82,13 @@ def test_mirrored_videos_swap_left_and_right(video: Path) -> None:
     np.testing.assert_array_equal(plain.world[:, :, right], mirrored.world[:, :, left])
 
 
-def test_an_estimator_of_two_dimensions_gives_no_metres(video: Path) -> None:
-    found = run(video, PLAYER, estimator=BoxEstimator(COCO17))
-    assert found.world is None
-    fields = clip_fields(found, COCO17, PoseConfig())
-    np.testing.assert_array_equal(fields["joints"], fields["pixels"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("estimator", "openpose"), ("detector_size", 9), ("persons", 0), ("min_confidence", 2), ("focal", 0)],
+)
+def test_wrong_choices_are_named(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"field '{field}' must be"):
+        PoseConfig(**{field: value})  # type: ignore[arg-type]
 
 
 def test_videos_without_persons_or_pictures_are_refused(video: Path, tmp_path: Path) -> None:
@@ -110,29 +102,6 @@ def test_videos_without_persons_or_pictures_are_refused(video: Path, tmp_path: P
     found = run(cut, PLAYER)  # what comes before the damage
     assert 10 < found.present.shape[1] < FRAMES
     assert found.damage
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        *(
-            ("estimator", "openpose"),
-            ("detector", "yolo"),
-            ("detector_size", 9),
-            ("every", 0),
-            ("persons", 0),
-        ),
-        *(("min_confidence", 2), ("max_gap", -1), ("root", "hips"), ("focal", 0)),
-    ],
-)
-def test_wrong_choices_are_named(field: str, value: object) -> None:
-    with pytest.raises(ValueError, match=f"field '{field}' must be"):
-        PoseConfig(**{field: value})  # type: ignore[arg-type]
-
-
-def test_networks_that_a_choice_needs() -> None:
-    assert networks_of(PoseConfig()) == ["ssd", "blazepose"]
-    assert networks_of(PoseConfig(detector="close", estimator="movenet")) == ["blazepose_detector", "movenet"]
 
 
 def poses() -> VideoPoses:

@@ -39,17 +39,11 @@ def test_refinement_follows_its_definition() -> None:
     assert (refine(points, heatmap)[::4] == points[::4]).all()
 
 
-@pytest.mark.parametrize(
-    ("above", "turn"),
-    [((0, -50), 0.0), ((50, 0), math.pi / 2), ((-50, 0), -math.pi / 2), ((30, -40), math.atan2(30, 40))],
-    ids=["upright", "to the right", "to the left", "leaning"],
-)
-def test_the_region_turns_with_the_person(above: tuple[float, float], turn: float) -> None:
-    region = aligned(np.array([100.0, 80.0]), np.array([100.0 + above[0], 80.0 + above[1]]))
-    np.testing.assert_allclose(region, [100, 80, 2 * 50 * MARGIN, turn], atol=1e-9)
-
-
-def test_half_a_person_is_completed_below() -> None:
+def test_regions_around_a_person() -> None:
+    """They turn with the person; half a person is completed below."""
+    for above, turn in (((0, -50), 0.0), ((50, 0), math.pi / 2), ((30, -40), math.atan2(30, 40))):
+        region = aligned(np.array([100.0, 80.0]), np.array([100.0, 80.0]) + above)
+        np.testing.assert_allclose(region, [100, 80, 2 * 50 * MARGIN, turn], atol=1e-9)
     np.testing.assert_allclose(whole_body(np.array([80, 20, 120, 100])), [100, 100, 160 * MARGIN, 0])
 
 

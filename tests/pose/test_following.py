@@ -1,20 +1,16 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from hhmnet.pose.base import Poses
 from hhmnet.pose.following import (
     AHEAD,
     BEHIND,
-    SMOOTHING,
     Follower,
     body_box,
     fill_bodies,
     fill_joints,
-    kinect_axes,
     root_path,
-    smoothed,
 )
 from hhmnet.pose.tracking import Track
 from made_people import BoxEstimator, Way, box, straight
@@ -47,18 +43,14 @@ def test_the_frame_before_leads_and_who_is_lost_is_looked_for_in_the_box() -> No
     assert estimator.led == [(0, False), *((frame, True) for frame in range(1, 10)), *lost, *after]
     for array in (found.pixels, found.confidence, found.boxes):
         assert not array[0, 10].any()
-
-
-def test_a_jump_is_believed_if_the_detector_saw_it() -> None:
-    found = run(
+    # A jump is believed if the detector saw it.
+    jump = run(
         BoxEstimator(), [lambda frame: (60.0 if frame < 15 else 250.0, 120.0, 40.0, 100.0)], range(30), 30
     )
-    np.testing.assert_allclose(centers(found)[0], np.repeat([60, 250], 15), atol=5)
-
-
-def test_the_search_begins_a_little_before_and_ends_a_little_after_the_track() -> None:
-    found = run(BoxEstimator(), [straight((100, 120), (0, 0))], range(50, 60), 150)
-    assert np.flatnonzero(found.present[0]).tolist() == list(range(50 - AHEAD, 60 + BEHIND))
+    np.testing.assert_allclose(centers(jump)[0], np.repeat([60, 250], 15), atol=5)
+    # The search begins a little before a track and ends a little after it.
+    late = run(BoxEstimator(), [straight((100, 120), (0, 0))], range(50, 60), 150)
+    assert np.flatnonzero(late.present[0]).tolist() == list(range(50 - AHEAD, 60 + BEHIND))
 
 
 class Magnet(BoxEstimator):
@@ -150,28 +142,3 @@ def test_what_is_not_seen_disturbs_no_path() -> None:
     assert not path[10:20].any()
     np.testing.assert_allclose(path[there], STANDING[there], atol=0.05)
     assert not root_path(world, pixels, trust * 0, there, PICTURE, FOCAL).any()
-
-
-def test_smoothing_follows_its_definition() -> None:
-    values, known = np.random.default_rng(0).normal(size=20), np.arange(20) % 3 != 0
-    expected = []
-    for t in range(20):
-        weights = [np.exp(-0.5 * ((t - u) / SMOOTHING) ** 2) for u in range(20) if known[u]]
-        expected.append(np.dot(weights, values[known]) / np.sum(weights))
-    np.testing.assert_allclose(smoothed(values, known), expected)
-    assert smoothed(np.full(2000, 3.0), np.arange(2000) == 0)[-1] == pytest.approx(
-        3
-    )  # far from all that is known
-
-
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_axes_keep_left_and_right_of_a_body_apart(mirrored: bool) -> None:
-    """A Kinect's axes make a right-handed system, as x right, y down, z away do: a body isn't turned inside out."""
-    picture = np.eye(3) * [
-        -1 if mirrored else 1,
-        1,
-        1,
-    ]  # what the mirror shows on the right is on the left in the room
-    made = kinect_axes(picture, mirrored)
-    assert np.linalg.det(made) == pytest.approx(1)
-    np.testing.assert_allclose(made[1:], [[0, -1, 0], [0, 0, 1]])

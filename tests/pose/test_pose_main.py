@@ -43,9 +43,12 @@ def test_a_sheet_shows_skeletons_over_the_frames(tmp_path: Path) -> None:
         assert (np.abs(shown[:240] - wanted).max(-1) < 0.15).any()
     for top, left in np.ndindex(
         2, 6
-    ):  # absent bodies and missing joints aren't drawn: green comes from drawing alone
+    ):  # of absent bodies and missing joints nothing is drawn, so nothing is green
         row, column = (top + 1) * 244, left * 324
         assert shown[row : row + 240, column : column + 320, 1:].max() < 0.02
+    for clip, reason in ((replace(CLIP, pixels=None), "clip a has no pixel"), (CLIP, r"clip a: .*clip\.mkv")):
+        with pytest.raises(PoseError, match=reason):
+            draw_sheet([clip], KINECT20, tmp_path / "nowhere", tmp_path / "sheet.png")
 
 
 def test_sheets_of_a_whole_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,9 +62,3 @@ def test_sheets_of_a_whole_store(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "a, b (from above)" in capsys.readouterr().out
     assert main(["sheet", str(tmp_path / "nothing"), *arguments]) == 2
     assert "no store at" in capsys.readouterr().err
-
-
-def test_a_clip_without_a_video_is_named(tmp_path: Path) -> None:
-    for clip, reason in ((replace(CLIP, pixels=None), "clip a has no pixel positions"), (CLIP, r"clip\.mkv")):
-        with pytest.raises(PoseError, match=reason):
-            draw_sheet([clip], KINECT20, tmp_path, tmp_path / "sheet.png")

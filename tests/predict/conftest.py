@@ -9,9 +9,8 @@ from hhmnet.predict.recognizer import Recognizer
 from hhmnet.prepare import prepare
 from hhmnet.readers import get_reader
 from hhmnet.readers.nw_ucla import NWUCLAConfig
-from hhmnet.store import Store
+from hhmnet.store import Store, write_video_folder
 from hhmnet.synthetic import generate
-from hhmnet.video_folder import write_video_folder
 from made_models import skeleton_model, video_model
 from made_ntu import put
 from made_people import BoxEstimator, KnowingDetector, straight

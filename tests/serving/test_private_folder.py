@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
 
-from hhmnet.lock import LOCK_FILE
+from hhmnet.files import LOCK_FILE
 from hhmnet.serving.uploads import PREFIX, private_folder, remove_leftovers
 
 HOLD = """

@@ -23,12 +23,11 @@ from hhmnet.models.heterogeneous import HeterogeneousConfig
 from hhmnet.models.pretrained import ActionModel, ModelSpec
 from hhmnet.models.stst import STSTConfig
 from hhmnet.sample import Sample
-from hhmnet.store import Store
+from hhmnet.store import Store, write_video_folder
 from hhmnet.training import checkpoint
 from hhmnet.training.engine import Hooks, Interrupted, Trainer
 from hhmnet.training.logs import EpochLog
 from hhmnet.training.phases import VideoPhase
-from hhmnet.video_folder import write_video_folder
 from made_crops import made_clip, write_made_store
 
 OFF = AugmentConfig(

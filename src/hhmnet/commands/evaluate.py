@@ -24,8 +24,7 @@ from hhmnet.evaluation.figures import draw_confusion
 from hhmnet.evaluation.metrics import brief, confusion, evaluate, fusion_changes, surest_mistakes
 from hhmnet.evaluation.report import write_report
 from hhmnet.evaluation.scores import Scores
-from hhmnet.files import made, remove_leftovers, replacing
-from hhmnet.lock import locked
+from hhmnet.files import locked, made, remove_leftovers, replacing
 from hhmnet.models.hub import find_model
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.sample import MODALITIES

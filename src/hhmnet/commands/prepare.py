@@ -15,8 +15,7 @@ from hhmnet.data.protocols import ProtocolError, get_protocol
 from hhmnet.prepare import ENGINES, PrepareError, PrepareReport, Rejected, WorkerLost, prepare
 from hhmnet.prepare.parts import REJECTED_FILE, read_rejected
 from hhmnet.readers import READERS, Reader, reader_class
-from hhmnet.store import Store
-from hhmnet.video_folder import write_video_folder
+from hhmnet.store import Store, write_video_folder
 
 SHOWN_REJECTED = 20
 DONE, WORKER_LOST = 0, 1

@@ -19,8 +19,7 @@ from hhmnet.commands.configuration import CONFIG_FILE, format_help, read_config,
 from hhmnet.commands.progress import TrainingProgress
 from hhmnet.commands.terminal import Parser, console, duration
 from hhmnet.config import TrainConfig
-from hhmnet.files import made, remedy, remove_leftovers
-from hhmnet.lock import locked
+from hhmnet.files import locked, made, remedy, remove_leftovers
 from hhmnet.prepare import WorkerLost
 from hhmnet.store import Store
 from hhmnet.training import checkpoint

@@ -18,9 +18,8 @@ from hhmnet.data.places import pictures_of
 from hhmnet.data.transform import SkeletonBatch
 from hhmnet.data.video_batch import VideoBatch, stack_crops
 from hhmnet.sample import Sample
-from hhmnet.store import Store
+from hhmnet.store import Store, VideoFolderError
 from hhmnet.video import VideoError, open_video
-from hhmnet.video_folder import VideoFolderError
 
 _GRACE_SECONDS = 60
 

@@ -40,25 +40,23 @@ def draw_sheet(samples: Sequence[Sample], layout: SkeletonLayout, videos: Path, 
     Raises:
         PoseError: a clip has no pixels, or no video that can be read.
     """
-    cells = [cell for sample in samples for cell in _overlays(sample, layout, videos)]
+    cells = []
+    for sample in samples:
+        if sample.pixels is None or sample.video is None:
+            raise PoseError(f"clip {sample.sample_id} has no pixel positions or no video to draw them on")
+        times = np.round((np.arange(MOMENTS) + 0.5) / MOMENTS * sample.num_frames - 0.5).astype(int)
+        indices = sample.frame_index if sample.video_frames is None else sample.video_frames
+        try:
+            with open_video(videos / sample.video) as video:
+                blank = np.zeros((video.height, video.width, 3), np.uint8)
+                for t in map(int, times):
+                    image = blank if indices[t] < 0 else video.frame(int(indices[t]))
+                    cells.append(_overlay(sample, t, image, layout))
+        except VideoError as error:
+            raise PoseError(f"clip {sample.sample_id}: {error}") from None
     tallest = max(cell.shape[0] for cell in cells)
     cells = [np.pad(cell, ((0, tallest - cell.shape[0]), (0, 0), (0, 0))) for cell in cells]
     save_png(sheet(cells, columns=MOMENTS), file)
-
-
-def _overlays(sample: Sample, layout: SkeletonLayout, videos: Path) -> list[np.ndarray]:
-    """What the video shows at the moments, with all bodies that are there."""
-    if sample.pixels is None or sample.video is None:
-        raise PoseError(f"clip {sample.sample_id} has no pixel positions or no video to draw them on")
-    times = np.round((np.arange(MOMENTS) + 0.5) / MOMENTS * sample.num_frames - 0.5).astype(int)
-    indices = sample.frame_index if sample.video_frames is None else sample.video_frames
-    try:
-        with open_video(videos / sample.video) as video:
-            blank = np.zeros((video.height, video.width, 3), np.uint8)
-            images = [blank if indices[t] < 0 else video.frame(int(indices[t])) for t in times]
-    except VideoError as error:
-        raise PoseError(f"clip {sample.sample_id}: {error}") from None
-    return [_overlay(sample, int(t), image, layout) for t, image in zip(times, images, strict=True)]
 
 
 def _overlay(sample: Sample, t: int, image: np.ndarray, layout: SkeletonLayout) -> np.ndarray:
@@ -96,20 +94,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name, file in fetch_models().items():
                 print(f"{name:18} {file}  {NETWORKS[name].about}")
         else:
-            _draw_sheets(Store(options.store), options.videos, options.out, options.rows)
+            store = Store(options.store)
+            options.out.mkdir(parents=True, exist_ok=True)
+            for number, first in enumerate(range(0, len(store), options.rows), start=1):
+                samples = [store.sample(i) for i in range(first, min(first + options.rows, len(store)))]
+                file = options.out / f"sheet_{number:03d}.png"
+                draw_sheet(samples, store.layout, options.videos, file)
+                print(f"{file}: {', '.join(sample.sample_id for sample in samples)} (from above)")
     except (PoseError, StoreError, OSError) as error:
         print(f"hhmnet.pose: error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _draw_sheets(store: Store, videos: Path, out: Path, rows: int) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    for number, first in enumerate(range(0, len(store), rows), start=1):
-        samples = [store.sample(i) for i in range(first, min(first + rows, len(store)))]
-        file = out / f"sheet_{number:03d}.png"
-        draw_sheet(samples, store.layout, videos, file)
-        print(f"{file}: {', '.join(sample.sample_id for sample in samples)} (from above)")
 
 
 if __name__ == "__main__":

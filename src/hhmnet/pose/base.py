@@ -77,13 +77,13 @@ class PoseEstimator(Protocol):
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of every box in ``a (N, 4)`` with every box in ``b (M, 4)``, ``(N, M)``."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(-1)
-    areas = [np.clip(x[:, 2:] - x[:, :2], 0, None).prod(-1) for x in (a, b)]
-    union = areas[0][:, None] + areas[1][None, :] - shared
-    return shared / np.maximum(union, 1e-9)
+    """Intersection over union ``(...)`` of boxes ``(..., 4)``, whose leading axes are broadcast."""
+    shared = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    shared, one, other = (
+        np.clip(sides, 0, None).prod(-1)
+        for sides in (shared, a[..., 2:] - a[..., :2], b[..., 2:] - b[..., :2])
+    )
+    return np.asarray(shared / np.maximum(one + other - shared, 1e-9))
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
@@ -95,7 +95,7 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarra
         overlap: of two boxes with a larger intersection over union, the better one stays.
     """
     order = np.argsort(-scores, kind="stable")
-    overlaps = iou(boxes[order], boxes[order]) > overlap
+    overlaps = iou(boxes[order][:, None], boxes[order]) > overlap
     kept: list[int] = []
     for i in range(len(order)):
         if not overlaps[i, kept].any():

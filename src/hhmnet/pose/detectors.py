@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from hhmnet.pose.base import Detections, cut, suppress
 from hhmnet.pose.estimators import sigmoid
@@ -28,6 +28,7 @@ _STRIDES = (1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1)
 # Distance and first place of the anchors on each feature map: what a place sees is centred 11 (first two maps), 43 or
 # 299 pixels behind its multiple of the stride, and on average 5, 21 or 149 behind the anchor it was trained with.
 _GRIDS = ((16, 6), (32, 6), (64, 22), (128, 22), (256, 22), (512, 150))
+_FIRST_MAP = 13  # the block whose widened features are the first map
 _EXTRAS = ((2, 256, 512), (3, 128, 256), (4, 128, 256), (5, 64, 128))
 _EPSILON = 1e-3
 _SCALES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0)
@@ -106,7 +107,7 @@ def read_constants(path: Path) -> dict[str, np.ndarray]:
     return constants
 
 
-class SSD(nn.Module):
+class SSD:
     """Scores and boxes of persons for a picture of any size.
 
     All layers are convolutions, so the picture need not be 300×300: a larger one lets smaller persons be found, since
@@ -118,33 +119,25 @@ class SSD(nn.Module):
     Args:
         weights: constants of the frozen graph by name, as :func:`read_constants` gives them.
 
+    Attributes:
+        before: padding on the left and above of each convolution, by name, in their order.
+
     Raises:
         PoseError: a weight is missing.
     """
 
     def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
-        super().__init__()
-        self._source, self._size = weights, TRAINED_SIZE
-        extractor = "FeatureExtractor/MobilenetV2"
-        self.first = self._conv(f"{extractor}/Conv", stride=2)
-        self.blocks = nn.ModuleList(
-            _Block(self, f"{extractor}/expanded_conv{f'_{i}' if i else ''}", stride, expands=i > 0)
-            for i, stride in enumerate(_STRIDES)
-        )
-        self.last = self._conv(f"{extractor}/Conv_1")
-        self.extras = nn.ModuleList(
-            nn.Sequential(
-                self._conv(f"{extractor}/layer_19_1_Conv2d_{i}_1x1_{narrow}"),
-                self._conv(f"{extractor}/layer_19_2_Conv2d_{i}_3x3_s2_{wide}_depthwise", stride=2, deep=True),
-                self._conv(f"{extractor}/layer_19_2_Conv2d_{i}_3x3_s2_{wide}"),
-            )
-            for i, narrow, wide in _EXTRAS
-        )
-        self.heads = nn.ModuleList(self._head(i) for i in range(2 + len(_EXTRAS)))
-        del self._source, self._size
-        self.requires_grad_(False).eval()
+        self._weights = {
+            name: torch.from_numpy(np.array(array, np.float32)) for name, array in weights.items()
+        }
+        self._folded: dict[str, tuple[Tensor, Tensor]] = {}
+        self.before: dict[str, int] = {}
+        self(
+            torch.zeros(1, 3, TRAINED_SIZE, TRAINED_SIZE)
+        )  # folds and names all weights, and learns the padding
+        self._weights.clear()
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Find persons in one picture.
 
         Args:
@@ -153,103 +146,88 @@ class SSD(nn.Module):
         Returns:
             Scores ``(A,)`` from 0 to 1 and boxes ``(A, 4)`` in pixels (left, top, right, bottom), one per anchor.
         """
-        height, width = image.shape[2:]
-        x = self.first((image * (2 / 255) - 1).contiguous(memory_format=torch.channels_last))
-        maps = []
-        for block in self.blocks:
-            x, wide = block(x)
-            if block is self.blocks[13]:
+        x = (image * (2 / 255) - 1).contiguous(memory_format=torch.channels_last)
+        x, maps = self._layer(x, "Conv", 2), []
+        for i, stride in enumerate(_STRIDES):  # inverted residuals: widen, filter each channel, narrow
+            name = f"expanded_conv_{i}" if i else "expanded_conv"
+            wide = self._layer(x, f"{name}/expand") if i else x
+            if i == _FIRST_MAP:
                 maps.append(wide)
-        x = self.last(x)
+            y = self._layer(self._layer(wide, f"{name}/depthwise", stride), f"{name}/project", active=False)
+            x = x + y if x.shape == y.shape else y
+        x = self._layer(x, "Conv_1")
         maps.append(x)
-        for extra in self.extras:
-            x = extra(x)
+        for i, narrow, broad in _EXTRAS:
+            x = self._layer(x, f"layer_19_1_Conv2d_{i}_1x1_{narrow}")
+            x = self._layer(x, f"layer_19_2_Conv2d_{i}_3x3_s2_{broad}_depthwise", 2)
+            x = self._layer(x, f"layer_19_2_Conv2d_{i}_3x3_s2_{broad}")
             maps.append(x)
         scores, boxes = [], []
-        for level, (head, features) in enumerate(zip(self.heads, maps, strict=True)):
-            found = head(features)[0].permute(1, 2, 0)
+        for level, features in enumerate(maps):
+            found = F.conv2d(features, *self._head(level), padding=1)[0].permute(1, 2, 0)
             rows, columns, _ = found.shape
-            found = found.reshape(rows * columns, -1, 5)
-            scores.append(found[..., 0].flatten())
-            grid = anchors(level, rows, columns, height, width).to(found)
-            boxes.append(decode(found[..., 1:].reshape(-1, 4), grid))
+            found = found.reshape(-1, 5)
+            scores.append(found[:, 0])
+            boxes.append(decode(found[:, 1:], anchors(level, rows, columns, *image.shape[2:])))
         return torch.cat(scores).sigmoid(), torch.cat(boxes)
 
-    def _weight(self, name: str) -> Tensor:
-        if name not in self._source:
-            raise PoseError(f"the frozen graph has no weight '{name}'; it is not ssd_mobilenet_v2_coco")
-        return torch.from_numpy(np.array(self._source[name], np.float32))
+    def _layer(self, x: Tensor, name: str, stride: int = 1, active: bool = True) -> Tensor:
+        """A convolution with the batch norm behind it folded in, and TensorFlow's padding."""
+        if name not in self._folded:
+            self._folded[name] = self._fold(f"FeatureExtractor/MobilenetV2/{name}")
+        kernel, bias = self._folded[name]
+        needed = [(-(-n // stride) - 1) * stride + kernel.shape[-1] - n for n in x.shape[2:]]
+        x = same_conv(x, kernel, bias, stride, self.before.setdefault(name, needed[0] // 2))
+        return F.relu6(x, inplace=True) if active else x
 
-    def _conv(self, name: str, stride: int = 1, deep: bool = False, active: bool = True) -> nn.Module:
-        """A convolution with the batch norm behind it folded in."""
-        kernel = self._weight(f"{name}/{'depthwise_' if deep else ''}weights")
-        kernel = kernel.permute(2, 3, 0, 1) if deep else kernel.permute(3, 2, 0, 1)
-        norm = {part: self._weight(f"{name}/BatchNorm/{part}") for part in ("gamma", "beta")}
-        mean = self._weight(f"{name}/BatchNorm/moving_mean")
-        scale = norm["gamma"] / (self._weight(f"{name}/BatchNorm/moving_variance") + _EPSILON).sqrt()
-        before = self._before(kernel.shape[-1], stride)
-        layer = _SameConv(kernel * scale[:, None, None, None], norm["beta"] - mean * scale, stride, before)
-        return nn.Sequential(layer, nn.ReLU6(inplace=True)) if active else layer
+    def _fold(self, name: str) -> tuple[Tensor, Tensor]:
+        if name.endswith("depthwise"):
+            kernel = self._weight(f"{name}/depthwise_weights").permute(2, 3, 0, 1)
+        else:
+            kernel = self._weight(f"{name}/weights").permute(3, 2, 0, 1)
+        gamma, beta, mean, variance = (
+            self._weight(f"{name}/BatchNorm/{part}")
+            for part in ("gamma", "beta", "moving_mean", "moving_variance")
+        )
+        scale = gamma / (variance + _EPSILON).sqrt()
+        kernel = (kernel * scale[:, None, None, None]).contiguous(memory_format=torch.channels_last)
+        return kernel, beta - mean * scale
 
-    def _head(self, level: int) -> nn.Module:
+    def _head(self, level: int) -> tuple[Tensor, Tensor]:
         """Score of a person and the box's four numbers in one convolution, ``(score, y, x, h, w)`` per anchor."""
         name = f"BoxPredictor_{level}"
-        kernel, bias = (self._weight(f"{name}/ClassPredictor/{part}") for part in ("weights", "biases"))
-        boxes, shift = (self._weight(f"{name}/BoxEncodingPredictor/{part}") for part in ("weights", "biases"))
-        count = len(shift) // 4
-        kernel = kernel.unflatten(-1, (count, -1))[..., PERSON : PERSON + 1]
-        kernel = torch.cat([kernel, boxes.unflatten(-1, (count, 4))], -1).flatten(-2)
-        bias = torch.cat([bias.view(count, -1)[:, PERSON : PERSON + 1], shift.view(count, 4)], -1)
-        return _SameConv(kernel.permute(3, 2, 0, 1), bias.flatten(), 1, 1)
+        if name not in self._folded:
+            kernel, bias = (self._weight(f"{name}/ClassPredictor/{part}") for part in ("weights", "biases"))
+            boxes, shift = (
+                self._weight(f"{name}/BoxEncodingPredictor/{part}") for part in ("weights", "biases")
+            )
+            count = len(shift) // 4
+            kernel = kernel.unflatten(-1, (count, -1))[..., PERSON : PERSON + 1]
+            kernel = torch.cat([kernel, boxes.unflatten(-1, (count, 4))], -1).flatten(-2).permute(3, 2, 0, 1)
+            bias = torch.cat([bias.view(count, -1)[:, PERSON : PERSON + 1], shift.view(count, 4)], -1)
+            self._folded[name] = kernel.contiguous(memory_format=torch.channels_last), bias.flatten()
+        return self._folded[name]
 
-    def _before(self, kernel: int, stride: int) -> int:
-        """Padding before a picture of the trained size, for the next layer; layers are made in their order."""
-        following = -(-self._size // stride)
-        padding = (following - 1) * stride + kernel - self._size
-        self._size = following
-        return padding // 2
-
-
-class _Block(nn.Module):
-    """Inverted residual: widen, filter each channel, narrow; returns the widened map too."""
-
-    def __init__(self, net: SSD, name: str, stride: int, expands: bool) -> None:
-        super().__init__()
-        self.expand = net._conv(f"{name}/expand") if expands else nn.Identity()
-        self.depthwise = net._conv(f"{name}/depthwise", stride=stride, deep=True)
-        self.project = net._conv(f"{name}/project", active=False)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        wide = self.expand(x)
-        y = self.project(self.depthwise(wide))
-        return (x + y if x.shape == y.shape else y), wide
+    def _weight(self, name: str) -> Tensor:
+        if name not in self._weights:
+            raise PoseError(f"the frozen graph has no weight '{name}'; it is not ssd_mobilenet_v2_coco")
+        return self._weights[name]
 
 
-class _SameConv(nn.Module):
+def same_conv(x: Tensor, kernel: Tensor, bias: Tensor, stride: int, before: int) -> Tensor:
     """Convolution with TensorFlow's "same" padding, which is uneven where the stride is 2.
 
     Args:
+        x: ``(1, C, H, W)``.
         kernel: ``(out, in, k, k)``; with one input channel each output channel has its own.
         bias: ``(out,)``.
         stride: 1 or 2.
         before: padding on the left and above; what is needed is added on the right and below.
     """
-
-    def __init__(self, kernel: Tensor, bias: Tensor, stride: int, before: int) -> None:
-        super().__init__()
-        self.kernel = nn.Parameter(kernel.contiguous(memory_format=torch.channels_last))
-        self.bias = nn.Parameter(bias)
-        self.stride, self.before = stride, before
-        self.groups = kernel.shape[0] if kernel.shape[1] == 1 and kernel.shape[0] > 1 else 1
-
-    def forward(self, x: Tensor) -> Tensor:
-        size = self.kernel.shape[-1]
-        after = [(-(-n // self.stride) - 1) * self.stride + size - n - self.before for n in x.shape[2:]]
-        padding = self.before
-        if any(pad != self.before for pad in after):
-            x = F.pad(x, [self.before, after[1], self.before, after[0]])
-            padding = 0
-        return F.conv2d(x, self.kernel, self.bias, self.stride, padding, 1, self.groups)
+    after = [(-(-n // stride) - 1) * stride + kernel.shape[-1] - n - before for n in x.shape[2:]]
+    x = F.pad(x, [before, after[1], before, after[0]]) if after != [before, before] else x
+    padding = 0 if after != [before, before] else before
+    return F.conv2d(x, kernel, bias, stride, padding, groups=x.shape[1] if kernel.shape[1] == 1 else 1)
 
 
 def anchors(level: int, rows: int, columns: int, height: int, width: int) -> Tensor:
@@ -265,11 +243,8 @@ def anchors(level: int, rows: int, columns: int, height: int, width: int) -> Ten
         shapes = [*((scale, ratio) for ratio in _RATIOS), ((scale * following) ** 0.5, 1.0)]
     sizes = torch.tensor([(size / ratio**0.5, size * ratio**0.5) for size, ratio in shapes]) * TRAINED_SIZE
     y, x = (_places(level, count, length) for count, length in ((rows, height), (columns, width)))
-    centers = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).view(-1, 1, 2)
-    count = len(shapes)
-    return torch.cat([centers.expand(-1, count, 2), sizes.expand(rows * columns, count, 2)], -1).reshape(
-        -1, 4
-    )
+    centers = torch.cartesian_prod(y, x)
+    return torch.cat([centers.repeat_interleave(len(shapes), 0), sizes.repeat(len(centers), 1)], 1)
 
 
 def _places(level: int, count: int, length: int) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from hhmnet.pose.base import Poses, cut, rotate, square_around, to_image
 from hhmnet.pose.networks import TFLite
-from hhmnet.skeleton import BLAZEPOSE33, COCO17
+from hhmnet.skeleton import BLAZEPOSE33, COCO17, SkeletonLayout
 
 BLAZEPOSE_SIZE = 256
 MARGIN = 1.25
@@ -24,18 +23,67 @@ _WINDOW = 7
 _MIN_HEAT = 0.5
 _LOST = 0.5
 
+MOVENET_SIZE = 192
 
-class _Pose(NamedTuple):
-    """One person's part of :class:`~hhmnet.pose.base.Poses`."""
+_COCO_SEEN = 0.3
+_COCO_SHOULDERS, _COCO_HIPS = (
+    [COCO17.index(f"{side}_{joint}") for side in ("left", "right")] for joint in ("shoulder", "hip")
+)
+_TORSO = _COCO_SHOULDERS + _COCO_HIPS
+_ENOUGH = 8
+
+
+class _Person(NamedTuple):
+    """One person's part of :class:`~hhmnet.pose.base.Poses`; ``world`` is None from an estimator of two dimensions."""
 
     pixels: np.ndarray
     confidence: np.ndarray
-    world: np.ndarray
+    world: np.ndarray | None
     found: float
     region: np.ndarray
 
 
-class BlazePose:
+class _Estimator:
+    """What both estimators share: a network, asked about one person after the other.
+
+    Args:
+        model: the network's file.
+
+    Raises:
+        PoseError: the model can't be run.
+    """
+
+    layout: SkeletonLayout
+
+    def __init__(self, model: Path) -> None:
+        self._net = TFLite(model)
+
+    def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
+        """Find the joints of the persons in ``boxes``; see :class:`~hhmnet.pose.base.PoseEstimator`."""
+        if regions is None:
+            regions = np.full((len(boxes), 4), np.nan)
+        persons = [
+            self._find(image, box, None if np.isnan(region).any() else region)
+            for box, region in zip(boxes, regions, strict=True)
+        ]
+
+        def stacked(field: str, *shape: int) -> np.ndarray:
+            return np.array([getattr(one, field) for one in persons], np.float32).reshape(-1, *shape)
+
+        joints = self.layout.num_joints
+        return Poses(
+            pixels=stacked("pixels", joints, 2),
+            confidence=stacked("confidence", joints),
+            world=stacked("world", joints, 3) if self.layout.dims == 3 else None,
+            found=stacked("found"),
+            regions=stacked("region", 4),
+        )
+
+    def _find(self, image: np.ndarray, box: np.ndarray, region: np.ndarray | None) -> _Person:
+        raise NotImplementedError
+
+
+class BlazePose(_Estimator):
     """Joints of persons by BlazePose's landmark network, the variant *full*.
 
     The network wants a square piece of the picture, centred on the hips and turned until the person stands upright.
@@ -50,65 +98,33 @@ class BlazePose:
     GHUML: Generative 3D Human Shape and Articulated Pose Models, CVPR 2020 (the joints in metres). What happens before
     and after the network follows MediaPipe's published graphs for the pose landmarks.
 
-    Args:
-        model: the file ``pose_landmark_full.tflite``.
-
-    Raises:
-        PoseError: the model can't be run.
+    The model is the file ``pose_landmark_full.tflite``.
     """
 
     layout = BLAZEPOSE33
 
-    def __init__(self, model: Path) -> None:
-        self._net = TFLite(model)
-
-    def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
-        """Find the joints of the persons in ``boxes``; see :class:`~hhmnet.pose.base.PoseEstimator`."""
-        people = [
-            self._from_box(image, box) if region is None else self._from_region(image, region)
-            for box, region in zip(boxes, known_regions(boxes, regions), strict=True)
-        ]
-        shapes = ((NUM_JOINTS, 2), (NUM_JOINTS,), (NUM_JOINTS, 3), (), (4,))
-        fields = zip(*people, strict=True) if people else [()] * len(shapes)
-        return Poses(
-            *(
-                np.array(field, np.float32).reshape(-1, *shape)
-                for field, shape in zip(fields, shapes, strict=True)
-            )
-        )
-
-    def _from_box(self, image: np.ndarray, box: np.ndarray) -> _Pose:
+    def _find(self, image: np.ndarray, box: np.ndarray, region: np.ndarray | None) -> _Person:
+        if region is not None:
+            return self._look(image, region)
         for first in (square_around(box, FIRST_MARGIN), whole_body(box)):
-            pose = self._from_region(image, first)
-            if pose.found >= _LOST:
-                return max(pose, self._from_region(image, pose.region), key=lambda one: one.found)
-        return pose
+            person = self._look(image, first)
+            if person.found >= _LOST:
+                return max(person, self._look(image, person.region), key=lambda one: one.found)
+        return person
 
-    def _from_region(self, image: np.ndarray, region: np.ndarray) -> _Pose:
-        piece = cut(image, region, BLAZEPOSE_SIZE) / np.float32(255)
-        outputs = self._net.run(piece[None])
+    def _look(self, image: np.ndarray, region: np.ndarray) -> _Person:
+        outputs = self._net.run((cut(image, region, BLAZEPOSE_SIZE) / np.float32(255))[None])
         landmarks = outputs[_LANDMARKS].reshape(-1, 5)
-        points = refine(landmarks[:, :2] / BLAZEPOSE_SIZE, outputs[_HEATMAP][0])
-        pixels = to_image(points, region)
+        points = to_image(refine(landmarks[:, :2] / BLAZEPOSE_SIZE, outputs[_HEATMAP][0]), region)
+        pixels = points[:NUM_JOINTS]
         world = outputs[_WORLD].reshape(-1, 3)[:NUM_JOINTS].copy()
         world[:, :2] = rotate(world[:, :2], float(region[3]))
         visible, there = (sigmoid(landmarks[:NUM_JOINTS, column]) for column in (3, 4))
         height, width = image.shape[:2]
-        inside = ((pixels[:NUM_JOINTS] >= 0) & (pixels[:NUM_JOINTS] <= (width, height))).all(1)
-        return _Pose(
-            pixels[:NUM_JOINTS],
-            there * (1 + visible * inside) / 2,
-            world,
-            float(outputs[_FOUND].ravel()[0]),
-            aligned(pixels[_HIPS], pixels[_SCALE]),
-        )
-
-
-def known_regions(boxes: np.ndarray, regions: np.ndarray | None) -> Sequence[np.ndarray | None]:
-    """For each of the boxes the region that the frame before gave, or None."""
-    if regions is None:
-        return [None] * len(boxes)
-    return [None if np.isnan(region).any() else region for region in regions]
+        inside = ((pixels >= 0) & (pixels <= (width, height))).all(1)
+        confidence = there * (1 + visible * inside) / 2
+        found = float(outputs[_FOUND].ravel()[0])
+        return _Person(pixels, confidence, world, found, aligned(points[_HIPS], points[_SCALE]))
 
 
 def whole_body(box: np.ndarray) -> np.ndarray:
@@ -154,51 +170,28 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(x, -60, 60)))
 
 
-MOVENET_SIZE = 192
-
-_COCO_SEEN = 0.3
-_COCO_SHOULDERS, _COCO_HIPS = (
-    [COCO17.index(f"{side}_{joint}") for side in ("left", "right")] for joint in ("shoulder", "hip")
-)
-_TORSO = _COCO_SHOULDERS + _COCO_HIPS
-_ENOUGH = 8
-
-
-class MoveNet:
+class MoveNet(_Estimator):
     """Joints of persons by MoveNet Lightning: the 17 of COCO in pixels; faster than BlazePose, and without depth.
 
     Source: Votel, Li, Next-Generation Pose Detection with MoveNet and TensorFlow.js, TensorFlow blog, May 2021. The
     piece of the picture for the next frame follows its published description: around the hips, so large that torso and
     limbs fit.
 
-    Args:
-        model: the file ``movenet_lightning.tflite``.
-
-    Raises:
-        PoseError: the model can't be run.
+    The model is the file ``movenet_lightning.tflite``.
     """
 
     layout = COCO17
 
-    def __init__(self, model: Path) -> None:
-        self._net = TFLite(model)
-
-    def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
-        """Find the joints of the persons in ``boxes``; see :class:`~hhmnet.pose.base.PoseEstimator`."""
-        pixels = np.zeros((len(boxes), COCO17.num_joints, 2), np.float32)
-        scores = np.zeros((len(boxes), COCO17.num_joints), np.float32)
-        following = np.full((len(boxes), 4), np.nan, np.float32)
-        for i, (box, region) in enumerate(zip(boxes, known_regions(boxes, regions), strict=True)):
-            upright = square_around(box, MARGIN)
-            region = upright if region is None else region
-            (found,) = self._net.run(cut(image, region, MOVENET_SIZE).round()[None]).values()
-            joints = found.reshape(COCO17.num_joints, 3)
-            pixels[i], scores[i] = to_image(joints[:, 1::-1], region), joints[:, 2]
-            next_region = region_around(pixels[i], scores[i])
-            following[i] = upright if next_region is None else next_region
+    def _find(self, image: np.ndarray, box: np.ndarray, region: np.ndarray | None) -> _Person:
+        upright = square_around(box, MARGIN)
+        region = upright if region is None else region
+        (output,) = self._net.run(cut(image, region, MOVENET_SIZE).round()[None]).values()
+        joints = output.reshape(COCO17.num_joints, 3)
+        pixels, scores = to_image(joints[:, 1::-1], region).astype(np.float32), joints[:, 2]
+        following = region_around(pixels, scores)
         # Sure joints of half a body are enough to say that somebody is there.
-        found = np.minimum((scores >= _COCO_SEEN).sum(1) / _ENOUGH, 1).astype(np.float32)
-        return Poses(pixels, scores, None, found, following)
+        found = min((scores >= _COCO_SEEN).sum() / _ENOUGH, 1.0)
+        return _Person(pixels, scores, None, found, upright if following is None else following)
 
 
 def region_around(pixels: np.ndarray, scores: np.ndarray) -> np.ndarray | None:

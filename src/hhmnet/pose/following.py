@@ -73,7 +73,12 @@ class Follower:
                 self._estimate(row, frame, image, np.full(4, np.nan))
             if not self._is_right(row, frame):
                 self._drop(row, frame)
-        self._separate(frame, image)
+        for pair in combinations(map(int, np.flatnonzero(self.present[:, frame])), 2):
+            wrong = stray(self.boxes[list(pair), frame], self._paths[list(pair), frame])
+            if wrong is not None:
+                self._estimate(pair[wrong], frame, image, np.full(4, np.nan))
+                if iou(*self.boxes[list(pair), frame]) >= SAME:
+                    self._drop(pair[wrong], frame)
 
     def _estimate(self, row: int, frame: int, image: np.ndarray, region: np.ndarray) -> None:
         """Estimate, and enter what came of it."""
@@ -93,20 +98,10 @@ class Follower:
 
     def _is_right(self, row: int, frame: int) -> bool:
         """Whether somebody was found, and where the detector saw the person, if it did."""
-        if not self.present[row, frame] or not self._detected[row, frame]:
-            return bool(self.present[row, frame])
-        return bool(iou(self.boxes[row, frame][None], self._paths[row, frame][None])[0, 0] >= _APART)
-
-    def _separate(self, frame: int, image: np.ndarray) -> None:
-        """Of two tracks that ended up on one person, the one whose way leads elsewhere is wrong."""
-        for pair in combinations(map(int, np.flatnonzero(self.present[:, frame])), 2):
-            wrong = stray(self.boxes[list(pair), frame], self._paths[list(pair), frame])
-            if wrong is None:
-                continue
-            self._estimate(pair[wrong], frame, image, np.full(4, np.nan))
-            first, second = self.boxes[list(pair), frame]
-            if iou(first[None], second[None])[0, 0] >= SAME:
-                self._drop(pair[wrong], frame)
+        is_near = (
+            not self._detected[row, frame] or iou(self.boxes[row, frame], self._paths[row, frame]) >= _APART
+        )
+        return bool(self.present[row, frame] and is_near)
 
     def _drop(self, row: int, frame: int) -> None:
         for array in (self.pixels, self.confidence, self.world, self.boxes):
@@ -125,9 +120,9 @@ def stray(found: np.ndarray, paths: np.ndarray) -> int | None:
     Returns:
         0 or 1; None if they were found apart, or their ways lie together.
     """
-    if iou(found[:1], found[1:])[0, 0] < SAME or iou(paths[:1], paths[1:])[0, 0] >= SAME:
+    if iou(*found) < SAME or iou(*paths) >= SAME:
         return None
-    return int(np.argmin(np.diag(iou(found, paths))))
+    return int(np.argmin(iou(found, paths)))
 
 
 def body_box(pixels: np.ndarray, confidence: np.ndarray, width: int, height: int) -> np.ndarray:

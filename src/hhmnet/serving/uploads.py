@@ -21,7 +21,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from hhmnet.lock import LOCK_FILE, LockedError, locked
+from hhmnet.files import LOCK_FILE, LockedError, locked
 from hhmnet.serving.limits import MEGABYTE, Limits, Refused
 from hhmnet.serving.schema import FILE_FIELD, TAKEN
 
