@@ -122,7 +122,8 @@ class TrainConfig:
     """Everything that decides a training run, apart from its data and its folder."""
 
     protocol: str = ""
-    """Split of the store into training and test clips; empty takes the one that the store names."""
+    """Split of the store into training and test clips; empty takes the one that the store names. For several stores one
+    each, joined by +."""
     fold: int | None = None
     """Hold out this fold of the training clips for validation; null trains on all of them."""
     relabel: dict[str, str] = field(default_factory=dict)

@@ -68,15 +68,17 @@ def make_config(*, persons: int = 1, fold: int | None = None, **changed: Any) ->
     )
 
 
-def make_run(folder: Path, config: TrainConfig, store: Store, hooks: Hooks | None = None) -> Trainer:
+def make_run(
+    folder: Path, config: TrainConfig, stores: Store | Sequence[Store], hooks: Hooks | None = None
+) -> Trainer:
     folder.mkdir(exist_ok=True)
-    return Trainer(config, store, folder, hooks)
+    return Trainer(config, stores, folder, hooks)
 
 
 def train_in_slices(
     folder: Path,
     config: TrainConfig,
-    store: Store,
+    store: Store | Sequence[Store],
     stops: list[int],
     on_epoch: Callable[[EpochLog], None] = lambda log: None,
 ) -> list[int]:

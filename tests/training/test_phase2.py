@@ -162,7 +162,7 @@ def test_validation_measures_the_joint_answer_on_the_fold(store: Store, tmp_path
     config = make_video_config(first, fold=0, batch_size=2, epochs=1)
     trainer = make_run(tmp_path / "run", config, store, Hooks(on_epoch=logs.append))
     model = trainer.train()
-    rows = trainer.protocol.indices(store, "val", 0)
+    rows = trainer.protocols[0].indices(store, "val", 0)
     with torch.no_grad():
         batch = trainer.phase.dataset(rows).__getitems__(list(range(len(rows))))
         right = (model(batch.clips, batch.video).argmax(1) == batch.labels).float().mean()
@@ -230,11 +230,11 @@ def test_what_is_refused(
 ) -> None:
     first = write_phase1(tmp_path / "phase1", store, **theirs)
     with pytest.raises(PhaseError, match=message):
-        make_phase(make_video_config(**{"phase1": first} | ours), store, get_protocol(store.protocol))
+        make_phase(make_video_config(**{"phase1": first} | ours), store, [get_protocol(store.protocol)])
 
 
 def test_a_phase_may_be_named(store: Store, phase1: Path, whole_run: Path) -> None:
-    split = get_protocol(store.protocol)
+    split = [get_protocol(store.protocol)]
     assert isinstance(make_phase(make_video_config("", phase=1), store, split), SkeletonPhase)
     assert isinstance(make_phase(make_video_config(phase1, phase=2), store, split), VideoPhase)
     with pytest.raises(PretrainedError, match="has a video side already"):

@@ -30,6 +30,7 @@ pytestmark = [
 def folder(
     tmp_path_factory: pytest.TempPathFactory,
     patchy_store: Store,
+    tiny_store: Store,
     store: Store,
     phase1: Path,
     recipe: Path,
@@ -38,7 +39,7 @@ def folder(
     """What two processes have left behind."""
     folder = tmp_path_factory.mktemp("pair")
     run(folder / "begun", phase_1_config(), patchy_store, stop=2)
-    paths = {"patchy": patchy_store.path, "videos": store.path, "phase1": phase1}
+    paths = {"patchy": patchy_store.path, "videos": store.path, "tiny": tiny_store.path, "phase1": phase1}
     in_pair(all_of_it, folder, paths | {"recipe": recipe, "sample": store_folder})
     return folder
 
@@ -74,6 +75,15 @@ def test_phase_1_has_the_losses_and_weights_of_one_process(
     for noted in notes:
         assert noted["phase 1"] == pytest.approx(alone, rel=1e-5)
     assert_close_runs(folder / "one-1", folder / "two-1", 1e-5)
+
+
+def test_two_sets_have_them_too(
+    folder: Path, notes: list[dict[str, Any]], patchy_store: Store, tiny_store: Store
+) -> None:
+    losses = run(folder / "one-sets", phase_1_config(mixup=0.0), [patchy_store, tiny_store])
+    for noted in notes:
+        assert noted["two sets"] == pytest.approx(losses, rel=1e-5)
+    assert_close_runs(folder / "one-sets", folder / "two-sets", 1e-5)
 
 
 def test_phase_2_has_them_too_with_a_clip_that_has_no_video(

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,13 @@ def phase_2_config(phase1: Path, **changed: Any) -> TrainConfig:
     return config
 
 
-def run(folder: Path, config: TrainConfig, store: Store, stop: int = 0, resume: bool = False) -> list[float]:
+def run(
+    folder: Path,
+    config: TrainConfig,
+    store: Store | Sequence[Store],
+    stop: int = 0,
+    resume: bool = False,
+) -> list[float]:
     """Train, perhaps up to a step; the epochs' losses."""
     logs: list[EpochLog] = []
     trainer = make_run(folder, config, store)
@@ -106,6 +112,7 @@ def all_of_it(folder: Path, paths: dict[str, Path]) -> None:
     patchy, videos = Store(paths["patchy"]), Store(paths["videos"])
     notes: dict[str, Any] = {}
     notes["phase 1"] = run(folder / "two-1", phase_1_config(), patchy)
+    notes["two sets"] = run(folder / "two-sets", phase_1_config(mixup=0.0), [patchy, Store(paths["tiny"])])
     notes["cut"] = run(folder / "cut", phase_1_config(), patchy, stop=3)
     notes["resumed"] = run(folder / "begun", phase_1_config(), patchy, resume=True)
     notes["phase 2"] = run(folder / "two-2", phase_2_config(paths["phase1"]), videos)

@@ -7,6 +7,7 @@ videos costs isn't part of the figures. The skeleton network has fresh weights.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,15 +114,16 @@ class MadeCrops(CropCache):
         return self._noise._replace(times=empty.times, scene_times=empty.scene_times)
 
 
-def make_trainer(config: TrainConfig, store: Store, folder: Path) -> Trainer:
+def make_trainer(config: TrainConfig, stores: Store | Sequence[Store], folder: Path) -> Trainer:
     """A trainer of the recipe on the store.
 
     Args:
         config: the recipe. In phase 2 its ``model``, ``data`` and ``fusion`` say what the network of skeletons is like,
             which gets fresh weights, whatever ``phase1`` says.
-        store: real clips or made ones; its videos aren't needed.
+        stores: real clips or made ones; their videos aren't needed.
         folder: an empty one, for what the trainer begins from.
     """
+    store = stores if isinstance(stores, Store) else stores[0]
     if config.looks_at_video:
         split = get_protocol(config.protocol or store.protocol)
         spec = ModelSpec(
@@ -129,7 +131,7 @@ def make_trainer(config: TrainConfig, store: Store, folder: Path) -> Trainer:
         )
         ActionModel(spec.build(), spec).save_pretrained(folder / "phase1")
         config = dataclasses.replace(config, phase1=str(folder / "phase1"))
-    trainer = Trainer(config, store, folder, videos=folder)
+    trainer = Trainer(config, stores, folder, videos=folder)
     if isinstance(trainer.phase, VideoPhase):
         trainer.phase.cache = MadeCrops(config.roi)
         trainer.dataset = trainer.phase.dataset(trainer.rows)

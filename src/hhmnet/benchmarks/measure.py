@@ -331,7 +331,7 @@ def about(trainer: Trainer) -> dict[str, Any]:
     """What two reports must have in common for their ratios to be compared."""
     config, store = trainer.config, trainer.store
     return {
-        "protocol": trainer.protocol.name,
+        "protocol": trainer.protocols[0].name,
         "phase": 2 if config.looks_at_video else 1,
         "streams": list(config.data.streams),
         "batch": config.optim.batch_size,

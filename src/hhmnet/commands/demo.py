@@ -99,7 +99,7 @@ def main(words: list[str]) -> int:
         _forget_other_run(out, name, config, store)
         log.print(f"\nTraining {titles[name]} in {out / name}", soft_wrap=True)
         left = None if ends is None else max(ends - time.monotonic(), 1e-3)
-        code = train(config, store, out / name, resume=True, time_limit=left, log=log)
+        code = train(config, [store], out / name, resume=True, time_limit=left, log=log)
         if code != FINISHED or not (out / name / WEIGHTS_FILE).exists():
             log.print("run the demo again to go on from here")
             return code

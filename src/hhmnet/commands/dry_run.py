@@ -6,6 +6,7 @@ In phase 2 the crops are made up too, whether or not there is a store; see :mod:
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,13 +30,13 @@ class DryRunError(ValueError):
     """A recipe of phase 2 that doesn't say what its phase 1 is like."""
 
 
-def dry_run(config: TrainConfig, store: Path | None, log: Console) -> None:
+def dry_run(config: TrainConfig, stores: Sequence[Path] | None, log: Console) -> None:
     """Time a few steps of a recipe and say what all of it would take.
 
     Args:
         config: the recipe; its fold is left aside. In phase 2 ``phase1`` is a trained model's folder, or the recipe
             that one would be trained by.
-        store: real clips; made ones of the data set's shape without it.
+        stores: real clips; made ones of the data set's shape without them.
         log: where the table goes.
 
     Raises:
@@ -43,10 +44,12 @@ def dry_run(config: TrainConfig, store: Path | None, log: Console) -> None:
         DryRunError, ConfigError, PretrainedError: see :func:`of_phase_1`.
     """
     config = of_phase_1(replace(config, fold=None))
-    shape = None if store else shape_of(config.protocol)
+    shape = None if stores else shape_of(config.protocol)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder)
-        clips = Store(store) if store else write_made_store(made / "store", config, batches=2)
+        clips = [Store(store) for store in stores or ()] or [
+            write_made_store(made / "store", config, batches=2)
+        ]
         long = replace(config.optim, epochs=max(config.optim.epochs, ENOUGH))
         trainer = make_trainer(replace(config, optim=long), clips, made)
         seconds = Stepper(trainer).run(TIMED)

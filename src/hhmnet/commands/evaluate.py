@@ -79,7 +79,12 @@ def _parser() -> Parser:
     add("--data", type=Path, required=True, metavar="STORE", help="store that `hhmnet prepare` made")
     add("--split", default="test", choices=PARTS, help="clips to measure (default: test)")
     add("--fold", type=int, metavar="K", help="fold that val and train go by (default: the model's own)")
-    add("--out", type=Path, metavar="DIR", help="folder for the results (default: RUN/eval-SPLIT)")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for the results (default: RUN/eval-SPLIT, of several heads RUN/eval-SPLIT-HEAD)",
+    )
     videos = "folder of the store's videos, if they aren't where they were"
     add("--videos", type=Path, metavar="DIR", help=videos)
     add("--json", action="store_true", help="print the metrics as JSON on standard output")
@@ -115,12 +120,13 @@ def evaluate_run(
     with group.together():
         place = _device(device)
         folder = find_model(run)
-        model = from_pretrained(folder, place)
+        model = from_pretrained(folder, place, store)
         check_same(model, run, store)
         protocol, fold, rows = clips_of(model, store, split, fold)
         labels = corrected_labels(folder, protocol, store)[rows]
     # Of a model that isn't here, the results are: a cache is no place for them.
-    out = out or (run if run.exists() else Path(run.name)) / f"eval-{split}"
+    results = f"eval-{split}" + (f"-{model.head_name}" if model.head_name else "")
+    out = out or (run if run.exists() else Path(run.name)) / results
     with ExitStack() as held:
         with group.together():
             if group.is_main:

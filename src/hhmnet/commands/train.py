@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,9 @@ def main(words: list[str]) -> int:
             dry_run(config, options.data, log)
         else:
             with group.together():
-                store = Store(options.data)
+                stores = [Store(folder) for folder in options.data]
             own = {name: getattr(options, name) for name in ("resume", "time_limit", "videos", "again")}
-            code = train(config, store, options.out, **own, log=log)
+            code = train(config, stores, options.out, **own, log=log)
     except (ProcessLost, WorkerLost) as error:
         print(f"hhmnet train: error: {error}", file=sys.stderr)
         return PROCESS_LOST
@@ -85,7 +85,7 @@ def _parser() -> Parser:
     parser = Parser(
         "hhmnet train",
         "Train a model. Any field of the configuration can be given as a flag, such as --optim.lr 1e-3.",
-        usage="hhmnet train --config FILE --data STORE --out RUN [options] [--key value ...]",
+        usage="hhmnet train --config FILE --data STORE... --out RUN [options] [--key value ...]",
         add_help=False,
     )
     add = parser.add_argument
@@ -93,7 +93,8 @@ def _parser() -> Parser:
     add("--config", type=Path, metavar="FILE", help=_CONFIG_HELP)
     again = "train as the run OLD was: its configuration, and a word on what is different now"
     add("--from", dest="again", type=Path, metavar="OLD", help=again)
-    add("--data", type=Path, metavar="STORE", help="store that `hhmnet prepare` made")
+    data = "store that `hhmnet prepare` made; of several, one encoder learns from all, with a head for each"
+    add("--data", type=Path, nargs="+", metavar="STORE", help=data)
     add("--out", type=Path, metavar="RUN", help="folder of the run")
     videos = "folder of the store's videos, if they aren't where they were"
     add("--videos", type=Path, metavar="DIR", help=videos)
@@ -106,7 +107,7 @@ def _parser() -> Parser:
 
 def train(
     config: TrainConfig,
-    store: Store,
+    stores: Sequence[Store],
     out: Path,
     *,
     resume: bool,
@@ -121,7 +122,7 @@ def train(
 
     Args:
         config: the run's configuration.
-        store: opened store.
+        stores: opened stores.
         out: run folder; it is made if it doesn't exist.
         resume: go on from the folder's checkpoint, or start if there is none.
         time_limit: seconds after which to checkpoint and stop.
@@ -152,7 +153,7 @@ def train(
                         f"{out}: holds a run already; add --resume to go on with it, or name another folder"
                     )
         with group.together():
-            trainer = Trainer(config, store, out, videos=videos)
+            trainer = Trainer(config, stores, out, videos=videos)
             begun = (out / checkpoint.FILE).exists()
             if begun:
                 trainer.resume()
@@ -186,12 +187,12 @@ def _cut_crops(trainer: Trainer, group: ProcessGroup, log: Console) -> dict[str,
     if not isinstance(phase, VideoPhase):
         return problems
     if trainer.config.fold is not None:
-        rows = np.union1d(rows, trainer.protocol.indices(trainer.store, "val", trainer.config.fold))
+        rows = np.union1d(rows, trainer.protocols[0].indices(phase.store, "val", trainer.config.fold))
     # First one process of all, then one of each other machine, which finds them unless its folder is another.
     for is_next in (group.is_main, group.local_rank == 0 and not group.is_main):
         with group.together():
             if is_next:
-                problems = cut_crops(phase.cache, trainer.store, rows, phase.videos, log)
+                problems = cut_crops(phase.cache, phase.store, rows, phase.videos, log)
     return problems
 
 
@@ -199,7 +200,7 @@ def _name_lost_videos(trainer: Trainer, known: dict[str, str], log: Console) -> 
     """Name the clips whose crops were there before training, and weren't in it."""
     if not isinstance(trainer.phase, VideoPhase):
         return
-    store, blind = trainer.store, sorted(trainer.phase.blind)
+    store, blind = trainer.phase.store, sorted(trainer.phase.blind)
     names = [str(store.sample_ids[i]) for i in blind if store.sample(i).video is not None]
     lost = [name for name in names if name not in known]
     if lost:
@@ -212,17 +213,25 @@ def _name_lost_videos(trainer: Trainer, known: dict[str, str], log: Console) -> 
 
 
 def _facts(trainer: Trainer) -> dict[str, Any]:
-    store = trainer.store
+    """Of several stores ``store`` has the names joined by +, and a list of what each was made from."""
+    stores = trainer.stores
+    provenance: Any = [store.provenance for store in stores]
+    store = {
+        "name": "+".join(store.path.resolve().name for store in stores),
+        "clips": sum(map(len, stores)),
+        "provenance": provenance if len(stores) > 1 else provenance[0],
+    }
     return environment(trainer.device) | {
         "seed": trainer.config.run.seed,
         "clips": len(trainer.rows),
-        "store": {"name": store.path.resolve().name, "clips": len(store), "provenance": store.provenance},
+        "store": store,
     }
 
 
 def _train(trainer: Trainer, time_limit: float | None, facts: dict[str, Any], log: Console) -> int:
     out, began = trainer.out, time.monotonic()
-    given = f"--data {trainer.store.path}" + ("" if trainer.videos is None else f" --videos {trainer.videos}")
+    data = " ".join(str(store.path) for store in trainer.stores)
+    videos = "" if trainer.videos is None else f" --videos {trainer.videos}"
     write_environment(out, facts)
     run_log = RunLog(out, trainer.step // len(trainer.sampler))
     if not run_log.has_tensorboard:
@@ -242,14 +251,16 @@ def _train(trainer: Trainer, time_limit: float | None, facts: dict[str, Any], lo
         reason = "the time is up" if late else "interrupted"
         log.print(
             f"{reason} after step {trainer.step} of {trainer.total_steps}; go on with: "
-            f"hhmnet train {given} --out {out} --resume",
+            f"hhmnet train --data {data}{videos} --out {out} --resume",
             soft_wrap=True,
         )
         return FINISHED if late else STOPPED
     finally:
         run_log.close()
         write_environment(out, facts | {"steps": trainer.step, "training_seconds": round(trainer.seconds, 2)})
-    log.print(f"the model is in {out}; measure it with: hhmnet evaluate {out} {given}", soft_wrap=True)
+    for store in trainer.stores:
+        measure = f"hhmnet evaluate {out} --data {store.path}{videos}"
+        log.print(f"the model is in {out}; measure it with: {measure}", soft_wrap=True)
     return FINISHED
 
 

@@ -24,6 +24,68 @@ from hhmnet.video import VideoError, open_video
 _GRACE_SECONDS = 60
 
 
+class StoresError(ValueError):
+    """Stores that can't be read together."""
+
+
+class Stores:
+    """Several stores as one: the clips one behind the other, and the classes too, each store's own.
+
+    Args:
+        stores: opened stores of the same joints, in folders of different names.
+
+    Attributes:
+        names: of the stores' folders.
+        layout: the joints.
+        class_names: of all stores, one behind the other; two stores may have a class of the same name.
+        sample_ids, labels, lengths: ``(N,)`` of all clips; labels count among all classes, -1 where unknown.
+        first_clip, first_class: where each store's clips and classes begin.
+
+    Raises:
+        StoresError: the stores have different joints, or folders of the same name.
+    """
+
+    def __init__(self, stores: Sequence[Store]) -> None:
+        self.stores, self.layout = tuple(stores), stores[0].layout
+        self.names = tuple(store.path.resolve().name for store in stores)
+        for store, name in zip(stores, self.names, strict=True):
+            if store.layout.to_dict() != self.layout.to_dict():
+                raise StoresError(
+                    f"{store.path} has the joints of {store.layout.name}, {stores[0].path} those of "
+                    f"{self.layout.name}: one encoder takes one kind of skeleton; train them apart"
+                )
+            if self.names.count(name) > 1:
+                raise StoresError(
+                    f"--data names two stores called '{name}': a head is named after its store's folder; rename one"
+                )
+        self.class_names = tuple(name for store in stores for name in store.class_names)
+        self.sample_ids = np.concatenate([store.sample_ids for store in stores])
+        self.lengths = np.concatenate([store.lengths for store in stores])
+        self.first_clip = np.cumsum([0, *map(len, stores)])
+        self.first_class = np.cumsum([0, *(len(store.class_names) for store in stores)])
+        self.labels = np.concatenate(
+            [self.among_all(number, store.labels) for number, store in enumerate(stores)]
+        )
+
+    def among_all(self, number: int, labels: np.ndarray) -> np.ndarray:
+        """Labels of one store's clips, counted among all classes; -1 stays."""
+        return np.where(labels < 0, labels, labels + self.first_class[number])
+
+    def joints(self, i: int) -> np.ndarray:
+        """``(M, T, V, C)`` of one clip."""
+        store, row = self._place(i)
+        return store.joints(row)
+
+    def present(self, i: int) -> np.ndarray:
+        """``(M, T)`` of one clip."""
+        store, row = self._place(i)
+        return store.present(row)
+
+    def _place(self, i: int) -> tuple[Store, int]:
+        number = int(np.searchsorted(self.first_clip, i, side="right")) - 1
+        return self.stores[number], i - int(self.first_clip[number])
+
+
 class RawBatch(NamedTuple):
     """A batch before preprocessing.
 
@@ -78,12 +140,12 @@ class ClipDataset(Dataset[RawBatch]):
     """Some clips of a store. It is indexed by whole batches of positions, and holds no clip in memory.
 
     Args:
-        store: an opened store.
+        store: an opened store, or several as one.
         indices: positions of the clips in the store.
         persons: persons kept of every clip, M; a clip with fewer is padded with absent ones.
     """
 
-    def __init__(self, store: Store, indices: np.ndarray, persons: int) -> None:
+    def __init__(self, store: Store | Stores, indices: np.ndarray, persons: int) -> None:
         self.store, self.indices, self.persons = store, indices, persons
 
     def __len__(self) -> int:
@@ -120,6 +182,7 @@ class VideoDataset(ClipDataset):
 
     def __getitems__(self, items: list[int]) -> RawBatch:
         """A batch of the clips at these positions among ``indices``, with ``video``."""
+        assert isinstance(self.store, Store)
         crops = [self.cache.get(self.store, int(row), self.video_folder) for row in self.indices[items]]
         return super().__getitems__(items)._replace(video=stack_crops(crops))
 

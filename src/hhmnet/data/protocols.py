@@ -225,8 +225,25 @@ UTD_MHAD = _sides(
     "subject",
     ("1", "3", "5", "7"),
     _numbers(range(1, 9)),
-    4,
+    2,
     "Chen, Jafari, Kehtarnavaz, UTD-MHAD: A multimodal dataset for human action recognition, ICIP 2015",
+)
+MSR_ACTION3D = _sides(
+    "msr_action3d",
+    "subject",
+    _numbers(range(1, 11, 2)),
+    _numbers(range(1, 11)),
+    2,
+    "Li, Zhang, Liu, Action recognition based on a bag of 3D points, CVPR workshops 2010; its cross-subject test",
+)
+KINDER_GATOR = Protocol(
+    name="kinder_gator",
+    axis="subject",
+    test=frozenset(),
+    folds=(),
+    source="Aloba et al., Kinder-Gator: The UF Kinect database of child and adult motion, Eurographics 2018; it names "
+    "no test, so subjects are held out in folds",
+    auto_folds=2,
 )
 TENNIS = Protocol(
     name="tennis",
@@ -256,7 +273,7 @@ PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
         *(NW_UCLA_CROSS_VIEW, NTU60_XSUB, NTU60_XVIEW, NTU120_XSUB, NTU120_XSET),
-        *(UTD_MHAD, TENNIS, GIVEN),
+        *(UTD_MHAD, MSR_ACTION3D, KINDER_GATOR, TENNIS, GIVEN),
     )
 }
 

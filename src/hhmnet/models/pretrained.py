@@ -21,6 +21,7 @@ from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork, Homogene
 from hhmnet.models.hub import find_model
 from hhmnet.models.spec import ModelSpec, Network, PretrainedError, SpecError, check_spec, check_weights
 from hhmnet.models.stst import STST
+from hhmnet.store import Store
 
 if TYPE_CHECKING:
     from hhmnet.data.roi import RoiConfig
@@ -88,7 +89,10 @@ class ActionModel(nn.Module):
     Attributes:
         network: the encoder and classifier.
         spec: preprocessing, layout, class names.
+        head_name: set whose head this is, of a model that learned from several; empty for others.
     """
+
+    head_name = ""
 
     def __init__(self, network: Network, spec: ModelSpec) -> None:
         super().__init__()
@@ -192,6 +196,34 @@ class ActionModel(nn.Module):
         assert isinstance(encoder, STST)
         return ActionModel(encoder, dataclasses.replace(self.spec, data=data, fusion=FusionConfig()))
 
+    def head(self, name: str) -> ActionModel:
+        """One set's head of a model that learned from several, as a model of its own, with weights of its own.
+
+        Raises:
+            PretrainedError: the model has no such head.
+        """
+        first = 0
+        for head in self.spec.heads:
+            own = slice(first, first + head.classes)
+            if head.name == name:
+                break
+            first += head.classes
+        else:
+            known = ", ".join(head.name for head in self.spec.heads) or "none"
+            raise PretrainedError(f"no head '{name}'; the model has {known}")
+        network = copy.deepcopy(self.network)
+        for module in network.modules():
+            if isinstance(module, STST):
+                linear, module.num_classes = module.classifier, head.classes
+                linear.weight = nn.Parameter(linear.weight.detach()[own].clone())
+                linear.bias = nn.Parameter(linear.bias.detach()[own].clone())
+                linear.out_features = head.classes
+        of_set = {name: getattr(head, name) for name in ("protocol", "clip_frames", "clip_rate")}
+        names = self.spec.class_names[own]
+        model = ActionModel(network, dataclasses.replace(self.spec, class_names=names, heads=(), **of_set))
+        model.head_name = head.name
+        return model.eval()
+
     def save_pretrained(self, folder: str | Path, half: bool = False) -> None:
         """Write ``config.json`` and ``model.safetensors``; each appears whole or not at all.
 
@@ -287,15 +319,22 @@ def assemble(models: Sequence[ActionModel], weights: Sequence[float] = ()) -> Ac
     return ActionModel(network, joined).eval()
 
 
-def from_pretrained(folder: str | Path, device: str | torch.device = "cpu") -> ActionModel:
+def from_pretrained(
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    store: Store | None = None,
+    all_heads: bool = False,
+) -> ActionModel:
     """Load a model that ``hhmnet train`` or :meth:`ActionModel.save_pretrained` wrote.
 
     Half-precision weights are widened to float32.
 
     Args:
         folder: a run folder, a name of the zoo, or ``org/name`` on the Hugging Face hub; see
-            :func:`~hhmnet.models.hub.find_model`.
+            :func:`~hhmnet.models.hub.find_model`. Of a model with several heads ``FOLDER#HEAD`` is one.
         device: where the weights go.
+        store: of several heads, the one of this store's classes is wanted, or of its folder's name where two have them.
+        all_heads: leave several heads together, their classes one behind the other.
 
     Returns:
         The model in eval mode.
@@ -304,7 +343,8 @@ def from_pretrained(folder: str | Path, device: str | torch.device = "cpu") -> A
         PretrainedError: one line naming the file and what is wrong with it.
         HubError: there is no such folder, and the hub's model isn't to be had.
     """
-    folder = find_model(folder)
+    name, _, head = (str(folder), "", "") if Path(folder).exists() else str(folder).partition("#")
+    folder = find_model(name)
     config, weights = folder / "config.json", folder / "model.safetensors"
     for file in (config, weights):
         if not file.is_file():
@@ -326,4 +366,23 @@ def from_pretrained(folder: str | Path, device: str | torch.device = "cpu") -> A
     except (SafetensorError, RuntimeError, OSError, ValueError, TypeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PretrainedError(f"{weights}: not the weights of this model ({reason})") from None
-    return ActionModel(network, spec).to(device).eval()
+    model = ActionModel(network, spec).to(device).eval()
+    if head or (spec.heads and not all_heads):
+        return model.head(head or _head_of(spec, store, folder))
+    return model
+
+
+def _head_of(spec: ModelSpec, store: Store | None, folder: Path) -> str:
+    """Name of the head that has a store's classes; raises PretrainedError where that isn't clear."""
+    names, first = [], 0
+    for head in spec.heads:
+        if store is not None and spec.class_names[first : first + head.classes] == store.class_names:
+            names.append(head.name)
+        first += head.classes
+    if store is not None and len(names) > 1:
+        names = [name for name in names if name == store.path.resolve().name] or names
+    if len(names) != 1:
+        known = ", ".join(f"{folder}#{head.name}" for head in spec.heads)
+        why = "" if store is None else f" {len(names) or 'none'} with the classes of {store.path}"
+        raise PretrainedError(f"{folder}: has several heads,{why or ' of which one is to be named'}: {known}")
+    return names[0]

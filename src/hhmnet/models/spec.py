@@ -73,6 +73,25 @@ class SpecError(ValueError):
 
 
 @dataclass(frozen=True)
+class Head:
+    """One set's own classifier, of a model that learned from several sets; its classes follow those of the one before.
+
+    Attributes:
+        name: of the set.
+        classes: how many of the model's ``class_names`` are its own.
+        protocol: split that it was trained under.
+        clip_frames: as the model's.
+        clip_rate: as the model's.
+    """
+
+    name: str
+    classes: int
+    protocol: str = ""
+    clip_frames: int | None = None
+    clip_rate: float | None = None
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """What, beside the weights, makes a model usable.
 
@@ -89,6 +108,7 @@ class ModelSpec:
         roi: how crops are cut from a video; with ``heterogeneous`` only.
         clip_frames: median length of the training clips in frames; None where nobody noted it.
         clip_rate: frames a second of the training clips; None where it isn't known.
+        heads: of a model that learned from several sets, each set's own part of ``class_names``; empty for one set.
 
     Raises:
         SpecError: where the settings don't fit each other.
@@ -106,6 +126,7 @@ class ModelSpec:
     roi: RoiConfig | None = None
     clip_frames: int | None = None
     clip_rate: float | None = None
+    heads: tuple[Head, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_skeleton()
@@ -185,6 +206,7 @@ class ModelSpec:
             "fold": self.fold,
             **of_clips,
             **of_video,
+            **({"heads": [dataclasses.asdict(head) for head in self.heads]} if self.heads else {}),
         }
 
     @classmethod
@@ -213,6 +235,7 @@ class ModelSpec:
                 class_names=tuple(names),
                 protocol=fields["protocol"],
                 fold=fields["fold"],
+                heads=tuple(Head(**head) for head in fields.get("heads", ())),
                 **{name: fields[name] for name in _OF_CLIPS if name in fields},
                 **video,
             )
@@ -264,6 +287,11 @@ def check_spec(spec: ModelSpec) -> None:
         raise PretrainedError("field 'class_names' must be a list of names")
     if not isinstance(spec.protocol, str):
         raise PretrainedError("field 'protocol' must be text")
+    for head in spec.heads:
+        check_types(head)
+        within(head, 2, len(spec.class_names), "classes")
+    if spec.heads and sum(head.classes for head in spec.heads) != len(spec.class_names):
+        raise PretrainedError("field 'heads' must share out all of 'class_names'")
     if spec.data.frames * spec.data.persons * spec.layout.num_joints**2 > _MOST_PAIRS:
         raise PretrainedError(
             f"fields 'data.frames' and 'data.persons' are {spec.data.frames} and {spec.data.persons}: too many for "

@@ -7,7 +7,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from hhmnet.allocator import keep_freed_memory
 from hhmnet.config import RuntimeConfig, TrainConfig
-from hhmnet.data.dataset import EpochSampler, RawBatch, clip_length, make_loader
+from hhmnet.data.dataset import EpochSampler, RawBatch, Stores, clip_length, make_loader
 from hhmnet.data.protocols import Protocol, get_protocol
 from hhmnet.evaluation.metrics import evaluate
 from hhmnet.models.pretrained import ActionModel
@@ -54,19 +54,19 @@ class Hooks:
 
 
 class Trainer:
-    """Trains one model on one store, into one run folder.
+    """Trains one model on one store, or with a head each on several, into one run folder.
 
     Of the processes that ``torchrun`` starts each makes one; :mod:`hhmnet.training.distributed` says what they share.
 
     Args:
         config: the run's configuration.
-        store: opened store.
+        stores: opened store, or several.
         out: run folder; it exists.
         hooks: receivers of progress.
         videos: folder of the store's videos; the store's own note if None. Phase 2 needs it.
 
     Raises:
-        TrainingError: where the configuration doesn't fit the store or the machine.
+        TrainingError, StoresError: where the configuration doesn't fit the stores or the machine, or they each other.
         ProcessGroupError: where the processes can't share a batch, or a GPU, evenly.
         PhaseError, VideoFolderError: where phase 2 can't begin.
     """
@@ -74,28 +74,42 @@ class Trainer:
     def __init__(
         self,
         config: TrainConfig,
-        store: Store,
+        stores: Store | Sequence[Store],
         out: Path,
         hooks: Hooks | None = None,
         videos: Path | None = None,
     ) -> None:
-        self.store, self.out, self.hooks, self.videos = store, out, hooks or Hooks(), videos
-        self.protocol, self.labels, self.rows = _training_clips(config, store)
+        self.out, self.hooks, self.videos = out, hooks or Hooks(), videos
+        self.stores = [stores] if isinstance(stores, Store) else list(stores)
+        joined = Stores(self.stores)
+        self.store: Store | Stores = joined if len(self.stores) > 1 else self.stores[0]
+        clips = _training_clips(config, self.stores)
+        self.protocols = [protocol for protocol, _, _ in clips]
+        self.labels = np.concatenate([joined.among_all(n, labels) for n, (_, labels, _) in enumerate(clips)])
+        self.rows = np.concatenate([joined.first_clip[n] + rows for n, (_, _, rows) in enumerate(clips)])
         self.group = join(config.run.device == "cpu")
         self.group.check_shares(min(config.optim.batch_size, len(self.rows)))
         self.device = _prepared_device(config.run, self.group)
         self.generator = torch.Generator(self.device)
         self._seed(config.run.seed, 0)
-        self.phase = make_phase(config, store, self.protocol, videos, self.group)
-        self.config = self.phase.config
-        frames, rate = clip_length(store, self.rows, videos)
-        self.spec = dataclasses.replace(self.phase.model.spec, clip_frames=frames, clip_rate=rate)
+        self.phase = make_phase(config, self.store, self.protocols, videos, self.group)
+        self.config, spec = self.phase.config, self.phase.model.spec
+        each = [clip_length(one, part[2], videos) for one, part in zip(self.stores, clips, strict=True)]
+        heads = tuple(
+            dataclasses.replace(head, clip_frames=frames, clip_rate=rate)
+            for head, (frames, rate) in zip(spec.heads, each, strict=False)
+        )
+        frames, rate = (None, None) if heads else each[0]
+        self.spec = dataclasses.replace(spec, clip_frames=frames, clip_rate=rate, heads=heads)
         self.learner = Learner(self.config, self.phase, self.device, self.group)
         self.network = self.learner.network
         self.dataset = self.phase.dataset(self.rows)
         part, size = (self.group.rank, self.group.size), config.optim.batch_size
         self.sampler = EpochSampler(len(self.rows), size, config.run.seed, drop_last=True, part=part)
         self._labels = torch.from_numpy(self.labels).to(self.device)
+        # By class, which classes belong to another head than its own.
+        number = np.repeat(range(len(self.stores)), [len(one.class_names) for one in self.stores])
+        self._others = torch.from_numpy(number[:, None] != number).to(self.device)
         self.step, self.seconds = 0, 0.0
         # Loss and accuracy of every step of the epoch that has begun, and the time of its earlier slices.
         self._figures: list[Tensor] = []
@@ -203,6 +217,8 @@ class Trainer:
         classes = functional.one_hot(labels, len(self.store.class_names)).float()
         inputs, classes = self.phase.inputs(batch, classes, self.generator)
         loss, logits = learner.update(*inputs, classes)
+        if len(self.stores) > 1:
+            logits = logits.masked_fill(self._others[labels], float("-inf"))
         accuracy = (logits.argmax(1) == labels).float().mean()
         self._figures.append(self.group.mean(torch.stack([loss.float(), accuracy])))
         self._unchecked.append(batch.index)
@@ -225,9 +241,14 @@ class Trainer:
         last = epoch == self.config.optim.epochs
         if self.config.fold is None or not (last or epoch % self.config.run.validate_every == 0):
             return None
-        rows = self.protocol.indices(self.store, "val", self.config.fold)
-        scores = score_together(self.group, self.result, self.store, rows, self.device, self.videos)[""]
-        return float(evaluate(dataclasses.replace(scores, labels=self.labels[rows]))["top1"])
+        heads = [self.result.head(head.name) for head in self.spec.heads] or [self.result]
+        found = []
+        for model, store, protocol in zip(heads, self.stores, self.protocols, strict=True):
+            rows = protocol.indices(store, "val", self.config.fold)
+            scores = score_together(self.group, model, store, rows, self.device, self.videos)[""]
+            labels = protocol.labels(store, self.config.relabel)[rows]
+            found.append(evaluate(dataclasses.replace(scores, labels=labels))["top1"])
+        return float(np.mean(found))
 
     def _checkpoint(self) -> None:
         figures = [step.tolist() for step in self._figures]
@@ -274,17 +295,29 @@ class Trainer:
         self._stop = True
 
 
-def _training_clips(config: TrainConfig, store: Store) -> tuple[Protocol, np.ndarray, np.ndarray]:
-    """The protocol in force, the corrected labels of all clips, and the positions of those to train on."""
-    protocol = get_protocol(config.protocol or store.protocol)
-    labels = protocol.labels(store, config.relabel)
-    rows = protocol.indices(store, "train", config.fold)
-    rows = rows[labels[rows] >= 0]
-    if len(rows) == 0:
-        raise TrainingError(f"{store.path}: protocol {protocol.name} leaves no labelled clip to train on")
-    if len(store.class_names) < 2:
-        raise TrainingError(f"{store.path}: it has one class; there is nothing to tell apart")
-    return protocol, labels, rows
+def _training_clips(
+    config: TrainConfig, stores: Sequence[Store]
+) -> list[tuple[Protocol, np.ndarray, np.ndarray]]:
+    """Of each store its protocol, the corrected labels of all its clips, and the positions of those to train on."""
+    names = [config.protocol] if len(stores) == 1 else config.protocol.split("+")
+    names = names if config.protocol else [""] * len(stores)
+    if len(names) != len(stores):
+        raise TrainingError(
+            f"field 'protocol' names {len(names)} for {len(stores)} stores: join one for each by +, in the order of "
+            "--data; an empty one is the store's own"
+        )
+    found = []
+    for name, store in zip(names, stores, strict=True):
+        protocol = get_protocol(name or store.protocol)
+        labels = protocol.labels(store, config.relabel)
+        rows = protocol.indices(store, "train", config.fold)
+        rows = rows[labels[rows] >= 0]
+        if len(rows) == 0:
+            raise TrainingError(f"{store.path}: protocol {protocol.name} leaves no labelled clip to train on")
+        if len(store.class_names) < 2:
+            raise TrainingError(f"{store.path}: it has one class; there is nothing to tell apart")
+        found.append((protocol, labels, rows))
+    return found
 
 
 def _prepared_device(config: RuntimeConfig, group: ProcessGroup) -> torch.device:

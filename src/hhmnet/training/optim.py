@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hhmnet.config import OptimConfig
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
@@ -99,6 +101,26 @@ class MovingAverage(Generic[Network]):
 def smooth(classes: Tensor, smoothing: float) -> Tensor:
     """Label-smoothed targets of class shares ``(N, K)`` (Szegedy et al. 2016, section 7)."""
     return classes * (1 - smoothing) + smoothing / classes.shape[1]
+
+
+def cross_entropy(logits: Tensor, classes: Tensor, smoothing: float, heads: Sequence[int]) -> Tensor:
+    """Label-smoothed cross-entropy, the mean over clips; of several heads each clip's loss is that of its own.
+
+    Args:
+        logits: ``(N, K)``, the heads' one behind the other.
+        classes: class shares ``(N, K)``; a clip that mixup mixed from two sets has shares, and a loss, in two heads.
+        smoothing: share of the target that is spread over all classes of its head.
+        heads: how many of the K classes are each head's.
+    """
+    if len(heads) == 1:
+        return functional.cross_entropy(logits.float(), smooth(classes, smoothing))
+    losses = [
+        functional.cross_entropy(
+            part, own.sum(1, keepdim=True) * smoothing / own.shape[1] + own * (1 - smoothing)
+        )
+        for part, own in zip(logits.float().split(heads, 1), classes.split(heads, 1), strict=True)
+    ]
+    return torch.stack(losses).sum()
 
 
 def mix_clips(

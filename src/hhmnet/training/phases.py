@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn import functional
 
 from hhmnet.config import TrainConfig
 from hhmnet.data.crop_cache import CropCache
-from hhmnet.data.dataset import ClipDataset, RawBatch, VideoDataset
+from hhmnet.data.dataset import ClipDataset, RawBatch, Stores, VideoDataset
 from hhmnet.data.protocols import Protocol
 from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import prepare_video
@@ -23,10 +24,11 @@ from hhmnet.models.heterogeneous import HeterogeneousOutput
 from hhmnet.models.homogeneous import HomogeneousOutput
 from hhmnet.models.hub import find_model
 from hhmnet.models.pretrained import ActionModel, ModelSpec, from_pretrained, with_video
+from hhmnet.models.spec import Head
 from hhmnet.models.stst import STSTOutput
 from hhmnet.store import Store
 from hhmnet.training.distributed import ProcessGroup
-from hhmnet.training.optim import mix_clips, smooth
+from hhmnet.training.optim import cross_entropy, mix_clips, smooth
 
 _OF_PHASE_2 = ("heterogeneous", "roi", "video", "video_augment")
 
@@ -37,8 +39,8 @@ class PhaseError(ValueError):
 
 def make_phase(
     config: TrainConfig,
-    store: Store,
-    split: Protocol,
+    store: Store | Stores,
+    protocols: Sequence[Protocol],
     videos: Path | None = None,
     group: ProcessGroup | None = None,
 ) -> Phase:
@@ -46,8 +48,8 @@ def make_phase(
 
     Args:
         config: the run's configuration.
-        store: opened store.
-        split: the protocol in force.
+        store: opened store, or several as one.
+        protocols: the protocol in force, of each store.
         videos: folder of the store's videos; the store's own note if None.
         group: the processes that train; this one alone if None.
 
@@ -56,8 +58,10 @@ def make_phase(
         VideoFolderError: phase 2, and nobody knows where the videos are.
     """
     group, usual = group or ProcessGroup(), TrainConfig()
-    if config.looks_at_video and config.phase1:
-        return VideoPhase(config, store, split, store.find_videos(videos), group)
+    if config.looks_at_video and isinstance(store, Stores):
+        raise PhaseError("--data names several stores, but phase 2 learns from one: give one of them")
+    if config.looks_at_video and config.phase1 and isinstance(store, Store):
+        return VideoPhase(config, store, protocols[0], store.find_videos(videos), group)
     if config.looks_at_video:
         raise PhaseError(
             "field 'phase' is 2, but 'phase1' is empty: give --phase1 RUN, a trained model of skeletons"
@@ -70,7 +74,7 @@ def make_phase(
             f"field '{changed[0]}' is of phase 2, but 'phase1' is empty: give --phase1 RUN, a trained model of "
             "skeletons, or --phase 1 to train skeletons all the same"
         )
-    return SkeletonPhase(config, store, split, group)
+    return SkeletonPhase(config, store, protocols, group)
 
 
 class SkeletonPhase:
@@ -78,8 +82,8 @@ class SkeletonPhase:
 
     Args:
         config: the run's configuration.
-        store: opened store.
-        split: the protocol in force.
+        store: opened store, or several as one: then the network has a head for each.
+        protocols: the protocol in force, of each store.
         group: the processes that train; each is shown its rows of a batch.
 
     Attributes:
@@ -89,13 +93,25 @@ class SkeletonPhase:
         partial: whether a step may leave some of the weights that learn without a gradient.
     """
 
-    def __init__(self, config: TrainConfig, store: Store, split: Protocol, group: ProcessGroup) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        store: Store | Stores,
+        protocols: Sequence[Protocol],
+        group: ProcessGroup,
+    ) -> None:
         self.config, self.store, self.group = config, store, group
-        spec = ModelSpec(
-            config.model, config.data, store.layout, store.class_names, split.name, config.fold, config.fusion
-        )
+        names, self.identity = store.class_names, dict[str, Any]()
+        heads: tuple[Head, ...] = ()
+        if isinstance(store, Stores):
+            sets = zip(store.names, store.stores, protocols, strict=True)
+            heads = tuple(Head(name, len(one.class_names), split.name) for name, one, split in sets)
+            self.identity["stores"] = list(store.names)
+        protocol = "" if heads else protocols[0].name
+        fields = config.model, config.data, store.layout, names, protocol, config.fold, config.fusion
+        spec = ModelSpec(*fields, heads=heads)
         self.model = ActionModel(spec.build(), spec)
-        self.identity: dict[str, Any] = {}
+        self.heads = [head.classes for head in heads] or [len(names)]
         self.partial = not config.loss.contrast  # then the projections have no part in the loss
 
     def dataset(self, rows: np.ndarray) -> ClipDataset:
@@ -127,10 +143,11 @@ class SkeletonPhase:
 
     def loss(self, output: STSTOutput | HomogeneousOutput, classes: Tensor) -> Tensor:
         """Cross-entropy, summed over streams, plus the weighted contrast among them; its mean over processes counts."""
-        targets = smooth(classes, self.config.optim.label_smoothing)
+        each = output.each if isinstance(output, HomogeneousOutput) else [output.logits]
+        smoothing = self.config.optim.label_smoothing
+        loss = torch.stack([cross_entropy(logits, classes, smoothing, self.heads) for logits in each]).sum()
         if not isinstance(output, HomogeneousOutput):
-            return functional.cross_entropy(output.logits.float(), targets)
-        loss = torch.stack([functional.cross_entropy(logits, targets) for logits in output.each]).sum()
+            return loss
         config = self.config.loss
         if config.contrast:
             contrast = stream_contrast(output.projections, classes, config.temperature, config.positives)
@@ -177,7 +194,7 @@ class VideoPhase:
         self.cache = CropCache(config=config.roi)
         self.blind: set[int] = set()
         # By content: a folder that was moved holds the same model, and one that was trained anew another.
-        weights = (find_model(config.phase1) / "model.safetensors").read_bytes()
+        weights = (find_model(config.phase1.partition("#")[0]) / "model.safetensors").read_bytes()
         self.identity: dict[str, Any] = {"phase1": hashlib.sha256(weights).hexdigest()}
 
     def dataset(self, rows: np.ndarray) -> ClipDataset:
