@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import re
 import signal
@@ -53,6 +54,8 @@ def main(words: Sequence[str] | None = None) -> int:
         0 when done, 2 after a mistake of the caller's (one line on standard error says which), 130 after
         Ctrl-C or SIGTERM. A fault of ours is raised, so Python shows the traceback and exits with 1.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if words is None else list(words)
     name, rest = (words[0], list(words[1:])) if words else ("", [])
     if name in ("-h", "--help"):

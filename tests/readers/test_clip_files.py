@@ -127,7 +127,7 @@ CROWD = "frame,person,a_x,a_y\n" + "".join(f"1,{n},2,3\n" for n in range(101))
         (HEAD + "inf,2,3\n", 2, "column 'frame'"),
         (HEAD + "1,2,3\n1,2,3\n", 3, "frame 1 stands there twice"),
         ("frame,person,a_x,a_y\n1,p,2,3\n1,p,2,3\n", 3, "twice for person 'p'"),
-        (b"frame,a_x,a_y\n1,\xff,3\n", 2, "not UTF-8 text"),
+        (b"frame,a_x,a_y\n1,\x81,3\n", 2, "not UTF-8 text"),
         (HEAD + '1,"2,3\n', 2, "not a CSV table"),
         (CROWD, None, "101 persons; a clip has 100"),
     ],

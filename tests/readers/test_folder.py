@@ -110,7 +110,7 @@ def test_the_layout_is_that_with_as_many_joints(tmp_path: Path, layout: Skeleton
     put(tmp_path, joints=body(layout))
     made = reader(tmp_path)
     assert made.layout is layout
-    assert made.options == {"labels": "labels.csv", "layout": layout.name, "units": "m"}
+    assert made.options == {"labels": "labels.csv", "layout": layout.name, "units": "m", "fps": 0.0}
     sample = made.read("a.npz", Counter())
     if layout.dims == 2:
         np.testing.assert_array_equal(sample.pixels, sample.joints)

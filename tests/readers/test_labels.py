@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hhmnet.readers import SourceError
-from hhmnet.readers.labels import LabelRow, count_splits, hold_out, read_labels, split_of
+from hhmnet.readers.labels import LabelRow, read_labels, split_of
+from hhmnet.readers.listed import count_splits, hold_out
 
 
 def write(folder: Path, text: str | bytes) -> Path:
@@ -38,6 +39,7 @@ def test_a_whole_table(tmp_path: Path) -> None:
         "camera: 1 different (1)",
         "setup: 1 different (court)",
         "split: 3 different (fold0, test, xsub_train val)",
+        "columns not used: frames",
     ]
 
 
@@ -64,7 +66,8 @@ def test_order_of_the_classes(tmp_path: Path, labels: str, names: tuple[str, ...
         ("path,label\n../a,b\n", "line 2: column 'path': '../a' must be a path inside"),
         ("path,label\n/a,b\n", "line 2: column 'path': '/a' must be a path inside"),
         ("path,label\nC:\\a,b\n", "line 2: column 'path': 'C:\\a' must be a path inside"),
-        (b"path,label\na,b\nc,\xff\n", "line 3: not UTF-8 text (byte 17); save it as CSV in UTF-8"),
+        (b"path,label\na,b\nc,\x81\n", "line 3: not UTF-8 text (byte 17); save it as CSV in UTF-8"),
+        (b"path,label\na,b\nc,\0\n", "line 3: not text: it holds zero bytes"),
         ('path,label\n"a,b\n', "not a CSV table"),
         ('path,label\n"a"x,b\n', "line 2: not a CSV table"),
     ],

@@ -14,7 +14,6 @@ from plain_ntu import plain_parse
 from hhmnet.cli import main
 from hhmnet.readers import ReadError, SourceError
 from hhmnet.readers.ntu import NTU60, NTU120, NTU120_CLASSES, NTUConfig
-from hhmnet.readers.ntu_format import parse_plain_cases
 from hhmnet.readers.pairing import LONGER, SHORTER
 from hhmnet.sample import Sample
 from hhmnet.store import Store
@@ -282,7 +281,6 @@ def test_the_real_files(tmp_path: Path, name: str) -> None:
     assert store.lengths.tolist() == [103, 82, 100, 42, 80]
     for i, clip in enumerate(store.sample_ids.tolist()):
         data = (real / f"{clip}.skeleton").read_bytes()
-        assert parse_plain_cases(data) is not None
         check(store.sample(i), data, list(dict.fromkeys(body.id for t in plain_parse(data) for body in t)))
         if store.sample(i).video is not None:
             assert store.sample(i).video == f"{clip}_rgb.avi"

@@ -16,7 +16,7 @@ from plain_ntu import PlainBody, plain_parse
 
 from hhmnet.readers import ReadError, ntu_format
 from hhmnet.readers.ntu import NTU60
-from hhmnet.readers.ntu_format import SkeletonFile, parse, parse_line_by_line, parse_plain_cases
+from hhmnet.readers.ntu_format import SkeletonFile, parse
 from hhmnet.sample import Sample
 from made_ntu import ID, JOINTS, NAME, Body, changed, put, skeleton
 
@@ -50,21 +50,17 @@ def check(found: SkeletonFile, frames: list[list[PlainBody]]) -> None:
 
 @pytest.mark.parametrize("end", ["\r\n", "\n"])
 @pytest.mark.parametrize("bodies", [(Body(),), TWO, ()], ids=["one", "two", "none"])
-def test_both_parsers_agree_with_a_plain_one(bodies: tuple[Body, ...], end: str) -> None:
+def test_it_reads_what_a_plain_parser_does(bodies: tuple[Body, ...], end: str) -> None:
     data = skeleton(bodies, end=end)
-    fast = parse_plain_cases(data)
-    assert fast is not None
-    for found in (fast, parse_line_by_line(data), parse(data.rstrip() + b"\r\n \r\n\t\n\n")):
-        check(found, plain_parse(data))
+    for text in (data, data.rstrip() + b"\r\n \r\n\t\n\n"):
+        check(parse(text), plain_parse(data))
 
 
 def test_ids_that_float64_cannot_tell_apart_stay_apart() -> None:
     """Also those with leading zeros, and the largest of 64 bits."""
     assert float(ID) == float(ID + 1)
     data = skeleton((Body(ID), Body(ID + 1), Body(2**64 - 1)), frames=2)
-    for found in (parse_plain_cases(data), parse_line_by_line(data)):
-        assert found is not None
-        assert found.ids.tolist() == [ID, ID + 1, 2**64 - 1] * 2
+    assert parse(data).ids.tolist() == [ID, ID + 1, 2**64 - 1] * 2
     assert parse(changed(3, f"0042{BODY.removeprefix(str(ID))}")).ids[0] == 42
 
 
@@ -86,7 +82,6 @@ def test_ids_that_float64_cannot_tell_apart_stay_apart() -> None:
 def test_unusual_numbers(line: int, text: str) -> None:
     data = changed(line, text)
     check(parse(data), plain_parse(data))
-    check(parse_line_by_line(data), plain_parse(data))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +126,6 @@ def test_unusual_numbers(line: int, text: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_not_the_format_is_refused_with_line_and_reason(data: bytes, line: int, reason: str) -> None:
-    assert parse_plain_cases(data) is None
     with pytest.raises(ReadError) as caught:
         parse(data)
     assert reason in caught.value.reason
@@ -194,12 +188,8 @@ def test_damaged_files_are_read_as_a_plain_parser_does_or_refused(tmp_path: Path
         frames = plain_parse(data)
     except ValueError:
         frames = None
-    fast = parse_plain_cases(data)
-    assert fast is None or frames is not None, "read what is not the format"
     if frames is not None:
-        for found in (fast, parse_line_by_line(data)):
-            if found is not None:
-                check(found, frames)
+        check(parse(data), frames)
     put(tmp_path, data)
     nobody = frames is not None and not any(body.joints.any() for frame in frames for body in frame)
     if frames is not None and not nobody:

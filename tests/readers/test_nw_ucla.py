@@ -279,7 +279,7 @@ def test_missing_bodies_and_joints_have_no_pixels(raw: Path) -> None:
         (b"clip,aligned\na,1\n", "line 1: must name the columns"),
         (b"name,aligned\na,1\nb,yes\n", "line 3: needs a name, and 0 or 1"),
         (b"name,aligned\n,1\n", "line 2: needs a name"),
-        (b"name,aligned\n\xff,1\n", "line 2: not UTF-8 text"),
+        (b"name,aligned\n\x81,1\n", "line 2: not UTF-8 text"),
         (None, "No such file"),
     ],
 )

@@ -43,7 +43,9 @@ def main(words: list[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     fuse(members, weights).save(out / SCORES_FILE)
     with replacing(out / METRICS_FILE) as handle:
-        handle.write((json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+        handle.write(
+            (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+        )
     if options.json:
         print_json(document)
     else:

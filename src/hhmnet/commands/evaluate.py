@@ -167,7 +167,9 @@ def evaluate_run(
             metrics["modalities"] = {name: brief(scores) for name, scores in alone.items()}
             metrics["fusion"] = fusion_changes(whole, alone)
         with replacing(out / METRICS_FILE) as handle:
-            handle.write((json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())
+            handle.write(
+                (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+            )
         draw_confusion(confusion(whole), whole.class_names, out / CONFUSION_FILE)
         title = f"{run.name} on {metrics['store']}, {split}"
         write_report(metrics, title, out / REPORT_FILE, out / CONFUSION_FILE)

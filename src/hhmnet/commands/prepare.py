@@ -11,10 +11,11 @@ from rich.console import Console
 
 from hhmnet.commands.flags import Flags
 from hhmnet.commands.terminal import Parser, console, counting, print_json, table, whole
-from hhmnet.data.protocols import ProtocolError, get_protocol
+from hhmnet.data.protocols import Protocol, ProtocolError, get_protocol
 from hhmnet.prepare import ENGINES, PrepareError, PrepareReport, Rejected, WorkerLost, prepare
 from hhmnet.prepare.parts import REJECTED_FILE, read_rejected
 from hhmnet.readers import READERS, Reader, reader_class
+from hhmnet.readers.labels import split_doubts
 from hhmnet.store import Store, write_video_folder
 
 SHOWN_REJECTED = 20
@@ -45,8 +46,11 @@ def main(words: list[str]) -> int:
         print(f"hhmnet prepare: error: {error}", file=sys.stderr)
         return WORKER_LOST
     store = Store(options.out)
+    warnings = warnings_of_split(store)
+    for line in warnings:
+        log.print(line, soft_wrap=True)
     if options.json:
-        print_json(_document(store, report))
+        print_json(_document(store, report) | {"warnings": warnings})
     else:
         out = console(stderr=False)
         out.print(splits_table(store, f"{options.out}: {report.accepted} clips"))
@@ -128,6 +132,16 @@ def split_indices(store: Store) -> dict[str, np.ndarray]:
         return {part: protocol.indices(store, part) for part in ("train", "test")}
     except ProtocolError:
         return {}
+
+
+def warnings_of_split(store: Store, protocol: Protocol | None = None) -> list[str]:
+    """What is odd about the training and test clips under a protocol, the store's own if None; a line each."""
+    try:
+        found = protocol or get_protocol(store.protocol)
+        train, test = (store.labels[found.indices(store, part)].tolist() for part in ("train", "test"))
+    except ProtocolError as error:
+        return [f"warning: {error}"]
+    return split_doubts(store.class_names, train, test)
 
 
 def splits_table(store: Store, title: str) -> Any:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from hhmnet.commands.cache import cut_crops
 from hhmnet.commands.configuration import CONFIG_FILE, format_help, read_config, write_config
+from hhmnet.commands.prepare import warnings_of_split
 from hhmnet.commands.progress import TrainingProgress
 from hhmnet.commands.terminal import Parser, console, duration
 from hhmnet.config import TrainConfig
@@ -167,6 +168,9 @@ def train(
         with group.together():
             for line in differences(again, facts) if again is not None else ():
                 log.print(line, soft_wrap=True)
+        for store, protocol in zip(stores, trainer.protocols, strict=True):
+            for line in warnings_of_split(store, protocol):
+                log.print(f"{store.path}: {line}", soft_wrap=True)
         problems = _cut_crops(trainer, group, log)
         with group.together():
             if group.is_main:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from hhmnet.pose.following import Follower, fill_bodies, fill_joints, kinect_axe
 from hhmnet.pose.networks import PoseError, network
 from hhmnet.pose.tracking import Tracker, choose_actors
 from hhmnet.skeleton import SkeletonLayout
-from hhmnet.video import VideoError, open_video
+from hhmnet.video import Video, VideoError, open_video
 
 ESTIMATORS: dict[str, type[BlazePose] | type[MoveNet]] = {"blazepose": BlazePose, "movenet": MoveNet}
 DETECTORS = {"ssd": "ssd", "close": "blazepose_detector"}
@@ -127,8 +128,8 @@ class VideoPoseEstimator:
         self.detector = detector or _load_detector(self.config)
         self.estimator = estimator or _load_estimator(self.config)
 
-    def estimate(self, path: Path) -> VideoPoses:
-        """Joints of those who act in the video at ``path``.
+    def estimate(self, path: Path, begin: int = 0, end: float = math.inf) -> VideoPoses:
+        """Joints of those who act in the video at ``path``, or its frames ``begin`` to ``end``, that one left out.
 
         A damaged video gives what comes before the damage. The work is done in one thread, so that the result is the
         same however many videos are in work.
@@ -140,7 +141,8 @@ class VideoPoseEstimator:
         config, tracker, looked, count = self.config, Tracker(), [], 0
         with _one_thread(), open_video(path, errors="stop") as video:
             is_small = video.num_frames * video.width * video.height * 3 <= KEPT_BYTES
-            images = list(video) if is_small else video
+            span = _Span(video, begin, end)
+            images = list(span) if is_small else span
             for index, image in images:
                 count = index + 1
                 if index % config.every == 0:
@@ -148,7 +150,8 @@ class VideoPoseEstimator:
                     tracker.update(index, found.boxes, found.scores)
                     looked.append(index)
             if not count:
-                raise video.damage or VideoError(path, None, "has no frame that can be decoded")
+                where = f" from frame {begin} on" if begin else ""
+                raise video.damage or VideoError(path, None, f"has no frame that can be decoded{where}")
             size = (video.width, video.height)
             actors = choose_actors(tracker.tracks, looked, size, video.fps, config.persons)
             if not actors:
@@ -160,6 +163,20 @@ class VideoPoseEstimator:
             others = len(tracker.tracks) - len(actors)
             damage = video.damage.reason if video.damage else ""
             return video_poses(follower, config, size, video.fps, others=others, damage=damage)
+
+
+class _Span:
+    """The images of some of a video's frames, counted from the first of them; can be gone through twice."""
+
+    def __init__(self, video: Video, begin: int, end: float) -> None:
+        self.video, self.begin, self.end = video, begin, end
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        for index, image in self.video:
+            if index >= self.end:
+                return
+            if index >= self.begin:
+                yield index - self.begin, image
 
 
 def video_poses(

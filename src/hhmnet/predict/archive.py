@@ -132,7 +132,10 @@ def predict_archive(
             (_in_cluster(job, tasks, jobs) if engine == "ray" else _here(job, tasks)) if tasks else ()
         ):
             with replacing(out / f"answers-{number:06d}.jsonl") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+                file.writelines(
+                    json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+                    for row in rows
+                )
             number += 1
             errors |= {row["input"]: row.get("error", "") for row in rows}
             progress(len(errors), total)

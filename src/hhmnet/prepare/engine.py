@@ -227,6 +227,8 @@ def _leave(parts: Parts, chunks: Sequence[Chunk], tell: Callable[[str], None]) -
 def _folder(out: Path) -> Iterator[None]:
     """Make the store's folder; it goes again if it is new and nothing comes of it."""
     created = not out.exists()
+    if (name := str(out).encode(errors="backslashreplace").decode()) != str(out):
+        raise StoreError(f"{name}: the name isn't UTF-8; Arrow opens no such file, so name another folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

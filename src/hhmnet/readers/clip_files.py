@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from hhmnet.readers import ReadError
-from hhmnet.readers.text import read_json, table_lines
+from hhmnet.readers.text import read_json, table_lines, to_number
 
 SUFFIXES = (".npz", ".npy", ".json", ".csv")
 MAX_PERSONS = 100
@@ -142,7 +142,7 @@ def _body(columns: _Columns, cells: Sequence[str], line: int) -> tuple[str, int,
 
 def _number(cell: str, line: int) -> float:
     try:
-        return float(cell.strip() or "nan")
+        return to_number(cell)
     except ValueError:
         raise ReadError(f"'{cell[:40]}' is no number", line) from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,8 +14,9 @@ from hhmnet.layout_files import load_layout
 from hhmnet.readers import ReaderConfig, ReadError, SourceError
 from hhmnet.readers.clip_files import SUFFIXES, RawClip, read_clip
 from hhmnet.readers.joints import Bodies, settle
-from hhmnet.readers.labels import ListedReader, count_splits
-from hhmnet.sample import UNKNOWN_LABEL, Sample
+from hhmnet.readers.labels import DEFAULT_TABLE
+from hhmnet.readers.listed import ListedReader
+from hhmnet.sample import Sample
 from hhmnet.skeleton import LAYOUTS, LayoutError, SkeletonLayout
 
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
@@ -32,13 +33,15 @@ _FEET = ["left_foot", "right_foot"]
 class FolderConfig(ReaderConfig):
     """What can be chosen for a folder of skeletons."""
 
-    labels: Path = Path("labels.csv")
+    labels: Path = DEFAULT_TABLE
     """The table of the clips and their labels; a relative path is looked for in the source folder first."""
     layout: str = ""
     """The skeleton: a known layout's name or a YAML file. By default the known layout with as many joints and
     coordinates, if there is just one."""
     units: str = "m"
     """What 3-D joints are measured in: m, cm or mm. 2-D joints are pixels."""
+    fps: float = 0.0
+    """Frames a second, for a table whose columns start and end are in seconds."""
 
     def __post_init__(self) -> None:
         one_of(self, "units", tuple(METRES))
@@ -80,35 +83,17 @@ class Folder(ListedReader):
 
     def describe(self) -> list[str]:
         """What was understood: the table, the files, the skeleton, the classes, and what is tested."""
-        named = self.items()
-        there = [name for name in named if (self.source / name).is_file()]
-        kinds = Counter(PurePosixPath(name).suffix.lower() for name in there)
-        classes = Counter(row.label for row in self.labels.rows.values())
         unit = f"read in {self.config.units}" if self.layout.dims == 3 else "pixels"
-        lines = [
-            *self.labels.describe(),
-            f"files: {len(there):,} of {len(named):,} listed are in {self.source} "
-            f"({', '.join(f'{kind} {count:,}' for kind, count in sorted(kinds.items())) or 'none'}); "
-            f"{len(self.others()):,} others there are left out",
+        return [
+            *super().describe(),
             f"skeleton: {self.layout.name} ({self.layout.num_joints} joints, {self.layout.dims}-D, {unit})",
-            "clips a class: "
-            + ", ".join(
-                f"{self.class_names[label]} {classes[label]:,}" for label in sorted(classes) if label >= 0
-            ),
-            f"split: {self.rule}: {count_splits(list(self.split.values()))}",
+            *self._doubts(),
         ]
-        if UNKNOWN_LABEL in classes:
-            lines.append(f"{classes[UNKNOWN_LABEL]:,} clips have no label")
-        if self.labels.unused:
-            lines.append(f"columns not used: {', '.join(self.labels.unused)}")
-        if not any("test" in split.split() for split in self.split.values()):
-            lines.append("warning: no clip is tested; write train, val or test in a column 'split'")
-        return lines + self._doubts()
 
     def read(self, item: str, notes: Counter[str]) -> Sample:
         """Read one clip; raises ReadError, with the reason, if it can't be used."""
         fields = clip_fields(read_clip(self.file(item)), self.layout, self.config.units, notes)
-        return Sample(**self.listed(item), **fields)
+        return self.sample(item, fields, notes, self.config.fps)
 
     def _choose_layout(self) -> SkeletonLayout:
         """The layout that was asked for, or that fits the first clip; raises SourceError if there isn't one."""

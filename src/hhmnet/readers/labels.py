@@ -1,18 +1,18 @@
-"""``labels.csv``: what a user says about the files of a folder, and which clips are tested where that isn't said."""
+"""What a user says about the files of a folder: a table of labels, a list, or folders named as classes."""
 
 from __future__ import annotations
 
-import hashlib
+import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
+from unicodedata import normalize
 
 from hhmnet.fields import brief
-from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError
-from hhmnet.readers.text import table_lines
+from hhmnet.readers import ReadError, SourceError
+from hhmnet.readers.text import decode_table, table_lines, to_number
 from hhmnet.sample import UNKNOWN_LABEL
 
 COLUMNS = {
@@ -22,10 +22,14 @@ COLUMNS = {
     "camera": ("camera", "view"),
     "setup": ("setup", "scene"),
     "split": ("split", "fold"),
+    "start": ("start", "start_frame", "start_seconds", "start_time"),
+    "end": ("end", "end_frame", "end_seconds", "end_time"),
+    "persons": ("persons",),
 }
-"""What a file says of each clip, and the headings it may say it under; upper and lower case are the same."""
+"""What a table says of each clip, and the headings it may say it under; upper and lower case are the same."""
 
-_NEEDED = ("path", "label")
+DEFAULT_TABLE = Path("labels.csv")
+
 _LONGEST_NAME = 255
 PARTS = ("train", "val", "test")
 _WORDS = {
@@ -34,149 +38,6 @@ _WORDS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 _PART = re.compile(rf"(?:(?P<split>.+)[_-])?(?P<word>{'|'.join(_WORDS)})(?P<number>\d*)", re.IGNORECASE)
-_EVERY_GROUP, _EVERY_CLIP = 4, 5
-
-
-@dataclass(frozen=True)
-class LabelRow:
-    """One line of the file.
-
-    Attributes:
-        path: the clip's file, relative to the source folder, with forward slashes.
-        label: class index from 0; -1 where the file leaves it empty.
-        subject: who acts, or the group to keep together; "" if unknown.
-        camera: which camera or view; "" if unknown.
-        setup: which setup, scene or room; "" if unknown.
-        split: names of the parts it belongs to, separated by spaces; "" if none. A number stands for a fold: the
-            value 2 becomes ``fold2``. See :func:`split_of`.
-        line: where it stands in the file, from 1.
-    """
-
-    path: str
-    label: int
-    subject: str
-    camera: str
-    setup: str
-    split: str
-    line: int
-
-
-@dataclass(frozen=True)
-class Labels:
-    """A whole ``labels.csv``.
-
-    Attributes:
-        file: the file.
-        rows: its lines by path.
-        class_names: the classes; in the order of the numbers if all labels are whole numbers, else of the alphabet.
-        headings: which heading gave which field.
-        unused: the other headings.
-    """
-
-    file: Path
-    rows: dict[str, LabelRow]
-    class_names: tuple[str, ...]
-    headings: dict[str, str]
-    unused: list[str]
-
-    def __getitem__(self, path: str) -> LabelRow:
-        return self.rows[path]
-
-    def describe(self) -> list[str]:
-        """What the file was understood to say, in a few lines."""
-        shown = ", ".join(self.class_names[:8]) + (", …" if len(self.class_names) > 8 else "")
-        lines = [
-            f"{self.file.name}: {len(self.rows)} clips, {len(self.class_names)} classes ({shown})",
-            "columns: " + ", ".join(f"{heading} → {field}" for field, heading in self.headings.items()),
-        ]
-        for field in ("subject", "camera", "setup", "split"):
-            values = sorted({getattr(row, field) for row in self.rows.values()} - {""})
-            if values:
-                few = f" ({', '.join(values)})" if len(values) <= 8 else ""
-                lines.append(f"{field}: {len(values)} different{few}")
-        return lines
-
-
-def read_labels(file: Path) -> Labels:
-    """Read a ``labels.csv``: a line of headings, then a line a clip, in UTF-8.
-
-    It needs a column ``path`` (also ``video`` or ``file``: relative to the source folder) and a column ``label``; it
-    may have columns ``subject`` (``group``, ``person``), ``camera`` (``view``), ``setup`` (``scene``) and ``split``
-    (``fold``). Other columns are left alone.
-
-    Raises:
-        SourceError: the file is missing, isn't such a table, or names a clip twice; the message says which line.
-    """
-    file = Path(file)
-    (_, headings), *lines = read_table(file, "it should list the clips and their labels")
-    places = _places(file, headings)
-    rows: dict[str, LabelRow] = {}
-    labels: dict[str, str] = {}
-    for line, cells in lines:
-        where = f"{file}, line {line}"
-        if len(cells) <= max(index for index, _ in places.values()):
-            raise SourceError(f"{where}: has {len(cells)} columns, the heading names more")
-        row = {field: cells[index].strip() for field, (index, _) in places.items()}
-        path = _path(where, places["path"][1], row["path"])
-        if path in rows:
-            raise SourceError(f"{where}: '{path}' stands in line {rows[path].line} already")
-        labels[path] = row.pop("label")
-        others = {field: row.get(field, "") for field in ("subject", "camera", "setup")}
-        rows[path] = LabelRow(
-            path, UNKNOWN_LABEL, **others, split=_split(where, row.get("split", "")), line=line
-        )
-    if not rows:
-        raise SourceError(f"{file}: lists no clips; write one line a clip under the headings")
-    names = _class_names(labels.values())
-    numbers = {name: number for number, name in enumerate(names)}
-    return Labels(
-        file=file,
-        rows={
-            path: replace(row, label=numbers.get(labels[path], UNKNOWN_LABEL)) for path, row in rows.items()
-        },
-        class_names=names,
-        headings={field: heading for field, (_, heading) in places.items()},
-        unused=[text.strip() for i, text in enumerate(headings) if i not in {i for i, _ in places.values()}],
-    )
-
-
-def read_table(file: Path, purpose: str) -> list[tuple[int, list[str]]]:
-    """The lines of a table with their numbers, first the headings; raises SourceError, which says its ``purpose``."""
-    try:
-        return list(table_lines(file.read_bytes()))
-    except OSError as error:
-        raise SourceError(f"{file}: {error.strerror or error}; {purpose}") from None
-    except ReadError as error:
-        raise SourceError(f"{file}, {error}; save it as CSV in UTF-8") from None
-
-
-def _places(file: Path, headings: Sequence[str]) -> dict[str, tuple[int, str]]:
-    """Column number and heading of every field that the file has."""
-    places: dict[str, tuple[int, str]] = {}
-    for field, known in COLUMNS.items():
-        found = [(i, text.strip()) for i, text in enumerate(headings) if text.strip().lower() in known]
-        if len(found) > 1:
-            both = "' and '".join(text for _, text in found)
-            raise SourceError(f"{file}, line 1: columns '{both}' say the same; keep one of them")
-        if found:
-            places[field] = found[0]
-        elif field in _NEEDED:
-            named = brief(", ".join(text.strip() for text in headings) or "none", 200)
-            raise SourceError(
-                f"{file}, line 1: no column '{field}' ({' or '.join(known)}); its headings: {named}"
-            )
-    return places
-
-
-def _path(where: str, heading: str, text: str) -> str:
-    """A clip's path with forward slashes; raises SourceError unless it stays inside the source folder."""
-    path = PurePosixPath(text.replace("\\", "/"))
-    outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(text).drive
-    if outside or not path.name or "\0" in text or any(len(part) > _LONGEST_NAME for part in path.parts):
-        raise SourceError(
-            f"{where}: column '{heading}': '{brief(text, 80)}' must be a path inside the source folder"
-        )
-    return path.as_posix()
 
 
 def split_of(word: str) -> str:
@@ -200,6 +61,247 @@ def split_of(word: str) -> str:
     return f"{split}{_WORDS[found['word'].lower()]}{found['number']}"
 
 
+def split_doubts(class_names: Sequence[str], train: Iterable[int], test: Iterable[int]) -> list[str]:
+    """What is odd about a split, a line each, from the labels of the clips that train and are tested."""
+    trained, tested = set(train), set(test)
+    doubts = []
+    if not tested:
+        doubts.append("warning: no clip is tested; write train, val or test in a column 'split'")
+    if not trained:
+        doubts.append("warning: no clip trains")
+    lacking = [name for label, name in enumerate(class_names) if label not in trained]
+    if trained and lacking:
+        doubts.append(
+            f"warning: no clip trains the class{'es' * (len(lacking) > 1)} {brief(', '.join(lacking), 200)}"
+        )
+    if len(class_names) == 1:
+        doubts.append(f"warning: there is one class only, {class_names[0]}; nothing can be told from it")
+    return doubts
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """What is said of one clip.
+
+    Attributes:
+        path: its file, relative to the source folder, with forward slashes.
+        label: class index from 0; -1 where it isn't said.
+        subject: who acts, or the group to keep together; "" if unknown.
+        camera: which camera or view; "" if unknown.
+        setup: which setup, scene or room; "" if unknown.
+        split: names of the parts it belongs to, by :func:`split_of`, separated by spaces; "" if none.
+        line: where that stands in the table, from 1; 0 if in none.
+        start: where in its recording the clip begins, in the unit of the table.
+        end: where it ends, the first instant that is no more in it.
+        persons: how many persons act in it; 0 if that isn't said.
+    """
+
+    path: str
+    label: int = UNKNOWN_LABEL
+    subject: str = ""
+    camera: str = ""
+    setup: str = ""
+    split: str = ""
+    line: int = 0
+    start: float = 0.0
+    end: float = math.inf
+    persons: int = 0
+
+    @property
+    def is_segment(self) -> bool:
+        """Whether the clip is a part of its recording."""
+        return self.start > 0 or self.end < math.inf
+
+
+@dataclass(frozen=True)
+class Labels:
+    """All clips of a folder.
+
+    Attributes:
+        file: the table, the list or the folder that says so.
+        rows: what is said of each clip, by its item: the path, for a segment ``path#30-60``.
+        class_names: the classes; in the order of the numbers if all labels are whole numbers, else of the alphabet.
+        headings: which heading gave which field.
+        unused: the other headings.
+        in_seconds: whether segments begin and end in seconds; else in frames.
+        remarks: how the file was understood, where that could be wrong.
+    """
+
+    file: Path
+    rows: dict[str, LabelRow]
+    class_names: tuple[str, ...]
+    headings: dict[str, str]
+    unused: list[str]
+    in_seconds: bool = False
+    remarks: tuple[str, ...] = ()
+
+    def describe(self) -> list[str]:
+        """What the file was understood to say, in a few lines."""
+        shown = ", ".join(self.class_names[:8]) + (", …" if len(self.class_names) > 8 else "")
+        lines = [
+            f"{self.file.name}: {len(self.rows)} clips, {len(self.class_names)} classes ({shown})",
+            "columns: " + ", ".join(f"{heading} → {field}" for field, heading in self.headings.items()),
+        ]
+        for field in ("subject", "camera", "setup", "split"):
+            values = sorted({getattr(row, field) for row in self.rows.values()} - {""})
+            if values:
+                few = f" ({', '.join(values)})" if len(values) <= 8 else ""
+                lines.append(f"{field}: {len(values)} different{few}")
+        if self.unused:
+            lines.append(f"columns not used: {', '.join(self.unused)}")
+        return [*lines, *self.remarks]
+
+
+def read_labels(file: Path) -> Labels:
+    """Read a table of clips: a line of headings, then a line a clip; or a list of lines ``path label``.
+
+    A table has a column ``path`` (also ``video`` or ``file``: relative to the source folder) and a column ``label``; it
+    may have columns ``subject`` (``group``, ``person``), ``camera`` (``view``), ``setup`` (``scene``), ``split``
+    (``fold``), ``persons``, and ``start`` and ``end``, which cut the clip out of its recording: in frames under
+    ``start_frame`` and ``end_frame``, in seconds under ``start_seconds`` and ``end_seconds``, and else in seconds if
+    any has a fraction or a colon (``1:02.5``). :func:`~hhmnet.readers.text.table_lines` says how it may be written.
+
+    A list has neither headings nor separators, ``wave/1.mp4 0``. Of one called ``train.txt`` all clips train, and
+    ``val.txt`` and ``test.txt`` beside it are read too.
+
+    Raises:
+        SourceError: the file is missing, isn't such a table, or names a clip twice; the message says which line.
+    """
+    file = Path(file)
+    purpose = "it should list the clips and their labels"
+    (first, headings), *lines = read_table(file, purpose)
+    if len(headings) == 1 and len(headings[0].split()) > 1:
+        return _read_lists(file, purpose)
+    places = _places(f"{file}, line {first}", headings)
+    found: list[dict[str, str]] = []
+    for line, cells in lines:
+        if len(cells) <= max(index for index, _ in places.values()):
+            raise SourceError(f"{file}, line {line}: has {len(cells)} columns, the heading names more")
+        row = {field: normalize("NFC", cells[index].strip()) for field, (index, _) in places.items()}
+        row["path"] = _path(f"{file}, line {line}", places["path"][1], row["path"])
+        found.append(row | {"where": f"{file}, line {line}", "line": str(line)})
+    in_seconds, remarks = _unit(f"{file}, line {first}", places, found)
+    _, is_guess = decode_table(file.read_bytes())
+    if is_guess:
+        remarks.append(
+            f"{file.name} isn't UTF-8: read as cp1252 of Western Europe; if names look wrong, save it as UTF-8"
+        )
+    return _to_labels(
+        file,
+        found,
+        headings={field: heading for field, (_, heading) in places.items()},
+        unused=[
+            text.strip()
+            for i, text in enumerate(headings)
+            if text.strip() and i not in {i for i, _ in places.values()}
+        ],
+        in_seconds=in_seconds,
+        remarks=tuple(remarks),
+    )
+
+
+def read_table(file: Path, purpose: str) -> list[tuple[int, list[str]]]:
+    """The lines of a table with their numbers, first the headings; raises SourceError, which says its ``purpose``."""
+    try:
+        return list(table_lines(file.read_bytes()))
+    except OSError as error:
+        raise SourceError(f"{file}: {error.strerror or error}; {purpose}") from None
+    except ReadError as error:
+        raise SourceError(f"{file}, {error}; save it as CSV in UTF-8") from None
+
+
+def _places(where: str, headings: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """Column number and heading of every field that the table has."""
+    places: dict[str, tuple[int, str]] = {}
+    for field, known in COLUMNS.items():
+        found = [(i, text.strip()) for i, text in enumerate(headings) if text.strip().lower() in known]
+        if len(found) > 1:
+            both = "' and '".join(text for _, text in found)
+            raise SourceError(f"{where}: columns '{both}' say the same; keep one of them")
+        if found:
+            places[field] = found[0]
+        elif field in ("path", "label"):
+            named = brief(", ".join(text.strip() for text in headings) or "none", 200)
+            raise SourceError(f"{where}: no column '{field}' ({' or '.join(known)}); its headings: {named}")
+    return places
+
+
+def _unit(
+    where: str, places: Mapping[str, tuple[int, str]], rows: Iterable[Mapping[str, str]]
+) -> tuple[bool, list[str]]:
+    """Whether segments begin and end in seconds, and what to say of it; raises SourceError for columns of both."""
+    headings = [places[field][1] for field in ("start", "end") if field in places]
+    if not headings:
+        return False, []
+    names = "', '".join(headings)
+    units = {heading.lower().partition("_")[2] == "frame" for heading in headings if "_" in heading}
+    if len(units) == 2:
+        raise SourceError(f"{where}: of '{names}' one counts frames and the other seconds")
+    if units:
+        return False in units, []
+    cells = [row.get(field, "") for row in rows for field in ("start", "end")]
+    in_seconds = not all(re.fullmatch(r"\d*", cell) for cell in cells)
+    if in_seconds:
+        return True, [f"'{names}': in seconds, as they have fractions"]
+    return False, [
+        f"'{names}': in frames, as all are whole; if they are seconds, call them start_seconds, end_seconds"
+    ]
+
+
+def _to_labels(file: Path, found: Iterable[Mapping[str, str]], **more: Any) -> Labels:
+    """Labels of rows of text; raises SourceError, with the line, for what can't be used."""
+    rows: dict[str, LabelRow] = {}
+    labels: dict[str, str] = {}
+    for fields in found:
+        where, path = fields["where"], fields["path"]
+        start, end = (
+            _instant(where, field, fields.get(field, ""), default)
+            for field, default in (("start", 0.0), ("end", math.inf))
+        )
+        if start >= end:
+            raise SourceError(f"{where}: column 'end': must be above the start, {start:g}; got {end:g}")
+        row = LabelRow(
+            path,
+            subject=fields.get("subject", ""),
+            camera=fields.get("camera", ""),
+            setup=fields.get("setup", ""),
+            split=_split(where, fields.get("split", "")),
+            line=int(fields["line"]),
+            start=start,
+            end=end,
+            persons=_persons(where, fields.get("persons", "")),
+        )
+        until = "" if end == math.inf else f"{end:.10g}"
+        item = f"{path}#{start:.10g}-{until}" if row.is_segment else path
+        if item in rows:
+            raise SourceError(f"{where}: '{item}' stands in line {rows[item].line} already")
+        if fields["label"] == "-1":
+            raise SourceError(
+                f"{where}: column 'label': does -1 say that the label isn't known, or is it a class? Leave the cell "
+                "empty for the one, and give the class a name for the other"
+            )
+        rows[item], labels[item] = row, fields["label"]
+    if not rows:
+        raise SourceError(f"{file}: lists no clips; write one line a clip under the headings")
+    names = _class_names(labels.values())
+    numbers = {name: number for number, name in enumerate(names)}
+    numbered = {
+        item: replace(row, label=numbers.get(labels[item], UNKNOWN_LABEL)) for item, row in rows.items()
+    }
+    return Labels(file, numbered, names, **more)
+
+
+def _path(where: str, heading: str, text: str) -> str:
+    """A clip's path with forward slashes; raises SourceError unless it stays inside the source folder."""
+    path = PurePosixPath(text.replace("\\", "/"))
+    outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(text).drive
+    if outside or not path.name or "\0" in text or any(len(part) > _LONGEST_NAME for part in path.parts):
+        raise SourceError(
+            f"{where}: column '{heading}': '{brief(text, 80)}' must be a path inside the source folder"
+        )
+    return path.as_posix()
+
+
 def _split(where: str, text: str) -> str:
     """Parts separated by single spaces; raises SourceError for a word that names none."""
     try:
@@ -208,112 +310,97 @@ def _split(where: str, text: str) -> str:
         raise SourceError(f"{where}: column 'split': {error}") from None
 
 
+def _instant(where: str, field: str, text: str, default: float) -> float:
+    """Frames or seconds, ``12``, ``1.5``, ``1:02.5``; raises SourceError."""
+    if not text:
+        return default
+    instant = 0.0
+    try:
+        for piece in text.split(":"):
+            instant = 60 * instant + to_number(piece)
+    except ValueError:
+        instant = math.nan
+    if not 0 <= instant < math.inf:
+        raise SourceError(
+            f"{where}: column '{field}': must be frames or seconds from 0; got '{brief(text, 40)}'"
+        )
+    return instant
+
+
+def _persons(where: str, text: str) -> int:
+    if text and not re.fullmatch(r"[1-9]\d{0,2}", text, re.ASCII):
+        raise SourceError(
+            f"{where}: column 'persons': must be a whole number from 1; got '{brief(text, 40)}'"
+        )
+    return int(text or 0)
+
+
 def _class_names(labels: Iterable[str]) -> tuple[str, ...]:
     names = set(labels) - {""}
     numbers = all(name.isdecimal() for name in names)
     return tuple(sorted(names, key=lambda name: (int(name), name) if numbers else (0, name)))
 
 
-class ListedReader(Reader):
-    """A reader of the files that a table of labels lists; its configuration has a field ``labels``.
-
-    Attributes:
-        labels: the table.
-        split: the part of each clip, as the table says or by :func:`hold_out`.
-        rule: says which of the two.
-    """
-
-    protocol = "given"
-    config: Any
-
-    def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
-        super().__init__(source, config)
-        beside = self.source / self.config.labels
-        self.labels = read_labels(beside if beside.is_file() else self.config.labels)
-        self.class_names = self.labels.class_names or ("unknown",)
-        rows = self.labels.rows
-        if any(row.split for row in rows.values()):
-            self.split = {path: row.split for path, row in rows.items()}
-            self.rule = f"as column '{self.labels.headings['split']}' says"
-        else:
-            self.split, self.rule = hold_out({path: self.group(row) for path, row in rows.items()})
-
-    def group(self, row: LabelRow) -> str:
-        """What must be in one part together, such as the clips of a subject; "" if that isn't known."""
-        return row.subject
-
-    def items(self) -> list[str]:
-        """The files that the table lists, sorted."""
-        return sorted(self.labels.rows)
-
-    def others(self) -> set[str]:
-        """Files of these formats that the table doesn't list."""
-        try:
-            found = set(super().items()) - set(self.labels.rows)
-        except SourceError:
-            return set()
-        return {name for name in found if (self.source / name).resolve() != self.labels.file.resolve()}
-
-    def file(self, item: str) -> Path:
-        """The file of a clip; raises ReadError if there is none."""
-        file = self.source / item
-        if not file.is_file():
-            raise ReadError(
-                f"there is no such file; {self.labels.file.name} names it in line {self.labels[item].line}"
-            )
-        return file
-
-    def listed(self, item: str) -> dict[str, Any]:
-        """The fields of a clip's sample that the table gives."""
-        row = self.labels[item]
-        return {
-            "sample_id": PurePosixPath(item).with_suffix("").as_posix(),
-            "label": row.label,
-            "subject": row.subject,
-            "camera": row.camera,
-            "setup": row.setup,
-            "split": self.split[item],
+def _read_lists(file: Path, purpose: str) -> Labels:
+    """A list of lines ``path label``, with the lists of other parts that are beside it under the same name."""
+    words = re.split(r"([^A-Za-z]+)", file.stem)
+    place = next((place for place, word in enumerate(words) if word.lower() in _WORDS), None)
+    files = {file: ""}
+    if place is not None:
+        names = {
+            f"{''.join([*words[:place], known, *words[place + 1 :]])}{file.suffix}": _WORDS[known]
+            for known in _WORDS
         }
+        files = {file: _WORDS[words[place].lower()]} | {
+            other: names[other.name] for other in sorted(file.parent.iterdir()) if other.name in names
+        }
+    found = []
+    for one, part in files.items():
+        try:
+            lines = decode_table(one.read_bytes())[0].splitlines()
+        except (OSError, ReadError) as error:
+            raise SourceError(f"{one}: {error}; {purpose}") from None
+        for line, text in enumerate(lines, start=1):
+            if not text.strip() or (line == 1 and text.split()[0].lower() in COLUMNS["path"]):
+                continue
+            path, _, label = normalize("NFC", text.strip()).rpartition(" ")
+            where = f"{one}, line {line}"
+            row = {"path": _path(where, "path", path.strip()), "label": label, "split": part}
+            found.append(row | {"where": where, "line": str(line)})
+    remark = f"lists of lines 'path label': {', '.join(one.name for one in files)}"
+    return _to_labels(file, found, headings={"path": "path", "label": "label"}, unused=[], remarks=(remark,))
 
 
-def hold_out(groups: Mapping[str, str]) -> tuple[dict[str, str], str]:
-    """Train and test clips, by whole groups where that can be.
-
-    Of the groups, sorted as people do ("2" before "10"), every fourth is tested; of two or three, the last. Clips
-    without a group train. Without two groups, about every fifth clip is tested, by a hash of its name, so that a clip
-    stays where it is when others are added.
+def folder_labels(source: Path, files: Iterable[str]) -> Labels | None:
+    """Labels from folders: one a class, ``wave/1.mp4``, or one a part and in it one a class, ``train/wave/1.mp4``.
 
     Args:
-        groups: the group of each clip, such as its subject; "" if it has none.
+        source: the folder.
+        files: the clips' files, relative to it; those that lie in no folder of a class are left out.
 
     Returns:
-        ``train`` or ``test`` for each clip, and a sentence that says by which rule.
+        The labels; None unless there are two classes.
     """
-    names = sorted(set(groups.values()) - {""}, key=_as_people_sort)
-    if len(names) < 2:
-        split = {clip: "test" if _hash(clip) % _EVERY_CLIP == 0 else "train" for clip in groups}
-        return split, (
-            "one clip in five is tested, by a hash of its path. Warning: the same persons may be in training and test, "
-            "and results will look better than they are; a column 'subject' or 'split' avoids that"
-        )
-    tested = set(names[_EVERY_GROUP - 1 :: _EVERY_GROUP] or names[-1:])
-    split = {clip: "test" if group in tested else "train" for clip, group in groups.items()}
-    alone = sum(not group for group in groups.values())
-    warning = f". Warning: {alone:,} clips have no subject or group; they train" if alone else ""
-    shown = ", ".join(sorted(tested, key=_as_people_sort)[:8]) + (", …" if len(tested) > 8 else "")
-    return split, f"tested are the groups {shown}, {len(tested)} of {len(names)}{warning}"
+    paths = [PurePosixPath(file) for file in files]
+    tops = {path.parts[0] for path in paths if len(path.parts) > 1}
+    has_parts = bool(tops) and all(top.lower() in _WORDS for top in tops)
+    found = [
+        {
+            "path": path.as_posix(),
+            "label": normalize("NFC", printable(path.parts[has_parts])),
+            "split": _WORDS[path.parts[0].lower()] if has_parts else "",
+            "where": str(source / path),
+            "line": "0",
+        }
+        for path in paths
+        if len(path.parts) > 1 + has_parts
+    ]
+    if len({row["label"] for row in found}) < 2:
+        return None
+    headings = {"label": "folder"} | ({"split": "folder above"} if has_parts else {})
+    return _to_labels(source, found, headings=headings, unused=[])
 
 
-def count_splits(splits: Sequence[str]) -> str:
-    """How many clips each part has, such as ``test 3, train 9``."""
-    counts = Counter(part for split in splits for part in split.split() or ["(none)"])
-    return ", ".join(f"{part} {count:,}" for part, count in sorted(counts.items()))
-
-
-def _as_people_sort(name: str) -> list[tuple[int, int, str]]:
-    pieces = re.findall(r"[0-9]+|[^0-9]+", name)
-    return [(0, int(piece), piece) if piece.isdecimal() else (1, 0, piece) for piece in pieces]
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:8], "big")
+def printable(name: str) -> str:
+    """A file's name as text: bytes of it that are none are written as ``\\udcff``."""
+    return name.encode(errors="backslashreplace").decode()

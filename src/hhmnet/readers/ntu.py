@@ -13,7 +13,7 @@ import numpy as np
 from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError
 from hhmnet.readers.ntu_bodies import BodyRules, Track, persons
 from hhmnet.readers.ntu_format import JOINTS, MAX_BYTES, SkeletonFile, parse
-from hhmnet.readers.pairing import pair_frames
+from hhmnet.readers.pairing import look_at, pair_frames
 from hhmnet.sample import Sample
 from hhmnet.skeleton import NTU25
 
@@ -66,13 +66,52 @@ class NTUConfig(BodyRules):
     """Folder of the colour videos (NAME_rgb.avi); by default they are looked for beside the skeletons."""
 
 
-class _NTU(Reader):
-    """What the two data sets have in common; see :class:`NTU60`."""
+class NTU60(Reader):
+    """NTU RGB+D: 56,880 clips of 60 actions by 40 subjects, from 3 cameras, in 17 setups.
 
-    actions: ClassVar[int]
-    setups: ClassVar[int]
-    subjects: ClassVar[int]
-    lists: ClassVar[tuple[str, ...]]
+    Format: one text file a clip, ``SsssCcccPpppRrrrAaaa.skeleton`` (setup, camera, subject, replication, action);
+    :mod:`hhmnet.readers.ntu_format` says what is in it. 25 Kinect v2 joints in metres (y up, z away from the camera),
+    their pixels in the 1920 x 1080 video, and a tracking state, which becomes the confidence: 0 not tracked, 0.5
+    inferred, 1 tracked; positions stay as they are in the file. A joint that has no finite pixels gets pixels of zero
+    and confidence 0.
+
+    Every frame of the file is kept, also those without a body. Persons: :mod:`hhmnet.readers.ntu_bodies`.
+
+    Missing skeletons: 302 clips are listed by the authors as missing or incomplete. Names on such a list, in the
+    source folder (``missing_skeletons_60.txt`` or as published) or given by ``missing``, are left out.
+
+    Videos: ``NAME_rgb.avi`` beside the skeletons, or in the folder ``videos`` (there in a subfolder of the same name as
+    the skeleton's, or in none).
+
+    Splits: cross-subject (20 subjects train) and cross-view (cameras 2 and 3 train), as in the paper.
+
+    Terms: after registration with the authors, for research. hhmnet brings no part of it along.
+
+    Citation: A. Shahroudy, J. Liu, T.-T. Ng, G. Wang. NTU RGB+D: A Large Scale Dataset for 3D Human Activity
+    Analysis. CVPR 2016.
+
+    Args:
+        source: folder of the ``.skeleton`` files.
+        config: a :class:`NTUConfig`.
+
+    Raises:
+        SourceError: there is no such folder or folder of videos, or the list of missing skeletons can't be used.
+    """
+
+    name: ClassVar[str] = "ntu60"
+    title: ClassVar[str] = "NTU RGB+D 60"
+    citation: ClassVar[str] = (
+        "A. Shahroudy, J. Liu, T.-T. Ng, G. Wang. "
+        "NTU RGB+D: A Large Scale Dataset for 3D Human Activity Analysis. CVPR 2016."
+    )
+    protocol = "ntu60_xsub"
+    actions: ClassVar[int] = 60
+    setups: ClassVar[int] = 17
+    subjects: ClassVar[int] = 40
+    lists: ClassVar[tuple[str, ...]] = (
+        "missing_skeletons_60.txt",
+        "NTU_RGBD_samples_with_missing_skeletons.txt",
+    )
     suffixes: ClassVar[tuple[str, ...]] = (".skeleton",)
     config_class: ClassVar[type[ReaderConfig]] = NTUConfig
     layout = NTU25
@@ -169,71 +208,15 @@ class _NTU(Reader):
         NTU's cameras record skeleton and colour together, frame by frame.
         """
         video = self._video(item)
-        if video is None:
+        look = None if video is None else look_at(self._videos / video, notes)
+        if video is None or look is None:
             return {}
-        from hhmnet.video import VideoError, open_video  # PyAV is needed for videos alone
-
-        try:
-            with open_video(self._videos / video) as opened:
-                count = len(opened)
-        except VideoError:
-            notes["video left out: it can't be read"] += 1
-            return {}
-        index, note = pair_frames(frames, count)
-        if note is not None:
-            notes[note] += 1
+        index, note = pair_frames(frames, look.frames)
+        notes.update([note] if note else [])
         return {"video": video.as_posix(), "video_frames": index}
 
 
-class NTU60(_NTU):
-    """NTU RGB+D: 56,880 clips of 60 actions by 40 subjects, from 3 cameras, in 17 setups.
-
-    Format: one text file a clip, ``SsssCcccPpppRrrrAaaa.skeleton`` (setup, camera, subject, replication, action);
-    :mod:`hhmnet.readers.ntu_format` says what is in it. 25 Kinect v2 joints in metres (y up, z away from the camera),
-    their pixels in the 1920 x 1080 video, and a tracking state, which becomes the confidence: 0 not tracked, 0.5
-    inferred, 1 tracked; positions stay as they are in the file. A joint that has no finite pixels gets pixels of zero
-    and confidence 0.
-
-    Every frame of the file is kept, also those without a body. Persons: :mod:`hhmnet.readers.ntu_bodies`.
-
-    Missing skeletons: 302 clips are listed by the authors as missing or incomplete. Names on such a list, in the
-    source folder (``missing_skeletons_60.txt`` or as published) or given by ``missing``, are left out.
-
-    Videos: ``NAME_rgb.avi`` beside the skeletons, or in the folder ``videos`` (there in a subfolder of the same name as
-    the skeleton's, or in none).
-
-    Splits: cross-subject (20 subjects train) and cross-view (cameras 2 and 3 train), as in the paper.
-
-    Terms: after registration with the authors, for research. hhmnet brings no part of it along.
-
-    Citation: A. Shahroudy, J. Liu, T.-T. Ng, G. Wang. NTU RGB+D: A Large Scale Dataset for 3D Human Activity
-    Analysis. CVPR 2016.
-
-    Args:
-        source: folder of the ``.skeleton`` files.
-        config: a :class:`NTUConfig`.
-
-    Raises:
-        SourceError: there is no such folder or folder of videos, or the list of missing skeletons can't be used.
-    """
-
-    name: ClassVar[str] = "ntu60"
-    title: ClassVar[str] = "NTU RGB+D 60"
-    citation: ClassVar[str] = (
-        "A. Shahroudy, J. Liu, T.-T. Ng, G. Wang. "
-        "NTU RGB+D: A Large Scale Dataset for 3D Human Activity Analysis. CVPR 2016."
-    )
-    protocol = "ntu60_xsub"
-    actions: ClassVar[int] = 60
-    setups: ClassVar[int] = 17
-    subjects: ClassVar[int] = 40
-    lists: ClassVar[tuple[str, ...]] = (
-        "missing_skeletons_60.txt",
-        "NTU_RGBD_samples_with_missing_skeletons.txt",
-    )
-
-
-class NTU120(_NTU):
+class NTU120(NTU60):
     """NTU RGB+D 120: 114,480 clips of 120 actions by 106 subjects, from 3 cameras, in 32 setups.
 
     Format, persons, videos and terms are those of :class:`NTU60`, whose clips are a part of it. 535 clips are listed as
@@ -243,13 +226,6 @@ class NTU120(_NTU):
 
     Citation: J. Liu, A. Shahroudy, M. Perez, G. Wang, L.-Y. Duan, A. C. Kot. NTU RGB+D 120: A Large-Scale Benchmark
     for 3D Human Activity Understanding. TPAMI 2020.
-
-    Args:
-        source: folder of the ``.skeleton`` files.
-        config: a :class:`NTUConfig`.
-
-    Raises:
-        SourceError: there is no such folder or folder of videos, or the list of missing skeletons can't be used.
     """
 
     name: ClassVar[str] = "ntu120"

@@ -1,4 +1,4 @@
-"""The text of NTU RGB+D's ``.skeleton`` files as arrays: strict, and fast where nothing is out of the ordinary.
+"""The text of NTU RGB+D's ``.skeleton`` files as arrays.
 
 A file is text in lines: the number of frames; for every frame the number of bodies; for every body a line of ten
 values, the first of them its id, then the number of joints (25) and a line of twelve values a joint: x, y, z
@@ -23,21 +23,18 @@ MAX_FRAMES = 100_000
 
 _BODY_VALUES = 10
 _JOINT_VALUES = 12
-_BODY_LINES = 2 + JOINTS
 _STATE = 11
-_KEPT = [0, 1, 2, 5, 6, _STATE]  # x y z colorX colorY state
 _STATES = (0, 1, 2)
+_KEPT = [0, 1, 2, 5, 6, _STATE]  # x y z colorX colorY state
 _MAX_DIGITS = 9  # of a count
 _MAX_ID_DIGITS = 20
 _MAX_ID = 2**64 - 1
 _TOO_LARGE = 2.0**128 - 2.0**103  # from here on float32 rounds to infinity
 
-_NUMBER = rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
-_FINITE = re.compile(_NUMBER)
+_FINITE = re.compile(rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 # As C++ streams write what is no number; the last form is that of older Windows libraries.
 _NOT_FINITE = re.compile(rb"[+-]?(?:nan|inf|infinity|1\.#(?:IND|INF|QNAN|SNAN)0*)", re.IGNORECASE)
-_JOINT_COUNT = b"%d" % JOINTS
-_TWO_MORE = b" 0" * (_JOINT_VALUES - _BODY_VALUES) + b"\n"
+
 _COLUMNS = [str(number) for number in range(_JOINT_VALUES)]
 # Without quotes, escapes and words for "nothing", the only numbers that Arrow knows beyond those above are nan(…).
 _PARSE = pa.csv.ParseOptions(
@@ -88,99 +85,37 @@ def parse(data: bytes) -> SkeletonFile:
     """
     if len(data) > MAX_BYTES:
         raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no skeleton file")
-    found = parse_plain_cases(data)
-    return parse_line_by_line(data) if found is None else found
-
-
-def parse_plain_cases(data: bytes) -> SkeletonFile | None:
-    """Same as :func:`parse_line_by_line`, some ten times as fast; None where that has to decide.
-
-    Lines of joints, and those of bodies with two zeros added, are handed to Arrow as one table of twelve columns.
-    """
-    breaks = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
-    starts = [0, *(breaks + 1).tolist(), len(data)]
-    whole = memoryview(data)
-    frame: list[int] = []
-    ids: list[bytes] = []
-    rows: list[bytes | memoryview] = []
+    lines = _Lines(data)
     try:
-        frames, line = _whole(data[: starts[1]]), 1
-        for number in range(frames):
-            bodies, line = _whole(data[starts[line] : starts[line + 1]]), line + 1
-            for _ in range(bodies):
-                body = data[starts[line] : starts[line + 1]].rstrip()
-                joints = starts[line + 2]
-                if data[starts[line + 1] : joints].strip() != _JOINT_COUNT:
-                    return None
-                line += _BODY_LINES
-                ids.append(body.split(None, 1)[0])
-                rows += (body, _TWO_MORE, whole[joints : starts[line]])
-            frame += [number] * bodies
-            if bodies > 1 and len(set(map(int, ids[-bodies:]))) < bodies:
-                return None
-        rest = data[starts[line] :]
-    except (IndexError, ValueError):
-        return None
-    if not 0 < frames <= MAX_FRAMES or rest.strip():
-        return None
-    if ids and not (b"".join(ids).isdigit() and max(map(len, ids)) <= _MAX_ID_DIGITS):
-        return None
-    numbers = [int(word) for word in ids]
-    kept = _table(b"".join(rows), len(ids))
-    if kept is None or not np.isin(kept[-1], _STATES).all() or max(numbers, default=0) > _MAX_ID:
-        return None
-    found = _file(frames, frame, numbers, kept)
-    return found if np.isfinite(found.joints).all() else None
-
-
-def _whole(line: bytes) -> int:
-    """The count in a line; raises ValueError if it holds anything else."""
-    word = line.strip()
-    if not word.isdigit() or len(word) > _MAX_DIGITS:
-        raise ValueError
-    return int(word)
-
-
-def _table(lines: bytes, bodies: int) -> list[np.ndarray] | None:
-    """The columns kept, each ``(B, 25)`` float64; None unless the lines hold twelve numbers each."""
-    if not bodies:
-        return [np.empty((0, JOINTS)) for _ in _KEPT]
-    if b"(" in lines:  # Arrow would take nan(anything) for a number
-        return None
-    try:
-        table = pa.csv.read_csv(pa.BufferReader(lines), _READ, _PARSE, _CONVERT)
-    except pa.ArrowInvalid:
-        return None
-    if table.num_rows != bodies * (1 + JOINTS):
-        return None
-    columns = (table.column(number).to_numpy() for number in _KEPT)
-    return [column.reshape(bodies, 1 + JOINTS)[:, 1:] for column in columns]
-
-
-def _file(frames: int, frame: list[int], ids: list[int], kept: list[np.ndarray]) -> SkeletonFile:
-    """Put together what was parsed; ``kept`` are x, y, z, colorX, colorY and state, each ``(B, 25)`` float64."""
+        frames, frame, ids = _walk(lines)
+    except ReadError:
+        lines.check_joints()  # what is wrong with one of them comes first
+        raise
+    kept = _table(lines.joint_lines())
+    if kept is None:
+        kept = lines.check_joints()
     with np.errstate(over="ignore", invalid="ignore"):
-        joints, pixels, state = (
-            np.stack(part, axis=-1, dtype=np.float32, casting="same_kind")
-            for part in (kept[:3], kept[3:5], kept[5:])
-        )
+        pixels = kept[..., 3:5].astype(np.float32)
     mapped = np.asarray(np.isfinite(pixels).all(-1))
-    if not mapped.all():
-        pixels[~mapped] = 0
+    pixels[~mapped] = 0
     return SkeletonFile(
-        frames, np.array(frame, np.int64), np.array(ids, np.uint64), joints, pixels, mapped, state[..., 0]
+        frames,
+        np.array(frame, np.int64),
+        np.array(ids, np.uint64),
+        kept[..., :3].astype(np.float32),
+        pixels,
+        mapped,
+        kept[..., 5].astype(np.float32),
     )
 
 
-def parse_line_by_line(data: bytes) -> SkeletonFile:
-    """:func:`parse` by the definition of the format; slow, but it knows the line of every fault."""
-    lines = _Lines(data)
+def _walk(lines: _Lines) -> tuple[int, list[int], list[int]]:
+    """Number of frames, and the frame and the id of every body; raises ReadError, but not for what a joint holds."""
     frames = lines.count("the number of frames")
     if not 0 < frames <= MAX_FRAMES:
         raise lines.fault(f"the number of frames must be 1 to {MAX_FRAMES:,}, is {frames:,}")
     frame: list[int] = []
     ids: list[int] = []
-    values: list[list[float]] = []
     for number in range(frames):
         seen: set[int] = set()
         for _ in range(lines.count(f"the number of bodies of frame {number}")):
@@ -192,10 +127,24 @@ def parse_line_by_line(data: bytes) -> SkeletonFile:
             frame.append(number)
             if (joints := lines.count("the number of joints")) != JOINTS:
                 raise lines.fault(f"a body must have {JOINTS} joints, this one has {joints}")
-            values.extend(lines.joint() for _ in range(JOINTS))
+            lines.pass_joints()
     lines.end(frames)
-    kept = np.array(values).reshape(-1, JOINTS, len(_KEPT))
-    return _file(frames, frame, ids, list(np.moveaxis(kept, -1, 0)))
+    return frames, frame, ids
+
+
+def _table(lines: list[bytes]) -> np.ndarray | None:
+    """What is kept of joints ``(B, 25, 6)`` float64, by Arrow; None where something isn't quite as in most files."""
+    text = b"\n".join(lines)
+    if not lines or b"(" in text:  # Arrow would take nan(anything) for a number
+        return None
+    try:
+        table = pa.csv.read_csv(pa.BufferReader(text), _READ, _PARSE, _CONVERT)
+    except pa.ArrowInvalid:
+        return None
+    kept = np.stack([table.column(column).to_numpy() for column in _KEPT], axis=-1)
+    if len(kept) != len(lines) or not (np.abs(kept[:, :3]) < _TOO_LARGE).all():
+        return None
+    return kept.reshape(-1, JOINTS, len(_KEPT)) if np.isin(kept[:, -1], _STATES).all() else None
 
 
 class _Lines:
@@ -206,6 +155,7 @@ class _Lines:
         if not self._lines[-1]:
             self._lines.pop()
         self._taken = 0
+        self._joints: list[int] = []
 
     def fault(self, reason: str) -> ReadError:
         """A ReadError at the line that was taken last."""
@@ -213,12 +163,10 @@ class _Lines:
 
     def count(self, what: str) -> int:
         """Take a line that holds one count."""
-        words = self._take(what)
-        try:
-            return _whole(b" ".join(words))
-        except ValueError:
-            held = _short(b" ".join(words))
-            raise self.fault(f"must hold {what}, a whole number; holds {held}") from None
+        word = b" ".join(self._take(what))
+        if not word.isdigit() or len(word) > _MAX_DIGITS:
+            raise self.fault(f"must hold {what}, a whole number; holds {_short(word)}")
+        return int(word)
 
     def body(self) -> int:
         """Take a body's own line and give its id."""
@@ -232,8 +180,28 @@ class _Lines:
             self._number(word)
         return int(words[0])
 
-    def joint(self) -> list[float]:
-        """Take a joint and give the values that are kept of it."""
+    def pass_joints(self) -> None:
+        """Take a body's joints, whatever they hold."""
+        self._joints.append(self._taken)
+        self._taken += JOINTS
+        if self._taken > len(self._lines):
+            self._taken = len(self._lines)
+            self._take("a joint")
+
+    def joint_lines(self) -> list[bytes]:
+        """The lines of all joints."""
+        return [line for start in self._joints for line in self._lines[start : start + JOINTS]]
+
+    def check_joints(self) -> np.ndarray:
+        """What is kept of the joints that were passed, ``(B, 25, 6)`` float64; raises ReadError for the first fault."""
+        before, values = self._taken, []
+        for start in self._joints:
+            self._taken = start
+            values.append([self._joint() for _ in range(JOINTS)])
+        self._taken = before
+        return np.array(values).reshape(-1, JOINTS, len(_KEPT))
+
+    def _joint(self) -> list[float]:
         words = self._take("a joint")
         if len(words) != _JOINT_VALUES:
             raise self.fault(f"a joint must have {_JOINT_VALUES} values, this line has {len(words)}")

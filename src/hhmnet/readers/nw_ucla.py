@@ -15,7 +15,7 @@ from hhmnet.conversion import KINECT_V1_COLOR, Camera, project
 from hhmnet.fields import one_of, within
 from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError
 from hhmnet.readers.labels import read_table
-from hhmnet.readers.pairing import STRETCHED, by_time, find_videos, pair_frames
+from hhmnet.readers.pairing import STRETCHED, by_time, find_videos, look_at, pair_frames
 from hhmnet.readers.text import read_json
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
@@ -45,7 +45,6 @@ action 4), and by the correlation of the joints' speed with the change between p
 """
 
 _NO_PICTURE = "joint that isn't in front of the camera: pixels set to 0"
-_UNREADABLE = "video left out: it can't be read"
 
 
 @dataclass
@@ -105,18 +104,14 @@ class DepthVideos:
         video = None if self._found is None else self._found.videos.get(clip)
         if video is None or self.config.videos is None:
             return fields
-        from hhmnet.video import VideoError, open_video  # PyAV is needed for videos alone
-
-        try:
-            with open_video(self.config.videos / video) as opened:
-                count, size = len(opened), (opened.width, opened.height)
-        except VideoError:
-            notes[_UNREADABLE] += 1
+        look = look_at(self.config.videos / video, notes)
+        if look is None:
             return fields
-        fields["video"] = video
-        fields["video_frames"] = self._paired(len(joints), count, view, notes)
-        fields["pixels"] = _pixels(joints, self.config.focal, size, notes)[None]
-        return fields
+        return fields | {
+            "video": video,
+            "video_frames": self._paired(len(joints), look.frames, view, notes),
+            "pixels": _pixels(joints, self.config.focal, look.size, notes)[None],
+        }
 
     def _paired(self, frames: int, count: int, view: int, notes: Counter[str]) -> np.ndarray:
         if self.config.alignment == "index":
@@ -124,8 +119,7 @@ class DepthVideos:
         else:
             delay = DELAYS.get(view, 0.0) if self.config.alignment == "measured" else 0.0
             index, note = by_time(frames, count, delay), STRETCHED
-        if note is not None:
-            notes[note] += 1
+        notes.update([note] if note else [])
         return index
 
 

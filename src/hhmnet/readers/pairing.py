@@ -3,19 +3,91 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 
 from hhmnet.readers import SourceError, files_below
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+VIDEO_SUFFIXES = (
+    *(
+        ".mp4",
+        ".avi",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".m4v",
+        ".mpg",
+        ".mpeg",
+        ".wmv",
+        ".gif",
+        ".3gp",
+        ".3g2",
+        ".ts",
+        ".mts",
+    ),
+    *(
+        ".m2ts",
+        ".m2t",
+        ".flv",
+        ".f4v",
+        ".ogv",
+        ".ogg",
+        ".ogm",
+        ".asf",
+        ".qt",
+        ".mpe",
+        ".m1v",
+        ".m2v",
+        ".vob",
+        ".divx",
+    ),
+    *(
+        ".mxf",
+        ".dv",
+        ".rm",
+        ".rmvb",
+        ".y4m",
+        ".nut",
+        ".wtv",
+        ".mjpg",
+        ".mjpeg",
+        ".h264",
+        ".264",
+        ".hevc",
+        ".h265",
+    ),
+)
+"""Endings, in lower case, of what every command takes for a video: whatever FFmpeg opens, but no playlists, which can
+name other files, and no single pictures."""
 
+UNREADABLE = "video left out: it can't be read"
 SHORTER = "video has fewer frames than its skeleton: the skeleton's last ones have no picture; not rescaled"
 LONGER = "video has more frames than its skeleton: its last ones are unused; not rescaled"
 STRETCHED = "video frames were paired by relative time"
+
+
+class Look(NamedTuple):
+    """How many frames a video has, and the width and height of its picture."""
+
+    frames: int
+    size: tuple[int, int]
+
+
+def look_at(file: Path, notes: Counter[str]) -> Look | None:
+    """Frames and size of the video in a file; None, with a note, if it can't be read."""
+    from hhmnet.video import VideoError, open_video  # PyAV is needed for videos alone
+
+    try:
+        with open_video(file) as video:
+            return Look(len(video), (video.width, video.height))
+    except VideoError:
+        notes[UNREADABLE] += 1
+        return None
 
 
 def pair_frames(skeleton_frames: int, video_frames: int) -> tuple[np.ndarray, str | None]:
@@ -93,17 +165,18 @@ def find_videos(folder: Path, sample_ids: Iterable[str], pattern: str = "{id}") 
     """
     if pattern.count("{id}") != 1:
         raise SourceError(f"a pattern of videos' names must hold {{id}} once, got '{pattern}'")
-    before, after = (re.escape(part) for part in pattern.split("{id}"))
+    before, after = (re.escape(normalize("NFC", part)) for part in pattern.split("{id}"))
     form = re.compile(f"{before}(.+){after}")
-    ids = set(sample_ids)
+    ids = {normalize("NFC", name): name for name in sample_ids}
     videos: dict[str, str] = {}
     left_over = []
     if not folder.is_dir():
         raise SourceError(f"no folder at {folder}; it should hold the videos")
     for path in sorted(path for path in files_below(folder) if path.suffix.lower() in VIDEO_SUFFIXES):
-        named = form.fullmatch(path.stem)
-        if named is not None and named[1] in ids and named[1] not in videos:
-            videos[named[1]] = path.as_posix()
+        named = form.fullmatch(normalize("NFC", path.stem))
+        sample_id = None if named is None else ids.get(named[1])
+        if sample_id is not None and sample_id not in videos:
+            videos[sample_id] = path.as_posix()
         else:
             left_over.append(path.as_posix())
-    return VideoFolder(videos, sorted(ids - set(videos)), left_over)
+    return VideoFolder(videos, sorted(set(ids.values()) - set(videos)), left_over)

@@ -1,40 +1,96 @@
-"""Text files of others: UTF-8, tables of comma-separated values, JSON; each fault with its line."""
+"""Text files of others: tables as Excel and people write them, JSON; each fault with its line."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hhmnet.readers import ReadError
 
+_SEPARATORS = ",;\t"
+
 
 def decode(content: bytes) -> str:
-    """UTF-8 with a byte order mark or without; raises ReadError, with the line, for anything else."""
+    """UTF-8 with a byte order mark or without, or UTF-16 with one; raises ReadError, with the line, for others."""
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
+        line = content[: error.start].count(b"\n") + 1
         raise ReadError(f"not UTF-8 text (byte {error.start})", line) from None
 
 
-def table_lines(content: bytes) -> Iterator[tuple[int, list[str]]]:
-    """The lines of a table with commas, each with its number: first the headings, then those that hold anything.
+def decode_table(content: bytes) -> tuple[str, bool]:
+    """The text of a table: as :func:`decode` says, or else cp1252, which Excel writes in Western Europe.
+
+    Returns:
+        The text, and whether it is cp1252 only because it is nothing else.
 
     Raises:
-        ReadError: it isn't such a table; with the line.
+        ReadError: it is no text; with the line.
     """
-    table = csv.reader(io.StringIO(decode(content), newline=""), strict=True)
     try:
-        yield 1, next(table, [])
+        text, is_guess = decode(content), False
+    except ReadError as fault:
+        try:
+            text, is_guess = content.decode("cp1252"), True
+        except UnicodeDecodeError:
+            raise fault from None
+    if "\0" in text:
+        raise ReadError("not text: it holds zero bytes", text[: text.index("\0")].count("\n") + 1)
+    return text, is_guess
+
+
+def table_lines(content: bytes) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a table, each with its number: first the headings, then those that hold anything.
+
+    Cells are separated by commas, semicolons or tabs: as a first line ``sep=;`` says, or else by what parts the
+    headings into most. A line may end in empty cells without a heading, as Excel writes them.
+
+    Raises:
+        ReadError: it isn't such a table, or a line has more cells than there are headings; with the line.
+    """
+    text, _ = decode_table(content)
+    told = re.match(rf'"?sep=([{_SEPARATORS}|])"?\r?\n', text, re.IGNORECASE)
+    text, before = (text[told.end() :], 1) if told else (text, 0)
+    first = text.partition("\n")[0].rstrip("\r")
+    separator = told[1] if told else max(_SEPARATORS, key=lambda one: len(_cells(first, one)))
+    table = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        headings = next(table, [])
+        yield 1 + before, headings
         for cells in table:
+            while len(cells) > len(headings) and not cells[-1].strip():
+                cells.pop()
+            line = table.line_num + before
+            if len(cells) > len(headings):
+                raise ReadError(
+                    f"has {len(cells)} cells, and there are {len(headings)} headings; put a text that holds "
+                    f"{separator!r} into double quotes",
+                    line,
+                )
             if any(cell.strip() for cell in cells):
-                yield table.line_num, cells
+                yield line, cells
     except csv.Error as error:
-        raise ReadError(f"not a CSV table ({error})", table.line_num) from None
+        raise ReadError(f"not a CSV table ({error})", table.line_num + before) from None
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:  # a field of absurd length
+        return []
+
+
+def to_number(cell: str) -> float:
+    """A number with a decimal point or comma; NaN for an empty cell. Raises ValueError for anything else."""
+    return float(cell.strip().replace(",", ".") or "nan")
 
 
 def read_json(file: Path, *, nan: bool = False) -> Any:

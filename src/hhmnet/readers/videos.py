@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 from hhmnet.conversion import targets
 from hhmnet.fields import one_of
@@ -21,11 +24,12 @@ from hhmnet.pose.estimate import (
 )
 from hhmnet.pose.networks import PoseError, fetch_models
 from hhmnet.readers import ReaderConfig, ReadError
-from hhmnet.readers.labels import LabelRow, ListedReader, count_splits
+from hhmnet.readers.labels import DEFAULT_TABLE, LabelRow
+from hhmnet.readers.listed import ListedReader
 from hhmnet.readers.pairing import VIDEO_SUFFIXES
 from hhmnet.sample import Sample
 from hhmnet.skeleton import get_layout
-from hhmnet.video import VideoError
+from hhmnet.video import VideoError, open_video
 
 _DEFAULT_LAYOUTS = {"blazepose": "kinect20", "movenet": "coco17"}
 
@@ -34,7 +38,7 @@ _DEFAULT_LAYOUTS = {"blazepose": "kinect20", "movenet": "coco17"}
 class VideosConfig(PoseConfig, ReaderConfig):
     """What can be chosen when joints come from videos."""
 
-    labels: Path = Path("labels.csv")
+    labels: Path = DEFAULT_TABLE
     """The table of the videos and their labels; a relative path is looked for in the source folder first."""
     layout: str = ""
     """Skeleton of the joints: kinect20 (blazepose's default), ntu25, blazepose33 (metres) or coco17 (pixels)."""
@@ -99,35 +103,30 @@ class Videos(ListedReader):
         return self.source
 
     def group(self, row: LabelRow) -> str:
-        """The subject, or else the scene."""
-        return row.subject or row.setup
+        """The subject, or else the scene, or the recording."""
+        return row.subject or row.setup or super().group(row)
 
     def describe(self) -> list[str]:
         """What was understood: the table, which videos are there, and what is estimated."""
         config = self.config
-        named = self.items()
-        missing = [name for name in named if not (self.source / name).is_file()]
         kind = "metres" if self.layout.dims == 3 else "pixels"
-        lines = [
-            *self.labels.describe(),
-            f"videos: {len(named) - len(missing):,} of {len(named):,} listed are in {self.source}, "
-            f"{len(self.others()):,} others there are left out",
+        return [
+            *super().describe(),
             f"joints: {config.estimator} → {self.layout.name} ({self.layout.num_joints} joints, {kind}), "
             f"{config.persons} person{'s' * (config.persons > 1)} a clip; persons from {config.detector} "
             f"every {config.every} frames",
-            f"split: {self.rule}: {count_splits(list(self.split.values()))}; protocol {self.protocol}",
         ]
-        if len(missing) == len(named):
-            lines.append(
-                f"none of the listed videos is there; the first is looked for at {self.source / named[0]}"
-            )
-        return lines
 
     def read(self, item: str, notes: Counter[str]) -> Sample:
         """Estimate the joints of one video; raises ReadError if nobody is seen in it or it can't be decoded."""
-        file = self.file(item)
+        file, row = self.file(item), self.labels.rows[item]
+        config = self._pose_config(row.persons)
+        begin, end = 0.0, math.inf
         try:
-            poses = _estimator(dataclasses.astuple(self._pose_config())).estimate(file)
+            if row.is_segment:
+                with open_video(file) as video:
+                    begin, end = self.frames(row, video.fps)
+            poses = _estimator(dataclasses.astuple(config)).estimate(file, int(begin), end)
         except VideoError as error:
             raise ReadError(
                 error.reason if error.frame is None else f"frame {error.frame}: {error.reason}"
@@ -135,16 +134,21 @@ class Videos(ListedReader):
         except PoseError as error:
             raise ReadError(str(error)) from None
         _count(poses, notes)
-        return Sample(**self.listed(item), video=item, **clip_fields(poses, self.layout, self.config))
+        fields = clip_fields(poses, self.layout, config) | {"video": self.place(item)}
+        frames = np.arange(int(begin), int(begin) + poses.present.shape[1], dtype=np.int32)
+        fields |= {"frame_index": frames, "video_frames": frames}
+        return self.sample(item, fields, notes, poses.fps)
 
-    def _pose_config(self) -> PoseConfig:
+    def _pose_config(self, persons: int) -> PoseConfig:
+        """How joints are found in a clip of so many persons; 0 if the table doesn't say."""
         names = [field.name for field in dataclasses.fields(PoseConfig)]
-        return PoseConfig(**{name: getattr(self.config, name) for name in names})
+        values = {name: getattr(self.config, name) for name in names}
+        return PoseConfig(**values | ({"persons": persons} if persons else {}))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _estimator(fields: tuple[Any, ...]) -> VideoPoseEstimator:
-    """The networks, loaded once a process."""
+    """The networks, loaded once a process; clips of one person and of two may alternate."""
     return VideoPoseEstimator(PoseConfig(*fields))
 
 
