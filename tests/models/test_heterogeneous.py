@@ -56,67 +56,29 @@ def gone(mask: Tensor, *rows: int) -> Tensor:
     return mask
 
 
-def state(module: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in module.state_dict().items()}
-
-
 # What it returns.
 
 
-@pytest.mark.parametrize("streams", [1, 4])
 @torch.no_grad()
-def test_what_it_returns_has_the_promised_shapes(streams: int) -> None:
-    network = build(streams).eval()
-    output = network(*made_clips(streams), made_input())
-    shapes = {name: None if value is None else tuple(value.shape) for name, value in output._asdict().items()}
-    assert shapes == {
-        "logits": (3, 3),
-        "skeleton": (streams, 3, 3),
-        "video": (3, 3),
-        "part_features": (3, 6, 16),
-        "part_teacher": (3, 6, 16),
-        "part_mask": (3, 6),
-        "teacher": (3, 3),
-        "guidance": (3, 5, 4),
-        "used": (3, 2),
-    }
-    assert output.used.all()
-    assert output.part_mask is not None
-    assert output.part_mask.all()
-
-
-@torch.no_grad()
-def test_the_skeleton_answers_as_it_does_alone() -> None:
-    network = build(2, {"weights": (3.0, 1.0)}).eval()
-    x, mask = made_clips()
-    assert isinstance(network.skeleton, HomogeneousNetwork)
-    alone = network.skeleton(x, mask)
-    output = network(x, mask, made_input())
-    assert output.skeleton is not None
-    torch.testing.assert_close(output.skeleton, alone.each, rtol=0, atol=0)
-    torch.testing.assert_close(output.teacher, alone.logits)
-    torch.testing.assert_close(network(x, mask).logits, alone.logits)
-
-
-@torch.no_grad()
-def test_guidance_is_made_of_the_skeletons_feature_maps() -> None:
-    network = build(2).eval()
+def test_the_skeleton_answers_as_it_does_alone_and_guides_the_video() -> None:
     x, mask = made_clips()
     video = made_input()
-    assert isinstance(network.skeleton, HomogeneousNetwork)
-    features = network.skeleton(x, mask).features
     there = torch.ones(3, 2, 4, dtype=torch.bool)
     there[1, 1] = False
     there[1, 0, 0] = False  # frames 0 to 3; frame 5, which is there, belongs to the second four
-    expected = guidance(features, there, video.times, 16, 4, part_weights(KINECT20))
     for guide in ("input", "feature"):
-        found = build(2, guidance=guide).eval()(x, mask, video)
-        torch.testing.assert_close(found.guidance, expected)
-        plain = build(2, guidance="none").eval()(x, mask, video)
+        network = build(2, {"weights": (3.0, 1.0)}, guidance=guide).eval()
+        assert isinstance(network.skeleton, HomogeneousNetwork)
+        alone, output = network.skeleton(x, mask), network(x, mask, video)
+        torch.testing.assert_close(output.skeleton, alone.each, rtol=0, atol=0)
+        torch.testing.assert_close(output.teacher, alone.logits)
+        torch.testing.assert_close(network(x, mask).logits, alone.logits)
+        expected = guidance(alone.features, there, video.times, 16, 4, part_weights(KINECT20))
+        torch.testing.assert_close(output.guidance, expected)
+        torch.testing.assert_close(output.video, network.video(video, expected, guide).logits)
+        plain = build(2, {"weights": (3.0, 1.0)}, guidance="none").eval()(x, mask, video)
         assert plain.guidance is None
-        assert (found.video - plain.video).abs().max() > 1e-4
-        by_hand = network.video(video, expected, guide)
-        torch.testing.assert_close(found.video, by_hand.logits)
+        assert (output.video - plain.video).abs().max() > 1e-4
 
 
 # Missing modalities.
@@ -138,7 +100,7 @@ def plain_answer(output: HeterogeneousOutput, weights: list[float], there: list[
     return torch.stack(rows)
 
 
-@pytest.mark.parametrize("weights", [(), (0.5, 0.1, 2.0), (1.0, 1.0, 0.0), (0.0, 0.0, 3.0)])
+@pytest.mark.parametrize("weights", [(), (0.5, 0.1, 2.0), (0.0, 0.0, 3.0)])
 @torch.no_grad()
 def test_every_clip_is_answered_by_what_it_has(weights: tuple[float, ...]) -> None:
     network = build(2, weights=weights).eval()
@@ -198,10 +160,9 @@ def test_weights_default_to_those_of_phase_1_and_an_average_stream() -> None:
     torch.testing.assert_close(build(1, weights=(3.0, 1.0)).weights, torch.tensor([0.75, 0.25]))
 
 
-@pytest.mark.parametrize("guide", ["input", "feature"])
 @torch.no_grad()
-def test_a_clip_has_no_neighbours(guide: str) -> None:
-    network = build(2, guidance=guide).eval()
+def test_a_clip_has_no_neighbours() -> None:
+    network = build(2).eval()
     x, mask = made_clips(count=4)
     video = made_input(4)
     together = network(x, mask, video)
@@ -209,21 +170,8 @@ def test_a_clip_has_no_neighbours(guide: str) -> None:
     alone = network(x[1:2], mask[1:2], only(video, [1]))
     for name in ("logits", "video", "part_features", "part_teacher", "guidance"):
         whole, mixed, single = (getattr(o, name) for o in (together, others, alone))
-        if whole is not None:
-            torch.testing.assert_close(whole[1:2], single, atol=1e-5, rtol=1e-5)
-            torch.testing.assert_close(mixed[1:2], single, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("guide", ["input", "feature"])
-def test_it_works_under_autocast(guide: str) -> None:
-    network = build(2, guidance=guide)
-    with torch.autocast("cpu", torch.bfloat16):
-        output = network(*made_clips(), blind(made_input(), 1))
-    assert output.logits.dtype == torch.float32
-    assert output.guidance is not None
-    assert output.guidance.dtype == torch.float32
-    loss_of(output, torch.tensor([0, 1, 2])).backward()
-    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in network.parameters())
+        torch.testing.assert_close(whole[1:2], single, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(mixed[1:2], single, atol=1e-5, rtol=1e-5)
 
 
 # Training.
@@ -239,40 +187,30 @@ def loss_of(output: HeterogeneousOutput, labels: Tensor) -> Tensor:
     return loss + distillation(output.video, output.teacher, output.used.all(1), 2.0)
 
 
-@pytest.mark.parametrize("streams", [1, 2])
-def test_the_skeleton_stays_bit_for_bit(streams: int) -> None:
-    network = build(streams)
-    before, rest = state(network.skeleton), state(network.video)
-    teacher = network.teacher_projection.clone()
-    assert not any(parameter.requires_grad for parameter in network.skeleton.parameters())
+@pytest.mark.parametrize("autocast", [False, True])
+def test_every_weight_is_trained_but_the_skeletons_which_stay_bit_for_bit(autocast: bool) -> None:
+    network = build(2, dropout=0.0)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
     # All parameters, as an optimiser gets them that knows of nothing frozen.
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=0.5)
-    for seed in range(4):
+    for seed in range(2):
         network.eval()
         network.train()
         assert not any(module.training for module in network.skeleton.modules())
         assert network.video.training
         optimizer.zero_grad()
-        loss_of(
-            network(*made_clips(streams, seed=seed), made_input(seed=seed)), torch.tensor([0, 1, 2])
-        ).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            output = network(*made_clips(seed=seed), blind(made_input(seed=seed), 1))
+        assert output.logits.dtype == torch.float32
+        assert output.guidance is not None
+        assert output.guidance.dtype == torch.float32
+        loss_of(output, torch.tensor([0, 1, 2])).backward()
         optimizer.step()
-    for name, value in network.skeleton.state_dict().items():
-        assert torch.equal(value, before[name]), name
-    assert torch.equal(network.teacher_projection, teacher)
-    assert any(not torch.equal(value, rest[name]) for name, value in network.video.state_dict().items())
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]) == name.startswith(("skeleton.", "teacher_projection")), name
 
 
-def test_every_other_weight_is_trained() -> None:
-    network = build(2, dropout=0.0)
-    loss_of(network(*made_clips(), made_input()), torch.tensor([0, 1, 2])).backward()
-    idle = [
-        n for n, p in network.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())
-    ]
-    assert idle == []
-
-
-@pytest.mark.parametrize(("rate", "low", "high"), [(0.0, 0, 0), (0.4, 8, 56), (1.0, 64, 64)])
+@pytest.mark.parametrize(("rate", "low", "high"), [(0.4, 8, 56), (1.0, 64, 64)])
 def test_dropped_modalities_lose_their_guidance_in_training(rate: float, low: int, high: int) -> None:
     network = build(1, modality_dropout=rate)
     x, mask = made_clips(1, count=64)
@@ -318,7 +256,6 @@ def test_batch_norms_keep_pretrained_statistics_only(config: dict[str, Any], fro
         ({"backbone": "vit"}, "field 'backbone' must be one of"),
         ({"guidance": "both"}, "field 'guidance' must be one of none, input, feature"),
         ({"norm": "layer"}, "field 'norm' must be one of frozen, batch"),
-        ({"projection": 0}, "field 'projection'"),
         ({"dropout": 1.0}, "field 'dropout'"),
         ({"modality_dropout": 1.1}, "field 'modality_dropout'"),
         ({"weights": (1.0, -1.0)}, "field 'weights'"),

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import pytest
 import torch
 from torch import Tensor, nn
 
-from hhmnet.models.layers import DropPath, Norm, convolve, stride_mask, without_autocast
+from hhmnet.models.layers import DropPath, Norm, convolve, stride_mask
 
 
 @pytest.mark.parametrize("frames", [5, 6])
@@ -101,12 +99,3 @@ def test_a_convolution_does_the_work_of_a_norm_that_is_fixed(
     expected = norm.eval()(conv(x))
     monkeypatch.setattr(norm.norm, "forward", None)  # it would cost half of the convolution's time
     torch.testing.assert_close(convolve(conv, norm, x, None), expected, atol=1e-5, rtol=1e-4)
-
-
-def test_without_autocast_nothing_is_switched_off() -> None:
-    x = torch.randn(3, 3)
-    assert isinstance(without_autocast(x), nullcontext)  # an exported graph would show it
-    with torch.autocast("cpu", torch.bfloat16):
-        assert (x @ x).dtype == torch.bfloat16
-        with without_autocast(x):
-            assert (x @ x).dtype == torch.float32

