@@ -1,3 +1,5 @@
+"""Batches of a store's clips, with or without crops; their order; how long clips are."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -28,7 +30,7 @@ def assert_same(a: RawBatch, b: RawBatch) -> None:
 
 
 @pytest.mark.parametrize("persons", [1, 4])
-@pytest.mark.parametrize("items", [[0], [2, 0, 5, 3], [5, 5]])
+@pytest.mark.parametrize("items", [[2, 0, 5, 3], [5, 5]])
 def test_a_batch_holds_its_clips_one_behind_the_other(
     patchy_store: Store, persons: int, items: list[int]
 ) -> None:
@@ -94,7 +96,7 @@ def test_skeletons_and_crops_of_the_same_clips(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("drop_last", [False, True])
-@pytest.mark.parametrize(("count", "size"), [(10, 3), (9, 3), (2, 5), (1, 1), (0, 4)])
+@pytest.mark.parametrize(("count", "size"), [(10, 3), (9, 3), (2, 5), (0, 4)])
 def test_every_clip_once_an_epoch(count: int, size: int, drop_last: bool) -> None:
     sampler = EpochSampler(count, size, seed=1, drop_last=drop_last)
     for epoch in range(3):

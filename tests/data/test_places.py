@@ -1,3 +1,5 @@
+"""Where persons are in pictures, and how large."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -30,7 +32,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("name", WAYS)
-@pytest.mark.parametrize("missing", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize("missing", [0.0, 0.5])
 def test_size_along_the_bones(name: str, missing: float) -> None:
     layout = LAYOUTS[name]
     rng = np.random.default_rng(2)
@@ -58,11 +60,7 @@ def test_size_along_the_bones(name: str, missing: float) -> None:
 def test_size_without_bones_is_the_box_or_what_the_joints_span(chain: SkeletonLayout) -> None:
     pixels = np.array([[1, 1], [4, 9], [2, 2], [3, 3], [3, 5]], np.float32)
     plain = made_clip(frames=3, pixels=np.stack([pixels] * 3)[None], joints=np.ones((1, 3, 5, 3), np.float32))
-    assert person_sizes(plain, chain).tolist() == [
-        8,
-        8,
-        8,
-    ]  # its head is its foot, so no bones lie between them
+    assert person_sizes(plain, chain).tolist() == [8, 8, 8]  # its head is its foot: no bones lie between them
     boxes = np.array([[[0, 0, 10, 30], [5, 5, 5, 5], [0, 0, 50, 10]]], np.float32)
     boxed = dataclasses.replace(plain, boxes=boxes)
     assert person_sizes(boxed, chain).tolist() == [30, 8, 50]

@@ -1,3 +1,5 @@
+"""Augmentation of crops, and mirrors: skeleton and video are the same act."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -24,17 +26,10 @@ from hhmnet.skeleton import KINECT20
 from made_crops import Frames, made_clip, pictures
 from made_video_batch import CONFIG, LENGTHS, OFF, ROI, noise_batch, only, seeded, views
 
-# Mirrors: skeleton and video are the same act.
+MIRROR = AugmentConfig(mirror=1.0, deform=False)
 
 
-MIRROR = AugmentConfig(mirror=1.0, yaw=0, tilt=0, scale=0, stretch=0, shear=0, noise=0, offset=0)
-
-
-@pytest.mark.parametrize(
-    "augmentation",
-    [None, MIRROR],
-)
-def test_mirroring_input_is_filming_and_measuring_in_a_mirror(augmentation: AugmentConfig | None) -> None:
+def test_mirroring_input_is_filming_and_measuring_in_a_mirror() -> None:
     """Both halves of a mirrored clip are those of a clip whose raw skeleton and video were mirrored."""
     sample, images = made_clip(3, frames=9), pictures(9)
     width = images[0].shape[1]
@@ -50,13 +45,12 @@ def test_mirroring_input_is_filming_and_measuring_in_a_mirror(augmentation: Augm
     )
 
     data, lengths = DataConfig(frames=6, center="first"), torch.tensor([9])
-    view = choose_frames(lengths, data, augmentation, seeded(4) if augmentation else None)
-    view = SampledFrames(view.positions, torch.tensor([True]) if augmentation is None else view.mirrored)
+    view = choose_frames(lengths, data, MIRROR, seeded(4))
     assert view.mirrored.tolist() == [True]
     clips, image_clips = (
         SkeletonBatch(torch.from_numpy(j[0][:, None].copy()), None, lengths) for j in (sample.joints, joints)
     )
-    x, _ = prepare(clips, KINECT20, data, augmentation, seeded(4) if augmentation else None, sampled=view)
+    x, _ = prepare(clips, KINECT20, data, MIRROR, seeded(4), sampled=view)
     expected, _ = prepare(image_clips, KINECT20, data, sampled=SampledFrames(view.positions, None))
     torch.testing.assert_close(x, expected)
 
@@ -96,7 +90,7 @@ def rulers(found: VideoInput) -> tuple[Tensor, Tensor]:
     return parts, scenes
 
 
-@pytest.mark.parametrize(("shift", "zoom"), [(1.0, 0.0), (0.4, 0.0), (0.0, 0.25), (1.0, 0.25), (1.0, 0.9)])
+@pytest.mark.parametrize(("shift", "zoom"), [(0.4, 0.0), (0.0, 0.25), (1.0, 0.9)])
 def test_windows_shift_and_zoom_inside_the_cached_crop(shift: float, zoom: float) -> None:
     found = prepare_video(ruler_batch(), None, None, RULER, only(shift=shift, zoom=zoom), seeded(2))
     parts, scenes = rulers(found)
@@ -165,20 +159,6 @@ def test_brightness_contrast_and_saturation() -> None:
     torch.testing.assert_close(
         colours_of(only(saturation=1.0), (90, 90, 90)), torch.full((5, 3), 90 / 255), atol=1e-5, rtol=0
     )
-    together = colours_of(only(brightness=0.3, contrast=0.2, saturation=0.4), rgb)
-    draws = 1 + torch.tensor([0.3, 0.2, 0.4]) * (factors(5) * 2 - 1)
-    for n, (b, c, s) in enumerate(draws.tolist()):
-        mixed = grey + s * (colour - grey)
-        torch.testing.assert_close(together[n], (b * mixed - MEAN) * c + MEAN, atol=1e-4, rtol=1e-4)
-
-
-def factors(clips: int) -> Tensor:
-    """The numbers that colours are drawn with after the windows' have been."""
-    generator = seeded(1)
-    for count in (clips * 5, clips):
-        torch.rand(count, 1, generator=generator)
-        torch.rand(count, 2, generator=generator)
-    return torch.rand(clips, 3, generator=generator)
 
 
 def test_erasing_takes_whole_cells_and_says_so() -> None:
