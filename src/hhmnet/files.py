@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+from unicodedata import normalize
 
 try:
     import fcntl
@@ -120,6 +121,20 @@ def is_there(place: Path) -> bool:
         return any(place.iterdir()) if place.is_dir() else place.exists()
     except OSError:
         return False
+
+
+def on_disk(path: Path) -> Path:
+    """``path`` as the disk spells it, where the same letters stand there in another Unicode form (é as one or as two).
+
+    A path that exists, or of which nothing alike does, is returned as it is.
+    """
+    if str(path).isascii() or path.exists():
+        return path
+    folder = on_disk(path.parent)
+    wanted = normalize("NFC", path.name)
+    with suppress(OSError):
+        return next((place for place in folder.iterdir() if normalize("NFC", place.name) == wanted), path)
+    return path
 
 
 def _is_temporary(found: str, name: str) -> bool:

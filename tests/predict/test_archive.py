@@ -57,6 +57,18 @@ def test_a_bad_clip_is_named_and_the_same_call_goes_on_with_more_clips(tmp_path:
     assert predict_archive(inputs, job, out).found == 7
 
 
+def test_a_name_of_any_bytes_keeps_the_others_answers(tmp_path: Path) -> None:
+    inputs, job, out = put_clips(tmp_path / "clips", TEXTS), make_job(tmp_path / "model"), tmp_path / "out"
+    inputs[1] = inputs[1]._replace(name=os.fsdecode(b"b\xdcbung"))
+    for found in (0, 7):
+        report = predict_archive(inputs, job, out)
+        assert (report.answered, report.found) == (4, found)  # the made model stumbles over it
+    rows = [
+        json.loads(line) for line in (out / "answers-000000.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert {os.fsencode(row["input"]) for row in rows} >= {b"b\xdcbung", b"clip 0"}
+
+
 def test_an_interruption_costs_one_shard(tmp_path: Path) -> None:
     inputs, job = put_clips(tmp_path / "clips", TEXTS), make_job(tmp_path / "model")
 

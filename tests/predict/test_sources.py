@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -8,9 +10,10 @@ import numpy as np
 import pytest
 
 from hhmnet.conversion import convert
-from hhmnet.predict.sources import Input, InputError, Sources, find_inputs
+from hhmnet.predict.sources import Input, InputError, Sources, find_inputs, is_video
 from hhmnet.readers.ntu_bodies import BodyRules, persons
 from hhmnet.readers.ntu_format import parse
+from hhmnet.readers.videos import Videos
 from hhmnet.skeleton import COCO17, KINECT20, NTU25
 from hhmnet.store import Store
 from made_people import MadeVideo
@@ -27,11 +30,34 @@ def test_a_folder_stands_for_the_files_below_it(tmp_path: Path) -> None:
     for name in (*names, "classes.json", ".hidden/e.mp4", ".f.mp4", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = find_inputs([tmp_path, tmp_path / "b.mp4"])
+    told: list[str] = []
+    found = find_inputs([tmp_path, tmp_path / "b.mp4"], told.append)
+    assert told == [f"{tmp_path}: passed over, as no videos or skeleton files by their endings: .txt 1"]
     # a.avi and d_rgb.avi belong to the skeletons beside them.
     wanted = ["a.npz", "b.mp4", "deep/c.json", "deep/d.skeleton", "b.mp4"]
     assert [item.path.relative_to(tmp_path).as_posix() for item in found] == wanted
     assert all(item.name == str(item.path) and item.row is None for item in found)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".3gp", ".MTS", ".ts", ".flv", ".ogv", ".m2ts", ".Mp4"])
+def test_one_list_of_endings(tmp_path: Path, suffix: str) -> None:
+    """As a file, in a folder, and for the reader of videos."""
+    (tmp_path / f"a{suffix}").touch()
+    assert [item.path.name for item in find_inputs([tmp_path, tmp_path / f"a{suffix}"])] == [f"a{suffix}"] * 2
+    assert is_video(tmp_path / f"a{suffix}")
+    assert suffix.lower() in Videos.suffixes
+
+
+def test_a_name_in_another_unicode_form_or_of_any_bytes(tmp_path: Path) -> None:
+    np.save(tmp_path / unicodedata.normalize("NFD", "café.npy"), JOINTS)
+    (item,) = find_inputs([tmp_path / "café.npy"])
+    assert Sources(KINECT20).read(item).sample.num_frames == 12
+    try:
+        np.save(tmp_path / os.fsdecode(b"b\xdcbung.npy"), JOINTS)
+    except OSError:
+        pytest.skip("this file system takes only names that are text")
+    (item,) = find_inputs([tmp_path / os.fsdecode(b"b\xdcbung.npy")])
+    assert Sources(KINECT20).read(item).sample.sample_id == "b\\udcdcbung"
 
 
 def test_a_store_stands_for_its_clips(tiny_store: Store) -> None:

@@ -42,7 +42,7 @@ def main(words: list[str]) -> int:
         return _archive(options, log)
     failed = 0
     documents: list[Any] = []
-    for item in _inputs(options.inputs):
+    for item in _inputs(options.inputs, log):
         try:
             if isinstance(item, InputError):
                 raise item
@@ -171,11 +171,11 @@ def _parted(words: Sequence[str], fields: Iterable[str]) -> tuple[list[str], lis
     return parts
 
 
-def _inputs(paths: Sequence[Path]) -> Iterable[Input | InputError]:
+def _inputs(paths: Sequence[Path], log: Console) -> Iterable[Input | InputError]:
     """The clips that the paths stand for, and an error in the place of a path that stands for none."""
     for path in paths:
         try:
-            yield from find_inputs([path])
+            yield from find_inputs([path], lambda line: log.print(line, soft_wrap=True))
         except InputError as error:
             yield error
 
@@ -196,7 +196,7 @@ def _archive(options: argparse.Namespace, log: Console) -> int:
     of_model = options.run, options.device, options.pose, options.videos, options.units
     job = ArchiveJob(*of_model, options.top, tuple(options.modality))
     with log.status("looking for clips"):
-        inputs = find_inputs(options.inputs)
+        inputs = find_inputs(options.inputs, lambda line: log.print(line, soft_wrap=True))
     with counting(log, "recognising", "clips") as progress:
         report = predict_archive(
             inputs, job, options.out, engine=options.engine, jobs=options.jobs, progress=progress

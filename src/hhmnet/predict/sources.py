@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hhmnet.conversion import convert
+from hhmnet.files import on_disk
 from hhmnet.readers import ReadError
 from hhmnet.readers.clip_files import MAX_BYTES, SUFFIXES, read_clip
 from hhmnet.readers.folder import clip_fields as file_fields
 from hhmnet.readers.folder import fits, fitting_layouts
+from hhmnet.readers.labels import printable
+from hhmnet.readers.listed import count_endings
 from hhmnet.readers.ntu import body_fields
 from hhmnet.readers.ntu_bodies import BodyRules, persons
 from hhmnet.readers.ntu_format import parse
@@ -78,31 +81,35 @@ class InputClip(NamedTuple):
         return cls(sample.sample_id, sample, file)
 
 
-def find_inputs(paths: Iterable[str | Path]) -> list[Input]:
+def find_inputs(paths: Iterable[str | Path], tell: Callable[[str], None] = lambda line: None) -> list[Input]:
     """The clips that these paths stand for: a file for itself, a folder for the files in and below it, a store for all
     its clips. A video beside a skeleton file of its name belongs to that and isn't a clip of its own.
+
+    Args:
+        paths: files, folders and stores.
+        tell: called with a line that counts the files of a folder that are no clips.
 
     Raises:
         InputError: a path doesn't exist, is no clip, or a folder holds none.
     """
     found: list[Input] = []
-    for path in map(Path, paths):
+    for path in map(on_disk, map(Path, paths)):
         if (path / SAMPLES_FILE).is_file():
             names = Store(path).sample_ids
             found += [Input(f"{path}#{name}", path, row) for row, name in enumerate(names)]
         elif path.is_dir():
-            found += _in_folder(path)
+            found += _in_folder(path, tell)
         else:
             check_file(path)
             found.append(Input(str(path), path))
     return found
 
 
-def _in_folder(folder: Path) -> list[Input]:
+def _in_folder(folder: Path, tell: Callable[[str], None]) -> list[Input]:
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename}: can't be listed: {error.strerror or error}")
 
-    found = []
+    found, passed = list[Path](), list[str]()
     for parent, below, names in os.walk(folder, onerror=refuse):
         below[:] = sorted(name for name in below if not name.startswith("."))
         files = [Path(parent, name) for name in names if not name.startswith(".") and name not in _TABLES]
@@ -110,8 +117,13 @@ def _in_folder(folder: Path) -> list[Input]:
         paired = {file.stem for file in skeletons}
         videos = [file for file in files if is_video(file) and file.stem.removesuffix("_rgb") not in paired]
         found += sorted(skeletons + videos)
+        passed += [file.name for file in files if not is_video(file) and file not in skeletons]
     if not found:
         raise InputError(f"{folder}: holds no videos or skeleton files, and is no store")
+    if passed:
+        tell(
+            f"{folder}: passed over, as no videos or skeleton files by their endings: {count_endings(passed)}"
+        )
     return [Input(str(file), file) for file in found]
 
 
@@ -189,8 +201,9 @@ class Sources:
         if isinstance(source, InputClip):
             return source
         if not isinstance(source, Input):
-            check_file(Path(source))
-            source = Input(str(source), Path(source))
+            path = on_disk(Path(source))
+            check_file(path)
+            source = Input(str(source), path)
         try:
             if source.row is not None:
                 return self._of_store(source.name, source.path, source.row)
@@ -245,14 +258,14 @@ class Sources:
         else:
             fields = clip_fields(poses, self.layout, self.pose)
             notes = (f"the video is damaged: {poses.damage}",) if poses.damage else ()
-        sample = Sample(path.stem, UNKNOWN_LABEL, video=path.name, **fields)
+        sample = Sample(printable(path.stem), UNKNOWN_LABEL, video=printable(path.name), **fields)
         return InputClip(source.name, sample, path, notes)
 
     def _of_skeleton(self, source: Input) -> InputClip:
         videos = self.videos if self.with_videos else None
         layout, fields = read_skeleton(source.path, self.layout, self.units, videos)
         video = self._paired(source.path, fields) if self.with_videos else None
-        sample = Sample(source.path.stem, UNKNOWN_LABEL, **fields)
+        sample = Sample(printable(source.path.stem), UNKNOWN_LABEL, **fields)
         return InputClip(source.name, in_layout(sample, layout, self.layout), video)
 
     def _paired(self, path: Path, fields: dict[str, Any]) -> Path | None:
