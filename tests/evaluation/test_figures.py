@@ -1,17 +1,35 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import image
+from matplotlib.font_manager import fontManager
 
 from hhmnet.evaluation import figures
-from hhmnet.evaluation.figures import Strip, draw_confusion, draw_curves, draw_strips
+from hhmnet.evaluation.embedding import Embeddings, Projection, draw_embeddings
+from hhmnet.evaluation.embedding import figures as figures_of
+from hhmnet.evaluation.figures import (
+    Strip,
+    class_labels,
+    class_legend,
+    draw_confusion,
+    draw_curves,
+    draw_strips,
+    new_figure,
+    set_fonts,
+)
+from hhmnet.predict.pictures import text_image
 from hhmnet.skeleton import COCO17, KINECT20, SkeletonLayout
 from hhmnet.training.logs import EpochLog
 
 ORANGE, BLUE = [0xD9, 0x5F, 0x02], [0x1B, 0x6C, 0xA8]
+# Characters that no font has: of Unicode's private use.
+UNICODE = ("walk", "\ue801\ue802", "run $1 or $2", "\ue803 \U0001f57a\ufe0f", "прыжок")
 
 
 def holds(file: Path, colour: list[int]) -> bool:
@@ -55,3 +73,71 @@ def test_strips_show_poses_evenly_over_the_clip_and_left_and_right(
     assert axes.get_title("left") == strip.title
     assert [text.get_text() for text in axes.texts] == [f"frame {100 + frame}" for frame in shown]
     assert len(axes.collections) == present[:, shown].sum()
+
+
+@pytest.fixture
+def own_font(tmp_path: Path) -> Iterator[str]:
+    """The family of an installed font that has the three characters, as one block each."""
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 700), (600, 700), (600, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    names, built = [".notdef", "block"], FontBuilder(1000)
+    built.setupGlyphOrder(names)
+    built.setupCharacterMap(dict.fromkeys((0xE801, 0xE802, 0xE803, 0x1F57A), "block"))
+    built.setupGlyf(dict.fromkeys(names, pen.glyph()))
+    built.setupHorizontalMetrics(dict.fromkeys(names, (650, 0)))
+    built.setupHorizontalHeader(ascent=800, descent=-200)
+    built.setupNameTable({"familyName": "Made Blocks", "styleName": "Regular"})
+    built.setupOS2()
+    built.setupPost()
+    built.save(tmp_path / "blocks.ttf")
+    before = list(fontManager.ttflist)
+    fontManager.addfont(tmp_path / "blocks.ttf")
+    figures._family.cache_clear()
+    yield "Made Blocks"
+    fontManager.ttflist = before
+    figures._family.cache_clear()
+
+
+def test_a_font_that_has_a_class_name_is_used(own_font: str, tmp_path: Path) -> None:
+    assert class_labels(UNICODE) == list(UNICODE)
+    assert class_legend(UNICODE) == ""
+    figure = new_figure(2, 2)
+    text = figure.text(0, 0, UNICODE[1] + "a")
+    set_fonts(figure)
+    assert text.get_fontfamily() == ["DejaVu Sans", own_font]
+    draw_confusion(np.eye(5, dtype=int), UNICODE, tmp_path / "c.png")
+
+
+def test_without_one_the_number_stands_for_it_in_every_picture_and_nothing_warns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    assert class_labels(UNICODE) == ["walk", "1", "run $1 or $2", "3", "прыжок"]
+    assert class_legend(UNICODE).endswith(f"1 is {UNICODE[1]}, 3 is {UNICODE[3]}")
+    kept, save = [], figures.save_figure
+
+    def keep(figure: object, file: Path) -> None:
+        kept.append(figure)
+        save(figure, file)
+
+    monkeypatch.setattr(figures, "save_figure", keep)
+    monkeypatch.setattr("hhmnet.evaluation.embedding.save_figure", keep)
+    monkeypatch.setattr("hhmnet.evaluation.embedding.flatten", lambda x: x[:, :2])
+    draw_confusion(np.eye(5, dtype=int), UNICODE, tmp_path / "c.png")
+    assert [label.get_text() for label in kept[0].axes[0].get_yticklabels()] == class_labels(UNICODE)
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    found = Embeddings(
+        np.arange(20).astype(str),
+        np.arange(20) % 5,
+        UNICODE,
+        {"joint": x, "bone": x},
+        {"joint": x, "bone": -x},
+    )
+    draw_embeddings([Projection(UNICODE[1], found, figures_of(found))], tmp_path / "e.png")
+    legend = [text.get_text() for text in kept[1].legends[0].get_texts()]
+    assert legend[2:] == class_labels(UNICODE)
+    assert kept[1].axes[0].get_ylabel() == "??"  # no class: nothing else names it
+    assert text_image(["a", UNICODE[1], "$_{"], 20, (255, 255, 255)).any()
+    assert [str(warning.message) for warning in recwarn] == []

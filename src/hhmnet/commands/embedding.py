@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from hhmnet.commands.configuration import CONFIG_FILE, read_config
-from hhmnet.commands.evaluate import check_same, clips_of
+from hhmnet.commands.evaluate import check_layout, clips_of
 from hhmnet.commands.terminal import Parser, UsageError, console, print_json, table
 from hhmnet.data.protocols import PARTS
 from hhmnet.evaluation.embedding import Projection, collect, draw_embeddings, figures
+from hhmnet.evaluation.figures import class_legend
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.store import Store
 
@@ -29,7 +30,7 @@ def main(words: list[str]) -> int:
     documents = []
     for run, name in zip(options.runs, names, strict=True):
         model = from_pretrained(run, device)
-        check_same(model, run, store)
+        check_layout(model, run, store)
         protocol, fold, indices = clips_of(model, store, options.split, options.fold)
         with log.status(f"{name}: {len(indices)} clips"):
             found = collect(model, store, indices, device=device)
@@ -52,7 +53,7 @@ def main(words: list[str]) -> int:
         if document["contrast"] == 0:
             log.print(f"{document['run']} {UNTRAINED}", soft_wrap=True)
     if options.out:
-        log.print(f"picture: {options.out}", soft_wrap=True)
+        log.print(f"picture: {options.out} {class_legend(store.class_names)}".strip(), soft_wrap=True)
     return 0
 
 

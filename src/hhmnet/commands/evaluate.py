@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from hhmnet.commands.cache import cut_crops
 from hhmnet.commands.configuration import CONFIG_FILE, read_config
 from hhmnet.commands.terminal import Parser, console, print_json, table
 from hhmnet.data.crop_cache import CropCache
-from hhmnet.data.protocols import PARTS, Protocol, get_protocol
-from hhmnet.evaluation.figures import draw_confusion
+from hhmnet.data.protocols import PARTS, Protocol, ProtocolError, get_protocol
+from hhmnet.evaluation.figures import class_legend, draw_confusion
 from hhmnet.evaluation.metrics import brief, confusion, evaluate, fusion_changes, surest_mistakes
 from hhmnet.evaluation.report import write_report
 from hhmnet.evaluation.scores import Scores
@@ -36,7 +37,7 @@ CONFUSION_FILE, REPORT_FILE = "confusion.png", "report.html"
 
 
 class EvaluationError(ValueError):
-    """A model and a store that don't go together, or nothing to measure."""
+    """A model and a store that don't go together, or no clips."""
 
 
 def main(words: list[str]) -> int:
@@ -52,6 +53,7 @@ def main(words: list[str]) -> int:
             store,
             split=options.split,
             fold=options.fold,
+            protocol=options.protocol,
             out=options.out,
             device=options.device,
             videos=options.videos,
@@ -65,10 +67,13 @@ def main(words: list[str]) -> int:
         return 0
     if options.json:
         print_json(metrics)
-    else:
+    elif metrics["n"]:
         title = f"{options.run} on {metrics['store']}, {options.split}"
         console(stderr=False).print(metrics_table(metrics, title))
-    log.print(f"{out} holds {METRICS_FILE}, {SCORES_FILE} and {REPORT_FILE}", soft_wrap=True)
+    report = f" and {REPORT_FILE}" if metrics["n"] else "; no clip has a label, so there is no top-1"
+    log.print(f"{out} holds {METRICS_FILE}, {SCORES_FILE}{report}", soft_wrap=True)
+    if legend := class_legend(list(metrics.get("per_class", []))):
+        log.print(legend, soft_wrap=True)
     return 0
 
 
@@ -79,6 +84,8 @@ def _parser() -> Parser:
     add("--data", type=Path, required=True, metavar="STORE", help="store that `hhmnet prepare` made")
     add("--split", default="test", choices=PARTS, help="clips to measure (default: test)")
     add("--fold", type=int, metavar="K", help="fold that val and train go by (default: the model's own)")
+    rule = "rule that splits the clips (default: the model's where STORE has its test clips, else the store's own)"
+    add("--protocol", metavar="NAME", help=rule)
     add(
         "--out",
         type=Path,
@@ -98,21 +105,25 @@ def evaluate_run(
     *,
     split: str = "test",
     fold: int | None = None,
+    protocol: str | None = None,
     out: Path | None = None,
     device: str = "auto",
     videos: Path | None = None,
     log: Console,
 ) -> tuple[dict[str, Any], Path]:
-    """Measure a model on one split; write ``metrics.json``, ``scores.parquet``, a confusion matrix and a report.
+    """Measure a model on one split of any store of its skeleton; classes are matched by name.
 
-    Of several processes that ``torchrun`` started, all call it and score a share of the clips; the first one writes,
-    and the others get no metrics.
+    Writes ``metrics.json`` and ``scores.parquet``, and where a clip has a label a confusion matrix and a report. Of
+    several processes that ``torchrun`` started, all call it and score a share of the clips; the first one writes, and
+    the others get no metrics.
 
     Returns:
-        The metrics, and the folder they are in.
+        The metrics, and the folder they are in; without labels ``n`` is 0, and there is no ``top1``. ``only_in_model``
+        and ``only_in_store`` (with the number of clips, which are scored, but not measured) name the classes that the
+        other side lacks.
 
     Raises:
-        EvaluationError: the store has other joints or classes than the model, or no labelled clips.
+        EvaluationError: the store has other joints than the model, none of its classes, or no clips there.
         PretrainedError, ProtocolError: the model can't be read; the split or fold doesn't exist.
         LockedError: another process writes to ``out``.
     """
@@ -121,9 +132,11 @@ def evaluate_run(
         place = _device(device)
         folder = find_model(run)
         model = from_pretrained(folder, place, store)
-        check_same(model, run, store)
-        protocol, fold, rows = clips_of(model, store, split, fold)
-        labels = corrected_labels(folder, protocol, store)[rows]
+        check_layout(model, run, store)
+        rule, fold, rows = clips_of(model, store, split, fold, protocol)
+        labels, lacking = labels_of(model, run, store, corrected_labels(folder, rule, store)[rows])
+        for note in _notes(model, run, store, rule, rows, lacking):
+            log.print(note, soft_wrap=True)
     # Of a model that isn't here, the results are: a cache is no place for them.
     results = f"eval-{split}" + (f"-{model.head_name}" if model.head_name else "")
     out = out or (run if run.exists() else Path(run.name)) / results
@@ -153,26 +166,28 @@ def evaluate_run(
         whole.save(out / SCORES_FILE)
         for name, scores in streams.items():
             scores.save(out / stream_scores_file(name))
-        if not (labels >= 0).any():
-            raise EvaluationError(
-                f"{store.path}: no clip of split '{split}' has a label, so there is nothing to measure; "
-                f"{out / SCORES_FILE} holds the scores"
-            )
-        metrics = evaluate(whole)
-        metrics |= {"split": split, "protocol": protocol.name, "fold": fold}
-        metrics |= {"store": store.path.resolve().name, "surest_mistakes": surest_mistakes(whole)}
-        if streams:
-            metrics["streams"] = {name: brief(scores) for name, scores in streams.items()}
-        if alone:
-            metrics["modalities"] = {name: brief(scores) for name, scores in alone.items()}
-            metrics["fusion"] = fusion_changes(whole, alone)
+        is_measured = bool((labels >= 0).any())
+        metrics = evaluate(whole) if is_measured else {"n": 0}
+        metrics |= {"split": split, "protocol": rule.name, "fold": fold, "store": store.path.resolve().name}
+        metrics |= {name: classes for name, classes in lacking.items() if classes}
+        if is_measured:
+            metrics["surest_mistakes"] = surest_mistakes(whole)
+            if streams:
+                metrics["streams"] = {name: brief(scores) for name, scores in streams.items()}
+            if alone:
+                metrics["modalities"] = {name: brief(scores) for name, scores in alone.items()}
+                metrics["fusion"] = fusion_changes(whole, alone)
         with replacing(out / METRICS_FILE) as handle:
             handle.write(
                 (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
             )
-        draw_confusion(confusion(whole), whole.class_names, out / CONFUSION_FILE)
-        title = f"{run.name} on {metrics['store']}, {split}"
-        write_report(metrics, title, out / REPORT_FILE, out / CONFUSION_FILE)
+        if is_measured:
+            draw_confusion(confusion(whole), whole.class_names, out / CONFUSION_FILE)
+            title = f"{run.name} on {metrics['store']}, {split}"
+            write_report(metrics, title, out / REPORT_FILE, out / CONFUSION_FILE)
+        else:  # those of an earlier call would be of other clips
+            for file in (CONFUSION_FILE, REPORT_FILE):
+                (out / file).unlink(missing_ok=True)
     return metrics, out
 
 
@@ -188,25 +203,86 @@ def stream_scores_file(stream: str) -> str:
 
 
 def clips_of(
-    model: ActionModel, store: Store, split: str, fold: int | None
+    model: ActionModel, store: Store, split: str, fold: int | None = None, protocol: str | None = None
 ) -> tuple[Protocol, int | None, np.ndarray]:
-    """The protocol that a model goes by, its own fold unless another one is named, and the split's clips.
+    """The protocol that splits a store, its fold, and positions of the split's clips, ``(N,)``.
+
+    The protocol is the one that is named, else the model's where the store has test clips of it, else the store's own;
+    the fold is the model's where the protocol is, and none is named.
 
     Raises:
-        EvaluationError: there are none.
-        ProtocolError: the split or fold doesn't exist.
+        EvaluationError: there are no clips.
+        ProtocolError: the protocol, split or fold doesn't exist.
     """
-    protocol = get_protocol(model.spec.protocol or store.protocol)
-    fold = model.spec.fold if fold is None else fold
-    rows = protocol.indices(store, split, fold)
+    own = model.spec.protocol
+    rule = get_protocol(protocol or (own if _splits(own, store) else store.protocol))
+    fold = model.spec.fold if fold is None and rule.name == own else fold
+    rows = rule.indices(store, split, fold)
     if len(rows) == 0:
-        hint = "; val needs a fold, such as --fold 0" if split == "val" and fold is None else ""
-        raise EvaluationError(f"{store.path}: split '{split}' of protocol {protocol.name} has no clips{hint}")
-    return protocol, fold, rows
+        hint = "--split all measures all clips, --protocol names another split"
+        if split == "val" and fold is None:
+            hint = "val needs a fold, such as --fold 0"
+        raise EvaluationError(f"{store.path}: split '{split}' of protocol {rule.name} has no clips; {hint}")
+    return rule, fold, rows
 
 
-def check_same(model: ActionModel, run: Path, store: Store) -> None:
-    """Raise EvaluationError, with the first difference, unless model and store share joints and classes."""
+def _splits(protocol: str, store: Store) -> bool:
+    """Whether a protocol has test clips in a store."""
+    try:
+        return bool(protocol) and len(get_protocol(protocol).indices(store, "test")) > 0
+    except ProtocolError:
+        return False
+
+
+def labels_of(
+    model: ActionModel, run: Path, store: Store, labels: np.ndarray
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Labels ``(N,)`` by the store's classes as labels by the model's, matched by name; -1 for a class it lacks.
+
+    Returns:
+        The labels, and the classes that one side lacks: ``only_in_model``, a list, and ``only_in_store``, with clips.
+
+    Raises:
+        EvaluationError: none of the clips' classes is the model's.
+    """
+    ours, theirs = (
+        [unicodedata.normalize("NFC", name) for name in names]
+        for names in (model.spec.class_names, store.class_names)
+    )
+    places = np.array([ours.index(name) if name in ours else -1 for name in theirs] + [-1])
+    found = places[labels]  # label -1 finds the last place
+    counts = np.bincount(labels[labels >= 0], minlength=len(theirs)).tolist()
+    if sum(counts) and (found < 0).all():
+        one, other = (", ".join(names[:10]) + (", …" if names[10:] else "") for names in (ours, theirs))
+        raise EvaluationError(
+            f"{run} and {store.path} have different classes: the model knows {one}, the store {other}; "
+            "classes are matched by name"
+        )
+    lacking = {
+        "only_in_model": [name for name in ours if name not in theirs],
+        "only_in_store": {name: counts[i] for i, name in enumerate(theirs) if places[i] < 0},
+    }
+    return found, lacking
+
+
+def _notes(
+    model: ActionModel, run: Path, store: Store, rule: Protocol, rows: np.ndarray, lacking: dict[str, Any]
+) -> Iterator[str]:
+    """What a reader of the figures has to know: another split than the model's, and classes that one side lacks."""
+    own = model.spec.protocol
+    if own and rule.name != own:
+        trained = np.isin(rows, get_protocol(own).indices(store, "train")).sum() if _splits(own, store) else 0
+        clips = f", by which {trained} of these {len(rows)} clips train" if trained else ""
+        yield f"clips are chosen by protocol {rule.name}; {run} was trained by {own}{clips}"
+    if missing := lacking["only_in_model"]:
+        yield f"{store.path} lacks {len(missing)} of the model's classes: {', '.join(missing)}"
+    if unknown := lacking["only_in_store"]:
+        names = ", ".join(f"{name} ({count} clips)" for name, count in unknown.items())
+        yield f"{run} lacks {len(unknown)} of the store's classes, whose clips aren't measured: {names}"
+
+
+def check_layout(model: ActionModel, run: Path, store: Store) -> None:
+    """Raise EvaluationError, with the first difference, unless model and store have the same skeleton."""
     ours, theirs = model.spec.layout.to_dict(), store.layout.to_dict()
     for field in ours:
         if ours[field] != theirs[field]:
@@ -215,9 +291,6 @@ def check_same(model: ActionModel, run: Path, store: Store) -> None:
                 f"{run} and {store.path} have different skeletons ({model.spec.layout.name} and "
                 f"{store.layout.name}): {first}"
             )
-    if model.spec.class_names != store.class_names:
-        first = _difference(model.spec.class_names, store.class_names)
-        raise EvaluationError(f"{run} and {store.path} have different classes: {first}")
 
 
 def _difference(model: Any, store: Any) -> str:

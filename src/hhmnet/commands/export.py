@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hhmnet.commands.evaluate import check_same
+from hhmnet.commands.evaluate import check_layout
 from hhmnet.commands.terminal import Parser, console, print_json, whole
 from hhmnet.data.dataset import ClipDataset, RawBatch, VideoDataset
 from hhmnet.data.protocols import ProtocolError, get_protocol
@@ -92,7 +92,7 @@ def _clips(model: ActionModel, options: argparse.Namespace) -> tuple[str, Iterat
     if options.data is None:
         return f"{options.clips} made-up clips", made_clips(spec, options.clips, _BATCH)
     store = Store(options.data)
-    check_same(model, options.run, store)
+    check_layout(model, options.run, store)
     rows = get_protocol(spec.protocol or store.protocol).indices(store, options.split)
     if not len(rows):
         raise ProtocolError(f"{store.path}: split '{options.split}' has no clips to compare on")

@@ -79,12 +79,12 @@ def _parser() -> Parser:
 
 def _draw_attention(run: Path, sample: Sample, store: Store, file: Path) -> None:
     # torch takes seconds to import, and the rest of this command doesn't need it.
-    from hhmnet.commands.evaluate import check_same
+    from hhmnet.commands.evaluate import check_layout
     from hhmnet.evaluation.model_pictures import attention_of, draw_attention
     from hhmnet.models.pretrained import from_pretrained
 
     model = from_pretrained(run)
-    check_same(model, run, store)
+    check_layout(model, run, store)
     draw_attention(attention_of(model, sample), sample, store.layout, file)
 
 
@@ -114,12 +114,12 @@ def _draw_rois(sample: Sample, store: Store, videos: Path | None, file: Path) ->
 def _draw_guidance(run: Path, sample: Sample, store: Store, videos: Path | None, file: Path) -> None:
     """Draw what a model sees of a clip, how much each cell counts, and its answers."""
     folder = _videos_of(sample, store, videos)
-    from hhmnet.commands.evaluate import check_same
+    from hhmnet.commands.evaluate import check_layout
     from hhmnet.evaluation.model_pictures import draw_guidance, guidance_of
     from hhmnet.models.pretrained import from_pretrained
 
     model = from_pretrained(run)
-    check_same(model, run, store)
+    check_layout(model, run, store)
     if model.spec.heterogeneous is None:
         raise UsageError(f"{run} looks at skeletons alone; --guidance needs a model of phase 2")
     found = guidance_of(model, store, store.index(sample.sample_id), folder)

@@ -182,11 +182,13 @@ def _inputs(paths: Sequence[Path], log: Console) -> Iterable[Input | InputError]
 
 def _overlay(found: Prediction, recognizer: Recognizer, out: Path, log: Console) -> None:
     """Write the video with the prediction drawn on it."""
+    from hhmnet.evaluation.figures import class_legend
     from hhmnet.predict.pictures import draw_overlay
 
     with log.status(f"drawing {out}"):
         draw_overlay(found, recognizer.engine.layout, out, recognizer.engine.spec.roi)
-    log.print(f"{out} shows it", soft_wrap=True)
+    legend = class_legend(recognizer.engine.spec.class_names)
+    log.print(f"{out} shows it {legend}".strip(), soft_wrap=True)
 
 
 def _archive(options: argparse.Namespace, log: Console) -> int:
@@ -219,6 +221,7 @@ def _archive(options: argparse.Namespace, log: Console) -> int:
 
 def _timeline(recognizer: Recognizer, options: argparse.Namespace, log: Console) -> int:
     """Say what is done when in one recording."""
+    from hhmnet.evaluation.figures import class_legend
     from hhmnet.predict.pictures import write_timeline
     from hhmnet.predict.timeline import recognise_long
 
@@ -231,7 +234,10 @@ def _timeline(recognizer: Recognizer, options: argparse.Namespace, log: Console)
         console(stderr=False).print(segments_table(found))
     for note in found.notes:
         log.print(f"{found.input}: {note}", soft_wrap=True)
-    log.print(f"{options.timeline} holds {', '.join(file.name for file in files)}", soft_wrap=True)
+    legend = class_legend(found.class_names)
+    log.print(
+        f"{options.timeline} holds {', '.join(file.name for file in files)} {legend}".strip(), soft_wrap=True
+    )
     return DONE
 
 

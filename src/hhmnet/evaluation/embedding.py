@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hhmnet.data.dataset import ClipDataset, EpochSampler, make_loader
 from hhmnet.data.transform import SkeletonBatch, prepare
-from hhmnet.evaluation.figures import new_figure, save_figure
+from hhmnet.evaluation.figures import class_labels, new_figure, save_figure
 from hhmnet.models.homogeneous import HomogeneousNetwork
 from hhmnet.models.pretrained import ActionModel
 from hhmnet.store import Store
@@ -301,8 +301,9 @@ def _add_legend(figure: Any, class_names: Sequence[str], markers: dict[str, str]
 
     entries = [(name, marker, "#444444") for name, marker in markers.items()]
     if len(class_names) <= MOST_NAMED:
+        colours = _colours(len(class_names))
         entries += [
-            (name, "o", colour) for name, colour in zip(class_names, _colours(len(class_names)), strict=True)
+            (name, "o", colour) for name, colour in zip(class_labels(class_names), colours, strict=True)
         ]
     handles = [
         Line2D([], [], linestyle="", marker=marker, color=colour, label=name, markersize=5)

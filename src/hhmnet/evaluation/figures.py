@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,8 +46,8 @@ def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], file: Path) -
     figure.colorbar(image, ax=axes, label="% of the true class", fraction=0.046)
     axes.set(xlabel="predicted", ylabel="true")
     if count <= 40:  # more names than that can't be read
-        axes.set_xticks(range(count), class_names, rotation=90)
-        axes.set_yticks(range(count), class_names)
+        axes.set_xticks(range(count), class_labels(class_names), rotation=90)
+        axes.set_yticks(range(count), class_labels(class_names))
     if count <= 20:
         for row, column in np.argwhere(matrix > 0):
             colour = "white" if share[row, column] > 50 else "black"
@@ -134,6 +136,71 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save_figure(figure: Any, file: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
+    """Write a figure as PNG, whole or not at all, its texts by :func:`set_fonts`."""
+    set_fonts(figure)
     with replacing(file) as handle:
         figure.savefig(handle, format="png", dpi=120, bbox_inches="tight", pad_inches=0.15)
+
+
+def class_label(name: str, number: int) -> str:
+    """A class as a picture shows it: its name, or its number (from 0) where no installed font has the name."""
+    return str(number) if None in _families(name) else name
+
+
+def class_labels(names: Sequence[str]) -> list[str]:
+    """All classes as a picture shows them; see :func:`class_label`."""
+    return [class_label(name, number) for number, name in enumerate(names)]
+
+
+def class_legend(names: Sequence[str]) -> str:
+    """What numbers in the place of names mean, such as "classes shown by number: 0 is …"; "" if there are none."""
+    pairs = enumerate(zip(class_labels(names), names, strict=True))
+    numbered = [f"{number} is {name}" for number, (label, name) in pairs if label != name]
+    return f"in pictures, for want of a font: {', '.join(numbered)}" if numbered else ""
+
+
+def set_fonts(figure: Any) -> None:
+    """Draw every text of a figure as it stands, in fonts that have its characters; "?" for one that none has."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a $ is a $
+        if not text.get_text().isascii():
+            families = _families(text.get_text())
+            shown = zip(_drawn(text.get_text()), families, strict=True)
+            text.set_text("".join(character if family else "?" for character, family in shown))
+            text.set_fontfamily(list(dict.fromkeys(filter(None, [_families("x")[0], *families]))))
+
+
+def _drawn(text: str) -> str:
+    """A text without what has no shape of its own: selectors of variants, joiners, marks of direction."""
+    return "".join(c for c in text if not (unicodedata.category(c) == "Cf" or "\ufe00" <= c <= "\ufe0f"))
+
+
+def _families(text: str) -> list[str | None]:
+    """For each character that is drawn a family of fonts that has it, matplotlib's own first; None if none has."""
+    return [_family(character) for character in _drawn(text)]
+
+
+@cache
+def _family(character: str) -> str | None:
+    from matplotlib.font_manager import FontProperties, findfont, fontManager
+
+    own = findfont(FontProperties())
+    # A font of last resort has a box for every character.
+    fonts = [font for font in fontManager.ttflist if "resort" not in font.name.lower()]
+    fonts.sort(key=lambda font: (font.fname != own, font.style != "normal", font.name))
+    return next((font.name for font in fonts if ord(character) in _characters(font.fname)), None)
+
+
+@cache
+def _characters(file: str) -> frozenset[int]:
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        return frozenset(FT2Font(file).get_charmap())
+    except (
+        OSError,
+        RuntimeError,
+    ):  # a font that was taken away since the list of them was made, or a damaged one
+        return frozenset()

@@ -14,7 +14,7 @@ from hhmnet.data.roi import ClipCrops, crop_clip
 from hhmnet.data.transform import choose_frames, prepare
 from hhmnet.data.video_batch import MEAN, STD, prepare_video, stack_crops
 from hhmnet.drawing import draw_box, save_png, sheet
-from hhmnet.evaluation.figures import SIDE_COLOURS, new_figure, save_figure
+from hhmnet.evaluation.figures import SIDE_COLOURS, class_labels, new_figure, save_figure
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
 from hhmnet.models.pretrained import ActionModel
 from hhmnet.models.stst import STST
@@ -131,6 +131,7 @@ class Guidance(NamedTuple):
         scene_mask: ``(K2,)`` bool.
         frames: ``(K,)`` number of the recording's frame that each instant shows.
         answers: what is answered by ``skeleton``, ``video`` and ``both``: classes and probabilities, the surest first.
+        class_names: the model's.
     """
 
     cells: np.ndarray
@@ -140,6 +141,7 @@ class Guidance(NamedTuple):
     scene_mask: np.ndarray
     frames: np.ndarray
     answers: dict[str, list[tuple[str, float]]]
+    class_names: tuple[str, ...]
 
 
 @torch.inference_mode()
@@ -181,6 +183,7 @@ def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Gui
         shown.scene_mask[0].numpy(),
         sample.frame_index[nearest.round().astype(int).clip(0, sample.num_frames - 1)],
         {name: _surest(values[0], spec.class_names) for name, values in logits.items()},
+        spec.class_names,
     )
 
 
@@ -253,13 +256,13 @@ def _draw_scene(axes: Any, found: Guidance) -> None:
 
 def _draw_answers(axes: Any, found: Guidance, label: str | None) -> None:
     """Bars of the surest answers of each, one group below the other."""
-    ticks = []
+    ticks, shown = [], dict(zip(found.class_names, class_labels(found.class_names), strict=True))
     for group, answers in enumerate(found.answers.values()):
         for place, (answer, probability) in enumerate(answers):
             y = group * (TOP + 1) + place
             colour = SIDE_COLOURS["left"] if answer == label else "#9bb7cc"
             axes.barh(y, 100 * probability, color=colour, height=0.85)
-            axes.text(2, y, f"{answer}  {100 * probability:.0f} %", va="center", fontsize=8)
+            axes.text(2, y, f"{shown[answer]}  {100 * probability:.0f} %", va="center", fontsize=8)
         ticks.append(group * (TOP + 1) + (len(answers) - 1) / 2)
     axes.set(xlim=(0, 100), xticks=[])
     axes.set_yticks(ticks, list(found.answers), fontsize=9)

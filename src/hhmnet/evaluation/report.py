@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from hhmnet.evaluation.figures import class_legend
 from hhmnet.files import replacing
 
 _STYLE = """
@@ -55,6 +56,8 @@ def write_report(metrics: dict[str, Any], title: str, file: Path, confusion: Pat
         data = base64.b64encode(confusion.read_bytes()).decode()
         picture = f'<img alt="Confusion matrix" src="data:image/png;base64,{data}">'
         parts += ["<h2>What is taken for what</h2>", f"<figure>{picture}</figure>"]
+        if legend := class_legend(list(metrics["per_class"])):
+            parts.append(f'<p class="quiet">{escape(legend)}</p>')
     parts += ["<h2>The surest mistakes</h2>", _mistakes(metrics["surest_mistakes"])]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
     page = f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'

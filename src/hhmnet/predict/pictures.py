@@ -16,7 +16,7 @@ import numpy as np
 
 from hhmnet.data.places import known_joints, part_places, part_sides, person_sizes, pictures_of
 from hhmnet.drawing import Colour, draw_box, draw_skeleton
-from hhmnet.evaluation.figures import new_figure, save_figure
+from hhmnet.evaluation.figures import class_label, class_labels, new_figure, save_figure, set_fonts
 from hhmnet.files import replacing
 from hhmnet.predict.prediction import Prediction
 from hhmnet.predict.sources import InputError
@@ -121,7 +121,9 @@ def _number(weight: float, colour: Colour, height: int) -> np.ndarray:
 
 def _caption(prediction: Prediction, width: int, height: int) -> np.ndarray:
     """The label and the classes that follow, on a dark ground ``(h, w, 4)``, no wider than the picture."""
-    lines = [f"{label}  {100 * share:.0f} %" for label, share in prediction.top[:_NAMED]]
+    order = np.argsort(-prediction.probabilities, kind="stable").tolist()  # that of the answers
+    answers = zip(order, prediction.top[:_NAMED], strict=False)
+    lines = [f"{class_label(label, number)}  {100 * share:.0f} %" for number, (label, share) in answers]
     line = max(round(height / 20), 11)
     image = text_image(lines, line, _WHITE, ground=0.6)
     while image.shape[1] > width and line > 6:
@@ -145,8 +147,9 @@ def text_image(lines: list[str], height: int, colour: Colour, ground: float = 0.
     figure.set(dpi=dpi, layout_engine="none", facecolor=(0, 0, 0, ground))
     canvas = FigureCanvasAgg(figure)
     style = {"fontsize": 0.66 * height * 72 / dpi, "color": np.array(colour) / 255, "va": "center"}
-    texts = [figure.text(0, 0, line, parse_math=False, **style) for line in lines]
+    texts = [figure.text(0, 0, line, **style) for line in lines]
     texts[0].set_weight("bold" if len(lines) > 1 else "normal")
+    set_fonts(figure)
     widest = max(text.get_window_extent(canvas.get_renderer()).width for text in texts)
     width, tall = int(widest + 0.6 * height) + 1, height * len(lines)
     figure.set_size_inches(width / dpi, tall / dpi)
@@ -227,7 +230,7 @@ def _draw_timeline(timeline: Timeline, file: Path) -> None:
                 lw=1.8,
             )
         if len(names) <= 60:
-            axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=8)
+            axes.set_yticks(np.arange(len(names)) + 0.5, class_labels(names), fontsize=8)
         axes.set_ylim(len(names), 0)
         axes.set_title(f"person {number}", loc="left", fontsize=10)
     rows[-1].set(xlabel="seconds", xlim=(0, timeline.duration))
