@@ -207,11 +207,12 @@ def test_cells_weights_and_answers_are_the_networks(phase1: ActionModel, made: t
 def test_the_picture_names_parts_frames_weights_and_answers(drawn: list[Any], tmp_path: Path) -> None:
     mask = np.ones((5, 2), bool)
     mask[0, 1] = False
-    answers = {"skeleton": [("sit", 0.75), ("stand", 0.25)], "both": [("stand", 1.0)]}
+    answers = {"skeleton": [("sit", 0.75), ("stand", 0.25)], "both": [("\ue801", 1.0)]}
     cells, scenes = np.zeros((5, 2, 8, 8, 3), np.uint8), np.zeros((2, 9, 9, 3), np.uint8)
     weights = np.linspace(0, 1.8, 10).reshape(5, 2)
-    found = Guidance(cells, mask, weights, scenes, np.array([True, True]), np.array([3, 11]), answers)
-    draw_guidance(found, "clip 7", "stand", tmp_path / "a.png")
+    names, both = ("sit", "stand", "\ue801"), np.array([True, True])  # no font has the last one
+    found = Guidance(cells, mask, weights, scenes, both, np.array([3, 11]), answers, names)
+    draw_guidance(found, "clip 7", "\ue801", tmp_path / "a.png")
     draw_guidance(found._replace(weights=None, scene_mask=np.zeros(2, bool)), "", None, tmp_path / "b.png")
     (grid, right), (plain, empty) = (figure.subfigs for figure in drawn)
     assert drawn[0].get_suptitle() == "clip 7"
@@ -223,9 +224,9 @@ def test_the_picture_names_parts_frames_weights_and_answers(drawn: list[Any], tm
     scene, bars = right.axes
     assert scene.images[0].get_array().shape == (9, 18, 3)
     assert (empty.axes[0].get_title(), len(empty.axes[0].images)) == ("no scene", 0)
-    assert [text.get_text() for text in bars.texts] == ["sit  75 %", "stand  25 %", "stand  100 %"]
+    assert [text.get_text() for text in bars.texts] == ["sit  75 %", "stand  25 %", "2  100 %"]
     own = [to_hex(bar.get_facecolor()) == SIDE_COLOURS["left"] for bar in bars.patches]
-    assert own == [False, True, True]
+    assert own == [False, False, True]
 
 
 def test_inspect_draws_guidance(

@@ -6,12 +6,13 @@ import socket
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hhmnet.video import Video, VideoError, open_video
-from made_video import KINDS, Kind, number_in, picture, write_kind, write_sound, write_video
+from made_video import FRAMES, KINDS, Kind, number_in, write_kind, write_sound, write_video
 
 CUT = {
     "AVI": KINDS["MPEG-4 in AVI"],
@@ -106,15 +107,48 @@ def test_errors_travel_between_processes() -> None:
     assert str(error) == "a.mp4: frame 3: is lost"
 
 
-def test_changing_size(tmp_path: Path) -> None:
-    both = tmp_path / "both.mjpeg"
-    for pictures in ([picture(1)] * 3, [picture(2, 96, 64)] * 3):
-        part = write_video(tmp_path / "a.mjpeg", "mjpeg", pixels="yuvj420p", pictures=pictures)
-        both.write_bytes((both.read_bytes() if both.exists() else b"") + part.read_bytes())
-    with open_video(both) as video:
-        numbers, error = good_until_error(video)
-    assert numbers == [1, 1, 1]
-    assert "frame 3: has 96 x 64 pixels, but other frames have 64 x 48" in str(error)
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.webm", "libvpx"), ("a.ts", "libx264"), ("a.mkv", "mjpeg")],
+)
+def test_a_picture_that_changes_its_size_is_read_on_at_the_first_one(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    """As browsers record where the connection gets slow, or a telephone is turned."""
+    sizes, file = ((96, 64), (48, 32), (64, 96)), tmp_path / name
+    pixels, stream, start = "yuvj420p" if codec == "mjpeg" else "yuv420p", None, 0
+    with av.open(str(file), "w") as output:
+        for size in sizes:
+            part = write_video(tmp_path / f"part.{name[2:]}", codec, size=size, pixels=pixels)
+            with av.open(str(part)) as source:
+                stream = stream or output.add_stream_from_template(source.streams.video[0])
+                for packet in list(source.demux(video=0)):
+                    if packet.size and packet.pts is not None and packet.dts is not None:
+                        packet.pts, packet.dts, packet.stream = packet.pts + start, packet.dts + start, stream
+                        output.mux(packet)
+                start += round(FRAMES / 25 / source.streams.video[0].time_base)
+    with open_video(file) as video:
+        late = video.frame(len(video) - 1)
+        images = [image for _, image in video]
+        assert (len(images), video.damage) == (3 * FRAMES, None)
+        assert (video.width, video.height, late.shape) == (96, 64, (64, 96, 3))
+    np.testing.assert_array_equal(late, images[-1])
+    second = [image[::2, ::2] for image in images[FRAMES : 2 * FRAMES]]  # twice as large now
+    assert [number_in(image) for image in images[:FRAMES] + second] == 2 * list(range(FRAMES))
+    assert late[16:, :26].mean() < 30 < late[16:, 30:66].mean()  # a standing picture keeps its shape
+
+
+def test_pictures_that_no_way_leads_to_are_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*words: object) -> None:
+        raise ValueError("no colours")
+
+    file = write_video(tmp_path / "a.mp4")
+    with open_video(file, errors="stop") as video:
+        video.frame(0)
+        monkeypatch.setattr("hhmnet.video.video._oriented", refuse)
+        assert list(video) == []
+        assert video.damage is not None
+        assert (video.damage.frame, "colours" in video.damage.reason) == (0, True)
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def evaluate_run(
         for name, scores in streams.items():
             scores.save(out / stream_scores_file(name))
         is_measured = bool((labels >= 0).any())
-        metrics = evaluate(whole) if is_measured else {"n": 0}
+        metrics: dict[str, Any] = evaluate(whole) if is_measured else {"n": 0}
         metrics |= {"split": split, "protocol": rule.name, "fold": fold, "store": store.path.resolve().name}
         metrics |= {name: classes for name, classes in lacking.items() if classes}
         if is_measured:

@@ -83,7 +83,8 @@ def stored_size(path: str | Path) -> tuple[int, int]:
 class Video:
     """A video's frames as ``(H, W, 3)`` uint8 RGB images, by index or one after the other.
 
-    Images are turned and mirrored as the file's display matrix says; pixels that aren't square stay as stored.
+    Images are turned and mirrored as the file's display matrix says; pixels that aren't square stay as stored. Where
+    the size changes in mid-file, as in recordings of browsers, later images are scaled into the first one's.
 
     The index is made from the file's packets, without decoding. A frame is reached by decoding from the nearest
     keyframe before it, or by going on from the frame that came last; every frame that comes is checked against the
@@ -122,6 +123,8 @@ class Video:
             self._container, self._stream = open_stream(path)
         except LostError as lost:
             raise VideoError(path, None, str(lost)) from None
+        context = self._stream.codec_context
+        self._announced = context.width, context.height
         try:
             self._packets, self._cut = scan(self._container, self._stream)
             self._keys = packet_keys(self._packets)
@@ -201,7 +204,8 @@ class Video:
         for index in range(self.num_frames):
             try:
                 image = self.frame(index)
-            except VideoError:
+            except VideoError as error:
+                self._note_damage(error)
                 if self._errors == "stop":
                     return
                 raise
@@ -284,11 +288,15 @@ class Video:
                 self._set_order(order)
                 return self._find(index)
             first = min(self._ranks[number] for number in missing)
-        if self.damage is None or self.damage.frame is None or first < self.damage.frame:
-            self.damage = VideoError(self.path, first, str(lost))
+        self._note_damage(VideoError(self.path, first, str(lost)))
         end, lost = max([*losses, (first, lost)], key=lambda loss: loss[0])
         where = "" if end == index else f"can't be reached, for frame {end} is lost: "
         raise VideoError(self.path, index, f"{where}{lost}")
+
+    def _note_damage(self, error: VideoError) -> None:
+        """Keep the first of the frames that are lost."""
+        if self.damage is None or (error.frame or 0) < (self.damage.frame or 0):
+            self.damage = error
 
     def _frames_from(self, start: int) -> Iterator[tuple[int, VideoFrame]]:
         """Ranks and frames in the order in which they are shown, from the keyframe ``start`` on; 0 is the beginning.
@@ -355,17 +363,17 @@ class Video:
             yield from (packet for packet in self._container.demux(self._stream) if packet.size)
 
     def _to_image(self, index: int, frame: VideoFrame) -> np.ndarray:
-        """The frame as it is shown; raises VideoError if it hasn't the size of the others."""
+        """The frame as it is shown, at the first one's size; raises VideoError if its colours can't be had."""
         try:
             image = _oriented(frame.to_ndarray(**_CONVERSION), frame)
         except (av.FFmpegError, ValueError) as error:
             raise VideoError(self.path, index, f"can't be turned into colours: {error}") from None
         if self._size is None:
-            self._size = image.shape
-        if image.shape != self._size:
-            here, elsewhere = (f"{width} x {height}" for height, width, _ in (image.shape, self._size))
-            raise VideoError(self.path, index, f"has {here} pixels, but other frames have {elsewhere}")
-        return image
+            if index > 0 and (frame.width, frame.height) != self._announced:
+                with suppress(VideoError):  # of a first frame that is lost nobody knows the size
+                    self.frame(0)
+            self._size = self._size or image.shape
+        return image if image.shape == self._size else _fitted(image, *self._size[:2])
 
 
 def _sound(frames: list[VideoFrame]) -> Iterator[VideoFrame]:
@@ -373,6 +381,18 @@ def _sound(frames: list[VideoFrame]) -> Iterator[VideoFrame]:
         if frame.is_corrupt:
             raise LostError("parts of it can't be decoded")
         yield frame
+
+
+def _fitted(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """An image scaled into a picture of another size, in its own shape: black is beside or above it."""
+    share = min(height / image.shape[0], width / image.shape[1])
+    rows, columns = (max(round(side * share), 1) for side in image.shape[:2])
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+    page = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    scaled = frame.to_ndarray(width=columns, height=rows, **_CONVERSION)
+    page[top : top + rows, left : left + columns] = scaled
+    return page
 
 
 def _oriented(image: np.ndarray, frame: VideoFrame) -> np.ndarray:
