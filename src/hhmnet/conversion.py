@@ -1,4 +1,4 @@
-"""From one skeleton layout to another: blazepose33 → ntu25 → kinect20 → coco17, and back where there is a way back.
+"""From one skeleton layout to another: blazepose33 → ntu25 → kinect20 → coco17, and others to these.
 
 A target joint is a source joint of the same name, or the mean of a few that lie around its place. Where there is
 neither, it is missing: zero, with confidence 0. The two Kinects and BlazePose put their joints differently (heights
@@ -20,6 +20,8 @@ coco17 nose                head of either Kinect                    that is the 
 A Kinect's middle joints lie where BlazePose has no landmark; the weights of their means follow from the heights above,
 of about 50 cm from hips to shoulders and 25 cm from shoulders to ears. A Kinect's hand lies at the knuckles, its foot
 before the ankle. ntu25's hand tips and thumbs have no place in kinect20, and coco17's eyes and ears none in either.
+Human3.6M's 17 joints become kinect20 by the same heights (nobody measured them there); a hand is then the wrist and a
+foot the ankle. Of body25, coco18 and halpe26, coco17 takes the joints of the same names.
 """
 
 from __future__ import annotations
@@ -75,6 +77,17 @@ _MEANS: dict[tuple[str, str], Means] = {
         **_sides(hand="wrist index pinky", hand_tip="index", foot="ankle foot"),
     },
     ("blazepose33", "coco17"): {},
+    ("body25", "coco17"): {},
+    ("coco18", "coco17"): {},
+    ("halpe26", "coco17"): {},
+    ("h36m17", "coco17"): {},
+    ("h36m17", "kinect20"): {
+        "hip_center": "hip hip spine",
+        "spine": "hip spine",
+        "shoulder_center": "thorax nose",
+        "head": "nose head",
+        **_sides(hand="wrist", foot="ankle"),
+    },
 }
 
 _TRUNKS = {

@@ -233,16 +233,27 @@ def _pairs(field: str, value: Any, joints: Sequence[str]) -> tuple[tuple[int, in
 
 
 def _named(
-    name: str, joints: str, edges: str, mirror: str, parts: dict[str, str], dims: int = 3
+    name: str, joints: str, edges: str, mirror: str, parts: tuple[str, str, str], dims: int = 3
 ) -> SkeletonLayout:
-    """Build a layout from joint names, so that the tables below can be read."""
+    """Build a layout from joint names, so that the tables below can be read.
+
+    ``mirror`` and the last two of ``parts`` (head, hand, foot) are said without left and right.
+    """
     names = tuple(joints.split())
 
     def pairs(text: str) -> tuple[tuple[int, int], ...]:
         return tuple((names.index(a), names.index(b)) for a, b in (item.split(">") for item in text.split()))
 
+    def indices(text: str, side: str = "") -> tuple[int, ...]:
+        return tuple(names.index(side + joint) for joint in text.split())
+
+    head, hand, foot = parts
     sides = " ".join(f"left_{j}>right_{j}" for j in mirror.split())
-    members = {part: tuple(names.index(j) for j in text.split()) for part, text in parts.items()}
+    members = {"head": indices(head)} | {
+        f"{side}_{part}": indices(text, f"{side}_")
+        for part, text in (("hand", hand), ("foot", foot))
+        for side in ("left", "right")
+    }
     return SkeletonLayout(name, names, pairs(edges), pairs(sides), members, dims)
 
 
@@ -250,6 +261,17 @@ _LIMBS = (
     "left_elbow>left_shoulder left_wrist>left_elbow right_elbow>right_shoulder right_wrist>right_elbow "
     "left_knee>left_hip left_ankle>left_knee right_knee>right_hip right_ankle>right_knee "
 )
+_FACE = "left_eye>nose right_eye>nose left_ear>left_eye right_ear>right_eye "
+_TOES = (
+    "left_big_toe>left_ankle right_big_toe>right_ankle left_small_toe>left_big_toe right_small_toe>right_big_toe "
+    "left_heel>left_ankle right_heel>right_ankle "
+)
+_COCO_JOINTS = (
+    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow "
+    "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle"
+)
+_COCO_SIDES = "eye ear shoulder elbow wrist hip knee ankle"
+_COCO_HEAD = "nose left_eye right_eye left_ear right_ear"
 
 # Kinect v1 (NW-UCLA, UTD-MHAD), in the order of its SDK.
 KINECT20 = _named(
@@ -261,13 +283,7 @@ KINECT20 = _named(
     "right_shoulder>shoulder_center left_hand>left_wrist right_hand>right_wrist left_hip>hip_center "
     "right_hip>hip_center left_foot>left_ankle right_foot>right_ankle",
     "shoulder elbow wrist hand hip knee ankle foot",
-    {
-        "head": "head shoulder_center",
-        "left_hand": "left_wrist left_hand",
-        "right_hand": "right_wrist right_hand",
-        "left_foot": "left_ankle left_foot",
-        "right_foot": "right_ankle right_foot",
-    },
+    ("head shoulder_center", "wrist hand", "ankle foot"),
 )
 
 # Kinect v2 (NTU RGB+D), in the order of its SDK.
@@ -281,31 +297,66 @@ NTU25 = _named(
     "left_hand_tip>left_hand right_hand_tip>right_hand left_thumb>left_wrist right_thumb>right_wrist "
     "left_hip>spine_base right_hip>spine_base left_foot>left_ankle right_foot>right_ankle",
     "shoulder elbow wrist hand hip knee ankle foot hand_tip thumb",
-    {
-        "head": "head neck",
-        "left_hand": "left_wrist left_hand left_hand_tip left_thumb",
-        "right_hand": "right_wrist right_hand right_hand_tip right_thumb",
-        "left_foot": "left_ankle left_foot",
-        "right_foot": "right_ankle right_foot",
-    },
+    ("head neck", "wrist hand hand_tip thumb", "ankle foot"),
 )
 
 # COCO keypoints, 2-D; the tree hangs on the nose, since COCO has no joint on the body's axis below it.
 COCO17 = _named(
     "coco17",
-    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow "
-    "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle",
-    _LIMBS + "left_eye>nose right_eye>nose left_ear>left_eye right_ear>right_eye left_shoulder>nose "
-    "right_shoulder>nose left_hip>left_shoulder right_hip>right_shoulder",
-    "eye ear shoulder elbow wrist hip knee ankle",
-    {
-        "head": "nose left_eye right_eye left_ear right_ear",
-        "left_hand": "left_wrist",
-        "right_hand": "right_wrist",
-        "left_foot": "left_ankle",
-        "right_foot": "right_ankle",
-    },
+    _COCO_JOINTS,
+    _LIMBS + _FACE + "left_shoulder>nose right_shoulder>nose left_hip>left_shoulder right_hip>right_shoulder",
+    _COCO_SIDES,
+    (_COCO_HEAD, "wrist", "ankle"),
     dims=2,
+)
+
+# Halpe-26 (AlphaPose, MMPose), 2-D: COCO's joints, then https://github.com/Fang-Haoshu/Halpe-FullBody's.
+HALPE26 = _named(
+    "halpe26",
+    _COCO_JOINTS
+    + " head neck hip left_big_toe right_big_toe left_small_toe right_small_toe left_heel right_heel",
+    _LIMBS
+    + _FACE
+    + _TOES
+    + "neck>hip nose>neck head>nose left_shoulder>neck right_shoulder>neck left_hip>hip "
+    "right_hip>hip",
+    _COCO_SIDES + " big_toe small_toe heel",
+    (_COCO_HEAD + " head", "wrist", "ankle big_toe small_toe heel"),
+    dims=2,
+)
+
+# OpenPose, 2-D, in the orders of POSE_COCO_BODY_PARTS and POSE_BODY_25_BODY_PARTS (its poseParametersRender.hpp).
+COCO18 = _named(
+    "coco18",
+    "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip right_knee "
+    "right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear",
+    _LIMBS + _FACE + "nose>neck left_shoulder>neck right_shoulder>neck left_hip>neck right_hip>neck",
+    _COCO_SIDES,
+    (_COCO_HEAD, "wrist", "ankle"),
+    dims=2,
+)
+BODY25 = _named(
+    "body25",
+    "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist mid_hip right_hip "
+    "right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear left_big_toe "
+    "left_small_toe left_heel right_big_toe right_small_toe right_heel",
+    _LIMBS + _FACE + _TOES + "neck>mid_hip nose>neck left_shoulder>neck right_shoulder>neck left_hip>mid_hip "
+    "right_hip>mid_hip",
+    _COCO_SIDES + " big_toe small_toe heel",
+    (_COCO_HEAD, "wrist", "ankle big_toe small_toe heel"),
+    dims=2,
+)
+
+# Human3.6M as VideoPose3D and its followers keep it: 17 of its 32 joints.
+H36M17 = _named(
+    "h36m17",
+    "hip right_hip right_knee right_ankle left_hip left_knee left_ankle spine thorax nose head left_shoulder "
+    "left_elbow left_wrist right_shoulder right_elbow right_wrist",
+    _LIMBS
+    + "spine>hip thorax>spine nose>thorax head>nose left_shoulder>thorax right_shoulder>thorax left_hip>hip "
+    "right_hip>hip",
+    "shoulder elbow wrist hip knee ankle",
+    ("nose head", "wrist", "ankle"),
 )
 
 # BlazePose, in the order of MediaPipe's pose landmarks; as in COCO, the tree hangs on the nose.
@@ -322,17 +373,11 @@ BLAZEPOSE33 = _named(
     "right_index>right_wrist left_thumb>left_wrist right_thumb>right_wrist left_heel>left_ankle "
     "right_heel>right_ankle left_foot>left_ankle right_foot>right_ankle",
     "eye_inner eye eye_outer ear mouth shoulder elbow wrist pinky index thumb hip knee ankle heel foot",
-    {
-        "head": "nose left_eye right_eye left_ear right_ear left_mouth right_mouth",
-        "left_hand": "left_wrist left_pinky left_index left_thumb",
-        "right_hand": "right_wrist right_pinky right_index right_thumb",
-        "left_foot": "left_ankle left_heel left_foot",
-        "right_foot": "right_ankle right_heel right_foot",
-    },
+    (_COCO_HEAD + " left_mouth right_mouth", "wrist pinky index thumb", "ankle heel foot"),
 )
 
 LAYOUTS: dict[str, SkeletonLayout] = {
-    layout.name: layout for layout in (KINECT20, NTU25, COCO17, BLAZEPOSE33)
+    layout.name: layout for layout in (KINECT20, NTU25, COCO17, BLAZEPOSE33, BODY25, COCO18, HALPE26, H36M17)
 }
 
 

@@ -18,15 +18,18 @@ import numpy as np
 from hhmnet.conversion import convert
 from hhmnet.files import on_disk
 from hhmnet.readers import ReadError
-from hhmnet.readers.clip_files import MAX_BYTES, SUFFIXES, read_clip
+from hhmnet.readers.clip_files import MAX_BYTES, SUFFIXES
 from hhmnet.readers.folder import clip_fields as file_fields
 from hhmnet.readers.folder import fits, fitting_layouts
+from hhmnet.readers.formats import foreign, read_clip
+from hhmnet.readers.kinect_text import is_kinect_text
 from hhmnet.readers.labels import printable
 from hhmnet.readers.listed import count_endings
 from hhmnet.readers.ntu import body_fields
 from hhmnet.readers.ntu_bodies import BodyRules, persons
 from hhmnet.readers.ntu_format import parse
 from hhmnet.readers.nw_ucla import CLASSES_FILE, DepthVideos, NWUCLAConfig, joints_of, load_object
+from hhmnet.readers.openpose import clips_among, is_clip
 from hhmnet.readers.pairing import VIDEO_SUFFIXES, pair_frames
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import KINECT20, NTU25, SkeletonLayout
@@ -113,11 +116,14 @@ def _in_folder(folder: Path, tell: Callable[[str], None]) -> list[Input]:
     for parent, below, names in os.walk(folder, onerror=refuse):
         below[:] = sorted(name for name in below if not name.startswith("."))
         files = [Path(parent, name) for name in names if not name.startswith(".") and name not in _TABLES]
-        skeletons = [file for file in files if file.suffix.lower() in SKELETON_SUFFIXES]
+        files_read = [
+            file for file in files if file.suffix.lower() in SKELETON_SUFFIXES or is_kinect_text(file)
+        ]
+        skeletons = [Path(clip) for clip in clips_among(map(str, files_read))]
         paired = {file.stem for file in skeletons}
         videos = [file for file in files if is_video(file) and file.stem.removesuffix("_rgb") not in paired]
         found += sorted(skeletons + videos)
-        passed += [file.name for file in files if not is_video(file) and file not in skeletons]
+        passed += [file.name for file in files if not is_video(file) and file not in files_read]
     if not found:
         raise InputError(f"{folder}: holds no videos or skeleton files, and is no store")
     if passed:
@@ -128,7 +134,11 @@ def _in_folder(folder: Path, tell: Callable[[str], None]) -> list[Input]:
 
 
 def check_file(path: Path) -> None:
-    """Raise InputError unless a path is a file whose name ends like a video's or a skeleton file's."""
+    """Raise InputError unless a path is a recording of OpenPose, or a file called like a video or a skeleton file."""
+    if path.is_file() and (fault := foreign(path)) is not None:
+        raise InputError(f"{path}: {fault}")
+    if is_kinect_text(path) or (not path.is_file() and is_clip(path)):
+        return
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give one of its clips, which find_inputs lists")
     if not path.is_file():

@@ -35,6 +35,8 @@ class RawClip(NamedTuple):
         pixels: ``(M, T, V, 2)`` float64, likewise.
         present: ``(M, T)`` bool, likewise.
         names: names of the joints, if the file has them.
+        layout: name of the skeleton, if the file's format says it; "" if it doesn't.
+        notes: what was understood of the file, for the user.
     """
 
     joints: np.ndarray
@@ -43,6 +45,8 @@ class RawClip(NamedTuple):
     pixels: np.ndarray | None = None
     present: np.ndarray | None = None
     names: tuple[str, ...] | None = None
+    layout: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def read_clip(file: Path) -> RawClip:
@@ -59,8 +63,9 @@ def read_clip(file: Path) -> RawClip:
         raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no single clip")
     if suffix == ".csv":
         return _read_csv(file)
-    fields = {".npz": _read_npz, ".npy": _read_npy_file, ".json": _read_json}[suffix](file)
-    return _to_clip(fields)
+    if suffix == ".json":
+        return from_json(read_json(file, nan=True))
+    return _to_clip({".npz": _read_npz, ".npy": _read_npy_file}[suffix](file))
 
 
 class _Columns(NamedTuple):
@@ -242,12 +247,14 @@ def _read_npy(handle: IO[bytes], where: str) -> np.ndarray:
     return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _read_json(file: Path) -> dict[str, np.ndarray]:
-    content = read_json(file, nan=True)
+def from_json(content: Any) -> RawClip:
+    """The clip in a JSON document: nested lists of joints, or an object with arrays by name; raises ReadError."""
     fields = content if isinstance(content, dict) else {"joints": content}
     if "joints" not in fields:
         raise ReadError(f"has no field 'joints'; it has {', '.join(map(str, fields))[:80] or 'none'}")
-    return {field: _nested(field, fields[field]) for field in FIELDS if fields.get(field) is not None}
+    return _to_clip(
+        {field: _nested(field, fields[field]) for field in FIELDS if fields.get(field) is not None}
+    )
 
 
 def _nested(field: str, value: Any) -> np.ndarray:

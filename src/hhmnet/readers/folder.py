@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,8 +12,10 @@ import numpy as np
 from hhmnet.fields import one_of
 from hhmnet.layout_files import load_layout
 from hhmnet.readers import ReaderConfig, ReadError, SourceError
-from hhmnet.readers.clip_files import SUFFIXES, RawClip, read_clip
+from hhmnet.readers.clip_files import SUFFIXES, RawClip
+from hhmnet.readers.formats import in_layout, read_clip
 from hhmnet.readers.joints import Bodies, settle
+from hhmnet.readers.kinect_text import is_kinect_text
 from hhmnet.readers.labels import DEFAULT_TABLE
 from hhmnet.readers.listed import ListedReader
 from hhmnet.sample import Sample
@@ -92,8 +94,13 @@ class Folder(ListedReader):
 
     def read(self, item: str, notes: Counter[str]) -> Sample:
         """Read one clip; raises ReadError, with the reason, if it can't be used."""
-        fields = clip_fields(read_clip(self.file(item)), self.layout, self.config.units, notes)
+        clip = in_layout(read_clip(self.file(item)), self.layout)
+        notes.update(clip.notes)
+        fields = clip_fields(clip, self.layout, self.config.units, notes)
         return self.sample(item, fields, notes, self.config.fps)
+
+    def _is_raw(self, path: PurePosixPath) -> bool:
+        return super()._is_raw(path) or is_kinect_text(Path(path))
 
     def _choose_layout(self) -> SkeletonLayout:
         """The layout that was asked for, or that fits the first clip; raises SourceError if there isn't one."""
@@ -182,12 +189,14 @@ def clip_fields(clip: RawClip, layout: SkeletonLayout, units: str, notes: Counte
 
 
 def fitting_layouts(clip: RawClip) -> list[SkeletonLayout]:
-    """The known layouts with the clip's joints."""
+    """The known layouts with the clip's joints; just one where the file's format says it."""
     return [layout for layout in LAYOUTS.values() if fits(layout, clip)]
 
 
 def fits(layout: SkeletonLayout, clip: RawClip) -> bool:
-    """Whether a clip has a layout's joints: by their names, or else by their number."""
+    """Whether a clip has a layout's joints: by what its format says, by their names, or else by their number."""
+    if clip.layout:
+        return clip.layout == layout.name
     if clip.names is not None:
         return layout.dims == clip.joints.shape[3] and {joint.lower() for joint in layout.joints} <= set(
             clip.names

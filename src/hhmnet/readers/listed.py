@@ -15,6 +15,7 @@ import numpy as np
 
 from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError, files_below
 from hhmnet.readers.labels import DEFAULT_TABLE, LabelRow, Labels, folder_labels, printable, read_labels
+from hhmnet.readers.openpose import clips_among, is_clip
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 
 CUT_SHORT = "segment ends after its recording: it is cut there"
@@ -54,7 +55,7 @@ class ListedReader(Reader):
         beside = self.source / self.config.labels
         file = beside if beside.is_file() else self.config.labels
         if self.config.labels == DEFAULT_TABLE and not file.is_file():
-            found = folder_labels(self.source, super().items())
+            found = folder_labels(self.source, list(clips_among(super().items())))
             if found is None:
                 raise SourceError(
                     f"{beside}: No such file or directory; it should list the clips and their labels. Without one, "
@@ -79,7 +80,7 @@ class ListedReader(Reader):
     def file(self, item: str) -> Path:
         """The file of a clip; raises ReadError if there is none."""
         file = self.source / self.place(item)
-        if not file.exists():
+        if not is_clip(file):
             line = self.labels.rows[item].line
             raise ReadError(f"there is no such file; {self.labels.file.name} names it in line {line}")
         return file
@@ -88,9 +89,14 @@ class ListedReader(Reader):
         """What was understood: the table, which files are there, clips a class, what is tested, and what is odd."""
         rows = self.labels.rows
         paths = sorted({self.place(item) for item in rows})
-        there = [path for path in paths if (self.source / path).exists()]
-        listed = {*map(PurePosixPath, paths), PurePosixPath(self.config.labels)}
-        others = [path for path in files_below(self.source) if path not in listed]
+        there = [path for path in paths if is_clip(self.source / path)]
+        listed = {*paths, PurePosixPath(self.config.labels).as_posix()}
+        clips = clips_among(path.as_posix() for path in files_below(self.source))
+        others = [
+            PurePosixPath(path)
+            for path, (file, *_) in clips.items()
+            if path not in listed and str(PurePosixPath(file).parent) not in listed
+        ]
         raw = sum(map(self._is_raw, others))
         classes = Counter(row.label for row in rows.values())
         lines = [

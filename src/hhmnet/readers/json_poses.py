@@ -1,0 +1,275 @@
+"""What pose estimators and annotation tools write as JSON, told apart by its keys.
+
+=====================  ===============================================================================================
+format                 source of what is known of it
+=====================  ===============================================================================================
+OpenPose               doc/02_output.md of CMU-Perceptual-Computing-Lab/openpose
+AlphaPose              docs/run.md and ``write_json`` of alphapose/utils/pPose_nms.py in MVIG-SJTU/AlphaPose: COCO's
+                       results, with the picture's name as ``image_id`` and ``idx`` where persons are tracked; its
+                       formats ``open`` and ``cmu`` have an object a picture
+COCO                   cocodataset.org/#format-data and #format-results; ``track_id`` is PoseTrack's
+ultralytics            ``Results.summary`` of ultralytics/engine/results.py: a list of persons a frame
+MMPose                 ``split_instances`` of mmpose/structures/utils.py, as its inferencers and demos write it
+Kinetics-skeleton      README of yysijie/st-gcn: positions from 0 to 1 in videos of 340 × 256 pixels
+MediaPipe              ``pose_landmarks`` and ``pose_world_landmarks`` of its solution and of its tasks, as dicts
+=====================  ===============================================================================================
+
+Hands and face (OpenPose's, Halpe's, COCO-WholeBody's) are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from hhmnet.readers import ReadError
+from hhmnet.readers.clip_files import RawClip
+from hhmnet.readers.mediapipe import landmarks_as_metres
+from hhmnet.readers.people import Person, gather, numbers, person
+from hhmnet.skeleton import BLAZEPOSE33, COCO17
+
+_OPENPOSE = {25: "body25", 18: "coco18"}
+_ULTRALYTICS = {17: "coco17"}
+_KINETICS = {18: "coco18", 17: "coco17"}
+_MMPOSE = {2: {17: "coco17", 26: "halpe26", 133: "coco17", 136: "halpe26"}, 3: {17: "h36m17"}}
+_COCO = _MMPOSE[2] | _OPENPOSE
+"""Layouts by the number of joints, of which the layout's are the first."""
+_KINETICS_SIZE = (340.0, 256.0)
+_LANDMARKS = (
+    *(
+        "pose_world_landmarks",
+        "poseWorldLandmarks",
+        "world_landmarks",
+        "worldLandmarks",
+    ),  # in metres: they come first
+    *("pose_landmarks", "poseLandmarks", "landmarks", "landmark"),
+)
+_FRAME = ("frame", "frame_id", "frame_index", "frame_idx")
+
+Frames = dict[int, list[Person]]
+
+
+def read_poses(document: Any) -> RawClip | None:
+    """The clip in a JSON document of one of these formats; None if it is none of them.
+
+    Raises:
+        ReadError: it is one, but can't be used; says where.
+    """
+    first = _first(document)
+    for keys, read in _FORMATS:
+        if isinstance(first, dict) and keys <= first.keys():
+            return read(document)
+    if isinstance(document, list):
+        inner = _first(first) if isinstance(first, list) else first
+        if isinstance(inner, dict) and isinstance(inner.get("keypoints"), dict):
+            return _ultralytics(document)
+        return _mediapipe(document) if isinstance(inner, dict) and {"x", "y", "z"} <= inner.keys() else None
+    if isinstance(document, dict):
+        for field, read in (("data", _kinetics), ("results", _ultralytics), ("frames", _mediapipe)):
+            inner = _first(document.get(field))
+            if isinstance(inner, dict) and inner.keys() & {"skeleton", "keypoints", *_LANDMARKS}:
+                return read(document[field])
+        inner = next((value for value in document.values() if value), None)
+        if isinstance(inner, dict) and inner.keys() & {"people", "bodies"}:
+            return _alphapose(document)
+    return None
+
+
+def people(frame: Any, where: str) -> list[Person]:
+    """The persons of one frame as OpenPose writes it; raises ReadError."""
+    persons = []
+    for one in _dicts(frame.get("people") if isinstance(frame, dict) else None, f"{where}: field 'people'"):
+        if values := one.get("pose_keypoints_2d") or one.get(
+            "pose_keypoints"
+        ):  # a face may come without a body
+            ids = one.get("person_id")
+            who = ids[0] if isinstance(ids, list) and ids and ids[0] != -1 else None
+            persons.append(person(values, 3, _OPENPOSE, f"{where}: field 'pose_keypoints_2d'", who=who))
+    return persons
+
+
+def _openpose(document: Any) -> RawClip:
+    """A frame, or a list of frames that somebody has put together."""
+    entries = document if isinstance(document, list) else [document]
+    return gather({i: people(one, f"frame {i}") if one else [] for i, one in enumerate(entries)}, "OpenPose")
+
+
+def _alphapose(document: dict[str, Any]) -> RawClip:
+    frames: Frames = {}
+    for name, number in _numbered(document).items():
+        picture = document[name] if isinstance(document[name], dict) else {}
+        field, inner = ("bodies", "joints") if "bodies" in picture else ("people", "pose_keypoints_2d")
+        persons = _dicts(picture.get(field), f"{name}: field '{field}'")
+        frames[number] = [person(one.get(inner), 3, _OPENPOSE, f"{name}: field '{inner}'") for one in persons]
+    return gather(frames, "AlphaPose")
+
+
+def _coco_results(document: list[Any]) -> RawClip:
+    """A list of persons, each with the picture that it is in."""
+    persons = _dicts(document, "the list")
+    frame_of = _numbered(one.get("image_id") for one in persons)
+    frames: Frames = {number: [] for number in frame_of.values()}
+    for place, one in enumerate(persons):
+        if str(one.get("image_id")) not in frame_of:
+            raise ReadError(f"entry {place}: field 'image_id' must name a picture")
+        idx = one.get("idx", one.get("track_id"))
+        who = str(idx) if idx is not None else None
+        found = person(one.get("keypoints"), 3, _COCO, f"entry {place}: field 'keypoints'", who=who)
+        frames[frame_of[str(one["image_id"])]].append(found)
+    return gather(frames, "AlphaPose or COCO results")
+
+
+def _coco(document: dict[str, Any]) -> RawClip:
+    """Pictures, and the persons in them; a third number of 0, 1 or 2 says whether a joint is labelled and visible."""
+    images = _dicts(document["images"], "field 'images'")
+    names = {str(image.get("id")): str(image.get("file_name", image.get("id"))) for image in images}
+    folders = sorted({str(PurePosixPath(name).parent) for name in names.values()})
+    if len(folders) > 1:
+        raise ReadError(
+            f"COCO: pictures of {len(folders)} folders ({', '.join(folders[:3])}, …) are several clips; "
+            "write one file a clip"
+        )
+    frame_of = _numbered(names.values())
+    frames: Frames = {number: [] for number in frame_of.values()}
+    called = _own_names(document)
+    for place, one in enumerate(_dicts(document["annotations"], "field 'annotations'")):
+        where = f"annotation {place}: field 'keypoints'"
+        if str(one.get("image_id")) not in names:
+            raise ReadError(f"annotation {place}: field 'image_id' must name a picture")
+        if "keypoints" in one:
+            known = {len(called): ""} if called else _COCO
+            found = person(one["keypoints"], 3, known, where, who=one.get("track_id"))
+            frames[frame_of[names[str(one["image_id"])]]].append(found)
+    trusts = [one.trust for persons in frames.values() for one in persons if one.trust is not None]
+    if trusts and np.isin(np.concatenate(trusts), (0, 1, 2)).all():
+        for trust in trusts:
+            np.minimum(trust, 1, out=trust)
+    return gather(frames, "COCO keypoints", called)
+
+
+def _own_names(document: dict[str, Any]) -> tuple[str, ...] | None:
+    """What the first category with keypoints calls them, unless these are COCO's own."""
+    for category in _dicts(document.get("categories") or [], "field 'categories'"):
+        called = category.get("keypoints")
+        if isinstance(called, list) and called:
+            names = tuple(str(name).strip().lower().replace(" ", "_") for name in called)
+            return None if names == COCO17.joints else names
+    return None
+
+
+def _ultralytics(document: list[Any]) -> RawClip:
+    frames: Frames = {}
+    for frame, persons in enumerate([document] if isinstance(_first(document), dict) else document):
+        frames[frame] = []
+        for one in _dicts(persons or [], f"frame {frame}"):
+            points, where = one.get("keypoints"), f"frame {frame}: field 'keypoints'"
+            if isinstance(points, dict):
+                values = numbers([points.get("x"), points.get("y")], where).T
+                trust = points.get("visible")
+                found = person(values, 2, _ULTRALYTICS, where, who=one.get("track_id"), trust=trust)
+                frames[frame].append(found)
+    return gather(frames, "ultralytics")
+
+
+def _mmpose(document: Any) -> RawClip:
+    """A list of frames, alone or beside ``meta_info``; or the persons of one picture."""
+    entries = _dicts(document["instance_info"] if isinstance(document, dict) else document, "'instance_info'")
+    if entries and "instances" not in entries[0]:
+        entries = [{"instances": entries}]
+    frames: Frames = {}
+    for frame, entry in _by_frame(entries):
+        frames[frame] = []
+        for one in _dicts(entry.get("instances") or [], f"frame {frame}: field 'instances'"):
+            where = f"frame {frame}: field 'keypoints'"
+            points = numbers(one.get("keypoints"), where)
+            dims = points.shape[-1] if points.ndim > 1 else 0
+            if dims not in _MMPOSE:
+                raise ReadError(f"{where}: must be joints of 2 or 3 coordinates")
+            trust, who = one.get("keypoint_scores"), one.get("track_id")
+            found = person(points, dims, _MMPOSE[dims], where, who=who, trust=trust, dims=dims)
+            if dims == 3:  # MMPose turns them so that z points up: x to the left, y towards the camera
+                found = found._replace(points=found.points[:, [0, 2, 1]] * (1, 1, -1))
+            frames[frame].append(found)
+    return gather(frames, "MMPose")
+
+
+def _kinetics(entries: list[Any]) -> RawClip:
+    frames: Frames = {}
+    for frame, entry in _by_frame(_dicts(entries, "field 'data'")):
+        where = f"frame {frame}: field 'pose'"
+        persons = _dicts(entry.get("skeleton") or [], f"frame {frame}: field 'skeleton'")
+        found = [person(one.get("pose"), 2, _KINETICS, where, trust=one.get("score")) for one in persons]
+        frames[frame] = [one._replace(points=one.points * _KINETICS_SIZE) for one in found]
+    return gather(frames, "Kinetics-skeleton")
+
+
+def _mediapipe(document: Any) -> RawClip:
+    """Frames, each with the landmarks of one person or of several."""
+    frames: Frames = {}
+    first = _first(document)
+    alone = not isinstance(document, list) or (isinstance(first, dict) and "x" in first)
+    entries = [document] if alone else document
+    for frame, entry in _by_frame(entries):
+        while isinstance(entry, dict):
+            entry = next((entry[name] for name in _LANDMARKS if entry.get(name)), None)
+        single = _first(entry)
+        persons = [entry] if isinstance(single, dict) and "x" in single else entry or []
+        frames[frame] = [_landmarks(points, f"frame {frame}") for points in persons]
+    return landmarks_as_metres(gather(frames, "MediaPipe"))
+
+
+def _landmarks(points: Any, where: str) -> Person:
+    points = _dicts(points.get("landmark") if isinstance(points, dict) else points, f"{where}: landmarks")
+    values = [[one.get(axis) for axis in "xyz"] for one in points]
+    seen = [one.get("visibility", one.get("score")) for one in points]
+    known = {BLAZEPOSE33.num_joints: BLAZEPOSE33.name}
+    return person(values, 3, known, f"{where}: landmarks", trust=None if None in seen else seen, dims=3)
+
+
+def _by_frame(entries: Iterable[Any]) -> Iterable[tuple[int, Any]]:
+    """Frames with their numbers: what they say, or else their place."""
+    used = set()
+    for place, entry in enumerate(entries):
+        named = next((name for name in _FRAME if name in entry), None) if isinstance(entry, dict) else None
+        frame = place if named is None else entry[named]
+        if not isinstance(frame, int) or not 0 <= frame < 2**31 or frame in used:
+            raise ReadError(f"entry {place}: field '{named}' must be a whole number that no other entry has")
+        used.add(frame)
+        yield frame, entry
+
+
+def _numbered(names: Iterable[Any]) -> dict[str, int]:
+    """Frame numbers of pictures by their names: the last number in each, or else its place in order."""
+    different = list(dict.fromkeys(str(name) for name in names if isinstance(name, (str, int))))
+    digits = [re.findall(r"[0-9]+", PurePosixPath(name).stem)[-1:] for name in different]
+    found = [int(last[0]) for last in digits if last and len(last[0]) < 10]
+    if len(set(found)) < len(different):
+        different, found = sorted(different), list(range(len(different)))
+    return dict(zip(different, found, strict=True))
+
+
+def _first(entries: Any) -> Any:
+    """What is in the first entry of a list that holds anything, since a frame may be empty; else ``entries``."""
+    return next(filter(None, entries), {}) if isinstance(entries, list) else entries
+
+
+def _dicts(value: Any, where: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise ReadError(f"{where}: must be a list of objects")
+    return value
+
+
+_FORMATS: tuple[tuple[set[str], Callable[[Any], RawClip]], ...] = (
+    ({"people"}, _openpose),
+    ({"images", "annotations"}, _coco),
+    ({"image_id", "keypoints"}, _coco_results),
+    ({"instance_info"}, _mmpose),
+    ({"instances"}, _mmpose),
+    ({"keypoints", "keypoint_scores"}, _mmpose),
+    *(({name}, _mediapipe) for name in _LANDMARKS),
+)
+"""Keys of the document, or of the first entry of its list, that tell a format from all others."""

@@ -1,0 +1,167 @@
+"""Clips as pose estimators write them: one moving body, in each of their formats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hhmnet.skeleton import BLAZEPOSE33, BODY25, COCO17, H36M17, HALPE26, LAYOUTS, SkeletonLayout
+
+FRAMES = 6
+_PLACES = {  # metres: right in the picture, down
+    **{"nose": (0, -0.7), "head": (0, -0.8), "neck": (0, -0.5), "thorax": (0, -0.5), "spine": (0, -0.25)},
+    **{
+        "hip": (0, 0.0),
+        "mid_hip": (0, 0.0),
+        "eye": (0.03, -0.73),
+        "ear": (0.07, -0.7),
+        "mouth": (0.02, -0.65),
+    },
+    **{"shoulder": (0.18, -0.5), "elbow": (0.25, -0.25), "wrist": (0.27, 0.02), "ankle": (0.12, 0.85)},
+    **{"knee": (0.11, 0.45), "heel": (0.12, 0.88), "foot": (0.15, 0.9), "big_toe": (0.16, 0.9)},
+    **{"small_toe": (0.18, 0.9), "pinky": (0.3, 0.1), "index": (0.29, 0.1), "thumb": (0.26, 0.08)},
+    **{
+        "eye_inner": (0.01, -0.73),
+        "eye_outer": (0.05, -0.73),
+        "left_hip": (0.1, 0.0),
+        "right_hip": (-0.1, 0.0),
+    },
+}
+
+
+def body(layout: SkeletonLayout, aside: float = 0.0, swing: float = 0.2) -> np.ndarray:
+    """A person who faces the camera and moves an arm, ``(T, V, 3)``: metres from the hips, x right, y down, z away."""
+    joints = np.zeros((FRAMES, layout.num_joints, 3))
+    for at, name in enumerate(layout.joints):
+        side, _, plain = name.partition("_")
+        across, down = _PLACES.get(name) or _PLACES[plain]
+        joints[:, at, :2] = (-across if side == "right" and name not in _PLACES else across, down)
+        if plain in ("wrist", "elbow", "index", "pinky", "thumb") and side == "left":
+            joints[:, at, 1] -= swing * np.sin(np.arange(FRAMES))
+    return joints + np.array([aside, 0, 0])
+
+
+def pixels(layout: SkeletonLayout, aside: float = 0.0) -> np.ndarray:
+    """The same person in a picture of 640 × 480, ``(T, V, 2)``."""
+    return body(layout, aside)[..., :2] * 200 + np.array([320, 240])
+
+
+def flat(points: np.ndarray, score: float = 0.9) -> list[float]:
+    """x, y, score, x, y, score, …"""
+    return np.hstack([points, np.full((len(points), 1), score)]).round(3).reshape(-1).tolist()
+
+
+def openpose_frame(*persons: np.ndarray) -> dict[str, Any]:
+    people = [
+        {
+            "person_id": [-1],
+            "pose_keypoints_2d": flat(one),
+            "face_keypoints_2d": [1.0] * 210,
+            "hand_left_keypoints_2d": [],
+        }
+        for one in persons
+    ]
+    return {"version": 1.3, "people": people}
+
+
+def write_openpose(folder: Path, layout: SkeletonLayout = BODY25, video: str = "") -> Path:
+    """A folder of frames, the third without anybody."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, points in enumerate(pixels(layout)):
+        frame = openpose_frame(*([] if number == 2 else [points]))
+        (folder / f"{video or folder.name}_{number:012}_keypoints.json").write_text(json.dumps(frame))
+    return folder
+
+
+def alphapose(layout: SkeletonLayout = COCO17, more: int = 0) -> list[Any]:
+    hands = np.ones((more, 2))
+    return [
+        {
+            "image_id": f"{frame}.jpg",
+            "category_id": 1,
+            "keypoints": flat(np.vstack([points, hands])),
+            "score": 2.9,
+        }
+        for frame, points in enumerate(pixels(layout))
+    ]
+
+
+def coco() -> dict[str, Any]:
+    persons = [
+        {"id": f, "image_id": f, "category_id": 1, "keypoints": flat(p, 2)}
+        for f, p in enumerate(pixels(COCO17))
+    ]
+    images = [{"id": frame, "file_name": f"{frame:06}.jpg"} for frame in range(FRAMES)]
+    categories = [{"id": 1, "name": "person", "keypoints": list(COCO17.joints)}]
+    return {"images": images, "annotations": persons, "categories": categories}
+
+
+def ultralytics() -> list[Any]:
+    return [
+        [
+            {
+                "name": "person",
+                "box": {"x1": 1.0},
+                "keypoints": {"x": points[:, 0].tolist(), "y": points[:, 1].tolist(), "visible": [0.9] * 17},
+            }
+        ]
+        for points in pixels(COCO17)
+    ]
+
+
+def mmpose(joints: np.ndarray | None = None) -> dict[str, Any]:
+    found = pixels(COCO17) if joints is None else joints
+    return {
+        "meta_info": {"dataset_name": "coco"},
+        "instance_info": [
+            {"frame_id": f + 1, "instances": [{"keypoints": p.tolist(), "keypoint_scores": [0.9] * len(p)}]}
+            for f, p in enumerate(found)
+        ],
+    }
+
+
+def kinetics() -> dict[str, Any]:
+    points = pixels(LAYOUTS["coco18"]) / (340, 256)
+    frames = [
+        {"frame_index": f + 1, "skeleton": [{"pose": p.reshape(-1).tolist(), "score": [0.9] * 18}]}
+        for f, p in enumerate(points)
+    ]
+    return {"data": frames, "label": "waving", "label_index": 0}
+
+
+def landmarks(points: np.ndarray) -> list[dict[str, float]]:
+    return [{"x": x, "y": y, "z": z, "visibility": 0.9} for x, y, z in points.tolist()]
+
+
+def mediapipe() -> list[Any]:
+    return [{"pose_world_landmarks": [landmarks(points)]} for points in body(BLAZEPOSE33)]
+
+
+def mmpose_3d() -> dict[str, Any]:
+    """As its lifter turns them: x to the left, y towards the camera, z up."""
+    return mmpose(body(H36M17)[..., [0, 2, 1]] * -1)
+
+
+JSON_FORMS: dict[str, tuple[Callable[[], Any], SkeletonLayout]] = {
+    "alphapose": (alphapose, COCO17),
+    "alphapose_halpe26": (lambda: alphapose(HALPE26), HALPE26),
+    "alphapose_halpe136": (lambda: alphapose(HALPE26, 110), HALPE26),
+    "coco_wholebody": (lambda: alphapose(COCO17, 116), COCO17),
+    "coco": (coco, COCO17),
+    "ultralytics": (ultralytics, COCO17),
+    "mmpose": (mmpose, COCO17),
+    "mmpose_3d": (mmpose_3d, H36M17),
+    "kinetics": (kinetics, LAYOUTS["coco18"]),
+    "mediapipe": (mediapipe, BLAZEPOSE33),
+    "openpose": (lambda: [openpose_frame(points) for points in pixels(BODY25)], BODY25),
+}
+"""By name: a document of that form, and the layout that it has."""
+
+
+def expected(layout: SkeletonLayout) -> np.ndarray:
+    """What must be read, ``(T, V, C)``: pixels, or metres as a Kinect has them."""
+    return pixels(layout) if layout.dims == 2 else body(layout) * (-1, -1, 1)

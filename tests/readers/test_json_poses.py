@@ -1,0 +1,143 @@
+"""JSON of pose estimators: joints, confidence and persons, whichever tool wrote it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hhmnet.cli import main
+from hhmnet.predict.sources import Sources
+from hhmnet.readers import ReadError
+from hhmnet.readers.clip_files import RawClip
+from hhmnet.readers.formats import read_clip
+from hhmnet.skeleton import COCO17
+from hhmnet.store import Store
+from made_poses import (
+    FRAMES,
+    JSON_FORMS,
+    alphapose,
+    coco,
+    expected,
+    landmarks,
+    openpose_frame,
+    pixels,
+    ultralytics,
+)
+
+ALL = pytest.mark.parametrize("form", JSON_FORMS)
+
+
+def read(folder: Path, document: Any) -> RawClip:
+    (folder / "clip.json").write_text(json.dumps(document))
+    return read_clip(folder / "clip.json")
+
+
+@ALL
+def test_prepare_and_predict_read_the_same_joints(
+    tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make, layout = JSON_FORMS[form]
+    (tmp_path / "clip.json").write_text(json.dumps(make()))
+    (tmp_path / "labels.csv").write_text("path,label,split\nclip.json,wave,train\n")
+    source, out = str(tmp_path), str(tmp_path / "store")
+    assert main(["prepare", "folder", "--source", source, "--out", out, "--jobs", "1"]) == 0
+    assert f"read as {layout.name}" in capsys.readouterr().out
+    sample = Store(tmp_path / "store").sample(0)
+    assert Store(tmp_path / "store").layout == layout
+    np.testing.assert_allclose(sample.joints[0], expected(layout), atol=2e-3)
+    if form != "coco":
+        np.testing.assert_allclose(sample.confidence, 0.9, atol=1e-6)
+    predicted = Sources(layout).read(tmp_path / "clip.json").sample
+    np.testing.assert_array_equal(predicted.joints, sample.joints)
+
+
+def test_layouts_become_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "clip.json").write_text(json.dumps(JSON_FORMS["openpose"][0]()))
+    (tmp_path / "labels.csv").write_text("path,label,split\nclip.json,wave,train\n")
+    words = ["prepare", "folder", "--source", str(tmp_path), "--out", str(tmp_path / "store"), "--jobs", "1"]
+    assert main([*words, "--layout", "coco17"]) == 0
+    np.testing.assert_allclose(Store(tmp_path / "store").sample(0).joints[0], pixels(COCO17), atol=2e-3)
+    predicted = Sources(COCO17).read(tmp_path / "clip.json").sample
+    np.testing.assert_allclose(predicted.joints[0], pixels(COCO17), atol=2e-3)
+
+
+def test_persons_keep_their_places_when_a_file_lists_them_in_another_order(tmp_path: Path) -> None:
+    left, right = pixels(COCO17, -1.0), pixels(COCO17, 1.0)
+    entries = alphapose()[:0]
+    for frame in range(FRAMES):
+        for points in (left, right) if frame % 2 else (right, left):
+            values = np.hstack([points[frame], np.ones((17, 1))]).reshape(-1).tolist()
+            entries.append({"image_id": f"{frame}.jpg", "keypoints": values})
+    clip = read(tmp_path, entries)
+    assert clip.joints.shape == (2, FRAMES, 17, 2)
+    for person, points in zip(sorted(clip.joints, key=lambda one: one[0, 0, 0]), (left, right), strict=True):
+        np.testing.assert_allclose(person, points)
+
+
+def test_tracked_persons_are_who_the_file_says(tmp_path: Path) -> None:
+    entries = [{**one, "idx": place % 2} for place, one in enumerate(alphapose())]
+    assert read(tmp_path, entries).joints.shape[0] == 2
+
+
+def test_a_joint_that_was_not_found_and_an_empty_frame(tmp_path: Path) -> None:
+    frames = ultralytics()
+    frames[1][0]["keypoints"]["x"][3] = frames[1][0]["keypoints"]["y"][3] = 0.0
+    clip = read(tmp_path, [*frames[:2], [], None, *frames[2:]])
+    assert clip.joints.shape == (1, FRAMES + 2, 17, 2)
+    assert np.isnan(clip.joints[0, 1, 3]).all()
+    assert np.isnan(clip.joints[0, 2:4]).all()
+    labelled = coco()
+    labelled["annotations"][0]["keypoints"][2::3] = [0, 1] + [2] * 15
+    assert read(tmp_path, labelled).confidence[0, 0].tolist() == [0.0] + [1.0] * 16
+
+
+def test_frames_are_in_order_of_their_numbers(tmp_path: Path) -> None:
+    entries = [{**one, "image_id": f"img_{9 + place}.jpg"} for place, one in enumerate(alphapose())]
+    clip = read(tmp_path, entries[::-1])
+    np.testing.assert_allclose(clip.joints[0], pixels(COCO17), atol=2e-3)
+    assert clip.frame_index.tolist() == [9, 10, 11, 12, 13, 14]
+
+
+def test_landmarks_in_the_picture_are_said_to_be(tmp_path: Path) -> None:
+    points = np.zeros((33, 3)) + np.linspace(0.3, 0.9, 33)[:, None]
+    clip = read(tmp_path, [landmarks(points)] * 2)
+    np.testing.assert_allclose(clip.joints[0, 0], points * (-1, -1, 1))
+    assert any("not metres" in note for note in clip.notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda d: d[1]["keypoints"].pop(), r"entry 1: field 'keypoints': 50 numbers"),
+        (lambda d: d[1].update(keypoints="x"), r"entry 1: field 'keypoints': must be numbers"),
+        (lambda d: d[2]["keypoints"].__setitem__(0, 1e400), r"entry 2: field 'keypoints': infinite"),
+        (lambda d: d[0].update(keypoints=d[0]["keypoints"][:45]), r"15 joints|45 numbers"),
+        (lambda d: d[3].pop("image_id"), r"entry 3: field 'image_id'"),
+        (lambda d: [one.update(keypoints=[0] * 51) for one in d], "no frame has a body"),
+        (lambda d: d[0].update(keypoints=[1.0] * 78), "different skeletons"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, change: Any, reason: str) -> None:
+    document = copy.deepcopy(alphapose())
+    change(document)
+    with pytest.raises(ReadError, match=reason):
+        read(tmp_path, document)
+
+
+def test_pictures_of_several_clips_in_one_file_are_refused(tmp_path: Path) -> None:
+    document = coco()
+    document["images"][0]["file_name"] = "other/0.jpg"
+    with pytest.raises(ReadError, match="several clips; write one file a clip"):
+        read(tmp_path, document)
+
+
+def test_faces_and_hands_without_a_body_are_nobody(tmp_path: Path) -> None:
+    frame = openpose_frame(pixels(COCO17)[0])
+    frame["people"][0]["pose_keypoints_2d"] = []
+    with pytest.raises(ReadError, match="no frame has a body"):
+        read(tmp_path, [frame])
