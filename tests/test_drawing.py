@@ -31,16 +31,15 @@ def test_joints_and_bones_have_their_places_and_colours() -> None:
             assert at(image, BODY[child] * share + BODY[parent] * (1 - share)) != GROUND
     for part in (image[:, :30], image[:, 130:], image[:5], CANVAS):
         assert (part == GROUND).all()
-
-
-def test_position_is_that_of_the_pixel() -> None:
-    """(0, 0) is the middle of the upper left pixel, so a dot at (20, 50) is even around that pixel."""
+    # (0, 0) is the middle of the upper left pixel, so a dot at (20, 50) is even around that pixel.
     pixels = np.full((20, 2), np.nan)
     pixels[3] = (20, 50)
     part = draw_skeleton(CANVAS, pixels, KINECT20, thickness=3)[40:61, 10:31]
     np.testing.assert_array_equal(part, part[::-1])
     np.testing.assert_array_equal(part, part[:, ::-1])
     assert tuple(part[10, 10]) == SIDES[""]
+    with pytest.raises(LayoutError, match="20 joints, the data has 19"):
+        draw_skeleton(CANVAS, np.zeros((19, 2)), KINECT20)
 
 
 def test_missing_joints_take_their_bones_along_and_inferred_ones_are_rings() -> None:
@@ -61,30 +60,15 @@ def test_joints_outside_the_picture(value: float) -> None:
         np.testing.assert_array_equal(draw_skeleton(CANVAS, np.full((20, 2), value), KINECT20), CANVAS)
 
 
-def test_wrong_number_of_joints() -> None:
-    with pytest.raises(LayoutError, match="20 joints, the data has 19"):
-        draw_skeleton(CANVAS, np.zeros((19, 2)), KINECT20)
-
-
-def test_box() -> None:
+def test_box_and_sheet() -> None:
     image = draw_box(CANVAS, (20, 30, 60, 90), (255, 0, 0), thickness=3)
     for x, y in ((20, 30), (60, 30), (60, 90), (20, 90), (40, 30), (60, 60)):
         assert tuple(image[y, x]) == (255, 0, 0)
     assert (image[35:85, 25:55] == GROUND).all()
-
-
-def test_sheet() -> None:
-    images = [np.full((4, 6, 3), value, np.uint8) for value in (1, 2, 3, 4, 5)]
-    page = sheet(images, columns=2, gap=1)
+    page = sheet([np.full((4, 6, 3), value, np.uint8) for value in (1, 2, 3, 4, 5)], columns=2, gap=1)
     assert page.shape == (3 * 5 - 1, 2 * 7 - 1, 3)
-    for part, value in (
-        (page[0:4, 7:13], 2),
-        (page[10:14, 0:6], 5),
-        (page[10:14, 7:13], 255),
-        (page[4], 255),
-    ):
-        assert (part == value).all()
-    assert sheet(images[:1], columns=4).shape == (4, 6, 3)
+    parts = ((page[0:4, 7:13], 2), (page[10:14, 0:6], 5), (page[10:14, 7:13], 255), (page[4], 255))
+    assert all((part == value).all() for part, value in parts)
 
 
 def test_png_is_exact(tmp_path: Path) -> None:

@@ -1,54 +1,45 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import filelock
 import pytest
 
 from hhmnet import files
-from hhmnet.files import append, made, remove_leftovers, replacing
+from hhmnet.files import LOCK_FILE, LockedError, append, locked, made, remove_leftovers, replacing
 
 HALF = ".a.csv.0123456789abcdef0123456789abcdef.tmp"
 
 
-def test_a_file_appears_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error", [ValueError("bad"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")]
+)
+def test_a_file_appears_whole_or_leaves_the_old_one(tmp_path: Path, error: BaseException) -> None:
     file = tmp_path / "a.csv"
     file.write_bytes(b"old")
+
+    def fail() -> None:
+        with replacing(file) as handle:
+            handle.write(b"new")
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        fail()
+    assert file.read_bytes() == b"old"
+    if isinstance(error, OSError):
+        assert caught.value.filename == str(file), "a full disk doesn't name the file"
     with replacing(file) as handle:
         handle.write(b"new")
         handle.flush()
         assert file.read_bytes() == b"old"
     assert file.read_bytes() == b"new"
     assert os.listdir(tmp_path) == ["a.csv"]
-
-
-@pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt()])
-def test_a_file_that_fails_leaves_the_old_one(tmp_path: Path, error: BaseException) -> None:
-    file = tmp_path / "a.csv"
-    file.write_bytes(b"old")
-
-    def write() -> None:
-        with replacing(file) as handle:
-            handle.write(b"new")
-            raise error
-
-    with pytest.raises(type(error)):
-        write()
-    assert file.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a.csv"]
-
-
-def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No space left") as caught, replacing(tmp_path / "a.csv"):
-        raise OSError(errno.ENOSPC, "No space left on device")
-    assert caught.value.filename == str(tmp_path / "a.csv")
-    with pytest.raises(OSError, match="output") as caught, replacing(tmp_path / "a.csv"):
-        raise OSError(errno.EIO, "Input/output error")  # perhaps of what is read meanwhile
-    assert caught.value.filename is None
 
 
 WRITER = """
@@ -66,10 +57,7 @@ def test_leftovers_are_told_from_what_others_write_now(tmp_path: Path) -> None:
     """Whatever the clock says: the leftover looks new, the living file old."""
     file = tmp_path / "a.csv"
     command = [sys.executable, "-c", WRITER, str(file)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as writer:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         living = Path(writer.stdout.readline().strip())
         os.utime(living, (0, 0))
@@ -128,8 +116,7 @@ def test_a_line_is_added_whole_or_not_at_all(tmp_path: Path) -> None:
         "try: append(Path(sys.argv[1]), b'three\\n')\n"
         "except OSError as error: print(error.filename)\n"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    told = subprocess.check_output([sys.executable, "-c", script, str(file)], text=True, env=environment)
+    told = subprocess.check_output([sys.executable, "-c", script, str(file)], text=True)
     assert told.strip() == str(file)
     assert file.read_bytes() == b"one\ntwo\n"
 
@@ -143,3 +130,63 @@ def test_a_folder_goes_again_if_nothing_comes_into_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no"), made(tmp_path / "c"):
         raise ValueError("no")
     assert (tmp_path / "c" / "file").exists()
+
+
+def test_one_at_a_time_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    for _ in range(2):
+        with locked(tmp_path, "training"):
+            assert os.listdir(tmp_path) == [LOCK_FILE]
+            with (
+                pytest.raises(LockedError, match="another training is at work"),
+                locked(tmp_path, "training"),
+            ):
+                pass
+        assert os.listdir(tmp_path) == []
+    with pytest.raises(OSError, match="none") as error, locked(tmp_path / "none", "training"):
+        pass
+    assert error.value.filename == str(tmp_path / "none")
+
+
+def hold(folder: Path) -> None:
+    with locked(folder, "training"):
+        (folder / "held").touch()
+        time.sleep(600)
+
+
+def test_another_process_is_kept_out_and_a_killed_one_is_not(tmp_path: Path) -> None:
+    other = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path,))
+    other.start()
+    while not (tmp_path / "held").exists():
+        assert other.is_alive()
+        time.sleep(0.01)
+    with pytest.raises(LockedError), locked(tmp_path, "training"):
+        pass
+    other.kill()
+    other.join()
+    assert (tmp_path / LOCK_FILE).exists()
+    with locked(tmp_path, "training"):
+        pass
+
+
+def test_a_forked_child_neither_holds_nor_frees_the_lock(tmp_path: Path) -> None:
+    """A loader's worker that outlives its killed parent must not keep the next run out."""
+    with locked(tmp_path, "training"):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+        child.start()
+        try:
+            with pytest.raises(LockedError), locked(tmp_path, "training"):
+                pass
+        finally:
+            child.kill()
+            child.join()
+        with pytest.raises(LockedError), locked(tmp_path, "training"):
+            pass
+
+
+def test_without_locks_nothing_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: filelock.FileLock) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(filelock.FileLock, "_acquire", refuse)
+    with locked(tmp_path, "training"), locked(tmp_path, "training"):
+        pass

@@ -30,6 +30,8 @@ def test_a_file_needs_little(tmp_path: Path) -> None:
     empty = {"left_foot": (), "right_foot": ()}
     assert layout.parts == {"head": (2,), "left_hand": (3,), "right_hand": (4,), **empty}
     assert layout.limbs.shape == (4, 5)
+    layout = load_layout(put(tmp_path, "\ufeff" + SMALL + "name: mine\ndims: 2\nmirror: [[head, hip]]\n"))
+    assert (layout.name, layout.dims, layout.mirror) == ("mine", 2, ((2, 0),))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
@@ -39,11 +41,6 @@ def test_every_layout_survives_the_way_through_a_file(tmp_path: Path, layout: Sk
     assert load_layout(layout.name) is layout
 
 
-def test_a_file_may_say_everything(tmp_path: Path) -> None:
-    layout = load_layout(put(tmp_path, "\ufeff" + SMALL + "name: mine\ndims: 2\nmirror: [[head, hip]]\n"))
-    assert (layout.name, layout.dims, layout.mirror) == ("mine", 2, ((2, 0),))
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -51,25 +48,14 @@ def test_a_file_may_say_everything(tmp_path: Path) -> None:
         (b"joints: [\xff]", "not UTF-8"),
         ("[" * 1500, "nested too deeply"),
         ("- a", "needs the fields 'joints' and 'edges'"),
-        ("joints: [a]", "needs the fields 'joints' and 'edges'"),
         ("joints: [a]\nedges: []\nbones: []", "unknown field 'bones'; known: name, joints"),
         ("joints: a\nedges: []", "'joints' must be a list"),
-        ("joints: [a, [b]]\nedges: []", "'joints' must be a list"),
         ("joints: [a, ~]\nedges: [[~, a]]\nname: ''", "'name' must be text"),
         ("joints: [a, b]\nedges: [a, b]", "'edges' must be a list of pairs"),
-        ("joints: [a, b]\nedges: [[a, b, a]]", "'edges' must be a list of pairs"),
         ("joints: [a, b]\nedges: [[a, c]]", "'edges': no joint 'c'; the joints: a, b"),
-        ("joints: [a, b]\nedges: [[a, 2]]", "'edges': no joint '2'"),
-        (
-            "joints: [a, b]\nedges: [[a, b]]\nparts: [a]",
-            "'parts' must give joints to some of head, left_hand",
-        ),
         ("joints: [a, b]\nedges: [[a, b]]\nparts: {tail: [a]}", "'parts' must give joints"),
         ("joints: [a, b]\nedges: [[a, b]]\nparts: {head: [c]}", r"'parts\.head': no joint 'c'"),
         ("joints: [a, b]\nedges: [[a, b]]\ndims: 4", r"'dims' must be 2 \(pixels\) or 3 \(metres\)"),
-        ("joints: [a, b]\nedges: []", "2 joints need 1 bones, got 0"),
-        ("joints: [a, a]\nedges: [[0, 1]]", "two joints have the same name"),
-        ("joints: [a, b, c]\nedges: [[b, c], [c, b]]", "the way from joint 'b' to the root goes in a circle"),
         ("joints: &x [*x]\nedges: []", "line 1: not valid YAML"),
     ],
 )
@@ -77,10 +63,7 @@ def test_bad_files_name_file_and_field(tmp_path: Path, text: str | bytes, reason
     with pytest.raises(LayoutError, match=rf"small\.yaml: .*{reason}") as caught:
         load_layout(put(tmp_path, text))
     assert "\n" not in str(caught.value)
-
-
-def test_unknown_names_and_missing_files(tmp_path: Path) -> None:
-    with pytest.raises(LayoutError, match=r"unknown skeleton layout 'h36m'; known: kinect20, .*YAML file"):
-        load_layout("h36m")
+    with pytest.raises(LayoutError, match=r"unknown skeleton layout 'h36'; known: kinect20, .*YAML file"):
+        load_layout("h36")
     with pytest.raises(LayoutError, match=r"none\.yaml: No such file"):
         load_layout(tmp_path / "none.yaml")

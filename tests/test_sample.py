@@ -30,53 +30,28 @@ def with_value(array: np.ndarray, value: float) -> np.ndarray:
     return array
 
 
-def test_a_good_sample_keeps_its_fields() -> None:
-    sample = Sample(
-        **fields(
-            subject="ann",
-            camera="2",
-            setup="hall",
-            video="a/b.mp4",
-            pixels=np.zeros((2, 3, 4, 2), np.float32),
-            confidence=np.zeros((2, 3, 4), np.float32),
-        )
-    )
-    assert (sample.num_persons, sample.num_frames) == (2, 3)
-    assert (sample.subject, sample.camera, sample.setup, sample.video) == ("ann", "2", "hall", "a/b.mp4")
-
-
 BAD: list[tuple[str, Any, str]] = [
     ("sample_id", "", "not empty"),
-    ("sample_id", 3, "must be text"),
     ("sample_id", "a\udcff", "UTF-8"),
     ("subject", 3, "must be text, got int"),
-    ("camera", None, "must be text, got NoneType"),
-    ("setup", "\ud800", "UTF-8"),
     ("video", b"clip.mp4", "must be text, got bytes"),
     ("label", -2, "got -2"),
-    ("label", 1.0, "got 1.0"),
     ("label", True, "got True"),
     ("joints", [[1.0]], "got list"),
     ("joints", np.ones((2, 3, 4, 3)), "float32 array, got float64"),
     ("joints", np.ones((3, 4, 3), np.float32), r"shape .*got \(3, 4, 3\)"),
-    ("joints", np.ones((2, 0, 4, 3), np.float32), r"got \(2, 0, 4, 3\)"),
     ("joints", with_value(fields()["joints"], np.nan), "NaN or infinity"),
-    ("joints", with_value(fields()["joints"], -np.inf), "NaN or infinity"),
     ("joints", np.ones((2, 3, 4, 3), np.float32), "zero wherever 'present' is False"),
     ("present", np.ones((2, 3), np.uint8), "bool array, got uint8"),
     ("present", np.ones((3, 2), bool), r"shape \(2, 3\), got \(3, 2\)"),
-    ("frame_index", np.arange(3), "int32 array, got int64"),
     ("frame_index", np.arange(4, dtype=np.int32), r"shape \(3\), got \(4,\)"),
     ("frame_index", np.array([0, 2, 2], np.int32), "strictly increasing"),
     ("frame_index", np.array([-1, 2, 3], np.int32), "0 or more"),
     ("frame_index", np.array([5, -(2**31), 1 - 2**31], np.int32), "strictly increasing"),
     ("pixels", np.zeros((2, 3, 4, 3), np.float32), r"shape \(2, 3, 4, 2\), got"),
-    ("pixels", np.full((2, 3, 4, 2), np.nan, np.float32), "NaN"),
-    ("split", None, "must be text, got NoneType"),
     ("boxes", np.zeros((2, 3, 2), np.float32), r"shape \(2, 3, 4\), got"),
     ("interpolated", np.zeros((2, 3), np.uint8), "must be a bool array, got uint8"),
     ("video_frames", np.zeros(3, np.int32), "needs the field 'video'"),
-    ("confidence", np.zeros((2, 3, 4), np.float16), "got float16"),
     ("confidence", np.zeros((2, 3, 5), np.float32), r"shape \(2, 3, 4\), got"),
 ]
 

@@ -6,7 +6,6 @@ import ast
 import pickle
 import shutil
 import subprocess
-import zipfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -42,56 +41,65 @@ UNPICKLERS = {
     "jsonpickle",
 }
 STARTS = {f"subprocess.{name}" for name in ("run", "Popen", "call", "check_call", "check_output")}
-FORBIDDEN = {
-    *(
-        "pickle.load",
-        "pickle.loads",
-        "pickle.Unpickler",
-        "marshal.loads",
-        "np.load",
-        "numpy.load",
-        "torch.load",
-    ),
-    *(
-        "hub.load",
-        "jit.load",
-        "pd.read_pickle",
-        "yaml.load",
-        "yaml.load_all",
-        "yaml.unsafe_load",
-        "yaml.full_load",
-    ),
-    *("os.system", "os.popen", "os.execv", "os.startfile", "subprocess.getoutput", "shutil.unpack_archive"),
-}
+FORBIDDEN = """
+    pickle.load pickle.loads pickle.Unpickler marshal.loads np.load numpy.load torch.load hub.load jit.load
+    pd.read_pickle yaml.load yaml.load_all yaml.unsafe_load yaml.full_load os.system os.popen os.execv os.startfile
+    subprocess.getoutput shutil.unpack_archive
+"""
 
 
-@pytest.mark.parametrize("file", sorted(SOURCE.rglob("*.py")), ids=lambda file: str(file.relative_to(SOURCE)))
-def test_the_source_has_no_way_to_run_what_a_file_says(file: Path) -> None:
-    own, nodes = str(file.relative_to(SOURCE)), list(ast.walk(ast.parse(file.read_text())))
+def ways_to_run_code(file: Path) -> list[str]:
+    """Lines of a module that could run what a file says."""
+    own, nodes, found = file.relative_to(SOURCE).as_posix(), list(ast.walk(ast.parse(file.read_text()))), []
     for call in (node for node in nodes if isinstance(node, ast.Call)):
         name = ast.unparse(call.func)
-        where = f"line {call.lineno}: {name}"
         words = {word.arg: ast.unparse(word.value) for word in call.keywords}
-        is_method = isinstance(call.func, ast.Attribute)
-        assert name not in RUNS_CODE, where
-        assert not (is_method and name.endswith((".extractall", ".extract"))), where
-        assert words.get("shell", "False") == "False", where
-        assert words.get("allow_pickle", "False") == "False", where
-        if name in STARTS:
-            assert own in PROGRAMS, where
-            assert isinstance(call.args[0], ast.List | ast.Name), f"{where}: words, not a line for a shell"
-        if name == "torch.load":
-            assert own in CHECKED_WEIGHTS, where
-            assert words["weights_only"] == "True", where
-        elif name == "yaml.load":
-            assert words["Loader"] in ("yaml.BaseLoader", "yaml.SafeLoader"), where
-        elif name == "pickle.loads":
-            assert own in OWN_PROCESSES, where
-        else:
-            assert name not in FORBIDDEN, where
+        allowed = {
+            **dict.fromkeys(
+                STARTS, own in PROGRAMS and isinstance([*call.args, None][0], ast.List | ast.Name)
+            ),
+            "torch.load": own in CHECKED_WEIGHTS and words.get("weights_only") == "True",
+            "yaml.load": words.get("Loader") in ("yaml.BaseLoader", "yaml.SafeLoader"),
+            "pickle.loads": own in OWN_PROCESSES,
+        }
+        is_method = isinstance(call.func, ast.Attribute) and name.endswith((".extractall", ".extract"))
+        is_loose = words.get("shell", "False") != "False" or words.get("allow_pickle", "False") != "False"
+        if is_method or is_loose or name in RUNS_CODE or not allowed.get(name, name not in FORBIDDEN.split()):
+            found.append(f"{own}, line {call.lineno}: {name}")
     imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
-    assert own in KNOWS_PICKLE or not UNPICKLERS & {name.partition(".")[0] for name in imported}
+    if own not in KNOWS_PICKLE and UNPICKLERS & {name.partition(".")[0] for name in imported}:
+        found.append(f"{own} imports an unpickler")
+    return found
+
+
+def test_the_source_has_no_way_to_run_what_a_file_says() -> None:
+    files = sorted(SOURCE.rglob("*.py"))
+    assert len(files) > 90
+    assert [way for file in files for way in ways_to_run_code(file)] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from dill import loads",
+        "eval(text)",
+        "archive.extractall(folder)",
+        "np.load(file, allow_pickle=True)",
+        "np.load(file)",
+        "torch.load(file)",
+        "yaml.load(text, Loader=yaml.Loader)",
+        "yaml.load(text)",
+        "subprocess.run(words)",
+        "os.system(line)",
+        "start(line, shell=True)",
+    ],
+)
+def test_the_search_finds(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "SOURCE", tmp_path)
+    (tmp_path / "a.py").write_text(f"{line}\n")
+    assert len(ways_to_run_code(tmp_path / "a.py")) == 1
 
 
 class Payload:
@@ -186,16 +194,6 @@ def test_no_command_runs_what_a_file_says(
     Path(file).write_bytes(payloads[form])
     assert main(words.split()) == 2
     assert not mark.exists()
-
-
-def test_archives_stay_in_their_folder(tmp_path: Path) -> None:
-    """An .npz is a zip archive: a name that climbs out of it goes nowhere, since nothing is unpacked."""
-    source = tmp_path / "source/wave"
-    source.mkdir(parents=True)
-    with zipfile.ZipFile(source / "clip.npz", "w") as archive:
-        archive.writestr("../../escaped.npy", b"x")
-    assert main(["prepare", "folder", "--source", str(source.parent), "--out", str(tmp_path / "store")]) == 2
-    assert not list(tmp_path.rglob("escaped*"))
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ import json
 import multiprocessing
 import os
 import pickle
-import random
+import shutil
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import hhmnet.arrow
+from hhmnet.arrow import groups, record_batch, regroup
+from hhmnet.cli import main
 from hhmnet.sample import Sample
 from hhmnet.skeleton import COCO17, KINECT20, SkeletonLayout
-from hhmnet.store import SAMPLES_FILE, Store, StoreError, write_store
+from hhmnet.store import (
+    SAMPLES_FILE,
+    VIDEOS_FILE,
+    Store,
+    StoreError,
+    VideoFolderError,
+    write_store,
+    write_video_folder,
+)
 
 CLASSES = ("sit", "stand", "wave")
 ARRAYS = ("joints", "present", "frame_index", "pixels", "confidence", "boxes", "interpolated", "video_frames")
@@ -93,7 +107,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, samples: list[Sample]) -> P
     return folder
 
 
-def test_everything_comes_back(folder: Path, samples: list[Sample]) -> None:
+def test_everything_comes_back(folder: Path, samples: list[Sample], tmp_path: Path) -> None:
     store = Store(folder)
     assert len(store) == len(samples)
     for i, expected in enumerate(samples):
@@ -105,89 +119,68 @@ def test_everything_comes_back(folder: Path, samples: list[Sample]) -> None:
     assert store.provenance == {"reader": "made", "options": {"depth": 2}}
     for column, field in COLUMNS.items():
         assert getattr(store, column).tolist() == [getattr(sample, field) for sample in samples]
+    write(tmp_path, iter(samples))
+    assert (tmp_path / SAMPLES_FILE).read_bytes() == (folder / SAMPLES_FILE).read_bytes(), "the same bytes"
 
 
-def test_joints_are_views_that_nobody_can_change(folder: Path) -> None:
-    store = Store(folder)
-    for view in (store.joints, store.present):
-        assert np.shares_memory(view(3), view(3))
-        assert not np.shares_memory(view(3), view(4))
-        assert not view(3).flags.writeable
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_other_processes_read_the_same(folder: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From another folder, and without the data on the way."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system can't {method}")
+    monkeypatch.chdir(folder.parent)
+    store = Store(folder.name)
+    expected = store.joints(7)  # opened and used before the worker starts, as a loader does
+    monkeypatch.chdir("/")
+    assert len(pickle.dumps(store)) < 1000
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        np.testing.assert_array_equal(pool.apply(Store.joints, (store, 7)), expected)
+        assert pool.apply(Store.sample, (store, 299)).sample_id == "clip 299 é"
 
 
 def test_opening_allocates_nothing_for_the_joints(tmp_path: Path) -> None:
-    write(tmp_path, (make(2 * number, frames=300, pixels=None) for number in range(400)))
-    assert (tmp_path / SAMPLES_FILE).stat().st_size > 20 * 2**20
+    write(tmp_path, (make(2 * number, frames=300, pixels=None) for number in range(100)))
+    assert (tmp_path / SAMPLES_FILE).stat().st_size > 5 * 2**20
     before = pa.total_allocated_bytes()
     store = Store(tmp_path)
-    total = sum(float(store.joints(i)[0, 0, 0, 0]) for i in range(len(store)))
-    assert np.isfinite(total)
-    assert store.lengths.sum() == 400 * 300
+    assert np.isfinite([store.joints(i)[0, 0, 0, 0] for i in range(len(store))]).all()
+    assert store.lengths.sum() == 100 * 300
     assert pa.total_allocated_bytes() - before < 2**20
+    for view in (store.joints, store.present):
+        assert np.shares_memory(view(3), view(3))
+        assert not view(3).flags.writeable
 
 
-def test_writing_holds_two_batches_at_most(tmp_path: Path) -> None:
+def test_writing_holds_two_batches_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hhmnet.arrow, "_BATCH_BYTES", 2**20)
     alive: weakref.WeakSet[Sample] = weakref.WeakSet()
     most = 0
 
     def stream() -> Iterator[Sample]:
         nonlocal most
         for number in range(60):
-            sample = make(number, frames=4000, pixels=None, confidence=None)
+            sample = make(number, frames=250, pixels=None, confidence=None)
             alive.add(sample)
             most = max(most, len(alive))
             yield sample
             del sample
 
     assert write(tmp_path, stream()) == 60
-    assert most <= 30  # 16 MiB are about 11 of these; one batch is written while the next fills
-    assert Store(tmp_path).lengths.tolist() == [4000] * 60
+    assert most <= 30  # a batch is about 11 of these; one is written while the next fills
+    assert Store(tmp_path).lengths.tolist() == [250] * 60
 
 
-def test_same_samples_same_bytes(tmp_path: Path, folder: Path, samples: list[Sample]) -> None:
-    write(tmp_path, iter(samples))
-    assert (tmp_path / SAMPLES_FILE).read_bytes() == (folder / SAMPLES_FILE).read_bytes()
-
-
-@pytest.mark.parametrize("i", [-1, 300, 10**9])
-def test_positions_outside_are_index_errors(folder: Path, i: int) -> None:
+def test_positions_and_names(folder: Path) -> None:
     store = Store(folder)
-    for method in (store.joints, store.present, store.sample, store.__getitem__):
+    for i in (-1, 300):
         with pytest.raises(IndexError, match=r"0\.\.299"):
-            method(i)
-    with pytest.raises(TypeError):
-        store.joints(1.5)  # type: ignore[arg-type]
-
-
-def test_index_by_name(folder: Path) -> None:
-    store = Store(folder)
+            store.joints(i)
     assert store.index("clip 231 é") == 231
     with pytest.raises(StoreError, match="no sample 'clip 2331 é'; the nearest are clip 233 é") as caught:
         store.index("clip 2331 é")
     assert str(folder) in str(caught.value)
     with pytest.raises(StoreError, match=r"no sample '~~~~~~~~'$"):
         store.index("~~~~~~~~")
-
-
-def test_pickle_holds_the_place_only(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(folder.parent)
-    store = Store(folder.name)
-    store.joints(0)
-    monkeypatch.chdir(tmp_path)
-    data = pickle.dumps(store)
-    assert len(data) < 1000
-    np.testing.assert_array_equal(pickle.loads(data).joints(5), store.joints(5))
-
-
-@pytest.mark.parametrize("method", ["spawn", "fork"])
-def test_other_processes_read_the_same(folder: Path, method: str) -> None:
-    if method not in multiprocessing.get_all_start_methods():
-        pytest.skip(f"this system can't {method}")
-    store = Store(folder)
-    expected = store.joints(7)  # opened and used before the worker starts, as a loader does
-    with multiprocessing.get_context(method).Pool(1) as pool:
-        np.testing.assert_array_equal(pool.apply(Store.joints, (store, 7)), expected)
-        assert pool.apply(Store.sample, (store, 299)).sample_id == "clip 299 é"
 
 
 BROKEN: list[tuple[Sample, str]] = [
@@ -198,28 +191,21 @@ BROKEN: list[tuple[Sample, str]] = [
 
 
 @pytest.mark.parametrize(("broken", "message"), BROKEN)
-@pytest.mark.parametrize("older", [False, True])
 def test_a_sample_that_does_not_fit_leaves_all_as_it_was(
-    tmp_path: Path, broken: Sample, message: str, older: bool
+    tmp_path: Path, broken: Sample, message: str
 ) -> None:
     folder = tmp_path / "store"
-    if older:
-        write(folder, [make(5)])
     with pytest.raises(StoreError, match=message):
         write(folder, [make(0), make(1), broken])
-    if older:
-        assert os.listdir(folder) == [SAMPLES_FILE]
-        assert_same(Store(folder)[0], make(5))
-    else:
-        assert not folder.exists()
-
-
-def test_a_new_store_replaces_an_open_one(tmp_path: Path) -> None:
-    write(tmp_path, [make(1)])
-    old = Store(tmp_path)
-    write(tmp_path, [make(2), make(3)])
-    assert_same(old[0], make(1))
-    assert len(Store(tmp_path)) == 2
+    assert not folder.exists()
+    write(folder, [make(5)])
+    with pytest.raises(StoreError, match=message):
+        write(folder, [make(0), make(1), broken])
+    assert os.listdir(folder) == [SAMPLES_FILE]
+    old = Store(folder)
+    write(folder, [make(2), make(3)])
+    assert_same(old[0], make(5))  # it stays open while a new one takes its place
+    assert len(Store(folder)) == 2
 
 
 def test_what_can_not_be_written(tmp_path: Path) -> None:
@@ -240,13 +226,6 @@ def test_what_can_not_be_written(tmp_path: Path) -> None:
             write(place, [make(1)])
 
 
-def test_missing_stores(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"no store at .*nowhere; make one with `hhmnet prepare`"):
-        Store(tmp_path / "nowhere")
-    with pytest.raises(StoreError, match=r"no store at .*no samples\.arrow.*`hhmnet prepare`"):
-        Store(tmp_path)
-
-
 def test_any_cut_is_noticed(tmp_path: Path) -> None:
     write(tmp_path, [make(number) for number in range(3)])
     file = tmp_path / SAMPLES_FILE
@@ -258,84 +237,137 @@ def test_any_cut_is_noticed(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_other_files_are_no_stores(tmp_path: Path) -> None:
+def without(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    return {field: value for field, value in fields.items() if field != name}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        *(
+            (lambda fields, batch, name=name: (without(fields, name), batch), f"damaged .*{name}")
+            for name in ("layout", "class_names", "protocol", "provenance")
+        ),
+        (lambda fields, batch: (fields, batch.drop_columns(["pixels"])), "columns"),
+        (lambda fields, batch: (fields, batch.slice(0, 0)), "no samples"),
+        (
+            lambda fields, batch: (fields | {"version": 99}, batch),
+            "version 99, this hhmnet reads version 2; make it",
+        ),
+        (lambda fields, batch: (fields | {"format": "run"}, batch), "is an Arrow file, but not one"),
+        (lambda fields, batch: ("no json", batch), "is an Arrow file, but not one"),
+        (
+            lambda fields, batch: (
+                fields,
+                batch.set_column(8, batch.schema.field(8), pa.array([2, 4], pa.int32())),
+            ),
+            "does not have the samples' persons, frames",
+        ),
+    ],
+)
+def test_what_is_no_store_says_why(tmp_path: Path, change: Callable[..., Any], reason: str) -> None:
+    write(tmp_path, [make(1), make(2)])
     file = tmp_path / SAMPLES_FILE
-    file.write_text("sample_id,label\n" * 100)
+    with pa.ipc.open_file(file.read_bytes()) as reader:
+        told, batch = change(json.loads(reader.schema.metadata[b"hhmnet"]), reader.get_batch(0))
+    metadata = {"hhmnet": told if isinstance(told, str) else json.dumps(told)}
+    with pa.ipc.new_file(file, batch.schema.with_metadata(metadata)) as writer:
+        writer.write_batch(batch.replace_schema_metadata(metadata))
+    with pytest.raises(StoreError, match=reason):
+        Store(tmp_path).sample(1)
+
+
+def test_where_there_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"no store at .*nowhere; make one with `hhmnet prepare`"):
+        Store(tmp_path / "nowhere")
+    with pytest.raises(StoreError, match=r"no store at .*no samples\.arrow.*`hhmnet prepare`"):
+        Store(tmp_path)
+    (tmp_path / SAMPLES_FILE).write_text("sample_id,label\n" * 100)
     with pytest.raises(StoreError, match="damaged"):
         Store(tmp_path)
-    for metadata in ({}, {"hhmnet": "no json"}, {"hhmnet": "[1]"}, {"hhmnet": '{"format": "run"}'}):
-        write_arrow(file, metadata, [])
-        with pytest.raises(StoreError, match="is an Arrow file, but not one"):
-            Store(tmp_path)
 
 
-@pytest.mark.parametrize("field", ["layout", "class_names", "protocol", "provenance"])
-def test_missing_metadata_and_columns_are_noticed(tmp_path: Path, field: str) -> None:
-    write(tmp_path, [make(1)])
-    fields, batches = read_arrow(tmp_path / SAMPLES_FILE)
-    metadata = {"hhmnet": json.dumps(fields)}
-    for batch, reason in (
-        (batches[0].drop_columns(["pixels"]), "columns"),
-        (batches[0].slice(0, 0), "no samples"),
+SIZES = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 20)), max_size=25)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    sizes=SIZES,
+    ends=st.lists(st.integers(0, 25)),
+    count=st.integers(1, 9),
+    bytes_=st.sampled_from([1, 900, 3000, 9000, 10**6]),
+)
+def test_regrouping_gives_what_grouping_gives(
+    sizes: list[tuple[int, int]], ends: list[int], count: int, bytes_: int
+) -> None:
+    """However the rows were cut into record batches before, some of them empty."""
+    samples = [
+        make(number, frames=frames, sample_id=f"{place}") for place, (number, frames) in enumerate(sizes)
+    ]
+    pieces = [samples[start:end] for start, end in pairwise([0, *sorted(ends), len(samples)])]
+    records = [
+        record_batch(piece) if piece else record_batch(samples[:1]).slice(1) for piece in pieces if samples
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hhmnet.arrow, "_BATCH_SAMPLES", count)
+        patch.setattr(hhmnet.arrow, "_BATCH_BYTES", bytes_)
+        expected = [record_batch(group) for group in groups(samples)]
+        found = list(regroup(records))
+    assert [record.num_rows for record in found] == [record.num_rows for record in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.serialize() == other.serialize()
+
+
+@pytest.fixture
+def filmed(tmp_path: Path) -> Path:
+    """A store's folder beside its videos, which it doesn't know of yet."""
+    (tmp_path / "here/videos").mkdir(parents=True)
+    write(tmp_path / "here/store", [make(1)])
+    return tmp_path / "here/store"
+
+
+def test_the_note_on_videos_is_relative_so_both_may_be_moved(filmed: Path, tmp_path: Path) -> None:
+    assert Store(filmed).video_folder is None
+    with pytest.raises(VideoFolderError, match=r"store .* doesn't say where its videos are; .* --videos DIR"):
+        Store(filmed).find_videos()
+    assert Store(filmed).find_videos(tmp_path) == tmp_path
+    write_video_folder(filmed, filmed.parent / "videos")
+    (tmp_path / "deep/down").mkdir(parents=True)
+    (tmp_path / "deep/down/link").symlink_to(filmed)
+    assert Store(tmp_path / "deep/down/link").find_videos() == (filmed.parent / "videos").resolve()
+    there = shutil.move(filmed.parent, tmp_path / "there")
+    assert Store(there / "store").find_videos() == (there / "videos").resolve()
+    shutil.rmtree(there / "videos")
+    with pytest.raises(VideoFolderError, match=r"no folder at .*videos, where store .* had its videos"):
+        Store(there / "store").find_videos()
+    with pytest.raises(
+        VideoFolderError, match=r"no folder at .*none; name the folder of videos with --videos DIR"
     ):
-        write_arrow(tmp_path / SAMPLES_FILE, metadata, [batch])
-        with pytest.raises(StoreError, match=reason):
-            Store(tmp_path)
-    del fields[field]
-    write_arrow(tmp_path / SAMPLES_FILE, {"hhmnet": json.dumps(fields)}, batches)
-    with pytest.raises(StoreError, match=f"damaged .*{field}"):
-        Store(tmp_path)
+        Store(there / "store").find_videos(tmp_path / "none")
+    write_video_folder(there / "store", None)
+    assert Store(there / "store").video_folder is None
 
 
-def test_another_version_names_both(tmp_path: Path) -> None:
-    write(tmp_path, [make(1)])
-    fields, batches = read_arrow(tmp_path / SAMPLES_FILE)
-    write_arrow(tmp_path / SAMPLES_FILE, {"hhmnet": json.dumps(fields | {"version": 99})}, batches)
-    with pytest.raises(StoreError, match="store version 99, this hhmnet reads version 2; make it again"):
-        Store(tmp_path)
+@pytest.mark.parametrize("text", [b"", b"[]", b'{"folder": 3}', b"\xff"])
+def test_a_note_that_cannot_be_read(filmed: Path, text: bytes) -> None:
+    (filmed / VIDEOS_FILE).write_bytes(text)
+    with pytest.raises(VideoFolderError, match=r"videos\.json should hold"):
+        Store(filmed).find_videos()
 
 
-def test_lengths_that_do_not_fit_the_joints_are_noticed(tmp_path: Path) -> None:
-    write(tmp_path, [make(1), make(2)])
-    fields, batches = read_arrow(tmp_path / SAMPLES_FILE)
-    place = batches[0].schema.get_field_index("length")
-    batch = batches[0].set_column(place, batches[0].schema.field(place), pa.array([2, 4], pa.int32()))
-    write_arrow(tmp_path / SAMPLES_FILE, {"hhmnet": json.dumps(fields)}, [batch])
-    store = Store(tmp_path)
-    for method in (store.joints, store.present, store.sample):
-        with pytest.raises(StoreError, match=r"damaged .*does not have the samples' persons, frames"):
-            method(1)
-
-
-def test_changed_bytes_never_end_in_another_error(tmp_path: Path) -> None:
-    write(tmp_path, [make(number) for number in range(4)])
-    file = tmp_path / SAMPLES_FILE
-    whole = file.read_bytes()
-    chance = random.Random(0)
-    refused = 0
-    for _ in range(200):
-        changed = bytearray(whole)
-        for _ in range(chance.choice([1, 2, 8])):
-            changed[chance.randrange(len(changed))] = chance.randrange(256)
-        file.write_bytes(changed)
-        try:
-            store = Store(tmp_path)
-            for sample in store:
-                assert isinstance(sample, Sample)
-            assert len(store.sample_ids) == len(store.labels) == len(store)
-        except StoreError:
-            refused += 1
-    assert refused > 25
-
-
-def read_arrow(file: Path) -> tuple[dict[str, Any], list[pa.RecordBatch]]:
-    with pa.ipc.open_file(file.read_bytes()) as reader:
-        batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-        return json.loads(reader.schema.metadata[b"hhmnet"]), batches
-
-
-def write_arrow(file: Path, metadata: dict[str, str], batches: list[pa.RecordBatch]) -> None:
-    schema = batches[0].schema if batches else pa.schema([("x", pa.int8())])
-    with pa.ipc.new_file(file, schema.with_metadata(metadata)) as writer:
-        for batch in batches:
-            writer.write_batch(batch.replace_schema_metadata(metadata))
+def test_prepare_writes_the_note(raw_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    words = [
+        "prepare",
+        "nw_ucla",
+        "--source",
+        str(raw_folder),
+        "--out",
+        str(tmp_path / "store"),
+        "--jobs",
+        "1",
+    ]
+    assert main([*words, "--videos", str(tmp_path / "videos")]) == 0
+    assert Store(tmp_path / "store").video_folder == (tmp_path / "videos").resolve()
+    assert main(words) == 0
+    assert Store(tmp_path / "store").video_folder is None, "a store that was made again without videos"

@@ -36,21 +36,16 @@ pytestmark = pytest.mark.xdist_group("wheel")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     words = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
     (found,) = folder.glob("*.whl")
     return found
 
 
 def test_the_wheel_holds_recipes_and_pages(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
-    expected = {
-        f"hhmnet/{file.relative_to(ROOT / 'src/hhmnet')}" for file in (ROOT / "src/hhmnet").rglob("*.*")
-    }
-    expected |= {
-        f"hhmnet/recipes/{file.relative_to(ROOT / 'configs')}" for file in (ROOT / "configs").rglob("*.yaml")
-    }
-    expected = {name for name in expected if "__pycache__" not in name}
-    assert expected <= held
+    for source, place in ((ROOT / "src/hhmnet", "hhmnet"), (ROOT / "configs", "hhmnet/recipes")):
+        files = [file for file in source.rglob("*.*") if "__pycache__" not in file.parts]
+        assert {f"{place}/{file.relative_to(source)}" for file in files} <= held
     assert {
         "hhmnet/serving/web/index.html",
         "hhmnet/recipes/nw_ucla/skeleton.yaml",
@@ -63,7 +58,7 @@ def test_demo_and_a_recipe_by_its_name_away_from_the_repository(wheel: Path, tmp
     venv.create(place, symlinks=True)
     python = place / "bin/python"
     install = ["-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run([sys.executable, *install], check=True, timeout=300)
+    subprocess.run([sys.executable, *install], check=True)
     (packages,) = place.glob("lib/python*/site-packages")
     # Its dependencies are this environment's; a path file there isn't read, so the repository isn't seen.
     (packages / "others.pth").write_text(f"{Path(numpy.__file__).parents[1]}\n")
@@ -72,7 +67,7 @@ def test_demo_and_a_recipe_by_its_name_away_from_the_repository(wheel: Path, tmp
 
     def run(*words: str) -> str:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        done = subprocess.run(words, cwd=here, env=environment, capture_output=True, text=True, timeout=900)
+        done = subprocess.run(words, cwd=here, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
@@ -82,14 +77,5 @@ def test_demo_and_a_recipe_by_its_name_away_from_the_repository(wheel: Path, tmp
     (here / "video.yaml").write_text(VIDEO)
     run(program, "demo", "--clips", "24", "--config", "streams.yaml", "--video-config", "video.yaml")
     assert (here / "runs/demo/results.json").is_file()
-    table = run(
-        program,
-        "train",
-        "--config",
-        "nw_ucla/skeleton",
-        "--data",
-        "runs/demo/store",
-        "--dry-run",
-        *SMALLER.split(),
-    )
-    assert table.startswith("dry run")
+    words = ["--config", "nw_ucla/skeleton", "--data", "runs/demo/store", "--dry-run", *SMALLER.split()]
+    assert run(program, "train", *words).startswith("dry run")

@@ -20,8 +20,9 @@ import numpy as np
 from noise import damaged, damaged_document
 
 PREDICT = "/api/v1/predict"
+MODEL = "/api/v1/model"
 FORM = "multipart/form-data; boundary=b"
-SECONDS = 60.0
+SECONDS = 600.0
 """That a client waits for an answer at the most."""
 CLIP = json.dumps({"joints": np.linspace(-1, 1, 6 * 20 * 3).reshape(6, 20, 3).round(4).tolist()}).encode()
 
@@ -47,26 +48,6 @@ class Server(NamedTuple):
     log: Path
 
 
-class Usage(NamedTuple):
-    """What a server's process holds: megabytes in memory, open files, threads, and files in its temporary folder."""
-
-    megabytes: float
-    files: int
-    threads: int
-    temporary: int
-
-
-def usage(server: Server) -> Usage:
-    """What the process holds now."""
-    status = Path(f"/proc/{server.pid}/status").read_text()
-    return Usage(
-        int(status.split("VmRSS:")[1].split()[0]) / 1024,
-        len(list(Path(f"/proc/{server.pid}/fd").iterdir())),
-        int(status.split("Threads:")[1].split()[0]),
-        sum(path.is_file() for path in server.temporary.rglob("*")),
-    )
-
-
 def form(content: bytes = CLIP, name: str = "a.json", field: str = "file", **fields: str) -> bytes:
     """A multipart body with the boundary ``b``."""
     parts = "".join(
@@ -89,91 +70,95 @@ def get(path: str, method: str = "GET", more: str = "") -> bytes:
     return head.encode("utf-8", "surrogatepass")
 
 
-def normal() -> bytes:
-    """A request that is answered."""
-    return post(form(top="3"))
+NORMAL = post(form(top="3"))
+"""A request that is answered."""
+LENGTHS = (0, 1, len(form()) - 3, len(form()) + 3, -1, "x", "1e3", "٣", "+5", "5, 6", "0x10", " ", 10**25, "")
+CODINGS = ("chunked", "chunked, chunked", "gzip, chunked", "identity")
+CHUNKS = "5 -5 zz FFFFFFFFFFFFFFFFF 0 7fffffffffffffff 5;a=b \0"
+FORMS = [
+    *("text/plain", "multipart/form-data", "", "application/json", "application/x-www-form-urlencoded"),
+    *(f"multipart/form-data; boundary={end}" for end in ("", "c", "b" * 5000, '"b', "b; boundary=c")),
+    *(f"multipart/form-data; charset={name}; boundary=b" for name in ("x", "utf-7")),
+    "multipart/mixed; boundary=b",
+]
+NAMES = r"""
+    ../../../etc/passwd /etc/passwd ..\..\windows\x C:\x.json . .. é😀.json con -rf $(touch%20x) `id` %2e%2e%2fx
+    a.json/../../b ~/x a\";filename=\"/etc/x {0}%s%n
+"""
+FIELDS = "top modality details timeline window stride other __proto__ file"
+TEXTS = "0 -1 1e9 nan inf -inf 1e-300 99999999999999999999999 ٣ 0.25 true TRUE x skeleton video [] {} \0 é"
+METHODS = "PUT DELETE PATCH OPTIONS HEAD TRACE CONNECT GET post AAAA PROPFIND M-SEARCH \x00 é"
+PATHS = """
+    /../../etc/passwd /api/v1/../../etc/passwd /%2e%2e/%2e%2e/etc/passwd /api/v1/%00 //etc/passwd /api/v1//predict
+    /api/v1/model/ /static/../x /page.js/../x http://evil/x /api/v1/é /docs /api/v1/model#x /api/v1/openapi.json
+    /.git/config /api/v2/model /file=/etc/passwd
+"""
+LONG_PATHS = (f"{MODEL}?x={'a' * 9_000}", "/" + "a/" * 5_000, "/api/v1/\r\nX: y", f"{MODEL}\0")
+NOISE = [
+    *(
+        b"\0" * 100,
+        b"\r\n" * 500,
+        b"GET",
+        b"GET /\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"SSH-2.0-x\r\n",
+    ),
+    *(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200), b"GET / HTTP/9.9\r\n\r\n"),
+    b"GET / HTTP/1.1\r\n\r\n",
+]
+HEADERS = [
+    *(
+        "Host: evil.example",
+        "Origin: http://evil.example",
+        "X-Forwarded-For: 1.2.3.4",
+        "Expect: 100-continue",
+    ),
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13",
+    *(" folded", "Content-Encoding: gzip", "Range: bytes=0-99999999999", "X: \0", "X\0: y", ": y", "X : y"),
+    *("Accept: " + "a/b," * 3_000, "Origin: null", "Origin: http://[::1", "Authorization: Bearer \xe9"),
+]
+HUGE = [
+    *(f"X-A: {'a' * length}\r\n" for length in (8_000, 70_000, 400_000)),
+    *("".join(f"X-{n}: b\r\n" for n in range(count)) for count in (100, 3_000, 9_000)),
+    *(f"Cookie: {'a=b; ' * 5_000}\r\n", f"Authorization: Bearer {'x' * 30_000}\r\n"),
+]
+NUMBERS = (b"NaN", b"Infinity", b"-Infinity", b"1e999", b"1e38", b"9" * 5_000, b"null", b"[]")
 
 
 def _slow_body(rng: random.Random) -> Request:
-    whole = normal()
-    cut = whole.index(b"\r\n\r\n") + 4
-    pieces = [whole[:cut], *(whole[cut + n : cut + n + 50] for n in range(0, 300, 50))]
+    cut = NORMAL.index(b"\r\n\r\n") + 4
+    pieces = [NORMAL[:cut], *(NORMAL[cut + n : cut + n + 50] for n in range(0, 300, 50))]
     return Request(pieces, rng.choice((0.01, 0.05)))
 
 
 def _slow_head(rng: random.Random) -> Request:
-    pieces = [normal()[n : n + 7] for n in range(0, rng.choice((21, 70)), 7)]
+    pieces = [NORMAL[n : n + 7] for n in range(0, rng.choice((21, 70)), 7)]
     return Request(pieces, rng.choice((0.01, 0.05)), drops=rng.random() < 0.9)
 
 
-def _huge_head(rng: random.Random) -> Request:
-    more = rng.choice(
-        (
-            f"X-A: {'a' * rng.choice((8_000, 70_000, 400_000))}\r\n",
-            "".join(f"X-{n}: b\r\n" for n in range(rng.choice((100, 3_000, 9_000)))),
-            f"Cookie: {'a=b; ' * 5_000}\r\n",
-            f"Authorization: Bearer {'x' * 30_000}\r\n",
-        )
-    )
-    return Request([get("/api/v1/model", more=more)])
-
-
-LENGTHS = (0, 1, len(form()) - 3, len(form()) + 3, -1, "x", "1e3", "٣", "+5", "5, 6", "0x10", " ", 10**25, "")
-CODINGS = ("chunked", "chunked, chunked", "gzip, chunked", "identity")
-CHUNKS = ("5", "-5", "zz", "FFFFFFFFFFFFFFFFF", "0", "7fffffffffffffff", "5;a=b", "\0")
-
-
 def _chunks(rng: random.Random) -> Request:
-    body = f"{rng.choice(CHUNKS)}\r\nhello\r\n{rng.choice(('0', '1', 'x', ''))}\r\n\r\n".encode()
+    body = f"{rng.choice(CHUNKS.split(' '))}\r\nhello\r\n{rng.choice(('0', '1', 'x', ''))}\r\n\r\n".encode()
     more = f"Transfer-Encoding: {rng.choice(CODINGS)}\r\n"
     return Request([post(body, rng.choice(("", 5)), more=more)], drops=rng.random() < 0.8)
 
 
-FORMS = [
-    *(
-        "multipart/form-data; boundary=",
-        "multipart/form-data; boundary=c",
-        "text/plain",
-        "multipart/form-data",
-        "",
-    ),
-    *("multipart/form-data; boundary=" + "b" * 5000, "multipart/form-data; charset=x; boundary=b"),
-    *("application/json", 'multipart/form-data; boundary="b', "multipart/form-data; boundary=b; boundary=c"),
-    *("multipart/mixed; boundary=b", "application/x-www-form-urlencoded"),
-    "multipart/form-data; charset=utf-7; boundary=b",
-]
-NAMES = [
-    *(
-        "../../../etc/passwd",
-        "/etc/passwd",
-        "..\\..\\windows\\x",
-        "C:\\x.json",
-        "a\0.json",
-        "\x1b[31m.json",
-        ".",
-    ),
-    *("..", "", "a" * 5_000, "é😀.json", "con", "-rf", "$(touch x)", "`id`", "%2e%2e%2fx", "a.json/../../b"),
-    *("~/x", 'a\\"; filename=\\"/etc/x', "\u202egnp.json", "{0}%s%n"),
-]
-FIELDS = ("top", "modality", "details", "timeline", "window", "stride", "other", "__proto__", "file")
-NUMBERS = ("0", "-1", "1e9", "nan", "inf", "-inf", "1e-300", "9" * 23, "٣", "0.25")
-TEXTS = (*NUMBERS, "true", "TRUE", "x", "skeleton", "video", "[]", "{}", "", "\0", "é")
+def _names(rng: random.Random) -> bytes:
+    names = [*NAMES.split(), "", "a\0.json", "\x1b[31m.json", "a" * 5_000, "\u202egnp.json"]
+    return form(CLIP, rng.choice(names), rng.choice(("file", "file", "file", "../file", "", "top")))
 
 
-def _fields(rng: random.Random) -> Request:
-    return Request(
-        [post(form(**{rng.choice(FIELDS): rng.choice(TEXTS) for _ in range(rng.choice((1, 2, 4)))}))]
-    )
+def _fields(rng: random.Random) -> bytes:
+    texts = [*TEXTS.split(" "), ""]
+    return form(**{rng.choice(FIELDS.split()): rng.choice(texts) for _ in range(rng.choice((1, 2, 4)))})
 
 
-def _numbers(rng: random.Random) -> Request:
-    text = rng.choice((b"NaN", b"Infinity", b"-Infinity", b"1e999", b"1e38", b"9" * 5_000, b"null", b"[]"))
+def _numbers(rng: random.Random) -> bytes:
     if rng.random() < 0.3:
-        return Request([post(form(CLIP.replace(b"0.", text + b", 0.", rng.choice((1, 3)))))])
-    return Request([post(form(CLIP.replace(b"-1.0", text, 1)))])
+        return form(CLIP.replace(b"0.", rng.choice(NUMBERS) + b", 0.", rng.choice((1, 3))))
+    return form(CLIP.replace(b"-1.0", rng.choice(NUMBERS), 1))
 
 
-def _bombs(rng: random.Random) -> Request:
+def _bombs(rng: random.Random) -> bytes:
     kind, handle = rng.randrange(6), io.BytesIO()
     if kind < 2:
         array = io.BytesIO()
@@ -192,121 +177,82 @@ def _bombs(rng: random.Random) -> Request:
         handle.write(b"frame," + heads + b"\n" + b"0," * 40_001)
     else:
         handle.write(b"1000000000\n1\n" + b"1 " * 10 + b"\n25\n")
-    return Request([post(form(handle.getvalue()))])
+    return form(handle.getvalue())
 
 
-METHODS = [
-    *("PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE", "CONNECT", "GET", "post", "AAAA", "PROPFIND"),
-    *("M-SEARCH", "\x00", "é"),
-]
-PATHS = [
-    *(
-        "/../../etc/passwd",
-        "/api/v1/../../etc/passwd",
-        "/%2e%2e/%2e%2e/etc/passwd",
-        "/api/v1/%00",
-        "//etc/passwd",
-    ),
-    *(
-        "/api/v1//predict",
-        "/api/v1/model/",
-        "/api/v1/model?x=" + "a" * 9_000,
-        "/" + "a/" * 5_000,
-        "/static/../x",
-    ),
-    *("/page.js/../x", "http://evil/x", "/api/v1/é", "/api/v1/model#x", "/api/v1/openapi.json", "/docs"),
-    *("/.git/config", "/api/v2/model", "/api/v1/\r\nX: y", "/api/v1/model\0", "/file=/etc/passwd"),
-]
-NOISE = [
-    *(
-        b"\0" * 100,
-        b"\r\n" * 500,
-        b"GET",
-        b"GET /\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"SSH-2.0-x\r\n",
-    ),
-    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
-    *(b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"),
-]
-SOCKET = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n"
-HEADERS = [
-    *("Host: evil.example\r\n", "Origin: http://evil.example\r\n", "X-Forwarded-For: 1.2.3.4\r\n", SOCKET),
-    *(
-        "Expect: 100-continue\r\n",
-        " folded\r\n",
-        "Content-Encoding: gzip\r\n",
-        "Range: bytes=0-99999999999\r\n",
-    ),
-    *(
-        "X: \0\r\n",
-        "X\0: y\r\n",
-        ": y\r\n",
-        "X : y\r\n",
-        "Accept: " + "a/b," * 3_000 + "\r\n",
-        "Origin: null\r\n",
-    ),
-    *("Origin: http://[::1\r\n", "Authorization: Bearer \xe9\r\n"),
-]
-
-
-def _headers(rng: random.Random) -> Request:
-    more = rng.choice(HEADERS)
-    return Request([get("/api/v1/model", more=more) if rng.random() < 0.5 else post(form(), more=more)])
-
-
-def _noise(rng: random.Random) -> Request:
-    whole = rng.choice([*NOISE, rng.randbytes(rng.choice((1, 100, 5_000)))])
-    return Request([whole], drops=rng.random() < 0.7)
+def _headers(rng: random.Random) -> bytes:
+    more = f"{rng.choice(HEADERS)}\r\n"
+    return get(MODEL, more=more) if rng.random() < 0.5 else post(form(), more=more)
 
 
 def _pipelined(rng: random.Random) -> Request:
-    one = normal().replace(b"Connection: close", b"Connection: keep-alive")
-    return Request([one * rng.choice((2, 5)) + normal()], drops=rng.random() < 0.3)
+    one = NORMAL.replace(b"Connection: close", b"Connection: keep-alive")
+    return Request([one * rng.choice((2, 5)) + NORMAL], drops=rng.random() < 0.3)
+
+
+def _huge_body(rng: random.Random) -> Request:
+    return Request([post(b"", rng.choice((2_000_000, 10**9, 2**63, 10**30))), bytes(1 << 20), bytes(1 << 20)])
+
+
+def _method(rng: random.Random) -> bytes:
+    return get(rng.choice((PREDICT, MODEL, "/api/v1/health", "/", "*")), rng.choice(METHODS.split(" ")))
+
+
+def _noise(rng: random.Random) -> Request:
+    noise = rng.choice([*NOISE, rng.randbytes(rng.choice((1, 100, 5_000)))])
+    return Request([noise], drops=rng.random() < 0.7)
+
+
+def _damaged_request(rng: random.Random) -> Request:
+    return Request([damaged(rng, NORMAL, text=True)[:900_000]], drops=rng.random() < 0.7)
 
 
 def _dropped(rng: random.Random) -> Request:
-    return Request([normal()[: rng.randrange(len(normal()) + 1)]], drops=True, rudely=rng.random() < 0.5)
+    return Request([NORMAL[: rng.randrange(len(NORMAL) + 1)]], drops=True, rudely=rng.random() < 0.5)
 
 
-KINDS: dict[str, Callable[[random.Random], Request]] = {
-    "huge body": lambda rng: Request(
-        [post(b"", rng.choice((2_000_000, 10**9, 2**63, 10**30))), bytes(1 << 20), bytes(1 << 20)]
-    ),
-    "huge form": lambda rng: Request([post(form(b"[" * rng.choice((10_000, 900_000, 1_500_000))))]),
-    "huge head": _huge_head,
-    "slow head": _slow_head,
-    "slow body": _slow_body,
-    "wrong length": lambda rng: Request([post(form(), rng.choice(LENGTHS))], drops=rng.random() < 0.9),
-    "chunks": _chunks,
-    "broken form": lambda rng: Request(
-        [post(damaged(rng, form(top="3", details="true"), text=True), kind=rng.choice(FORMS))]
-    ),
-    "many fields": lambda rng: Request(
-        [post(form(**{f"f{n}": "x" for n in range(rng.choice((9, 100, 5_000)))}))]
-    ),
-    "names": lambda rng: Request(
-        [post(form(CLIP, rng.choice(NAMES), rng.choice(("file", "file", "file", "../file", "", "top"))))]
-    ),
+def _wrong_length(rng: random.Random) -> Request:
+    return Request([post(form(), rng.choice(LENGTHS))], drops=rng.random() < 0.9)
+
+
+BODIES: dict[str, Callable[[random.Random], bytes]] = {
+    "huge form": lambda rng: form(b"[" * rng.choice((10_000, 900_000, 1_500_000))),
+    "many fields": lambda rng: form(**{f"f{n}": "x" for n in range(rng.choice((9, 100, 5_000)))}),
+    "names": _names,
     "fields": _fields,
     "numbers": _numbers,
-    "documents": lambda rng: Request(
-        [post(form(json.dumps(damaged_document(rng, json.loads(CLIP))).encode()))]
-    ),
-    "damaged clip": lambda rng: Request([post(form(damaged(rng, CLIP, text=True)[:900_000]))]),
+    "documents": lambda rng: form(json.dumps(damaged_document(rng, json.loads(CLIP))).encode()),
+    "damaged clip": lambda rng: form(damaged(rng, CLIP, text=True)[:900_000]),
     "bombs": _bombs,
-    "methods": lambda rng: Request(
-        [get(rng.choice((PREDICT, "/api/v1/model", "/api/v1/health", "/", "*")), rng.choice(METHODS))]
-    ),
-    "paths": lambda rng: Request([get(rng.choice(PATHS))]),
-    "noise": _noise,
-    "damaged request": lambda rng: Request(
-        [damaged(rng, normal(), text=True)[:900_000]], drops=rng.random() < 0.7
-    ),
+}
+HEADS: dict[str, Callable[[random.Random], bytes]] = {
+    "huge head": lambda rng: get(MODEL, more=rng.choice(HUGE)),
+    "methods": _method,
+    "paths": lambda rng: get(rng.choice([*PATHS.split(), *LONG_PATHS])),
     "headers": _headers,
+    "broken form": lambda rng: post(
+        damaged(rng, form(top="3", details="true"), text=True), kind=rng.choice(FORMS)
+    ),
+}
+REQUESTS: dict[str, Callable[[random.Random], Request]] = {
+    "huge body": _huge_body,
+    "slow head": _slow_head,
+    "slow body": _slow_body,
+    "wrong length": _wrong_length,
+    "chunks": _chunks,
+    "noise": _noise,
+    "damaged request": _damaged_request,
     "dropped": _dropped,
     "pipelined": _pipelined,
 }
+KINDS = [*BODIES, *HEADS, *REQUESTS]
+
+
+def request(name: str, rng: random.Random) -> Request:
+    """A hostile request of a kind."""
+    if name in REQUESTS:
+        return REQUESTS[name](rng)
+    return Request([HEADS[name](rng) if name in HEADS else post(BODIES[name](rng))])
 
 
 def send(port: int, request: Request) -> bytes:
@@ -339,12 +285,11 @@ def assault(port: int, count: int, seed: int, clients: int = 16) -> Counter[tupl
     Returns:
         How often which status came, by kind and status; 0 where nothing was said.
     """
-    names = list(KINDS)
 
     def one(number: int) -> list[tuple[str, int]]:
-        name = names[number % len(names)]
-        request = KINDS[name](random.Random(f"{seed}/{number}"))
-        return [(name, status) for status in statuses(send(port, request)) or [0]]
+        name = KINDS[number % len(KINDS)]
+        hostile = request(name, random.Random(f"{seed}/{number}"))
+        return [(name, status) for status in statuses(send(port, hostile)) or [0]]
 
     with ThreadPoolExecutor(clients) as pool:
         return Counter(answer for answers in pool.map(one, range(count)) for answer in answers)

@@ -39,37 +39,13 @@ _TOKENS = [
     ),
     *("{" * 600, "[" * 3000, "A" * 300_000, "9" * 5000),
 ]
-_VALUES: list[Any] = [
-    *(None, True, False, 0, 1, -1, 2, 0.5, -0.5, 3, 8, 20, 10**3, 10**6, 10**9, 2**31, 2**63, 10**30, 1e308),
-    *(
-        1e-308,
-        float("nan"),
-        float("inf"),
-        -float("inf"),
-        "",
-        "x",
-        "nan",
-        "\0",
-        "é\ud800",
-        "../../x",
-        "a" * 5000,
-    ),
-    *(
-        "joint+bone",
-        [],
-        {},
-        [[]],
-        [None],
-        [0],
-        [1, 2],
-        [0.5] * 3,
-        ["x"],
-        {"x": 1},
-        [[0, 1]],
-        [[[1.0, 2.0, 3.0]]],
-    ),
-    [1] * 1000,
-]
+_VALUES = json.loads(
+    """[null, true, false, 0, 1, -1, 2, 0.5, -0.5, 3, 8, 20, 1000, 1000000, 1000000000, 2147483648, 1e308, 1e-308,
+    9223372036854775808, 1000000000000000000000000000000, NaN, Infinity, -Infinity, "", "x", "nan", "\\u0000",
+    "é\\ud800", "../../x", "joint+bone", [], {}, [[]], [null], [0], [1, 2], [0.5, 0.5, 0.5], ["x"], {"x": 1},
+    [[0, 1]], [[[1.0, 2.0, 3.0]]]]"""
+)
+_VALUES += ["a" * 5000, [1] * 1000]
 
 
 def damaged(rng: random.Random, whole: bytes, others: Sequence[bytes] = (), text: bool = False) -> bytes:
@@ -108,6 +84,13 @@ def damaged_document(rng: random.Random, document: Any) -> Any:
         else:
             holder[key] = rng.choice(_VALUES)
     return found
+
+
+def damaged_json(rng: random.Random, document: Any, documents: float = 0.5) -> bytes:
+    """A JSON document with other values in it, in so many of all cases, or damaged as text."""
+    if rng.random() < documents:
+        return json.dumps(damaged_document(rng, document)).encode()
+    return damaged(rng, json.dumps(document).encode(), text=True)
 
 
 def damaged_weights(rng: random.Random, whole: bytes) -> bytes:
@@ -152,13 +135,11 @@ def _byte_damage(rng: random.Random, data: bytes) -> bytes:
             return data[: len(data) - edge] + _flipped(rng, data[len(data) - edge :])
         case 3 | 4:  # a number that programs stumble over, of any width and order of bytes
             width = rng.choice((1, 2, 4, 4, 8))
-            word = (rng.choice(_WORDS) & ((1 << 8 * width) - 1)).to_bytes(
-                width, rng.choice(("little", "big"))
-            )
+            number = rng.choice(_WORDS) & ((1 << 8 * width) - 1)
+            word = number.to_bytes(width, rng.choice(("little", "big")))
             if rng.random() < 0.1:
-                word = struct.pack(
-                    rng.choice("<>") + "f", rng.choice((float("nan"), float("inf"), 3e38, -1e-40))
-                )
+                odd = rng.choice((float("nan"), float("inf"), 3e38, -1e-40))
+                word = struct.pack(rng.choice("<>") + "f", odd)
             return data[:b] + word + data[b + len(word) :]
         case 5:
             return data[:b] + rng.randbytes(rng.choice((0, 0, 1, 40, 2000)))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -26,6 +23,7 @@ from hhmnet.data.roi import RoiConfig, empty_crops
 from hhmnet.evaluation.scores import Scores, ScoresError
 from hhmnet.layout_files import load_layout
 from hhmnet.models.pretrained import PretrainedError, from_pretrained
+from hhmnet.models.spec import ModelSpec, check_spec, check_weights
 from hhmnet.predict import engines
 from hhmnet.readers import ReadError
 from hhmnet.readers.labels import read_labels
@@ -72,22 +70,16 @@ def test_a_path_that_no_system_has(path: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"column 'path'|holds zero bytes") as error:
         read_labels(tmp_path / "labels.csv")
     refusal(error, "labels.csv, line 2")
-
-
-def test_a_reason_that_quotes_a_whole_file_is_shortened() -> None:
-    assert len(ReadError("x" * 100_000).reason) < 600
-    assert ReadError("no frame has a body").reason == "no frame has a body"
+    assert len(ReadError("x" * 100_000).reason) < 600, "a reason that quotes a whole file is shortened"
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("edges", [[0, 1, 2]]),
         ("edges", [[0, float("inf")]]),
         ("edges", "ab"),
         ("parts", "head"),
-        ("joints", "hip"),
-        ("joints", [1, 2]),
+        ("joints", [1]),
         ("dims", 10**9),
         ("mirror", None),
     ],
@@ -172,29 +164,24 @@ def test_crops_whose_shapes_are_none(shape: list[Any], tmp_path: Path) -> None:
         ({"class_names": "abc"}, "class_names"),
         ({"data": {"persons": 10**9}}, "persons"),
         ({"data": None}, "metadata"),
+        (None, "no text"),
     ],
 )
 def test_an_onnx_file_with_odd_settings(
-    change: dict[str, Any], word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: dict[str, Any] | None, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = made_models.skeleton_model().spec.to_dict() | change
-    notes = json.dumps({"model": spec, "members": ["joint", "bone"], "version": 1})
-    session = SimpleNamespace(
-        get_modelmeta=lambda: SimpleNamespace(custom_metadata_map={engines.METADATA: notes}),
-        get_outputs=list,
-    )
+    def told() -> Any:
+        if change is None:
+            return b"\x80".decode()
+        spec = made_models.skeleton_model().spec.to_dict() | change
+        notes = json.dumps({"model": spec, "members": ["joint", "bone"], "version": 1})
+        return SimpleNamespace(custom_metadata_map={engines.METADATA: notes})
+
+    session = SimpleNamespace(get_modelmeta=told, get_outputs=list)
     monkeypatch.setattr(engines, "_open", lambda file, threads: session)
     with pytest.raises(engines.OnnxModelError) as error:
         engines.OnnxEngine(tmp_path / "model.onnx")
     refusal(error, "model.onnx", word)
-
-
-def test_an_onnx_file_whose_names_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = SimpleNamespace(get_modelmeta=lambda: b"\x80".decode())
-    monkeypatch.setattr(engines, "_open", lambda file, threads: session)
-    with pytest.raises(engines.OnnxModelError) as error:
-        engines.OnnxEngine(tmp_path / "model.onnx")
-    refusal(error, "model.onnx", "no text")
 
 
 @pytest.mark.parametrize(
@@ -205,17 +192,18 @@ def test_an_onnx_file_whose_names_are_no_text(tmp_path: Path, monkeypatch: pytes
         ("data", "persons", 10**6),
         ("data", "views", "x"),
         ("model", "widths", [16, 2**30]),
-        ("model", "widths", [16.0, 16]),
         ("model", "dilations", [1, 10**9]),
         ("model", "select", "yes"),
         ("fusion", "projection", 10**9),
         ("fusion", "weights", [[1], [2]]),
+        ("video", "scenes", 10**8),
     ],
 )
 def test_a_model_that_asks_for_all_memory_or_for_nonsense(
     section: str, field: str, value: Any, tmp_path: Path
 ) -> None:
-    made_models.skeleton_model().save_pretrained(tmp_path)
+    made = made_models.video_model() if section == "video" else made_models.skeleton_model()
+    made.save_pretrained(tmp_path)
     config = tmp_path / "config.json"
     fields = json.loads(config.read_text())
     fields[section][field] = value
@@ -225,15 +213,11 @@ def test_a_model_that_asks_for_all_memory_or_for_nonsense(
     refusal(error, str(tmp_path))
 
 
-def test_a_video_model_that_asks_for_too_many_pixels(tmp_path: Path) -> None:
-    made_models.video_model().save_pretrained(tmp_path)
-    config = tmp_path / "config.json"
-    fields = json.loads(config.read_text())
-    fields["video"]["scenes"] = 10**8
-    config.write_text(json.dumps(fields))
-    with pytest.raises(PretrainedError) as error:
-        from_pretrained(tmp_path)
-    refusal(error, "config.json", "pixels")
+def test_limits_leave_every_model_of_ours_alone() -> None:
+    for folder in sorted((Path(__file__).parents[2] / "zoo").rglob("config.json")):
+        spec = ModelSpec.from_dict(json.loads(folder.read_text()))
+        check_spec(spec)
+        check_weights(spec, folder.with_name("model.safetensors"))
 
 
 def test_a_stream_that_a_video_had_not_announced_is_damage() -> None:
@@ -266,20 +250,3 @@ def test_what_is_quoted_does_not_steer_the_terminal(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         run_words(["inspect", "s" * 100_000], tmp_path / "here")
     assert len(str(error.value)) < 1200
-
-
-def test_limits_leave_every_model_of_ours_alone(finished_run: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(finished_run, tmp_path / "run"))
-    model = from_pretrained(copy)
-    assert dataclasses.asdict(model.spec.data) == dataclasses.asdict(from_pretrained(finished_run).spec.data)
-    for folder in sorted((Path(__file__).parents[2] / "zoo").rglob("config.json")):
-        from_pretrained(folder.parent)
-
-
-def test_arrays_of_no_size_are_refused_by_name(tmp_path: Path) -> None:
-    from hhmnet.readers.clip_files import read_clip
-
-    np.save(tmp_path / "a.npy", np.zeros((0, 20, 3)))
-    with pytest.raises(ReadError) as error:
-        read_clip(tmp_path / "a.npy")
-    refusal(error, "joints")
