@@ -26,6 +26,10 @@ from made_video import write_video
         (".avi", "mpeg4", ".avi"),
         (".mpg", "mpeg2video", ".mpg"),
         (".wmv", "wmv2", ".wmv"),
+        (".3gp", "mpeg4", ".mp4"),
+        (".flv", "flv", ".flv"),
+        (".ts", "mpeg2video", ".ts"),
+        (".mts", "mpeg2video", ".ts"),
     ],
 )
 def test_real_videos_are_known_by_their_content(tmp_path: Path, suffix: str, codec: str, found: str) -> None:
@@ -37,6 +41,7 @@ def test_real_arrays_are_known_by_their_content(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", joints=np.zeros((3, 20, 3)))
     np.save(tmp_path / "a.npy", np.zeros((3, 20, 3)))
     assert zipfile.is_zipfile(tmp_path / "a.npz")
+    assert ending(b"GIF89a" + bytes(20)) == ".gif"
     assert ending((tmp_path / "a.npz").read_bytes()[:HEAD]) == ".npz"
     assert ending((tmp_path / "a.npy").read_bytes()[:HEAD]) == ".npy"
 

@@ -18,7 +18,7 @@ from hhmnet.commands.terminal import Parser, UsageError, console, counting, dura
 from hhmnet.data.crop_cache import CropCache, clear, crops_folder, holdings
 from hhmnet.data.roi import RoiConfig
 from hhmnet.prepare import WorkerLost
-from hhmnet.prepare.engine import cores
+from hhmnet.prepare.workers import cores
 from hhmnet.store import Store
 
 SHOWN_PROBLEMS = 20

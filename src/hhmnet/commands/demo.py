@@ -40,7 +40,7 @@ from hhmnet.evaluation.scores import Scores
 from hhmnet.files import replacing
 from hhmnet.models.backbones import build_backbone
 from hhmnet.models.pretrained import from_pretrained
-from hhmnet.prepare.engine import cores
+from hhmnet.prepare.workers import cores
 from hhmnet.readers import get_reader
 from hhmnet.store import SAMPLES_FILE, Store
 from hhmnet.synthetic import ACTIONS, SKELETON_CEILING, VIDEOS, generate

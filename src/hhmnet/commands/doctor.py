@@ -98,7 +98,7 @@ def machine() -> dict[str, Any]:
     facts: dict[str, Any] = {"cores": os.cpu_count(), "memory_gib": _memory(), "gpus": []}
     try:
         torch = importlib.import_module("torch")
-        from hhmnet.prepare.engine import cores
+        from hhmnet.prepare.workers import cores
         from hhmnet.training.logs import device_name
     except Exception as error:  # a broken build fails in many ways, and this command is for finding out
         return facts | {"torch": f"can't be imported: {error}"}

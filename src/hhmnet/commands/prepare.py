@@ -13,7 +13,7 @@ from hhmnet.commands.flags import Flags
 from hhmnet.commands.terminal import Parser, console, counting, print_json, table, whole
 from hhmnet.data.protocols import Protocol, ProtocolError, get_protocol
 from hhmnet.prepare import ENGINES, PrepareError, PrepareReport, Rejected, WorkerLost, prepare
-from hhmnet.prepare.parts import REJECTED_FILE, read_rejected
+from hhmnet.prepare.parts import REJECTED_FILE
 from hhmnet.readers import READERS, Reader, reader_class
 from hhmnet.readers.labels import split_doubts
 from hhmnet.store import Store, write_video_folder
@@ -118,8 +118,8 @@ def prepare_store(
             report = prepare(
                 reader, out, jobs=jobs, engine=engine, strict=strict, progress=progress, tell=tell
             )
-    except PrepareError:
-        show_rejected(log, read_rejected(out / REJECTED_FILE), out)
+    except PrepareError as error:
+        show_rejected(log, error.rejected, out)
         raise
     write_video_folder(out, reader.video_folder)
     return report

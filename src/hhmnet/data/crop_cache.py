@@ -228,7 +228,7 @@ class CropCache:
             length = max(1, min(_CHUNK, len(rest) // (4 * jobs)))
             chunks = [rest[start : start + length] for start in range(0, len(rest), length)]
             work = partial(_build_chunk, self, store, video_folder)
-            for part in in_workers(work, chunks, min(jobs, len(chunks)), count):
+            for part in in_workers(work, chunks, min(jobs, len(chunks)), lambda chunk: count(len(chunk))):
                 report.add(part)
         if was_there and report.problems and not files.is_there(video_folder):  # type: ignore[arg-type]
             raise CacheError(
@@ -339,15 +339,12 @@ class CropCache:
             )
 
 
-def _build_chunk(
-    cache: CropCache, store: Store, videos: Path | None, rows: Sequence[int], on_item: Callable[[], None]
-) -> BuildReport:
+def _build_chunk(cache: CropCache, store: Store, videos: Path | None, rows: Sequence[int]) -> BuildReport:
     """Make the crops of some clips, in a process of several."""
     torch.set_num_threads(1)  # the other cores have processes of their own
     report = BuildReport()
     for row in rows:
         report.add(cache.ensure(store, row, videos))
-        on_item()
     return report
 
 

@@ -204,7 +204,7 @@ def write_timeline(timeline: Timeline, folder: Path) -> list[Path]:
     document = json.dumps(timeline.to_dict(), indent=1, ensure_ascii=False) + "\n"
     for file, content in zip(files, (text.getvalue(), document), strict=False):
         with replacing(file) as handle:
-            handle.write(content.encode())
+            handle.write(content.encode(errors="backslashreplace"))
     _draw_timeline(timeline, files[2])
     return files
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from hhmnet.prepare.parts import Chunk, Parts, Summary, read_chunk
+from hhmnet.prepare.parts import Parts, Summary, read_chunk
 from hhmnet.prepare.workers import WorkerLost
 from hhmnet.readers import Reader, SourceError
 
@@ -21,7 +21,11 @@ class EngineError(ValueError):
 
 
 def read_in_cluster(
-    reader: Reader, parts: Parts, chunks: Sequence[Chunk], jobs: int | None, on_items: Callable[[int], None]
+    reader: Reader,
+    parts: Parts,
+    chunks: Sequence[tuple[int, list[str]]],
+    jobs: int | None,
+    on_items: Callable[[int], None],
 ) -> None:
     """Read chunks into parts, as tasks of a Ray cluster.
 
@@ -32,7 +36,7 @@ def read_in_cluster(
     Args:
         reader: the reader; it goes to each node once, pickled.
         parts: where the parts go.
-        chunks: what to read.
+        chunks: what to read, each a number and items.
         jobs: how many tasks there are at a time, at the most; None for as many as the cluster has cores.
         on_items: called with how many more items are read.
 
@@ -47,18 +51,18 @@ def read_in_cluster(
         task = ray.remote(num_cpus=1)(_read)
         shared = ray.put(reader)
         waiting = iter(chunks)
-        running: dict[Any, Chunk] = {}
+        running: dict[Any, tuple[int, list[str]]] = {}
         try:
             while True:
                 for _, chunk in zip(range((jobs or cores) - len(running)), waiting, strict=False):
-                    running[task.remote(shared, os.getcwd(), chunk.items)] = chunk
+                    running[task.remote(shared, os.getcwd(), chunk[1])] = chunk
                 if not running:
                     return
                 (reference, *_), _ = ray.wait(list(running), num_returns=1)
-                chunk = running.pop(reference)
-                parts.save(chunk.number, *_result(ray, reference))
+                number, items = running.pop(reference)
+                parts.save(number, *_result(ray, reference))
                 del reference  # Ray keeps a result for as long as anybody knows it
-                on_items(len(chunk.items))
+                on_items(len(items))
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
+import hhmnet
 from hhmnet.arrow import regroup
-from hhmnet.files import locked, remedy, remove_leftovers
+from hhmnet.files import locked, made, remove_leftovers
 from hhmnet.prepare.cluster import EngineError, read_in_cluster
 from hhmnet.prepare.parts import (
     PARTS_FOLDER,
     REJECTED_FILE,
-    Chunk,
     Parts,
     PrepareError,
     PrepareReport,
+    Rejected,
     cut,
     fingerprint_work,
-    package_version,
     printable,
     write_rejected,
 )
-from hhmnet.prepare.workers import in_workers
+from hhmnet.prepare.workers import cores, in_workers
 from hhmnet.readers import Reader
 from hhmnet.store import StoreError, write_batches
 
@@ -75,15 +71,17 @@ def prepare(
     if engine not in ENGINES:
         raise EngineError(f"unknown engine '{engine}'; known: {', '.join(ENGINES)}")
     out = Path(out)
+    if (name := str(out).encode(errors="backslashreplace").decode()) != str(out):
+        raise StoreError(f"{name}: the name isn't UTF-8; Arrow opens no such file, so name another folder")
     items = reader.items()
     chunks = cut(items, reader.chunk)
     parts = Parts(out / PARTS_FOLDER, fingerprint_work(reader, items, reader.chunk))
-    with _folder(out), locked(out, "hhmnet prepare"):
+    with made(out), locked(out, "hhmnet prepare"):
         remove_leftovers(out)
         finished, others = parts.open(reader.source, chunks)
         if others:
             tell(f"{parts.folder}: what an earlier, different call had read there is thrown away")
-        done = resumed = sum(len(chunk.items) for chunk in chunks if chunk.number in finished)
+        done = resumed = sum(len(chunks[number]) for number in finished)
         progress(done, len(items))
         if finished:
             tell(f"going on: {done:,} of {len(items):,} items were read by an earlier call")
@@ -94,14 +92,23 @@ def prepare(
             progress(done, len(items))
 
         try:
-            todo = [chunk for chunk in chunks if chunk.number not in finished]
+            todo = [chunk for chunk in enumerate(chunks) if chunk[0] not in finished]
             _read(reader, parts, todo, jobs, engine, on_items)
             report = _merge(reader, parts, chunks, out, strict)
         except PrepareError:
             parts.remove()
             raise
         except BaseException:
-            _leave(parts, chunks, tell)
+            kept = sum(
+                len(chunk) for number, chunk in enumerate(chunks) if parts.file(number, ".json").exists()
+            )
+            if kept:
+                tell(
+                    f"{kept:,} of {len(items):,} items are read and kept in {parts.folder}; the same call goes on "
+                    "from there"
+                )
+            else:
+                parts.remove()
             raise
         parts.remove()
     report.resumed = resumed
@@ -111,131 +118,92 @@ def prepare(
 def _read(
     reader: Reader,
     parts: Parts,
-    chunks: Sequence[Chunk],
+    chunks: Sequence[tuple[int, list[str]]],
     jobs: int | None,
     engine: str,
     on_items: Callable[[int], None],
 ) -> None:
-    if not chunks:
-        return
-    if engine == "ray":
-        read_in_cluster(reader, parts, chunks, jobs, on_items)
-        return
-    make = partial(parts.make, reader)
+    """Make the parts of some chunks, each a number and items."""
     workers = min(jobs or cores(), len(chunks))
-    if workers > 1:
-        in_workers(make, chunks, workers, on_items)
-        return
-    for chunk in chunks:
-        make(chunk, lambda: on_items(1))
+    if chunks and engine == "ray":
+        read_in_cluster(reader, parts, chunks, jobs, on_items)
+    elif workers > 1:
+        in_workers(partial(parts.make, reader), chunks, workers, lambda chunk: on_items(len(chunk[1])))
+    else:
+        for chunk in chunks:
+            parts.make(reader, chunk, lambda: on_items(1))
 
 
-def cores() -> int:
-    """Number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _merge(reader: Reader, parts: Parts, chunks: Sequence[Chunk], out: Path, strict: bool) -> PrepareReport:
+def _merge(
+    reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]], out: Path, strict: bool
+) -> PrepareReport:
     """Finished parts → one store and its report; only names are kept of what has been seen."""
     report, twice = _survey(reader, parts, chunks)
-    listed = out / REJECTED_FILE
+    files = sum(map(len, chunks))
     if not report.accepted or (strict and report.rejected):
-        write_rejected(listed, report.rejected)
+        write_rejected(out / REJECTED_FILE, report.rejected)
         raise PrepareError(
-            f"no store was made: {len(report.rejected)} of {len(report.rejected) + report.accepted} files in "
-            f"{reader.source} can't be used; {listed} says why"
+            f"no store was made: {len(report.rejected)} of {files} files in {reader.source} can't be used; "
+            f"{out / REJECTED_FILE} says why",
+            report.rejected,
         )
     write_batches(
         out,
-        regroup(_records(parts, chunks, twice)),
+        regroup(_records(parts, twice)),
         layout=reader.layout,
         class_names=reader.class_names,
         protocol=reader.protocol,
         # Only what is the same on every machine, so that the store's bytes are too.
         provenance={
             "reader": reader.name,
-            "source": reader.source.resolve().name,
+            "source": reader.source.resolve().name.encode(errors="backslashreplace").decode(),
             "options": reader.options,
-            "hhmnet": package_version(),
-            "counts": {"files": sum(len(chunk.items) for chunk in chunks)},
+            "hhmnet": hhmnet.__version__,
+            "counts": {"files": files},
             "notes": dict(sorted(report.notes.items())),
         },
     )
-    write_rejected(listed, report.rejected)
+    write_rejected(out / REJECTED_FILE, report.rejected)
     return report
 
 
 def _survey(
-    reader: Reader, parts: Parts, chunks: Sequence[Chunk]
-) -> tuple[PrepareReport, dict[int, set[int]]]:
-    """The report, and by chunk the samples whose ids were there before: of two with one id the first counts."""
+    reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]]
+) -> tuple[PrepareReport, list[list[bool]]]:
+    """The report, and for every sample of every chunk whether its id is new: of two with one id the first counts."""
     report = PrepareReport()
     first: dict[str, str] = {}
-    twice: dict[int, set[int]] = {}
-    for chunk in chunks:
-        summary = parts.summary(chunk.number)
-        rejected = dict(summary.rejected)
-        usable = [place for place in range(len(chunk.items)) if place not in rejected]
-        records = parts.records(chunk.number, ("sample_id", "label", "length", *_COUNTED))
+    new: list[list[bool]] = []
+    for number, items in enumerate(chunks):
+        summary = parts.summary(number)
+        rejected = {place: Rejected(*row) for place, *row in summary["rejected"]}
+        notes = dict(summary["notes"])
+        usable = [place for place in range(len(items)) if place not in rejected]
+        records = parts.records(number, ("sample_id", "label", "length", *_COUNTED))
         rows = (row for record in records for row in record.to_pylist())
-        for number, (place, row) in enumerate(zip(usable, rows, strict=True)):
-            item, sample_id = chunk.items[place], row["sample_id"]
+        new.append([])
+        for place, row in zip(usable, rows, strict=True):
+            item, sample_id = items[place], row["sample_id"]
+            new[number].append(sample_id not in first)
             if sample_id in first:
                 reason = f"sample id {sample_id!r} is taken by {first[sample_id]}"
                 rejected[place] = printable(item, None, reason)
-                twice.setdefault(chunk.number, set()).add(number)
                 continue
             first[sample_id] = item
-            _count(report, row, reader.class_names)
-            report.notes.update(summary.notes.get(place, {}))
+            report.accepted += 1
+            report.frames += row["length"]
+            report.counts["class"][reader.class_names[row["label"]] if row["label"] >= 0 else ""] += 1
+            for key in _COUNTED:
+                report.counts[key][row[key]] += 1
+            report.notes.update(notes.get(place, {}))
         report.rejected += [rejected[place] for place in sorted(rejected)]
-    return report, twice
+    return report, new
 
 
-def _count(report: PrepareReport, row: dict[str, Any], class_names: Sequence[str]) -> None:
-    report.accepted += 1
-    report.frames += row["length"]
-    report.counts["class"][class_names[row["label"]] if row["label"] >= 0 else ""] += 1
-    for key in _COUNTED:
-        report.counts[key][row[key]] += 1
-
-
-def _records(parts: Parts, chunks: Sequence[Chunk], twice: dict[int, set[int]]) -> Iterator[pa.RecordBatch]:
-    """All samples but those in ``twice``."""
-    for chunk in chunks:
-        left_out, first = twice.get(chunk.number, set()), 0
-        for record in parts.records(chunk.number):
-            rows = range(first, first + record.num_rows)
-            first += record.num_rows
-            if left_out.isdisjoint(rows):
-                yield record
-            else:
-                yield record.take(pa.array(np.flatnonzero([row not in left_out for row in rows])))
-
-
-def _leave(parts: Parts, chunks: Sequence[Chunk], tell: Callable[[str], None]) -> None:
-    """Keep the finished parts for the next call, and say so."""
-    kept = sum(len(chunk.items) for chunk in chunks if parts.file(chunk.number, ".json").exists())
-    if not kept:
-        parts.remove()
-        return
-    total = sum(len(chunk.items) for chunk in chunks)
-    tell(f"{kept:,} of {total:,} items are read and kept in {parts.folder}; the same call goes on from there")
-
-
-@contextmanager
-def _folder(out: Path) -> Iterator[None]:
-    """Make the store's folder; it goes again if it is new and nothing comes of it."""
-    created = not out.exists()
-    if (name := str(out).encode(errors="backslashreplace").decode()) != str(out):
-        raise StoreError(f"{name}: the name isn't UTF-8; Arrow opens no such file, so name another folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"can't make the folder {out}: {error.strerror}{remedy(error)}") from None
-    try:
-        yield
-    finally:
-        if created:
-            with suppress(OSError):  # it holds something
-                out.rmdir()
+def _records(parts: Parts, new: Sequence[Sequence[bool]]) -> Iterator[pa.RecordBatch]:
+    """All samples of new ids, chunk by chunk."""
+    for number, is_new in enumerate(new):
+        left = iter(is_new)
+        for record in parts.records(number):
+            kept = pa.array([next(left) for _ in range(record.num_rows)])
+            yield record if all(kept.to_pylist()) else record.filter(kept)

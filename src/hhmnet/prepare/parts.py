@@ -15,16 +15,15 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from importlib import metadata
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from time import sleep
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
+import hhmnet
 from hhmnet.arrow import SCHEMA, VERSION, groups, record_batch
 from hhmnet.files import is_there, replacing
 from hhmnet.readers import Reader, ReadError, SourceError
@@ -35,16 +34,20 @@ PARTS_FOLDER = ".parts"
 REJECTED_FILE = "rejected.csv"
 
 
-class PrepareError(ValueError):
-    """A data set of which no store could be made."""
-
-
 class Rejected(NamedTuple):
     """A raw item that was left out: its name (a path relative to the source), the line if known, and why."""
 
     file: str
     line: int | None
     reason: str
+
+
+class PrepareError(ValueError):
+    """A data set of which no store could be made, and the items in the way."""
+
+    def __init__(self, message: str, rejected: list[Rejected]) -> None:
+        super().__init__(message)
+        self.rejected = rejected
 
 
 @dataclass
@@ -77,7 +80,7 @@ def printable(file: str, line: int | None, reason: str) -> Rejected:
 
 
 def write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
-    """List the rejected items in a CSV file that :func:`read_rejected` reads."""
+    """List the rejected items in a CSV file."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Rejected._fields)
@@ -86,67 +89,19 @@ def write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
         file.write(text.getvalue().encode())
 
 
-def read_rejected(path: Path) -> list[Rejected]:
-    """The rejected items that a CSV file lists."""
-    with open(path, encoding="utf-8", newline="") as handle:
-        rows = list(csv.reader(handle))[1:]
-    return [Rejected(file, int(line) if line else None, reason) for file, line, reason in rows]
+Summary = dict[str, Any]
+"""What became of a chunk's items, besides the samples themselves, as JSON: ``files``, a digest of the items' files;
+``rejected``, for each item that can't be used its place in the chunk, name, line and reason; ``notes``, for each other
+item to which something was done its place and the notes; ``size``, bytes of the Arrow file with the samples."""
 
 
-class Chunk(NamedTuple):
-    """A run of items that are read together.
-
-    Attributes:
-        number: its place among the chunks, from 0.
-        items: the items' names.
-    """
-
-    number: int
-    items: list[str]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What became of a chunk's items, besides the samples themselves.
-
-    Attributes:
-        files: digest of the items' files, by :func:`fingerprint_files`.
-        rejected: the items that can't be used, by their place in the chunk.
-        notes: what was done to the data of the others, by their place in the chunk.
-        size: bytes of the Arrow file with the samples.
-    """
-
-    files: str
-    rejected: dict[int, Rejected]
-    notes: dict[int, dict[str, int]]
-    size: int = 0
-
-    def to_json(self) -> bytes:
-        """The summary as text that :meth:`from_json` reads."""
-        fields = {
-            "files": self.files,
-            "rejected": [[place, *row] for place, row in self.rejected.items()],
-            "notes": list(self.notes.items()),
-            "size": self.size,
-        }
-        return json.dumps(fields).encode()
-
-    @classmethod
-    def from_json(cls, text: bytes) -> Summary:
-        """The summary that :meth:`to_json` wrote; raises ValueError, KeyError or TypeError for anything else."""
-        fields = json.loads(text)
-        rejected = {place: Rejected(*row) for place, *row in fields["rejected"]}
-        return cls(fields["files"], rejected, dict(fields["notes"]), fields["size"])
-
-
-def cut(items: Sequence[str], longest: int) -> list[Chunk]:
+def cut(items: Sequence[str], longest: int) -> list[list[str]]:
     """Items in chunks of one length; it depends on nothing but their number and ``longest``.
 
     Few items are cut finer, so that many cores have something to do.
     """
     length = min(longest, max(64, -(-len(items) // 64)))
-    starts = range(0, len(items), length)
-    return [Chunk(number, list(items[start : start + length])) for number, start in enumerate(starts)]
+    return [list(items[start : start + length]) for start in range(0, len(items), length)]
 
 
 def read_chunk(
@@ -164,13 +119,11 @@ def read_chunk(
         SourceError: the source, or the folder of its videos, has gone meanwhile; what its files seem to lack then is
             not their fault.
     """
-    places = [reader.source]
-    if reader.video_folder is not None and (
-        is_there(reader.video_folder) or not reader.video_folder.exists()
-    ):
-        places.append(reader.video_folder)  # not if it is empty from the start
+    places, videos = [reader.source], reader.video_folder
+    if videos is not None and (is_there(videos) or not videos.exists()):
+        places.append(videos)  # not if it is empty from the start
     # Taken beforehand: a file that changes while it is read must not look as if it hadn't.
-    summary = Summary(fingerprint_files(reader.source, items), {}, {})
+    summary: Summary = {"files": fingerprint_files(reader.source, items), "rejected": [], "notes": []}
     with pa.ipc.new_file(file, SCHEMA) as writer:
         for group in groups(_usable(reader, items, summary, on_item)):
             writer.write_batch(record_batch(group))
@@ -179,7 +132,7 @@ def read_chunk(
             raise SourceError(
                 f"{place} went away while it was read; once it is back, the same call goes on from there"
             )
-    return replace(summary, size=file.tell())
+    return summary | {"size": file.tell()}
 
 
 def _usable(
@@ -191,18 +144,17 @@ def _usable(
         try:
             sample = reader.read(item, notes)
             check_fits(sample, reader.layout, reader.class_names)
-        except ReadError as error:
-            summary.rejected[place] = printable(item, error.line, error.reason)
-        except OSError as error:
-            summary.rejected[place] = printable(item, None, f"can't be read: {error.strerror or error}")
-        except (SampleError, StoreError) as error:
-            summary.rejected[place] = printable(item, None, str(error))
+        except (ReadError, OSError, SampleError, StoreError) as error:
+            line, reason = getattr(error, "line", None), getattr(error, "reason", str(error))
+            if isinstance(error, OSError):
+                reason = f"can't be read: {error.strerror or error}"
+            summary["rejected"].append([place, *printable(item, line, reason)])
         except Exception as error:
             error.add_note(f"(while {type(reader).__name__} read {item!r})")
             raise
         else:
             if notes:
-                summary.notes[place] = dict(sorted(notes.items()))
+                summary["notes"].append([place, dict(sorted(notes.items()))])
             yield sample
         on_item()
 
@@ -223,14 +175,14 @@ class Parts:
         """A part's file of samples, ``.arrow``, or its summary, ``.json``."""
         return self.folder / f"{self.key}-{number:06d}{suffix}"
 
-    def open(self, source: Path, chunks: Sequence[Chunk]) -> tuple[set[int], bool]:
+    def open(self, source: Path, chunks: Sequence[Sequence[str]]) -> tuple[set[int], bool]:
         """Make the folder and clear it of all that can't be used.
 
         Returns:
             The numbers of the finished parts, and whether parts of something else were thrown away.
         """
         self.folder.mkdir(exist_ok=True)
-        finished = {chunk.number for chunk in chunks if self._is_finished(source, chunk)}
+        finished = {number for number, items in enumerate(chunks) if self._is_finished(source, number, items)}
         keep = {self.file(number, suffix).name for number in finished for suffix in (".arrow", ".json")}
         others = False
         for path in self.folder.iterdir():
@@ -239,20 +191,22 @@ class Parts:
                 path.unlink(missing_ok=True)  # the workers of a killed call may just be leaving
         return finished, others
 
-    def _is_finished(self, source: Path, chunk: Chunk) -> bool:
+    def _is_finished(self, source: Path, number: int, items: Sequence[str]) -> bool:
         try:
-            summary = self.summary(chunk.number)
-            if self.file(chunk.number, ".arrow").stat().st_size != summary.size:
-                return False
+            summary = self.summary(number)
+            is_whole = self.file(number, ".arrow").stat().st_size == summary["size"]
+            return is_whole and bool(summary["files"] == fingerprint_files(source, items))
         except (OSError, ValueError, KeyError, TypeError):
             return False
-        return summary.files == fingerprint_files(source, chunk.items)
 
-    def make(self, reader: Reader, chunk: Chunk, on_item: Callable[[], None]) -> None:
-        """Read a chunk into a part."""
-        with replacing(self.file(chunk.number, ".arrow")) as file:
-            summary = read_chunk(reader, chunk.items, file, on_item)
-        self._finish(chunk.number, summary)
+    def make(
+        self, reader: Reader, chunk: tuple[int, Sequence[str]], on_item: Callable[[], None] = lambda: None
+    ) -> None:
+        """Read a chunk, a number and items, into a part."""
+        number, items = chunk
+        with replacing(self.file(number, ".arrow")) as file:
+            summary = read_chunk(reader, items, file, on_item)
+        self._finish(number, summary)
 
     def save(self, number: int, samples: bytes, summary: Summary) -> None:
         """Write a part that was read elsewhere."""
@@ -262,11 +216,12 @@ class Parts:
 
     def _finish(self, number: int, summary: Summary) -> None:
         with replacing(self.file(number, ".json")) as file:
-            file.write(summary.to_json())
+            file.write(json.dumps(summary).encode())
 
     def summary(self, number: int) -> Summary:
-        """The summary of a finished part."""
-        return Summary.from_json(self.file(number, ".json").read_bytes())
+        """The summary of a finished part; raises OSError or ValueError if it isn't there or not whole."""
+        summary: Summary = json.loads(self.file(number, ".json").read_bytes())
+        return summary
 
     def records(self, number: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The record batches of a finished part, or only some of their columns."""
@@ -279,12 +234,8 @@ class Parts:
                 yield reader.get_batch(place)
 
     def remove(self) -> None:
-        """Remove the folder; if the workers of a killed call still write there, the next call clears it."""
-        for _ in range(20):
-            shutil.rmtree(self.folder, ignore_errors=True)
-            if not self.folder.exists():
-                return
-            sleep(0.05)
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def fingerprint_work(reader: Reader, items: Sequence[str], chunk: int) -> str:
@@ -295,7 +246,7 @@ def fingerprint_work(reader: Reader, items: Sequence[str], chunk: int) -> str:
     """
     digest = hashlib.sha256()
     for thing in (
-        (package_version(), VERSION, chunk, reader.source.resolve(), list(items)),
+        (hhmnet.__version__, VERSION, chunk, reader.source.resolve(), list(items)),
         type(reader).__qualname__,
         [_code(kind) for kind in type(reader).__mro__ if issubclass(kind, Reader) and kind is not Reader],
         reader.__getstate__(),
@@ -310,14 +261,6 @@ def fingerprint_files(source: Path, items: Sequence[str]) -> str:
     for item in items:
         digest.update(f"{_size_and_time(source, item)};".encode())
     return digest.hexdigest()[:24]
-
-
-def package_version() -> str:
-    """The version of hhmnet."""
-    try:
-        return metadata.version("hhmnet")
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _size_and_time(source: Path, item: str) -> tuple[int, int]:

@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from multiprocessing import get_context, resource_tracker
-from multiprocessing.connection import Connection, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.process import BaseProcess
-from time import monotonic
-from typing import Any, NamedTuple, TypeVar, cast
-
-TELL_SECONDS = 0.1
-"""A worker tells that often how many items it has done."""
+from typing import Any, TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-Work = Callable[[Task, Callable[[], None]], Result]
-"""What a worker does with a task; it calls the function it is given after each item of the task."""
+
+_work: Callable[[Any], Any]
+"""What a worker process does with a task; the initializer of the process sets it."""
 
 
 class WorkerLost(RuntimeError):
     """A worker process ended before its work was done."""
 
 
-class _Done(NamedTuple):
-    """A worker has finished a task."""
-
-    result: Any
-
-
-class _Failed(NamedTuple):
-    """A worker has raised something, and ended."""
-
-    error: Exception
-    trace: str
+def cores() -> int:
+    """Number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_workers(
-    work: Work[Task, Result], tasks: Iterable[Task], jobs: int, on_items: Callable[[int], None]
+    work: Callable[[Task], Result], tasks: Iterable[Task], jobs: int, on_done: Callable[[Task], None]
 ) -> list[Result]:
     """Do tasks in several processes.
 
@@ -51,7 +43,7 @@ def in_workers(
         work: what is done with a task; it goes to each process once, pickled.
         tasks: what it is done with.
         jobs: number of processes.
-        on_items: called with how many more items are done.
+        on_done: called with every task that is done.
 
     Returns:
         What came of the tasks, in the order in which they were finished.
@@ -60,51 +52,24 @@ def in_workers(
         WorkerLost: a process was killed or could not start.
         Exception: what a process raised.
     """
-    waiting = iter(tasks)
-    workers: dict[Connection, BaseProcess] = {}
     results: list[Result] = []
+    processes: list[BaseProcess] = []
     try:
-        for _, task in zip(range(jobs), waiting, strict=False):
-            connection, process = _start(work)
-            workers[connection] = process
-            _send(connection, process, task)
-        busy = dict(workers)
-        while busy:
-            for ready in wait(list(busy)):
-                connection = cast(Connection, ready)
-                message = _receive(connection, busy[connection])
-                if isinstance(message, int):
-                    on_items(message)
-                    continue
-                results.append(message.result)
-                if (following := next(waiting, None)) is not None:
-                    _send(connection, busy[connection], following)
-                else:
-                    del busy[connection]
-    except BaseException:
-        for process in workers.values():
-            process.terminate()
-        raise
-    finally:
-        for connection, process in workers.items():
-            connection.close()  # a worker that waits for more ends by this
-            process.join()
+        with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (work,)) as pool:
+            try:
+                with _uninterrupted():
+                    futures = {pool.submit(_do, task): task for task in tasks}
+                for future in as_completed(futures):
+                    results.append(future.result())
+                    on_done(futures[future])
+            except BaseException:
+                processes = list(pool._processes.values())
+                for process in processes:
+                    process.terminate()
+                raise
+    except BrokenProcessPool:
+        raise _lost(processes) from None
     return results
-
-
-def _start(work: Work[Any, Any]) -> tuple[Connection, BaseProcess]:
-    context = get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-    try:
-        with _uninterrupted():
-            process.start()
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()  # so that its other end, when it dies, is the last
-    return ours, process
 
 
 @contextmanager
@@ -121,75 +86,39 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _send(connection: Connection, process: BaseProcess, task: Any) -> None:
-    try:
-        connection.send(task)
-    except OSError:
-        raise _lost(process) from None
+def _lost(processes: Iterable[BaseProcess]) -> WorkerLost:
+    """Why the pool broke: of the first process that didn't end because of it."""
+    codes = [process.exitcode for process in processes if process.exitcode not in (0, None, -signal.SIGTERM)]
+    if codes and codes[0] is not None and codes[0] > 0:
+        return WorkerLost(f"a worker process ended unasked, with exit code {codes[0]}")
+    name = signal.Signals(-codes[0]).name if codes and codes[0] else "SIGTERM"
+    hint = "; the system does that when memory runs out" if name == "SIGKILL" else ""
+    return WorkerLost(f"a worker process was killed ({name}){hint}")
 
 
-def _receive(connection: Connection, process: BaseProcess) -> int | _Done:
-    """How many more items a worker has done, or what came of a finished task; raises what it raised."""
-    try:
-        message = connection.recv()
-    except (EOFError, OSError):
-        raise _lost(process) from None
-    if isinstance(message, _Failed):
-        raise message.error from RuntimeError(f"in a worker process:\n\n{message.trace}")
-    assert isinstance(message, (int, _Done))
-    return message
-
-
-def _lost(process: BaseProcess) -> WorkerLost:
-    process.join(timeout=5)
-    code = process.exitcode
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-        hint = "; the system does that when memory runs out" if name == "SIGKILL" else ""
-        return WorkerLost(f"a worker process was killed ({name}){hint}")
-    return WorkerLost(f"a worker process ended unasked, with exit code {code}")
-
-
-def _serve(connection: Connection, work: Work[Any, Any]) -> None:
-    """A worker's life: tasks come in; numbers of items go out, then what came of the task, or what went wrong."""
+def _begin(work: Callable[[Any], Any]) -> None:
+    """A worker's beginning: it leaves Ctrl-C to the program, and ends with it, also when that is killed."""
+    global _work
+    _work = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The other end closes when the program is done with this worker, and also when it is killed.
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            task = connection.recv()
-            teller = _Teller(connection)
-            try:
-                result = work(task, teller.on_item)
-            except (BrokenPipeError, ConnectionResetError):
-                raise
-            except Exception as error:
-                connection.send(_Failed(_portable(error), traceback.format_exc()))
-                return
-            teller.tell()
-            connection.send(_Done(result))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-class _Teller:
-    """Tells the number of items done, but not one by one: small items would drown the program in messages."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._count, self._told = 0, monotonic()
-
-    def on_item(self) -> None:
-        self._count += 1
-        if monotonic() - self._told >= TELL_SECONDS:
-            self.tell()
-
-    def tell(self) -> None:
-        self._connection.send(self._count)
-        self._count, self._told = 0, monotonic()
+def _end_with_parent() -> None:
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
-def _portable(error: Exception) -> Exception:
-    """``error`` if it survives the way to another process, else its text."""
+def _do(task: Any) -> Any:
     try:
-        pickle.loads(pickle.dumps(error))  # our own object, made a line above; nothing that came from a file
-    except Exception:  # whatever an exception's own code raises, its text gets through
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+        return _work(task)
+    except Exception as error:
+        try:
+            pickle.loads(
+                pickle.dumps(error)
+            )  # our own object, made a line above; nothing that came from a file
+        except Exception:  # whatever an exception's own code raises, its text gets through
+            text = f"{type(error).__name__}: {error}"
+            raise RuntimeError(text) from RuntimeError("".join(traceback.format_exception(error)))
+        raise

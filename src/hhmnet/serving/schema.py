@@ -11,7 +11,10 @@ from pydantic.json_schema import SkipJsonSchema
 from hhmnet.serving.limits import Refused
 
 FILE_FIELD = "file"
-TAKEN = "videos (mp4, mov, webm, mkv, avi, mpg, wmv) and skeleton files (json, skeleton, npz, npy, csv)"
+TAKEN = (
+    "videos (mp4, mov, 3gp, webm, mkv, avi, mpg, wmv, gif, ts, mts, flv, ogv) and skeleton files (json, skeleton, npz, "
+    "npy, csv)"
+)
 
 
 class Health(BaseModel):

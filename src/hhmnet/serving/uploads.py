@@ -41,6 +41,9 @@ MAGIC = (
     (0, b"\x1a\x45\xdf\xa3", ".mkv"),
     (8, b"AVI ", ".avi"),
     (0, b"\x00\x00\x01\xba", ".mpg"),
+    (0, b"GIF8", ".gif"),
+    (0, b"FLV\x01", ".flv"),
+    (0, b"OggS", ".ogv"),
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", ".wmv"),
     (0, b"PK\x03\x04", ".npz"),
     (0, b"\x93NUMPY", ".npy"),
@@ -72,9 +75,10 @@ def ending(head: bytes) -> str | None:
         # The last character may be cut, which is no fault here.
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(head).lstrip()
     except UnicodeDecodeError:
-        return None
+        text = ""
     if not text or "\0" in text:
-        return None
+        # A transport stream is packets of 188 bytes, cameras put four before each, that begin with the same one.
+        return ".ts" if b"GGG" in (head[::188][:3], head[4::192][:3]) else None
     if text[0] in "{[":
         return ".json"
     line = text.splitlines()[0]

@@ -83,7 +83,7 @@ def generate(
     if jobs == 1 or len(chunks) == 1:
         write(range(clips), partial(count, 1))
     else:
-        in_workers(write, chunks, min(jobs, len(chunks)), count)
+        in_workers(write, chunks, min(jobs, len(chunks)), lambda chunk: count(len(chunk)))
     classes = {"name": NAME, "classes": [{"id": action.id, "name": action.name} for action in ACTIONS]}
     (out / "classes.json").write_text(json.dumps(classes, indent=1) + "\n", encoding="utf-8")
     return [out / f"{_name(*_numbers(clip))}.json" for clip in range(clips)]
@@ -100,7 +100,13 @@ def _name(action: int, subject: int, episode: int, view: int) -> str:
     return f"a{action:02d}_s{subject:02d}_e{episode:02d}_v{view:02d}"
 
 
-def _write(folder: Path, seed: int, videos: bool, clips: Sequence[int], on_clip: Callable[[], None]) -> None:
+def _write(
+    folder: Path,
+    seed: int,
+    videos: bool,
+    clips: Sequence[int],
+    on_clip: Callable[[], None] = lambda: None,
+) -> None:
     """Write some clips, in whichever process."""
     for clip in clips:
         action, subject, episode, view = _numbers(clip)
