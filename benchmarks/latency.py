@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from hhmnet.benchmarks.measure import timed
 from hhmnet.data.dataset import RawBatch
 from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import prepare_video
@@ -91,10 +91,9 @@ def time_calls(ways: Mapping[str, Callable[[], object]], calls: int) -> dict[str
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(WARM_UP + calls):
         for name, call in ways.items():
-            begun = time.perf_counter()
-            call()
+            taken = timed(call)
             if turn >= WARM_UP:
-                seconds[name].append(time.perf_counter() - begun)
+                seconds[name].append(taken)
     return {name: np.array(values) for name, values in seconds.items()}
 
 

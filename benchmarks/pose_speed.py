@@ -19,6 +19,7 @@ from statistics import median
 import numpy as np
 import torch
 
+from hhmnet.benchmarks.measure import timed
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
 from hhmnet.prepare import prepare
 from hhmnet.readers.videos import Videos, VideosConfig
@@ -82,13 +83,6 @@ def time_steps(estimator: VideoPoseEstimator, path: Path) -> dict[str, float]:
 def _largest(estimator: VideoPoseEstimator, image: np.ndarray) -> np.ndarray:
     boxes = estimator.detector.detect(image).boxes
     return boxes[[np.argmax((boxes[:, 2:] - boxes[:, :2]).prod(1))]]
-
-
-def timed(call: Callable[[], object]) -> float:
-    """Seconds that a call takes."""
-    begun = time.perf_counter()
-    call()
-    return time.perf_counter() - begun
 
 
 def frames_per_second(call: Callable[[], int]) -> float:

@@ -9,8 +9,6 @@ Frames come out as RGB arrays, so the change of colours is part of the time.
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 from common import add_json, machine, positive, run, write_report
 
+from hhmnet.benchmarks.measure import timed
 from hhmnet.commands.terminal import Parser, console, table
 from hhmnet.video import Video, open_video
 
@@ -27,22 +26,15 @@ SET = 8
 """Frames asked for in one call, spread over the video: as many as a sheet of body parts needs."""
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """How long a piece of work takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def measure(file: Path, rounds: int) -> dict[str, Any]:
     """Medians of one file: milliseconds to open it, for one frame and for a few, and frames per second in a row."""
     times: dict[str, list[float]] = {"open": [], "row": [], "jump": [], "set": []}
     for number in range(rounds):
-        times["open"].append(seconds(lambda: open_video(file).close()))
+        times["open"].append(timed(lambda: open_video(file).close()))
         with open_video(file) as video:
-            times["row"].append(seconds(lambda video=video: sum(1 for _ in video)))
+            times["row"].append(timed(lambda video=video: sum(1 for _ in video)))
             spread = np.linspace(0, len(video) - 1, SET).round().astype(int)
-            times["set"].append(seconds(lambda video=video, spread=spread: video.frames(spread)))
+            times["set"].append(timed(lambda video=video, spread=spread: video.frames(spread)))
         times["jump"] += _jumps(file, number)
     with open_video(file) as video:
         return _figures(video, times) | {"file": file.name}
@@ -52,7 +44,7 @@ def _jumps(file: Path, seed: int) -> list[float]:
     """Seconds for each of some frames in random order."""
     with open_video(file) as video:
         indices = np.random.default_rng(seed).integers(0, len(video), JUMPS).tolist()
-        return [seconds(lambda index=index: video.frame(index)) for index in indices]
+        return [timed(lambda index=index: video.frame(index)) for index in indices]
 
 
 def _figures(video: Video, times: dict[str, list[float]]) -> dict[str, Any]:

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import json
 import time
-from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 
 import loading
 import numpy as np
@@ -35,17 +32,3 @@ def test_the_large_store_is_like_ntu_and_stages_and_parts_add_up(
     data = ms["loading"] + ms["prepare()"]
     assert 0 < data < ms["whole step"]
     assert figures["%"]["data share"] == pytest.approx(100 * data / ms["whole step"])
-
-
-def test_figures_of_fresh_processes_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
-    number, code = count(1), 0
-
-    def run(command: list[str], **more: object) -> SimpleNamespace:
-        return SimpleNamespace(returncode=code, stdout=json.dumps({"s": {"x": next(number) ** 2}}))
-
-    monkeypatch.setattr(loading.subprocess, "run", run)
-    found = loading.fresh(["--probe", "step"], 4)
-    assert found == {"s": {"x": {"median": 6.5, "min": 1, "max": 16, "rounds": [1, 4, 9, 16]}}}
-    code = 1
-    with pytest.raises(loading.BenchmarkError, match="its message stands above"):
-        loading.fresh(["--probe", "step"], 1)

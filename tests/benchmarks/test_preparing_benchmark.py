@@ -1,19 +1,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections import Counter
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import preparing
 import pytest
-from preparing import MUTUAL, NAMES, repeat_files
-
-from hhmnet.readers import Reader
+from preparing import MUTUAL, NAMES
 
 
 @pytest.mark.parametrize(
@@ -33,30 +28,6 @@ def test_ntu_names_are_valid_and_keep_the_number_of_persons(
         assert replication in (1, 2)
         assert 1 <= action <= actions
         assert (action in MUTUAL) == (stem.endswith("056"))
-
-
-def test_other_files_are_linked_or_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = tmp_path / "raw"
-    source.mkdir()
-    items = ["S001C001P001R001A001.skeleton", "S001C001P001R001A055.skeleton"]
-    for item in items:
-        (source / item).write_text(item)
-    reader = cast(Reader, SimpleNamespace(name="ntu60", source=source, items=lambda: items))
-    assert repeat_files(reader, tmp_path / "linked", 7) == 7
-    files = sorted((tmp_path / "linked").iterdir())
-    assert Counter(file.read_text() for file in files) == {items[0]: 4, items[1]: 3}
-    assert len({file.stat().st_ino for file in files}) == 2
-    for file in files:
-        assert (int(file.stem[-3:]) in MUTUAL) == (file.read_text() == items[1])
-
-    def refuse(*paths: Any) -> None:
-        raise OSError(18, "Invalid cross-device link")
-
-    monkeypatch.setattr(os, "link", refuse)
-    repeat_files(reader, tmp_path / "copied", 7)
-    assert {file.name: file.read_text() for file in (tmp_path / "copied").iterdir()} == {
-        file.name: file.read_text() for file in files
-    }
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")

@@ -12,21 +12,12 @@ import latency
 import ntu_pair
 import ntu_reading
 import numpy as np
-import pose_accuracy
-import pose_speed
 import pytest
 import torch
 import videos
 
-from hhmnet.conversion import convert
-from hhmnet.pose import estimate
-from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
-from hhmnet.readers import videos as reader
-from hhmnet.sample import Sample
-from hhmnet.skeleton import NTU25
 from made_exports import exported
 from made_ntu import put
-from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight
 from made_video import write_video
 
 Printed = pytest.CaptureFixture[str]
@@ -86,50 +77,6 @@ def test_videos_are_timed(tmp_path: Path, capsys: Printed) -> None:
     assert (row["file"], row["frames"], row["size"]) == ("a.mp4", 41, "64 x 48")
     assert all(row[key] > 0 for key in ("open_ms", "frames_per_second", "one_frame_ms", "set_ms"))
     assert "a.mp4" in capsys.readouterr().out
-
-
-def test_every_step_of_pose_and_a_folder_are_timed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
-) -> None:
-    MadeVideo(tmp_path / "clip.mkv", 40)
-    player = straight((100, 130), (0.5, 0), (60, 140))
-    monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector(player))
-    monkeypatch.setattr(estimate, "_load_estimator", lambda config: BoxEstimator())
-    monkeypatch.setattr(reader, "fetch_models", lambda names: {})
-    reader._estimator.cache_clear()
-    words = ["pose_speed.py", str(tmp_path / "clip.mkv"), "--copies", "2", "--jobs", "1", "--rounds", "1"]
-    monkeypatch.setattr(sys, "argv", words)
-    pose_speed.main()
-    lines = capsys.readouterr().out.splitlines()[2:]
-    figures = {line[:34].strip(): float(line[34:].split()[0]) for line in lines}
-    assert len(figures) == 6
-    assert figures["one video, one process"] > 0 < figures["folder, 1 processes"]
-
-
-def test_distances_are_those_between_the_joints(tmp_path: Path, capsys: Printed) -> None:
-    video, frames = tmp_path / "clip.mkv", 12
-    MadeVideo(video, frames)
-    player = straight((100, 130), (0, 0), (60, 140))
-    estimator = VideoPoseEstimator(PoseConfig(mirrored=True), KnowingDetector(player), BoxEstimator())
-    found = estimator.estimate(video)
-    pixels, _ = convert(found.pixels, found.layout, NTU25, found.confidence)
-    confidence = np.ones((1, frames, 25), np.float32)
-    confidence[:, 6:, NTU25.index("left_knee")] = 0.5
-    pixels[:, 6:, NTU25.index("left_knee")] += 1000  # the Kinect only inferred it there
-    joints = pose_accuracy._joints(found)[None].astype(np.float32) + np.float32([0, 0, 1])
-    present, index = np.ones((1, frames), bool), np.arange(frames, dtype=np.int32)
-    more = {"pixels": pixels + np.float32([3, 4]), "confidence": confidence}
-    sample = Sample("made", 0, joints, present, index, **more)
-    pose_accuracy.compare(estimator, sample, video)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"made: {frames} of {frames} frames")
-    figures = {line.split()[0]: [float(x) for x in line.split()[1:]] for line in lines[2:-1]}
-    assert len(figures) == 12
-    assert figures["right_wrist"][:2] == [1.0, 5.0]
-    assert figures["left_knee"][:2] == [0.5, 5.0]
-    assert all(values[3] == 0 for values in figures.values())  # both are measured from the hips
-    ours, kinect = pose_accuracy.ways(found, sample)
-    assert kinect[0, 2] - ours[0, 2] == pytest.approx(1, abs=1e-4)
 
 
 NAMES = ["S001C001P001R001A001", "S001C001P001R001A002"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import study
-from study import EACH, WHOLE, Hits, difference, lines_of, summary, top1
+from study import EACH, WHOLE, Hits, difference, lines_of, summary
 
 from hhmnet.cli import main as hhmnet
 from hhmnet.commands.configuration import read_config
@@ -48,17 +48,6 @@ def test_difference_and_interval_are_those_of_a_plain_paired_bootstrap() -> None
     assert found[1] == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=1)
 
 
-def test_only_folds_and_seeds_of_both_are_compared_and_folds_weigh_the_same() -> None:
-    row, default = make_hits(1, 0.8), make_hits(2, 0.7)
-    found = difference({(1, 0): row[1, 0]}, default)
-    assert found is not None
-    assert found[0] == pytest.approx(100 * (row[1, 0].mean() - default[1, 0].mean()))
-    assert difference({(7, 7): row[0, 0]}, default) is None
-    hits = {(0, 0): np.array([True]), (1, 0): np.zeros(9, bool), (1, 1): np.ones(9, bool)}
-    assert top1(hits) == ({"fold 0": 100.0, "fold 1": 50.0}, 75.0)
-    assert top1({(None, seed): np.arange(4) < 2 + seed for seed in (0, 1)}) == ({"test": 62.5}, 62.5)
-
-
 def test_rows_and_their_streams_are_compared_with_the_first() -> None:
     off = {WHOLE: make_hits(1, 0.8), "joint": make_hits(2, 0.6), "bone": make_hits(3, 0.5)}
     on = {WHOLE: make_hits(4, 0.9), "joint": make_hits(5, 0.7), "bone": make_hits(6, 0.6)}
@@ -70,10 +59,6 @@ def test_rows_and_their_streams_are_compared_with_the_first() -> None:
         assert gain is not None
         assert streams[name]["difference"] == {"mean": gain[0], "interval": list(gain[1])}
     assert streams[EACH]["difference"]["mean"] == pytest.approx(mean(gain[0] for gain in gains.values()))
-    # A clip that is drawn brings both streams' outcomes: the same answers in both leave the interval as it is.
-    twice = summary({n: {WHOLE: {}, "a": of["joint"], "b": of["joint"]} for n, of in (("x", off), ("y", on))})
-    same = twice["y"]["streams"][EACH]["difference"]["interval"]
-    assert same == pytest.approx(streams["joint"]["difference"]["interval"])
     headings, *lines = lines_of(rows)
     assert headings == ["row", "fold 0", "fold 1", "mean", "difference", "95 % interval", "runs"]
     assert [line[0] for line in lines[:4]] == ["off", "on", "none", "off, joint"]

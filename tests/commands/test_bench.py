@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from hhmnet.benchmarks import measure
-from hhmnet.benchmarks.measure import PARTS, PHASES
+from hhmnet.benchmarks.measure import PARTS
 from hhmnet.cli import main
 from hhmnet.commands import bench
 
@@ -21,21 +20,12 @@ TINY = (*MODEL, "--optim.batch_size=2", "--run.threads=1", "--run.device=cpu")
 SHORT = ("--rounds=2", "--seconds=0.01")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_matrices() -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(measure.MATMUL_SIDES, "cpu", 64)
-        yield
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A report, and what was said beside it."""
     file = tmp_path_factory.mktemp("bench") / "report.json"
     with pytest.MonkeyPatch.context() as patch:
         said: list[str] = []
-        # Another process takes longer to start than all of its work does.
-        patch.setattr(measure, "peak_memory", lambda config, store: measure._peak_memory(config, store, 1))
         patch.setattr("rich.console.Console.print", lambda self, *words, **more: said.append(str(words)))
         assert main(["bench", "--shape=nw_ucla", *TINY, *SHORT, "--out", str(file)]) == 0
     return file, "".join(said)
@@ -57,17 +47,13 @@ def test_what_is_measured(written: tuple[Path, str]) -> None:
     about |= {"joints": 20, "persons": 1, "classes": 10, "device": "cpu", "precision": "float32"}
     assert case["about"] == about | {"compile": False, "graph": False}
     assert found["machine"]["threads"] >= 1
-    matmul = case["matmul_gflops"]["float32"]
     for phase in ("training", "inference"):
         figures = case[phase]
         ours, theirs = figures["samples_per_second"], figures["reference_samples_per_second"]
         assert len(ours["rounds"]) == 2
         for number in range(2):
-            speed = ours["rounds"][number]
-            assert figures["ratio"]["rounds"][number] == pytest.approx(speed / theirs["rounds"][number])
-            share = figures["gflop_per_sample"] * speed / matmul["rounds"][number]
-            assert figures["share_of_matmul"]["rounds"][number] == pytest.approx(share)
-        assert figures["peak_memory_mib"]["resident"] > figures["peak_memory_mib"]["added"] >= 0
+            ratio = ours["rounds"][number] / theirs["rounds"][number]
+            assert figures["ratio"]["rounds"][number] == pytest.approx(ratio)
     # Backward multiplies by the weights and by the inputs.
     assert 2 < case["training"]["gflop_per_sample"] / case["inference"]["gflop_per_sample"] < 4
     assert tuple(case["training"]["parts_ms"]) == PARTS
@@ -79,11 +65,10 @@ def test_the_table(made: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> 
     made["cases"][0]["training"]["ratio"]["median"] = 4.561
     assert main(["bench", "--shape=nw_ucla", *TINY]) == 0
     captured = capsys.readouterr()
-    for words in ("ST-GCN, samples/s", "4.56 (", "GFLOP a sample", "a matrix product", "optimiser"):
+    for words in ("ST-GCN, samples/s", "4.56 (", "GFLOP a sample", "optimiser"):
         assert words in captured.out
     assert "nw_ucla: phase 1, joint, " in captured.out
     assert "batch 2, T=8 V=20 M=1, cpu, float32" in captured.out
-    assert max(map(len, captured.out.splitlines()[1:-4])) <= 80
 
 
 def test_without_a_recipe_two_shapes_are_measured(
@@ -166,8 +151,6 @@ def test_a_baseline_of_something_else(
     ("words", "message"),
     [
         (("--rounds=0",), "argument --rounds: give a number above 0"),
-        (("--tolerance=nan",), "argument --tolerance: give a number above 0"),
-        (("--shape=ucla",), "invalid choice: 'ucla'"),
         (("--round=3",), "unknown flag '--round'; did you mean '--rounds'?"),
         (("--phase=2",), "a recipe of phase 2 has to know the network of skeletons"),
         (("--data=nowhere",), "nowhere"),
@@ -178,11 +161,7 @@ def test_mistakes(words: tuple[str, ...], message: str, capsys: pytest.CaptureFi
     assert message in capsys.readouterr().err
 
 
-def test_phase_2_on_a_store(
-    store_folder: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    none = {phase: {"resident": 1.0, "added": 1.0} for phase in PHASES}
-    monkeypatch.setattr(measure, "peak_memory", lambda config, store: none)
+def test_phase_2_on_a_store(store_folder: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--phase=2", "--phase1", str(recipe), "--heterogeneous.backbone=small", "--video.instants=2"]
     words += ["--heterogeneous.projection=8", "--video.cell=16", "--video.scene=32", "--run.device=cpu"]
     command = ["bench", "--data", str(store_folder), *words, "--optim.batch_size=2", "--json"]

@@ -11,7 +11,7 @@ from matplotlib import image
 from matplotlib.font_manager import fontManager
 
 from hhmnet.evaluation import figures
-from hhmnet.evaluation.embedding import Embeddings, Projection, draw_embeddings
+from hhmnet.evaluation.embedding import Embeddings, draw_embeddings
 from hhmnet.evaluation.embedding import figures as figures_of
 from hhmnet.evaluation.figures import (
     Strip,
@@ -135,7 +135,7 @@ def test_without_one_the_number_stands_for_it_in_every_picture_and_nothing_warns
         {"joint": x, "bone": x},
         {"joint": x, "bone": -x},
     )
-    draw_embeddings([Projection(UNICODE[1], found, figures_of(found))], tmp_path / "e.png")
+    draw_embeddings({UNICODE[1]: (found, figures_of(found))}, tmp_path / "e.png")
     legend = [text.get_text() for text in kept[1].legends[0].get_texts()]
     assert legend[2:] == class_labels(UNICODE)
     assert kept[1].axes[0].get_ylabel() == "??"  # no class: nothing else names it

@@ -1,4 +1,4 @@
-"""What a recipe costs: its trainer's own steps on the clock, in turns with ST-GCN's; memory; the machine's peak."""
+"""What a recipe costs: its trainer's own steps on the clock, in turns with ST-GCN's."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import resource
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from multiprocessing import get_context
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -29,6 +27,7 @@ from hhmnet.data.transform import prepare
 from hhmnet.store import Store
 from hhmnet.training.engine import Interrupted, Trainer
 
+CPU = torch.device("cpu")
 PHASES = ("training", "inference")
 PARTS = ("data", "preparation", "forward", "backward", "optimiser", "rest")
 """Parts of a training step: waiting for the loader; copying to the device, sampling and augmentation; the network and
@@ -37,8 +36,6 @@ middle, ``forward`` holds them all."""
 
 WARM_UP = {"cuda": 7, "cpu": 2}
 """Steps before the clock starts, on a GPU enough for a CUDA graph to be recorded."""
-MATMUL_SIDES = {"cpu": 2048, "cuda": 8192}
-"""Side of the matrices whose product tells a machine's peak: large enough to keep all of its arithmetic units busy."""
 BATCHES = 16
 """That a made store holds: an epoch long enough for a loader's start not to be felt."""
 
@@ -66,7 +63,7 @@ def load_before(log: Console) -> float | None:
     return load
 
 
-def timed(step: Callable[[], object], steps: int, device: torch.device) -> float:
+def timed(step: Callable[[], object], steps: int = 1, device: torch.device = CPU) -> float:
     """Seconds that ``steps`` calls take, with the device's queue empty before and after."""
     wait(device)
     start = perf_counter()
@@ -113,13 +110,6 @@ def spread(values: list[float]) -> dict[str, Any]:
 def ratios(ours: list[float], theirs: list[float]) -> dict[str, Any]:
     """Spread of the ratio, taken within each round."""
     return spread([one / other for one, other in zip(ours, theirs, strict=True)])
-
-
-def matmul_turns(device: torch.device, dtype: torch.dtype, seconds: float) -> Callable[[], float]:
-    """A function that returns the floating-point operations per second of a large square matrix product."""
-    side = MATMUL_SIDES[device.type]
-    one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    return turns_of(lambda: one @ other, seconds, device, 2 * side**3)
 
 
 def process_mib(field: str) -> float | None:
@@ -184,9 +174,8 @@ class Stepper:
 
         self.trainer.hooks.on_step = on_step
         try:
-            self.trainer.train()
-        except _EnoughError:
-            pass
+            with suppress(_EnoughError):
+                self.trainer.train()
         except Interrupted:  # Ctrl-C or SIGTERM; there is nothing to go on with
             raise KeyboardInterrupt from None
         return mean
@@ -268,10 +257,9 @@ def measure(
         progress: see :func:`take_turns`.
 
     Returns:
-        ``about`` (what was measured), ``parameters`` and ``reference_parameters``, ``matmul_gflops`` by precision and,
-        for ``training`` and ``inference``, ``samples_per_second``, ``reference_samples_per_second``, ``ratio``,
-        ``gflop_per_sample``, ``share_of_matmul`` and ``peak_memory_mib``; for training ``parts_ms`` too. What was
-        measured by rounds is a :func:`spread`.
+        ``about`` (what was measured), ``parameters`` and ``reference_parameters``; for ``training`` and ``inference``
+        ``samples_per_second``, ``reference_samples_per_second`` and ``ratio``, a :func:`spread` each, and
+        ``gflop_per_sample``; for training ``parts_ms`` too.
 
     Raises:
         ShapeError: there is no store, and nobody knows the protocol's clips.
@@ -284,7 +272,6 @@ def measure(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         opened = Store(store) if store else write_made_store(folder / "store", config, BATCHES)
-        memory = peak_memory(config, opened.path)
         # A compiled network and a recorded step hide what they compute.
         plain = dataclasses.replace(config, run=dataclasses.replace(run, compile=False, graph=False))
         stepper = Stepper(make_trainer(plain, opened, folder))
@@ -292,36 +279,29 @@ def measure(
         if plain != config:
             stepper = Stepper(make_trainer(config, opened, folder))
         trainer, device, size = stepper.trainer, stepper.device, config.optim.batch_size
-        batch = first_batch(trainer)
+        rows = [number % len(trainer.rows) for number in range(size)]
+        batch = trainer.dataset.__getitems__(rows).to(device)
         infer, (stgcn, train_stgcn, infer_stgcn) = inference(trainer, batch), reference(trainer, batch)
         flops["inference"] = count_flops(infer)
         stepper.run()
-        precisions = dict.fromkeys(("float32", config.run.precision))
         contenders = {
             "training": lambda: size / stepper.run(seconds=seconds, warm_up=1),
             "inference": turns_of(infer, seconds, device, size),
             "ST-GCN training": turns_of(train_stgcn, seconds, device, size),
             "ST-GCN inference": turns_of(infer_stgcn, seconds, device, size),
-        } | {name: matmul_turns(device, getattr(torch, name), min(seconds, 1.0)) for name in precisions}
+        }
         found = take_turns(contenders, rounds, progress)
         parts = stepper.parts(seconds)
-    report: dict[str, Any] = {
-        "about": about(trainer),
-        "parameters": sum(weight.numel() for weight in trainer.network.parameters()),
-        "reference_parameters": sum(weight.numel() for weight in stgcn.parameters()),
-        "matmul_gflops": {name: spread([value / 1e9 for value in found[name]]) for name in precisions},
-    }
-    # Inference is in float32 whatever training is in, as in `hhmnet evaluate`.
-    peaks = {"training": found[config.run.precision], "inference": found["float32"]}
+    weights = (sum(weight.numel() for weight in model.parameters()) for model in (trainer.network, stgcn))
+    report: dict[str, Any] = {"about": about(trainer)}
+    report["parameters"], report["reference_parameters"] = weights
     for phase in PHASES:
-        ours, theirs, flop = found[phase], found[f"ST-GCN {phase}"], flops[phase] / size
+        ours, theirs = found[phase], found[f"ST-GCN {phase}"]
         report[phase] = {
             "samples_per_second": spread(ours),
             "reference_samples_per_second": spread(theirs),
             "ratio": ratios(ours, theirs),
-            "gflop_per_sample": flop / 1e9,
-            "share_of_matmul": ratios([flop * value for value in ours], peaks[phase]),
-            "peak_memory_mib": memory[phase],
+            "gflop_per_sample": flops[phase] / size / 1e9,
         }
     report["training"]["parts_ms"] = parts
     return report
@@ -344,12 +324,6 @@ def about(trainer: Trainer) -> dict[str, Any]:
         "compile": config.run.compile,
         "graph": config.run.graph and trainer.device.type == "cuda",
     }
-
-
-def first_batch(trainer: Trainer) -> RawBatch:
-    """A batch of the trainer's clips, on its device."""
-    rows = [number % len(trainer.rows) for number in range(trainer.config.optim.batch_size)]
-    return trainer.dataset.__getitems__(rows).to(trainer.device)
 
 
 def inference(trainer: Trainer, batch: RawBatch) -> Callable[[], object]:
@@ -388,28 +362,3 @@ def reference(trainer: Trainer, batch: RawBatch) -> tuple[STGCN, Callable[[], No
         return model.eval()(x)
 
     return model, train, infer
-
-
-def peak_memory(config: TrainConfig, store: Path) -> dict[str, dict[str, float]]:
-    """Peak memory in MiB of inference and of training, each of a few batches, in a process of its own.
-
-    By phase ``resident``, the whole process, ``added``, what came on top of Python and its libraries, and on a GPU
-    ``gpu``, what tensors held there.
-    """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_peak_memory, config, store, torch.get_num_threads()).result()
-
-
-def _peak_memory(config: TrainConfig, store: Path, threads: int) -> dict[str, dict[str, float]]:
-    torch.set_num_threads(threads)
-    before = process_mib("VmRSS") or peak_mib(torch.device("cpu"))["resident"]
-    found = {}
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(config, Store(store), Path(folder))
-        infer, stepper = inference(trainer, first_batch(trainer)), Stepper(trainer)
-        # Inference first: it needs less, and a process's peak never falls.
-        for phase, work in (("inference", infer), ("training", stepper.run)):
-            work()
-            peak = peak_mib(trainer.device)
-            found[phase] = peak | {"added": peak["resident"] - before}
-    return found

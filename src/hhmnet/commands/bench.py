@@ -49,12 +49,11 @@ def main(words: list[str]) -> int:
     if before is None:
         return 0
     slower = compare(report, before, options.baseline, options.tolerance)
-    log = console()
-    for line in slower:
-        log.print(f"slower than in {options.baseline}: {line}", soft_wrap=True)
-    if not slower:
-        limit = f"{options.tolerance:g} %"
-        log.print(f"nothing is slower than in {options.baseline} by more than {limit}", soft_wrap=True)
+    lines = [f"slower than in {options.baseline}: {line}" for line in slower]
+    for line in lines or [
+        f"nothing is slower than in {options.baseline} by more than {options.tolerance:g} %"
+    ]:
+        console().print(line, soft_wrap=True)
     return 1 if slower else 0
 
 
@@ -91,9 +90,14 @@ def cases_of(
     cases = {}
     for name in [shape] if shape else USUAL:
         protocol, frames, persons, batch = SHAPES[name]
-        words = [f"--protocol={protocol}", f"--data.frames={frames}", f"--data.persons={persons}"]
-        words += [f"--optim.batch_size={batch}", *flags]
-        cases[f"{recipe} as {name}" if file else name] = of_phase_1(read_config(file, words, own))
+        fields = {
+            "protocol": protocol,
+            "data.frames": frames,
+            "data.persons": persons,
+            "optim.batch_size": batch,
+        }
+        words = [f"--{field}={value}" for field, value in fields.items()]
+        cases[f"{recipe} as {name}" if file else name] = of_phase_1(read_config(file, [*words, *flags], own))
     return cases
 
 
@@ -109,7 +113,7 @@ def run(
             now = f"training {figures['training']:.3g}, ST-GCN {figures['ST-GCN training']:.3g} samples/s"
             log.print(f"{name}, round {number}/{rounds}: {now}", soft_wrap=True)
 
-        log.print(f"{name}: measuring memory, warming up", soft_wrap=True)
+        log.print(f"{name}: warming up", soft_wrap=True)
         try:
             figures = measure(config, store, seconds=seconds, rounds=rounds, progress=progress)
         except torch.OutOfMemoryError:
@@ -134,10 +138,7 @@ def show(report: dict[str, Any], out: Console) -> None:
             f"batch {facts['batch']}, T={facts['frames']} V={facts['joints']} M={facts['persons']}, {', '.join(words)}",
             soft_wrap=True,
         )
-        out.print(_table(case))
-        peaks = ", ".join(f"{name} {_range(peak)}" for name, peak in case["matmul_gflops"].items())
-        out.print(f"A large matrix product, in GFLOP/s: {peaks}.", soft_wrap=True)
-        out.print()
+        out.print(_table(case), "")
     out.print(
         f"Medians (least..most) of {settings['rounds']} turns of about {settings['seconds']:g} s; {machine['device']}, "
         f"{machine['threads']} threads, torch {machine['torch']}.",
@@ -152,9 +153,6 @@ def _table(case: dict[str, Any]) -> Table:
     view.add_row("ST-GCN, samples/s", *(_range(each["reference_samples_per_second"]) for each in found))
     view.add_row("ratio", *(_range(each["ratio"]) for each in found), style="bold")
     view.add_row("GFLOP a sample", *(f"{each['gflop_per_sample']:.3g}" for each in found))
-    shares = (f"{each['share_of_matmul']['median']:.1%}" for each in found)
-    view.add_row("of a matrix product's speed", *shares)
-    view.add_row("peak memory, MiB", *(_memory(each["peak_memory_mib"]) for each in found))
     view.add_section()
     parts = case["training"]["parts_ms"]
     whole = sum(parts.values())
@@ -172,11 +170,6 @@ def _range(figures: dict[str, Any]) -> str:
     return f"{middle} ({low}..{high})"
 
 
-def _memory(peak: dict[str, float]) -> str:
-    gpu = f", GPU {peak['gpu']:,.0f}" if "gpu" in peak else ""
-    return f"{peak['resident']:,.0f} (+{peak['added']:,.0f}){gpu}"
-
-
 def read_baseline(file: Path) -> dict[str, Any]:
     """An earlier report; raises UsageError where the file holds none."""
     try:
@@ -184,8 +177,7 @@ def read_baseline(file: Path) -> dict[str, Any]:
         for case in report["cases"]:
             if not all(case[phase]["ratio"]["median"] > 0 for phase in PHASES):
                 raise ValueError("a ratio isn't above 0")
-            if not isinstance(case["about"] | {"name": case["name"]}, dict):
-                raise ValueError("a case doesn't say what it is about")
+            case["about"] | {"name": case["name"]}
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{file}: not a report that hhmnet bench --out wrote ({error})") from None
     return report

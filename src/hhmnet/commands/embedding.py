@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,11 +13,13 @@ from hhmnet.commands.configuration import CONFIG_FILE, read_config
 from hhmnet.commands.evaluate import check_layout, clips_of
 from hhmnet.commands.terminal import Parser, UsageError, console, print_json, table
 from hhmnet.data.protocols import PARTS
-from hhmnet.evaluation.embedding import Projection, collect, draw_embeddings, figures
+from hhmnet.evaluation.embedding import Embeddings, collect, draw_embeddings, figures
 from hhmnet.evaluation.figures import class_legend
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.store import Store
 
+Rows = dict[str, tuple[Embeddings, dict[str, Any]]]
+"""By the name of a run, its embeddings and their figures."""
 UNTRAINED = "was trained without contrast (loss.contrast 0), so its projections are as they were at the start"
 
 
@@ -26,7 +29,7 @@ def main(words: list[str]) -> int:
     names = short_names(options.runs)
     store, log = Store(options.data), console()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows: list[Projection] = []
+    rows: Rows = {}
     documents = []
     for run, name in zip(options.runs, names, strict=True):
         model = from_pretrained(run, device)
@@ -34,14 +37,13 @@ def main(words: list[str]) -> int:
         protocol, fold, indices = clips_of(model, store, options.split, options.fold)
         with log.status(f"{name}: {len(indices)} clips"):
             found = collect(model, store, indices, device=device)
-            row = Projection(name, found, figures(found))
-        if rows and found.sample_ids.tolist() != rows[0].found.sample_ids.tolist():
+            rows[name] = found, figures(found)
+        if found.sample_ids.tolist() != rows[names[0]][0].sample_ids.tolist():
             raise UsageError(f"{names[0]} and {name} hold out other clips; name what to compare with --fold")
-        rows.append(row)
         config = run / CONFIG_FILE
         loss = read_config(config).loss if config.exists() else None
         about = {"run": name, "contrast": loss and loss.contrast, "positives": loss and loss.positives}
-        documents.append(about | {"protocol": protocol.name, "fold": fold} | row.figures)
+        documents.append(about | {"protocol": protocol.name, "fold": fold} | rows[name][1])
     if options.out:
         with log.status("drawing"):
             draw_embeddings(rows, options.out)
@@ -85,28 +87,26 @@ def short_names(runs: Sequence[Path]) -> list[str]:
     return [os.path.relpath(path, shared) for path in paths]
 
 
-def _show(rows: Sequence[Projection], split: str) -> None:
+def _show(rows: Rows, split: str) -> None:
     out = console(stderr=False)
-    for row in rows:
-        found = row.figures
-        title = f"{row.title}: {found['clips']} clips of {split}"
-        grid = table(title, "projections", ">same class, %", ">same clip, %", ">median place")
+    for title, (_, found) in rows.items():
+        heads = ("projections", ">same class, %", ">same clip, %", ">median place")
+        grid = table(f"{title}: {found['clips']} clips of {split}", *heads)
         for name, pair in {**found["retrieval"], "chance": found["chance"]}.items():
             if name == "mean":
                 grid.add_section()
             cells = f"{pair['same_class']:.1f}", f"{pair['same_clip']:.1f}", f"{pair['rank']:.1f}"
             grid.add_row(name, *cells, style="bold" if name == "mean" else None)
         out.print(grid)
-    grid = table("Figures of the embeddings", "figure", *(f">{row.title}" for row in rows))
-    columns = [_side_by_side(row) for row in rows]
+    grid = table("Figures of the embeddings", "figure", *(f">{title}" for title in rows))
+    columns = [_side_by_side(found) for _, found in rows.values()]
     for label in dict.fromkeys(label for column in columns for label in column):
         grid.add_row(label, *(f"{column[label]:.3f}" if label in column else "" for column in columns))
     out.print(grid)
 
 
-def _side_by_side(row: Projection) -> dict[str, float]:
+def _side_by_side(found: dict[str, Any]) -> dict[str, float]:
     """The figures of which the runs' stand side by side: agreement of pairs, then silhouettes."""
-    found = row.figures
     values = {f"CKA of {name}": value for name, value in found["agreement"].items() if name != "mean"}
     values |= {"CKA, mean": found["agreement"]["mean"], "CKA, chance": found["chance"]["agreement"]}
     values |= {f"silhouette of {name}": value for name, value in found["silhouette"].items()}

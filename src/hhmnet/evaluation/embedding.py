@@ -7,18 +7,17 @@ compares the streams. ``docs/method.md`` says how to read the figures.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations, permutations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from hhmnet.data.dataset import ClipDataset, EpochSampler, make_loader
-from hhmnet.data.transform import SkeletonBatch, prepare
+from hhmnet.data.transform import prepare
 from hhmnet.evaluation.figures import class_labels, new_figure, save_figure
 from hhmnet.models.homogeneous import HomogeneousNetwork
 from hhmnet.models.pretrained import ActionModel
@@ -56,20 +55,6 @@ class Embeddings:
     projections: dict[str, np.ndarray]
 
 
-class Retrieval(NamedTuple):
-    """How well one stream finds clips of another.
-
-    Attributes:
-        same_class: percent of clips whose nearest *other* clip in the other stream is of their class.
-        same_clip: percent of clips whose nearest clip in the other stream is the clip itself.
-        rank: median place of the clip itself among all clips of the other stream, from 1.
-    """
-
-    same_class: float
-    same_clip: float
-    rank: float
-
-
 @torch.inference_mode()
 def collect(
     model: ActionModel,
@@ -96,9 +81,15 @@ def collect(
         )
     training = model.training
     model.eval()
-    dataset = ClipDataset(store, rows, model.spec.data.persons)
-    loader = make_loader(dataset, EpochSampler(len(rows), batch_size))
-    found = [_outputs(model, batch.clips.to(device or torch.device("cpu"))) for batch in loader]
+    views, layout, found = model.spec.data.views, model.spec.layout, []
+    for batch in make_loader(
+        ClipDataset(store, rows, model.spec.data.persons), EpochSampler(len(rows), batch_size)
+    ):
+        clips = batch.clips.to(device or torch.device("cpu"))
+        phases = [(view + 0.5) / views for view in range(views)]
+        outputs = [model.network(*prepare(clips, layout, model.spec.data, phase=phase)) for phase in phases]
+        pairs = [(torch.stack(output.embeddings), torch.stack(output.projections)) for output in outputs]
+        found.append([torch.stack(parts).mean(0) for parts in zip(*pairs, strict=True)])
     model.train(training)
     every = [torch.cat(parts, dim=1).cpu().double().numpy() for parts in zip(*found, strict=True)]
     if not all(np.isfinite(values).all() for values in every):
@@ -107,24 +98,14 @@ def collect(
     return Embeddings(store.sample_ids[rows], store.labels[rows], store.class_names, embeddings, projections)
 
 
-def _outputs(model: ActionModel, clips: SkeletonBatch) -> tuple[Tensor, Tensor]:
-    """Embeddings ``(S, N, D)`` and projections ``(S, N, P)``, means over the model's temporal views."""
-    views, outputs = model.spec.data.views, []
-    for view in range(views):
-        x, mask = prepare(clips, model.spec.layout, model.spec.data, phase=(view + 0.5) / views)
-        outputs.append(model.network(x, mask))
-    return (
-        torch.stack([torch.stack(output.embeddings) for output in outputs]).mean(0),
-        torch.stack([torch.stack(output.projections) for output in outputs]).mean(0),
-    )
-
-
 def directions(x: np.ndarray) -> np.ndarray:
     """Rows of ``x (N, D)`` at length 1, as the contrastive loss compares them; a row of zeros stays."""
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
-def retrieval(one: np.ndarray, other: np.ndarray, labels: np.ndarray, at_once: int = 1024) -> Retrieval:
+def retrieval(
+    one: np.ndarray, other: np.ndarray, labels: np.ndarray, at_once: int = 1024
+) -> dict[str, float]:
     """Look for every clip of one stream among the clips of another, by cosine similarity.
 
     Clips that are as near as the clip itself count as nearer, so streams that put all clips in one place find none.
@@ -135,6 +116,10 @@ def retrieval(one: np.ndarray, other: np.ndarray, labels: np.ndarray, at_once: i
         other: projections ``(N, P)`` of the same clips that are looked at.
         labels: ``(N,)``; two clips at least share one.
         at_once: clips whose similarities are in memory at a time.
+
+    Returns:
+        ``same_class``, percent of clips whose nearest *other* clip in the other stream is of their class;
+        ``same_clip``, percent whose nearest is the clip itself; ``rank``, its median place among all, from 1.
     """
     one, other = directions(one), directions(other)
     places, right = np.empty(len(one)), np.empty(len(one), bool)
@@ -146,9 +131,8 @@ def retrieval(one: np.ndarray, other: np.ndarray, labels: np.ndarray, at_once: i
         similarity[itself] = -np.inf
         right[here] = labels[similarity.argmax(1)] == labels[here]
     accompanied = np.bincount(labels)[labels] > 1
-    return Retrieval(
-        100 * float(right[accompanied].mean()), 100 * float((places == 1).mean()), float(np.median(places))
-    )
+    shares = {"same_class": right[accompanied].mean(), "same_clip": (places == 1).mean()}
+    return {name: 100 * float(share) for name, share in shares.items()} | {"rank": float(np.median(places))}
 
 
 def linear_cka(one: np.ndarray, other: np.ndarray) -> float:
@@ -191,6 +175,10 @@ def figures(found: Embeddings) -> dict[str, Any]:
         f"{one} -> {other}": retrieval(found.projections[one], found.projections[other], labels)
         for one, other in permutations(streams, 2)
     }
+    mean = {
+        name: float(np.mean([pair[name] for pair in pairs.values()]))
+        for name in ("same_class", "same_clip", "rank")
+    }
     together = np.concatenate(list(found.projections.values()))
     shuffled = np.random.default_rng(0).permutation(len(labels))
     agreement, by_lot = {}, []
@@ -198,39 +186,23 @@ def figures(found: Embeddings) -> dict[str, Any]:
         x, y = found.embeddings[one], found.embeddings[other]
         agreement[f"{one}, {other}"] = linear_cka(x, y)
         by_lot.append(linear_cka(x, y[shuffled]))
+    count, others = len(labels), np.bincount(labels)[labels] - 1
     return {
-        "clips": len(labels),
-        "retrieval": {name: pair._asdict() for name, pair in pairs.items()}
-        | {"mean": Retrieval(*np.mean(list(pairs.values()), axis=0).tolist())._asdict()},
+        "clips": count,
+        "retrieval": pairs | {"mean": mean},
         "agreement": agreement | {"mean": float(np.mean(list(agreement.values())))},
         "silhouette": {name: separation(x, labels) for name, x in found.embeddings.items()},
         "meeting": {
             "by_class": separation(together, np.tile(labels, len(streams))),
-            "by_stream": separation(together, np.repeat(np.arange(len(streams)), len(labels))),
+            "by_stream": separation(together, np.repeat(np.arange(len(streams)), count)),
         },
-        "chance": {**_by_lot(labels)._asdict(), "agreement": float(np.mean(by_lot))},
+        "chance": {
+            "same_class": 100 * float((others[others > 0] / (count - 1)).mean()),
+            "same_clip": 100 / count,
+            "rank": (count + 1) / 2,
+            "agreement": float(np.mean(by_lot)),
+        },
     }
-
-
-def _by_lot(labels: np.ndarray) -> Retrieval:
-    """What retrieval gives on average where similarity says nothing."""
-    others = np.bincount(labels)[labels] - 1
-    count = len(labels)
-    return Retrieval(100 * float((others[others > 0] / (count - 1)).mean()), 100 / count, (count + 1) / 2)
-
-
-class Projection(NamedTuple):
-    """A row of the picture.
-
-    Attributes:
-        title: what stands beside it.
-        found: the run's embeddings.
-        figures: their :func:`figures`.
-    """
-
-    title: str
-    found: Embeddings
-    figures: dict[str, Any]
 
 
 def flatten(x: np.ndarray) -> np.ndarray:
@@ -247,33 +219,44 @@ def flatten(x: np.ndarray) -> np.ndarray:
     return np.asarray(points, np.float64)
 
 
-def draw_embeddings(rows: Sequence[Projection], file: Path) -> None:
+def draw_embeddings(rows: Mapping[str, tuple[Embeddings, dict[str, Any]]], file: Path) -> None:
     """Draw a row a run: each stream's embeddings, then all streams' projections in one map; colours are classes.
 
     Args:
-        rows: the runs, of the same clips.
+        rows: by title, the embeddings and their :func:`figures`, of the same clips.
         file: PNG to write.
     """
-    streams = list(dict.fromkeys(name for row in rows for name in row.found.embeddings))
+    streams = list(dict.fromkeys(name for found, _ in rows.values() for name in found.embeddings))
     markers = {name: MARKERS[place % len(MARKERS)] for place, name in enumerate(streams)}
     figure = new_figure(3.2 * (len(streams) + 1.5), 3.8 * len(rows) + 0.9)
-    shares = [1.0] * len(streams) + [1.5]
-    grid = figure.subplots(len(rows), len(shares), squeeze=False, width_ratios=shares)
-    for panels, row in zip(grid, rows, strict=True):
+    grid = figure.subplots(
+        len(rows), len(streams) + 1, squeeze=False, width_ratios=[1.0] * len(streams) + [1.5]
+    )
+    for panels, (title, (found, values)) in zip(grid, rows.items(), strict=True):
         for axes in panels:
             axes.set(xticks=[], yticks=[])
         for axes, name in zip(panels, streams, strict=False):
-            if name in row.found.embeddings:
-                _scatter(axes, {name: row.found.embeddings[name]}, row.found, dict.fromkeys(streams, "o"))
-                axes.set_title(f"{name}\nsilhouette {row.figures['silhouette'][name]:.2f}", fontsize=9)
+            if name in found.embeddings:
+                _scatter(axes, {name: found.embeddings[name]}, found, dict.fromkeys(streams, "o"))
+                axes.set_title(f"{name}\nsilhouette {values['silhouette'][name]:.2f}", fontsize=9)
             else:
                 axes.set_frame_on(False)  # its label stays
-        _scatter(panels[-1], row.found.projections, row.found, markers)
-        meeting = row.figures["meeting"]
-        by = f"silhouette by class {meeting['by_class']:.2f}, by stream {meeting['by_stream']:.2f}"
-        panels[-1].set_title(f"projections of all streams\n{by}", fontsize=9)
-        panels[0].set_ylabel(row.title, fontsize=11)
-    _add_legend(figure, rows[0].found.class_names, markers)
+        _scatter(panels[-1], found.projections, found, markers)
+        by = "by class {by_class:.2f}, by stream {by_stream:.2f}".format(**values["meeting"])
+        panels[-1].set_title(f"projections of all streams\nsilhouette {by}", fontsize=9)
+        panels[0].set_ylabel(title, fontsize=11)
+    names = next(iter(rows.values()))[0].class_names
+    entries = [(name, marker, "#444444") for name, marker in markers.items()]
+    if len(names) <= MOST_NAMED:
+        entries += [
+            (name, "o", colour)
+            for name, colour in zip(class_labels(names), _colours(len(names)), strict=True)
+        ]
+    for name, marker, colour in entries:
+        panels[-1].plot([], [], linestyle="", marker=marker, color=colour, label=name, markersize=5)
+    handles = panels[-1].get_legend_handles_labels()[0]
+    columns = math.ceil(len(handles) / 2)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
     save_figure(figure, file)
 
 
@@ -294,20 +277,3 @@ def _colours(count: int) -> np.ndarray:
     if count > MOST_NAMED:
         return np.asarray(colormaps["turbo"](np.linspace(0, 1, count)))
     return np.asarray(colormaps["tab10" if count <= 10 else "tab20"](np.arange(count)))
-
-
-def _add_legend(figure: Any, class_names: Sequence[str], markers: dict[str, str]) -> None:
-    from matplotlib.lines import Line2D
-
-    entries = [(name, marker, "#444444") for name, marker in markers.items()]
-    if len(class_names) <= MOST_NAMED:
-        colours = _colours(len(class_names))
-        entries += [
-            (name, "o", colour) for name, colour in zip(class_labels(class_names), colours, strict=True)
-        ]
-    handles = [
-        Line2D([], [], linestyle="", marker=marker, color=colour, label=name, markersize=5)
-        for name, marker, colour in entries
-    ]
-    columns = math.ceil(len(handles) / 2)
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
