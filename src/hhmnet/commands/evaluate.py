@@ -22,9 +22,10 @@ from hhmnet.commands.terminal import Parser, console, print_json, table
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.protocols import PARTS, Protocol, ProtocolError, get_protocol
 from hhmnet.evaluation.figures import class_legend, draw_confusion
+from hhmnet.evaluation.knock_out import knock_out
 from hhmnet.evaluation.metrics import brief, confusion, evaluate, fusion_changes, surest_mistakes
 from hhmnet.evaluation.report import write_report
-from hhmnet.evaluation.scores import Scores
+from hhmnet.evaluation.scores import Scores, score
 from hhmnet.files import locked, made, remove_leftovers, replacing
 from hhmnet.models.hub import find_model
 from hhmnet.models.pretrained import ActionModel, from_pretrained
@@ -57,6 +58,7 @@ def main(words: list[str]) -> int:
             out=options.out,
             device=options.device,
             videos=options.videos,
+            parts=options.knock_out,
             log=log,
         )
     except ProcessLost as error:
@@ -94,6 +96,8 @@ def _parser() -> Parser:
     )
     videos = "folder of the store's videos, if they aren't where they were"
     add("--videos", type=Path, metavar="DIR", help=videos)
+    parts = "take the model's parts away one at a time, and say how many clips that costs"
+    add("--knock-out", action="store_true", help=parts)
     add("--json", action="store_true", help="print the metrics as JSON on standard output")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is one")
     return parser
@@ -109,6 +113,7 @@ def evaluate_run(
     out: Path | None = None,
     device: str = "auto",
     videos: Path | None = None,
+    parts: bool = False,
     log: Console,
 ) -> tuple[dict[str, Any], Path]:
     """Measure a model on one split of any store of its skeleton; classes are matched by name.
@@ -177,6 +182,14 @@ def evaluate_run(
             if alone:
                 metrics["modalities"] = {name: brief(scores) for name, scores in alone.items()}
                 metrics["fusion"] = fusion_changes(whole, alone)
+            if parts:
+
+                def run_alone() -> Scores:
+                    found = score(model, store, rows, device=place, videos=videos)
+                    return dataclasses.replace(found, labels=labels)
+
+                with log.status("taking the parts away one at a time"):
+                    metrics["knock_out"] = knock_out(model, run_alone)
         with replacing(out / METRICS_FILE) as handle:
             handle.write(
                 (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
@@ -316,6 +329,10 @@ def metrics_table(metrics: dict[str, Any], title: str) -> Table:
     for name, changes in metrics.get("fusion", {}).items():
         counts = f"{changes['mended']['n']}, {changes['broken']['n']}"
         view.add_row(f"mended, broken beside {name} alone", counts, "")
+    for part in metrics.get("knock_out", []):
+        view.add_row(
+            f"without {part['part']}: lost, won", f"{part['lost']}, {part['won']}", f"{part['top1']:.2f}"
+        )
     low, high = metrics["top1_interval"]
     view.add_row("all", str(metrics["n"]), f"{metrics['top1']:.2f}", style="bold")
     view.add_row("95 % interval of top-1", "", f"{low:.2f} to {high:.2f}")

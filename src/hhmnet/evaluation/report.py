@@ -51,6 +51,8 @@ def write_report(metrics: dict[str, Any], title: str, file: Path, confusion: Pat
         parts += ["<h2>Skeleton and video</h2>", _table(("given", "top-1 %", "95 %"), rows, numbers=(1, 2))]
     if fusion := metrics.get("fusion"):
         parts += ["<h2>What joining them changes</h2>", *_fusion(fusion)]
+    if parts_out := metrics.get("knock_out"):
+        parts += ["<h2>What it leans on</h2>", *_knock_out(parts_out)]
     parts += ["<h2>Classes</h2>", _classes(metrics["per_class"])]
     if confusion is not None and confusion.exists():
         data = base64.b64encode(confusion.read_bytes()).decode()
@@ -81,6 +83,20 @@ def _classes(classes: dict[str, dict[str, Any]]) -> str:
         lines.append(f"<tr>{cells}</tr>")
     head = '<tr><th>class</th><th class="n">clips</th><th class="n">top-1 %</th><th></th></tr>'
     return f"<table>{head}{''.join(lines)}</table>"
+
+
+def _knock_out(parts: Sequence[dict[str, Any]]) -> list[str]:
+    rows = []
+    for part in parts:
+        low, high = part["interval"]
+        figures = str(part["lost"]), str(part["won"]), f"{part['top1']:.2f}", f"{low:+.2f} to {high:+.2f}"
+        rows.append((part["part"], *figures))
+    heads = ("without", "clips lost", "won", "top-1 %", "it brings, 95 %")
+    return [
+        "<p>The trained model with one part taken away. Where the interval leaves out 0, the part is worth "
+        "something, or harms.</p>",
+        _table(heads, rows, numbers=(1, 2, 3, 4)),
+    ]
 
 
 def _fusion(fusion: dict[str, Any]) -> list[str]:

@@ -214,7 +214,7 @@ class HeterogeneousNetwork(nn.Module):
         nobody = torch.zeros(count, dtype=torch.bool, device=absent.device)
         seen = features = taught = part_mask = weight = None
         if video is not None:
-            weight = self._guidance(known, video)
+            weight = self.cell_weights(known, video)
             seen = self.video(video, weight, self.config.guidance)
             whole = seen.parts[:, -1:]
             features = torch.cat([self.projections[0](seen.parts[:, :-1]), self.projections[1](whole)], 1)
@@ -255,7 +255,7 @@ class HeterogeneousNetwork(nn.Module):
         return SkeletonOutput(logits, (output.features,), (output.embedding,), there, frames)
 
     @torch.no_grad()
-    def _guidance(self, known: SkeletonOutput | None, video: VideoInput) -> Tensor | None:
+    def cell_weights(self, known: SkeletonOutput | None, video: VideoInput) -> Tensor | None:
         """Weights ``(N, P, K)`` of the grid's cells; 1 throughout for a clip whose skeleton is missing or dropped."""
         if self.config.guidance == "none":
             return None

@@ -333,7 +333,7 @@ def from_pretrained(
         folder: a run folder, a name of the zoo, or ``org/name`` on the Hugging Face hub; see
             :func:`~hhmnet.models.hub.find_model`. Of a model with several heads ``FOLDER#HEAD`` is one.
         device: where the weights go.
-        store: of several heads, the one of this store's classes is wanted, or of its folder's name where two have them.
+        store: of several heads, the one of this store's classes is wanted, or else the one of its folder's name.
         all_heads: leave several heads together, their classes one behind the other.
 
     Returns:
@@ -379,8 +379,8 @@ def _head_of(spec: ModelSpec, store: Store | None, folder: Path) -> str:
         if store is not None and spec.class_names[first : first + head.classes] == store.class_names:
             names.append(head.name)
         first += head.classes
-    if store is not None and len(names) > 1:
-        names = [name for name in names if name == store.path.resolve().name] or names
+    if store is not None and len(names) != 1:
+        names = [head.name for head in spec.heads if head.name == store.path.resolve().name] or names
     if len(names) != 1:
         known = ", ".join(f"{folder}#{head.name}" for head in spec.heads)
         why = "" if store is None else f" {len(names) or 'none'} with the classes of {store.path}"

@@ -186,27 +186,36 @@ class REDMT(nn.Module):
         with without_autocast(pooled):
             return self._weights(logits)
 
+    def dynamic_mask(self, logits: Tensor) -> Tensor | None:
+        """The joints that each query keeps, ``(B, H, V, V)``: bool, or 1 and 0 where τ is to learn; None keeps all."""
+        if self.mask == "topk":
+            return top_neighbours(logits, self.kept)
+        if self.mask == "random":
+            return self.random_mask.expand_as(logits)  # type: ignore[operator]
+        return threshold_mask(logits, self.threshold) if self.mask == "threshold" else None
+
+    def similarity(self, logits: Tensor) -> Tensor:
+        """What reranking adds to the logits: the joints' Jaccard similarity J, ``(B, H, V, V)``."""
+        return rerank(logits, self.k1, self.k2)
+
     def _weights(self, logits: Tensor) -> Tensor:
-        keep, soft = self._dynamic_mask(logits)
+        mask = self.dynamic_mask(logits)
         if self.reranking == "jaccard":
-            similarity = rerank(logits, self.k1, self.k2)
-            logits = (1.0 - BALANCE) * self.rerank_scale * similarity + BALANCE * logits
-        if keep is not None:
-            logits = logits.masked_fill(~keep, float("-inf"))
-        weights = logits.softmax(-1)
-        if soft is not None:
-            weights = weights * soft
-            weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
-        return weights
+            logits = (1.0 - BALANCE) * self.rerank_scale * self.similarity(logits) + BALANCE * logits
+        if mask is None:
+            return logits.softmax(-1)
+        if mask.dtype == torch.bool:
+            return logits.masked_fill(~mask, float("-inf")).softmax(-1)
+        weights = logits.softmax(-1) * mask
+        return weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
 
     @torch.no_grad()
     def explain(self, x: Tensor, mask: Tensor | None = None) -> Explanation:
         """The attention that :meth:`forward` would use, and what mask and reranking made of it."""
         pooled = self._pooled(x, mask)
         logits = self.logits(pooled)
-        keep, soft = self._dynamic_mask(logits)
-        kept = torch.ones_like(logits, dtype=torch.bool) if keep is None else keep
-        kept = kept if soft is None else soft > 0.5
+        mask = self.dynamic_mask(logits)
+        kept = torch.ones_like(logits, dtype=torch.bool) if mask is None else mask > 0.5
         return Explanation(logits.softmax(-1), kept, self._weights(logits))
 
     def _pooled(self, x: Tensor, mask: Tensor | None) -> Tensor:
@@ -237,13 +246,3 @@ class REDMT(nn.Module):
         mixed = (mix @ split).view(batch, self.chunks, self.heads, joints, span, width // self.heads)
         mixed = mixed.permute(0, 3, 1, 4, 2, 5).reshape(batch, joints, frames, width)
         return mixed.permute(0, 3, 1, 2)
-
-    def _dynamic_mask(self, logits: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """The joints to keep (bool), or for ``threshold`` a 0/1 mask that lets τ learn."""
-        if self.mask == "topk":
-            return top_neighbours(logits, self.kept), None
-        if self.mask == "random":
-            return self.random_mask.expand_as(logits), None  # type: ignore[operator]
-        if self.mask == "threshold":
-            return None, threshold_mask(logits, self.threshold)
-        return None, None

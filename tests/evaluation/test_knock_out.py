@@ -1,0 +1,149 @@
+"""Parts that are taken away from a trained model: what is counted, what is replaced, and that all of it comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from hhmnet.data.transform import DataConfig
+from hhmnet.evaluation.knock_out import at_random, knock_out, paired_interval, parts_of
+from hhmnet.evaluation.scores import Scores, score, score_streams
+from hhmnet.models.pretrained import ActionModel, ModelSpec
+from hhmnet.models.re_dmt import REDMT
+from hhmnet.models.sk_tc import SKTC
+from hhmnet.models.stst import STSTConfig
+from hhmnet.skeleton import KINECT20
+from hhmnet.store import Store
+
+
+def build(stream: str = "joint", **changed: object) -> ActionModel:
+    """A model that leans on its parts: with random weights, large in the attention."""
+    torch.manual_seed(2)
+    fields = {"widths": (16, 16), "strides": (1, 2), "head_width": 8, "mask": "threshold"} | changed
+    spec = ModelSpec(
+        STSTConfig(**fields), DataConfig(stream=stream, frames=8), KINECT20, ("kick", "nod", "wave")
+    )  # type: ignore[arg-type]
+    model = ActionModel(spec.build(), spec).eval()
+    for module in model.modules():
+        if isinstance(module, REDMT):
+            module.query_key.weight.data *= 20
+    return model
+
+
+def logits_without(model: ActionModel, store: Store, part: str) -> np.ndarray:
+    def run() -> Scores:
+        return score(model, store, np.arange(len(store)), batch_size=7)
+
+    with parts_of(model, run)[part]():
+        return run().logits
+
+
+def test_clips_lost_and_won_with_their_interval() -> None:
+    """Against drawing whole clips, written out."""
+    right = [np.array([1, 1, 1, 0, 0, 1, 1], bool), np.array([0, 1, 0, 1, 0, 1, 1], bool)]
+    ids = np.array([f"clip{n}" for n in range(7)])
+    labels = np.array([0, 1, 0, 1, 0, 1, -1])  # the last one is nobody's
+
+    def scores(hit: np.ndarray) -> Scores:
+        answers = np.where(hit, np.maximum(labels, 0), 1 - np.maximum(labels, 0))
+        return Scores(ids, labels, np.eye(2, dtype=np.float32)[answers], ("a", "b"))
+
+    given: Iterator[Scores] = iter([scores(right[0]), *[scores(right[1])] * 9])
+    model = build(mask="none", reranking="none", select=False)
+    (found,) = knock_out(model, lambda: next(given))
+    expected = {"part": "attention, against its mean over clips", "lost": 2, "won": 1}
+    assert {name: found[name] for name in expected} == expected
+    assert found["top1"] == pytest.approx(50)
+    gain = (right[0].astype(int) - right[1])[:6]
+    drawn = np.random.default_rng(5).choice(gain, (20_000, 6)).mean(1)
+    assert found["interval"] == pytest.approx(
+        100 * np.percentile(drawn, [2.5, 97.5]), abs=17
+    )  # one clip's step
+    assert found["interval"] == paired_interval(2, 1, 6)
+
+
+def test_each_part_is_replaced_by_what_it_says(patchy_store: Store) -> None:
+    model = build()
+    attentions = [module for module in model.modules() if isinstance(module, REDMT)]
+    kernels = [module for module in model.modules() if isinstance(module, SKTC)]
+    whole = score(model, patchy_store, np.arange(18)).logits
+
+    def patched(owner: type, method: str, value: Callable[..., object], part: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(owner, method, value)
+            expected = score(model, patchy_store, np.arange(18)).logits
+        found = logits_without(model, patchy_store, part)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert abs(found - whole).max() > 1e-4, part
+
+    patched(REDMT, "dynamic_mask", lambda self, logits: None, "dynamic mask")
+    patched(REDMT, "similarity", lambda self, logits: 0 * logits, "reranking")
+    patched(
+        SKTC,
+        "weights",
+        lambda self, outputs, mask: torch.full((2, *outputs[0].shape[:2]), 0.5),
+        "selection of kernels",
+    )
+    assert len(attentions) == len(kernels) == 2
+    np.testing.assert_array_equal(score(model, patchy_store, np.arange(18)).logits, whole)
+    assert not any(
+        {"attention", "dynamic_mask", "similarity", "weights"} & vars(m).keys() for m in model.modules()
+    )
+
+
+def test_static_attention_is_the_mean_of_all_bodies(tiny_store: Store) -> None:
+    """In any batches, and chunk by chunk: what the first block says of each clip, then of none."""
+    model = build(chunks=2, strides=(1, 1))
+    first = next(module for module in model.modules() if isinstance(module, REDMT))
+    seen: list[torch.Tensor] = []
+    plain = REDMT.attention
+
+    def watched(self: REDMT, pooled: torch.Tensor) -> torch.Tensor:
+        weights = plain(self, pooled)
+        if self is first:
+            seen.append(weights)
+        return weights
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(REDMT, "attention", watched)
+        score(model, tiny_store, np.arange(30))
+    mean = torch.cat(seen).unflatten(0, (30, 2)).mean(0)
+
+    def static(self: REDMT, pooled: torch.Tensor) -> torch.Tensor:
+        return mean.repeat(len(pooled) // 2, 1, 1, 1) if self is first else plain(self, pooled)
+
+    for module in model.modules():  # of one block, which is enough to compare
+        if isinstance(module, REDMT) and module is not first:
+            module.gate.data.zero_()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(REDMT, "attention", static)
+        expected = score(model, tiny_store, np.arange(30)).logits
+    found = logits_without(model, tiny_store, "attention, against its mean over clips")
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.float32])
+def test_a_random_mask_keeps_as_much(kind: torch.dtype) -> None:
+    torch.manual_seed(0)
+    mask = torch.rand(5, 2, 20, 20) < 0.4
+    mask.diagonal(dim1=-2, dim2=-1).fill_(True)
+    found = at_random(3, mask.to(kind))
+    assert found.dtype == kind
+    assert torch.equal(found.sum(-1), mask.to(kind).sum(-1))
+    assert found.diagonal(dim1=-2, dim2=-1).all()
+    assert torch.equal(found, at_random(3, mask.to(kind)))
+    other = at_random(4, mask.to(kind))
+    for one in (mask.to(kind), other):
+        assert (found == one).float().mean() < 0.7
+
+
+def test_a_stream_out_is_the_others_together(tiny_store: Store) -> None:
+    model = build("joint+bone+joint_motion")
+    streams = score_streams(model, tiny_store, np.arange(30))
+    found = logits_without(model, tiny_store, "stream bone")
+    expected = (streams["joint"].logits + streams["joint_motion"].logits) / 3
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert model.network.weights.tolist() == pytest.approx([1 / 3] * 3)
