@@ -24,25 +24,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-MODULES = (
-    "hhmnet.commands.prepare",
-    "hhmnet.commands.train",
-    "hhmnet.commands.cache",
-    "hhmnet.commands.export",
-    "hhmnet.commands.evaluate",
-    "hhmnet.readers.nw_ucla",
-    "torch.utils.tensorboard",
-    "torch.onnx",
-    "torch._dynamo",
-    "torch._inductor",
-    "onnxscript",
-    "onnx_ir",
-    "pandas",
-    "pyarrow.parquet",
-    "pyarrow.pandas_compat",
-    "matplotlib.backends.backend_agg",
-    "hhmnet.evaluation.figures",
-)
+MODULES = """
+    hhmnet.commands.prepare hhmnet.commands.train hhmnet.commands.cache hhmnet.commands.export hhmnet.commands.evaluate
+    hhmnet.readers.nw_ucla hhmnet.evaluation.figures torch.utils.tensorboard torch.onnx torch._dynamo torch._inductor
+    onnxscript onnx_ir pandas pyarrow.parquet pyarrow.pandas_compat matplotlib.backends.backend_agg
+"""
 _CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
 """Python's audit events of what changes files."""
 
@@ -100,40 +86,29 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+        words = [sys.executable, __file__]
+        pipe = subprocess.PIPE
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            cwd=folder,
+            words, stdin=pipe, stdout=pipe, text=True, env=environment, cwd=folder
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._ask, self._answers = self._process.stdin, self._process.stdout
 
     def run(
         self, words: Sequence[str], fault: Fault | None, watched: Path, environment: dict[str, str]
     ) -> Ended:
-        """Run a command to its end.
-
-        Args:
-            words: what a user types behind ``hhmnet``.
-            fault: what is done to it on its way.
-            watched: the folder whose changes are counted.
-            environment: variables that it has besides.
-        """
+        """Run what a user types behind ``hhmnet`` to its end, and count the changes of files in ``watched``."""
         log = self.folder / "log"
         log.unlink(missing_ok=True)
         given = {"words": words, "watched": str(watched), "environment": environment, "log": str(log)}
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps((fault or Fault())._asdict() | given) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
+        print(json.dumps((fault or Fault())._asdict() | given), file=self._ask, flush=True)
+        answer = json.loads(self._answers.readline())
         return Ended(**answer, told=log.read_text(errors="replace"))
 
     def close(self) -> None:
         """End the server."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        self._ask.close()
         self._process.wait()
 
 
@@ -150,7 +125,7 @@ def members(session: int) -> list[int]:
 
 def _serve() -> dict[str, Any] | None:
     """Serve to the end of the requests; in a fork, return what it is to run."""
-    for name in MODULES:
+    for name in MODULES.split():
         with contextlib.suppress(ImportError):
             import_module(name)
     gc.collect()
@@ -164,27 +139,28 @@ def _serve() -> dict[str, Any] | None:
             return request | {"counted": counted}
         os.close(counted)
         status = _wait(child, request["after"])
-        told = b""
-        while part := os.read(counting, 1 << 16):
-            told += part
-        os.close(counting)
-        changes, _, seconds = told.decode().rpartition(".")
+        with open(counting) as handle:
+            changes, _, seconds = handle.read().rpartition(".")
         answer = {"code": os.waitstatus_to_exitcode(status), "seconds": float(seconds or 0) / 1000}
         print(json.dumps(answer | {"changes": len(changes), "pid": child}), flush=True)
     return None
 
 
 def _wait(child: int, after: float | None) -> int:
-    """Wait for a command, or kill it; its status."""
+    """Wait for a command, or kill it after so many seconds of its processor time; its status."""
     while after is not None:
         found, status = os.waitpid(child, os.WNOHANG)
         if found:
             return status
-        if _processor_seconds(child) >= after:
+        if sum(map(int, _stat(child)[11:13])) / os.sysconf("SC_CLK_TCK") >= after:
             os.kill(child, signal.SIGKILL)
             break
         time.sleep(0.005)
     return os.waitpid(child, 0)[1]
+
+
+def _stat(process: int) -> list[str]:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
 
 
 def _act(request: dict[str, Any]) -> None:
@@ -199,15 +175,6 @@ def _act(request: dict[str, Any]) -> None:
         os.kill(multiprocessing.active_children()[-1].pid or 0, request["send"])
 
 
-def _stat(process: int) -> list[str]:
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-
-
-def _processor_seconds(process: int) -> float:
-    fields = _stat(process)
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def _become(request: dict[str, Any]) -> int:
     """Run the command as a process of its own would."""
     os.setsid()
@@ -218,24 +185,22 @@ def _become(request: dict[str, Any]) -> int:
         os.dup2(number, target)
     os.environ.update(request["environment"])
     tempfile.tempdir = None  # found anew, by this environment
-    watched, left, me = request["watched"], request["change"], os.getpid()
+    left, me = request["change"], os.getpid()
 
     def note(event: str, details: tuple[Any, ...]) -> None:
         nonlocal left
-        if event not in _CHANGES or os.getpid() != me or not str(details[0]).startswith(watched):
+        if event not in _CHANGES or os.getpid() != me:
             return
-        if request["about"] not in str(details[0]):
+        path, mode = str(details[0]), details[2] if event == "open" else os.O_WRONLY
+        if not path.startswith(request["watched"]) or request["about"] not in path:
             return
-        if event == "open" and (
-            not isinstance(details[2], int) or not details[2] & (os.O_WRONLY | os.O_RDWR)
-        ):
-            return
-        os.write(request["counted"], b".")
-        if left is not None:
-            left -= 1
-            if left < 0:
-                left = None
-                _act(request)
+        if isinstance(mode, int) and mode & (os.O_WRONLY | os.O_RDWR):
+            os.write(request["counted"], b".")
+            if left is not None:
+                left -= 1
+                if left < 0:
+                    left = None
+                    _act(request)
 
     sys.addaudithook(note)
     from hhmnet.cli import main

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -9,7 +10,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +56,11 @@ COMMANDS = {
 """What a user types to write into a folder ``out``."""
 
 
+def long(*values: object) -> Any:
+    """Parameters of a test that `make test-long` runs."""
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
 class Whole(NamedTuple):
     """An undisturbed run: what it leaves, its seconds of processor time, its number of changes of files."""
 
@@ -91,8 +96,8 @@ class World:
             (videos / f"{name}.mkv").write_bytes(video + name.encode())
         for name, recipe in RECIPES.items():
             (self.folder / name).write_text(recipe)
-        self._wholes["prepare"] = self._undisturbed("prepare", self.folder / "store")
-        self._wholes["train phase 1"] = self._undisturbed("train phase 1", self.folder / "one")
+        for name, place in (("prepare", "store"), ("train phase 1", "one")):
+            self._wholes[name] = self._undisturbed(name, self.folder / place)
         return self
 
     def words(self, name: str, out: Path, *more: str) -> list[str]:
@@ -103,6 +108,12 @@ class World:
         """A command, with a fault on its way."""
         return self.server.run(self.words(name, out, *more), fault, out, self.environment)
 
+    def run_well(self, name: str, out: Path, *more: str, fault: Fault | None = None) -> Ended:
+        """A command that ends well."""
+        ended = self.run(name, out, *more, fault=fault)
+        assert ended.code == 0, ended.told
+        return ended
+
     def whole(self, name: str) -> Whole:
         """An undisturbed run, made when it is asked for."""
         if name not in self._wholes:
@@ -110,8 +121,7 @@ class World:
         return self._wholes[name]
 
     def _undisturbed(self, name: str, out: Path) -> Whole:
-        ended = self.run(name, out)
-        assert ended.code == 0, ended.told
+        ended = self.run_well(name, out)
         return Whole(contents(out), ended.seconds, ended.changes)
 
     def check(self, name: str, out: Path) -> None:
@@ -120,10 +130,13 @@ class World:
         assert found.keys() == whole.keys()
         assert [file for file in found if found[file] != whole[file]] == []
 
+    def check_weights(self, name: str, out: Path) -> None:
+        """The run holds the weights of an undisturbed one."""
+        assert (out / "model.safetensors").read_bytes() == self.whole(name).contents["model.safetensors"]
+
     def check_again(self, name: str, out: Path) -> None:
         """The same call, of train with ``--resume``, ends well and leaves what an undisturbed run leaves."""
-        ended = self.run(name, out, *(["--resume"] if name.startswith("train") else []))
-        assert ended.code == 0, ended.told
+        ended = self.run_well(name, out, *(["--resume"] if name.startswith("train") else []))
         assert "Traceback" not in ended.told
         self.check(name, out)
 
@@ -138,10 +151,11 @@ def refused(ended: Ended, *words: str, code: int = 2) -> None:
 
 def until_gone(session: int) -> None:
     """Wait for the workers of a command that was cut short."""
-    end = time.monotonic() + 120
-    while members(session):
-        assert time.monotonic() < end, "a worker is left behind"
+    for _ in range(30_000):
+        if not members(session):
+            return
         time.sleep(0.02)
+    pytest.fail("a worker is left behind")
 
 
 def start(words: list[str], world: World) -> subprocess.Popen[str]:
@@ -158,17 +172,12 @@ def start(words: list[str], world: World) -> subprocess.Popen[str]:
 
 
 class Disk:
-    """A disk in memory; the test is skipped where none can be mounted.
+    """A disk in memory of 16 MB, mounted in a folder; the test is skipped where none can be mounted."""
 
-    Args:
-        folder: where it is mounted; it is made.
-        size: in bytes.
-    """
-
-    def __init__(self, folder: Path, size: int = 16 << 20) -> None:
+    def __init__(self, folder: Path) -> None:
         folder.mkdir()
         self.folder = folder
-        self._mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs")
+        self._mount("-t", "tmpfs", "-o", f"size={16 << 20}", "tmpfs")
 
     def _mount(self, *words: str) -> None:
         try:
@@ -181,13 +190,14 @@ class Disk:
         facts = os.statvfs(self.folder)
         (self.folder / "filler").write_bytes(bytes(facts.f_bavail * facts.f_frsize - leave // PAGE * PAGE))
 
-    def make_room(self) -> None:
-        """Remove what fills it."""
-        (self.folder / "filler").unlink()
+    def seal(self) -> None:
+        """Let nobody write."""
+        self._mount("-o", "remount,ro")
 
-    def seal(self, sealed: bool = True) -> None:
-        """Let nobody write, or again."""
-        self._mount("-o", f"remount,{'ro' if sealed else 'rw'}")
+    def free(self) -> None:
+        """Let everybody write again: remove what fills it, and the seal."""
+        self._mount("-o", "remount,rw")
+        (self.folder / "filler").unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Unmount it."""
@@ -200,49 +210,36 @@ def contents(folder: Path) -> dict[str, Any]:
     Those are ``seconds`` in a checkpoint, ``samples_per_second`` and ``seconds`` in ``log.csv``, ``training_seconds``
     and ``commit`` in ``environment.json``, the order of lines in a list of videos' contents, and how a path is written.
     """
-    found: dict[str, Any] = {}
-    for file in sorted(folder.rglob("*")):
-        name = file.relative_to(folder).as_posix()
-        if file.is_file() and not name.startswith("tensorboard/"):
-            found[name] = _READ.get(file.name, Path.read_bytes)(file)
-    return found
+    files = {
+        file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()
+    }
+    return {name: _content(file) for name, file in files.items() if not name.startswith("tensorboard/")}
 
 
-def _checkpoint(file: Path) -> Any:
-    with safe_open(file, "np") as handle:
-        progress = json.loads(handle.metadata()["progress"])
-        assert progress.pop("seconds") > 0
-        return handle.metadata() | {"progress": progress}, {
-            name: handle.get_tensor(name).tobytes() for name in sorted(handle.keys())
-        }
-
-
-def _log(file: Path) -> Any:
-    rows = csv.DictReader(io.StringIO(file.read_text()))
-    return [{k: v for k, v in row.items() if k not in ("samples_per_second", "seconds")} for row in rows]
-
-
-def _environment(file: Path) -> Any:
-    facts = json.loads(file.read_text())
-    assert facts.pop("training_seconds") > 0
-    facts.pop("commit")  # a commit may come between two runs
-    return facts
-
-
-def _videos(file: Path) -> Any:
-    lines = set()
-    for line in file.read_text().splitlines():
-        try:
-            lines.add(json.dumps(json.loads(line), sort_keys=True))
-        except ValueError:  # half a line of a killed process
-            continue
-    return lines
-
-
-_READ: dict[str, Callable[[Path], Any]] = {
-    "checkpoint.safetensors": _checkpoint,
-    "log.csv": _log,
-    "environment.json": _environment,
-    "videos.jsonl": _videos,
-    "videos.json": lambda file: read_video_folder(file.parent),
-}
+def _content(file: Path) -> Any:
+    match file.name:
+        case "checkpoint.safetensors":
+            with safe_open(file, "np") as handle:
+                progress = json.loads(handle.metadata()["progress"])
+                assert progress.pop("seconds") > 0
+                tensors = {name: handle.get_tensor(name).tobytes() for name in sorted(handle.keys())}
+                return handle.metadata() | {"progress": progress}, tensors
+        case "log.csv":
+            rows = csv.DictReader(io.StringIO(file.read_text()))
+            return [
+                {k: v for k, v in row.items() if k not in ("samples_per_second", "seconds")} for row in rows
+            ]
+        case "environment.json":
+            facts = json.loads(file.read_text())
+            assert facts.pop("training_seconds") > 0
+            facts.pop("commit")  # a commit may come between two runs
+            return facts
+        case "videos.jsonl":
+            lines = set()
+            for line in file.read_text().splitlines():
+                with contextlib.suppress(ValueError):  # half a line of a killed process
+                    lines.add(json.dumps(json.loads(line), sort_keys=True))
+            return lines
+        case "videos.json":
+            return read_video_folder(file.parent)
+    return file.read_bytes()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fork_server import Fault
-from small_world import Disk, World, refused
+from small_world import Disk, World, long, refused
 
 pytestmark = pytest.mark.xdist_group("faults")  # they share their undisturbed runs
 
@@ -16,10 +16,6 @@ REMEDY = "make room there and give the same command again"
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
-def long(*values: object) -> object:
-    return pytest.param(*values, marks=pytest.mark.long)
 
 
 @pytest.mark.parametrize(
@@ -43,33 +39,40 @@ def test_a_full_disk(name: str, room: int, file: str, world: World, disk: Disk) 
     disk.fill(room)
     refused(world.run(name, out), "No space left on device", str(out), file, REMEDY)
     assert list(out.rglob("*.tmp")) == []
-    disk.make_room()
+    disk.free()
+    world.check_again(name, out)
+
+
+@pytest.mark.parametrize(
+    "name", ["train phase 1", long("prepare"), long("cache"), long("evaluate"), long("export")]
+)
+def test_a_folder_that_cannot_be_written(name: str, world: World, disk: Disk) -> None:
+    disk.seal()
+    out = disk.folder / "out"
+    ended = world.run(name, out)
+    refused(ended, str(out), "Read-only file system", "name a")
+    disk.free()
     world.check_again(name, out)
 
 
 @pytest.mark.long
-def test_a_checkpoint_outlives_a_full_disk(world: World, disk: Disk) -> None:
-    out = disk.folder / "out"
-    assert world.run("train phase 1", out, "--time-limit", "0.001s").code == 0
-    before = (out / "checkpoint.safetensors").read_bytes()
-    disk.fill(40_000)
-    ended = world.run("train phase 1", out, "--resume")
-    refused(ended, "the last checkpoint is unharmed, --resume goes on from it")
-    assert (out / "checkpoint.safetensors").read_bytes() == before
-    disk.make_room()
-    world.check_again("train phase 1", out)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", ["prepare", "evaluate", "export"])
-def test_older_results_outlive_a_full_disk(name: str, world: World, disk: Disk) -> None:
-    out = disk.folder / "out"
-    assert world.run(name, out).code == 0
+@pytest.mark.parametrize("is_full", [True, False])
+@pytest.mark.parametrize("name", ["prepare", "train phase 1", "evaluate", "export"])
+def test_what_was_there_before_outlives(name: str, is_full: bool, world: World, disk: Disk) -> None:
+    """Older results, or a run that is taken up again, on a disk that is full or can't be written by now."""
+    out, training = disk.folder / "out", name.startswith("train")
+    world.run_well(name, out, *(["--time-limit", "0.001s"] if training else []))
     before = files(out)
-    disk.fill(0)
-    refused(world.run(name, out))
-    assert files(out) == before
-    disk.make_room()
+    if is_full:
+        disk.fill(40_000 if training else 0)
+    else:
+        disk.seal()
+    ended = world.run(name, out, *(["--resume"] if training else []))
+    refused(ended, *(["checkpoint is unharmed, --resume goes on"] if training and is_full else []))
+    kept = ["checkpoint.safetensors"] if training and is_full else [*before]
+    after = files(out)
+    assert [file for file in kept if after[file] != before[file]] == []
+    disk.free()
     world.check_again(name, out)
 
 
@@ -80,14 +83,12 @@ def test_crops_on_a_full_disk(world: World, disk: Disk) -> None:
     out.mkdir()
     disk.fill(1 << 20)
     refused(world.run("cache", out), f"the crops of 70 clips take 0.0 GB, and {out} has 0.0 GB left")
-    assert len(world.whole("cache").contents) - 1 == 70
     # As much as the crops themselves take, but not the rest of their last pages.
-    disk.make_room()
+    disk.free()
     disk.fill(70 * 32_000)
-    refused(
-        world.run("cache", out), f"crops can't be written to {out}: No space left on device; make room there"
-    )
-    disk.make_room()
+    told = f"crops can't be written to {out}: No space left on device; make room there"
+    refused(world.run("cache", out), told)
+    disk.free()
     world.check_again("cache", out)
 
 
@@ -100,40 +101,13 @@ def test_a_file_that_may_not_grow(world: World, tmp_path: Path) -> None:
     world.check_again("train phase 1", out)
 
 
-@pytest.mark.parametrize(
-    "name", ["train phase 1", long("prepare"), long("cache"), long("evaluate"), long("export")]
-)
-def test_a_folder_that_cannot_be_written(name: str, world: World, disk: Disk) -> None:
-    disk.seal()
-    out = disk.folder / "out"
-    ended = world.run(name, out)
-    refused(ended, str(out), "Read-only file system")
-    assert "name another" in ended.last or "name a place that can be written" in ended.last
-    disk.seal(False)
-    world.check_again(name, out)
-
-
-@pytest.mark.long
-def test_results_that_cannot_be_written_anew(world: World, disk: Disk) -> None:
-    out = disk.folder / "out"
-    assert world.run("train phase 1", out, "--time-limit", "0.001s").code == 0
-    disk.seal()
-    before = files(out)
-    ended = world.run("train phase 1", out, "--resume")
-    refused(ended, f"{out}: Read-only file system; name a place that can be written")
-    assert files(out) == before
-    disk.seal(False)
-    world.check_again("train phase 1", out)
-
-
 @pytest.mark.long
 def test_what_is_only_read_need_not_be_writable(world: World, disk: Disk, tmp_path: Path) -> None:
     shutil.copytree(world.folder, disk.folder / "world", ignore=shutil.ignore_patterns("whole *", "cache"))
     disk.seal()
     sealed = World(disk.folder / "world", world.server)
     for name in ("prepare", "train phase 1", "evaluate"):
-        ended = sealed.run(name, tmp_path / name)
-        assert ended.code == 0, ended.told
+        sealed.run_well(name, tmp_path / name)
     store = world.folder / "store/samples.arrow"
     assert (tmp_path / "prepare/samples.arrow").read_bytes() == store.read_bytes()
     world.check("train phase 1", tmp_path / "train phase 1")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from fork_server import Fault
-from small_world import COMMANDS, World, contents, start, until_gone
+from small_world import COMMANDS, World, contents, long, start, until_gone
 
 pytestmark = pytest.mark.xdist_group("faults")  # they share their undisturbed runs
 
@@ -23,8 +23,8 @@ KILLS = 30
     [
         ("prepare", 0.9),
         ("train phase 1", 0.6),
-        pytest.param("train phase 1", 0.98, marks=pytest.mark.long),
-        pytest.param("cache", 0.5, marks=pytest.mark.long),
+        long("train phase 1", 0.98),
+        long("cache", 0.5),
     ],
 )
 def test_killed_between_two_changes_of_files(name: str, share: float, world: World, tmp_path: Path) -> None:
@@ -98,6 +98,6 @@ def half_written(out: Path) -> str:
 def test_a_run_of_its_own_leaves_the_same(name: str, world: World, tmp_path: Path) -> None:
     """What the other tests compare with is what a user gets, whatever cores there are."""
     with start(world.words(name, tmp_path / "out"), world) as process:
-        _, told = process.communicate(timeout=600)
+        _, told = process.communicate()
     assert process.returncode == 0, told
     assert contents(tmp_path / "out") == world.whole(name).contents

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fork_server import Fault
-from small_world import World, contents, refused, until_gone
+from small_world import World, contents, long, refused, until_gone
 
 pytestmark = pytest.mark.xdist_group("faults")  # they share their undisturbed runs
 
@@ -28,18 +28,14 @@ def test_a_store_that_goes_away_in_training(world: World, tmp_path: Path) -> Non
     other, out = copied(world, tmp_path, "store"), tmp_path / "out"
     store, videos = other.folder / "store", ["--videos", f"{world.folder}/raw/videos"]
     fault = Fault(change=1, about="log.csv", away=str(store))
-    ended = other.run("train phase 1", out, *videos, fault=fault)
-    assert ended.code == 0, ended.told
+    other.run_well("train phase 1", out, *videos, fault=fault)
     assert not store.exists()
     world.check("train phase 1", out)
-    refused(
-        other.run("train phase 1", out, *videos, "--resume"),
-        f"no store at {store}; make one with `hhmnet prepare`",
-    )
+    refused(other.run("train phase 1", out, *videos, "--resume"), f"no store at {store}; make one with")
     world.check("train phase 1", out)
 
 
-@pytest.mark.parametrize("gone", ["raw", pytest.param("raw/videos", marks=pytest.mark.long)])
+@pytest.mark.parametrize("gone", ["raw", long("raw/videos")])
 def test_a_source_that_goes_away(gone: str, world: World, tmp_path: Path) -> None:
     """Its clips are not taken for bad ones, and what was read before counts."""
     other, out = copied(world, tmp_path, "raw"), tmp_path / "out"
@@ -50,8 +46,7 @@ def test_a_source_that_goes_away(gone: str, world: World, tmp_path: Path) -> Non
     assert "64 of 70 items are read and kept" in ended.told
     assert not (out / "samples.arrow").exists()
     Path(f"{place}.away").rename(place)
-    ended = other.run("prepare", out)
-    assert ended.code == 0, ended.told
+    ended = other.run_well("prepare", out)
     assert "going on: 64 of 70 items were read by an earlier call" in ended.told
     assert (out / "samples.arrow").read_bytes() == (world.folder / "store/samples.arrow").read_bytes()
 
@@ -66,8 +61,7 @@ def test_videos_that_go_away_while_crops_are_cut(world: World, tmp_path: Path) -
     assert 5 < len(list(out.rglob("*.safetensors"))) < 70
     refused(other.run("cache", out, *named), f"no folder at {videos}")
     Path(f"{videos}.away").rename(videos)
-    ended = other.run("cache", out, *named)
-    assert ended.code == 0, ended.told
+    other.run_well("cache", out, *named)
     whole = world.whole("cache").contents
     assert {name for name in contents(out) if name != "videos.jsonl"} == whole.keys() - {"videos.jsonl"}
 
@@ -79,13 +73,10 @@ def test_videos_that_go_away_in_training(workers: str, world: World, tmp_path: P
     other, out = copied(world, tmp_path, "raw"), tmp_path / "out"
     videos = other.folder / "raw/videos"
     more = ["--videos", str(videos), "--run.workers", workers]
-    ended = other.run(
-        "train phase 2", out, *more, fault=Fault(change=0, about="config.yaml", away=str(videos))
-    )
-    assert ended.code == 0, ended.told
+    fault = Fault(change=0, about="config.yaml", away=str(videos))
+    other.run_well("train phase 2", out, *more, fault=fault)
     assert not videos.exists()
-    weights = world.whole("train phase 2").contents["model.safetensors"]
-    assert contents(out)["model.safetensors"] == weights
+    world.check_weights("train phase 2", out)
 
 
 def test_a_loaders_worker_that_dies(world: World, tmp_path: Path) -> None:
@@ -95,21 +86,15 @@ def test_a_loaders_worker_that_dies(world: World, tmp_path: Path) -> None:
     refused(ended, *words, code=1)
     assert (out / "checkpoint.safetensors").exists()
     until_gone(ended.pid)
-    ended = world.run("train phase 1", out, *more, "--resume")
-    assert ended.code == 0, ended.told
-    weights = world.whole("train phase 1").contents["model.safetensors"]
-    assert (out / "model.safetensors").read_bytes() == weights
+    world.run_well("train phase 1", out, *more, "--resume")
+    world.check_weights("train phase 1", out)
 
 
-LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("prepare", "cache", "evaluate")]
-
-
-@pytest.mark.parametrize("name", ["train phase 1", *LONG])
+@pytest.mark.parametrize("name", ["train phase 1", long("prepare"), long("cache"), long("evaluate")])
 def test_a_clock_that_jumps(name: str, world: World, tmp_path: Path) -> None:
     """Thirty years back and ahead, at every look at it."""
     limit = ["--time-limit", "1h"] if name.startswith("train") else []
-    ended = world.run(name, tmp_path / "out", *limit, fault=Fault(jump=1e9))
-    assert ended.code == 0, ended.told
+    world.run_well(name, tmp_path / "out", *limit, fault=Fault(jump=1e9))
     world.check(name, tmp_path / "out")
 
 
@@ -118,6 +103,5 @@ def test_a_jump_of_the_clock_makes_no_leftover_of_a_living_file(world: World, tm
     """Neither is what was left years ago kept, nor what another process writes removed."""
     out = tmp_path / "out"
     assert world.run("cache", out, fault=Fault(change=100)).code == -9
-    ended = world.run("cache", out, fault=Fault(jump=-1e9))
-    assert ended.code == 0, ended.told
+    world.run_well("cache", out, fault=Fault(jump=-1e9))
     world.check("cache", out)
