@@ -26,7 +26,7 @@ from hhmnet.video import open_video
 
 CLASSES = ("sit", "stand", "walk")
 PREDICT = "/api/v1/predict"
-PATIENCE = 120.0
+PATIENCE = 1200.0
 """Seconds that a test waits for what happens at once on an idle machine."""
 QUICK = Limits(upload_mb=1, video_seconds=3, resolution=640, answer_seconds=PATIENCE, concurrent=2)
 

@@ -97,7 +97,7 @@ def test_serves_a_trained_model_until_it_is_told_to_end(
             assert address is not None
             headers = {"Authorization": f"Bearer {TOKEN}"}
             request = urllib.request.Request(f"{address}/api/v1/model", headers=headers)
-            with urllib.request.urlopen(request, timeout=60) as response:
+            with urllib.request.urlopen(request, timeout=1200) as response:
                 classes = json.load(response)["classes"]
             clip = next(
                 file for file in sorted(raw_folder.rglob("*.json")) if b"skeletons" in file.read_bytes()
@@ -106,7 +106,7 @@ def test_serves_a_trained_model_until_it_is_told_to_end(
             body += clip.read_bytes() + b"\r\n--b--\r\n"
             kind = {"Content-Type": "multipart/form-data; boundary=b"}
             request = urllib.request.Request(f"{address}/api/v1/predict", body, headers | kind)
-            with urllib.request.urlopen(request, timeout=120) as response:
+            with urllib.request.urlopen(request, timeout=1200) as response:
                 answer = json.load(response)
             assert answer["input"] == "my clip.json"
             assert answer["label"] in classes

@@ -10,7 +10,6 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -39,29 +38,15 @@ SMALLER = {
 _BLOCK = re.compile(r"(?P<not_run><!-- not run -->\n)?```sh\n(?P<lines>.*?)```\n", re.DOTALL)
 
 
-class Command(NamedTuple):
-    """A line of the page, its number there, and its words."""
-
-    number: int
-    words: list[str]
-    run: bool
-
-
-def commands(text: str) -> list[Command]:
-    """The lines of all ``sh`` blocks, without empty ones and comments."""
+def commands(text: str) -> list[tuple[int, list[str], bool]]:
+    """The lines of all ``sh`` blocks, without empty ones and comments: number, words, and whether they are run."""
     found = []
     for block in _BLOCK.finditer(text):
         first = text.count("\n", 0, block.start("lines")) + 1
         for number, line in enumerate(block["lines"].splitlines(), first):
             if words := shlex.split(line, comments=True):
-                found.append(Command(number, words, not block["not_run"]))
+                found.append((number, words, not block["not_run"]))
     return found
-
-
-def added(words: list[str]) -> list[str]:
-    """What is added to a command of hhmnet."""
-    phase = " --phase1" if "--phase1" in words else ""
-    return shlex.split(SMALLER.get(words[0] + phase, ""))
 
 
 @pytest.fixture
@@ -94,7 +79,8 @@ def test_the_tutorial_leads_to_a_model_that_answers(
         if not run or (not exports and "strokes.onnx" in words):
             continue
         assert words[0] == "hhmnet", f"line {number}: {words[0]} can't be run here"
-        code = main([*words[1:], *added(words[1:])])
+        smaller = SMALLER.get(words[1] + (" --phase1" if "--phase1" in words else ""), "")
+        code = main([*words[1:], *shlex.split(smaller)])
         printed = capsys.readouterr()
         assert code == 0, f"docs/tutorial.md, line {number}: {printed.err}"
         said[shlex.join(words[1:])] = printed.out
@@ -139,12 +125,3 @@ def test_what_is_not_run_has_flags_that_there_are(capsys: pytest.CaptureFixture[
         shown = capsys.readouterr().out
         for flag in (word for word in rest if word.startswith("--")):
             assert re.search(rf"{flag}\b", shown), f"hhmnet {name} has no {flag}"
-
-
-def test_commands_are_found() -> None:
-    text = "a\n```sh\nhhmnet train --out x   # says why\n\nhhmnet live\n```\n```python\nno\n```\n"
-    assert commands(text + "<!-- not run -->\n```sh\nmake demo\n```\n") == [
-        Command(3, ["hhmnet", "train", "--out", "x"], True),
-        Command(5, ["hhmnet", "live"], True),
-        Command(12, ["make", "demo"], False),
-    ]

@@ -15,7 +15,7 @@ from reader_targets import World
 from made_video import KINDS, write_video
 
 LIMITS = (
-    "--upload_mb 1 --upload_seconds 5 --answer_seconds 60 --concurrent 32 --memory_mb 1500 --videos false"
+    "--upload_mb 1 --upload_seconds 20 --answer_seconds 600 --concurrent 32 --memory_mb 1500 --videos false"
 )
 VIDEOS = (
     "constant rate, B-frames",

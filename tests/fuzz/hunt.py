@@ -23,7 +23,7 @@ Attempt = Callable[[random.Random, Path], Any]
 
 CPU_SECONDS = 20.0
 """What one input may take; a hundred times what a whole one does."""
-HUNG_SECONDS = 400.0
+HUNG_SECONDS = 3600.0
 """After so long without an end, in C code where no signal helps, the process says where it is and ends."""
 MEGABYTES = 700
 """How much more memory one input may take than was in use before."""

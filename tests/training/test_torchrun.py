@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.skipif(not distributed.is_gloo_available(), reason="torch was built without gloo"),
 ]
 
-PATIENCE = 500
+PATIENCE = 3600
 ENDLESS = ("--optim.epochs", "5000", "--run.checkpoint_every", "1")
 Start = Callable[..., "subprocess.Popen[str]"]
 
