@@ -92,15 +92,11 @@ def test_unusual_numbers(line: int, text: str) -> None:
         (b"0\r\n", 1, "the number of frames must be 1 to 100,000, is 0"),
         (b"100001\n" + 100_001 * b"0\n", 1, "the number of frames must be 1 to 100,000, is 100,001"),
         (b"3\n0\n0\n", 3, "cut short: it ends where the number of bodies of frame 2 should stand"),
-        (b"999999999\n", 1, "the number of frames must be 1 to 100,000, is 999,999,999"),
         (b"1000000000000\n0\n", 1, "must hold the number of frames, a whole number; holds '1000000000000'"),
         (b"1\n" + b"9" * 2_000_000, 2, "must hold the number of bodies of frame 0"),
-        (b"\xef\xbb\xbf2\n0\n0\n", 1, r"must hold the number of frames, a whole number; holds '\xef\xbb\xbf2'"),
         (b"2\n0\n0\n0\n", 4, "goes on after the 2 frames that its first line announces"),
         (changed(1, "20.0"), 1, "must hold the number of frames, a whole number; holds '20.0'"),
-        (changed(1, "19"), 534, "goes on after the 19 frames"),
         (changed(1, "21"), 561, "cut short: it ends where the number of bodies of frame 20 should stand"),
-        (changed(2, "-1"), 2, "must hold the number of bodies of frame 0, a whole number; holds '-1'"),
         (changed(2, "0"), 3, "must hold the number of bodies of frame 1, a whole number; holds '72057594037937101 0"),
         (changed(2, "999999999"), 30, "a body must have 10 values, this line has 1"),
         (changed(3, BODY + " 0"), 3, "a body must have 10 values, this line has 11"),
@@ -109,20 +105,13 @@ def test_unusual_numbers(line: int, text: str) -> None:
         (changed(3, BODY.replace(str(ID), str(2**64))), 3, "a body's id must be a whole number of 64 bits"),
         (changed(4, "1000000"), 4, "a body must have 25 joints, this one has 1000000"),
         (changed(5, None), 29, "a joint must have 12 values, this line has 1"),
-        (changed(5, JOINT + " 1"), 5, "a joint must have 12 values, this line has 13"),
         (changed(6, joint(3, "1_0")), 6, "'1_0' is no number"),
-        (changed(6, joint(3, "0x10")), 6, "'0x10' is no number"),
         (changed(6, joint(3, "nan(1)")), 6, "'nan(1)' is no number"),
-        (changed(6, joint(3, "1e")), 6, "'1e' is no number"),
-        (changed(6, joint(1, "nan")), 6, "a joint's position must be finite, is '0.1 nan 3'"),
         (changed(6, joint(1, "3.5e38")), 6, "a joint's position must be finite, is '0.1 3.5e38 3'"),
         (changed(7, joint(11, "3")), 7, "a joint's tracking state must be 0, 1 or 2, is '3'"),
-        (changed(7, joint(11, "1e-99")), 7, "a joint's tracking state must be 0, 1 or 2, is '1e-99'"),
-        (changed(7, joint(11, "nan")), 7, "a joint's tracking state must be 0, 1 or 2, is 'nan'"),
         (changed(30, "00" + BODY, skeleton((Body(), Body(ID + 1)), 3)), 30, f"frame 0 has the body id {ID} twice"),
         (skeleton()[:1000], 14, "a joint must have 12 values, this line has 10"),
         (skeleton().replace(b"\n", b"\0\n"), 1, r"must hold the number of frames, a whole number; holds '20 \x00'"),
-        (changed(9, joint(1, "é")), 9, "is no number"),
     ],
 )  # fmt: skip
 def test_what_is_not_the_format_is_refused_with_line_and_reason(data: bytes, line: int, reason: str) -> None:
@@ -181,7 +170,7 @@ def other_words(draw: st.DrawFn) -> bytes:
     return b"".join(words)
 
 
-@settings(FUZZ, max_examples=300)
+@settings(FUZZ, max_examples=200)
 @given(data=damaged(*FILES, pieces=WORDS + LIKELY) | moved_lines() | other_words())
 def test_damaged_files_are_read_as_a_plain_parser_does_or_refused(tmp_path: Path, data: bytes) -> None:
     try:

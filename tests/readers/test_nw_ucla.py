@@ -33,14 +33,15 @@ def read(folder: Path, content: Any, name: str = NAME) -> Sample:
 
 
 def test_a_clip(tmp_path: Path) -> None:
-    """Frames of zeros are kept as absent, whole numbers and a byte order mark are no fault."""
+    """Frames of zeros, null and empty ones are kept as absent; whole numbers and a byte order mark are no fault."""
     content = clip()
-    content["skeletons"][1] = [[0, 0, 0]] * 20
-    sample = read(tmp_path, "\ufeff" + json.dumps(content))
+    for nobody in (None, [], [[0, 0, 0]] * 20):
+        content["skeletons"][1] = nobody
+        sample = read(tmp_path, "\ufeff" + json.dumps(content))
+        assert sample.present.tolist() == [[True, False, True]]
     assert (sample.sample_id, sample.label) == (NAME, 6)
     assert (sample.subject, sample.camera, sample.setup, sample.split) == ("3", "2", "", "")
     np.testing.assert_array_equal(sample.joints[0], np.array(content["skeletons"], np.float32))
-    assert sample.present.tolist() == [[True, False, True]]
     assert sample.frame_index.tolist() == [0, 1, 2]
     assert sample.pixels is sample.confidence is sample.video is None
     assert read(tmp_path, clip() | {"skeletons": [[[v, 0, 1] for v in range(20)]]}).num_frames == 1
@@ -80,41 +81,30 @@ FRAME = [[1.0, 2.0, 3.0]] * 20
     [
         ("", "line 1: cut short"),
         (CUT, f"line {CUT.count(chr(10)) + 1}: cut short"),
-        ('{"label": tr', "cut short"),
-        ("[[1, 2]", "cut short"),
         ('{"label": 7,}', "line 1: not valid JSON"),
-        ("label,7", "not valid JSON"),
-        (json.dumps(clip()) + "}", "Extra data"),
         (b'{\n"label": "\xff"}', "line 2: not UTF-8"),
         ([1, 2], "must hold one JSON object, holds a list"),
-        ("null", "holds null"),
         ("[" * 200_000, "nested too deeply|cut short"),
         (replaced("skeletons", by=json.loads("[" * 80 + "]" * 80)), "frame 0: must have 20 joints, has 1"),
         (lacking("file_name"), "field 'file_name' is missing"),
         (lacking("skeletons"), "field 'skeletons' is missing"),
-        (lacking("label"), "field 'label' is missing"),
         (clip("a08_s03_e01_v03"), "'file_name' is 'a08_s03_e01_v03'.* 'a08_s03_e01_v02'"),
         (clip(label=8), "'label' is 8, but by the file's name it is 7"),
         (replaced("label", by="7"), "'label' is '7'"),
         (replaced("label", by=[7] * 99), "'label' is a list, but"),
-        (replaced("label", by="x" * 99), r"'label' is 'xxx.*x\.\.\., but"),
         (replaced("skeletons", by=[]), "'skeletons' is empty"),
         (replaced("skeletons", by="none"), "list of frames, is text"),
         (replaced("skeletons", 2, by=5), "frame 2: .* is a number"),
-        (replaced("skeletons", by=[FRAME[1:]] * 3), "frame 0: must have 20 joints, has 19"),
         (replaced("skeletons", 2, by=FRAME[1:]), "frame 2: must have 20 joints, has 19"),
         (replaced("skeletons", 0, 19, by=[1.0, 2.0]), "frame 0, joint 19: must have 3 coordinates, has 2"),
         (replaced("skeletons", 1, 3, by={}), "joint 3: .* is an object"),
         (joint(float("nan")), "holds NaN, which is no number"),
-        (joint(float("-inf")), "holds -Infinity"),
-        (joint("1.5"), "frame 1, joint 4: must be numbers, has text"),
         (joint(None), "frame 1, joint 4: must be numbers, has null"),
         (joint(True), "frame 1, joint 4: must be numbers, has true or false"),
         (joint(1e39), "too large"),
-        (json.dumps(joint(7e9)).replace("7000000000.0", "1e999"), "too large"),
         (joint(10**400), "too large"),
         (json.dumps(joint(7e9)).replace("7000000000.0", "9" * 5000), "not valid"),
-        (replaced("skeletons", by=[[[0, 0, 0]] * 20] * 2), "no frame has a body"),
+        (replaced("skeletons", by=[[[0, 0, 0]] * 20, None]), "no frame has a body"),
     ],
 )
 def test_bad_content_is_refused_with_its_reason(tmp_path: Path, content: Any, reason: str) -> None:
@@ -129,7 +119,6 @@ def test_bad_content_is_refused_with_its_reason(tmp_path: Path, content: Any, re
     [
         ("a07_s01_e01_v01", "action id 7 in the file's name is unknown; known: 1, 2, 3, 4, 5, 6, 8, 9, 11, 12"),
         ("a08_s01_e01", "not of the form aAA_sSS_eEE_vVV.json"),
-        ("a08_s01_e01_v01 (copy)", "not of the form"),
         ("a\u0660\u0668_s01_e01_v01", "not of the form"),
     ],
 )  # fmt: skip
@@ -160,12 +149,9 @@ def test_classes_come_from_the_folder(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         ("{", "line 1: cut short"),
-        ({"name": "made"}, "'classes' must be a list"),
         ({"classes": []}, "'classes' must be a list"),
-        ({"classes": ["sit"]}, "entry 0: 'id' must be"),
         ({"classes": [{"id": 1}]}, "entry 0: 'name' must be text"),
         ({"classes": [{"id": 1, "name": "sit"}, {"id": "2", "name": "stand"}]}, "entry 1: 'id' must be"),
-        ({"classes": [{"id": 1, "name": "sit"}, {"id": 1, "name": "stand"}]}, "entry 1: .* twice"),
         ({"classes": [{"id": 1, "name": "sit"}, {"id": 2, "name": "sit"}]}, "entry 1: .* twice"),
     ],
 )
@@ -186,7 +172,7 @@ PLACES = [("skeletons",), ("skeletons", 0), ("skeletons", 1, 4), ("skeletons", 1
 STRANGE = st.builds(lambda path, value: replaced(*path, by=value), st.sampled_from(PLACES), ANY)
 
 
-@settings(FUZZ, max_examples=200)
+@settings(FUZZ, max_examples=100)
 @given(content=damaged(WHOLE, pieces=PIECES) | STRANGE.map(lambda content: json.dumps(content).encode()))
 def test_damage_and_any_json_in_any_place_give_a_sample_or_a_read_error(
     tmp_path: Path, content: bytes
@@ -246,14 +232,13 @@ def test_frames_are_paired_as_chosen(raw: Path, alignment: str, frames: list[int
     assert (sample.video, sample.video_frames, sample.pixels, notes) == (None, None, None, {})
 
 
-@pytest.mark.parametrize("focal", [560.0, 525.0])
-def test_joints_are_projected(raw: Path, focal: float) -> None:
-    sample, _ = with_videos(raw, focal=focal)
+def test_joints_are_projected(raw: Path) -> None:
+    sample, _ = with_videos(raw, focal=525.0)
     assert sample.pixels is not None
     x, y, z = np.moveaxis(sample.joints.astype(np.float64), -1, 0)
     # The middle of the picture is between its two middle pixels: 79.5 of 160, 63.5 of 128.
-    np.testing.assert_allclose(sample.pixels[..., 0], 79.5 + focal * 160 / 640 * x / z, rtol=1e-5)
-    np.testing.assert_allclose(sample.pixels[..., 1], 63.5 - focal * 128 / 480 * y / z, rtol=1e-5)
+    np.testing.assert_allclose(sample.pixels[..., 0], 79.5 + 525 * 160 / 640 * x / z, rtol=1e-5)
+    np.testing.assert_allclose(sample.pixels[..., 1], 63.5 - 525 * 128 / 480 * y / z, rtol=1e-5)
 
 
 def test_missing_bodies_and_joints_have_no_pixels(raw: Path) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,8 +55,7 @@ class BodyRules(ReaderConfig):
             )
 
 
-@dataclass(frozen=True, eq=False)
-class Track:
+class Track(NamedTuple):
     """One body over time.
 
     Attributes:
@@ -68,40 +68,34 @@ class Track:
     rows: np.ndarray
     joints: np.ndarray
 
-    @property
-    def first(self) -> int:
-        """First frame it is seen in."""
-        return int(self.frames[0])
-
-    @property
-    def last(self) -> int:
-        """Last frame it is seen in."""
-        return int(self.frames[-1])
-
 
 def persons(file: SkeletonFile, rules: BodyRules, notes: Counter[str]) -> list[Track]:
     """The persons of a clip, the one who moves most first; empty if no frame has a body.
 
-    In this order: tracks by id; those that broke are joined (:func:`mend`); those are removed that are too short
-    (:func:`is_short`), too wide (:func:`is_wide`) or vary too little or too much (:func:`is_out_of_range`); the
-    rest take the persons' places (:func:`seat`). ``notes`` counts everything that was done.
+    In this order: tracks by id; those that broke are joined (:func:`mend`); those are removed, but never the last,
+    that are too short (published: 11 frames or fewer), too wide (:func:`wide_share`) or vary too little or too much
+    (:func:`variance`); the rest take the persons' places (:func:`seat`). ``notes`` counts everything that was done.
     """
     bodies = mend(tracks(file, notes), rules.join_gap, rules.join_distance, notes)
     if len(bodies) < 2:  # as in most clips
         return bodies
-    bodies.sort(key=lambda body: (-motion(body, file.frames), body.first, int(body.rows[0])))
+    bodies.sort(key=lambda body: (-motion(body, file.frames), body.frames[0], body.rows[0]))
     low, high = rules.motion_min, rules.motion_max
     checks: dict[str, Callable[[Track], bool]] = {
-        f"in fewer than {rules.min_frames} frames": lambda body: is_short(body, rules.min_frames),
+        f"in fewer than {rules.min_frames} frames": lambda body: len(body.frames) < rules.min_frames,
         f"wider than {rules.spread_ratio:g} of its height in most frames": (
-            lambda body: is_wide(body, rules.spread_ratio, rules.spread_share)
+            lambda body: wide_share(body, rules.spread_ratio) >= rules.spread_share
         ),
-        f"varies by less than {low:g} or more than {high:g} m²": lambda body: is_out_of_range(
-            body, low, high
+        f"varies by less than {low:g} or more than {high:g} m²": (
+            lambda body: not low <= variance(body) <= high
         ),
     }
     for reason, fails in checks.items():
-        bodies = remove(bodies, fails, f"body removed: {reason}", notes)
+        # Somebody must have been there: if all fail, the one who moves most stays.
+        kept = [body for body in bodies if not fails(body)] or bodies[:1]
+        if len(kept) < len(bodies):
+            notes[f"body removed: {reason}"] += len(bodies) - len(kept)
+        bodies = kept
     return seat(bodies, rules.max_persons, notes)
 
 
@@ -127,69 +121,47 @@ def mend(bodies: Sequence[Track], gap: int, distance: float, notes: Counter[str]
     bodies (means of their joints) lie at most ``distance`` metres apart there; on the nearest, if there are several.
     """
     mended: list[Track] = []
-    for track in sorted(bodies, key=lambda track: track.first):
-        ended = [i for i, earlier in enumerate(mended) if 0 < track.first - earlier.last <= gap]
-        apart = {i: _apart(mended[i], track) for i in ended}
+    for track in sorted(bodies, key=lambda track: track.frames[0]):
+        apart = {
+            place: np.linalg.norm(
+                track.joints[0].mean(0, np.float64) - earlier.joints[-1].mean(0, np.float64)
+            )
+            for place, earlier in enumerate(mended)
+            if 0 < track.frames[0] - earlier.frames[-1] <= gap
+        }
         nearest = min(apart, key=apart.__getitem__, default=None)
         if nearest is None or apart[nearest] > distance:
             mended.append(track)
         else:
-            mended[nearest] = _joined(mended[nearest], track)
+            mended[nearest] = _joined([mended[nearest], track])
             notes["track joined: goes on one that broke off nearby"] += 1
     return mended
 
 
-def _apart(earlier: Track, later: Track) -> float:
-    """Metres between the centres of the last body of one track and the first of another."""
-    step = later.joints[0].mean(0, dtype=np.float64) - earlier.joints[-1].mean(0, dtype=np.float64)
-    return float(np.sqrt((step**2).sum()))
-
-
-def _joined(*parts: Track) -> Track:
+def _joined(parts: Sequence[Track]) -> Track:
     """Tracks that don't overlap as one."""
-    ordered = sorted(parts, key=lambda track: track.first)
-    frames, rows, joints = (
-        np.concatenate([getattr(track, field) for track in ordered]) for field in ("frames", "rows", "joints")
-    )
-    return Track(frames, rows, joints)
+    ordered = sorted(parts, key=lambda track: track.frames[0])
+    return Track(*map(np.concatenate, zip(*ordered, strict=True)))
 
 
-def remove(
-    bodies: Sequence[Track], fails: Callable[[Track], bool], note: str, notes: Counter[str]
-) -> list[Track]:
-    """The bodies, first is strongest, without those that fail; if all do, the strongest stays."""
-    if len(bodies) < 2:  # somebody must have been there
-        return list(bodies)
-    kept = [body for body in bodies if not fails(body)] or [bodies[0]]
-    if len(kept) < len(bodies):
-        notes[note] += len(bodies) - len(kept)
-    return kept
+def wide_share(body: Track, ratio: float) -> float:
+    """The share of its frames in which a body is too wide for a person: farther across than ``ratio`` times as high.
 
-
-def is_short(body: Track, min_frames: int) -> bool:
-    """Whether it is seen in fewer than ``min_frames`` frames (published: gone with 11 or fewer)."""
-    return len(body.frames) < min_frames
-
-
-def is_wide(body: Track, ratio: float, share: float) -> bool:
-    """Whether it is too wide for a person in a ``share`` of its frames or more (published: 0.69754).
-
-    In a frame it is too wide if its joints reach farther in x than ``ratio`` times as far as in y (published: 0.8).
+    Published: 0.8 times as far in x as in y; gone with 0.69754 of the frames.
     """
     width, height = (np.ptp(body.joints[..., axis].astype(np.float64), axis=1) for axis in (0, 1))
-    return float((width > ratio * height).mean()) >= share
+    return float((width > ratio * height).mean())
 
 
-def is_out_of_range(body: Track, low: float, high: float) -> bool:
-    """Whether the variance of its joints' positions lies outside ``low`` to ``high`` m² (published: up to 2).
+def variance(body: Track) -> float:
+    """The variance of a body's joints' positions over all joints and frames together, summed over x, y, z; in m².
 
-    Taken over all joints and frames together and summed over x, y, z, so that it has the body's own size in it as well
-    as the way it goes. Less is too small for a body, more is one that jumps about. Of the published lower bound,
-    0.089925, persons who stand still and partly hidden come too near: adults have 0.12 to 0.23.
+    It has the body's own size in it as well as the way it goes. Little is too small for a body, much is one that jumps
+    about (published: above 2). Of the published lower bound, 0.089925, persons who stand still and partly hidden come
+    too near: adults have 0.12 to 0.23.
     """
     # One row a coordinate: along rows of three numpy is five times as slow.
-    variance = float(body.joints.reshape(-1, 3).T.astype(np.float64, order="C").var(1).sum())
-    return not low <= variance <= high
+    return float(body.joints.reshape(-1, 3).T.astype(np.float64, order="C").var(1).sum())
 
 
 def motion(body: Track, frames: int) -> float:
@@ -210,7 +182,7 @@ def seat(bodies: Sequence[Track], places: int, notes: Counter[str]) -> list[Trac
     """
     seated: list[list[Track]] = []
     for body in bodies:
-        place = next((place for place in seated if all(_free(body, other) for other in place)), None)
+        place = next((place for place in seated if all(_are_apart(body, other) for other in place)), None)
         if place is not None:
             place.append(body)
             notes["track joined: fills a person's place before or after it was seen"] += 1
@@ -218,9 +190,9 @@ def seat(bodies: Sequence[Track], places: int, notes: Counter[str]) -> list[Trac
             seated.append([body])
         else:
             notes[f"body removed: beyond {places} persons at a time"] += 1
-    return [_joined(*place) for place in seated]
+    return [_joined(place) for place in seated]
 
 
-def _free(one: Track, other: Track) -> bool:
+def _are_apart(one: Track, other: Track) -> bool:
     """Whether one track ends before the other begins."""
-    return one.last < other.first or other.last < one.first
+    return bool(one.frames[-1] < other.frames[0] or other.frames[-1] < one.frames[0])

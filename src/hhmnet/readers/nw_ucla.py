@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hhmnet.conversion import KINECT_V1_COLOR, Camera, project
-from hhmnet.fields import one_of, within
+from hhmnet.fields import brief, one_of, within
 from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError
 from hhmnet.readers.labels import read_table
 from hhmnet.readers.pairing import STRETCHED, by_time, find_videos, look_at, pair_frames
@@ -80,13 +80,18 @@ class DepthVideos:
     def __init__(self, config: NWUCLAConfig, clips: Iterable[str]) -> None:
         self.config = config
         self._aligned = frozenset() if config.pairing is None else _read_aligned(config.pairing)
-        self._found = None if config.videos is None else find_videos(config.videos, clips)
+        self._clips = list(clips)
+        found = ({}, 0) if config.videos is None else find_videos(config.videos, self._clips)
+        self._videos, self._left_over = found
 
     def describe(self) -> list[str]:
         """What was found, and how frames are paired."""
         lines = []
-        if self._found is not None:
-            lines.append(f"{self._found}; alignment of their frames: {self.config.alignment}")
+        if self.config.videos is not None:
+            lines.append(
+                f"videos for {len(self._videos):,} of {len(self._clips):,} samples; {self._left_over:,} videos of no "
+                f"sample; alignment of their frames: {self.config.alignment}"
+            )
         if self.config.pairing is not None:
             lines.append(f"{len(self._aligned):,} clips are '{ALIGNED}' by {self.config.pairing}")
         return lines
@@ -101,26 +106,20 @@ class DepthVideos:
             notes: counts what doesn't fit.
         """
         fields: dict[str, Any] = {"split": ALIGNED} if clip in self._aligned else {}
-        video = None if self._found is None else self._found.videos.get(clip)
+        video = self._videos.get(clip)
         if video is None or self.config.videos is None:
             return fields
         look = look_at(self.config.videos / video, notes)
         if look is None:
             return fields
-        return fields | {
-            "video": video,
-            "video_frames": self._paired(len(joints), look.frames, view, notes),
-            "pixels": _pixels(joints, self.config.focal, look.size, notes)[None],
-        }
-
-    def _paired(self, frames: int, count: int, view: int, notes: Counter[str]) -> np.ndarray:
         if self.config.alignment == "index":
-            index, note = pair_frames(frames, count)
+            frames, note = pair_frames(len(joints), look.frames)
         else:
             delay = DELAYS.get(view, 0.0) if self.config.alignment == "measured" else 0.0
-            index, note = by_time(frames, count, delay), STRETCHED
+            frames, note = by_time(len(joints), look.frames, delay), STRETCHED
         notes.update([note] if note else [])
-        return index
+        pixels = _pixels(joints, self.config.focal, look.size, notes)[None]
+        return fields | {"video": video, "video_frames": frames, "pixels": pixels}
 
 
 def _pixels(joints: np.ndarray, focal: float, size: tuple[int, int], notes: Counter[str]) -> np.ndarray:
@@ -250,7 +249,7 @@ def joints_of(clip: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Joints ``(T, 20, 3)`` float32 of a clip's object, and where a body is, ``(T,)`` bool; raises ReadError."""
     if "skeletons" not in clip:
         raise ReadError("field 'skeletons' is missing")
-    joints = _to_joints(clip["skeletons"], KINECT20.num_joints, KINECT20.dims)
+    joints = _to_joints(clip["skeletons"])
     present = (joints != 0).any(axis=(1, 2))
     if not present.any():
         raise ReadError("field 'skeletons': no frame has a body, all joints are zero")
@@ -261,7 +260,7 @@ def load_object(file: Path) -> dict[str, Any]:
     """The JSON object in a file; raises ReadError if there is none."""
     content = read_json(file)
     if not isinstance(content, dict):
-        raise ReadError(f"must hold one JSON object, holds {_kind(content)}")
+        raise ReadError(f"must hold one JSON object, holds {kind_of(content)}")
     return content
 
 
@@ -269,51 +268,51 @@ def _check_field(clip: dict[str, Any], key: str, named: str | int) -> None:
     """Raise ReadError unless a clip's field says what the file's name says."""
     if key not in clip:
         raise ReadError(f"field '{key}' is missing")
-    if type(clip[key]) is not type(named) or clip[key] != named:
-        raise ReadError(f"field '{key}' is {_short(clip[key])}, but by the file's name it is {named!r}")
+    value = clip[key]
+    if type(value) is not type(named) or value != named:
+        shown = kind_of(value) if isinstance(value, (dict, list)) else brief(repr(value), 60)
+        raise ReadError(f"field '{key}' is {shown}, but by the file's name it is {named!r}")
 
 
-def _to_joints(frames: Any, count: int, dims: int) -> np.ndarray:
-    """Nested lists as joints ``(T, V, C)`` float32; raises ReadError naming the first fault."""
+def _to_joints(frames: Any) -> np.ndarray:
+    """Nested lists as joints ``(T, 20, 3)`` float32; zeros for a frame that is null or empty.
+
+    Raises:
+        ReadError: names the first fault.
+    """
+    if not isinstance(frames, list):
+        raise ReadError(f"field 'skeletons' must be a list of frames, is {kind_of(frames)}")
+    if not frames:
+        raise ReadError("field 'skeletons' is empty")
+    for t, frame in enumerate(frames):
+        if frame is not None and frame != []:
+            _check_frame(frame, f"field 'skeletons', frame {t}")
+    nobody = [[0] * KINECT20.dims] * KINECT20.num_joints
     try:
-        array = np.asarray(frames)
-    except ValueError:  # lists of unequal lengths, or nested deeper than numpy goes
-        array = np.empty(0)
-    numeric = array.dtype.kind in "iuf" and array.shape[1:] == (count, dims) and len(array) > 0
-    # Among numbers numpy turns true into 1 and false into 0, so only those values need a second look.
-    if not numeric or np.isin(array, (0, 1)).any():
-        _find_fault(frames, count, dims)
-    try:
-        # Whole numbers beyond 64 bits come as Python objects; only the conversion tells whether they fit.
         with np.errstate(over="ignore"):
-            joints = array.astype(np.float64).astype(np.float32)
-    except OverflowError:
+            joints = np.array([frame or nobody for frame in frames], np.float64).astype(np.float32)
+    except OverflowError:  # a whole number beyond float64
         joints = np.full(1, np.inf, np.float32)
     if not np.isfinite(joints).all():
         raise ReadError("field 'skeletons': a number is too large")
     return joints
 
 
-def _find_fault(frames: Any, count: int, dims: int) -> None:
-    """Raise ReadError at the first thing that keeps ``frames`` from being numbers ``(T, count, dims)``."""
-    if not isinstance(frames, list):
-        raise ReadError(f"field 'skeletons' must be a list of frames, is {_kind(frames)}")
-    if not frames:
-        raise ReadError("field 'skeletons' is empty")
-    for t, frame in enumerate(frames):
-        where = f"field 'skeletons', frame {t}"
-        if not isinstance(frame, list):
-            raise ReadError(f"{where}: must be a list of joints, is {_kind(frame)}")
-        if len(frame) != count:
-            raise ReadError(f"{where}: must have {count} joints, has {len(frame)}")
-        for v, joint in enumerate(frame):
-            if not isinstance(joint, list):
-                raise ReadError(f"{where}, joint {v}: must be a list of coordinates, is {_kind(joint)}")
-            if len(joint) != dims:
-                raise ReadError(f"{where}, joint {v}: must have {dims} coordinates, has {len(joint)}")
-            for value in joint:
-                if isinstance(value, bool) or not isinstance(value, (int, float)):
-                    raise ReadError(f"{where}, joint {v}: must be numbers, has {_kind(value)}")
+def _check_frame(frame: Any, where: str) -> None:
+    """Raise ReadError at the first thing that keeps a frame from being numbers ``(20, 3)``."""
+    count, dims = KINECT20.num_joints, KINECT20.dims
+    if not isinstance(frame, list):
+        raise ReadError(f"{where}: must be a list of joints, is {kind_of(frame)}")
+    if len(frame) != count:
+        raise ReadError(f"{where}: must have {count} joints, has {len(frame)}")
+    for v, joint in enumerate(frame):
+        if not isinstance(joint, list):
+            raise ReadError(f"{where}, joint {v}: must be a list of coordinates, is {kind_of(joint)}")
+        if len(joint) != dims:
+            raise ReadError(f"{where}, joint {v}: must have {dims} coordinates, has {len(joint)}")
+        for value in joint:
+            if type(value) not in (int, float):
+                raise ReadError(f"{where}, joint {v}: must be numbers, has {kind_of(value)}")
 
 
 def _read_classes(file: Path) -> dict[int, str]:
@@ -328,7 +327,8 @@ def _read_classes(file: Path) -> dict[int, str]:
     classes: dict[int, str] = {}
     for place, entry in enumerate(entries):
         where = f"{file}: field 'classes', entry {place}"
-        action, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
+        fields = entry if isinstance(entry, dict) else {}
+        action, name = fields.get("id"), fields.get("name")
         if type(action) is not int or action < 0:
             raise SourceError(
                 f"{where}: 'id' must be a whole number from 0, the action id in the files' names"
@@ -341,11 +341,7 @@ def _read_classes(file: Path) -> dict[int, str]:
     return classes
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a value of JSON is, in a word or two."""
     kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return kinds.get(type(value), "a number")
-
-
-def _short(value: Any) -> str:
-    text = _kind(value) if isinstance(value, (dict, list)) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

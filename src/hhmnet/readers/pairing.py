@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -134,49 +133,22 @@ def by_time(skeleton_frames: int, video_frames: int, delay: float = 0.0) -> np.n
     return np.clip(np.floor(middles + 1e-9), 0, video_frames - 1).astype(np.int32)
 
 
-class VideoFolder(NamedTuple):
-    """Videos found for samples.
+def find_videos(folder: Path, sample_ids: Iterable[str]) -> tuple[dict[str, str], int]:
+    """Find samples' videos, which are named as they are, in a folder and those below it; hidden ones are left out.
 
-    Attributes:
-        videos: path of the video of each sample id, relative to the folder, with forward slashes.
-        without_video: ids of the samples that have none, sorted.
-        left_over: videos of no sample, and further videos of one that has its own, sorted.
-    """
-
-    videos: dict[str, str]
-    without_video: list[str]
-    left_over: list[str]
-
-    def __str__(self) -> str:
-        count = len(self.videos) + len(self.without_video)
-        return f"videos for {len(self.videos):,} of {count:,} samples; {len(self.left_over):,} videos of no sample"
-
-
-def find_videos(folder: Path, sample_ids: Iterable[str], pattern: str = "{id}") -> VideoFolder:
-    """Find samples' videos by their names, in a folder and those below it; hidden ones are left out.
-
-    Args:
-        folder: where to look.
-        sample_ids: the samples.
-        pattern: the videos' name without its ending, with ``{id}`` for the sample's id: ``{id}_rgb``.
+    Returns:
+        The path of each sample's video, relative to the folder, with forward slashes; and how many videos are left
+        over, which are of no sample or of one that has its own.
 
     Raises:
-        SourceError: there is no such folder, it can't be listed, or the pattern has no ``{id}``.
+        SourceError: there is no such folder, or it can't be listed.
     """
-    if pattern.count("{id}") != 1:
-        raise SourceError(f"a pattern of videos' names must hold {{id}} once, got '{pattern}'")
-    before, after = (re.escape(normalize("NFC", part)) for part in pattern.split("{id}"))
-    form = re.compile(f"{before}(.+){after}")
-    ids = {normalize("NFC", name): name for name in sample_ids}
-    videos: dict[str, str] = {}
-    left_over = []
     if not folder.is_dir():
         raise SourceError(f"no folder at {folder}; it should hold the videos")
-    for path in sorted(path for path in files_below(folder) if path.suffix.lower() in VIDEO_SUFFIXES):
-        named = form.fullmatch(normalize("NFC", path.stem))
-        sample_id = None if named is None else ids.get(named[1])
-        if sample_id is not None and sample_id not in videos:
-            videos[sample_id] = path.as_posix()
-        else:
-            left_over.append(path.as_posix())
-    return VideoFolder(videos, sorted(set(ids.values()) - set(videos)), left_over)
+    ids = {normalize("NFC", name): name for name in sample_ids}
+    videos: dict[str, str] = {}
+    files = sorted(path for path in files_below(folder) if path.suffix.lower() in VIDEO_SUFFIXES)
+    for path in files:
+        if (sample_id := ids.get(normalize("NFC", path.stem))) is not None:
+            videos.setdefault(sample_id, path.as_posix())
+    return videos, len(files) - len(videos)
