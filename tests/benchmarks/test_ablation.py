@@ -1,0 +1,104 @@
+"""The ablation script: two rows on two small sets, resumed, and its figures by a slow reference."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+
+import ablation
+import numpy as np
+import pytest
+from ablation import difference, gains
+
+from hhmnet.sample import Sample
+from hhmnet.store import Store
+
+BASE = """\
+protocol: nw_ucla_cross_view+nw_ucla_cross_view
+model: {widths: [16], strides: [2], head_width: 8, mask: threshold}
+data: {frames: 8, persons: 1}
+optim: {epochs: 1, batch_size: 10}
+run: {device: cpu}
+"""
+ROWS = "plain: {}\nno mask: {model.mask: none, model.select: false}\n"
+
+
+def test_rows_are_trained_once_and_tabled_beside_the_control(
+    tiny_store: Store,
+    make_sample: Callable[..., Sample],
+    write_clips: Callable[..., Store],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    second = write_clips(tmp_path / "second", [make_sample(n) for n in range(40, 58)])
+    rows, base, out = tmp_path / "rows.yaml", tmp_path / "base.yaml", tmp_path / "out.jsonl"
+    rows.write_text(ROWS)
+    base.write_text(BASE)
+    words = ["--rows", str(rows), "--config", str(base), "--out", str(out), "--folds", "0", "1"]
+    words += ["--data", str(tiny_store.path), str(second.path)]
+    ablation.main([*words, "--seeds", "0", "--time-limit", "0.000001s"])
+    assert "0 of 4 trainings are there" in capsys.readouterr().err
+    ablation.main([*words, "--seeds", "0", "--folds", "0"])
+    first = out.read_bytes()
+    ablation.main(words)
+    assert out.read_bytes().startswith(first)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(line["row"], line["fold"]) for line in lines] == [
+        *(("plain", 0), ("no mask", 0), ("plain", 1), ("no mask", 1)),
+    ]
+    for line in lines:
+        masked = {"dynamic mask", "dynamic mask, against one at random", "selection of kernels"}
+        assert bool(masked & line["right"].keys()) == (line["row"] == "plain")
+        for right in line["right"].values():
+            assert {name: len(hits) for name, hits in right.items()} == {"tiny": 10, "second": 6}
+        assert line["seconds"] > 0
+    table = capsys.readouterr().out
+    share = 100 * mean(hit == "1" for line in lines[::2] for hit in line["right"][""]["tiny"])
+    assert f"{share:.2f}" in table
+    assert "dynamic mask" in table
+    out.unlink()
+    ablation.main([*words, "--folds", "0"])
+    again = json.loads(out.read_text().splitlines()[0])
+    assert again["right"] == lines[0]["right"]
+    with pytest.raises(ablation.BenchmarkError, match=r"row 'plain' was trained with another optim\.lr"):
+        ablation.main([*words, "--optim.lr", "0.5"])
+    rows.write_text("plain: {model.mask: no such mask}")
+    with pytest.raises(ablation.BenchmarkError, match=r"row 'plain': .*'mask' must be one of"):
+        ablation.main(words)
+
+
+def test_gain_and_interval_are_those_of_a_plain_bootstrap_over_clips_and_seeds() -> None:
+    rng = np.random.default_rng(0)
+
+    def made(share: float) -> dict[tuple[int, int], dict[str, np.ndarray]]:
+        sizes = {0: (30, 12), 1: (20, 18)}
+        return {
+            (fold, seed): {
+                name: (rng.random(n) < share + seed / 10).astype(int)
+                for name, n in zip("ab", sizes[fold], strict=True)
+            }
+            for fold in (0, 1)
+            for seed in range(3)
+        }
+
+    ours, theirs = made(0.6), made(0.4)
+    del theirs[1, 2]  # then the third seed can't be compared
+    sets = gains(ours, theirs)
+    assert [gain.shape for gain in sets] == [(2, 50), (2, 30)]
+    np.testing.assert_array_equal(sets[1][1][12:], ours[1, 1]["b"] - theirs[1, 1]["b"])
+    found = difference(sets)
+    assert found[0] == pytest.approx(100 * mean(float(gain.mean()) for gain in sets))
+    dice, draws = random.Random(1), []
+    for _ in range(1000):
+        seeds = dice.choices(range(2), k=2)
+        drawn = [dice.choices(range(gain.shape[1]), k=gain.shape[1]) for gain in sets]
+        each = [
+            mean(int(gain[s][i]) for s in seeds for i in clips)
+            for gain, clips in zip(sets, drawn, strict=True)
+        ]
+        draws.append(100 * mean(each))
+    # A percentile of 1,000 draws is good to about a point here.
+    assert found[1:] == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=2)
