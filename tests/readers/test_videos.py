@@ -75,6 +75,27 @@ def test_through_the_command(folder: Path, tmp_path: Path, capsys: pytest.Captur
     assert all((folder / store.sample(i).video).is_file() for i in range(3))
 
 
+def test_a_video_that_is_read_in_part_is_noted_and_listed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = (folder / "a.mkv").read_bytes()
+    (folder / "a.mkv").write_bytes(content[: len(content) * 2 // 3])
+    out = tmp_path / "store"
+    assert (
+        main(["prepare", "videos", "--source", str(folder), "--out", str(out), "--jobs", "1", "--json"]) == 0
+    )
+    document, note = (
+        json.loads(capsys.readouterr().out),
+        "video read in part: what comes after its damage is left out",
+    )
+    assert (document["accepted"], document["rejected"], document["notes"][note]) == (3, [], 1)
+    listed = (out / "rejected.csv").read_text().splitlines()[1:]
+    assert [line.startswith(f"a.mkv,,{note}: the file ") for line in listed] == [True]
+    assert main(["inspect", str(out)]) == 0
+    assert note in capsys.readouterr().out.replace("\n", "")
+    assert 0 < Store(out).lengths[0] < FRAMES == Store(out).lengths[1]
+
+
 @pytest.mark.parametrize("layout", ["ntu25", "blazepose33", "coco17", ""])
 def test_other_layouts(folder: Path, layout: str) -> None:
     """MoveNet gives pixels."""

@@ -26,6 +26,7 @@ from hhmnet.prepare.parts import (
 )
 from hhmnet.prepare.workers import cores, in_workers
 from hhmnet.readers import Reader
+from hhmnet.readers.pairing import IN_PART
 from hhmnet.store import StoreError, write_batches
 
 ENGINES = ("local", "ray")
@@ -163,7 +164,7 @@ def _merge(
             "notes": dict(sorted(report.notes.items())),
         },
     )
-    write_rejected(out / REJECTED_FILE, report.rejected)
+    write_rejected(out / REJECTED_FILE, [*report.rejected, *report.in_part])
     return report
 
 
@@ -195,7 +196,10 @@ def _survey(
             report.counts["class"][reader.class_names[row["label"]] if row["label"] >= 0 else ""] += 1
             for key in _COUNTED:
                 report.counts[key][row[key]] += 1
-            report.notes.update(notes.get(place, {}))
+            for note, times in notes.get(place, {}).items():
+                if note.startswith(IN_PART):
+                    report.in_part.append(printable(item, None, note))
+                report.notes[IN_PART if note.startswith(IN_PART) else note] += times
         report.rejected += [rejected[place] for place in sorted(rejected)]
     return report, new
 

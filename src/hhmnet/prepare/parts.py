@@ -57,6 +57,7 @@ class PrepareReport:
     Attributes:
         accepted: number of samples in the store.
         rejected: the items left out, in the order they were met.
+        in_part: the items whose video is damaged, so that a part of it is left out.
         frames: number of frames of all samples.
         counts: number of samples per ``"class"``, ``"subject"``, ``"camera"`` and ``"setup"``.
         notes: what the reader did to the data of these samples, and how often.
@@ -65,6 +66,7 @@ class PrepareReport:
 
     accepted: int = 0
     rejected: list[Rejected] = field(default_factory=list)
+    in_part: list[Rejected] = field(default_factory=list)
     frames: int = 0
     counts: dict[str, Counter[str]] = field(
         default_factory=lambda: {key: Counter() for key in ("class", "subject", "camera", "setup")}

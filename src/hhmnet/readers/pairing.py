@@ -65,6 +65,8 @@ VIDEO_SUFFIXES = (
 name other files, and no single pictures."""
 
 UNREADABLE = "video left out: it can't be read"
+IN_PART = "video read in part: what comes after its damage is left out"
+"""Such a note goes on with ``: `` and the damage; ``rejected.csv`` lists the file."""
 SHORTER = "video has fewer frames than its skeleton: the skeleton's last ones have no picture; not rescaled"
 LONGER = "video has more frames than its skeleton: its last ones are unused; not rescaled"
 STRETCHED = "video frames were paired by relative time"
@@ -83,6 +85,8 @@ def look_at(file: Path, notes: Counter[str]) -> Look | None:
 
     try:
         with open_video(file) as video:
+            if video.damage is not None:
+                notes[f"{IN_PART}: {video.damage.reason}"] += 1
             return Look(len(video), (video.width, video.height))
     except VideoError:
         notes[UNREADABLE] += 1

@@ -26,7 +26,7 @@ from hhmnet.pose.networks import PoseError, fetch_models
 from hhmnet.readers import ReaderConfig, ReadError
 from hhmnet.readers.labels import DEFAULT_TABLE, LabelRow
 from hhmnet.readers.listed import ListedReader
-from hhmnet.readers.pairing import VIDEO_SUFFIXES
+from hhmnet.readers.pairing import IN_PART, VIDEO_SUFFIXES
 from hhmnet.sample import Sample
 from hhmnet.skeleton import get_layout
 from hhmnet.video import VideoError, open_video
@@ -154,7 +154,7 @@ def _estimator(fields: tuple[Any, ...]) -> VideoPoseEstimator:
 
 def _count(poses: VideoPoses, notes: Counter[str]) -> None:
     if poses.damage:
-        notes["video damaged: what comes after the damage is left out"] += 1
+        notes[f"{IN_PART}: {poses.damage}"] += 1
     found = (
         ("frames without the person", int((~poses.present).sum())),
         ("bodies filled in", int(poses.interpolated.sum())),
