@@ -14,9 +14,7 @@ from hhmnet.evaluation.ensemble import (
     align,
     check_weights,
     choose_weights,
-    disagreements,
     fuse,
-    subsets,
 )
 from hhmnet.evaluation.scores import Scores
 
@@ -102,17 +100,3 @@ def test_among_equals_the_surer_weights_win_then_the_most_even_and_unlabelled_cl
     labels = np.where(ALL < 10, B.labels, -1)
     one, other = (replace(B, labels=labels, logits=logits) for logits in (right, wrong))
     np.testing.assert_allclose(choose_weights({"a": one, "b": other}), [1, 0])
-
-
-def test_every_subset_with_any_weight_is_there_once() -> None:
-    found = subsets({"a": A, "b": B, "c": C, "d": D}, (0.6, 0.6, 0.4, 0.0))
-    assert list(found)[:3] == ["a + b", "a + c", "a + d"]
-    assert len(found) == 11
-    np.testing.assert_allclose(found["c + d"].logits, C.logits)  # d has weight 0, so with it c decides
-    assert list(subsets({"a": A, "b": B, "c": C}, (1.0, 0.0, 0.0))) == ["a + b", "a + c", "a + b + c"]
-
-
-def test_disagreements_are_counted() -> None:
-    expected = sum(A.logits[i].argmax() != B.logits[i].argmax() for i in range(30))
-    found = disagreements({"a": A, "b": B, "c": A})
-    assert found == {"a / b": expected, "a / c": 0, "b / c": expected, "any two": expected}

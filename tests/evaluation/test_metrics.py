@@ -13,7 +13,6 @@ from hhmnet.evaluation.metrics import (
     confusion,
     evaluate,
     fusion_changes,
-    surest_mistakes,
 )
 from hhmnet.evaluation.scores import Scores
 
@@ -112,17 +111,3 @@ def test_what_fusion_mends_and_breaks() -> None:
     assert found["same"] == {"mended": {"n": 0, "clips": []}, "broken": {"n": 0, "clips": []}}
     with pytest.raises(ValueError, match="video alone are of other clips"):
         fusion_changes(joined, {"video": made_scores([0], [0.9], [0])})
-
-
-def test_ten_clips_are_named_and_equal_ones_in_the_stores_order() -> None:
-    labels = [0] * 24 + [-1]
-    wrong = made_scores([1] * 25, [0.8, 0.9] * 12 + [0.95], labels)
-    right = made_scores([0] * 25, [0.9, 0.8] * 12 + [0.95], labels)
-    mistakes = surest_mistakes(wrong)
-    assert [mistake["sample_id"] for mistake in mistakes] == [f"clip{n}" for n in range(1, 20, 2)]
-    assert mistakes[0] == {"sample_id": "clip1", "label": "a", "answer": "b", "probability": 0.9}
-    for change, joined, alone in (("mended", right, wrong), ("broken", wrong, right)):
-        found = fusion_changes(joined, {"video": alone})["video"][change]
-        assert found["n"] == 24
-        # The first gains 0.9 less 0.1, the second 0.8 less 0.05.
-        assert [clip["sample_id"] for clip in found["clips"]] == [f"clip{n}" for n in range(0, 20, 2)]

@@ -19,11 +19,7 @@ from hhmnet.data.video_batch import VideoConfig
 from hhmnet.evaluation import model_pictures
 from hhmnet.evaluation.figures import SIDE_COLOURS
 from hhmnet.evaluation.model_pictures import (
-    QUERIES,
-    Attention,
     Guidance,
-    attention_of,
-    draw_attention,
     draw_crops,
     draw_guidance,
     guidance_of,
@@ -33,8 +29,7 @@ from hhmnet.models.homogeneous import FusionConfig
 from hhmnet.models.pretrained import ActionModel, ModelSpec, with_video
 from hhmnet.models.re_dmt import REDMT
 from hhmnet.models.stst import STSTConfig
-from hhmnet.sample import Sample
-from hhmnet.skeleton import COCO17, KINECT20, PARTS, SkeletonLayout
+from hhmnet.skeleton import KINECT20, PARTS
 from hhmnet.store import Store
 from hhmnet.video import open_video
 from made_crops import made_clip, write_made_store
@@ -78,15 +73,6 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return figures
 
 
-def standing(layout: SkeletonLayout = KINECT20) -> Sample:
-    """Somebody who is there in eight of nine frames."""
-    random = np.random.default_rng(0)
-    present = np.ones((1, 9), bool)
-    present[0, 4] = False
-    joints = random.normal(size=(1, 9, layout.num_joints, layout.dims)).astype(np.float32)
-    return Sample("clip", 0, joints * present[..., None, None], present, np.arange(9, dtype=np.int32))
-
-
 @pytest.mark.parametrize(
     ("mask", "reranking"), [("none", "jaccard"), ("topk", "none"), ("threshold", "jaccard")]
 )
@@ -102,40 +88,6 @@ def test_an_explanation_holds_the_weights_that_are_used(mask: str, reranking: st
     torch.testing.assert_close(found.plain.sum(-1), torch.ones(3, 2, 20))
     assert not found.weights[~found.kept].any()
     assert bool(found.kept.all()) == (mask == "none")
-
-
-def test_every_block_is_explained_and_the_network_stays_as_it_was(phase1: ActionModel) -> None:
-    blocks = attention_of(phase1, standing())
-    assert len(blocks) == 2
-    for one, other in zip(blocks, attention_of(phase1.single("joint"), standing()), strict=True):
-        np.testing.assert_allclose(one.plain.sum(-1), np.ones(20), atol=1e-5)
-        assert not one.weights[one.kept == 0].any()
-        np.testing.assert_allclose(one.weights, other.weights, atol=1e-6)
-    assert not any(module._forward_pre_hooks for module in phase1.network.modules())
-
-
-@pytest.mark.parametrize("layout", [KINECT20, COCO17], ids=lambda layout: layout.name)
-def test_lines_tell_weights_colours_their_change_and_hollow_joints_the_mask(
-    layout: SkeletonLayout, drawn: list[Any], tmp_path: Path
-) -> None:
-    clip, count = standing(layout), layout.num_joints
-    random = np.random.default_rng(1)
-    draw_attention([Attention(*random.random((3, count, count))) for _ in range(2)], clip, layout, tmp_path)
-    queries = [layout.index(name) for name in QUERIES if name in layout.joints]  # coco17 has no head
-    names = [layout.joints[query].replace("_", " ") for query in queries]
-    grid = drawn[0].axes
-    assert [axes.get_title() for axes in grid] == [f"block {row}, {name}" for row in (1, 2) for name in names]
-    plain, kept, weights = (part[queries[-1]] for part in np.random.default_rng(1).random((3, count, count)))
-    axes, body = grid[len(queries) - 1], clip.joints[0, 5, :, :2]  # the middle one of the eight frames
-    colours = np.where(weights > plain, SIDE_COLOURS["left"], SIDE_COLOURS["right"])
-    others = [joint for joint in range(count) if joint != queries[-1]]
-    for line, joint in zip(axes.lines[len(layout.edges) :], others, strict=True):
-        np.testing.assert_allclose(line.get_xydata(), body[[queries[-1], joint]], rtol=1e-6)
-        assert line.get_linewidth() == pytest.approx(4 * weights[joint] / weights.max())
-        assert to_hex(line.get_color()) == colours[joint]
-    faces = [to_hex(dot.get_facecolor()[0]) for dot in axes.collections]
-    assert faces == np.where(kept > 0.5, colours, "#ffffff").tolist()
-    assert axes.yaxis_inverted() == (layout.dims == 2)
 
 
 def test_inspect_draws_attention(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import struct
 from pathlib import Path
 
 import av
@@ -171,6 +172,39 @@ def test_what_is_no_video(tmp_path: Path, content: bytes | str | None, reason: s
     assert "\n" not in str(caught.value)
     with pytest.raises(VideoError, match="has no pictures"):
         open_video(write_sound(tmp_path / "sound.mp4"))
+
+
+@pytest.mark.parametrize("table", [b"stsz", b"stts", b"ctts"])
+@pytest.mark.parametrize("count", [50_000, 2**32 - 1])
+def test_tables_that_announce_more_frames_than_bytes(table: bytes, count: int, tmp_path: Path) -> None:
+    """FFmpeg would make room for all of them: gigabytes."""
+    kind = KINDS["variable rate, B-frames"]
+    file = write_video(tmp_path / kind.file, **kind.settings)
+    content = bytearray(file.read_bytes())
+    place = content.index(table) + 4
+    struct.pack_into(">I", content, place + 8, count)
+    if table == b"stsz":
+        struct.pack_into(">I", content, place + 4, 1)
+    file.write_bytes(content)
+    with pytest.raises(VideoError, match=r"announces [\d,]+ frames in [\d,]+ bytes"):
+        open_video(file)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\0\0\0\0ftyp",
+        b"\0\0\0\x01ftyp\0\0\0\0\0\0\0\0",
+        b"\0\0\0\x07moov" * 50,
+        b"\xff\xff\xff\xffmoov" * 50,
+        b"\0\0\0\0moov" * 5000,
+        b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x14moov\0\0\0\x0cstts\0\0\0\0",
+    ],
+)
+def test_damaged_tables_are_no_other_error(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(VideoError, match=r"can't be opened as a video|has no pictures"):
+        open_video(tmp_path / "a.mp4")
 
 
 def test_playlists_reach_no_network(tmp_path: Path) -> None:
