@@ -22,24 +22,14 @@ SOURCE = Path(__file__).parents[1] / "src/hhmnet"
 CHECKED_WEIGHTS = {"models/backbones.py"}
 """Reads published weights whose SHA-256 it knows, and no others; names pickle's exception."""
 OWN_PROCESSES = {"prepare/workers.py"}
-"""Unpickles what its own worker processes write into a pipe."""
+"""Unpickles an exception that it has just pickled, to see whether another process could."""
 KNOWS_PICKLE = {"readers/unpickling.py", *CHECKED_WEIGHTS, *OWN_PROCESSES}
 """The first reads pickles by Python's unpickler with functions of its own for a few names, and refuses the others."""
 PROGRAMS = {"training/logs.py": "git", "pose/networks.py": "sys.executable"}
 """Who starts programs, and which: git on the package's own folder, and pip for the networks that find joints."""
 
 RUNS_CODE = {"eval", "exec", "compile", "__import__", "extractall", "extract"}
-UNPICKLERS = {
-    "pickle",
-    "cPickle",
-    "_pickle",
-    "cloudpickle",
-    "dill",
-    "joblib",
-    "shelve",
-    "marshal",
-    "jsonpickle",
-}
+UNPICKLERS = "pickle cPickle _pickle cloudpickle dill joblib shelve marshal jsonpickle"
 STARTS = {f"subprocess.{name}" for name in ("run", "Popen", "call", "check_call", "check_output")}
 FORBIDDEN = """
     pickle.load pickle.loads pickle.Unpickler marshal.loads np.load numpy.load torch.load hub.load jit.load
@@ -68,7 +58,7 @@ def ways_to_run_code(file: Path) -> list[str]:
             found.append(f"{own}, line {call.lineno}: {name}")
     imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
-    if own not in KNOWS_PICKLE and UNPICKLERS & {name.partition(".")[0] for name in imported}:
+    if own not in KNOWS_PICKLE and set(UNPICKLERS.split()) & {name.partition(".")[0] for name in imported}:
         found.append(f"{own} imports an unpickler")
     return found
 
