@@ -23,7 +23,7 @@ OPTIONS = {
     "inspect": "--sample --json --picture --attention --rois --guidance --videos",
     "train": "--config --data --out --from --videos --resume --optim.lr --optim.epochs --data.frames --model.widths "
     "--model --fold --fusion.weights --relabel --run.seed --run --protocol --phase --phase1 --augment --augment.tilt",
-    "evaluate": "--data --split --fold --out --videos --json",
+    "evaluate": "--knock-out --data --split --fold --out --videos --json",
     "predict": "--json --top --modality --videos --units --timeline --window --stride --every --persons",
     "live": "--source --view --every --window --persons --modality --top --json --for --loop --estimator",
     "serve": "--port --host --token --no-page --upload_mb --workers --resolution --videos --answer_seconds",
@@ -47,13 +47,10 @@ VALUES = [
     *("s" * 5000, "[&a [x, x], &b [*a, *a], &c [*b, *b], &d [*c, *c], &e [*d, *d]]", "&a [*a]"),
     *_WORDS.split(),
 ]
-ENDS = {
-    "prepare": "--jobs 1",
-    "cache": "--jobs 1",
-    "train": "--time-limit 0.01s",
-    "demo": "--config nowhere.yaml",
-    "bench": "--config nowhere.yaml",
-}
+ENDS = dict.fromkeys(("prepare", "cache"), "--jobs 1") | dict.fromkeys(
+    ("demo", "bench"), "--config nowhere.yaml"
+)
+ENDS |= {"train": "--time-limit 0.01s"}
 """What keeps a call that happens to be right from working for hours."""
 
 

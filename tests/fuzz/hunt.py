@@ -52,34 +52,21 @@ class Outcome:
 
 
 def hunt(
-    name: str,
-    attempt: Attempt,
-    names: tuple[str, ...],
-    folder: Path,
-    *,
-    seed: int,
-    seconds: float,
-    most: int = 10**9,
+    name: str, attempt: Attempt, names: tuple[str, ...], folder: Path, *, seed: int, seconds: float, most: int
 ) -> Outcome:
-    """Give a target input after input until the time is over; input n depends on the seed and on n alone.
+    """Give a target at most so many inputs, one after the other, until the time on the clock is over.
 
-    Args:
-        name: of the target.
-        attempt: what is tried.
-        names: one of these stands in every error, so that a user knows what it is about; any if ().
-        folder: for the inputs; the last one stays there, also where it ends the process.
-        seed: of the inputs.
-        seconds: how long, on the clock.
-        most: how many at the most.
+    Input n depends on the seed and on n alone; the last one stays in the folder, also where it ends the process. One of
+    ``names``, if there are any, stands in every error, so that a user knows what it is about.
     """
     outcome, began = Outcome(name), time.monotonic()
-    for number in range(most):
-        if time.monotonic() - began > seconds:
-            break
+    while outcome.executions < most and time.monotonic() - began < seconds:
         shutil.rmtree(folder / "input", ignore_errors=True)
         (folder / "input").mkdir(parents=True)
+        number, problem, story = outcome.executions, "", ""
         outcome.executions += 1
-        before, problem, story = _reset_peak(), "", ""
+        Path("/proc/self/clear_refs").write_text("5")  # what is in use now becomes the highest that there was
+        before = _peak()
         try:
             with _limits():
                 attempt(random.Random(f"{seed}/{number}"), folder / "input")
@@ -88,14 +75,13 @@ def hunt(
             raise
         except BaseException as error:
             problem = fault_of(error, names)
-            own = [
-                frame for frame in traceback.extract_tb(error.__traceback__) if "/hhmnet/" in frame.filename
-            ]
-            place = f"{Path(own[-1].filename).name}:{own[-1].name}" if own else "the harness"
-            problem = problem and f"{problem} in {place}"
-            story = "".join(traceback.format_exception(error, limit=-8))[-4000:]
+            if problem:
+                frames = traceback.extract_tb(error.__traceback__)
+                own = [frame for frame in frames if "/hhmnet/" in frame.filename]
+                problem += f" in {Path(own[-1].filename).name}:{own[-1].name}" if own else " in the harness"
+                story = "".join(traceback.format_exception(error, limit=-8))[-4000:]
             outcome.reasons.add("".join(c for c in str(error) if c.isalpha() or c == " ")[-60:])
-        if not problem and (grown := (_peak() - before) / 2**20) > MEGABYTES:
+        if not problem and (grown := (_peak() - before) / 1024) > MEGABYTES:
             problem = f"took {grown:.0f} MB"
         if problem:
             outcome.finds.setdefault(problem, f"- {problem}: input {number} of seed {seed}\n{story}")
@@ -140,11 +126,6 @@ def _limits() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, space)
 
 
-def _reset_peak() -> int:
-    """Bytes in use now, which also becomes the highest there was."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _peak()
-
-
 def _peak() -> int:
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+    """The most memory that was in use, in kilobytes."""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])

@@ -71,18 +71,18 @@ def damaged_document(rng: random.Random, document: Any) -> Any:
             return rng.choice(_VALUES)
         # Deep places are many; the few at the top decide most.
         holder, key = rng.choice(places if rng.random() < 0.5 else places[:40])
-        kind = rng.randrange(6)
-        if kind == 3 and isinstance(holder, dict):
-            del holder[key]
-            if rng.random() < 0.5:
-                holder[rng.choice(("x", "", "Ä", f"{key} "))] = 1
-        elif kind == 4 and isinstance(holder, list):
-            holder[key : key + 1] = [holder[key]] * rng.choice((0, 2, 3, 50))
-        elif kind == 5:
-            other, place = rng.choice(places[:200])
-            holder[key] = json.loads(json.dumps(other[place]))
-        else:
-            holder[key] = rng.choice(_VALUES)
+        match rng.randrange(6):
+            case 3 if isinstance(holder, dict):
+                del holder[key]
+                if rng.random() < 0.5:
+                    holder[rng.choice(("x", "", "Ä", f"{key} "))] = 1
+            case 4 if isinstance(holder, list):
+                holder[key : key + 1] = [holder[key]] * rng.choice((0, 2, 3, 50))
+            case 5:
+                other, place = rng.choice(places[:200])
+                holder[key] = json.loads(json.dumps(other[place]))
+            case _:
+                holder[key] = rng.choice(_VALUES)
     return found
 
 

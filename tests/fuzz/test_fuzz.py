@@ -19,13 +19,11 @@ HANDFUL = 24
 FEWER = {"configuration": 8, "onnx": 8, "hhmnet_prepare": 4, "hhmnet_train": 3, "hhmnet_serve": 3}
 
 
-SHARED = [
-    pytest.param(name, marks=pytest.mark.xdist_group("export")) if name == "onnx" else name for name in TABLE
-]
-"""The exported model is made once for all tests that need one."""
-
-
-@pytest.mark.parametrize("name", SHARED)
+# The exported model is made once for all tests that need one.
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.xdist_group("export") if name == "onnx" else ()) for name in TABLE],
+)
 def test_a_handful(name: str, world: World, tmp_path: Path) -> None:
     most = FEWER.get(name, HANDFUL)
     outcome = hunt(
@@ -43,6 +41,8 @@ def test_for_a_while(
 ) -> None:
     seconds = float(os.environ.get("HHMNET_FUZZ_SECONDS", "20"))
     seed = int(os.environ.get("HHMNET_FUZZ_SEED", "2"))
-    outcome = hunt(name, attempt_of(name, world), TABLE[name][1], tmp_path, seed=seed, seconds=seconds)
+    outcome = hunt(
+        name, attempt_of(name, world), TABLE[name][1], tmp_path, seed=seed, seconds=seconds, most=10**9
+    )
     record_property("counts", str(outcome))
     assert not outcome.finds, str(outcome)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from hostile import CLIP
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
@@ -37,16 +37,17 @@ def client(finished_run: Path) -> Iterator[TestClient]:
 
 def value_of(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     """Values that a field's schema allows, as a form has them."""
-    if "enum" in schema:
-        return st.sampled_from(schema["enum"])
     low, high = schema.get("minimum"), schema.get("maximum")
-    kinds: dict[str, Any] = {
-        "integer": lambda: st.integers(low, high).map(str),
-        "number": lambda: st.floats(low, high).map(str),
-        "boolean": lambda: st.sampled_from(["true", "false"]),
-        "array": lambda: st.lists(value_of(schema["items"]), min_size=1, max_size=2),
-    }
-    return kinds[schema["type"]]()  # type: ignore[no-any-return]
+    match schema.get("type"):
+        case "integer":
+            return st.integers(low, high).map(str)
+        case "number":
+            return st.floats(low, high).map(str)
+        case "boolean":
+            return st.sampled_from(["true", "false"])
+        case "array":
+            return st.lists(value_of(schema["items"]), min_size=1, max_size=2)
+    return st.sampled_from(schema["enum"])
 
 
 def checked(document: dict[str, Any], path: str, response: Any) -> None:
@@ -75,13 +76,7 @@ def examine(client: TestClient, examples: int) -> None:
     files = st.sampled_from([CLIP, CLIP[:-9], b"", b"{}", b"x"]) | st.binary(max_size=40)
 
     @seed(1)
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(max_examples=examples, deadline=None, database=None, phases=[Phase.generate])
     @given(fields=allowed, wrong=others, file=files)
     def every(fields: dict[str, Any], wrong: dict[str, str], file: bytes) -> None:
         right = {"file": ("a.json", CLIP)}
@@ -91,10 +86,8 @@ def examine(client: TestClient, examples: int) -> None:
         response = client.post(f"{BASE}/predict", data=sent, files=right)
         assert response.status_code == 200 or "field 'stride' makes" in response.text, response.text
         checked(document, "/predict", response)
-        checked(document, "/predict", client.post(f"{BASE}/predict", data=fields | wrong, files=right))
-        checked(
-            document, "/predict", client.post(f"{BASE}/predict", data=fields, files={"file": ("a", file)})
-        )
+        for data, files in ((fields | wrong, right), (fields, {"file": ("a", file)})):
+            checked(document, "/predict", client.post(f"{BASE}/predict", data=data, files=files))
 
     every()
     assert set(content["example"]) <= {"file", *fields}
