@@ -23,6 +23,7 @@ import made_ntu
 from hhmnet.layout_files import load_layout
 from hhmnet.predict.sources import read_skeleton
 from hhmnet.readers import ReaderConfig, get_reader
+from hhmnet.readers.arrays import ArrayConfig
 from hhmnet.readers.folder import FolderConfig
 from hhmnet.readers.nw_ucla import CLASSES_FILE, NWUCLAConfig
 from hhmnet.sample import Sample
@@ -211,7 +212,7 @@ def _skeleton_file(world: World, rng: random.Random, folder: Path) -> None:
     elif rng.random() < 0.2:
         form, content = ".skeleton", damaged(rng, rng.choice(NTU), text=True)
     (folder / f"clip{form}").write_bytes(content)
-    found, fields = read_skeleton(folder / f"clip{form}", KINECT20)
+    found, fields = read_skeleton(folder / f"clip{form}", KINECT20, ArrayConfig(), None, Counter())
     Sample("clip", -1, **fields)
     assert fields["joints"].shape[2:] == (found.num_joints, found.dims)
 

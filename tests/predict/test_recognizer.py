@@ -24,6 +24,7 @@ from hhmnet.readers import videos
 from hhmnet.readers.videos import Videos
 from hhmnet.sample import MODALITIES, Sample
 from hhmnet.store import Store
+from made_bodies import standing
 from made_exports import exported
 from made_models import CLASSES, skeleton_model
 from made_people import MadeVideo
@@ -208,7 +209,7 @@ def test_without_torch_skeletons_are_answered_and_videos_refused(
     onnx_files: dict[str, Path], tmp_path: Path
 ) -> None:
     """torch can't be imported, as where it isn't installed."""
-    np.savez(tmp_path / "clip.npz", joints=np.random.default_rng(1).normal(size=(9, 20, 3)))
+    np.savez(tmp_path / "clip.npz", joints=standing(np.random.default_rng(1), frames=9))
     MadeVideo(tmp_path / "film.mkv", 5)
     MadeVideo(tmp_path / "clip.mkv", 9)
     code = (

@@ -11,11 +11,13 @@ import pytest
 
 from hhmnet.conversion import convert
 from hhmnet.predict.sources import Input, InputError, Sources, find_inputs, is_video
+from hhmnet.readers.arrays import ArrayConfig
 from hhmnet.readers.ntu_bodies import BodyRules, persons
 from hhmnet.readers.ntu_format import parse
 from hhmnet.readers.videos import Videos
 from hhmnet.skeleton import COCO17, KINECT20, NTU25
 from hhmnet.store import Store
+from made_bodies import standing
 from made_people import MadeVideo
 
 JOINTS = np.random.default_rng(1).normal(0, 0.5, (12, 20, 3)).astype(np.float32)
@@ -99,16 +101,35 @@ def test_nw_uclas_form_whatever_the_name_and_with_its_video(filmed: Store, tmp_p
 
 
 def test_the_folder_readers_forms(tmp_path: Path) -> None:
+    """Millimetres are seen by the size of the body, or said; what isn't as the docs ask for is noted."""
     np.savez(tmp_path / "a.npz", joints=JOINTS * 1000)
     (tmp_path / "b.json").write_text(json.dumps({"joints": JOINTS.tolist()}))
-    np.save(tmp_path / "c.npy", JOINTS)
-    for name, units in (("a.npz", "mm"), ("b.json", "m"), ("c.npy", "m")):
-        sample = Sources(KINECT20, units=units).read(tmp_path / name).sample
-        np.testing.assert_allclose(sample.joints[0], JOINTS, atol=1e-5)
-        assert sample.present.all()
-        assert sample.label == -1
-    with pytest.raises(InputError, match=r"a\.npz: .*beyond 100 m; if these are millimetres, give .*units"):
-        Sources(KINECT20).read(tmp_path / "a.npz")
+    np.save(tmp_path / "c.npy", JOINTS.transpose(2, 0, 1))
+    for name, note in (("a.npz", "20 joints kinect20, mm"), ("b.json", ""), ("c.npy", "axes CTV")):
+        clip = Sources(KINECT20).read(tmp_path / name)
+        np.testing.assert_allclose(clip.sample.joints[0], JOINTS, atol=1e-5)
+        assert clip.sample.present.all()
+        assert clip.sample.label == -1
+        assert note in " ".join(clip.notes)
+    with pytest.raises(InputError, match=r"a\.npz: .*beyond 100 m; does --units say"):
+        Sources(KINECT20, arrays=ArrayConfig(units="m")).read(tmp_path / "a.npz")
+
+
+def test_what_prepare_doubts_stands_in_the_notes(tmp_path: Path) -> None:
+    """The head below the feet, with the flag that turns y; persons whom the model doesn't look at."""
+    up = standing(np.random.default_rng(0), frames=9)
+    np.save(tmp_path / "up.npy", up)
+    np.save(tmp_path / "down.npy", up * [1, -1, 1])
+    clips = [Sources(KINECT20).read(tmp_path / name) for name in ("up.npy", "down.npy")]
+    assert clips[0].notes == ()
+    assert "--up minus_y turns it" in " ".join(clips[1].notes)
+    turned = Sources(KINECT20, arrays=ArrayConfig(up="minus_y")).read(tmp_path / "down.npy")
+    np.testing.assert_array_equal(turned.sample.joints, clips[0].sample.joints)
+    assert turned.notes == ()
+    np.save(tmp_path / "two.npy", np.stack([up[:1].repeat(9, 0) + 1, up]))
+    clip = Sources(KINECT20).read(tmp_path / "two.npy")
+    np.testing.assert_array_equal(clip.sample.joints[0], clips[0].sample.joints[0])
+    assert "2 persons; the model looks at the 1 who moves most" in clip.notes
 
 
 def test_another_known_skeleton_is_converted(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from hhmnet.commands.terminal import Parser, UsageError, console, counting, prin
 from hhmnet.predict.prediction import Prediction
 from hhmnet.predict.sources import Input, InputError, find_inputs
 from hhmnet.prepare.engine import ENGINES
+from hhmnet.readers.arrays import ArrayConfig
 from hhmnet.sample import MODALITIES
 
 if TYPE_CHECKING:
@@ -84,7 +85,6 @@ def _parser() -> Parser:
     )
     add("--videos", type=Path, metavar="DIR", help="folder of the videos of skeleton files and stores")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is one")
-    add("--units", default="m", choices=("m", "cm", "mm"), help="of 3-D joints in npz, npy, json, csv files")
     add("--overlay", type=Path, metavar="OUT.mp4", help="write the video with skeleton and prediction on it")
     add("--timeline", type=Path, metavar="DIR", help="write what is done when in a long recording into DIR")
     add(
@@ -105,14 +105,16 @@ def _more_help() -> str:
     from hhmnet.predict.timeline import TimelineConfig
 
     pose, timeline = Flags(PoseConfig, "hhmnet predict"), Flags(TimelineConfig, "hhmnet predict")
+    arrays = Flags(ArrayConfig, "hhmnet predict")
     return (
+        f"What joints in npz, npy, json and csv files are, where it can't be told.\n\n{arrays.format_help()}\n"
         f"How joints are found in videos. Take what the model's training data was made with.\n\n{pose.format_help()}\n"
         f"With --timeline:\n\n{timeline.format_help()}"
     )
 
 
 def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) -> Recognizer:
-    """The model, with what the other words say of joints; ``options`` gets both configurations and the modalities.
+    """The model, with what the other words say of joints; ``options`` gets the configurations and the modalities.
 
     For an exported model PyTorch isn't imported, unless they say something of joints in videos.
     """
@@ -127,15 +129,20 @@ def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) ->
     if is_exported and options.device == "cuda":
         raise UsageError("an ONNX file runs on the CPU; leave --device out, or give the model's folder")
     timeline, pose = Flags(TimelineConfig, "hhmnet predict"), None
-    of_timeline, of_pose = _parted(rest, timeline.kinds)
+    arrays = Flags(ArrayConfig, "hhmnet predict")
+    of_timeline, others = _parted(rest, timeline.kinds)
+    of_arrays, of_pose = _parted(others, arrays.kinds)
     if of_pose or not is_exported:
         from hhmnet.pose.estimate import PoseConfig
 
-        pose = Flags(PoseConfig, "hhmnet predict").read(of_pose, [*parser.names, *timeline.kinds])
+        pose = Flags(PoseConfig, "hhmnet predict").read(
+            of_pose, [*parser.names, *timeline.kinds, *arrays.kinds]
+        )
     windows = timeline.read(of_timeline)
     if of_timeline and options.timeline is None:
         raise UsageError(f"{of_timeline[0]} goes with --timeline DIR; see hhmnet predict --help")
-    recognizer = Recognizer.from_pretrained(options.run, options.device, pose, options.videos, options.units)
+    options.arrays = arrays.read(of_arrays)
+    recognizer = Recognizer.from_pretrained(options.run, options.device, pose, options.videos, options.arrays)
     given = {word.removeprefix("--").partition("=")[0] for word in rest}
     if pose is not None and "persons" not in given:
         pose.persons = recognizer.engine.persons
@@ -195,7 +202,7 @@ def _archive(options: argparse.Namespace, log: Console) -> int:
     """Predictions of many clips, into a folder."""
     from hhmnet.predict.archive import ArchiveJob, predict_archive
 
-    of_model = options.run, options.device, options.pose, options.videos, options.units
+    of_model = options.run, options.device, options.pose, options.videos, options.arrays
     job = ArchiveJob(*of_model, options.top, tuple(options.modality))
     with log.status("looking for clips"):
         inputs = find_inputs(options.inputs, lambda line: log.print(line, soft_wrap=True))

@@ -20,6 +20,7 @@ from hhmnet.sample import MODALITIES
 
 if TYPE_CHECKING:
     from hhmnet.pose.estimate import PoseConfig
+    from hhmnet.readers.arrays import ArrayConfig
 
 ABOUT_FILE = "archive.json"
 SHARD = 64
@@ -46,7 +47,7 @@ class ArchiveJob:
         device: ``auto``, ``cpu`` or ``cuda``.
         pose: how joints are found in videos; the defaults if None.
         videos: folder of the videos of skeleton files and stores.
-        units: what 3-D joints in files of no fixed unit are measured in.
+        arrays: what is said of joints in files of no fixed form.
         top: how many classes to name.
         modalities: what to go by; all that the model looks at if empty.
     """
@@ -55,13 +56,13 @@ class ArchiveJob:
     device: str = "auto"
     pose: PoseConfig | None = None
     videos: Path | None = None
-    units: str = "m"
+    arrays: ArrayConfig | None = None
     top: int = 5
     modalities: tuple[str, ...] = ()
 
     def load(self) -> Callable[[Input], Row]:
         """The function that recognises one clip; raises what loading the model does."""
-        recognizer = Recognizer.from_pretrained(self.run, self.device, self.pose, self.videos, self.units)
+        recognizer = Recognizer.from_pretrained(self.run, self.device, self.pose, self.videos, self.arrays)
         modalities = self.modalities or MODALITIES[: 1 + recognizer.looks_at_video]
         return lambda item: recognizer.predict(item, self.top, modalities).to_dict()
 
@@ -69,7 +70,7 @@ class ArchiveJob:
         """A short name of all that decides a prediction but the clip."""
         weights = self.run if self.run.suffix == ".onnx" else self.run / "model.safetensors"
         text = hashlib.sha256(weights.read_bytes())
-        text.update(repr((self.pose, self.units, self.top, self.modalities)).encode())
+        text.update(repr((self.pose, self.arrays, self.top, self.modalities)).encode())
         return text.hexdigest()[:16]
 
 

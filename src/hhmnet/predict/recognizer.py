@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hhmnet.data.video_batch import VideoBatch
     from hhmnet.models.pretrained import ActionModel
     from hhmnet.pose.estimate import PoseConfig
+    from hhmnet.readers.arrays import ArrayConfig
 
 __all__ = ["Prediction", "Recognizer"]
 
@@ -37,7 +38,7 @@ class Recognizer:
         device: where a model computes.
         pose: how joints are found in videos; by default as in training data, with as many persons as the model takes.
         videos: folder of the videos of skeleton files and stores, for a model that looks at them.
-        units: what 3-D joints in files of no fixed unit are measured in: m, cm or mm.
+        arrays: what is said of joints in files of no fixed form.
 
     Attributes:
         engine: computes the logits.
@@ -52,12 +53,17 @@ class Recognizer:
         device: Any = "cpu",
         pose: PoseConfig | None = None,
         videos: Path | None = None,
-        units: str = "m",
+        arrays: ArrayConfig | None = None,
     ) -> None:
         self.engine = engine = model if isinstance(model, Engine) else TorchEngine(model, device)
         self.class_names, self.looks_at_video = engine.class_names, engine.looks_at_video
         self.sources = Sources(
-            engine.layout, pose, videos, with_videos=self.looks_at_video, units=units, persons=engine.persons
+            engine.layout,
+            pose,
+            videos,
+            with_videos=self.looks_at_video,
+            arrays=arrays,
+            persons=engine.persons,
         )
 
     @classmethod
@@ -67,7 +73,7 @@ class Recognizer:
         device: str = "auto",
         pose: PoseConfig | None = None,
         videos: Path | None = None,
-        units: str = "m",
+        arrays: ArrayConfig | None = None,
     ) -> Recognizer:
         """A recognizer with the model of a run folder, of any folder with a trained model, or of an ONNX file.
 
@@ -85,11 +91,11 @@ class Recognizer:
         """
         folder = find_model(folder)
         if folder.suffix == ".onnx":
-            return cls(OnnxEngine(folder), pose=pose, videos=videos, units=units)
+            return cls(OnnxEngine(folder), pose=pose, videos=videos, arrays=arrays)
         from hhmnet.models.pretrained import from_pretrained
 
         place = choose_device(device)
-        return cls(from_pretrained(folder, place), place, pose, videos, units)
+        return cls(from_pretrained(folder, place), place, pose, videos, arrays)
 
     @property
     def clip_seconds(self) -> float | None:

@@ -18,10 +18,11 @@ import numpy as np
 from hhmnet.conversion import convert
 from hhmnet.files import on_disk
 from hhmnet.readers import ReadError
+from hhmnet.readers.arrays import ArrayConfig, understand
+from hhmnet.readers.arrays import clip_fields as file_fields
 from hhmnet.readers.clip_files import MAX_BYTES, SUFFIXES
-from hhmnet.readers.folder import clip_fields as file_fields
-from hhmnet.readers.folder import fits, fitting_layouts
 from hhmnet.readers.formats import foreign, read_clip
+from hhmnet.readers.joints import doubts
 from hhmnet.readers.kinect_text import is_kinect_text
 from hhmnet.readers.labels import printable
 from hhmnet.readers.listed import count_endings
@@ -170,8 +171,8 @@ class Sources:
         pose: how joints are found in a video; the defaults if None.
         videos: folder of the videos of skeleton files and stores; beside the file, or where the store says, if None.
         with_videos: whether the videos of skeleton files and stores are wanted at all.
-        units: what 3-D joints in files of no fixed unit are measured in: m, cm or mm.
-        persons: how many persons are found in a video, if ``pose`` is None.
+        arrays: what is said of joints in files of no fixed form.
+        persons: how many persons of a clip are looked at, and found in a video if ``pose`` is None.
     """
 
     def __init__(
@@ -181,10 +182,11 @@ class Sources:
         videos: Path | None = None,
         *,
         with_videos: bool = False,
-        units: str = "m",
+        arrays: ArrayConfig | None = None,
         persons: int = 1,
     ) -> None:
-        self.layout, self.videos, self.with_videos, self.units = layout, videos, with_videos, units
+        self.layout, self.videos, self.with_videos = layout, videos, with_videos
+        self.arrays = arrays or ArrayConfig()
         self._pose, self._persons = pose, persons
         self._stores: dict[Path, Store] = {}
 
@@ -237,7 +239,7 @@ class Sources:
         store = self._stores.setdefault(path, Store(path))
         sample = in_layout(store.sample(row), store.layout, self.layout)
         videos = store.find_videos(self.videos) if sample.video and self.with_videos else None
-        return InputClip.of(sample, videos)._replace(name=name)
+        return InputClip.of(sample, videos)._replace(name=name, notes=self._crowd(sample))
 
     def _of_video(self, source: Input) -> InputClip:
         """A clip of the person who acts; where nobody is found, the video alone."""
@@ -273,10 +275,17 @@ class Sources:
 
     def _of_skeleton(self, source: Input) -> InputClip:
         videos = self.videos if self.with_videos else None
-        layout, fields = read_skeleton(source.path, self.layout, self.units, videos)
+        notes = Counter[str]()
+        layout, fields = read_skeleton(source.path, self.layout, self.arrays, videos, notes)
         video = self._paired(source.path, fields) if self.with_videos else None
-        sample = Sample(printable(source.path.stem), UNKNOWN_LABEL, **fields)
-        return InputClip(source.name, in_layout(sample, layout, self.layout), video)
+        sample = in_layout(Sample(printable(source.path.stem), UNKNOWN_LABEL, **fields), layout, self.layout)
+        return InputClip(source.name, sample, video, (*notes, *self._crowd(sample)))
+
+    def _crowd(self, sample: Sample) -> tuple[str, ...]:
+        """That some persons aren't looked at, if there are so many."""
+        if sample.num_persons <= self._persons:
+            return ()
+        return (f"{sample.num_persons} persons; the model looks at the {self._persons} who moves most",)
 
     def _paired(self, path: Path, fields: dict[str, Any]) -> Path | None:
         """The video of a skeleton file, which is entered among the sample's fields; None if it has none."""
@@ -299,41 +308,43 @@ class Sources:
 
 
 def read_skeleton(
-    path: Path, wanted: SkeletonLayout, units: str = "m", videos: Path | None = None
+    path: Path,
+    wanted: SkeletonLayout,
+    arrays: ArrayConfig,
+    videos: Path | None,
+    notes: Counter[str],
 ) -> tuple[SkeletonLayout, dict[str, Any]]:
     """The skeleton of a file, and a sample's fields that follow from it.
 
     Forms: NTU's ``.skeleton``, NW-UCLA's ``.json`` (an object with ``skeletons``), and what the reader ``folder``
-    takes. One that doesn't name its skeleton has the wanted one, if the number of joints fits, or the known one with
-    so many.
+    takes. What the numbers of the latter are is found out as :mod:`hhmnet.readers.arrays` says; where several known
+    skeletons fit, it is the wanted one.
 
     Args:
         path: the file.
         wanted: the model's skeleton.
-        units: of 3-D joints in the reader folder's forms: m, cm or mm.
+        arrays: what is said of joints in the reader folder's forms.
         videos: folder of NW-UCLA's depth videos; their fields come too if the clip has one.
+        notes: counts what was done to the data, and what is odd about them.
 
     Raises:
         ReadError: it isn't such a file, or its skeleton isn't known.
         SourceError: there is no such folder of videos.
         OSError: it can't be read.
     """
-    notes = Counter[str]()
     if path.stat().st_size > MAX_BYTES:
         raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no single clip")
     if path.suffix.lower() == ".skeleton":
         return NTU25, _ntu(path, notes)
     if path.suffix.lower() == ".json" and b'"skeletons"' in path.read_bytes():
-        return KINECT20, _nw_ucla(path, videos, notes)
-    raw = read_clip(path)
-    known = [wanted] if fits(wanted, raw) else fitting_layouts(raw)
-    if len(known) != 1:
-        count, dims = raw.joints.shape[2:]
-        raise ReadError(
-            f"has {count} joints of {dims} coordinates; the model takes {wanted.name} with {wanted.num_joints} joints "
-            f"of {wanted.dims}"
-        )
-    return known[0], file_fields(raw, known[0], units, notes)
+        fields = _nw_ucla(path, videos, notes)
+        notes.update(doubts(fields["joints"], KINECT20))
+        return KINECT20, fields
+    raw = read_clip(path, arrays.axes)
+    form = understand([raw], arrays, wanted)
+    if form.is_inferred:
+        notes[f"read as {form}"] += 1
+    return form.layout, file_fields(raw, form, notes)
 
 
 def _nw_ucla(path: Path, videos: Path | None, notes: Counter[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import io
 import math
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -14,13 +14,15 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from hhmnet.readers import ReadError
-from hhmnet.readers.text import read_json, table_lines, to_number
+from hhmnet.readers.text import disguised, read_json, table_lines, to_number
 
 SUFFIXES = (".npz", ".npy", ".json", ".csv")
 MAX_PERSONS = 100
-
+_CONFIDENCES = ("confidence", "score", "visibility", "likelihood")
 
 FIELDS = ("joints", "confidence", "pixels", "present", "frame_index")
+PICTURE = 10.0
+"""Positions beyond this are no metres."""
 MAX_BYTES = 2**28
 """The most that a file, or an array in it, may take: 256 MiB are eleven hours of a Kinect's joints."""
 
@@ -29,12 +31,14 @@ class RawClip(NamedTuple):
     """What a file says of one clip.
 
     Attributes:
-        joints: ``(M, T, V, C)`` float64; NaN for what isn't there.
+        joints: ``(M, T, V, C)`` float64; NaN for what isn't there. C is 2, 3 or 4, as the file has it.
         frame_index: ``(T,)`` int64.
-        confidence: ``(M, T, V)`` float64, if the file has it.
+        confidence: ``(M, T, V)`` float64, if the file has it beside the joints.
         pixels: ``(M, T, V, 2)`` float64, likewise.
         present: ``(M, T)`` bool, likewise.
-        names: names of the joints, if the file has them.
+        names: names of the joints in lower case, if the file has them; then a third number is z.
+        axes: the order of the array's axes in the file.
+        size: width and height of the picture in pixels, if the file has them.
         layout: name of the skeleton, if the file's format says it; "" if it doesn't.
         notes: what was understood of the file, for the user.
     """
@@ -45,12 +49,18 @@ class RawClip(NamedTuple):
     pixels: np.ndarray | None = None
     present: np.ndarray | None = None
     names: tuple[str, ...] | None = None
+    axes: str = "MTVC"
+    size: tuple[float, float] | None = None
     layout: str = ""
     notes: tuple[str, ...] = ()
 
 
-def read_clip(file: Path) -> RawClip:
+def read_clip(file: Path, axes: str = "") -> RawClip:
     """Read one file, by the ending of its name.
+
+    Args:
+        file: the file.
+        axes: order of the axes of its arrays, such as TMVC; by their values if "".
 
     Raises:
         ReadError: it isn't a clip; says what is wrong, with the line if there is one.
@@ -61,11 +71,121 @@ def read_clip(file: Path) -> RawClip:
         raise ReadError(f"'{suffix}' is none of the endings {', '.join(SUFFIXES)}")
     if file.stat().st_size > MAX_BYTES:
         raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no single clip")
+    if what := disguised(file, suffix):
+        raise ReadError(f"is {what}")
     if suffix == ".csv":
         return _read_csv(file)
     if suffix == ".json":
-        return from_json(read_json(file, nan=True))
-    return _to_clip({".npz": _read_npz, ".npy": _read_npy_file}[suffix](file))
+        return from_json(read_json(file, nan=True), axes)
+    return to_clip({".npz": _read_npz, ".npy": _read_npy_file}[suffix](file), axes)
+
+
+def to_clip(
+    fields: Mapping[str, Any], axes: str = "", called: Mapping[str, str] | None = None, **more: Any
+) -> RawClip:
+    """A clip from arrays by name, as docs/your_own_data.md has them.
+
+    Args:
+        fields: ``joints``, and perhaps ``confidence``, ``pixels``, ``present``, ``frame_index``.
+        axes: order of the axes of ``joints``; the others have the same, as far as they have them. By the values if "".
+        called: what the file calls them, for messages.
+        more: other fields of the clip.
+
+    Raises:
+        ReadError: they don't fit together, or the order of the axes must be said.
+    """
+    called = {} if called is None else called
+    name = called.get("joints", "joints")
+    if fields.get("joints") is None:
+        raise ReadError(f"has no field '{name}'")
+    joints = _numbers(name, fields["joints"])
+    if joints.ndim not in (3, 4) or not joints.size:
+        empty = "" if joints.size else ": no frame has a body"
+        raise ReadError(
+            f"field '{name}' must have the shape (T, V, C) or (M, T, V, C), has {joints.shape}{empty}"
+        )
+    if axes and len(axes) != joints.ndim:
+        raise ReadError(f"field '{name}' has the shape {joints.shape}; --axes {axes} names {len(axes)} axes")
+    order = axes or _order(name, joints)
+    joints = _arranged(joints, order, "MTVC")
+    if joints.shape[-1] not in (2, 3, 4):
+        raise ReadError(
+            f"field '{name}' of shape {fields['joints'].shape} has {joints.shape[-1]} numbers a joint; there must be "
+            "2 to 4; --axes gives the order of the axes"
+        )
+    sizes = dict(zip(order, fields["joints"].shape, strict=True))
+    others: dict[str, Any] = dict(more)
+    letters = {"confidence": "MTV", "pixels": "MTVC", "present": "MT"}
+    for field in letters.keys() & fields.keys():
+        array, said = fields[field], called.get(field, field)
+        own = "".join(letter for letter in order if letter in letters[field])
+        shape = tuple(2 if letter == "C" else sizes[letter] for letter in own)
+        if array.shape != shape:
+            raise ReadError(f"field '{said}' must have the shape {shape}, has {array.shape}")
+        arranged = _arranged(array, own, letters[field])
+        others[field] = _truths(said, arranged) if field == "present" else _numbers(said, arranged)
+    return RawClip(joints, _frame_index(fields.get("frame_index"), joints.shape[1]), axes=order, **others)
+
+
+def _order(name: str, joints: np.ndarray) -> str:
+    """The order of an array's axes, as its values tell; raises ReadError where they tell two."""
+    first, second, *_, last = joints.shape
+    if last not in (2, 3, 4) and first in (2, 3):
+        return "CTV" if joints.ndim == 3 else "CTVM"
+    if joints.ndim == 3:
+        return "TVC"
+    values = np.nan_to_num(joints, posinf=0, neginf=0)
+    # Coordinates in front, persons behind: a second person who isn't there has no y.
+    if first == 3 and last == 2 and not values[..., 1].any():
+        return "CTVM"
+    if first == 3 and last == 2 and values.min() < 0 and np.abs(values).max() < PICTURE:
+        orders = f"{first} persons in 2-D (--axes MTVC) or {last} persons in 3-D (--axes CTVM)"
+        raise ReadError(f"field '{name}' of shape {joints.shape} is {orders}")
+    if first <= second or first == 1:
+        return "MTVC"
+    # More persons than frames? Frames follow each other closely, persons stand apart.
+    across, along = _step(values), _step(values.swapaxes(0, 1))
+    if max(across, along) > 2 * min(across, along):
+        return "TMVC" if along > across else "MTVC"
+    orders = f"{first} persons in {second} frames (--axes MTVC) or {second} persons in {first} frames (--axes TMVC)"
+    raise ReadError(f"field '{name}' of shape {joints.shape} is {orders}")
+
+
+def _step(joints: np.ndarray) -> float:
+    """How far joints ``(A, B, V, C)`` are from one of A to the next; their spread where there is just one."""
+    there = np.any(joints, axis=(2, 3))
+    steps = np.diff(joints, axis=0)[there[1:] & there[:-1]]
+    ways = steps if steps.size else joints - joints.mean(axis=2, keepdims=True)
+    return float(np.median(np.linalg.norm(ways, axis=-1)))
+
+
+def _arranged(array: np.ndarray, order: str, wanted: str) -> np.ndarray:
+    """An array with its axes in the ``wanted`` order; of one person if it has no axis of persons."""
+    letters = [order.index(letter) for letter in wanted if letter in order]
+    return array.transpose(letters) if "M" in order else array.transpose(letters)[None]
+
+
+def _frame_index(index: np.ndarray | None, frames: int) -> np.ndarray:
+    if index is None:
+        return np.arange(frames)
+    if index.shape != (frames,) or index.dtype.kind not in "iu":
+        raise ReadError(f"field 'frame_index' must be {frames} whole numbers, one a frame")
+    most = np.iinfo(np.int32).max
+    if index.min() < 0 or index.max() > most or (np.diff(index.astype(np.int64)) <= 0).any():
+        raise ReadError("field 'frame_index' must be 0 or more and strictly increasing")
+    return index.astype(np.int64)
+
+
+def _numbers(field: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "iuf":
+        raise ReadError(f"field '{field}' must be numbers, is of type {array.dtype}")
+    return array.astype(np.float64)
+
+
+def _truths(field: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "biu" or not np.isin(array, (0, 1)).all():
+        raise ReadError(f"field '{field}' must be true or false")
+    return array.astype(np.bool_)
 
 
 class _Columns(NamedTuple):
@@ -74,17 +194,19 @@ class _Columns(NamedTuple):
     Attributes:
         names: the joints, in the order of their first columns.
         places: the columns of each joint: coordinates, then confidence.
+        unused: the other headings.
     """
 
     frame: int
     person: int
     names: tuple[str, ...]
     places: list[list[int]]
+    unused: tuple[str, ...]
 
 
 def _read_csv(file: Path) -> RawClip:
     """Read a table with the headings ``frame``, perhaps ``person``, and for each joint ``NAME_x``, ``NAME_y``,
-    ``NAME_z`` (not in 2-D) and perhaps ``NAME_confidence``. Other columns are left alone.
+    ``NAME_z`` (not in 2-D) and perhaps ``NAME_confidence`` (also ``_score``, ``_visibility``, ``_likelihood``).
 
     An empty cell, or ``nan``, is a coordinate that isn't known; joints without a column of confidence have 1. Persons
     are in the order in which they first come.
@@ -111,7 +233,8 @@ def _read_csv(file: Path) -> RawClip:
         values[persons.index(person), at[frame]] = np.reshape(numbers, shape)
     known = any(places[-1] >= 0 for places in columns.places)
     confidence = values[..., -1] if known else None
-    return RawClip(values[..., :-1], np.array(frames), confidence, names=columns.names)
+    notes = (f"columns not used: {', '.join(columns.unused)}",) if columns.unused else ()
+    return RawClip(values[..., :-1], np.array(frames), confidence, names=columns.names, notes=notes)
 
 
 def _columns(headings: Sequence[str]) -> _Columns:
@@ -128,9 +251,13 @@ def _columns(headings: Sequence[str]) -> _Columns:
                 raise ReadError(f"has a column '{name}_x', but no column '{name}_{axis}'", 1)
     if not names:
         raise ReadError("has no joints, which are columns such as 'head_x', 'head_y', 'head_z'", 1)
-    ends = [*axes, "confidence"]
-    joints = [[places.get(f"{name}_{end}", -1) for end in ends] for name in names]
-    return _Columns(places["frame"], places.get("person", -1), names, joints)
+    joints = []
+    for name in names:
+        trusts = [places[f"{name}_{word}"] for word in _CONFIDENCES if f"{name}_{word}" in places]
+        joints.append([*(places[f"{name}_{axis}"] for axis in axes), trusts[0] if trusts else -1])
+    used = {places["frame"], places.get("person", -1), *chain(*joints)}
+    unused = tuple(heading for heading, place in places.items() if place not in used and heading)
+    return _Columns(places["frame"], places.get("person", -1), names, joints, unused)
 
 
 def _body(columns: _Columns, cells: Sequence[str], line: int) -> tuple[str, int, list[float]]:
@@ -150,52 +277,6 @@ def _number(cell: str, line: int) -> float:
         return to_number(cell)
     except ValueError:
         raise ReadError(f"'{cell[:40]}' is no number", line) from None
-
-
-def _to_clip(fields: dict[str, np.ndarray]) -> RawClip:
-    """A clip from arrays by name; raises ReadError unless they fit together."""
-    if "joints" not in fields:
-        raise ReadError("has no field 'joints'")
-    joints = _numbers("joints", fields["joints"])
-    if joints.ndim not in (3, 4) or not joints.size:
-        raise ReadError(f"field 'joints' must have the shape (T, V, C) or (M, T, V, C), has {joints.shape}")
-    alone = joints.ndim == 3
-    shape = joints.shape if not alone else (1, *joints.shape)
-    wanted = {"confidence": shape[:3], "pixels": (*shape[:3], 2), "present": shape[:2]}
-    others: dict[str, Any] = {}
-    for field in wanted.keys() & fields.keys():
-        array = fields[field]
-        array = array[None] if alone and array.ndim == len(wanted[field]) - 1 else array
-        if array.shape != wanted[field]:
-            raise ReadError(f"field '{field}' must have the shape {wanted[field]}, has {array.shape}")
-        others[field] = _truths(field, array) if field == "present" else _numbers(field, array)
-    return RawClip(joints.reshape(shape), _frame_index(fields.get("frame_index"), shape[1]), **others)
-
-
-def _frame_index(index: np.ndarray | None, frames: int) -> np.ndarray:
-    if index is None:
-        return np.arange(frames)
-    if index.shape != (frames,) or index.dtype.kind not in "iu":
-        raise ReadError(f"field 'frame_index' must be {frames} whole numbers, one a frame")
-    if (
-        index.min() < 0
-        or index.max() > np.iinfo(np.int32).max
-        or (np.diff(index.astype(np.int64)) <= 0).any()
-    ):
-        raise ReadError("field 'frame_index' must be 0 or more and strictly increasing")
-    return index.astype(np.int64)
-
-
-def _numbers(field: str, array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind not in "iuf":
-        raise ReadError(f"field '{field}' must be numbers, is of type {array.dtype}")
-    return array.astype(np.float64)
-
-
-def _truths(field: str, array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind not in "biu" or not np.isin(array, (0, 1)).all():
-        raise ReadError(f"field '{field}' must be true or false")
-    return array.astype(np.bool_)
 
 
 def _read_npz(file: Path) -> dict[str, np.ndarray]:
@@ -247,26 +328,38 @@ def _read_npy(handle: IO[bytes], where: str) -> np.ndarray:
     return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def from_json(content: Any) -> RawClip:
+def from_json(content: Any, axes: str = "") -> RawClip:
     """The clip in a JSON document: nested lists of joints, or an object with arrays by name; raises ReadError."""
     fields = content if isinstance(content, dict) else {"joints": content}
     if "joints" not in fields:
         raise ReadError(f"has no field 'joints'; it has {', '.join(map(str, fields))[:80] or 'none'}")
-    return _to_clip(
-        {field: _nested(field, fields[field]) for field in FIELDS if fields.get(field) is not None}
+    return to_clip(
+        {field: nested(field, fields[field]) for field in FIELDS if fields.get(field) is not None}, axes
     )
 
 
-def _nested(field: str, value: Any) -> np.ndarray:
-    """Nested lists of numbers, null for NaN, or of true and false, as an array; raises ReadError for anything else."""
+def nested(field: str, value: Any) -> np.ndarray:
+    """Nested lists of numbers, or of true and false, as an array; NaN for null.
+
+    A list that is null or empty beside others, such as a frame without a body, is one of nulls.
+
+    Raises:
+        ReadError: it is anything else; says where.
+    """
     shape: list[int] = []
     level = [value]
     while any(isinstance(inner, list) for inner in level):
-        lengths = {len(inner) if isinstance(inner, list) else None for inner in level}
-        if len(lengths) > 1 or len(shape) == 4:
-            raise ReadError(f"field '{field}' must be lists of equal lengths, four deep at the most")
-        shape.append(lengths.pop() or 0)
-        level = list(chain.from_iterable(level))
+        count = next((len(inner) for inner in level if inner and isinstance(inner, list)), 0)
+        for place, inner in enumerate(level):
+            if inner is not None and (not isinstance(inner, list) or len(inner) not in (0, count)):
+                where = "".join(f"[{index}]" for index in np.unravel_index(place, shape)) if shape else ""
+                raise ReadError(f"field '{field}'{where} must be a list of {count} as those before it")
+        if len(shape) == 4:
+            raise ReadError(f"field '{field}' must be lists, four deep at the most")
+        if len(level) * count > MAX_BYTES // 8:
+            raise ReadError(f"field '{field}' is no single clip: it has more than {MAX_BYTES // 8:,} numbers")
+        shape.append(count)
+        level = list(chain.from_iterable(inner or [None] * count for inner in level))
     kinds = set(map(type, level))
     if not kinds <= {int, float, type(None)} and kinds != {bool}:
         raise ReadError(f"field '{field}' must be lists of numbers")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hhmnet.conversion import convert
 from hhmnet.readers import ReadError
 from hhmnet.readers.clip_files import MAX_BYTES, RawClip, from_json
 from hhmnet.readers.clip_files import read_clip as read_arrays
@@ -12,7 +11,6 @@ from hhmnet.readers.json_poses import read_poses
 from hhmnet.readers.kinect_text import is_kinect_text, read_kinect_text
 from hhmnet.readers.openpose import find_recording, read_recording
 from hhmnet.readers.text import read_json
-from hhmnet.skeleton import LAYOUTS, LayoutError, SkeletonLayout
 
 _AS_CSV = "export the joints' positions, as a CSV with a line a frame (docs/your_own_data.md)"
 FOREIGN = {
@@ -50,19 +48,12 @@ def foreign(path: Path, head: bytes = b"") -> str | None:
     return None
 
 
-def in_layout(clip: RawClip, layout: SkeletonLayout) -> RawClip:
-    """A clip whose format says another skeleton, with the joints of this one; raises ReadError if there is no way."""
-    if clip.layout in ("", layout.name):
-        return clip
-    try:
-        joints, confidence = convert(clip.joints, LAYOUTS[clip.layout], layout, clip.confidence)
-    except LayoutError as error:
-        raise ReadError(str(error)) from None
-    return clip._replace(joints=joints, confidence=confidence, pixels=None, layout=layout.name)
-
-
-def read_clip(path: Path) -> RawClip:
+def read_clip(path: Path, axes: str = "") -> RawClip:
     """The clip in a file, or in a folder of OpenPose's frames.
+
+    Args:
+        path: the file or folder.
+        axes: order of the axes of an array in it, such as TMVC; by its values if "".
 
     Raises:
         ReadError: it isn't a clip; says what is wrong, or what it is instead.
@@ -85,7 +76,7 @@ def read_clip(path: Path) -> RawClip:
     if path.suffix.lower() == ".json":
         document = read_json(path, nan=True)
         clip = None if isinstance(document, dict) and "joints" in document else read_poses(document)
-        return clip or from_json(document)
+        return clip or from_json(document, axes)
     if is_kinect_text(path):
         return read_kinect_text(path)
-    return read_arrays(path)
+    return read_arrays(path, axes)

@@ -8,21 +8,30 @@ from typing import NamedTuple
 import numpy as np
 
 from hhmnet.readers import ReadError
+from hhmnet.skeleton import SkeletonLayout
 
+TALL = (0.3, 3.0)
+"""Metres that a person measures from one end to the other, with a good margin."""
+ODD = {2: 3.0, 3: 2.0}
+"""Bones so many times as long as they could be aren't those of a body, in 2-D and 3-D. Those of 150 clips of UTD-MHAD
+are at most 1.45 times as long, with shuffled joints at least 2.6 times; in a picture limbs may cover each other."""
 MISSING = "joint missing: its position is not a number"
 LEFT_OUT = "person left out: never there"
 HIDDEN = "body left out: said to be absent"
+DOUBT = "doubt: "
+"""How notes begin that say what may be wrong, and not what was done."""
+ORDERED = "persons put in order of motion: the file has another first"
 
 
 class Bodies(NamedTuple):
-    """The persons of a clip.
+    """The persons of a clip, the one who moves most first.
 
     Attributes:
         joints: ``(M, T, V, C)`` float32; zero for what is missing or absent.
         present: ``(M, T)`` bool.
         confidence: ``(M, T, V)`` float32, 0 for what is missing or absent; None if nothing is known of it and nothing
             is missing.
-        persons: which of the file's persons are left, ``(M,)`` int64.
+        persons: which of the file's persons they are, ``(M,)`` int64.
     """
 
     joints: np.ndarray
@@ -44,7 +53,8 @@ def settle(
     """What is there and what is missing, by one rule for all formats.
 
     A joint is missing if one of its coordinates is NaN or its confidence is 0. A person is absent from a frame where
-    all joints are zero or missing, or where ``present`` says so. A person who is absent from all is left out.
+    all joints are zero or missing, or where ``present`` says so. A person who is absent from all is left out. The
+    others are in order of motion and presence, as NTU's are (:func:`hhmnet.readers.ntu_bodies.motion`).
 
     Args:
         joints: ``(M, T, V, C)``, whole numbers or floats.
@@ -85,6 +95,11 @@ def settle(
         trust = np.where(missing | ~there[..., None], np.float32(0), trust)
     persons = np.flatnonzero(there.any(axis=1))
     notes[LEFT_OUT] += len(there) - len(persons)
+    if len(persons) > 1:
+        motions = motion(found[persons], there[persons])
+        if (order := np.argsort(-motions, kind="stable")).tolist() != list(range(len(persons))):
+            persons = persons[order]
+            notes[ORDERED] += 1
     for note in (HIDDEN, MISSING, LEFT_OUT):
         if not notes[note]:
             del notes[note]
@@ -96,3 +111,94 @@ def _refuse(wrong: np.ndarray, field: str, fault: str) -> None:
     if wrong.any():
         person, frame, joint = np.argwhere(wrong)[0]
         raise ReadError(f"{field}: {fault} (person {person}, frame {frame}, joint {joint})")
+
+
+def motion(joints: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """How much each person moves, ``(M,)``: variance of the joints over time, times the share of frames they are in.
+
+    Args:
+        joints: ``(M, T, V, C)``; zero for what is missing.
+        present: ``(M, T)`` bool.
+    """
+    seen = (joints.any(axis=3) & present[..., None])[..., None]
+    count = np.maximum(seen.sum(axis=1, keepdims=True), 1)
+    values = joints.astype(np.float64) * seen
+    apart = np.where(seen, values - values.sum(axis=1, keepdims=True) / count, 0)
+    return (apart**2 / count).sum(axis=(1, 2, 3)) * present.mean(axis=1)
+
+
+def tallness(joints: np.ndarray) -> float:
+    """Median length of the bodies ``(..., V, C)`` along the axis in which they are longest; 0 without any."""
+    bodies = _known(joints).reshape(-1, *joints.shape[-2:])
+    bodies = bodies[np.isfinite(bodies).any(axis=(1, 2))]
+    if not len(bodies):
+        return 0.0
+    spans = np.nanmax(bodies, axis=1, initial=-np.inf) - np.nanmin(bodies, axis=1, initial=np.inf)
+    return float(np.median(spans.max(axis=1)))
+
+
+def bone_ratio(joints: np.ndarray, layout: SkeletonLayout) -> float:
+    """How many times as long a skeleton's bones are as the shortest that could join the joints; 1 if none are seen.
+
+    Args:
+        joints: ``(M, T, V, C)``; the body in it of which most is seen counts.
+        layout: says which joints are joined.
+    """
+    bodies = _known(joints).reshape(-1, *joints.shape[2:])
+    body = bodies[np.isfinite(bodies).all(axis=2).sum(axis=1).argmax()]
+    seen = np.isfinite(body).all(axis=1)
+    if seen.sum() < layout.num_joints / 2:
+        return 1.0
+    apart = np.linalg.norm(body[:, None] - body[None], axis=-1) + 1e-9  # 0 would be no way at all
+    bones = [apart[child, parent] for child, parent in layout.edges if seen[child] and seen[parent]]
+    shortest = _shortest_tree(apart[np.ix_(seen, seen)])
+    return float(np.mean(bones) / np.mean(shortest)) if bones else 1.0
+
+
+def _shortest_tree(apart: np.ndarray) -> list[float]:
+    """Lengths of the edges of the shortest tree over points so far ``apart (N, N)``, by Prim's algorithm."""
+    nearest = apart[0].copy()
+    joined, lengths = np.arange(len(apart)) == 0, []
+    for _ in range(len(apart) - 1):
+        point = int(np.where(joined, np.inf, nearest).argmin())
+        lengths.append(float(nearest[point]))
+        joined[point] = True
+        nearest = np.minimum(nearest, apart[point])
+    return lengths
+
+
+def doubts(joints: np.ndarray, layout: SkeletonLayout) -> list[str]:
+    """What looks wrong in a clip: its units, an axis that points the wrong way, joints in another order.
+
+    Args:
+        joints: ``(M, T, V, C)`` in the layout's units and axes; zero for what is missing.
+        layout: the skeleton they should have.
+    """
+    found = []
+    if layout.dims == 3 and not TALL[0] <= tallness(joints) <= TALL[1]:
+        found.append(
+            f"{DOUBT}body not {TALL[0]:g} to {TALL[1]:g} m tall: does --units say what the joints are measured in?"
+        )
+    if is_upside_down(joints, layout):
+        turn = "minus_y" if layout.dims == 3 else "y"
+        found.append(f"{DOUBT}head below the feet: if y points the other way, --up {turn} turns it")
+    if bone_ratio(joints, layout) > ODD[layout.dims]:
+        found.append(
+            f"{DOUBT}joints not where {layout.name} has them: is it their order? --layout names another skeleton"
+        )
+    return found
+
+
+def is_upside_down(joints: np.ndarray, layout: SkeletonLayout) -> bool:
+    """Whether the heads of ``joints (M, T, V, C)`` are below the feet: y is up in 3-D, down in pictures."""
+    heights = _known(joints)[..., 1] * (1 if layout.dims == 3 else -1)
+    feet = layout.parts["left_foot"] + layout.parts["right_foot"]
+    ends = [heights[..., list(part)] for part in (layout.parts["head"], feet)]
+    head, foot = (np.median(end[np.isfinite(end)]) if np.isfinite(end).any() else np.nan for end in ends)
+    return bool(head < foot)
+
+
+def _known(joints: np.ndarray) -> np.ndarray:
+    """Joints ``(..., C)`` in float64, NaN where one is missing."""
+    missing = ~joints.any(axis=-1) | ~np.isfinite(joints).all(axis=-1)
+    return np.where(missing[..., None], np.nan, joints.astype(np.float64))

@@ -11,34 +11,29 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from hhmnet.layout_files import load_layout
 from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError
-from hhmnet.readers.joints import settle
-from hhmnet.readers.labels import PARTS
+from hhmnet.readers.arrays import ArrayConfig, clip_fields, survey
+from hhmnet.readers.clip_files import RawClip, nested, to_clip
+from hhmnet.readers.labels import PARTS, split_of
+from hhmnet.readers.listed import hold_out
 from hhmnet.readers.ntu import NTU120_CLASSES
-from hhmnet.readers.text import decode
+from hhmnet.readers.text import decode, disguised
 from hhmnet.readers.unpickling import StoredArray, UnpicklingError, load_plain
 from hhmnet.sample import UNKNOWN_LABEL, Sample
-from hhmnet.skeleton import COCO17, KINECT20, NTU25, LayoutError, SkeletonLayout
 
 MAX_LABEL = 9_999
-
-_PART = re.compile("(?:(.*)_)?(?:{0})|(?:{0})(.*)".format("|".join(PARTS)))
-SCORE_MOVED = "score below 0 or above 1: set to 0 or 1"
 FRAMES_DIFFER = "total_frames differs from the frames of keypoint; the latter are taken"
 
-_SHAPES = {(17, 2): COCO17, (20, 3): KINECT20, (25, 3): NTU25}
+_CALLED = {"joints": "keypoint", "confidence": "keypoint_score"}
 _CLASSES = {"ntu60": NTU120_CLASSES[:60], "ntu120": NTU120_CLASSES}
 _NTU_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})(_rgb)?", re.ASCII)
+_PART = re.compile("(?:(.*)_)?(?:{0})|(?:{0})(.*)".format("|".join(PARTS)))
 
 
 @dataclass
-class PysklConfig(ReaderConfig):
+class PysklConfig(ArrayConfig):
     """What can be chosen for annotation files."""
 
-    layout: str = ""
-    """The skeleton: a known layout's name or a YAML file. By default 17 joints of 2 coordinates are coco17, 20 of 3
-    kinect20, 25 of 3 ntu25."""
     classes: str = ""
     """Names of the classes, which the file doesn't have: a text file with one a line, or ntu60 or ntu120. By default
     NTU's if the clips are named as NTU's are, else "class 0" and so on."""
@@ -50,14 +45,15 @@ class Pyskl(Reader):
     Format: a pickle with ``{"split": {part: [frame_dir, ...]}, "annotations": [...]}``, or, as older versions of
     MMAction2 have it, the list of annotations alone, a file for each part. An annotation is a dict with ``frame_dir``
     (the clip's name), ``label`` (from 0), ``keypoint`` ``(M, T, V, 2 or 3)``, and mostly ``keypoint_score``
-    ``(M, T, V)`` and ``total_frames``. 2-D joints are pixels, and so the sample's ``pixels`` too; 3-D joints are left
-    as they are, pyskl's own files have NTU's metres.
+    ``(M, T, V)``, ``total_frames`` and ``img_shape`` (height, width). Arrays may be nested lists. What the numbers are
+    is found out as :mod:`hhmnet.readers.arrays` says.
 
     A pickle can run any program when Python loads it. Here it can't, see :mod:`hhmnet.readers.unpickling`; what
     is neither a NumPy array nor a plain container is refused by name.
 
     Splits: the parts of a clip become the sample's ``split``, and the protocol is that of the first split in the file,
-    such as ``pyskl:xsub`` for ``xsub_train`` and ``xsub_val``.
+    such as ``pyskl:xsub`` for ``xsub_train`` and ``xsub_val``. Without parts, clips are held out as from a table
+    without a split (:func:`~hhmnet.readers.listed.hold_out`).
 
     Citation: H. Duan, J. Wang, K. Chen, D. Lin. PYSKL: Towards Good Practices for Skeleton Action Recognition.
     ACM Multimedia 2022.
@@ -86,22 +82,26 @@ class Pyskl(Reader):
         super().__init__(source.parent if source.is_file() else source, config)
         self._files = [source.name] if source.is_file() else super().items()
         self._opened: dict[str, Annotations] = {}
+        self._held: tuple[dict[str, str], str] | None = None
         opened = [self._open(file) for file in self._files]
         clips = [clip for found in opened for clip in found.clips.values()]
-        self.layout = self._find_layout(clips)
+        where = self.source / self._files[0] if len(self._files) == 1 else self.source
+        self.form, self._found = survey(self.items(), self._raw, self.config, str(where))
+        self.layout = self.form.layout
         self.class_names = self._name_classes(clips)
         splits = prefixes([part for found in opened for part in found.sizes])
         if splits:
             self.protocol = f"pyskl:{splits[0]}"  # a data set's, not the format's
+        self._has_parts = any(found.sizes for found in opened)
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker opens the files itself: that costs less than to send it what is in them.
-        return self.__dict__ | {"_opened": {}}
+        return self.__dict__ | {"_opened": {}, "_held": None}
 
     @property
     def options(self) -> dict[str, Any]:
-        """The layout that was found or chosen, and where the class names are from."""
-        return {"layout": self.layout.name, "classes": PurePath(self.config.classes).name}
+        """What was found or chosen, and where the class names are from."""
+        return self.form.options | {"classes": PurePath(self.config.classes).name}
 
     def items(self) -> list[str]:
         """The clips, ``file#frame_dir``, sorted."""
@@ -109,7 +109,7 @@ class Pyskl(Reader):
 
     def describe(self) -> list[str]:
         """What was found: clips, layout, parts, classes, and what is odd about them."""
-        lines = super().describe()
+        lines = [*super().describe(), *self._found]
         for file in self._files:
             found = self._open(file)
             sizes = ", ".join(f"{part} {size:,}" for part, size in found.sizes.items()) or "none"
@@ -120,36 +120,32 @@ class Pyskl(Reader):
                 len(set(splits := prefixes(parts))) < len(splits) for parts in found.parts.values()
             ):
                 lines.append(f"{file}: warning: {twice:,} clips are in two parts of one split")
+        if not self._has_parts:
+            lines.append(f"split: {self._hold_out()[1]}")
+        elif all(part.endswith("train") for file in self._files for part in self._open(file).sizes):
+            lines.append("warning: no clip is tested: no part is called val or test")
         shown = ", ".join(self.class_names[:4]) + (", …" if len(self.class_names) > 4 else "")
         return [*lines, f"classes: {shown}", f"protocol: {self.protocol}"]
 
     def read(self, item: str, notes: Counter[str]) -> Sample:
         """Read one clip; raises ReadError, naming the field, if it can't be used."""
-        file = next(file for file in self._files if item.startswith(f"{file}#"))
-        name = item[len(file) + 1 :]
+        raw = self._raw(item)
+        file, name = self._place(item)
         found = self._open(file)
-        clip = found.clips[name]
-        if name.startswith("["):
-            raise ReadError(
-                f"annotation {name[1:-1]}: field 'frame_dir' must be a name that no other clip has"
-            )
-        joints = self._load_joints(clip)
-        if isinstance(clip.total_frames, (int, np.integer)) and clip.total_frames != joints.shape[1]:
+        annotation = found.clips[name]
+        total = annotation.get("total_frames")
+        if isinstance(total, (int, np.integer)) and total != raw.joints.shape[1]:
             notes[FRAMES_DIFFER] += 1
-        bodies = settle(joints, notes, confidence=_load_score(clip, notes), field="keypoint")
         setup, camera, subject = _recorded(name)
+        parts = found.parts.get(name, []) if self._has_parts else [self._hold_out()[0][item]]
         return Sample(
             sample_id=name,
-            label=self._label(clip.label),
-            joints=bodies.joints,
-            present=bodies.present,
-            frame_index=np.arange(joints.shape[1], dtype=np.int32),
+            label=self._label(annotation.get("label")),
             subject=subject,
             camera=camera,
             setup=setup,
-            split=" ".join(found.parts.get(name, ())),
-            pixels=bodies.joints if self.layout.dims == 2 else None,
-            confidence=bodies.confidence,
+            split=" ".join(parts),
+            **clip_fields(raw, self.form, notes, "keypoint"),
         )
 
     def _open(self, file: str) -> Annotations:
@@ -157,13 +153,38 @@ class Pyskl(Reader):
             self._opened[file] = read_annotations(self.source / file)
         return self._opened[file]
 
-    def _load_joints(self, clip: Annotation) -> np.ndarray:
-        joints = clip.load_joints()
-        try:
-            self.layout.check(joints)
-        except LayoutError as error:
-            raise ReadError(f"field 'keypoint': {error}") from None
-        return joints
+    def _place(self, item: str) -> tuple[str, str]:
+        """The file and the clip's name there."""
+        file = next(file for file in self._files if item.startswith(f"{file}#"))
+        return file, item[len(file) + 1 :]
+
+    def _raw(self, item: str) -> RawClip:
+        file, name = self._place(item)
+        fields = self._open(file).clips[name]
+        if name.startswith("["):
+            raise ReadError(
+                f"annotation {name[1:-1]}: field 'frame_dir' must be a name that no other clip has"
+            )
+        if fields.get("keypoint") is None:
+            elsewhere = ": its joints are in the file that 'raw_file' names" if "raw_file" in fields else ""
+            raise ReadError(f"field 'keypoint' is missing{elsewhere}")
+        arrays = {
+            field: _load(fields[called], called)
+            for field, called in _CALLED.items()
+            if fields.get(called) is not None
+        }
+        match fields.get("img_shape"):
+            case (int(height), int(width)):
+                size: tuple[int, int] | None = width, height
+            case _:
+                size = None
+        return to_clip(arrays, self.config.axes, _CALLED, size=size)
+
+    def _hold_out(self) -> tuple[dict[str, str], str]:
+        """The part of each clip where the files name none, and by which rule."""
+        if self._held is None:
+            self._held = hold_out({item: _recorded(self._place(item)[1])[2] for item in self.items()})
+        return self._held
 
     def _label(self, label: Any) -> int:
         if label is None:
@@ -174,28 +195,11 @@ class Pyskl(Reader):
             raise ReadError(f"field 'label' is {label}, but there are {len(self.class_names)} class names")
         return int(label)
 
-    def _find_layout(self, clips: Iterable[Annotation]) -> SkeletonLayout:
-        if self.config.layout:
-            try:
-                return load_layout(self.config.layout)
-            except LayoutError as error:
-                raise SourceError(f"field 'layout': {error}") from None
-        where = self.source / self._files[0] if len(self._files) == 1 else self.source
-        shapes = Counter(clip.shape[2:] for clip in clips if len(clip.shape) == 4)
-        if not shapes:
-            raise SourceError(f"{where}: no clip has an array 'keypoint' of shape (M, T, V, C)")
-        shape = max(shapes, key=lambda shape: (shapes[shape], shape in _SHAPES))
-        if shape not in _SHAPES:
-            raise SourceError(
-                f"{where}: which skeleton has {shape[0]} joints of {shape[1]} coordinates? "
-                "Give field 'layout' its name, or a YAML file that describes it"
-            )
-        return _SHAPES[shape]
-
-    def _name_classes(self, clips: Iterable[Annotation]) -> tuple[str, ...]:
+    def _name_classes(self, clips: Iterable[dict[str, Any]]) -> tuple[str, ...]:
         if self.config.classes:
             return _CLASSES.get(self.config.classes) or _read_classes(Path(self.config.classes))
-        count = 1 + max((int(clip.label) for clip in clips if is_label(clip.label)), default=0)
+        labels: list[Any] = [clip.get("label") for clip in clips]
+        count = 1 + max((int(label) for label in labels if is_label(label)), default=0)
         for names in _CLASSES.values():
             if count <= len(names) and self._is_ntu():
                 return names
@@ -204,20 +208,10 @@ class Pyskl(Reader):
     def _is_ntu(self) -> bool:
         """Whether all clips are named as NTU's are, and their labels are what those names say."""
         return all(
-            (named := _ntu_name(name)) is not None and int(named[5]) - 1 == clip.label
+            (named := _ntu_name(name)) is not None and int(named[5]) - 1 == clip.get("label")
             for file in self._files
             for name, clip in self._open(file).clips.items()
         )
-
-
-def _load_score(clip: Annotation, notes: Counter[str]) -> np.ndarray | None:
-    score = clip.load_score()
-    if score is None:
-        return None
-    inside = np.clip(score, 0, 1)  # a heatmap's peak, which pyskl takes, can be a little above 1
-    if moved := int((inside < score).sum() + (inside > score).sum()):
-        notes[SCORE_MOVED] += moved
-    return inside
 
 
 def _ntu_name(name: str) -> re.Match[str] | None:
@@ -249,54 +243,17 @@ def _read_classes(file: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-class Annotation(NamedTuple):
-    """An annotation as it stands in the file; nothing of it is checked.
-
-    Attributes:
-        label: class index.
-        keypoint: joints, an array ``(M, T, V, C)`` that is still in the file.
-        score: their confidence, likewise ``(M, T, V)``; None if there is none.
-        total_frames: number of frames.
-        elsewhere: whether the joints are in another file, as those of Kinetics are.
-    """
-
-    label: Any
-    keypoint: Any
-    score: Any
-    total_frames: Any
-    elsewhere: bool
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the joints; () if there are none."""
-        return self.keypoint.shape if isinstance(self.keypoint, StoredArray) else ()
-
-    def load_joints(self) -> np.ndarray:
-        """The joints ``(M, T, V, C)``; raises ReadError if there are none."""
-        if self.keypoint is None and self.elsewhere:
-            raise ReadError("field 'keypoint' is missing: its joints are in the file that 'raw_file' names")
-        return _load(self.keypoint, "keypoint", "(M, T, V, C)")
-
-    def load_score(self) -> np.ndarray | None:
-        """The joints' confidence ``(M, T, V)``; raises ReadError if that isn't its shape."""
-        if self.score is None:
-            return None
-        score = _load(self.score, "keypoint_score", "(M, T, V)")
-        if score.shape != self.shape[:3]:
-            raise ReadError(f"field 'keypoint_score' must have the shape {self.shape[:3]}, has {score.shape}")
-        return score
-
-
 class Annotations(NamedTuple):
     """One annotation file.
 
     Attributes:
-        clips: the clips by name. One without a name, or with that of another, is called ``[7]`` by its place.
-        parts: by clip, the published parts that it belongs to.
+        clips: the annotations by name, as they stand in the file; their arrays are still there. One without a name, or
+            with that of another, is called ``[7]`` by its place.
+        parts: by clip, the parts that it belongs to, as :func:`~hhmnet.readers.labels.split_of` has them.
         sizes: how many clips each part has.
     """
 
-    clips: dict[str, Annotation]
+    clips: dict[str, dict[str, Any]]
     parts: dict[str, list[str]]
     sizes: dict[str, int]
 
@@ -308,32 +265,30 @@ def read_annotations(file: Path) -> Annotations:
         SourceError: it can't be read, or isn't an annotation file; says why.
     """
     try:
+        if what := disguised(file, ".pkl"):
+            raise SourceError(f"{file}: is {what}")
         content = load_plain(file)
     except OSError as error:
         raise SourceError(f"{file}: {error.strerror or error}") from None
     except UnpicklingError as error:
         raise SourceError(f"{file}: {error}") from None
-    if isinstance(content, dict):
-        annotations, split = content.get("annotations"), content.get("split", {})
-    else:
-        annotations, split = content, None
+    annotations = content.get("annotations") if isinstance(content, dict) else content
     if not isinstance(annotations, list):
         raise SourceError(f"{file}: is no annotation file: it has no list 'annotations'")
-    clips: dict[str, Annotation] = {}
+    clips: dict[str, dict[str, Any]] = {}
     for place, annotation in enumerate(annotations):
         fields = annotation if isinstance(annotation, dict) else {}
         name = fields.get("frame_dir")
         usable = isinstance(name, str) and name and not name.startswith("[") and name not in clips
-        clips[str(name) if usable else f"[{place}]"] = Annotation(
-            label=fields.get("label"),
-            keypoint=fields.get("keypoint"),
-            score=fields.get("keypoint_score"),
-            total_frames=fields.get("total_frames"),
-            elsewhere="raw_file" in fields,
-        )
-    if split is None:  # older versions of MMAction2 have a file for each part
-        split = {file.stem: [name for name in clips if not name.startswith("[")]}
-    return Annotations(clips, *_read_parts(file, split))
+        clips[str(name) if usable else f"[{place}]"] = fields
+    if isinstance(content, dict):
+        return Annotations(clips, *_read_parts(file, content.get("split", {})))
+    try:  # older versions of MMAction2 have a file for each part
+        part = split_of(file.stem)
+    except SourceError:
+        return Annotations(clips, {}, {})
+    named = [name for name in clips if not name.startswith("[")]
+    return Annotations(clips, {name: [part] for name in named}, {part: len(named)})
 
 
 def _read_parts(file: Path, split: Any) -> tuple[dict[str, list[str]], dict[str, int]]:
@@ -343,14 +298,13 @@ def _read_parts(file: Path, split: Any) -> tuple[dict[str, list[str]], dict[str,
     parts: dict[str, list[str]] = {}
     sizes: dict[str, int] = {}
     for part, names in split.items():
-        if (
-            not isinstance(part, str)
-            or not part.strip()
-            or not isinstance(names, (list, tuple, set, frozenset))
-        ):
+        if not isinstance(part, str) or not isinstance(names, (list, tuple, set, frozenset)):
             raise SourceError(f"{file}: field 'split' must be a dict of parts, each a list of names")
-        word = "_".join(part.split())  # a sample's parts are separated by spaces
-        sizes[word] = len(names)
+        try:
+            word = split_of("_".join(part.split()))  # a sample's parts are separated by spaces
+        except SourceError as error:
+            raise SourceError(f"{file}: field 'split': {error}") from None
+        sizes[word] = sizes.get(word, 0) + len(names)
         for name in names:
             if not isinstance(name, str):
                 raise SourceError(f"{file}: field 'split': part '{part}' must be a list of names")
@@ -372,10 +326,12 @@ def is_label(label: Any) -> bool:
     )
 
 
-def _load(array: Any, field: str, shape: str) -> np.ndarray:
-    if not isinstance(array, StoredArray) or len(array.shape) != shape.count(",") + 1:
-        got = f"has {array.shape}" if isinstance(array, StoredArray) else "is none"
-        raise ReadError(f"field '{field}' must be an array of shape {shape}, {got}")
+def _load(array: Any, field: str) -> np.ndarray:
+    """An array that is still in the file, or nested lists; raises ReadError."""
+    if isinstance(array, list):
+        return nested(field, array)
+    if not isinstance(array, StoredArray):
+        raise ReadError(f"field '{field}' must be an array, is {type(array).__name__}")
     try:
         return array.load()
     except UnpicklingError as error:

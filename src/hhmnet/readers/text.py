@@ -116,3 +116,52 @@ def read_json(file: Path, *, nan: bool = False) -> Any:
 
 def _refuse_constant(constant: str) -> NoReturn:
     raise ReadError(f"holds {constant}, which is no number")
+
+
+_SIGNS = (
+    (
+        b"version https://git-lfs",
+        "",
+        "a Git LFS pointer and not the file itself: fetch that with 'git lfs pull'",
+    ),
+    (b"\x89HDF\r\n", "", "an HDF5 file: open it with h5py and save its arrays with numpy.savez"),
+    (b"\x1f\x8b", "", "a gzip file: unpack it first, with gunzip"),
+    (b"BZh", "", "a bzip2 file: unpack it first"),
+    (b"\xfd7zXZ", "", "an xz file: unpack it first"),
+    (b"7z\xbc\xaf", "", "a 7z archive: unpack it first"),
+    (b"Rar!", "", "a RAR archive: unpack it first"),
+    (b"x\x9c", "", "zlib data, perhaps of joblib: load it with joblib and save it with pickle"),
+    (b"\x93NUMPY", ".npy", "an array of NumPy: its name must end in .npy"),
+    (
+        b"\x80\x02\x8a\nl\xfc\x9cF\xf9",
+        "",
+        "a file of torch.save: load it with torch and save its arrays with NumPy",
+    ),
+)
+
+
+def disguised(file: Path, suffix: str) -> str:
+    """What a file is by its first bytes, and the way out, where it is something that its ``suffix`` doesn't say.
+
+    Returns:
+        Such as "a gzip file: unpack it first, with gunzip"; "" where it may be what its name says.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    with open(file, "rb") as handle:
+        head = handle.read(512)
+    for sign, usual, what in _SIGNS:
+        if head.startswith(sign):
+            return "" if suffix == usual else what
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page (HTML), perhaps of a download that failed: download the file again"
+    if head.startswith(b"PK\x03\x04"):
+        if b"/data.pkl" in head or b"/.format_version" in head:
+            return "a file of torch.save: load it with torch and save its arrays with NumPy"
+        if b".npy" in head[:100] and suffix != ".npz":
+            return "an archive of NumPy: its name must end in .npz"
+        return "" if suffix == ".npz" else "a zip archive: unpack it first"
+    if head[:1] == b"\x80" and head[1:2] <= b"\x05" and suffix not in (".pkl", ".pickle"):
+        return "a pickle: its name must end in .pkl"
+    return ""

@@ -31,6 +31,7 @@ _NUMERIC = re.compile(r"[<>|=]?(\?|b1|[iu][1248]|f[248])")
 _LATIN1 = ("latin1", "latin-1", "iso-8859-1")
 _PYTHON_2 = {"encoding": "utf-8", "errors": "surrogateescape"}
 """How strings of Python 2, which may be text or bytes, become text that is bytes again when they are wanted."""
+_MAKERS = ("torch", "joblib", "pandas", "tensorflow", "jax")
 _SLACK = 2**20
 _DAMAGE = (LookupError, ValueError, TypeError, AttributeError, OverflowError, AssertionError, struct.error)
 _KEYS = (str, int, float, bytes, type(None), np.generic)
@@ -311,8 +312,10 @@ class _Unpickler(pickle._Unpickler):
             return _ALLOWED[module, name]
         except KeyError:
             wanted = f"{_shown(module)}.{_shown(name)}"
+            root = _shown(module).partition(".")[0]
+            remedy = f"; load it with {root} and save its arrays as NumPy's" if root in _MAKERS else ""
             raise UnpicklingError(
-                f"pickle wants {wanted}, which is no NumPy array or plain container"
+                f"pickle wants {wanted}, which is no NumPy array or plain container{remedy}"
             ) from None
 
     def _charge(self, count: int) -> None:

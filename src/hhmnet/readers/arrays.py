@@ -1,0 +1,408 @@
+"""The one door for arrays of joints: what their numbers mean.
+
+A shape says little: 25 joints of 3 numbers are a Kinect's metres, or OpenPose's pixels with their confidence. Values,
+names and what the user chose decide. Where they leave two readings, the error says both, and the flag that decides.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hhmnet.conversion import convert
+from hhmnet.fields import one_of
+from hhmnet.layout_files import load_layout
+from hhmnet.readers import ReaderConfig, ReadError, SourceError
+from hhmnet.readers.clip_files import PICTURE, RawClip
+from hhmnet.readers.joints import (
+    DOUBT,
+    ODD,
+    TALL,
+    Bodies,
+    bone_ratio,
+    doubts,
+    is_upside_down,
+    settle,
+    tallness,
+)
+from hhmnet.skeleton import LAYOUTS, LayoutError, SkeletonLayout
+
+METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+PLANE = ("pixels", "fractions")
+UPS = ("y", "minus_y", "z", "minus_z")
+LARGEST = {2: 100_000.0, 3: 100.0}
+"""Pixels and metres that no joint is beyond."""
+
+_LOOKED_AT, _TRIED = 8, 20
+_SURELY = 1.25
+"""So many times as long must the bones of the worse of two skeletons be."""
+_TRUST = 1.0
+"""So far from 0 to 1 may a confidence lie; a heatmap's peak can be a little above 1."""
+_FRACTION = 2.0
+"""Positions in 2-D up to this are fractions of the picture, in which a joint can lie beyond the edge."""
+_THIRDS = {"": "x and y", "z": "x, y, z", "confidence": "x, y and confidence"}
+SCORE_MOVED = "score below 0 or above 1: set to 0 or 1"
+_FRACTIONS = (
+    f"{DOUBT}positions are fractions of a picture whose size isn't known: width and height may be stretched"
+)
+
+
+@dataclass
+class ArrayConfig(ReaderConfig):
+    """What can be said of arrays of joints; what is left out is told by their values and names."""
+
+    layout: str = ""
+    """The skeleton: a known layout's name or a YAML file. By default the known one with as many joints whose bones lie
+    where the joints are."""
+    units: str = ""
+    """What joints are measured in: m, cm or mm; in 2-D pixels or fractions (of the picture). By default as tall as a
+    person is."""
+    third: str = ""
+    """What a third number of each joint is: z or confidence. By default confidence if it lies from 0 to 1 beside
+    positions that are no metres."""
+    up: str = ""
+    """Where up is in the files: y, minus_y, z or minus_z. By default y in 3-D, minus_y in a picture."""
+    axes: str = ""
+    """Order of an array's axes, such as TMVC: M persons, T frames, V joints, C numbers of a joint. By default TVC or
+    MTVC if the values don't say otherwise."""
+
+    def __post_init__(self) -> None:
+        one_of(self, "units", ("", *METRES, *PLANE))
+        one_of(self, "third", ("", "z", "confidence"))
+        one_of(self, "up", ("", *UPS))
+        if self.axes and sorted(self.axes) not in (sorted("TVC"), sorted("MTVC")):
+            raise ValueError(
+                f"field 'axes' must be the letters of TVC or MTVC in the arrays' order; got '{self.axes}'"
+            )
+
+
+@dataclass(frozen=True)
+class ArrayForm:
+    """What the arrays of a source were found to be.
+
+    Attributes:
+        layout: the skeleton.
+        units: m, cm, mm, pixels or fractions.
+        third: what a third number of each joint is: z, confidence, or "" if there is none or it is left out.
+        up: where up is: y, minus_y, z or minus_z.
+        axes: the order of the arrays' axes in the file.
+    """
+
+    layout: SkeletonLayout
+    units: str
+    third: str
+    up: str
+    axes: str = "MTVC"
+
+    def __str__(self) -> str:
+        third = f", third number {self.third}" if self.third else ""
+        layout = f"{self.layout.num_joints} joints {self.layout.name}"
+        return f"{layout}, {self.units}{third}, up is {self.up}, axes {self.axes}"
+
+    @property
+    def is_inferred(self) -> bool:
+        """Whether it is anything but what docs/your_own_data.md asks for, so that the user should know of it."""
+        plain = self.units in ("m", "pixels") and self.axes in ("TVC", "MTVC")
+        return not plain or (self.third == "confidence")
+
+    @property
+    def options(self) -> dict[str, str]:
+        """As it stands in a store's provenance."""
+        return {
+            "layout": self.layout.name,
+            "units": self.units,
+            "third": self.third,
+            "up": self.up,
+            "axes": self.axes,
+        }
+
+
+def survey(
+    items: Sequence[str], read: Callable[[str], RawClip], config: ArrayConfig, where: str
+) -> tuple[ArrayForm, list[str]]:
+    """What a source's arrays are, from a few clips all over it, and what the user should know before the work starts.
+
+    Args:
+        items: names of the clips.
+        read: reads one of them.
+        config: what was chosen.
+        where: the source, for messages.
+
+    Raises:
+        SourceError: see :func:`understand`, or no clip can be read.
+    """
+    clips: dict[str, RawClip] = {}
+    fault = ""
+    for item in list(dict.fromkeys([*items[:: len(items) // _LOOKED_AT + 1], *items]))[:_TRIED]:
+        try:
+            clips[item] = read(item)
+        except ReadError as error:
+            fault = fault or f"{item}: {error}"
+        except OSError as error:
+            fault = fault or f"{item}: {error.strerror or error}"
+        if len(clips) == _LOOKED_AT:
+            break
+    try:
+        form = understand([*clips.values()], config)
+    except (ReadError, LayoutError) as error:
+        if not clips and not config.layout:
+            raise SourceError(
+                f"{where}: none of the first clips can be read, so the skeleton isn't known ({fault}); mend them, or "
+                "give --layout"
+            ) from None
+        raise SourceError(f"{where}: {next(iter(clips), '')} {error}") from None
+    found = Counter[str]()
+    for clip in clips.values():
+        notes = Counter[str]()
+        with suppress(ReadError):
+            clip_fields(clip, form, notes)
+            found.update(note for note in notes if note.startswith(DOUBT))
+    lines = [f"skeleton: {form}", *dict.fromkeys(note for clip in clips.values() for note in clip.notes)]
+    for doubt, count in found.items():
+        lines.append(f"warning: in {count} of {len(clips)} clips {doubt.removeprefix(DOUBT)}")
+    return form, lines
+
+
+def understand(
+    clips: Sequence[RawClip], config: ArrayConfig, wanted: SkeletonLayout | None = None
+) -> ArrayForm:
+    """What the arrays of a source are, from a few of its clips; the most frequent kind of clip counts.
+
+    Args:
+        clips: the clips; there may be none if a layout was chosen.
+        config: what was chosen.
+        wanted: the skeleton that is taken where several fit, such as a model's.
+
+    Raises:
+        ReadError: they are nothing known, or one of two; says which flag decides.
+        LayoutError: there is no such layout as was chosen.
+    """
+    chosen = load_layout(config.layout) if config.layout else None
+    if chosen is not None:
+        clips = [in_layout(clip, chosen) for clip in clips]
+    if clips:
+        kinds = [(clip.joints.shape[2:], clip.names, clip.layout) for clip in clips]
+        usual = Counter(kinds).most_common(1)[0][0]
+        clips = [clip for clip, kind in zip(clips, kinds, strict=True) if kind == usual]
+        third, layout = _choose(clips, config, chosen, wanted)
+    elif chosen is not None:
+        third, layout = config.third, chosen
+    else:
+        raise ReadError("no clip can be read, so the skeleton isn't known; --layout names it")
+    units = config.units
+    if not units or (units in METRES) != (layout.dims == 3):
+        units = _units(clips, layout)
+    up = config.up or ("y" if layout.dims == 3 else "minus_y")
+    if layout.dims == 2 and up in ("z", "minus_z"):
+        raise ReadError(f"--up {up} is for joints in 3-D; {layout.name} has 2 coordinates")
+    axes = sorted({clip.axes for clip in clips})
+    return ArrayForm(layout, units, third, up, " and ".join(axes) or "MTVC")
+
+
+def _choose(
+    clips: Sequence[RawClip],
+    config: ArrayConfig,
+    chosen: SkeletonLayout | None,
+    wanted: SkeletonLayout | None,
+) -> tuple[str, SkeletonLayout]:
+    """What the third number is, and the skeleton."""
+    first, thirds = clips[0], _thirds(clips, config.third)
+    known = LAYOUTS | ({wanted.name: wanted} if wanted else {})
+    found = [
+        (third, layout)
+        for third in thirds
+        for layout in ([chosen] if chosen else known.values())
+        if layout.dims == (3 if third == "z" else 2) and _has_joints(layout, first)
+    ]
+    said = " or ".join(_THIRDS[third] for third in thirds)
+    if not found:
+        count, numbers = first.joints.shape[2:]
+        called = f" ({', '.join(first.names)})" if first.names else ""
+        fits = f"no known layout as {said}"
+        if chosen is not None:
+            fits = (
+                f"layout {chosen.name} not: that has {chosen.num_joints} joints of {chosen.dims} coordinates"
+            )
+            fits += f", and the numbers are {said}"
+        elif wanted is not None:
+            fits += f"; the model takes {wanted.name} with {wanted.num_joints} joints of {wanted.dims} coordinates"
+        raise ReadError(
+            f"has {count} joints of {numbers} numbers{called}, which fits {fits}; --layout gives a name, or a YAML "
+            "file that describes the skeleton, and --third what a third number is"
+        )
+    if first.names is not None:  # the names of a small skeleton may stand among those of a large one
+        return max(found, key=lambda pair: (pair[1] == wanted, pair[1].num_joints))
+    is_open = len(found) > 1 or len(thirds) > 1
+    bones = [_misfit(clips, layout) if is_open else 1.0 for _, layout in found]
+    near = [pair for pair, ratio in zip(found, bones, strict=True) if ratio < _SURELY * min(bones)]
+    near = [pair for pair in near if pair[1] == wanted] or near
+    if len(near) == 1 and (chosen is not None or min(bones) < ODD[3]):
+        return near[0]
+    ways = [f"{_THIRDS[third]} of {layout.name}" for third, layout in near]
+    ways += [_THIRDS[third] for third in thirds if third not in {way for way, _ in near}]
+    raise ReadError(
+        f"has {first.joints.shape[2]} joints whose numbers may be {' or '.join(ways)}; --third z or --third confidence "
+        "and --layout say which"
+    )
+
+
+def _thirds(clips: Sequence[RawClip], chosen: str) -> tuple[str, ...]:
+    """What a third number of a joint may be, by its values and its neighbours'."""
+    numbers = clips[0].joints.shape[3]
+    if chosen and numbers == 2:
+        raise ReadError(f"--third {chosen}: the joints have 2 numbers")
+    if numbers == 2 or chosen:
+        return (chosen,)
+    if numbers == 4 or clips[0].names is not None or clips[0].layout:
+        return ("z",)
+    rows = np.concatenate([clip.joints.reshape(-1, numbers) for clip in clips])
+    rows = rows[np.isfinite(rows).all(axis=1) & rows.any(axis=1)]
+    if not len(rows):
+        return ("z", "confidence")
+    low, high = rows[:, 2].min(), rows[:, 2].max()
+    if np.abs(rows[:, :2]).max() > PICTURE:
+        return ("confidence",) if low >= -_TRUST and high <= 1 + _TRUST else ("z",)
+    if low < 0 or high > 1 or any(clip.confidence is not None for clip in clips):
+        return ("z",)
+    return ("z", "confidence")
+
+
+def in_layout(clip: RawClip, layout: SkeletonLayout) -> RawClip:
+    """A clip whose format says another skeleton, with the joints of this one; raises ReadError if there is no way."""
+    if clip.layout in ("", layout.name):
+        return clip
+    try:
+        joints, confidence = convert(clip.joints, LAYOUTS[clip.layout], layout, clip.confidence)
+    except LayoutError as error:
+        raise ReadError(str(error)) from None
+    return clip._replace(joints=joints, confidence=confidence, pixels=None, layout=layout.name)
+
+
+def _has_joints(layout: SkeletonLayout, clip: RawClip) -> bool:
+    """Whether a clip may have a layout's joints: by what its format says, by their names, or else by their number."""
+    if clip.layout:
+        return clip.layout == layout.name
+    if clip.names is None:
+        return clip.joints.shape[2] == layout.num_joints
+    return {joint.lower() for joint in layout.joints} <= set(clip.names)
+
+
+def _misfit(clips: Sequence[RawClip], layout: SkeletonLayout) -> float:
+    """How little the clips' joints lie where a layout has them, in x and y; 1 is as close as can be."""
+    ratios = [
+        bone_ratio(clip.joints[..., :2], layout) * (_SURELY if is_upside_down(clip.joints, layout) else 1)
+        for clip in clips
+    ]
+    return float(np.median(ratios))
+
+
+def _units(clips: Sequence[RawClip], layout: SkeletonLayout) -> str:
+    """What joints are measured in if they are a person's."""
+    if layout.dims == 2:
+        rows = np.concatenate([clip.joints[..., :2].ravel() for clip in clips] or [np.zeros(0)])
+        rows = np.abs(rows[np.isfinite(rows) & (rows != 0)])
+        return "fractions" if len(rows) and rows.max() <= _FRACTION else "pixels"
+    if clips and layout in LAYOUTS.values():  # of others nobody knows how large they are
+        tall = float(np.median([tallness(clip.joints[..., :3]) for clip in clips]))
+        for unit, metres in METRES.items():
+            if TALL[0] <= tall * metres < TALL[1]:
+                return unit
+    return "m"
+
+
+def clip_fields(clip: RawClip, form: ArrayForm, notes: Counter[str], field: str = "joints") -> dict[str, Any]:
+    """A sample's fields that follow from a file: joints, who is there, frames, confidence and pixels.
+
+    Args:
+        clip: what the file says.
+        form: what the arrays were found to be.
+        notes: counts what is left out, what was changed and what is odd.
+        field: what the file calls the joints.
+
+    Raises:
+        ReadError: the file hasn't got the layout's joints, or they can't be used.
+    """
+    layout, dims = form.layout, form.layout.dims
+    clip = in_layout(clip, layout)
+    notes.update(clip.notes)
+    joints, trust = _in_order(clip, layout)
+    numbers = joints.shape[3]
+    if numbers != dims and not (numbers == dims + 1 and (dims == 3 or form.third == "confidence")):
+        raise ReadError(f"layout {layout.name} has {dims} coordinates a joint, the data has {numbers}")
+    if numbers > dims and trust is None:
+        trust = joints[..., dims]
+    if trust is not None:
+        inside = np.clip(trust, 0, 1)
+        moved = int((np.abs(trust - inside) > 0).sum())
+        if moved and np.all(np.nan_to_num(np.abs(trust - inside)) <= _TRUST):
+            notes[SCORE_MOVED] += moved
+            trust = inside
+    joints, in_pixels = joints[..., :dims], clip.pixels is None and form.units in PLANE
+    if form.units in METRES:
+        joints = joints * METRES[form.units]
+    elif form.units == "fractions" and clip.size is not None:
+        joints = joints * np.array(clip.size)
+    elif form.units == "fractions":
+        notes[_FRACTIONS] += 1
+        in_pixels = False
+    if dims == 3:
+        joints = _turned(joints, form.up)
+    elif form.up == "y":
+        joints, in_pixels = joints * [1, -1], False
+    bodies = settle(
+        joints,
+        notes,
+        confidence=trust,
+        present=clip.present,
+        field=field,
+        largest=LARGEST[dims],
+        remedy=" m; does --units say what the joints are measured in?" if dims == 3 else " pixels",
+    )
+    notes.update(doubts(bodies.joints, layout))
+    return {
+        "joints": bodies.joints,
+        "present": bodies.present,
+        "frame_index": clip.frame_index.astype(np.int32),
+        "pixels": bodies.joints if in_pixels else _pixels(clip, bodies),
+        "confidence": bodies.confidence,
+    }
+
+
+def _turned(joints: np.ndarray, up: str) -> np.ndarray:
+    """Joints ``(..., 3)`` with y up: y turned over, or the axes turned about x."""
+    x, y, z = np.moveaxis(joints, -1, 0)
+    axes = {"y": (x, y, z), "minus_y": (x, -y, z), "z": (x, z, -y), "minus_z": (x, -z, y)}[up]
+    return np.stack(axes, axis=-1)
+
+
+def _in_order(clip: RawClip, layout: SkeletonLayout) -> tuple[np.ndarray, np.ndarray | None]:
+    """The clip's joints and their confidence in the layout's order; raises ReadError if it hasn't got them."""
+    if clip.names is None:
+        if clip.joints.shape[2] != layout.num_joints:
+            raise ReadError(
+                f"layout {layout.name} has {layout.num_joints} joints, the data has {clip.joints.shape[2]}"
+            )
+        return clip.joints, clip.confidence
+    if missing := [joint for joint in layout.joints if joint.lower() not in clip.names]:
+        raise ReadError(
+            f"layout {layout.name} has joints for which there are no columns: {', '.join(missing)}"
+        )
+    order = [clip.names.index(joint.lower()) for joint in layout.joints]
+    return clip.joints[:, :, order], None if clip.confidence is None else clip.confidence[:, :, order]
+
+
+def _pixels(clip: RawClip, bodies: Bodies) -> np.ndarray | None:
+    """The file's positions in the video, ``(M, T, V, 2)``; zero for what is missing."""
+    if clip.pixels is None:
+        return None
+    pixels = clip.pixels[bodies.persons].astype(np.float32)
+    missing = ~bodies.present[..., None] if bodies.confidence is None else bodies.confidence == 0
+    pixels[np.broadcast_to(missing, pixels.shape[:3])] = 0
+    if not np.isfinite(pixels).all():
+        raise ReadError("field 'pixels': not a number, or infinite, for a joint that is there")
+    return pixels
