@@ -48,6 +48,11 @@ class OptimConfig:
     """adamw or sgd (with Nesterov momentum)."""
     lr: float = 1.5e-3
     """Highest learning rate, reached after the warm-up."""
+    encoder_lr: float = 1.0
+    """Learning rate of the skeleton encoders, as a share of their classifiers': less where they come from init."""
+    freeze: str = "none"
+    """What stays as it is: none, encoder (all of it but what stands behind it) or all-but-head. Frozen encoders
+    normalise by the statistics that they came with."""
     backbone_lr: float = 0.1
     """Learning rate of a video backbone, as a share of the others': what is pretrained needs less."""
     min_lr: float = 1e-5
@@ -69,12 +74,14 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         one_of(self, "optimizer", ("adamw", "sgd"))
+        one_of(self, "freeze", ("none", "encoder", "all-but-head"))
         within(self, 1, math.inf, "epochs", "batch_size")
         within(
             self,
             0,
             math.inf,
             "lr",
+            "encoder_lr",
             "backbone_lr",
             "min_lr",
             "warmup_epochs",
@@ -133,6 +140,10 @@ class TrainConfig:
     phase: int | None = None
     """What is trained: 1 a network of skeletons, 2 a video network beside the one of phase1; null is 2 where phase1 is
     given. A recipe of phase 2 says so, so that nobody trains phase 1 by it when phase1 is forgotten."""
+    init: str = ""
+    """Model whose encoders training starts from, stream by stream and joint by joint: a folder, a name of the zoo, or
+    org/name on the hub. Where nobody gives the sections model and data they are its own. In phase 2 it brings the
+    video network."""
     phase1: str = ""
     """Phase 2: folder of the trained model of skeletons, which stays as it is."""
     model: STSTConfig = field(default_factory=STSTConfig)

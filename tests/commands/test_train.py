@@ -203,3 +203,11 @@ def test_what_is_not_as_it_was_is_said(train, run_copy, tmp_path, capsys):
     assert "its store's clips was 59, this one's is 60" in err
     assert err.count("this one's is") == 2
     assert read_config(again / "config.yaml").run.seed == 3
+
+
+def test_training_starts_from_a_model_and_says_what_it_took(finished_run, train, tmp_path, capsys):
+    flags = ["--optim.epochs", "1", "--optim.freeze", "encoder", "--run.device", "cpu"]
+    assert train("--init", str(finished_run), *flags, config=None) == 0
+    assert f"from {finished_run}, joint: " in capsys.readouterr().err
+    assert train("--init", str(tmp_path / "none"), *flags, config=None, out=tmp_path / "other") == 2
+    assert str(tmp_path / "none") in capsys.readouterr().err

@@ -171,6 +171,8 @@ def train(
         for store, protocol in zip(stores, trainer.protocols, strict=True):
             for line in warnings_of_split(store, protocol):
                 log.print(f"{store.path}: {line}", soft_wrap=True)
+        for line in () if begun else trainer.phase.started:
+            log.print(f"from {config.init}, {line}", soft_wrap=True)
         problems = _cut_crops(trainer, group, log)
         with group.together():
             if group.is_main:

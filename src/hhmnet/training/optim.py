@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from hhmnet.config import OptimConfig
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
+from hhmnet.models.stst import STST
 
 Network = TypeVar("Network", bound=nn.Module)
 _DECAYING = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -22,20 +23,25 @@ _DECAYING = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """AdamW or SGD; only the weights of linear layers and convolutions decay.
 
-    A video backbone has parameter groups of its own; ``share`` says what part of the learning rate each group has.
-    Frozen weights are left out.
+    A video backbone and, at another rate, skeleton encoders have parameter groups of their own; ``share`` says what
+    part of the learning rate each group has. Frozen weights are left out.
     """
-    slow = set(network.video.backbone.parameters()) if isinstance(network, HeterogeneousNetwork) else set()
-    parts: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    shares: dict[nn.Parameter, float] = {}
+    if isinstance(network, HeterogeneousNetwork):
+        shares = dict.fromkeys(network.video.backbone.parameters(), config.backbone_lr)
+    for module in network.modules():
+        if isinstance(module, STST):
+            shares |= dict.fromkeys(module.encoder_parameters(), config.encoder_lr)
+    parts: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
             decays = name == "weight" and isinstance(module, _DECAYING)
             if parameter.requires_grad:
-                parts.setdefault((parameter in slow, not decays), []).append(parameter)
+                parts.setdefault((shares.get(parameter, 1.0), not decays), []).append(parameter)
     cuda = next(network.parameters()).is_cuda
     groups: list[dict[str, Any]] = []
-    for (slowly, free), parameters in sorted(parts.items()):
-        decay, share = 0.0 if free else config.weight_decay, config.backbone_lr if slowly else 1.0
+    for (share, free), parameters in sorted(parts.items(), key=lambda part: (-part[0][0], part[0][1])):
+        decay = 0.0 if free else config.weight_decay
         # A CUDA graph reads the learning rate from a tensor; a plain number would be recorded as it was at that step.
         lr = torch.tensor(config.lr, device="cuda") if cuda else config.lr
         groups.append({"params": parameters, "weight_decay": decay, "share": share, "lr": lr})

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from hhmnet.config import TrainConfig
@@ -21,11 +21,12 @@ from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import prepare_video
 from hhmnet.losses import distillation, gathered, part_contrast, stream_contrast
 from hhmnet.models.heterogeneous import HeterogeneousOutput
-from hhmnet.models.homogeneous import HomogeneousOutput
+from hhmnet.models.homogeneous import HomogeneousNetwork, HomogeneousOutput
 from hhmnet.models.hub import find_model
-from hhmnet.models.pretrained import ActionModel, ModelSpec, from_pretrained, with_video
+from hhmnet.models.pretrained import ActionModel, ModelSpec, PretrainedError, from_pretrained, with_video
 from hhmnet.models.spec import Head
-from hhmnet.models.stst import STSTOutput
+from hhmnet.models.start import start_from, start_video
+from hhmnet.models.stst import STST, STSTOutput
 from hhmnet.store import Store
 from hhmnet.training.distributed import ProcessGroup
 from hhmnet.training.optim import cross_entropy, mix_clips, smooth
@@ -66,6 +67,10 @@ def make_phase(
         raise PhaseError(
             "field 'phase' is 2, but 'phase1' is empty: give --phase1 RUN, a trained model of skeletons"
         )
+    if config.optim.freeze != "none" and not config.init:
+        raise PhaseError(
+            "field 'optim.freeze' would freeze encoders that nobody has trained: give --init MODEL too"
+        )
     if config.phase1:
         raise PhaseError("field 'phase' is 1, but 'phase1' is given: leave one of the two out")
     changed = [name for name in _OF_PHASE_2 if getattr(config, name) != getattr(usual, name)]
@@ -90,6 +95,7 @@ class SkeletonPhase:
         config: the run's configuration, with what the phase takes over from elsewhere.
         model: the network and its preprocessing.
         identity: fields of the configuration that stand for something else in a resumed run's comparison.
+        started: of a run with ``init``, a line for each stream on what was taken and what is new.
         partial: whether a step may leave some of the weights that learn without a gradient.
     """
 
@@ -100,6 +106,8 @@ class SkeletonPhase:
         protocols: Sequence[Protocol],
         group: ProcessGroup,
     ) -> None:
+        init = from_pretrained(config.init, all_heads=True) if config.init else None
+        config = config if init is None else _as_init(config, init)
         self.config, self.store, self.group = config, store, group
         names, self.identity = store.class_names, dict[str, Any]()
         heads: tuple[Head, ...] = ()
@@ -111,6 +119,11 @@ class SkeletonPhase:
         fields = config.model, config.data, store.layout, names, protocol, config.fold, config.fusion
         spec = ModelSpec(*fields, heads=heads)
         self.model = ActionModel(spec.build(), spec)
+        self.started = []
+        if init is not None:
+            self.started = _naming(config.init, start_from, self.model, init)
+            self.identity["init"] = _weights_hash(config.init)
+        freeze(self.model.network, config.optim.freeze)
         self.heads = [head.classes for head in heads] or [len(names)]
         self.partial = not config.loss.contrast  # then the projections have no part in the loss
 
@@ -189,13 +202,15 @@ class VideoPhase:
         first = from_pretrained(config.phase1)
         _check_first(first, config, store, split)
         self.model = with_video(first, config.heterogeneous, config.video, config.roi)
+        self.started: list[str] = []
         spec = first.spec
         self.config = dataclasses.replace(config, model=spec.model, data=spec.data, fusion=spec.fusion)
         self.cache = CropCache(config=config.roi)
         self.blind: set[int] = set()
-        # By content: a folder that was moved holds the same model, and one that was trained anew another.
-        weights = (find_model(config.phase1.partition("#")[0]) / "model.safetensors").read_bytes()
-        self.identity: dict[str, Any] = {"phase1": hashlib.sha256(weights).hexdigest()}
+        self.identity: dict[str, Any] = {"phase1": _weights_hash(config.phase1)}
+        if config.init:
+            self.started = _naming(config.init, start_video, self.model, from_pretrained(config.init))
+            self.identity["init"] = _weights_hash(config.init)
 
     def dataset(self, rows: np.ndarray) -> ClipDataset:
         """The clips' skeletons and the crops of their videos."""
@@ -256,6 +271,42 @@ class VideoPhase:
 Phase = SkeletonPhase | VideoPhase
 
 
+def freeze(network: nn.Module, what: str) -> None:
+    """Leave ``encoder`` or ``all-but-head`` of a network of skeletons as it is; ``none`` lets all learn."""
+    if what == "none":
+        return
+    for module in network.modules():
+        if isinstance(module, STST):
+            module.freeze()
+    if what == "all-but-head" and isinstance(network, HomogeneousNetwork):
+        network.projections.requires_grad_(False)
+
+
+def _as_init(config: TrainConfig, init: ActionModel) -> TrainConfig:
+    """The configuration with the network and the preprocessing of ``init`` where nobody gave others."""
+    usual, spec = TrainConfig(), init.spec
+    model = spec.model if config.model == usual.model else config.model
+    data = spec.data if config.data == usual.data else config.data
+    fusion = (
+        spec.fusion if config.fusion == usual.fusion and data.stream == spec.data.stream else config.fusion
+    )
+    return dataclasses.replace(config, model=model, data=data, fusion=fusion)
+
+
+def _naming(name: str, start: Callable[..., list[str]], model: ActionModel, init: ActionModel) -> list[str]:
+    """What ``start`` took from the model called ``name``, which its line names if it can't."""
+    try:
+        return start(model, init)
+    except PretrainedError as error:
+        raise PhaseError(f"field 'init', {name}: {error}") from None
+
+
+def _weights_hash(name: str) -> str:
+    """By content: a folder that was moved holds the same model, and one that was trained anew another."""
+    weights = (find_model(name.partition("#")[0]) / "model.safetensors").read_bytes()
+    return hashlib.sha256(weights).hexdigest()
+
+
 def _check_first(first: ActionModel, config: TrainConfig, store: Store, split: Protocol) -> None:
     spec = first.spec
     if spec.layout.to_dict() != store.layout.to_dict() or spec.class_names != store.class_names:
@@ -270,6 +321,10 @@ def _check_first(first: ActionModel, config: TrainConfig, store: Store, split: P
         )
     if config.optim.mixup:
         raise PhaseError("field 'optim.mixup' is of phase 1; with 'phase1' set it to 0")
+    if config.optim.freeze != "none":
+        raise PhaseError(
+            "field 'optim.freeze' is of phase 1, whose model phase 2 leaves as it is: set it to none"
+        )
     if config.run.graph:
         raise PhaseError("field 'run.graph' is of phase 1; with 'phase1' set it to false")
 

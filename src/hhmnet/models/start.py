@@ -1,0 +1,136 @@
+"""Training that starts from another model (fine-tuning): encoders stream by stream, joints by name."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hhmnet.models.heterogeneous import HeterogeneousNetwork
+from hhmnet.models.pretrained import ActionModel, PretrainedError
+from hhmnet.models.stst import STST
+
+_HEADS = ("classifier.", "part_head.", "scene_head.")
+_BY_JOINT = {"joint_embedding": (1,), "graph": (1, 2), "random_mask": (1, 2)}
+"""Axes of an encoder's tensors that count joints."""
+
+
+def start_from(model: ActionModel, source: ActionModel) -> list[str]:
+    """Copy a model's skeleton encoders into another's; classifiers and projections stay as they are, new.
+
+    What the source lacks begins anew: a stream, joints of another layout, parts that its encoders were built without.
+
+    Args:
+        model: a model of skeletons, one stream or several; its network is changed.
+        source: any model; it stays as it is.
+
+    Returns:
+        A line for each stream: what was taken, and what is new.
+
+    Raises:
+        PretrainedError: no stream or no joint is in both, joints have more coordinates in one, or a layer has another
+            size.
+    """
+    ours, theirs = model.spec.data.streams, source.spec.data.streams
+    if not set(ours) & set(theirs):
+        raise PretrainedError(
+            f"it has the streams {', '.join(theirs)}; field 'data.stream' is {'+'.join(ours)}"
+        )
+    layout, other = model.spec.layout, source.spec.layout
+    if layout.dims != other.dims:
+        raise PretrainedError(f"its joints have {other.dims} coordinates, the store's {layout.dims}")
+    if not set(layout.joints) & set(other.joints):
+        raise PretrainedError(
+            f"its joints ({other.name}) and the store's ({layout.name}) have no name in common"
+        )
+    lines = []
+    for stream in ours:
+        if stream not in theirs:
+            lines.append(f"{stream}: new; the model has {', '.join(theirs)}")
+            continue
+        encoder, known = model.single(stream).network, source.single(stream).network
+        assert isinstance(encoder, STST)
+        assert isinstance(known, STST)
+        lines.append(f"{stream}: {_take_encoder(encoder, known)}")
+    return lines
+
+
+def start_video(model: ActionModel, source: ActionModel) -> list[str]:
+    """Copy a phase-2 model's video network into another's; its heads stay as they are, new.
+
+    Args:
+        model: a model with video; its network is changed.
+        source: another.
+
+    Returns:
+        One line that says what was taken.
+
+    Raises:
+        PretrainedError: the source has no video, or a video network of another kind.
+    """
+    if not isinstance(source.network, HeterogeneousNetwork):
+        raise PretrainedError("it is a model of skeletons alone: it has no video network to start from")
+    assert isinstance(model.network, HeterogeneousNetwork)
+    config, other = model.network.config, source.network.config
+    if config.backbone != other.backbone:
+        raise PretrainedError(
+            f"its video network is {other.backbone}; field 'heterogeneous.backbone' is {config.backbone}"
+        )
+    taken, _ = _take(model.network.video, source.network.video)
+    return [f"video: {taken} tensors taken; new: the classifier, and the projections of the contrast"]
+
+
+def _take_encoder(encoder: STST, known: STST) -> str:
+    names, other = encoder.layout.joints, known.layout.joints
+    shared = [name for name in names if name in other]
+    joints = torch.tensor([[names.index(name), other.index(name)] for name in shared]).T
+    taken, lacking = _take(encoder, known, joints)
+    text = f"{taken} tensors taken; new: the classifier"
+    if lacking:
+        text += f", and what the model was built without ({', '.join(lacking)})"
+    if len(shared) < len(names):
+        text += f"; joints that the model doesn't know: {', '.join(n for n in names if n not in other)}"
+    return text
+
+
+def _take(network: nn.Module, known: nn.Module, joints: Tensor | None = None) -> tuple[int, list[str]]:
+    """Copy all but heads, of the shared joints; returns how many tensors were taken, and names of those not there.
+
+    Args:
+        network: its weights are changed.
+        known: of the same kind.
+        joints: ``(2, shared)``, places of the shared joints in both; None where nothing goes by joints.
+    """
+    values, taken, lacking = known.state_dict(), 0, set[str]()
+    for name, target in network.state_dict().items():
+        part = name.rpartition(".")[2]
+        if name.startswith(_HEADS):
+            continue
+        if name not in values:
+            lacking.add(part)
+            continue
+        value, axes = values[name], _BY_JOINT.get(part, ()) if joints is not None else ()
+        if isinstance(network, STST) and name.startswith("input_norm.") and value.ndim:
+            # Channels of the input norm are coordinates, and in each the joints.
+            dims = network.layout.dims
+            target, value, axes = target.view(dims, -1), value.view(dims, -1), (1,)
+        if part == "distance_bias":  # one number a distance, and layouts differ in the longest
+            shared = min(target.shape[1], value.shape[1])
+            target, value = target[:, :shared], value[:, :shared]
+        _put(target, value, axes, joints, name)
+        taken += 1
+    return taken, sorted(lacking)
+
+
+def _put(target: Tensor, value: Tensor, axes: tuple[int, ...], joints: Tensor | None, name: str) -> None:
+    """Copy ``value`` to the shared joints' places along ``axes`` of ``target``."""
+    if axes and joints is not None:
+        part, ours = target.index_select(axes[0], joints[0]), joints[0]
+        _put(part, value.index_select(axes[0], joints[1]), axes[1:], joints, name)
+        target.index_copy_(axes[0], ours, part)
+    elif target.shape == value.shape:
+        target.copy_(value)
+    else:
+        raise PretrainedError(
+            f"its '{name}' has the shape {list(value.shape)}, this network's {list(target.shape)}: give the section "
+            "'model' the values that stand in its config.json"
+        )

@@ -1,0 +1,104 @@
+"""Runs that start from another model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from short_run import (
+    assert_same_runs,
+    made_samples,
+    make_config,
+    make_run,
+    make_video_config,
+    train_in_slices,
+    write_phase1,
+    write_video_store,
+)
+
+from hhmnet.config import RuntimeConfig, TrainConfig
+from hhmnet.models.pretrained import ActionModel, from_pretrained
+from hhmnet.store import Store
+from hhmnet.training.engine import Trainer
+from hhmnet.training.phases import PhaseError
+
+
+@pytest.fixture
+def init(tmp_path: Path, tiny_store: Store) -> Path:
+    return write_phase1(tmp_path / "init", tiny_store, class_names=("one", "other"))
+
+
+def weights(model: ActionModel) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.network.state_dict().items()}
+
+
+def test_a_run_is_resumed_from_what_it_started_from(tmp_path: Path, tiny_store: Store, init: Path) -> None:
+    config = make_config(init=str(init), stream="joint+bone", encoder_lr=0.3)
+    for folder, stops in ((tmp_path / "whole", []), (tmp_path / "cut", [2, 5])):
+        train_in_slices(folder, config, tiny_store, stops)
+    assert_same_runs(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_frozen_encoders_stay_and_heads_learn(tmp_path: Path, tiny_store: Store, init: Path) -> None:
+    config = make_config(init=str(init), stream="joint+bone", freeze="all-but-head", ema=0.0)
+    trainer = make_run(tmp_path / "run", config, tiny_store)
+    before = weights(trainer.result)
+    after = weights(trainer.train())
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed == {
+        f"encoders.{name}.classifier.{part}" for name in ("joint", "bone") for part in ("weight", "bias")
+    }
+
+
+def test_network_and_preprocessing_are_the_models_where_nobody_gives_others(
+    tmp_path: Path, tiny_store: Store, init: Path
+) -> None:
+    config = TrainConfig(init=str(init), run=RuntimeConfig(device="cpu"))
+    spec = make_run(tmp_path / "run", config, tiny_store).spec
+    source = from_pretrained(init).spec
+    assert (spec.model, spec.data) == (source.model, source.data)
+    assert spec.class_names == tiny_store.class_names
+
+
+def test_encoders_learn_at_their_share_of_the_rate(tmp_path: Path, tiny_store: Store, init: Path) -> None:
+    trainer = make_run(tmp_path / "run", make_config(init=str(init), encoder_lr=0.25), tiny_store)
+    shares = {
+        id(weight): group["share"]
+        for group in trainer.learner.optimizer.param_groups
+        for weight in group["params"]
+    }
+    found = {name: shares[id(weight)] for name, weight in trainer.network.named_parameters()}
+    assert {share for name, share in found.items() if name.startswith("classifier.")} == {1.0}
+    assert {share for name, share in found.items() if not name.startswith("classifier.")} == {0.25}
+
+
+def test_a_video_network_starts_from_another(tmp_path: Path) -> None:
+    store = write_video_store(tmp_path, made_samples())
+    phase1 = write_phase1(tmp_path / "phase1", store)
+    first = make_run(tmp_path / "first", make_video_config(phase1), store)
+    first.train()
+    second = Trainer(make_video_config(phase1, init=str(tmp_path / "first")), store, tmp_path / "second")
+    source = weights(from_pretrained(tmp_path / "first"))
+    taken = [name for name, value in weights(second.result).items() if np.array_equal(value, source[name])]
+    assert {name.partition(".")[0] for name in taken} >= {"video", "skeleton"}
+    assert not [name for name in taken if "head.weight" in name]
+    with pytest.raises(PhaseError, match="model of skeletons alone"):
+        Trainer(make_video_config(phase1, init=str(phase1)), store, tmp_path / "third")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"freeze": "encoder"}, "optim.freeze.*--init"),
+        ({"init": "here", "stream": "joint_motion"}, "'init'.*joint_motion"),
+        ({"init": "here", "widths": (16, 24)}, "'init'.*shape"),
+    ],
+)
+def test_what_cannot_start_is_one_line(
+    tmp_path: Path, tiny_store: Store, init: Path, changed: dict[str, object], message: str
+) -> None:
+    given = changed | ({"init": str(init)} if "init" in changed else {})
+    with pytest.raises(PhaseError, match=message):
+        make_run(tmp_path / "run", make_config(**given), tiny_store)
