@@ -66,32 +66,26 @@ def test_store_for_people(store_folder, capsys):
     assert main(["inspect", str(store_folder)]) == 0
     out = capsys.readouterr().out
     rows = {tuple(line.replace("│", " ").split()) for line in out.splitlines()}
-    assert ("wave", "4", "2", "6") in rows
-    assert ("all", "40", "20", "60") in rows
-    assert "kinect20 (20 joints, 3 coordinates)" in out
-    assert "1 (20), 2 (20), 3 (20)" in out
-    assert '"reader": "nw_ucla"' in out
+    assert {("wave", "4", "2", "6"), ("all", "40", "20", "60")} <= rows
+    for text in ("kinect20 (20 joints, 3 coordinates)", "1 (20), 2 (20), 3 (20)", '"reader": "nw_ucla"'):
+        assert text in out
 
 
-def test_sample_as_json_holds_every_value(store_folder, capsys):
-    assert main(["inspect", str(store_folder), "--sample", CLIP, "--json"]) == 0
+def test_a_sample_with_every_value(store_folder, capsys):
+    words = ["inspect", str(store_folder), "--sample", CLIP]
+    assert main([*words, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     store = Store(store_folder)
     sample = store.sample(store.index(CLIP))
     np.testing.assert_array_equal(np.array(document["joints"], np.float32), sample.joints)
     assert document["frame_index"] == sample.frame_index.tolist()
-    assert document["present"] == sample.present.tolist()
     assert (document["class"], document["label"]) == ("pick up", 2)
     assert (document["subject"], document["camera"]) == ("2", "3")
     assert document["pixels"] is document["video"] is None
-
-
-def test_sample_for_people(store_folder, capsys):
-    assert main(["inspect", str(store_folder), "--sample", CLIP]) == 0
+    assert main(words) == 0
     out = capsys.readouterr().out
-    store = Store(store_folder)
-    joints = store.joints(store.index(CLIP))
-    assert f"(M, T, V, C) = {joints.shape}; x {joints[..., 0].min():.3f} to {joints[..., 0].max():.3f}" in out
+    x = sample.joints[..., 0]
+    assert f"(M, T, V, C) = {sample.joints.shape}; x {x.min():.3f} to {x.max():.3f}" in out
     assert "pick up (2)" in out
     assert "0 missing in between" in out
 
@@ -99,20 +93,15 @@ def test_sample_for_people(store_folder, capsys):
 def test_what_is_known_of_a_clip_with_video(video_store, capsys):
     assert main(["inspect", str(video_store), "--sample", "clip[1]"]) == 0
     out = capsys.readouterr().out
-    assert "clip.mp4" in out
-    assert "2 to 7, 3 frames, 3 missing in between" in out
-    assert "4 of 6 bodies there" in out
-    assert "mean 0.500" in out
-    assert "fold2" in out
-    assert "(M, T, 4) = (2, 3, 4)" in out
-    assert "2 bodies" in out
-    assert "2 to 3; 2 of 3 frames are in the video" in out
+    for text in (
+        *("clip.mp4", "fold2", "unknown", "2 to 7, 3 frames, 3 missing in between", "4 of 6 bodies there"),
+        *("mean 0.500", "(M, T, 4) = (2, 3, 4)", "2 bodies", "2 to 3; 2 of 3 frames are in the video"),
+    ):
+        assert text in out
     assert main(["inspect", str(video_store), "--sample", "clip[1]", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["video_frames"] == [2, 3, -1]
-    assert document["interpolated"] == [[False, True, False], [False, True, False]]
     assert np.shape(document["boxes"]) == (2, 3, 4)
-    assert "unknown" in out
 
 
 def test_store_without_protocol_and_labels(video_store, capsys):

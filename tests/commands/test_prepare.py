@@ -75,27 +75,27 @@ def test_strict_makes_no_store_but_says_why(flawed, tmp_path, capsys):
     assert not (tmp_path / "store" / "samples.arrow").exists()
 
 
-def test_unknown_reader_lists_the_known(raw_folder, tmp_path, capsys):
-    assert main(["prepare", "ntu", "--source", str(raw_folder), "--out", str(tmp_path / "store")]) == 2
-    assert "unknown reader 'ntu'; known: nw_ucla" in capsys.readouterr().err
-    assert not (tmp_path / "store").exists()
+def test_what_is_unknown_missing_or_in_the_way_is_named_before_anything_is_read(
+    raw_folder, tmp_path, capsys, monkeypatch
+):
+    out = tmp_path / "store"
 
+    def refused(*words: str) -> str:
+        assert main(["prepare", *words]) == 2
+        assert not out.is_dir()
+        return capsys.readouterr().err
 
-def test_an_unknown_protocol_is_named_before_anything_is_read(raw_folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("hhmnet.readers.nw_ucla.NWUCLA.protocol", "cross_vew")
-    assert prepare(raw_folder, tmp_path / "store") == 2
-    assert "unknown protocol 'cross_vew'; known: nw_ucla_cross_view" in capsys.readouterr().err
-    assert not (tmp_path / "store").exists()
-
-
-def test_what_is_missing_or_in_the_way_is_named(raw_folder, tmp_path, capsys):
-    assert prepare(tmp_path / "none", tmp_path / "store") == 2
-    assert f"no folder at {tmp_path / 'none'}" in capsys.readouterr().err
-    assert main(["prepare", "nw_ucla"]) == 2
-    assert "--source, --out" in capsys.readouterr().err
-    (tmp_path / "store").write_text("")
-    assert prepare(raw_folder, tmp_path / "store") == 2
-    assert str(tmp_path / "store") in capsys.readouterr().err
+    places = ["--source", str(raw_folder), "--out", str(out)]
+    assert "unknown reader 'ntu'; known: nw_ucla" in refused("ntu", *places)
+    assert "--source, --out" in refused("nw_ucla")
+    assert f"no folder at {tmp_path / 'none'}" in refused(
+        "nw_ucla", *places, "--source", str(tmp_path / "none")
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr("hhmnet.readers.nw_ucla.NWUCLA.protocol", "cross_vew")
+        assert "unknown protocol 'cross_vew'; known: nw_ucla_cross_view" in refused("nw_ucla", *places)
+    out.write_text("")
+    assert str(out) in refused("nw_ucla", *places)
 
 
 def test_a_readers_fields_are_flags(made, tmp_path):
@@ -113,15 +113,11 @@ def test_a_readers_fields_are_flags(made, tmp_path):
     ("words", "message"),
     [
         (["--scael", "2"], "unknown flag '--scael'; did you mean '--scale'?"),
-        (["--factor-of-joints", "2"], "unknown flag '--factor-of-joints'; did you mean '--scale'?"),
         (["--job", "2"], "unknown flag '--job'; did you mean '--jobs'?"),
         (["--xyzzy"], "unknown flag '--xyzzy'; see hhmnet prepare made --help"),
         (["--scale", "much"], "field 'scale' must be a number; got 'much'"),
-        (["--scale", "-1"], "field 'scale' must be above 0; got -1"),
         (["--jobs", "0"], "'0' is not a number from 1"),
-        (["--jobs", "all"], "'all' is not a number from 1"),
         (["--engine", "steam"], "'steam' (choose from "),
-        (["more"], "more"),
     ],
 )
 def test_mistakes_in_flags_are_named(made, tmp_path, capsys, words, message):
@@ -132,15 +128,7 @@ def test_mistakes_in_flags_are_named(made, tmp_path, capsys, words, message):
     assert not (tmp_path / "store").exists()
 
 
-def test_a_reader_without_fields_takes_none(made, tmp_path, capsys):
-    words = ["prepare", "plain", "--source", str(tmp_path / "made"), "--out", str(tmp_path / "store")]
-    assert main([*words, "--scale", "2"]) == 2
-    assert "unknown flag '--scale'; see hhmnet prepare plain --help" in capsys.readouterr().err
-    assert main(words) == 0
-    assert Store(tmp_path / "store").provenance["options"] == {}
-
-
-def test_help_shows_the_readers_or_the_fields_of_one(made, capsys):
+def test_help_shows_the_readers_or_the_fields_of_one(made, tmp_path, capsys):
     for words, expected in (
         (["--help"], ["made-up files", "NW-UCLA", "--jobs N"]),
         (["made", "--help"], ["made reads made-up files. None.", "--scale SCALE", "Factor of all joints."]),
@@ -149,6 +137,9 @@ def test_help_shows_the_readers_or_the_fields_of_one(made, capsys):
         assert main(["prepare", *words]) == 0
         out = capsys.readouterr().out
         assert all(text in out for text in expected)
+    words = ["prepare", "plain", "--source", str(tmp_path / "made"), "--out", str(tmp_path / "store")]
+    assert main([*words, "--scale", "2"]) == 2
+    assert "unknown flag '--scale'; see hhmnet prepare plain --help" in capsys.readouterr().err
 
 
 def test_says_what_it_understood_and_what_it_did(made, capsys):

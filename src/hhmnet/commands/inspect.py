@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hhmnet.commands.prepare import split_indices
 from hhmnet.commands.terminal import Parser, UsageError, console, print_json, table
 from hhmnet.evaluation.figures import Strip, draw_strips
 from hhmnet.sample import UNKNOWN_LABEL, Sample
-from hhmnet.skeleton import PARTS, SkeletonLayout
+from hhmnet.skeleton import PARTS
 from hhmnet.store import Store
 
 
@@ -52,46 +53,45 @@ def main(words: list[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser("hhmnet inspect", "Show what a store holds, or one of its clips.")
-    parser.add_argument("store", type=Path, metavar="STORE", help="store that `hhmnet prepare` made")
-    parser.add_argument("--sample", metavar="ID", help="show this clip")
-    parser.add_argument("--json", action="store_true", help="print everything as JSON on standard output")
-    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the clip's skeleton over time")
-    parser.add_argument(
-        "--attention",
-        type=Path,
-        metavar="RUN",
-        help="draw instead what this model's attention does to the clip",
+    add = parser.add_argument
+    add("store", type=Path, metavar="STORE", help="store that `hhmnet prepare` made")
+    add("--sample", metavar="ID", help="show this clip")
+    add("--json", action="store_true", help="print everything as JSON on standard output")
+    add("--picture", type=Path, metavar="FILE.png", help="draw the clip's skeleton over time")
+    attention = "draw instead what this model's attention does to the clip"
+    add("--attention", type=Path, metavar="RUN", help=attention)
+    rois = "draw what is cut out of the clip's video for a model"
+    add("--rois", type=Path, metavar="FILE.png", help=rois)
+    guidance = (
+        "draw instead what this model of phase 2 sees of it, how much each cell counts, and its answers"
     )
-    parser.add_argument(
-        "--rois", type=Path, metavar="FILE.png", help="draw what is cut out of the clip's video for a model"
-    )
-    parser.add_argument(
-        "--guidance",
-        type=Path,
-        metavar="RUN",
-        help="draw instead what this model of phase 2 sees of it, how much each cell counts, and its answers",
-    )
-    parser.add_argument(
-        "--videos", type=Path, metavar="DIR", help="folder of the videos, if they aren't where they were"
-    )
+    add("--guidance", type=Path, metavar="RUN", help=guidance)
+    add("--videos", type=Path, metavar="DIR", help="folder of the videos, if they aren't where they were")
     return parser
 
 
-def _draw_attention(run: Path, sample: Sample, store: Store, file: Path) -> None:
+def _model_for(run: Path, store: Store) -> Any:
+    """The model in a run folder, if it fits the store."""
     # torch takes seconds to import, and the rest of this command doesn't need it.
     from hhmnet.commands.evaluate import check_layout
-    from hhmnet.evaluation.model_pictures import attention_of, draw_attention
     from hhmnet.models.pretrained import from_pretrained
 
     model = from_pretrained(run)
     check_layout(model, run, store)
+    return model
+
+
+def _draw_attention(run: Path, sample: Sample, store: Store, file: Path) -> None:
+    model = _model_for(run, store)
+    from hhmnet.evaluation.model_pictures import attention_of, draw_attention
+
     draw_attention(attention_of(model, sample), sample, store.layout, file)
 
 
 def _draw_rois(sample: Sample, store: Store, videos: Path | None, file: Path) -> None:
     """Draw the crops of a clip: parts as rows, instants as columns, and below them the whole persons."""
     folder = _videos_of(sample, store, videos)
-    # torch takes seconds to import, and PyAV is needed for videos alone.
+    # PyAV is needed for videos alone.
     from hhmnet.data.roi import RoiConfig, crop_clip
     from hhmnet.evaluation.model_pictures import draw_crops
     from hhmnet.video import open_video
@@ -114,14 +114,11 @@ def _draw_rois(sample: Sample, store: Store, videos: Path | None, file: Path) ->
 def _draw_guidance(run: Path, sample: Sample, store: Store, videos: Path | None, file: Path) -> None:
     """Draw what a model sees of a clip, how much each cell counts, and its answers."""
     folder = _videos_of(sample, store, videos)
-    from hhmnet.commands.evaluate import check_layout
-    from hhmnet.evaluation.model_pictures import draw_guidance, guidance_of
-    from hhmnet.models.pretrained import from_pretrained
-
-    model = from_pretrained(run)
-    check_layout(model, run, store)
+    model = _model_for(run, store)
     if model.spec.heterogeneous is None:
         raise UsageError(f"{run} looks at skeletons alone; --guidance needs a model of phase 2")
+    from hhmnet.evaluation.model_pictures import draw_guidance, guidance_of
+
     found = guidance_of(model, store, store.index(sample.sample_id), folder)
     label = _class_name(sample, store)
     draw_guidance(found, f"{sample.sample_id}  {label or ''}", label, file)
@@ -171,20 +168,14 @@ def summary(store: Store) -> dict[str, Any]:
 
 def sample_document(sample: Sample, store: Store) -> dict[str, Any]:
     """All that is known of a clip, every value included, in plain containers for JSON."""
-
-    document = {
-        "sample_id": sample.sample_id,
-        "label": sample.label,
+    known = {field.name: getattr(sample, field.name) for field in dataclasses.fields(sample)}
+    about = {
         "class": _class_name(sample, store),
-        **{name: getattr(sample, name) for name in ("subject", "camera", "setup", "split", "video")},
-        "video_frames": sample.video_frames,
         "layout": store.layout.name,
         "shape": dict(zip("MTVC", sample.joints.shape, strict=True)),
     }
-    for name in ("frame_index", "present", "joints", "pixels", "confidence", "boxes", "interpolated"):
-        document[name] = getattr(sample, name)
-    return {
-        key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in document.items()
+    return about | {
+        name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in known.items()
     }
 
 
@@ -239,46 +230,42 @@ _GROUPS = ("subjects", "cameras", "setups")
 def _show_sample(sample: Sample, store: Store) -> None:
     first, last = int(sample.frame_index[0]), int(sample.frame_index[-1])
     gaps = last - first + 1 - sample.num_frames
-    present = int(sample.present.sum())
-    name = _class_name(sample, store)
-    _show_fields(
-        {
-            "sample": sample.sample_id,
-            "class": "unknown" if name is None else f"{name} ({sample.label})",
-            "subject": sample.subject or "unknown",
-            "camera": sample.camera or "unknown",
-            "setup": sample.setup or "unknown",
-            "split": sample.split or "none",
-            "frame_index": f"{first} to {last}, {sample.num_frames} frames, {gaps} missing in between",
-            "joints": _ranges(sample.joints, sample.present, store.layout),
-            "present": f"(M, T) = {sample.present.shape}, {present} of {sample.present.size} bodies there",
-            "pixels": "none" if sample.pixels is None else _ranges(sample.pixels, sample.present, None),
-            "confidence": "none"
-            if sample.confidence is None
-            else f"mean {float(sample.confidence.mean()):.3f}",
-            "boxes": "none" if sample.boxes is None else f"(M, T, 4) = {sample.boxes.shape}",
-            "interpolated": "none"
-            if sample.interpolated is None
-            else f"{int(sample.interpolated.sum())} bodies",
-            "video": sample.video or "none",
-            "video_frames": "none" if sample.video_frames is None else _frames(sample.video_frames),
-        }
-    )
+    name, present = _class_name(sample, store), sample.present
+    shown = {
+        "sample": sample.sample_id,
+        "class": "unknown" if name is None else f"{name} ({sample.label})",
+        "subject": sample.subject or "unknown",
+        "camera": sample.camera or "unknown",
+        "setup": sample.setup or "unknown",
+        "split": sample.split or "none",
+        "frame_index": f"{first} to {last}, {sample.num_frames} frames, {gaps} missing in between",
+        "joints": _ranges(sample.joints, present, "m" if store.layout.dims == 3 else "pixels"),
+        "present": f"(M, T) = {present.shape}, {int(present.sum())} of {present.size} bodies there",
+        **dict.fromkeys(("pixels", "confidence", "boxes", "interpolated"), "none"),
+        "video": sample.video or "none",
+        "video_frames": "none",
+    }
+    if sample.pixels is not None:
+        shown["pixels"] = _ranges(sample.pixels, present, "pixels")
+    if sample.confidence is not None:
+        shown["confidence"] = f"mean {float(sample.confidence.mean()):.3f}"
+    if sample.boxes is not None:
+        shown["boxes"] = f"(M, T, 4) = {sample.boxes.shape}"
+    if sample.interpolated is not None:
+        shown["interpolated"] = f"{int(sample.interpolated.sum())} bodies"
+    if sample.video_frames is not None:
+        frames = sample.video_frames[sample.video_frames >= 0]
+        span = f"{frames.min()} to {frames.max()}" if len(frames) else "none"
+        shown["video_frames"] = f"{span}; {len(frames)} of {sample.num_frames} frames are in the video"
+    _show_fields(shown)
 
 
-def _frames(indices: np.ndarray) -> str:
-    shown = indices[indices >= 0]
-    span = f"{shown.min()} to {shown.max()}" if len(shown) else "none"
-    return f"{span}; {len(shown)} of {len(indices)} frames are in the video"
-
-
-def _ranges(values: np.ndarray, present: np.ndarray, layout: SkeletonLayout | None) -> str:
+def _ranges(values: np.ndarray, present: np.ndarray, unit: str) -> str:
     """Shape, and the range of each coordinate over the bodies that are there."""
     seen = values[present].reshape(-1, values.shape[-1])
     spans = ", ".join(
         f"{axis} {v.min():.3f} to {v.max():.3f}" for axis, v in zip("xyz", seen.T, strict=False)
     )
-    unit = "m" if layout is not None and layout.dims == 3 else "pixels"
     return f"(M, T, V, C) = {values.shape}; {spans} {unit}"
 
 
