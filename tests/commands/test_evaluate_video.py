@@ -78,21 +78,6 @@ def test_skeletons_alone_are_what_phase_1_says(
     assert not (tmp_path / "scores-video.parquet").exists()
 
 
-def test_moved_videos(video_world: VideoWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = Path(shutil.copytree(video_world.store, tmp_path / "store"))
-    (store / "videos.json").write_text(json.dumps({"folder": "../gone"}))
-    out = tmp_path / "out"
-    assert evaluate(video_world, out, store=store) == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert f"no folder at {tmp_path / 'gone'}, where store {store} had its videos" in err
-    assert "--videos DIR" in err
-    assert not out.exists()
-    (store / "videos.json").unlink()
-    assert evaluate(video_world, out, store=store) == 2
-    assert "doesn't say where its videos are" in capsys.readouterr().err
-
-
 def test_a_clip_without_its_video_is_answered_by_its_skeleton(
     video_world: VideoWorld, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,13 +96,3 @@ def test_a_clip_without_its_video_is_answered_by_its_skeleton(
     np.testing.assert_array_equal(before[2:], after[2:])
     each = [Scores.load(tmp_path / f"out/scores-{name}.parquet").logits for name in MEMBERS]
     np.testing.assert_allclose(after[:2], (each[0][:2] + each[1][:2]) / 2, rtol=1e-4, atol=1e-5)
-
-
-def test_the_members_scores_join_to_the_models_answer(
-    video_world: VideoWorld, results: Path, tmp_path: Path
-) -> None:
-    files = [str(results / f"scores-{name}.parquet") for name in MEMBERS]
-    assert main(["ensemble", *files, "--out", str(tmp_path / "joined")]) == 0
-    joined, whole = Scores.load(tmp_path / "joined/scores.parquet"), Scores.load(results / "scores.parquet")
-    assert joined.sample_ids.tolist() == whole.sample_ids.tolist()
-    np.testing.assert_allclose(joined.logits, whole.logits, rtol=1e-4, atol=1e-4)

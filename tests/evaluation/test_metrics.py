@@ -109,5 +109,3 @@ def test_what_fusion_mends_and_breaks() -> None:
     assert [clip["sample_id"] for clip in mended["clips"]] == ["clip6", "clip1", "clip0"]
     assert mended["clips"][0] == {"sample_id": "clip6", "label": "c", "alone": "a", "joined": "c"}
     assert found["same"] == {"mended": {"n": 0, "clips": []}, "broken": {"n": 0, "clips": []}}
-    with pytest.raises(ValueError, match="video alone are of other clips"):
-        fusion_changes(joined, {"video": made_scores([0], [0.9], [0])})

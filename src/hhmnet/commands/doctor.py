@@ -6,9 +6,9 @@ import importlib
 import os
 import platform
 import shutil
-from dataclasses import asdict, dataclass
+from contextlib import suppress
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 from packaging.requirements import Requirement
 
@@ -28,8 +28,7 @@ PURPOSES = {
 """Optional parts of the package, and what each is for."""
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A package that is wanted: in which versions, in which it is there or None, and why that doesn't do or ""."""
 
     name: str
@@ -44,14 +43,11 @@ def main(words: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print it as JSON on standard output")
     options = parser.parse_args(words)
     needed, optional = wanted_parts()
+    versions = {"hhmnet": __version__, "python": platform.python_version(), "system": platform.platform()}
     document = {
-        "versions": {
-            "hhmnet": __version__,
-            "python": platform.python_version(),
-            "system": platform.platform(),
-        },
+        "versions": versions,
         "machine": machine(),
-        "needed": [asdict(part) for part in needed],
+        "needed": [part._asdict() for part in needed],
         "optional": {
             extra: {"for": PURPOSES.get(extra, ""), "missing": [part.name for part in parts if part.problem]}
             for extra, parts in optional.items()
@@ -95,7 +91,10 @@ def examine(requirement: Requirement) -> Part:
 
 def machine() -> dict[str, Any]:
     """Processor, memory and GPUs; with torch's view of them where torch can be imported."""
-    facts: dict[str, Any] = {"cores": os.cpu_count(), "memory_gib": _memory(), "gpus": []}
+    facts: dict[str, Any] = {"cores": os.cpu_count(), "memory_gib": None, "gpus": []}
+    with suppress(AttributeError, ValueError, OSError):  # not every system tells
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        facts["memory_gib"] = round(memory / 2**30, 1)
     try:
         torch = importlib.import_module("torch")
         from hhmnet.prepare.workers import cores
@@ -115,13 +114,6 @@ def machine() -> dict[str, Any]:
     return facts
 
 
-def _memory() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError, OSError):  # not every system tells
-        return None
-
-
 def networks() -> dict[str, Any]:
     """Which of the networks for joints from video lie in the cache, and where that is."""
     from hhmnet.pose.networks import NETWORKS, cache_folder
@@ -139,18 +131,21 @@ def networks() -> dict[str, Any]:
 def show(document: dict[str, Any], broken: list[Part]) -> None:
     """The same for people."""
     out, facts, versions = console(stderr=False), document["machine"], document["versions"]
-    view = table("this machine", "", "")
-    view.add_row("hhmnet", versions["hhmnet"])
-    view.add_row("Python", f"{versions['python']}, {versions['system']}")
-    view.add_row("torch", facts["torch"])
-    view.add_row("processor", f"{facts.get('processor', '')}, {facts['cores']} cores")
-    if "threads" in facts:
-        view.add_row("threads", f"{facts['threads']} of torch; OMP_NUM_THREADS or --run.threads sets them")
-    view.add_row("memory", "unknown" if facts["memory_gib"] is None else f"{facts['memory_gib']} GiB")
     gpus = [f"{gpu['name']}, {gpu['memory_gib']} GiB" for gpu in facts["gpus"]]
     none = "none that torch sees" if facts.get("cuda") else "none: torch is built for the CPU"
-    view.add_row("GPU", "; ".join(gpus) or none)
-    view.add_row("cache", f"{document['networks']['folder']}, {document['networks']['free_gib']} GiB free")
+    rows = {
+        "hhmnet": versions["hhmnet"],
+        "Python": f"{versions['python']}, {versions['system']}",
+        "torch": facts["torch"],
+        "processor": f"{facts.get('processor', '')}, {facts['cores']} cores",
+        "threads": f"{facts.get('threads', '?')} of torch; OMP_NUM_THREADS or --run.threads sets them",
+        "memory": "unknown" if facts["memory_gib"] is None else f"{facts['memory_gib']} GiB",
+        "GPU": "; ".join(gpus) or none,
+        "cache": f"{document['networks']['folder']}, {document['networks']['free_gib']} GiB free",
+    }
+    view = table("this machine", "", "")
+    for row in rows.items():
+        view.add_row(*row)
     out.print(view)
     parts = table("optional parts", "part", "for", "")
     for extra, part in document["optional"].items():

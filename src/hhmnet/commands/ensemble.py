@@ -125,15 +125,13 @@ def measure(members: dict[str, Scores], weights: np.ndarray) -> dict[str, Any]:
 
 def show(document: dict[str, Any]) -> None:
     """The metrics for the terminal."""
-    view = table(
-        f"{document['n']} clips, weights: {document['weights_from']}", "scores", ">weight", ">top-1 %", "95 %"
-    )
-    for name, figures in document["members"].items():
-        view.add_row(name, f"{document['weights'][name]:.2f}", *_cells(figures))
-    view.add_section()
-    for name, figures in document["subsets"].items():
-        view.add_row(name, "", *_cells(figures))
-    view.add_section()
+    title = f"{document['n']} clips, weights: {document['weights_from']}"
+    view = table(title, "scores", ">weight", ">top-1 %", "95 %")
+    for part in ("members", "subsets"):
+        for name, figures in document[part].items():
+            weight = f"{document['weights'][name]:.2f}" if part == "members" else ""
+            view.add_row(name, weight, *_cells(figures))
+        view.add_section()
     view.add_row("all", "", *_cells(document), style="bold")
     log = console(stderr=False)
     log.print(view)

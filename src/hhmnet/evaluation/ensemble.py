@@ -31,34 +31,33 @@ def align(members: Members) -> dict[str, Scores]:
     Raises:
         EnsembleError: other clips, labels or class names than the first one's; the first differences are listed.
     """
-    if not members:
-        raise EnsembleError("there are no scores to join")
-    first = next(iter(members))
-    return {name: _like(first, members[first], name, scores) for name, scores in members.items()}
+    return {name: _like(next(iter(members)), name, members) for name in members}
 
 
-def _like(first: str, ours: Scores, other: str, theirs: Scores) -> Scores:
+def _like(first: str, other: str, members: Members) -> Scores:
+    ours, theirs, both = members[first], members[other], f"{first} and {other} have different"
     if ours.class_names != theirs.class_names:
         pairs = zip(ours.class_names, theirs.class_names, strict=False)
         found = [f"number {i}: '{a}' and '{b}'" for i, (a, b) in enumerate(pairs) if a != b]
         found = found or [f"{len(ours.class_names)} and {len(theirs.class_names)} classes"]
-        raise EnsembleError(f"{first} and {other} have different classes: {_few(found)}")
-    place = {name: row for row, name in enumerate(theirs.sample_ids.tolist())}
+        raise EnsembleError(f"{both} classes: {_few(found)}")
+    names, place = (
+        ours.sample_ids.tolist(),
+        {name: row for row, name in enumerate(theirs.sample_ids.tolist())},
+    )
     if len(place) < len(theirs.sample_ids):
         raise EnsembleError(f"{other}: a sample_id stands there twice")
-    names = ours.sample_ids.tolist()
-    missing = [name for name in names if name not in place]
-    extra = sorted(place.keys() - set(names))
-    if missing or extra:
-        lacks = [f"{other} lacks {len(missing)} ({_few(missing)})"] if missing else []
-        lacks += [f"{first} lacks {len(extra)} ({_few(extra)})"] if extra else []
-        raise EnsembleError(f"{first} and {other} have different clips: {'; '.join(lacks)}")
+    lacks = {other: [name for name in names if name not in place], first: sorted(place.keys() - set(names))}
+    if any(lacks.values()):
+        found = [f"{name} lacks {len(clips)} ({_few(clips)})" for name, clips in lacks.items() if clips]
+        raise EnsembleError(f"{both} clips: {'; '.join(found)}")
     rows = np.array([place[name] for name in names], np.int64)
     labels = theirs.labels[rows]
     if (labels != ours.labels).any():
         where = np.flatnonzero(labels != ours.labels).tolist()
-        found = [f"{names[i]}: {ours.labels[i]} and {labels[i]}" for i in where]
-        raise EnsembleError(f"{first} and {other} have different labels: {_few(found)}")
+        raise EnsembleError(
+            f"{both} labels: {_few([f'{names[i]}: {ours.labels[i]} and {labels[i]}' for i in where])}"
+        )
     return replace(ours, logits=theirs.logits[rows])
 
 

@@ -89,14 +89,10 @@ def surest_mistakes(scores: Scores, count: int = 10) -> list[dict[str, Any]]:
     confidence = scores.probabilities.max(1)
     wrong = np.flatnonzero((scores.labels >= 0) & ~scores.right)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
+    clips = _listed(scores, worst, answer=scores)
     return [
-        {
-            "sample_id": str(scores.sample_ids[row]),
-            "label": scores.class_names[scores.labels[row]],
-            "answer": scores.class_names[scores.predictions[row]],
-            "probability": round(float(confidence[row]), 4),
-        }
-        for row in worst.tolist()
+        clip | {"probability": round(float(confidence[row]), 4)}
+        for clip, row in zip(clips, worst, strict=True)
     ]
 
 
@@ -112,36 +108,25 @@ def fusion_changes(joined: Scores, alone: Mapping[str, Scores], count: int = 10)
         For each name of ``alone`` two entries, ``mended`` (wrong alone, right when joined) and ``broken`` (right alone,
         wrong when joined). Each has ``n`` and ``clips`` with ``sample_id``, ``label``, ``alone`` and ``joined``, the
         last two being answers.
-
-    Raises:
-        ValueError: the scores are of other clips.
     """
-    found = {}
+    found: dict[str, Any] = {}
+    clips = np.arange(len(joined.labels)), joined.labels
     for name, scores in alone.items():
-        if not np.array_equal(scores.sample_ids, joined.sample_ids):
-            raise ValueError(f"the scores of {name} alone are of other clips than the joined ones")
-        clips = np.arange(len(joined.labels)), joined.labels
-        gain = joined.probabilities[clips] - scores.probabilities[clips]  # of the clip's own class
-        found[name] = {
-            "mended": _changes(joined, scores, joined.right & ~scores.right, -gain, count),
-            "broken": _changes(joined, scores, scores.right & ~joined.right, gain, count),
-        }
+        found[name] = {}
+        for change, right, wrong in (("mended", joined, scores), ("broken", scores, joined)):
+            rows = np.flatnonzero(right.right & ~wrong.right)
+            gain = (right.probabilities - wrong.probabilities)[clips][rows]  # of the clip's own class
+            order = np.argsort(-gain, kind="stable")
+            listed = _listed(joined, rows[order][:count], alone=scores, joined=joined)
+            found[name][change] = {"n": len(rows), "clips": listed}
     return found
 
 
-def _changes(
-    joined: Scores, alone: Scores, which: np.ndarray, order: np.ndarray, count: int
-) -> dict[str, Any]:
-    rows = np.flatnonzero(which)
-    rows = rows[np.argsort(order[rows], kind="stable")]
-    names = joined.class_names
-    clips = [
-        {
-            "sample_id": str(joined.sample_ids[row]),
-            "label": names[joined.labels[row]],
-            "alone": names[alone.predictions[row]],
-            "joined": names[joined.predictions[row]],
-        }
-        for row in rows[:count]
+def _listed(clips: Scores, rows: np.ndarray, **answers: Scores) -> list[dict[str, Any]]:
+    """Some labelled clips by name and class, with the class that each of ``answers`` gives them."""
+    names = clips.class_names
+    return [
+        {"sample_id": str(clips.sample_ids[row]), "label": names[clips.labels[row]]}
+        | {name: names[scores.predictions[row]] for name, scores in answers.items()}
+        for row in rows.tolist()
     ]
-    return {"n": len(rows), "clips": clips}

@@ -92,29 +92,20 @@ class Video:
     says it wrongly, all of it is decoded once to see.
 
     A damaged file gives its frames up to the damage, and by index also those that a later keyframe leads to.
-    Iterating over it raises VideoError after the last frame before the damage, or ends there with ``errors="stop"``;
-    ``damage`` tells where that was and why.
-
-    Args:
-        path: the file.
-        errors: "raise" or "stop".
+    Iterating over it raises VideoError after the last frame before the damage, or ends there with ``errors="stop"``.
 
     Attributes:
-        path: the file.
         num_frames: number of frames in the file, counted, whatever its header says.
         damage: the first frame found to be lost, and why; None as long as none was. In a file that was cut off it
-            may be the one after the last.
+            may be the one after the last. Whatever ends an iteration early stands here.
 
     Raises:
         VideoError: the file can't be read, or has no pictures.
     """
 
     def __init__(self, path: Path, *, errors: Errors = "raise") -> None:
-        if errors not in ("raise", "stop"):
-            raise ValueError(f"errors must be 'raise' or 'stop', got {errors!r}")
-        self.path = path
+        self.path, self._errors = path, errors
         self.damage: VideoError | None = None
-        self._errors = errors
         self._run: Iterator[tuple[int, VideoFrame]] | None = None  # decodes on from the last frame
         self._last: tuple[int, VideoFrame] | None = None
         self._size: tuple[int, ...] | None = None
@@ -123,8 +114,7 @@ class Video:
             self._container, self._stream = open_stream(path)
         except LostError as lost:
             raise VideoError(path, None, str(lost)) from None
-        context = self._stream.codec_context
-        self._announced = context.width, context.height
+        self._announced = self._stream.codec_context.width, self._stream.codec_context.height
         try:
             self._packets, self._cut = scan(self._container, self._stream)
             self._keys = packet_keys(self._packets)
