@@ -130,6 +130,8 @@ def test_what_prepare_doubts_stands_in_the_notes(tmp_path: Path) -> None:
     clip = Sources(KINECT20).read(tmp_path / "two.npy")
     np.testing.assert_array_equal(clip.sample.joints[0], clips[0].sample.joints[0])
     assert "2 persons; the model looks at the 1 who moves most" in clip.notes
+    (note,) = Sources(KINECT20, body_size=6.0).read(tmp_path / "up.npy").notes
+    assert "bodies are 0.25 times as large as those that the model learned from" in note
 
 
 def test_another_known_skeleton_is_converted(tmp_path: Path) -> None:

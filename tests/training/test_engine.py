@@ -88,6 +88,8 @@ def test_the_result_is_the_moving_average(tiny_store: Store, tmp_path: Path) -> 
     )
     assert (loaded.spec.protocol, loaded.spec.fold) == ("nw_ucla_cross_view", None)
     assert loaded.spec.clip_frames == round(float(np.median(tiny_store.lengths[trainer.rows])))
+    spans = [np.ptp(tiny_store.joints(row)[0], axis=1).max(1) for row in trainer.rows]
+    assert loaded.spec.body_size == pytest.approx(np.median([np.median(span) for span in spans]), rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.places import pictures_of
 from hhmnet.data.transform import SkeletonBatch
 from hhmnet.data.video_batch import VideoBatch, stack_crops
+from hhmnet.readers.joints import tallness
 from hhmnet.sample import Sample
 from hhmnet.store import Store, VideoFolderError
 from hhmnet.video import VideoError, open_video
@@ -276,6 +277,12 @@ def clip_length(store: Store, rows: np.ndarray, videos: Path | None = None) -> t
     chosen = rows[np.unique(np.linspace(0, len(rows) - 1, 5).round().astype(int))]
     rates = [rate for row in chosen if (rate := _rate(store.sample(int(row)), folder)) is not None]
     return frames, round(float(np.median(rates)), 3) if rates else None
+
+
+def body_size(store: Store, rows: np.ndarray) -> float | None:
+    """Median length of the bodies of some clips along their longest axis, of 64 clips at the most; None of nobody."""
+    chosen = rows[:: len(rows) // 64 + 1]
+    return float(np.median([tallness(store.joints(int(row))) for row in chosen])) or None
 
 
 def _rate(sample: Sample, folder: Path) -> float | None:

@@ -39,7 +39,7 @@ __all__ = [
     "with_video",
 ]
 
-_MAY_DIFFER = ("fusion", "clip_frames", "clip_rate")
+_MAY_DIFFER = ("fusion", "clip_frames", "clip_rate", "body_size")
 
 
 class ModelOutput(NamedTuple):

@@ -31,7 +31,7 @@ VERSION = 1
 USUAL_RATE = 30.0
 """Frames a second where nobody says: a Kinect's, and most cameras'."""
 
-_OF_CLIPS = ("clip_frames", "clip_rate")
+_OF_CLIPS = ("clip_frames", "clip_rate", "body_size")
 RETIRED: dict[str, Any] = {
     "fusion.contrast": None,
     "fusion.temperature": None,
@@ -109,6 +109,8 @@ class ModelSpec:
         clip_frames: median length of the training clips in frames; None where nobody noted it.
         clip_rate: frames a second of the training clips; None where it isn't known.
         heads: of a model that learned from several sets, each set's own part of ``class_names``; empty for one set.
+        body_size: median length of the training data's bodies along their longest axis, in the layout's units; None
+            where nobody noted it.
 
     Raises:
         SpecError: where the settings don't fit each other.
@@ -127,11 +129,12 @@ class ModelSpec:
     clip_frames: int | None = None
     clip_rate: float | None = None
     heads: tuple[Head, ...] = ()
+    body_size: float | None = None
 
     def __post_init__(self) -> None:
         self._check_skeleton()
         self._check_video()
-        for name in ("clip_frames", "clip_rate"):
+        for name in ("clip_frames", "clip_rate", "body_size"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
                 raise SpecError(f"field '{name}' must be a number above 0, or left out; got {value!r}")

@@ -59,12 +59,14 @@ class Engine(ABC):
         layout: the joints that it takes.
         persons: how many persons of a clip it looks at, M.
         looks_at_video: whether it looks at pictures, or at skeletons alone.
+        body_size: how long bodies are in its training data, see ``ModelSpec``; None if it brings all to one size.
     """
 
     class_names: tuple[str, ...]
     layout: SkeletonLayout
     persons: int
     looks_at_video: bool
+    body_size: float | None = None
 
     @property
     @abstractmethod
@@ -95,6 +97,7 @@ class TorchEngine(Engine):
         self.device = next(model.parameters()).device
         self.class_names, self.layout = model.spec.class_names, model.spec.layout
         self.persons, self.looks_at_video = model.spec.data.persons, model.spec.heterogeneous is not None
+        self.body_size = model.spec.body_size if model.spec.data.scale == "none" else None
 
     @property
     def spec(self) -> ModelSpec:
@@ -156,6 +159,8 @@ class OnnxEngine(Engine):
             self.class_names = _names("class_names", self.settings["class_names"])
             self.layout = SkeletonLayout.from_dict(self.settings["layout"])
             self.persons = _count("persons", self.settings["data"]["persons"])
+            is_scaled = self.settings["data"].get("scale", "none") != "none"
+            self.body_size = None if is_scaled else self.settings.get("body_size")
         except (KeyError, TypeError, ValueError) as error:
             reason = f"the field {error} is missing" if isinstance(error, KeyError) else error
             raise OnnxModelError(f"{self.file}: its metadata: {reason}; {_REMEDY}") from None

@@ -64,6 +64,7 @@ class Recognizer:
             with_videos=self.looks_at_video,
             arrays=arrays,
             persons=engine.persons,
+            body_size=engine.body_size,
         )
 
     @classmethod

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +22,7 @@ from hhmnet.readers.arrays import ArrayConfig, understand
 from hhmnet.readers.arrays import clip_fields as file_fields
 from hhmnet.readers.clip_files import MAX_BYTES, SUFFIXES
 from hhmnet.readers.formats import foreign, read_clip
-from hhmnet.readers.joints import doubts
+from hhmnet.readers.joints import DOUBT, doubts, tallness
 from hhmnet.readers.kinect_text import is_kinect_text
 from hhmnet.readers.labels import printable
 from hhmnet.readers.listed import count_endings
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 SKELETON_SUFFIXES = (".skeleton", *SUFFIXES)
 
 _TABLES = (CLASSES_FILE, "labels.csv")  # stand beside clips and aren't any
+_OTHER_SIZE = 3.0  # so many times as large or small are no other people, and in a picture no usual distance
 
 
 class InputError(ValueError):
@@ -173,6 +174,7 @@ class Sources:
         with_videos: whether the videos of skeleton files and stores are wanted at all.
         arrays: what is said of joints in files of no fixed form.
         persons: how many persons of a clip are looked at, and found in a video if ``pose`` is None.
+        body_size: how long bodies are in the training data, as ``ModelSpec`` has it; None if that doesn't matter.
     """
 
     def __init__(
@@ -184,9 +186,10 @@ class Sources:
         with_videos: bool = False,
         arrays: ArrayConfig | None = None,
         persons: int = 1,
+        body_size: float | None = None,
     ) -> None:
         self.layout, self.videos, self.with_videos = layout, videos, with_videos
-        self.arrays = arrays or ArrayConfig()
+        self.arrays, self._body_size = arrays or ArrayConfig(), body_size
         self._pose, self._persons = pose, persons
         self._stores: dict[Path, Store] = {}
 
@@ -239,7 +242,7 @@ class Sources:
         store = self._stores.setdefault(path, Store(path))
         sample = in_layout(store.sample(row), store.layout, self.layout)
         videos = store.find_videos(self.videos) if sample.video and self.with_videos else None
-        return InputClip.of(sample, videos)._replace(name=name, notes=self._crowd(sample))
+        return InputClip.of(sample, videos)._replace(name=name, notes=tuple(self._differs(sample)))
 
     def _of_video(self, source: Input) -> InputClip:
         """A clip of the person who acts; where nobody is found, the video alone."""
@@ -279,13 +282,18 @@ class Sources:
         layout, fields = read_skeleton(source.path, self.layout, self.arrays, videos, notes)
         video = self._paired(source.path, fields) if self.with_videos else None
         sample = in_layout(Sample(printable(source.path.stem), UNKNOWN_LABEL, **fields), layout, self.layout)
-        return InputClip(source.name, sample, video, (*notes, *self._crowd(sample)))
+        return InputClip(source.name, sample, video, (*notes, *self._differs(sample)))
 
-    def _crowd(self, sample: Sample) -> tuple[str, ...]:
-        """That some persons aren't looked at, if there are so many."""
-        if sample.num_persons <= self._persons:
-            return ()
-        return (f"{sample.num_persons} persons; the model looks at the {self._persons} who moves most",)
+    def _differs(self, sample: Sample) -> Iterator[str]:
+        """What a clip has that the model hasn't learned from: more persons, or bodies of another size."""
+        if sample.num_persons > self._persons:
+            yield f"{sample.num_persons} persons; the model looks at the {self._persons} who moves most"
+        ratio = tallness(sample.joints) / (self._body_size or np.inf)
+        if ratio and not 1 / _OTHER_SIZE < ratio < _OTHER_SIZE:
+            yield (
+                f"{DOUBT}bodies are {ratio:.2g} times as large as those that the model learned from: does --units say "
+                "what the joints are measured in?"
+            )
 
     def _paired(self, path: Path, fields: dict[str, Any]) -> Path | None:
         """The video of a skeleton file, which is entered among the sample's fields; None if it has none."""

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from hhmnet.allocator import keep_freed_memory
 from hhmnet.config import RuntimeConfig, TrainConfig
-from hhmnet.data.dataset import EpochSampler, RawBatch, Stores, clip_length, make_loader
+from hhmnet.data.dataset import EpochSampler, RawBatch, Stores, body_size, clip_length, make_loader
 from hhmnet.data.protocols import Protocol, get_protocol
 from hhmnet.evaluation.metrics import evaluate
 from hhmnet.models.pretrained import ActionModel
@@ -100,7 +100,10 @@ class Trainer:
             for head, (frames, rate) in zip(spec.heads, each, strict=False)
         )
         frames, rate = (None, None) if heads else each[0]
-        self.spec = dataclasses.replace(spec, clip_frames=frames, clip_rate=rate, heads=heads)
+        extent = None if heads else body_size(self.stores[0], clips[0][2])
+        self.spec = dataclasses.replace(
+            spec, clip_frames=frames, clip_rate=rate, heads=heads, body_size=extent
+        )
         self.learner = Learner(self.config, self.phase, self.device, self.group)
         self.network = self.learner.network
         self.dataset = self.phase.dataset(self.rows)
