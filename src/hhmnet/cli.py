@@ -26,6 +26,7 @@ COMMANDS = {
     "inspect": ("hhmnet.commands.inspect:main", "show what a store holds, or one of its clips"),
     "train": ("hhmnet.commands.train:main", "train a model on a store"),
     "evaluate": ("hhmnet.commands.evaluate:main", "measure a trained model on a store"),
+    "enroll": ("hhmnet.commands.enroll:main", "make a model of your own classes from a few examples of each"),
     "predict": ("hhmnet.commands.predict:main", "name the action in videos and skeleton files"),
     "live": ("hhmnet.commands.live:main", "name the action before a camera, while it happens"),
     "serve": ("hhmnet.commands.serve:main", "answer over HTTP, with a page for the browser"),
@@ -39,7 +40,7 @@ COMMANDS = {
 }
 
 # Those that run networks for long, and want the memory of one step again in the next.
-NETWORKED = {"train", "evaluate", "predict", "live", "serve", "embedding"}
+NETWORKED = {"train", "evaluate", "enroll", "predict", "live", "serve", "embedding"}
 
 DONE, OUR_FAULT, CALLERS_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 

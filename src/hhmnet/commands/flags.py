@@ -95,6 +95,17 @@ class Flags:
         return f"; did you mean '{prefix}{best}'?"
 
 
+def parted(words: Sequence[str], fields: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Flags of these fields with their values, and the others."""
+    parts: tuple[list[str], list[str]] = ([], [])
+    place = 1
+    for word in words:
+        if word.startswith("--"):
+            place = 0 if word.removeprefix("--").partition("=")[0] in fields else 1
+        parts[place].append(word)
+    return parts
+
+
 def _alike(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one.lower(), other.lower()).ratio()
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from hhmnet.commands.flags import Flags
+from hhmnet.commands.flags import Flags, parted
 from hhmnet.commands.terminal import Parser, UsageError, console, counting, print_json, table, whole
 from hhmnet.predict.prediction import Prediction
 from hhmnet.predict.sources import Input, InputError, find_inputs
@@ -130,8 +130,8 @@ def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) ->
         raise UsageError("an ONNX file runs on the CPU; leave --device out, or give the model's folder")
     timeline, pose = Flags(TimelineConfig, "hhmnet predict"), None
     arrays = Flags(ArrayConfig, "hhmnet predict")
-    of_timeline, others = _parted(rest, timeline.kinds)
-    of_arrays, of_pose = _parted(others, arrays.kinds)
+    of_timeline, others = parted(rest, timeline.kinds)
+    of_arrays, of_pose = parted(others, arrays.kinds)
     if of_pose or not is_exported:
         from hhmnet.pose.estimate import PoseConfig
 
@@ -167,18 +167,7 @@ def _check_single(options: argparse.Namespace) -> None:
         raise UsageError("--overlay shows one answer for the whole video; give it without --timeline")
 
 
-def _parted(words: Sequence[str], fields: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Flags of these fields with their values, and the others."""
-    parts: tuple[list[str], list[str]] = ([], [])
-    place = 1
-    for word in words:
-        if word.startswith("--"):
-            place = 0 if word.removeprefix("--").partition("=")[0] in fields else 1
-        parts[place].append(word)
-    return parts
-
-
-def _inputs(paths: Sequence[Path], log: Console) -> Iterable[Input | InputError]:
+def _inputs(paths: Sequence[Path], log: Console) -> Iterator[Input | InputError]:
     """The clips that the paths stand for, and an error in the place of a path that stands for none."""
     for path in paths:
         try:

@@ -6,7 +6,7 @@ Free of torch: an exported model recognises skeletons without it.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,6 +177,23 @@ class Recognizer:
                 )
             )
         return predictions
+
+    def enroll(self, examples: Mapping[str, Sequence[str | Path]]) -> Recognizer:
+        """A recognizer of other classes, from a few clips of each; this one's skeleton encoders stay as they are.
+
+        Args:
+            examples: files by class, two or more of each; ``hhmnet enroll`` takes a folder.
+
+        Raises:
+            EnrollError: the examples are too few, or the model is an exported one.
+        """
+        from hhmnet.predict.enroll import EnrollError, enrolled, read_examples
+
+        if not isinstance(self.engine, TorchEngine):
+            raise EnrollError("an exported model has no encoders to build on; give the model's folder")
+        inputs = {name: [Path(file) for file in files] for name, files in examples.items()}
+        found, _ = read_examples(self.engine.model, self.sources, inputs)
+        return Recognizer(enrolled(self.engine.model, found)[0], self.engine.device, self.sources.pose)
 
     def check_modalities(self, modalities: Sequence[str]) -> None:
         """Raise InputError for modalities that don't exist, or that the model doesn't look at."""

@@ -1,0 +1,308 @@
+"""A model of one's own from a few examples a class: a trained model's encoders, and new heads fitted to them.
+
+Nothing is trained. A clip's embeddings, what the model's classifiers see, are computed once; the new head is ridge
+regression on them, whose regularisation leave-one-out chooses in closed form (Rifkin and Lippert, "Notes on
+regularized least squares", MIT 2007, section 4). Being linear it becomes the streams' classifiers, so the result is a
+model like any other.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+from torch import nn
+
+from hhmnet.data.transform import SkeletonBatch, prepare
+from hhmnet.files import replacing
+from hhmnet.models.homogeneous import HomogeneousNetwork
+from hhmnet.models.pretrained import ActionModel
+from hhmnet.models.stst import STST
+from hhmnet.predict.sources import Input, InputError, Sources, find_inputs
+from hhmnet.sample import Sample
+
+EXAMPLES_FILE = "examples.safetensors"
+"""Beside an enrolled model's weights: what classes are added to."""
+FEWEST = 2
+"""Clips of a class; of fewer leave-one-out leaves none."""
+
+_ALPHAS = np.logspace(-4, 3, 15)
+_SCALES = np.logspace(0, 2, 41)
+
+
+class EnrollError(ValueError):
+    """Examples that no model can be made of; the message names the folder or class and the remedy."""
+
+
+class Examples(NamedTuple):
+    """Clips that a head is fitted to.
+
+    Attributes:
+        class_names: of the labels.
+        labels: ``(N,)`` int64.
+        embeddings: ``(N, S, D)`` float32 of S streams, averaged over temporal views.
+        lengths: ``(N,)`` int64, frames of every clip.
+    """
+
+    class_names: tuple[str, ...]
+    labels: np.ndarray
+    embeddings: np.ndarray
+    lengths: np.ndarray
+
+    def joined(self, other: Examples) -> Examples:
+        """These and the examples of other classes.
+
+        Raises:
+            EnrollError: a class is in both.
+        """
+        names = (*self.class_names, *other.class_names)
+        _check_names(names)
+        labels = np.concatenate([self.labels, other.labels + len(self.class_names)])
+        arrays = zip(self[2:], other[2:], strict=True)
+        return Examples(names, labels, *(np.concatenate(pair) for pair in arrays))
+
+
+class Head(NamedTuple):
+    """A linear classifier of embeddings.
+
+    Attributes:
+        weight: ``(K, S, D)``.
+        bias: ``(K,)``.
+        held_out: ``(N, K)``, the logits of every example by a head that hasn't seen it.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    held_out: np.ndarray
+
+
+def find_examples(folder: Path, tell: Callable[[str], None] = lambda line: None) -> dict[str, list[Input]]:
+    """The clips of a folder with a folder for each class, by class.
+
+    Args:
+        folder: its folders are named like classes and hold videos or skeleton files.
+        tell: called with a line that counts files that are no clips.
+
+    Raises:
+        EnrollError: there are fewer than two such folders, one holds no clip or too few, or two have one name.
+    """
+    if not folder.is_dir():
+        raise EnrollError(f"{folder}: there is no such folder; give one with a folder for each class")
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not classes:
+        raise EnrollError(
+            f"{folder}: holds no folders; make one for each class, with its videos or skeleton files"
+        )
+    _check_names([path.name for path in classes])
+    found = {}
+    for path in classes:
+        try:
+            found[path.name] = find_inputs([path], tell)
+        except InputError as error:
+            raise EnrollError(str(error)) from None
+    return found
+
+
+def embed(model: ActionModel, samples: Sequence[Sample]) -> np.ndarray:
+    """Embeddings ``(N, S, D)`` of samples in the model's joints, averaged over its temporal views."""
+    model, found = model.skeleton.eval(), []
+    device, data = next(model.parameters()).device, model.spec.data
+    for sample in samples:
+        joints = torch.from_numpy(np.ascontiguousarray(sample.joints[: data.persons].swapaxes(0, 1)))
+        present = torch.from_numpy(np.ascontiguousarray(sample.present[: data.persons].T))
+        clip = SkeletonBatch(joints.float(), None if present.all() else present, torch.tensor([len(joints)]))
+        views = []
+        for view in range(data.views):
+            x, mask = prepare(clip.to(device), model.spec.layout, data, phase=(view + 0.5) / data.views)
+            with torch.inference_mode():
+                output = model.network(x, mask)
+            one = isinstance(model.network, STST)
+            views.append(torch.stack([output.embedding] if one else list(output.embeddings), 1))
+        found.append(torch.stack(views).mean(0).cpu())
+    return torch.cat(found).numpy()
+
+
+def read_examples(
+    model: ActionModel,
+    sources: Sources,
+    inputs: Mapping[str, Sequence[Input | Path]],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    fewest: int = 2,
+) -> tuple[Examples, dict[str, str]]:
+    """Read and embed the clips of every class.
+
+    Args:
+        model: its encoders make the embeddings.
+        sources: reads clips in the model's joints.
+        inputs: clips by class.
+        progress: called with how many are read, of how many.
+        fewest: classes that there must be.
+
+    Returns:
+        The examples, and why clips are left out, by name.
+
+    Raises:
+        EnrollError: there are too few classes, or a class has too few clips that can be read.
+    """
+    if len(inputs) < fewest:
+        raise EnrollError(f"there is one class, {next(iter(inputs), 'none')}: telling apart takes two")
+    labels, embeddings, lengths, failed = [], [], [], dict[str, str]()
+    done, total = 0, sum(map(len, inputs.values()))
+    for label, clips in enumerate(inputs.values()):
+        for clip in clips:
+            try:
+                sample = sources.read(clip).sample
+                if not sample.present.any():
+                    raise InputError(f"{clip}: nobody is found in it")
+            except InputError as error:
+                failed[str(getattr(clip, "name", clip))] = str(error)
+            else:
+                labels.append(label)
+                embeddings.append(embed(model, [sample]))
+                lengths.append(sample.num_frames)
+            done += 1
+            progress(done, total)
+    for label, name in enumerate(inputs):
+        if (count := labels.count(label)) < FEWEST:
+            why = f" ({next(iter(failed.values()))})" if failed else ""
+            raise EnrollError(
+                f"class '{name}' has {count} clips that can be used; give {FEWEST} or more{why}"
+            )
+    found = Examples(tuple(inputs), np.array(labels), np.concatenate(embeddings), np.array(lengths))
+    return found, failed
+
+
+def fit_head(examples: Examples, weights: np.ndarray) -> Head:
+    """Ridge regression on embeddings, its strength and the scale of its logits by leave-one-out.
+
+    Args:
+        examples: at least two clips of every class.
+        weights: ``(S,)``, what each stream counts; one that counts nothing gets no part.
+    """
+    n, streams, _ = examples.embeddings.shape
+    x = examples.embeddings.astype(np.float64)
+    mean = x.mean(0)
+    x = x - mean
+    # One number a stream: few examples can't say how much each channel varies.
+    spread = np.sqrt((x**2).mean((0, 2))).clip(1e-9)
+    factor = np.where(weights > 0, np.sqrt(weights), 0.0) / spread
+    flat = (x * factor[:, None]).reshape(n, -1)
+    targets = np.eye(len(examples.class_names))[examples.labels]
+    # Sure of a class as far as so many examples allow, by the rule of succession (Platt 1999, section 2.2): where all
+    # are right, the largest logits would be the best otherwise.
+    sure = (np.bincount(examples.labels) + 1) / (np.bincount(examples.labels) + 2)
+    wanted = np.where(targets > 0, sure, (1 - sure[examples.labels, None]) / (len(sure) - 1))
+    share = targets.mean(0)
+    targets -= share
+    gram = flat @ flat.T
+    best = np.inf, np.zeros_like(targets), targets, 1.0
+    for alpha in _ALPHAS * np.trace(gram) / n:
+        dual, held_out = leave_one_out(gram, targets, alpha)
+        held_out = held_out + share
+        for scale in _SCALES:
+            loss = _cross_entropy(scale * held_out, wanted)
+            if loss < best[0]:
+                best = loss, scale * dual, scale * held_out, scale
+    _, dual, held_out, scale = best
+    weight = (flat.T @ dual).T.reshape(-1, streams, x.shape[2]) * factor[:, None]
+    return Head(weight, scale * share - np.einsum("ksd,sd->k", weight, mean), held_out)
+
+
+def leave_one_out(gram: np.ndarray, targets: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """Ridge regression of ``targets (N, K)`` from products ``gram (N, N)`` of features, and what each example is told.
+
+    Returns:
+        The dual weights ``(N, K)``, of which ``features.T @ dual`` are the weights, and for every example the outcome
+        ``(N, K)`` of the regression on all others.
+    """
+    inverse = np.linalg.inv(gram + alpha * np.eye(len(gram)))
+    dual = inverse @ targets
+    return dual, targets - dual / np.diag(inverse)[:, None]
+
+
+def _cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
+    largest = logits.max(1, keepdims=True)
+    total = np.log(np.exp(logits - largest).sum(1, keepdims=True)) + largest
+    return float((targets * (total - logits)).sum(1).mean())
+
+
+def enrolled(model: ActionModel, examples: Examples) -> tuple[ActionModel, Head]:
+    """A model of skeletons that tells the examples' classes apart, with the encoders of another.
+
+    Args:
+        model: its skeleton encoders are copied.
+        examples: made with these encoders.
+    """
+    model = model.skeleton
+    network = copy.deepcopy(model.network).cpu()
+    if isinstance(network, HomogeneousNetwork):
+        encoders, weights = list(network.encoders.values()), network.weights.numpy().astype(np.float64)
+    else:
+        encoders, weights = [network], np.ones(1)
+    head = fit_head(examples, weights)
+    for number, encoder in enumerate(encoders):
+        assert isinstance(encoder, STST)
+        encoder.num_classes = len(examples.class_names)
+        encoder.classifier = nn.Linear(examples.embeddings.shape[2], encoder.num_classes)
+        with torch.no_grad():
+            # The streams' logits are summed by weight, so each has its part over that.
+            part = head.weight[:, number] / (weights[number] or 1.0)
+            encoder.classifier.weight.copy_(torch.from_numpy(part))
+            encoder.classifier.bias.copy_(torch.from_numpy(head.bias))
+    spec = dataclasses.replace(
+        model.spec,
+        class_names=examples.class_names,
+        protocol="",
+        fold=None,
+        heads=(),
+        clip_frames=int(np.median(examples.lengths)),
+    )
+    return ActionModel(network, spec).eval(), head
+
+
+def save_examples(examples: Examples, folder: Path) -> None:
+    """Write what classes can be added to later, beside the model's weights."""
+    arrays = dict(zip(("labels", "embeddings", "lengths"), examples[1:], strict=True))
+    with replacing(folder / EXAMPLES_FILE) as file:
+        file.write(save(arrays))
+
+
+def load_examples(folder: Path, class_names: tuple[str, ...]) -> Examples:
+    """The examples of an enrolled model's folder.
+
+    Raises:
+        EnrollError: it has none, or they aren't this model's.
+    """
+    file = folder / EXAMPLES_FILE
+    if not file.is_file():
+        raise EnrollError(
+            f"{folder}: has no {EXAMPLES_FILE}, so hhmnet enroll didn't make it and no class can be added; give the "
+            "examples of all classes, without --add"
+        )
+    try:
+        arrays = load_file(file)
+        labels, embeddings, lengths = (arrays[name] for name in ("labels", "embeddings", "lengths"))
+    except (SafetensorError, OSError, KeyError) as error:
+        raise EnrollError(f"{file}: not the examples of an enrolled model ({error})") from None
+    fits = embeddings.ndim == 3 and 0 < len(labels) == len(embeddings) == len(lengths)
+    if not fits or labels.min() < 0 or labels.max() >= len(class_names):
+        raise EnrollError(f"{file}: not the examples of this model")
+    return Examples(class_names, labels, embeddings, lengths)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Raise EnrollError where two classes have one name, but for case, blanks and Unicode form."""
+    seen: dict[str, str] = {}
+    for name in names:
+        key = " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())
+        if key in seen:
+            raise EnrollError(f"two classes are named alike: '{seen[key]}' and '{name}'; rename one")
+        seen[key] = name

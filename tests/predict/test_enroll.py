@@ -1,0 +1,159 @@
+"""Models of one's own classes from a few examples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hhmnet.cli import main
+from hhmnet.data.transform import SkeletonBatch
+from hhmnet.models.pretrained import from_pretrained
+from hhmnet.predict import Recognizer
+from hhmnet.predict.enroll import Examples, embed, enrolled, leave_one_out
+from hhmnet.sample import Sample
+from made_bodies import standing
+from made_models import skeleton_model, video_model
+
+POSES = {"arms up": (0.6, 0.0), "arms out": (0.0, 0.5), "crouch": (-0.4, 0.1)}
+
+
+def write_clip(file: Path, pose: str, seed: int) -> Path:
+    """Somebody who moves hands and elbows up or aside, in 12 frames."""
+    body = standing(np.random.default_rng(seed), frames=12)
+    up, out = POSES[pose]
+    along = np.linspace(0, 1, 12)[:, None]
+    for side, sign in (((5, 6, 7), 1), ((9, 10, 11), -1)):
+        body[:, side, 1] += up * along
+        body[:, side, 0] += sign * out * along
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(file, joints=body.astype(np.float32))
+    return file
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for pose in POSES:
+        for seed in range(4):
+            write_clip(tmp_path / "examples" / pose / f"{seed}.npz", pose, seed)
+    return tmp_path / "examples"
+
+
+@pytest.fixture(scope="module", params=["one stream", "two streams", "with video"])
+def model_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = {
+        "one stream": lambda: skeleton_model(streams="joint"),
+        "two streams": skeleton_model,
+        "with video": video_model,
+    }
+    folder = tmp_path_factory.mktemp("model")
+    made[request.param]().save_pretrained(folder)
+    return folder
+
+
+def test_examples_make_a_model_that_knows_the_next_clip(
+    model_folder: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = tmp_path / "new"
+    assert main(["enroll", str(model_folder), "--examples", str(folder), "--out", str(new), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["classes"] == {pose: [4, 4] for pose in sorted(POSES)}
+    for pose in POSES:
+        clip = write_clip(tmp_path / "later" / f"{pose}.npz", pose, 50)
+        assert main(["predict", str(new), str(clip), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)[0]["label"] == pose
+    assert main(["enroll", str(model_folder), "--examples", str(folder), "--out", str(new)]) == 2
+    assert "holds a model already" in capsys.readouterr().err
+
+
+def test_classes_are_added_to_what_was_enrolled(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, first, second = tmp_path / "model", tmp_path / "first", tmp_path / "second"
+    skeleton_model().save_pretrained(model)
+    more = folder.rename(tmp_path / "all")
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    for pose in ("arms up", "arms out"):
+        (more / pose).rename(begun / pose)
+    assert main(["enroll", str(model), "--examples", str(begun), "--out", str(first)]) == 0
+    assert main(["enroll", str(first), "--add", "--examples", str(more), "--out", str(second)]) == 0
+    assert from_pretrained(second).spec.class_names == ("arms out", "arms up", "crouch")
+    clip = write_clip(tmp_path / "crouch.npz", "crouch", 60)
+    assert Recognizer.from_pretrained(second).predict(clip).label == "crouch"
+    assert main(["enroll", str(second), "--add", "--examples", str(begun), "--out", str(tmp_path / "x")]) == 2
+    assert "named alike" in capsys.readouterr().err
+    assert main(["enroll", str(model), "--add", "--examples", str(begun), "--out", str(tmp_path / "x")]) == 2
+    assert "without --add" in capsys.readouterr().err
+
+
+def test_a_program_enrolls_and_recognises_without_files(folder: Path, tmp_path: Path) -> None:
+    examples = {pose: sorted((folder / pose).iterdir()) for pose in POSES}
+    found = Recognizer(skeleton_model()).enroll(examples)
+    assert found.predict(write_clip(tmp_path / "later.npz", "arms out", 70)).label == "arms out"
+
+
+def test_held_out_outcomes_are_those_of_regressions_without_the_example() -> None:
+    rng = np.random.default_rng(0)
+    x, targets, alpha = rng.normal(size=(9, 5)), rng.normal(size=(9, 3)), 0.7
+    dual, held_out = leave_one_out(x @ x.T, targets, alpha)
+    for n in range(9):
+        others = np.arange(9) != n
+        weights = np.linalg.solve(x[others].T @ x[others] + alpha * np.eye(5), x[others].T @ targets[others])
+        np.testing.assert_allclose(held_out[n], x[n] @ weights, atol=1e-10)
+    whole = np.linalg.solve(x.T @ x + alpha * np.eye(5), x.T @ targets)
+    np.testing.assert_allclose(x.T @ dual, whole, atol=1e-10)
+
+
+def test_few_examples_make_no_sure_answers(folder: Path, tmp_path: Path) -> None:
+    examples = {pose: sorted((folder / pose).iterdir()) for pose in POSES}
+    found = (
+        Recognizer(skeleton_model()).enroll(examples).predict(write_clip(tmp_path / "x.npz", "crouch", 80))
+    )
+    assert 0.5 < found.top[0][1] < 0.95
+
+
+def test_the_streams_together_say_what_the_head_says() -> None:
+    model, rng = skeleton_model(), np.random.default_rng(1)
+    there, frames = np.ones((1, 11), bool), np.arange(11, dtype=np.int32)
+    bodies = [standing(rng, frames=11, persons=1).astype(np.float32) for _ in range(6)]
+    samples = [
+        Sample(str(n), -1, joints=body, present=there, frame_index=frames) for n, body in enumerate(bodies)
+    ]
+    embeddings = embed(model, samples)
+    made, head = enrolled(model, Examples(("a", "b"), np.arange(6) % 2, embeddings, np.full(6, 11)))
+    joints = torch.from_numpy(samples[0].joints.swapaxes(0, 1))
+    answer = made.answer(SkeletonBatch(joints, None, torch.tensor([11]))).logits[0].detach().numpy()
+    expected = np.einsum("ksd,sd->k", head.weight, embeddings[0]) + head.bias
+    np.testing.assert_allclose(answer, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ({}, "holds no folders"),
+        ({"wave": 3}, "telling apart takes two"),
+        ({"wave": 3, "Wave ": 3}, "named alike"),
+        ({"wave": 3, "kick": 0}, "kick: holds no videos"),
+        ({"wave": 3, "kick": 1}, "class 'kick' has 1 clips"),
+        ({"wave": 3, "kick": -2}, "class 'kick' has 0 clips"),
+    ],
+)
+def test_examples_that_make_no_model_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], classes: dict[str, int], message: str
+) -> None:
+    skeleton_model().save_pretrained(tmp_path / "model")
+    (tmp_path / "examples").mkdir()
+    for name, count in classes.items():
+        (tmp_path / "examples" / name).mkdir()
+        for number in range(abs(count)):
+            file = write_clip(tmp_path / "examples" / name / f"{number}.npz", "crouch", number)
+            if count < 0:
+                file.write_bytes(b"no clip")
+    words = ["--examples", str(tmp_path / "examples"), "--out", str(tmp_path / "new")]
+    assert main(["enroll", str(tmp_path / "model"), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
