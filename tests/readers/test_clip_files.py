@@ -91,6 +91,17 @@ frame,person,Head_x,Head_y,hand_x,hand_y,time,head_confidence
 """
 
 
+@pytest.mark.parametrize(
+    ("bits", "kind"), [(0x7C01, np.uint16), (0x7F800001, np.uint32), (0x7FF0000000000001, np.uint64)]
+)
+def test_a_signalling_nan_is_not_known_either_and_nothing_warns_of_it(
+    tmp_path: Path, bits: int, kind: type
+) -> None:
+    joints = np.full((2, 20, 3), bits, kind).view({2: "f2", 4: "f4", 8: "f8"}[np.dtype(kind).itemsize])
+    np.save(tmp_path / "a.npy", joints)
+    assert np.isnan(read_clip(tmp_path / "a.npy").joints * 0.001).all()
+
+
 def test_a_table(tmp_path: Path) -> None:
     clip = read(tmp_path, "a.csv", "\ufeff" + CSV.replace("\n", "\r\n"))
     assert clip.names == ("head", "hand")

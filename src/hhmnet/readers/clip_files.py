@@ -179,7 +179,8 @@ def _frame_index(index: np.ndarray | None, frames: int) -> np.ndarray:
 def _numbers(field: str, array: np.ndarray) -> np.ndarray:
     if array.dtype.kind not in "iuf":
         raise ReadError(f"field '{field}' must be numbers, is of type {array.dtype}")
-    return array.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one, which no later step warns of
+        return array.astype(np.float64) + 0.0
 
 
 def _truths(field: str, array: np.ndarray) -> np.ndarray:
