@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 import yaml
 from common import BenchmarkError, positive, run
-from study import identity
 
 from hhmnet.commands.configuration import read_config
 from hhmnet.commands.terminal import Parser, console, duration, table
@@ -200,7 +199,10 @@ def main(words: list[str]) -> None:
     for number, (row, fold, seed) in enumerate(asked, 1):
         settings = replace(configs[row].run, seed=seed, threads=options.threads)
         config = replace(configs[row], fold=fold, run=settings)
-        fields = json.dumps(json.loads(identity(config)) | {"stores": sizes})
+        decisive = {
+            name: asdict(settings)[name] for name in ("seed", "precision")
+        }  # how it is run may change
+        fields = json.dumps(asdict(config) | {"run": decisive, "stores": sizes})
         line = done.get((row, fold, seed))
         if line is not None and (changed := differing_fields(fields, line["config"])):
             raise BenchmarkError(f"{options.out}: row '{row}' was trained with another {', '.join(changed)}")
