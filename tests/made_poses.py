@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hhmnet.skeleton import BLAZEPOSE33, BODY25, COCO17, H36M17, HALPE26, LAYOUTS, SkeletonLayout
+from hhmnet.skeleton import (
+    BLAZEPOSE33,
+    BODY25,
+    COCO17,
+    H36M17,
+    HALPE26,
+    KINECT20,
+    LAYOUTS,
+    NTU25,
+    SkeletonLayout,
+)
 
 FRAMES = 6
 _PLACES = {  # metres: right in the picture, down
@@ -24,6 +35,8 @@ _PLACES = {  # metres: right in the picture, down
     **{"shoulder": (0.18, -0.5), "elbow": (0.25, -0.25), "wrist": (0.27, 0.02), "ankle": (0.12, 0.85)},
     **{"knee": (0.11, 0.45), "heel": (0.12, 0.88), "foot": (0.15, 0.9), "big_toe": (0.16, 0.9)},
     **{"small_toe": (0.18, 0.9), "pinky": (0.3, 0.1), "index": (0.29, 0.1), "thumb": (0.26, 0.08)},
+    **{"hip_center": (0, -0.07), "spine_base": (0, 0.0), "spine_mid": (0, -0.3), "spine_shoulder": (0, -0.5)},
+    **{"shoulder_center": (0, -0.55), "hand": (0.28, 0.1), "hand_tip": (0.29, 0.15)},
     **{
         "eye_inner": (0.01, -0.73),
         "eye_outer": (0.05, -0.73),
@@ -141,6 +154,19 @@ def mediapipe() -> list[Any]:
     return [{"pose_world_landmarks": [landmarks(points)]} for points in body(BLAZEPOSE33)]
 
 
+def landmark_table() -> str:
+    """World landmarks under the names of MediaPipe's own enumeration, with a column that isn't used."""
+    own = {"left_mouth": "mouth_left", "right_mouth": "mouth_right"}
+    own |= {"left_foot": "left_foot_index", "right_foot": "right_foot_index"}
+    names = [own.get(name, name) for name in BLAZEPOSE33.joints]
+    heads = [f"{name}_{end}" for name in names for end in ("x", "y", "z", "visibility")]
+    lines = [",".join(["frame", "time", *heads])]
+    for frame, points in enumerate(body(BLAZEPOSE33)):
+        cells = np.hstack([points, np.full((33, 1), 0.9)]).round(4).reshape(-1).tolist()
+        lines.append(",".join(map(str, [frame, frame / 30, *cells])))
+    return "\n".join(lines) + "\n"
+
+
 def mmpose_3d() -> dict[str, Any]:
     """As its lifter turns them: x to the left, y towards the camera, z up."""
     return mmpose(body(H36M17)[..., [0, 2, 1]] * -1)
@@ -165,3 +191,64 @@ JSON_FORMS: dict[str, tuple[Callable[[], Any], SkeletonLayout]] = {
 def expected(layout: SkeletonLayout) -> np.ndarray:
     """What must be read, ``(T, V, C)``: pixels, or metres as a Kinect has them."""
     return pixels(layout) if layout.dims == 2 else body(layout) * (-1, -1, 1)
+
+
+def kinect_body(layout: SkeletonLayout = KINECT20) -> np.ndarray:
+    """The person three metres away, ``(T, V, 3)``, as a Kinect has it."""
+    return body(layout) * (-1, -1, 1) + np.array([0, 0, 3])
+
+
+MSR_ORDER = (
+    "right_shoulder left_shoulder shoulder_center spine right_hip left_hip hip_center right_elbow left_elbow "
+    "right_wrist left_wrist right_hand left_hand right_knee left_knee right_ankle left_ankle right_foot left_foot head"
+)
+
+
+def write_msr(folder: Path, name: str = "a02_s03_e01_skeleton3D.txt") -> Path:
+    rows = kinect_body()[:, [KINECT20.index(joint) for joint in MSR_ORDER.split()]].reshape(-1, 3)
+    np.savetxt(folder / name, np.hstack([rows, np.ones((len(rows), 1))]), fmt="%.6e")
+    return folder / name
+
+
+def write_utkinect(folder: Path) -> Path:
+    """Recordings of two persons, each frame's line twice."""
+    (folder / "joints").mkdir()
+    rows = np.hstack([np.arange(10, 10 + 2 * FRAMES, 2)[:, None], kinect_body().reshape(FRAMES, 60)])
+    labels = ""
+    for subject in (1, 2):
+        np.savetxt(folder / f"joints/joints_s{subject:02}_e01.txt", np.repeat(rows, 2, axis=0), fmt="%.6f")
+        labels += f"s{subject:02}_e01\nwalk: 10 14 \npush: 16 20\ncarry: NaN NaN\n"
+    (folder / "actionLabel.txt").write_text(labels)
+    return folder / "joints/joints_s01_e01.txt"
+
+
+def write_ctr_gcn(folder: Path, save: Callable[..., None] = np.savez) -> Path:
+    """Two clips of each part, filled up with zeros; the second person isn't there."""
+    rows = np.zeros((2, FRAMES + 5, 150), np.float32)
+    rows[:, :FRAMES, :75] = kinect_body(NTU25).reshape(FRAMES, 75)
+    labels = np.eye(60)[[7, 3]]
+    save(folder / "NTU60_CS.npz", x_train=rows, y_train=labels, x_test=rows, y_test=labels)
+    return folder / "NTU60_CS.npz"
+
+
+def write_st_gcn(folder: Path, clip: np.ndarray | None = None) -> Path:
+    """``(N, C, T, V, M)`` with the labels beside it, for both parts; ``clip`` is ``(T, V, C)``."""
+    clip = kinect_body(NTU25) if clip is None else clip
+    rows = np.zeros((2, clip.shape[2], len(clip) + 4, clip.shape[1], 2), np.float32)
+    rows[:, :, : len(clip), :, 0] = clip.transpose(2, 0, 1)
+    for part in ("train", "val"):
+        np.save(folder / f"{part}_data_joint.npy", rows)
+        np.save(folder / f"{part}_data_bone.npy", rows)
+        names = [f"{part}_a.skeleton", f"{part}_b.skeleton"]
+        (folder / f"{part}_label.pkl").write_bytes(pickle.dumps((names, [0, 1])))
+    return folder / "train_data_joint.npy"
+
+
+def write_h36m(folder: Path) -> Path:
+    """Two subjects' actions, 32 joints in metres, z up."""
+    raw = np.zeros((FRAMES, 32, 3), np.float32)
+    kept = [0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27]
+    raw[:, kept] = body(H36M17)[..., [0, 2, 1]] * (-1, -1, -1)
+    positions = {subject: {"Walking 1": raw, "Eating": raw} for subject in ("S1", "S9")}
+    np.savez_compressed(folder / "data_3d_h36m.npz", positions_3d=np.array(positions, object))
+    return folder / "data_3d_h36m.npz"

@@ -20,6 +20,7 @@ import made_annotations
 import made_clips
 import made_mat
 import made_ntu
+import made_poses
 from hhmnet.layout_files import load_layout
 from hhmnet.predict.sources import read_skeleton
 from hhmnet.readers import ReaderConfig, get_reader
@@ -233,6 +234,40 @@ def _layout(world: World, rng: random.Random, folder: Path) -> None:
     assert layout.limbs.shape == (4, layout.num_joints)
 
 
+def _poses(world: World, rng: random.Random, folder: Path) -> None:
+    """JSON of pose estimators."""
+    document = made_poses.JSON_FORMS[rng.choice(list(made_poses.JSON_FORMS))][0]()
+    (folder / "a.json").write_bytes(damaged_json(rng, document))
+    (folder / "labels.csv").write_text("path,label\na.json,wave\n")
+    _read_all("folder", folder)
+
+
+def _openpose(world: World, rng: random.Random, folder: Path) -> None:
+    made_poses.write_openpose(folder / "a")
+    frame = rng.choice(sorted((folder / "a").iterdir()))
+    frame.write_bytes(damaged_json(rng, json.loads(frame.read_bytes())))
+    (folder / "labels.csv").write_text("path,label\na,wave\n")
+    _read_all("folder", folder)
+
+
+def _kinect_text(world: World, rng: random.Random, folder: Path) -> None:
+    reader = rng.choice(("msr_action3d", "utkinect"))
+    write = made_poses.write_msr if reader == "msr_action3d" else made_poses.write_utkinect
+    file = write(folder)
+    if reader == "utkinect" and rng.random() < 0.4:
+        file = folder / "actionLabel.txt"
+    file.write_bytes(damaged(rng, file.read_bytes(), text=True))
+    _read_all(reader, folder)
+
+
+def _array_sets(world: World, rng: random.Random, folder: Path) -> None:
+    file = rng.choice((made_poses.write_ctr_gcn, made_poses.write_st_gcn, made_poses.write_h36m))(folder)
+    if file.suffix == ".npy" and rng.random() < 0.5:
+        file = folder / "train_label.pkl"
+    file.write_bytes(damaged(rng, file.read_bytes()))
+    _read_all("arrays", folder)
+
+
 TABLE: dict[str, tuple[Read, tuple[str, ...]]] = {
     "nw_ucla": (_nw_ucla, ()),
     "nw_ucla_pairing": (_pairing, ("pairing.csv",)),
@@ -242,6 +277,10 @@ TABLE: dict[str, tuple[Read, tuple[str, ...]]] = {
     "labels": (_labels, ("labels.csv",)),
     "utd_mhad": (_utd_mhad, ()),
     "skeleton_file": (_skeleton_file, ()),
+    "poses": (_poses, ()),
+    "openpose": (_openpose, ()),
+    "kinect_text": (_kinect_text, ()),
+    "array_sets": (_array_sets, ()),
     "layout": (_layout, ("skeleton.yaml",)),
 }
 """By name: what is tried, and words of which one stands in every refusal."""

@@ -227,7 +227,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "a call of a class": (b"\x80\x02cnumpy\nndarray\n)R.", r"to call numpy\.ndarray"),
     "bytes by a call": (b"\x80\x02c__builtin__\nbytes\n\x8a\x05\x00\x00\x00\x00\x7f\x85R.", "is no pickle"),
     "another coding": (ENCODE + b"(X\x01\x00\x00\x00aX\x05\x00\x00\x00rot13tR.", "aren't text in Latin-1"),
-    "an array of objects": (b"cnumpy\ndtype\n(X\x02\x00\x00\x00O8I00\nI01\ntR.", "an array of objects"),
+    "an array of objects": (pickle.dumps(np.array([{}, 1], object)), "an array of objects"),
     "an array of huge items": (b"cnumpy\ndtype\n(X\x05\x00\x00\x00V9999tR.", "no plain numbers"),
     "a type with fields": (DTYPE + FIELDS_STATE, "no plain numbers"),
     "an array of a class": (CORE + b"_reconstruct\n(cnumpy\ndtype\n(I0\ntC\x01btR.", "kind of its own"),

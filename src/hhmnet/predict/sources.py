@@ -17,10 +17,11 @@ import numpy as np
 
 from hhmnet.conversion import convert
 from hhmnet.files import on_disk
-from hhmnet.readers import ReadError
+from hhmnet.readers import ReadError, SourceError
+from hhmnet.readers.array_sets import load_clip, read_set
 from hhmnet.readers.arrays import ArrayConfig, understand
 from hhmnet.readers.arrays import clip_fields as file_fields
-from hhmnet.readers.clip_files import MAX_BYTES, SUFFIXES
+from hhmnet.readers.clip_files import MAX_BYTES, SUFFIXES, RawClip
 from hhmnet.readers.formats import foreign, read_clip
 from hhmnet.readers.joints import DOUBT, doubts, tallness
 from hhmnet.readers.kinect_text import is_kinect_text
@@ -106,8 +107,19 @@ def find_inputs(paths: Iterable[str | Path], tell: Callable[[str], None] = lambd
             found += _in_folder(path, tell)
         else:
             check_file(path)
-            found.append(Input(str(path), path))
+            found += _in_file(path)
     return found
+
+
+def _in_file(path: Path) -> list[Input]:
+    """A file for itself, or the clips of a whole data set in it."""
+    try:
+        found = read_set(path)
+    except SourceError:  # reading it says why
+        found = None
+    if found is None:
+        return [Input(str(path), path)]
+    return [Input(f"{path}#{name}", path, row) for row, name in enumerate(found.clips)]
 
 
 def _in_folder(folder: Path, tell: Callable[[str], None]) -> list[Input]:
@@ -132,7 +144,7 @@ def _in_folder(folder: Path, tell: Callable[[str], None]) -> list[Input]:
         tell(
             f"{folder}: passed over, as no videos or skeleton files by their endings: {count_endings(passed)}"
         )
-    return [Input(str(file), file) for file in found]
+    return [one for file in found for one in _in_file(file)]
 
 
 def check_file(path: Path) -> None:
@@ -192,6 +204,7 @@ class Sources:
         self.arrays, self._body_size = arrays or ArrayConfig(), body_size
         self._pose, self._persons = pose, persons
         self._stores: dict[Path, Store] = {}
+        self._sets: dict[Path, list[tuple[str, dict[str, Any]]]] = {}
 
     @cached_property
     def pose(self) -> PoseConfig:
@@ -220,6 +233,8 @@ class Sources:
             check_file(path)
             source = Input(str(source), path)
         try:
+            if source.row is not None and source.path.is_file():
+                return self._of_set(source)
             if source.row is not None:
                 return self._of_store(source.name, source.path, source.row)
             return self._of_video(source) if is_video(source.path) else self._of_skeleton(source)
@@ -243,6 +258,16 @@ class Sources:
         sample = in_layout(store.sample(row), store.layout, self.layout)
         videos = store.find_videos(self.videos) if sample.video and self.with_videos else None
         return InputClip.of(sample, videos)._replace(name=name, notes=tuple(self._differs(sample)))
+
+    def _of_set(self, source: Input) -> InputClip:
+        if source.path not in self._sets:
+            found = read_set(source.path)
+            self._sets[source.path] = [] if found is None else list(found.clips.items())
+        name, clip = self._sets[source.path][source.row or 0]
+        notes = Counter[str]()
+        layout, fields = understood(load_clip(clip), self.layout, self.arrays, notes)
+        sample = in_layout(Sample(printable(name), UNKNOWN_LABEL, **fields), layout, self.layout)
+        return InputClip(source.name, sample, None, (*notes, *self._crowd(sample)))
 
     def _of_video(self, source: Input) -> InputClip:
         """A clip of the person who acts; where nobody is found, the video alone."""
@@ -340,15 +365,21 @@ def read_skeleton(
         SourceError: there is no such folder of videos.
         OSError: it can't be read.
     """
-    if path.stat().st_size > MAX_BYTES:
+    if path.is_file() and path.stat().st_size > MAX_BYTES:
         raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no single clip")
     if path.suffix.lower() == ".skeleton":
         return NTU25, _ntu(path, notes)
-    if path.suffix.lower() == ".json" and b'"skeletons"' in path.read_bytes():
+    if path.is_file() and path.suffix.lower() == ".json" and b'"skeletons"' in path.read_bytes():
         fields = _nw_ucla(path, videos, notes)
         notes.update(doubts(fields["joints"], KINECT20))
         return KINECT20, fields
-    raw = read_clip(path, arrays.axes)
+    return understood(read_clip(path, arrays.axes), wanted, arrays, notes)
+
+
+def understood(
+    raw: RawClip, wanted: SkeletonLayout, arrays: ArrayConfig, notes: Counter[str]
+) -> tuple[SkeletonLayout, dict[str, Any]]:
+    """The skeleton of a clip, and a sample's fields that follow from it; see :func:`read_skeleton`."""
     form = understand([raw], arrays, wanted)
     if form.is_inferred:
         notes[f"read as {form}"] += 1

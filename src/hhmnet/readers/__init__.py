@@ -32,6 +32,12 @@ READERS = {
     "ntu60": ("hhmnet.readers.ntu:NTU60", "NTU RGB+D as .skeleton files"),
     "ntu120": ("hhmnet.readers.ntu:NTU120", "NTU RGB+D 120 as .skeleton files"),
     "pyskl": ("hhmnet.readers.pyskl:Pyskl", "annotation pickles of pyskl and MMAction2"),
+    "arrays": (
+        "hhmnet.readers.array_sets:ArraySets",
+        "data sets as arrays of CTR-GCN, ST-GCN, 2s-AGCN and VideoPose3D",
+    ),
+    "msr_action3d": ("hhmnet.readers.kinect_text:MSRAction3D", "MSR Action3D as text"),
+    "utkinect": ("hhmnet.readers.kinect_text:UTKinect", "UTKinect-Action3D as text"),
     "folder": ("hhmnet.readers.folder:Folder", "a folder of your own skeletons with a labels.csv"),
     "videos": ("hhmnet.readers.videos:Videos", "a folder of your own videos with a labels.csv"),
     "utd_mhad": ("hhmnet.readers.utd_mhad:UTDMHAD", "UTD-MHAD as skeleton .mat files"),

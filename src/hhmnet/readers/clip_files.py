@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ SUFFIXES = (".npz", ".npy", ".json", ".csv")
 MAX_PERSONS = 100
 _CONFIDENCES = ("confidence", "score", "visibility", "likelihood")
 
+NUMBERED = tuple(str(number) for number in range(1, 34))
+"""Names of MediaPipe's landmarks in tables with the headings ``x1``, ``y1``, ``z1``, ``v1`` to ``v33``."""
 FIELDS = ("joints", "confidence", "pixels", "present", "frame_index")
 PICTURE = 10.0
 """Positions beyond this are no metres."""
@@ -190,7 +193,7 @@ def _truths(field: str, array: np.ndarray) -> np.ndarray:
 
 
 class _Columns(NamedTuple):
-    """Where things stand in a table's line; -1 for what isn't there.
+    """Where things stand in a table's line; -1 for what isn't there. Without frames' numbers each line is a frame.
 
     Attributes:
         names: the joints, in the order of their first columns.
@@ -215,8 +218,9 @@ def _read_csv(file: Path) -> RawClip:
     lines = table_lines(file.read_bytes())
     columns = _columns(next(lines)[1])
     bodies: dict[tuple[str, int], list[float]] = {}
-    for line, cells in lines:
+    for place, (line, cells) in enumerate(lines):
         person, frame, numbers = _body(columns, cells, line)
+        frame = place if columns.frame < 0 else frame
         if (person, frame) in bodies:
             who = f" for person '{person}'" if person else ""
             raise ReadError(f"frame {frame} stands there twice{who}", line)
@@ -239,10 +243,13 @@ def _read_csv(file: Path) -> RawClip:
 
 
 def _columns(headings: Sequence[str]) -> _Columns:
-    places = {heading.strip().lower(): place for place, heading in enumerate(headings)}
+    called = [heading.strip().lower() for heading in headings]
+    if {"x1", "x33"} <= {*called}:
+        called = [re.sub(r"([xyzv])([0-9]+)", _numbered, heading) for heading in called]
+    places = {heading: place for place, heading in enumerate(called)}
     if len(places) < len(headings):
         raise ReadError("two columns have the same heading", 1)
-    if "frame" not in places:
+    if "frame" not in places and not {"nose_visibility", "1_visibility"} & places.keys():
         raise ReadError("has no column 'frame'", 1)
     names = tuple(heading.removesuffix("_x") for heading in places if heading.endswith("_x"))
     axes = "xyz" if any(f"{name}_z" in places for name in names) else "xy"
@@ -256,9 +263,14 @@ def _columns(headings: Sequence[str]) -> _Columns:
     for name in names:
         trusts = [places[f"{name}_{word}"] for word in _CONFIDENCES if f"{name}_{word}" in places]
         joints.append([*(places[f"{name}_{axis}"] for axis in axes), trusts[0] if trusts else -1])
-    used = {places["frame"], places.get("person", -1), *chain(*joints)}
+    frame, person = places.get("frame", -1), places.get("person", -1)
+    used = {frame, person, *chain(*joints)}
     unused = tuple(heading for heading, place in places.items() if place not in used and heading)
-    return _Columns(places["frame"], places.get("person", -1), names, joints, unused)
+    return _Columns(frame, person, names, joints, unused)
+
+
+def _numbered(heading: re.Match[str]) -> str:
+    return f"{heading[2]}_{'visibility' if heading[1] == 'v' else heading[1]}"
 
 
 def _body(columns: _Columns, cells: Sequence[str], line: int) -> tuple[str, int, list[float]]:
@@ -266,7 +278,7 @@ def _body(columns: _Columns, cells: Sequence[str], line: int) -> tuple[str, int,
     used = list(chain(*columns.places))
     if len(cells) <= max(columns.frame, columns.person, *used):
         raise ReadError(f"has only {len(cells)} columns", line)
-    frame = _number(cells[columns.frame], line)
+    frame = _number(cells[columns.frame], line) if columns.frame >= 0 else 0
     if not 0 <= frame <= np.iinfo(np.int32).max or frame != int(frame):
         raise ReadError("column 'frame' must be a whole number from 0", line)
     person = cells[columns.person].strip() if columns.person >= 0 else ""
@@ -304,8 +316,8 @@ def _read_npy_file(file: Path) -> dict[str, np.ndarray]:
         return {"joints": _read_npy(handle, "")}
 
 
-def _read_npy(handle: IO[bytes], where: str) -> np.ndarray:
-    """The array that NumPy has written; unlike ``np.load`` this reads no pickles and no more than the file holds."""
+def npy_header(handle: IO[bytes], where: str = "") -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it is in Fortran's order, and type of the array that NumPy has written; raises ReadError."""
     try:
         version = np.lib.format.read_magic(handle)
         read_header = {
@@ -313,11 +325,16 @@ def _read_npy(handle: IO[bytes], where: str) -> np.ndarray:
             (2, 0): np.lib.format.read_array_header_2_0,
         }
         with warnings.catch_warnings(action="ignore"):  # about Python 2, which may have written it
-            shape, fortran, dtype = read_header[version](handle)
+            return read_header[version](handle)
     except OSError:
         raise
     except Exception:  # nearly anything, if the file is damaged
         raise ReadError(f"{where}is no array that NumPy has written, or a damaged one") from None
+
+
+def _read_npy(handle: IO[bytes], where: str) -> np.ndarray:
+    """The array that NumPy has written; unlike ``np.load`` this reads no pickles and no more than the file holds."""
+    shape, fortran, dtype = npy_header(handle, where)
     if dtype.kind not in "biuf":
         raise ReadError(f"{where}must be an array of numbers, is of type {dtype}")
     count = math.prod(shape)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hhmnet.readers import ReadError
+from hhmnet.readers import ReadError, SourceError
+from hhmnet.readers.array_sets import read_set
 from hhmnet.readers.clip_files import MAX_BYTES, RawClip, from_json
 from hhmnet.readers.clip_files import read_clip as read_arrays
 from hhmnet.readers.json_poses import read_poses
 from hhmnet.readers.kinect_text import is_kinect_text, read_kinect_text
+from hhmnet.readers.mediapipe import named_landmarks
 from hhmnet.readers.openpose import find_recording, read_recording
 from hhmnet.readers.text import read_json
 
@@ -79,4 +81,10 @@ def read_clip(path: Path, axes: str = "") -> RawClip:
         return clip or from_json(document, axes)
     if is_kinect_text(path):
         return read_kinect_text(path)
-    return read_arrays(path, axes)
+    try:
+        found = read_set(path)
+    except SourceError as error:
+        raise ReadError(str(error).removeprefix(f"{path}: ")) from None
+    if found is not None:
+        raise ReadError(f"holds a data set of {len(found.clips):,} clips; `hhmnet prepare arrays` reads it")
+    return named_landmarks(read_arrays(path, axes))

@@ -216,6 +216,8 @@ def _mediapipe(document: Any) -> RawClip:
     for frame, entry in _by_frame(entries):
         while isinstance(entry, dict):
             entry = next((entry[name] for name in _LANDMARKS if entry.get(name)), None)
+        if entry and not isinstance(entry, list):
+            raise ReadError(f"frame {frame}: landmarks: must be a list")
         single = _first(entry)
         persons = [entry] if isinstance(single, dict) and "x" in single else entry or []
         frames[frame] = [_landmarks(points, f"frame {frame}") for points in persons]

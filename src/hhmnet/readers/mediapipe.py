@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from hhmnet.readers.clip_files import RawClip
+from hhmnet.readers.clip_files import NUMBERED, RawClip
 from hhmnet.skeleton import BLAZEPOSE33
 
-RENAMED = {
+_RENAMED = {
     "mouth_left": "left_mouth",
     "mouth_right": "right_mouth",
     "left_foot_index": "left_foot",
@@ -34,3 +34,20 @@ def landmarks_as_metres(clip: RawClip) -> RawClip:
     if np.nanmedian(np.abs(hips[..., :2].mean(axis=2))) > 0.05:
         notes.append("MediaPipe: places in the picture, not metres; its world landmarks are better")
     return clip._replace(joints=joints, notes=tuple(notes))
+
+
+def named_landmarks(clip: RawClip) -> RawClip:
+    """A table's clip as blazepose33 if it has the landmarks under MediaPipe's names or numbers; else as it is."""
+    if clip.names is None or clip.joints.shape[3] != 3:
+        return clip
+    if clip.names == NUMBERED:
+        places = list(range(len(NUMBERED)))
+    else:
+        called = [_RENAMED.get(name, name) for name in clip.names]
+        if not set(BLAZEPOSE33.joints) <= set(called):
+            return clip
+        places = [called.index(joint) for joint in BLAZEPOSE33.joints]
+    trust = None if clip.confidence is None else np.clip(clip.confidence[:, :, places], 0, 1)
+    notes = (*clip.notes, "MediaPipe: read as blazepose33")
+    found = clip._replace(joints=clip.joints[:, :, places], confidence=trust, names=None, notes=notes)
+    return landmarks_as_metres(found._replace(layout=BLAZEPOSE33.name))

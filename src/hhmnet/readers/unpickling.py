@@ -41,8 +41,8 @@ class UnpicklingError(ValueError):
     """A pickle that is damaged, or that wants something else than arrays and plain containers."""
 
 
-def load_plain(file: Path) -> Any:
-    """What a pickle holds, of protocol 0 to 5.
+def load_plain(file: Path, start: int = 0) -> Any:
+    """What the pickle that begins at ``start`` of a file holds, of protocol 0 to 5.
 
     Lists, tuples, sets, dicts, numbers, text, bytes and None are what they were, NumPy's numbers too; an
     ``OrderedDict`` is a dict. An array is a :class:`StoredArray`, text or bytes of more than 1,024 are
@@ -53,6 +53,7 @@ def load_plain(file: Path) -> Any:
         OSError: it can't be read.
     """
     with open(file, "rb") as handle:
+        handle.seek(start)
         return _Unpickler(_Bytes(Path(file), handle)).load()
 
 
@@ -84,15 +85,14 @@ class StoredBytes:
 
 
 class _DType:
-    """The type of an array's numbers: whole numbers, floats or truth values of a fixed size."""
+    """The type of an array's numbers: whole numbers, floats or truth values of a fixed size; or that of one object."""
 
     __slots__ = ("dtype",)
 
     def __init__(self, spec: Any, *_: Any) -> None:
-        if not isinstance(spec, str) or not _NUMERIC.fullmatch(spec):
-            objects = isinstance(spec, str) and spec.lstrip("<>|=").startswith("O")
-            raise UnpicklingError(f"holds an array of {'objects' if objects else 'no plain numbers'}")
-        self.dtype = np.dtype(spec)
+        if not isinstance(spec, str) or not (spec == "O8" or _NUMERIC.fullmatch(spec)):
+            raise UnpicklingError("holds an array of no plain numbers")
+        self.dtype: np.dtype[Any] = np.dtype(object if spec == "O8" else spec)
 
     def __setstate__(self, state: Any) -> None:
         """Take what NumPy wrote of a type: (version, byte order, and what only types with parts have)."""
@@ -116,10 +116,10 @@ class StoredArray:
         if kind is not _ndarray:
             raise UnpicklingError("holds an array of a kind of its own")
         self.shape: tuple[int, ...] = ()
-        self.dtype = np.dtype(np.uint8)
+        self.dtype: np.dtype[Any] = np.dtype(np.uint8)
         self._order: Any = "C"
         self._axes: tuple[int, ...] | None = None
-        self._raw: bytes | StoredBytes = b""
+        self._raw: bytes | StoredBytes | list[Any] = b""
 
     @classmethod
     def from_buffer(cls, raw: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> StoredArray:
@@ -145,14 +145,19 @@ class StoredArray:
         if not isinstance(dtype, _DType):
             raise UnpicklingError("holds an array whose type isn't one")
         raw = _raw(raw)
-        if not isinstance(raw, (bytes, StoredBytes)):
+        if dtype.dtype.hasobject:  # a dict that NumPy has saved is an array without axes
+            if shape != () or not isinstance(raw, list) or len(raw) != 1:
+                raise UnpicklingError("holds an array of objects")
+        elif not isinstance(raw, (bytes, StoredBytes)):
             raise UnpicklingError("holds an array whose numbers aren't bytes")
         if order not in ("C", "F", "K"):
             raise UnpicklingError("holds an array whose order isn't one")
         self.shape, self.dtype, self._raw, self._order = shape, dtype.dtype, raw, order
 
-    def load(self) -> np.ndarray:
-        """The array, read-only; raises UnpicklingError if the file doesn't hold as many numbers as the shape says."""
+    def load(self) -> Any:
+        """The array, read-only, or the object in it; raises UnpicklingError unless the shape fits."""
+        if isinstance(self._raw, list):
+            return self._raw[0]
         raw = self._raw if isinstance(self._raw, bytes) else self._raw.load()
         if len(raw) != math.prod(self.shape) * self.dtype.itemsize:
             raise UnpicklingError(

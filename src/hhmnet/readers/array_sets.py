@@ -1,0 +1,304 @@
+"""Data sets whose clips are rows of arrays: CTR-GCN's, ST-GCN's and 2s-AGCN's, VideoPose3D's.
+
+==============  ======================================================================================================
+file            source of what is known of it
+==============  ======================================================================================================
+``.npz``        data/ntu/seq_transformation.py of Uason-Chen/CTR-GCN: ``x_train``, ``y_train``, ``x_test``, ``y_test``;
+                a row is T frames of 150 numbers, two persons' 25 joints in metres; labels are one-hot
+``.npy``        tools/*_gendata.py of yysijie/st-gcn and data_gen/ of lshiwjx/2s-AGCN: ``(N, C, T, V, M)`` in
+                ``train_data.npy`` or ``train_data_joint.npy``; names and labels in ``train_label.pkl``
+``.npz``        data/prepare_data_h36m.py and DOCUMENTATION.md of facebookresearch/VideoPose3D: ``positions_3d``, by
+                subject and action ``(T, 32 or 17, 3)`` metres with z up; ``positions_2d``, a list of cameras each
+==============  ======================================================================================================
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from hhmnet.conversion import convert
+from hhmnet.readers import ReadError, SourceError
+from hhmnet.readers.clip_files import RawClip, npy_header
+from hhmnet.readers.labels import split_of
+from hhmnet.readers.pyskl import Annotations, Pyskl
+from hhmnet.readers.unpickling import StoredArray, UnpicklingError, load_plain
+from hhmnet.skeleton import COCO17, H36M17
+
+LARGEST_MEMBER = 2**31
+"""Bytes that a compressed array may take when it is unpacked."""
+_DAMAGE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+)
+_JOINTS_FILE = re.compile(r"(.*?)_?data(?:_joint)?\.npy", re.IGNORECASE)
+_KINETICS_SIZE = np.array([340.0, 256.0])
+_H36M_KEPT = [0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27]
+_H36M_PARTS = {
+    "S1": "train",
+    "S5": "train",
+    "S6": "train",
+    "S7": "train",
+    "S8": "train",
+    "S9": "test",
+    "S11": "test",
+}
+"""Human3.6M's joints of 32, and its subjects' parts, that VideoPose3D's run.py uses."""
+
+
+class ArraySets(Pyskl):
+    """Data sets as arrays; what they have in common with annotation files is read likewise.
+
+    Splits: the parts that the file names, in Human3.6M the usual subjects; or else clips are held out.
+
+    Citation: Y. Chen, Z. Zhang, C. Yuan, B. Li, Y. Deng, W. Hu. Channel-wise Topology Refinement Graph Convolution for
+    Skeleton-Based Action Recognition. ICCV 2021 (CTR-GCN).
+    """
+
+    name: ClassVar[str] = "arrays"
+    title: ClassVar[str] = "arrays of CTR-GCN, ST-GCN, 2s-AGCN or VideoPose3D"
+    citation: ClassVar[str] = "Y. Chen et al. Channel-wise Topology Refinement Graph Convolution. ICCV 2021."
+    suffixes: ClassVar[tuple[str, ...]] = (".npz", ".npy")
+
+    def _is_raw(self, path: PurePosixPath) -> bool:
+        return path.suffix.lower() == ".npz" or _JOINTS_FILE.fullmatch(path.name) is not None
+
+    def _open(self, file: str) -> Annotations:
+        if file not in self._opened:
+            found = read_set(self.source / file)
+            if found is None:
+                raise SourceError(f"{self.source / file}: is none of the {self.title}")
+            self._opened[file] = found
+        return self._opened[file]
+
+    def _raw(self, item: str) -> RawClip:
+        file, name = self._place(item)
+        return load_clip(self._open(file).clips[name])
+
+    def _name_classes(self, clips: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+        clips = list(clips)
+        actions = {clip["label"]: clip["action"] for clip in clips if "action" in clip}
+        if actions and not self.config.classes:
+            return tuple(actions[label] for label in sorted(actions))
+        return super()._name_classes(clips)
+
+
+def load_clip(clip: dict[str, Any]) -> RawClip:
+    """One of the clips of :func:`read_set`; raises ReadError if it can't be used."""
+    load: Callable[[], RawClip] = clip["load"]
+    try:
+        return load()
+    except UnpicklingError as error:
+        raise ReadError(str(error)) from None
+
+
+def read_set(file: Path) -> Annotations | None:
+    """The clips of a file of arrays by name, each a dict with ``label`` and ``load``; None if it is no such file.
+
+    Raises:
+        SourceError: it is one, but can't be used; says why.
+    """
+    try:
+        if file.suffix.lower() == ".npy":
+            with open(file, "rb") as handle:
+                shape, _, dtype = npy_header(handle)
+            known = {"rows"} if len(shape) == 5 and dtype.kind in "iuf" else set()
+        elif file.suffix.lower() == ".npz":
+            with zipfile.ZipFile(file) as archive:
+                known = {name.removesuffix(".npy") for name in archive.namelist()}
+        else:
+            return None
+    except _DAMAGE:
+        return None
+    if not known & {"rows", "x_train", "x_test", "positions_3d", "positions_2d"}:
+        return None
+    try:
+        if "rows" in known:
+            return _st_gcn(file, np.load(file, mmap_mode="r", allow_pickle=False))
+        with zipfile.ZipFile(file) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            if members.keys() & {"x_train", "x_test"}:
+                return _ctr_gcn({name: _member(file, archive, info) for name, info in members.items()})
+            metadata = _objects(archive, members["metadata"]) if "metadata" in members else None
+            name = "positions_3d" if "positions_3d" in members else "positions_2d"
+            return _videopose3d(_objects(archive, members[name]), name == "positions_3d", metadata)
+    except (ReadError, UnpicklingError) as error:
+        raise SourceError(f"{file}: {error}") from None
+    except _DAMAGE as error:
+        raise SourceError(f"{file}: damaged ({error})") from None
+
+
+def _member(file: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """An array of an archive: left in the file if it isn't compressed."""
+    stored = info.compress_type == zipfile.ZIP_STORED
+    with archive.open(info) as member:
+        shape, fortran, dtype = npy_header(member)
+        if dtype.kind not in "biuf":
+            raise ReadError(f"array '{info.filename}' must be numbers, is of type {dtype}")
+        start = member.tell()
+        if not stored and info.file_size > LARGEST_MEMBER:
+            raise ReadError(f"array '{info.filename}' is compressed; write it with numpy.savez")
+        if not stored:
+            return np.frombuffer(member.read(), dtype).reshape(shape, order="F" if fortran else "C")
+    with open(file, "rb") as handle:
+        handle.seek(info.header_offset + 26)
+        start += info.header_offset + 30 + sum(struct.unpack("<HH", handle.read(4)))
+    return np.memmap(file, dtype, "r", start, shape, order="F" if fortran else "C")
+
+
+def _objects(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Kept:
+    """What an array of one object holds; its arrays stay in an unpacked copy, which lasts as long as they do."""
+    if info.file_size > LARGEST_MEMBER:
+        raise ReadError(f"array '{info.filename}' takes {info.file_size:,} bytes")
+    copy = tempfile.NamedTemporaryFile(suffix=".npy")  # noqa: SIM115 - it lasts as long as the arrays
+    with archive.open(info) as member:
+        shutil.copyfileobj(member, copy)
+    copy.seek(0)
+    npy_header(copy)
+    content = load_plain(Path(copy.name), start=copy.tell())
+    return _Kept(content.load() if isinstance(content, StoredArray) else content, copy)
+
+
+class _Kept(NamedTuple):
+    """What was unpickled, and the unpacked file that its arrays are in."""
+
+    value: Any
+    file: Any
+
+
+def _ctr_gcn(arrays: dict[str, np.ndarray]) -> Annotations:
+    found = Annotations({}, {}, {})
+    for part in ("train", "val", "test"):
+        if (rows := arrays.get(f"x_{part}")) is None:
+            continue
+        if rows.ndim != 3 or rows.shape[2] not in (75, 150):
+            raise ReadError(f"array 'x_{part}' must have the shape (N, T, 150), has {rows.shape}")
+        labels = arrays.get(f"y_{part}", np.full(len(rows), -1))
+        labels = labels.argmax(axis=1) if labels.ndim == 2 else labels
+        if len(labels) != len(rows):
+            raise ReadError(f"array 'y_{part}' has {len(labels)} labels for {len(rows)} clips")
+        for row, label in enumerate(labels.tolist()):
+            _enter(found, f"{part}-{row:06}", label, part, partial(_ctr_gcn_clip, rows, row))
+    return found
+
+
+def _ctr_gcn_clip(rows: np.ndarray, row: int) -> RawClip:
+    joints = np.array(rows[row], np.float64)
+    return _without_padding(joints.reshape(len(joints), -1, 25, 3).swapaxes(0, 1), "ntu25", "CTR-GCN")
+
+
+def _st_gcn(file: Path, rows: np.ndarray) -> Annotations:
+    """``(N, C, T, V, M)``, with names and labels beside it."""
+    named = _JOINTS_FILE.fullmatch(file.name)
+    beside = file.with_name(f"{named[1]}_label.pkl".lstrip("_")) if named else file
+    names, labels = [f"{file.stem}-{row:06}" for row in range(len(rows))], [-1] * len(rows)
+    if beside != file and beside.is_file():
+        content = load_plain(beside)
+        columns = [one.load().tolist() if isinstance(one, StoredArray) else one for one in content]
+        if len(columns) != 2 or any(not isinstance(one, list) or len(one) != len(rows) for one in columns):
+            raise ReadError(f"{beside.name} must hold a list of {len(rows)} names and one of labels")
+        names, labels = [str(name).removesuffix(".skeleton") for name in columns[0]], columns[1]
+    try:
+        part = split_of(named[1]) if named else ""
+    except SourceError:
+        part = ""
+    found = Annotations({}, {}, {})
+    for row, (name, label) in enumerate(zip(names, labels, strict=True)):
+        _enter(found, name, label, part, partial(_st_gcn_clip, rows, row))
+    return found
+
+
+def _st_gcn_clip(rows: np.ndarray, row: int) -> RawClip:
+    joints = np.array(rows[row], np.float64).transpose(3, 1, 2, 0)  # C T V M → M T V C
+    joint_count, numbers = joints.shape[2:]
+    if (joint_count, numbers) == (18, 3):  # Kinetics: -0.5 to 0.5 of the picture, and confidence
+        missing = joints[..., 2] == 0
+        points = (joints[..., :2] + 0.5) * _KINETICS_SIZE
+        points[missing] = np.nan
+        clip = _without_padding(np.where(missing.all(axis=2)[..., None, None], 0, points), "coco18", "ST-GCN")
+        return clip._replace(confidence=joints[:, : clip.joints.shape[1], :, 2])
+    if (joint_count, numbers) == (25, 3):
+        spines = joints[:, :, 1] - joints[:, :, 0]
+        first = next(iter(spines[spines.any(axis=-1)]), np.zeros(3))
+        if np.abs(first[:2]).max() < 1e-3 * abs(first[2]):  # 2s-AGCN turns the first spine to z
+            joints = np.stack([joints[..., 0], joints[..., 2], -joints[..., 1]], axis=-1)
+        return _without_padding(joints, "ntu25", "ST-GCN or 2s-AGCN")
+    return _without_padding(joints, "", "ST-GCN or 2s-AGCN")
+
+
+def _videopose3d(content: _Kept, in_space: bool, metadata: _Kept | None) -> Annotations:
+    found = Annotations({}, {}, {})
+    subjects = content.value if isinstance(content.value, dict) else {}
+    if not all(isinstance(actions, dict) for actions in subjects.values()):
+        raise ReadError("must hold a dict of actions for each subject")
+    stems = {
+        action: re.sub(r" [0-9]+$", "", str(action)) for actions in subjects.values() for action in actions
+    }
+    labels = {stem: label for label, stem in enumerate(sorted(set(stems.values())))}
+    told = metadata.value.get("layout_name") if metadata and isinstance(metadata.value, dict) else "coco"
+    parts = _H36M_PARTS if subjects.keys() <= _H36M_PARTS.keys() else {}
+    for subject, actions in subjects.items():
+        for action, arrays in actions.items():
+            for camera, array in enumerate(arrays if isinstance(arrays, list) else [arrays]):
+                name = f"{subject}/{action}" + (f"/{camera}" if isinstance(arrays, list) else "")
+                load = partial(_h36m_clip, array, content, in_space, str(told))
+                _enter(found, name, labels[stems[action]], parts.get(subject, ""), load)
+                found.clips[name]["action"] = stems[action]
+    return found
+
+
+def _h36m_clip(array: Any, kept: Any, in_space: bool, told: str) -> RawClip:
+    """A clip of Human3.6M, or of a video of one's own; ``kept`` has the file that the array is in."""
+    if not isinstance(array, StoredArray) or len(array.shape) != 3 or array.shape[2] != 2 + in_space:
+        raise ReadError(f"must be an array of shape (T, V, {2 + in_space})")
+    joints = array.load().astype(np.float64)[None]
+    joints = joints[:, :, _H36M_KEPT] if joints.shape[2] == 32 else joints
+    layout = "h36m17" if joints.shape[2] == 17 else ""
+    if in_space:
+        joints = np.stack([joints[..., 0], joints[..., 2], -joints[..., 1]], axis=-1)  # z is up there
+    confidence = None
+    if layout and not in_space:
+        layout = "coco17"
+        if told == "h36m":
+            joints, confidence = convert(joints, H36M17, COCO17)
+    return RawClip(
+        joints,
+        np.arange(joints.shape[1]),
+        confidence,
+        layout=layout,
+        notes=(f"VideoPose3D: read as {layout or 'an unknown skeleton'}",),
+    )
+
+
+def _without_padding(joints: np.ndarray, layout: str, form: str) -> RawClip:
+    """A clip ``(M, T, V, C)`` without the zeros that fill its row up."""
+    frames = np.flatnonzero(np.nan_to_num(joints).any(axis=(0, 2, 3)))
+    joints = joints[:, : frames[-1] + 1 if len(frames) else 1]
+    note = f"{form}: read as {layout}" if layout else f"{form}: an array of clips"
+    return RawClip(joints, np.arange(joints.shape[1]), layout=layout, notes=(note,))
+
+
+def _enter(found: Annotations, name: str, label: Any, part: str, load: Callable[[], RawClip]) -> None:
+    if name in found.clips or name.startswith("["):
+        name = f"[{len(found.clips)}]"
+    found.clips[name] = {"label": None if label == -1 else label, "load": load}
+    if part:
+        found.parts[name] = [part]
+        found.sizes[part] = found.sizes.get(part, 0) + 1
