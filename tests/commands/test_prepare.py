@@ -11,7 +11,7 @@ import pytest
 from hhmnet.cli import main
 from hhmnet.files import locked
 from hhmnet.readers import READERS
-from hhmnet.store import Store
+from hhmnet.store import Store, write_store
 
 
 @pytest.fixture
@@ -154,6 +154,19 @@ def test_says_what_it_understood_and_what_it_did(made, capsys):
     document = json.loads(capsys.readouterr().out)
     assert document["notes"] == {"frames of two persons": 5, "two persons": 2}
     assert document["resumed"] == 0
+
+
+def test_what_a_split_lacks_is_said_by_train_too(store_folder, recipe, tmp_path, capsys, monkeypatch):
+    store = Store(store_folder)
+    rows = np.flatnonzero((store.cameras != "3") & (store.labels != 0))
+    about = {"class_names": store.class_names, "protocol": store.protocol, "provenance": {}}
+    write_store(tmp_path / "lacking", map(store.sample, rows), layout=store.layout, **about)
+    monkeypatch.setattr("hhmnet.commands.train._train", lambda *parts: 0)
+    words = ["--data", str(tmp_path / "lacking"), "--config", str(recipe), "--out", str(tmp_path / "run")]
+    assert main(["train", *words]) == 0
+    err = capsys.readouterr().err
+    assert "lacking: warning: no clip is tested" in err
+    assert f"lacking: warning: no clip trains the class {store.class_names[0]}" in err
 
 
 def test_a_folder_in_use_is_refused(made, tmp_path, capsys):

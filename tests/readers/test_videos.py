@@ -147,6 +147,22 @@ def test_missing_joints_stay_with_the_person_and_have_no_pixels(
     assert sample.joints[:, :, wrist].any()
 
 
+def test_segments_and_persons_of_a_table(folder: Path) -> None:
+    """Only a segment's own frames are looked at; who moves comes first."""
+    rows = "a.mkv,wave,0,0.2,1\na.mkv,nod,0.2,0.5,2\nb.mkv,nod,,,\n"
+    (folder / "labels.csv").write_text(f"video,label,start_seconds,end_seconds,persons\n{rows}")
+    reader, notes = Videos(folder), Counter[str]()
+    first, second = (reader.read(item, notes) for item in ("a.mkv#0-0.2", "a.mkv#0.2-0.5"))
+    assert (first.frame_index.tolist(), second.frame_index.tolist()) == ([*range(6)], [*range(6, 15)])
+    assert (second.sample_id, second.video, second.num_persons) == ("a#0.2-0.5", "a.mkv", 2)
+    assert second.video_frames is not None
+    assert second.video_frames.tolist() == [*range(6, 15)]
+    assert second.boxes is not None
+    assert (second.boxes[0, :, 0] < 100).all(), "the bystander is farther to the right"
+    assert (second.boxes[1, :, 0] > 200).all()
+    assert notes == {"tracks of bystanders left out": 1}
+
+
 def test_whole_scenes_are_tested_where_no_subject_is_named(folder: Path) -> None:
     (folder / "labels.csv").write_text("video,label,scene\na.mkv,wave,x\nb.mkv,wave,y\nmore/c.mkv,wave,y\n")
     reader = Videos(folder)

@@ -47,7 +47,8 @@ class ListedReader(Reader):
         self._spelled = _spelled_on_disk(self.source, {row.path for row in rows.values()})
         if any(row.split for row in rows.values()):
             self.split = {item: row.split for item, row in rows.items()}
-            self.rule = f"as column '{self.labels.headings.get('split', 'the names of the lists')}' says"
+            heading = self.labels.headings.get("split")
+            self.rule = f"as column '{heading}' says" if heading else "as the names of the lists say"
         else:
             self.split, self.rule = hold_out({item: self.group(row) for item, row in rows.items()})
 
@@ -158,11 +159,10 @@ class ListedReader(Reader):
                 f"{self.labels.file.name}, line {row.line}: start and end are in seconds, and the file doesn't say how "
                 "many frames it has a second; give field 'fps'"
             )
-        # A frame belongs to the segment in which it begins, whatever rounding does.
-        return (
-            math.ceil(row.start * rate - 1e-6),
-            math.ceil(row.end * rate - 1e-6) if row.end < math.inf else math.inf,
-        )
+        # The nearest frame: a container's own rate is a little off.
+        return math.floor(row.start * rate + 0.5), math.floor(
+            row.end * rate + 0.5
+        ) if row.end < math.inf else math.inf
 
 
 def _segment(fields: Mapping[str, Any], start: float, end: float, notes: Counter[str]) -> dict[str, Any]:
