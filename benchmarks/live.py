@@ -25,11 +25,10 @@ import torch
 
 from hhmnet.commands.live import DETECT_EVERY
 from hhmnet.models.pretrained import ActionModel, from_pretrained
-from hhmnet.pose.base import Detections, Detector, PoseEstimator, Poses
+from hhmnet.pose.base import Detections, Poses
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
 from hhmnet.predict.capture import Capture
 from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
-from hhmnet.predict.live_pose import LivePose
 from hhmnet.sample import MODALITIES
 from hhmnet.video import open_video
 
@@ -62,31 +61,23 @@ def main() -> None:
 
 
 def streaming(
-    options: argparse.Namespace,
-    model: ActionModel,
-    every: int,
-    rate: float,
-    detector: Detector,
-    estimator: PoseEstimator,
+    options: argparse.Namespace, model: ActionModel, every: int, rate: float, networks: VideoPoseEstimator
 ) -> StreamingRecognizer:
     """As ``hhmnet live`` makes it."""
-    pose = PoseConfig(every=DETECT_EVERY)
     config = StreamingConfig(
         every=every, rate=rate, persons=options.persons, modalities=tuple(options.modality or ())
-    ).of(model.spec)
-    live = LivePose(pose, config.frames, config.rate, detector, estimator, options.persons)
-    recognizer = StreamingRecognizer(model, config, pose, live)
-    print(f"{' and '.join(recognizer.modalities)}; a window of {config.frames} frames")
+    )
+    recognizer = StreamingRecognizer(model, config, networks)
+    print(f"{' and '.join(recognizer.modalities)}; a window of {recognizer.config.frames} frames")
     return recognizer
 
 
 def speed(options: argparse.Namespace, real_time: bool) -> None:
     """One person, joints by the networks, from the video in a loop."""
-    networks, model = VideoPoseEstimator(PoseConfig()), from_pretrained(options.model)
+    networks = VideoPoseEstimator(PoseConfig(every=DETECT_EVERY))
+    model = from_pretrained(options.model)
     with Capture(str(options.video), real_time, loop=True) as capture:
-        recognizer = streaming(
-            options, model, options.every, capture.rate, networks.detector, networks.estimator
-        )
+        recognizer = streaming(options, model, options.every, capture.rate, networks)
         latencies: list[float] = []
         own, busy, frames, count = {False: [], True: []}, 0.0, iter(capture), 0
         for _ in range(30):  # the first calls of every network are slow
@@ -170,11 +161,13 @@ class Recorded:
 
 def memory(options: argparse.Namespace) -> None:
     """Resident memory while frames go by."""
-    networks, model = VideoPoseEstimator(PoseConfig()), from_pretrained(options.model)
+    networks = VideoPoseEstimator(PoseConfig(every=DETECT_EVERY))
+    model = from_pretrained(options.model)
     recorded = Recorded(networks, options.video, 40)
     every = max(options.frames // options.answers, 1)
-    joints = (networks.detector, networks.estimator) if options.real_joints else (recorded, recorded)
-    recognizer = streaming(options, model, every, 30.0, *joints)
+    if not options.real_joints:
+        networks = VideoPoseEstimator(networks.config, recorded, recorded)
+    recognizer = streaming(options, model, every, 30.0, networks)
     begun, answers, persons = time.monotonic(), 0, set()
     print(f"\n{options.frames:,} frames, an answer every {every}:")
     for frame in range(options.frames):

@@ -14,12 +14,11 @@ from rich.console import Console
 
 from hhmnet.cli import main
 from hhmnet.commands import live, live_views
-from hhmnet.commands.live_views import LARGEST, as_ppm, drawn, numbers
+from hhmnet.commands.live_views import LARGEST, as_ppm, drawn
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
 from hhmnet.predict import capture
 from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
-from hhmnet.predict.live_pose import LivePose
 from hhmnet.predict.prediction import LivePrediction
 from made_models import video_model
 from made_people import BoxEstimator, KnowingDetector, MadeVideo, Way, straight
@@ -63,9 +62,10 @@ def live_lines(capsys: pytest.CaptureFixture[str], *words: str | Path) -> list[d
 
 def test_a_line_of_json_for_each_answer(run: Path, video: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = live_lines(capsys, run, "--source", video, "--every", "10", "--top", "2", "--smoothing", "0")
-    recognizer = StreamingRecognizer(from_pretrained(run), StreamingConfig(every=10, smoothing=0))
-    detection = PoseConfig(every=live.DETECT_EVERY)
-    recognizer.pose = LivePose(detection, 60, 30.0, KnowingDetector(PLAYER), BoxEstimator())
+    networks = VideoPoseEstimator(
+        PoseConfig(every=live.DETECT_EVERY), KnowingDetector(PLAYER), BoxEstimator()
+    )
+    recognizer = StreamingRecognizer(from_pretrained(run), StreamingConfig(every=10, smoothing=0), networks)
     expected = [
         answer.to_dict(recognizer.class_names, 2)
         for number in range(FRAMES)
@@ -177,9 +177,8 @@ def test_mistakes_are_one_line(
 
 def watching(run: Path, *ways: Way) -> StreamingRecognizer:
     """A recognizer that has seen so many persons in 40 frames."""
-    count = len(ways)
-    recognizer = StreamingRecognizer(from_pretrained(run), StreamingConfig(persons=count))
-    recognizer.pose = LivePose(None, 60, 30.0, KnowingDetector(*ways), BoxEstimator(), count)
+    networks = VideoPoseEstimator(None, KnowingDetector(*ways), BoxEstimator())
+    recognizer = StreamingRecognizer(from_pretrained(run), StreamingConfig(persons=len(ways)), networks)
     for _ in range(40):
         recognizer.push_frame(np.zeros((240, 320, 3), np.uint8))
     return recognizer
@@ -209,12 +208,13 @@ def test_the_terminal_shows_label_bars_and_speed(run: Path, persons: int) -> Non
 def test_the_window_shows_joints_and_numbers(run: Path) -> None:
     recognizer = watching(run, PLAYER, OTHER)
     image = np.full((240, 320, 3), 90, np.uint8)
-    changed = (drawn(image, recognizer) != image).any(2)
+    shown, numbers = drawn(image, recognizer)
+    changed = (shown != image).any(2)
     left, right = np.flatnonzero(changed.any(0))[[0, -1]]
     assert 60 <= left < 140 < 200 < right <= 280  # where the two are
-    assert max(drawn(np.zeros((1080, 2000, 3), np.uint8), recognizer).shape) <= LARGEST
+    assert max(drawn(np.zeros((1080, 2000, 3), np.uint8), recognizer)[0].shape) <= LARGEST
     assert as_ppm(image) == b"P6 320 240 255 " + image.tobytes()
-    (one, _, first), (other, _, second) = numbers(image.shape, recognizer)
+    (one, _, first), (other, _, second) = numbers
     assert (first, second, one < 140 < 200 < other) == (1, 2, True)
 
 

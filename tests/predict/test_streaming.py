@@ -16,7 +16,6 @@ import pytest
 from hhmnet.pose.base import Poses
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, clip_fields
 from hhmnet.predict.live import StreamError, StreamingConfig, StreamingRecognizer
-from hhmnet.predict.live_pose import LivePose
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
@@ -73,13 +72,13 @@ def test_pictures_of_a_whole_clip_give_what_the_clip_gives(tmp_path: Path, detec
 
     poses = VideoPoseEstimator(pose, KnowingDetector(PLAYER), estimator()).estimate(tmp_path / "clip.mkv")
     sample = Sample("clip", -1, **clip_fields(poses, KINECT20, pose), video="clip.mkv")
-    live = LivePose(pose, 60, RATE, KnowingDetector(PLAYER), estimator())
-    recognizer = StreamingRecognizer(model(), StreamingConfig(smoothing=0), pose, live)
+    networks = VideoPoseEstimator(pose, KnowingDetector(PLAYER), estimator())
+    recognizer = StreamingRecognizer(model(), StreamingConfig(smoothing=0), networks)
     with open_video(tmp_path / "clip.mkv") as video:
         for _, image in video:
             recognizer.push_frame(image)
-    found = live.poses()
-    assert found is not None
+    assert recognizer.pose is not None
+    found = recognizer.pose.poses()
     for name in ("pixels", "confidence", "interpolated"):
         np.testing.assert_array_equal(getattr(found, name), getattr(poses, name))
     np.testing.assert_allclose(probabilities(recognizer.answer()), whole(recognizer, sample), atol=1e-6)
@@ -91,15 +90,15 @@ def test_a_model_that_looks_at_the_video_gives_what_the_clip_gives(tmp_path: Pat
     pose, network, lost = PoseConfig(every=1), video_model(), (25, 26, 31)
     clips, predictions = Recognizer(network), []
     for modalities in (("skeleton", "video"), ("video",)):
-        live = LivePose(pose, 24, RATE, KnowingDetector(GROWING), BoxEstimator(blind=[20, 21]))
+        networks = VideoPoseEstimator(pose, KnowingDetector(GROWING), BoxEstimator(blind=[20, 21]))
         config = StreamingConfig(window=0.8, smoothing=0, every=1000, modalities=modalities)
-        recognizer = StreamingRecognizer(network, config, pose, live)
+        recognizer = StreamingRecognizer(network, config, networks)
         with open_video(tmp_path / "clip.mkv") as video:
             for number, image in video:
                 if number not in lost:
                     recognizer.push_frame(image, number / RATE)
-        answer, found = recognizer.answer(), live.poses()
-        assert found is not None
+        assert recognizer.pose is not None
+        answer, found = recognizer.answer(), recognizer.pose.poses()
         frames = np.array([-1 if t in lost else t for t in range(10, 34)], np.int32)
         fields = clip_fields(found, KINECT20, pose) | {"video": "clip.mkv", "video_frames": frames}
         recorded = Sample("clip", -1, **fields)
@@ -117,9 +116,9 @@ def test_a_model_that_looks_at_the_video_gives_what_the_clip_gives(tmp_path: Pat
 
 def test_each_person_gets_the_answer_that_they_would_get_alone() -> None:
     def people(*ways: Way, most: int) -> StreamingRecognizer:
-        live = LivePose(PoseConfig(), 20, RATE, KnowingDetector(*ways), BoxEstimator(), most)
+        networks = VideoPoseEstimator(None, KnowingDetector(*ways), BoxEstimator())
         config = StreamingConfig(window=20 / RATE, smoothing=0, every=1000, persons=most)
-        recognizer = StreamingRecognizer(video_model(), config, live_pose=live)
+        recognizer = StreamingRecognizer(video_model(), config, networks)
         for image in noisy(30, (360, 240)):
             recognizer.push_frame(image)
         return recognizer
@@ -145,9 +144,9 @@ def test_who_has_left_is_forgotten() -> None:
             gone = (found.pixels[:, :, 0].mean(1) > 200) & (image[0, 0, 0] >= 30)
             return replace(found, found=np.where(gone, 0, found.found))
 
-    live = LivePose(PoseConfig(), 30, RATE, KnowingDetector(straight((100, 130), (0, 0)), way), Blind(), 2)
+    networks = VideoPoseEstimator(None, KnowingDetector(straight((100, 130), (0, 0)), way), Blind())
     config = StreamingConfig(window=1.0, every=10, persons=2)
-    recognizer = StreamingRecognizer(video_model(), config, live_pose=live)
+    recognizer = StreamingRecognizer(video_model(), config, networks)
     answers = [answer for image in noisy(110) if (answer := recognizer.push_frame(image))]
     assert [len(answer.everyone) for answer in answers] == [2] * 9 + [1] * 2
     assert set(recognizer._patches) == set(recognizer._smooth) == {1}
@@ -156,10 +155,9 @@ def test_who_has_left_is_forgotten() -> None:
 def test_memory_does_not_grow() -> None:
     detector, estimator = KnowingDetector(straight((60, 50), (0, 0), (30, 70))), BoxEstimator()
     detector.asked, estimator.led = deque(maxlen=1), deque(maxlen=1)  # type: ignore[assignment]
-    live = LivePose(PoseConfig(), 15, RATE, detector, estimator)
     # Networks leave things behind for their first answers; what is kept of frames doesn't depend on answers.
     config = StreamingConfig(window=0.5, every=10_000)
-    recognizer = StreamingRecognizer(video_model(), config, live_pose=live)
+    recognizer = StreamingRecognizer(video_model(), config, VideoPoseEstimator(None, detector, estimator))
     image = np.zeros((100, 120, 3), np.uint8)
 
     def push(count: int) -> int:
@@ -192,8 +190,8 @@ def test_joints_that_do_not_fit_are_refused(joints: np.ndarray, reason: str) -> 
 
 
 def test_what_does_not_go_together_is_refused() -> None:
-    recognizer, image = streaming(), np.zeros((240, 320, 3), np.uint8)
-    recognizer.pose = LivePose(None, 60, RATE, KnowingDetector(), BoxEstimator())
+    networks = VideoPoseEstimator(None, KnowingDetector(), BoxEstimator())
+    recognizer, image = StreamingRecognizer(model(), None, networks), np.zeros((240, 320, 3), np.uint8)
     with pytest.raises(StreamError, match=r"\(H, W, 3\) uint8"):
         recognizer.push_frame(np.zeros((10, 10), np.uint8))
     recognizer.push_skeleton(movement(1)[0, 0])
@@ -203,12 +201,6 @@ def test_what_does_not_go_together_is_refused() -> None:
     recognizer.push_frame(image)
     with pytest.raises(StreamError, match=r"reset\(\)"):
         recognizer.push_skeleton(movement(1)[0, 0])
-    live = LivePose(None, 30, RATE, KnowingDetector(), BoxEstimator())
-    with pytest.raises(StreamError, match="60 frames"):
-        StreamingRecognizer(model(), StreamingConfig(), live_pose=live)
-
-
-def test_settings_out_of_range_are_refused() -> None:
     for field in ("window", "every", "rate", "least", "smoothing"):
         with pytest.raises(ValueError, match=f"field '{field}'"):
             StreamingConfig(**{field: -1})  # type: ignore[arg-type]

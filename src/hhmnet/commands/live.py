@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
-
-from hhmnet.commands.live_views import LineView, LiveDisplay, Meter, TerminalView, WindowView
+from hhmnet.commands.live_views import LineView, Meter, TerminalView, WindowView
 from hhmnet.commands.terminal import Parser, UsageError, console, duration, whole
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.pose.estimate import DETECTORS, ESTIMATORS, PoseConfig, VideoPoseEstimator
 from hhmnet.predict.capture import Capture, Frame, is_live, shown
 from hhmnet.predict.engines import choose_device
 from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
-from hhmnet.predict.live_pose import LivePose
 from hhmnet.predict.prediction import LivePrediction
 from hhmnet.sample import MODALITIES
 
 DETECT_EVERY = 6
 """Persons are looked for in every n-th frame: half as often as in files, so that two cores keep up with a camera."""
-
-_VIEWS = ("terminal", "window", "none")
+View = LineView | TerminalView | WindowView
 
 
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
-    options = _options(words)
-    log = console()
+    options = _parser().parse_args(words)
+    if options.as_fast_as_possible and is_live(options.source):
+        raise UsageError("--as-fast-as-possible is for files; a camera or a stream has its own rate")
+    if options.loop and is_live(options.source):
+        raise UsageError("--loop is for files; a camera or a stream doesn't begin again")
+    log, chosen = console(), options.view or ("none" if options.json else "terminal")
     pose = PoseConfig(
         estimator=options.estimator,
         detector=options.detector,
@@ -43,15 +42,21 @@ def main(words: list[str]) -> int:
     with Capture(options.source, not options.as_fast_as_possible, options.loop) as capture:
         config = StreamingConfig(options.window, options.every, options.smoothing, rate=capture.rate)
         config.persons, config.modalities = options.persons, tuple(options.modality or ())
-        config = config.of(model.spec)
-        made = networks.detector, networks.estimator
-        live_pose = LivePose(pose, config.frames, config.rate, *made, options.persons)
-        recognizer = StreamingRecognizer(model, config, pose, live_pose)
+        recognizer = StreamingRecognizer(model, config, networks)
         meter = Meter(capture)
         log.print(_begun(recognizer), soft_wrap=True)
-        view = _view(options, log, recognizer)
+        view: View
+        if chosen == "window":
+            view = WindowView(shown(options.source), recognizer)
+        elif chosen == "terminal" and log.is_terminal:
+            view = TerminalView(log, recognizer, options.top)
+        else:
+            view = LineView(recognizer, quiet=chosen == "none")
         try:
-            _run(options, capture, recognizer, meter, view)
+            for answer in _answers(capture, recognizer, meter, view, options.limit):
+                if options.json:
+                    line = answer.to_dict(recognizer.class_names, options.top) | meter.figures()
+                    print(json.dumps(line, ensure_ascii=False, allow_nan=False), flush=True)
         except KeyboardInterrupt:  # the usual way to end a camera
             pass
         finally:
@@ -60,18 +65,6 @@ def main(words: list[str]) -> int:
             log.print(f"{shown(options.source)} broke off: {capture.broken}", soft_wrap=True)
     log.print(meter.summary(), soft_wrap=True)
     return 0
-
-
-def _options(words: list[str]) -> argparse.Namespace:
-    """The command line; raises UsageError where its parts don't go together."""
-    options = _parser().parse_args(words)
-    if options.as_fast_as_possible and is_live(options.source):
-        raise UsageError("--as-fast-as-possible is for files; a camera or a stream has its own rate")
-    if options.loop and is_live(options.source):
-        raise UsageError("--loop is for files; a camera or a stream doesn't begin again")
-    if options.view is None:
-        options.view = "none" if options.json else "terminal"
-    return options
 
 
 def _begun(recognizer: StreamingRecognizer) -> str:
@@ -95,7 +88,11 @@ def _parser() -> Parser:
     add(
         "--source", required=True, metavar="0|FILE|URL", help="a camera's number, a video, a stream's address"
     )
-    add("--view", choices=_VIEWS, help="where to show it (default: terminal, with --json none)")
+    add(
+        "--view",
+        choices=("terminal", "window", "none"),
+        help="where to show it (default: terminal, with --json none)",
+    )
     add("--every", type=whole, default=15, metavar="N", help="frames from one answer to the next (15)")
     add(
         "--window",
@@ -123,27 +120,23 @@ def _parser() -> Parser:
     return parser
 
 
-def _run(
-    options: argparse.Namespace,
-    capture: Capture,
-    recognizer: StreamingRecognizer,
-    meter: Meter,
-    view: LiveDisplay,
-) -> None:
-    """Take frames until the source ends, the time is over or the view is closed."""
+def _answers(
+    capture: Capture, recognizer: StreamingRecognizer, meter: Meter, view: View, limit: float | None
+) -> Iterator[LivePrediction]:
+    """Show frames and answers until the source ends, the time is over or the view is closed."""
     last: LivePrediction | None = None
-    for frame in _until(capture, options.limit):
+    for frame in _until(capture, limit):
         answer = recognizer.push_frame(frame.image, frame.time)
         meter.note(frame, answer is not None)
         if answer is not None:
             last = answer
-            _print_json(options, answer, recognizer, meter)
+            yield answer
         if not view.show(frame, last, meter):
             return
     if last is None or last.label is None:  # what is over before an answer was due still gets one
         answer = recognizer.answer()
         if answer.frame >= 0:
-            _print_json(options, answer, recognizer, meter)
+            yield answer
             view.show(None, answer, meter)
 
 
@@ -154,19 +147,3 @@ def _until(capture: Capture, limit: float | None) -> Iterator[Frame]:
         if end is not None and frame.captured > end:
             return
         yield frame
-
-
-def _print_json(
-    options: argparse.Namespace, answer: LivePrediction, recognizer: StreamingRecognizer, meter: Meter
-) -> None:
-    if options.json:
-        line = answer.to_dict(recognizer.class_names, options.top) | meter.figures()
-        print(json.dumps(line, ensure_ascii=False, allow_nan=False), flush=True)
-
-
-def _view(options: argparse.Namespace, log: Console, recognizer: StreamingRecognizer) -> LiveDisplay:
-    if options.view == "window":
-        return WindowView(shown(options.source), recognizer)
-    if options.view == "terminal" and log.is_terminal:
-        return TerminalView(log, recognizer, options.top)
-    return LineView(recognizer, quiet=options.view == "none")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
@@ -63,18 +63,6 @@ class Meter:
             middle, high = 1000 * np.percentile(self._latencies, [50, 95])
             text += f"; answers {middle:.0f} ms after the picture (median), {high:.0f} ms (95 %)"
         return text
-
-
-class LiveDisplay(Protocol):
-    """Shows what happens."""
-
-    def show(self, frame: Frame | None, answer: LivePrediction | None, meter: Meter) -> bool:
-        """Show a frame and the last answer; returns False once it was closed by the user."""
-        ...
-
-    def close(self) -> None:
-        """Stop showing."""
-        ...
 
 
 def headlines(answer: LivePrediction | None, persons: int) -> list[str]:
@@ -187,11 +175,11 @@ class WindowView:
     def show(self, frame: Frame | None, answer: LivePrediction | None, meter: Meter) -> bool:
         """Draw a frame; returns False once the window was closed."""
         if frame is not None:
-            image = drawn(frame.image, self._recognizer)
+            image, numbers = drawn(frame.image, self._recognizer)
             self._image.configure(data=as_ppm(image))
             self._picture.configure(width=image.shape[1], height=image.shape[0])
             self._picture.delete("number")
-            for x, y, number in numbers(frame.image.shape, self._recognizer):
+            for x, y, number in numbers:
                 self._picture.create_text(
                     x, y, text=str(number), fill="yellow", font=("", 18, "bold"), tags="number"
                 )
@@ -210,12 +198,18 @@ class WindowView:
         self._is_open = False
 
 
-def drawn(image: np.ndarray, recognizer: StreamingRecognizer) -> np.ndarray:
-    """The picture ``(H, W, 3)`` at the size in which it is shown, with the joints of the persons in it."""
-    step = -(-max(image.shape[:2]) // LARGEST)
+def drawn(
+    image: np.ndarray, recognizer: StreamingRecognizer
+) -> tuple[np.ndarray, list[tuple[float, float, int]]]:
+    """A picture ``(H, W, 3)`` at the size in which it is shown, with the joints of the persons in it.
+
+    With it where each person's number stands: x, y, number. It stands over the head, inside the picture; there is none
+    where one person is recognised.
+    """
+    step, pose = -(-max(image.shape[:2]) // LARGEST), recognizer.pose
     image = np.ascontiguousarray(image[::step, ::step])
-    pose = recognizer.pose
-    for place in range(len(pose.followed) if pose is not None else 0):
+    numbers: list[tuple[float, float, int]] = []
+    for place, person in enumerate(pose.followed if pose is not None else ()):
         assert pose is not None
         newest = pose.newest(place)
         if newest is None:
@@ -223,25 +217,11 @@ def drawn(image: np.ndarray, recognizer: StreamingRecognizer) -> np.ndarray:
         pixels, confidence = newest
         seen = np.where(confidence >= pose.config.min_confidence, confidence, 0)
         image = draw_skeleton(image, (pixels - 0.5) / step, pose.layout, seen)
-    return image
-
-
-def numbers(shape: tuple[int, ...], recognizer: StreamingRecognizer) -> list[tuple[float, float, int]]:
-    """Where each person's number stands at the size in which a picture ``(H, W, 3)`` is shown: x, y, number.
-
-    It stands over the head, inside the picture; none where one person is recognised.
-    """
-    step, pose = -(-max(shape[:2]) // LARGEST), recognizer.pose
-    if pose is None or recognizer.config.persons == 1:
-        return []
-    found = []
-    for place, one in enumerate(pose.followed):
-        newest = pose.newest(place)
-        if newest is not None:
-            left, top = newest[0].min(0)
-            middle = (left + newest[0][:, 0].max()) / 2
-            found.append((float(middle) / step, max(float(top) / step - 14, 14.0), one.person))
-    return found
+        if recognizer.config.persons > 1:
+            (left, top), right = pixels.min(0), pixels[:, 0].max()
+            middle = float(left + right) / 2
+            numbers.append((middle / step, max(float(top) / step - 14, 14.0), person.person))
+    return image, numbers
 
 
 def as_ppm(image: np.ndarray) -> bytes:

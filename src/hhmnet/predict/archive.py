@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 ABOUT_FILE = "archive.json"
 SHARD = 64
-"""Clips a shard: what is lost, and done again, when a worker or the whole job is killed."""
+"""Clips a shard: what is lost, and done again, when the whole job is killed."""
 DEATHS = 3
 """Workers that may die while they read one clip, before it is left out."""
 
@@ -111,7 +112,7 @@ def predict_archive(
         engine: ``local``, in this process, or ``ray``, on a Ray cluster whose nodes all see clips and model; ``out``
             is written here, and need not be seen by them.
         jobs: workers of the cluster, at the most; None for one a core, or one a GPU on ``cuda``.
-        shard: clips a shard, and a task of a worker.
+        shard: clips a shard.
         progress: called with (clips done, clips in all).
 
     Raises:
@@ -128,17 +129,17 @@ def predict_archive(
         total = found + len(missing)
         number = max((int(name.stem.partition("-")[2]) + 1 for name in _shards(out)), default=0)
         progress(found, total)
-        tasks = [missing[start : start + shard] for start in range(0, len(missing), shard)]
-        for rows in (
-            (_in_cluster(job, tasks, jobs) if engine == "ray" else _here(job, tasks)) if tasks else ()
-        ):
+        rows: Iterator[Row] = iter(())
+        if missing:
+            rows = _in_cluster(job, missing, jobs) if engine == "ray" else _here(job, missing)
+        while batch := list(islice(rows, shard)):
             with replacing(out / f"answers-{number:06d}.jsonl") as file:
                 file.writelines(
                     json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
-                    for row in rows
+                    for row in batch
                 )
             number += 1
-            errors |= {row["input"]: row.get("error", "") for row in rows}
+            errors |= {row["input"]: row.get("error", "") for row in batch}
             progress(len(errors), total)
     failed = {name: error for name, error in errors.items() if error}
     return ArchiveReport(len(errors) - len(failed), failed, found)
@@ -167,16 +168,12 @@ def _shards(out: Path) -> list[Path]:
 
 def _check_job(out: Path, job: ArchiveJob) -> None:
     """Note what is done, or raise ArchiveError if the folder's rows are of something else."""
-    file, ours = out / ABOUT_FILE, {"format": "hhmnet answers 1", "question": job.digest()}
+    file = out / ABOUT_FILE
+    ours = json.dumps({"format": "hhmnet answers 1", "question": job.digest()}).encode() + b"\n"
     if not file.exists():
         with replacing(file) as handle:
-            handle.write(json.dumps(ours).encode() + b"\n")
-        return
-    try:
-        is_same = json.loads(file.read_bytes()) == ours
-    except ValueError:
-        is_same = False
-    if not is_same:
+            handle.write(ours)
+    elif file.read_bytes() != ours:
         raise ArchiveError(
             f"{out}: holds answers of another model, or with other settings; name another folder or remove it"
         )
@@ -186,16 +183,20 @@ def _row(recognise: Callable[[Input], Row], item: Input) -> Row:
     """The prediction of a clip, or its name and what is wrong with it."""
     try:
         return recognise(item)
-    except InputError as error:
-        return {"input": item.name, "error": " ".join(str(error).split())}
     except Exception as error:  # whatever a strange file sets off, the other clips go on
-        return {"input": item.name, "error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+        reason = _in_a_line(error)
+        named = reason if isinstance(error, InputError) else f"{type(error).__name__}: {reason}"
+        return {"input": item.name, "error": named}
 
 
-def _here(job: ArchiveJob, tasks: Sequence[Sequence[Input]]) -> Iterator[list[Row]]:
+def _in_a_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _here(job: ArchiveJob, items: Sequence[Input]) -> Iterator[Row]:
     recognise = job.load()
-    for task in tasks:
-        yield [_row(recognise, item) for item in task]
+    for item in items:
+        yield _row(recognise, item)
 
 
 class _Worker:
@@ -207,60 +208,50 @@ class _Worker:
     """
 
     def __init__(self, job: ArchiveJob, folder: str) -> None:
-        self._problem = ""
+        self._job = job
         if os.path.isdir(folder):
             os.chdir(folder)  # paths may be relative
-        try:
-            self._recognise = job.load()
-        except (
-            Exception
-        ) as error:  # raised where it is read: a worker that can't start looks like one that was killed
-            self._problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+    @cached_property
+    def _recognise(self) -> Callable[[Input], Row]:
+        """Loaded with the first clip: an actor that fails in its constructor looks like one that was killed."""
+        return self._job.load()
 
     def row(self, item: Input) -> Row:
-        """The prediction of a clip; only ``problem`` if the model couldn't be loaded."""
-        return {"problem": self._problem} if self._problem else _row(self._recognise, item)
+        """The prediction of a clip; raises what loading the model does."""
+        return _row(self._recognise, item)
 
 
-def _in_cluster(job: ArchiveJob, tasks: Sequence[Sequence[Input]], jobs: int | None) -> Iterator[list[Row]]:
-    """The rows of each task, in whatever order they are ready.
+def _in_cluster(job: ArchiveJob, items: Sequence[Input], jobs: int | None) -> Iterator[Row]:
+    """The rows of clips, in whatever order they are ready.
 
-    A worker has one clip at a time, so it is known which one was being read when it died. That is read again by a new
-    worker, and left out in the end.
+    A worker has one clip at a time. Where it dies, Ray starts it anew and gives it the same clip again, which is left
+    out in the end.
     """
     with connected(jobs) as ray:
         gpus = 1 if job.device == "cuda" else 0
         most = jobs or int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1))
-        kind = ray.remote(num_cpus=1, num_gpus=gpus)(_Worker)
-        clips = ((task, item) for task, items in enumerate(tasks) for item in items)
-        again: list[tuple[int, Input]] = []
-        deaths: Counter[str] = Counter()
-        rows: dict[int, list[Row]] = {}
-        idle = [kind.remote(job, os.getcwd()) for _ in range(min(most, sum(map(len, tasks))))]
-        reading: dict[Any, tuple[Any, int, Input]] = {}
+        kind = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=DEATHS - 1)(_Worker)
+        idle = [kind.remote(job, os.getcwd()) for _ in range(min(most, len(items)))]
+        waiting = iter(items)
+        reading: dict[Any, tuple[Any, Input]] = {}
         while True:
-            while idle and (clip := again.pop() if again else next(clips, None)):
+            while idle and (item := next(waiting, None)):
                 worker = idle.pop()
-                reading[worker.row.remote(clip[1])] = worker, *clip
+                reading[worker.row.remote(item)] = worker, item
             if not reading:
                 return
             (result,), _ = ray.wait(list(reading), num_returns=1)
-            worker, task, item = reading.pop(result)
+            worker, item = reading.pop(result)
+            idle.append(worker)
             try:
                 row = ray.get(result)
-                idle.append(worker)
             except ray.exceptions.RayActorError:
-                idle.append(kind.remote(job, os.getcwd()))
-                deaths[item.name] += 1
-                if deaths[item.name] < DEATHS:
-                    again.append((task, item))
-                    continue
                 row = {"input": item.name, "error": f"it was being read when {DEATHS} processes were killed"}
+            except ray.exceptions.RayTaskError as error:
+                reason = f"{type(error.cause).__name__}: {_in_a_line(error.cause)}"
+                raise EngineError(f"a worker of the cluster can't load the model: {reason}") from None
             except ray.exceptions.RayError as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
                 raise EngineError(f"the workers of the cluster can't answer: {reason}") from None
-            if "problem" in row:
-                raise EngineError(f"a worker of the cluster can't load the model: {row['problem']}")
-            rows.setdefault(task, []).append(row)
-            if len(rows[task]) == len(tasks[task]):
-                yield rows.pop(task)
+            yield row

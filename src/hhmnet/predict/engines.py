@@ -6,7 +6,6 @@ PyTorch is imported where a model of torch is used, or an exported one looks at 
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -51,33 +50,6 @@ class NetworkInput(NamedTuple):
     crops: VideoBatch | None
 
 
-class Engine(ABC):
-    """What computes logits: a model of torch, or an exported graph.
-
-    Attributes:
-        class_names: what the model tells apart, in the order of the logits.
-        layout: the joints that it takes.
-        persons: how many persons of a clip it looks at, M.
-        looks_at_video: whether it looks at pictures, or at skeletons alone.
-        body_size: how long bodies are in its training data, see ``ModelSpec``; None if it brings all to one size.
-    """
-
-    class_names: tuple[str, ...]
-    layout: SkeletonLayout
-    persons: int
-    looks_at_video: bool
-    body_size: float | None = None
-
-    @property
-    @abstractmethod
-    def spec(self) -> ModelSpec:
-        """All settings of the model; needs torch."""
-
-    @abstractmethod
-    def logits(self, batch: NetworkInput) -> StreamLogits:
-        """Logits of N clips, without notes."""
-
-
 def choose_device(name: str) -> torch.device:
     """The device of a name: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``; raises InputError without one."""
     import torch
@@ -89,20 +61,15 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-class TorchEngine(Engine):
-    """A trained model in memory, computed on a device."""
+class TorchEngine:
+    """A trained model in memory, computed on a device; attributes as of :class:`OnnxEngine`."""
 
     def __init__(self, model: ActionModel, device: torch.device | str = "cpu") -> None:
-        self.model = model.to(device).eval()
+        self.model, self.spec = model.to(device).eval(), model.spec
         self.device = next(model.parameters()).device
         self.class_names, self.layout = model.spec.class_names, model.spec.layout
         self.persons, self.looks_at_video = model.spec.data.persons, model.spec.heterogeneous is not None
         self.body_size = model.spec.body_size if model.spec.data.scale == "none" else None
-
-    @property
-    def spec(self) -> ModelSpec:
-        """All settings of the model."""
-        return self.model.spec
 
     def logits(self, batch: NetworkInput) -> StreamLogits:
         """Logits of N clips, without notes."""
@@ -129,7 +96,7 @@ class OnnxModelError(ValueError):
     """A file that is no model that ``hhmnet export`` wrote, or onnxruntime is missing."""
 
 
-class OnnxEngine(Engine):
+class OnnxEngine:
     """An exported model on the CPU.
 
     Args:
@@ -137,6 +104,11 @@ class OnnxEngine(Engine):
         threads: of onnxruntime; 0 leaves the number to it.
 
     Attributes:
+        class_names: what the model tells apart, in the order of the logits.
+        layout: the joints that it takes.
+        persons: how many persons of a clip it looks at, M.
+        looks_at_video: whether it looks at pictures, or at skeletons alone.
+        body_size: how long bodies are in its training data, see ``ModelSpec``; None if it brings all to one size.
         members: names of what its answer is joined from; empty for one stream.
         settings: the model's settings, as in a run's ``config.json``.
 
@@ -158,7 +130,9 @@ class OnnxEngine(Engine):
             self.members = _names("members", notes["members"])
             self.class_names = _names("class_names", self.settings["class_names"])
             self.layout = SkeletonLayout.from_dict(self.settings["layout"])
-            self.persons = _count("persons", self.settings["data"]["persons"])
+            self.persons = self.settings["data"]["persons"]
+            if type(self.persons) is not int or not 1 <= self.persons <= _MOST:
+                raise ValueError(f"field 'persons' must be a whole number from 1 to {_MOST:,}")
             is_scaled = self.settings["data"].get("scale", "none") != "none"
             self.body_size = None if is_scaled else self.settings.get("body_size")
         except (KeyError, TypeError, ValueError) as error:
@@ -199,8 +173,9 @@ class OnnxEngine(Engine):
         try:
             found = self._session.run(None, dict(inputs))
         except Exception as error:  # onnxruntime's have no class in common but this
-            reason = " ".join(str(error).split())[:200]
-            raise OnnxModelError(f"{self.file}: its graph can't be run on this input ({reason})") from None
+            raise OnnxModelError(
+                f"{self.file}: its graph can't be run on this input ({_brief(error)})"
+            ) from None
         return dict(zip(self._outputs, found, strict=True))
 
     def _crops(self, batch: NetworkInput) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -219,6 +194,9 @@ class OnnxEngine(Engine):
         return {name: value.numpy() for name, value in shown._asdict().items()}, times.numpy()
 
 
+Engine = TorchEngine | OnnxEngine
+
+
 def _open(file: Path, threads: int) -> Any:
     """onnxruntime's session of a file, on the CPU."""
     try:
@@ -235,8 +213,11 @@ def _open(file: Path, threads: int) -> Any:
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's have no class in common but this
-        reason = " ".join(str(error).split())[:200]
-        raise OnnxModelError(f"{file}: no ONNX file that onnxruntime can run ({reason})") from None
+        raise OnnxModelError(f"{file}: no ONNX file that onnxruntime can run ({_brief(error)})") from None
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _notes(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -254,9 +235,3 @@ def _names(field: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"field '{field}' must be a list of names")
     return tuple(value)
-
-
-def _count(field: str, value: Any) -> int:
-    if type(value) is not int or not 1 <= value <= _MOST:
-        raise ValueError(f"field '{field}' must be a whole number from 1 to {_MOST:,}")
-    return value

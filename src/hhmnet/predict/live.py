@@ -13,7 +13,7 @@ import numpy as np
 from hhmnet.fields import within
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.models.spec import ModelSpec
-from hhmnet.pose.estimate import KEPT_BYTES, PoseConfig, clip_fields
+from hhmnet.pose.estimate import KEPT_BYTES, PoseConfig, VideoPoseEstimator, clip_fields
 from hhmnet.pose.following import fill_bodies
 from hhmnet.pose.tracking import JOIN_GAP
 from hhmnet.predict.engines import choose_device
@@ -140,34 +140,30 @@ class StreamingRecognizer:
     Args:
         model: of phase 1 or 2.
         config: window, and how often and how smoothly to answer.
-        pose: how joints are found; the default settings if None.
-        live_pose: stands in for what ``pose`` describes; its window must be ``config.frames``, and the persons whom it
-            follows count.
+        pose: how joints are found, or the networks that find them; those are loaded with the first picture if not
+            given. The default settings if None.
 
     Attributes:
         config: with the window that is used.
         modalities: what answers go by, as far as it is there.
+        pose: who is followed in pictures; None before the first.
 
     Raises:
         InputError: ``config.modalities`` aren't the model's.
-        StreamError: ``live_pose`` has another window.
     """
 
     def __init__(
         self,
         model: ActionModel,
         config: StreamingConfig | None = None,
-        pose: PoseConfig | None = None,
-        live_pose: LivePose | None = None,
+        pose: PoseConfig | VideoPoseEstimator | None = None,
     ) -> None:
-        self.model = model.eval()
-        self.config, self.pose_config = (config or StreamingConfig()).of(model.spec), pose or PoseConfig()
+        self.model, self._networks = model.eval(), pose
+        self.config = (config or StreamingConfig()).of(model.spec)
         self._recognizer = Recognizer(model, next(model.parameters()).device)
         self.modalities = self.config.modalities or MODALITIES[: 1 + self._recognizer.looks_at_video]
         self._recognizer.check_modalities(self.modalities)
-        self.pose, frames = live_pose, self.config.frames
-        if live_pose is not None and live_pose.window != frames:
-            raise StreamError(f"the window has {frames} frames, that of the joints {live_pose.window}")
+        self.pose: LivePose | None = None
         self.class_names = model.spec.class_names
         self.reset()
 
@@ -208,9 +204,11 @@ class StreamingRecognizer:
             raise StreamError(f"a picture must be (H, W, 3) uint8; got {image.shape} {image.dtype}")
         if self._skeletons is not None:
             raise StreamError("skeletons were pushed before; call reset() to go on with pictures")
-        config = self.config
         if self.pose is None:
-            self.pose = LivePose(self.pose_config, config.frames, config.rate, most=config.persons)
+            networks = self._networks
+            if not isinstance(networks, VideoPoseEstimator):
+                networks = VideoPoseEstimator(networks)
+            self.pose = LivePose(networks, self.config.frames, self.config.rate, self.config.persons)
         if not self._step(time):
             return None
         self.pose.look(self._frame, image)
@@ -258,9 +256,8 @@ class StreamingRecognizer:
         if self._skeletons is not None:
             clips = {self._skeletons.person: self._skeletons.clip()}
         else:
-            followed = [] if self.pose is None else self.pose.followed
+            followed, more = ([], 0) if self.pose is None else (self.pose.followed, self.pose.others)
             clips = {one.person: self._clip_of(place) for place, one in enumerate(followed)} or {0: None}
-            more = 0 if self.pose is None else self.pose.others
         self._smooth = {person: known for person, known in self._smooth.items() if person in clips}
         first, *others = [self._predict(person, clip, least) for person, clip in clips.items()]
         return replace(first, others=tuple(others), more=more)
@@ -334,8 +331,7 @@ class StreamingRecognizer:
         """The window of one of the persons in the pictures."""
         assert self.pose is not None
         poses, patches = self.pose.poses(place), self._patches.get(self.pose.followed[place].person)
-        assert poses is not None
-        fields = clip_fields(poses, self.model.spec.layout, self.pose_config)
+        fields = clip_fields(poses, self.model.spec.layout, self.pose.config)
         if patches is None:
             return _clip_of(**fields | {"video_frames": None})
         newest = self._frame

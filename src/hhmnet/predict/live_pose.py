@@ -16,8 +16,8 @@ import numpy as np
 
 from hhmnet.data.places import person_sizes
 from hhmnet.data.roi import GREY
-from hhmnet.pose.base import Detector, PoseEstimator
-from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses, video_poses
+from hhmnet.pose.base import PoseEstimator
+from hhmnet.pose.estimate import VideoPoseEstimator, VideoPoses, video_poses
 from hhmnet.pose.following import BEHIND, Follower, fill_bodies, stray
 from hhmnet.pose.tracking import JOIN_GAP, Track, Tracker, Traits, choose_actors, is_double
 from hhmnet.sample import UNKNOWN_LABEL, Sample
@@ -122,33 +122,23 @@ class LivePose:
     forgotten.
 
     Args:
-        config: what to use; its ``persons`` is not looked at.
+        networks: find persons and joints; ``persons`` of their configuration is not looked at.
         window: frames that are kept.
         rate: frames a second, by which motion is judged.
-        detector: stands in for the detector that ``config`` names.
-        estimator: stands in for the estimator that ``config`` names.
         most: how many persons are followed at the most.
 
     Attributes:
         followed: the persons who are followed, in the order in which they were. Their numbers count from 1.
         others: how many more were there when persons were detected last.
 
-    Raises:
-        PoseError: a network can't be had or run.
     """
 
     def __init__(
-        self,
-        config: PoseConfig | None = None,
-        window: int = 60,
-        rate: float = 30.0,
-        detector: Detector | None = None,
-        estimator: PoseEstimator | None = None,
-        most: int = 1,
+        self, networks: VideoPoseEstimator, window: int = 60, rate: float = 30.0, most: int = 1
     ) -> None:
-        self._networks = VideoPoseEstimator(config, detector, estimator)
-        self.config, self.window, self.rate, self.most = self._networks.config, window, rate, most
-        self.layout: SkeletonLayout = self._networks.estimator.layout
+        self._networks, self.config = networks, networks.config
+        self.window, self.rate, self.most = window, rate, most
+        self.layout = networks.estimator.layout
         self._swap = list(self.layout.mirrored) if self.config.mirrored else slice(None)
         self.reset()
 
@@ -200,13 +190,11 @@ class LivePose:
         found = self.followed[place]
         return found.pixels[0, -1, self._swap].copy(), found.confidence[0, -1, self._swap].copy()
 
-    def poses(self, place: int = 0) -> VideoPoses | None:
+    def poses(self, place: int = 0) -> VideoPoses:
         """What is kept of a followed person, with what wasn't seen masked, filled and marked as in a whole video.
 
-        Frames that never came are filled already, see :class:`LivePerson`. None with nobody.
+        Frames that never came are filled already, see :class:`LivePerson`.
         """
-        if place >= len(self.followed):
-            return None
         found, begin = self.followed[place], self.window - self.followed[place].length
         return video_poses(found, self.config, self._size, self.rate, begin=begin)
 

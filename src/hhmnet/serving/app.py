@@ -71,7 +71,7 @@ def create_app(
                 await asyncio.to_thread(workers.start)
                 yield
             finally:
-                await asyncio.to_thread(workers.stop)
+                workers.stop()
 
     app = FastAPI(lifespan=running, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.workers = workers

@@ -7,13 +7,11 @@ a hostile file, or takes all memory, takes only its process with it. Jobs and re
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import multiprocessing
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -40,10 +38,6 @@ _FAULT = "the server failed on this file; its log says why"
 
 class NotLoaded(ValueError):
     """A recognizer that can't be made; the message says why."""
-
-
-class _Ended(Exception):
-    """A worker's process is gone."""
 
 
 def load(folder: str, device: str = "auto", videos: bool = True) -> Recognizer:
@@ -77,10 +71,10 @@ class Workers:
 
     def __init__(self, make: Maker, limits: Limits) -> None:
         self._make, self._limits = make, limits
-        self._lock = threading.Lock()
         self._all: set[_Worker] = set()
         self._stopped = True
         self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
+        self._refilling: set[asyncio.Task[None]] = set()
         # The loop's own threads are fewer than the workers may be.
         self._threads = ThreadPoolExecutor(limits.workers, "worker")
         self.model: dict[str, Any] | None = None
@@ -90,30 +84,26 @@ class Workers:
         if not self._stopped:
             return
         self._stopped = False
+        self._all = {_Worker(self._make, self._limits) for _ in range(self._limits.workers)}
         try:
-            started = [self._begin() for _ in range(self._limits.workers)]
-            for worker in started:
+            for worker in self._all:
                 self.model = worker.wait_for_model()
+                self._idle.put_nowait(worker)
         except BaseException:
             self.stop()
             raise
-        for worker in started:
-            self._idle.put_nowait(worker)
 
     def stop(self) -> None:
         """End all processes."""
-        with self._lock:
-            self._stopped = True
-            ending, self._all = self._all, set()
-        for worker in ending:
+        self._stopped = True
+        for worker in self._all:
             worker.kill()
-        self._idle = asyncio.Queue()
+        self._all, self._idle = set(), asyncio.Queue()
 
     @property
     def ready(self) -> bool:
         """Whether a process is there that has loaded: idle, or at work on another request."""
-        with self._lock:
-            return any(worker.loaded and worker.process.is_alive() for worker in self._all)
+        return any(worker.loaded and worker.process.is_alive() for worker in self._all)
 
     async def predict(self, job: dict[str, Any]) -> dict[str, Any]:
         """The response to a job: ``path`` and ``name`` of a file, and ``options``.
@@ -128,63 +118,53 @@ class Workers:
                 worker = await self._idle.get()
         except TimeoutError:
             raise busy(f"no worker was free within {seconds:g} seconds") from None
-        loop = asyncio.get_running_loop()
-        working = loop.run_in_executor(self._threads, worker.work, job, end - time.monotonic())
+        working = asyncio.get_running_loop().run_in_executor(
+            self._threads, worker.work, job, end - time.monotonic()
+        )
+        reply: dict[str, Any] | None = None
         try:
             reply = await asyncio.shield(working)
         except TimeoutError:
-            await self._replace(worker)
-            raise Refused(
-                504, f"'{job['name']}' took longer than {seconds:g} seconds and was given up"
-            ) from None
-        except _Ended:
+            detail = f"'{job['name']}' took longer than {seconds:g} seconds and was given up"
+            raise Refused(504, detail) from None
+        except EOFError:
             log.error("a worker ended on a request (exit code %s)", worker.process.exitcode)
-            await self._replace(worker)
             raise Refused(500, _FAULT) from None
-        except BaseException:  # the client is gone
-            worker.process.kill()
-            await asyncio.gather(working, return_exceptions=True)
-            await self._replace(worker)
-            raise
-        self._idle.put_nowait(worker)
+        finally:
+            if reply is not None:
+                self._idle.put_nowait(worker)
+            else:  # also where the client is gone, and work goes on
+                worker.kill()
+                await asyncio.gather(working, return_exceptions=True)
+                self._replace(worker)
         if "response" not in reply:
             raise Refused(reply["status"], reply["detail"])
         response: dict[str, Any] = reply["response"]
         return response
 
-    def _begin(self) -> _Worker:
-        worker = _Worker(self._make, self._limits)
-        with self._lock:
-            self._all.add(worker)
-        return worker
-
-    async def _replace(self, worker: _Worker) -> None:
-        """End a process now, and begin another one without waiting for it."""
-        with self._lock:
-            self._all.discard(worker)
-        worker.kill()
-        loop, idle = asyncio.get_running_loop(), self._idle
-        threading.Thread(target=self._refill, args=(worker, loop, idle), daemon=True).start()
-
-    def _refill(self, gone: _Worker, loop: asyncio.AbstractEventLoop, idle: asyncio.Queue[_Worker]) -> None:
+    def _replace(self, gone: _Worker) -> None:
+        """Begin another process in the place of one that has ended, without waiting for it."""
         gone.close()
+        self._all.discard(gone)
+        refilling = asyncio.ensure_future(self._refill())
+        self._refilling.add(refilling)
+        refilling.add_done_callback(self._refilling.discard)
+
+    async def _refill(self) -> None:
+        loop = asyncio.get_running_loop()
         while not self._stopped:
-            worker = self._begin()
+            worker = _Worker(self._make, self._limits)
+            self._all.add(worker)
             try:
-                worker.wait_for_model()
+                await loop.run_in_executor(self._threads, worker.wait_for_model)
             except NotLoaded as error:
-                with self._lock:
-                    self._all.discard(worker)
+                self._all.discard(worker)
                 if not self._stopped:
                     log.error("a worker can't be replaced: %s", error)
-                    time.sleep(_PAUSE_SECONDS)
-                continue
-            if self._stopped:
-                worker.close()
+                    await asyncio.sleep(_PAUSE_SECONDS)
             else:
-                with contextlib.suppress(RuntimeError):  # the loop is closed: the server ends
-                    loop.call_soon_threadsafe(idle.put_nowait, worker)
-            return
+                self._idle.put_nowait(worker)
+                return
 
 
 class _Worker:
@@ -202,7 +182,7 @@ class _Worker:
         """What was loaded, as soon as it is; raises NotLoaded."""
         try:
             reply = self._receive(START_SECONDS)
-        except (_Ended, TimeoutError):
+        except (EOFError, TimeoutError):
             reply = {"failed": "a worker process ended, or hung, while it loaded the model"}
         if "failed" in reply:
             self.kill()
@@ -212,11 +192,11 @@ class _Worker:
         return model
 
     def work(self, job: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """The reply to a job, which is told its ``seconds``; raises TimeoutError, or _Ended if the process is gone."""
+        """The reply to a job, which is told its ``seconds``; raises TimeoutError, or EOFError if it is gone."""
         try:
             self._pipe.send_bytes(json.dumps(job | {"seconds": seconds}).encode())
         except OSError:
-            raise _Ended from None
+            raise EOFError from None
         return self._receive(seconds)
 
     def _receive(self, seconds: float) -> dict[str, Any]:
@@ -224,8 +204,8 @@ class _Worker:
             if not self._pipe.poll(max(seconds, 0)):
                 raise TimeoutError
             reply: dict[str, Any] = json.loads(self._pipe.recv_bytes())
-        except (EOFError, ConnectionError):
-            raise _Ended from None
+        except ConnectionError:
+            raise EOFError from None
         return reply
 
     def kill(self) -> None:
