@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import logging
+import os
 import shutil
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -165,3 +168,23 @@ def patchy_store(
     """18 clips of one, two or three persons, a quarter of the bodies missing."""
     samples = [make_sample(n, persons=1 + n % 3, gaps=0.25) for n in range(18)]
     return write_clips(tmp_path_factory.mktemp("stores") / "patchy", samples)
+
+
+@pytest.fixture(scope="session")
+def ray() -> Iterator[None]:
+    """A cluster on this machine with two workers, who can import the tests' made readers and jobs."""
+    module = pytest.importorskip("ray", reason="needs Ray: pip install 'hhmnet[ray]'")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        patch.delenv("RAY_ADDRESS", raising=False)
+        module.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            object_store_memory=100 * 2**20,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+        yield
+        module.shutdown()

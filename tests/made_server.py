@@ -128,13 +128,6 @@ def made_sample(path: Path, frames: int = 8, persons: int = 1) -> Sample:
     )
 
 
-class BrokenRecognizer:
-    """Can't be made."""
-
-    def __init__(self) -> None:
-        raise InputError("runs/none: there is no model")
-
-
 @contextmanager
 def serving(
     limits: Limits = QUICK, recognizer: Any = ObedientRecognizer, **more: Any

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from hhmnet.cli import main
-from hhmnet.commands import live, live_views
-from hhmnet.commands.live_views import LARGEST, as_ppm, drawn
+from hhmnet.commands import live
+from hhmnet.commands.live import LARGEST, as_ppm, drawn
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
 from hhmnet.predict import capture
@@ -61,24 +61,12 @@ def live_lines(capsys: pytest.CaptureFixture[str], *words: str | Path) -> list[d
 
 
 def test_a_line_of_json_for_each_answer(run: Path, video: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = live_lines(capsys, run, "--source", video, "--every", "10", "--top", "2", "--smoothing", "0")
-    networks = VideoPoseEstimator(
-        PoseConfig(every=live.DETECT_EVERY), KnowingDetector(PLAYER), BoxEstimator()
-    )
-    recognizer = StreamingRecognizer(from_pretrained(run), StreamingConfig(every=10, smoothing=0), networks)
-    expected = [
-        answer.to_dict(recognizer.class_names, 2)
-        for number in range(FRAMES)
-        if (answer := recognizer.push_frame(np.full((240, 320, 3), number, np.uint8)))
-    ]
+    found = live_lines(capsys, run, "--source", video, "--every", "10", "--top", "2")
     assert [line["frame"] for line in found] == [9, 19, 29, 39, 49]
     assert [line["label"] is None for line in found] == [True, True, False, False, False]
-    for line, wanted in zip(found, expected, strict=True):
-        assert [line[key] for key in ("label", "person")] == [wanted[key] for key in ("label", "person")]
-        for one, other in zip(line["top"], wanted["top"], strict=True):
-            assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
-        assert line["dropped"] == 0
-        assert line["latency_ms"] > 0
+    for line in found[2:]:
+        assert (line["person"], line["label"], len(line["top"])) == (1, line["top"][0]["label"], 2)
+        assert (line["dropped"], line["latency_ms"] > 0) == (0, True)
 
 
 def test_what_ends_before_an_answer_is_due_gets_one(
@@ -87,17 +75,6 @@ def test_what_ends_before_an_answer_is_due_gets_one(
     (line,) = live_lines(capsys, run, "--source", video, "--every", "1000")
     assert line["frame"] == FRAMES - 1
     assert line["label"] in ("kick", "nod", "wave")
-
-
-def test_without_a_terminal_there_is_a_line_of_text_for_each_answer(
-    run: Path, video: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["live", str(run), "--source", str(video), "--as-fast-as-possible", "--every", "20"]) == 0
-    output = capsys.readouterr()
-    assert ["watching" in line for line in output.out.splitlines()] == [True, False]
-    assert "%" in output.out.splitlines()[1]
-    assert f"{FRAMES} frames in" in output.err
-    assert "0 dropped" in output.err
 
 
 def test_a_loop_ends_after_its_time(
@@ -149,7 +126,6 @@ def test_ctrl_c_ends_it_cleanly(
     ("words", "reason"),
     [
         (["--source", "987"], "/dev/video987: there is no such camera"),
-        (["--source", "rtsp://127.0.0.1:9/x"], "rtsp://127.0.0.1:9/x: can't be opened"),
         (["--source", "nowhere.mp4"], "nowhere.mp4"),
         (["--source", "0", "--as-fast-as-possible"], "its own rate"),
         (["--source", "rtsp://a/b", "--loop"], "doesn't begin again"),
@@ -184,12 +160,11 @@ def watching(run: Path, *ways: Way) -> StreamingRecognizer:
     return recognizer
 
 
-@pytest.mark.parametrize("persons", [1, 2])
-def test_the_terminal_shows_label_bars_and_speed(run: Path, persons: int) -> None:
-    recognizer, page = watching(run, *(PLAYER, OTHER)[:persons]), io.StringIO()
-    view = live_views.TerminalView(Console(file=page, width=90), recognizer, top=2)
+def test_the_terminal_shows_labels_bars_and_speed(run: Path) -> None:
+    recognizer, page = watching(run, PLAYER, OTHER), io.StringIO()
+    view = live.TerminalView(Console(file=page, width=90), recognizer, top=2)
     view.close()
-    meter = live_views.Meter(SimpleNamespace(dropped=1234))  # type: ignore[arg-type]
+    meter = live.Meter(SimpleNamespace(dropped=1234))  # type: ignore[arg-type]
     meter.note(capture.Frame(np.zeros((2, 2, 3), np.uint8), 0.0, 0.0), True)
     answer = recognizer.answer()
     page.truncate(0)
@@ -199,8 +174,7 @@ def test_the_terminal_shows_label_bars_and_speed(run: Path, persons: int) -> Non
         assert one.label is not None
         assert one.probabilities is not None
         assert text.count(one.label) >= 2  # as the headline and beside its bar
-        assert f"{one.probabilities.max():.0%}" in text
-    assert ["person 1:" in text, "person 2:" in text] == [persons == 2] * 2
+        assert f"person {one.person}: {one.label}  {one.probabilities.max():.0%}" in text
     assert "1,234 dropped" in text
     assert "frames/s" in text
 
@@ -218,17 +192,22 @@ def test_the_window_shows_joints_and_numbers(run: Path) -> None:
     assert (first, second, one < 140 < 200 < other) == (1, 2, True)
 
 
-def test_several_persons_each_have_their_line(
+def test_without_a_terminal_there_is_a_line_of_text_for_each_person_of_an_answer(
     run: Path, video: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = lambda config: VideoPoseEstimator(config, KnowingDetector(PLAYER, OTHER), BoxEstimator())  # noqa: E731
     monkeypatch.setattr(live, "VideoPoseEstimator", load)
-    words = [str(run), "--source", str(video), "--every", "40"]
+    words = [str(run), "--source", str(video), "--every", "20"]
     assert main(["live", *words, "--as-fast-as-possible", "--persons", "2"]) == 0
     output = capsys.readouterr()
-    assert [line.split()[2:4] for line in output.out.splitlines()] == [["person", "1:"], ["person", "2:"]]
+    lines = [line.split()[2:] for line in output.out.splitlines()]
+    assert [line[:2] for line in lines] == [["person", "1:"], ["person", "2:"]] * 2
+    assert ["watching" in line for line in lines] == [True, True, False, False]
+    assert all(line[-1].endswith("%") for line in lines[2:])
     assert "answers by skeleton, over the last 2 s (60 frames)" in output.err
-    (line,) = live_lines(capsys, *words)
+    assert f"{FRAMES} frames in" in output.err
+    assert "0 dropped" in output.err
+    *_, line = live_lines(capsys, *words)
     assert (line["more"], "others" in line) == (1, False)
 
 

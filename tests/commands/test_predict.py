@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -56,13 +55,9 @@ def test_several_files_as_json_and_as_a_table(
     found = predicted(capsys, run, *files, "--top", "2")
     recognizer = Recognizer.from_pretrained(run, "cpu")
     for one, file in zip(found, files, strict=True):
-        wanted = recognizer.predict(file)
-        assert (one["input"], one["label"], one["modalities"]) == (str(file), wanted.label, ["skeleton"])
-        assert one["top"] == [{"label": label, "probability": share} for label, share in wanted.top[:2]]
-        assert one["seconds"] > 0
-        assert list(one["votes"]) == list(one["members"]) == ["joint", "bone"]
-        for name, vote in one["votes"].items():
-            assert CLASSES.index(vote) == int(np.argmax(one["members"][name]))
+        wanted = recognizer.predict(file, top=2)
+        votes = {name: CLASSES[int(part.argmax())] for name, part in wanted.members.items()}
+        assert one == wanted.to_dict() | {"votes": votes, "seconds": one["seconds"]}
     assert main(["predict", str(run), str(files[1])]) == 0
     text = capsys.readouterr().out
     assert all(
@@ -112,34 +107,38 @@ def test_a_video_with_an_overlay_and_by_one_modality(
     with open_video(tmp_path / "out.mp4") as video, open_video(clip) as before:
         assert len(video) == len(before) == 30
         assert np.abs(video.frame(15).astype(int) - before.frame(15)).max() > 100
-    for chosen in (["skeleton"], ["video"], ["skeleton", "video"]):
-        words = [word for name in chosen for word in ("--modality", name)]
-        (found,) = predicted(capsys, models[1], clip, *words)
-        assert found["modalities"] == chosen
+    for chosen in ("skeleton", "video"):
+        (found,) = predicted(capsys, models[1], clip, "--modality", chosen)
+        assert found["modalities"] == [chosen]
 
 
-def test_a_timeline(run: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_timeline(
+    run: Path,
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    every: list[int] = []
+    load = estimate._load_detector
+    monkeypatch.setattr(estimate, "_load_detector", lambda config: every.append(config.every) or load(config))
     out = tmp_path / "timeline"
     words = ["--timeline", out, "--window", "0.5", "--persons", "2", "--enter", "0.3", "--leave", "0.2"]
-    found = predicted(capsys, run, clip, *words)
+    found = predicted(capsys, run, clip, *words, "--every", "5")
+    assert every == [5]  # how joints are found is a flag, too
     assert found == json.loads((out / "timeline.json").read_text())
     assert [person["person"] for person in found["persons"]] == [1, 2]
     assert found["config"]["window"] == 0.5
     assert len(found["persons"][0]["windows"]) == 3
     with open(out / "segments.csv", newline="") as handle:
         rows = list(csv.DictReader(handle))
+    assert sorted(row["label"] for row in rows) == sorted(
+        segment["label"] for person in found["persons"] for segment in person["segments"]
+    )
+    assert [float(row["start"]) for row in rows] == sorted(float(row["start"]) for row in rows)
+    assert (out / "timeline.png").read_bytes()[:4] == b"\x89PNG"
     assert main(["predict", str(run), str(clip), *map(str, words)]) == 0
     assert rows[0]["label"] in capsys.readouterr().out
-
-
-def test_how_joints_are_found_is_a_flag(
-    run: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    every: list[int] = []
-    load = estimate._load_detector
-    monkeypatch.setattr(estimate, "_load_detector", lambda config: every.append(config.every) or load(config))
-    predicted(capsys, run, clip, "--every", "5")
-    assert every == [5]
 
 
 @pytest.mark.parametrize(
@@ -181,14 +180,3 @@ def test_help_names_all_fields(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for flag in ("--json", "--overlay", "--timeline", "--estimator", "--persons", "--stride", "--enter"):
         assert flag in text
-
-
-def test_real_skeletons_and_the_published_model(capsys: pytest.CaptureFixture[str]) -> None:
-    model, data = Path("zoo/nw_ucla/homogeneous"), Path(os.environ.get("HHMNET_DATA", "none"))
-    files = sorted((data / "nw_ucla/all_sqe").glob("*_v03.json"))[::40]
-    if not files or not model.is_dir():
-        pytest.skip("needs zoo/ and, in the folder HHMNET_DATA, nw_ucla/all_sqe")
-    names = json.loads((model / "config.json").read_text())["class_names"]
-    found = predicted(capsys, model, *files)
-    right = [one["label"] == names[json.loads(Path(one["input"]).read_text())["label"] - 1] for one in found]
-    assert np.mean(right) > 0.8

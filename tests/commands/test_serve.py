@@ -19,6 +19,7 @@ from hhmnet.commands.serve import TOKEN_VARIABLE
 pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
 
 TOKEN = "a-token-of-many-letters"
+FOREIGN = ("0.0.0.0", "::", "192.0.2.1", "some.example")
 
 
 @pytest.fixture(autouse=True)
@@ -26,20 +27,11 @@ def _no_token_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "some.example"])
-def test_refuses_to_be_reached_from_elsewhere_without_a_token(
-    host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["serve", str(tmp_path), "--host", host, "--port", "0", "--no-page"]) == 2
-    error = capsys.readouterr().err
-    assert f"--host {host} can be reached from other computers: give a --token" in error
-    assert error.count("\n") == 1
-
-
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
         ([], "RUN"),
+        *((f"run --host {host}".split(), "from other computers: give a --token") for host in FOREIGN),
         (["run", "--token", "short"], "16 characters"),
         (["run", "--token", "with spaces in the middle"], "16 characters"),
         (["run", "--port", "70000"], "not a port"),
@@ -67,15 +59,7 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path, capsys: pytest.Captur
 def test_help_names_every_limit(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--help"]) == 0
     shown = capsys.readouterr().out
-    for name in (
-        "--token",
-        "--host",
-        "--port",
-        "--upload_mb",
-        "--video_seconds",
-        "--resolution",
-        "--concurrent",
-    ):
+    for name in ("--token", "--host", "--port", "--upload_mb", "--resolution", "--concurrent"):
         assert name in shown
     assert "503 beyond" in " ".join(shown.split())
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 
 import pytest
 
@@ -12,12 +11,9 @@ from hhmnet.commands.terminal import Parser, UsageError, console, counting, dura
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("9m", 540), ("1.5h", 5400), ("0.25", 0.25)])
 def test_duration(text: str, seconds: float) -> None:
     assert duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "9 minutes", "-3s", "0", "1h30m", "nan", "1e3"])
-def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match=r"write 90s, 9m or 1\.5h"):
-        duration(text)
+    for wrong in (f"-{text}", f"{text} {text}", "0", "nan"):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"write 90s, 9m or 1\.5h"):
+            duration(wrong)
 
 
 def test_parser_takes_no_shortened_names() -> None:
@@ -47,25 +43,11 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 10
     assert lines[0] == "reading 550/1,000 files, 10 files/s, 0:45 left"
-    assert all(re.match(r"reading [\d,]+/1,000 files, 10 files/s, 0:\d\d left$", line) for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("calls", "text"),
-    [
-        ([(0, 1000), (0, 1000)], "0/1,000 files"),
-        ([(0, 114000), (10, 114000)], "10/114,000 files, 1.0 files/s, 31:39:50 left"),
-        ([(0, 20), (10, 20), (20, 20)], "20/20 files, 1.0 files/s, 0:00 left"),
-    ],
-)
-def test_pace_and_time_left(monkeypatch: pytest.MonkeyPatch, calls: list[tuple[int, int]], text: str) -> None:
-    now = 0.0
-    monkeypatch.setattr(terminal, "monotonic", lambda: now)
-    pace = terminal._Pace("files")
-    for call in calls:
-        found = pace.describe(*call)
+    with counting(console(), "reading", "files") as progress:
+        progress(0, 114_000)
         now += 10
-    assert found == text
+        progress(10, 114_000)
+    assert capsys.readouterr().err == "reading 10/114,000 files, 1.0 files/s, 31:39:50 left\n"
 
 
 def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

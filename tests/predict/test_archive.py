@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import os
 import signal
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +21,7 @@ from hhmnet.predict.archive import (
 from hhmnet.prepare.cluster import EngineError
 from made_archive_job import MadeJob, make_job, put_clips
 
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster for all
 TEXTS = ["wave", "nod", "bad", "wave", "odd", "kick", "nod"]
 LABELS = {"clip 0": "wave", "clip 1": "nod", "clip 3": "wave", "clip 5": "kick", "clip 6": "nod"}
 FAILED = {"clip 2": "clip 2: is no clip", "clip 4": "ZeroDivisionError: division by zero"}
@@ -101,11 +99,9 @@ def test_a_shard_that_is_none_is_named(tmp_path: Path) -> None:
     predict_archive(inputs, job, tmp_path / "out")
     shard = tmp_path / "out" / "answers-000000.jsonl"
     content = shard.read_text()
-    for line in ("{", "[]", '{"label": "wave"}', "7"):
+    for line in ("{", "7", '{"label": "wave"}'):
         shard.write_text(content + line)
-        with pytest.raises(
-            ArchiveError, match=r"answers-000000\.jsonl: line 3 is no answer; remove the file"
-        ):
+        with pytest.raises(ArchiveError, match=r"answers-000000\.jsonl: line 3 is no answer; remove"):
             predict_archive(inputs, job, tmp_path / "out")
 
 
@@ -129,28 +125,6 @@ def test_the_command_answers_as_it_does_one_by_one(
         for mine, theirs in zip(found[answer["input"]]["top"], answer["top"], strict=True):
             assert mine["label"] == theirs["label"]
             assert mine["probability"] == pytest.approx(theirs["probability"], abs=1e-5)
-
-
-# A cluster on this machine.
-
-
-@pytest.fixture(scope="module")
-def ray() -> Iterator[None]:
-    module = pytest.importorskip("ray", reason="needs Ray: pip install 'hhmnet[ray]'")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # the workers need made_archive_job
-        patch.delenv("RAY_ADDRESS", raising=False)
-        module.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            object_store_memory=100 * 2**20,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-        yield
-        module.shutdown()
 
 
 def test_a_killed_worker_costs_no_clip_and_no_clip_is_answered_twice(ray: None, tmp_path: Path) -> None:

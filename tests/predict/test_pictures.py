@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hhmnet.predict.pictures import draw_overlay, paste
+from hhmnet.predict.pictures import draw_overlay
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import InputError
 from hhmnet.skeleton import KINECT20
@@ -62,14 +62,3 @@ def test_what_cannot_be_drawn_is_named(of_skeletons: Recognizer, tiny_store: Sto
     with pytest.raises(InputError, match=r"out\.gif: .*must end in \.mp4"):
         draw_overlay(found, KINECT20, tmp_path / "out.gif")
     assert not list(tmp_path.iterdir())
-
-
-def test_pasting_mixes_and_stays_inside() -> None:
-    image = np.full((4, 5, 3), 100, np.uint8)
-    patch = np.full((3, 3, 4), 200, np.uint8)
-    patch[..., 3] = 51  # a fifth
-    found = paste(image, patch, 3, -1)
-    assert (found[:2, 3:] == 120).all()
-    found[:2, 3:] = 100
-    assert (found == image).all()
-    np.testing.assert_array_equal(paste(image, patch, 9, 0), image)

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import csv
 import dataclasses
-import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from hhmnet.pose import estimate
-from hhmnet.predict.pictures import write_timeline
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import Input, InputError
 from hhmnet.predict.timeline import (
@@ -28,7 +25,6 @@ from hhmnet.predict.timeline import (
 )
 from hhmnet.store import Store
 from hhmnet.video import VideoError, open_video
-from made_models import CLASSES
 from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight
 from made_video import FRAMES, number_in, write_video
 
@@ -148,16 +144,14 @@ def test_each_window_gets_the_answer_of_a_clip_of_one_person(of_skeletons: Recog
     assert progress == sorted(progress)
 
 
-def test_windows_are_as_long_as_the_training_clips(of_skeletons: Recognizer, two: Path) -> None:
-    model = of_skeletons.engine.model  # type: ignore[attr-defined]
+def test_windows_are_as_long_as_the_training_clips(
+    of_skeletons: Recognizer, two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert recognise_long(of_skeletons, two).config.window == 2.0
-    before = model.spec
-    try:
-        model.spec = dataclasses.replace(before, clip_frames=25, clip_rate=20.0)
-        assert recognise_long(of_skeletons, two).config.window == 1.25
-        assert recognise_long(of_skeletons, two, CONFIG).config.window == 1.0
-    finally:
-        model.spec = before
+    spec = dataclasses.replace(of_skeletons.engine.spec, clip_frames=25, clip_rate=20.0)
+    monkeypatch.setattr(of_skeletons.engine, "spec", spec)
+    assert recognise_long(of_skeletons, two).config.window == 1.25
+    assert recognise_long(of_skeletons, two, CONFIG).config.window == 1.0
 
 
 def test_joints_are_estimated_once_and_each_person_has_a_timeline(
@@ -198,29 +192,6 @@ def test_a_recording_of_nobody_is_named(of_skeletons: Recognizer, tmp_path: Path
     MadeVideo(tmp_path / "empty.mkv", 10)
     with pytest.raises(InputError, match=r"empty\.mkv: no person was found"):
         recognise_long(of_skeletons, tmp_path / "empty.mkv")
-
-
-def test_its_files(of_skeletons: Recognizer, two: Path, tmp_path: Path) -> None:
-    found = recognise_long(of_skeletons, two, CONFIG)
-    files = write_timeline(found, tmp_path / "new" / "out")
-    assert [file.name for file in files] == ["segments.csv", "timeline.json", "timeline.png"]
-    assert files[2].read_bytes()[:4] == b"\x89PNG"
-    with open(files[0], newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    assert [(row["label"], int(row["person"])) for row in rows] == [
-        (segment.label, segment.person) for segment in found.segments
-    ]
-    assert [float(row["start"]) for row in rows] == sorted(float(row["start"]) for row in rows)
-    document = json.loads(files[1].read_text())
-    assert document == json.loads(json.dumps(found.to_dict()))
-    assert document["classes"] == list(CLASSES)
-    first, second = document["persons"]
-    assert second["windows"][0]["probabilities"] is None
-    assert [segment["label"] for segment in second["segments"]] == [s.label for s in found.of_person(2)]
-    window, wanted = first["windows"][2], found.probabilities[0, 2]
-    assert (window["start"], window["end"]) == (1.0, 2.0)
-    assert window["probabilities"] == pytest.approx(wanted.tolist(), abs=1e-5)
-    assert window["label"] == CLASSES[int(wanted.argmax())]
 
 
 def test_recent_pictures_are_the_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,25 +17,8 @@ from hhmnet.readers import SourceError
 from hhmnet.store import SAMPLES_FILE
 from made_reader import Made, MadeConfig, put_made
 
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster for all
 TEXTS = ["ok 3", "two 4", "bad 2", "same", "full 5", "ok 1", "same", "two 2", "nan", "ok 9", "full 1"]
-
-
-@pytest.fixture(scope="module")
-def ray() -> Iterator[None]:
-    module = pytest.importorskip("ray", reason="needs Ray: pip install 'hhmnet[ray]'")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # the workers need made_reader
-        patch.delenv("RAY_ADDRESS", raising=False)
-        module.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-        yield
-        module.shutdown()
 
 
 def test_the_store_is_the_same_bit_for_bit(

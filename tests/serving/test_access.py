@@ -111,16 +111,12 @@ def test_the_page_is_its_own_files_and_can_only_be_read(page: TestClient) -> Non
     assert page.get("/").headers["X-Content-Type-Options"] == "nosniff"
 
 
-@pytest.mark.parametrize(
-    "path", ["/../app.py", "/%2e%2e/app.py", "/../../../../etc/passwd", "/a/../../app.py"]
-)
-@pytest.mark.parametrize("path_kind", ["raw", "of a client"])
-def test_nothing_but_the_page_is_served(page: TestClient, path: str, path_kind: str) -> None:
-    if path_kind == "raw":  # a client tidies up the path
+def test_nothing_but_the_page_is_served(page: TestClient) -> None:
+    for path in ("/../app.py", "/%2e%2e/app.py", "/../../../../etc/passwd", "/a/../../app.py"):
+        assert page.get(path).status_code == 404
+        # Past the client, which tidies up the path.
         scope = {"type": "http", "method": "GET", "path": path, "headers": [(b"host", b"localhost")]}
         assert _messages(page.app, scope)[0]["status"] == 404
-    else:
-        assert page.get(path).status_code == 404
 
 
 def test_web_sockets_are_closed(page: TestClient) -> None:

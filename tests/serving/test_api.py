@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,7 @@ pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
 from starlette.testclient import TestClient
 
 from hhmnet.serving.limits import Limits
-from hhmnet.serving.workers import NotLoaded
-from made_server import CLASSES, PREDICT, BrokenRecognizer, left_over, order, serving, until
+from made_server import CLASSES, PREDICT, left_over, order, serving, until
 from made_video import write_video
 
 pytestmark = pytest.mark.xdist_group("serving")  # they share a server
@@ -43,22 +43,17 @@ def test_details_say_what_to_draw_and_when(client: TestClient, clip: bytes) -> N
     details = answer["details"]
     assert details["size"] == [64, 48]
     np.testing.assert_allclose(details["seconds"], np.arange(41) / 25, atol=1e-3)
-    person = details["points"][0]
-    assert len(person) == 41
-    assert person[0][0] == [12.3, 12.3]
-    assert person[0][3] is None  # no confidence
+    assert len(details["points"][0]) == 41
+    assert details["points"][0][0][0] == [12.3, 12.3]
+    assert details["points"][0][0][3] is None  # no confidence
     assert len(details["guidance"]) == 5
     np.testing.assert_allclose(details["instants"], [0.04, 0.12, 0.2, 0.28], atol=1e-3)
-
-
-def test_a_skeleton_alone_is_drawn_as_seen_from_the_camera(client: TestClient) -> None:
+    # A skeleton alone is seen from the camera, whose left is the picture's right; y goes down.
     details = client.post(PREDICT, files=order("nothing"), data={"details": "true"}).json()["details"]
-    joints = np.random.default_rng(0).normal(size=(1, 8, 20, 3)).astype(np.float32)
+    joints = np.random.default_rng(0).normal(size=(1, 8, 20, 3)).astype(np.float32)[0, 0]
     points = details["points"][0][0]
-    assert points[3] is None
-    # The camera's left is the picture's right, and y goes down.
-    assert (points[0][0] < points[1][0]) == bool(joints[0, 0, 0, 0] > joints[0, 0, 1, 0])
-    assert (points[0][1] < points[1][1]) == bool(joints[0, 0, 0, 1] > joints[0, 0, 1, 1])
+    for axis in (0, 1):
+        assert (points[0][axis] < points[1][axis]) == bool(joints[0, axis] > joints[1, axis])
     drawn = np.array([point for frame in details["points"][0] for point in frame if point])
     assert drawn.min() >= 0
     assert (drawn <= details["size"]).all()
@@ -68,11 +63,9 @@ def test_facts_of_the_model_and_of_the_server(client: TestClient) -> None:
     model = client.get("/api/v1/model").json()
     assert (model["classes"], model["modalities"]) == (list(CLASSES), ["skeleton", "video"])
     assert (len(model["joints"]), model["layout"]) == (20, "kinect20")
-    assert client.get("/api/v1/health").json() == {"status": "ok"}
     assert client.get("/api/v1/ready").json() == {"status": "ready"}
     headers = client.get("/api/v1/health", headers={"Origin": "http://testserver"}).headers
     assert not [name for name in headers if name.startswith("access-control")]
-    assert headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize(
@@ -81,6 +74,7 @@ def test_facts_of_the_model_and_of_the_server(client: TestClient) -> None:
         ("../../../etc/passwd", "passwd"),
         ("C:\\windows\\system.ini", "system.ini"),
         ("..", "upload"),
+        ("\u202egpj.exe", "gpj.exe"),
         ("x" * 300 + ".json", "x" * 100),
         ("http://127.0.0.1/x.m3u8", "x.m3u8"),
         ("<img src=x onerror=alert(1)>.mp4", "<img src=x onerror=alert(1)>.mp4"),
@@ -119,13 +113,6 @@ def test_wrong_content_is_refused(client: TestClient, content: bytes, status: in
     assert left_over(client) == []
 
 
-def test_a_cut_video_is_refused_or_answered_in_one_line(client: TestClient, clip: bytes) -> None:
-    for share in (0.05, 0.6, 0.95):
-        response = client.post(PREDICT, files={"file": ("c.mp4", clip[: int(share * len(clip))])})
-        assert response.status_code in (200, 422), response.text
-        assert "\n" not in response.json().get("detail", "")
-
-
 FORM = "multipart/form-data; boundary=b"
 PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'
 
@@ -153,15 +140,12 @@ def test_a_bad_form_is_refused(client: TestClient, body: bytes, kind: str, statu
     ("fields", "reason"),
     [
         ({"top": "0"}, "field 'top' must be greater than or equal to 1"),
-        ({"top": "²"}, "field 'top'"),
         ({"top": "1e3"}, "field 'top' must be a valid integer"),
         ({"modality": "sound"}, "field 'modality' must be 'skeleton' or 'video'"),
         ({"details": "maybe"}, "field 'details' must be a valid boolean"),
-        ({"details": "1"}, "field 'details'"),
         ({"window": "2"}, "field 'window' goes with timeline=true"),
         ({"timeline": "true", "window": "two"}, "field 'window' must be a valid number"),
         ({"timeline": "true", "window": "nan"}, "field 'window'"),
-        ({"timeline": "true", "window": "1e9"}, "field 'window' must be less than or equal to 600"),
         ({"timeline": "true", "stride": "0"}, "field 'stride'"),
         ({"path": "/etc/passwd"}, 'no field "path"; known: file, top, modality, details, timeline'),
     ],
@@ -171,14 +155,6 @@ def test_a_bad_field_is_refused(client: TestClient, fields: dict[str, str], reas
     assert response.status_code == 422
     assert reason in response.json()["detail"]
     assert left_over(client) == []
-
-
-def test_a_model_of_skeletons_is_not_asked_for_video() -> None:
-    from hhmnet.serving.schema import RequestOptions
-
-    assert RequestOptions.from_form({}, ["skeleton"]).modality == ["skeleton"]
-    with pytest.raises(Exception, match="must be skeleton: the model looks at nothing else"):
-        RequestOptions.from_form({"modality": ["video"]}, ["skeleton"])
 
 
 @pytest.mark.parametrize(
@@ -193,23 +169,17 @@ def test_a_model_of_skeletons_is_not_asked_for_video() -> None:
 def test_what_goes_wrong_takes_only_its_request(
     client: TestClient, what: str, status: int, detail: str
 ) -> None:
-    before = client.post(PREDICT, files=order("nothing")).json()["seconds"]
     response = client.post(PREDICT, files=order(what))
     assert (response.status_code, response.json()) == (status, {"detail": detail})
     assert left_over(client) == []
-    assert client.post(PREDICT, files=order("nothing")).json()["seconds"] < before + 100
+    assert client.post(PREDICT, files=order("nothing")).status_code == 200
     assert client.get("/api/v1/ready").status_code == 200
 
 
 def test_unknown_routes_and_methods(client: TestClient) -> None:
     for path in ("/api/v1/nothing", "/docs", "/api/v1", "/api/v2/predict", "/openapi.json", "/"):
-        assert client.get(path).status_code == 404, path
+        assert (client.get(path).status_code, client.get(path).json()) == (404, {"detail": "Not Found"})
     assert client.get(PREDICT).status_code == 405
-
-
-def test_a_model_that_cannot_be_loaded_is_named() -> None:
-    with pytest.raises(NotLoaded, match="there is no model"), serving(recognizer=BrokenRecognizer):
-        pass
 
 
 def test_bytes_are_limited(client: TestClient) -> None:
@@ -239,7 +209,7 @@ def test_videos_are_limited(
 
 
 def test_time_workers_and_requests_at_a_time_are_limited(clip: bytes) -> None:
-    with serving(Limits(videos=False, concurrent=2, workers=2, answer_seconds=3.0)) as client:
+    with serving(Limits(videos=False, concurrent=3, workers=2, answer_seconds=3.0)) as client:
         folder, workers = client.app.state.folder, client.app.state.workers  # type: ignore[attr-defined]
         assert folder.stat().st_mode & 0o077 == 0
         response = client.post(PREDICT, files={"file": ("c.json", clip)})
@@ -248,46 +218,29 @@ def test_time_workers_and_requests_at_a_time_are_limited(clip: bytes) -> None:
         found: list[Any] = []
         form = order("sleep", seconds=600)
         threads = [
-            threading.Thread(target=lambda: found.append(client.post(PREDICT, files=form))) for _ in range(2)
+            threading.Thread(target=lambda: found.append(client.post(PREDICT, files=form))) for _ in range(3)
         ]
         for thread in threads:
             thread.start()
-        until(lambda: left_over(client).count("upload.json") == 2 or found)
-        if not found:  # both are in work, unless this machine stood still
+        until(lambda: left_over(client).count("upload.json") == 3 or found)
+        if not found:  # all are in work, unless this machine stood still
             refused = client.post(PREDICT, files=order("nothing"))
             assert refused.status_code == 503
             assert int(refused.headers["Retry-After"]) > 0
-            assert "2 requests" in refused.json()["detail"]
+            assert "3 requests" in refused.json()["detail"]
         for thread in threads:
             thread.join()
-        # Each had a worker of its own, so neither was refused for want of one.
-        assert [response.status_code for response in found] == [504, 504]
-        assert "longer than 3 seconds" in found[0].json()["detail"]
+        # Two had a worker each; the third waited for one, and the wait counts.
+        statuses = sorted(response.status_code for response in found)
+        assert (statuses[0] in (503, 504), statuses[1:]) == (True, [504, 504])
+        assert any("longer than 3 seconds" in response.json()["detail"] for response in found)
         assert not any(process.is_alive() for process in before)
         assert left_over(client) == []
     assert not folder.exists()
 
 
-def test_the_wait_for_a_worker_counts() -> None:
-    with serving(Limits(answer_seconds=1.0, concurrent=3)) as client:
-        statuses: list[int] = []
-        form = order("sleep", seconds=600)
-        threads = [
-            threading.Thread(target=lambda: statuses.append(client.post(PREDICT, files=form).status_code))
-            for _ in range(3)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert set(statuses) <= {503, 504}
-        assert 504 in statuses
-
-
-NAMES = "upload_mb upload_seconds video_seconds resolution answer_seconds concurrent workers memory_mb"
-
-
-@pytest.mark.parametrize("field", NAMES.split())
-def test_limits_are_checked(field: str) -> None:
-    with pytest.raises(ValueError, match=f"field '{field}'"):
-        Limits(**{field: -1})
+def test_limits_are_checked() -> None:
+    for field in fields(Limits):
+        if field.name != "videos":
+            with pytest.raises(ValueError, match=f"field '{field.name}'"):
+                Limits(**{field.name: -1})

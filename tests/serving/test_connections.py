@@ -46,6 +46,9 @@ def test_a_client_that_goes_away_takes_its_file_and_the_work_with_it() -> None:
         until(lambda: not before.process.is_alive())
         until(lambda: not list(folder.iterdir()))
         assert b"200 OK" in answer(port, {"do": "nothing"})  # there is a slot and a worker again
+        (now,) = workers._all
+    assert not now.process.is_alive()
+    assert not folder.exists()
 
 
 def test_a_client_that_goes_away_in_the_middle_of_its_upload_leaves_nothing() -> None:
@@ -72,11 +75,3 @@ def test_a_length_beyond_the_limit_is_refused_before_the_body_comes() -> None:
         closing(connected(port, b"", told=2_000_000)) as client,
     ):
         assert client.recv(65536).startswith(b"HTTP/1.1 413")
-
-
-def test_the_processes_end_with_the_server() -> None:
-    with listening(Limits(workers=2)) as (_, folder, workers):
-        processes = [worker.process for worker in workers._all]
-        assert all(process.is_alive() for process in processes)
-    assert not any(process.is_alive() for process in processes)
-    assert not folder.exists()

@@ -1,4 +1,4 @@
-"""What a file is, by its content; what a client's name for it may show."""
+"""What a file is, by its content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
 
 from hhmnet.predict.sources import SKELETON_SUFFIXES
 from hhmnet.readers.pairing import VIDEO_SUFFIXES
-from hhmnet.serving.uploads import HEAD, MAGIC, ending, shown_name
+from hhmnet.serving.uploads import HEAD, MAGIC, ending
 from made_video import write_video
 
 
@@ -72,26 +72,3 @@ def test_a_character_cut_at_the_end_of_the_head_is_no_fault() -> None:
 
 def test_every_ending_is_one_that_can_be_read() -> None:
     assert {suffix for _, _, suffix in MAGIC} <= {*VIDEO_SUFFIXES, *SKELETON_SUFFIXES}
-
-
-def test_short_files_are_nothing() -> None:
-    for size in range(4):
-        assert ending(b"\xff" * size) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("clip.mp4", "clip.mp4"),
-        ("../clip.mp4", "clip.mp4"),
-        ("a/b\\c.mp4", "c.mp4"),
-        ("...", "upload"),
-        ("", "upload"),
-        (None, "upload"),
-        ("\x00\x07", "upload"),
-        ("\u202egpj.exe", "gpj.exe"),
-        ("Aufschlag größer.mp4", "Aufschlag größer.mp4"),
-    ],
-)
-def test_names_are_made_fit_to_be_shown(name: str | None, shown: str) -> None:
-    assert shown_name(name) == shown

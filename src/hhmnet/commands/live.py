@@ -1,13 +1,23 @@
-"""``hhmnet live``: what the person before a camera does, while it happens."""
+"""``hhmnet live``: what the person before a camera does, while it happens, as lines, on a terminal or in a window."""
 
 from __future__ import annotations
 
 import json
+import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from hhmnet.commands.live_views import LineView, Meter, TerminalView, WindowView
+import numpy as np
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
 from hhmnet.commands.terminal import Parser, UsageError, console, duration, whole
+from hhmnet.drawing import draw_skeleton
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.pose.estimate import DETECTORS, ESTIMATORS, PoseConfig, VideoPoseEstimator
 from hhmnet.predict.capture import Capture, Frame, is_live, shown
@@ -18,7 +28,9 @@ from hhmnet.sample import MODALITIES
 
 DETECT_EVERY = 6
 """Persons are looked for in every n-th frame: half as often as in files, so that two cores keep up with a camera."""
-View = LineView | TerminalView | WindowView
+_RECENT = 3.0
+LARGEST = 960
+"""Larger pictures are shown at a half, a third and so on, so that the longer side has at most so many pixels."""
 
 
 def main(words: list[str]) -> int:
@@ -45,7 +57,7 @@ def main(words: list[str]) -> int:
         recognizer = StreamingRecognizer(model, config, networks)
         meter = Meter(capture)
         log.print(_begun(recognizer), soft_wrap=True)
-        view: View
+        view: LineView | TerminalView | WindowView
         if chosen == "window":
             view = WindowView(shown(options.source), recognizer)
         elif chosen == "terminal" and log.is_terminal:
@@ -121,7 +133,11 @@ def _parser() -> Parser:
 
 
 def _answers(
-    capture: Capture, recognizer: StreamingRecognizer, meter: Meter, view: View, limit: float | None
+    capture: Capture,
+    recognizer: StreamingRecognizer,
+    meter: Meter,
+    view: LineView | TerminalView | WindowView,
+    limit: float | None,
 ) -> Iterator[LivePrediction]:
     """Show frames and answers until the source ends, the time is over or the view is closed."""
     last: LivePrediction | None = None
@@ -147,3 +163,208 @@ def _until(capture: Capture, limit: float | None) -> Iterator[Frame]:
         if end is not None and frame.captured > end:
             return
         yield frame
+
+
+class Meter:
+    """Frames a second, and how long answers take, from the picture's capture to the answer.
+
+    Latencies are kept for the last 1,000 answers.
+    """
+
+    def __init__(self, capture: Capture) -> None:
+        self._capture, self._begun = capture, time.monotonic()
+        self._recent: deque[float] = deque()
+        self._latencies: deque[float] = deque(maxlen=1000)
+        self._frames = 0
+
+    def note(self, frame: Frame, has_answer: bool) -> None:
+        """Count a frame that was recognised."""
+        now = time.monotonic()
+        self._frames += 1
+        self._recent.append(now)
+        while now - self._recent[0] > _RECENT:
+            self._recent.popleft()
+        if has_answer:
+            self._latencies.append(now - frame.captured)
+
+    def figures(self) -> dict[str, Any]:
+        """Frames a second lately, latency of the last answer in ms, dropped frames."""
+        span = self._recent[-1] - self._recent[0] if self._recent else 0.0
+        return {
+            "frames_per_second": round((len(self._recent) - 1) / span, 1) if span else 0.0,
+            "latency_ms": round(1000 * self._latencies[-1], 1) if self._latencies else None,
+            "dropped": self._capture.dropped,
+        }
+
+    def summary(self) -> str:
+        """All of it in a line."""
+        seconds = time.monotonic() - self._begun
+        text = f"{self._frames:,} frames in {seconds:.1f} s, {self._capture.dropped:,} dropped"
+        if self._latencies:
+            middle, high = 1000 * np.percentile(self._latencies, [50, 95])
+            text += f"; answers {middle:.0f} ms after the picture (median), {high:.0f} ms (95 %)"
+        return text
+
+
+def headlines(answer: LivePrediction | None, persons: int) -> list[str]:
+    """What each person does, a line each, with numbers where up to several ``persons`` are recognised."""
+    lines = []
+    for one in () if answer is None else answer.everyone:
+        if one.label is None or one.probabilities is None:
+            lines.append(f"person {one.person}: watching" if one.person else "nobody is there")
+        else:
+            number = f"person {one.person}: " if persons > 1 else ""
+            lines.append(f"{number}{one.label}  {one.probabilities.max():.0%}")
+    lines = lines or ["nobody is there"]
+    if answer is not None and answer.more:
+        lines[-1] += f"   ({answer.more} more in the picture)"
+    return lines
+
+
+class LineView:
+    """A line for every person of an answer that says something new."""
+
+    def __init__(self, recognizer: StreamingRecognizer, quiet: bool) -> None:
+        self._quiet, self._last, self._persons = quiet, -1, recognizer.config.persons
+
+    def show(self, frame: Frame | None, answer: LivePrediction | None, meter: Meter) -> bool:
+        """Print the answer if it is another one."""
+        if not self._quiet and answer is not None and answer.frame != self._last:
+            self._last = answer.frame
+            for line in headlines(answer, self._persons):
+                print(f"{answer.time:8.2f} s  {line}", flush=True)
+        return True
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+class TerminalView:
+    """Each person's label, a bar for each of the most probable classes, and how fast it goes."""
+
+    def __init__(self, log: Console, recognizer: StreamingRecognizer, top: int) -> None:
+        self._recognizer, self._top = recognizer, min(top, len(recognizer.class_names))
+        self._live = Live(console=log, refresh_per_second=8)
+        self._live.start()
+
+    def show(self, frame: Frame | None, answer: LivePrediction | None, meter: Meter) -> bool:
+        """Bring the view up to date."""
+        self._live.update(self.draw(answer, meter))
+        return True
+
+    def close(self) -> None:
+        """Leave the last state standing."""
+        self._live.stop()
+
+    def draw(self, answer: LivePrediction | None, meter: Meter) -> Group:
+        """The view as rich draws it."""
+        lines = headlines(answer, self._recognizer.config.persons)
+        everyone = (None,) if answer is None else answer.everyone
+        parts: list[RenderableType] = []
+        for line, one in zip(lines, everyone, strict=True):
+            parts += [Text(line, style="bold"), self._bars(one)]
+        found = meter.figures()
+        latency = "-" if found["latency_ms"] is None else f"{found['latency_ms']:.0f} ms"
+        speed = f"{found['frames_per_second']:.1f} frames/s   answer after {latency}   {found['dropped']:,} dropped"
+        return Group(*parts, Text(speed, style="dim"))
+
+    def _bars(self, answer: LivePrediction | None) -> Table:
+        """The most probable classes of one person."""
+        names, bars = self._recognizer.class_names, Table.grid(padding=(0, 1))
+        chances = None if answer is None else answer.probabilities
+        order = range(self._top) if chances is None else np.argsort(-chances, kind="stable")[: self._top]
+        for place in order:
+            share = 0.0 if chances is None else float(chances[place])
+            bars.add_row(Text(names[place]), ProgressBar(100, 100 * share, width=40), f"{share:4.0%}")
+        return bars
+
+
+class WindowView:
+    """A window of the system's.
+
+    Args:
+        title: what it is called.
+        recognizer: knows where the joints are.
+
+    Raises:
+        UsageError: there is no screen, or Python was built without windows.
+    """
+
+    def __init__(self, title: str, recognizer: StreamingRecognizer) -> None:
+        try:
+            import tkinter
+        except ImportError:
+            raise UsageError(
+                "--view window needs Python's tkinter (python3-tk); take --view terminal"
+            ) from None
+        try:
+            self._root = tkinter.Tk()
+        except tkinter.TclError as error:
+            raise UsageError(f"--view window: there is no screen ({error}); take --view terminal") from None
+        self._recognizer, self._is_open = recognizer, True
+        self._root.title(f"hhmnet live: {title}")
+        self._root.protocol("WM_DELETE_WINDOW", self._shut)
+        for key in ("<Escape>", "q"):
+            self._root.bind(key, lambda event: self._shut())
+        self._image = tkinter.PhotoImage(master=self._root)
+        self._picture = tkinter.Canvas(self._root, highlightthickness=0)
+        self._picture.create_image(0, 0, image=self._image, anchor="nw")
+        self._picture.pack()
+        self._text = tkinter.Label(self._root, font=("", 18))
+        self._text.pack()
+
+    def show(self, frame: Frame | None, answer: LivePrediction | None, meter: Meter) -> bool:
+        """Draw a frame; returns False once the window was closed."""
+        if frame is not None:
+            image, numbers = drawn(frame.image, self._recognizer)
+            self._image.configure(data=as_ppm(image))
+            self._picture.configure(width=image.shape[1], height=image.shape[0])
+            self._picture.delete("number")
+            for x, y, number in numbers:
+                self._picture.create_text(
+                    x, y, text=str(number), fill="yellow", font=("", 18, "bold"), tags="number"
+                )
+        speed = meter.figures()
+        lines = headlines(answer, self._recognizer.config.persons)
+        lines[-1] += f"     {speed['frames_per_second']:.0f} frames/s"
+        self._text.configure(text="\n".join(lines))
+        self._root.update()
+        return self._is_open
+
+    def close(self) -> None:
+        """Take the window away."""
+        self._root.destroy()
+
+    def _shut(self) -> None:
+        self._is_open = False
+
+
+def drawn(
+    image: np.ndarray, recognizer: StreamingRecognizer
+) -> tuple[np.ndarray, list[tuple[float, float, int]]]:
+    """A picture ``(H, W, 3)`` at the size in which it is shown, with the joints of the persons in it.
+
+    With it where each person's number stands: x, y, number. It stands over the head, inside the picture; there is none
+    where one person is recognised.
+    """
+    step, pose = -(-max(image.shape[:2]) // LARGEST), recognizer.pose
+    image = np.ascontiguousarray(image[::step, ::step])
+    numbers: list[tuple[float, float, int]] = []
+    for place, person in enumerate(pose.followed if pose is not None else ()):
+        assert pose is not None
+        newest = pose.newest(place)
+        if newest is None:
+            continue
+        pixels, confidence = newest
+        seen = np.where(confidence >= pose.config.min_confidence, confidence, 0)
+        image = draw_skeleton(image, (pixels - 0.5) / step, pose.layout, seen)
+        if recognizer.config.persons > 1:
+            (left, top), right = pixels.min(0), pixels[:, 0].max()
+            middle = float(left + right) / 2
+            numbers.append((middle / step, max(float(top) / step - 14, 14.0), person.person))
+    return image, numbers
+
+
+def as_ppm(image: np.ndarray) -> bytes:
+    """An image ``(H, W, 3)`` as a Portable Pixmap, which needs no encoder."""
+    return b"P6 %d %d 255 " % (image.shape[1], image.shape[0]) + image.tobytes()

@@ -82,53 +82,31 @@ def counting(log: Console, label: str, unit: str) -> Iterator[Callable[[int, int
 
     Pace and time left count from the first call on, so work that was done before doesn't flatter them.
     """
-    pace = _Pace(unit)
-    if not log.is_terminal:
-        yield _plain_counter(log, label, pace)
-        return
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"), console=log
-    ) as progress:
-        task = progress.add_task(label, total=None, figures="")
-        yield lambda done, total: progress.update(
-            task, completed=done, total=total, figures=pace.describe(done, total)
-        )
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}")
+    with Progress(*columns, console=log, disable=not log.is_terminal) as bar:
+        task, shown = bar.add_task(label, total=None, figures=""), monotonic()
+        first: tuple[int, float] | None = None
+
+        def show(done: int, total: int) -> None:
+            nonlocal first, shown
+            now = monotonic()
+            first = first or (done, now)
+            pace = _pace(done - first[0], now - first[1], total - done, unit)
+            figures = f"{done:,}/{total:,} {unit}{pace}"
+            bar.update(task, completed=done, total=total, figures=figures)
+            if not log.is_terminal and now - shown >= PLAIN_SECONDS:
+                shown = now
+                log.print(f"{label} {figures}")
+
+        yield show
 
 
-def _plain_counter(log: Console, label: str, pace: _Pace) -> Callable[[int, int], None]:
-    last = monotonic()
-
-    def show(done: int, total: int) -> None:
-        nonlocal last
-        figures = pace.describe(done, total)
-        if monotonic() - last >= PLAIN_SECONDS:
-            last = monotonic()
-            log.print(f"{label} {figures}")
-
-    return show
-
-
-class _Pace:
-    """How fast a count goes, and how long it will take."""
-
-    def __init__(self, unit: str) -> None:
-        self._unit = unit
-        self._first: int | None = None
-        self._began = 0.0
-
-    def describe(self, done: int, total: int) -> str:
-        """Such as ``1,200/114,000 files, 812 files/s, 2:19 left``; the pace is left out before it is known."""
-        count = f"{done:,}/{total:,} {self._unit}"
-        if self._first is None:
-            self._first, self._began = done, monotonic()
-        seconds = monotonic() - self._began
-        if done <= self._first or seconds <= 0:
-            return count
-        pace = (done - self._first) / seconds
-        minutes, seconds = divmod(round((total - done) / pace), 60)
-        left = (
-            f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
-            if minutes >= 60
-            else f"{minutes}:{seconds:02d}"
-        )
-        return f"{count}, {pace:,.{0 if pace >= 10 else 1}f} {self._unit}/s, {left} left"
+def _pace(done: int, seconds: float, left: int, unit: str) -> str:
+    """Such as ``, 812 files/s, 2:19 left``; nothing before it is known."""
+    if done <= 0 or seconds <= 0:
+        return ""
+    pace = done / seconds
+    minutes, rest = divmod(round(left / pace), 60)
+    hours, minutes = divmod(minutes, 60)
+    time = f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    return f", {pace:,.{0 if pace >= 10 else 1}f} {unit}/s, {time} left"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from collections import deque
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from time import monotonic
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import av
@@ -73,9 +73,8 @@ class Capture:
 
     def __init__(self, source: str, real_time: bool = True, loop: bool = False, buffer: int = BUFFER) -> None:
         self.source, self.dropped, self.broken = source, 0, ""
-        self._waiting: deque[Frame] = deque()
-        self._buffer, self._changed = buffer, threading.Condition()
-        self._stopped = self._ended = False
+        self._waiting: SimpleQueue[Frame | None] = SimpleQueue()  # None is the end
+        self._buffer, self._stopped = buffer, threading.Event()
         self._fault: BaseException | None = None
         self._thread: threading.Thread | None = None
         frames: Generator[Frame]
@@ -98,9 +97,7 @@ class Capture:
     def __enter__(self) -> Capture:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -109,23 +106,21 @@ class Capture:
             yield from self._frames
             return
         self._thread.start()
-        while True:
-            with self._changed:
-                while not self._waiting and not self._ended and not self._stopped:
-                    # With a limit, since without one some systems hold back Ctrl-C.
-                    self._changed.wait(0.5)
-                if self._stopped or not self._waiting:
-                    break
-                frame = self._waiting.popleft()
+        while not self._stopped.is_set():
+            try:
+                # With a limit, since without one some systems hold back Ctrl-C.
+                frame = self._waiting.get(timeout=0.5)
+            except Empty:
+                continue
+            if frame is None:
+                break
             yield frame
         if self._fault is not None:
             raise self._fault
 
     def close(self) -> None:
         """Let go of the source. A stream that hangs is left to its thread, which ends when the stream does."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
+        self._stopped.set()
         if self._thread is not None and self._thread.ident is not None:
             self._thread.join(1.0)
         else:
@@ -136,21 +131,18 @@ class Capture:
         """What the thread does."""
         try:
             for frame in self._frames:
-                with self._changed:
-                    if self._stopped:
-                        break
-                    if len(self._waiting) >= self._buffer:
-                        self._waiting.popleft()
+                if self._stopped.is_set():
+                    break
+                if self._waiting.qsize() >= self._buffer:
+                    with suppress(Empty):  # it was taken meanwhile
+                        self._waiting.get_nowait()
                         self.dropped += 1
-                    self._waiting.append(frame)
-                    self._changed.notify_all()
+                self._waiting.put(frame)
         except Exception as error:
             self._fault = error
         finally:
             self._frames.close()
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
+            self._waiting.put(None)
 
     def _file_frames(self, video: Video, real_time: bool, loop: bool) -> Generator[Frame]:
         begun, shown = monotonic(), 0
@@ -168,9 +160,7 @@ class Capture:
 
     def _wait_until(self, moment: float) -> bool:
         """Sleep until then; returns False if the capture was closed meanwhile."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopped, max(moment - monotonic(), 0))
-            return not self._stopped
+        return not self._stopped.wait(max(moment - monotonic(), 0))
 
     def _live_frames(self, container: InputContainer) -> Generator[Frame]:
         with container:

@@ -161,15 +161,10 @@ class LivePose:
         Args:
             frame: its index; indices ascend, and those of frames that were dropped are left out.
             image: ``(H, W, 3)`` uint8, red, green, blue. With another size than before all begins anew.
-
-        Raises:
-            ValueError: the index isn't larger than the one before.
         """
         size = (image.shape[1], image.shape[0])
         if size != self._size:
             self._begin(size)
-        if frame <= self._frame:
-            raise ValueError(f"frame {frame} comes after frame {self._frame}; indices must ascend")
         steps, self._frame = frame - self._frame, frame
         self._since += 1
         # Where many frames are dropped, tracks would end before the n-th frame that is looked at.

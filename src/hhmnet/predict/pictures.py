@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -69,43 +69,39 @@ def draw_overlay(
                     for person in np.flatnonzero(sample.present[:, t]):
                         trust = None if sample.confidence is None else sample.confidence[person, t]
                         image = draw_skeleton(image, sample.pixels[person, t], layout, trust)
-                    image = image if parts is None else _draw_parts(image, parts, t)
+                    for box, weight in parts[t] if parts else ():
+                        image = _draw_part(image, box, weight)
                 yield paste(image, caption, 0, 0)
 
         _write(handle, drawn(), video)
 
 
-class _Parts(NamedTuple):
-    """Squares of P parts in T frames: places ``(T, P, 2)``, sides, where they are known and weights, ``(T, P)``."""
-
-    places: np.ndarray
-    sides: np.ndarray
-    found: np.ndarray
-    weights: np.ndarray
+Box = tuple[float, float, float, float]
 
 
-def _parts_of(prediction: Prediction, layout: SkeletonLayout, roi: RoiConfig | None) -> _Parts | None:
+def _parts_of(
+    prediction: Prediction, layout: SkeletonLayout, roi: RoiConfig | None
+) -> list[list[tuple[Box, float]]]:
+    """Squares around the parts that are known, with the weight of each, for each of the clip's T frames."""
     sample = prediction.sample
     if roi is None or prediction.guidance is None or prediction.times is None or sample is None:
-        return None
+        return []
     known, index = known_joints(sample), np.arange(sample.num_frames)[:, None]
     places, found = part_places(sample, known, layout)
     sizes = person_sizes(sample, layout, roi.person_scale, known)
-    sides = part_sides(sizes, np.broadcast_to(index, found.shape), roi.window, roi.part_size)
-    nearest = np.abs(index - prediction.times[None]).argmin(1)
-    return _Parts(places, sides, found, prediction.guidance.T[nearest])
+    half = part_sides(sizes, np.broadcast_to(index, found.shape), roi.window, roi.part_size)[..., None] / 2
+    boxes = np.concatenate([places - half, places + half], -1).tolist()
+    weights = prediction.guidance.T[np.abs(index - prediction.times[None]).argmin(1)].tolist()
+    return [
+        [(boxes[t][part], weights[t][part]) for part in np.flatnonzero(seen)] for t, seen in enumerate(found)
+    ]
 
 
-def _draw_parts(image: np.ndarray, parts: _Parts, t: int) -> np.ndarray:
-    thickness = max(1.5, image.shape[0] / 300)
-    for part in np.flatnonzero(parts.found[t]):
-        weight, half = float(parts.weights[t, part]), parts.sides[t, part] / 2
-        x, y = parts.places[t, part]
-        colour, box = ramp(weight), (x - half, y - half, x + half, y + half)
-        image = draw_box(image, box, colour, thickness * (0.75 + weight / 2))
-        number = _number(round(weight, 1), colour, max(round(image.shape[0] / 28), 9))
-        image = paste(image, number, round(x - half), round(y - half) - number.shape[0])
-    return image
+def _draw_part(image: np.ndarray, box: Box, weight: float) -> np.ndarray:
+    thickness, colour = max(1.5, image.shape[0] / 300), ramp(weight)
+    image = draw_box(image, box, colour, thickness * (0.75 + weight / 2))
+    number = _number(round(weight, 1), colour, max(round(image.shape[0] / 28), 9))
+    return paste(image, number, round(box[0]), round(box[1]) - number.shape[0])
 
 
 def ramp(weight: float) -> Colour:

@@ -69,15 +69,14 @@ class Access:
         headers, path = Headers(scope=scope), scope["path"]
         host = headers.get("host", "")
         if self._hosts is not None and re.sub(r":\d+$", "", host) not in self._hosts:
-            return _problem(421, "this server isn't known by that name")
+            return JSONResponse({"detail": "this server isn't known by that name"}, 421)
         origin = headers.get("origin")
         if origin is not None and _host_of(origin) != host:
-            return _problem(403, "pages of other sites may not use this server")
+            return JSONResponse({"detail": "pages of other sites may not use this server"}, 403)
         is_open = path in _OPEN or not path.startswith(f"{API}/")
         if not is_open and not self._has_token(headers.get("authorization", "")):
-            return _problem(
-                401, "send the server's token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
-            )
+            detail = "send the server's token: Authorization: Bearer TOKEN"
+            return JSONResponse({"detail": detail}, 401, {"WWW-Authenticate": "Bearer"})
         return None
 
     def _has_token(self, authorization: str) -> bool:
@@ -87,10 +86,6 @@ class Access:
         # Comparing takes equally long however much of a wrong token is right.
         is_right = hmac.compare_digest(token.strip().encode("latin-1"), self._token)
         return is_right and scheme.lower() == "bearer"
-
-
-def _problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": detail}, status, headers)
 
 
 def _host_of(origin: str) -> str | None:

@@ -12,7 +12,6 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from hhmnet import __version__
@@ -99,10 +98,6 @@ def _api(app: FastAPI, limits: Limits) -> FastAPI:
     @api.exception_handler(Refused)
     async def refuse(request: Request, error: Refused) -> Response:
         return JSONResponse({"detail": error.detail}, error.status, error.headers)
-
-    @api.exception_handler(HTTPException)
-    async def refuse_route(request: Request, error: HTTPException) -> Response:
-        return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
 
     @api.exception_handler(ClientDisconnect)
     async def let_go(request: Request, error: ClientDisconnect) -> Response:
