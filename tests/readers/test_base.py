@@ -6,16 +6,7 @@ import pytest
 
 from hhmnet import readers
 from hhmnet.readers import READERS, SourceError, get_reader, reader_class
-from made_reader import Made, MadeConfig, put_made
-
-
-def test_describe_and_options_say_what_there_is_but_no_path(tmp_path: Path) -> None:
-    put_made(tmp_path, ["ok"] * 3)
-    made = Made(tmp_path, MadeConfig(table=tmp_path / "labels.csv"))
-    (line,) = made.describe()
-    assert line == f"made-up files: 3 items in {tmp_path}, skeleton kinect20 (20 joints, 3-D), 2 classes"
-    assert made.options == {"scale": 1.0, "seconds": 0.0, "table": "labels.csv"}
-    assert Made(tmp_path).config == MadeConfig()
+from made_reader import Made, put_made
 
 
 def test_items_are_sorted_relative_paths_of_its_files(tmp_path: Path) -> None:

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from damage import FUZZ, damaged
-from hypothesis import example, given, settings
 
 import hhmnet
 from hhmnet.cli import main
@@ -171,26 +169,6 @@ def test_what_is_missing_or_absent(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("column", "splits", "rule"),
-    [
-        ({"split": ["train", "TEST", "val", ""]}, ["train", "test", "val", ""], "column 'split'"),
-        ({"fold": "0123"}, ["fold0", "fold1", "fold2", "fold3"], "column 'fold'"),
-        ({"group": "pqpq"}, ["train", "test", "train", "test"], "the groups q, 1 of 2"),
-        ({"group": "pppp"}, None, "the same persons may be in training and test"),
-        ({}, None, "one clip in five is tested"),
-    ],
-)
-def test_what_is_tested(tmp_path: Path, column: Any, splits: list[str] | None, rule: str) -> None:
-    names = [f"{name}.npz" for name in "abcd"]
-    for name in names:
-        put(tmp_path, name)
-    made = reader(tmp_path, table(path=names, label="xyxy", **column))
-    found = [made.read(item, Counter()).split for item in made.items()]
-    assert set(found) <= {"train", "test"} if splits is None else found == splits
-    assert rule in "\n".join(made.describe())
-
-
 def test_the_table_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path / "clips")
     monkeypatch.chdir(tmp_path)
@@ -203,7 +181,7 @@ def test_the_table_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_folder_without_readable_clips_says_why(tmp_path: Path) -> None:
     (tmp_path / "b.npy").write_bytes(b"no array")
     labels = table(path=["b.npy", "c.npz"], label="xy")
-    with pytest.raises(SourceError, match=r"skeleton isn't known \(b\.npy: is no array .*give --layout"):
+    with pytest.raises(SourceError, match=r"b\.npy: is no array .*skeleton isn't known; mend them, or give"):
         reader(tmp_path, labels)
     assert reader(tmp_path, labels, layout="kinect20").describe()
 
@@ -227,21 +205,6 @@ def test_the_examples_of_the_docs_are_right(tmp_path: Path) -> None:
     assert np.isnan(found.joints[1, :, 1]).all()
 
 
-@settings(FUZZ, max_examples=150)
-@example(content=LABELS.encode().replace(b"a.npz", b"a\0npz"))
-@given(content=damaged(LABELS.encode(), pieces=[b",", b"\n", b'"', b"..", b"/", b"\xff", b"\0", b"path"]))
-def test_damaged_tables_give_a_reader_or_an_error(tmp_path: Path, content: bytes) -> None:
-    put(tmp_path)
-    (tmp_path / "labels.csv").write_bytes(content)
-    try:
-        made = Folder(tmp_path, FolderConfig())
-        made.describe()
-        for item in made.items():
-            made.read(item, Counter())
-    except (SourceError, ReadError):
-        pass
-
-
 def test_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, out = tmp_path / "mine", tmp_path / "store"
     for number in range(6):
@@ -263,6 +226,4 @@ def test_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     np.testing.assert_allclose(store.joints(3), body(NTU25, seed=3), rtol=1e-5)
     assert get_protocol(store.protocol).indices(store, "test").tolist() == [4]
     assert main([*words, "--units", "inch"]) == 2
-    assert (
-        "field 'units' must be one of , m, cm, mm, pixels, fractions; got 'inch'" in capsys.readouterr().err
-    )
+    assert "field 'units' must be one of m, cm, mm, pixels, fractions; got 'inch'" in capsys.readouterr().err

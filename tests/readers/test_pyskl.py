@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from damage import FUZZ, damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hhmnet.cli import main
 from hhmnet.data.protocols import get_protocol
-from hhmnet.readers import ReadError, SourceError, get_reader
+from hhmnet.readers import ReadError, SourceError
 from hhmnet.readers.arrays import SCORE_MOVED
 from hhmnet.readers.joints import LEFT_OUT, MISSING
 from hhmnet.readers.ntu import NTU120_CLASSES
@@ -138,9 +137,6 @@ INFINITE[0, 2, 3, 1] = np.inf
     [
         ({"frame_dir": ABSENT}, "annotation 0: field 'frame_dir' must be a name that no other clip has"),
         ({"frame_dir": "whole"}, "field 'frame_dir' must be a name that no other clip has"),
-        ({"frame_dir": 7}, "annotation 0: field 'frame_dir'"),
-        ({"frame_dir": ""}, "annotation 0: field 'frame_dir'"),
-        ({"frame_dir": "[1]"}, "annotation 0: field 'frame_dir'"),
         ({"keypoint": ABSENT}, "'keypoint' is missing"),
         ({"keypoint": "joints"}, "'keypoint' must be an array, is str"),
         ({"keypoint": [[[[1.0, 2.0], [3.0]]]]}, r"'keypoint'\[0\]\[0\]\[1\] must be a list of 2"),
@@ -151,15 +147,10 @@ INFINITE[0, 2, 3, 1] = np.inf
         ),
         ({"keypoint": np.ones((1, 4, 17, 3)) * 7}, "2 coordinates a joint, the data has 3"),
         ({"keypoint": np.ones((0, 4, 17, 2)), "keypoint_score": None}, "no frame has a body"),
-        ({"keypoint": np.ones((1, 0, 17, 2)), "keypoint_score": None}, "no frame has a body"),
-        ({"keypoint": np.zeros((1, 4, 17, 2))}, "no frame has a body"),
         ({"keypoint": INFINITE}, r"'keypoint': infinite or too large \(person 0, frame 2, joint 3\)"),
         ({"keypoint_score": np.ones((1, 4, 16))}, r"must have the shape \(1, 4, 17\), has"),
-        ({"keypoint_score": np.ones((1, 4))}, r"'keypoint_score' must have the shape \(1, 4, 17\), has"),
         ({"keypoint_score": "sure"}, r"'keypoint_score' must be an array"),
         ({"label": -1}, "'label' must be a class index from 0 to 9,999"),
-        ({"label": 10**30}, "'label' must be a class index"),
-        ({"label": True}, "'label' must be a class index"),
         ({"label": [0, 1]}, "'label' must be a class index"),
         ({"keypoint": ABSENT, "raw_file": "x.pkl"}, "in the file that 'raw_file' names"),
     ],
@@ -187,11 +178,7 @@ HOSTILE = [annotation("clip", 0) | {"keypoint": Hostile()}]
     [
         (HOSTILE, rf"made\.pkl: pickle wants {SYSTEM}\.system, which is no NumPy array"),
         ({}, "has no list 'annotations'"),
-        ("text", "has no list 'annotations'"),
-        ({"annotations": {"a": 1}}, "has no list 'annotations'"),
         ({"annotations": [], "split": []}, "'split' must be a dict"),
-        ({"annotations": [], "split": {1: ["a"]}}, "'split' must be a dict"),
-        ({"annotations": [], "split": {"train": "a"}}, "'split' must be a dict"),
         ({"annotations": [], "split": {"train": [1]}}, "part 'train' must be a list of names"),
         ({"annotations": [], "split": {"all": []}}, "'all' names no part; known: train, training, val"),
         ({"annotations": []}, "none of the first clips can be read"),
@@ -199,35 +186,14 @@ HOSTILE = [annotation("clip", 0) | {"keypoint": Hostile()}]
         ([annotation("a", 0) | {"x": np.array([{}])}], "array of objects"),
     ],
 )
-@pytest.mark.parametrize("protocol", [0, 4])
 def test_files_that_are_none_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Any, reason: str, protocol: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Any, reason: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SourceError, match=reason) as caught:
-        reader(tmp_path, content, protocol)
+        reader(tmp_path, content)
     assert "\n" not in str(caught.value)
     assert [file.name for file in tmp_path.iterdir()] == ["made.pkl"]
-
-
-def test_sources_that_are_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no folder at .*nowhere"):
-        get_reader("pyskl", tmp_path / "nowhere")
-    with pytest.raises(SourceError, match=r"holds no pyskl and MMAction2 .* \(\.pkl, \.pickle\)"):
-        get_reader("pyskl", tmp_path)
-
-
-def test_another_layout_is_given_by_name_or_file(tmp_path: Path) -> None:
-    clip = annotation("a", 0, joints=5, dims=3)
-    file = tmp_path / "star.yaml"
-    file.write_text(yaml.safe_dump({"joints": list("abcde"), "edges": [[joint, "a"] for joint in "bcde"]}))
-    made = reader(tmp_path, [clip], layout=str(file))
-    assert made.options == {
-        **{"layout": "star", "units": "m", "third": "z", "up": "y", "axes": "MTVC", "classes": ""}
-    }
-    assert made.read("made.pkl#a", Counter()).joints.shape == (1, 4, 5, 3)
-    with pytest.raises(SourceError, match="unknown skeleton layout 'h36m'"):
-        reader(tmp_path, [clip], layout="h36m")
 
 
 def test_class_names(tmp_path: Path) -> None:
@@ -240,10 +206,9 @@ def test_class_names(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="'label' is 2, but there are 2 class names"):
         made.read("made.pkl#b", Counter())
     assert reader(tmp_path, clips, classes="ntu120").class_names == NTU120_CLASSES
-    for content, reason in ((b"", "must name the classes"), (b"a\na", "each once"), (b"\xff", "not UTF-8")):
-        file.write_bytes(content)
-        with pytest.raises(SourceError, match=f"field 'classes': .*{reason}"):
-            reader(tmp_path, clips, classes=str(file))
+    file.write_bytes(b"a\na")
+    with pytest.raises(SourceError, match=r"field 'classes': .*each once"):
+        reader(tmp_path, clips, classes=str(file))
 
 
 def test_ntu_names_are_taken_only_if_labels_agree(tmp_path: Path) -> None:
@@ -292,8 +257,8 @@ def test_a_third_number_beside_pixels_is_confidence(tmp_path: Path) -> None:
         reader(tmp_path, [clip | {"keypoint": keypoint * [640, 480, 1]}], layout="ntu25")
 
 
-@pytest.mark.parametrize("content", [[annotation(f"c{n}", 0) for n in range(40)]] * 2)
-def test_a_file_without_parts_is_held_out_and_says_so(tmp_path: Path, content: Any) -> None:
+def test_a_file_without_parts_is_held_out_and_says_so(tmp_path: Path) -> None:
+    content: Any = [annotation(f"c{n}", 0) for n in range(40)]
     made = reader(tmp_path, content)
     assert any("one clip in five is tested" in line for line in made.describe())
     splits = Counter(made.read(item, Counter()).split for item in made.items())
@@ -375,5 +340,3 @@ def test_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     train = store.sample_ids[protocol.indices(store, "train")].tolist()
     assert sorted(train) == ["S001C002P001R001A005", "S001C003P003R001A003"]
     assert len(protocol.indices(store, "test")) == 3
-    assert main([*words, "--classes", "ntu"]) == 2
-    assert "field 'classes': ntu: No such file or directory; give a text file" in capsys.readouterr().err

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import re
 import zlib
 from collections import Counter
@@ -19,7 +18,6 @@ from hypothesis import given, settings
 
 import hhmnet
 from hhmnet.cli import main
-from hhmnet.prepare import prepare
 from hhmnet.readers import ReadError
 from hhmnet.readers.joints import MISSING
 from hhmnet.readers.mat5 import MAX_BYTES, read_array
@@ -30,25 +28,6 @@ from hhmnet.store import Store
 from made_mat import mat, matrix
 
 CUBE = np.arange(24.0).reshape(2, 3, 4)
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("compress", [False, True])
-def test_arrays(order: str, compress: bool) -> None:
-    variables = {
-        "first": np.zeros((1, 1)),
-        "x": CUBE,
-        "flat": np.array([[1, 2, 3]], np.int16),
-        "empty": np.zeros((0, 3)),
-        "a_long_name": np.array([[2**60]], np.uint64),
-    }
-    content = mat(variables, order=order, compress=compress)
-    for name, array in variables.items():
-        found = read_array(content, name)
-        assert found.dtype.newbyteorder("=") == array.dtype
-        np.testing.assert_array_equal(found, array)
-    # MATLAB stores doubles that are small whole numbers as bytes.
-    np.testing.assert_array_equal(read_array(mat({"x": CUBE}, written="u1"), "x"), CUBE)
 
 
 @pytest.mark.parametrize("compress", [False, True])
@@ -64,6 +43,9 @@ def test_as_scipy_writes_and_reads_them(compress: bool) -> None:
     for name in ("text", "part"):
         with pytest.raises(ReadError, match=f"variable '{name}' must be an array of real numbers"):
             read_array(file.getvalue(), name)
+    # Of the other byte order; and as MATLAB stores doubles that are small whole numbers.
+    for made in (mat({"x": CUBE}, order=">", compress=compress), mat({"x": CUBE}, written="u1")):
+        np.testing.assert_array_equal(read_array(made, "x"), CUBE)
 
 
 BOMB = zlib.compress(bytes(MAX_BYTES + 1), 9)
@@ -78,13 +60,10 @@ def sizes(*shape: int) -> bytes:
     [
         (b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM", r"a file of MATLAB 7\.3; save it again"),
         (b"\0" * 200, r"no file of MATLAB 5 to 7\.2"),
-        (b"", "no file of MATLAB"),
         (mat({"y": CUBE}), "has no variable 'x'"),
         (mat({}) + matrix("x", CUBE, flags=0x800), "must be an array of real numbers"),
         (mat({}) + sizes(15, len(BOMB)) + BOMB, "larger than 64 MiB"),
-        (mat({"x": CUBE})[:-100], "damaged MATLAB file"),
         (mat({"x": CUBE}).replace(sizes(2, 3), sizes(-1, -6)), "damaged MATLAB file"),
-        (mat({"x": CUBE}).replace(sizes(2, 3), sizes(2**16, 2**16)), "damaged MATLAB file"),
         (mat({"x": CUBE}).replace(sizes(2, 3, 4), sizes(2, 3, 5)), "damaged MATLAB file"),
     ],
 )
@@ -156,15 +135,11 @@ def test_a_clip(tmp_path: Path) -> None:
     ("name", "content", "reason"),
     [
         ("a28_s1_t1_skeleton.mat", skeleton(), "action 28 or subject 1 is not in UTD-MHAD"),
-        ("a0_s1_t1_skeleton.mat", skeleton(), "action 0 or subject 1"),
         ("a1_s9_t1_skeleton.mat", skeleton(), "action 1 or subject 9"),
         ("a1_s1_skeleton.mat", skeleton(), r"not of the form aA_sS_tT_skeleton\.mat"),
         (NAME, mat({"d_iner": skeleton()}), "has no variable 'd_skel'"),
         (NAME, skeleton()[:, :, 0], r"'d_skel' must have the shape \(20, 3, frames\), has \(20, 3\)"),
-        (NAME, skeleton()[:19], r"has \(19, 3, 3\)"),
-        (NAME, np.zeros((20, 3, 0)), r"has \(20, 3, 0\)"),
         (NAME, np.zeros((20, 3, 2)), "no frame has a body"),
-        (NAME, np.full((20, 3, 2), np.inf), "infinite or too large"),
         (NAME, skeleton() * 1000, r"'d_skel': beyond 10 \(person 0, frame 0, joint 0\)"),
     ],
 )
@@ -201,19 +176,3 @@ def test_the_docs_show_the_whole_of_it() -> None:
     assert [line for part in shown for line in part.splitlines() if line] == [
         line for line in source.splitlines() if line
     ]
-
-
-def test_the_real_data_set(tmp_path: Path) -> None:
-    folder = Path(os.environ.get("HHMNET_DATA", "/nowhere")) / "utd_mhad"
-    if not folder.is_dir():
-        pytest.skip("HHMNET_DATA names no data folder with utd_mhad")
-    report = prepare(UTDMHAD(folder), tmp_path)
-    assert (report.accepted, report.rejected, report.frames) == (861, [], 58_299)
-    store = Store(tmp_path)
-    names = ("head", "left_foot", "left_shoulder", "right_shoulder")
-    head, foot, left, right = (KINECT20.index(name) for name in names)
-    for clip in range(len(store)):
-        joints = store.joints(clip)[0].mean(0)
-        assert joints[head, 1] > joints[foot, 1]
-        assert joints[right, 0] > joints[left, 0]
-        assert 1.5 < joints[:, 2].min() < 4.5

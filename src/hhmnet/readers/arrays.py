@@ -72,9 +72,9 @@ class ArrayConfig(ReaderConfig):
     MTVC if the values don't say otherwise."""
 
     def __post_init__(self) -> None:
-        one_of(self, "units", ("", *METRES, *PLANE))
-        one_of(self, "third", ("", "z", "confidence"))
-        one_of(self, "up", ("", *UPS))
+        for name, known in (("units", (*METRES, *PLANE)), ("third", ("z", "confidence")), ("up", UPS)):
+            if getattr(self, name):
+                one_of(self, name, known)
         if self.axes and sorted(self.axes) not in (sorted("TVC"), sorted("MTVC")):
             raise ValueError(
                 f"field 'axes' must be the letters of TVC or MTVC in the arrays' order; got '{self.axes}'"
@@ -108,18 +108,12 @@ class ArrayForm:
     def is_inferred(self) -> bool:
         """Whether it is anything but what docs/your_own_data.md asks for, so that the user should know of it."""
         plain = self.units in ("m", "pixels") and self.axes in ("TVC", "MTVC")
-        return not plain or (self.third == "confidence")
+        return not plain or self.third == "confidence"
 
     @property
     def options(self) -> dict[str, str]:
         """As it stands in a store's provenance."""
-        return {
-            "layout": self.layout.name,
-            "units": self.units,
-            "third": self.third,
-            "up": self.up,
-            "axes": self.axes,
-        }
+        return vars(self) | {"layout": self.layout.name}
 
 
 def survey(
@@ -150,12 +144,8 @@ def survey(
     try:
         form = understand([*clips.values()], config)
     except (ReadError, LayoutError) as error:
-        if not clips and not config.layout:
-            raise SourceError(
-                f"{where}: none of the first clips can be read, so the skeleton isn't known ({fault}); mend them, or "
-                "give --layout"
-            ) from None
-        raise SourceError(f"{where}: {next(iter(clips), '')} {error}") from None
+        first = f" {next(iter(clips))}" if clips else f" {fault}:" if fault else ""
+        raise SourceError(f"{where}:{first} {error}") from None
     found = Counter[str]()
     for clip in clips.values():
         notes = Counter[str]()
@@ -193,7 +183,9 @@ def understand(
     elif chosen is not None:
         third, layout = config.third, chosen
     else:
-        raise ReadError("no clip can be read, so the skeleton isn't known; --layout names it")
+        raise ReadError(
+            "none of the first clips can be read, so the skeleton isn't known; mend them, or give --layout"
+        )
     units = config.units
     if not units or (units in METRES) != (layout.dims == 3):
         units = _units(clips, layout)

@@ -298,7 +298,7 @@ def _read_parts(file: Path, split: Any) -> tuple[dict[str, list[str]], dict[str,
     parts: dict[str, list[str]] = {}
     sizes: dict[str, int] = {}
     for part, names in split.items():
-        if not isinstance(part, str) or not isinstance(names, (list, tuple, set, frozenset)):
+        if not isinstance(part, str) or not isinstance(names, (list, tuple)):
             raise SourceError(f"{file}: field 'split' must be a dict of parts, each a list of names")
         try:
             word = split_of("_".join(part.split()))  # a sample's parts are separated by spaces

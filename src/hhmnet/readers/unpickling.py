@@ -31,6 +31,7 @@ _NUMERIC = re.compile(r"[<>|=]?(\?|b1|[iu][1248]|f[248])")
 _LATIN1 = ("latin1", "latin-1", "iso-8859-1")
 _PYTHON_2 = {"encoding": "utf-8", "errors": "surrogateescape"}
 """How strings of Python 2, which may be text or bytes, become text that is bytes again when they are wanted."""
+_CORES = ("numpy.core", "numpy._core")  # before and since NumPy 2
 _MAKERS = ("torch", "joblib", "pandas", "tensorflow", "jax")
 _SLACK = 2**20
 _DAMAGE = (LookupError, ValueError, TypeError, AttributeError, OverflowError, AssertionError, struct.error)
@@ -44,7 +45,7 @@ class UnpicklingError(ValueError):
 def load_plain(file: Path, start: int = 0) -> Any:
     """What the pickle that begins at ``start`` of a file holds, of protocol 0 to 5.
 
-    Lists, tuples, sets, dicts, numbers, text, bytes and None are what they were, NumPy's numbers too; an
+    Lists, tuples, dicts, numbers, text, bytes and None are what they were, NumPy's numbers too; an
     ``OrderedDict`` is a dict. An array is a :class:`StoredArray`, text or bytes of more than 1,024 are
     :class:`StoredBytes`, which read from the file what they hold when told to ``load()``.
 
@@ -200,47 +201,31 @@ def _no_bytes() -> bytes:
     return b""
 
 
-def _set(items: Any = ()) -> set[Any]:
-    return set(_check_keys(items))
-
-
-def _frozenset(items: Any = ()) -> frozenset[Any]:
-    return frozenset(_check_keys(items))
-
-
 def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
     _check_keys([key for key, _ in pairs])
     return dict(pairs)
 
 
 def _check_keys(keys: Any) -> Any:
-    """The ``keys`` of a dict or set; to hash anything nested could take for ever, or end the process."""
+    """The ``keys`` of a dict; to hash anything nested could take for ever, or end the process."""
     for key in keys:
         parts = key if type(key) is tuple else (key,)
         if not all(isinstance(part, _KEYS) for part in parts):
-            raise UnpicklingError(f"holds a {type(key).__name__} as a key of a dict or set")
+            raise UnpicklingError(f"holds a {type(key).__name__} as a key of a dict")
     return keys
 
 
-def _allowed() -> dict[tuple[str, str], Callable[..., Any]]:
-    allowed: dict[tuple[str, str], Callable[..., Any]] = {
-        ("numpy", "ndarray"): _ndarray,
-        ("numpy", "dtype"): _DType,
-        ("_codecs", "encode"): _encode,
-        ("collections", "OrderedDict"): _ordered_dict,
-    }
-    for core in ("numpy.core", "numpy._core"):  # before and since NumPy 2
-        allowed[f"{core}.multiarray", "_reconstruct"] = StoredArray
-        allowed[f"{core}.multiarray", "scalar"] = _scalar
-        allowed[f"{core}.numeric", "_frombuffer"] = StoredArray.from_buffer
-    for module in ("builtins", "__builtin__"):  # Python 3 and 2
-        allowed[module, "bytes"] = _no_bytes
-        allowed[module, "set"] = _set
-        allowed[module, "frozenset"] = _frozenset
-    return allowed
-
-
-_ALLOWED = _allowed()
+_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "ndarray"): _ndarray,
+    ("numpy", "dtype"): _DType,
+    ("_codecs", "encode"): _encode,
+    ("collections", "OrderedDict"): _ordered_dict,
+    ("builtins", "bytes"): _no_bytes,
+    ("__builtin__", "bytes"): _no_bytes,  # of Python 2
+    **{(f"{core}.multiarray", "_reconstruct"): StoredArray for core in _CORES},
+    **{(f"{core}.multiarray", "scalar"): _scalar for core in _CORES},
+    **{(f"{core}.numeric", "_frombuffer"): StoredArray.from_buffer for core in _CORES},
+}
 """What each name that a pickle may want stands for."""
 
 
@@ -344,6 +329,9 @@ class _Unpickler(pickle._Unpickler):
     def _instantiate(self, *_: Any) -> None:
         raise UnpicklingError("pickle wants a new object")
 
+    def _refuse_set(self) -> None:
+        raise UnpicklingError("pickle wants a set, which is no NumPy array or plain container")
+
     def get_extension(self, code: int) -> None:
         """Never: what a code of the registry stands for may be known without :meth:`find_class`."""
         raise UnpicklingError("pickle wants an extension code")
@@ -354,10 +342,6 @@ class _Unpickler(pickle._Unpickler):
 
     def _frame(self) -> None:
         self.read(8)  # how much could be read at once
-
-    def _empty_set(self) -> None:
-        self._charge(32)  # one byte of the file, 200 in memory
-        self.append(set())
 
     def _long(self, length: str, text: bool) -> None:
         (count,) = struct.unpack(length, self.read(struct.calcsize(length)))
@@ -378,7 +362,6 @@ _REPLACED: dict[bytes, Callable[[Any], None]] = {
     pickle.NEWOBJ: _Unpickler._instantiate,
     pickle.NEWOBJ_EX: _Unpickler._instantiate,
     pickle.FRAME: _Unpickler._frame,
-    pickle.EMPTY_SET: _Unpickler._empty_set,
     pickle.BINUNICODE: lambda unpickler: unpickler._long("<I", True),
     pickle.BINUNICODE8: lambda unpickler: unpickler._long("<Q", True),
     pickle.BINBYTES: lambda unpickler: unpickler._long("<I", False),
@@ -387,8 +370,8 @@ _REPLACED: dict[bytes, Callable[[Any], None]] = {
     pickle.SETITEM: lambda unpickler: unpickler._keyed(pickle.SETITEM, -2, 2),
     pickle.SETITEMS: lambda unpickler: unpickler._keyed(pickle.SETITEMS, 0, 2),
     pickle.DICT: lambda unpickler: unpickler._keyed(pickle.DICT, 0, 2),
-    pickle.ADDITEMS: lambda unpickler: unpickler._keyed(pickle.ADDITEMS, 0, 1),
-    pickle.FROZENSET: lambda unpickler: unpickler._keyed(pickle.FROZENSET, 0, 1),
+    pickle.EMPTY_SET: _Unpickler._refuse_set,
+    pickle.FROZENSET: _Unpickler._refuse_set,
 }
 _Unpickler.dispatch.update({code[0]: action for code, action in _REPLACED.items()})
 
