@@ -267,7 +267,7 @@ class Sources:
         notes = Counter[str]()
         layout, fields = understood(load_clip(clip), self.layout, self.arrays, notes)
         sample = in_layout(Sample(printable(name), UNKNOWN_LABEL, **fields), layout, self.layout)
-        return InputClip(source.name, sample, None, (*notes, *self._crowd(sample)))
+        return InputClip(source.name, sample, None, (*notes, *self._differs(sample)))
 
     def _of_video(self, source: Input) -> InputClip:
         """A clip of the person who acts; where nobody is found, the video alone."""
