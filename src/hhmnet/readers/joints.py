@@ -15,6 +15,7 @@ TALL = (0.3, 3.0)
 ODD = {2: 3.0, 3: 2.0}
 """Bones so many times as long as they could be aren't those of a body, in 2-D and 3-D. Those of 150 clips of UTD-MHAD
 are at most 1.45 times as long, with shuffled joints at least 2.6 times; in a picture limbs may cover each other."""
+_FRAMES = 16  # so many of a clip are enough to see what it is
 MISSING = "joint missing: its position is not a number"
 LEFT_OUT = "person left out: never there"
 HIDDEN = "body left out: said to be absent"
@@ -174,7 +175,7 @@ def doubts(joints: np.ndarray, layout: SkeletonLayout) -> list[str]:
         joints: ``(M, T, V, C)`` in the layout's units and axes; zero for what is missing.
         layout: the skeleton they should have.
     """
-    found = []
+    joints, found = joints[:, :: joints.shape[1] // _FRAMES + 1], []
     if layout.dims == 3 and not TALL[0] <= tallness(joints) <= TALL[1]:
         found.append(
             f"{DOUBT}body not {TALL[0]:g} to {TALL[1]:g} m tall: does --units say what the joints are measured in?"
