@@ -135,6 +135,21 @@ def test_somebody_elses_store_is_measured_by_the_names_of_its_classes(
         assert name in printed.err
 
 
+def test_class_names_of_any_script_are_drawn_or_numbered(run_copy, altered_store, capsys, recwarn):
+    """Of the two names one has characters that DejaVu has, the other one that no font has."""
+    names = ["прыжок", "\u0378 挥手", *NAMES[2:]]
+    spec = json.loads((run_copy / "config.json").read_text())
+    (run_copy / "config.json").write_text(json.dumps(spec | {"class_names": names}))
+    other = altered_store(names, renamed=dict(zip(NAMES, names, strict=True)))
+    assert evaluate(run_copy, other) == 0
+    printed = capsys.readouterr()
+    assert names[0] in printed.out
+    legend = f"in pictures, for want of a font: 1 is {names[1]}"
+    assert legend in printed.err
+    assert legend in (run_copy / "eval-test/report.html").read_text()
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def test_the_protocol_that_is_named_splits(finished_run, altered_store, tmp_path, capsys):
     other = altered_store(split="test")
     words = ("--out", str(tmp_path / "out"), "--json")

@@ -28,8 +28,8 @@ from hhmnet.skeleton import COCO17, KINECT20, SkeletonLayout
 from hhmnet.training.logs import EpochLog
 
 ORANGE, BLUE = [0xD9, 0x5F, 0x02], [0x1B, 0x6C, 0xA8]
-# Characters that no font has: of Unicode's private use.
-UNICODE = ("walk", "\ue801\ue802", "run $1 or $2", "\ue803 \U0001f57a\ufe0f", "прыжок")
+# Characters that no font has: Unicode gives them no meaning.
+UNICODE = ("walk", "\u0378\u0379", "run $1 or $2", "\u0380 \U0001f57a\ufe0f", "прыжок")
 
 
 def holds(file: Path, colour: list[int]) -> bool:
@@ -85,7 +85,7 @@ def own_font(tmp_path: Path) -> Iterator[str]:
     pen.closePath()
     names, built = [".notdef", "block"], FontBuilder(1000)
     built.setupGlyphOrder(names)
-    built.setupCharacterMap(dict.fromkeys((0xE801, 0xE802, 0xE803, 0x1F57A), "block"))
+    built.setupCharacterMap(dict.fromkeys((0x0378, 0x0379, 0x0380, 0x1F57A), "block"))
     built.setupGlyf(dict.fromkeys(names, pen.glyph()))
     built.setupHorizontalMetrics(dict.fromkeys(names, (650, 0)))
     built.setupHorizontalHeader(ascent=800, descent=-200)

@@ -159,12 +159,12 @@ def test_cells_weights_and_answers_are_the_networks(phase1: ActionModel, made: t
 def test_the_picture_names_parts_frames_weights_and_answers(drawn: list[Any], tmp_path: Path) -> None:
     mask = np.ones((5, 2), bool)
     mask[0, 1] = False
-    answers = {"skeleton": [("sit", 0.75), ("stand", 0.25)], "both": [("\ue801", 1.0)]}
+    answers = {"skeleton": [("sit", 0.75), ("stand", 0.25)], "both": [("\u0378", 1.0)]}
     cells, scenes = np.zeros((5, 2, 8, 8, 3), np.uint8), np.zeros((2, 9, 9, 3), np.uint8)
     weights = np.linspace(0, 1.8, 10).reshape(5, 2)
-    names, both = ("sit", "stand", "\ue801"), np.array([True, True])  # no font has the last one
+    names, both = ("sit", "stand", "\u0378"), np.array([True, True])  # no font has the last one
     found = Guidance(cells, mask, weights, scenes, both, np.array([3, 11]), answers, names)
-    draw_guidance(found, "clip 7", "\ue801", tmp_path / "a.png")
+    draw_guidance(found, "clip 7", "\u0378", tmp_path / "a.png")
     draw_guidance(found._replace(weights=None, scene_mask=np.zeros(2, bool)), "", None, tmp_path / "b.png")
     (grid, right), (plain, empty) = (figure.subfigs for figure in drawn)
     assert drawn[0].get_suptitle() == "clip 7"

@@ -11,7 +11,7 @@ import numpy as np
 
 from hhmnet.commands.prepare import split_indices
 from hhmnet.commands.terminal import Parser, UsageError, console, print_json, table
-from hhmnet.evaluation.figures import Strip, draw_strips
+from hhmnet.evaluation.figures import Strip, class_label, draw_strips
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import PARTS
 from hhmnet.store import Store
@@ -120,8 +120,7 @@ def _draw_guidance(run: Path, sample: Sample, store: Store, videos: Path | None,
     from hhmnet.evaluation.model_pictures import draw_guidance, guidance_of
 
     found = guidance_of(model, store, store.index(sample.sample_id), folder)
-    label = _class_name(sample, store)
-    draw_guidance(found, f"{sample.sample_id}  {label or ''}", label, file)
+    draw_guidance(found, _title(sample, store), _class_name(sample, store), file)
     counts = "a cell counts from 0 (blue) to 2 (orange), as its corner says"
     console().print(
         f"rois: {file}\n  rows: parts; columns: instants; {'not guided' if found.weights is None else counts}",
@@ -181,8 +180,12 @@ def sample_document(sample: Sample, store: Store) -> dict[str, Any]:
 
 def sample_strip(sample: Sample, store: Store) -> Strip:
     """A clip as the pictures take it, under its name and class."""
-    title = f"{sample.sample_id}  {_class_name(sample, store) or ''}"
-    return Strip(title, sample.joints, sample.present, sample.frame_index)
+    return Strip(_title(sample, store), sample.joints, sample.present, sample.frame_index)
+
+
+def _title(sample: Sample, store: Store) -> str:
+    name = _class_name(sample, store)
+    return f"{sample.sample_id}  {class_label(name, sample.label) if name else ''}"
 
 
 def _class_name(sample: Sample, store: Store) -> str | None:
