@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from hhmnet.cli import main
-from hhmnet.predict.sources import Sources
+from hhmnet.predict.sources import InputError, Sources
 from hhmnet.readers import ReadError
 from hhmnet.readers.clip_files import RawClip
 from hhmnet.readers.formats import read_clip
-from hhmnet.skeleton import COCO17
+from hhmnet.skeleton import BLAZEPOSE33, COCO17
 from hhmnet.store import Store
 from made_poses import (
     FRAMES,
@@ -23,6 +23,7 @@ from made_poses import (
     alphapose,
     coco,
     expected,
+    landmark_table,
     landmarks,
     openpose_frame,
     pixels,
@@ -108,6 +109,44 @@ def test_landmarks_in_the_picture_are_said_to_be(tmp_path: Path) -> None:
     clip = read(tmp_path, [landmarks(points)] * 2)
     np.testing.assert_allclose(clip.joints[0, 0], points * (-1, -1, 1))
     assert any("not metres" in note for note in clip.notes)
+
+
+@pytest.mark.parametrize("form", ["own names", "numbers", "in the picture"])
+def test_tables_of_mediapipe(tmp_path: Path, form: str) -> None:
+    table, wanted = landmark_table(), expected(BLAZEPOSE33)
+    if form != "own names":  # as many a tutorial writes them: no frame, but a class
+        _, *rows = table.splitlines()
+        heads = [f"{axis}{number}" for number in range(1, 34) for axis in "xyzv"]
+        table = "\n".join([",".join(["class", "time", *heads]), *rows])
+    if form == "in the picture":
+        head, *rows = table.splitlines()
+        cells = np.array([row.split(",") for row in rows], float)
+        cells[:, 2::4], cells[:, 3::4] = cells[:, 2::4] / 4 + 0.5, cells[:, 3::4] / 4 + 0.5
+        table = "\n".join([head, *(",".join(map(str, row)) for row in cells)])
+        wanted = wanted / (4, 4, 1) - (0.5, 0.5, 0)
+    (tmp_path / "clip.csv").write_text(table)
+    clip = read_clip(tmp_path / "clip.csv")
+    assert clip.layout == "blazepose33"
+    np.testing.assert_allclose(clip.joints[0], wanted, atol=1e-3)
+    np.testing.assert_allclose(clip.confidence, 0.9)
+    assert clip.frame_index.tolist() == list(range(FRAMES))
+    assert any("columns not used: " in note and "time" in note for note in clip.notes)
+    assert any("not metres" in note for note in clip.notes) == (form == "in the picture")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "remedy"),
+    [
+        ("a.bvh", b"HIERARCHY\nROOT Hips", "BVH.*export the joints' positions, as a CSV"),
+        ("a.json", b"HIERARCHY\nROOT Hips", "BVH"),
+        ("a.fbx", b"Kaydara FBX Binary", "FBX"),
+        ("a.c3d", b"\x02\x50", "C3D.*markers"),
+    ],
+)
+def test_motion_capture_is_recognised(tmp_path: Path, name: str, content: bytes, remedy: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=remedy):
+        Sources(COCO17).read(tmp_path / name)
 
 
 @pytest.mark.parametrize(

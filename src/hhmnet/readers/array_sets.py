@@ -130,19 +130,26 @@ def read_set(file: Path) -> Annotations | None:
     if not known & {"rows", "x_train", "x_test", "positions_3d", "positions_2d"}:
         return None
     try:
-        if "rows" in known:
-            return _st_gcn(file, np.load(file, mmap_mode="r", allow_pickle=False))
-        with zipfile.ZipFile(file) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            if members.keys() & {"x_train", "x_test"}:
-                return _ctr_gcn({name: _member(file, archive, info) for name, info in members.items()})
-            metadata = _objects(archive, members["metadata"]) if "metadata" in members else None
-            name = "positions_3d" if "positions_3d" in members else "positions_2d"
-            return _videopose3d(_objects(archive, members[name]), name == "positions_3d", metadata)
+        found = _read_known(file, known)
+        if not found.clips:
+            raise ReadError("holds no clips")
+        return found
     except (ReadError, UnpicklingError) as error:
         raise SourceError(f"{file}: {error}") from None
     except _DAMAGE as error:
         raise SourceError(f"{file}: damaged ({error})") from None
+
+
+def _read_known(file: Path, known: set[str]) -> Annotations:
+    if "rows" in known:
+        return _st_gcn(file, np.load(file, mmap_mode="r", allow_pickle=False))
+    with zipfile.ZipFile(file) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        if members.keys() & {"x_train", "x_test"}:
+            return _ctr_gcn({name: _member(file, archive, info) for name, info in members.items()})
+        metadata = _objects(archive, members["metadata"]) if "metadata" in members else None
+        name = "positions_3d" if "positions_3d" in members else "positions_2d"
+        return _videopose3d(_objects(archive, members[name]), name == "positions_3d", metadata)
 
 
 def _member(file: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:

@@ -104,6 +104,8 @@ def to_clip(
     joints = _numbers(name, fields["joints"])
     if joints.ndim not in (3, 4) or not joints.size:
         empty = "" if joints.size else ": no frame has a body"
+        if joints.ndim == 2 and joints.shape[1] % 3 == 0:
+            empty = f"; if a row is a frame's x, y, z, x, y, z, …, save array.reshape(-1, {joints.shape[1] // 3}, 3)"
         raise ReadError(
             f"field '{name}' must have the shape (T, V, C) or (M, T, V, C), has {joints.shape}{empty}"
         )

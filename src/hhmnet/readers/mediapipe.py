@@ -40,7 +40,7 @@ def named_landmarks(clip: RawClip) -> RawClip:
     """A table's clip as blazepose33 if it has the landmarks under MediaPipe's names or numbers; else as it is."""
     if clip.names is None or clip.joints.shape[3] != 3:
         return clip
-    if clip.names == NUMBERED:
+    if clip.names[: len(NUMBERED)] == NUMBERED:  # in tables of its holistic solution the face comes behind
         places = list(range(len(NUMBERED)))
     else:
         called = [_RENAMED.get(name, name) for name in clip.names]
