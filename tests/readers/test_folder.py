@@ -223,6 +223,8 @@ def test_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "no .npz file" in document["rejected"][0]["reason"]
     store = Store(out)
     assert store.layout == NTU25
+    found = {"layout": "ntu25", "units": "cm", "third": "z", "up": "y", "axes": "MTVC"}
+    assert found.items() <= store.provenance["options"].items()
     np.testing.assert_allclose(store.joints(3), body(NTU25, seed=3), rtol=1e-5)
     assert get_protocol(store.protocol).indices(store, "test").tolist() == [4]
     assert main([*words, "--units", "inch"]) == 2

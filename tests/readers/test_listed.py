@@ -17,6 +17,7 @@ from hhmnet.readers.folder import Folder, FolderConfig
 from hhmnet.readers.labels import read_labels
 from hhmnet.readers.listed import CUT_SHORT, MORE_PERSONS
 from hhmnet.store import Store
+from made_bodies import standing
 
 CLIPS = [f"c{number}.npy" for number in range(4)]
 LABELS = ["winken", "drücken", "wave, two hands", 'say "hi"']
@@ -200,6 +201,20 @@ def test_segments_are_cut_out_of_a_recording(
         np.testing.assert_allclose(sample.joints[0, :, 0, 0], sample.frame_index / 100, atol=1e-6)
     assert len({sample.sample_id for sample in samples.values()}) == 3
     assert told in "\n".join(reader.describe())
+
+
+def test_who_moves_most_in_a_segment_comes_first_there(tmp_path: Path) -> None:
+    """Not the one who moves most in the whole recording."""
+    both = np.repeat(standing(np.random.default_rng(0), frames=1)[None], 2, 0).repeat(20, 1)
+    both[1, ..., 0] += 2
+    both[0, :10, 5:8, 1] += np.linspace(0, 0.5, 10)[:, None]
+    both[1, 10:, 5:8, 1] += np.linspace(0, 0.8, 10)[:, None]
+    np.save(tmp_path / "long.npy", both)
+    (tmp_path / "labels.csv").write_text("path,start,end,label\nlong.npy,0,10,a\nlong.npy,10,20,b\n")
+    reader = Folder(tmp_path)
+    first, second = (reader.read(item, Counter()) for item in reader.items())
+    np.testing.assert_array_equal(first.joints[0], both[0, :10].astype(np.float32))
+    np.testing.assert_array_equal(second.joints[0], both[1, 10:].astype(np.float32))
 
 
 def test_segments_of_one_recording_are_in_one_part(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from unicodedata import normalize
 import numpy as np
 
 from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError, files_below
+from hhmnet.readers.joints import motion
 from hhmnet.readers.labels import DEFAULT_TABLE, LabelRow, Labels, folder_labels, printable, read_labels
 from hhmnet.readers.openpose import clips_among, is_clip
 from hhmnet.sample import UNKNOWN_LABEL, Sample
@@ -166,7 +167,11 @@ class ListedReader(Reader):
 
 
 def _segment(fields: Mapping[str, Any], start: float, end: float, notes: Counter[str]) -> dict[str, Any]:
-    """A sample's fields from the frame ``start`` up to, but without, the frame ``end``; raises ReadError for nobody."""
+    """A sample's fields from the frame ``start`` up to, but without, ``end``; who moves most there comes first.
+
+    Raises:
+        ReadError: nobody is there.
+    """
     frames = fields["frame_index"]
     times = np.flatnonzero((frames >= start) & (frames < end))
     span = f"frames {start:g} to {end:g}"
@@ -179,7 +184,8 @@ def _segment(fields: Mapping[str, Any], start: float, end: float, notes: Counter
     persons = np.flatnonzero(fields["present"][:, times].any(1))
     if not len(persons):
         raise ReadError(f"nobody is there in the segment, {span}")
-    return _kept(fields, persons, times)
+    motions = motion(fields["joints"][persons][:, times], fields["present"][persons][:, times])
+    return _kept(fields, persons[np.argsort(-motions, kind="stable")], times)
 
 
 def _kept(fields: Mapping[str, Any], persons: np.ndarray, times: np.ndarray | slice) -> dict[str, Any]:
