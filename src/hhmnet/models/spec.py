@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import safe_open
 
 from hhmnet.conversion import trunk_means
@@ -309,21 +308,28 @@ def check_spec(spec: ModelSpec) -> None:
 
 
 def check_weights(spec: ModelSpec, file: Path) -> None:
-    """Raise PretrainedError unless a file holds the weights of the skeletons' network, by names and shapes.
+    """Raise PretrainedError where a file's weights are of another size than the skeletons' network.
 
-    Neither is the network built nor a weight read: only shapes are compared.
+    Only those are looked at that say how large the network is, so that none larger than the file is ever built; no
+    weight is read.
 
     Raises:
         safetensors.SafetensorError: it is no such file.
     """
-    skeletons = dataclasses.replace(spec, heterogeneous=None, video=None, roi=None)
+    streams, joints, widths = spec.data.streams, spec.layout.num_joints, spec.model.widths
     above = "skeleton." if spec.heterogeneous is not None else ""
+    wanted: dict[str, list[int]] = {}
+    for stream in streams:
+        encoder = f"{above}encoders.{stream}." if len(streams) > 1 else above
+        wanted[f"{encoder}joint_embedding"] = [widths[0], joints]
+        wanted[f"{encoder}classifier.weight"] = [len(spec.class_names), widths[-1]]
+        for block, before in enumerate((widths[0], *widths[:-1])):
+            heads = max(1, before // spec.model.head_width)
+            wanted[f"{encoder}blocks.{block}.spatial.graph"] = [heads, joints, joints]
+            wanted[f"{encoder}blocks.{block}.spatial.value.bias"] = [before]
     with safe_open(file, "pt") as handle:
         found = {name: handle.get_slice(name).get_shape() for name in handle.keys()}  # noqa: SIM118
-        with torch.device("meta"):
-            wanted = skeletons.build(pretrained=False).state_dict()
-    for name, value in wanted.items():
-        shape = found.get(above + name)
-        if shape != list(value.shape):
-            problem = "is missing" if shape is None else f"has the shape {shape}"
-            raise PretrainedError(f"'{above}{name}' {problem}; it must have {list(value.shape)}")
+    for name, shape in wanted.items():
+        if found.get(name) != shape:
+            problem = f"has the shape {found[name]}" if name in found else "is missing"
+            raise PretrainedError(f"'{name}' {problem}; it must have {shape}")

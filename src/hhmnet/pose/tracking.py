@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from hhmnet.pose.base import iou
 
@@ -132,9 +131,16 @@ def assign(costs: np.ndarray, most: float) -> list[tuple[int, int]]:
         most: the largest cost of a pair.
     """
     possible = costs <= most
+    if not possible.any():
+        return []
     # A pair that isn't allowed must cost more than any number of allowed ones.
     barrier = (most + 1) * (min(costs.shape) + 1)
-    rows, columns = linear_sum_assignment(np.where(possible, costs, barrier))
+    if min(costs.shape) == 1:  # one person, mostly
+        rows, columns = np.unravel_index([costs.argmin()], costs.shape)
+    else:
+        from scipy.optimize import linear_sum_assignment  # takes half a second
+
+        rows, columns = linear_sum_assignment(np.where(possible, costs, barrier))
     return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if possible[i, j]]
 
 
