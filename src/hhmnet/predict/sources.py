@@ -30,9 +30,9 @@ from hhmnet.readers.listed import count_endings
 from hhmnet.readers.ntu import body_fields
 from hhmnet.readers.ntu_bodies import BodyRules, persons
 from hhmnet.readers.ntu_format import parse
-from hhmnet.readers.nw_ucla import CLASSES_FILE, DepthVideos, NWUCLAConfig, joints_of, load_object
+from hhmnet.readers.nw_ucla import CLASSES_FILE, NWUCLAConfig, depth_fields, joints_of, load_object
 from hhmnet.readers.openpose import clips_among, is_clip
-from hhmnet.readers.pairing import VIDEO_SUFFIXES, pair_frames
+from hhmnet.readers.pairing import VIDEO_SUFFIXES, find_videos, look_at, pair_frames
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import KINECT20, NTU25, SkeletonLayout
 from hhmnet.store import SAMPLES_FILE, Store
@@ -322,20 +322,15 @@ class Sources:
 
     def _paired(self, path: Path, fields: dict[str, Any]) -> Path | None:
         """The video of a skeleton file, which is entered among the sample's fields; None if it has none."""
-        from hhmnet.video import VideoError, open_video
-
         folder = self.videos or path.parent
         if "video" in fields:
             return Path(folder, fields["video"])
         names = [f"{path.stem}{more}{suffix}" for more in ("", "_rgb") for suffix in VIDEO_SUFFIXES]
         name = next((name for name in names if (folder / name).is_file()), None)
-        if name is None:
+        look = None if name is None else look_at(folder / name, Counter())
+        if name is None or look is None:
             return None
-        try:
-            with open_video(folder / name) as video:
-                fields["video_frames"], _ = pair_frames(len(fields["frame_index"]), len(video))
-        except VideoError:
-            return None
+        fields["video_frames"], _ = pair_frames(len(fields["frame_index"]), look.frames)
         fields["video"] = name
         return folder / name
 
@@ -388,9 +383,12 @@ def understood(
 
 def _nw_ucla(path: Path, videos: Path | None, notes: Counter[str]) -> dict[str, Any]:
     joints, present = joints_of(load_object(path))
-    fields = DepthVideos(NWUCLAConfig(videos=videos), [path.stem]).fields(path.stem, 0, joints, notes)
     frames = np.arange(len(joints), dtype=np.int32)
-    return {"joints": joints[None], "present": present[None], "frame_index": frames, **fields}
+    fields = {"joints": joints[None], "present": present[None], "frame_index": frames}
+    found = {} if videos is None else find_videos(videos, [path.stem])[0]
+    for video in found.values():
+        fields |= depth_fields(NWUCLAConfig(videos=videos), video, 0, joints, notes)
+    return fields
 
 
 def _ntu(path: Path, notes: Counter[str]) -> dict[str, Any]:

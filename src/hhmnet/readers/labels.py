@@ -260,6 +260,10 @@ def _to_labels(file: Path, found: Iterable[Mapping[str, str]], **more: Any) -> L
         )
         if start >= end:
             raise SourceError(f"{where}: column 'end': must be above the start, {start:g}; got {end:g}")
+        if not re.fullmatch(r"(?:[1-9]\d{0,2})?", fields.get("persons", ""), re.ASCII):
+            raise SourceError(
+                f"{where}: column 'persons': must be a whole number from 1; got '{brief(fields['persons'], 40)}'"
+            )
         row = LabelRow(
             path,
             subject=fields.get("subject", ""),
@@ -269,7 +273,7 @@ def _to_labels(file: Path, found: Iterable[Mapping[str, str]], **more: Any) -> L
             line=int(fields["line"]),
             start=start,
             end=end,
-            persons=_persons(where, fields.get("persons", "")),
+            persons=int(fields.get("persons") or 0),
         )
         until = "" if end == math.inf else f"{end:.10g}"
         item = f"{path}#{start:.10g}-{until}" if row.is_segment else path
@@ -312,27 +316,17 @@ def _split(where: str, text: str) -> str:
 
 def _instant(where: str, field: str, text: str, default: float) -> float:
     """Frames or seconds, ``12``, ``1.5``, ``1:02.5``; raises SourceError."""
-    if not text:
-        return default
-    instant = 0.0
+    instant = 0.0 if text else default
     try:
-        for piece in text.split(":"):
+        for piece in text.split(":") if text else ():
             instant = 60 * instant + to_number(piece)
     except ValueError:
         instant = math.nan
-    if not 0 <= instant < math.inf:
+    if not (0 <= instant < math.inf or instant == default):
         raise SourceError(
             f"{where}: column '{field}': must be frames or seconds from 0; got '{brief(text, 40)}'"
         )
     return instant
-
-
-def _persons(where: str, text: str) -> int:
-    if text and not re.fullmatch(r"[1-9]\d{0,2}", text, re.ASCII):
-        raise SourceError(
-            f"{where}: column 'persons': must be a whole number from 1; got '{brief(text, 40)}'"
-        )
-    return int(text or 0)
 
 
 def _class_names(labels: Iterable[str]) -> tuple[str, ...]:
@@ -343,19 +337,11 @@ def _class_names(labels: Iterable[str]) -> tuple[str, ...]:
 
 def _read_lists(file: Path, purpose: str) -> Labels:
     """A list of lines ``path label``, with the lists of other parts that are beside it under the same name."""
-    words = re.split(r"([^A-Za-z]+)", file.stem)
-    place = next((place for place, word in enumerate(words) if word.lower() in _WORDS), None)
-    files = {file: ""}
-    if place is not None:
-        names = {
-            f"{''.join([*words[:place], known, *words[place + 1 :]])}{file.suffix}": _WORDS[known]
-            for known in _WORDS
-        }
-        files = {file: _WORDS[words[place].lower()]} | {
-            other: names[other.name] for other in sorted(file.parent.iterdir()) if other.name in names
-        }
+    name, part = _without_part(file)
+    beside = sorted(file.parent.iterdir()) if part else [file]
+    files = {one: _without_part(one)[1] for one in beside if _without_part(one)[0] == name}
     found = []
-    for one, part in files.items():
+    for one, split in files.items():
         try:
             lines = decode_table(one.read_bytes())[0].splitlines()
         except (OSError, ReadError) as error:
@@ -365,10 +351,18 @@ def _read_lists(file: Path, purpose: str) -> Labels:
                 continue
             path, _, label = normalize("NFC", text.strip()).rpartition(" ")
             where = f"{one}, line {line}"
-            row = {"path": _path(where, "path", path.strip()), "label": label, "split": part}
+            row = {"path": _path(where, "path", path.strip()), "label": label, "split": split}
             found.append(row | {"where": where, "line": str(line)})
     remark = f"lists of lines 'path label': {', '.join(one.name for one in files)}"
     return _to_labels(file, found, headings={"path": "path", "label": "label"}, unused=[], remarks=(remark,))
+
+
+def _without_part(file: Path) -> tuple[str, str]:
+    """A list's name without the word for a part in it, and that part; "" if there is none."""
+    word = re.search(rf"(?<![^\W\d_])({'|'.join(_WORDS)})(?![^\W\d_])", file.stem, re.IGNORECASE)
+    if word is None:
+        return file.name, ""
+    return f"{file.stem[: word.start()]}/{file.stem[word.end() :]}{file.suffix}", _WORDS[word[1].lower()]
 
 
 def folder_labels(source: Path, files: Iterable[str]) -> Labels | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -66,60 +65,29 @@ class NWUCLAConfig(ReaderConfig):
         within(self, 100, 10_000, "focal")
 
 
-class DepthVideos:
-    """The depth videos of a set of clips.
+def depth_fields(
+    config: NWUCLAConfig, video: str, view: int, joints: np.ndarray, notes: Counter[str]
+) -> dict[str, Any]:
+    """A sample's fields ``video``, ``video_frames`` and ``pixels``; none if the video can't be read.
 
     Args:
-        config: where they are, and how they are paired.
-        clips: the clips' names.
-
-    Raises:
-        SourceError: the folder or the table is missing or can't be used.
+        config: where the depth videos are, and how they are paired.
+        video: the clip's, relative to their folder.
+        view: the camera that saw it.
+        joints: ``(T, V, 3)`` metres; zeros in frames without a body.
+        notes: counts what doesn't fit.
     """
-
-    def __init__(self, config: NWUCLAConfig, clips: Iterable[str]) -> None:
-        self.config = config
-        self._aligned = frozenset() if config.pairing is None else _read_aligned(config.pairing)
-        self._clips = list(clips)
-        found = ({}, 0) if config.videos is None else find_videos(config.videos, self._clips)
-        self._videos, self._left_over = found
-
-    def describe(self) -> list[str]:
-        """What was found, and how frames are paired."""
-        lines = []
-        if self.config.videos is not None:
-            lines.append(
-                f"videos for {len(self._videos):,} of {len(self._clips):,} samples; {self._left_over:,} videos of no "
-                f"sample; alignment of their frames: {self.config.alignment}"
-            )
-        if self.config.pairing is not None:
-            lines.append(f"{len(self._aligned):,} clips are '{ALIGNED}' by {self.config.pairing}")
-        return lines
-
-    def fields(self, clip: str, view: int, joints: np.ndarray, notes: Counter[str]) -> dict[str, Any]:
-        """A sample's fields ``split``, ``video``, ``video_frames`` and ``pixels``, as far as the clip has them.
-
-        Args:
-            clip: its name.
-            view: the camera that saw it.
-            joints: ``(T, V, 3)`` metres; zeros in frames without a body.
-            notes: counts what doesn't fit.
-        """
-        fields: dict[str, Any] = {"split": ALIGNED} if clip in self._aligned else {}
-        video = self._videos.get(clip)
-        if video is None or self.config.videos is None:
-            return fields
-        look = look_at(self.config.videos / video, notes)
-        if look is None:
-            return fields
-        if self.config.alignment == "index":
-            frames, note = pair_frames(len(joints), look.frames)
-        else:
-            delay = DELAYS.get(view, 0.0) if self.config.alignment == "measured" else 0.0
-            frames, note = by_time(len(joints), look.frames, delay), STRETCHED
-        notes.update([note] if note else [])
-        pixels = _pixels(joints, self.config.focal, look.size, notes)[None]
-        return fields | {"video": video, "video_frames": frames, "pixels": pixels}
+    look = look_at(Path(config.videos or ".", video), notes)
+    if look is None:
+        return {}
+    if config.alignment == "index":
+        frames, note = pair_frames(len(joints), look.frames)
+    else:
+        delay = DELAYS.get(view, 0.0) if config.alignment == "measured" else 0.0
+        frames, note = by_time(len(joints), look.frames, delay), STRETCHED
+    notes.update([note] if note else [])
+    pixels = _pixels(joints, config.focal, look.size, notes)[None]
+    return {"video": video, "video_frames": frames, "pixels": pixels}
 
 
 def _pixels(joints: np.ndarray, focal: float, size: tuple[int, int], notes: Counter[str]) -> np.ndarray:
@@ -202,8 +170,10 @@ class NWUCLA(Reader):
         classes = _read_classes(file) if file.exists() else _CLASSES
         self.class_names = tuple(classes.values())
         self._labels = {action: label for label, action in enumerate(classes)}
-        clips = [] if self.config.videos is None else [PurePosixPath(item).stem for item in self.items()]
-        self._videos = DepthVideos(self.config, clips)
+        videos, pairing = self.config.videos, self.config.pairing
+        self._aligned = frozenset() if pairing is None else _read_aligned(pairing)
+        clips = [] if videos is None else [PurePosixPath(item).stem for item in self.items()]
+        self._videos, self._left_over = ({}, 0) if videos is None else find_videos(videos, clips)
 
     @property
     def video_folder(self) -> Path | None:
@@ -211,8 +181,16 @@ class NWUCLA(Reader):
         return self.config.videos
 
     def describe(self) -> list[str]:
-        """What was found: files and depth videos."""
-        return [*super().describe(), *self._videos.describe()]
+        """What was found: files and depth videos, and how frames are paired."""
+        lines, config = super().describe(), self.config
+        if config.videos is not None:
+            lines.append(
+                f"videos for {len(self._videos):,} of {len(self.items()):,} samples; {self._left_over:,} videos of no "
+                f"sample; alignment of their frames: {config.alignment}"
+            )
+        if config.pairing is not None:
+            lines.append(f"{len(self._aligned):,} clips are '{ALIGNED}' by {config.pairing}")
+        return lines
 
     def _is_raw(self, path: PurePosixPath) -> bool:
         return path.name != CLASSES_FILE and super()._is_raw(path)
@@ -233,6 +211,7 @@ class NWUCLA(Reader):
         _check_field(clip, "file_name", file.stem)
         _check_field(clip, "label", label + 1)
         joints, present = joints_of(clip)
+        video = self._videos.get(file.stem)
         return Sample(
             sample_id=file.stem,
             label=label,
@@ -241,7 +220,8 @@ class NWUCLA(Reader):
             frame_index=np.arange(len(joints), dtype=np.int32),
             subject=str(subject),
             camera=str(view),
-            **self._videos.fields(file.stem, view, joints, notes),
+            split=ALIGNED if file.stem in self._aligned else "",
+            **({} if video is None else depth_fields(self.config, video, view, joints, notes)),
         )
 
 
