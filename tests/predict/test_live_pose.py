@@ -43,7 +43,7 @@ def followed(pose: LivePose, frames: int) -> list[int]:
 
 
 def center(pose: LivePose, place: int = 0) -> float:
-    newest = pose.newest(place)
+    newest = pose.newest(pose.followed[place])
     assert newest is not None
     return float(newest[0][:, 0].min() + newest[0][:, 0].max()) / 2
 
@@ -60,7 +60,7 @@ def test_the_most_important_person_is_followed_and_what_is_kept_does_not_grow() 
     assert max(len(track.frames) for track in tracks) <= 31
     assert len(pose._looked) <= 31
     assert pose._networks.detector.asked == list(range(0, 150, 3))  # type: ignore[attr-defined]
-    found = pose.poses()
+    found = pose.poses(pose.followed[0])
     assert found.pixels.shape == (1, 50, 33, 2)
     assert found.present.all()
 
@@ -82,7 +82,7 @@ def test_who_comes_back_soon_is_the_same_person_and_else_is_gone(away: int, pers
 
     pose = live(way, window=40, estimator=BoxEstimator(blind=range(30, 30 + away)))
     assert set(followed(pose, away + 75)) == persons
-    found = pose.poses()
+    found = pose.poses(pose.followed[0])
     assert found.present.all()
 
 
@@ -91,7 +91,7 @@ def test_dropped_frames_are_filled_and_persons_looked_for_all_the_same() -> None
     for frame in range(0, 60, 12):
         pose.look(frame, picture(frame))
     assert pose.followed[0].person == 1
-    filled = pose.poses()
+    filled = pose.poses(pose.followed[0])
     assert filled.present.shape == (1, 49)
     assert filled.present.all()
     joint, places = filled.pixels[0, :, 4], range(0, 49, 12)
@@ -112,7 +112,6 @@ def test_several_are_followed_and_the_rest_counted() -> None:
         pose.look(frame, picture(frame))
         assert ([one.person for one in pose.followed], pose.others) == ([1, 2], 1)
     np.testing.assert_allclose([center(pose, 0), center(pose, 1)], [PLAYER(39)[0], 220], atol=10)  # type: ignore[index]
-    assert pose.newest(2) is None
 
 
 def test_who_leaves_makes_room_for_another() -> None:

@@ -18,7 +18,6 @@ from made_video import write_video
 def test_the_video_stays_and_gets_a_skeleton(of_both: Recognizer, filmed: Store, tmp_path: Path) -> None:
     found = of_both.predict(filmed.sample(0), videos=filmed.video_folder)
     assert found.video is not None
-    assert found.sample is not None
     assert found.sample.pixels is not None
     draw_overlay(found, KINECT20, tmp_path / "with.mp4", of_both.engine.spec.roi)
     draw_overlay(found, KINECT20, tmp_path / "without.mp4")

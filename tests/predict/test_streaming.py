@@ -74,7 +74,7 @@ def test_pictures_of_a_whole_clip_give_what_the_clip_gives(tmp_path: Path, detec
         for _, image in video:
             recognizer.push_frame(image)
     assert recognizer.pose is not None
-    found = recognizer.pose.poses()
+    found = recognizer.pose.poses(recognizer.pose.followed[0])
     for name in ("pixels", "confidence", "interpolated"):
         np.testing.assert_array_equal(getattr(found, name), getattr(poses, name))
     np.testing.assert_allclose(probabilities(recognizer.answer()), whole(recognizer, sample), atol=1e-6)
@@ -94,7 +94,7 @@ def test_a_model_that_looks_at_the_video_gives_what_the_clip_gives(tmp_path: Pat
                 if number not in lost:
                     recognizer.push_frame(image, number / RATE)
         assert recognizer.pose is not None
-        answer, found = recognizer.answer(), recognizer.pose.poses()
+        answer, found = recognizer.answer(), recognizer.pose.poses(recognizer.pose.followed[0])
         frames = np.array([-1 if t in lost else t for t in range(10, 34)], np.int32)
         fields = clip_fields(found, KINECT20, pose) | {"video": "clip.mkv", "video_frames": frames}
         recorded = Sample("clip", -1, **fields)

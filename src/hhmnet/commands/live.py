@@ -350,10 +350,9 @@ def drawn(
     step, pose = -(-max(image.shape[:2]) // LARGEST), recognizer.pose
     image = np.ascontiguousarray(image[::step, ::step])
     numbers: list[tuple[float, float, int]] = []
-    for place, person in enumerate(pose.followed if pose is not None else ()):
+    for person in () if pose is None else pose.followed:
         assert pose is not None
-        newest = pose.newest(place)
-        if newest is None:
+        if (newest := pose.newest(person)) is None:
             continue
         pixels, confidence = newest
         seen = np.where(confidence >= pose.config.min_confidence, confidence, 0)

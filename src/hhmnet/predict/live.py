@@ -17,7 +17,7 @@ from hhmnet.pose.estimate import KEPT_BYTES, PoseConfig, VideoPoseEstimator, cli
 from hhmnet.pose.following import fill_bodies
 from hhmnet.pose.tracking import JOIN_GAP
 from hhmnet.predict.engines import choose_device
-from hhmnet.predict.live_pose import LivePose, Patches
+from hhmnet.predict.live_pose import LivePerson, LivePose, Patches
 from hhmnet.predict.prediction import LivePrediction
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import InputClip
@@ -257,7 +257,7 @@ class StreamingRecognizer:
             clips = {self._skeletons.person: self._skeletons.clip()}
         else:
             followed, more = ([], 0) if self.pose is None else (self.pose.followed, self.pose.others)
-            clips = {one.person: self._clip_of(place) for place, one in enumerate(followed)} or {0: None}
+            clips = {one.person: self._clip_of(one) for one in followed} or {0: None}
         self._smooth = {person: known for person, known in self._smooth.items() if person in clips}
         first, *others = [self._predict(person, clip, least) for person, clip in clips.items()]
         return replace(first, others=tuple(others), more=more)
@@ -327,10 +327,10 @@ class StreamingRecognizer:
         for one in pose.followed:
             self._patches[one.person].add(self._frame, image, one, pose.layout)
 
-    def _clip_of(self, place: int) -> InputClip:
+    def _clip_of(self, person: LivePerson) -> InputClip:
         """The window of one of the persons in the pictures."""
         assert self.pose is not None
-        poses, patches = self.pose.poses(place), self._patches.get(self.pose.followed[place].person)
+        poses, patches = self.pose.poses(person), self._patches.get(person.person)
         fields = clip_fields(poses, self.model.spec.layout, self.pose.config)
         if patches is None:
             return _clip_of(**fields | {"video_frames": None})

@@ -178,20 +178,19 @@ class LivePose:
         for one in self.followed:
             one.fill(round(self.rate))
 
-    def newest(self, place: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
+    def newest(self, person: LivePerson) -> tuple[np.ndarray, np.ndarray] | None:
         """Pixels ``(V, 2)`` and confidence ``(V,)`` of one in the newest frame; None if not seen there."""
-        if place >= len(self.followed) or not self.followed[place].seen:
+        if not person.seen:
             return None
-        found = self.followed[place]
-        return found.pixels[0, -1, self._swap].copy(), found.confidence[0, -1, self._swap].copy()
+        return person.pixels[0, -1, self._swap].copy(), person.confidence[0, -1, self._swap].copy()
 
-    def poses(self, place: int = 0) -> VideoPoses:
+    def poses(self, person: LivePerson) -> VideoPoses:
         """What is kept of a followed person, with what wasn't seen masked, filled and marked as in a whole video.
 
         Frames that never came are filled already, see :class:`LivePerson`.
         """
-        found, begin = self.followed[place], self.window - self.followed[place].length
-        return video_poses(found, self.config, self._size, self.rate, begin=begin)
+        begin = self.window - person.length
+        return video_poses(person, self.config, self._size, self.rate, begin=begin)
 
     def _detect(self, frame: int, image: np.ndarray) -> None:
         self._since = 0

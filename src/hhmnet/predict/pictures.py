@@ -53,7 +53,7 @@ def draw_overlay(
         VideoError: the video can't be read.
     """
     sample = prediction.sample
-    if prediction.video is None or sample is None:
+    if prediction.video is None:
         raise InputError(f"{prediction.input}: has no video to draw on")
     if out.suffix.lower() != ".mp4":
         raise InputError(f"{out}: the name of the video to write must end in .mp4")
@@ -84,7 +84,7 @@ def _parts_of(
 ) -> list[list[tuple[Box, float]]]:
     """Squares around the parts that are known, with the weight of each, for each of the clip's T frames."""
     sample = prediction.sample
-    if roi is None or prediction.guidance is None or prediction.times is None or sample is None:
+    if roi is None or prediction.guidance is None or prediction.times is None:
         return []
     known, index = known_joints(sample), np.arange(sample.num_frames)[:, None]
     places, found = part_places(sample, known, layout)

@@ -41,9 +41,9 @@ class Prediction:
         top: the most probable classes with their probabilities, the best first.
         probabilities: of all classes, ``(classes,)``, in the order of the model's class names.
         modalities: what the answer rests on: ``skeleton``, ``video``, both, or nothing.
+        sample: the clip itself.
         members: probabilities ``(classes,)`` by each stream alone, by its name, and by the ``video`` alone.
         seconds: time from the opened input to the answer.
-        sample: the clip itself; None where it wasn't kept.
         guidance: weights ``(P, K)`` of parts and instants, as the video network used them; None without guidance.
         times: frame of the clip that each of the K instants shows, ``(K,)``; None without a video.
         notes: what couldn't be had of the input, and why.
@@ -55,9 +55,9 @@ class Prediction:
     top: tuple[tuple[str, float], ...]
     probabilities: np.ndarray
     modalities: tuple[str, ...]
+    sample: Sample
     members: dict[str, np.ndarray] = field(default_factory=dict)
     seconds: float = 0.0
-    sample: Sample | None = None
     guidance: np.ndarray | None = None
     times: np.ndarray | None = None
     notes: tuple[str, ...] = ()

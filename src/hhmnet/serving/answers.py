@@ -98,8 +98,6 @@ def details(prediction: Prediction, layout: SkeletonLayout, video: VideoFacts | 
     frame is shown. ``guidance``: ``[P][K]`` and ``instants``: ``[K]``, in seconds; null without guidance.
     """
     sample = prediction.sample
-    if sample is None:
-        return {"points": [], "seconds": [], "size": None, "guidance": None, "instants": None}
     seconds = _seconds(sample.video_frames, sample.num_frames, video)
     seen = np.repeat(sample.present[..., None], sample.joints.shape[2], 2)
     if video is None:
