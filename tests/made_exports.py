@@ -1,11 +1,14 @@
-"""Exported models, made once in a test run: making one takes longer than all that is done with it."""
+"""Exported models, made once in a test run by the command: making one takes longer than all that is done with it."""
 
 from __future__ import annotations
 
+import tempfile
 from functools import cache
+from pathlib import Path
 
 import pytest
 
+from hhmnet.cli import main
 from hhmnet.models.pretrained import ActionModel
 from made_models import skeleton_model, video_model
 
@@ -15,7 +18,9 @@ def exported(kind: str) -> tuple[ActionModel, bytes]:
     """A model and its ONNX file's content: ``skeletons`` (two streams, two persons) or ``video`` (both)."""
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package, reason="exporting needs pip install 'hhmnet[export]'")
-    from hhmnet.export.graph import to_onnx
-
     model = video_model() if kind == "video" else skeleton_model(persons=2)
-    return model, to_onnx(model)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        file = Path(folder, "below", "model.onnx")
+        assert main(["export", folder, "--out", str(file), "--clips", "2"]) == 0
+        return model, file.read_bytes()

@@ -1,27 +1,26 @@
-"""The contrastive losses, against their definitions written out clip by clip."""
+"""The losses, against their definitions written out clip by clip.
+
+That two processes find the loss and gradients of one is tested where they train (training/test_two_processes.py).
+"""
 
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor
 from torch.nn import functional
 
 from hhmnet.losses import (
     LossConfig,
     distillation,
-    gathered,
     info_nce,
     part_contrast,
     positive_shares,
     stream_contrast,
 )
 
-LABELS = (0, 1, 2, 1, 0, 3, 3, 2)
 MASKS = [
     [[True] * 3] * 5,
     [
@@ -76,15 +75,14 @@ def plain_contrast(streams: list[Tensor], labels: list[int], temperature: float,
 
 @pytest.mark.parametrize("by", ["class", "clip"])
 @pytest.mark.parametrize("labels", [[0, 1, 2, 1, 0, 3], [2, 2, 2, 2], [1]])
-@pytest.mark.parametrize("temperature", [0.07, 1.0])
-def test_the_contrast_is_that_of_the_definition(by: str, labels: list[int], temperature: float) -> None:
+def test_the_contrast_is_that_of_the_definition(by: str, labels: list[int]) -> None:
     streams = embeddings(len(labels))
-    found = stream_contrast(streams, one_hot(*labels), temperature, by)
-    assert float(found) == pytest.approx(plain_contrast(streams, labels, temperature, by), rel=1e-5, abs=1e-6)
+    found = stream_contrast(streams, one_hot(*labels), 0.07, by)
+    assert float(found) == pytest.approx(plain_contrast(streams, labels, 0.07, by), rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("mask", MASKS[::3])
 def test_equal_embeddings_are_as_hard_as_guessing_and_have_finite_gradients(
     value: float, mask: list[list[bool]]
 ) -> None:
@@ -96,18 +94,6 @@ def test_equal_embeddings_are_as_hard_as_guessing_and_have_finite_gradients(
     assert loss.item() == pytest.approx(math.log(5), rel=1e-5)
     assert by_part.item() == pytest.approx(math.log(5), rel=1e-5) or mask is not MASKS[0]
     assert all(x.grad is not None and torch.isfinite(x.grad).all() for x in (*streams, students))
-
-
-def test_it_is_symmetric_and_blind_to_length_and_order() -> None:
-    one, other = embeddings(6, 2)
-    classes = one_hot(0, 1, 2, 1, 0, 3)
-    shares = positive_shares(classes)
-    loss = info_nce(one, other, shares, 0.07)
-    torch.testing.assert_close(info_nce(other, one, shares, 0.07), loss)
-    torch.testing.assert_close(info_nce(3 * one, 0.1 * other, shares, 0.07), loss)
-    order = torch.tensor([3, 1, 5, 0, 2, 4])
-    shuffled = info_nce(one[order], other[order], positive_shares(classes[order]), 0.07)
-    torch.testing.assert_close(shuffled, loss)
 
 
 def test_shares_of_mixed_clips_lie_between_those_of_whole_ones() -> None:
@@ -186,66 +172,8 @@ def test_distillation_is_the_divergence_of_the_definition(mask: list[bool] | Non
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("contrast", -0.1),
-        ("positives", "all"),
-        ("part_temperature", 0.0),
-        ("part_positives", ""),
-        ("distill", -1.0),
-    ],
+    ("field", "value"), [("contrast", -0.1), ("positives", "all"), ("part_temperature", 0.0)]
 )
-def test_bad_settings_and_arguments_are_named(field: str, value: float | str) -> None:
+def test_bad_settings_are_named(field: str, value: float | str) -> None:
     with pytest.raises(ValueError, match=f"field '{field}'"):
         LossConfig(**{field: value})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="positives must be class or clip, got 'all'"):
-        positive_shares(one_hot(0, 1), "all")
-    with pytest.raises(ValueError, match="at least two streams, got 1"):
-        stream_contrast(embeddings(3, 1), one_hot(0, 1, 2), 0.07)
-
-
-# Several processes.
-
-
-def part_inputs(rows: slice) -> list[Tensor]:
-    """Students, teachers, mask and classes of some of eight clips."""
-    mask = torch.rand(8, 3, generator=torch.Generator().manual_seed(5)) < 0.7
-    return [x[rows].clone() for x in (*parts(8), mask, one_hot(*LABELS))]
-
-
-def transposed(x: Tensor) -> Tensor:
-    """The same values, lying in memory column by column: what gloo would send in disorder."""
-    return x.T.contiguous().T
-
-
-def one_of_two(rank: int, folder: str) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
-    store = distributed.FileStore(f"{folder}/store", 2)
-    distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    rows = slice(4 * rank, 4 * rank + 4)
-    streams = [transposed(x[rows]).requires_grad_() for x in embeddings(8)]
-    students, *others = part_inputs(rows)
-    loss = stream_contrast(streams, transposed(one_hot(*LABELS)[rows]), 0.07)
-    by_part = part_contrast(students.requires_grad_(), *others[:2], 0.07, others[2])
-    (loss + by_part).backward()
-    found = [loss.detach(), by_part.detach(), *(x.grad for x in streams), students.grad]
-    torch.save(found, f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
-
-
-def test_two_processes_find_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
-    if not distributed.is_gloo_available():
-        pytest.skip("torch was built without gloo")
-    streams = [x.requires_grad_() for x in embeddings(8)]
-    assert gathered(streams[0]) is streams[0]
-    students, *others = part_inputs(slice(None))
-    loss = stream_contrast(streams, one_hot(*LABELS), 0.07)
-    by_part = part_contrast(students.requires_grad_(), *others[:2], 0.07, others[2])
-    (loss + by_part).backward()
-    multiprocessing.start_processes(one_of_two, args=(str(tmp_path),), nprocs=2, start_method="spawn")
-    halves = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    for half in halves:
-        torch.testing.assert_close(half[:2], [loss.detach(), by_part.detach()])
-    for number, x in enumerate((*streams, students), start=2):
-        # DistributedDataParallel averages over processes; each process's rows have met both processes' losses.
-        torch.testing.assert_close(torch.cat([half[number] for half in halves]) / 2, x.grad)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hhmnet.models.guidance import chunk_overlap, guidance, part_meanings, part_weights
+from hhmnet.models.video_net import chunk_overlap, guidance, part_meanings, part_weights
 from hhmnet.skeleton import KINECT20, PARTS
 
 WEIGHTS = part_weights(KINECT20)

@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from hhmnet.data.transform import STREAMS
 from hhmnet.losses import distillation, part_contrast
-from hhmnet.models.guidance import guidance, part_weights
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork, HeterogeneousOutput
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork
 from hhmnet.models.stst import STST, STSTConfig
+from hhmnet.models.video_net import guidance, part_weights
 from hhmnet.skeleton import KINECT20
 from made_grid import blind, made_input, only
 

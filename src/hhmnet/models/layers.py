@@ -64,19 +64,17 @@ class STSTConfig:
     """Dropout before the classifier."""
 
     def __post_init__(self) -> None:
+        one_of(self, "mask", MASKS)
+        one_of(self, "reranking", RERANKINGS)
+        within(self, 1, math.inf, "widths", "strides", "head_width", "k1", "k2", "chunks")
+        within(self, 1, math.inf, "kernel", "dilations", "reduction")
+        within(self, 0.01, 1, "density", "bottleneck")
+        within(self, 0, 0.99, "drop_path", "attention_dropout", "dropout")
         if len(self.widths) != len(self.strides):
             raise ValueError(
                 f"field 'strides' has {len(self.strides)} entries, field 'widths' has {len(self.widths)}: "
                 "give as many"
             )
-        one_of(self, "mask", MASKS)
-        one_of(self, "reranking", RERANKINGS)
-        within(
-            self, 1, math.inf, "widths", "strides", "head_width", "k1", "k2", "chunks", "dilations", "kernel"
-        )
-        within(self, 1, math.inf, "reduction")
-        within(self, 0.01, 1, "density", "bottleneck")
-        within(self, 0, 0.99, "drop_path", "attention_dropout", "dropout")
         if len(self.density) != 2:
             raise ValueError(
                 f"field 'density' needs two shares, of the first and last block, got {self.density}"
@@ -149,27 +147,25 @@ def masked_batch_norm(x: Tensor, mask: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     return y.to(x.dtype)
 
 
-def affine(norm: nn.Module) -> tuple[Tensor, Tensor] | None:
-    """Scale and shift per channel, ``(D,)`` each, of a batch norm in eval mode; None of any other norm."""
+def folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of a convolution (it has none of its own) that does the work of the norm behind it.
+
+    A batch norm in eval mode is one factor and one shift a channel. Any other norm is left to itself: the bias is None.
+    On a CPU a norm takes up to half as long as its convolution, since both move the same memory.
+    """
     if not isinstance(norm, nn.BatchNorm2d) or norm.training:
-        return None
+        return conv.weight, None
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return scale, norm.bias - norm.running_mean * scale
+    return conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
 
 
 def convolve(conv: nn.Conv2d, norm: Norm, x: Tensor, mask: Tensor | None) -> Tensor:
-    """A convolution without bias and the norm behind it; the convolution does the work of a norm in eval mode.
-
-    On a CPU the norm of a map takes up to half as long as its convolution, since both move the same memory.
-    """
-    fixed = affine(norm.norm)
-    if fixed is None:
-        return norm(conv(x), mask)
-    scale, shift = fixed
-    weight = conv.weight * scale[:, None, None, None]
-    return functional.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation)
+    """A convolution without bias of ``x (B, D, V, T)``, and the norm behind it."""
+    weight, bias = folded(conv, norm.norm)
+    y = functional.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation)
+    return y if bias is not None else norm(y, mask)
 
 
 class DropPath(nn.Module):

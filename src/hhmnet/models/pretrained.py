@@ -19,7 +19,7 @@ from hhmnet.files import replacing
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork, HomogeneousOutput
 from hhmnet.models.hub import find_model
-from hhmnet.models.spec import ModelSpec, Network, PretrainedError, SpecError, check_spec, check_weights
+from hhmnet.models.spec import ModelSpec, Network, PretrainedError, SpecError, check_weights
 from hhmnet.models.stst import STST
 from hhmnet.store import Store
 
@@ -63,24 +63,15 @@ class ModelOutput(NamedTuple):
     @classmethod
     def mean(cls, views: Sequence[ModelOutput]) -> ModelOutput:
         """The mean over temporal views of the same clips."""
-        first = views[0]
         if len(views) == 1:
-            return first
-
-        def mean(parts: list[Tensor | None]) -> Tensor | None:
-            return (
-                None
-                if parts[0] is None
-                else torch.stack([part for part in parts if part is not None]).mean(0)
-            )
-
-        return cls(
-            torch.stack([view.logits for view in views]).mean(0),
-            {name: torch.stack([view.each[name] for view in views]).mean(0) for name in first.each},
-            torch.stack([view.used for view in views]).any(0),
-            mean([view.guidance for view in views]),
-            mean([view.times for view in views]),
-        )
+            return views[0]
+        each = {name: torch.stack([view.each[name] for view in views]).mean(0) for name in views[0].each}
+        found = views[0]._replace(each=each, used=torch.stack([view.used for view in views]).any(0))
+        for name in ("logits", "guidance", "times"):
+            if getattr(found, name) is not None:
+                mean = torch.stack([getattr(view, name) for view in views]).mean(0)
+                found = found._replace(**{name: mean})
+        return found
 
 
 class ActionModel(nn.Module):
@@ -356,7 +347,6 @@ def from_pretrained(
         if not isinstance(fields, dict):
             raise PretrainedError("it is not a JSON object")
         spec = ModelSpec.from_dict(fields)
-        check_spec(spec)
     except (OSError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise PretrainedError(f"{config}: {' '.join(str(error).split())[:200]}") from None
     try:

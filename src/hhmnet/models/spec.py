@@ -213,7 +213,7 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> ModelSpec:
-        """Inverse of :meth:`to_dict`; raises PretrainedError naming what is wrong."""
+        """Inverse of :meth:`to_dict`; raises PretrainedError naming what is wrong, or what no model asks for."""
         if fields.get("format") != FORMAT:
             raise PretrainedError(f"field 'format' is not '{FORMAT}'")
         if fields.get("version") != VERSION:
@@ -229,7 +229,7 @@ class ModelSpec:
                 video = {name: kind(**_section(fields, name)) for name, kind in kinds.items()}
             if not names or not isinstance(names, list):
                 raise PretrainedError("field 'class_names' must be a list of names")
-            return cls(
+            spec = cls(
                 model=STSTConfig(**_section(fields, "model")),
                 fusion=FusionConfig(**_section({"fusion": {}} | fields, "fusion")),
                 data=DataConfig(**_section(fields, "data")),
@@ -245,6 +245,8 @@ class ModelSpec:
             raise PretrainedError(f"the field {error} is missing") from None
         except (TypeError, ValueError, AttributeError) as error:
             raise PretrainedError(str(error)) from None
+        _check_sizes(spec)
+        return spec
 
     def build(self, pretrained: bool = True) -> Network:
         """The network with fresh weights: ST&ST for one stream, homogeneous for several, heterogeneous with video.
@@ -274,7 +276,7 @@ def _section(fields: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
-def check_spec(spec: ModelSpec) -> None:
+def _check_sizes(spec: ModelSpec) -> None:
     """Raise PretrainedError for settings of the wrong kind, or that no model has."""
     for name in ("model", "fusion", "data", "heterogeneous", "video", "roi"):
         section = getattr(spec, name)
