@@ -136,7 +136,7 @@ def test_a_killed_demo_runs_again_and_a_stopped_one_goes_on(demo, made, trained,
     out = Path("runs/demo")
     (out / "raw").mkdir(parents=True)
     (out / "raw" / "a01_s01_e00_v01.json").write_text('{"file_name"')
-    demo_module._mark(out, {})
+    demo_module._write_marks(out, {})
     (out / "store").mkdir()
     (out / "store" / ".samples.arrow.0123.tmp").write_text("half")
     (out / "skeletons").mkdir()

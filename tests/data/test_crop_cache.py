@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import time
 from collections import namedtuple
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +49,24 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Six clips with videos and one without; only for reading."""
     samples = [made_clip(n) for n in range(6)] + [made_clip(6, video=None, video_frames=None)]
     return write_made_store(tmp_path_factory.mktemp("made"), samples)
+
+
+@pytest.fixture
+def fork() -> Iterator[Callable[..., BaseProcess]]:
+    """Runs a function in another process that begins at once: a fork, which imports nothing anew."""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+    started = []
+
+    def start(function: Callable[..., object], *words: object) -> BaseProcess:
+        started.append(multiprocessing.get_context("fork").Process(target=function, args=words))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.join()
 
 
 @pytest.fixture

@@ -52,17 +52,12 @@ MARK_FILE, FORMAT = "demo.json", "hhmnet-demo"
 RESULTS_FILE, EVALUATION = "results.json", "eval-test"
 RECIPE = Path("nw_ucla/skeleton")
 CLIPS_A_PROCESS = 60  # fewer are written before another process has started
-TITLES = {
-    "video": "video alone",
-    "guided": "video + guidance",
-    "hhmnet": "video + guidance + multi-part contrast = HHMNet",
+VIDEO_RUNS = {
+    "video": ("video alone", ("--heterogeneous.guidance=none", "--loss.part_contrast=0")),
+    "guided": ("video + guidance", ("--loss.part_contrast=0",)),
+    "hhmnet": ("video + guidance + multi-part contrast = HHMNet", ()),
 }
-WITHOUT = {
-    "video": ("--heterogeneous.guidance=none", "--loss.part_contrast=0"),
-    "guided": ("--loss.part_contrast=0",),
-    "hhmnet": (),
-}
-"""Phase 2, one step after the other: the run's folder, and what it leaves out of the recipe."""
+"""Phase 2, one step after the other: the run's folder, its title, and what it leaves out of the recipe."""
 SKELETONS, BEST = "skeletons", "hhmnet"
 PAIRED = tuple(
     action.name for action in ACTIONS if Counter(other.motion for other in ACTIONS)[action.motion] > 1
@@ -82,10 +77,11 @@ def main(words: list[str]) -> int:
     first = read_config(options.config or (_packaged("demo.yaml") if is_sample else RECIPE))
     streams = len(first.data.streams)
     runs = {SKELETONS: first}
-    titles = TITLES | {SKELETONS: f"{streams} skeleton streams" if streams > 1 else "one skeleton stream"}
+    titles = {SKELETONS: f"{streams} skeleton streams" if streams > 1 else "one skeleton stream"}
     if is_sample:
         recipe = options.video_config or _packaged("demo_video.yaml")
-        for name, flags in WITHOUT.items():
+        for name, (title, flags) in VIDEO_RUNS.items():
+            titles[name] = title
             runs[name] = read_config(recipe, [*flags, f"--phase1={out / SKELETONS}"])
         video = runs[BEST].heterogeneous
         build_backbone(video.backbone, video.pretrained)  # what is missing is said now, not after phase 1
@@ -137,16 +133,16 @@ def _packaged(name: str) -> Path:
 
 def _claim(out: Path) -> None:
     """Mark the folder as a demo's, so that a later demo may throw away what it finds there."""
-    if _read_mark(out) is not None:
+    if _marks(out) is not None:
         return
     if out.exists() and any(out.iterdir()):
         raise DemoError(f"{out}: holds something else than a demo; name a new or empty folder with --out")
     out.mkdir(parents=True, exist_ok=True)
-    _mark(out, {})
+    _write_marks(out, {})
 
 
-def _read_mark(out: Path) -> dict[str, Any] | None:
-    """What every part of the demo in this folder was made of; None if there is no demo."""
+def _marks(out: Path) -> dict[str, str] | None:
+    """A digest of what every part of the demo in this folder was made of; None if there is no demo."""
     try:
         content = json.loads((out / MARK_FILE).read_text(encoding="utf-8"))
         return dict(content["made_of"]) if content["format"] == FORMAT else None
@@ -154,30 +150,28 @@ def _read_mark(out: Path) -> dict[str, Any] | None:
         return None
 
 
-def _mark(out: Path, made_of: dict[str, Any]) -> None:
+def _write_marks(out: Path, made_of: dict[str, str]) -> None:
     with replacing(out / MARK_FILE) as handle:
         handle.write((json.dumps({"format": FORMAT, "made_of": made_of}) + "\n").encode())
 
 
-def _renew(out: Path, part: str, made_of: dict[str, Any], remove: Callable[[], None]) -> bool:
-    """Remove a part that was made of something else than this, and note what it is made of now; whether it was so."""
-    marks, made_of = _read_mark(out) or {}, json.loads(json.dumps(made_of))
-    if marks.get(part) == made_of:
+def _renew(out: Path, part: str, made_of: object, make: Callable[[], None] = lambda: None) -> bool:
+    """Remove a part that was made of something else than this, and make it; whether it was so."""
+    marks, digest = _marks(out) or {}, hashlib.sha256(repr(made_of).encode()).hexdigest()
+    if marks.get(part) == digest:
         return False
-    remove()
-    _mark(out, marks | {part: made_of})
+    shutil.rmtree(out / part, ignore_errors=True)  # a demo that was killed may have left anything there
+    make()
+    _write_marks(out, marks | {part: digest})
     return True
 
 
 def _sample(out: Path, clips: int, log: Console) -> Path:
     """The sample's raw files; they are made again if they are of other settings or another generator."""
-    raw, code = out / "raw", hashlib.sha256()
-    for file in sorted(Path(str(resources.files("hhmnet.synthetic"))).glob("*.py")):
-        code.update(file.read_bytes())
+    raw, modules = out / "raw", sorted(_packaged("").glob("*.py"))
 
     def make() -> None:
         log.print(f"Making {clips} sample clips with videos in {raw}", soft_wrap=True)
-        shutil.rmtree(raw, ignore_errors=True)  # a demo that was killed may have left anything there
         jobs = max(1, min(cores(), clips // CLIPS_A_PROCESS))
         try:
             with counting(log, "writing", "clips") as progress:
@@ -185,7 +179,7 @@ def _sample(out: Path, clips: int, log: Console) -> Path:
         except ValueError as error:
             raise DemoError(str(error)) from None
 
-    if not _renew(out, "raw", {"clips": clips, "generator": code.hexdigest()}, make):
+    if not _renew(out, "raw", [clips, *(file.read_bytes() for file in modules)], make):
         log.print(f"{raw} holds the {clips} sample clips already", soft_wrap=True)
     return raw
 
@@ -204,12 +198,9 @@ def _prepared(out: Path, source: Path, is_sample: bool, log: Console) -> Store:
 
 def _forget_other_run(out: Path, name: str, config: TrainConfig, store: Store) -> None:
     """Remove a run of other data or another recipe: going on with it would mix the two."""
-    made_of = {
-        "samples": hashlib.sha256((store.path / SAMPLES_FILE).read_bytes()).hexdigest(),
-        "config": dataclasses.asdict(config),
-        "skeletons": (_read_mark(out) or {}).get(SKELETONS) if name != SKELETONS else None,
-    }
-    _renew(out, name, made_of, lambda: shutil.rmtree(out / name, ignore_errors=True))
+    samples = hashlib.sha256((store.path / SAMPLES_FILE).read_bytes()).hexdigest()
+    skeletons = None if name == SKELETONS else (_marks(out) or {}).get(SKELETONS)
+    _renew(out, name, [samples, dataclasses.asdict(config), skeletons])
 
 
 def _score_files(out: Path) -> Iterator[tuple[str, Path]]:
@@ -226,14 +217,13 @@ def _score_files(out: Path) -> Iterator[tuple[str, Path]]:
 def _row(name: str, scores: Scores) -> dict[str, Any]:
     """A model's figures, in percent of the test clips; ``pairs`` is the accuracy on PAIRED alone."""
     right = scores.logits.argmax(1) == scores.labels
-    paired = np.isin(np.array(scores.class_names)[scores.labels], PAIRED)
-    count = len(right)
+    paired = right[np.isin(np.array(scores.class_names)[scores.labels], PAIRED)]
     return {
         "model": name,
-        "n": count,
+        "n": len(right),
         "top1": 100 * float(right.mean()),
-        "top1_interval": list(bootstrap_interval(int(right.sum()), count)),
-        "pairs": 100 * float(right[paired].mean()) if paired.any() else None,
+        "top1_interval": list(bootstrap_interval(int(right.sum()), len(right))),
+        "pairs": 100 * float(paired.mean()) if len(paired) else None,
     }
 
 
@@ -283,12 +273,11 @@ def _draw_results(out: Path, best: str, store: Store, log: Console) -> None:
     shutil.copyfile(out / best / EVALUATION / CONFUSION_FILE, out / CONFUSION_FILE)
     if best != SKELETONS:
         draw_curves(read_log(out / best / LOG_FILE), out / "curves-video.png")
-        labels = [store.class_names[label] for label in store.labels]
-        row = int(
-            next(row for row in get_protocol(store.protocol).indices(store, "test") if labels[row] in PAIRED)
-        )
+        names = np.array(store.class_names)[store.labels]
+        tested = get_protocol(store.protocol).indices(store, "test")
+        row = int(tested[np.isin(names[tested], PAIRED)][0])
         found = guidance_of(from_pretrained(out / best), store, row, store.find_videos())
-        draw_guidance(found, f"{store.sample_ids[row]}  {labels[row]}", labels[row], out / "rois.png")
+        draw_guidance(found, f"{store.sample_ids[row]}  {names[row]}", str(names[row]), out / "rois.png")
         log.print(
             f"{out / 'rois.png'} shows what HHMNet sees of a clip, and how much it counts", soft_wrap=True
         )

@@ -115,10 +115,11 @@ class Norm(nn.Module):
 
 
 def masked_batch_norm(x: Tensor, mask: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-    """Batch normalisation in training by mean and variance of the frames that count; the others come out as the bias.
+    """Batch normalisation in training, ``(x - mean) / sqrt(var + eps) · weight + bias`` channel by channel.
 
-    Torch's own does the work: of all frames, after those that don't count are set to the mean of the others. Then the
-    mean is right, and the variance too small by the share of frames that count, for which the frames are made larger.
+    Mean and variance are those of the frames that count; the others come out as the bias. Torch's own batch norm does
+    the work, of all frames, after those that don't count are set to the mean of the others. Then the mean is right, and
+    the variance too small by the share of frames that count, for which the frames are made larger beforehand.
 
     Args:
         x: ``(B, D, V, T)``.

@@ -34,12 +34,9 @@ __all__ = [
     "Network",
     "PretrainedError",
     "SpecError",
-    "assemble",
     "from_pretrained",
     "with_video",
 ]
-
-_MAY_DIFFER = ("fusion", "clip_frames", "clip_rate", "body_size")
 
 
 class ModelOutput(NamedTuple):
@@ -193,13 +190,10 @@ class ActionModel(nn.Module):
         Raises:
             PretrainedError: the model has no such head.
         """
-        first = 0
-        for head in self.spec.heads:
-            own = slice(first, first + head.classes)
-            if head.name == name:
-                break
-            first += head.classes
-        else:
+        head, own = next(
+            (pair for pair in self.spec.head_classes() if pair[0].name == name), (None, slice(0))
+        )
+        if head is None:
             known = ", ".join(head.name for head in self.spec.heads) or "none"
             raise PretrainedError(f"no head '{name}'; the model has {known}")
         network = copy.deepcopy(self.network)
@@ -273,43 +267,6 @@ def with_video(
     return ActionModel(HeterogeneousNetwork(skeleton, config, spec.layout, len(spec.class_names)), spec)
 
 
-def assemble(models: Sequence[ActionModel], weights: Sequence[float] = ()) -> ActionModel:
-    """One homogeneous model from models of one stream each; its projections are fresh.
-
-    Args:
-        models: single-stream models that agree in all but their stream.
-        weights: of every stream's logits; all alike by default.
-
-    Raises:
-        PretrainedError: the models differ in more than their stream, or one has several.
-    """
-    specs = [
-        dataclasses.replace(model.spec, data=dataclasses.replace(model.spec.data, stream="joint"))
-        for model in models
-    ]
-    for number, (model, spec) in enumerate(zip(models, specs, strict=True)):
-        if not isinstance(model.network, STST):
-            raise PretrainedError(
-                f"model {number} has several streams or a video ({', '.join(model.members)}); give single ones"
-            )
-        ours, theirs = specs[0].to_dict(), spec.to_dict()
-        different = [name for name in ours if name not in _MAY_DIFFER and ours[name] != theirs[name]]
-        if different:
-            raise PretrainedError(f"models 0 and {number} have another {', '.join(different)}")
-    names = [model.spec.data.stream for model in models]
-    try:
-        data = dataclasses.replace(specs[0].data, stream="+".join(names))
-        fusion = dataclasses.replace(specs[0].fusion, weights=tuple(weights))
-        joined = dataclasses.replace(specs[0], data=data, fusion=fusion)
-    except ValueError as error:
-        raise PretrainedError(str(error)) from None
-    network = joined.build()
-    assert isinstance(network, HomogeneousNetwork)
-    for name, model in zip(names, models, strict=True):
-        network.encoders[name].load_state_dict(model.network.state_dict())
-    return ActionModel(network, joined).eval()
-
-
 def from_pretrained(
     folder: str | Path,
     device: str | torch.device = "cpu",
@@ -364,11 +321,8 @@ def from_pretrained(
 
 def _head_of(spec: ModelSpec, store: Store | None, folder: Path) -> str:
     """Name of the head that has a store's classes; raises PretrainedError where that isn't clear."""
-    names, first = [], 0
-    for head in spec.heads:
-        if store is not None and spec.class_names[first : first + head.classes] == store.class_names:
-            names.append(head.name)
-        first += head.classes
+    wanted = () if store is None else store.class_names
+    names = [head.name for head, own in spec.head_classes() if spec.class_names[own] == wanted]
     if store is not None and len(names) != 1:
         names = [head.name for head in spec.heads if head.name == store.path.resolve().name] or names
     if len(names) != 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +143,11 @@ class ModelSpec:
     def clip_seconds(self) -> float | None:
         """Median length of the training clips in seconds; at 30 frames a second where their rate isn't known."""
         return None if self.clip_frames is None else self.clip_frames / (self.clip_rate or USUAL_RATE)
+
+    def head_classes(self) -> list[tuple[Head, slice]]:
+        """Each head with its part of ``class_names``."""
+        ends = list(accumulate(head.classes for head in self.heads))
+        return [(head, slice(end - head.classes, end)) for head, end in zip(self.heads, ends, strict=True)]
 
     def _check_skeleton(self) -> None:
         streams = self.data.streams

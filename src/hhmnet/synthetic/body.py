@@ -19,17 +19,8 @@ FPS = 30.0
 JOINT = {name: KINECT20.index(name) for name in KINECT20.joints}
 
 # Bones of an average adult as fractions of body height, after the medians seen in Kinect v1 recordings.
-_BONES = {
-    **{
-        "spine": 0.040,
-        "shoulder_center": 0.205,
-        "head": 0.113,
-        "shoulder": 0.110,
-        "elbow": 0.155,
-        "wrist": 0.143,
-    },
-    **{"hand": 0.048, "hip": 0.058, "knee": 0.262, "ankle": 0.228, "foot": 0.056},
-}
+_BONES = {"spine": 0.040, "shoulder_center": 0.205, "head": 0.113, "shoulder": 0.110, "elbow": 0.155}
+_BONES |= {"wrist": 0.143, "hand": 0.048, "hip": 0.058, "knee": 0.262, "ankle": 0.228, "foot": 0.056}
 _ANKLE_HEIGHT = 0.040  # of body height; the foot joint hangs a little lower
 _HIP_DROP = 0.7  # downward part of the unit vector from hip_center to a hip
 _SIDES = ("left", "right")

@@ -67,7 +67,7 @@ def render(acted: Performance, view: int, frames: Sequence[int] | np.ndarray | N
     """Colour pictures of a performance, one for each frame of its skeleton.
 
     They are mirrored, as Kinect v1's software delivers them. The body stands where the joints are, without the
-    errors of :func:`~hhmnet.synthetic.raw_files.observe`.
+    errors of :func:`~hhmnet.synthetic.observe`.
 
     Args:
         acted: the performance.
