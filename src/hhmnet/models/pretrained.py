@@ -62,13 +62,18 @@ class ModelOutput(NamedTuple):
         """The mean over temporal views of the same clips."""
         if len(views) == 1:
             return views[0]
-        each = {name: torch.stack([view.each[name] for view in views]).mean(0) for name in views[0].each}
-        found = views[0]._replace(each=each, used=torch.stack([view.used for view in views]).any(0))
-        for name in ("logits", "guidance", "times"):
-            if getattr(found, name) is not None:
-                mean = torch.stack([getattr(view, name) for view in views]).mean(0)
-                found = found._replace(**{name: mean})
-        return found
+
+        def mean(values: Sequence[Tensor | None]) -> Tensor | None:
+            there = [value for value in values if value is not None]
+            return torch.stack(there).mean(0) if there else None
+
+        return cls(
+            torch.stack([view.logits for view in views]).mean(0),
+            {name: torch.stack([view.each[name] for view in views]).mean(0) for name in views[0].each},
+            torch.stack([view.used for view in views]).any(0),
+            mean([view.guidance for view in views]),
+            mean([view.times for view in views]),
+        )
 
 
 class ActionModel(nn.Module):

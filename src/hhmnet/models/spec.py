@@ -32,6 +32,7 @@ USUAL_RATE = 30.0
 """Frames a second where nobody says: a Kinect's, and most cameras'."""
 
 _OF_CLIPS = ("clip_frames", "clip_rate", "body_size")
+_OPTIONAL = (*_OF_CLIPS, "heterogeneous", "video", "roi", "heads")
 RETIRED: dict[str, Any] = {
     "fusion.contrast": None,
     "fusion.temperature": None,
@@ -134,7 +135,7 @@ class ModelSpec:
     def __post_init__(self) -> None:
         self._check_skeleton()
         self._check_video()
-        for name in ("clip_frames", "clip_rate", "body_size"):
+        for name in _OF_CLIPS:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
                 raise SpecError(f"field '{name}' must be a number above 0, or left out; got {value!r}")
@@ -198,24 +199,10 @@ class ModelSpec:
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON."""
         kind = "homogeneous" if len(self.data.streams) > 1 else "stst"
-        parts = {name: getattr(self, name) for name in ("heterogeneous", "video", "roi")}
-        of_video = {name: dataclasses.asdict(part) for name, part in parts.items() if part is not None}
-        of_clips = {name: getattr(self, name) for name in _OF_CLIPS if getattr(self, name) is not None}
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "network": "heterogeneous" if of_video else kind,
-            "model": dataclasses.asdict(self.model),
-            "fusion": dataclasses.asdict(self.fusion),
-            "data": dataclasses.asdict(self.data),
-            "layout": self.layout.to_dict(),
-            "class_names": list(self.class_names),
-            "protocol": self.protocol,
-            "fold": self.fold,
-            **of_clips,
-            **of_video,
-            **({"heads": [dataclasses.asdict(head) for head in self.heads]} if self.heads else {}),
-        }
+        fields = dataclasses.asdict(self) | {"layout": self.layout.to_dict()}
+        fields = {name: value for name, value in fields.items() if value or name not in _OPTIONAL}
+        network = kind if self.heterogeneous is None else "heterogeneous"
+        return {"format": FORMAT, "version": VERSION, "network": network, **fields}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> ModelSpec:
@@ -233,7 +220,7 @@ class ModelSpec:
 
                 kinds = {"heterogeneous": HeterogeneousConfig, "video": VideoConfig, "roi": RoiConfig}
                 video = {name: kind(**_section(fields, name)) for name, kind in kinds.items()}
-            if not names or not isinstance(names, list):
+            if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise PretrainedError("field 'class_names' must be a list of names")
             spec = cls(
                 model=STSTConfig(**_section(fields, "model")),
@@ -293,8 +280,6 @@ def _check_sizes(spec: ModelSpec) -> None:
                     within(section, 0, most, field)
             except ValueError as error:
                 raise PretrainedError(f"section '{name}': {error}") from None
-    if not all(isinstance(name, str) for name in spec.class_names):
-        raise PretrainedError("field 'class_names' must be a list of names")
     if not isinstance(spec.protocol, str):
         raise PretrainedError("field 'protocol' must be text")
     for head in spec.heads:

@@ -131,18 +131,13 @@ class STST(nn.Module):
                 f"the model takes {self.layout.num_joints} joints ({self.layout.name}), the clip has {joints}"
             )
         x = x.permute(0, 4, 1, 3, 2).reshape(clips * persons, channels, joints, frames)
-        present = None
         if mask is not None:
             mask = mask.permute(0, 2, 1).reshape(clips * persons, frames)
-            if not (self.static_shapes or torch.compiler.is_compiling()):
-                present = mask.any(1)  # nobody pays for a person who is not there
-                x, mask = (x, mask) if present.all() else (x[present], mask[present])
-                mask = None if mask.all() else mask
-        features, mask = self._encode(x, mask)
-        if present is not None:
-            mask = features.new_ones(len(features), features.shape[-1]).bool() if mask is None else mask
-            features, mask = _put_back(features, present), _put_back(mask, present)
-        return self._pool(features, mask, clips)
+        if mask is None or self.static_shapes or torch.compiler.is_compiling():
+            features, mask = self._encode(x, mask)
+        else:
+            features, mask = self._encode_present(x, mask)
+        return self._pool(features.unflatten(0, (clips, -1)), mask)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """All weights but the classifier's."""
@@ -194,19 +189,30 @@ class STST(nn.Module):
             mask = stride_mask(mask, block.stride)  # type: ignore[arg-type]
         return apply_mask(activation(self.output_norm(x, mask)), mask), mask
 
-    def _pool(self, features: Tensor, mask: Tensor | None, clips: int) -> STSTOutput:
-        full, exact = features.unflatten(0, (clips, -1)), torch.promote_types(features.dtype, torch.float32)
+    def _encode_present(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What :meth:`_encode` returns, for which nobody pays who is in no frame."""
+        present = mask.any(1)
+        if not present.all():
+            x, mask = x[present], mask[present]
+        features, counted = self._encode(x, None if mask.all() else mask)
+        if counted is None:
+            counted = features.new_ones(len(features), features.shape[-1]).bool()
+        return _put_back(features, present), _put_back(counted, present)
+
+    def _pool(self, features: Tensor, mask: Tensor | None) -> STSTOutput:
+        """The answer, from features ``(N, M, D, V, T')``; ``mask (N·M, T')`` names the frames that count."""
+        exact = torch.promote_types(features.dtype, torch.float32)
         if mask is None:
-            embedding = full.mean((1, 3, 4), dtype=exact)
+            embedding = features.mean((1, 3, 4), dtype=exact)
         else:
-            count = mask.unflatten(0, (clips, -1)).sum((1, 2)).to(exact) * features.shape[2]
-            embedding = full.sum((1, 3, 4), dtype=exact) / count.clamp_min(1.0)[:, None]
+            count = mask.unflatten(0, (features.shape[0], -1)).sum((1, 2)).to(exact) * features.shape[3]
+            embedding = features.sum((1, 3, 4), dtype=exact) / count.clamp_min(1.0)[:, None]
         logits = self.classifier(self.dropout(embedding))
-        return STSTOutput(logits, embedding, full.permute(0, 1, 4, 3, 2))
+        return STSTOutput(logits, embedding, features.permute(0, 1, 4, 3, 2))
 
 
 def _put_back(rows: Tensor, present: Tensor) -> Tensor:
     """``(B, ...)`` with ``rows`` where ``present (B,)`` is true, and zeros elsewhere."""
-    return (
-        rows if present.all() else rows.new_zeros(len(present), *rows.shape[1:]).index_put((present,), rows)
-    )
+    if present.all():
+        return rows
+    return rows.new_zeros(len(present), *rows.shape[1:]).index_put((present,), rows)
