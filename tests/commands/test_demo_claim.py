@@ -18,7 +18,7 @@ from hhmnet.store import Store
 from hhmnet.synthetic import ACTIONS, observe, performance, render, write_video
 from hhmnet.training.engine import Trainer
 
-SUBJECTS, EPISODES, VIEWS = range(1, 11), range(2), (1, 2, 3)
+SUBJECTS, EPISODES, VIEWS = range(1, 7), range(2), (1, 2, 3)
 PICTURES = 4  # of a video: a tenth of the work, and the networks look at no more
 STREAMS = [
     "--model.widths=[16,32]",

@@ -114,28 +114,6 @@ def test_every_clip_is_answered_by_what_it_has(weights: tuple[float, ...]) -> No
 
 
 @torch.no_grad()
-def test_a_modality_that_is_not_given_is_missing_in_every_clip() -> None:
-    network = build(2).eval()
-    x, mask = made_clips()
-    video = made_input()
-    without = network(x, mask)
-    assert without.video is without.part_features is without.part_teacher is without.guidance is None
-    assert without.used.tolist() == [[True, False]] * 3
-    torch.testing.assert_close(without.logits, network(x, mask, blind(video, 0, 1, 2)).logits)
-    alone = network(None, None, video)
-    assert alone.skeleton is alone.part_teacher is alone.part_mask is alone.teacher is None
-    assert alone.used.tolist() == [[False, True]] * 3
-    assert alone.guidance is not None
-    assert (alone.guidance == 1).all()
-    assert alone.video is not None
-    torch.testing.assert_close(alone.logits, alone.video)
-    hidden = network(x, gone(mask, 0, 1, 2), video)
-    torch.testing.assert_close(hidden.logits, alone.logits)
-    with pytest.raises(ValueError, match="neither a skeleton nor a video"):
-        network(None)
-
-
-@torch.no_grad()
 def test_only_what_both_know_is_compared() -> None:
     network = build(2).eval()
     video = made_input(4)
