@@ -1,4 +1,4 @@
-"""Cached crops become network input, against the definition pixel by pixel."""
+"""Cached crops become network input, against the definition pixel by pixel; augmentation, and mirrors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from hhmnet.commands.configuration import ConfigError, read_config
-from hhmnet.data.roi import ClipCrops, empty_crops
+from hhmnet.data.augment import AugmentConfig
+from hhmnet.data.roi import ClipCrops, RoiConfig, crop_clip, empty_crops
+from hhmnet.data.transform import DataConfig, SampledFrames, SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import (
     MEAN,
     STD,
@@ -24,7 +26,55 @@ from hhmnet.data.video_batch import (
     stack_crops,
 )
 from hhmnet.models.spec import ModelSpec, PretrainedError
-from made_video_batch import CONFIG, LENGTHS, ROI, noise_batch, plain_chosen, seeded, views
+from hhmnet.skeleton import KINECT20
+from made_crops import Frames, made_clip, pictures
+
+ROI = RoiConfig(instants=7, cell=12, scene=16, scene_instants=3)
+CONFIG = VideoConfig(instants=4, cell=8, scene=10, scenes=2)
+OFF = VideoAugmentConfig(0, 0, 0, 0, 0, 0, 0)
+LENGTHS = (9, 1, 30, 4)
+
+
+def only(**fields: float) -> VideoAugmentConfig:
+    return dataclasses.replace(OFF, **fields)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def noise_batch(lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> VideoBatch:
+    """Crops of noise, some of them missing, of clips of these lengths."""
+    rng = np.random.default_rng(seed)
+    clips = []
+    for length in lengths:
+        crops = empty_crops(ROI, length)
+        crops.part_mask[:] = rng.random(crops.part_mask.shape) < 0.8
+        crops.scene_mask[:] = rng.random(crops.scene_mask.shape) < 0.8
+        crops.parts[crops.part_mask] = rng.integers(0, 256, crops.parts[crops.part_mask].shape)
+        crops.scene[crops.scene_mask] = rng.integers(0, 256, crops.scene[crops.scene_mask].shape)
+        crops.times[:] = np.clip(np.round(crops.times), 0, length - 1)
+        clips.append(crops)
+    return stack_crops(clips)
+
+
+def views(lengths: tuple[int, ...], frames: int, seed: int | None) -> Tensor:
+    """Positions ``(N, T)`` as training draws them, or, without a seed, as evaluation takes them."""
+    config = DataConfig(frames=frames)
+    if seed is None:
+        return choose_frames(torch.tensor(lengths), config).positions
+    return choose_frames(torch.tensor(lengths), config, AugmentConfig(), seeded(seed)).positions
+
+
+def plain_chosen(times: list[float], positions: list[float], count: int) -> list[int]:
+    chosen = []
+    for k in range(count):
+        middle = min(max((k + 0.5) * len(positions) / count - 0.5, 0), len(positions) - 1)
+        before = min(int(middle), len(positions) - 2) if len(positions) > 1 else 0
+        after = min(before + 1, len(positions) - 1)
+        wanted = positions[before] + (positions[after] - positions[before]) * (middle - before)
+        chosen.append(min(range(len(times)), key=lambda n: abs(times[n] - wanted)))
+    return chosen
 
 
 def plain_among(value: float, positions: list[float]) -> float:
@@ -113,3 +163,164 @@ def test_mean_and_std_of_earlier_files_are_passed_over(tmp_path: Path) -> None:
     file.write_text("augment: {joint_drop: 0.5}\n")
     with pytest.raises(ConfigError, match=r"unknown key 'augment\.joint_drop'"):
         read_config(file)
+
+
+# Mirrors: skeleton and video are the same act.
+
+
+MIRROR = AugmentConfig(mirror=1.0, deform=False)
+
+
+def test_mirroring_input_is_filming_and_measuring_in_a_mirror() -> None:
+    """Both halves of a mirrored clip are those of a clip whose raw skeleton and video were mirrored."""
+    sample, images = made_clip(3, frames=9), pictures(9)
+    width = images[0].shape[1]
+    joints = sample.joints[:, :, KINECT20.mirrored] * np.array([-1, 1, 1], np.float32)
+    pixels = sample.pixels[:, :, KINECT20.mirrored] * np.array([-1, 1], np.float32) + np.array(
+        [width - 1, 0], np.float32
+    )
+    image_sample = dataclasses.replace(sample, joints=joints, pixels=pixels)
+    config = dataclasses.replace(ROI, margin=0)
+    here = stack_crops([crop_clip(sample, KINECT20, Frames(images), config)])
+    there = stack_crops(
+        [crop_clip(image_sample, KINECT20, Frames([i[:, ::-1].copy() for i in images]), config)]
+    )
+
+    data, lengths = DataConfig(frames=6, center="first"), torch.tensor([9])
+    view = choose_frames(lengths, data, MIRROR, seeded(4))
+    assert view.mirrored.tolist() == [True]
+    clips, image_clips = (
+        SkeletonBatch(torch.from_numpy(j[0][:, None].copy()), None, lengths) for j in (sample.joints, joints)
+    )
+    x, _ = prepare(clips, KINECT20, data, MIRROR, seeded(4), sampled=view)
+    expected, _ = prepare(image_clips, KINECT20, data, sampled=SampledFrames(view.positions, None))
+    torch.testing.assert_close(x, expected)
+
+    found = prepare_video(here, view.positions, view.mirrored, CONFIG)
+    filmed = prepare_video(there, view.positions, None, CONFIG)
+    assert torch.equal(found.cell_mask, filmed.cell_mask)
+    torch.testing.assert_close(found.grid, filmed.grid, atol=0.01, rtol=0)
+    torch.testing.assert_close(found.scene, filmed.scene, atol=0.01, rtol=0)
+    assert not torch.allclose(found.grid, prepare_video(here, view.positions, None, CONFIG).grid, atol=0.1)
+
+
+# Augmentation.
+
+
+def ruler_batch(clips: int = 6) -> VideoBatch:
+    """Crops whose red and green tell the pixel's own place, the same at all instants."""
+    config = RoiConfig(instants=3, cell=90, scene=100, scene_instants=2)
+    crops = empty_crops(config, 9)
+    for array in (crops.parts, crops.scene):
+        side = array.shape[-2]
+        array[..., 0] = np.arange(side) * 2
+        array[..., 1] = np.arange(side)[:, None] * 2
+    crops.part_mask[:] = crops.scene_mask[:] = True
+    return stack_crops([crops] * clips)
+
+
+RULER = VideoConfig(instants=3, cell=64, scene=64, scenes=2)
+
+
+def rulers(found: VideoInput) -> tuple[Tensor, Tensor]:
+    """Places ``(N, P + 1, K, 2, 64)`` across and down that the cells and the scenes show, in pixels of the crops."""
+    count = len(found.grid)
+    cells = (found.grid * STD + MEAN).view(count, 3, 5, 64, 3, 64) * 255 / 2
+    parts = torch.stack([cells[:, 0, :, 32], cells[:, 1, ..., 32].transpose(2, 3)], 3)
+    scene = (found.scene * STD + MEAN) * 255 / 2
+    scenes = torch.stack([scene[:, :, 0, 32], scene[:, :, 1, :, 32]], 2)
+    return parts, scenes
+
+
+@pytest.mark.parametrize(("shift", "zoom"), [(0.4, 0.0), (0.0, 0.25), (1.0, 0.9)])
+def test_windows_shift_and_zoom_inside_the_cached_crop(shift: float, zoom: float) -> None:
+    found = prepare_video(ruler_batch(), None, None, RULER, only(shift=shift, zoom=zoom), seeded(2))
+    parts, scenes = rulers(found)
+    for places, side in ((parts, 90), (scenes[:, None], 100)):
+        assert torch.equal(places, places[:, :, :1].expand_as(places)), "the same at all instants of a part"
+        places = places[:, :, 0]
+        steps = places.diff(dim=-1)[..., 5:-5]  # the outermost pixels lie beyond the first pixel's middle
+        scale = steps.mean(-1)
+        torch.testing.assert_close(steps, scale[..., None].expand_as(steps), atol=1e-3, rtol=0)
+        torch.testing.assert_close(scale[..., 0], scale[..., 1], atol=1e-3, rtol=0)
+        assert (scale >= 1 - zoom - 1e-3).all()
+        assert (scale <= min(1 + zoom, side / 64) + 1e-3).all()
+        middle = places[..., 31:33].mean(-1) - (side - 1) / 2
+        room = (side - 64 * scale) / 2
+        assert (middle.abs() <= shift * room + 1e-2).all()
+        assert places.min() >= 0
+        assert places.max() <= side - 1
+        if zoom:
+            assert scale.std() > zoom / 10
+            assert scale[0, 0, 0] != scale[1, 0, 0]
+        else:
+            torch.testing.assert_close(scale, torch.ones_like(scale), atol=1e-3, rtol=0)
+        if shift:
+            assert middle.std() > shift * room.mean() / 5
+            assert (middle[0, 0] != middle[1, 0]).all()
+        else:
+            torch.testing.assert_close(middle, torch.zeros_like(middle), atol=1e-2, rtol=0)
+    if shift:
+        assert (parts[:, 0] != parts[:, 1]).any(), "each part has its own"
+
+
+def test_augmentation_of_nothing_is_evaluation() -> None:
+    batch, positions = noise_batch(), views(LENGTHS, 16, 5)
+    found = prepare_video(batch, positions, None, CONFIG, OFF, seeded())
+    for a, b in zip(found, prepare_video(batch, positions, None, CONFIG), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def colours_of(config: VideoAugmentConfig, colour: tuple[int, int, int], clips: int = 5) -> Tensor:
+    """What becomes of one colour in each clip, ``(N, 3)``, from 0 to 1."""
+    crops = empty_crops(ROI, 9)
+    crops.parts[:], crops.scene[:] = colour, colour
+    crops.part_mask[:] = crops.scene_mask[:] = True
+    found = prepare_video(stack_crops([crops] * clips), None, None, CONFIG, config, seeded(1))
+    cells = found.grid * STD + MEAN
+    colours = cells[:, :, 0, 0]
+    torch.testing.assert_close(cells, colours[:, :, None, None].expand_as(cells))
+    scene = found.scene * STD + MEAN
+    torch.testing.assert_close(scene, colours[:, None, :, None, None].expand_as(scene))
+    return colours
+
+
+def test_brightness_contrast_and_saturation() -> None:
+    colour = torch.tensor([200.0, 100.0, 40.0]) / 255
+    rgb = (200, 100, 40)
+    bright = colours_of(only(brightness=0.3), rgb) / colour
+    torch.testing.assert_close(bright, bright[:, :1].expand(-1, 3))
+    contrast = (colours_of(only(contrast=0.3), rgb) - MEAN) / (colour - MEAN)
+    torch.testing.assert_close(contrast, contrast[:, :1].expand(-1, 3), atol=1e-4, rtol=1e-4)
+    grey = colour @ torch.tensor([0.299, 0.587, 0.114])
+    saturation = (colours_of(only(saturation=0.3), rgb) - grey) / (colour - grey)
+    torch.testing.assert_close(saturation, saturation[:, :1].expand(-1, 3), atol=1e-3, rtol=1e-3)
+    for factor in (bright, contrast, saturation):
+        assert ((factor - 1).abs() <= 0.3 + 1e-3).all()
+        assert factor[:, 0].std() > 0.03
+    torch.testing.assert_close(
+        colours_of(only(saturation=1.0), (90, 90, 90)), torch.full((5, 3), 90 / 255), atol=1e-5, rtol=0
+    )
+
+
+def test_erasing_takes_whole_cells_and_says_so() -> None:
+    batch = noise_batch((9,) * 200)
+    plain = prepare_video(batch, None, None, CONFIG)
+    for config, share in ((only(cell_drop=0.3), 0.3), (only(part_drop=0.3), 0.3)):
+        found = prepare_video(batch, None, None, CONFIG, config, seeded())
+        lost = plain.cell_mask & ~found.cell_mask
+        assert not (found.cell_mask & ~plain.cell_mask).any()
+        assert float(lost.sum() / plain.cell_mask.sum()) == pytest.approx(share, abs=0.03)
+        cells = found.grid.view(200, 3, 5, 8, 4, 8).permute(0, 2, 4, 1, 3, 5)
+        assert not cells[~found.cell_mask].any()
+        torch.testing.assert_close(
+            cells[found.cell_mask],
+            plain.grid.view(200, 3, 5, 8, 4, 8).permute(0, 2, 4, 1, 3, 5)[found.cell_mask],
+            atol=1e-4,
+            rtol=1e-4,
+        )
+        whole_rows = (lost | ~plain.cell_mask).all(2) & plain.cell_mask.any(2)
+        if config.part_drop:
+            assert torch.equal(lost.any(2), whole_rows)
+        else:
+            assert whole_rows.sum() < lost.any(2).sum() / 2
