@@ -23,7 +23,7 @@ from hhmnet.data.roi import RoiConfig, empty_crops
 from hhmnet.evaluation.scores import Scores, ScoresError
 from hhmnet.layout_files import load_layout
 from hhmnet.models.pretrained import PretrainedError, from_pretrained
-from hhmnet.models.spec import ModelSpec, check_spec, check_weights
+from hhmnet.models.spec import ModelSpec, check_weights
 from hhmnet.predict import engines
 from hhmnet.readers import ReadError
 from hhmnet.readers.labels import read_labels
@@ -190,7 +190,6 @@ def test_a_model_that_asks_for_all_memory_or_for_nonsense(
 def test_limits_leave_every_model_of_ours_alone() -> None:
     for folder in sorted((Path(__file__).parents[2] / "zoo").rglob("config.json")):
         spec = ModelSpec.from_dict(json.loads(folder.read_text()))
-        check_spec(spec)
         check_weights(spec, folder.with_name("model.safetensors"))
 
 
