@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +10,10 @@ import torch
 
 from hhmnet.data.dataset import ClipDataset
 from hhmnet.data.transform import DataConfig, prepare
-from hhmnet.evaluation import embedding
 from hhmnet.evaluation.embedding import (
     EmbeddingError,
     Embeddings,
     collect,
-    draw_embeddings,
     figures,
     flatten,
     linear_cka,
@@ -171,28 +168,3 @@ def test_a_map_keeps_neighbours_and_comes_out_the_same() -> None:
     assert (found.labels[apart.argmin(1)] == found.labels).mean() > 0.9
     np.random.seed(3)  # noqa: NPY002
     np.testing.assert_array_equal(flatten(found.embeddings["joint"]), points)
-
-
-def test_the_picture_has_a_row_a_run_a_panel_a_stream_and_a_colour_a_class(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept = []
-    monkeypatch.setattr(embedding, "save_figure", lambda figure, file: kept.append(figure))
-    monkeypatch.setattr(embedding, "flatten", lambda x: x[:, :2])  # a point tells whose it is
-    runs = [("before", made(classes=15)), ("after", made(classes=15, streams=("bone", "joint_motion")))]
-    rows = {title: (found, figures(found)) for title, found in runs}
-    draw_embeddings(rows, tmp_path / "a.png")
-    panels = np.array(kept[0].axes).reshape(2, 4)
-    assert [axes[0].get_ylabel() for axes in panels] == ["before", "after"]
-    titles = [[axes.get_title().partition("\n")[0] for axes in line] for line in panels]
-    together = "projections of all streams"
-    assert titles == [["joint", "bone", "", together], ["", "bone", "joint_motion", together]]
-    labels = [text.get_text() for text in kept[0].legends[0].get_texts()]
-    assert labels == ["joint", "bone", "joint_motion", *runs[0][1].class_names]
-    (dots,) = panels[0, 0].collections
-    colours: dict[int, set[tuple[float, ...]]] = {}
-    for point, colour in zip(dots.get_offsets(), dots.get_facecolors(), strict=True):
-        clip = np.abs(runs[0][1].embeddings["joint"][:, :2] - point).sum(1).argmin()
-        colours.setdefault(int(runs[0][1].labels[clip]), set()).add(tuple(colour))
-    assert [len(of) for of in colours.values()] == [1] * 15
-    assert len(set.union(*colours.values())) == 15

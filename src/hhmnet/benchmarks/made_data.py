@@ -53,12 +53,12 @@ no published split: these are folds 0 and 1 of the clips that could be had."""
 
 def shape_of(protocol: str) -> Shape:
     """The shape of a protocol's clips; raises ShapeError where it isn't known."""
-    if protocol not in SHAPES:
-        raise ShapeError(
-            f"how large the data of protocol '{protocol}' is isn't known; give --data STORE, "
-            f"or one of the protocols {', '.join(SHAPES)}"
-        )
-    return SHAPES[protocol]
+    if protocol in SHAPES:
+        return SHAPES[protocol]
+    raise ShapeError(
+        f"how large the data of protocol '{protocol}' is isn't known; give --data STORE, or one of the protocols "
+        f"{', '.join(SHAPES)}"
+    )
 
 
 def write_made_store(folder: Path, config: TrainConfig, batches: int) -> Store:
@@ -88,9 +88,11 @@ def write_made_store(folder: Path, config: TrainConfig, batches: int) -> Store:
         )
         for number in range(batches * config.optim.batch_size)
     )
-    names = [f"class {number}" for number in range(shape.classes)]
-    made = {"made": True}
-    write_store(folder, clips, layout=layout, class_names=names, protocol=protocol.name, provenance=made)
+    about: dict[str, Any] = {
+        "class_names": [f"class {number}" for number in range(shape.classes)],
+        "protocol": protocol.name,
+    }
+    write_store(folder, clips, layout=layout, provenance={"made": True}, **about)
     return Store(folder)
 
 

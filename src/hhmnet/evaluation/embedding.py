@@ -26,7 +26,7 @@ from hhmnet.store import Store
 MOST_COMPARED = 5000
 """Of more points a silhouette is taken of so many, drawn by lot: it compares every two of them."""
 MOST_DRAWN = 1000
-"""Of more points in a map so many are drawn, clips chosen by lot: more would cover each other."""
+"""Of more points in a map so many are drawn, by lot."""
 MOST_NAMED = 20
 """With more classes than that, a picture has no legend of them."""
 MARKERS = "osD^vPX*"
@@ -213,10 +213,9 @@ def flatten(x: np.ndarray) -> np.ndarray:
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    perplexity = min(30.0, (len(x) - 1) / 3)
     with threadpool_limits(1):
-        points = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(directions(x))
-    return np.asarray(points, np.float64)
+        map_of = TSNE(perplexity=min(30.0, (len(x) - 1) / 3), init="pca", random_state=0)
+        return np.asarray(map_of.fit_transform(directions(x)), np.float64)
 
 
 def draw_embeddings(rows: Mapping[str, tuple[Embeddings, dict[str, Any]]], file: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from hhmnet.data.dataset import ClipDataset, EpochSampler, VideoDataset, make_loader
 from hhmnet.files import replacing
-from hhmnet.models.pretrained import ActionModel, ModelSpec
+from hhmnet.models.pretrained import ActionModel
 from hhmnet.sample import MODALITIES
 from hhmnet.store import Store
 
@@ -128,7 +128,14 @@ def score_streams(
     device = device or torch.device("cpu")
     training = model.training
     model.eval()
-    dataset = _dataset(model.spec, store, indices, videos, "video" in modalities)
+    spec, dataset = model.spec, ClipDataset(store, indices, model.spec.data.persons)
+    if spec.roi is not None and "video" in modalities:
+        from hhmnet.data.crop_cache import (
+            CropCache,  # a model of skeletons alone does without the video reader
+        )
+
+        folder = store.find_videos(videos)
+        dataset = VideoDataset(store, indices, spec.data.persons, CropCache(config=spec.roi), folder)
     loader = make_loader(dataset, EpochSampler(len(indices), batch_size))
     names = ("", *model.members)
     logits = []
@@ -137,22 +144,7 @@ def score_streams(
         clips = there.clips if "skeleton" in modalities else None
         logits.append(model.streams(clips, there.video).cpu())
     model.train(training)
-    none = torch.zeros(len(names), 0, len(model.spec.class_names))
+    none = torch.zeros(len(names), 0, len(spec.class_names))
     rows = torch.cat([none, *logits], dim=1).numpy()
-    ids, labels = store.sample_ids[indices], store.labels[indices]
-    return {
-        name: Scores(ids, labels, part, model.spec.class_names)
-        for name, part in zip(names, rows, strict=True)
-    }
-
-
-def _dataset(
-    spec: ModelSpec, store: Store, indices: np.ndarray, videos: Path | None, with_video: bool
-) -> ClipDataset:
-    """The clips, with the crops of their videos where the model looks at them."""
-    if spec.roi is None or not with_video:
-        return ClipDataset(store, indices, spec.data.persons)
-    from hhmnet.data.crop_cache import CropCache  # a model of skeletons alone does without the video reader
-
-    folder = store.find_videos(videos)
-    return VideoDataset(store, indices, spec.data.persons, CropCache(config=spec.roi), folder)
+    about = store.sample_ids[indices], store.labels[indices]
+    return {name: Scores(*about, part, spec.class_names) for name, part in zip(names, rows, strict=True)}

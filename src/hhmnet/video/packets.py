@@ -31,15 +31,8 @@ class LostError(Exception):
 
 
 class PacketInfo(NamedTuple):
-    """One packet of a stream.
-
-    Attributes:
-        pos: where it begins in the file, in bytes.
-        pts: when its frame is shown, in the stream's time base; None where the file doesn't say.
-        dts: when its frame is decoded.
-        size: bytes.
-        is_keyframe: whether decoding can begin there.
-        is_shown: whether its frame is shown; the beginning of a film may be hidden.
+    """One packet of a stream: its byte in the file, the times of showing and decoding its frame (in the stream's time
+    base; None where the file doesn't say), its bytes, whether decoding can begin there, and whether it is shown.
     """
 
     pos: int | None
@@ -137,12 +130,6 @@ def frame_order(packets: list[PacketInfo], stream: VideoStream, is_cut: bool) ->
         end = max((packet.dts for packet in packets if packet.dts is not None), default=0)
         order = [number for number in order if times[number] <= end] or order[:1]
     return order
-
-
-def packet_keys(packets: list[PacketInfo]) -> dict[tuple[int | None, int | None], int]:
-    """Each packet's place by its (pos, pts); empty if these don't tell all of them apart."""
-    keys = {(packet.pos, packet.pts): number for number, packet in enumerate(packets)}
-    return keys if len(keys) == len(packets) else {}
 
 
 def _check_tables(path: Path) -> None:

@@ -17,7 +17,7 @@ from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from hhmnet.video.packets import LostError, frame_order, open_stream, packet_keys, reason, scan
+from hhmnet.video.packets import LostError, frame_order, open_stream, reason, scan
 
 Errors = Literal["raise", "stop"]
 
@@ -117,7 +117,8 @@ class Video:
         self._announced = self._stream.codec_context.width, self._stream.codec_context.height
         try:
             self._packets, self._cut = scan(self._container, self._stream)
-            self._keys = packet_keys(self._packets)
+            keys = {(packet.pos, packet.pts): number for number, packet in enumerate(self._packets)}
+            self._keys = keys if len(keys) == len(self._packets) else {}  # nothing tells some of them apart
             order = frame_order(self._packets, self._stream, is_cut=bool(self._cut))
             self._is_learned = order is None
             if order is None:
@@ -146,12 +147,12 @@ class Video:
 
     @property
     def height(self) -> int:
-        """Height of the images in pixels, as they are shown."""
+        """Of the images in pixels, as they are shown."""
         return self._shape()[0]
 
     @property
     def width(self) -> int:
-        """Width of the images in pixels, as they are shown."""
+        """Of the images in pixels, as they are shown."""
         return self._shape()[1]
 
     @cached_property
