@@ -77,18 +77,9 @@ class OptimConfig:
         one_of(self, "freeze", ("none", "encoder", "all-but-head"))
         within(self, 1, math.inf, "epochs", "batch_size")
         within(
-            self,
-            0,
-            math.inf,
-            "lr",
-            "encoder_lr",
-            "backbone_lr",
-            "min_lr",
-            "warmup_epochs",
-            "weight_decay",
-            "mixup",
-            "clip_norm",
+            self, 0, math.inf, "lr", "encoder_lr", "backbone_lr", "min_lr", "warmup_epochs", "weight_decay"
         )
+        within(self, 0, math.inf, "mixup", "clip_norm")
         within(self, 0, 1, "label_smoothing")
         within(self, 0, math.nextafter(1, 0), "ema", "momentum")
 

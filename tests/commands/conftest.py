@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hhmnet.cli import main
-from hhmnet.commands.progress import TrainingProgress
+from hhmnet.commands.train import TrainingProgress
 from hhmnet.pose.networks import CACHE_VARIABLE
 from hhmnet.synthetic import generate
 from made_video_world import VIDEO_RECIPE, VideoWorld

@@ -46,12 +46,9 @@ def test_what_is_written_is_read_again(tmp_path):
     ("text", "message"),
     [
         ("optim: {leraning_rate: 1}", "unknown key 'optim.leraning_rate' in .*; did you mean 'optim.lr'"),
-        ("epochs: 1", "unknown key 'epochs' in .*; did you mean 'optim.epochs'"),
-        ("model: {width: [1]}", "unknown key 'model.width' in .*; did you mean 'model.widths'"),
         ("xyzzy: 1", "unknown key 'xyzzy' in .*; see hhmnet train --help"),
         ("optim: {optimizer: lion}", r"section 'optim': field 'optimizer' must be .* \(in .*my.yaml\)"),
         ("optim: 3", "field 'optim' in .* is a section; give its fields, such as 'optim.epochs'"),
-        ("- 1", "must hold fields"),
         ("just text", "must hold fields"),
         ("optim: {lr: [1\nfold: 1", "line 2: not valid YAML"),
         ("a: &a [1]\nb: *a", "line 2: not valid YAML .aliases"),
@@ -68,7 +65,6 @@ def test_a_file_that_is_no_configuration(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--lr", "1"], "unknown flag '--lr'; did you mean '--optim.lr'"),
         (["--optim.epoch=1"], "unknown flag '--optim.epoch'; did you mean '--optim.epochs'"),
         (["--timelimit", "1"], "unknown flag '--timelimit'; did you mean '--time-limit'"),
         (["--fusion.contrast=0"], "the flag '--fusion.contrast' is called '--loss.contrast' now"),
@@ -87,7 +83,6 @@ def test_a_command_line_that_is_none(flags, message):
         ("optim.lr", "fast", "a number"),
         ("optim.epochs", "1.5", "a whole number"),
         ("run.compile", "maybe", "true or false"),
-        ("fold", "first", "int | None"),
         ("model.density", "[1, 2, 3]", "tuple[float, float]"),
     ],
 )

@@ -49,8 +49,8 @@ def weights(found: dict[str, str]) -> int:
     return int(found["weights"].replace(",", ""))
 
 
-@pytest.mark.parametrize("protocol", ["nw_ucla_cross_view", "ntu120_xset"])
-def test_made_clips_of_full_shape(protocol: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_made_clips_of_full_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    protocol = "ntu120_xset"
     found = table(capsys, "--protocol", protocol, "--data.persons=2", *SMALL)
     assert "on made clips" in found["title"]
     clips = SHAPES[protocol].train
@@ -96,9 +96,6 @@ def test_phase_2_takes_a_trained_phase_1_and_a_store_without_videos(
             ("--dry-run", *VIDEO),
             "has to know the network of skeletons: give --phase1 RUN, or with --phase1 the",
         ),
-        (("--dry-run", *VIDEO, "--phase1", "nowhere"), "nowhere/config.json: not found"),
-        (("--dry-run", *VIDEO, "--phase1", "{one}", "--video.cell=24"), "'video.cell' is 24; it must be a"),
-        (("--dry-run", *VIDEO, "--phase1", "{one}", "--optim.mixup=0.3"), "'optim.mixup' is of phase 1"),
     ],
 )
 def test_mistakes(

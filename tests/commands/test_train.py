@@ -17,10 +17,7 @@ from safetensors.torch import load_file
 
 import hhmnet
 from hhmnet.cli import main
-from hhmnet.commands import progress
 from hhmnet.commands.configuration import read_config
-from hhmnet.commands.progress import TrainingProgress
-from hhmnet.commands.terminal import console
 from hhmnet.files import locked
 from hhmnet.store import Store
 from hhmnet.training import engine
@@ -79,18 +76,6 @@ def test_a_terminal_has_a_bar_and_elsewhere_progress_is_plain(train, tmp_path, c
     assert not (tmp_path / "run" / "tensorboard").exists()
 
 
-def test_plain_progress_skips_epochs_that_come_fast(capsys, monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    shown = TrainingProgress(console(), epochs=4, step=0, total=8)
-    for epoch, clock[0] in ((1, 1.0), (2, 2.0), (3, 9.0), (4, 10.0)):
-        shown.on_step(2 * epoch, 8)
-        shown.on_epoch(engine.EpochLog(epoch, 1.0, 50.0, 0.1, 10.0, 1.0))
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.split()[1] for line in lines] == ["1/4", "3/4", "4/4"]
-    assert [line.split()[-2] for line in lines] == ["0:03", "0:03", "0:00"]  # 1 s for 2 steps, 9 s for 6
-
-
 def test_what_happens_in_a_finished_runs_folder(train, run_copy, finished_run, capsys):
     assert train(out=run_copy) == 2
     assert f"error: {run_copy}: holds a run already; add --resume" in capsys.readouterr().err
@@ -111,7 +96,7 @@ def test_what_happens_in_a_finished_runs_folder(train, run_copy, finished_run, c
     assert f"{run_copy / 'checkpoint.safetensors'}: can't be used" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("cause", ["--time-limit", signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("cause", ["--time-limit", signal.SIGTERM])
 def test_a_run_that_is_stopped_goes_on_to_the_same_end(train, at_step, finished_run, tmp_path, capsys, cause):
     limit = ("--time-limit", "1000h") if isinstance(cause, str) else ()
     now = time.monotonic
@@ -141,9 +126,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_end(train, at_step, finished_
     [
         ("--fold=9", "fold"),
         ("--protocol=none", "none"),
-        ("--optim.lr=x", "'optim.lr' must be a number"),
         ("--optim.leraning_rate=1", "did you mean '--optim.lr'"),
-        ("--model.mask=foo", "'mask' must be one of"),
         ("--model.chunks=3", "'model.chunks' is 3; it must divide the frames of every block, and one has 8"),
         ("--config={folder}/none.yaml", "{folder}/none.yaml: No such file or directory"),
         ("--data={folder}/none", "no store at {folder}/none"),
@@ -176,15 +159,12 @@ def test_a_full_disk_and_a_small_gpu_are_one_line(train, tmp_path, capsys, monke
     assert "can't hold 8 clips at once; lower --optim.batch_size" in small
 
 
-def test_a_run_is_trained_again_from_its_folder_alone(train, finished_run, tmp_path, capsys):
-    again = tmp_path / "again"
-    assert train("--from", str(finished_run), config=None, out=again) == 0
-    assert same(again, finished_run)
-    assert (again / "config.yaml").read_bytes() == (finished_run / "config.yaml").read_bytes()
+def test_a_run_is_trained_again_from_its_folder_and_what_is_not_as_it_was_is_said(
+    train, run_copy, tmp_path, capsys
+):
+    assert train("--from", str(run_copy), config=None, out=tmp_path / "same") == 0
+    assert same(tmp_path / "same", run_copy)
     assert "this one's is" not in capsys.readouterr().err
-
-
-def test_what_is_not_as_it_was_is_said(train, run_copy, tmp_path, capsys):
     file, again = run_copy / "environment.json", tmp_path / "again"
     facts = json.loads(file.read_text())
     facts["torch"] = "2.9.0"

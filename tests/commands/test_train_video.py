@@ -82,11 +82,8 @@ def test_a_stopped_run_goes_on_without_being_told_of_phase_1(
     ("words", "message"),
     [
         (("--phase1", "nowhere"), "nowhere/config.json: not found; no model there"),
-        (("--fold", "0"), "it would be measured on clips that phase 1 has seen"),
         (("--video.cell", "24"), "field 'video.cell' is 24; it must be a multiple of 16"),
         (("--heterogeneous.weights", "[1, 2]"), "give one for each of joint+bone and one for the video"),
-        (("--phase1", ""), "field 'phase' is 2, but 'phase1' is empty: give --phase1 RUN"),
-        (("--phase1", "", "--phase", "null"), "field 'heterogeneous' is of phase 2, but 'phase1' is empty"),
         (("--phase", "3"), "field 'phase' must be 1 or 2; got 3"),
     ],
     ids=str,

@@ -13,7 +13,7 @@ from hhmnet.config import OptimConfig
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork
 from hhmnet.models.stst import STST, STSTConfig
 from hhmnet.skeleton import KINECT20
-from hhmnet.training.optim import learning_rate, make_optimizer, mix_clips, set_rate, smooth
+from hhmnet.training.optim import learning_rate, make_optimizer, mix_clips, set_rate
 
 
 def build(**changed: object) -> STST:
@@ -35,22 +35,13 @@ def rates(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, tup
     return {name: found[id(p)] for name, p in network.named_parameters() if id(p) in found}
 
 
-@pytest.mark.parametrize("variant", [{}, {"mask": "threshold"}], ids=str)
-def test_only_matrices_decay(variant: dict[str, object]) -> None:
-    network = build(**variant)
+def test_only_matrices_decay() -> None:
+    network = build(mask="threshold")
     found = rates(make_optimizer(network, OptimConfig(weight_decay=0.07)), network)
     assert found.keys() == dict(network.named_parameters()).keys()
     free = ("norm", "bias", "graph", "gate", "joint_embedding", "scale", "thresh")
     for name, (_, decay) in found.items():
         assert decay == (0.0 if any(word in name for word in free) else 0.07), name
-
-
-def test_convolutions_of_every_kind_decay_and_tables_do_not() -> None:
-    layers = nn.Conv1d(2, 2, 3), nn.Conv2d(2, 2, 3), nn.Conv3d(2, 2, 3), nn.Linear(2, 2), nn.Embedding(2, 2)
-    network = nn.Sequential(*layers)
-    found = rates(make_optimizer(network, OptimConfig(weight_decay=0.07)), network)
-    assert [found[f"{number}.weight"][1] for number in range(5)] == [0.07] * 4 + [0.0]
-    assert [found[f"{number}.bias"][1] for number in range(4)] == [0.0] * 4
 
 
 @pytest.mark.parametrize(("kind", "frozen"), [("adamw", 0.0), ("sgd", 1.0)])
@@ -78,27 +69,6 @@ def test_learning_rate_rises_then_follows_half_a_cosine() -> None:
         assert found[step] == pytest.approx(0.01 + 0.09 * math.cos(math.pi / 2 * (step - 10) / 90) ** 2)
 
 
-@pytest.mark.parametrize("warmup", [0.0, 1.7, 99.0])
-@pytest.mark.parametrize(("total", "per_epoch"), [(1, 1), (40, 7)])
-def test_learning_rate_has_one_peak_and_stays_within_bounds(
-    warmup: float, total: int, per_epoch: int
-) -> None:
-    config = OptimConfig(lr=0.1, min_lr=0.001, warmup_epochs=warmup)
-    found = [learning_rate(step, total, per_epoch, config) for step in range(total)]
-    assert all(0.001 <= rate <= 0.1 + 1e-12 for rate in found)
-    peak = int(np.argmax(found))
-    assert found[:peak] == sorted(found[:peak])
-    assert found[peak:] == sorted(found[peak:], reverse=True)
-    assert max(found) == pytest.approx(0.1, rel=0.3 if warmup < 99 else 0.51)
-
-
-def test_soft_targets_are_those_of_label_smoothing() -> None:
-    labels, logits = torch.tensor([2, 0, 1, 2]), torch.randn(4, 3, generator=seeded())
-    targets = smooth(nn.functional.one_hot(labels, 3).float(), 0.1)
-    found = nn.functional.cross_entropy(logits, targets)
-    torch.testing.assert_close(found, nn.functional.cross_entropy(logits, labels, label_smoothing=0.1))
-
-
 def test_mixup_mixes_clips_masks_and_targets_alike() -> None:
     """Each clip has a class of its own, so that targets tell who was mixed with whom."""
     x, targets = torch.randn(16, 3, 4, 5, 2, generator=seeded(1)), torch.eye(16)
@@ -122,7 +92,7 @@ def test_mixup_mixes_clips_masks_and_targets_alike() -> None:
     assert whole is None
 
 
-@pytest.mark.parametrize("alpha", [0.1, 0.2, 1.0])
+@pytest.mark.parametrize("alpha", [0.1, 1.0])
 def test_shares_follow_the_beta_distribution(alpha: float) -> None:
     """Against the distribution function, also where small alphas pile up: near 0 and 1."""
     count = 20_000

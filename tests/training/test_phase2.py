@@ -26,12 +26,12 @@ from hhmnet.data.protocols import get_protocol
 from hhmnet.data.transform import SampledFrames
 from hhmnet.losses import distillation, part_contrast
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
-from hhmnet.models.pretrained import PretrainedError, from_pretrained
+from hhmnet.models.pretrained import from_pretrained
 from hhmnet.sample import Sample
 from hhmnet.store import Store
 from hhmnet.training import phases
-from hhmnet.training.engine import Hooks, Trainer, TrainingError
-from hhmnet.training.phases import PhaseError, SkeletonPhase, VideoPhase, make_phase
+from hhmnet.training.engine import Trainer, TrainingError
+from hhmnet.training.phases import PhaseError, make_phase
 from made_crops import made_clip
 
 
@@ -117,19 +117,6 @@ def test_the_skeleton_network_stays_bit_by_bit(store: Store, phase1: Path, tmp_p
         assert torch.equal(fresh[name], parameter) == name.startswith("skeleton."), name
 
 
-def test_a_frozen_backbone_stays_too(store: Store, phase1: Path, tmp_path: Path) -> None:
-    config = make_video_config(phase1, frozen=1.0, weight_decay=0.5)
-    config.heterogeneous.norm = "batch"
-    trainer = make_run(tmp_path, config, store)
-    before = copy.deepcopy(trainer.network.state_dict())
-    trainer.train()
-    for name, value in trainer.network.state_dict().items():
-        if name.startswith("video.backbone."):
-            assert torch.equal(value, before[name]), name
-    head = "video.part_head.weight"
-    assert not torch.equal(trainer.network.state_dict()[head], before[head])
-
-
 def test_an_interrupted_run_ends_bit_by_bit_like_a_whole_one(
     store: Store, phase1: Path, tmp_path: Path, whole_run: Path
 ) -> None:
@@ -154,19 +141,6 @@ def test_a_moved_phase_1_is_the_same_one_and_another_is_not(
     save_file(weights, moved / "model.safetensors")
     with pytest.raises(TrainingError, match="was started with another phase1"):
         make_run(whole_run, make_video_config(moved), store).resume()
-
-
-def test_validation_measures_the_joint_answer_on_the_fold(store: Store, tmp_path: Path) -> None:
-    first = write_phase1(tmp_path / "phase1", store, fold=0)
-    logs = []
-    config = make_video_config(first, fold=0, batch_size=2, epochs=1)
-    trainer = make_run(tmp_path / "run", config, store, Hooks(on_epoch=logs.append))
-    model = trainer.train()
-    rows = trainer.protocols[0].indices(store, "val", 0)
-    with torch.no_grad():
-        batch = trainer.phase.dataset(rows).__getitems__(list(range(len(rows))))
-        right = (model(batch.clips, batch.video).argmax(1) == batch.labels).float().mean()
-    assert logs[-1].val_top1 == pytest.approx(100 * right.item())
 
 
 # Clips that are amiss: how each is made, and whether its persons can be seen.
@@ -231,13 +205,3 @@ def test_what_is_refused(
     first = write_phase1(tmp_path / "phase1", store, **theirs)
     with pytest.raises(PhaseError, match=message):
         make_phase(make_video_config(**{"phase1": first} | ours), store, [get_protocol(store.protocol)])
-
-
-def test_a_phase_may_be_named(store: Store, phase1: Path, whole_run: Path) -> None:
-    split = [get_protocol(store.protocol)]
-    assert isinstance(make_phase(make_video_config("", phase=1), store, split), SkeletonPhase)
-    assert isinstance(make_phase(make_video_config(phase1, phase=2), store, split), VideoPhase)
-    with pytest.raises(PretrainedError, match="has a video side already"):
-        make_phase(make_video_config(whole_run), store, split)
-    with pytest.raises(ValueError, match="field 'phase' must be 1 or 2; got 3"):
-        make_video_config("", phase=3)

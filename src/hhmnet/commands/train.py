@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from hhmnet.commands.cache import cut_crops
 from hhmnet.commands.configuration import CONFIG_FILE, format_help, read_config, write_config
 from hhmnet.commands.prepare import warnings_of_split
-from hhmnet.commands.progress import TrainingProgress
-from hhmnet.commands.terminal import Parser, console, duration
+from hhmnet.commands.terminal import PLAIN_SECONDS, Parser, console, duration
 from hhmnet.config import TrainConfig
 from hhmnet.files import locked, made, remedy, remove_leftovers
 from hhmnet.prepare import WorkerLost
@@ -206,7 +206,7 @@ def _name_lost_videos(trainer: Trainer, known: dict[str, str], log: Console) -> 
     """Name the clips whose crops were there before training, and weren't in it."""
     if not isinstance(trainer.phase, VideoPhase):
         return
-    store, blind = trainer.phase.store, sorted(trainer.phase.blind)
+    store, blind = trainer.phase.store, sorted(trainer.blind)
     names = [str(store.sample_ids[i]) for i in blind if store.sample(i).video is not None]
     lost = [name for name in names if name not in known]
     if lost:
@@ -240,7 +240,7 @@ def _train(trainer: Trainer, time_limit: float | None, facts: dict[str, Any], lo
     videos = "" if trainer.videos is None else f" --videos {trainer.videos}"
     write_environment(out, facts)
     run_log = RunLog(out, trainer.step // len(trainer.sampler))
-    if not run_log.has_tensorboard:
+    if run_log.writer is None:
         log.print("TensorBoard events are left out: pip install 'hhmnet[tensorboard]' adds them")
     progress = TrainingProgress(log, trainer.config.optim.epochs, trainer.step, trainer.total_steps)
 
@@ -292,3 +292,55 @@ def _explained(trainer: Trainer) -> Iterator[None]:
         raise WorkerLost(
             f"a process that loads clips was killed{hint}; --resume goes on from the last checkpoint"
         ) from None
+
+
+class TrainingProgress:
+    """Shows epochs, steps, loss, accuracy, speed and the time that is left.
+
+    Args:
+        log: console on standard error.
+        epochs: epochs of the whole run.
+        step: steps done before.
+        total: steps of the whole run.
+
+    Attributes:
+        bar: what moves on a terminal; it is to be entered while the run trains.
+    """
+
+    def __init__(self, log: Console, epochs: int, step: int, total: int) -> None:
+        self.log, self.epochs, self.total = log, epochs, total
+        self._first, self._began = step, time.monotonic()
+        self._step, self._shown = step, float("-inf")
+        columns = (
+            TextColumn("epoch {task.fields[epoch]} step {task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self.bar = Progress(*columns, console=log, disable=not log.is_terminal)
+        self._task = self.bar.add_task("", total=total, completed=step, figures="", epoch=self._epoch())
+
+    def _epoch(self) -> str:
+        return f"{min(self._step * self.epochs // self.total + 1, self.epochs)}/{self.epochs}"
+
+    def on_step(self, step: int, total: int) -> None:
+        """Take note of a finished step."""
+        self._step = step
+        self.bar.update(self._task, completed=step, epoch=self._epoch())
+
+    def on_epoch(self, figures: EpochLog) -> None:
+        """Show an epoch's figures; without a terminal only every few seconds, and those of the last epoch."""
+        text = f"loss {figures.loss:.3f} accuracy {figures.accuracy:.1f} % {figures.samples_per_second:.0f} clips/s"
+        if figures.val_top1 is not None:
+            text += f" validation {figures.val_top1:.2f} %"
+        self.bar.update(self._task, figures=text)
+        now = time.monotonic()
+        if self.log.is_terminal or (figures.epoch < self.epochs and now - self._shown < PLAIN_SECONDS):
+            return
+        self._shown = now
+        seconds = (now - self._began) / max(self._step - self._first, 1) * (self.total - self._step)
+        left = f"{round(seconds) // 60}:{round(seconds) % 60:02d}"
+        epoch, step = f"epoch {figures.epoch}/{self.epochs}", f"step {self._step}/{self.total}"
+        self.log.print(f"{epoch} {step} {text} {left} left", soft_wrap=True)

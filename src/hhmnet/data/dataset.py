@@ -39,7 +39,7 @@ class Stores:
         names: of the stores' folders.
         layout: the joints.
         class_names: of all stores, one behind the other; two stores may have a class of the same name.
-        sample_ids, labels, lengths: ``(N,)`` of all clips; labels count among all classes, -1 where unknown.
+        sample_ids, labels: ``(N,)`` of all clips; labels count among all classes, -1 where unknown.
         first_clip, first_class: where each store's clips and classes begin.
 
     Raises:
@@ -61,14 +61,13 @@ class Stores:
                 )
         self.class_names = tuple(name for store in stores for name in store.class_names)
         self.sample_ids = np.concatenate([store.sample_ids for store in stores])
-        self.lengths = np.concatenate([store.lengths for store in stores])
         self.first_clip = np.cumsum([0, *map(len, stores)])
         self.first_class = np.cumsum([0, *(len(store.class_names) for store in stores)])
         self.labels = np.concatenate(
-            [self.among_all(number, store.labels) for number, store in enumerate(stores)]
+            [self.offset_labels(number, store.labels) for number, store in enumerate(stores)]
         )
 
-    def among_all(self, number: int, labels: np.ndarray) -> np.ndarray:
+    def offset_labels(self, number: int, labels: np.ndarray) -> np.ndarray:
         """Labels of one store's clips, counted among all classes; -1 stays."""
         return np.where(labels < 0, labels, labels + self.first_class[number])
 

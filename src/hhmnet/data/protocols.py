@@ -51,8 +51,8 @@ class Protocol:
     name: str
     axis: str
     test: frozenset[str]
-    folds: tuple[frozenset[str], ...]
     source: str
+    folds: tuple[frozenset[str], ...] = ()
     train: frozenset[str] | None = None
     fold_axes: tuple[str, ...] = ()
     auto_folds: int = 0
@@ -119,10 +119,6 @@ class Protocol:
                 )
             labels[row] = numbers[name]
         return labels
-
-    def num_folds(self, values: Mapping[str, np.ndarray]) -> int:
-        """How many folds there are for clips of these attributes."""
-        return len(self._groups(values, self._train_and_test(values)[0]))
 
     def _train_and_test(self, values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Which clips train and which are tested, each ``(N,)`` bool; none does both."""
@@ -199,7 +195,7 @@ def _sides(
 ) -> Protocol:
     """A protocol that trains on some values and tests on the rest; its folds are dealt from those that train."""
     test = frozenset(every) - frozenset(train)
-    return Protocol(name, axis, test, dealt(train, folds), source, train=frozenset(train))
+    return Protocol(name, axis, test, source, dealt(train, folds), train=frozenset(train))
 
 
 _NTU60 = "Shahroudy et al., NTU RGB+D: A large scale dataset for 3D human activity analysis, CVPR 2016"
@@ -240,7 +236,6 @@ KINDER_GATOR = Protocol(
     name="kinder_gator",
     axis="subject",
     test=frozenset(),
-    folds=(),
     source="Aloba et al., Kinder-Gator: The UF Kinect database of child and adult motion, Eurographics 2018; it names "
     "no test, so subjects are held out in folds",
     auto_folds=2,
@@ -262,7 +257,6 @@ GIVEN = Protocol(
     name="given",
     axis="split",
     test=frozenset({"test"}),
-    folds=(),
     source="the parts that the data set's own files name: test, val if there is any, and all the rest train",
     fold_axes=("subject", "setup"),
     auto_folds=4,
@@ -308,7 +302,6 @@ def pyskl(split: str) -> Protocol:
         name=PYSKL + split,
         axis="split",
         test=part("test"),
-        folds=(),
         source="the parts that the file names",
         train=part("train"),
         fold_axes=("subject", "setup"),

@@ -85,7 +85,9 @@ class Trainer:
         self.store: Store | Stores = joined if len(self.stores) > 1 else self.stores[0]
         clips = _training_clips(config, self.stores)
         self.protocols = [protocol for protocol, _, _ in clips]
-        self.labels = np.concatenate([joined.among_all(n, labels) for n, (_, labels, _) in enumerate(clips)])
+        self.labels = np.concatenate(
+            [joined.offset_labels(n, labels) for n, (_, labels, _) in enumerate(clips)]
+        )
         self.rows = np.concatenate([joined.first_clip[n] + rows for n, (_, _, rows) in enumerate(clips)])
         self.group = join(config.run.device == "cpu")
         self.group.check_shares(min(config.optim.batch_size, len(self.rows)))
@@ -120,6 +122,8 @@ class Trainer:
         # Clips of the steps whose losses nobody has looked at yet: each reading makes the device wait.
         self._unchecked: list[Tensor] = []
         self._stop = False
+        # Positions of the clips that came without a picture: a loader's processes keep to themselves what is wrong.
+        self.blind = set[int]()
 
     @property
     def total_steps(self) -> int:
@@ -180,7 +184,9 @@ class Trainer:
         epoch, start, stopping = self.sampler.epoch + 1, time.monotonic(), False
         self.network.train()
         for batch in loader:
-            self.phase.note(batch)
+            if batch.video is not None:
+                seen = batch.video.part_mask.flatten(1).any(1) | batch.video.scene_mask.any(1)
+                self.blind.update(batch.index[~seen].tolist())
             self._train_step(batch.to(self.device))
             self.step += 1
             self.hooks.on_step(self.step, self.total_steps)
@@ -258,7 +264,7 @@ class Trainer:
         progress = checkpoint.Progress(
             self.step, self.seconds, self._identity(), figures, self._epoch_seconds
         )
-        self.phase.compare_notes()
+        self.blind = set[int]().union(*self.group.everyone(self.blind))
         with self.group.together():
             if self.group.is_main:
                 checkpoint.save(self.out, progress, self.learner.modules, self.learner.optimizer)

@@ -59,6 +59,9 @@ class RunLog:
         epochs_done: epochs that the resumed checkpoint has behind it. Rows of later ones, which are about to
             be trained again, are dropped.
 
+    Attributes:
+        writer: of TensorBoard's events; None where tensorboard isn't installed.
+
     Raises:
         LogError: the ``log.csv`` that stands there is none of ours.
     """
@@ -68,30 +71,25 @@ class RunLog:
         kept = [row for row in read_log(self.file) if row.epoch <= epochs_done] if self.file.exists() else []
         with replacing(self.file) as handle:
             handle.write("".join([_HEAD, *map(_line, kept)]).encode())
-        self._writer: Any = None
+        self.writer: Any = None
         with suppress(ImportError):
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=epochs_done + 1)
-
-    @property
-    def has_tensorboard(self) -> bool:
-        """Whether TensorBoard events are written."""
-        return self._writer is not None
+            self.writer = SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=epochs_done + 1)
 
     def add(self, log: EpochLog) -> None:
         """Write one epoch's figures; they are on disk when this returns."""
         append(self.file, _line(log).encode())
-        if self._writer is not None:
+        if self.writer is not None:
             for name, tag in _TAGS.items():
                 if (value := getattr(log, name)) is not None:
-                    self._writer.add_scalar(tag, value, log.epoch)
-            self._writer.flush()
+                    self.writer.add_scalar(tag, value, log.epoch)
+            self.writer.flush()
 
     def close(self) -> None:
         """Finish the TensorBoard events."""
-        if self._writer is not None:
-            self._writer.close()
+        if self.writer is not None:
+            self.writer.close()
 
 
 def read_log(file: Path) -> list[EpochLog]:

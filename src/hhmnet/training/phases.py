@@ -59,14 +59,13 @@ def make_phase(
         VideoFolderError: phase 2, and nobody knows where the videos are.
     """
     group, usual = group or ProcessGroup(), TrainConfig()
-    if config.looks_at_video and isinstance(store, Stores):
-        raise PhaseError("--data names several stores, but phase 2 learns from one: give one of them")
-    if config.looks_at_video and config.phase1 and isinstance(store, Store):
-        return VideoPhase(config, store, protocols[0], store.find_videos(videos), group)
+    first = "but 'phase1' is empty: give --phase1 RUN, a trained model of skeletons"
     if config.looks_at_video:
-        raise PhaseError(
-            "field 'phase' is 2, but 'phase1' is empty: give --phase1 RUN, a trained model of skeletons"
-        )
+        if isinstance(store, Stores):
+            raise PhaseError("--data names several stores, but phase 2 learns from one: give one of them")
+        if not config.phase1:
+            raise PhaseError(f"field 'phase' is 2, {first}")
+        return VideoPhase(config, store, protocols[0], store.find_videos(videos), group)
     if config.optim.freeze != "none" and not config.init:
         raise PhaseError(
             "field 'optim.freeze' would freeze encoders that nobody has trained: give --init MODEL too"
@@ -75,10 +74,8 @@ def make_phase(
         raise PhaseError("field 'phase' is 1, but 'phase1' is given: leave one of the two out")
     changed = [name for name in _OF_PHASE_2 if getattr(config, name) != getattr(usual, name)]
     if changed and config.phase is None:
-        raise PhaseError(
-            f"field '{changed[0]}' is of phase 2, but 'phase1' is empty: give --phase1 RUN, a trained model of "
-            "skeletons, or --phase 1 to train skeletons all the same"
-        )
+        again = "or --phase 1 to train skeletons all the same"
+        raise PhaseError(f"field '{changed[0]}' is of phase 2, {first}, {again}")
     return SkeletonPhase(config, store, protocols, group)
 
 
@@ -131,12 +128,6 @@ class SkeletonPhase:
         """The clips at these positions of the store."""
         return ClipDataset(self.store, rows, self.config.data.persons)
 
-    def note(self, batch: RawBatch) -> None:
-        """Take notice of a batch as it comes from the disk; here of nothing."""
-
-    def compare_notes(self) -> None:
-        """Let all processes know what one of them took notice of; each calls it after the same step."""
-
     def inputs(
         self, batch: RawBatch, classes: Tensor, generator: torch.Generator
     ) -> tuple[tuple[Tensor, Tensor | None], Tensor]:
@@ -185,7 +176,6 @@ class VideoPhase:
     Attributes:
         config: the configuration with the phase-1 model's network and preprocessing, so that the run's own file says
             what was trained.
-        blind: positions in the store of the clips that came without a picture.
 
     Raises:
         PhaseError: the phase-1 model has other joints or classes than the store, has seen clips that are to be
@@ -206,7 +196,6 @@ class VideoPhase:
         spec = first.spec
         self.config = dataclasses.replace(config, model=spec.model, data=spec.data, fusion=spec.fusion)
         self.cache = CropCache(config=config.roi)
-        self.blind: set[int] = set()
         self.identity: dict[str, Any] = {"phase1": _weights_hash(config.phase1)}
         if config.init:
             self.started = _naming(config.init, start_video, self.model, from_pretrained(config.init))
@@ -215,12 +204,6 @@ class VideoPhase:
     def dataset(self, rows: np.ndarray) -> ClipDataset:
         """The clips' skeletons and the crops of their videos."""
         return VideoDataset(self.store, rows, self.config.data.persons, self.cache, self.videos)
-
-    def note(self, batch: RawBatch) -> None:
-        """Which clips come without a picture; a loader's processes keep to themselves what they find wrong."""
-        assert batch.video is not None
-        seen = batch.video.part_mask.flatten(1).any(1) | batch.video.scene_mask.any(1)
-        self.blind.update(batch.index[~seen].tolist())
 
     def inputs(
         self, batch: RawBatch, classes: Tensor, generator: torch.Generator
@@ -262,10 +245,6 @@ class VideoPhase:
         """The video's own: the skeleton's don't change."""
         assert output.video is not None
         return output.video.float()
-
-    def compare_notes(self) -> None:
-        """Which clips came without a picture anywhere."""
-        self.blind = set[int]().union(*self.group.everyone(self.blind))
 
 
 Phase = SkeletonPhase | VideoPhase
