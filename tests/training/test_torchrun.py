@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import socket
@@ -12,11 +13,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from short_run import made_samples, make_run, write_video_store
 from torch import distributed
+from two_processes import in_pair, phase_2_config
 
 from hhmnet.cli import main
+from hhmnet.models.pretrained import from_pretrained
+from hhmnet.store import Store
 from hhmnet.training import checkpoint
+from hhmnet.training.distributed import join
 
 pytestmark = [
     pytest.mark.long,
@@ -114,3 +120,26 @@ def test_a_killed_process_ends_the_other_with_a_word(
     assert (f"process {2 - rank} of 2 stops: another one has ended" in text) or "SIGTERM" in text
     assert "Traceback" not in text.partition("torch/distributed/elastic")[0]
     assert main([*words, *ENDLESS, "--resume", "--time-limit", "1s"]) == 0
+
+
+def test_phase_2_with_batch_norms_waits_for_nobody_without_a_picture(tmp_path: Path, phase1: Path) -> None:
+    """Two clips a step, one a process: the clip without a video leaves its process without pictures."""
+    in_pair(train_with_batch_norms, tmp_path, write_video_store(tmp_path, made_samples()).path, phase1)
+    first, second = (load_file(tmp_path / f"state-{rank}.safetensors") for rank in range(2))
+    weights = [name for name in first if "running" not in name and "batches" not in name]
+    assert len(weights) > 100  # statistics are of each process's own clips
+    for name in weights:
+        assert (first[name] - second[name]).abs().max() < 1e-5, name
+    assert from_pretrained(tmp_path / "run").spec.video is not None
+
+
+def train_with_batch_norms(folder: Path, store: Path, phase1: Path) -> None:
+    """Train, and keep each process's state."""
+    group = join(cpu=True)
+    config = phase_2_config(phase1, backbone="efficientnet_lite0", pretrained=False, batch_size=2)
+    config.roi = dataclasses.replace(config.roi, cell=40, scene=72)
+    config.video = dataclasses.replace(config.video, cell=32, scene=64)
+    trainer = make_run(folder / "run", config, Store(store))
+    trainer.train()
+    state = {name: value.contiguous() for name, value in trainer.network.state_dict().items()}
+    save_file(state, folder / f"state-{group.rank}.safetensors")
