@@ -62,8 +62,11 @@ def test_folders_of_classes_hold_folders_of_frames(tmp_path: Path) -> None:
     assert store.class_names == ("nod", "wave")
 
 
-def test_a_damaged_frame_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "reason"), [('{"people": [', "cut short"), ("[" * 200_000, "nested too deeply")]
+)
+def test_a_damaged_frame_is_named(tmp_path: Path, text: str, reason: str) -> None:
     write_openpose(tmp_path / "clip")
-    (tmp_path / "clip/clip_000000000003_keypoints.json").write_text('{"people": [')
-    with pytest.raises(InputError, match=r"clip_000000000003_keypoints\.json, .*cut short"):
+    (tmp_path / "clip/clip_000000000003_keypoints.json").write_text(text)
+    with pytest.raises(InputError, match=rf"clip_000000000003_keypoints\.json, .*{reason}"):
         Sources(BODY25).read(tmp_path / "clip")

@@ -139,6 +139,7 @@ INFINITE[0, 2, 3, 1] = np.inf
         ({"frame_dir": "whole"}, "field 'frame_dir' must be a name that no other clip has"),
         ({"keypoint": ABSENT}, "'keypoint' is missing"),
         ({"keypoint": "joints"}, "'keypoint' must be an array, is str"),
+        ({"keypoint_score": np.array(7, object)}, "'keypoint_score' must be an array, is int"),
         ({"keypoint": [[[[1.0, 2.0], [3.0]]]]}, r"'keypoint'\[0\]\[0\]\[1\] must be a list of 2"),
         ({"keypoint": np.ones((4, 17))}, r"'keypoint' must have the shape .* has \(4, 17\)"),
         (

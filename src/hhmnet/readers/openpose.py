@@ -78,7 +78,7 @@ def read_recording(frames: dict[int, Path]) -> RawClip:
     for number, file in frames.items():
         try:
             content = json.loads(file.read_bytes())
-        except ValueError:
+        except (ValueError, RecursionError):
             try:
                 content = read_json(file)
             except ReadError as error:

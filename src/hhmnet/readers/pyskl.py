@@ -330,9 +330,10 @@ def _load(array: Any, field: str) -> np.ndarray:
     """An array that is still in the file, or nested lists; raises ReadError."""
     if isinstance(array, list):
         return nested(field, array)
-    if not isinstance(array, StoredArray):
-        raise ReadError(f"field '{field}' must be an array, is {type(array).__name__}")
     try:
-        return array.load()
+        found = array.load() if isinstance(array, StoredArray) else array
     except UnpicklingError as error:
         raise ReadError(f"field '{field}': {error}") from None
+    if not isinstance(found, np.ndarray):
+        raise ReadError(f"field '{field}' must be an array, is {type(found).__name__}")
+    return found
