@@ -19,11 +19,10 @@ import shutil
 import struct
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -37,29 +36,10 @@ from hhmnet.skeleton import COCO17, H36M17
 
 LARGEST_MEMBER = 2**31
 """Bytes that a compressed array may take when it is unpacked."""
-_DAMAGE = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    EOFError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-    NotImplementedError,
-)
 _JOINTS_FILE = re.compile(r"(.*?)_?data(?:_joint)?\.npy", re.IGNORECASE)
 _KINETICS_SIZE = np.array([340.0, 256.0])
 _H36M_KEPT = [0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27]
-_H36M_PARTS = {
-    "S1": "train",
-    "S5": "train",
-    "S6": "train",
-    "S7": "train",
-    "S8": "train",
-    "S9": "test",
-    "S11": "test",
-}
+_H36M_PARTS = {f"S{number}": "test" if number in (9, 11) else "train" for number in (1, 5, 6, 7, 8, 9, 11)}
 """Human3.6M's joints of 32, and its subjects' parts, that VideoPose3D's run.py uses."""
 
 
@@ -125,7 +105,7 @@ def read_set(file: Path) -> Annotations | None:
                 known = {name.removesuffix(".npy") for name in archive.namelist()}
         else:
             return None
-    except _DAMAGE:
+    except Exception:  # nearly anything, if the file is damaged; whoever reads it as a clip says so
         return None
     if not known & {"rows", "x_train", "x_test", "positions_3d", "positions_2d"}:
         return None
@@ -136,7 +116,7 @@ def read_set(file: Path) -> Annotations | None:
         return found
     except (ReadError, UnpicklingError) as error:
         raise SourceError(f"{file}: {error}") from None
-    except _DAMAGE as error:
+    except Exception as error:  # likewise
         raise SourceError(f"{file}: damaged ({error})") from None
 
 
@@ -146,10 +126,11 @@ def _read_known(file: Path, known: set[str]) -> Annotations:
     with zipfile.ZipFile(file) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if members.keys() & {"x_train", "x_test"}:
-            return _ctr_gcn({name: _member(file, archive, info) for name, info in members.items()})
-        metadata = _objects(archive, members["metadata"]) if "metadata" in members else None
+            used = [name for name in members if name.startswith(("x_", "y_"))]
+            return _ctr_gcn({name: _member(file, archive, members[name]) for name in used})
+        metadata, _ = _objects(archive, members["metadata"]) if "metadata" in members else ({}, None)
         name = "positions_3d" if "positions_3d" in members else "positions_2d"
-        return _videopose3d(_objects(archive, members[name]), name == "positions_3d", metadata)
+        return _videopose3d(*_objects(archive, members[name]), name == "positions_3d", metadata)
 
 
 def _member(file: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
@@ -170,8 +151,8 @@ def _member(file: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.n
     return np.memmap(file, dtype, "r", start, shape, order="F" if fortran else "C")
 
 
-def _objects(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Kept:
-    """What an array of one object holds; its arrays stay in an unpacked copy, which lasts as long as they do."""
+def _objects(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[Any, Any]:
+    """What an array of one object holds, and an unpacked copy, which must last as long as the arrays in it."""
     if info.file_size > LARGEST_MEMBER:
         raise ReadError(f"array '{info.filename}' takes {info.file_size:,} bytes")
     copy = tempfile.NamedTemporaryFile(suffix=".npy")  # noqa: SIM115 - it lasts as long as the arrays
@@ -180,14 +161,7 @@ def _objects(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Kept:
     copy.seek(0)
     npy_header(copy)
     content = load_plain(Path(copy.name), start=copy.tell())
-    return _Kept(content.load() if isinstance(content, StoredArray) else content, copy)
-
-
-class _Kept(NamedTuple):
-    """What was unpickled, and the unpacked file that its arrays are in."""
-
-    value: Any
-    file: Any
+    return content.load() if isinstance(content, StoredArray) else content, copy
 
 
 def _ctr_gcn(arrays: dict[str, np.ndarray]) -> Annotations:
@@ -250,22 +224,21 @@ def _st_gcn_clip(rows: np.ndarray, row: int) -> RawClip:
     return _without_padding(joints, "", "ST-GCN or 2s-AGCN")
 
 
-def _videopose3d(content: _Kept, in_space: bool, metadata: _Kept | None) -> Annotations:
+def _videopose3d(subjects: Any, kept: Any, in_space: bool, metadata: Any) -> Annotations:
     found = Annotations({}, {}, {})
-    subjects = content.value if isinstance(content.value, dict) else {}
-    if not all(isinstance(actions, dict) for actions in subjects.values()):
+    if not isinstance(subjects, dict) or not all(isinstance(actions, dict) for actions in subjects.values()):
         raise ReadError("must hold a dict of actions for each subject")
     stems = {
         action: re.sub(r" [0-9]+$", "", str(action)) for actions in subjects.values() for action in actions
     }
     labels = {stem: label for label, stem in enumerate(sorted(set(stems.values())))}
-    told = metadata.value.get("layout_name") if metadata and isinstance(metadata.value, dict) else "coco"
+    told = metadata.get("layout_name") if isinstance(metadata, dict) else ""
     parts = _H36M_PARTS if subjects.keys() <= _H36M_PARTS.keys() else {}
     for subject, actions in subjects.items():
         for action, arrays in actions.items():
             for camera, array in enumerate(arrays if isinstance(arrays, list) else [arrays]):
                 name = f"{subject}/{action}" + (f"/{camera}" if isinstance(arrays, list) else "")
-                load = partial(_h36m_clip, array, content, in_space, str(told))
+                load = partial(_h36m_clip, array, kept, in_space, str(told))
                 _enter(found, name, labels[stems[action]], parts.get(subject, ""), load)
                 found.clips[name]["action"] = stems[action]
     return found

@@ -15,39 +15,25 @@ from hhmnet.readers.openpose import find_recording, read_recording
 from hhmnet.readers.text import read_json
 
 _AS_CSV = "export the joints' positions, as a CSV with a line a frame (docs/your_own_data.md)"
-FOREIGN = {
-    ".bvh": (b"HIERARCHY", "BVH, which holds rotations of bones", _AS_CSV),
-    ".fbx": (b"Kaydara FBX", "FBX, a scene", _AS_CSV),
-    ".c3d": (b"", "C3D, which holds markers on the skin", f"fit a skeleton to them, then {_AS_CSV}"),
-    ".trc": (
-        b"PathFileType",
-        "TRC, which holds markers on the skin",
-        f"fit a skeleton to them, then {_AS_CSV}",
+_RIG = f"holds a moving figure, mostly as rotations of bones; {_AS_CSV}"
+_MARKERS = f"holds markers on the skin; fit a skeleton to them, then {_AS_CSV}"
+_FOREIGN = {
+    **dict.fromkeys((".bvh", ".fbx", ".amc", ".asf", ".glb", ".gltf", ".usd"), _RIG),
+    **dict.fromkeys((".c3d", ".trc"), _MARKERS),
+    **dict.fromkeys(
+        (".h5", ".slp", ".parquet", ".xlsx"), "isn't read; save or export it as CSV or NumPy's .npy"
     ),
-    ".amc": (b"", "AMC, which holds rotations of bones", _AS_CSV),
-    ".asf": (b"", "ASF, a skeleton without its motion", _AS_CSV),
-    ".glb": (b"glTF", "glTF, a scene", _AS_CSV),
-    ".gltf": (b"", "glTF, a scene", _AS_CSV),
-    ".usd": (b"", "USD, a scene", _AS_CSV),
-    ".slp": (b"", "SLEAP's", "export it as NumPy or CSV"),
-    ".h5": (b"\x89HDF", "HDF5 (DeepLabCut, SLEAP)", "export it as CSV or NumPy"),
-    ".parquet": (b"PAR1", "Parquet", "write it as CSV"),
-    ".mat": (
-        b"MATLAB",
-        "MATLAB's",
-        "UTD-MHAD's are read by `hhmnet prepare utd_mhad`; of others save the joints as .npy",
-    ),
-    ".xlsx": (b"", "an Excel sheet", "save it as CSV"),
+    ".mat": "is read of UTD-MHAD alone, by `hhmnet prepare utd_mhad`; of others save the joints as .npy",
 }
-"""Endings of formats that aren't read: how their files begin, what they are, and the way out."""
+"""Endings of formats that aren't read, and the way out."""
+_BEGINNINGS = {b"HIERARCHY": ".bvh", b"Kaydara FBX": ".fbx", b"glTF": ".glb", b"PathFileType": ".trc"}
 
 
 def foreign(path: Path, head: bytes = b"") -> str | None:
-    """What a file is that can't be read, and what to do, by its name or first bytes; None if it isn't known."""
-    for suffix, (start, kind, remedy) in FOREIGN.items():
-        if path.suffix.lower() == suffix or (start and head.startswith(start)):
-            return f"is {kind}; {remedy}"
-    return None
+    """What a file is that can't be read, and what to do, by its first bytes or name; None if it isn't known."""
+    kinds = (suffix for start, suffix in _BEGINNINGS.items() if head.startswith(start))
+    kind = next(kinds, path.suffix.lower())
+    return f"is {kind[1:].upper()}, which {_FOREIGN[kind]}" if kind in _FOREIGN else None
 
 
 def read_clip(path: Path, axes: str = "") -> RawClip:
