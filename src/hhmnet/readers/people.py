@@ -13,6 +13,8 @@ from hhmnet.skeleton import LAYOUTS
 
 MOST = 20
 """Persons that are kept of a clip; passers-by and mistakes of a detector make hundreds."""
+_LARGEST = 1e9
+"""Coordinates and scores beyond this are no one's."""
 _TALL = 400.0
 """Height that persons are brought to before they are followed: the tracker thinks in pixels."""
 
@@ -81,7 +83,7 @@ def numbers(values: Any, where: str) -> np.ndarray:
         array = np.array(values, np.float64)
     except (TypeError, ValueError, OverflowError):
         raise ReadError(f"{where}: must be numbers") from None
-    if np.isinf(array).any():
+    if (np.abs(array) > _LARGEST).any():
         raise ReadError(f"{where}: infinite or too large")
     return array
 
