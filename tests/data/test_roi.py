@@ -77,30 +77,6 @@ def test_every_picture_is_decoded_once() -> None:
     assert video.asked == [0, 1, 2]
 
 
-# Sizes.
-
-
-def sides_of(pixels: np.ndarray, config: RoiConfig) -> np.ndarray:
-    """Sides of the head's crops, as a picture tells them whose brightness grows from left to right."""
-    image = np.broadcast_to(np.arange(250, dtype=np.uint8)[None, :, None], (120, 250, 3))
-    frames = pixels.shape[1]
-    crops = crop_clip(made_clip(frames=frames, pixels=pixels), KINECT20, Frames([image] * frames), config)
-    head = crops.parts[:, 0, config.cell // 2, :, 0].astype(float)
-    return (head[:, -2] - head[:, 1]) / (config.cell - 3) * config.cell
-
-
-def test_the_size_follows_a_person_who_comes_nearer_but_not_one_odd_frame() -> None:
-    config = RoiConfig(instants=20, cell=16, window=0.3, scene_instants=1)
-    heights = np.linspace(30, 100, 20)
-    pixels = np.stack([standing(120, 30, h) for h in heights])[None].astype(np.float32)
-    plain = sides_of(pixels, config)
-    np.testing.assert_allclose(plain, heights * 0.97 * config.part_size * 1.125, atol=2.5)
-    pixels[0, 10, KINECT20.index("left_foot")] += 3000
-    np.testing.assert_allclose(sides_of(pixels, config), plain, atol=3)
-    whole = sides_of(pixels, dataclasses.replace(config, window=1.0))
-    assert np.ptp(whole) < np.ptp(plain)
-
-
 # Videos that can't be read.
 
 

@@ -112,17 +112,6 @@ def test_module_matches_the_definition(frames: int, stride: int, variant: dict[s
         np.testing.assert_allclose(found.swapaxes(1, 3)[counts], expected.swapaxes(1, 3)[counts], atol=2e-5)
 
 
-def test_batch_statistics_are_those_of_the_real_frames() -> None:
-    """In training a masked batch gives what its real frames give alone, whatever stands in the others."""
-    module, alone = build().train(), build().train()
-    x = feature(4)
-    padded = torch.cat([x, torch.full((2, 6, 3, 4), 9.0)], -1)
-    there = torch.tensor([[1, 1, 1, 1, 0, 0, 0, 0]] * 2).bool()
-    torch.testing.assert_close(module(padded, there)[..., :4], alone(x), atol=1e-5, rtol=1e-4)
-    for (name, a), b in zip(module.named_buffers(), alone.buffers(), strict=True):
-        torch.testing.assert_close(a, b, msg=name)
-
-
 @pytest.mark.parametrize("stride", [1, 2])
 def test_gradients_of_the_module(stride: int) -> None:
     module = build(2, 3, kernel=3, dilations=(1, 2), stride=stride).double().train()

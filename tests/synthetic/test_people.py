@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from hhmnet.skeleton import KINECT20
 from hhmnet.synthetic import ACTIONS, CAMERAS, SKELETON_CEILING, SUBJECTS, Performance, observe, performance
-from hhmnet.synthetic.body import JOINT, joints_of, make_subject, standing
+from hhmnet.synthetic.body import JOINT
 from hhmnet.synthetic.motion import MAX_FRAMES, MIN_FRAMES
 
 ROUNDS = [(subject, 7) for subject in range(1, SUBJECTS + 1)]
@@ -31,17 +29,6 @@ def test_clips_are_those_that_figures_were_measured_on(numbers, frames: int, sum
     assert len(acted.joints) == frames
     np.testing.assert_allclose(acted.joints[9, [3, 11, 19]].sum(0), sums, atol=1e-4)
     np.testing.assert_allclose(observe(acted, numbers[3])[12, JOINT["right_hand"]], hand, atol=1e-4)
-
-
-def test_a_left_handed_body_is_the_mirror_image() -> None:
-    right = make_subject(1, np.random.default_rng(3))
-    left = dataclasses.replace(right, handedness="left")
-    pose = standing(right, 25, np.random.default_rng(4))
-    pose.wrists[:, 1] = [0.3, 0.4, 0.3]
-    a, b = joints_of(pose, right), joints_of(pose, left)
-    assert a[0, JOINT["right_hand"], 1] > a[0, JOINT["right_shoulder"], 1]
-    np.testing.assert_allclose(b[:, JOINT["left_hand"]], a[:, JOINT["right_hand"]] * [-1, 1, 1])
-    np.testing.assert_allclose(b[:, JOINT["head"]], a[:, JOINT["head"]] * [-1, 1, 1])
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)

@@ -1,4 +1,4 @@
-"""The sample set's pictures: shapes with depth, a body where the joints are, and nothing but an object that tells."""
+"""The sample set's pictures: a body where the joints are, and nothing but an object that tells."""
 
 from __future__ import annotations
 
@@ -11,77 +11,11 @@ from hhmnet.conversion import project
 from hhmnet.synthetic import ACTIONS, CAMERAS, Performance, performance, render
 from hhmnet.synthetic.body import JOINT
 from hhmnet.synthetic.rendering import dress
-from hhmnet.synthetic.scene import HEIGHT, LENS, WIDTH, Canvas
+from hhmnet.synthetic.scene import HEIGHT, LENS, WIDTH
 
-LIGHT, WHITE = np.array([0.3, 0.8, -0.6]), np.ones((1, 3), np.float32)
 COLUMNS, ROWS = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
-RAYS = np.stack([(COLUMNS - LENS.cx) / LENS.fx, (LENS.cy - ROWS) / LENS.fy, np.ones_like(ROWS)], -1)
 PAIRS = [("bottle", 7, 8), ("racket", 9, 10)]
 SEED = 11
-
-
-def empty(frames: int = 1) -> Canvas:
-    return Canvas(np.zeros((frames, HEIGHT, WIDTH, 3), np.uint8), LIGHT)
-
-
-def sphere_depth(middle: np.ndarray, radius: float) -> np.ndarray:
-    """Where the ray of every pixel enters a sphere, ``(H, W)`` metres along z; infinite where it misses."""
-    a, b, c = (RAYS**2).sum(-1), RAYS @ middle, middle @ middle - radius**2
-    inside = b**2 - a * c
-    return np.where(inside > 0, (b - np.sqrt(np.maximum(inside, 0))) / a, np.inf)
-
-
-def inner(mask: np.ndarray) -> np.ndarray:
-    """A mask without its outermost pixels."""
-    small = mask.copy()
-    for axis in (0, 1):
-        for step in (-1, 1):
-            small &= np.roll(mask, step, axis)
-    return small
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "radii"),
-    [
-        ((-0.3, 0.2, 2.5), (0.4, -0.5, 2.8), (0.10, 0.05)),
-        ((-1.2, 0.2, 2.0), (-0.7, 0.3, 2.0), (0.10, 0.06)),  # reaches over the picture's edge
-    ],
-)
-def test_a_limb_is_the_union_of_spheres_along_it(start, end, radii) -> None:
-    start, end = np.array(start), np.array(end)
-    shares = np.linspace(0, 1, 80)
-    spheres = [sphere_depth(start + t * (end - start), radii[0] + t * (radii[1] - radii[0])) for t in shares]
-    expected = np.min(spheres, 0)
-    canvas = empty()
-    canvas.limb(start[None], end[None], radii, WHITE)
-    depth = canvas.depth[0]
-    drawn, wanted = np.isfinite(depth), np.isfinite(expected)
-    assert wanted.sum() > 300
-    assert (drawn ^ wanted).sum() < 0.06 * wanted.sum()  # perspective bends the outline a little
-    both = inner(inner(drawn & wanted))
-    assert np.abs(depth[both] - expected[both]).max() < 0.04
-    np.testing.assert_array_equal(canvas.pictures[0].any(-1), drawn)
-
-
-def test_what_is_nearer_hides_what_is_farther_in_any_order() -> None:
-    red, green = np.eye(3, dtype=np.float32)[[0]], np.eye(3, dtype=np.float32)[[1]]
-    shapes = [
-        (np.array([[-0.5, 0.0, 2.4]]), np.array([[0.5, 0.0, 2.8]]), red),
-        (np.array([[0.0, 0.5, 2.5]]), np.array([[0.0, -0.5, 2.5]]), green),
-    ]
-    pictures = []
-    for order in (shapes, shapes[::-1]):
-        canvas = empty()
-        for start, end, strip in order:
-            canvas.limb(start, end, (0.08, 0.08), strip)
-        pictures.append(canvas.pictures)
-    np.testing.assert_array_equal(*pictures)
-    column, row = project(np.array([0.0, 0.0, 2.5]), LENS).round().astype(int)
-    assert pictures[0][0, row, column, 1] > 0
-    assert pictures[0][0, row, column, 0] == 0
-
-
-# A clip's pictures.
 
 
 def away(acted: Performance, view: int) -> Performance:
