@@ -9,9 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from damage import FUZZ, damaged
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hhmnet.cli import main
 from hhmnet.data.protocols import get_protocol
@@ -288,40 +285,6 @@ def test_what_is_no_pickle_is_named(tmp_path: Path, content: bytes, reason: str)
     file.write_bytes(content)
     with pytest.raises(SourceError, match=rf"made\.pkl: .*{reason}"):
         Pyskl(file)
-
-
-ONE = {"split": {"x_train": ["a"]}, "annotations": [annotation("a", 1, frames=2)]}
-PIECES = [b".", b"(", b"t", b"R", b"b", b"cos\nsystem\n", b"\x93", b"\xff", b"K\x00"]
-ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=6,
-) | st.builds(np.zeros, st.lists(st.integers(0, 3), max_size=5), st.sampled_from(["f2", "i8", "?", ">f4"]))
-
-
-@st.composite
-def strange(draw: st.DrawFn) -> bytes:
-    """A file with anything in one of its fields."""
-    content: Any = hrnet(2)
-    holder = draw(st.sampled_from([content, content["split"], content["annotations"][0]]))
-    holder[draw(st.sampled_from(sorted(holder)))] = draw(ANYTHING)
-    return pickle.dumps(content, draw(st.integers(0, 5)))
-
-
-@settings(FUZZ, max_examples=120)
-@given(content=damaged(*(pickle.dumps(ONE, p) for p in (0, 2, 5)), pieces=PIECES) | strange())
-def test_damaged_and_strange_files_give_samples_or_an_error(tmp_path: Path, content: bytes) -> None:
-    file = tmp_path / "made.pkl"
-    file.write_bytes(content)
-    try:
-        made = Pyskl(file)
-        made.describe()
-        samples = [made.read(item, Counter()) for item in made.items()]
-    except (SourceError, ReadError):
-        return
-    for sample in samples:
-        assert sample.joints.shape[2:] == (made.layout.num_joints, made.layout.dims)
-        assert -1 <= sample.label < len(made.class_names)
 
 
 def test_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
