@@ -12,11 +12,9 @@ from small_world import Disk, World  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """What the commands work on, and a process that runs them without importing anything first."""
-    server = Server(tmp_path_factory.mktemp("server"))
-    yield World(tmp_path_factory.mktemp("world"), server).make()
-    server.close()
+    return World(tmp_path_factory.mktemp("world"), Server(tmp_path_factory.mktemp("server"))).make()
 
 
 @pytest.fixture
