@@ -132,18 +132,14 @@ def test_the_fields_make_a_sample() -> None:
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_axes_are_a_kinects(mirrored: bool) -> None:
-    seen = poses()
+def test_axes_are_a_kinects_and_unseen_joints_stay_with_their_body(mirrored: bool) -> None:
+    """A zero would put such a joint at the camera, some metres away from the others."""
+    seen, wrist = poses(), KINECT20.index("left_wrist")
     assert seen.world is not None
     wanted, _ = convert(seen.world, BLAZEPOSE33, KINECT20, seen.confidence, keep_missing=True)
     made = clip_fields(seen, KINECT20, PoseConfig(root="zero", mirrored=mirrored))["joints"]
     np.testing.assert_allclose(made, wanted * (1 if mirrored else -1, -1, 1), atol=1e-6)
-
-
-def test_a_joint_that_is_not_seen_stays_with_its_body() -> None:
-    """A zero would put it at the camera, some metres away from the others."""
-    seen, wrist = poses(), KINECT20.index("left_wrist")
-    fields = clip_fields(seen, KINECT20, PoseConfig())
+    fields = clip_fields(seen, KINECT20, PoseConfig(mirrored=mirrored))
     joints = fields["joints"]
     assert not fields["confidence"][0, :, wrist].any()
     assert not fields["pixels"][0, :, wrist].any()
