@@ -151,7 +151,7 @@ def refused(ended: Ended, *words: str, code: int = 2) -> None:
 
 def until_gone(session: int) -> None:
     """Wait for the workers of a command that was cut short."""
-    for _ in range(30_000):
+    for _ in range(60_000):
         if not members(session):
             return
         time.sleep(0.02)

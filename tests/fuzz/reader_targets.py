@@ -154,18 +154,29 @@ def _npy(array: np.ndarray) -> bytes:
     return handle.getvalue()
 
 
+POSES = [make() for make, _ in made_poses.JSON_FORMS.values()]
+TEXTS = {
+    "a01_s01_e01_skeleton3d.txt": b"0.5 1.5 3.0 1.0\n" * 40,
+    "joints_s01_e01.txt": b"".join(b"%d%s\n" % (frame, b" 0.5" * 60) for frame in range(3)),
+}
+"""Of MSR Action3D and UTKinect, which are known by their names."""
+
+
 def _clip_file(rng: random.Random) -> tuple[str, bytes]:
-    """A damaged clip in one of the forms of the reader ``folder``: its ending and its content."""
-    form, arrays = rng.choice((".npz", ".npy", ".json", ".csv")), _arrays(rng)
-    if form == ".csv":
+    """A damaged clip in one of the forms that ``folder`` and ``predict`` read: its name and its content."""
+    form, arrays = rng.choice(("a.npz", "a.npy", "a.json", "a.csv", *TEXTS)), _arrays(rng)
+    if form in TEXTS:
+        return form, damaged(rng, TEXTS[form], text=True)
+    if form == "a.csv":
         person = ["person"] if rng.random() < 0.5 else []
         heads = ["frame", *person, *(f"{name}_{axis}" for name in KINECT20.joints for axis in "xyz")]
         table = io.StringIO()
         csv.writer(table).writerows([heads, *([f, *("a" for _ in person), *["0.5"] * 60] for f in range(2))])
         return form, damaged(rng, table.getvalue().encode(), text=True)
-    if form == ".json":
-        return form, damaged_json(rng, {"joints": np.full((2, 20, 3), 0.5).tolist(), "frame_index": [0, 1]})
-    if form == ".npy":
+    if form == "a.json":
+        ours = {"joints": np.full((2, 20, 3), 0.5).tolist(), "frame_index": [0, 1]}
+        return form, damaged_json(rng, rng.choice([ours, *POSES]))
+    if form == "a.npy":
         content = _npy(arrays["joints"])
         return form, damaged(rng, content) if rng.random() < 0.8 else content
     handle = io.BytesIO()
@@ -179,9 +190,9 @@ def _clip_file(rng: random.Random) -> tuple[str, bytes]:
 
 
 def _folder(world: World, rng: random.Random, folder: Path) -> None:
-    form, content = _clip_file(rng)
-    (folder / f"a{form}").write_bytes(content)
-    (folder / "labels.csv").write_text(f"path,label\na{form},wave\n")
+    name, content = _clip_file(rng)
+    (folder / name).write_bytes(content)
+    (folder / "labels.csv").write_text(f"path,label\n{name},wave\n")
     _read_all("folder", folder, FolderConfig(layout=rng.choice(("", "kinect20"))))
 
 
@@ -207,13 +218,12 @@ def _utd_mhad(world: World, rng: random.Random, folder: Path) -> None:
 
 
 def _skeleton_file(world: World, rng: random.Random, folder: Path) -> None:
-    form, content = _clip_file(rng)
-    if rng.random() < 0.4:
-        form, content = ".json", damaged(rng, rng.choice(CLIPS), text=True)
-    elif rng.random() < 0.2:
-        form, content = ".skeleton", damaged(rng, rng.choice(NTU), text=True)
-    (folder / f"clip{form}").write_bytes(content)
-    found, fields = read_skeleton(folder / f"clip{form}", KINECT20, ArrayConfig(), None, Counter())
+    name, content = _clip_file(rng)
+    if rng.random() < 0.2:
+        name, content = rng.choice((("a.json", rng.choice(CLIPS)), ("a.skeleton", rng.choice(NTU))))
+        content = damaged(rng, content, text=True)
+    (folder / name).write_bytes(content)
+    found, fields = read_skeleton(folder / name, KINECT20, ArrayConfig(), None, Counter())
     Sample("clip", -1, **fields)
     assert fields["joints"].shape[2:] == (found.num_joints, found.dims)
 

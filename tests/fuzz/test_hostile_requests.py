@@ -39,7 +39,7 @@ class Usage(NamedTuple):
 def settled(server: Server, like: Usage | None = None) -> Usage:
     """What the server holds once the connections are over, which a slow client may keep for ten seconds."""
     found = None
-    for _ in range(600):
+    for _ in range(6000):
         status = Path(f"/proc/{server.pid}/status").read_text()
         now = Usage(
             int(status.split("VmRSS:")[1].split()[0]) / 1024,
