@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -25,7 +27,11 @@ from hhmnet.layout_files import load_layout
 from hhmnet.models.pretrained import PretrainedError, from_pretrained
 from hhmnet.models.spec import ModelSpec, check_weights
 from hhmnet.predict import engines
+from hhmnet.predict.sources import read_skeleton
 from hhmnet.readers import ReadError
+from hhmnet.readers.arrays import ArrayConfig
+from hhmnet.readers.formats import read_clip
+from hhmnet.readers.joints import settle
 from hhmnet.readers.labels import read_labels
 from hhmnet.skeleton import KINECT20, PARTS, LayoutError, SkeletonLayout
 from hhmnet.store import SAMPLES_FILE, Store, StoreError
@@ -71,6 +77,30 @@ def test_a_path_that_no_system_has(path: str, tmp_path: Path) -> None:
         read_labels(tmp_path / "labels.csv")
     refusal(error, "labels.csv, line 2")
     assert len(ReadError("x" * 100_000).reason) < 600, "a reason that quotes a whole file is shortened"
+
+
+def test_a_class_that_is_a_number_of_thousands_of_digits(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(f"path,label\na.npy,{'9' * 5000}\nb.npy,1\n")
+    assert len(read_labels(tmp_path / "labels.csv").class_names) == 2
+
+
+def test_a_nan_that_signals_warns_nobody() -> None:
+    joints = np.ones((1, 2, 20, 3))
+    joints.view(np.uint64)[0, 1, 4] = 0x7FF0000000000001
+    assert settle(joints, Counter()).confidence[0, 1, 4] == 0
+
+
+def test_landmarks_of_a_number_and_pixels_beyond_float32(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps([{"pose_world_landmarks": 0.5}] * 2))
+    with pytest.raises(ReadError) as error:
+        read_clip(file)
+    refusal(error, "frame 0", "landmarks")
+    joints, pixels = np.random.default_rng(0).normal(size=(2, 20, 3)), np.full((2, 20, 2), 1e300)
+    file.write_text(json.dumps({"joints": joints.tolist(), "pixels": pixels.tolist()}))
+    with pytest.raises(ValueError, match="pixels") as error:
+        read_skeleton(file, KINECT20, ArrayConfig(units="m"), None, Counter())
+    refusal(error, "pixels")
 
 
 def test_a_skeleton_of_too_many_joints_costs_no_time() -> None:

@@ -392,7 +392,8 @@ def _pixels(clip: RawClip, bodies: Bodies) -> np.ndarray | None:
     """The file's positions in the video, ``(M, T, V, 2)``; zero for what is missing."""
     if clip.pixels is None:
         return None
-    pixels = clip.pixels[bodies.persons].astype(np.float32)
+    with np.errstate(over="ignore"):  # what is infinite then is refused below
+        pixels = clip.pixels[bodies.persons].astype(np.float32)
     missing = ~bodies.present[..., None] if bodies.confidence is None else bodies.confidence == 0
     pixels[np.broadcast_to(missing, pixels.shape[:3])] = 0
     if not np.isfinite(pixels).all():

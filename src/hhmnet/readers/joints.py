@@ -69,7 +69,7 @@ def settle(
     Raises:
         ReadError: a coordinate is infinite or too large, a confidence lies outside 0 to 1, or no frame has a body.
     """
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # nor does a signalling NaN warn
         found = joints.astype(np.float32)
         trust = None if confidence is None else confidence.astype(np.float32)
     _refuse(np.any(np.isinf(found), axis=-1), f"field '{field}'", "infinite or too large")

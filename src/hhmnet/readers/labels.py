@@ -331,7 +331,7 @@ def _instant(where: str, field: str, text: str, default: float) -> float:
 
 def _class_names(labels: Iterable[str]) -> tuple[str, ...]:
     names = set(labels) - {""}
-    numbers = all(name.isdecimal() for name in names)
+    numbers = all(name.isdecimal() and len(name) < 20 for name in names)
     return tuple(sorted(names, key=lambda name: (int(name), name) if numbers else (0, name)))
 
 
