@@ -53,7 +53,7 @@ def body(layout: SkeletonLayout, aside: float = 0.0, swing: float = 0.2) -> np.n
         side, _, plain = name.partition("_")
         across, down = _PLACES.get(name) or _PLACES[plain]
         joints[:, at, :2] = (-across if side == "right" and name not in _PLACES else across, down)
-        if plain in ("wrist", "elbow", "index", "pinky", "thumb") and side == "left":
+        if plain in ("elbow", "wrist", "hand", "hand_tip", "index", "pinky", "thumb") and side == "left":
             joints[:, at, 1] -= swing * np.sin(np.arange(FRAMES))
     return joints + np.array([aside, 0, 0])
 

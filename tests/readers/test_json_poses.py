@@ -57,8 +57,9 @@ def test_prepare_and_predict_read_the_same_joints(
     np.testing.assert_array_equal(predicted.joints, sample.joints)
 
 
-def test_layouts_become_the_one_that_is_asked_for(tmp_path: Path) -> None:
-    (tmp_path / "clip.json").write_text(json.dumps(JSON_FORMS["openpose"][0]()))
+@pytest.mark.parametrize("form", ["openpose", "kinetics", "alphapose_halpe26"])
+def test_layouts_become_the_one_that_is_asked_for(tmp_path: Path, form: str) -> None:
+    (tmp_path / "clip.json").write_text(json.dumps(JSON_FORMS[form][0]()))
     (tmp_path / "labels.csv").write_text("path,label,split\nclip.json,wave,train\n")
     words = ["prepare", "folder", "--source", str(tmp_path), "--out", str(tmp_path / "store"), "--jobs", "1"]
     assert main([*words, "--layout", "coco17"]) == 0
