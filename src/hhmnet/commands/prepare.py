@@ -46,11 +46,8 @@ def main(words: list[str]) -> int:
         print(f"hhmnet prepare: error: {error}", file=sys.stderr)
         return WORKER_LOST
     store = Store(options.out)
-    warnings = warnings_of_split(store)
-    for line in warnings:
-        log.print(line, soft_wrap=True)
     if options.json:
-        print_json(_document(store, report) | {"warnings": warnings})
+        print_json(_document(store, report))
     else:
         out = console(stderr=False)
         out.print(splits_table(store, f"{options.out}: {report.accepted} clips"))
@@ -111,7 +108,8 @@ def prepare_store(
     def tell(line: str) -> None:
         log.print(line, soft_wrap=True)
 
-    for line in reader.describe():
+    understood = reader.describe()
+    for line in understood:
         tell(line)
     try:
         with counting(log, "reading", "files") as progress:
@@ -122,6 +120,9 @@ def prepare_store(
         show_rejected(log, error.rejected, out)
         raise
     write_video_folder(out, reader.video_folder)
+    for line in warnings_of_split(Store(out)):
+        if line not in understood:
+            tell(line)
     return report
 
 
@@ -188,5 +189,6 @@ def _document(store: Store, report: PrepareReport) -> dict[str, Any]:
         "counts": {key: dict(counter) for key, counter in report.counts.items()},
         "notes": dict(sorted(report.notes.items())),
         "resumed": report.resumed,
+        "warnings": warnings_of_split(store),
         "rejected": [row._asdict() for row in report.rejected],
     }

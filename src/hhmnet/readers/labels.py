@@ -207,7 +207,7 @@ def read_table(file: Path, purpose: str) -> list[tuple[int, list[str]]]:
     except OSError as error:
         raise SourceError(f"{file}: {error.strerror or error}; {purpose}") from None
     except ReadError as error:
-        raise SourceError(f"{file}, {error}; save it as CSV in UTF-8") from None
+        raise SourceError(f"{file}, {error}") from None
 
 
 def _places(where: str, headings: Sequence[str]) -> dict[str, tuple[int, str]]:

@@ -15,7 +15,15 @@ import numpy as np
 
 from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError, files_below
 from hhmnet.readers.joints import motion
-from hhmnet.readers.labels import DEFAULT_TABLE, LabelRow, Labels, folder_labels, printable, read_labels
+from hhmnet.readers.labels import (
+    DEFAULT_TABLE,
+    LabelRow,
+    Labels,
+    folder_labels,
+    printable,
+    read_labels,
+    split_doubts,
+)
 from hhmnet.readers.openpose import clips_among, is_clip
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 
@@ -117,6 +125,10 @@ class ListedReader(Reader):
             )
         if classes[UNKNOWN_LABEL]:
             lines.append(f"{classes[UNKNOWN_LABEL]:,} clips have no label")
+        if self.protocol == "given":
+            tested = {item for item, part in self.split.items() if "test" in part.split()}
+            trained = [row.label for item, row in rows.items() if item not in tested]
+            lines += split_doubts(self.labels.class_names, trained, [rows[item].label for item in tested])
         return lines
 
     def sample(

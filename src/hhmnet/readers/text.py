@@ -41,9 +41,10 @@ def decode_table(content: bytes) -> tuple[str, bool]:
         try:
             text, is_guess = content.decode("cp1252"), True
         except UnicodeDecodeError:
-            raise fault from None
+            raise ReadError(f"{fault.reason}; save it as CSV in UTF-8", fault.line) from None
     if "\0" in text:
-        raise ReadError("not text: it holds zero bytes", text[: text.index("\0")].count("\n") + 1)
+        line = text[: text.index("\0")].count("\n") + 1
+        raise ReadError("not text: it holds zero bytes; save it as CSV in UTF-8", line)
     return text, is_guess
 
 
