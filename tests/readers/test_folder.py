@@ -169,15 +169,6 @@ def test_what_is_missing_or_absent(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_the_table_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(tmp_path / "clips")
-    monkeypatch.chdir(tmp_path)
-    Path("mine.csv").write_text(table(path=["a.npz"], label=["wave"]))
-    assert Folder(tmp_path / "clips", FolderConfig(labels=Path("mine.csv"))).class_names == ("wave",)
-    with pytest.raises(SourceError, match=r"labels\.csv: No such file"):
-        Folder(tmp_path / "clips")
-
-
 def test_a_folder_without_readable_clips_says_why(tmp_path: Path) -> None:
     (tmp_path / "b.npy").write_bytes(b"no array")
     labels = table(path=["b.npy", "c.npz"], label="xy")
