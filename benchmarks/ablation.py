@@ -35,7 +35,6 @@ from hhmnet.evaluation.scores import Scores, score
 from hhmnet.files import append
 from hhmnet.models.pretrained import ActionModel
 from hhmnet.store import Store
-from hhmnet.training.checkpoint import differing_fields
 from hhmnet.training.engine import Trainer
 from hhmnet.training.logs import environment
 
@@ -44,14 +43,16 @@ DRAWS = 4_000
 """Resamplings of a bootstrap."""
 WHOLE = ""
 """The whole model among its parts."""
-
 Hits = dict[tuple[int, int], dict[str, np.ndarray]]
 """By fold and seed, then by set: 1 for every held-out clip that was recognised, 0 for every other, ``(N,)``."""
 
 
 def plan(rows: Path, base: Path, flags: Sequence[str], own: Sequence[str]) -> dict[str, TrainConfig]:
     """The configuration of every row; raises BenchmarkError naming the file and the row."""
-    content = yaml.safe_load(rows.read_text(encoding="utf-8"))
+    try:
+        content = yaml.safe_load(rows.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BenchmarkError(f"{rows}: not YAML ({' '.join(str(error).split())[:200]})") from None
     if not isinstance(content, dict) or not all(isinstance(row, dict) for row in content.values()):
         raise BenchmarkError(f"{rows}: must hold rows such as 'no mask: {{model.mask: none}}'")
     found = {}
@@ -64,13 +65,21 @@ def plan(rows: Path, base: Path, flags: Sequence[str], own: Sequence[str]) -> di
     return found
 
 
+def changed_fields(new: dict[str, Any], old: dict[str, Any], above: str = "") -> list[str]:
+    """Dotted names of the fields that both have and that differ: what one lacks, a version of this code lacked."""
+    names = [name for name in new if name in old and new[name] != old[name]]
+    nested = [name for name in names if isinstance(new[name], dict) and isinstance(old[name], dict)]
+    below = [one for name in nested for one in changed_fields(new[name], old[name], f"{above}{name}.")]
+    return [f"{above}{name}" for name in names if name not in nested] + below
+
+
 def train(config: TrainConfig, stores: Sequence[Store]) -> dict[str, Any]:
     """Train, score the clips that the fold held out, and again without each part."""
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(config, stores, Path(folder))
         model = trainer.train()
-    processor = time.process_time() - began
+    cost = {"seconds": trainer.seconds, "processor_seconds": time.process_time() - began}
     right: dict[str, dict[str, str]] = {WHOLE: {}}
     heads = [model.head(head.name) for head in model.spec.heads] or [model]
     for head, store, protocol in zip(heads, trainer.stores, trainer.protocols, strict=True):
@@ -81,7 +90,6 @@ def train(config: TrainConfig, stores: Sequence[Store]) -> dict[str, Any]:
         for part, taken_out in parts_of(head, answer).items():
             with taken_out():
                 right.setdefault(part, {})[name] = "".join("01"[hit] for hit in answer().right.tolist())
-    cost = {"seconds": trainer.seconds, "processor_seconds": processor}
     return {"right": right, **cost, "environment": environment(trainer.device)}
 
 
@@ -190,21 +198,19 @@ def main(words: list[str]) -> None:
     sizes, lines = {store.path.resolve().name: len(store) for store in stores}, []
     try:
         text = options.out.read_text(encoding="utf-8") if options.out.exists() else ""
-        done = {
-            (line["row"], line["fold"], line["seed"]): line for line in map(json.loads, text.splitlines())
-        }
+        done = {(one["row"], one["fold"], one["seed"]): one for one in map(json.loads, text.splitlines())}
     except (ValueError, LookupError, TypeError):
         raise BenchmarkError(f"{options.out}: not what this script writes; name another --out") from None
     asked = [(row, fold, seed) for seed in options.seeds for fold in options.folds for row in configs]
     for number, (row, fold, seed) in enumerate(asked, 1):
         settings = replace(configs[row].run, seed=seed, threads=options.threads)
         config = replace(configs[row], fold=fold, run=settings)
-        decisive = {
-            name: asdict(settings)[name] for name in ("seed", "precision")
-        }  # how it is run may change
-        fields = json.dumps(asdict(config) | {"run": decisive, "stores": sizes})
+        fields = json.loads(json.dumps(asdict(config) | {"stores": sizes}))
+        fields["run"] = {
+            name: fields["run"][name] for name in ("seed", "precision")
+        }  # no more decides a result
         line = done.get((row, fold, seed))
-        if line is not None and (changed := differing_fields(fields, line["config"])):
+        if line is not None and (changed := changed_fields(fields, line["config"])):
             raise BenchmarkError(f"{options.out}: row '{row}' was trained with another {', '.join(changed)}")
         late = options.time_limit is not None and time.monotonic() - began > options.time_limit
         if line is None and not late:
