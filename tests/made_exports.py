@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import redirect_stdout
 from functools import cache
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -22,5 +24,6 @@ def exported(kind: str) -> tuple[ActionModel, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         file = Path(folder, "below", "model.onnx")
-        assert main(["export", folder, "--out", str(file), "--clips", "2"]) == 0
+        with redirect_stdout(StringIO()):
+            assert main(["export", folder, "--out", str(file), "--clips", "2"]) == 0
         return model, file.read_bytes()
