@@ -290,7 +290,7 @@ def _notes(
     if missing := lacking["only_in_model"]:
         yield f"{store.path} lacks {len(missing)} of the model's classes: {', '.join(missing)}"
     if unknown := lacking["only_in_store"]:
-        names = ", ".join(f"{name} ({count} clips)" for name, count in unknown.items())
+        names = ", ".join(f"{name} ({count} clip{'s' * (count != 1)})" for name, count in unknown.items())
         yield f"{run} lacks {len(unknown)} of the store's classes, whose clips aren't measured: {names}"
 
 
