@@ -315,10 +315,7 @@ class Sources:
             yield f"{sample.num_persons} persons; the model looks at the {self._persons} who moves most"
         ratio = tallness(sample.joints) / (self._body_size or np.inf)
         if ratio and not 1 / _OTHER_SIZE < ratio < _OTHER_SIZE:
-            yield (
-                f"{DOUBT}bodies are {ratio:.2g} times as large as those that the model learned from: does --units say "
-                "what the joints are measured in?"
-            )
+            yield f"{DOUBT}bodies are {ratio:.2g} times as large as those that the model learned from: see --units"
 
     def _paired(self, path: Path, fields: dict[str, Any]) -> Path | None:
         """The video of a skeleton file, which is entered among the sample's fields; None if it has none."""
@@ -336,17 +333,12 @@ class Sources:
 
 
 def read_skeleton(
-    path: Path,
-    wanted: SkeletonLayout,
-    arrays: ArrayConfig,
-    videos: Path | None,
-    notes: Counter[str],
+    path: Path, wanted: SkeletonLayout, arrays: ArrayConfig, videos: Path | None, notes: Counter[str]
 ) -> tuple[SkeletonLayout, dict[str, Any]]:
     """The skeleton of a file, and a sample's fields that follow from it.
 
     Forms: NTU's ``.skeleton``, NW-UCLA's ``.json`` (an object with ``skeletons``), and what the reader ``folder``
-    takes. What the numbers of the latter are is found out as :mod:`hhmnet.readers.arrays` says; where several known
-    skeletons fit, it is the wanted one.
+    takes, whose numbers are told as :mod:`hhmnet.readers.arrays` says; of several skeletons that fit the wanted one.
 
     Args:
         path: the file.

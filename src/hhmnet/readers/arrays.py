@@ -217,10 +217,8 @@ def _choose(
         called = f" ({', '.join(first.names)})" if first.names else ""
         fits = f"no known layout as {said}"
         if chosen is not None:
-            fits = (
-                f"layout {chosen.name} not: that has {chosen.num_joints} joints of {chosen.dims} coordinates"
-            )
-            fits += f", and the numbers are {said}"
+            has = f"{chosen.num_joints} joints of {chosen.dims} coordinates"
+            fits = f"layout {chosen.name} not: that has {has}, and the numbers are {said}"
         elif wanted is not None:
             fits += f"; the model takes {wanted.name} with {wanted.num_joints} joints of {wanted.dims} coordinates"
         raise ReadError(
