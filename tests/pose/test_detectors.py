@@ -200,11 +200,3 @@ def test_the_close_detectors_box_is_the_square_around_the_body(score: float, cou
     np.testing.assert_allclose(net.piece[:50], -1, atol=1e-6)
     np.testing.assert_allclose(found.boxes, np.tile([100, 20, 300, 220], (count, 1)), atol=1e-4)
     np.testing.assert_allclose(found.scores, [1 / (1 + np.exp(-2.0))] * count, rtol=1e-5)
-
-
-def test_close_anchors_lie_in_the_middle_of_their_places() -> None:
-    places = close_anchors() * 224
-    np.testing.assert_allclose(places[:4], [[4, 4], [4, 4], [12, 4], [12, 4]])
-    coarse = places[28 * 28 * 2 + 14 * 14 * 2 :]  # six at each of 7·7 places
-    np.testing.assert_allclose(coarse[:6], [[16, 16]] * 6)
-    assert coarse.shape == (294, 2)

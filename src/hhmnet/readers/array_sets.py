@@ -122,7 +122,7 @@ def read_set(file: Path) -> Annotations | None:
 
 def _read_known(file: Path, known: set[str]) -> Annotations:
     if "rows" in known:
-        return _st_gcn(file, np.load(file, mmap_mode="r", allow_pickle=False))
+        return _st_gcn(file, np.lib.format.open_memmap(file, mode="r"))
     with zipfile.ZipFile(file) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if members.keys() & {"x_train", "x_test"}:
