@@ -108,35 +108,22 @@ def connected(jobs: int | None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
     try:
-        with _own_signals():
-            _connect(ray, jobs)
+        try:
+            ray.init(address="auto", **quiet)
+        except ConnectionError:
+            if os.environ.get("RAY_ADDRESS"):
+                raise
+            ray.init(address="local", num_cpus=jobs, include_dashboard=False, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise EngineError(f"no Ray cluster can be reached or started: {error}") from None
+    finally:
+        if is_main:  # Ray takes over SIGTERM, and would end the program without a word
+            signal.signal(signal.SIGTERM, before)
     try:
         yield ray
     finally:
         ray.shutdown()
-
-
-def _connect(ray: Any, jobs: int | None) -> None:
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        ray.init(address="auto", **quiet)
-    except ConnectionError:
-        if os.environ.get("RAY_ADDRESS"):
-            raise
-        ray.init(address="local", num_cpus=jobs, include_dashboard=False, **quiet)
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Undo that Ray takes over SIGTERM: it would end the program without a word."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -31,7 +31,9 @@ _MAX_ID_DIGITS = 20
 _MAX_ID = 2**64 - 1
 _TOO_LARGE = 2.0**128 - 2.0**103  # from here on float32 rounds to infinity
 
-_FINITE = re.compile(rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+_NUMBER = rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+_FINITE = re.compile(_NUMBER)
+_ALL_FINITE = re.compile(rb"%s(?: %s)*" % (_NUMBER, _NUMBER))
 # As C++ streams write what is no number; the last form is that of older Windows libraries.
 _NOT_FINITE = re.compile(rb"[+-]?(?:nan|inf|infinity|1\.#(?:IND|INF|QNAN|SNAN)0*)", re.IGNORECASE)
 
@@ -176,8 +178,9 @@ class _Lines:
         is_whole = words[0].isdigit() and len(words[0]) <= _MAX_ID_DIGITS
         if not is_whole or int(words[0]) > _MAX_ID:
             raise self.fault(f"a body's id must be a whole number of 64 bits, is {_short(words[0])}")
-        for word in words[1:]:
-            self._number(word)
+        if not _ALL_FINITE.fullmatch(b" ".join(words)):
+            for word in words[1:]:
+                self._number(word)
         return int(words[0])
 
     def pass_joints(self) -> None:
