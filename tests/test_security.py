@@ -110,14 +110,16 @@ def mark(tmp_path: Path) -> Path:
 @pytest.fixture
 def payloads(mark: Path) -> dict[str, bytes]:
     """One attack in each form in which Python programs keep objects."""
-    array, several, weights = BytesIO(), BytesIO(), BytesIO()
+    array, several, poses, weights = (BytesIO() for _ in range(4))
     np.save(array, np.array([Payload(mark)], dtype=object), allow_pickle=True)
     np.savez(several, joints=np.array([Payload(mark)], dtype=object))
+    np.savez(poses, positions_3d=np.array(Payload(mark), dtype=object))
     torch.save({"weight": Payload(mark)}, weights)
     return {
         "pkl": pickle.dumps({"split": {"xsub_train": ["a"]}, "annotations": [Payload(mark)]}),
         "npy": array.getvalue(),
         "npz": several.getvalue(),
+        "poses.npz": poses.getvalue(),
         "pt": weights.getvalue(),
         "yaml": f"optim: !!python/object/apply:subprocess.check_call [[touch, {mark}]]\n".encode(),
     }
@@ -128,6 +130,7 @@ def test_the_attacks_work_where_nobody_minds(payloads: dict[str, bytes], mark: P
         "pkl": pickle.load,
         "npy": lambda file: np.load(file, allow_pickle=True),
         "npz": lambda file: np.load(file, allow_pickle=True)["joints"],
+        "poses.npz": lambda file: np.load(file, allow_pickle=True)["positions_3d"],
         "pt": lambda file: torch.load(file, weights_only=False),
     }
     for form, load in unsafe.items():
@@ -146,6 +149,8 @@ RESUME = "train --resume --config recipe.yaml --data store --out run"
         ("npy", "source/wave/clip.npy", FOLDER),
         ("npz", "source/wave/clip.npz", FOLDER),
         ("npy", "clip.npy", "predict run clip.npy"),
+        ("poses.npz", "clip.npz", "predict run clip.npz"),
+        ("poses.npz", "data_3d.npz", "prepare arrays --source data_3d.npz --out out --jobs 1"),
         ("npz", "clip.npz", "predict run clip.npz"),
         ("pkl", "all.pkl", "prepare pyskl --source all.pkl --out out --jobs 1"),
         *(
