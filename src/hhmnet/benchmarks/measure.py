@@ -207,7 +207,7 @@ class Stepper:
 def _marked(trainer: Trainer, mark: Callable[[str], None]) -> Iterator[None]:
     """Let every part of a step say when it ends."""
     phase, learner = trainer.phase, trainer.learner
-    ends: list[tuple[Any, str, str]] = [(phase, "note", "data"), (phase, "inputs", "preparation")]
+    ends: list[tuple[Any, str, str]] = [(trainer, "_seed", "data"), (phase, "inputs", "preparation")]
     if learner.update == learner.plain_update:
         ends += [(phase, "loss", "forward"), (learner, "update", "optimiser")]
     else:  # nobody may wait for the device while a graph is recorded
