@@ -13,7 +13,7 @@ from hhmnet.cli import main
 from hhmnet.data.transform import SkeletonBatch
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.predict import Recognizer
-from hhmnet.predict.enroll import Examples, embed, enrolled, leave_one_out
+from hhmnet.predict.enroll import Examples, embed, enrolled, fit_head, leave_one_out
 from hhmnet.sample import Sample
 from made_bodies import standing
 from made_models import skeleton_model, video_model
@@ -96,16 +96,27 @@ def test_a_program_enrolls_and_recognises_without_files(folder: Path, tmp_path: 
     assert found.predict(write_clip(tmp_path / "later.npz", "arms out", 70)).label == "arms out"
 
 
-def test_held_out_outcomes_are_those_of_regressions_without_the_example() -> None:
+@pytest.mark.parametrize("dims", [5, 30])
+def test_held_out_outcomes_are_those_of_regressions_without_the_example(dims: int) -> None:
     rng = np.random.default_rng(0)
-    x, targets, alpha = rng.normal(size=(9, 5)), rng.normal(size=(9, 3)), 0.7
-    dual, held_out = leave_one_out(x @ x.T, targets, alpha)
+    x, targets, alpha = rng.normal(2, 1, size=(9, dims)), rng.normal(1, 1, size=(9, 3)), 0.07
+    centred = x - x.mean(0)
+    dual, held_out = leave_one_out(centred @ centred.T, targets, alpha)
     for n in range(9):
         others = np.arange(9) != n
-        weights = np.linalg.solve(x[others].T @ x[others] + alpha * np.eye(5), x[others].T @ targets[others])
-        np.testing.assert_allclose(held_out[n], x[n] @ weights, atol=1e-10)
-    whole = np.linalg.solve(x.T @ x + alpha * np.eye(5), x.T @ targets)
-    np.testing.assert_allclose(x.T @ dual, whole, atol=1e-10)
+        mean, share = x[others].mean(0), targets[others].mean(0)
+        a, b = x[others] - mean, targets[others] - share
+        weights = np.linalg.solve(a.T @ a + alpha * np.eye(dims), a.T @ b)
+        np.testing.assert_allclose(held_out[n], (x[n] - mean) @ weights + share, atol=1e-9)
+    whole = np.linalg.solve(centred.T @ centred + alpha * np.eye(dims), centred.T @ targets)
+    np.testing.assert_allclose(centred.T @ dual, whole, atol=1e-9)
+
+
+def test_labels_by_chance_are_not_told_by_the_others() -> None:
+    rng = np.random.default_rng(3)
+    embeddings = rng.normal(size=(60, 1, 200)).astype(np.float32)
+    head = fit_head(Examples(("a", "b", "c"), np.arange(60) % 3, embeddings, np.full(60, 9)), np.ones(1))
+    assert (head.held_out.argmax(1) == np.arange(60) % 3).mean() < 0.55
 
 
 def test_few_examples_make_no_sure_answers(folder: Path, tmp_path: Path) -> None:

@@ -116,8 +116,9 @@ def embed(model: ActionModel, samples: Sequence[Sample]) -> np.ndarray:
     model, found = model.skeleton.eval(), []
     device, data = next(model.parameters()).device, model.spec.data
     for sample in samples:
-        joints = torch.from_numpy(np.ascontiguousarray(sample.joints[: data.persons].swapaxes(0, 1)))
-        present = torch.from_numpy(np.ascontiguousarray(sample.present[: data.persons].T))
+        # Copied, since a store's arrays can't be written, of which torch warns.
+        joints = torch.from_numpy(np.array(sample.joints[: data.persons].swapaxes(0, 1)))
+        present = torch.from_numpy(np.array(sample.present[: data.persons].T))
         clip = SkeletonBatch(joints.float(), None if present.all() else present, torch.tensor([len(joints)]))
         views = []
         for view in range(data.views):
@@ -200,32 +201,37 @@ def fit_head(examples: Examples, weights: np.ndarray) -> Head:
     # are right, the largest logits would be the best otherwise.
     sure = (np.bincount(examples.labels) + 1) / (np.bincount(examples.labels) + 2)
     wanted = np.where(targets > 0, sure, (1 - sure[examples.labels, None]) / (len(sure) - 1))
-    share = targets.mean(0)
-    targets -= share
     gram = flat @ flat.T
     best = np.inf, np.zeros_like(targets), targets, 1.0
     for alpha in _ALPHAS * np.trace(gram) / n:
         dual, held_out = leave_one_out(gram, targets, alpha)
-        held_out = held_out + share
         for scale in _SCALES:
             loss = _cross_entropy(scale * held_out, wanted)
             if loss < best[0]:
                 best = loss, scale * dual, scale * held_out, scale
     _, dual, held_out, scale = best
     weight = (flat.T @ dual).T.reshape(-1, streams, x.shape[2]) * factor[:, None]
-    return Head(weight, scale * share - np.einsum("ksd,sd->k", weight, mean), held_out)
+    return Head(weight, scale * targets.mean(0) - np.einsum("ksd,sd->k", weight, mean), held_out)
 
 
 def leave_one_out(gram: np.ndarray, targets: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """Ridge regression of ``targets (N, K)`` from products ``gram (N, N)`` of features, and what each example is told.
+    """Ridge regression with an intercept, and what each example is told by the regression on all others.
+
+    The means of features and targets are fitted, too, so they are the others' own: a mean with the example in it would
+    give its target away.
+
+    Args:
+        gram: products ``(N, N)`` of the features less their mean.
+        targets: ``(N, K)``.
+        alpha: strength of the regularisation.
 
     Returns:
-        The dual weights ``(N, K)``, of which ``features.T @ dual`` are the weights, and for every example the outcome
-        ``(N, K)`` of the regression on all others.
+        The dual weights ``(N, K)``, of which ``features.T @ dual`` are the weights, and the outcomes ``(N, K)``.
     """
-    inverse = np.linalg.inv(gram + alpha * np.eye(len(gram)))
-    dual = inverse @ targets
-    return dual, targets - dual / np.diag(inverse)[:, None]
+    n = len(gram)
+    inverse = np.linalg.inv(gram + alpha * np.eye(n))
+    dual = inverse @ (targets - targets.mean(0))
+    return dual, targets - dual / (np.diag(inverse) - 1 / (n * alpha))[:, None]
 
 
 def _cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
