@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import re
@@ -82,7 +83,7 @@ def damaged_document(rng: random.Random, document: Any) -> Any:
                 other, place = rng.choice(places[:200])
                 holder[key] = json.loads(json.dumps(other[place]))
             case _:
-                holder[key] = rng.choice(_VALUES)
+                holder[key] = copy.deepcopy(rng.choice(_VALUES))  # a list of them may be a later holder
     return found
 
 

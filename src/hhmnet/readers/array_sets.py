@@ -28,7 +28,7 @@ import numpy as np
 
 from hhmnet.conversion import convert
 from hhmnet.readers import ReadError, SourceError
-from hhmnet.readers.clip_files import RawClip, npy_header
+from hhmnet.readers.clip_files import RawClip, npy_header, numbers
 from hhmnet.readers.labels import split_of
 from hhmnet.readers.pyskl import Annotations, Pyskl
 from hhmnet.readers.unpickling import StoredArray, UnpicklingError, load_plain
@@ -181,7 +181,7 @@ def _ctr_gcn(arrays: dict[str, np.ndarray]) -> Annotations:
 
 
 def _ctr_gcn_clip(rows: np.ndarray, row: int) -> RawClip:
-    joints = np.array(rows[row], np.float64)
+    joints = numbers("joints", rows[row])
     return _without_padding(joints.reshape(len(joints), -1, 25, 3).swapaxes(0, 1), "ntu25", "CTR-GCN")
 
 
@@ -207,15 +207,15 @@ def _st_gcn(file: Path, rows: np.ndarray) -> Annotations:
 
 
 def _st_gcn_clip(rows: np.ndarray, row: int) -> RawClip:
-    joints = np.array(rows[row], np.float64).transpose(3, 1, 2, 0)  # C T V M → M T V C
-    joint_count, numbers = joints.shape[2:]
-    if (joint_count, numbers) == (18, 3):  # Kinetics: -0.5 to 0.5 of the picture, and confidence
+    joints = numbers("joints", rows[row]).transpose(3, 1, 2, 0)  # C T V M → M T V C
+    joint_count, width = joints.shape[2:]
+    if (joint_count, width) == (18, 3):  # Kinetics: -0.5 to 0.5 of the picture, and confidence
         missing = joints[..., 2] == 0
         points = (joints[..., :2] + 0.5) * _KINETICS_SIZE
         points[missing] = np.nan
         clip = _without_padding(np.where(missing.all(axis=2)[..., None, None], 0, points), "coco18", "ST-GCN")
         return clip._replace(confidence=joints[:, : clip.joints.shape[1], :, 2])
-    if (joint_count, numbers) == (25, 3):
+    if (joint_count, width) == (25, 3):
         spines = joints[:, :, 1] - joints[:, :, 0]
         first = next(iter(spines[spines.any(axis=-1)]), np.zeros(3))
         if np.abs(first[:2]).max() < 1e-3 * abs(first[2]):  # 2s-AGCN turns the first spine to z
@@ -248,7 +248,7 @@ def _h36m_clip(array: Any, kept: Any, in_space: bool, told: str) -> RawClip:
     """A clip of Human3.6M, or of a video of one's own; ``kept`` has the file that the array is in."""
     if not isinstance(array, StoredArray) or len(array.shape) != 3 or array.shape[2] != 2 + in_space:
         raise ReadError(f"must be an array of shape (T, V, {2 + in_space})")
-    joints = array.load().astype(np.float64)[None]
+    joints = numbers("joints", array.load())[None]
     joints = joints[:, :, _H36M_KEPT] if joints.shape[2] == 32 else joints
     layout = "h36m17" if joints.shape[2] == 17 else ""
     if in_space:

@@ -101,7 +101,7 @@ def to_clip(
     name = called.get("joints", "joints")
     if fields.get("joints") is None:
         raise ReadError(f"has no field '{name}'")
-    joints = _numbers(name, fields["joints"])
+    joints = numbers(name, fields["joints"])
     if joints.ndim not in (3, 4) or not joints.size:
         empty = "" if joints.size else ": no frame has a body"
         if joints.ndim == 2 and joints.shape[1] % 3 == 0:
@@ -128,7 +128,7 @@ def to_clip(
         if array.shape != shape:
             raise ReadError(f"field '{said}' must have the shape {shape}, has {array.shape}")
         arranged = _arranged(array, own, letters[field])
-        others[field] = _truths(said, arranged) if field == "present" else _numbers(said, arranged)
+        others[field] = _truths(said, arranged) if field == "present" else numbers(said, arranged)
     return RawClip(joints, _frame_index(fields.get("frame_index"), joints.shape[1]), axes=order, **others)
 
 
@@ -181,7 +181,8 @@ def _frame_index(index: np.ndarray | None, frames: int) -> np.ndarray:
     return index.astype(np.int64)
 
 
-def _numbers(field: str, array: np.ndarray) -> np.ndarray:
+def numbers(field: str, array: np.ndarray) -> np.ndarray:
+    """An array as float64, of its own; raises ReadError unless it holds numbers."""
     if array.dtype.kind not in "iuf":
         raise ReadError(f"field '{field}' must be numbers, is of type {array.dtype}")
     with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one, which no later step warns of
