@@ -22,10 +22,10 @@ import made_mat
 import made_ntu
 import made_poses
 from hhmnet.layout_files import load_layout
-from hhmnet.predict.sources import read_skeleton
 from hhmnet.readers import ReaderConfig, get_reader
 from hhmnet.readers.arrays import ArrayConfig
 from hhmnet.readers.folder import FolderConfig
+from hhmnet.readers.formats import read_skeleton
 from hhmnet.readers.nw_ucla import CLASSES_FILE, NWUCLAConfig
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20

@@ -27,10 +27,9 @@ from hhmnet.layout_files import load_layout
 from hhmnet.models.pretrained import PretrainedError, from_pretrained
 from hhmnet.models.spec import ModelSpec, check_weights
 from hhmnet.predict import engines
-from hhmnet.predict.sources import read_skeleton
 from hhmnet.readers import ReadError
 from hhmnet.readers.arrays import ArrayConfig
-from hhmnet.readers.formats import read_clip
+from hhmnet.readers.formats import read_clip, read_skeleton
 from hhmnet.readers.joints import settle
 from hhmnet.readers.labels import read_labels
 from hhmnet.skeleton import KINECT20, PARTS, LayoutError, SkeletonLayout

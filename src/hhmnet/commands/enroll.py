@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from hhmnet.commands.flags import Flags, parted
@@ -48,9 +49,10 @@ def main(words: list[str]) -> int:
         arrays=arrays.read(of_arrays),
         persons=model.spec.data.persons,
     )
-    inputs = find_examples(options.examples, lambda line: log.print(line, soft_wrap=True))
+    tell = partial(log.print, soft_wrap=True)
+    inputs = find_examples(options.examples, tell)
     with counting(log, "reading", "clips") as progress:
-        examples, failed = read_examples(model, sources, inputs, progress, fewest=1 if old else 2)
+        examples, failed = read_examples(model, sources, inputs, progress, tell, fewest=1 if old else 2)
     for error in failed.values():
         print(f"hhmnet enroll: left out: {error}", file=sys.stderr)
     examples = examples if old is None else old.joined(examples)

@@ -1,9 +1,8 @@
 """A model of one's own from a few examples a class: a trained model's encoders, and new heads fitted to them.
 
 Nothing is trained. A clip's embeddings, what the model's classifiers see, are computed once; the new head is ridge
-regression on them, whose regularisation leave-one-out chooses in closed form (Rifkin and Lippert, "Notes on
-regularized least squares", MIT 2007, section 4). Being linear it becomes the streams' classifiers, so the result is a
-model like any other.
+regression on them, whose regularisation leave-one-out chooses in closed form (scikit-learn's RidgeCV). Being linear
+it becomes the streams' classifiers, so the result is a model like any other.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
+from scipy.special import log_softmax
+from sklearn.linear_model import Ridge, RidgeCV
 from torch import nn
 
 from hhmnet.data.transform import SkeletonBatch, prepare
@@ -136,6 +137,7 @@ def read_examples(
     sources: Sources,
     inputs: Mapping[str, Sequence[Input | Path]],
     progress: Callable[[int, int], None] = lambda done, total: None,
+    tell: Callable[[str], None] = lambda line: None,
     fewest: int = 2,
 ) -> tuple[Examples, dict[str, str]]:
     """Read and embed the clips of every class.
@@ -145,6 +147,7 @@ def read_examples(
         sources: reads clips in the model's joints.
         inputs: clips by class.
         progress: called with how many are read, of how many.
+        tell: called with what is odd about a clip that is taken.
         fewest: classes that there must be.
 
     Returns:
@@ -160,15 +163,18 @@ def read_examples(
     for label, clips in enumerate(inputs.values()):
         for clip in clips:
             try:
-                sample = sources.read(clip).sample
+                found = sources.read(clip)
+                sample = found.sample
                 if not sample.present.any():
-                    raise InputError(f"{clip}: nobody is found in it")
+                    raise InputError(f"{found.name}: nobody is found in it")
             except InputError as error:
                 failed[str(getattr(clip, "name", clip))] = str(error)
             else:
                 labels.append(label)
                 embeddings.append(embed(model, [sample]))
                 lengths.append(sample.num_frames)
+                for note in found.notes:
+                    tell(f"{found.name}: {note}")
             done += 1
             progress(done, total)
     for label, name in enumerate(inputs):
@@ -177,8 +183,8 @@ def read_examples(
             raise EnrollError(
                 f"class '{name}' has {count} clips that can be used; give {FEWEST} or more{why}"
             )
-    found = Examples(tuple(inputs), np.array(labels), np.concatenate(embeddings), np.array(lengths))
-    return found, failed
+    taken = Examples(tuple(inputs), np.array(labels), np.concatenate(embeddings), np.array(lengths))
+    return taken, failed
 
 
 def fit_head(examples: Examples, weights: np.ndarray) -> Head:
@@ -201,43 +207,17 @@ def fit_head(examples: Examples, weights: np.ndarray) -> Head:
     # are right, the largest logits would be the best otherwise.
     sure = (np.bincount(examples.labels) + 1) / (np.bincount(examples.labels) + 2)
     wanted = np.where(targets > 0, sure, (1 - sure[examples.labels, None]) / (len(sure) - 1))
-    gram = flat @ flat.T
-    best = np.inf, np.zeros_like(targets), targets, 1.0
-    for alpha in _ALPHAS * np.trace(gram) / n:
-        dual, held_out = leave_one_out(gram, targets, alpha)
-        for scale in _SCALES:
-            loss = _cross_entropy(scale * held_out, wanted)
-            if loss < best[0]:
-                best = loss, scale * dual, scale * held_out, scale
-    _, dual, held_out, scale = best
-    weight = (flat.T @ dual).T.reshape(-1, streams, x.shape[2]) * factor[:, None]
-    return Head(weight, scale * targets.mean(0) - np.einsum("ksd,sd->k", weight, mean), held_out)
-
-
-def leave_one_out(gram: np.ndarray, targets: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """Ridge regression with an intercept, and what each example is told by the regression on all others.
-
-    The means of features and targets are fitted, too, so they are the others' own: a mean with the example in it would
-    give its target away.
-
-    Args:
-        gram: products ``(N, N)`` of the features less their mean.
-        targets: ``(N, K)``.
-        alpha: strength of the regularisation.
-
-    Returns:
-        The dual weights ``(N, K)``, of which ``features.T @ dual`` are the weights, and the outcomes ``(N, K)``.
-    """
-    n = len(gram)
-    inverse = np.linalg.inv(gram + alpha * np.eye(n))
-    dual = inverse @ (targets - targets.mean(0))
-    return dual, targets - dual / (np.diag(inverse) - 1 / (n * alpha))[:, None]
-
-
-def _cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
-    largest = logits.max(1, keepdims=True)
-    total = np.log(np.exp(logits - largest).sum(1, keepdims=True)) + largest
-    return float((targets * (total - logits)).sum(1).mean())
+    alphas = _ALPHAS * (flat**2).sum() / n
+    # A scoring is named so that the outcomes themselves are kept, not their squared errors.
+    search = RidgeCV(alphas, scoring="r2", store_cv_results=True).fit(flat, targets)
+    held_out = np.moveaxis(search.cv_results_, -1, 0)  # (alphas, N, K), each example by all others
+    logits = _SCALES[:, None, None, None] * held_out
+    loss = -(wanted * log_softmax(logits, axis=-1)).sum(-1).mean(-1)
+    scale, alpha = np.unravel_index(loss.argmin(), loss.shape)
+    ridge = Ridge(alphas[alpha]).fit(flat, targets)
+    weight = _SCALES[scale] * ridge.coef_.reshape(-1, streams, x.shape[2]) * factor[:, None]
+    bias = _SCALES[scale] * ridge.intercept_ - np.einsum("ksd,sd->k", weight, mean)
+    return Head(weight, bias, logits[scale, alpha])
 
 
 def enrolled(model: ActionModel, examples: Examples) -> tuple[ActionModel, Head]:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from hhmnet.readers import ReadError, SourceError
 from hhmnet.readers.array_sets import read_set
+from hhmnet.readers.arrays import ArrayConfig, clip_fields, understand
 from hhmnet.readers.clip_files import MAX_BYTES, RawClip, from_json
 from hhmnet.readers.clip_files import read_clip as read_arrays
+from hhmnet.readers.joints import doubts
 from hhmnet.readers.json_poses import read_poses
 from hhmnet.readers.kinect_text import is_kinect_text, read_kinect_text
 from hhmnet.readers.mediapipe import named_landmarks
+from hhmnet.readers.ntu import body_fields
+from hhmnet.readers.ntu_bodies import BodyRules, persons
+from hhmnet.readers.ntu_format import parse
+from hhmnet.readers.nw_ucla import NWUCLAConfig, depth_fields, joints_of, load_object
 from hhmnet.readers.openpose import find_recording, read_recording
+from hhmnet.readers.pairing import find_videos
 from hhmnet.readers.text import read_json
+from hhmnet.skeleton import KINECT20, NTU25, SkeletonLayout
 
 _AS_CSV = "export the joints' positions, as a CSV with a line a frame (docs/your_own_data.md)"
 _RIG = f"holds a moving figure, mostly as rotations of bones; {_AS_CSV}"
@@ -74,3 +86,63 @@ def read_clip(path: Path, axes: str = "") -> RawClip:
     if found is not None:
         raise ReadError(f"holds a data set of {len(found.clips):,} clips; `hhmnet prepare arrays` reads it")
     return named_landmarks(read_arrays(path, axes))
+
+
+def read_skeleton(
+    path: Path, wanted: SkeletonLayout, arrays: ArrayConfig, videos: Path | None, notes: Counter[str]
+) -> tuple[SkeletonLayout, dict[str, Any]]:
+    """The skeleton of a file, and a sample's fields that follow from it.
+
+    Forms: NTU's ``.skeleton``, NW-UCLA's ``.json`` (an object with ``skeletons``), and what the reader ``folder``
+    takes, whose numbers are told as :mod:`hhmnet.readers.arrays` says; of several skeletons that fit the wanted one.
+
+    Args:
+        path: the file.
+        wanted: the model's skeleton.
+        arrays: what is said of joints in the reader folder's forms.
+        videos: folder of NW-UCLA's depth videos; their fields come too if the clip has one.
+        notes: counts what was done to the data, and what is odd about them.
+
+    Raises:
+        ReadError: it isn't such a file, or its skeleton isn't known.
+        SourceError: there is no such folder of videos.
+        OSError: it can't be read.
+    """
+    if path.is_file() and path.stat().st_size > MAX_BYTES:
+        raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no single clip")
+    if path.suffix.lower() == ".skeleton":
+        return NTU25, _ntu(path, notes)
+    if path.is_file() and path.suffix.lower() == ".json" and b'"skeletons"' in path.read_bytes():
+        fields = _nw_ucla(path, videos, notes)
+        notes.update(doubts(fields["joints"], KINECT20))
+        return KINECT20, fields
+    return understood(read_clip(path, arrays.axes), wanted, arrays, notes)
+
+
+def understood(
+    raw: RawClip, wanted: SkeletonLayout, arrays: ArrayConfig, notes: Counter[str]
+) -> tuple[SkeletonLayout, dict[str, Any]]:
+    """The skeleton of a clip, and a sample's fields that follow from it; see :func:`read_skeleton`."""
+    form = understand([raw], arrays, wanted)
+    if form.is_inferred:
+        notes[f"read as {form}"] += 1
+    return form.layout, clip_fields(raw, form, notes)
+
+
+def _nw_ucla(path: Path, videos: Path | None, notes: Counter[str]) -> dict[str, Any]:
+    joints, present = joints_of(load_object(path))
+    frames = np.arange(len(joints), dtype=np.int32)
+    fields = {"joints": joints[None], "present": present[None], "frame_index": frames}
+    found = {} if videos is None else find_videos(videos, [path.stem])[0]
+    for video in found.values():
+        fields |= depth_fields(NWUCLAConfig(videos=videos), video, 0, joints, notes)
+    return fields
+
+
+def _ntu(path: Path, notes: Counter[str]) -> dict[str, Any]:
+    skeletons = parse(path.read_bytes())
+    bodies = persons(skeletons, BodyRules(), notes)
+    if not bodies:
+        raise ReadError("no frame has a body")
+    frames = np.arange(skeletons.frames, dtype=np.int32)
+    return {"frame_index": frames, **body_fields(skeletons, bodies, notes)}
