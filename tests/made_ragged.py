@@ -22,8 +22,8 @@ OFF = AugmentConfig(
     **{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)} | {"crop": 1.0, "deform": True}  # type: ignore[arg-type]
 )
 LENGTHS = (5, 1, 12, 3)
-FORMS = list(itertools.product(CENTERS, FACINGS, SCALES))[::2]
-"""Half of all forms of normalisation; every pair of two settings is among them."""
+FORMS = list(itertools.product(CENTERS, FACINGS, SCALES))
+"""All forms of normalisation."""
 
 
 def make(

@@ -32,15 +32,13 @@ COMMANDS = {
     "serve": ("hhmnet.commands.serve:main", "answer over HTTP, with a page for the browser"),
     "export": ("hhmnet.commands.export:main", "write a trained model as an ONNX file"),
     "ensemble": ("hhmnet.commands.ensemble:main", "join the scores of several models into one answer"),
-    "embedding": ("hhmnet.commands.embedding:main", "compare where the streams of models put clips"),
-    "cache": ("hhmnet.commands.cache:main", "cut persons out of a store's videos ahead, or clear that away"),
     "bench": ("hhmnet.commands.bench:main", "measure how fast a recipe trains and answers here, and why"),
     "doctor": ("hhmnet.commands.doctor:main", "say what is installed, on what machine, and what is missing"),
     "demo": ("hhmnet.commands.demo:main", "all of these in a row, on made-up sample data or on NW-UCLA"),
 }
 
 # Those that run networks for long, and want the memory of one step again in the next.
-NETWORKED = {"train", "evaluate", "enroll", "predict", "live", "serve", "embedding"}
+NETWORKED = {"train", "evaluate", "enroll", "predict", "live", "serve"}
 
 DONE, OUR_FAULT, CALLERS_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 

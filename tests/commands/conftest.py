@@ -34,7 +34,7 @@ def video_world(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(folder / "cache"))
         # Starting other processes takes longer than all their work.
-        patch.setattr("hhmnet.commands.cache.cores", lambda: 1)
+        patch.setattr("hhmnet.commands.crops.cores", lambda: 1)
         raw = ("--source", str(filmed_clips), "--videos", str(world.videos))
         assert main(["prepare", "nw_ucla", *raw, "--out", str(world.store)]) == 0
         one = ("--config", str(recipe), "--data.stream", "joint+bone", "--out", str(world.phase1))

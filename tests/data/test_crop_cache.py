@@ -9,10 +9,8 @@ import multiprocessing
 import os
 import shutil
 import signal
-import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -26,13 +24,11 @@ from hhmnet.data.crop_cache import (
     CropCache,
     DamagedError,
     VideoIndex,
-    clear,
     read_crops,
     read_facts,
     write_crops,
 )
 from hhmnet.data.roi import ClipCrops, RoiConfig, crop_clip, cut_clip, empty_crops
-from hhmnet.files import replacing
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store, write_store
@@ -401,27 +397,3 @@ def test_a_killed_process_leaves_nothing_that_could_be_taken_for_crops(
     build_all(store, videos, tmp_path / "c", config)
     assert all(cache.ensure(store, i, videos).found for i in range(6))
     assert all(not name.startswith(".") for name in files_in(tmp_path / "c")), "leftovers are removed"
-
-
-def test_clearing_takes_crops_alone(tmp_path: Path) -> None:
-    old, new = tmp_path / "aa" / "aa1.safetensors", tmp_path / "bb" / "bb2.safetensors"
-    for file, age in ((old, 3 * 86400), (new, 60)):
-        file.parent.mkdir()
-        write_crops(file, empty_crops(SMALL), {"store": "one"})
-        os.utime(file, (time.time() - age, time.time() - age))
-    left = tmp_path / "aa" / f".aa8.safetensors.{'0' * 32}.tmp"
-    left.write_bytes(b"half")
-    other = tmp_path / "aa" / "notes.txt"
-    other.write_text("not ours")
-    (tmp_path / INDEX_FILE).write_text("")
-    size = old.stat().st_size
-    with suppress(KeyboardInterrupt), replacing(tmp_path / "aa" / "aa9.safetensors") as being_written:
-        assert clear(tmp_path, 2 * 86400) == (1, size)
-        assert Path(being_written.name).exists()
-        raise KeyboardInterrupt
-    assert (old.exists(), new.exists(), (tmp_path / INDEX_FILE).exists()) == (False, True, True)
-    assert not left.exists(), "a killed process's"
-    assert clear(tmp_path) == (1, size)
-    assert other.exists()
-    assert not (tmp_path / INDEX_FILE).exists()
-    assert clear(tmp_path / "none") == (0, 0)

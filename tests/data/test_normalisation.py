@@ -11,7 +11,6 @@ import torch
 
 from hhmnet.data.augment import AugmentConfig
 from hhmnet.data.transform import (
-    CENTERS,
     DataConfig,
     SkeletonBatch,
     center,
@@ -65,7 +64,7 @@ def test_evaluation_takes_the_middle_of_equal_slots() -> None:
 
 def test_frames_and_mirrors_chosen_beforehand_change_nothing() -> None:
     """As they are chosen for a video and its skeleton at once."""
-    clips, config = make(gaps=0.3), DataConfig(frames=8, persons=2, facing="first", scale="trunk")
+    clips, config = make(gaps=0.3), DataConfig(frames=8, persons=2, facing="mean", scale="trunk")
     first, second = (torch.Generator().manual_seed(3) for _ in range(2))
     for augmentation, generators in ((None, (None, None)), (AugmentConfig(mirror=0.5), (first, second))):
         expected, _ = prepare(clips, KINECT20, config, augmentation, generators[0])
@@ -99,64 +98,54 @@ def test_a_derived_trunk_is_the_same_whatever_was_stored(augmentation: AugmentCo
 # Centring.
 
 
-@pytest.mark.parametrize("how", CENTERS)
-def test_the_origin_is_the_first_persons_root_or_the_next_ones(how: str) -> None:
+def test_the_origin_is_the_first_persons_root_or_the_next_ones() -> None:
     """Else the others would stand metres away, in the camera's coordinates."""
     x = make((6, 6), persons=3).joints.view(2, 6, 3, 20, 3)
     mask = torch.ones(2, 6, 3).bool()
     mask[0, :, 0] = mask[0, 2, 1] = mask[1, 3, 0] = False
     x = x * mask[..., None, None]
     root = KINECT20.root
-    found = center(x, how, root, mask)
-    if how == "first":
-        origin = torch.stack([x[0, 0, 1, root], x[1, 0, 0, root]])[:, None].expand(-1, 6, -1)
-    else:
-        origin = torch.stack([x[0, :, 1, root], x[1, :, 0, root]])
-        origin[0, 2], origin[1, 3] = x[0, 2, 2, root], x[1, 3, 1, root]
-    expected = x if how == "none" else (x - origin[:, :, None, None]) * mask[..., None, None]
-    torch.testing.assert_close(found, expected)
-    if how != "none":
-        whole = center(x, how, root, None)  # everybody is there
-        torch.testing.assert_close(whole[:, 0, 0, root], torch.zeros(2, 3))
-        torch.testing.assert_close(whole.diff(dim=3), x.diff(dim=3))
+    origin = torch.stack([x[0, 0, 1, root], x[1, 0, 0, root]])[:, None, None, None]
+    torch.testing.assert_close(center(x, "first", root, mask), (x - origin) * mask[..., None, None])
+    assert center(x, "none", root, mask) is x
+    whole = center(x, "first", root, None)  # everybody is there
+    torch.testing.assert_close(whole[:, 0, 0, root], torch.zeros(2, 3))
+    torch.testing.assert_close(whole.diff(dim=3), x.diff(dim=3))
 
 
 # Facing the camera.
 
 
-@pytest.mark.parametrize("how", ["first", "mean"])
 @pytest.mark.parametrize("layout", [KINECT20, NTU25], ids=lambda layout: layout.name)
-def test_where_a_clip_is_filmed_from_does_not_matter(layout: SkeletonLayout, how: str) -> None:
+def test_where_a_clip_is_filmed_from_does_not_matter(layout: SkeletonLayout) -> None:
     clips = make((5, 12, 9), gaps=0.3, layout=layout)
     turned = moved(clips, clips.joints @ about_y(200).T)
-    config = DataConfig(frames=8, persons=2, facing=how)
+    config = DataConfig(frames=8, persons=2, facing="mean")
     expected = prepare(clips, layout, config)[0]
     torch.testing.assert_close(prepare(turned, layout, config)[0], expected, atol=1e-4, rtol=1e-4)
     plain = dataclasses.replace(config, facing="none")
     assert (prepare(turned, layout, plain)[0] - prepare(clips, layout, plain)[0]).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("how", ["first", "mean"])
-def test_hips_and_shoulders_lie_along_x_with_the_left_ones_first(how: str) -> None:
+def test_hips_and_shoulders_lie_along_x_with_the_left_ones_first() -> None:
     clips = make((6, 6))
-    x = face_camera(clips.joints.view(2, 6, 2, 20, 3), how, KINECT20, None)
+    x = face_camera(clips.joints.view(2, 6, 2, 20, 3), "mean", KINECT20, None)
     across = torch.zeros(2, 6, 3)
     for name in ("shoulder", "hip"):
         across += x[:, :, 0, KINECT20.index(f"left_{name}")] - x[:, :, 0, KINECT20.index(f"right_{name}")]
-    line = across[:, 0] if how == "first" else across.mean(1)
+    line = across.mean(1)
     torch.testing.assert_close(line[:, 2], torch.zeros(2), atol=1e-5, rtol=0)
     assert (line[:, 0] < 0).all()
 
 
-@pytest.mark.parametrize("how", ["first", "mean"])
-def test_without_the_first_person_the_next_one_is_faced_and_measured(how: str) -> None:
+def test_without_the_first_person_the_next_one_is_faced_and_measured() -> None:
     x = make((6,)).joints[None].clone()
     mask = torch.ones(1, 6, 2).bool()
     mask[0, :, 0] = mask[0, 0, 1] = False
     x = x * mask[..., None, None]
     alone, seen = x[:, :, 1:], mask[:, :, 1:]
-    faced = face_camera(x, how, KINECT20, mask)[:, :, 1:]
-    torch.testing.assert_close(faced, face_camera(alone, how, KINECT20, seen))
+    faced = face_camera(x, "mean", KINECT20, mask)[:, :, 1:]
+    torch.testing.assert_close(faced, face_camera(alone, "mean", KINECT20, seen))
     assert (faced - alone).abs().max() > 0.1
     scaled = rescale(x, "trunk", KINECT20, mask)[:, :, 1:]
     torch.testing.assert_close(scaled, rescale(alone, "trunk", KINECT20, seen))
@@ -165,7 +154,7 @@ def test_without_the_first_person_the_next_one_is_faced_and_measured(how: str) -
 def test_facing_needs_three_dimensions() -> None:
     clips = make(layout=COCO17)
     with pytest.raises(ValueError, match="field 'facing' needs a 3-D layout, coco17 has 2 dimensions"):
-        prepare(clips, COCO17, DataConfig(facing="first", persons=2))
+        prepare(clips, COCO17, DataConfig(facing="mean", persons=2))
 
 
 # Scale.

@@ -60,7 +60,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(videos, "fetch_models", lambda names: {})
     monkeypatch.setattr(estimate, "_load_detector", lambda config: players)
     monkeypatch.setattr(estimate, "_load_estimator", lambda config: players)
-    monkeypatch.setattr("hhmnet.commands.cache.cores", lambda: 1)
+    monkeypatch.setattr("hhmnet.commands.crops.cores", lambda: 1)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     videos._estimator.cache_clear()

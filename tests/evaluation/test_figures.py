@@ -11,8 +11,6 @@ from matplotlib import image
 from matplotlib.font_manager import fontManager
 
 from hhmnet.evaluation import figures
-from hhmnet.evaluation.embedding import Embeddings, draw_embeddings
-from hhmnet.evaluation.embedding import figures as figures_of
 from hhmnet.evaluation.figures import (
     Strip,
     class_labels,
@@ -123,21 +121,7 @@ def test_without_one_the_number_stands_for_it_in_every_picture_and_nothing_warns
         save(figure, file)
 
     monkeypatch.setattr(figures, "save_figure", keep)
-    monkeypatch.setattr("hhmnet.evaluation.embedding.save_figure", keep)
-    monkeypatch.setattr("hhmnet.evaluation.embedding.flatten", lambda x: x[:, :2])
     draw_confusion(np.eye(5, dtype=int), UNICODE, tmp_path / "c.png")
     assert [label.get_text() for label in kept[0].axes[0].get_yticklabels()] == class_labels(UNICODE)
-    x = np.random.default_rng(0).normal(size=(20, 3))
-    found = Embeddings(
-        np.arange(20).astype(str),
-        np.arange(20) % 5,
-        UNICODE,
-        {"joint": x, "bone": x},
-        {"joint": x, "bone": -x},
-    )
-    draw_embeddings({UNICODE[1]: (found, figures_of(found))}, tmp_path / "e.png")
-    legend = [text.get_text() for text in kept[1].legends[0].get_texts()]
-    assert legend[2:] == class_labels(UNICODE)
-    assert kept[1].axes[0].get_ylabel() == "??"  # no class: nothing else names it
     assert text_image(["a", UNICODE[1], "$_{"], 20, (255, 255, 255)).any()
     assert [str(warning.message) for warning in recwarn] == []

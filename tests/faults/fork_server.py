@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 MODULES = """
-    hhmnet.commands.prepare hhmnet.commands.train hhmnet.commands.cache hhmnet.commands.export hhmnet.commands.evaluate
+    hhmnet.commands.prepare hhmnet.commands.train hhmnet.commands.export hhmnet.commands.evaluate hhmnet.commands.crops
     hhmnet.readers.nw_ucla hhmnet.evaluation.figures torch.utils.tensorboard torch.onnx torch._dynamo torch._inductor
     onnxscript onnx_ir pandas pyarrow.parquet pyarrow.pandas_compat matplotlib.backends.backend_agg
 """
@@ -161,10 +161,11 @@ def _become(
                     left = None
                     _act(fault)
 
-    from hhmnet.cli import main
-    from hhmnet.commands import cache
+    from hhmnet.cli import COMMANDS, main
+    from hhmnet.commands import crops
 
-    cache.cores = lambda: 1  # starting other processes takes longer than all their work
+    COMMANDS["crops"] = "small_world:cut", "what train and evaluate do before they look at videos"
+    crops.cores = lambda: 1  # starting other processes takes longer than all their work
     sys.addaudithook(note)
     if fault.jump:
         steps = itertools.cycle((0, fault.jump, -fault.jump))

@@ -13,12 +13,17 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from fork_server import Ended, Fault, Server, members
 from safetensors import safe_open
 
+from hhmnet.commands.crops import cut_crops
+from hhmnet.commands.terminal import console
+from hhmnet.data.crop_cache import CropCache
+from hhmnet.data.roi import RoiConfig
 from hhmnet.pose.networks import CACHE_VARIABLE
-from hhmnet.store import read_video_folder
+from hhmnet.store import Store, read_video_folder
 from made_clips import clip, put
 from made_video import write_video
 
@@ -43,17 +48,24 @@ run: {threads: 1, device: cpu, checkpoint_every: 1}
 """,
 }
 PREPARE = "prepare nw_ucla --source {world}/raw --videos {world}/raw/videos --out {out} --jobs "
-CROPS = "--instants 4 --cell 20 --scene 36 --scene_instants 2"
 COMMANDS = {
     "prepare": f"{PREPARE} 1",
     "prepare, two jobs": f"{PREPARE} 2",
     "train phase 1": "train --config {world}/one.yaml --data {world}/store --out {out}",
     "train phase 2": "train --config {world}/two.yaml --phase1 {world}/one --data {world}/store --out {out}",
-    "cache": f"cache {{world}}/store --folder {{out}} {CROPS} --jobs 1",
+    "crops": "crops {world}/store {out}",
     "export": "export {world}/one --out {out}/model.onnx --clips 4",
     "evaluate": "evaluate {world}/one --data {world}/store --out {out}",
 }
-"""What a user types to write into a folder ``out``."""
+"""What a user types to write into a folder ``out``; and the cutting of crops, which has no command of its own."""
+
+
+def cut(words: list[str]) -> int:
+    """Cut the crops of a store's clips into a folder; a third word is where the videos are."""
+    store = Store(words[0])
+    cache = CropCache(Path(words[1]), RoiConfig(instants=4, cell=20, scene=36, scene_instants=2))
+    cut_crops(cache, store, np.arange(len(store)), store.find_videos(*map(Path, words[2:])), console())
+    return 0
 
 
 def long(*values: object) -> Any:

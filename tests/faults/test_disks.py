@@ -44,7 +44,7 @@ def test_a_full_disk(name: str, room: int, file: str, world: World, disk: Disk) 
 
 
 @pytest.mark.parametrize(
-    "name", ["train phase 1", long("prepare"), long("cache"), long("evaluate"), long("export")]
+    "name", ["train phase 1", long("prepare"), long("crops"), long("evaluate"), long("export")]
 )
 def test_a_folder_that_cannot_be_written(name: str, world: World, disk: Disk) -> None:
     disk.seal()
@@ -82,14 +82,14 @@ def test_crops_on_a_full_disk(world: World, disk: Disk) -> None:
     out = disk.folder / "out"
     out.mkdir()
     disk.fill(1 << 20)
-    refused(world.run("cache", out), f"the crops of 70 clips take 0.0 GB, and {out} has 0.0 GB left")
+    refused(world.run("crops", out), f"the crops of 70 clips take 0.0 GB, and {out} has 0.0 GB left")
     # As much as the crops themselves take, but not the rest of their last pages.
     disk.free()
     disk.fill(70 * 32_000)
     told = f"crops can't be written to {out}: No space left on device; make room there"
-    refused(world.run("cache", out), told)
+    refused(world.run("crops", out), told)
     disk.free()
-    world.check_again("cache", out)
+    world.check_again("crops", out)
 
 
 @pytest.mark.long

@@ -24,7 +24,7 @@ KILLS = 30
         ("prepare", 0.9),
         ("train phase 1", 0.6),
         long("train phase 1", 0.98),
-        long("cache", 0.5),
+        long("crops", 0.5),
     ],
 )
 def test_killed_between_two_changes_of_files(name: str, share: float, world: World, tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_killed_at_some_moment(world: World, tmp_path: Path) -> None:
 def test_killed_at_every_change_of_files(
     name: str, world: World, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """Of the many alike of a cache some."""
+    """Of the many alike of crops some."""
     total = world.whole(name).changes
     numbers = list(range(total) if total <= 40 else [*range(10), *range(10, total, total // 15)])
     for number in numbers:

@@ -47,7 +47,7 @@ def test_training_is_told_to_stop(number: int, to: str, workers: str, world: Wor
     [
         ("prepare", ".json"),
         long("prepare, two jobs", ""),
-        long("cache", ".tmp"),
+        long("crops", ".tmp"),
         long("evaluate", "metrics.json"),
         long("export", "model.onnx"),
     ],
@@ -105,14 +105,13 @@ def test_a_second_run_in_a_folder_is_refused(name: str, work: str, world: World,
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["cache", "export"])
-def test_two_at_once_leave_what_one_leaves(name: str, world: World, tmp_path: Path) -> None:
+def test_two_exports_at_once_leave_what_one_leaves(world: World, tmp_path: Path) -> None:
     """Their files appear whole, and are the same whoever writes them, so nobody need wait."""
-    words = world.words(name, tmp_path / "out")
+    words = world.words("export", tmp_path / "out")
     with start(words, world) as one, start(words, world) as two:
         ends = [process.communicate() for process in (one, two)]
     assert (one.returncode, two.returncode) == (0, 0), ends
-    world.check(name, tmp_path / "out")
+    world.check("export", tmp_path / "out")
 
 
 @pytest.mark.long

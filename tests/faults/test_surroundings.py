@@ -55,14 +55,14 @@ def test_a_source_that_goes_away(gone: str, world: World, tmp_path: Path) -> Non
 def test_videos_that_go_away_while_crops_are_cut(world: World, tmp_path: Path) -> None:
     other, out = copied(world, tmp_path, "raw"), tmp_path / "crops"
     videos = other.folder / "raw/videos"
-    named = ["--videos", str(videos)]
-    ended = other.run("cache", out, *named, fault=Fault(change=30, about=".tmp", away=str(videos)))
+    named = [str(videos)]
+    ended = other.run("crops", out, *named, fault=Fault(change=30, about=".tmp", away=str(videos)))
     refused(ended, f"{videos} went away while crops were cut")
     assert 5 < len(list(out.rglob("*.safetensors"))) < 70
-    refused(other.run("cache", out, *named), f"no folder at {videos}")
+    refused(other.run("crops", out, *named), f"no folder at {videos}")
     Path(f"{videos}.away").rename(videos)
-    other.run_well("cache", out, *named)
-    whole = world.whole("cache").contents
+    other.run_well("crops", out, *named)
+    whole = world.whole("crops").contents
     assert {name for name in contents(out) if name != "videos.jsonl"} == whole.keys() - {"videos.jsonl"}
 
 
@@ -90,7 +90,7 @@ def test_a_loaders_worker_that_dies(world: World, tmp_path: Path) -> None:
     world.check_weights("train phase 1", out)
 
 
-@pytest.mark.parametrize("name", ["train phase 1", long("prepare"), long("cache"), long("evaluate")])
+@pytest.mark.parametrize("name", ["train phase 1", long("prepare"), long("crops"), long("evaluate")])
 def test_a_clock_that_jumps(name: str, world: World, tmp_path: Path) -> None:
     """Thirty years back and ahead, at every look at it."""
     limit = ["--time-limit", "1h"] if name.startswith("train") else []
@@ -102,6 +102,6 @@ def test_a_clock_that_jumps(name: str, world: World, tmp_path: Path) -> None:
 def test_a_jump_of_the_clock_makes_no_leftover_of_a_living_file(world: World, tmp_path: Path) -> None:
     """Neither is what was left years ago kept, nor what another process writes removed."""
     out = tmp_path / "out"
-    assert world.run("cache", out, fault=Fault(change=100)).code == -9
-    world.run_well("cache", out, fault=Fault(jump=-1e9))
-    world.check("cache", out)
+    assert world.run("crops", out, fault=Fault(change=100)).code == -9
+    world.run_well("crops", out, fault=Fault(jump=-1e9))
+    world.check("crops", out)

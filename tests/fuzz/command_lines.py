@@ -29,8 +29,6 @@ OPTIONS = {
     "serve": "--port --host --token --no-page --upload_mb --workers --resolution --videos --answer_seconds",
     "export": "--out --data --split --clips --json",
     "ensemble": "--weights --validation --out --json",
-    "embedding": "--data --split --fold --out --json",
-    "cache": "--videos --folder --older-than --json --instants --cell --scene clear",
     "doctor": "--json",
     "demo": "--out --data --clips --time-limit",
 }
@@ -47,10 +45,8 @@ VALUES = [
     *("s" * 5000, "[&a [x, x], &b [*a, *a], &c [*b, *b], &d [*c, *c], &e [*d, *d]]", "&a [*a]"),
     *_WORDS.split(),
 ]
-ENDS = dict.fromkeys(("prepare", "cache"), "--jobs 1") | dict.fromkeys(
-    ("demo", "bench"), "--config nowhere.yaml"
-)
-ENDS |= {"train": "--time-limit 0.01s"}
+ENDS = dict.fromkeys(("demo", "bench"), "--config nowhere.yaml")
+ENDS |= {"prepare": "--jobs 1", "train": "--time-limit 0.01s"}
 """What keeps a call that happens to be right from working for hours."""
 
 
@@ -79,9 +75,9 @@ def _places(name: str, world: World, folder: Path) -> list[str]:
     shutil.copytree(world.run, garbage / "run")
     (garbage / "run/model.safetensors").write_bytes(b"no weights")
     found = [garbage, *garbage.iterdir(), folder / "new", folder]
-    if name in ("inspect", "predict", "evaluate", "embedding", "ensemble", "prepare", "train"):
+    if name in ("inspect", "predict", "evaluate", "ensemble", "prepare", "train"):
         found += [world.store, world.recipe, world.clip] * 2
-    if name in ("inspect", "predict", "evaluate", "embedding"):
+    if name in ("inspect", "predict", "evaluate"):
         found += [world.run] * 4
     return list(map(str, found))
 

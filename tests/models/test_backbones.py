@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from urllib.error import URLError
 
 import pytest
 import torch
@@ -19,11 +18,8 @@ from torch.nn import functional
 from hhmnet.models import backbones
 from hhmnet.models.backbones import (
     BACKBONES,
-    MEAN,
-    STD,
     BackboneError,
     ConvNorm,
-    TorchvisionBackbone,
     backbone_stride,
     build_backbone,
 )
@@ -39,7 +35,6 @@ def test_the_map_has_a_cell_for_every_stride(name: str, size: tuple[int, int]) -
     found = network(torch.randn(2, 3, *size))
     assert network.stride == backbone_stride(name)
     assert found.shape == (2, network.channels, *(-(-side // network.stride) for side in size))
-    assert not network.video
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 2), (3, 1), (3, 2), (5, 2)])
@@ -151,93 +146,6 @@ def test_weights_that_are_others_are_refused_and_never_run(
     assert not marker.exists()
 
 
-# torchvision, of which a stub takes the place.
-
-
-def network_like(*layers: nn.Module, **after: nn.Module) -> Callable[[], nn.Module]:
-    """Makes a network whose children are these layers, then those with names."""
-
-    def make() -> nn.Module:
-        network = nn.Module()
-        for name, layer in [*((f"layer{n}", layer) for n, layer in enumerate(layers)), *after.items()]:
-            network.add_module(name, layer)
-        return network
-
-    return make
-
-
-POOL = nn.AdaptiveAvgPool2d(1)
-NETWORKS = {
-    "resnet": network_like(
-        nn.Conv2d(3, 6, 3, 4, 1), nn.Conv2d(6, 7, 3, 4, 1), avgpool=POOL, fc=nn.Linear(7, 9)
-    ),
-    "r3d": network_like(nn.Conv3d(3, 5, 3, (1, 2, 2), 1), nn.Conv3d(5, 9, 3, (4, 8, 8), 1), avgpool=POOL),
-    "plain": network_like(features=nn.Sequential(nn.AvgPool2d(8))),
-    "tokens": network_like(features=nn.Sequential(nn.Conv2d(3, 12, 32, 32), nn.Flatten(2))),
-    "linear": network_like(nn.Flatten()),
-}
-
-
-@pytest.fixture
-def torchvision(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
-    """The networks and weights that were asked of it."""
-    asked: list[tuple[str, str | None]] = []
-
-    def get_model(name: str, weights: str | None = None) -> nn.Module:
-        asked.append((name, weights))
-        if name not in NETWORKS:
-            raise ValueError(f"Unknown model {name}")
-        if weights and name == "plain":
-            raise URLError("no route to host")
-        return NETWORKS[name]()
-
-    package, models = ModuleType("torchvision"), ModuleType("torchvision.models")
-    models.get_model = get_model  # type: ignore[attr-defined]
-    package.models = models  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torchvision", package)
-    monkeypatch.setitem(sys.modules, "torchvision.models", models)
-    return asked
-
-
-@torch.no_grad()
-def test_networks_of_torchvision_give_their_last_map(torchvision: list[tuple[str, str | None]]) -> None:
-    network = build_backbone("torchvision:resnet", pretrained=True)
-    assert (network.channels, network.stride, network.video) == (7, 16, False)
-    assert network(torch.randn(2, 3, 64, 96)).shape == (2, 7, 4, 6)
-    parts = {f"trunk.{layer}.{part}" for layer in (0, 1) for part in ("weight", "bias")}
-    assert set(network.state_dict()) == parts  # neither classifier nor colours
-    frames = build_backbone("torchvision:r3d")
-    assert (frames.channels, frames.stride, frames.video) == (9, 16, True)
-    assert frames(torch.randn(2, 3, 8, 32, 32)).shape == (2, 9, 2, 2, 2)
-    assert torchvision == [("resnet", "DEFAULT"), ("r3d", None)]
-    assert backbone_stride("torchvision:resnet") is None
-    pixels = torch.rand(3)  # which the network sees in ImageNet's scale
-    found = TorchvisionBackbone("plain")(((pixels - MEAN) / STD).view(1, 3, 1, 1).expand(1, 3, 16, 16))
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    torch.testing.assert_close(found[0, :, 0, 0], (pixels - mean) / std)
-
-
-@pytest.mark.parametrize(
-    ("name", "pretrained", "message"),
-    [
-        ("other", False, "Unknown model other"),
-        ("plain", True, "no route to host.*'pretrained' to false"),
-        ("tokens", False, "has no feature map"),
-        ("linear", False, "neither 'features' nor 'avgpool'"),
-    ],
-)
-def test_what_torchvision_cannot_give_is_said(
-    torchvision: list[tuple[str, str | None]], name: str, pretrained: bool, message: str
-) -> None:
-    with pytest.raises(BackboneError, match=f"^field 'backbone': .*torchvision:{name}.*{message}"):
-        build_backbone(f"torchvision:{name}", pretrained)
-
-
-def test_missing_torchvision_and_an_unknown_backbone_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(
-        BackboneError, match=r"pip install torchvision, or take one of efficientnet_lite0, small"
-    ):
-        build_backbone("torchvision:resnet18")
-    with pytest.raises(BackboneError, match=r"must be one of efficientnet_lite0, small or .*; got 'vit'"):
+def test_an_unknown_backbone_is_named() -> None:
+    with pytest.raises(BackboneError, match=r"must be one of efficientnet_lite0, small; got 'vit'"):
         build_backbone("vit")

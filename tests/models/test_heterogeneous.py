@@ -66,19 +66,18 @@ def test_the_skeleton_answers_as_it_does_alone_and_guides_the_video() -> None:
     there = torch.ones(3, 2, 4, dtype=torch.bool)
     there[1, 1] = False
     there[1, 0, 0] = False  # frames 0 to 3; frame 5, which is there, belongs to the second four
-    for guide in ("input", "feature"):
-        network = build(2, {"weights": (3.0, 1.0)}, guidance=guide).eval()
-        assert isinstance(network.skeleton, HomogeneousNetwork)
-        alone, output = network.skeleton(x, mask), network(x, mask, video)
-        torch.testing.assert_close(output.skeleton, alone.each, rtol=0, atol=0)
-        torch.testing.assert_close(output.teacher, alone.logits)
-        torch.testing.assert_close(network(x, mask).logits, alone.logits)
-        expected = guidance(alone.features, there, video.times, 16, 4, part_weights(KINECT20))
-        torch.testing.assert_close(output.guidance, expected)
-        torch.testing.assert_close(output.video, network.video(video, expected, guide).logits)
-        plain = build(2, {"weights": (3.0, 1.0)}, guidance="none").eval()(x, mask, video)
-        assert plain.guidance is None
-        assert (output.video - plain.video).abs().max() > 1e-4
+    network = build(2, {"weights": (3.0, 1.0)}).eval()
+    assert isinstance(network.skeleton, HomogeneousNetwork)
+    alone, output = network.skeleton(x, mask), network(x, mask, video)
+    torch.testing.assert_close(output.skeleton, alone.each, rtol=0, atol=0)
+    torch.testing.assert_close(output.teacher, alone.logits)
+    torch.testing.assert_close(network(x, mask).logits, alone.logits)
+    expected = guidance(alone.features, there, video.times, 16, 4, part_weights(KINECT20))
+    torch.testing.assert_close(output.guidance, expected)
+    torch.testing.assert_close(output.video, network.video(video, expected).logits)
+    plain = build(2, {"weights": (3.0, 1.0)}, guidance="none").eval()(x, mask, video)
+    assert plain.guidance is None
+    assert (output.video - plain.video).abs().max() > 1e-4
 
 
 # Missing modalities.
@@ -232,7 +231,7 @@ def test_batch_norms_keep_pretrained_statistics_only(config: dict[str, Any], fro
     ("config", "message"),
     [
         ({"backbone": "vit"}, "field 'backbone' must be one of"),
-        ({"guidance": "both"}, "field 'guidance' must be one of none, input, feature"),
+        ({"guidance": "both"}, "field 'guidance' must be one of none, feature"),
         ({"norm": "layer"}, "field 'norm' must be one of frozen, batch"),
         ({"dropout": 1.0}, "field 'dropout'"),
         ({"modality_dropout": 1.1}, "field 'modality_dropout'"),

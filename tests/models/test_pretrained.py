@@ -318,7 +318,7 @@ def test_a_config_that_fits_no_model_is_refused_by_name(
 @pytest.mark.parametrize(
     ("layout", "data", "reason"),
     [
-        (COCO17, {"facing": "first"}, "'data.facing' must be none for coco17, which has 2"),
+        (COCO17, {"facing": "mean"}, "'data.facing' must be none for coco17, which has 2"),
         (BLAZEPOSE33, {"trunk": "derived"}, "must be stored: the trunk can be derived in"),
     ],
 )

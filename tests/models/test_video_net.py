@@ -23,15 +23,6 @@ class Averages(RGBBackbone):
         return functional.avg_pool2d(x, 16, ceil_mode=True)
 
 
-class Frames(RGBBackbone):
-    """Mean colour of pairs of frames and 16 pixels squared."""
-
-    channels, stride, video = 3, 16, True
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.avg_pool3d(x, (2, 16, 16), ceil_mode=True)
-
-
 class Normed(RGBBackbone):
     """A strided convolution and a batch norm."""
 
@@ -54,13 +45,13 @@ def cell(grid: Tensor, n: int, p: int, k: int, side: int = 32) -> Tensor:
     return grid[n, :, p * side : (p + 1) * side, k * side : (k + 1) * side]
 
 
-@pytest.mark.parametrize("guide", ["none", "input", "feature"])
-def test_a_part_is_the_mean_of_its_cells(guide: str) -> None:
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_part_is_the_mean_of_its_cells(guided: bool) -> None:
     video = made_input()
     mask = torch.rand(3, 5, 4, generator=torch.Generator().manual_seed(1)) < 0.6
     mask[1, 2] = False
-    guidance = None if guide == "none" else torch.rand(3, 5, 4) * 2
-    found = build()(video._replace(cell_mask=mask), guidance, guide)
+    guidance = torch.rand(3, 5, 4) * 2 if guided else None
+    found = build()(video._replace(cell_mask=mask), guidance)
     assert found.parts.shape == (3, 6, 3)
     for n in range(3):
         for p in range(5):
@@ -129,19 +120,6 @@ def test_missing_clips_stay_out_of_the_batch_statistics() -> None:
     some(blind(video, 1, 3))
     for one, other in zip(full.backbone.buffers(), some.backbone.buffers(), strict=True):
         torch.testing.assert_close(one, other)
-
-
-@torch.no_grad()
-def test_a_video_backbone_sees_every_part_over_time() -> None:
-    video = made_input()
-    found = build(Frames())(video)
-    for n in range(3):
-        for p in range(5):
-            means = torch.stack([cell(video.grid, n, p, k).mean((1, 2)) for k in range(4)], 1)
-            pairs = means.unflatten(1, (2, 2)).mean(2)
-            expected = functional.interpolate(pairs[None], 4, mode="linear")[0].mean(1)
-            torch.testing.assert_close(found.parts[n, p], expected)
-    torch.testing.assert_close(found.parts[:, 5], video.scene.mean((1, 3, 4)))
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hhmnet.commands.cache import cut_crops
 from hhmnet.commands.configuration import read_config
+from hhmnet.commands.crops import cut_crops
 from hhmnet.commands.evaluate import (
     CONFUSION_FILE,
     SCORES_FILE,

@@ -16,8 +16,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hhmnet.commands.cache import cut_crops
 from hhmnet.commands.configuration import CONFIG_FILE, read_config
+from hhmnet.commands.crops import cut_crops
 from hhmnet.commands.terminal import Parser, console, print_json, table
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.protocols import PARTS, Protocol, ProtocolError, get_protocol

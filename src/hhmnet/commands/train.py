@@ -15,8 +15,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from hhmnet.commands.cache import cut_crops
 from hhmnet.commands.configuration import CONFIG_FILE, format_help, read_config, write_config
+from hhmnet.commands.crops import cut_crops
 from hhmnet.commands.prepare import warnings_of_split
 from hhmnet.commands.terminal import PLAIN_SECONDS, Parser, console, duration
 from hhmnet.config import TrainConfig

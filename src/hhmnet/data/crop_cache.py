@@ -11,14 +11,11 @@ import hashlib
 import json
 import os
 import shutil
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +30,6 @@ from hhmnet.store import Store
 
 VERSION = 1
 """Of what crops are; counted up when the same settings give other crops, so that older ones aren't taken for them."""
-SUFFIX = ".safetensors"
 INDEX_FILE = "videos.jsonl"
 
 _KEY = "hhmnet"
@@ -284,7 +280,7 @@ class CropCache:
             if array is not None:
                 digest.update(np.ascontiguousarray(array).tobytes())
         key = digest.hexdigest()[:40]
-        return self.folder / key[:2] / f"{key}{SUFFIX}"
+        return self.folder / key[:2] / f"{key}.safetensors"
 
     def _make(self, store: Store, i: int, video_folder: Path | None, file: Path) -> ClipCrops | None:
         """Cut the crops out of the video, and write them; None if the video is gone."""
@@ -297,9 +293,6 @@ class CropCache:
         crops, problem = cut_clip(sample, store.layout, video_folder / sample.video, self.config)
         facts = {
             "format": f"hhmnet crops {VERSION}",
-            "settings": self._settings,
-            "store": store.path.absolute().name,
-            "sample": sample.sample_id,
             "problem": f"{sample.video}: {problem}" if problem else "",
         }
         self._note(sample.sample_id, facts["problem"])
@@ -348,50 +341,6 @@ def _build_chunk(cache: CropCache, store: Store, videos: Path | None, rows: Sequ
     return report
 
 
-class Holding(NamedTuple):
-    """Crops in a folder that were made for one store with one choice of settings."""
-
-    store: str
-    settings: RoiConfig
-    clips: int
-    bytes: int
-
-
-def holdings(folder: Path) -> tuple[list[Holding], int]:
-    """What crops a folder holds, by store and settings, the largest first; and how many files there can't be read."""
-    clips: Counter[tuple[str, RoiConfig]] = Counter()
-    sizes: Counter[tuple[str, RoiConfig]] = Counter()
-    damaged = 0
-    for file in _crop_files(folder):
-        try:
-            facts = read_facts(file)
-            key = facts["store"], RoiConfig(**json.loads(facts["settings"]))
-        except (DamagedError, OSError, ValueError, KeyError, TypeError):
-            damaged += 1
-            continue
-        clips[key] += 1
-        sizes[key] += file.stat().st_size
-    return [Holding(*key, clips[key], size) for key, size in sizes.most_common()], damaged
-
-
-def clear(folder: Path, older_than: float | None = None) -> tuple[int, int]:
-    """Remove crops from a folder, all or those made more than so many seconds ago; returns how many files and bytes."""
-    _remove_leftovers(folder)
-    count = size = 0
-    for file in _crop_files(folder):
-        stat = file.stat()
-        if older_than is None or stat.st_mtime < time.time() - older_than:
-            file.unlink(missing_ok=True)
-            count, size = count + 1, size + stat.st_size
-    if older_than is None:
-        (folder / INDEX_FILE).unlink(missing_ok=True)
-    return count, size
-
-
 def _remove_leftovers(folder: Path) -> None:
     for below in folder.glob("??/"):
         files.remove_leftovers(below)
-
-
-def _crop_files(folder: Path) -> Iterator[Path]:
-    return (file for file in folder.glob(f"??/*{SUFFIX}") if not file.name.startswith("."))

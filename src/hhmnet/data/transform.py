@@ -19,8 +19,8 @@ from hhmnet.fields import one_of, within
 from hhmnet.skeleton import SkeletonLayout
 
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
-CENTERS = ("none", "first", "frame")
-FACINGS = ("none", "first", "mean")
+CENTERS = ("none", "first")
+FACINGS = ("none", "mean")
 TRUNKS = ("stored", "derived")
 SCALES = ("none", "trunk", "box")
 
@@ -47,9 +47,9 @@ class DataConfig:
     persons: int = 1
     """Persons kept of every clip, M; the store has them in order of importance."""
     center: str = "first"
-    """Origin of the coordinates: none, first (root joint in the first frame) or frame (root joint in each frame)."""
+    """Origin of the coordinates: none (as stored) or first (the root joint in the first frame)."""
     facing: str = "none"
-    """Turn the body towards the camera by its hips and shoulders: none, first (of the first frame) or mean."""
+    """Turn the body towards the camera by its hips and shoulders, by their mean over the clip: none or mean."""
     trunk: str = "stored"
     """Joints of the trunk: stored, or derived (from hips, shoulders and head, so that a Kinect and an estimator, which
     place them differently, agree)."""
@@ -178,21 +178,12 @@ def _of(x: Tensor, person: Tensor) -> Tensor:
 def center(x: Tensor, how: str, root: int, mask: Tensor | None) -> Tensor:
     """Move the origin of ``x (N, T, M, V, C)`` to a root joint; absent bodies stay zero.
 
-    It is the joint of person 0. A clip (with ``first``) or a frame (with ``frame``) that person 0 is missing from takes
-    the first person who is there.
+    It is the joint of person 0 in the first frame; of a clip that person 0 is missing from, of the first who is there.
     """
     if how == "none":
         return x
-    roots = x[:, :, :, root]  # (N, T, M, C)
-    if how == "first":
-        person, frame = _leader(x, mask)
-        origin = _of(roots, person)[torch.arange(x.shape[0], device=x.device), frame][:, None, None, None, :]
-    elif mask is None:
-        origin = roots[:, :, :1, None]
-    else:
-        first = mask.to(torch.uint8).argmax(2)[..., None, None].expand(-1, -1, 1, x.shape[-1])
-        origin = roots.gather(2, first)[:, :, :, None]
-    x = x - origin
+    person, frame = _leader(x, mask)
+    x = x - x[torch.arange(x.shape[0], device=x.device), frame, person, root][:, None, None, None, :]
     return x if mask is None else x * mask[..., None, None]
 
 
@@ -205,14 +196,14 @@ def face_camera(x: Tensor, how: str, layout: SkeletonLayout, mask: Tensor | None
         return x
     if layout.dims != 3:
         raise ValueError(f"field 'facing' needs a 3-D layout, {layout.name} has {layout.dims} dimensions")
-    person, first = _leader(x, mask)
+    person, _ = _leader(x, mask)
     body = _of(x, person)
     across = x.new_zeros(x.shape[0], x.shape[1], 3)
     for joint in ("shoulder", "hip"):
         across = (
             across + body[:, :, layout.index(f"left_{joint}")] - body[:, :, layout.index(f"right_{joint}")]
         )
-    across = across[torch.arange(x.shape[0], device=x.device), first] if how == "first" else across.sum(1)
+    across = across.sum(1)
     # Kinect's left joints have the smaller x when a person faces the camera.
     ax, az = -across[:, 0], -across[:, 2]
     length = torch.sqrt(ax * ax + az * az)

@@ -48,11 +48,6 @@ class Graph(nn.Module):
         self.spec, network, self.has_guidance = model.spec, model.network, False
         if isinstance(network, HeterogeneousNetwork):
             self.has_guidance = network.config.guidance != "none"
-            if network.video.backbone.video:
-                raise ExportError(
-                    f"the backbone {network.config.backbone} looks at several frames at once; only image "
-                    "backbones can be exported"
-                )
             if self.spec.data.views > 1:
                 raise ExportError(
                     f"field 'data.views' is {self.spec.data.views}; a model with video can be exported with one view"

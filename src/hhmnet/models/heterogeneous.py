@@ -26,7 +26,7 @@ from hhmnet.skeleton import SkeletonLayout
 if TYPE_CHECKING:
     from hhmnet.data.video_batch import VideoInput
 
-GUIDANCES = ("none", "input", "feature")
+GUIDANCES = ("none", "feature")
 BACKBONE_NORMS = ("frozen", "batch")
 
 
@@ -35,7 +35,7 @@ class HeterogeneousConfig:
     """How a video network is built, guided by a skeleton network, and joined with it."""
 
     backbone: str = "efficientnet_lite0"
-    """Image network: efficientnet_lite0, small, or torchvision:<name> where torchvision is installed."""
+    """Image network: efficientnet_lite0 or small."""
     pretrained: bool = True
     """Begin with the backbone's ImageNet weights; small has none."""
     frozen: float = 0.0
@@ -44,7 +44,7 @@ class HeterogeneousConfig:
     """Statistics of a pretrained backbone's batch norms: frozen (ImageNet's) or batch (those of the training batches).
     Without pretrained weights they are always the batches'."""
     guidance: str = "feature"
-    """What the skeleton's attention weights: input (pixels of the cells), feature (their features) or none."""
+    """What the skeleton's attention weights: feature (the cells' features) or none."""
     scene: bool = True
     """See the whole person and the surroundings beside the body parts."""
     projection: int = 128
@@ -205,7 +205,7 @@ class HeterogeneousNetwork(nn.Module):
         seen = features = taught = part_mask = weight = None
         if video is not None:
             weight = self.cell_weights(known, video)
-            seen = self.video(video, weight, self.config.guidance)
+            seen = self.video(video, weight)
             whole = seen.parts[:, -1:]
             features = torch.cat([self.projections[0](seen.parts[:, :-1]), self.projections[1](whole)], 1)
         has_skeleton = nobody if known is None else known.there.any(2).any(1)

@@ -187,7 +187,7 @@ class ModelSpec:
                 f"{self.data.stream} and one for the video"
             )
         stride = backbone_stride(config.backbone)
-        if stride is not None and video.cell % stride:
+        if video.cell % stride:
             raise SpecError(cell_problem(video.cell, stride))
         for name in ("cell", "scene"):
             if getattr(video, name) > getattr(roi, name):

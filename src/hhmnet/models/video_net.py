@@ -81,21 +81,18 @@ class VideoNetwork(nn.Module):
                     module.eval()
         return self
 
-    def forward(
-        self, video: VideoInput, guidance: Tensor | None = None, guide: str = "feature"
-    ) -> VideoOutput:
+    def forward(self, video: VideoInput, guidance: Tensor | None = None) -> VideoOutput:
         """Classify clips; where a clip has no pictures, its features are zero and its logits mean nothing.
 
         Args:
             video: crops of the clips.
-            guidance: ``(N, P, K)`` weight of every cell, or None.
-            guide: what it weights: ``input`` (the cells' pixels) or ``feature`` (their features).
+            guidance: ``(N, P, K)`` weight of every cell's features, or None.
 
         Raises:
             ValueError: a cell of the grid doesn't hold whole cells of the feature map.
         """
-        cells = self._cells(video, guidance if guide == "input" else None)
-        if guidance is not None and guide == "feature":
+        cells = self._cells(video)
+        if guidance is not None:
             cells = cells * guidance[..., None]
         share = video.cell_mask.to(cells.dtype)[..., None]
         parts = (cells * share).sum(2) / share.sum(2).clamp_min(1)
@@ -113,52 +110,36 @@ class VideoNetwork(nn.Module):
             torch.cat([there, whole_there[:, None]], 1),
         )
 
-    def _cells(self, video: VideoInput, guidance: Tensor | None) -> Tensor:
+    def _cells(self, video: VideoInput) -> Tensor:
         """Features ``(N, P, K, D)`` of the grid's cells."""
-        clips, parts, instants = video.cell_mask.shape
-        side = self._side(video)
-        grid = video.grid.view(clips, 3, parts, side, instants, side)
-        if guidance is not None:
-            grid = grid * guidance[:, None, :, None, :, None]
+        _, parts, instants = video.cell_mask.shape
+        stride = self.backbone.stride
+        side = video.grid.shape[2] // parts
+        if side % stride:
+            raise ValueError(cell_problem(side, stride))
 
-        def image(grid: Tensor) -> Tensor:
-            maps = self._maps(grid.flatten(4, 5).flatten(2, 3))
-            inner = side // self.backbone.stride
-            return (
-                maps.unflatten(3, (instants, inner)).unflatten(2, (parts, inner)).mean((3, 5)).movedim(1, 3)
+        def features(grid: Tensor) -> Tensor:
+            maps = (
+                self._maps(grid)
+                .unflatten(3, (instants, side // stride))
+                .unflatten(2, (parts, side // stride))
             )
-
-        def clip(grid: Tensor) -> Tensor:
-            maps = self._maps(grid.permute(0, 2, 1, 4, 3, 5).flatten(0, 1)).mean((3, 4))
-            maps = functional.interpolate(maps, instants, mode="linear", align_corners=False)
-            return maps.unflatten(0, (-1, parts)).movedim(2, 3)
+            return maps.mean((3, 5)).movedim(1, 3)
 
         shape = (parts, instants, self.backbone.channels)
-        return _on_rows(grid, video.cell_mask.any((1, 2)), clip if self.backbone.video else image, shape)
+        return _on_rows(video.grid, video.cell_mask.any((1, 2)), features, shape)
 
     def _scene(self, video: VideoInput) -> Tensor:
         """Features ``(N, D)`` of the whole person, the mean over the frames that there are."""
-        shape = (self.backbone.channels,)
-        if self.backbone.video:
-            frames = video.scene.transpose(1, 2)
-            rows = video.scene_mask.any(1)
-            return _on_rows(frames, rows, lambda x: self._maps(x).mean((2, 3, 4)), shape)
-        mask = video.scene_mask
+        mask, shape = video.scene_mask, (self.backbone.channels,)
         each = _on_rows(
             video.scene.flatten(0, 1), mask.flatten(), lambda x: self._maps(x).mean((2, 3)), shape
         )
         return each.unflatten(0, (-1, mask.shape[1])).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
 
-    def _side(self, video: VideoInput) -> int:
-        side = video.grid.shape[2] // video.cell_mask.shape[1]
-        if not self.backbone.video and side % self.backbone.stride:
-            raise ValueError(cell_problem(side, self.backbone.stride))
-        return side
-
     def _maps(self, images: Tensor) -> Tensor:
-        if images.ndim == 4:  # depthwise convolutions are several times faster so on a CPU
-            images = images.contiguous(memory_format=torch.channels_last)
-        return self.backbone(images)
+        # Depthwise convolutions are several times faster so on a CPU.
+        return self.backbone(images.contiguous(memory_format=torch.channels_last))
 
 
 def cell_problem(cell: int, stride: int) -> str:

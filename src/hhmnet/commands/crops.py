@@ -1,0 +1,51 @@
+"""The crops that a phase-2 command needs, cut before it begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from hhmnet.commands.terminal import counting, table
+from hhmnet.data.crop_cache import CropCache
+from hhmnet.prepare.workers import cores
+from hhmnet.store import Store
+
+SHOWN_PROBLEMS = 20
+
+
+class NoVideoError(ValueError):
+    """Clips of which not one has a video."""
+
+
+def cut_crops(cache: CropCache, store: Store, rows: np.ndarray, videos: Path, log: Console) -> dict[str, str]:
+    """See to it that the crops of these clips are there before anything looks at them; what is wrong is shown.
+
+    Returns:
+        What is wrong with a clip's video, by the clip's name.
+
+    Raises:
+        NoVideoError: not one of the clips has a video that can be read.
+    """
+    with counting(log, "cutting crops out of videos", "clips") as progress:
+        report = cache.build(store, rows, videos, cores(), progress)
+    if report.problems:
+        view = table("their crops stay empty", "sample", "problem")
+        for name, text in list(report.problems.items())[:SHOWN_PROBLEMS]:
+            view.add_row(name, text)
+        log.print(view)
+        if len(report.problems) > SHOWN_PROBLEMS:
+            log.print(f"and {len(report.problems) - SHOWN_PROBLEMS:,} more")
+    damaged = [cache.get(store, store.index(name), videos) for name in report.problems]
+    blind = report.without_video + sum(
+        not (crops.part_mask.any() or crops.scene_mask.any()) for crops in damaged
+    )
+    if blind:
+        log.print(f"{blind:,} of {len(rows):,} clips have no picture at all", soft_wrap=True)
+    if blind == len(rows):
+        raise NoVideoError(
+            f"{store.path}: none of the {len(rows):,} clips has a video in {videos} that can be read; name the "
+            "folder of videos with --videos DIR"
+        )
+    return report.problems
