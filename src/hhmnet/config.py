@@ -20,6 +20,7 @@ RETIRED = spec.RETIRED | {
     "augment.joint_drop": 0.0,
     "augment.joint_drop_share": None,
     "augment.axis_drop": 0.0,
+    "optim.freeze": "none",
 }
 """Fields that earlier files hold, and the value with which they may be passed over; None is any."""
 
@@ -50,9 +51,6 @@ class OptimConfig:
     """Highest learning rate, reached after the warm-up."""
     encoder_lr: float = 1.0
     """Learning rate of the skeleton encoders, as a share of their classifiers': less where they come from init."""
-    freeze: str = "none"
-    """What stays as it is: none, encoder (all of it but what stands behind it) or all-but-head. Frozen encoders
-    normalise by the statistics that they came with."""
     backbone_lr: float = 0.1
     """Learning rate of a video backbone, as a share of the others': what is pretrained needs less."""
     min_lr: float = 1e-5
@@ -74,7 +72,6 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         one_of(self, "optimizer", ("adamw", "sgd"))
-        one_of(self, "freeze", ("none", "encoder", "all-but-head"))
         within(self, 1, math.inf, "epochs", "batch_size")
         within(
             self, 0, math.inf, "lr", "encoder_lr", "backbone_lr", "min_lr", "warmup_epochs", "weight_decay"

@@ -15,6 +15,7 @@ from hhmnet.models.pretrained import from_pretrained
 from hhmnet.predict import Recognizer
 from hhmnet.predict.enroll import Examples, embed, enrolled, fit_head
 from hhmnet.sample import Sample
+from hhmnet.store import Store
 from made_bodies import standing
 from made_models import skeleton_model, video_model
 
@@ -67,6 +68,21 @@ def test_examples_make_a_model_that_knows_the_next_clip(
         assert json.loads(capsys.readouterr().out)[0]["label"] == pose
     assert main(["enroll", str(model_folder), "--examples", str(folder), "--out", str(new)]) == 2
     assert "holds a model already" in capsys.readouterr().err
+
+
+def test_a_store_gives_its_training_clips(
+    store_folder: Path, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = tmp_path / "new"
+    assert (
+        main(["enroll", str(finished_run), "--examples", str(store_folder), "--out", str(new), "--json"]) == 0
+    )
+    counts = json.loads(capsys.readouterr().out)["classes"]
+    assert {name: count for name, (count, _) in counts.items()} == dict.fromkeys(
+        Store(store_folder).class_names, 4
+    )
+    assert main(["evaluate", str(new), "--data", str(store_folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 20
 
 
 def test_what_is_odd_about_an_example_is_said(

@@ -91,7 +91,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("model", type=Path, metavar="MODEL", help="trained model: a folder, a name of the zoo, or org/name")
     add("-h", "--help", action="store_true", help="show this help, with all fields, and leave")
-    examples = "a folder for each class, with three or more videos or skeleton files"
+    examples = "a folder for each class, with three or more videos or skeleton files; or a store"
     add("--examples", type=Path, required=True, metavar="DIR", help=examples)
     add("--out", type=Path, required=True, metavar="NEW", help="folder of the new model")
     add("--add", action="store_true", help="add these classes to MODEL's, which hhmnet enroll made")

@@ -87,11 +87,9 @@ class STST(nn.Module):
     Attributes:
         static_shapes: compute absent persons too, who count nothing, so that no shape depends on the mask, as a CUDA
             graph needs it. Otherwise they are left out, which is faster; so are they never in an exported graph.
-        frozen: the encoder stays as it is, statistics included; only the classifier learns.
     """
 
     static_shapes = False
-    frozen = False
 
     def __init__(
         self, config: STSTConfig, layout: SkeletonLayout, num_classes: int, channels: int | None = None
@@ -142,20 +140,6 @@ class STST(nn.Module):
     def encoder_parameters(self) -> list[nn.Parameter]:
         """All weights but the classifier's."""
         return [weight for name, weight in self.named_parameters() if not name.startswith("classifier.")]
-
-    def freeze(self) -> None:
-        """Leave the encoder as it is from now on."""
-        self.frozen = True
-        for weight in self.encoder_parameters():
-            weight.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> STST:
-        """Set the training mode; of a frozen encoder only that of dropout and classifier."""
-        super().train(mode)
-        if self.frozen:
-            for module in (self.input_norm, self.blocks, self.output_norm):
-                module.eval()
-        return self
 
     @torch.no_grad()
     def explain(self, x: Tensor, mask: Tensor | None = None) -> list[Explanation]:

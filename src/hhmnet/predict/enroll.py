@@ -22,16 +22,21 @@ from scipy.special import log_softmax
 from sklearn.linear_model import Ridge, RidgeCV
 from torch import nn
 
-from hhmnet.data.transform import SkeletonBatch, prepare
+from hhmnet.data.dataset import to_clips
+from hhmnet.data.protocols import ProtocolError, get_protocol
+from hhmnet.data.transform import prepare
 from hhmnet.files import replacing
 from hhmnet.models.homogeneous import HomogeneousNetwork
 from hhmnet.models.pretrained import ActionModel
 from hhmnet.models.stst import STST
 from hhmnet.predict.sources import Input, InputError, Sources, find_inputs
 from hhmnet.sample import Sample
+from hhmnet.store import SAMPLES_FILE, Store
 
 EXAMPLES_FILE = "examples.safetensors"
 """Beside an enrolled model's weights: what classes are added to."""
+BATCH = 32
+"""Clips that are embedded at once."""
 FEWEST = 2
 """Clips of a class; of fewer leave-one-out leaves none."""
 
@@ -86,15 +91,18 @@ class Head(NamedTuple):
 
 
 def find_examples(folder: Path, tell: Callable[[str], None] = lambda line: None) -> dict[str, list[Input]]:
-    """The clips of a folder with a folder for each class, by class.
+    """The clips of a folder with a folder for each class, or the training clips of a store, by class.
 
     Args:
-        folder: its folders are named like classes and hold videos or skeleton files.
+        folder: its folders are named like classes and hold videos or skeleton files; or what ``hhmnet prepare`` made.
         tell: called with a line that counts files that are no clips.
 
     Raises:
-        EnrollError: there are fewer than two such folders, one holds no clip or too few, or two have one name.
+        EnrollError: there is no such folder, one of a class holds no clip, two have one name, or the store says
+            nothing of training clips.
     """
+    if (folder / SAMPLES_FILE).is_file():
+        return _training_clips(Store(folder))
     if not folder.is_dir():
         raise EnrollError(f"{folder}: there is no such folder; give one with a folder for each class")
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -116,14 +124,12 @@ def embed(model: ActionModel, samples: Sequence[Sample]) -> np.ndarray:
     """Embeddings ``(N, S, D)`` of samples in the model's joints, averaged over its temporal views."""
     model, found = model.skeleton.eval(), []
     device, data = next(model.parameters()).device, model.spec.data
-    for sample in samples:
-        # Copied, since a store's arrays can't be written, of which torch warns.
-        joints = torch.from_numpy(np.array(sample.joints[: data.persons].swapaxes(0, 1)))
-        present = torch.from_numpy(np.array(sample.present[: data.persons].T))
-        clip = SkeletonBatch(joints.float(), None if present.all() else present, torch.tensor([len(joints)]))
+    for first in range(0, len(samples), BATCH):
+        some = samples[first : first + BATCH]
+        clips = to_clips([clip.joints for clip in some], [clip.present for clip in some], data.persons)
         views = []
         for view in range(data.views):
-            x, mask = prepare(clip.to(device), model.spec.layout, data, phase=(view + 0.5) / data.views)
+            x, mask = prepare(clips.to(device), model.spec.layout, data, phase=(view + 0.5) / data.views)
             with torch.inference_mode():
                 output = model.network(x, mask)
             one = isinstance(model.network, STST)
@@ -161,6 +167,7 @@ def read_examples(
     labels, embeddings, lengths, failed = [], [], [], dict[str, str]()
     done, total = 0, sum(map(len, inputs.values()))
     for label, clips in enumerate(inputs.values()):
+        samples = []
         for clip in clips:
             try:
                 found = sources.read(clip)
@@ -170,13 +177,14 @@ def read_examples(
             except InputError as error:
                 failed[str(getattr(clip, "name", clip))] = str(error)
             else:
-                labels.append(label)
-                embeddings.append(embed(model, [sample]))
-                lengths.append(sample.num_frames)
+                samples.append(sample)
                 for note in found.notes:
                     tell(f"{found.name}: {note}")
             done += 1
             progress(done, total)
+        labels += [label] * len(samples)
+        lengths += [sample.num_frames for sample in samples]
+        embeddings += [embed(model, samples)] if samples else []
     for label, name in enumerate(inputs):
         if (count := labels.count(label)) < FEWEST:
             why = f" ({next(iter(failed.values()))})" if failed else ""
@@ -282,6 +290,21 @@ def load_examples(folder: Path, class_names: tuple[str, ...]) -> Examples:
     if not fits or labels.min() < 0 or labels.max() >= len(class_names):
         raise EnrollError(f"{file}: not the examples of this model")
     return Examples(class_names, labels, embeddings, lengths)
+
+
+def _training_clips(store: Store) -> dict[str, list[Input]]:
+    try:
+        rows = get_protocol(store.protocol).indices(store, "train")
+    except ProtocolError as error:
+        raise EnrollError(f"{store.path}: {error}") from None
+    names, labels = store.sample_ids[rows], store.labels[rows]
+    inputs = [
+        Input(f"{store.path}#{name}", store.path, int(row)) for name, row in zip(names, rows, strict=True)
+    ]
+    return {
+        name: [inputs[place] for place in np.flatnonzero(labels == label)]
+        for label, name in enumerate(store.class_names)
+    }
 
 
 def _check_names(names: Sequence[str]) -> None:

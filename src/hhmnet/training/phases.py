@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from hhmnet.config import TrainConfig
@@ -21,12 +21,12 @@ from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import prepare_video
 from hhmnet.losses import distillation, gathered, part_contrast, stream_contrast
 from hhmnet.models.heterogeneous import HeterogeneousOutput
-from hhmnet.models.homogeneous import HomogeneousNetwork, HomogeneousOutput
+from hhmnet.models.homogeneous import HomogeneousOutput
 from hhmnet.models.hub import find_model
 from hhmnet.models.pretrained import ActionModel, ModelSpec, PretrainedError, from_pretrained, with_video
 from hhmnet.models.spec import Head
 from hhmnet.models.start import start_from, start_video
-from hhmnet.models.stst import STST, STSTOutput
+from hhmnet.models.stst import STSTOutput
 from hhmnet.store import Store
 from hhmnet.training.distributed import ProcessGroup
 from hhmnet.training.optim import cross_entropy, mix_clips, smooth
@@ -66,10 +66,6 @@ def make_phase(
         if not config.phase1:
             raise PhaseError(f"field 'phase' is 2, {first}")
         return VideoPhase(config, store, protocols[0], store.find_videos(videos), group)
-    if config.optim.freeze != "none" and not config.init:
-        raise PhaseError(
-            "field 'optim.freeze' would freeze encoders that nobody has trained: give --init MODEL too"
-        )
     if config.phase1:
         raise PhaseError("field 'phase' is 1, but 'phase1' is given: leave one of the two out")
     changed = [name for name in _OF_PHASE_2 if getattr(config, name) != getattr(usual, name)]
@@ -120,7 +116,6 @@ class SkeletonPhase:
         if init is not None:
             self.started = _naming(config.init, start_from, self.model, init)
             self.identity["init"] = _weights_hash(config.init)
-        freeze(self.model.network, config.optim.freeze)
         self.heads = [head.classes for head in heads] or [len(names)]
         self.partial = not config.loss.contrast  # then the projections have no part in the loss
 
@@ -250,17 +245,6 @@ class VideoPhase:
 Phase = SkeletonPhase | VideoPhase
 
 
-def freeze(network: nn.Module, what: str) -> None:
-    """Leave ``encoder`` or ``all-but-head`` of a network of skeletons as it is; ``none`` lets all learn."""
-    if what == "none":
-        return
-    for module in network.modules():
-        if isinstance(module, STST):
-            module.freeze()
-    if what == "all-but-head" and isinstance(network, HomogeneousNetwork):
-        network.projections.requires_grad_(False)
-
-
 def _as_init(config: TrainConfig, init: ActionModel) -> TrainConfig:
     """The configuration with the network and the preprocessing of ``init`` where nobody gave others."""
     usual, spec = TrainConfig(), init.spec
@@ -300,10 +284,6 @@ def _check_first(first: ActionModel, config: TrainConfig, store: Store, split: P
         )
     if config.optim.mixup:
         raise PhaseError("field 'optim.mixup' is of phase 1; with 'phase1' set it to 0")
-    if config.optim.freeze != "none":
-        raise PhaseError(
-            "field 'optim.freeze' is of phase 1, whose model phase 2 leaves as it is: set it to none"
-        )
     if config.run.graph:
         raise PhaseError("field 'run.graph' is of phase 1; with 'phase1' set it to false")
 
