@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from operator import attrgetter
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from hhmnet.benchmarks import measure
-from hhmnet.benchmarks.made_data import make_trainer
-from hhmnet.benchmarks.measure import PARTS, Stepper, ratios, take_turns, turns_of
+from hhmnet.benchmarks.measure import ratios, take_turns, turns_of
 from hhmnet.benchmarks.st_gcn import STGCN, GraphConvolution, spatial_partition
-from hhmnet.commands.configuration import read_config
 from hhmnet.skeleton import KINECT20, NTU25, SkeletonLayout
-from hhmnet.store import Store
-from hhmnet.training.engine import Trainer
 
 LAYOUTS = pytest.mark.parametrize("layout", [KINECT20, NTU25], ids=lambda layout: layout.name)
 
@@ -53,42 +47,6 @@ def test_a_turn_lasts_as_long_as_asked_for_and_the_ratio_is_that_within_a_round(
     found = take_turns({name: lambda: float(next(count)) for name in "ab"}, 2)
     assert found == {"a": [1, 3], "b": [2, 4]}
     assert ratios([6, 9, 1], [2, 9, 2]) == {"median": 1, "min": 0.5, "max": 3, "rounds": [3, 1, 0.5]}
-
-
-@pytest.fixture(scope="module")
-def trainer(store_folder: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
-    words = ("optim.epochs=1000", "optim.ema=0.9", "run.checkpoint_every=1000", "fold=null", "run.device=cpu")
-    config = read_config(recipe, [f"--{word}" for word in words])
-    return make_trainer(config, Store(store_folder), tmp_path_factory.mktemp("t"))
-
-
-@pytest.mark.parametrize(
-    ("owner", "method", "part"),
-    [
-        ("dataset", "__getitems__", "data"),
-        ("phase", "inputs", "preparation"),
-        ("phase", "loss", "forward"),
-        ("loss", "backward", "backward"),
-        ("learner.average", "update", "optimiser"),
-    ],
-)
-def test_what_is_slow_shows_in_its_part(
-    trainer: Trainer,
-    owner: str,
-    method: str,
-    part: str,
-    advance: Callable[[float], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    slow = torch.Tensor if owner == "loss" else attrgetter(owner)(trainer)
-    call = getattr(slow, method)
-
-    def slowly(*words: object, **more: object) -> object:
-        advance(0.25)
-        return call(*words, **more)
-
-    monkeypatch.setattr(slow, method, slowly)
-    assert Stepper(trainer).parts(steps=3) == dict.fromkeys(PARTS, 0.0) | {part: 250.0}
 
 
 def plain_partition(layout: SkeletonLayout) -> np.ndarray:

@@ -7,8 +7,8 @@ import os
 import resource
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -17,23 +17,16 @@ from typing import Any
 import torch
 from rich.console import Console
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 from hhmnet.benchmarks.made_data import make_trainer, write_made_store
 from hhmnet.benchmarks.st_gcn import STGCN
 from hhmnet.config import TrainConfig
 from hhmnet.data.dataset import RawBatch
 from hhmnet.data.transform import prepare
-from hhmnet.store import Store
 from hhmnet.training.engine import Interrupted, Trainer
 
 CPU = torch.device("cpu")
 PHASES = ("training", "inference")
-PARTS = ("data", "preparation", "forward", "backward", "optimiser", "rest")
-"""Parts of a training step: waiting for the loader; copying to the device, sampling and augmentation; the network and
-the loss; gradients and their clipping; update and moving average; counting. Where a CUDA graph replays the three in the
-middle, ``forward`` holds them all."""
-
 WARM_UP = {"cuda": 7, "cpu": 2}
 """Steps before the clock starts, on a GPU enough for a CUDA graph to be recorded."""
 BATCHES = 16
@@ -142,20 +135,13 @@ class Stepper:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self.device = trainer, trainer.device
 
-    def run(
-        self,
-        steps: int = 1,
-        seconds: float = 0.0,
-        warm_up: int | None = None,
-        ended: Callable[[bool], None] = lambda counts: None,
-    ) -> float:
+    def run(self, steps: int = 1, seconds: float = 0.0, warm_up: int | None = None) -> float:
         """Seconds of a step, the mean of the next ones.
 
         Args:
             steps: how many at least.
             seconds: how long at least, all together.
             warm_up: steps before, which aren't counted; :data:`WARM_UP` by default.
-            ended: is called at the end of every step, with whether it counts.
         """
         before = WARM_UP[self.device.type] if warm_up is None else warm_up
         began, mean, made = perf_counter(), 0.0, 0
@@ -163,7 +149,6 @@ class Stepper:
         def on_step(step: int, total: int) -> None:
             nonlocal began, mean, made
             made += 1
-            ended(made > before)
             if made == before:
                 wait(self.device)
                 began = perf_counter()
@@ -180,130 +165,58 @@ class Stepper:
             raise KeyboardInterrupt from None
         return mean
 
-    def parts(self, seconds: float = 0.0, steps: int = 2) -> dict[str, float]:
-        """Milliseconds of a step by :data:`PARTS`, the mean over at least so many steps and so long."""
-        spent, last, counted = dict.fromkeys(PARTS, 0.0), perf_counter(), 0
 
-        def mark(part: str) -> None:
-            nonlocal last
-            wait(self.device)
-            now = perf_counter()
-            spent[part] += now - last
-            last = now
-
-        def ended(counts: bool) -> None:
-            nonlocal counted
-            mark("rest")
-            counted += counts
-            if not counts:
-                spent.update(dict.fromkeys(PARTS, 0.0))
-
-        with _marked(self.trainer, mark):
-            self.run(steps, seconds, warm_up=2, ended=ended)
-        return {part: 1000 * value / counted for part, value in spent.items()}
-
-
-@contextmanager
-def _marked(trainer: Trainer, mark: Callable[[str], None]) -> Iterator[None]:
-    """Let every part of a step say when it ends."""
-    phase, learner = trainer.phase, trainer.learner
-    ends: list[tuple[Any, str, str]] = [(trainer, "_seed", "data"), (phase, "inputs", "preparation")]
-    if learner.update == learner.plain_update:
-        ends += [(phase, "loss", "forward"), (learner, "update", "optimiser")]
-    else:  # nobody may wait for the device while a graph is recorded
-        ends += [(learner, "update", "forward")]
-
-    def ending(call: Callable[..., Any], part: str) -> Callable[..., Any]:
-        def marked(*words: Any, **more: Any) -> Any:
-            result = call(*words, **more)
-            mark(part)
-            return result
-
-        return marked
-
-    with ExitStack() as stack:
-        for owner, method, part in ends:
-            original = getattr(owner, method)
-            stack.callback(setattr, owner, method, original)
-            setattr(owner, method, ending(original, part))
-        if len(ends) == 4:
-            hook = learner.optimizer.register_step_pre_hook(lambda *words: mark("backward"))
-            stack.callback(hook.remove)
-        yield
-
-
-def count_flops(work: Callable[[], object]) -> int:
-    """Floating-point operations of the matrix products and convolutions in ``work``."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
-
-
-def measure(
-    config: TrainConfig,
-    store: Path | None,
-    *,
-    seconds: float,
-    rounds: int,
-    progress: Progress = lambda number, figures: None,
-) -> dict[str, Any]:
-    """Measure a recipe.
+def measure(config: TrainConfig, seconds: float, rounds: int, log: Console) -> dict[str, Any]:
+    """Measure a recipe on made clips of its protocol's shape.
 
     Args:
         config: the recipe; its fold is left aside. See :func:`~hhmnet.benchmarks.made_data.make_trainer` for phase 2.
-        store: real clips; made ones of the protocol's shape without it.
         seconds: of a turn.
         rounds: turns of everyone.
-        progress: see :func:`take_turns`.
+        log: where each round's figures go.
 
     Returns:
         ``about`` (what was measured), ``parameters`` and ``reference_parameters``; for ``training`` and ``inference``
-        ``samples_per_second``, ``reference_samples_per_second`` and ``ratio``, a :func:`spread` each, and
-        ``gflop_per_sample``; for training ``parts_ms`` too.
+        ``samples_per_second``, ``reference_samples_per_second`` and ``ratio``, a :func:`spread` each.
 
     Raises:
-        ShapeError: there is no store, and nobody knows the protocol's clips.
+        ShapeError: nobody knows the protocol's clips.
         TrainingError, PhaseError: the recipe can't be trained here.
     """
     # Without an end, and with steps so small that noise can't blow a model up.
     optim = dataclasses.replace(config.optim, epochs=10**9, lr=1e-7, min_lr=0.0)
     run = dataclasses.replace(config.run, checkpoint_every=10**9)
     config = dataclasses.replace(config, fold=None, optim=optim, run=run)
+
+    def progress(number: int, figures: dict[str, float]) -> None:
+        now = f"training {figures['training']:.3g}, ST-GCN {figures['ST-GCN training']:.3g} samples/s"
+        log.print(f"round {number}/{rounds}: {now}", soft_wrap=True)
+
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        opened = Store(store) if store else write_made_store(folder / "store", config, BATCHES)
-        # A compiled network and a recorded step hide what they compute.
-        plain = dataclasses.replace(config, run=dataclasses.replace(run, compile=False, graph=False))
-        stepper = Stepper(make_trainer(plain, opened, folder))
-        flops = {"training": count_flops(lambda: stepper.run(warm_up=0))}
-        if plain != config:
-            stepper = Stepper(make_trainer(config, opened, folder))
+        store = write_made_store(Path(name) / "store", config, BATCHES)
+        stepper = Stepper(make_trainer(config, store, Path(name)))
         trainer, device, size = stepper.trainer, stepper.device, config.optim.batch_size
         rows = [number % len(trainer.rows) for number in range(size)]
         batch = trainer.dataset.__getitems__(rows).to(device)
-        infer, (stgcn, train_stgcn, infer_stgcn) = inference(trainer, batch), reference(trainer, batch)
-        flops["inference"] = count_flops(infer)
+        stgcn, train_stgcn, infer_stgcn = reference(trainer, batch)
         stepper.run()
         contenders = {
             "training": lambda: size / stepper.run(seconds=seconds, warm_up=1),
-            "inference": turns_of(infer, seconds, device, size),
+            "inference": turns_of(inference(trainer, batch), seconds, device, size),
             "ST-GCN training": turns_of(train_stgcn, seconds, device, size),
             "ST-GCN inference": turns_of(infer_stgcn, seconds, device, size),
         }
         found = take_turns(contenders, rounds, progress)
-        parts = stepper.parts(seconds)
-    weights = (sum(weight.numel() for weight in model.parameters()) for model in (trainer.network, stgcn))
     report: dict[str, Any] = {"about": about(trainer)}
-    report["parameters"], report["reference_parameters"] = weights
+    for name, model in (("parameters", trainer.network), ("reference_parameters", stgcn)):
+        report[name] = sum(weight.numel() for weight in model.parameters())
     for phase in PHASES:
         ours, theirs = found[phase], found[f"ST-GCN {phase}"]
         report[phase] = {
             "samples_per_second": spread(ours),
             "reference_samples_per_second": spread(theirs),
             "ratio": ratios(ours, theirs),
-            "gflop_per_sample": flops[phase] / size / 1e9,
         }
-    report["training"]["parts_ms"] = parts
     return report
 
 
