@@ -20,10 +20,10 @@ RATE = 30.0
 PLAYER = straight((100, 130), (0.8, 0), (60, 140))
 
 
-def model(persons: int = 1, stream: str = "joint+bone", views: int = 1) -> ActionModel:
+def model(persons: int = 1, stream: str = "joint+bone") -> ActionModel:
     torch.manual_seed(0)
     config = STSTConfig(widths=(16, 16), strides=(1, 2), head_width=8)
-    data = DataConfig(stream=stream, frames=8, persons=persons, scale="box", views=views)
+    data = DataConfig(stream=stream, frames=8, persons=persons, scale="box")
     spec = ModelSpec(config, data, KINECT20, CLASSES)
     return ActionModel(spec.build(), spec).eval()
 
@@ -47,9 +47,9 @@ def whole(recognizer: StreamingRecognizer, sample: Sample) -> np.ndarray:
     return Recognizer(recognizer.model).predict_samples([sample])[0].probabilities
 
 
-def streaming(window: float = 2.0, persons: int = 1, views: int = 1, **chosen: float) -> StreamingRecognizer:
+def streaming(window: float = 2.0, persons: int = 1, **chosen: float) -> StreamingRecognizer:
     config = StreamingConfig(window=window, **{"smoothing": 0, **chosen})  # type: ignore[arg-type]
-    return StreamingRecognizer(model(persons, views=views), config)
+    return StreamingRecognizer(model(persons), config)
 
 
 def probabilities(answer: LivePrediction | None) -> np.ndarray:

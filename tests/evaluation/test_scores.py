@@ -20,7 +20,7 @@ from hhmnet.store import Store
 def build(store: Store, stream: str) -> ActionModel:
     torch.manual_seed(0)
     config = STSTConfig(widths=(16, 16), strides=(1, 2), head_width=8, dropout=0.5)
-    data = DataConfig(stream=stream, frames=8, persons=2, views=2)
+    data = DataConfig(stream=stream, frames=8, persons=2)
     spec = ModelSpec(config, data, KINECT20, store.class_names)
     return ActionModel(spec.build(), spec)
 

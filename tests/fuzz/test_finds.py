@@ -193,7 +193,7 @@ def test_an_onnx_file_with_odd_settings(
         ("data", "frames", 10**9),
         ("data", "frames", 8.5),
         ("data", "persons", 10**6),
-        ("data", "views", "x"),
+        ("data", "views", 3),
         ("model", "widths", [16, 2**30]),
         ("model", "dilations", [1, 10**9]),
         ("model", "select", "yes"),

@@ -90,7 +90,7 @@ def test_a_clip_gets_the_answer_of_evaluation_from_both_engines(
     recognizer, store = of_both, filmed
     if not modalities:
         names = patchy_store.class_names
-        recognizer, store = Recognizer(skeleton_model(persons=2, views=2, class_names=names)), patchy_store
+        recognizer, store = Recognizer(skeleton_model(persons=2, class_names=names)), patchy_store
     modalities, model = modalities or ("skeleton",), recognizer.engine.model  # type: ignore[attr-defined]
     scores = score_streams(model, store, np.arange(len(store)), modalities=modalities)
     wanted = {name: softmax(of_stream.logits) for name, of_stream in scores.items()}

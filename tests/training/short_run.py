@@ -60,7 +60,7 @@ def make_config(*, persons: int = 1, fold: int | None = None, **changed: Any) ->
     return TrainConfig(
         fold=fold,
         model=_take(changed, STSTConfig, **SMALL_MODEL, **random),
-        data=DataConfig(stream=changed.pop("stream", "joint"), frames=8, persons=persons, views=2),
+        data=DataConfig(stream=changed.pop("stream", "joint"), frames=8, persons=persons),
         augment=changed.pop("augment", AugmentConfig(mirror=0.5, limb=0.3)),
         optim=_take(changed, OptimConfig, **optim),
         run=_take(changed, RuntimeConfig, device="cpu", checkpoint_every=1, validate_every=1),

@@ -55,8 +55,6 @@ class DataConfig:
     place them differently, agree)."""
     scale: str = "none"
     """Unit of length: none (as stored), trunk (the torso's length) or box (each axis spans -1 to 1 over the clip)."""
-    views: int = 1
-    """Temporal views of a clip whose logits are averaged at evaluation; each takes other frames."""
 
     def __post_init__(self) -> None:
         try:
@@ -67,7 +65,7 @@ class DataConfig:
         one_of(self, "facing", FACINGS)
         one_of(self, "trunk", TRUNKS)
         one_of(self, "scale", SCALES)
-        within(self, 1, math.inf, "frames", "persons", "views")
+        within(self, 1, math.inf, "frames", "persons")
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -110,11 +108,10 @@ def choose_frames(
     config: DataConfig,
     augmentation: AugmentConfig | None = None,
     generator: torch.Generator | None = None,
-    phase: float = 0.5,
 ) -> SampledFrames:
     """Frames to sample of clips of ``lengths (N,)`` frames; :func:`prepare` says what the other arguments mean."""
     if augmentation is None:
-        slot = (torch.arange(config.frames, device=lengths.device) + phase) / config.frames
+        slot = (torch.arange(config.frames, device=lengths.device) + 0.5) / config.frames
         return SampledFrames(slot[None, :] * lengths[:, None] - 0.5, None)
     assert generator is not None, "augmentation needs a generator"
     positions = frame_positions(lengths, config.frames, augmentation, generator)
@@ -277,7 +274,6 @@ def prepare(
     config: DataConfig,
     augmentation: AugmentConfig | None = None,
     generator: torch.Generator | None = None,
-    phase: float = 0.5,
     sampled: SampledFrames | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Turn ragged clips into network input.
@@ -288,7 +284,6 @@ def prepare(
         config: sampling and normalisation.
         augmentation: what to vary; None for evaluation, which is deterministic.
         generator: source of randomness, on the clips' device; needed with ``augmentation``.
-        phase: without augmentation, where in its time slot each frame is taken (0 to 1).
         sampled: what :func:`choose_frames` chose; called here if None. Who prepares the videos too calls it
             first, with the same arguments, and gives its choice to both.
 
@@ -297,7 +292,7 @@ def prepare(
         ``mask (N, T, M)``, or None for the mask where every body is there.
     """
     if sampled is None:
-        sampled = choose_frames(clips.lengths, config, augmentation, generator, phase)
+        sampled = choose_frames(clips.lengths, config, augmentation, generator)
     x, mask = sample_frames(clips, sampled.positions)
     x = derive_trunk(x, config.trunk, layout)
     x = center(x, config.center, layout.root, mask)

@@ -146,7 +146,7 @@ class Guidance(NamedTuple):
 
 @torch.inference_mode()
 def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Guidance:
-    """What the model sees of clip ``row`` of a store, in the middle one of its temporal views, and what it answers.
+    """What the model sees of clip ``row`` of a store, and what it answers.
 
     The video's own answer is the guided one, that which takes part in the joint one.
 

@@ -19,7 +19,7 @@ from hhmnet import __version__
 from hhmnet.data.dataset import RawBatch
 from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
-from hhmnet.models.pretrained import ActionModel, ModelOutput
+from hhmnet.models.pretrained import ActionModel
 from hhmnet.models.spec import ModelSpec
 from hhmnet.skeleton import PARTS
 
@@ -48,10 +48,6 @@ class Graph(nn.Module):
         self.spec, network, self.has_guidance = model.spec, model.network, False
         if isinstance(network, HeterogeneousNetwork):
             self.has_guidance = network.config.guidance != "none"
-            if self.spec.data.views > 1:
-                raise ExportError(
-                    f"field 'data.views' is {self.spec.data.views}; a model with video can be exported with one view"
-                )
         self.model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
 
     @property
@@ -74,18 +70,14 @@ class Graph(nn.Module):
             ``logits (N, classes)``; for several members ``members (S, N, classes)``; ``used (N, 2)`` bool, whether
             skeleton and video counted; for a guided video ``guidance (N, P, K)``.
         """
-        clips, config = SkeletonBatch(joints, present, lengths), self.spec.data
+        clips = SkeletonBatch(joints, present, lengths)
         crops = None
         if video:
             from hhmnet.data.video_batch import VideoInput
 
             crops = VideoInput(*video)
-        views = []
-        for view in range(config.views):
-            sampled = choose_frames(lengths, config, phase=(view + 0.5) / config.views)
-            x, mask = prepare(clips, self.spec.layout, config, sampled=sampled)
-            views.append(self.model.classify(x, mask, crops))
-        output = ModelOutput.mean(views)
+        x, mask = prepare(clips, self.spec.layout, self.spec.data)
+        output = self.model.classify(x, mask, crops)
         found = [output.logits, output.used]
         if self.model.members:
             found.insert(1, torch.stack([output.each[name] for name in self.model.members]))

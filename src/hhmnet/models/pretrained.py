@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -57,24 +56,6 @@ class ModelOutput(NamedTuple):
     guidance: Tensor | None = None
     times: Tensor | None = None
 
-    @classmethod
-    def mean(cls, views: Sequence[ModelOutput]) -> ModelOutput:
-        """The mean over temporal views of the same clips."""
-        if len(views) == 1:
-            return views[0]
-
-        def mean(values: Sequence[Tensor | None]) -> Tensor | None:
-            there = [value for value in values if value is not None]
-            return torch.stack(there).mean(0) if there else None
-
-        return cls(
-            torch.stack([view.logits for view in views]).mean(0),
-            {name: torch.stack([view.each[name] for view in views]).mean(0) for name in views[0].each},
-            torch.stack([view.used for view in views]).any(0),
-            mean([view.guidance for view in views]),
-            mean([view.times for view in views]),
-        )
-
 
 class ActionModel(nn.Module):
     """A network together with the preprocessing it was trained with.
@@ -109,7 +90,7 @@ class ActionModel(nn.Module):
         return torch.stack([answer.logits, *(answer.each.get(name, missing) for name in self.members)])
 
     def answer(self, clips: SkeletonBatch | None, video: VideoBatch | None = None) -> ModelOutput:
-        """Classify raw clips by what there is of them, averaged over ``spec.data.views`` temporal views.
+        """Classify raw clips by what there is of them.
 
         Args:
             clips: their skeletons; None where there are none.
@@ -122,14 +103,9 @@ class ActionModel(nn.Module):
         if clips is None and video is None:
             looks = "a skeleton or a video" if self.spec.heterogeneous else "a skeleton"
             raise PretrainedError(f"the model needs {looks}; there is none")
-        views = 1 if clips is None else self.spec.data.views  # without frames there is one view of a video
-        return ModelOutput.mean([self._view(clips, video, (view + 0.5) / views) for view in range(views)])
-
-    def _view(self, clips: SkeletonBatch | None, video: VideoBatch | None, phase: float) -> ModelOutput:
-        """The output on one temporal view."""
         x = mask = positions = None
         if clips is not None:
-            sampled = choose_frames(clips.lengths, self.spec.data, phase=phase)
+            sampled = choose_frames(clips.lengths, self.spec.data)
             positions = sampled.positions
             x, mask = prepare(clips, self.spec.layout, self.spec.data, sampled=sampled)
         if video is None:
@@ -142,7 +118,7 @@ class ActionModel(nn.Module):
         return self.classify(x, mask, shown)._replace(times=times)
 
     def classify(self, x: Tensor | None, mask: Tensor | None, video: VideoInput | None = None) -> ModelOutput:
-        """The output, without times, on what :func:`prepare` and ``prepare_video`` made of one temporal view.
+        """The output, without times, on what :func:`prepare` and ``prepare_video`` made of the clips.
 
         Args:
             x: ``(N, S·C, T, V, M)``; None without skeletons.

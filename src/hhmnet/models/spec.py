@@ -42,6 +42,7 @@ RETIRED: dict[str, Any] = {
     "heterogeneous.positives": None,
     "heterogeneous.logit_distill": None,
     "heterogeneous.logit_temperature": None,
+    "data.views": 1,
     "model.balance": 0.3,
     "model.max_pool": False,
     "model.norm": "batch",
@@ -57,7 +58,6 @@ _MOST_PIXELS = 2**24
 """Pixels of a clip's grid and scenes; a hundred times the default."""
 _MOST = {
     "model": {"kernel": 999, "dilations": 999, "k1": 10_000, "k2": 10_000, "head_width": 2**16},
-    "data": {"views": 100},
     "fusion": {"projection": 2**14},
     "heterogeneous": {"projection": 2**14},
 }

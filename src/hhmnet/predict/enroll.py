@@ -54,7 +54,7 @@ class Examples(NamedTuple):
     Attributes:
         class_names: of the labels.
         labels: ``(N,)`` int64.
-        embeddings: ``(N, S, D)`` float32 of S streams, averaged over temporal views.
+        embeddings: ``(N, S, D)`` float32 of S streams.
         lengths: ``(N,)`` int64, frames of every clip.
     """
 
@@ -121,20 +121,16 @@ def find_examples(folder: Path, tell: Callable[[str], None] = lambda line: None)
 
 
 def embed(model: ActionModel, samples: Sequence[Sample]) -> np.ndarray:
-    """Embeddings ``(N, S, D)`` of samples in the model's joints, averaged over its temporal views."""
+    """Embeddings ``(N, S, D)`` of samples in the model's joints."""
     model, found = model.skeleton.eval(), []
     device, data = next(model.parameters()).device, model.spec.data
     for first in range(0, len(samples), BATCH):
         some = samples[first : first + BATCH]
         clips = to_clips([clip.joints for clip in some], [clip.present for clip in some], data.persons)
-        views = []
-        for view in range(data.views):
-            x, mask = prepare(clips.to(device), model.spec.layout, data, phase=(view + 0.5) / data.views)
-            with torch.inference_mode():
-                output = model.network(x, mask)
-            one = isinstance(model.network, STST)
-            views.append(torch.stack([output.embedding] if one else list(output.embeddings), 1))
-        found.append(torch.stack(views).mean(0).cpu())
+        with torch.inference_mode():
+            output = model.network(*prepare(clips.to(device), model.spec.layout, data))
+        one = isinstance(model.network, STST)
+        found.append(torch.stack([output.embedding] if one else list(output.embeddings), 1).cpu())
     return torch.cat(found).numpy()
 
 
