@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hhmnet.models.video_net import chunk_overlap, guidance, part_meanings, part_weights
+from hhmnet.models.layers import part_weights
+from hhmnet.models.video_net import chunk_overlap, guidance, part_meanings
 from hhmnet.skeleton import KINECT20, PARTS
 
 WEIGHTS = part_weights(KINECT20)

@@ -13,8 +13,9 @@ from hhmnet.data.transform import STREAMS
 from hhmnet.losses import distillation, part_contrast
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork, HeterogeneousOutput
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork
+from hhmnet.models.layers import part_weights
 from hhmnet.models.stst import STST, STSTConfig
-from hhmnet.models.video_net import guidance, part_weights
+from hhmnet.models.video_net import guidance
 from hhmnet.skeleton import KINECT20
 from made_grid import blind, made_input, only
 

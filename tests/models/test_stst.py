@@ -12,7 +12,7 @@ from torch.nn import functional
 from hhmnet.losses import stream_contrast
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork
 from hhmnet.models.stst import STST, STSTBlock, STSTConfig
-from hhmnet.skeleton import KINECT20, NTU25, SkeletonLayout
+from hhmnet.skeleton import KINECT20, NTU25, PARTS, SkeletonLayout
 
 VARIANTS: list[dict[str, object]] = [
     {},
@@ -210,24 +210,27 @@ def test_absent_persons_and_padded_frames_change_nothing(training: bool, added: 
     assert_same(other, plain)
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_embedding_is_the_mean_over_what_is_there(masked: bool) -> None:
+@pytest.mark.parametrize(("masked", "pooling"), [(False, "body"), (True, "body"), (True, "parts")])
+def test_embedding_is_the_mean_over_what_is_there(masked: bool, pooling: str) -> None:
     mask = patchy() if masked else torch.ones(3, 8, 2).bool()
-    network = build()
+    network = build(pooling=pooling)
     out = network(clips(), mask)
     if not masked:  # a whole mask is no mask
         for a, b in zip(network(clips()), out, strict=True):
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
     for n in range(3):
-        total, count = torch.zeros(32), 0
+        total, count = torch.zeros(20, 32), 0
         for m, t in itertools.product(range(2), range(2)):  # 8 frames and two strides of 2
             if mask[n, 4 * t : 4 * t + 4, m].any():
-                total += out.features[n, m, t].sum(0)
-                count += 20
+                total += out.features[n, m, t]
+                count += 1
             else:
                 assert not out.features[n, m, t].any()
-        torch.testing.assert_close(out.embedding[n], total / count, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(network.classifier(out.embedding), out.logits)
+        seen = mean = total.mean(0) / count
+        torch.testing.assert_close(out.embedding[n], mean, atol=1e-5, rtol=1e-4)
+        if pooling == "parts":
+            seen = torch.cat([total[list(KINECT20.parts[part])].mean(0) / count for part in PARTS])
+        torch.testing.assert_close(network.classifier(seen), out.logits[n], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("variant", [{}, {"chunks": 2}, {"strides": (3, 1, 4)}], ids=str)

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from hhmnet.fields import one_of, within
 from hhmnet.models.backbones import backbone_stride, build_backbone
 from hhmnet.models.homogeneous import HomogeneousNetwork, check_shares
-from hhmnet.models.layers import stride_mask
+from hhmnet.models.layers import part_weights, stride_mask
 from hhmnet.models.stst import STST
-from hhmnet.models.video_net import VideoNetwork, guidance, part_meanings, part_weights
+from hhmnet.models.video_net import VideoNetwork, guidance, part_meanings
 from hhmnet.skeleton import SkeletonLayout
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hhmnet.fields import one_of, within
+from hhmnet.skeleton import PARTS, SkeletonLayout
 
 MASKS = ("none", "topk", "threshold", "random")
 RERANKINGS = ("none", "jaccard")
@@ -62,10 +63,13 @@ class STSTConfig:
     """Dropout on attention weights."""
     dropout: float = 0.3
     """Dropout before the classifier."""
+    pooling: str = "body"
+    """What the classifier sees: the mean over the body, or parts: the means over head, hands and feet, side by side."""
 
     def __post_init__(self) -> None:
         one_of(self, "mask", MASKS)
         one_of(self, "reranking", RERANKINGS)
+        one_of(self, "pooling", ("body", "parts"))
         within(self, 1, math.inf, "widths", "strides", "head_width", "k1", "k2", "chunks")
         within(self, 1, math.inf, "kernel", "dilations", "reduction")
         within(self, 0.01, 1, "density", "bottleneck")
@@ -87,6 +91,20 @@ class STSTConfig:
             raise ValueError(
                 f"field 'head_width' is {self.head_width}; it must divide every one of {self.widths}"
             )
+
+    @property
+    def pooled(self) -> int:
+        """Channels that the classifier sees."""
+        return self.widths[-1] * (len(PARTS) if self.pooling == "parts" else 1)
+
+
+def part_weights(layout: SkeletonLayout) -> Tensor:
+    """Weight of every joint in the mean over each part, ``(P, V)`` float32; rows sum to 1, or 0 without a joint."""
+    weights = torch.zeros(len(PARTS), layout.num_joints)
+    for row, part in enumerate(PARTS):
+        joints = list(layout.parts[part])
+        weights[row, joints] = 1 / max(len(joints), 1)
+    return weights
 
 
 class Norm(nn.Module):

@@ -315,7 +315,7 @@ def check_weights(spec: ModelSpec, file: Path) -> None:
     for stream in streams:
         encoder = f"{above}encoders.{stream}." if len(streams) > 1 else above
         wanted[f"{encoder}joint_embedding"] = [widths[0], joints]
-        wanted[f"{encoder}classifier.weight"] = [len(spec.class_names), widths[-1]]
+        wanted[f"{encoder}classifier.weight"] = [len(spec.class_names), spec.model.pooled]
         for block, before in enumerate((widths[0], *widths[:-1])):
             heads = max(1, before // spec.model.head_width)
             wanted[f"{encoder}blocks.{block}.spatial.graph"] = [heads, joints, joints]

@@ -17,6 +17,7 @@ from hhmnet.models.layers import (
     STSTConfig,
     activation,
     apply_mask,
+    part_weights,
     pointwise,
     stride_mask,
 )
@@ -32,7 +33,7 @@ class STSTOutput(NamedTuple):
 
     Attributes:
         logits: ``(N, classes)``.
-        embedding: ``(N, D)``, the masked mean over T, V and M that the classifier sees.
+        embedding: ``(N, D)``, the masked mean over T, V and M.
         features: ``(N, M, T', V, D)``, the last joint feature map; zero where a person or a frame is absent.
     """
 
@@ -90,6 +91,7 @@ class STST(nn.Module):
     """
 
     static_shapes = False
+    part_joints: Tensor
 
     def __init__(
         self, config: STSTConfig, layout: SkeletonLayout, num_classes: int, channels: int | None = None
@@ -110,7 +112,8 @@ class STST(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.output_norm = Norm(last)
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(last, num_classes)
+        self.register_buffer("part_joints", part_weights(layout), persistent=False)
+        self.classifier = nn.Linear(config.pooled, num_classes)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> STSTOutput:
         """Classify clips.
@@ -187,11 +190,14 @@ class STST(nn.Module):
         """The answer, from features ``(N, M, D, V, T')``; ``mask (N·M, T')`` names the frames that count."""
         exact = torch.promote_types(features.dtype, torch.float32)
         if mask is None:
-            embedding = features.mean((1, 3, 4), dtype=exact)
+            joints = features.mean((1, 4), dtype=exact)
         else:
-            count = mask.unflatten(0, (features.shape[0], -1)).sum((1, 2)).to(exact) * features.shape[3]
-            embedding = features.sum((1, 3, 4), dtype=exact) / count.clamp_min(1.0)[:, None]
-        logits = self.classifier(self.dropout(embedding))
+            count = mask.unflatten(0, (features.shape[0], -1)).sum((1, 2)).to(exact)
+            joints = features.sum((1, 4), dtype=exact) / count.clamp_min(1.0)[:, None, None]
+        seen = embedding = joints.mean(2)
+        if self.config.pooling == "parts":
+            seen = torch.einsum("ndv,pv->npd", joints, self.part_joints.to(exact)).flatten(1)
+        logits = self.classifier(self.dropout(seen))
         return STSTOutput(logits, embedding, features.permute(0, 1, 4, 3, 2))
 
 

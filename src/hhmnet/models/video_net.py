@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hhmnet.models.backbones import RGBBackbone
 from hhmnet.models.layers import without_autocast
-from hhmnet.skeleton import PARTS, SkeletonLayout
+from hhmnet.skeleton import PARTS
 
 if TYPE_CHECKING:
     from hhmnet.data.video_batch import VideoInput
@@ -167,15 +167,6 @@ def _on_rows(
         found = features(images[rows])
         out = out.to(found.dtype).index_put((rows,), found)
     return out
-
-
-def part_weights(layout: SkeletonLayout) -> Tensor:
-    """Weight of every joint in the mean over each part, ``(P, V)`` float32; rows sum to 1, or 0 without a joint."""
-    weights = torch.zeros(len(PARTS), layout.num_joints)
-    for row, part in enumerate(PARTS):
-        joints = list(layout.parts[part])
-        weights[row, joints] = 1 / max(len(joints), 1)
-    return weights
 
 
 def chunk_overlap(times: Tensor, frames: int, stride: int) -> Tensor:

@@ -1,13 +1,12 @@
 """A model of one's own from a few examples a class: a trained model's encoders, and new heads fitted to them.
 
-Nothing is trained. A clip's embeddings, what the model's classifiers see, are computed once; the new head is ridge
-regression on them, whose regularisation leave-one-out chooses in closed form (scikit-learn's RidgeCV). Being linear
-it becomes the streams' classifiers, so the result is a model like any other.
+Nothing is trained. A clip's embeddings, the encoders' features averaged over head, hands and feet, are computed once;
+the new head is ridge regression on them (scikit-learn's RidgeCV). Being linear it becomes the streams' classifiers, so
+the result is a model like any other. ``results/transfer.md`` says what else was tried.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +18,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from scipy.special import log_softmax
-from sklearn.linear_model import Ridge, RidgeCV
-from torch import nn
+from sklearn.linear_model import RidgeCV
+from torch import Tensor, nn
 
 from hhmnet.data.dataset import to_clips
 from hhmnet.data.protocols import ProtocolError, get_protocol
@@ -40,7 +39,9 @@ BATCH = 32
 FEWEST = 2
 """Clips of a class; of fewer leave-one-out leaves none."""
 
-_ALPHAS = np.logspace(-4, 3, 15)
+_STRENGTH = 0.1
+"""Of the regularisation, as a share of the mean squared length of an embedding. Leave-one-out would take less: another
+clip of the same person tells nothing of how persons differ."""
 _SCALES = np.logspace(0, 2, 41)
 
 
@@ -54,7 +55,7 @@ class Examples(NamedTuple):
     Attributes:
         class_names: of the labels.
         labels: ``(N,)`` int64.
-        embeddings: ``(N, S, D)`` float32 of S streams.
+        embeddings: ``(N, S, D)`` float32 of S streams, D channels of all parts.
         lengths: ``(N,)`` int64, frames of every clip.
     """
 
@@ -67,8 +68,10 @@ class Examples(NamedTuple):
         """These and the examples of other classes.
 
         Raises:
-            EnrollError: a class is in both.
+            EnrollError: a class is in both, or other encoders made them.
         """
+        if self.embeddings.shape[1:] != other.embeddings.shape[1:]:
+            raise EnrollError("made by other encoders: give the examples of all classes, without --add")
         names = (*self.class_names, *other.class_names)
         _check_names(names)
         labels = np.concatenate([self.labels, other.labels + len(self.class_names)])
@@ -122,15 +125,18 @@ def find_examples(folder: Path, tell: Callable[[str], None] = lambda line: None)
 
 def embed(model: ActionModel, samples: Sequence[Sample]) -> np.ndarray:
     """Embeddings ``(N, S, D)`` of samples in the model's joints."""
-    model, found = model.skeleton.eval(), []
+    model, found = _with_new_heads(model, model.spec.class_names), []
     device, data = next(model.parameters()).device, model.spec.data
+    seen: list[Tensor] = []
+    for encoder in _encoders(model.network):
+        encoder.classifier.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     for first in range(0, len(samples), BATCH):
         some = samples[first : first + BATCH]
         clips = to_clips([clip.joints for clip in some], [clip.present for clip in some], data.persons)
+        seen.clear()
         with torch.inference_mode():
-            output = model.network(*prepare(clips.to(device), model.spec.layout, data))
-        one = isinstance(model.network, STST)
-        found.append(torch.stack([output.embedding] if one else list(output.embeddings), 1).cpu())
+            model.network(*prepare(clips.to(device), model.spec.layout, data))
+        found.append(torch.stack(seen, 1).cpu())
     return torch.cat(found).numpy()
 
 
@@ -192,36 +198,32 @@ def read_examples(
 
 
 def fit_head(examples: Examples, weights: np.ndarray) -> Head:
-    """Ridge regression on embeddings, its strength and the scale of its logits by leave-one-out.
+    """Ridge regression on embeddings, the scale of its logits by leave-one-out.
 
     Args:
         examples: at least two clips of every class.
         weights: ``(S,)``, what each stream counts; one that counts nothing gets no part.
     """
-    n, streams, _ = examples.embeddings.shape
+    n = len(examples.labels)
     x = examples.embeddings.astype(np.float64)
     mean = x.mean(0)
     x = x - mean
-    # One number a stream: few examples can't say how much each channel varies.
-    spread = np.sqrt((x**2).mean((0, 2))).clip(1e-9)
-    factor = np.where(weights > 0, np.sqrt(weights), 0.0) / spread
-    flat = (x * factor[:, None]).reshape(n, -1)
+    spread = x.std(0) + 1e-3 * x.std() + 1e-9  # a channel that hardly varies gets no voice by that
+    factor = np.where(weights > 0, np.sqrt(weights), 0.0)[:, None] / spread
+    flat = (x * factor).reshape(n, -1)
     targets = np.eye(len(examples.class_names))[examples.labels]
+    # A scoring is named so that the outcomes themselves are kept, not their squared errors.
+    ridge = RidgeCV([_STRENGTH * (flat**2).sum() / n], scoring="r2", store_cv_results=True).fit(flat, targets)
+    held_out = ridge.cv_results_[..., 0]  # each example by all others
     # Sure of a class as far as so many examples allow, by the rule of succession (Platt 1999, section 2.2): where all
     # are right, the largest logits would be the best otherwise.
     sure = (np.bincount(examples.labels) + 1) / (np.bincount(examples.labels) + 2)
     wanted = np.where(targets > 0, sure, (1 - sure[examples.labels, None]) / (len(sure) - 1))
-    alphas = _ALPHAS * (flat**2).sum() / n
-    # A scoring is named so that the outcomes themselves are kept, not their squared errors.
-    search = RidgeCV(alphas, scoring="r2", store_cv_results=True).fit(flat, targets)
-    held_out = np.moveaxis(search.cv_results_, -1, 0)  # (alphas, N, K), each example by all others
-    logits = _SCALES[:, None, None, None] * held_out
-    loss = -(wanted * log_softmax(logits, axis=-1)).sum(-1).mean(-1)
-    scale, alpha = np.unravel_index(loss.argmin(), loss.shape)
-    ridge = Ridge(alphas[alpha]).fit(flat, targets)
-    weight = _SCALES[scale] * ridge.coef_.reshape(-1, streams, x.shape[2]) * factor[:, None]
-    bias = _SCALES[scale] * ridge.intercept_ - np.einsum("ksd,sd->k", weight, mean)
-    return Head(weight, bias, logits[scale, alpha])
+    loss = -(wanted * log_softmax(_SCALES[:, None, None] * held_out, axis=-1)).sum(-1).mean(-1)
+    scale = _SCALES[loss.argmin()]
+    weight = scale * ridge.coef_.reshape(-1, *factor.shape) * factor
+    bias = scale * ridge.intercept_ - np.einsum("ksd,sd->k", weight, mean)
+    return Head(weight, bias, scale * held_out)
 
 
 def enrolled(model: ActionModel, examples: Examples) -> tuple[ActionModel, Head]:
@@ -231,31 +233,38 @@ def enrolled(model: ActionModel, examples: Examples) -> tuple[ActionModel, Head]
         model: its skeleton encoders are copied.
         examples: made with these encoders.
     """
-    model = model.skeleton
-    network = copy.deepcopy(model.network).cpu()
-    if isinstance(network, HomogeneousNetwork):
-        encoders, weights = list(network.encoders.values()), network.weights.numpy().astype(np.float64)
-    else:
-        encoders, weights = [network], np.ones(1)
+    made = _with_new_heads(model, examples.class_names).cpu()
+    made.spec = dataclasses.replace(made.spec, clip_frames=int(np.median(examples.lengths)))
+    encoders = _encoders(made.network)
+    weights = np.ones(1)
+    if isinstance(made.network, HomogeneousNetwork):
+        weights = made.network.weights.numpy().astype(np.float64)
     head = fit_head(examples, weights)
     for number, encoder in enumerate(encoders):
-        assert isinstance(encoder, STST)
-        encoder.num_classes = len(examples.class_names)
-        encoder.classifier = nn.Linear(examples.embeddings.shape[2], encoder.num_classes)
         with torch.no_grad():
             # The streams' logits are summed by weight, so each has its part over that.
             part = head.weight[:, number] / (weights[number] or 1.0)
             encoder.classifier.weight.copy_(torch.from_numpy(part))
             encoder.classifier.bias.copy_(torch.from_numpy(head.bias))
+    return made, head
+
+
+def _with_new_heads(model: ActionModel, class_names: Sequence[str]) -> ActionModel:
+    """A copy of a model's skeleton side whose classifiers are new, and see head, hands and feet apart."""
+    model = model.skeleton
+    shape = dataclasses.replace(model.spec.model, pooling="parts")
     spec = dataclasses.replace(
-        model.spec,
-        class_names=examples.class_names,
-        protocol="",
-        fold=None,
-        heads=(),
-        clip_frames=int(np.median(examples.lengths)),
+        model.spec, model=shape, class_names=tuple(class_names), protocol="", fold=None, heads=()
     )
-    return ActionModel(network, spec).eval(), head
+    made = ActionModel(spec.build(), spec)
+    known = model.network.state_dict()
+    kept = {name: value for name, value in known.items() if "classifier." not in name}
+    made.network.load_state_dict(kept, strict=False)
+    return made.to(next(model.parameters()).device).eval()
+
+
+def _encoders(network: nn.Module) -> list[STST]:
+    return [module for module in network.modules() if isinstance(module, STST)]
 
 
 def save_examples(examples: Examples, folder: Path) -> None:
