@@ -3,10 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 
 from hhmnet.layout_files import load_layout
-from hhmnet.skeleton import LAYOUTS, LayoutError, SkeletonLayout
+from hhmnet.skeleton import LayoutError
 
 SMALL = """\
 joints: [hip, neck, head, left_hand, right_hand]
@@ -32,13 +31,6 @@ def test_a_file_needs_little(tmp_path: Path) -> None:
     assert layout.limbs.shape == (4, 5)
     layout = load_layout(put(tmp_path, "\ufeff" + SMALL + "name: mine\ndims: 2\nmirror: [[head, hip]]\n"))
     assert (layout.name, layout.dims, layout.mirror) == ("mine", 2, ((2, 0),))
-
-
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
-def test_every_layout_survives_the_way_through_a_file(tmp_path: Path, layout: SkeletonLayout) -> None:
-    file = put(tmp_path, yaml.safe_dump(layout.to_dict()), "another.yml")
-    assert load_layout(file) == load_layout(str(file)) == layout
-    assert load_layout(layout.name) is layout
 
 
 @pytest.mark.parametrize(

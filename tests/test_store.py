@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 import hhmnet.arrow
 from hhmnet.arrow import groups, record_batch, regroup
-from hhmnet.cli import main
 from hhmnet.sample import Sample
 from hhmnet.skeleton import COCO17, KINECT20, SkeletonLayout
 from hhmnet.store import (
@@ -277,16 +276,6 @@ def test_what_is_no_store_says_why(tmp_path: Path, change: Callable[..., Any], r
         Store(tmp_path).sample(1)
 
 
-def test_where_there_is_no_store(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"no store at .*nowhere; make one with `hhmnet prepare`"):
-        Store(tmp_path / "nowhere")
-    with pytest.raises(StoreError, match=r"no store at .*no samples\.arrow.*`hhmnet prepare`"):
-        Store(tmp_path)
-    (tmp_path / SAMPLES_FILE).write_text("sample_id,label\n" * 100)
-    with pytest.raises(StoreError, match="damaged"):
-        Store(tmp_path)
-
-
 SIZES = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 20)), max_size=25)
 
 
@@ -353,21 +342,3 @@ def test_a_note_that_cannot_be_read(filmed: Path, text: bytes) -> None:
     (filmed / VIDEOS_FILE).write_bytes(text)
     with pytest.raises(VideoFolderError, match=r"videos\.json should hold"):
         Store(filmed).find_videos()
-
-
-def test_prepare_writes_the_note(raw_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "videos").mkdir()
-    words = [
-        "prepare",
-        "nw_ucla",
-        "--source",
-        str(raw_folder),
-        "--out",
-        str(tmp_path / "store"),
-        "--jobs",
-        "1",
-    ]
-    assert main([*words, "--videos", str(tmp_path / "videos")]) == 0
-    assert Store(tmp_path / "store").video_folder == (tmp_path / "videos").resolve()
-    assert main(words) == 0
-    assert Store(tmp_path / "store").video_folder is None, "a store that was made again without videos"

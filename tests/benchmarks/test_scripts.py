@@ -9,7 +9,6 @@ from pathlib import Path
 
 import house
 import latency
-import ntu_pair
 import ntu_reading
 import numpy as np
 import pytest
@@ -105,21 +104,6 @@ def test_both_readers_of_ntu_take_turns(tmp_path: Path, capsys: Printed) -> None
     peer.write_text(PEER.format(frames=19))
     assert ntu_reading.run(ntu_reading.main, words) == 2
     assert f"CTR-GCN's reader sees 19 frames in {NAMES[0]}, hhmnet 20" in capsys.readouterr().err
-
-
-def test_a_bodys_cells_and_the_joints_on_them() -> None:
-    image = np.full((120, 180, 3), 230, np.uint8)  # a wall, a floor, and something before them
-    image[70:] = 60
-    image[24:108, 60:90] = (120, 30, 160)
-    cells = ntu_pair.body_cells(image)
-    expected = np.zeros((20, 30), bool)
-    expected[4:18, 10:15] = True
-    np.testing.assert_array_equal(cells, expected)
-    places = {(75, 50): True, (60, 24): True, (56, 50): True, (93, 50): True, (40, 50): False, (75, 5): False}
-    places |= {(-4000.0, 50): False, (75, 9000.0): False}
-    assert ntu_pair.on_body(cells, np.array(list(places), np.float32)).tolist() == list(places.values())
-    picture = ntu_pair.abstract(cells)  # nobody can be known by two colours
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 2
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: list[int]):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HHMNET_CACHE", str(tmp_path / "cache"))
     # Starting other processes takes longer than all their work.
-    for module in ("cache", "demo"):
+    for module in ("crops", "demo"):
         monkeypatch.setattr(f"hhmnet.commands.{module}.cores", lambda: 1)
     (tmp_path / "streams.yaml").write_text(TINY_STREAMS)
     (tmp_path / "video.yaml").write_text(TINY_VIDEO)

@@ -30,26 +30,6 @@ def test_json_knows_every_part_of_the_package(capsys: pytest.CaptureFixture[str]
     assert found["machine"]["cores"] >= 1
 
 
-@pytest.mark.parametrize(
-    ("found", "problem"),
-    [
-        ("2.13.0+cpu", ""),
-        ("3.0rc1", ""),
-        ("2.8.1", "is 2.8.1, wanted is >=2.9"),
-        (None, "isn't installed"),
-    ],
-)
-def test_versions_are_compared(found: str | None, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def version(name: str) -> str:
-        if found is None:
-            raise metadata.PackageNotFoundError(name)
-        return found
-
-    monkeypatch.setattr(metadata, "version", version)
-    part = doctor.examine(Requirement("torch>=2.9"))
-    assert (part.name, part.found, part.problem) == ("torch", found, problem)
-
-
 def test_a_missing_part_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -131,14 +131,3 @@ def test_mistakes_are_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-
-
-def test_a_store_of_another_skeleton_is_refused(
-    store_folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings = json.loads((run / "config.json").read_text())
-    settings["layout"]["name"] = "other"
-    (run / "config.json").write_text(json.dumps(settings))
-    words = ["--out", str(tmp_path / "m.onnx"), "--data", str(store_folder)]
-    assert main(["export", str(run), *words]) == 2
-    assert "have different skeletons (other and kinect20)" in capsys.readouterr().err

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from hhmnet.cli import main
-from hhmnet.files import locked
 from hhmnet.readers import READERS
 from hhmnet.store import Store, write_store
 
@@ -128,20 +127,6 @@ def test_mistakes_in_flags_are_named(made, tmp_path, capsys, words, message):
     assert not (tmp_path / "store").exists()
 
 
-def test_help_shows_the_readers_or_the_fields_of_one(made, tmp_path, capsys):
-    for words, expected in (
-        (["--help"], ["made-up files", "NW-UCLA", "--jobs N"]),
-        (["made", "--help"], ["made reads made-up files. None.", "--scale SCALE", "Factor of all joints."]),
-        (["plain", "-h"], ["It has no fields to choose."]),
-    ):
-        assert main(["prepare", *words]) == 0
-        out = capsys.readouterr().out
-        assert all(text in out for text in expected)
-    words = ["prepare", "plain", "--source", str(tmp_path / "made"), "--out", str(tmp_path / "store")]
-    assert main([*words, "--scale", "2"]) == 2
-    assert "unknown flag '--scale'; see hhmnet prepare plain --help" in capsys.readouterr().err
-
-
 def test_says_what_it_understood_and_what_it_did(made, capsys):
     assert made() == 0
     captured = capsys.readouterr()
@@ -167,10 +152,3 @@ def test_what_a_split_lacks_is_said_by_train_too(store_folder, recipe, tmp_path,
     err = capsys.readouterr().err
     assert "lacking: warning: no clip is tested" in err
     assert f"lacking: warning: no clip trains the class {store.class_names[0]}" in err
-
-
-def test_a_folder_in_use_is_refused(made, tmp_path, capsys):
-    (tmp_path / "store").mkdir()
-    with locked(tmp_path / "store", "hhmnet prepare"):
-        assert made() == 2
-    assert "another hhmnet prepare is at work in this folder" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from hhmnet.commands import terminal
-from hhmnet.commands.terminal import Parser, UsageError, console, counting, duration, table
+from hhmnet.commands.terminal import console, counting, duration
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("9m", 540), ("1.5h", 5400), ("0.25", 0.25)])
@@ -14,21 +14,6 @@ def test_duration(text: str, seconds: float) -> None:
     for wrong in (f"-{text}", f"{text} {text}", "0", "nan"):
         with pytest.raises(argparse.ArgumentTypeError, match=r"write 90s, 9m or 1\.5h"):
             duration(wrong)
-
-
-def test_parser_takes_no_shortened_names() -> None:
-    parser = Parser("hhmnet x", "")
-    parser.add_argument("--strict", action="store_true")
-    with pytest.raises(UsageError, match="--stric; see hhmnet x --help"):
-        parser.parse_args(["--stric"])
-
-
-def test_console_leaves_brackets_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    view = table("[a] title", "[b]")
-    view.add_row("clip[1].json")
-    console().print(view, "[red]x")
-    err = capsys.readouterr().err
-    assert all(text in err for text in ("[a] title", "[b]", "clip[1].json", "[red]x"))
 
 
 def test_without_a_terminal_progress_is_a_line_now_and_then(
@@ -48,12 +33,3 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
         now += 10
         progress(10, 114_000)
     assert capsys.readouterr().err == "reading 10/114,000 files, 1.0 files/s, 31:39:50 left\n"
-
-
-def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    with counting(console(), "reading", "files") as progress:
-        progress(0, 3)
-        progress(3, 3)
-    err = capsys.readouterr().err
-    assert all(text in err for text in ("reading", "3/3 files", "━"))

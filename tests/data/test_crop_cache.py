@@ -202,16 +202,6 @@ def test_a_damaged_file_is_made_again(made: Made, tmp_path: Path, cutting: list[
     assert cache.ensure(store, 0, videos).found == 1
 
 
-def test_every_cut_of_a_file_is_noticed(tmp_path: Path) -> None:
-    file = tmp_path / "a.safetensors"
-    write_crops(file, empty_crops(SMALL), {"store": "made"})
-    content = file.read_bytes()
-    for length in [*range(0, 40), *range(40, len(content), 797), len(content) - 1]:
-        file.write_bytes(content[:length])
-        with pytest.raises(DamagedError):
-            read_crops(file)
-
-
 def test_a_video_that_is_not_there(made: Made, tmp_path: Path) -> None:
     store, videos = made
     copy = Path(shutil.copytree(videos, tmp_path / "copy"))
@@ -226,21 +216,6 @@ def test_a_video_that_is_not_there(made: Made, tmp_path: Path) -> None:
     shutil.copy(videos / "made02.mkv", copy)
     assert CropCache(tmp_path / "c", SMALL).get(store, 2, copy).part_mask.any()
     assert (cache.ensure(store, 2, copy).found, cache.problems) == (1, {})
-
-
-def test_a_video_that_goes_while_it_is_needed_and_no_folder_of_videos(made: Made, tmp_path: Path) -> None:
-    store, videos = made
-    copy = Path(shutil.copytree(videos, tmp_path / "copy"))
-    cache = CropCache(tmp_path / "c", SMALL)
-    file = cache.locate(store, 0, copy)
-    (copy / "made00.mkv").unlink()
-    assert_same(cache.get(store, 0, copy), empty_crops(SMALL, 12))
-    assert not file.exists()
-    assert "there is no such file" in cache.problems["made00"]
-    for i, folder in ((6, videos), (6, None), (1, None)):
-        assert_same(cache.get(store, i, folder), empty_crops(SMALL, 12))
-    assert "made01.mkv" in cache.problems["made01"]
-    assert set(cache.problems) == {"made00", "made01"}, "a clip without a video has no problem"
 
 
 def test_a_video_that_cannot_be_read(made: Made, tmp_path: Path, cutting: list[str]) -> None:

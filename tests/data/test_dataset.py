@@ -56,16 +56,6 @@ def test_a_batch_holds_its_clips_one_behind_the_other(
     assert batch.clips.joints.shape == (start, persons, 20, 3)
 
 
-def test_whole_clips_need_no_mask(tiny_store: Store) -> None:
-    dataset = ClipDataset(tiny_store, np.arange(30), 1)
-    assert len(dataset) == 30
-    assert dataset[4].clips.present is None
-    two = ClipDataset(tiny_store, np.arange(30), 2)[4].clips.present
-    assert two is not None
-    assert two[:, 0].all()
-    assert not two[:, 1].any()
-
-
 # With videos.
 
 

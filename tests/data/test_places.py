@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hhmnet.data.places import known_joints, person_sizes, spans
+from hhmnet.data.places import person_sizes
 from hhmnet.skeleton import KINECT20, LAYOUTS, SkeletonLayout
 from made_crops import made_clip
 
@@ -71,22 +71,3 @@ def test_size_without_bones_is_the_box_or_what_the_joints_span(chain: SkeletonLa
         boxed, present=np.zeros((1, 3), bool), joints=np.zeros((1, 3, 5, 3), np.float32)
     )
     assert np.isnan(person_sizes(gone, chain)).all()
-
-
-def test_extents_span_joints_and_boxes_of_all_who_are_there() -> None:
-    present = np.array([[True, True, False], [True, False, False]])
-    sample = made_clip(frames=3, persons=2, present=present, joints=np.zeros((2, 3, 20, 3), np.float32))
-    found, _ = spans(sample, known_joints(sample), np.array([0, 1, 2]))
-    both, one = sample.pixels[:, 0].reshape(-1, 2), sample.pixels[0, 1]
-    np.testing.assert_array_equal(found[0], [*both.min(0), *both.max(0)])
-    np.testing.assert_array_equal(found[1], [*one.min(0), *one.max(0)])
-    np.testing.assert_array_equal(found[2], found[1])  # the nearest frame with somebody
-    boxes = np.zeros((2, 3, 4), np.float32)
-    boxes[0, 1] = (-5, 1, 200, 10)
-    boxes[1, 1] = (-50, -50, 300, 300)  # of somebody who isn't there
-    boxed = dataclasses.replace(sample, boxes=boxes)
-    np.testing.assert_array_equal(
-        spans(boxed, known_joints(boxed), np.array([1]))[0][0], [-5, 1, 200, one[:, 1].max()]
-    )
-    nobody = dataclasses.replace(sample, present=np.zeros((2, 3), bool))
-    assert all(np.isnan(found).all() for found in spans(nobody, known_joints(nobody), np.array([0])))

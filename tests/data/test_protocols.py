@@ -115,12 +115,6 @@ def test_test_clips_never_validate_nor_train(tiny_store: Store) -> None:
     assert len(test) == 10
 
 
-def test_protocols_are_found_by_name() -> None:
-    assert all(get_protocol(name) is protocol for name, protocol in PROTOCOLS.items())
-    with pytest.raises(ProtocolError, match="unknown protocol 'x_ray'; known: nw_ucla_cross_view"):
-        get_protocol("x_ray")
-
-
 @pytest.mark.parametrize(
     ("part", "fold", "message"),
     [
@@ -154,12 +148,6 @@ def test_who_trains_and_who_is_tested(name: str, axis: str, train: list[int], ev
     values = columns(**{axis: [str(value) for value in every]})
     assert [every[row] for row in protocol.select(values, "train")] == sorted(train)
     assert [every[row] for row in protocol.select(values, "test")] == sorted(set(every) - set(train))
-
-
-def test_a_value_that_the_protocol_does_not_know_is_in_no_part() -> None:
-    values = columns(subject=["1", "3", "41", ""])
-    parts = [PROTOCOLS["ntu60_xsub"].select(values, part).tolist() for part in ("train", "test", "all")]
-    assert parts == [[0], [1], [0, 1, 2, 3]]
 
 
 @pytest.mark.parametrize(
@@ -228,18 +216,6 @@ def test_tennis_tests_fold_2_and_holds_out_scenes(prefix: str) -> None:
     assert protocol.select(values, "test").tolist() == [4, 5, 6]
     assert [protocol.select(values, "val", fold).tolist() for fold in range(2)] == [[0, 3], [2]]
     assert protocol.select(values, "train", 0).tolist() == [1, 2]  # scene 25 always trains
-
-
-def test_pyskl_parts_by_their_prefix() -> None:
-    splits = ["xsub_train xview_val", "xsub_val xview_train", "xsub_train xview_train", "xsub_val", "other"]
-    values = columns(split=splits, subject=["1", "2", "3", "4", "5"])
-    for name, train, test in (("pyskl:xsub", [0, 2], [1, 3]), ("pyskl:xview", [1, 2], [0])):
-        protocol = get_protocol(name)
-        assert protocol.name == name
-        assert protocol.select(values, "train").tolist() == train
-        assert protocol.select(values, "test").tolist() == test
-        assert num_folds(protocol, values) == 2
-        assert protocol.select(values, "val", 0).tolist() == train[:1]
 
 
 def test_pyskl_validates_on_the_val_part_where_there_is_a_test_part() -> None:

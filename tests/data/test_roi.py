@@ -69,14 +69,6 @@ def test_parts_by_the_definition(config: RoiConfig) -> None:
     assert crops.part_mask.mean() > 0.7
 
 
-def test_every_picture_is_decoded_once() -> None:
-    video = Frames(pictures(3))
-    crops = crop_clip(made_clip(frames=3), KINECT20, video, dataclasses.replace(SMALL, scene_instants=8))
-    assert crops.part_mask.all()
-    assert crops.scene_mask.all()
-    assert video.asked == [0, 1, 2]
-
-
 # Videos that can't be read.
 
 
@@ -169,15 +161,6 @@ def test_a_person_who_is_absent() -> None:
     assert crops.scene_mask.all()  # the whole picture
     hidden = crop_clip(nobody, KINECT20, video, HIDDEN)
     assert not hidden.scene_mask.any(), "the person may be anywhere"
-
-
-def test_without_pixels_the_whole_persons_are_shown_all_the_same() -> None:
-    boxes = np.tile(np.array([30, 10, 60, 50], np.float32), (1, 5, 1))
-    video = Frames(pictures(5))
-    for given in (boxes, None):
-        crops = crop_clip(made_clip(frames=5, pixels=None, boxes=given), KINECT20, video, SMALL)
-        assert not crops.part_mask.any()
-        assert crops.scene_mask.all()
 
 
 # The whole persons.

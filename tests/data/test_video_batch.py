@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from hhmnet.commands.configuration import ConfigError, read_config
 from hhmnet.data.augment import AugmentConfig
 from hhmnet.data.roi import ClipCrops, RoiConfig, crop_clip, empty_crops
 from hhmnet.data.transform import DataConfig, SampledFrames, SkeletonBatch, choose_frames, prepare
@@ -25,7 +22,6 @@ from hhmnet.data.video_batch import (
     prepare_video,
     stack_crops,
 )
-from hhmnet.models.spec import ModelSpec, PretrainedError
 from hhmnet.skeleton import KINECT20
 from made_crops import Frames, made_clip, pictures
 
@@ -150,21 +146,6 @@ def test_crops_that_are_too_small(field: str) -> None:
         prepare_video(noise_batch(), None, None, dataclasses.replace(CONFIG, **{field: 60}))
 
 
-def test_mean_and_std_of_earlier_files_are_passed_over(tmp_path: Path) -> None:
-    """They could be set, and would have broken a backbone that doesn't expect them."""
-    zoo = Path(__file__).parents[2] / "zoo"
-    for name in ("nw_ucla/hhmnet", "tennis/hhmnet"):
-        fields = json.loads((zoo / name / "config.json").read_text())
-        assert fields["video"]["mean"] == MEAN
-        assert read_config(zoo / name / "config.yaml").video == ModelSpec.from_dict(fields).video
-    with pytest.raises(PretrainedError, match="pretty"):
-        ModelSpec.from_dict(fields | {"video": fields["video"] | {"pretty": 1}})
-    file = tmp_path / "own.yaml"
-    file.write_text("augment: {joint_drop: 0.5}\n")
-    with pytest.raises(ConfigError, match=r"unknown key 'augment\.joint_drop'"):
-        read_config(file)
-
-
 # Mirrors: skeleton and video are the same act.
 
 
@@ -262,13 +243,6 @@ def test_windows_shift_and_zoom_inside_the_cached_crop(shift: float, zoom: float
             torch.testing.assert_close(middle, torch.zeros_like(middle), atol=1e-2, rtol=0)
     if shift:
         assert (parts[:, 0] != parts[:, 1]).any(), "each part has its own"
-
-
-def test_augmentation_of_nothing_is_evaluation() -> None:
-    batch, positions = noise_batch(), views(LENGTHS, 16, 5)
-    found = prepare_video(batch, positions, None, CONFIG, OFF, seeded())
-    for a, b in zip(found, prepare_video(batch, positions, None, CONFIG), strict=True):
-        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
 def colours_of(config: VideoAugmentConfig, colour: tuple[int, int, int], clips: int = 5) -> Tensor:
