@@ -21,8 +21,8 @@ $(READY): pyproject.toml $(wildcard constraints.txt)
 	-$(BIN)/python -m hhmnet.pose fetch # joints from video need them; later calls fetch them too
 	@touch $@
 
-demo: $(READY) ## sample data, training, figures and pictures in runs/demo; DATA=FOLDER takes NW-UCLA's files
-	$(BIN)/hhmnet demo $(if $(DATA),--data '$(DATA)')
+demo: $(READY) ## sample data, training, figures and pictures in runs/demo
+	$(BIN)/hhmnet demo
 
 # The tests compute little and start much: two processes of one thread each beat one process of two.
 test: $(READY) ## lint, types, floors and tests

@@ -34,7 +34,7 @@ COMMANDS = {
     "ensemble": ("hhmnet.commands.ensemble:main", "join the scores of several models into one answer"),
     "bench": ("hhmnet.commands.bench:main", "measure how fast a recipe trains and answers here, and why"),
     "doctor": ("hhmnet.commands.doctor:main", "say what is installed, on what machine, and what is missing"),
-    "demo": ("hhmnet.commands.demo:main", "all of these in a row, on made-up sample data or on NW-UCLA"),
+    "demo": ("hhmnet.commands.demo:main", "all of these in a row, on made-up sample data"),
 }
 
 # Those that run networks for long, and want the memory of one step again in the next.

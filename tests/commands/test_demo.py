@@ -151,15 +151,6 @@ def test_a_killed_demo_runs_again_and_a_stopped_one_goes_on(demo, made, trained,
     assert made == [30, 12]
 
 
-def test_real_files_have_their_own_folder_and_no_video(demo, made, trained, raw_folder, capsys):
-    assert demo("--data", str(raw_folder)) == 0
-    assert Path("runs/demo-nw_ucla/skeletons/model.safetensors").exists()
-    assert not Path("runs/demo").exists()
-    assert "highest possible" not in capsys.readouterr().out
-    assert trained == [("skeletons", 0)]
-    assert made == []
-
-
 def test_a_folder_with_other_things_is_left_alone(demo, capsys):
     out = Path("mine")
     (out / "skeletons").mkdir(parents=True)
@@ -173,8 +164,6 @@ def test_a_folder_with_other_things_is_left_alone(demo, capsys):
 def test_mistakes(demo, capsys):
     assert demo("--clips", "0") == 2
     assert "field 'clips' must be 1 to" in capsys.readouterr().err
-    assert demo("--data", "/nowhere") == 2
-    assert "no folder at /nowhere" in capsys.readouterr().err
 
 
 def test_the_packaged_recipes_fit_the_sample_and_each_other():

@@ -27,9 +27,9 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
             now += 1.0
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 10
-    assert lines[0] == "reading 550/1,000 files, 10 files/s, 0:45 left"
+    assert lines[0] == "reading 550/1,000 files, 10 files/s, 0:00:45 left"
     with counting(console(), "reading", "files") as progress:
         progress(0, 114_000)
         now += 10
         progress(10, 114_000)
-    assert capsys.readouterr().err == "reading 10/114,000 files, 1.0 files/s, 31:39:50 left\n"
+    assert capsys.readouterr().err == "reading 10/114,000 files, 1.0 files/s, 1 day, 7:39:50 left\n"

@@ -30,7 +30,7 @@ OPTIONS = {
     "export": "--out --data --split --clips --json",
     "ensemble": "--weights --validation --out --json",
     "doctor": "--json",
-    "demo": "--out --data --clips --time-limit",
+    "demo": "--out --clips --time-limit",
 }
 READERS = ("nw_ucla", "ntu60", "ntu120", "pyskl", "folder", "videos", "utd_mhad", "x", "--json")
 _WORDS = """

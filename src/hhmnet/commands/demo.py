@@ -19,13 +19,7 @@ from rich.table import Table
 
 from hhmnet.commands.configuration import read_config
 from hhmnet.commands.crops import cut_crops
-from hhmnet.commands.evaluate import (
-    CONFUSION_FILE,
-    SCORES_FILE,
-    evaluate_run,
-    metrics_table,
-    stream_scores_file,
-)
+from hhmnet.commands.evaluate import CONFUSION_FILE, SCORES_FILE, evaluate_run, stream_scores_file
 from hhmnet.commands.inspect import sample_strip
 from hhmnet.commands.prepare import prepare_store, show_rejected, splits_table
 from hhmnet.commands.terminal import Parser, console, counting, duration, table
@@ -41,16 +35,14 @@ from hhmnet.files import replacing
 from hhmnet.models.backbones import build_backbone
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.prepare.workers import cores
-from hhmnet.readers import get_reader
+from hhmnet.readers.nw_ucla import NWUCLA, NWUCLAConfig
 from hhmnet.store import SAMPLES_FILE, Store
 from hhmnet.synthetic import ACTIONS, SKELETON_CEILING, VIDEOS, generate
 from hhmnet.training.logs import LOG_FILE, read_log
 
 CLIPS = 540
-READER = "nw_ucla"  # the sample is written in NW-UCLA's format
 MARK_FILE, FORMAT = "demo.json", "hhmnet-demo"
 RESULTS_FILE, EVALUATION = "results.json", "eval-test"
-RECIPE = Path("nw_ucla/skeleton")
 CLIPS_A_PROCESS = 60  # fewer are written before another process has started
 VIDEO_RUNS = {
     "video": ("video alone", ("--heterogeneous.guidance=none", "--loss.part_contrast=0")),
@@ -71,25 +63,22 @@ class DemoError(ValueError):
 
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
-    options = _parser().parse_args(words)
-    log, is_sample = console(), options.data is None
-    out = options.out or Path("runs/demo" if is_sample else "runs/demo-nw_ucla")
-    first = read_config(options.config or (_packaged("demo.yaml") if is_sample else RECIPE))
+    options, log = _parser().parse_args(words), console()
+    out: Path = options.out
+    first = read_config(options.config or _packaged("demo.yaml"))
     streams = len(first.data.streams)
     runs = {SKELETONS: first}
     titles = {SKELETONS: f"{streams} skeleton streams" if streams > 1 else "one skeleton stream"}
-    if is_sample:
+    for name, (title, flags) in VIDEO_RUNS.items():
+        titles[name] = title
         recipe = options.video_config or _packaged("demo_video.yaml")
-        for name, (title, flags) in VIDEO_RUNS.items():
-            titles[name] = title
-            runs[name] = read_config(recipe, [*flags, f"--phase1={out / SKELETONS}"])
-        video = runs[BEST].heterogeneous
-        build_backbone(video.backbone, video.pretrained)  # what is missing is said now, not after phase 1
+        runs[name] = read_config(recipe, [*flags, f"--phase1={out / SKELETONS}"])
+    video = runs[BEST].heterogeneous
+    build_backbone(video.backbone, video.pretrained)  # what is missing is said now, not after phase 1
     _claim(out)
-    store = _prepared(out, _sample(out, options.clips, log) if is_sample else options.data, is_sample, log)
+    store = _prepared(out, _sample(out, options.clips, log), log)
     _draw_clips(store, out / "clips.png", log)
-    if is_sample:
-        cut_crops(CropCache(config=runs[BEST].roi), store, np.arange(len(store)), store.find_videos(), log)
+    cut_crops(CropCache(config=runs[BEST].roi), store, np.arange(len(store)), store.find_videos(), log)
     ends = None if options.time_limit is None else time.monotonic() + options.time_limit
     for name, config in runs.items():
         _forget_other_run(out, name, config, store)
@@ -99,14 +88,10 @@ def main(words: list[str]) -> int:
         if code != FINISHED or not (out / name / WEIGHTS_FILE).exists():
             log.print("run the demo again to go on from here")
             return code
-    measured = {name: evaluate_run(out / name, store, log=log)[0] for name in runs}
-    if is_sample:
-        _show_comparison(out, store, log)
-    else:
-        metrics = measured[SKELETONS]
-        title = f"{out / SKELETONS}: {metrics['n']} test clips of {metrics['protocol']}"
-        console(stderr=False).print("", metrics_table(metrics, title))
-    _draw_results(out, list(runs)[-1], store, log)
+    for name in runs:
+        evaluate_run(out / name, store, log=log)
+    _show_comparison(out, store, log)
+    _draw_results(out, store, log)
     return FINISHED
 
 
@@ -114,12 +99,10 @@ def _parser() -> Parser:
     parser = Parser(
         "hhmnet demo",
         "Make sample data with videos, prepare it, train skeleton streams and then a video network beside them, "
-        "measure all of them and draw pictures. A demo that was stopped goes on where it was. With --data, "
-        "skeletons are trained on a folder of NW-UCLA's JSON files.",
+        "measure all of them and draw pictures. A demo that was stopped goes on where it was.",
     )
     add = parser.add_argument
-    add("--out", type=Path, metavar="DIR", help="folder (default: runs/demo; runs/demo-nw_ucla with --data)")
-    add("--data", type=Path, metavar="DIR", help="folder of NW-UCLA's files, instead of sample data")
+    add("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="folder (default: runs/demo)")
     add("--config", type=Path, metavar="FILE", help="another recipe for the skeletons than the demo's own")
     add("--video-config", type=Path, metavar="FILE", help="another recipe for the video network")
     add("--clips", type=int, default=CLIPS, metavar="N", help=f"clips of the sample (default: {CLIPS})")
@@ -184,12 +167,9 @@ def _sample(out: Path, clips: int, log: Console) -> Path:
     return raw
 
 
-def _prepared(out: Path, source: Path, is_sample: bool, log: Console) -> Store:
+def _prepared(out: Path, source: Path, log: Console) -> Store:
     log.print(f"\nPreparing the store {out / 'store'}", soft_wrap=True)
-    reader = get_reader(READER, source)
-    if is_sample:
-        reader = type(reader)(source, reader.config_class(videos=source / VIDEOS))  # type: ignore[call-arg]
-    report = prepare_store(reader, out / "store", log=log)
+    report = prepare_store(NWUCLA(source, NWUCLAConfig(videos=source / VIDEOS)), out / "store", log=log)
     store = Store(out / "store")
     log.print(splits_table(store, f"{report.accepted} clips of {len(store.class_names)} actions"))
     show_rejected(log, report.rejected, out / "store")
@@ -267,18 +247,15 @@ def _draw_clips(store: Store, file: Path, log: Console) -> None:
     log.print(f"{file} shows one clip of every action", soft_wrap=True)
 
 
-def _draw_results(out: Path, best: str, store: Store, log: Console) -> None:
+def _draw_results(out: Path, store: Store, log: Console) -> None:
     """Draw the trainings' curves, and what the best model sees of the first test clip of a paired action."""
     draw_curves(read_log(out / SKELETONS / LOG_FILE), out / "curves.png")
-    shutil.copyfile(out / best / EVALUATION / CONFUSION_FILE, out / CONFUSION_FILE)
-    if best != SKELETONS:
-        draw_curves(read_log(out / best / LOG_FILE), out / "curves-video.png")
-        names = np.array(store.class_names)[store.labels]
-        tested = get_protocol(store.protocol).indices(store, "test")
-        row = int(tested[np.isin(names[tested], PAIRED)][0])
-        found = guidance_of(from_pretrained(out / best), store, row, store.find_videos())
-        draw_guidance(found, f"{store.sample_ids[row]}  {names[row]}", str(names[row]), out / "rois.png")
-        log.print(
-            f"{out / 'rois.png'} shows what HHMNet sees of a clip, and how much it counts", soft_wrap=True
-        )
+    draw_curves(read_log(out / BEST / LOG_FILE), out / "curves-video.png")
+    shutil.copyfile(out / BEST / EVALUATION / CONFUSION_FILE, out / CONFUSION_FILE)
+    names = np.array(store.class_names)[store.labels]
+    tested = get_protocol(store.protocol).indices(store, "test")
+    row = int(tested[np.isin(names[tested], PAIRED)][0])
+    found = guidance_of(from_pretrained(out / BEST), store, row, store.find_videos())
+    draw_guidance(found, f"{store.sample_ids[row]}  {names[row]}", str(names[row]), out / "rois.png")
+    log.print(f"{out / 'rois.png'} shows what HHMNet sees of a clip, and how much it counts", soft_wrap=True)
     log.print(f"pictures: {', '.join(str(path) for path in sorted(out.glob('*.png')))}", soft_wrap=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-import shutil
-from contextlib import suppress
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -90,39 +88,30 @@ def examine(requirement: Requirement) -> Part:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, memory and GPUs; with torch's view of them where torch can be imported."""
-    facts: dict[str, Any] = {"cores": os.cpu_count(), "memory_gib": None, "gpus": []}
-    with suppress(AttributeError, ValueError, OSError):  # not every system tells
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        facts["memory_gib"] = round(memory / 2**30, 1)
+    """Processor, memory and GPUs, as torch sees them; what is wrong with torch where it can't be imported."""
     try:
         torch = importlib.import_module("torch")
         from hhmnet.prepare.workers import cores
         from hhmnet.training.logs import device_name
     except Exception as error:  # a broken build fails in many ways, and this command is for finding out
-        return facts | {"torch": f"can't be imported: {error}"}
-    facts |= {
+        return {"cores": os.cpu_count(), "gpus": [], "torch": f"can't be imported: {error}"}
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return {
         "cores": cores(),
         "torch": torch.__version__,
         "processor": device_name(torch.device("cpu")),
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda,
+        "gpus": [{"name": gpu.name, "memory_gib": round(gpu.total_memory / 2**30, 1)} for gpu in gpus],
     }
-    for index in range(torch.cuda.device_count()):
-        traits = torch.cuda.get_device_properties(index)
-        facts["gpus"].append({"name": traits.name, "memory_gib": round(traits.total_memory / 2**30, 1)})
-    return facts
 
 
 def networks() -> dict[str, Any]:
     """Which of the networks for joints from video lie in the cache, and where that is."""
     from hhmnet.pose.networks import NETWORKS, cache_folder
 
-    folder = cache_folder()
-    above = next(path for path in (folder, *folder.parents) if path.exists())
     return {
-        "folder": str(folder),
-        "free_gib": round(shutil.disk_usage(above).free / 2**30, 1),
+        "folder": str(cache_folder()),
         "cached": [name for name, one in NETWORKS.items() if one.is_cached],
         "missing": [name for name, one in NETWORKS.items() if not one.is_cached],
     }
@@ -139,9 +128,8 @@ def show(document: dict[str, Any], broken: list[Part]) -> None:
         "torch": facts["torch"],
         "processor": f"{facts.get('processor', '')}, {facts['cores']} cores",
         "threads": f"{facts.get('threads', '?')} of torch; OMP_NUM_THREADS or --run.threads sets them",
-        "memory": "unknown" if facts["memory_gib"] is None else f"{facts['memory_gib']} GiB",
         "GPU": "; ".join(gpus) or none,
-        "cache": f"{document['networks']['folder']}, {document['networks']['free_gib']} GiB free",
+        "cache": document["networks"]["folder"],
     }
     view = table("this machine", "", "")
     for row in rows.items():

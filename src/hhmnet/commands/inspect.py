@@ -231,45 +231,30 @@ _GROUPS = ("subjects", "cameras", "setups")
 
 
 def _show_sample(sample: Sample, store: Store) -> None:
-    first, last = int(sample.frame_index[0]), int(sample.frame_index[-1])
-    gaps = last - first + 1 - sample.num_frames
-    name, present = _class_name(sample, store), sample.present
-    shown = {
-        "sample": sample.sample_id,
-        "class": "unknown" if name is None else f"{name} ({sample.label})",
-        "subject": sample.subject or "unknown",
-        "camera": sample.camera or "unknown",
-        "setup": sample.setup or "unknown",
-        "split": sample.split or "none",
-        "frame_index": f"{first} to {last}, {sample.num_frames} frames, {gaps} missing in between",
-        "joints": _ranges(sample.joints, present, "m" if store.layout.dims == 3 else "pixels"),
-        "present": f"(M, T) = {present.shape}, {int(present.sum())} of {present.size} bodies there",
-        **dict.fromkeys(("pixels", "confidence", "boxes", "interpolated"), "none"),
-        "video": sample.video or "none",
-        "video_frames": "none",
-    }
-    if sample.pixels is not None:
-        shown["pixels"] = _ranges(sample.pixels, present, "pixels")
-    if sample.confidence is not None:
-        shown["confidence"] = f"mean {float(sample.confidence.mean()):.3f}"
-    if sample.boxes is not None:
-        shown["boxes"] = f"(M, T, 4) = {sample.boxes.shape}"
-    if sample.interpolated is not None:
-        shown["interpolated"] = f"{int(sample.interpolated.sum())} bodies"
+    """Every field in a line; of an array its shape, range and mean over the bodies that are there."""
+    name, shown = _class_name(sample, store), {}
+    for field in dataclasses.fields(sample):
+        value = getattr(sample, field.name)
+        if isinstance(value, np.ndarray):
+            seen = (
+                value[sample.present] if value.shape[:2] == sample.present.shape and value.ndim > 2 else value
+            )
+            spans = (
+                f"{seen.min():g} to {seen.max():g}, mean {seen.mean():.3f}"
+                if seen.size
+                else "nobody is there"
+            )
+            value = f"{value.shape}; {spans}"
+        shown[field.name] = "none" if value is None or value == "" else str(value)
+    shown["label"] = "unknown" if name is None else f"{sample.label} ({name})"
+    missing = sample.frame_index[-1] - sample.frame_index[0] + 1 - sample.num_frames
+    shown["frame_index"] += f"; {missing} missing in between"
+    shown["present"] += f"; {sample.present.sum()} of {sample.present.size} bodies there"
     if sample.video_frames is not None:
-        frames = sample.video_frames[sample.video_frames >= 0]
-        span = f"{frames.min()} to {frames.max()}" if len(frames) else "none"
-        shown["video_frames"] = f"{span}; {len(frames)} of {sample.num_frames} frames are in the video"
+        shown["video_frames"] += (
+            f"; {(sample.video_frames >= 0).sum()} of {sample.num_frames} are in the video"
+        )
     _show_fields(shown)
-
-
-def _ranges(values: np.ndarray, present: np.ndarray, unit: str) -> str:
-    """Shape, and the range of each coordinate over the bodies that are there."""
-    seen = values[present].reshape(-1, values.shape[-1])
-    spans = ", ".join(
-        f"{axis} {v.min():.3f} to {v.max():.3f}" for axis, v in zip("xyz", seen.T, strict=False)
-    )
-    return f"(M, T, V, C) = {values.shape}; {spans} {unit}"
 
 
 def _show_fields(fields: dict[str, str]) -> None:

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -91,22 +92,14 @@ def counting(log: Console, label: str, unit: str) -> Iterator[Callable[[int, int
             nonlocal first, shown
             now = monotonic()
             first = first or (done, now)
-            pace = _pace(done - first[0], now - first[1], total - done, unit)
-            figures = f"{done:,}/{total:,} {unit}{pace}"
+            figures, made = f"{done:,}/{total:,} {unit}", done - first[0]
+            if made > 0 and now > first[1]:
+                pace = made / (now - first[1])
+                left = timedelta(seconds=round((total - done) / pace))
+                figures += f", {pace:,.{0 if pace >= 10 else 1}f} {unit}/s, {left} left"
             bar.update(task, completed=done, total=total, figures=figures)
             if not log.is_terminal and now - shown >= PLAIN_SECONDS:
                 shown = now
                 log.print(f"{label} {figures}")
 
         yield show
-
-
-def _pace(done: int, seconds: float, left: int, unit: str) -> str:
-    """Such as ``, 812 files/s, 2:19 left``; nothing before it is known."""
-    if done <= 0 or seconds <= 0:
-        return ""
-    pace = done / seconds
-    minutes, rest = divmod(round(left / pace), 60)
-    hours, minutes = divmod(minutes, 60)
-    time = f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-    return f", {pace:,.{0 if pace >= 10 else 1}f} {unit}/s, {time} left"
