@@ -7,7 +7,6 @@ import pickle
 import shutil
 import weakref
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import hhmnet.arrow
-from hhmnet.arrow import groups, record_batch, regroup
 from hhmnet.sample import Sample
 from hhmnet.skeleton import COCO17, KINECT20, SkeletonLayout
 from hhmnet.store import (
@@ -274,37 +270,6 @@ def test_what_is_no_store_says_why(tmp_path: Path, change: Callable[..., Any], r
         writer.write_batch(batch.replace_schema_metadata(metadata))
     with pytest.raises(StoreError, match=reason):
         Store(tmp_path).sample(1)
-
-
-SIZES = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 20)), max_size=25)
-
-
-@settings(deadline=None, max_examples=30)
-@given(
-    sizes=SIZES,
-    ends=st.lists(st.integers(0, 25)),
-    count=st.integers(1, 9),
-    bytes_=st.sampled_from([1, 900, 3000, 9000, 10**6]),
-)
-def test_regrouping_gives_what_grouping_gives(
-    sizes: list[tuple[int, int]], ends: list[int], count: int, bytes_: int
-) -> None:
-    """However the rows were cut into record batches before, some of them empty."""
-    samples = [
-        make(number, frames=frames, sample_id=f"{place}") for place, (number, frames) in enumerate(sizes)
-    ]
-    pieces = [samples[start:end] for start, end in pairwise([0, *sorted(ends), len(samples)])]
-    records = [
-        record_batch(piece) if piece else record_batch(samples[:1]).slice(1) for piece in pieces if samples
-    ]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hhmnet.arrow, "_BATCH_SAMPLES", count)
-        patch.setattr(hhmnet.arrow, "_BATCH_BYTES", bytes_)
-        expected = [record_batch(group) for group in groups(samples)]
-        found = list(regroup(records))
-    assert [record.num_rows for record in found] == [record.num_rows for record in expected]
-    for one, other in zip(found, expected, strict=True):
-        assert one.serialize() == other.serialize()
 
 
 @pytest.fixture

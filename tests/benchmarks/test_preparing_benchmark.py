@@ -1,33 +1,11 @@
 from __future__ import annotations
 
 import json
-import re
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import preparing
 import pytest
-from preparing import MUTUAL, NAMES
-
-
-@pytest.mark.parametrize(
-    ("reader", "setups", "subjects", "actions"), [("ntu60", 17, 40, 60), ("ntu120", 32, 106, 120)]
-)
-@pytest.mark.parametrize("stem", ["S001C001P001R001A001", "S017C003P020R002A056"])
-def test_ntu_names_are_valid_and_keep_the_number_of_persons(
-    reader: str, setups: int, subjects: int, actions: int, stem: str
-) -> None:
-    names = list(islice(NAMES[reader](stem), 30_000))
-    assert len(set(names)) == 30_000
-    for name in names[::97]:
-        setup, camera, subject, replication, action = map(int, re.findall(r"[A-Z](\d{3})", name))
-        assert 1 <= setup <= setups
-        assert 1 <= camera <= 3
-        assert 1 <= subject <= subjects
-        assert replication in (1, 2)
-        assert 1 <= action <= actions
-        assert (action in MUTUAL) == (stem.endswith("056"))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hhmnet.data.augment import AugmentConfig
-from hhmnet.data.roi import ClipCrops, RoiConfig, crop_clip, empty_crops
+from hhmnet.data.roi import RoiConfig, crop_clip, empty_crops
 from hhmnet.data.transform import DataConfig, SampledFrames, SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import (
     MEAN,
@@ -131,15 +131,6 @@ def test_without_a_skeleton_the_whole_clip_is_shown() -> None:
     np.testing.assert_array_equal(found.cell_mask.numpy(), batch.part_mask.transpose(1, 2).numpy())
 
 
-def test_a_clip_without_video_is_empty() -> None:
-    batch = stack_crops([empty_crops(ROI, 9), ClipCrops(*(a[0].numpy() for a in noise_batch((9,))))])
-    for augmentation in (None, VideoAugmentConfig()):
-        found = prepare_video(batch, views((9, 9), 16, 3), None, CONFIG, augmentation, seeded())
-        assert not any(value[0].any() for value in found[:4])
-        assert found.grid[1].any()
-        assert torch.isfinite(found.times).all()
-
-
 @pytest.mark.parametrize("field", ["cell", "scene"])
 def test_crops_that_are_too_small(field: str) -> None:
     with pytest.raises(ValueError, match=f"field '{field}' is 60, but the cached crops have"):
@@ -243,38 +234,6 @@ def test_windows_shift_and_zoom_inside_the_cached_crop(shift: float, zoom: float
             torch.testing.assert_close(middle, torch.zeros_like(middle), atol=1e-2, rtol=0)
     if shift:
         assert (parts[:, 0] != parts[:, 1]).any(), "each part has its own"
-
-
-def colours_of(config: VideoAugmentConfig, colour: tuple[int, int, int], clips: int = 5) -> Tensor:
-    """What becomes of one colour in each clip, ``(N, 3)``, from 0 to 1."""
-    crops = empty_crops(ROI, 9)
-    crops.parts[:], crops.scene[:] = colour, colour
-    crops.part_mask[:] = crops.scene_mask[:] = True
-    found = prepare_video(stack_crops([crops] * clips), None, None, CONFIG, config, seeded(1))
-    cells = found.grid * STD + MEAN
-    colours = cells[:, :, 0, 0]
-    torch.testing.assert_close(cells, colours[:, :, None, None].expand_as(cells))
-    scene = found.scene * STD + MEAN
-    torch.testing.assert_close(scene, colours[:, None, :, None, None].expand_as(scene))
-    return colours
-
-
-def test_brightness_contrast_and_saturation() -> None:
-    colour = torch.tensor([200.0, 100.0, 40.0]) / 255
-    rgb = (200, 100, 40)
-    bright = colours_of(only(brightness=0.3), rgb) / colour
-    torch.testing.assert_close(bright, bright[:, :1].expand(-1, 3))
-    contrast = (colours_of(only(contrast=0.3), rgb) - MEAN) / (colour - MEAN)
-    torch.testing.assert_close(contrast, contrast[:, :1].expand(-1, 3), atol=1e-4, rtol=1e-4)
-    grey = colour @ torch.tensor([0.299, 0.587, 0.114])
-    saturation = (colours_of(only(saturation=0.3), rgb) - grey) / (colour - grey)
-    torch.testing.assert_close(saturation, saturation[:, :1].expand(-1, 3), atol=1e-3, rtol=1e-3)
-    for factor in (bright, contrast, saturation):
-        assert ((factor - 1).abs() <= 0.3 + 1e-3).all()
-        assert factor[:, 0].std() > 0.03
-    torch.testing.assert_close(
-        colours_of(only(saturation=1.0), (90, 90, 90)), torch.full((5, 3), 90 / 255), atol=1e-5, rtol=0
-    )
 
 
 def test_erasing_takes_whole_cells_and_says_so() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hhmnet.models.layers import part_weights
-from hhmnet.models.video_net import chunk_overlap, guidance, part_meanings
+from hhmnet.models.video_net import guidance, part_meanings
 from hhmnet.skeleton import KINECT20, PARTS
 
 WEIGHTS = part_weights(KINECT20)
@@ -77,15 +77,6 @@ def plain_guidance(
     return found
 
 
-@pytest.mark.parametrize("times", INSTANTS)
-@pytest.mark.parametrize(("frames", "stride"), [(16, 1), (15, 4), (16, 16)])
-def test_chunks_share_what_they_overlap(times: list[float], frames: int, stride: int) -> None:
-    times = [min(time, frames - 1.0) for time in times]
-    found = chunk_overlap(torch.tensor([times]), frames, stride)[0]
-    torch.testing.assert_close(found, torch.tensor(plain_overlap(times, frames, stride)))
-    assert (found.sum(1) >= 1).all()  # every instant has its own frame at least
-
-
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize(("streams", "stride"), [(1, 4), (2, 1)])
 def test_guidance_is_that_of_the_definition(streams: int, stride: int, autocast: bool) -> None:
@@ -96,23 +87,6 @@ def test_guidance_is_that_of_the_definition(streams: int, stride: int, autocast:
     for n in range(3):
         expected = plain_guidance([f[n] for f in features], there[n], INSTANTS[n], 16, stride)
         torch.testing.assert_close(found[n], expected, atol=1e-5, rtol=1e-4)
-
-
-def test_a_clip_is_scaled_without_its_neighbours() -> None:
-    features, there = made(2)
-    loud = [feature * torch.tensor([1.0, 1000.0, 1000.0]).view(3, 1, 1, 1, 1) for feature in features]
-    found, plain = (
-        guidance(each, there, torch.tensor(INSTANTS), 16, 4, WEIGHTS) for each in (loud, features)
-    )
-    torch.testing.assert_close(found, plain)
-
-
-@pytest.mark.parametrize("value", [0.0, 0.1, 1e6])
-def test_equal_attention_is_one_everywhere(value: float) -> None:
-    features = [torch.full((2, 1, 4, 20, 3), value) for _ in range(2)]
-    there = torch.ones(2, 1, 4, dtype=torch.bool)
-    found = guidance(features, there, torch.tensor([[1.0, 4.0, 13.0]] * 2), 16, 4, WEIGHTS)
-    torch.testing.assert_close(found, torch.ones(2, 5, 3), rtol=0, atol=0)
 
 
 def test_what_nobody_saw_is_one_and_does_not_scale_the_rest() -> None:

@@ -205,26 +205,6 @@ def test_dropped_modalities_lose_their_guidance_in_training(rate: float, low: in
     torch.testing.assert_close(trained[~lost], evaluated[~lost], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(
-    ("config", "frozen"),
-    [
-        ({"backbone": "efficientnet_lite0", "pretrained": False}, False),
-        ({"backbone": "efficientnet_lite0", "pretrained": True}, True),
-        ({"backbone": "efficientnet_lite0", "pretrained": True, "norm": "batch"}, False),
-    ],
-)
-def test_batch_norms_keep_pretrained_statistics_only(config: dict[str, Any], frozen: bool) -> None:
-    # As where a saved model is loaded: ImageNet's weights aren't needed, what is frozen is the same.
-    skeleton = STST(ENCODER, KINECT20, CLASSES)
-    network = HeterogeneousNetwork(
-        skeleton, HeterogeneousConfig(**config), KINECT20, CLASSES, pretrained=False
-    ).train()
-    norms = [m for m in network.video.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    assert len(norms) > 40
-    assert all(norm.training is not frozen for norm in norms)
-    assert all(norm.weight.requires_grad for norm in norms)
-
-
 # What is refused.
 
 
