@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from hhmnet.skeleton import KINECT20, SkeletonLayout
@@ -40,3 +42,19 @@ def standing(
     body[:, arm, 1] += 0.3 + 0.2 * wave
     body += rng.normal(0, 0.005, body.shape)
     return body if layout.dims == 3 else body[..., :2] * [150, -150] + [320, 300]
+
+
+POSES = {"arms up": (0.6, 0.0), "arms out": (0.0, 0.5), "crouch": (-0.4, 0.1)}
+
+
+def write_clip(file: Path, pose: str, seed: int) -> Path:
+    """Somebody who moves hands and elbows up or aside, in 12 frames."""
+    body = standing(np.random.default_rng(seed), frames=12)
+    up, out = POSES[pose]
+    along = np.linspace(0, 1, 12)[:, None]
+    for side, sign in (((5, 6, 7), 1), ((9, 10, 11), -1)):
+        body[:, side, 1] += up * along
+        body[:, side, 0] += sign * out * along
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(file, joints=body.astype(np.float32))
+    return file

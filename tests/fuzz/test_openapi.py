@@ -52,7 +52,7 @@ def value_of(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
 
 def checked(document: dict[str, Any], path: str, response: Any) -> None:
     """Hold a response against what the document says of its route."""
-    (route,) = document["paths"][path].values()
+    route = document["paths"][path][response.request.method.lower()]
     assert str(response.status_code) in route["responses"], response.text
     assert response.status_code < 500, response.text
     schema = route["responses"][str(response.status_code)]["content"]["application/json"]["schema"]
@@ -62,9 +62,14 @@ def checked(document: dict[str, Any], path: str, response: Any) -> None:
 def examine(client: TestClient, examples: int) -> None:
     document = client.get(f"{BASE}/openapi.json").json()
     assert document["servers"] == [{"url": BASE}]
-    assert set(document["paths"]) == {"/health", "/ready", "/model", "/predict"}
-    for path in ("/health", "/ready", "/model"):
+    assert set(document["paths"]) == {"/health", "/ready", "/model", "/predict", "/taught", "/taught/model"}
+    for path in ("/health", "/ready", "/model", "/taught", "/taught/model"):
         checked(document, path, client.get(BASE + path))
+    for label in ("wave", "", "bow", "wave", "bow"):  # so that `taught` has something to answer by
+        taught = client.post(f"{BASE}/taught", data={"label": label}, files={"file": ("a.json", CLIP)})
+        checked(document, "/taught", taught)
+    checked(document, "/taught", client.delete(f"{BASE}/taught?label=nothing"))
+    assert taught.json()["ready"]
     predict = document["paths"]["/predict"]["post"]
     assert {"200", "400", "401", "413", "415", "422", "500", "503", "504"} <= set(predict["responses"])
     content = predict["requestBody"]["content"]["multipart/form-data"]

@@ -16,23 +16,8 @@ from hhmnet.predict import Recognizer
 from hhmnet.predict.enroll import Examples, embed, enrolled, fit_head
 from hhmnet.sample import Sample
 from hhmnet.store import Store
-from made_bodies import standing
+from made_bodies import POSES, standing, write_clip
 from made_models import skeleton_model, video_model
-
-POSES = {"arms up": (0.6, 0.0), "arms out": (0.0, 0.5), "crouch": (-0.4, 0.1)}
-
-
-def write_clip(file: Path, pose: str, seed: int) -> Path:
-    """Somebody who moves hands and elbows up or aside, in 12 frames."""
-    body = standing(np.random.default_rng(seed), frames=12)
-    up, out = POSES[pose]
-    along = np.linspace(0, 1, 12)[:, None]
-    for side, sign in (((5, 6, 7), 1), ((9, 10, 11), -1)):
-        body[:, side, 1] += up * along
-        body[:, side, 0] += sign * out * along
-    file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(file, joints=body.astype(np.float32))
-    return file
 
 
 @pytest.fixture

@@ -212,8 +212,9 @@ def fit_head(examples: Examples, weights: np.ndarray) -> Head:
     factor = np.where(weights > 0, np.sqrt(weights), 0.0)[:, None] / spread
     flat = (x * factor).reshape(n, -1)
     targets = np.eye(len(examples.class_names))[examples.labels]
+    strength = max(_STRENGTH * (flat**2).sum() / n, 1e-9)  # also where all examples are one clip
     # A scoring is named so that the outcomes themselves are kept, not their squared errors.
-    ridge = RidgeCV([_STRENGTH * (flat**2).sum() / n], scoring="r2", store_cv_results=True).fit(flat, targets)
+    ridge = RidgeCV([strength], scoring="r2", store_cv_results=True).fit(flat, targets)
     held_out = ridge.cv_results_[..., 0]  # each example by all others
     # Sure of a class as far as so many examples allow, by the rule of succession (Platt 1999, section 2.2): where all
     # are right, the largest logits would be the best otherwise.

@@ -42,17 +42,11 @@ def respond(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict
         Refused: the file lies beyond the limits.
         InputError: it can't be read, or nobody is in it.
     """
-    began = time.perf_counter()
-    path, name, options = Path(job["path"]), job["name"], RequestOptions(**job["options"])
-    video = None
-    if path.suffix in VIDEO_SUFFIXES:
-        if not limits.videos:
-            raise Refused(415, f"'{name}' is a video; this server takes skeleton files alone")
-        video = check_video(path, name, limits)
-    clip = recognizer.sources.read(Input(name, path))  # once, as finding the joints takes longest
+    began, options = time.perf_counter(), RequestOptions(**job["options"])
+    clip, video = read_upload(recognizer, job, limits)  # once, as finding the joints takes longest
     prediction = recognizer.predict(clip, top=options.top, modalities=options.modality)
     response = prediction.to_dict()
-    response["input"] = name
+    response["input"] = job["name"]
     response["votes"] = {
         member: recognizer.class_names[int(part.argmax())] for member, part in prediction.members.items()
     }
@@ -64,6 +58,18 @@ def respond(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict
         response["notes"] += notes
     response["seconds"] = time.perf_counter() - began
     return response
+
+
+def read_upload(
+    recognizer: Recognizer, job: dict[str, Any], limits: Limits
+) -> tuple[InputClip, VideoFacts | None]:
+    """The clip in a job's file, and what is known of its video if it is one; raises as :func:`respond`."""
+    path, name, video = Path(job["path"]), job["name"], None
+    if path.suffix in VIDEO_SUFFIXES:
+        if not limits.videos:
+            raise Refused(415, f"'{name}' is a video; this server takes skeleton files alone")
+        video = check_video(path, name, limits)
+    return recognizer.sources.read(Input(name, path)), video
 
 
 def check_video(path: Path, name: str, limits: Limits) -> VideoFacts:

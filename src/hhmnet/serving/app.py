@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,15 +22,18 @@ from hhmnet.serving.access import API, LOCAL_HOSTS, Access
 from hhmnet.serving.limits import Limits, Refused, busy
 from hhmnet.serving.schema import (
     ACCESS_STATUSES,
-    FORM,
     REASONS,
     Health,
+    Lesson,
     Model,
     PredictionResponse,
     Problem,
     RequestOptions,
+    TaughtClasses,
+    form,
     problems,
 )
+from hhmnet.serving.teaching import Classroom
 from hhmnet.serving.uploads import private_folder, received
 from hhmnet.serving.workers import Maker, Workers
 
@@ -36,6 +41,7 @@ _GONE = 499  # nobody reads it; logs of other servers use the same number
 _NO_MODEL: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "No model is loaded at this moment."}
 }
+_OF_UPLOADS = [status for status in REASONS if status != 404]
 # Some systems say otherwise, and browsers then refuse the page's scripts.
 mimetypes.add_type("text/javascript", ".js")
 
@@ -93,7 +99,14 @@ def _api(app: FastAPI, limits: Limits) -> FastAPI:
         servers=[{"url": API}],
         redirect_slashes=False,
     )
-    slots = asyncio.Semaphore(limits.concurrent)
+    slots, classroom = asyncio.Semaphore(limits.concurrent), Classroom(limits.examples)
+
+    @asynccontextmanager
+    async def slot() -> AsyncIterator[None]:
+        if slots.locked():
+            raise busy(f"{limits.concurrent} requests are in work already")
+        async with slots:
+            yield
 
     @api.exception_handler(Refused)
     async def refuse(request: Request, error: Refused) -> Response:
@@ -141,18 +154,75 @@ def _api(app: FastAPI, limits: Limits) -> FastAPI:
     @api.post(
         "/predict",
         response_model=PredictionResponse,
-        responses=problems(*REASONS),
-        openapi_extra=FORM,
+        responses=problems(*_OF_UPLOADS),
+        openapi_extra=form(RequestOptions, {"top": 3, "modality": ["skeleton"]}),
         summary="What does the person in this file do?",
     )
     async def predict(request: Request) -> Response:
-        if slots.locked():
-            raise busy(f"{limits.concurrent} requests are in work already")
-        async with slots, received(request, app.state.folder, limits) as upload:
+        async with slot(), received(request, app.state.folder, limits) as upload:
             modalities = (workers.model or {}).get("modalities", list(MODALITIES))
             options = RequestOptions.from_form(upload.fields, modalities)
-            job = {"path": str(upload.path), "name": upload.name, "options": options.model_dump()}
-            return JSONResponse(await _while_connected(request, workers.predict(job)))
+            job = upload.job("predict") | {"options": options.model_dump()}
+            if options.taught:
+                job["taught"] = classroom.enough()
+            return JSONResponse(await _while_connected(request, workers.work(job)))
+
+    @api.get(
+        "/taught",
+        response_model=TaughtClasses,
+        responses=problems(401, *ACCESS_STATUSES),
+        summary="The classes that were taught",
+    )
+    async def taught() -> Any:
+        return classroom.summary()
+
+    @api.post(
+        "/taught",
+        response_model=TaughtClasses,
+        responses=problems(*_OF_UPLOADS),
+        openapi_extra=form(Lesson, {"label": "wave"}),
+        summary="Teach a class by an example, which is kept in memory until the server ends",
+    )
+    async def teach(request: Request) -> Any:
+        classroom.check_room()
+        async with slot(), received(request, app.state.folder, limits) as upload:
+            label = Lesson.from_form(upload.fields).label
+            classroom.add(label, await _while_connected(request, workers.work(upload.job("learn"))))
+        return classroom.summary()
+
+    @api.delete(
+        "/taught",
+        response_model=TaughtClasses,
+        responses=problems(401, 404, *ACCESS_STATUSES),
+        summary="Forget a class, or all that were taught",
+    )
+    async def forget(label: str | None = None) -> Any:
+        classroom.forget(label)
+        return classroom.summary()
+
+    @api.get(
+        "/taught/model",
+        response_class=Response,
+        responses=problems(401, 409, 500, 503, 504, *ACCESS_STATUSES)
+        | {
+            200: {
+                "content": {"application/zip": {}},
+                "description": "A folder that `hhmnet predict` takes, zipped.",
+            }
+        },
+        summary="The model of the taught classes",
+    )
+    async def taught_model() -> Response:
+        job = {"kind": "save", "name": "the model", "taught": classroom.enough()}
+        async with slot():
+            folder = Path(tempfile.mkdtemp(dir=app.state.folder))
+            try:
+                await workers.work(job | {"path": str(folder / "taught.zip")})
+                content = (folder / "taught.zip").read_bytes()
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+        named = {"Content-Disposition": 'attachment; filename="taught.zip"'}
+        return Response(content, media_type="application/zip", headers=named)
 
     return api
 

@@ -37,12 +37,16 @@ class Limits:
     """What a worker may take while it answers beyond what the loaded model takes, in megabytes; 413 beyond.
     Not enforced with a GPU, or outside of Linux."""
 
+    examples: int = 200
+    """Examples of taught classes that are kept at a time; 409 beyond. With 0 nobody teaches."""
+
     def __post_init__(self) -> None:
         within(self, 0.001, 100_000, "upload_mb")
         within(self, 0.01, 86_400, "upload_seconds", "video_seconds", "answer_seconds")
         within(self, 16, 16_384, "resolution")
         within(self, 1, 1024, "concurrent", "workers")
         within(self, 64, 10_000_000, "memory_mb")
+        within(self, 0, 10_000, "examples")
 
     @property
     def upload_bytes(self) -> int:

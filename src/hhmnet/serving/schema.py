@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 from pydantic.json_schema import SkipJsonSchema
@@ -82,6 +82,16 @@ class PredictionResponse(BaseModel):
     )
 
 
+class TaughtClasses(BaseModel):
+    """The classes that were taught to this server, all of which are forgotten when it ends."""
+
+    classes: dict[str, int] = Field(description="Examples by class.", examples=[{"wave": 3, "bow": 3}])
+    most: int = Field(description="Examples that are kept at a time.", examples=[200])
+    ready: bool = Field(
+        description="Whether they are enough to answer by: two classes, two examples of each."
+    )
+
+
 _Window = Annotated[float, Field(ge=0.1, le=600, allow_inf_nan=False)]
 _Stride = Annotated[float, Field(ge=0.01, le=600, allow_inf_nan=False)]
 
@@ -107,6 +117,10 @@ class RequestOptions(BaseModel):
         description="Seconds from one window to the next; 0.25 if left out, or more where that would take too long.",
     )
 
+    taught: StrictBool = Field(
+        False, description="By the classes that were taught to this server, which go by skeletons alone."
+    )
+
     @classmethod
     def from_form(cls, fields: dict[str, list[str]], modalities: list[str]) -> RequestOptions:
         """The options that a form's texts say, for a model that looks at ``modalities``.
@@ -119,10 +133,9 @@ class RequestOptions(BaseModel):
             name: texts if name == "modality" else words.get(texts[-1].lower(), texts[-1])
             for name, texts in fields.items()
         }
-        try:
-            options = cls.model_validate({"modality": modalities} | values)
-        except ValidationError as error:
-            raise Refused(422, _first_reason(error)) from None
+        if values.get("taught") is True:
+            modalities = ["skeleton"]
+        options = _validated(cls, {"modality": modalities} | values)
         if not set(options.modality) <= set(modalities):
             raise Refused(
                 422, f"field 'modality' must be {' or '.join(modalities)}: the model looks at nothing else"
@@ -133,17 +146,44 @@ class RequestOptions(BaseModel):
         return options
 
 
-def _first_reason(error: ValidationError) -> str:
-    first = error.errors()[0]
+class Lesson(BaseModel):
+    """The form's fields beside the file of an example."""
+
+    model_config = ConfigDict(extra="forbid")
+    label: str = Field(
+        min_length=1,
+        max_length=60,
+        pattern=r"^[^\x00-\x1f\x7f-\x9f]+$",
+        description="What the person in it does.",
+    )
+
+    @classmethod
+    def from_form(cls, fields: dict[str, list[str]]) -> Lesson:
+        """What a form's texts say; raises Refused as :meth:`RequestOptions.from_form`."""
+        return _validated(cls, {name: " ".join(texts[-1].split()) for name, texts in fields.items()})
+
+
+Fields = TypeVar("Fields", bound=BaseModel)
+
+
+def _validated(kind: type[Fields], values: dict[str, Any]) -> Fields:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
     name = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
-        known = ", ".join((FILE_FIELD, *RequestOptions.model_fields))
-        return f"there is no field {json.dumps(name[:50])}; known: {known}"
-    return f"field '{name}' {first['msg'].replace('Input should be', 'must be')}"
+        known = ", ".join((FILE_FIELD, *kind.model_fields))
+        raise Refused(422, f"there is no field {json.dumps(name[:50])}; known: {known}")
+    reason = (
+        "is missing" if first["type"] == "missing" else first["msg"].replace("Input should be", "must be")
+    )
+    raise Refused(422, f"field '{name}' {reason}")
 
 
-def _form() -> dict[str, Any]:
-    schema = RequestOptions.model_json_schema()
+def form(fields: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
+    """What the OpenAPI document says of a form with a file and these fields."""
+    schema = fields.model_json_schema()
     for field in schema["properties"].values():
         if field.get("default", 0) is None:
             del field["default"]
@@ -152,28 +192,25 @@ def _form() -> dict[str, Any]:
         "format": "binary",
         "description": f"One of {TAKEN}. The content decides, not the name.",
     }
-    return schema | {"required": [FILE_FIELD], "properties": {FILE_FIELD: file} | schema["properties"]}
-
-
-FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": _form(),
-                "encoding": {"modality": {"style": "form", "explode": True}},
-                "example": {FILE_FIELD: "clip.mp4", "top": 3, "modality": ["skeleton"]},
-            }
-        },
+    schema |= {
+        "required": [FILE_FIELD, *schema.get("required", ())],
+        "properties": {FILE_FIELD: file} | schema["properties"],
     }
-}
+    content: dict[str, Any] = {"schema": schema, "example": {FILE_FIELD: "clip.mp4"} | example}
+    if "modality" in example:
+        content["encoding"] = {"modality": {"style": "form", "explode": True}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": content}}}
+
+
 ACCESS_STATUSES = (403, 421)
 """Of requests that reach no route."""
 REASONS = {
     400: "The form can't be read, or ends in the middle.",
     401: "The token is missing or wrong.",
     403: "The request comes from another site's page.",
+    404: "No class of that name is taught.",
     408: "The upload took too long.",
+    409: "Too few examples are taught, or as many as the server keeps.",
     413: "The upload is too large, the video too long, its pictures too large, or the work took too much memory.",
     415: "The file is nothing that this server takes.",
     421: "The server is called by a name that isn't its own.",

@@ -63,6 +63,10 @@ class Upload(NamedTuple):
     name: str
     fields: dict[str, list[str]]
 
+    def job(self, kind: str) -> dict[str, str]:
+        """What a worker is told of it."""
+        return {"kind": kind, "path": str(self.path), "name": self.name}
+
 
 def ending(head: bytes) -> str | None:
     """The file name ending that goes with a file's first bytes; None if it is nothing that is taken."""

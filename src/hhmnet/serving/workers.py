@@ -105,8 +105,8 @@ class Workers:
         """Whether a process is there that has loaded: idle, or at work on another request."""
         return any(worker.loaded and worker.process.is_alive() for worker in self._all)
 
-    async def predict(self, job: dict[str, Any]) -> dict[str, Any]:
-        """The response to a job: ``path`` and ``name`` of a file, and ``options``.
+    async def work(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The response to a job: its ``kind``, ``path`` and ``name`` of a file, and what that kind needs.
 
         Raises:
             Refused: the file can't be answered, or not in time, or the work failed.
@@ -254,11 +254,14 @@ def _facts(recognizer: Recognizer) -> dict[str, Any]:
 
 
 def _reply(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    from hhmnet.serving.answers import respond
+    from hhmnet.serving import answers, teaching
 
     path, name = Path(job["path"]), job["name"]
     try:
-        return {"response": respond(recognizer, job, limits)}
+        if "options" in job and "taught" in job:
+            recognizer = teaching.taught_recognizer(recognizer, job["taught"])
+        kinds = {"predict": answers.respond, "learn": teaching.learn, "save": teaching.save}
+        return {"response": kinds[job["kind"]](recognizer, job, limits)}
     except Refused as refused:
         return {"status": refused.status, "detail": refused.detail}
     except Exception as error:

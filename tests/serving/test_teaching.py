@@ -1,0 +1,92 @@
+"""Classes that clients teach a running server."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
+
+from starlette.testclient import TestClient
+
+from hhmnet.predict import Recognizer
+from hhmnet.serving.limits import Limits
+from hhmnet.serving.workers import load
+from made_bodies import POSES, write_clip
+from made_models import video_model
+from made_server import PATIENCE, PREDICT, left_over, serving
+
+TAUGHT = "/api/v1/taught"
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A server that looks at videos, too, and keeps nine examples."""
+    folder = tmp_path_factory.mktemp("model")
+    video_model().save_pretrained(folder)
+    limits = Limits(videos=False, answer_seconds=PATIENCE, examples=9)
+    with serving(limits, partial(load, str(folder), "cpu", False)) as client:
+        yield client
+        assert not left_over(client)
+
+
+def form(folder: Path, pose: str, seed: int) -> dict[str, Any]:
+    return {"file": ("clip.npz", write_clip(folder / "clip.npz", pose, seed).read_bytes())}
+
+
+def test_taught_classes_answer_and_can_be_taken_home(taught: TestClient, tmp_path: Path) -> None:
+    refused = taught.get(f"{TAUGHT}/model")
+    assert (refused.status_code, "teach 2 classes or more" in refused.text) == (409, True)
+    for pose in POSES:
+        for seed in range(3):
+            label = pose.upper() if seed else pose
+            response = taught.post(TAUGHT, files=form(tmp_path, pose, seed), data={"label": label})
+            assert response.status_code == 200, response.text
+    assert response.json() == {"classes": dict.fromkeys(POSES, 3), "most": 9, "ready": True}
+    full = taught.post(TAUGHT, files=form(tmp_path, "crouch", 3), data={"label": "more"})
+    assert (full.status_code, "forget some first" in full.text) == (409, True)
+    data = {"taught": "true", "details": "true", "timeline": "true"}
+    for pose in POSES:
+        answer = taught.post(PREDICT, files=form(tmp_path, pose, 50), data=data).json()
+        assert (answer["label"], answer["modalities"]) == (pose, ["skeleton"])
+    assert taught.post(PREDICT, files=form(tmp_path, "crouch", 50)).json()["label"] not in POSES
+    model = taught.get(f"{TAUGHT}/model")
+    assert model.headers["content-type"] == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(model.content)) as archive:
+        archive.extractall(tmp_path / "home")
+    home = Recognizer.from_pretrained(tmp_path / "home" / "taught", "cpu")
+    alone = home.predict(write_clip(tmp_path / "later.npz", pose, 50))
+    assert alone.top[0][1] == pytest.approx(answer["top"][0]["probability"], abs=1e-4)
+    assert left_over(taught) == []
+    assert taught.delete(TAUGHT, params={"label": "crouch"}).json()["classes"].keys() == {
+        "arms up",
+        "arms out",
+    }
+    assert taught.delete(TAUGHT, params={"label": "crouch"}).status_code == 404
+    assert taught.delete(TAUGHT).json()["classes"] == {}
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "reason"),
+    [
+        ({}, 422, "field 'label' is missing"),
+        ({"label": "  "}, 422, "field 'label' String should have at least 1"),
+        ({"label": "x" * 61}, 422, "field 'label'"),
+        ({"label": "\x1b[31m"}, 422, "field 'label'"),
+        ({"label": "wave", "top": "3"}, 422, 'no field "top"; known: file, label'),
+    ],
+)
+def test_a_bad_example_teaches_nothing(
+    taught: TestClient, tmp_path: Path, data: dict[str, str], status: int, reason: str
+) -> None:
+    response = taught.post(TAUGHT, files=form(tmp_path, "crouch", 0), data=data)
+    assert (response.status_code, reason in response.text.replace("\\", "")) == (status, True), response.text
+    assert taught.post(TAUGHT, files={"file": ("a.json", b"{}")}, data={"label": "wave"}).status_code == 422
+    assert taught.get(TAUGHT).json()["classes"] == {}
+    assert left_over(taught) == []
