@@ -149,11 +149,13 @@ def left_over(client: TestClient) -> list[str]:
 
 
 @contextmanager
-def listening(limits: Limits = QUICK, page: bool = False, **more: Any) -> Iterator[tuple[int, Path, Any]]:
+def listening(
+    limits: Limits = QUICK, page: bool = False, recognizer: Any = ObedientRecognizer, **more: Any
+) -> Iterator[tuple[int, Path, Any]]:
     """Port, private folder and workers of a server that is reached over sockets."""
     import uvicorn
 
-    app = create_app(ObedientRecognizer, limits, page=page, **more)
+    app = create_app(recognizer, limits, page=page, **more)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
 pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
@@ -16,6 +19,10 @@ pytest.importorskip("playwright.sync_api", reason="playwright isn't installed")
 
 from playwright.sync_api import sync_playwright
 
+from hhmnet.serving.limits import Limits
+from hhmnet.serving.workers import load
+from made_bodies import write_clip
+from made_models import skeleton_model
 from made_server import PATIENCE, listening
 from made_video import write_video
 
@@ -89,7 +96,8 @@ def test_a_video_is_answered_and_shown(page: Any, server: tuple[int, Path], tmp_
     assert votes[votes.index("joint") + 1] == "walk"
     assert votes[votes.index("video") + 1] == "sit"
     assert "by skeleton and video" in page.inner_text("#stage .status")
-    assert page.is_visible("#stage .guidance canvas")
+    assert page.is_visible("#figures .guidance canvas")
+    assert not page.is_visible("#figures .timeline")  # no longer than a window, so the answer says it all
     assert not list(server[1].iterdir())
     assert page.faults == []
 
@@ -107,7 +115,7 @@ def test_a_skeleton_is_drawn_without_a_video(page: Any, tmp_path: Path) -> None:
 
 
 def _at(page: Any) -> float:
-    return float(page.get_attribute("#stage .plot", "aria-valuenow"))
+    return float(page.get_attribute("#figures .plot", "aria-valuenow"))
 
 
 def test_the_timeline_is_drawn_and_leads_through_the_clip(page: Any, tmp_path: Path) -> None:
@@ -115,56 +123,58 @@ def test_the_timeline_is_drawn_and_leads_through_the_clip(page: Any, tmp_path: P
     _until_it_says(page, "3 actions")
     page.set_input_files("#stage input.file", tmp_path / "clip.json")
     _until_it_says(page, "answered in")
-    assert "answer on the 2 s around it" in page.inner_text("#stage .timeline figcaption")
-    assert page.locator("#stage .plot path").count() == 3  # a line for each class
-    assert page.locator("#stage .plot rect").count() == 2
-    assert page.locator("#stage .segments button").all_inner_texts()[0].startswith("sit, 0.0\u20132.9 s, ")
-    assert "person 2: walk" in page.inner_text("#stage .others")
-    page.click("#stage .segments li:nth-child(2) button")
+    assert "answer on the 2 s around it" in page.inner_text("#figures .timeline figcaption")
+    assert page.locator("#figures .plot path").count() == 3  # a line for each class
+    assert page.locator("#figures .plot rect").count() == 2
+    assert page.locator("#figures .segments button").all_inner_texts()[0].startswith("sit, 0.0\u20132.9 s, ")
+    assert "person 2: walk" in page.inner_text("#figures .others")
+    page.click("#figures .segments li:nth-child(2) button")
     page.wait_for_function(
-        "() => document.querySelector('#stage .plot').ariaValueText.startsWith('2.9 seconds: ')"
+        "() => document.querySelector('#figures .plot').ariaValueText.startsWith('2.9 seconds: ')"
     )
     assert page.inner_text("#stage .pause") == "Play"  # it stays where one went
-    box = page.locator("#stage .plot").bounding_box()
+    box = page.locator("#figures .plot").bounding_box()
     page.mouse.click(box["x"] + 46 + 0.75 * (box["width"] - 60), box["y"] + 50)
     page.wait_for_function(
-        "() => document.querySelector('#stage .plot').ariaValueText.startsWith('6.0 seconds: walk')"
+        "() => document.querySelector('#figures .plot').ariaValueText.startsWith('6.0 seconds: walk')"
     )
-    head = page.locator("#stage .playhead")
+    head = page.locator("#figures .playhead")
     before = float(head.get_attribute("x1"))
-    page.press("#stage .plot", "ArrowLeft")
-    page.wait_for_function("() => document.querySelector('#stage .plot').ariaValueNow === '5.9'")
+    page.press("#figures .plot", "ArrowLeft")
+    page.wait_for_function("() => document.querySelector('#figures .plot').ariaValueNow === '5.9'")
     assert float(head.get_attribute("x1")) < before
-    page.press("#stage .plot", "Home")
+    page.press("#figures .plot", "Home")
     page.wait_for_function(
-        "() => document.querySelector('#stage .plot').ariaValueText.startsWith('0.0 seconds: sit')"
+        "() => document.querySelector('#figures .plot').ariaValueText.startsWith('0.0 seconds: sit')"
     )
     page.click("#stage .pause")
-    page.wait_for_function("() => Number(document.querySelector('#stage .plot').ariaValueNow) > 0.5")
+    page.wait_for_function("() => Number(document.querySelector('#figures .plot').ariaValueNow) > 0.5")
     assert page.faults == []
 
 
 def test_a_click_on_the_timeline_moves_the_video(page: Any, tmp_path: Path) -> None:
     _until_it_says(page, "3 actions")
-    page.set_input_files("#stage input.file", write_video(tmp_path / "clip.mp4"))
+    pictures = [np.full((48, 64, 3), shade, np.uint8) for shade in range(70)]  # 2.8 s, longer than a window
+    page.set_input_files("#stage input.file", write_video(tmp_path / "clip.mp4", pictures=pictures))
     _until_it_says(page, "answered in")
-    assert "no longer than a window of 2 s" in page.inner_text("#stage .timeline figcaption")
     if page.eval_on_selector("#stage video", "video => video.classList.contains('none')"):
         pytest.skip("this Chromium plays no H.264")
-    page.press("#stage .plot", "End")
+    page.press("#figures .plot", "End")
     page.wait_for_function("() => document.querySelector('#stage video').currentTime > 1.5")
     assert page.eval_on_selector("#stage video", "video => video.paused")
     assert _at(page) > 1.5
 
 
-def test_it_fits_a_telephone(page: Any, tmp_path: Path) -> None:
+def test_it_fits_a_telephone_and_the_answer_is_seen_first(page: Any, tmp_path: Path) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     (tmp_path / "clip.json").write_text('{"frames": 240}')
     _until_it_says(page, "3 actions")
     page.set_input_files("#stage input.file", tmp_path / "clip.json")
     _until_it_says(page, "answered in")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    assert page.locator("#stage .plot").bounding_box()["width"] > 200
+    plot = page.locator("#figures .plot").bounding_box()
+    assert plot["width"] > 200
+    assert page.locator("#answer h2").bounding_box()["y"] < min(740, plot["y"])
 
 
 def test_the_webcam_is_recorded_and_answered(page: Any) -> None:
@@ -216,4 +226,33 @@ def test_the_token_is_asked_for(browser: Any) -> None:
         assert "walk" not in page.content()  # the page alone tells nothing of the model
         page.fill("#token input", TOKEN)
         _until_it_says(page, "3 actions")
+        page.context.close()
+
+
+def test_actions_are_taught_in_the_page(browser: Any, tmp_path: Path) -> None:
+    skeleton_model().save_pretrained(tmp_path / "model")
+    make = partial(load, str(tmp_path / "model"), "cpu", False)
+    with listening(Limits(videos=False, answer_seconds=PATIENCE), page=True, recognizer=make) as (port, _, _):
+        page = _opened(browser, port)
+        _until_it_says(page, "4 actions")
+        assert "nod, wave, kick, sit" in page.inner_text("#answer")
+        page.click("#teach summary")
+        page.click("#teach .add-examples")
+        page.wait_for_selector("#teach .lesson.bad")  # an action has a name
+        for pose in ("arms up", "<b>crouch</b>"):
+            clips = [write_clip(tmp_path / f"{seed}.npz", pose.strip("</b>"), seed) for seed in range(2)]
+            page.fill("#teach .label", pose)
+            page.set_input_files("#teach .examples", clips)
+            page.wait_for_selector(f"#teach .taught li:has-text('{pose}: 2 examples')")
+        page.set_input_files("#stage input.file", write_clip(tmp_path / "new.npz", "crouch", 50))
+        page.wait_for_selector("#answer h2:has-text('<b>crouch</b>')")
+        with page.expect_download() as download:
+            page.click("#teach .download")
+        assert zipfile.is_zipfile(download.value.path())
+        page.uncheck("#teach .use")  # asks again
+        page.wait_for_selector("#answer label:has-text('nod')")
+        page.click("#teach .forget")
+        page.wait_for_selector("#teach .use:disabled")
+        assert page.locator("#teach .taught li").count() == 0
+        assert page.faults == []
         page.context.close()

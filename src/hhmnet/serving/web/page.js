@@ -2,6 +2,7 @@
 
 import { makeClock } from "./clock.js";
 import { drawSkeleton, drawWeights, extremes } from "./drawing.js";
+import { makeTeaching } from "./teach.js";
 import { makeTimeline } from "./timeline.js";
 
 const LONGEST_RECORDING = 10; // seconds
@@ -17,6 +18,10 @@ let answer = null; // the last answer
 let shown = null; // the clip itself and its name
 let address = null; // of the clip in the browser's memory
 let recorder = null, stopping = null, sending = null; // `sending` aborts the request that is under way
+const teaching = makeTeaching(find("#teach"), call, toggleRecording, (again) => {
+  if (again && shown !== null && recorder === null) show(...shown);
+  else if (answer === null) introduce();
+});
 
 const modalities = [...document.querySelectorAll("#modalities input")];
 const token = find("#token input");
@@ -26,22 +31,32 @@ function say(text, isBad = false) {
   status.classList.toggle("bad", isBad);
 }
 
-async function call(path, options = {}) {
+async function call(path, options = {}, read = (response) => response.json()) {
   const secret = token.value.trim(), headers = secret ? { Authorization: `Bearer ${secret}` } : {};
   const response = await fetch(`api/v1/${path}`, { ...options, headers });
-  const body = await response.json();
   if (response.status === 401) find("#token").hidden = false;
-  if (!response.ok) throw new Error(body.detail);
-  return body;
+  if (!response.ok) throw new Error((await response.json()).detail);
+  return read(response);
 }
 
 async function learn() {
   try {
     model = await call("model");
     say(`${model.classes.length} actions; looks at ${model.modalities.join(" and ")}`);
+    find("#token").hidden = true;
+    find("#modalities").hidden = model.modalities.length < 2;
+    introduce();
+    teaching.begin();
   } catch (error) {
     say(error.message, true);
   }
+}
+
+// Before there is an answer: what there may be.
+function introduce() {
+  const known = teaching.used ? teaching.names : model.classes;
+  find("#answer").replaceChildren(made("p", `It tells apart: ${known.join(", ")}`));
+  find("#answer").hidden = false;
 }
 
 async function show(clip, name) {
@@ -56,13 +71,15 @@ async function show(clip, name) {
   try {
     if (model === null) await learn();
     if (model === null) return; // the status says why
+    const byTaught = teaching.used;
     const chosen = modalities.filter((one) => one.checked && model.modalities.includes(one.value)).map((one) => one.value);
     if (!chosen.length) throw new Error(`choose what to go by; the model looks at ${model.modalities.join(" and ")}`);
     const form = new FormData();
     form.append("file", clip, name);
     form.append("details", "true");
     form.append("timeline", "true");
-    for (const modality of chosen) form.append("modality", modality);
+    if (byTaught) form.append("taught", "true");
+    else for (const modality of chosen) form.append("modality", modality);
     const response = await call("predict", { method: "POST", body: form, signal: mine.signal });
     if (mine !== sending) return;
     answer = response;
@@ -93,13 +110,13 @@ function showAnswer() {
     return made("label", label, made("span", `${(100 * probability).toFixed(0)}%`), meter);
   });
   find("#answer").replaceChildren(made("h2", answer.label), ...bars);
+  find("#answer").hidden = false;
   const rows = Object.entries(answer.members).map(([name, values]) => {
-    const best = values.indexOf(Math.max(...values));
-    const cells = [name.replace("_", " "), model.classes[best], `${(100 * values[best]).toFixed(1)} %`];
+    const cells = [name.replace("_", " "), answer.votes[name], `${(100 * Math.max(...values)).toFixed(1)} %`];
     return made("tr", ...cells.map((cell) => made("td", cell)));
   });
   find("#votes tbody").replaceChildren(...rows);
-  find("#votes").hidden = false;
+  find("#votes").hidden = !rows.length;
 }
 
 // What belongs to the clip before.
@@ -107,8 +124,7 @@ function clear() {
   answer = null;
   guidance.hidden = true;
   timeline.show(null);
-  find("#answer").replaceChildren();
-  find("#votes").hidden = true;
+  find("#answer").hidden = find("#votes").hidden = true;
 }
 
 function countSeconds() {
@@ -157,7 +173,12 @@ function draw() {
   timeline.move(time);
 }
 
-async function startRecording() {
+// Record until `button` is pressed again; then the clip goes to `onClip`.
+async function toggleRecording(button, onClip) {
+  if (recorder !== null) {
+    recorder.stop();
+    return;
+  }
   let stream;
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: true, audio: false });
@@ -165,16 +186,19 @@ async function startRecording() {
     say("the webcam can't be used: a browser gives it to pages at https:// addresses and on this computer only, and asks", true);
     return;
   }
-  const chunks = [], pieces = new MediaRecorder(stream);
+  const chunks = [], pieces = new MediaRecorder(stream), words = button.textContent;
   recorder = pieces;
   pieces.ondataavailable = ({ data }) => chunks.push(data);
   pieces.onstop = () => {
     clearTimeout(stopping);
     stream.getTracks().forEach((track) => track.stop());
     recorder = null;
-    record.classList.remove("on");
-    record.textContent = "Record with the webcam";
-    show(new Blob(chunks, { type: pieces.mimeType }), pieces.mimeType.includes("mp4") ? "webcam.mp4" : "webcam.webm");
+    button.classList.remove("on");
+    button.textContent = words;
+    const name = pieces.mimeType.includes("mp4") ? "webcam.mp4" : "webcam.webm";
+    const clip = new File(chunks, name, { type: pieces.mimeType });
+    open(clip);
+    onClip(clip);
   };
   if (sending !== null) sending.abort();
   sending = null;
@@ -187,8 +211,8 @@ async function startRecording() {
   video.srcObject = stream;
   video.play().catch(() => {});
   pieces.start();
-  record.classList.add("on");
-  record.textContent = "Stop";
+  button.classList.add("on");
+  button.textContent = "Stop";
   say(`recording; it ends by itself after ${LONGEST_RECORDING} seconds`);
   stopping = setTimeout(() => pieces.state === "recording" && pieces.stop(), 1000 * LONGEST_RECORDING);
 }
@@ -201,7 +225,7 @@ for (const one of modalities) {
 token.addEventListener("input", () => {
   if (model === null && token.value.trim()) learn();
 });
-record.addEventListener("click", () => (recorder === null ? startRecording() : recorder.stop()));
+record.addEventListener("click", () => toggleRecording(record, (clip) => show(clip, clip.name)));
 find(".choose").addEventListener("click", () => file.click());
 file.addEventListener("change", () => {
   if (file.files.length) show(file.files[0], file.files[0].name);

@@ -16,6 +16,7 @@ export function makeTimeline(figure, clock) {
   const across = (time) => PLOT.left + ((time - shown.start) / span()) * width();
   const up = (probability) => PLOT.bottom - probability * (PLOT.bottom - PLOT.top);
   const percent = (probability) => `${(100 * probability).toFixed(0)} %`;
+  const rounded = (seconds) => Number(seconds.toFixed(2));
   const range = ({ start, end }) => `${start.toFixed(1)}–${end.toFixed(1)} s`;
 
   function add(parent, name, attributes, text) {
@@ -78,10 +79,7 @@ export function makeTimeline(figure, clock) {
 
   function writeWords() {
     const { config } = shown;
-    part(".meaning").textContent =
-      person.windows.length === 1
-        ? `The clip is no longer than a window of ${Number(config.window.toFixed(2))} s, so there is one answer for all of it.`
-        : `Each point is the answer on the ${Number(config.window.toFixed(2))} s around it, smoothed a little; points are ${Number(config.stride.toFixed(2))} s apart.`;
+    part(".meaning").textContent = `Each point is the answer on the ${rounded(config.window)} s around it, smoothed a little; points are ${rounded(config.stride)} s apart.`;
     legend.replaceChildren(
       ...shown.classes.map((label) => {
         const entry = document.createElement("li");
@@ -103,7 +101,7 @@ export function makeTimeline(figure, clock) {
     );
     part(".segments-title").textContent = person.segments.length
       ? "Segments; a click goes there:"
-      : `No class reaches ${percent(config.enter)} for ${config.shortest} s, so there is no segment.`;
+      : `No class reaches ${percent(config.enter)} for ${rounded(config.shortest)} s, so there is no segment.`;
     const others = shown.persons.slice(1).map((other) => {
       const labels = other.segments.map((segment) => `${segment.label} (${range(segment)})`);
       return `person ${other.person}: ${labels.join(", ") || "nothing sure"}`;
@@ -150,9 +148,9 @@ export function makeTimeline(figure, clock) {
   new ResizeObserver(draw).observe(plot);
 
   return {
-    // Show what the API calls `timeline`; nothing if it is null.
+    // Show what the API calls `timeline`; nothing if it is null, or no longer than one window: then the answer says it.
     show(found) {
-      shown = found;
+      shown = found !== null && found.persons.some(({ windows }) => windows.length > 1) ? found : null;
       figure.hidden = shown === null;
       if (shown === null) return;
       person = shown.persons[0];
