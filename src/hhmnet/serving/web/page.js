@@ -19,6 +19,7 @@ let shown = null; // the clip itself and its name
 let address = null; // of the clip in the browser's memory
 let recorder = null, stopping = null, sending = null; // `sending` aborts the request that is under way
 const teaching = makeTeaching(find("#teach"), call, toggleRecording, (again) => {
+  find("#modalities").hidden = model.modalities.length < 2 || teaching.used;
   if (again && shown !== null && recorder === null) show(...shown);
   else if (answer === null) introduce();
 });
@@ -44,8 +45,6 @@ async function learn() {
     model = await call("model");
     say(`${model.classes.length} actions; looks at ${model.modalities.join(" and ")}`);
     find("#token").hidden = true;
-    find("#modalities").hidden = model.modalities.length < 2;
-    introduce();
     teaching.begin();
   } catch (error) {
     say(error.message, true);
