@@ -17,7 +17,7 @@ from hhmnet.commands import bench
 pytestmark = pytest.mark.xdist_group("bench")
 
 MODEL = ("--model.widths=[16,16]", "--model.strides=[2,2]", "--data.frames=8")
-TINY = (*MODEL, "--optim.batch_size=2", "--run.threads=1", "--run.device=cpu")
+TINY = (*MODEL, "--optim.batch_size=2", "--run.threads=1", "--run.device=cpu", "--run.workers=0")
 SHORT = ("--rounds=2", "--seconds=0.01")
 
 

@@ -78,18 +78,16 @@ def read_crops(file: Path) -> tuple[ClipCrops, dict[str, str]]:
 
 @dataclass
 class BuildReport:
-    """What came of building crops ahead: numbers of clips, bytes of their files, and problems by the clip's name."""
+    """What came of building crops ahead: numbers of clips, and problems by the clip's name."""
 
-    clips: int = 0
     made: int = 0
     found: int = 0
     without_video: int = 0
-    bytes: int = 0
     problems: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: BuildReport) -> None:
         """Take in what another process did."""
-        for name in ("clips", "made", "found", "without_video", "bytes"):
+        for name in ("made", "found", "without_video"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.problems |= other.problems
 
@@ -236,7 +234,7 @@ class CropCache:
 
     def ensure(self, store: Store, i: int, video_folder: Path | None) -> BuildReport:
         """See to it that the crops of one clip are there; a video that couldn't be read is tried again."""
-        name, report = str(store.sample_ids[i]), BuildReport(clips=1)
+        name, report = str(store.sample_ids[i]), BuildReport()
         self.problems.pop(name, None)
         self._located.pop((store.path, i, video_folder), None)
         file = self.locate(store, i, video_folder)
@@ -249,7 +247,6 @@ class CropCache:
                 is_good = False
             report.found = int(is_good)
             report.made = int(not is_good and self._make(store, i, video_folder, file) is not None)
-            report.bytes = file.stat().st_size if report.found or report.made else 0
         report.problems = {name: self.problems[name]} if name in self.problems else {}
         return report
 
