@@ -16,7 +16,7 @@ from hhmnet.cli import main
 from hhmnet.commands.terminal import UsageError
 
 if TYPE_CHECKING:
-    from reader_targets import World
+    from targets import World
 
 OPTIONS = {
     "prepare": "--source --out --strict --json --layout --labels --units --videos --alignment --focal --classes",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from hostile import Server
-from reader_targets import World
+from targets import World
 
 from made_video import KINDS, write_video
 
@@ -43,7 +43,7 @@ def world(
     for number, name in enumerate(VIDEOS):
         (folder / str(number)).mkdir()
         videos.append(write_video(folder / str(number) / KINDS[name].file, **KINDS[name].settings))
-    return World(raw_folder, store_folder, finished_run, recipe, tuple(videos))
+    return World(store_folder, finished_run, recipe, next(raw_folder.glob("a*.json")), tuple(videos))
 
 
 @pytest.fixture(scope="session")

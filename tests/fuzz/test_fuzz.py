@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hunt import hunt
-from targets import TABLE, World, attempt_of
+from targets import TABLE, World
 
 HANDFUL = 24
 FEWER = {"configuration": 8, "onnx": 8, "hhmnet_prepare": 4, "hhmnet_train": 3, "hhmnet_serve": 3}
@@ -27,7 +28,7 @@ FEWER = {"configuration": 8, "onnx": 8, "hhmnet_prepare": 4, "hhmnet_train": 3, 
 def test_a_handful(name: str, world: World, tmp_path: Path) -> None:
     most = FEWER.get(name, HANDFUL)
     outcome = hunt(
-        name, attempt_of(name, world), TABLE[name][1], tmp_path, seed=1, seconds=math.inf, most=most
+        name, partial(TABLE[name][0], world), TABLE[name][1], tmp_path, seed=1, seconds=math.inf, most=most
     )
     assert not outcome.finds, str(outcome)
     assert outcome.executions == most
@@ -42,7 +43,7 @@ def test_for_a_while(
     seconds = float(os.environ.get("HHMNET_FUZZ_SECONDS", "20"))
     seed = int(os.environ.get("HHMNET_FUZZ_SEED", "2"))
     outcome = hunt(
-        name, attempt_of(name, world), TABLE[name][1], tmp_path, seed=seed, seconds=seconds, most=10**9
+        name, partial(TABLE[name][0], world), TABLE[name][1], tmp_path, seed=seed, seconds=seconds, most=10**9
     )
     record_property("counts", str(outcome))
     assert not outcome.finds, str(outcome)
