@@ -48,7 +48,7 @@ def test_a_recipe_makes_the_network_that_its_command_would_train(
 def test_every_data_set_has_its_recipes() -> None:
     assert recipe_folder() == CONFIGS
     assert {"nw_ucla/webcam", "tennis/homogeneous", "ntu120/skeleton"} <= set(NAMES)
-    assert len(NAMES) == 12
+    assert len(NAMES) == 15
     with pytest.raises(
         ConfigError, match="nw_ucla/homogenous: neither a file nor a recipe; the recipes are ntu"
     ):

@@ -255,7 +255,7 @@ def test_missing_bodies_and_joints_have_no_pixels(raw: Path) -> None:
     (raw.parent / "videos" / f"{NAME}.avi").write_bytes(b"nothing")
     sample, notes = with_videos(raw)
     assert sample.video is None
-    assert notes == {"video left out: it can't be read": 1}
+    assert [note.partition(": it can't be read: ")[0] for note in notes] == ["video left out"]
 
 
 @pytest.mark.parametrize(

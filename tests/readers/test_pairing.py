@@ -75,6 +75,6 @@ def test_videos_are_found_by_their_names(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     videos, left_over = find_videos(tmp_path, ["a", "b", "e", "z", unicodedata.normalize("NFC", "é")])
     assert videos == {"a": "deep/a.AVI", "b": "b.mkv", "é": unicodedata.normalize("NFD", "é.ts")}
-    assert left_over == 3
+    assert left_over == ["S_rgb.mp4", "b.mp4", "d.mkv"]
     with pytest.raises(SourceError, match=r"no folder at .*nothing"):
         find_videos(tmp_path / "nothing", [])

@@ -18,11 +18,13 @@ from hhmnet.cli import main
 from hhmnet.readers import ReadError
 from hhmnet.readers.joints import MISSING
 from hhmnet.readers.mat5 import MAX_BYTES, read_array
+from hhmnet.readers.pairing import NO_VIDEO, SHORTER, UNREADABLE
 from hhmnet.readers.utd_mhad import UTDMHAD
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store
 from made_mat import mat, matrix
+from made_video import picture, write_video
 
 CUBE = np.arange(24.0).reshape(2, 3, 4)
 
@@ -144,6 +146,46 @@ def test_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     store = Store(out)
     assert store.layout == KINECT20
     assert store.subjects.tolist() == list("12345678")
+
+
+def test_depth_videos_go_with_the_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two frames late. One whole, one too short, one missing, one damaged, one of no clip: all clips stay."""
+    videos, out = tmp_path / "depth", tmp_path / "store"
+    videos.mkdir()
+    raw = skeleton(5)
+    raw[3, :, 1] = np.nan  # the hip centre
+    for trial in range(1, 5):
+        put(tmp_path / "raw", raw, f"a1_s1_t{trial}_skeleton.mat")
+    for trial, frames in ((1, 5), (2, 4), (9, 5)):
+        pictures = [picture(number, 160, 120) for number in range(frames)]
+        write_video(videos / f"a1_s1_t{trial}.mp4", "mpeg4", pictures=pictures)
+    (videos / "a1_s1_t4.mp4").write_bytes(b"nothing")
+    words = ["prepare", "utd_mhad", "--source", str(tmp_path / "raw"), "--out", str(out), "--jobs", "1"]
+    assert main([*words, "--videos", str(videos), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert "videos for 3 of 4 clips" in printed.err
+    assert "video of no clip: a1_s1_t9.mp4" in printed.err
+    assert json.loads(printed.out)["notes"] == {MISSING: 4, UNREADABLE: 1, SHORTER: 1, NO_VIDEO: 1}
+    listed = (out / "rejected.csv").read_text().splitlines()[1:]
+    assert [line.split(":")[0] for line in listed] == [
+        "a1_s1_t3_skeleton.mat,,clip without a video",
+        "a1_s1_t4_skeleton.mat,,video left out",
+    ]
+    whole, short, missing, damaged = (Store(out).sample(row) for row in range(4))
+    assert Store(out).video_folder == videos.resolve()
+    assert whole.video_frames is not None
+    assert short.video_frames is not None
+    assert whole.pixels is not None
+    assert (whole.video, whole.video_frames.tolist()) == ("a1_s1_t1.mp4", [2, 3, 4, -1, -1])
+    assert short.video_frames.tolist() == [2, 3, -1, -1, -1]
+    assert missing.pixels is missing.video is damaged.video is None
+    x, y, z = np.moveaxis(whole.joints[0, 2], -1, 0)
+    # The Kinect's depth camera, 285.63 pixels at 320 x 240; the middle lies between the two middle pixels.
+    expected = np.stack([79.5 + 285.63 / 2 * x / z, 59.5 - 285.63 / 2 * y / z], -1)
+    np.testing.assert_allclose(whole.pixels[0, 2], expected, rtol=1e-4)
+    assert not whole.pixels[0, 1, KINECT20.index("hip_center")].any()
+    assert main([*words, "--videos", str(tmp_path / "nowhere")]) == 2
+    assert "no folder at" in capsys.readouterr().err
 
 
 def test_the_docs_show_the_whole_of_it() -> None:

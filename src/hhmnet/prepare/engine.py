@@ -26,7 +26,7 @@ from hhmnet.prepare.parts import (
 )
 from hhmnet.prepare.workers import cores, in_workers
 from hhmnet.readers import Reader
-from hhmnet.readers.pairing import IN_PART
+from hhmnet.readers.pairing import LISTED
 from hhmnet.store import StoreError, write_batches
 
 ENGINES = ("local", "ray")
@@ -197,9 +197,10 @@ def _survey(
             for key in _COUNTED:
                 report.counts[key][row[key]] += 1
             for note, times in notes.get(place, {}).items():
-                if note.startswith(IN_PART):
+                kind = next((kind for kind in LISTED if note.startswith(kind)), None)
+                if kind is not None:
                     report.in_part.append(printable(item, None, note))
-                report.notes[IN_PART if note.startswith(IN_PART) else note] += times
+                report.notes[kind or note] += times
         report.rejected += [rejected[place] for place in sorted(rejected)]
     return report, new
 

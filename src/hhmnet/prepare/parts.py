@@ -57,7 +57,7 @@ class PrepareReport:
     Attributes:
         accepted: number of samples in the store.
         rejected: the items left out, in the order they were met.
-        in_part: the items whose video is damaged, so that a part of it is left out.
+        in_part: the items whose video is missing, or damaged so that a part of it or all is left out.
         frames: number of frames of all samples.
         counts: number of samples per ``"class"``, ``"subject"``, ``"camera"`` and ``"setup"``.
         notes: what the reader did to the data of these samples, and how often.

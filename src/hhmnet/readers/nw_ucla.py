@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hhmnet.conversion import KINECT_V1_COLOR, Camera, project
+from hhmnet.conversion import KINECT_V1_COLOR, Camera
 from hhmnet.fields import brief, one_of, within
 from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError
 from hhmnet.readers.labels import read_table
-from hhmnet.readers.pairing import STRETCHED, by_time, find_videos, look_at, pair_frames
+from hhmnet.readers.pairing import STRETCHED, by_time, find_videos, look_at, pair_frames, pixels_of
 from hhmnet.readers.text import read_json
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
@@ -42,8 +42,6 @@ DELAYS = {1: 1.0, 2: 3.5, 3: 1.0}
 Measured in two ways that agree within a frame: by how well projected bodies cover the walking persons (124 clips of
 action 4), and by the correlation of the joints' speed with the change between pictures (420 clips of other actions).
 """
-
-_NO_PICTURE = "joint that isn't in front of the camera: pixels set to 0"
 
 
 @dataclass
@@ -86,23 +84,10 @@ def depth_fields(
         delay = DELAYS.get(view, 0.0) if config.alignment == "measured" else 0.0
         frames, note = by_time(len(joints), look.frames, delay), STRETCHED
     notes.update([note] if note else [])
-    pixels = _pixels(joints, config.focal, look.size, notes)[None]
-    return {"video": video, "video_frames": frames, "pixels": pixels}
-
-
-def _pixels(joints: np.ndarray, focal: float, size: tuple[int, int], notes: Counter[str]) -> np.ndarray:
-    """Where joints ``(T, V, 3)`` are on a video of this width and height, ``(T, V, 2)`` float32.
-
-    The camera's picture of 640 x 480 was scaled to the video's size, across and down by unequal factors.
-    """
     full = KINECT_V1_COLOR
-    pixels = project(joints, Camera(focal, focal, full.cx, full.cy, full.size).resized(*size))
-    lost = ~np.isfinite(pixels).all(-1)
-    has_body = (joints != 0).any(axis=(1, 2))
-    if missing := int(lost[has_body].sum()):
-        notes[_NO_PICTURE] += missing
-    pixels[lost] = 0
-    return pixels
+    camera = Camera(config.focal, config.focal, full.cx, full.cy, full.size)
+    pixels = pixels_of(joints[None], camera, look.size, notes)
+    return {"video": video, "video_frames": frames, "pixels": pixels}
 
 
 def _read_aligned(file: Path) -> frozenset[str]:
@@ -173,7 +158,7 @@ class NWUCLA(Reader):
         videos, pairing = self.config.videos, self.config.pairing
         self._aligned = frozenset() if pairing is None else _read_aligned(pairing)
         clips = [] if videos is None else [PurePosixPath(item).stem for item in self.items()]
-        self._videos, self._left_over = ({}, 0) if videos is None else find_videos(videos, clips)
+        self._videos, self._left_over = ({}, []) if videos is None else find_videos(videos, clips)
 
     @property
     def video_folder(self) -> Path | None:
@@ -185,8 +170,8 @@ class NWUCLA(Reader):
         lines, config = super().describe(), self.config
         if config.videos is not None:
             lines.append(
-                f"videos for {len(self._videos):,} of {len(self.items()):,} samples; {self._left_over:,} videos of no "
-                f"sample; alignment of their frames: {config.alignment}"
+                f"videos for {len(self._videos):,} of {len(self.items()):,} samples; {len(self._left_over):,} videos "
+                f"of no sample; alignment of their frames: {config.alignment}"
             )
         if config.pairing is not None:
             lines.append(f"{len(self._aligned):,} clips are '{ALIGNED}' by {config.pairing}")

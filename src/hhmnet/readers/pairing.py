@@ -10,63 +10,24 @@ from unicodedata import normalize
 
 import numpy as np
 
+from hhmnet.conversion import Camera, project
 from hhmnet.readers import SourceError, files_below
 
 VIDEO_SUFFIXES = (
-    *(
-        ".mp4",
-        ".avi",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".m4v",
-        ".mpg",
-        ".mpeg",
-        ".wmv",
-        ".gif",
-        ".3gp",
-        ".3g2",
-        ".ts",
-        ".mts",
-    ),
-    *(
-        ".m2ts",
-        ".m2t",
-        ".flv",
-        ".f4v",
-        ".ogv",
-        ".ogg",
-        ".ogm",
-        ".asf",
-        ".qt",
-        ".mpe",
-        ".m1v",
-        ".m2v",
-        ".vob",
-        ".divx",
-    ),
-    *(
-        ".mxf",
-        ".dv",
-        ".rm",
-        ".rmvb",
-        ".y4m",
-        ".nut",
-        ".wtv",
-        ".mjpg",
-        ".mjpeg",
-        ".h264",
-        ".264",
-        ".hevc",
-        ".h265",
-    ),
+    *(".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".gif", ".3gp"),
+    *(".3g2", ".ts", ".mts", ".m2ts", ".m2t", ".flv", ".f4v", ".ogv", ".ogg", ".ogm", ".asf"),
+    *(".qt", ".mpe", ".m1v", ".m2v", ".vob", ".divx", ".mxf", ".dv", ".rm", ".rmvb", ".y4m"),
+    *(".nut", ".wtv", ".mjpg", ".mjpeg", ".h264", ".264", ".hevc", ".h265"),
 )
 """Endings, in lower case, of what every command takes for a video: whatever FFmpeg opens, but no playlists, which can
 name other files, and no single pictures."""
 
 UNREADABLE = "video left out: it can't be read"
 IN_PART = "video read in part: what comes after its damage is left out"
-"""Such a note goes on with ``: `` and the damage; ``rejected.csv`` lists the file."""
+NO_VIDEO = "clip without a video"
+LISTED = (UNREADABLE, IN_PART, NO_VIDEO)
+"""Notes of which ``rejected.csv`` has a line a clip; the first two go on with ``: `` and the damage."""
+NO_PICTURE = "joint that isn't in front of the camera: pixels set to 0"
 SHORTER = "video has fewer frames than its skeleton: the skeleton's last ones have no picture; not rescaled"
 LONGER = "video has more frames than its skeleton: its last ones are unused; not rescaled"
 STRETCHED = "video frames were paired by relative time"
@@ -88,12 +49,12 @@ def look_at(file: Path, notes: Counter[str]) -> Look | None:
             if video.damage is not None:
                 notes[f"{IN_PART}: {video.damage.reason}"] += 1
             return Look(len(video), (video.width, video.height))
-    except VideoError:
-        notes[UNREADABLE] += 1
+    except VideoError as error:
+        notes[f"{UNREADABLE}: {error.reason}"] += 1
         return None
 
 
-def pair_frames(skeleton_frames: int, video_frames: int) -> tuple[np.ndarray, str | None]:
+def pair_frames(skeleton_frames: int, video_frames: int, delay: int = 0) -> tuple[np.ndarray, str | None]:
     """Pair frame with frame, for skeletons and videos that were recorded together.
 
     Nothing is rescaled: where the numbers differ, nobody knows which frame is missing.
@@ -101,13 +62,14 @@ def pair_frames(skeleton_frames: int, video_frames: int) -> tuple[np.ndarray, st
     Args:
         skeleton_frames: number of frames of the skeleton, T.
         video_frames: number of frames of the video.
+        delay: how many frames the video comes late.
 
     Returns:
         The video's frame for every frame of the skeleton, ``(T,)`` int32, -1 beyond the video's end; and what
         to note about it, None if both are equally long.
     """
-    index = np.arange(skeleton_frames, dtype=np.int32)
-    index[video_frames:] = -1
+    index = np.arange(delay, skeleton_frames + delay, dtype=np.int32)
+    index[index >= video_frames] = -1
     if skeleton_frames == video_frames:
         return index, None
     return index, SHORTER if video_frames < skeleton_frames else LONGER
@@ -137,11 +99,11 @@ def by_time(skeleton_frames: int, video_frames: int, delay: float = 0.0) -> np.n
     return np.clip(np.floor(middles + 1e-9), 0, video_frames - 1).astype(np.int32)
 
 
-def find_videos(folder: Path, sample_ids: Iterable[str]) -> tuple[dict[str, str], int]:
+def find_videos(folder: Path, sample_ids: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     """Find samples' videos, which are named as they are, in a folder and those below it; hidden ones are left out.
 
     Returns:
-        The path of each sample's video, relative to the folder, with forward slashes; and how many videos are left
+        The path of each sample's video, relative to the folder, with forward slashes; and the videos that are left
         over, which are of no sample or of one that has its own.
 
     Raises:
@@ -151,8 +113,30 @@ def find_videos(folder: Path, sample_ids: Iterable[str]) -> tuple[dict[str, str]
         raise SourceError(f"no folder at {folder}; it should hold the videos")
     ids = {normalize("NFC", name): name for name in sample_ids}
     videos: dict[str, str] = {}
-    files = sorted(path for path in files_below(folder) if path.suffix.lower() in VIDEO_SUFFIXES)
-    for path in files:
-        if (sample_id := ids.get(normalize("NFC", path.stem))) is not None:
-            videos.setdefault(sample_id, path.as_posix())
-    return videos, len(files) - len(videos)
+    left_over: list[str] = []
+    for path in sorted(path for path in files_below(folder) if path.suffix.lower() in VIDEO_SUFFIXES):
+        sample_id = ids.get(normalize("NFC", path.stem))
+        if sample_id is None or sample_id in videos:
+            left_over.append(path.as_posix())
+        else:
+            videos[sample_id] = path.as_posix()
+    return videos, left_over
+
+
+def pixels_of(joints: np.ndarray, camera: Camera, size: tuple[int, int], notes: Counter[str]) -> np.ndarray:
+    """Where joints ``(..., 3)`` in metres are on a camera's video, ``(..., 2)`` float32.
+
+    Joints of zeros are missing; they, and those that aren't in front of the camera, get pixels of zero.
+
+    Args:
+        joints: in the camera's coordinates.
+        camera: the camera; its picture was scaled to the video's size, across and down by unequal factors.
+        size: width and height of the video.
+        notes: counts the joints that can't be projected.
+    """
+    pixels = project(joints, camera.resized(*size))
+    lost = ~np.isfinite(pixels).all(-1)
+    if behind := int((lost & joints.any(-1)).sum()):
+        notes[NO_PICTURE] += behind
+    pixels[lost] = 0
+    return pixels
