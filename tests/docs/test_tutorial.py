@@ -56,6 +56,10 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / part).symlink_to(ROOT / part)
     players = make_strokes(tmp_path / "tennis")
     players.film(tmp_path / "new.mp4", [("serve", 5)], view=3)
+    for stroke in ("serve", "smash"):
+        (tmp_path / "mine" / stroke).mkdir(parents=True)
+        for subject in (1, 2):
+            players.film(tmp_path / f"mine/{stroke}/{subject}.mp4", [(stroke, subject)], view=2)
     players.film(tmp_path / "rally.mp4", [("serve", 6), ("forehand", 6)], view=3)
     monkeypatch.setattr(videos, "fetch_models", lambda names: {})
     monkeypatch.setattr(estimate, "_load_detector", lambda config: players)
@@ -85,7 +89,7 @@ def test_the_tutorial_leads_to_a_model_that_answers(
         assert code == 0, f"docs/tutorial.md, line {number}: {printed.err}"
         said[shlex.join(words[1:])] = printed.out
 
-    used = {"prepare", "inspect", "train", "evaluate", "predict", *(["export"] if exports else [])}
+    used = {"enroll", "prepare", "inspect", "train", "evaluate", "predict", *(["export"] if exports else [])}
     assert {name.split()[0] for name in said} == used
     store = Store(checkout / "stores/tennis")
     tested = [name for name, split in zip(store.sample_ids, store.splits, strict=True) if split == "fold2"]
@@ -99,7 +103,8 @@ def test_the_tutorial_leads_to_a_model_that_answers(
     assert "What is taken for what" in (results / "report.html").read_text()
 
     answers = {words: json.loads(out)[0] for words, out in said.items() if "--json" in words}
-    trained, ours, *exported = answers.values()
+    enrolled, trained, ours, *exported = answers.values()
+    assert enrolled["label"] in ("serve", "smash", "unknown")
     assert trained["label"] in STROKES
     assert trained["modalities"] == ours["modalities"] == ["skeleton", "video"]
     for answer in exported:
