@@ -122,7 +122,7 @@ def test_an_interrupted_run_ends_bit_by_bit_like_a_whole_one(
 ) -> None:
     assert train_in_slices(tmp_path / "run", make_video_config(phase1), store, [1, 3]) == [1, 3]
     assert_same_runs(tmp_path / "run", whole_run)
-    other = {"optimizer": "sgd", "ema": 0.0, "guidance": "input", "scene": False, "precision": "bfloat16"}
+    other = {"optimizer": "sgd", "ema": 0.0, "guidance": "none", "scene": False, "precision": "bfloat16"}
     make_run(tmp_path / "whole", make_video_config(phase1, **other), store).train()
     config = make_video_config(phase1, **other, workers=1)
     assert train_in_slices(tmp_path / "cut", config, store, [3]) == [3]
