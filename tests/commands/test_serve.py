@@ -56,14 +56,6 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path, capsys: pytest.Captur
     assert "nothing" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_help_names_every_limit(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serve", "--help"]) == 0
-    shown = capsys.readouterr().out
-    for name in ("--token", "--host", "--port", "--upload_mb", "--resolution", "--concurrent"):
-        assert name in shown
-    assert "503 beyond" in " ".join(shown.split())
-
-
 def test_serves_a_trained_model_until_it_is_told_to_end(
     finished_run: Path, raw_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,7 +53,7 @@ def test_real_arrays_are_known_by_their_content(tmp_path: Path) -> None:
         ("\ufeff  [[1, 2]]", ".json"),
         ("103\r\n1\r\n72057594037931101 0 1 1", ".skeleton"),
         ("frame,joint,x,y,z\n0,head,1,2,3\n", ".csv"),
-        ("frame,joint,x\n" + "0,tête,1\n" * 1000, ".csv"),
+        ("frame,joint,x\n" + "é€" * HEAD, ".csv"),
         ("#EXTM3U\n", None),
         ("words", None),
         ("   ", None),
@@ -62,12 +62,6 @@ def test_real_arrays_are_known_by_their_content(tmp_path: Path) -> None:
 )
 def test_text_is_known_by_how_it_begins(text: str, found: str | None) -> None:
     assert ending(text.encode()[:HEAD]) == found
-
-
-def test_a_character_cut_at_the_end_of_the_head_is_no_fault() -> None:
-    for shift in range(3):
-        text = " " * shift + "a,b\n" + "é€" * HEAD
-        assert ending(text.encode()[:HEAD]) == ".csv"
 
 
 def test_every_ending_is_one_that_can_be_read() -> None:

@@ -159,9 +159,3 @@ def test_what_is_refused(
         from_pretrained(tmp_path / "two", store=Store(tmp_path / "flat"))
     with pytest.raises(PretrainedError, match="no head 'third'; the model has tiny, other"):
         from_pretrained(f"{tmp_path / 'two'}#third")
-
-
-def test_a_model_of_one_set_says_nothing_of_heads(finished_run: Path) -> None:
-    assert "heads" not in json.loads((finished_run / "config.json").read_text())
-    with pytest.raises(PretrainedError, match="no head 'sample'; the model has none"):
-        from_pretrained(f"{finished_run}#sample")
