@@ -25,8 +25,8 @@ import torch
 
 from hhmnet.commands.live import DETECT_EVERY
 from hhmnet.models.pretrained import ActionModel, from_pretrained
-from hhmnet.pose.base import Detections, Poses
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
+from hhmnet.pose.estimators import Detections, Poses
 from hhmnet.predict.capture import Capture
 from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
 from hhmnet.sample import MODALITIES

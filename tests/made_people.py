@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from hhmnet.pose.base import Detections, Poses
+from hhmnet.pose.estimators import Detections, Poses
 from hhmnet.skeleton import BLAZEPOSE33, SkeletonLayout
 
 Way = Callable[[int], tuple[float, float, float, float] | None]

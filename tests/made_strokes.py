@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hhmnet.conversion import project
-from hhmnet.pose.base import Detections, Poses
+from hhmnet.pose.estimators import Detections, Poses
 from hhmnet.skeleton import BLAZEPOSE33, KINECT20
 from hhmnet.synthetic import CAMERAS, performance, render, write_video
 from hhmnet.synthetic.scene import LENS, WIDTH

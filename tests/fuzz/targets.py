@@ -40,8 +40,7 @@ from hhmnet.layout_files import load_layout
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.readers import ReaderConfig, get_reader
 from hhmnet.readers.arrays import ArrayConfig
-from hhmnet.readers.folder import FolderConfig
-from hhmnet.readers.formats import read_skeleton
+from hhmnet.readers.formats import FolderConfig, read_skeleton
 from hhmnet.readers.nw_ucla import CLASSES_FILE, NWUCLAConfig
 from hhmnet.sample import Sample
 from hhmnet.serving.answers import check_video

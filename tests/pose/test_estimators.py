@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hhmnet.pose.estimators import MARGIN, BlazePose, MoveNet, aligned, refine, region_around, whole_body
+from hhmnet.pose.estimators import MARGIN, BlazePose, MoveNet, refine, region_around
 from hhmnet.skeleton import COCO17
 
 IMAGE = np.full((200, 300, 3), 51, np.uint8)
@@ -37,14 +37,6 @@ def test_refinement_follows_its_definition() -> None:
     points = made.uniform(-0.1, 1.1, (39, 2))
     np.testing.assert_allclose(refine(points, heatmap), slow_refine(points, heatmap), rtol=1e-9)
     assert (refine(points, heatmap)[::4] == points[::4]).all()
-
-
-def test_regions_around_a_person() -> None:
-    """They turn with the person; half a person is completed below."""
-    for above, turn in (((0, -50), 0.0), ((50, 0), math.pi / 2), ((30, -40), math.atan2(30, 40))):
-        region = aligned(np.array([100.0, 80.0]), np.array([100.0, 80.0]) + above)
-        np.testing.assert_allclose(region, [100, 80, 2 * 50 * MARGIN, turn], atol=1e-9)
-    np.testing.assert_allclose(whole_body(np.array([80, 20, 120, 100])), [100, 100, 160 * MARGIN, 0])
 
 
 class MadeBlazeNet:

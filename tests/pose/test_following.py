@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from hhmnet.pose.base import Poses
+from hhmnet.pose.estimators import Poses
 from hhmnet.pose.following import (
     AHEAD,
     BEHIND,
     Follower,
-    body_box,
     fill_bodies,
     fill_joints,
     root_path,
@@ -68,14 +67,6 @@ def test_two_tracks_do_not_stay_on_one_person() -> None:
     assert found.present.sum(1).tolist() >= [30, 28]
     np.testing.assert_allclose(centers(found)[0], 160, atol=5)
     np.testing.assert_allclose(centers(found)[1][found.present[1]], 184, atol=5)
-
-
-def test_a_box_around_trusted_joints_stays_in_the_picture() -> None:
-    pixels = np.array([[10, 20], [60, 120], [50, 30], [500, 500]], np.float32)
-    trust = np.array([0.9, 0.9, 0.5, 0.1])
-    np.testing.assert_allclose(body_box(pixels, trust, 320, 100), [0, 10, 70, 100])
-    assert not body_box(pixels, np.array([0.9, 0.9, 0.1, 0.1]), 320, 100).any()
-    assert not body_box(pixels + 1000, trust, 320, 100).any()
 
 
 def flags(text: str) -> np.ndarray:

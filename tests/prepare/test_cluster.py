@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hhmnet.prepare import WorkerLost, prepare
-from hhmnet.prepare import cluster as cluster_module
-from hhmnet.prepare.cluster import EngineError
+from hhmnet.prepare import WorkerLost, prepare, workers
 from hhmnet.prepare.parts import PARTS_FOLDER
+from hhmnet.prepare.workers import EngineError
 from hhmnet.readers import SourceError
 from hhmnet.store import SAMPLES_FILE
 from made_reader import Made, MadeConfig, put_made
@@ -73,7 +72,7 @@ def test_a_source_that_a_node_does_not_see(tmp_path: Path) -> None:
     with pytest.raises(
         SourceError, match=r"raw isn't there on every node of the cluster; put it on a shared"
     ):
-        cluster_module._read(reader, str(tmp_path), ["0000.made"])
+        workers._read(reader, str(tmp_path), ["0000.made"])
 
 
 def test_without_ray_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

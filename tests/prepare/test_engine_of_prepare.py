@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import hhmnet.arrow
 from hhmnet.prepare import PrepareError, PrepareReport, Rejected, prepare
-from hhmnet.prepare.cluster import EngineError
 from hhmnet.prepare.parts import PARTS_FOLDER, fingerprint_files, fingerprint_work
+from hhmnet.prepare.workers import EngineError
 from hhmnet.readers.nw_ucla import NWUCLA
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20

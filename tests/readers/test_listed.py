@@ -13,7 +13,7 @@ import pytest
 
 from hhmnet.cli import main
 from hhmnet.readers import ReadError, SourceError
-from hhmnet.readers.folder import Folder, FolderConfig
+from hhmnet.readers.formats import Folder, FolderConfig
 from hhmnet.readers.labels import read_labels
 from hhmnet.readers.listed import CUT_SHORT, MORE_PERSONS
 from hhmnet.store import Store

@@ -113,12 +113,6 @@ def test_names_of_each_data_set(
             assert (";" in caught.value.reason) == (reason120 is None)
 
 
-def test_classes() -> None:
-    assert len(NTU120_CLASSES) == len(set(NTU120_CLASSES)) == 120
-    for action, name in {1: "drink water", 60: "walking apart", 120: "rock-paper-scissors"}.items():
-        assert NTU120_CLASSES[action - 1] == name
-
-
 @pytest.mark.parametrize(
     ("kind", "file", "found"),
     [

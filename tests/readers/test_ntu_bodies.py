@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hhmnet.readers.ntu_bodies import BodyRules, Track, mend, motion, persons, seat, variance, wide_share
+from hhmnet.readers.ntu_bodies import BodyRules, Track, mend, motion, persons, seat
 from hhmnet.readers.ntu_format import parse
 from made_ntu import ID, Body, skeleton
 
@@ -68,22 +68,6 @@ def test_what_is_no_person_is_removed(body: Body, reason: str) -> None:
     ids, notes = chosen([MOVER, body])
     assert [set(person) - {-1} for person in ids] == ([{1}] if reason else [{1}, {2}])
     assert notes == ({f"body removed: {reason}": 1} if reason else {})
-
-
-def test_a_frame_is_too_wide_above_its_share_of_the_height() -> None:
-    joints = np.zeros((10, 25, 3), np.float32)
-    joints[:, 1, 1] = 1  # 1 m tall
-    joints[:, 2, 0] = 0.79
-    joints[:7, 3, 0] = -0.02
-    body = Track(np.arange(10), np.arange(10), joints)
-    assert [wide_share(body, ratio) for ratio in (0.9, 0.8, 0.7)] == [0, 0.7, 1]
-
-
-def test_variance_is_over_all_joints_and_frames_and_summed_over_the_axes() -> None:
-    points = [point for frame in MOVER.frames for point in MOVER.joints(frame).tolist()]
-    mean = [sum(axis) / len(points) for axis in zip(*points, strict=True)]
-    squares = sum((value - m) ** 2 for point in points for value, m in zip(point, mean, strict=True))
-    assert variance(track(MOVER)) == pytest.approx(squares / len(points), rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from damage import FUZZ, damaged
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hhmnet.cli import main
 from hhmnet.prepare import prepare
@@ -159,31 +156,6 @@ def test_bad_classes_are_refused(tmp_path: Path, content: Any, reason: str) -> N
     put(tmp_path, content, "classes")
     with pytest.raises(SourceError, match=rf"classes\.json: .*{reason}"):
         NWUCLA(tmp_path)
-
-
-WHOLE = json.dumps(clip(frames=2)).encode()
-PIECES = [b"NaN", b"null", b"true", b"1e999", b"-", b"[", b"]", b"{", b"}", b",", b'"', b"\xff"]
-ANY = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=12,
-)
-PLACES = [("skeletons",), ("skeletons", 0), ("skeletons", 1, 4), ("skeletons", 1, 4, 0), ("label",)]
-STRANGE = st.builds(lambda path, value: replaced(*path, by=value), st.sampled_from(PLACES), ANY)
-
-
-@settings(FUZZ, max_examples=100)
-@given(content=damaged(WHOLE, pieces=PIECES) | STRANGE.map(lambda content: json.dumps(content).encode()))
-def test_damage_and_any_json_in_any_place_give_a_sample_or_a_read_error(
-    tmp_path: Path, content: bytes
-) -> None:
-    (tmp_path / f"{NAME}.json").write_bytes(content)
-    try:
-        sample = NWUCLA(tmp_path).read(f"{NAME}.json", Counter())
-    except ReadError:
-        return
-    assert (sample.sample_id, sample.label) == (NAME, 6)
-    assert sample.joints.shape[2:] == (20, 3)
 
 
 OTHER = "a08_s03_e02_v02"

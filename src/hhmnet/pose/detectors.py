@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hhmnet.pose.base import Detections, cut, suppress
-from hhmnet.pose.estimators import sigmoid
+from hhmnet.pose.estimators import Detections, cut, sigmoid, suppress
 from hhmnet.pose.networks import PoseError, TFLite
 
 TRAINED_SIZE = 300

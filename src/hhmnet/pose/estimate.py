@@ -14,9 +14,8 @@ import torch
 
 from hhmnet.conversion import convert
 from hhmnet.fields import one_of, within
-from hhmnet.pose.base import Detector, PoseEstimator
 from hhmnet.pose.detectors import CloseDetector, PersonDetector
-from hhmnet.pose.estimators import BlazePose, MoveNet
+from hhmnet.pose.estimators import BlazePose, Detector, MoveNet, PoseEstimator
 from hhmnet.pose.following import Follower, fill_bodies, fill_joints, kinect_axes, root_path
 from hhmnet.pose.networks import PoseError, network
 from hhmnet.pose.tracking import Tracker, choose_actors

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from hhmnet.pose.base import PoseEstimator, iou
+from hhmnet.pose.estimators import PoseEstimator, iou
 from hhmnet.pose.tracking import Track
 
 AHEAD, BEHIND = 30, 30

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hhmnet.pose.base import iou
+from hhmnet.pose.estimators import iou
 
 SURE, DOUBTFUL = 0.4, 0.2
 """Detections with the first score or more begin tracks and go first; weaker ones only continue tracks, and those below

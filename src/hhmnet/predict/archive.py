@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hhmnet.files import locked, replacing
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import Input, InputError
-from hhmnet.prepare.cluster import EngineError, connected
+from hhmnet.prepare.workers import EngineError, connected
 from hhmnet.sample import MODALITIES
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import numpy as np
 
 from hhmnet.data.places import person_sizes
 from hhmnet.data.roi import GREY
-from hhmnet.pose.base import PoseEstimator
 from hhmnet.pose.estimate import VideoPoseEstimator, VideoPoses, video_poses
+from hhmnet.pose.estimators import PoseEstimator
 from hhmnet.pose.following import BEHIND, Follower, fill_bodies, stray
 from hhmnet.pose.tracking import JOIN_GAP, Track, Tracker, Traits, choose_actors, is_double
 from hhmnet.sample import UNKNOWN_LABEL, Sample

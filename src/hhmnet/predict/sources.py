@@ -23,11 +23,11 @@ from hhmnet.readers.arrays import ArrayConfig
 from hhmnet.readers.clip_files import SUFFIXES
 from hhmnet.readers.formats import foreign, read_skeleton, understood
 from hhmnet.readers.joints import DOUBT, tallness
+from hhmnet.readers.json_poses import clips_among, is_clip
 from hhmnet.readers.kinect_text import is_kinect_text
 from hhmnet.readers.labels import printable
 from hhmnet.readers.listed import count_endings
 from hhmnet.readers.nw_ucla import CLASSES_FILE
-from hhmnet.readers.openpose import clips_among, is_clip
 from hhmnet.readers.pairing import VIDEO_SUFFIXES, look_at, pair_frames
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import SkeletonLayout

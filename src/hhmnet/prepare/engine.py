@@ -11,7 +11,6 @@ import pyarrow as pa
 import hhmnet
 from hhmnet.arrow import regroup
 from hhmnet.files import locked, made, remove_leftovers
-from hhmnet.prepare.cluster import EngineError, read_in_cluster
 from hhmnet.prepare.parts import (
     PARTS_FOLDER,
     REJECTED_FILE,
@@ -24,7 +23,7 @@ from hhmnet.prepare.parts import (
     printable,
     write_rejected,
 )
-from hhmnet.prepare.workers import cores, in_workers
+from hhmnet.prepare.workers import EngineError, cores, in_workers, read_in_cluster
 from hhmnet.readers import Reader
 from hhmnet.readers.pairing import LISTED
 from hhmnet.store import StoreError, write_batches
@@ -56,7 +55,7 @@ def prepare(
         out: the store's folder; an older store there is replaced only if all goes well.
         jobs: number of processes, see :func:`~hhmnet.prepare.workers.in_workers`; 1 stays in this one, None
             is one a core. With Ray, the number of tasks at a time.
-        engine: ``"local"``, or ``"ray"`` for a cluster, see :func:`~hhmnet.prepare.cluster.read_in_cluster`.
+        engine: ``"local"``, or ``"ray"`` for a cluster, see :func:`~hhmnet.prepare.workers.read_in_cluster`.
         strict: make no store if any item is rejected.
         progress: called with (items done, items in all), from time to time.
         tell: called with what the user should know meanwhile, in one line.

@@ -38,7 +38,7 @@ READERS = {
     ),
     "msr_action3d": ("hhmnet.readers.kinect_text:MSRAction3D", "MSR Action3D as text"),
     "utkinect": ("hhmnet.readers.kinect_text:UTKinect", "UTKinect-Action3D as text"),
-    "folder": ("hhmnet.readers.folder:Folder", "a folder of your own skeletons with a labels.csv"),
+    "folder": ("hhmnet.readers.formats:Folder", "a folder of your own skeletons with a labels.csv"),
     "videos": ("hhmnet.readers.videos:Videos", "a folder of your own videos with a labels.csv"),
     "utd_mhad": ("hhmnet.readers.utd_mhad:UTDMHAD", "UTD-MHAD as skeleton .mat files"),
 }

@@ -14,22 +14,27 @@ Kinetics-skeleton      README of yysijie/st-gcn: positions from 0 to 1 in videos
 MediaPipe              ``pose_landmarks`` and ``pose_world_landmarks`` of its solution and of its tasks, as dicts
 =====================  ===============================================================================================
 
+OpenPose writes a file a frame, ``VIDEO_000000000012_keypoints.json`` after its video and frame. A folder may hold those
+of several videos; the frames of one are then named as ``FOLDER/VIDEO``.
+
 Hands and face (OpenPose's, Halpe's, COCO-WholeBody's) are left out.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Callable, Iterable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from hhmnet.readers import ReadError
-from hhmnet.readers.clip_files import RawClip
-from hhmnet.readers.mediapipe import landmarks_as_metres
+from hhmnet.readers.clip_files import NUMBERED, RawClip
 from hhmnet.readers.people import Person, gather, numbers, person
+from hhmnet.readers.text import read_json
 from hhmnet.skeleton import BLAZEPOSE33, COCO17
 
 _OPENPOSE = {25: "body25", 18: "coco18"}
@@ -275,3 +280,117 @@ _FORMATS: tuple[tuple[set[str], Callable[[Any], RawClip]], ...] = (
     *(({name}, _mediapipe) for name in _LANDMARKS),
 )
 """Keys of the document, or of the first entry of its list, that tell a format from all others."""
+
+
+FRAME_FILE = re.compile(r"(?:(.*)_)?([0-9]{1,12})_keypoints\.json", re.IGNORECASE | re.DOTALL)
+
+
+def clips_among(names: Iterable[str]) -> dict[str, list[str]]:
+    """Clips among the names of files: a file for itself, OpenPose's frames for their recording.
+
+    A recording goes by its folder and its video's name; by the folder alone where that is called like the video.
+
+    Returns:
+        The files of each clip.
+    """
+    clips: dict[str, list[str]] = {}
+    for name in names:
+        path = PurePosixPath(name)
+        match = FRAME_FILE.fullmatch(path.name)
+        if match is not None:
+            path = path.parent if match[1] in (None, path.parent.name) else path.parent / match[1]
+        clips.setdefault(str(path), []).append(name)
+    return clips
+
+
+def find_recording(path: Path) -> dict[int, Path] | None:
+    """The frames' files of the recording that goes by a path; None if there is none.
+
+    Raises:
+        ReadError: it is a folder with several recordings.
+        OSError: the folder can't be listed.
+    """
+    folder = path if path.is_dir() else path.parent
+    videos: dict[str, dict[int, Path]] = {}
+    for name in os.listdir(folder) if folder.is_dir() else ():
+        if (match := FRAME_FILE.fullmatch(name)) is not None:
+            videos.setdefault(match[1] or folder.name, {})[int(match[2])] = folder / name
+    if folder == path and len(videos) > 1 and path.name not in videos:
+        few = ", ".join(f"{path.name}/{video}" for video in sorted(videos)[:3])
+        raise ReadError(f"holds OpenPose's frames of {len(videos)} videos; name one of them, such as {few}")
+    only = next(iter(videos.values()), None) if folder == path else None
+    return videos.get(path.name, only)
+
+
+def is_clip(path: Path) -> bool:
+    """Whether there is a file, or a recording of OpenPose, at ``path``."""
+    try:
+        return path.is_file() or bool(find_recording(path))
+    except (OSError, ReadError):
+        return path.is_dir()
+
+
+def read_recording(frames: dict[int, Path]) -> RawClip:
+    """A clip from its frames' files.
+
+    Raises:
+        ReadError: a file isn't one of OpenPose's; names it.
+        OSError: a file can't be read.
+    """
+    found = {}
+    for number, file in frames.items():
+        try:
+            content = json.loads(file.read_bytes())
+        except (ValueError, RecursionError):
+            try:
+                content = read_json(file)
+            except ReadError as error:
+                raise ReadError(f"{file.name}, {error}") from None
+        found[number] = people(content, file.name)
+    return gather(found, "OpenPose")
+
+
+_RENAMED = {
+    "mouth_left": "left_mouth",
+    "mouth_right": "right_mouth",
+    "left_foot_index": "left_foot",
+    "right_foot_index": "right_foot",
+}
+"""What the ``PoseLandmark`` enumeration of MediaPipe's documentation calls otherwise than our blazepose33."""
+
+
+def landmarks_as_metres(clip: RawClip) -> RawClip:
+    """Landmarks as MediaPipe writes them, y down, turned as a Kinect has them: y up, x to the camera's left.
+
+    The origin of world landmarks, which are metres, lies between the hips. Others are places in the picture, x and z
+    in its widths and y in its heights; they stay so, and a note says it. Landmarks whose y points up are left alone.
+    """
+    nose, hips = (
+        clip.joints[:, :, [BLAZEPOSE33.index(name) for name in names]]
+        for names in (("nose",), ("left_hip", "right_hip"))
+    )
+    notes = list(clip.notes)
+    joints = clip.joints
+    if np.nanmedian(nose[..., 1]) < np.nanmedian(hips[..., 1]):
+        joints = joints * (-1, -1, 1)
+        notes.append("MediaPipe: y points down; turned")
+    if np.nanmedian(np.abs(hips[..., :2].mean(axis=2))) > 0.05:
+        notes.append("MediaPipe: places in the picture, not metres; its world landmarks are better")
+    return clip._replace(joints=joints, notes=tuple(notes))
+
+
+def named_landmarks(clip: RawClip) -> RawClip:
+    """A table's clip as blazepose33 if it has the landmarks under MediaPipe's names or numbers; else as it is."""
+    if clip.names is None or clip.joints.shape[3] != 3:
+        return clip
+    if clip.names[: len(NUMBERED)] == NUMBERED:  # in tables of its holistic solution the face comes behind
+        places = list(range(len(NUMBERED)))
+    else:
+        called = [_RENAMED.get(name, name) for name in clip.names]
+        if not set(BLAZEPOSE33.joints) <= set(called):
+            return clip
+        places = [called.index(joint) for joint in BLAZEPOSE33.joints]
+    trust = None if clip.confidence is None else np.clip(clip.confidence[:, :, places], 0, 1)
+    notes = (*clip.notes, "MediaPipe: read as blazepose33")
+    found = clip._replace(joints=clip.joints[:, :, places], confidence=trust, names=None, notes=notes)
+    return landmarks_as_metres(found._replace(layout=BLAZEPOSE33.name))

@@ -15,6 +15,7 @@ import numpy as np
 
 from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError, files_below
 from hhmnet.readers.joints import motion
+from hhmnet.readers.json_poses import clips_among, is_clip
 from hhmnet.readers.labels import (
     DEFAULT_TABLE,
     LabelRow,
@@ -24,7 +25,6 @@ from hhmnet.readers.labels import (
     read_labels,
     split_doubts,
 )
-from hhmnet.readers.openpose import clips_among, is_clip
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 
 CUT_SHORT = "segment ends after its recording: it is cut there"
