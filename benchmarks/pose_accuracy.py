@@ -1,6 +1,6 @@
 """How far estimated joints lie from a Kinect's, on NTU RGB+D clips whose colour video is there.
 
-    python benchmarks/pose_accuracy.py --source DIR [--estimator movenet]
+    python benchmarks/pose_accuracy.py --source DIR
 
 Only frames count in which the Kinect says that it tracked the joint. The Kinect is no ground truth either: its joints
 are defined otherwise, most of all at shoulders, hips and ankles.
@@ -32,10 +32,9 @@ def main() -> None:
     parser.add_argument(
         "--source", type=Path, required=True, help="folder of NTU's .skeleton files and videos"
     )
-    parser.add_argument("--estimator", default="blazepose", choices=("blazepose", "movenet"))
     options = parser.parse_args()
     reader = NTU120(options.source)
-    estimator = VideoPoseEstimator(PoseConfig(estimator=options.estimator, mirrored=True))
+    estimator = VideoPoseEstimator(PoseConfig(mirrored=True))
     for item in reader.items():
         sample = reader.read(item, Counter())
         if sample.video and sample.num_persons == 1:

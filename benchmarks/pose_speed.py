@@ -37,12 +37,10 @@ def main() -> None:
         "--jobs", type=int, default=os.cpu_count(), help="processes for the folder (one a core)"
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of one video in one process (3)")
-    parser.add_argument("--estimator", default="blazepose", choices=("blazepose", "movenet"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    config = PoseConfig(estimator=options.estimator)
-    estimator = VideoPoseEstimator(config)
-    print(f"{options.estimator}; load before: {os.getloadavg()[0]:.1f}")
+    estimator = VideoPoseEstimator(PoseConfig())
+    print(f"load before: {os.getloadavg()[0]:.1f}")
     for path in options.videos:
         steps = time_steps(estimator, path)
         print(f"{path.name}: ms a call (median of {STEP_FRAMES} frames)")
@@ -52,7 +50,7 @@ def main() -> None:
         shown = ", ".join(f"{rate:.1f}" for rate in rates)
         print(f"  one video, one process           {median(rates):7.1f} frames/s ({shown})")
         with tempfile.TemporaryDirectory() as folder:
-            rate = folder_rate(path, Path(folder), options.copies, options.jobs, options.estimator)
+            rate = folder_rate(path, Path(folder), options.copies, options.jobs)
         print(f"  folder, {options.jobs} processes               {rate:7.1f} frames/s")
 
 
@@ -96,7 +94,7 @@ def one_video_rate(estimator: VideoPoseEstimator, path: Path) -> float:
     return frames_per_second(lambda: estimator.estimate(path).present.shape[1])
 
 
-def folder_rate(path: Path, folder: Path, copies: int, jobs: int, estimator: str) -> float:
+def folder_rate(path: Path, folder: Path, copies: int, jobs: int) -> float:
     """Frames a second of preparing a folder with copies of a video, the processes' start included."""
     source = folder / "videos"
     source.mkdir()
@@ -104,7 +102,7 @@ def folder_rate(path: Path, folder: Path, copies: int, jobs: int, estimator: str
     for name in names:
         shutil.copy(path, source / name)
     (source / "labels.csv").write_text("video,label\n" + "".join(f"{name},one\n" for name in names))
-    reader = Videos(source, VideosConfig(estimator=estimator))
+    reader = Videos(source, VideosConfig())
     return frames_per_second(lambda: prepare(reader, folder / "store", jobs=jobs).frames)
 
 

@@ -37,7 +37,7 @@ def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A video of two made persons, and networks that find them; what the detector is built with is kept."""
     ways = straight((100, 130), (0.8, 0), (60, 140)), straight((240, 130), (-0.3, 0), (50, 130))
     monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector(*ways))
-    monkeypatch.setattr(estimate, "_load_estimator", lambda config: BoxEstimator())
+    monkeypatch.setattr(estimate, "_load_estimator", lambda: BoxEstimator())
     MadeVideo(tmp_path / "clip.mkv", 30)
     return tmp_path / "clip.mkv"
 
@@ -178,5 +178,5 @@ def test_a_folder_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_help_names_all_fields(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "--help"]) == 0
     text = capsys.readouterr().out
-    for flag in ("--json", "--overlay", "--timeline", "--estimator", "--persons", "--stride", "--enter"):
+    for flag in ("--json", "--overlay", "--timeline", "--detector", "--persons", "--stride", "--enter"):
         assert flag in text

@@ -63,7 +63,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     players.film(tmp_path / "rally.mp4", [("serve", 6), ("forehand", 6)], view=3)
     monkeypatch.setattr(videos, "fetch_models", lambda names: {})
     monkeypatch.setattr(estimate, "_load_detector", lambda config: players)
-    monkeypatch.setattr(estimate, "_load_estimator", lambda config: players)
+    monkeypatch.setattr(estimate, "_load_estimator", lambda: players)
     monkeypatch.setattr("hhmnet.commands.crops.cores", lambda: 1)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)

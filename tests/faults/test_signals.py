@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 import urllib.request
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def test_training_is_told_to_stop(number: int, to: str, workers: str, world: Wor
     ("name", "about"),
     [
         ("prepare", ".json"),
-        long("prepare, two jobs", ""),
+        ("prepare, two jobs", ""),
         long("crops", ".tmp"),
         long("evaluate", "metrics.json"),
         long("export", "model.onnx"),
@@ -112,18 +111,3 @@ def test_two_exports_at_once_leave_what_one_leaves(world: World, tmp_path: Path)
         ends = [process.communicate() for process in (one, two)]
     assert (one.returncode, two.returncode) == (0, 0), ends
     world.check("export", tmp_path / "out")
-
-
-@pytest.mark.long
-def test_of_two_trainings_at_once_one_is_refused(world: World, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    with start(world.words("train phase 1", out), world) as one:
-        while not (out / ".lock").exists():
-            assert one.poll() is None
-            time.sleep(0.01)
-        with start(world.words("train phase 1", out), world) as two:
-            _, told = two.communicate()
-        one.communicate()
-    assert (one.returncode, two.returncode) == (0, 2)
-    assert "another training is at work" in told or "holds a run already" in told
-    world.check("train phase 1", out)

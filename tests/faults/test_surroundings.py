@@ -96,12 +96,3 @@ def test_a_clock_that_jumps(name: str, world: World, tmp_path: Path) -> None:
     limit = ["--time-limit", "1h"] if name.startswith("train") else []
     world.run_well(name, tmp_path / "out", *limit, fault=Fault(jump=1e9))
     world.check(name, tmp_path / "out")
-
-
-@pytest.mark.long
-def test_a_jump_of_the_clock_makes_no_leftover_of_a_living_file(world: World, tmp_path: Path) -> None:
-    """Neither is what was left years ago kept, nor what another process writes removed."""
-    out = tmp_path / "out"
-    assert world.run("crops", out, fault=Fault(change=100)).code == -9
-    world.run_well("crops", out, fault=Fault(jump=-1e9))
-    world.check("crops", out)

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
-import pickle
 import random
-import tempfile
-import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from command_lines import attempt_command
 from noise import damaged_document, damaged_file
+from odd_files import (
+    CLASSES,
+    CLIPS,
+    FLAGS,
+    LAYOUT,
+    MATS,
+    NTU,
+    PAIRING,
+    POSES,
+    RECIPES,
+    Files,
+    annotations,
+    clip_file,
+    labels,
+    scores_file,
+    store_file,
+    written,
+)
 
-import made_annotations
 import made_clips
 import made_exports
-import made_mat
 import made_models
 import made_ntu
 import made_poses
@@ -47,7 +56,7 @@ from hhmnet.serving.answers import check_video
 from hhmnet.serving.limits import Limits, Refused
 from hhmnet.serving.uploads import ending
 from hhmnet.skeleton import KINECT20
-from hhmnet.store import SAMPLES_FILE, Store
+from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.video import open_video
 
@@ -60,9 +69,6 @@ class World(NamedTuple):
     recipe: Path
     clip: Path
     videos: tuple[Path, ...]
-
-
-Files = dict[str, bytes]
 
 
 class Target(NamedTuple):
@@ -93,20 +99,18 @@ def attempt(target: Target, world: World, rng: random.Random, folder: Path) -> N
     target.read(folder)
 
 
-def read_all(name: str, config: Callable[[Path], ReaderConfig | None], file: str, folder: Path) -> None:
+def read_all(
+    name: str, folder: Path, config: Callable[[Path], ReaderConfig] | None = None, file: str = ""
+) -> None:
     """What ``hhmnet prepare`` does with a source; raises the first refusal of a clip."""
-    reader = get_reader(name, folder / file, config(folder))
+    if name == "folder" and not (folder / "labels.csv").exists():
+        (clip,) = folder.iterdir()
+        (folder / "labels.csv").write_text(f"path,label\n{clip.name},wave\n")
+    reader = get_reader(name, folder / file, config(folder) if config else None)
     for line in reader.describe():
         assert line.strip(), "a line of the description is empty"
     for item in reader.items():
         assert np.isfinite(reader.read(item, Counter()).joints).all()
-
-
-def reader(
-    name: str, config: Callable[[Path], ReaderConfig | None] = lambda folder: None, file: str = ""
-) -> Callable[[Path], None]:
-    """What reads a folder, or a file in it, as a source of clips."""
-    return partial(read_all, name, config, file)
 
 
 def chosen(files: dict[str, list[bytes]]) -> Callable[[World, random.Random], Files]:
@@ -114,119 +118,9 @@ def chosen(files: dict[str, list[bytes]]) -> Callable[[World, random.Random], Fi
     return lambda world, rng: {name: rng.choice(contents) for name, contents in files.items()}
 
 
-@cache
-def written(write: Callable[[Path], Any]) -> Files:
-    """What something writes into a folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder))
-        files = [file for file in Path(folder).rglob("*") if file.is_file()]
-        return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
-
-
 def one_of(*writes: Callable[[Path], Any]) -> Callable[[World, random.Random], Files]:
     """What one of several writes into a folder."""
     return lambda world, rng: dict(written(rng.choice(writes)))
-
-
-CLIPS = [json.dumps(made_clips.clip(frames=frames)).encode() for frames in (1, 3)]
-CLASSES = json.dumps({"classes": [{"id": n, "name": f"c{n}"} for n in range(12)]}).encode()
-PAIRING = f"name,aligned,late\n{made_clips.NAME},1,2\n".encode()
-TWO_BODIES = (made_ntu.Body(), made_ntu.Body(made_ntu.ID + 1, range(1, 4)))
-NTU = [made_ntu.skeleton(TWO_BODIES[:1], frames=3), made_ntu.skeleton(TWO_BODIES, frames=5, end="\n")]
-JOINTS = {"d_skel": np.full((20, 3, 2), 0.5)}
-MATS = [made_mat.mat(JOINTS, order=order, compress=compress) for order in "<>" for compress in (False, True)]
-LAYOUT = b"""name: mine
-joints: [hip, neck, head, left_hand, right_hand]
-edges: [[neck, hip], [head, neck], [left_hand, neck], [right_hand, neck]]
-mirror: [[left_hand, right_hand]]
-parts: {head: [head], left_hand: [left_hand], right_hand: [right_hand], left_foot: [], right_foot: [0]}
-dims: 3
-"""
-FLAGS = b"--optim.lr 1e-3 --model.widths [16,16] --data.frames 8 --fold 1 --relabel {} --run.seed=3"
-RECIPES = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))[:4]
-
-
-def _annotations() -> Iterator[bytes]:
-    """Pickles of pyskl's kind: whole ones, and such with odd values in them."""
-    whole = [made_annotations.hrnet(2), [made_annotations.annotation("a", 0, joints=25, dims=3)]]
-    for content in whole:
-        yield from (pickle.dumps(content, protocol) for protocol in (0, 2, 4, 5))
-    values = [None, -1, 10**30, 1e400, "x", "é\ud800", b"x", [], {}, {1}, np.float64("nan")]
-    values += [np.zeros(shape, kind) for shape in ((), (1, 2, 17, 0)) for kind in ("f2", "O", "U3")]
-    clip = whole[0]["annotations"][0]
-    for key in [*clip, "other"]:
-        for value in values:
-            yield pickle.dumps([clip | {key: value}], 4)
-    for split in (None, [], {"x": 1}, {1: ["a"]}, {"a_train": [1, None]}, {"a_train": {"b": 1}}):
-        yield pickle.dumps(whole[0] | {"split": split}, 2)
-
-
-def _array(rng: random.Random, array: np.ndarray) -> bytes:
-    """An array's file, often of odd numbers, or of another type or shape."""
-    value = rng.choice((np.nan, np.inf, -1, 0, 1e30, 1e308, 2**31, -(2**40)))
-    with np.errstate(all="ignore"):
-        match rng.randrange(8):
-            case 0:
-                array = np.full(array.shape, value, float)
-            case 1:
-                array = np.where(np.arange(array.size).reshape(array.shape) % 7 == 3, value, array)
-            case 2:
-                array = array.astype(rng.choice(["f8", "i8", "u1", "f2", "c8", "U40", "?", ">f4"]))
-            case 3:
-                array = rng.choice((array[..., :0], array[None]))
-    handle = io.BytesIO()
-    np.save(handle, array)
-    return handle.getvalue()
-
-
-def _clip(world: World, rng: random.Random) -> Files:
-    """A clip in one of the forms that ``folder`` and ``predict`` read."""
-    joints = np.random.default_rng(0).normal(size=(1, 3, 20, 3)).astype("f4")
-    arrays = {"joints": joints, "confidence": joints[..., 0], "pixels": joints[..., :2]}
-    arrays |= {"present": np.ones((1, 3), bool), "frame_index": np.arange(3)}
-    table, packed = io.StringIO(), io.BytesIO()
-    heads = ["frame", *(f"{name}_{axis}" for name in KINECT20.joints for axis in "xyz")]
-    csv.writer(table).writerows([heads, *([frame, *["0.5"] * 60] for frame in range(2))])
-    with zipfile.ZipFile(packed, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
-        for name in arrays:
-            if name == "joints" or rng.random() < 0.4:
-                archive.writestr(f"{name}.npy", _array(rng, arrays[name]))
-    poses = [json.dumps(make()).encode() for make, _ in made_poses.JSON_FORMS.values()]
-    ours = json.dumps({"joints": np.full((2, 20, 3), 0.5).tolist(), "frame_index": [0, 1]}).encode()
-    forms = {
-        "a.npz": packed.getvalue(),
-        "a.npy": _array(rng, joints),
-        "a.csv": table.getvalue().encode(),
-        "a.json": rng.choice([ours, *poses, *CLIPS]),
-        "a.skeleton": rng.choice(NTU),
-        "a01_s01_e01_skeleton3d.txt": b"0.5 1.5 3.0 1.0\n"
-        * 40,  # MSR Action3D and UTKinect go by their names
-        "joints_s01_e01.txt": b"".join(b"%d%s\n" % (frame, b" 0.5" * 60) for frame in range(3)),
-    }
-    name = rng.choice(list(forms))
-    return {name: forms[name]}
-
-
-def _labelled(world: World, rng: random.Random) -> Files:
-    files = _clip(world, rng)
-    return files | {"labels.csv": f"path,label\n{next(iter(files))},wave\n".encode()}
-
-
-def _poses(world: World, rng: random.Random) -> Files:
-    make, _ = rng.choice(list(made_poses.JSON_FORMS.values()))
-    return {"a.json": json.dumps(make()).encode(), "labels.csv": b"path,label\na.json,wave\n"}
-
-
-def _openpose(world: World, rng: random.Random) -> Files:
-    return {f"a/{name}": content for name, content in written(made_poses.write_openpose).items()} | {
-        "labels.csv": b"path,label\na,wave\n"
-    }
-
-
-def _labels(world: World, rng: random.Random) -> Files:
-    rows = "".join(f"a{n or ''}.npy,{n % 2},s{n},1,2,train\n" for n in range(4))
-    table = f"path,label,subject,camera,setup,split\n{rows}"
-    return {"a.npy": _array(random.Random(2), np.full((2, 20, 3), 0.5)), "labels.csv": table.encode()}
 
 
 def _read_skeleton(folder: Path) -> None:
@@ -240,36 +134,6 @@ def _read_layout(folder: Path) -> None:
     layout = load_layout(folder / "skeleton.yaml")
     assert layout.hops.shape == (layout.num_joints, layout.num_joints)
     assert layout.limbs.shape == (4, layout.num_joints)
-
-
-@cache
-def _store_parts(store: Path) -> tuple[pa.RecordBatch, bytes, Any]:
-    with pa.ipc.open_file(store / SAMPLES_FILE) as reader:
-        record, ((key, facts),) = reader.get_batch(0).slice(0, 2), reader.schema.metadata.items()
-    return record, key, json.loads(facts)
-
-
-ODD_COLUMNS = {
-    **dict.fromkeys(("persons", "length"), (0, -1, 2**31 - 1, -(2**31), 7, None)),
-    **dict.fromkeys(("sample_id", "video", "subject", "split"), ("", "../x", "\0", "x" * 3000, "a b", None)),
-    **dict.fromkeys(("joints", "present", "label"), (None,)),
-}
-
-
-def _store(world: World, rng: random.Random) -> Files:
-    record, key, facts = _store_parts(world.store)
-    columns, handle, kind = list(record.columns), io.BytesIO(), rng.random()
-    if kind < 0.4:
-        facts = damaged_document(rng, facts)
-    elif kind < 0.7:
-        column = rng.choice(list(ODD_COLUMNS))
-        kind_of = record.schema.field(column).type
-        values = rng.choices(ODD_COLUMNS[column], k=record.num_rows)
-        columns[record.schema.names.index(column)] = pa.array(values, kind_of)
-    schema = record.schema.with_metadata({key: json.dumps(facts).encode()})
-    with pa.ipc.new_file(handle, schema) as writer:
-        writer.write_batch(pa.record_batch(columns, schema=schema))
-    return {f"store/{SAMPLES_FILE}": handle.getvalue()}
 
 
 def _read_store(folder: Path) -> None:
@@ -287,25 +151,6 @@ def _configuration(world: World, rng: random.Random) -> Files:
 def _read_configuration(folder: Path) -> None:
     flags = (folder / "flags.txt").read_text(errors="ignore").replace("\0", "").split()[:9]
     read_config(folder / "recipe.yaml", flags)
-
-
-def _scores(world: World, rng: random.Random) -> Files:
-    columns: list[Any] = [["a", "b"], [0, -1], [1.0, 1.0], [1.0, 1.0]]
-    heads, handle = ["sample_id", "label", "nod", "wave"], io.BytesIO()
-    if rng.random() < 0.5:
-        odd = (
-            [1, 2],
-            [None, 1],
-            [1e300, float("nan")],
-            ["x", "y"],
-            [[1], [2]],
-            [{"a": 1}, {"a": 2}],
-            [b"\xff", b""],
-        )
-        columns[rng.randrange(4)] = rng.choice(odd)
-        heads[rng.randrange(4)] = rng.choice(("nod", "", "label", "\0"))
-    pq.write_table(pa.table(list(map(pa.array, columns)), heads), handle)
-    return {"scores.parquet": handle.getvalue()}
 
 
 def _read_scores(folder: Path) -> None:
@@ -405,33 +250,39 @@ def _read_upload(folder: Path) -> None:
 
 
 NW_UCLA = {f"{made_clips.NAME}.json": CLIPS}
+ARRAY_SETS = (made_poses.write_ctr_gcn, made_poses.write_st_gcn, made_poses.write_h36m)
 TARGETS = {
-    "nw_ucla": Target(chosen(NW_UCLA | {CLASSES_FILE: [CLASSES]}), reader("nw_ucla")),
+    "nw_ucla": Target(chosen(NW_UCLA | {CLASSES_FILE: [CLASSES]}), partial(read_all, "nw_ucla")),
     "nw_ucla_pairing": Target(
         chosen(NW_UCLA | {"pairing.csv": [PAIRING]}),
-        reader("nw_ucla", lambda folder: NWUCLAConfig(videos=folder, pairing=folder / "pairing.csv")),
+        partial(
+            read_all, "nw_ucla", config=lambda here: NWUCLAConfig(videos=here, pairing=here / "pairing.csv")
+        ),
         ("pairing.csv",),
         hurt=(".csv",),
     ),
-    "ntu": Target(chosen({f"{made_ntu.NAME}.skeleton": NTU}), reader("ntu60")),
-    "pyskl": Target(chosen({"all.pkl": list(_annotations())}), reader("pyskl", file="all.pkl")),
-    "folder": Target(_labelled, reader("folder"), hurt=("npz", "npy", "a.csv", "json", "skeleton", "txt")),
+    "ntu": Target(chosen({f"{made_ntu.NAME}.skeleton": NTU}), partial(read_all, "ntu60")),
+    "pyskl": Target(chosen({"all.pkl": list(annotations())}), partial(read_all, "pyskl", file="all.pkl")),
+    "folder": Target(lambda world, rng: clip_file(rng), partial(read_all, "folder")),
     "labels": Target(
-        _labels, reader("folder", lambda folder: FolderConfig(layout="kinect20")), ("labels.csv",), (".csv",)
+        lambda world, rng: labels(rng),
+        partial(read_all, "folder", config=lambda here: FolderConfig(layout="kinect20")),
+        ("labels.csv",),
+        hurt=(".csv",),
     ),
-    "utd_mhad": Target(chosen({"a1_s1_t1_skeleton.mat": MATS}), reader("utd_mhad")),
-    "skeleton_file": Target(_clip, _read_skeleton),
-    "poses": Target(_poses, reader("folder"), hurt=(".json",)),
-    "openpose": Target(_openpose, reader("folder"), hurt=(".json",)),
-    "msr_action3d": Target(one_of(made_poses.write_msr), reader("msr_action3d")),
-    "utkinect": Target(one_of(made_poses.write_utkinect), reader("utkinect")),
-    "array_sets": Target(
-        one_of(made_poses.write_ctr_gcn, made_poses.write_st_gcn, made_poses.write_h36m), reader("arrays")
+    "utd_mhad": Target(chosen({"a1_s1_t1_skeleton.mat": MATS}), partial(read_all, "utd_mhad")),
+    "skeleton_file": Target(lambda world, rng: clip_file(rng), _read_skeleton),
+    "poses": Target(chosen({"a.json": POSES}), partial(read_all, "folder")),
+    "openpose": Target(
+        one_of(lambda folder: made_poses.write_openpose(folder / "a")), partial(read_all, "folder")
     ),
+    "msr_action3d": Target(one_of(made_poses.write_msr), partial(read_all, "msr_action3d")),
+    "utkinect": Target(one_of(made_poses.write_utkinect), partial(read_all, "utkinect")),
+    "array_sets": Target(one_of(*ARRAY_SETS), partial(read_all, "arrays")),
     "layout": Target(chosen({"skeleton.yaml": [LAYOUT]}), _read_layout, ("skeleton.yaml",)),
-    "store": Target(_store, _read_store, ("store",)),
+    "store": Target(lambda world, rng: store_file(world.store, rng), _read_store, ("store",)),
     "configuration": Target(_configuration, _read_configuration),
-    "scores": Target(_scores, _read_scores, ("scores.parquet",)),
+    "scores": Target(lambda world, rng: scores_file(rng), _read_scores, ("scores.parquet",)),
     "model": Target(
         lambda world, rng: dict(_saved(rng.choice(("skeleton", "video")))),
         _read_model,

@@ -84,7 +84,7 @@ def test_mirrored_videos_swap_left_and_right(video: Path) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("estimator", "openpose"), ("detector_size", 9), ("persons", 0), ("min_confidence", 2), ("focal", 0)],
+    [("detector", "openpose"), ("detector_size", 9), ("persons", 0), ("min_confidence", 2), ("focal", 0)],
 )
 def test_wrong_choices_are_named(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"field '{field}' must be"):

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hhmnet.pose.estimators import MARGIN, BlazePose, MoveNet, refine, region_around
-from hhmnet.skeleton import COCO17
+from hhmnet.pose.estimators import MARGIN, BlazePose, refine
 
 IMAGE = np.full((200, 300, 3), 51, np.uint8)
 
@@ -103,48 +102,3 @@ def test_looks_at_a_box(found: list[float], looks: int, best: float) -> None:
     poses = blazepose(net).estimate(IMAGE, np.float32([[100, 50, 200, 150]]))
     assert len(net.pieces) == looks
     assert poses.found[0] == pytest.approx(best)
-
-
-@pytest.mark.parametrize(
-    ("unseen", "half"),
-    [
-        (
-            [],
-            1.2 * 90,
-        ),  # the ankle lies 90 below the hips, which counts more than 1.9 times the shoulders' 50
-        (["left_ankle", "nose"], 1.9 * 50),
-        (["left_hip", "right_hip"], None),
-    ],
-)
-def test_movenets_region_holds_torso_and_limbs(unseen: list[str], half: float | None) -> None:
-    pixels, scores = np.full((17, 2), 100.0), np.full(17, 0.8)
-    places = {"nose": (100, 40), "left_shoulder": (120, 60), "right_shoulder": (80, 60)}
-    places |= {"left_hip": (110, 110), "right_hip": (90, 110), "left_ankle": (115, 200)}
-    for name, place in places.items():
-        pixels[COCO17.index(name)] = place
-    scores[[COCO17.index(name) for name in unseen]] = 0.1
-    region = region_around(pixels, scores)
-    if half is None:
-        assert region is None
-    else:
-        np.testing.assert_allclose(region, [100, 110, 2 * half, 0])
-
-
-class MadeMoveNet:
-    """Answers as the network would: all joints at one place of the piece, y before x."""
-
-    def run(self, piece: np.ndarray) -> dict[str, np.ndarray]:
-        np.testing.assert_array_equal(piece, np.full((1, 192, 192, 3), 51))
-        joints = np.stack([np.full(17, 0.25), np.full(17, 0.75), np.repeat([0.9, 0.1], [4, 13])], 1)
-        return {"out": joints.reshape(1, 1, 17, 3).astype(np.float32)}
-
-
-def test_movenets_joints_are_carried_back_to_the_picture() -> None:
-    made = MoveNet.__new__(MoveNet)
-    made._net = MadeMoveNet()  # type: ignore[assignment]
-    poses = made.estimate(IMAGE, np.float32([[100, 50, 200, 146]]), np.float32([[150, 100, 96, 0]]))
-    assert poses.world is None
-    np.testing.assert_allclose(poses.pixels[0], np.tile([174, 76], (17, 1)), atol=1e-4)
-    np.testing.assert_allclose(poses.found, 0.5)  # four joints of the eight that are enough
-    # Hips aren't seen, so the next look is at the box again.
-    np.testing.assert_allclose(poses.regions[0], [150, 98, 125, 0])

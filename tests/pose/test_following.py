@@ -7,8 +7,6 @@ from hhmnet.pose.following import (
     AHEAD,
     BEHIND,
     Follower,
-    fill_bodies,
-    fill_joints,
     root_path,
 )
 from hhmnet.pose.tracking import Track
@@ -67,38 +65,6 @@ def test_two_tracks_do_not_stay_on_one_person() -> None:
     assert found.present.sum(1).tolist() >= [30, 28]
     np.testing.assert_allclose(centers(found)[0], 160, atol=5)
     np.testing.assert_allclose(centers(found)[1][found.present[1]], 184, atol=5)
-
-
-def flags(text: str) -> np.ndarray:
-    return np.array([letter == "x" for letter in text])
-
-
-def test_bodies_are_filled_on_a_straight_line_and_marked() -> None:
-    present = flags(".xx..x....x.")
-    position = np.where(present, np.arange(12) ** 2, 0)[:, None, None] * np.ones((1, 2, 3))
-    confidence = np.where(present, np.linspace(0.3, 0.9, 12), 0)[:, None] * np.ones((1, 2))
-    before = position.copy()
-    there, filled = fill_bodies(present, [position], confidence, 3)
-    assert (filled == flags("...xx.......")).all()
-    assert (there == flags(".xxxxx....x.")).all()
-    np.testing.assert_allclose(position[3:5, 0, 0], [4 + (25 - 4) / 3, 4 + 2 * (25 - 4) / 3], rtol=1e-6)
-    np.testing.assert_allclose(confidence[3:5, 0], confidence[2, 0])
-    np.testing.assert_array_equal(position[~filled], before[~filled])
-
-
-def test_joints_are_masked_and_their_short_gaps_filled() -> None:
-    """The second joint is only doubtful at the end; the body is missing in the last frame but one."""
-    first = [0.9, 0.0, 0.05, 0.9, 0, 0, 0, 0.9, 0, 0.9]
-    confidence = np.stack([first, [0.8] * 9 + [0.04]], 1)
-    points = np.arange(10.0)[:, None, None] * np.ones((1, 2, 2))
-    points[1:3, 0] = -99
-    guesses = points.copy()
-    fill_joints(flags("xxxxxxxx.x"), [points], confidence, least=0.1, longest=2, guesses=[guesses])
-    np.testing.assert_allclose(points[:, 0, 0], [0, 1, 2, 3, 0, 0, 0, 7, 0, 9])
-    np.testing.assert_allclose(guesses[:, 0, 0], range(10))  # elsewhere they stay where they were supposed
-    np.testing.assert_allclose(confidence[:, 0], [0.9, 0.05, 0.05, 0.9, 0, 0, 0, 0.9, 0, 0.9])
-    np.testing.assert_allclose(confidence[:, 1], [0.8] * 8 + [0, 0])
-    assert points[:, 1, 0].tolist() == [*range(8), 0, 0]
 
 
 PICTURE, FOCAL = (640, 480), 1.1

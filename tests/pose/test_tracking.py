@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,6 @@ from hhmnet.pose.tracking import (
     Motion,
     Track,
     Tracker,
-    assign,
     choose_actors,
     join,
     to_center,
@@ -63,21 +60,6 @@ def test_doubtful_detections_continue_tracks_but_begin_none() -> None:
     fast = Tracker()
     numbers = [fast.update(f, box((50 + 4.8 * f, 100, 40, 100))[None], np.float32([0.9])) for f in (0, 10)]
     assert [n.tolist() for n in numbers] == [[1], [1]]
-
-
-@pytest.mark.parametrize("shape", [(3, 3), (2, 5), (5, 2), (0, 3)])
-def test_assignment_is_the_cheapest_of_all(shape: tuple[int, int]) -> None:
-    costs = np.random.default_rng(3).random(shape)
-    pairs = assign(costs, most=0.6)
-    assert all(costs[pair] <= 0.6 for pair in pairs)
-    best = (0, 0.0)
-    for count in range(1, min(shape) + 1):  # most pairs first, then the least cost
-        for some in itertools.combinations(range(shape[0]), count):
-            for others in itertools.permutations(range(shape[1]), count):
-                chosen = costs[list(some), list(others)]
-                if (chosen <= 0.6).all():
-                    best = max(best, (count, -chosen.sum()))
-    assert (len(pairs), -sum(costs[pair] for pair in pairs)) == pytest.approx(best)
 
 
 def test_motion_is_a_kalman_filter() -> None:

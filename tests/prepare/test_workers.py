@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +17,7 @@ from hhmnet.prepare import WorkerLost, prepare
 from hhmnet.prepare.parts import PARTS_FOLDER
 from hhmnet.readers import READERS, SourceError
 from hhmnet.store import SAMPLES_FILE, Store
-from made_reader import Made, MadeConfig, put_made
+from made_reader import Made, put_made
 
 TEXTS = ["ok 3", "two 4", "bad 2", "same", "full 5", "ok 1", "same", "two 2", "nan", "ok 9", "full 1"]
 
@@ -83,98 +81,6 @@ def test_a_worker_that_cannot_start_is_reported(tmp_path: Path, capfd: pytest.Ca
     with pytest.raises(WorkerLost, match="a worker process ended unasked, with exit code 1"):
         prepare(Here(source), tmp_path / "store", jobs=2)
     assert "no_such_module" in capfd.readouterr().err
-
-
-PROGRAM = """
-import signal
-import sys
-from pathlib import Path
-from made_reader import Made, MadeConfig
-from hhmnet.cli import main
-from hhmnet.readers import READERS
-
-READERS["made"] = ("made_reader:Made", "made-up files")
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-    sys.exit(main(["prepare", "made", *sys.argv[1:]]))
-"""
-
-
-@pytest.fixture
-def program(tmp_path: Path):
-    """Starts `hhmnet prepare made` on 12 slow files with two workers, as a program of its own."""
-    source = put_made(tmp_path / "raw", ["ok 2"] * 12)
-    script = tmp_path / "program.py"
-    script.write_text(PROGRAM)
-    words = ["--source", str(source), "--out", str(tmp_path / "store"), "--jobs", "2", "--seconds", "0.25"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-
-    def start() -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, str(script), *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-            start_new_session=True,
-        )
-
-    return start
-
-
-def until_parts(out: Path, count: int) -> None:
-    end = time.monotonic() + 1200
-    while len(list((out / PARTS_FOLDER).glob("*.json"))) < count:
-        assert time.monotonic() < end, "no parts come"
-        time.sleep(0.02)
-
-
-def members(session: int) -> list[int]:
-    """The living processes of a session."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == session and fields[0] not in "ZX":
-            found.append(int(entry.name))
-    return found
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see the processes")
-@pytest.mark.parametrize("how", ["Ctrl-C", "SIGKILL"])
-def test_the_program_is_stopped_and_called_again(program, tmp_path: Path, how: str) -> None:
-    out = tmp_path / "store"
-    with program() as process:
-        until_parts(out, 2)
-        if how == "Ctrl-C":
-            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        else:
-            process.send_signal(getattr(signal, how))
-        err = process.communicate()[1]
-        end = time.monotonic() + 1200
-        while members(process.pid):
-            assert time.monotonic() < end, "workers are left behind"
-            time.sleep(0.05)
-    assert "Traceback" not in err
-    if how == "SIGKILL":
-        assert process.returncode == -signal.SIGKILL
-    else:
-        assert process.returncode == 130
-        assert "of 12 items are read and kept in" in err
-        assert err.splitlines()[-1] == "hhmnet prepare: interrupted"
-    assert not (out / SAMPLES_FILE).exists()
-
-    with program() as process:
-        shown, err = process.communicate()
-    assert process.returncode == 0, err
-    assert "going on: " in err
-    assert "12 clips" in shown
-    prepare(Made(tmp_path / "raw", MadeConfig(seconds=0.25)), tmp_path / "again")
-    assert (out / SAMPLES_FILE).read_bytes() == (tmp_path / "again" / SAMPLES_FILE).read_bytes()
-    assert sorted(os.listdir(out)) == ["rejected.csv", SAMPLES_FILE]
 
 
 MEMORY = """

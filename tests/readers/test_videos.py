@@ -13,7 +13,7 @@ from hhmnet.pose import estimate
 from hhmnet.pose.networks import PoseError
 from hhmnet.readers import ReadError, videos
 from hhmnet.readers.videos import Videos, VideosConfig
-from hhmnet.skeleton import COCO17, KINECT20
+from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store
 from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight
 
@@ -33,8 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (source / "labels.csv").write_text(f"video,label,scene,fold\n{rows}")
     monkeypatch.setattr(videos, "fetch_models", lambda names: {})
     monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector(BYSTANDER, PLAYER))
-    layout = {"blazepose": BoxEstimator().layout, "movenet": COCO17}
-    monkeypatch.setattr(estimate, "_load_estimator", lambda config: BoxEstimator(layout[config.estimator]))
+    monkeypatch.setattr(estimate, "_load_estimator", BoxEstimator)
     videos._estimator.cache_clear()
     return source
 
@@ -96,21 +95,20 @@ def test_a_video_that_is_read_in_part_is_noted_and_listed(
     assert 0 < Store(out).lengths[0] < FRAMES == Store(out).lengths[1]
 
 
-@pytest.mark.parametrize("layout", ["ntu25", "blazepose33", "coco17", ""])
+@pytest.mark.parametrize("layout", ["ntu25", "blazepose33", "coco17"])
 def test_other_layouts(folder: Path, layout: str) -> None:
-    """MoveNet gives pixels."""
-    reader = Videos(folder, VideosConfig(layout=layout) if layout else VideosConfig(estimator="movenet"))
+    reader = Videos(folder, VideosConfig(layout=layout))
     reader = pickle.loads(pickle.dumps(reader))
     sample = reader.read("a.mkv", Counter())
     reader.layout.check(sample.joints)
-    assert reader.layout.name == (layout or "coco17")
-    if not layout:
+    assert reader.layout.name == layout
+    if layout == "coco17":
         np.testing.assert_array_equal(sample.joints, sample.pixels)
 
 
 def test_metres_are_where_the_person_walks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """x to the camera's left, y up, z away: the player walks to the right of the picture, below its middle."""
-    monkeypatch.setattr(estimate, "_load_estimator", lambda config: BoxEstimator(leads=False))
+    monkeypatch.setattr(estimate, "_load_estimator", lambda: BoxEstimator(leads=False))
     sample = Videos(folder, VideosConfig(persons=1)).read("a.mkv", Counter())
     hips = sample.joints[0, :, KINECT20.index("hip_center")]
     assert sample.pixels is not None
@@ -136,7 +134,7 @@ def test_missing_joints_stay_with_the_person_and_have_no_pixels(
     certain = Videos(folder).read("a.mkv", Counter())
     videos._estimator.cache_clear()
     doubtful = BoxEstimator(doubtful={15: range(FRAMES)})  # the left wrist
-    monkeypatch.setattr(estimate, "_load_estimator", lambda config: doubtful)
+    monkeypatch.setattr(estimate, "_load_estimator", lambda: doubtful)
     sample = Videos(folder).read("a.mkv", Counter())
     wrist = KINECT20.index("left_wrist")
     assert sample.confidence is not None
@@ -186,7 +184,7 @@ def test_faults_of_single_videos_are_told(folder: Path, monkeypatch: pytest.Monk
 
 def test_what_was_not_seen_is_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blind = BoxEstimator(blind=[4, 5, *range(8, 16)])
-    monkeypatch.setattr(estimate, "_load_estimator", lambda config: blind)
+    monkeypatch.setattr(estimate, "_load_estimator", lambda: blind)
     notes: Counter[str] = Counter()
     Videos(folder, VideosConfig(max_gap=3)).read("a.mkv", notes)
     assert notes["bodies filled in"] == 2
@@ -205,7 +203,6 @@ def test_networks_that_cannot_be_had_stop_it_at_once(folder: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"layout": "kinect20", "estimator": "movenet"}, "'layout' must be one of coco17"),
         ({"layout": "kinect"}, "'layout' must be one of kinect20, ntu25"),
         ({"root": "hips"}, "'root' must be one of path, zero"),
         ({"focal": 0}, "'focal' must be from"),

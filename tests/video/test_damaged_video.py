@@ -9,8 +9,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from hhmnet.video import Video, VideoError, open_video
 from made_video import FRAMES, KINDS, Kind, number_in, write_kind, write_sound, write_video
@@ -24,7 +22,6 @@ CUT = {
     "MP4, index first": Kind("a.mp4", {"b_frames": 2, "container": {"movflags": "faststart"}}),
     "MP4, fragmented": KINDS["fragmented"],
 }
-DAMAGED = CUT | {"raw": KINDS["raw H.264, no times"], "stream": KINDS["MPEG-2 in a transport stream"]}
 
 
 def good_until_error(video: Video) -> tuple[list[int], VideoError | None]:
@@ -139,19 +136,6 @@ def test_a_picture_that_changes_its_size_is_read_on_at_the_first_one(
     assert late[16:, :26].mean() < 30 < late[16:, 30:66].mean()  # a standing picture keeps its shape
 
 
-def test_pictures_that_no_way_leads_to_are_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*words: object) -> None:
-        raise ValueError("no colours")
-
-    file = write_video(tmp_path / "a.mp4")
-    with open_video(file, errors="stop") as video:
-        video.frame(0)
-        monkeypatch.setattr("hhmnet.video.video._oriented", refuse)
-        assert list(video) == []
-        assert video.damage is not None
-        assert (video.damage.frame, "colours" in video.damage.reason) == (0, True)
-
-
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -217,34 +201,3 @@ def test_playlists_reach_no_network(tmp_path: Path) -> None:
             open_video(file)
         with pytest.raises(TimeoutError):
             server.accept()
-
-
-@pytest.fixture(scope="module")
-def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    folder = tmp_path_factory.mktemp("videos")
-    return {name: write_kind(folder, name, kind).read_bytes() for name, kind in DAMAGED.items()}
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_damaged_bytes_give_frames_or_a_video_error(
-    contents: dict[str, bytes], tmp_path: Path, data: st.DataObject
-) -> None:
-    name = data.draw(st.sampled_from(sorted(DAMAGED)))
-    content = bytearray(contents[name])
-    for _ in range(data.draw(st.integers(0, 4), "changes")):
-        at = data.draw(st.integers(0, len(content) - 1), "at")
-        content[at : at + 4] = data.draw(st.binary(min_size=1, max_size=8), "bytes")
-    if data.draw(st.booleans(), "cut"):
-        content = content[: data.draw(st.integers(0, len(content)), "end")]
-    file = tmp_path / DAMAGED[name].file
-    file.write_bytes(content)
-    try:
-        with open_video(file) as video:
-            assert len(video.times) == video.num_frames > 0
-            assert video.fps >= 0
-            indices = data.draw(st.lists(st.integers(0, len(video) - 1), max_size=3))
-            assert video.frames(indices).shape == (len(indices), video.height, video.width, 3)
-            assert len({image.shape for _, image in video}) <= 1
-    except VideoError:
-        pass

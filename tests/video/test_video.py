@@ -149,26 +149,6 @@ def test_pictures_are_turned_as_the_display_matrix_says(
         assert (video.height, video.width) == shown.shape[:2]
 
 
-@pytest.mark.skipif(
-    "HHMNET_DATA" not in os.environ, reason="HHMNET_DATA doesn't name the folder of real data"
-)
-@pytest.mark.parametrize(
-    "pattern",
-    ["ntu/S001C001P001R001A001_rgb.avi", "tennis/videos/t*1.mp4", "nw_ucla/depth_video/a0*_s01_*.avi"],
-)
-def test_real_videos_equal_a_full_decode(pattern: str) -> None:
-    files = sorted(Path(os.environ["HHMNET_DATA"]).glob(pattern))[:12]
-    assert files
-    for file in files:
-        full = decode_all(file)
-        order = np.random.default_rng(1).permutation(len(full))[:10]
-        with open_video(file) as video:
-            assert (len(video), video.damage) == (len(full), None)
-            for index in order:
-                np.testing.assert_array_equal(video.frame(int(index)), full[index])
-            np.testing.assert_array_equal(video.frames(order), np.stack([full[index] for index in order]))
-
-
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see the threads")
 def test_no_threads_are_left_for_a_forked_process_to_wait_for(tmp_path: Path) -> None:
     script = (

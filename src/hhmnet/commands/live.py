@@ -19,7 +19,7 @@ from rich.text import Text
 from hhmnet.commands.terminal import Parser, UsageError, console, duration, whole
 from hhmnet.drawing import draw_skeleton
 from hhmnet.models.pretrained import from_pretrained
-from hhmnet.pose.estimate import DETECTORS, ESTIMATORS, PoseConfig, VideoPoseEstimator
+from hhmnet.pose.estimate import DETECTORS, PoseConfig, VideoPoseEstimator
 from hhmnet.predict.capture import Capture, Frame, is_live, shown
 from hhmnet.predict.engines import choose_device
 from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
@@ -42,7 +42,6 @@ def main(words: list[str]) -> int:
         raise UsageError("--loop is for files; a camera or a stream doesn't begin again")
     log, chosen = console(), options.view or ("none" if options.json else "terminal")
     pose = PoseConfig(
-        estimator=options.estimator,
         detector=options.detector,
         every=options.detect_every,
         mirrored=options.mirrored,
@@ -126,7 +125,6 @@ def _parser() -> Parser:
     add("--for", type=duration, dest="limit", metavar="30s", help="end after so long")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where the model computes")
     add("--detect-every", type=whole, default=DETECT_EVERY, metavar="N", help="look for persons so often (6)")
-    add("--estimator", default="blazepose", choices=tuple(ESTIMATORS), help="finds joints (blazepose)")
     add("--detector", default="ssd", choices=tuple(DETECTORS), help="finds persons (ssd)")
     add("--mirrored", action="store_true", help="the pictures are mirror images")
     return parser

@@ -15,7 +15,7 @@ from hhmnet.commands.flags import Flags, parted
 from hhmnet.commands.terminal import Parser, UsageError, console, counting, print_json, table, whole
 from hhmnet.predict.prediction import Prediction
 from hhmnet.predict.sources import Input, InputError, find_inputs
-from hhmnet.prepare.engine import ENGINES
+from hhmnet.prepare import ENGINES
 from hhmnet.readers.arrays import ArrayConfig
 from hhmnet.sample import MODALITIES
 

@@ -15,14 +15,13 @@ import torch
 from hhmnet.conversion import convert
 from hhmnet.fields import one_of, within
 from hhmnet.pose.detectors import CloseDetector, PersonDetector
-from hhmnet.pose.estimators import BlazePose, Detector, MoveNet, PoseEstimator
+from hhmnet.pose.estimators import BlazePose, Detector, PoseEstimator
 from hhmnet.pose.following import Follower, fill_bodies, fill_joints, kinect_axes, root_path
 from hhmnet.pose.networks import PoseError, network
 from hhmnet.pose.tracking import Tracker, choose_actors
 from hhmnet.skeleton import SkeletonLayout
 from hhmnet.video import Video, VideoError, open_video
 
-ESTIMATORS: dict[str, type[BlazePose] | type[MoveNet]] = {"blazepose": BlazePose, "movenet": MoveNet}
 DETECTORS = {"ssd": "ssd", "close": "blazepose_detector"}
 ROOTS = ("path", "zero")
 
@@ -34,8 +33,6 @@ KEPT_BYTES = 256 << 20
 class PoseConfig:
     """How joints are found in a video, and where the skeleton made of them stands."""
 
-    estimator: str = "blazepose"
-    """Who finds the joints: blazepose (33, in pixels and metres) or movenet (17, in pixels; twice as fast)."""
     detector: str = "ssd"
     """Who finds the persons: ssd (of any size) or close (persons who fill a good part of the picture; faster)."""
     detector_size: int = 512
@@ -59,7 +56,6 @@ class PoseConfig:
     of 45 degrees."""
 
     def __post_init__(self) -> None:
-        one_of(self, "estimator", tuple(ESTIMATORS))
         one_of(self, "detector", tuple(DETECTORS))
         within(self, 64, 4096, "detector_size")
         within(self, 1, float("inf"), "every", "persons")
@@ -111,7 +107,7 @@ class VideoPoseEstimator:
     Args:
         config: what to use.
         detector: stands in for the detector that ``config`` names.
-        estimator: stands in for the estimator that ``config`` names.
+        estimator: stands in for BlazePose.
 
     Raises:
         PoseError: a network can't be had or run.
@@ -125,7 +121,7 @@ class VideoPoseEstimator:
     ) -> None:
         self.config = config or PoseConfig()
         self.detector = detector or _load_detector(self.config)
-        self.estimator = estimator or _load_estimator(self.config)
+        self.estimator = estimator or _load_estimator()
 
     def estimate(self, path: Path, begin: int = 0, end: float = math.inf) -> VideoPoses:
         """Joints of those who act in the video at ``path``, or its frames ``begin`` to ``end``, that one left out.
@@ -218,7 +214,7 @@ def video_poses(
 
 def networks_of(config: PoseConfig) -> list[str]:
     """Names of the networks that a configuration needs."""
-    return [DETECTORS[config.detector], config.estimator]
+    return [DETECTORS[config.detector], "blazepose"]
 
 
 def _load_detector(config: PoseConfig) -> Detector:
@@ -226,8 +222,8 @@ def _load_detector(config: PoseConfig) -> Detector:
     return PersonDetector(model, config.detector_size) if config.detector == "ssd" else CloseDetector(model)
 
 
-def _load_estimator(config: PoseConfig) -> PoseEstimator:
-    return ESTIMATORS[config.estimator](network(config.estimator))
+def _load_estimator() -> PoseEstimator:
+    return BlazePose(network("blazepose"))
 
 
 @contextmanager

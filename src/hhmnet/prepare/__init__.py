@@ -2,8 +2,213 @@
 
 from __future__ import annotations
 
-from hhmnet.prepare.engine import ENGINES, prepare
-from hhmnet.prepare.parts import PrepareError, PrepareReport, Rejected
-from hhmnet.prepare.workers import WorkerLost
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 
-__all__ = ["ENGINES", "PrepareError", "PrepareReport", "Rejected", "WorkerLost", "prepare"]
+import pyarrow as pa
+
+import hhmnet
+from hhmnet.arrow import regroup
+from hhmnet.files import locked, made, remove_leftovers
+from hhmnet.prepare.parts import (
+    PARTS_FOLDER,
+    REJECTED_FILE,
+    Parts,
+    PrepareError,
+    PrepareReport,
+    Rejected,
+    cut,
+    fingerprint_work,
+    printable,
+    write_rejected,
+)
+from hhmnet.prepare.workers import EngineError, WorkerLost, cores, in_workers, read_in_cluster
+from hhmnet.readers import Reader
+from hhmnet.readers.pairing import LISTED
+from hhmnet.store import StoreError, write_batches
+
+__all__ = ["ENGINES", "EngineError", "PrepareError", "PrepareReport", "Rejected", "WorkerLost", "prepare"]
+ENGINES = ("local", "ray")
+_COUNTED = ("subject", "camera", "setup")
+
+
+def prepare(
+    reader: Reader,
+    out: Path,
+    *,
+    jobs: int | None = 1,
+    engine: str = "local",
+    strict: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> PrepareReport:
+    """Read all raw files into a store, and list those that can't be used in its ``rejected.csv``.
+
+    A bad file costs only itself: the rest goes on. Of two items with one sample id the first counts. The bytes of
+    the store don't depend on ``jobs``, ``engine`` or interruptions.
+
+    What is read lies in ``out/.parts`` until the store is complete, so for a while there are two copies of it. If
+    this call is interrupted, however hard, the same call goes on from there.
+
+    Args:
+        reader: the reader on its source folder.
+        out: the store's folder; an older store there is replaced only if all goes well.
+        jobs: number of processes, see :func:`~hhmnet.prepare.workers.in_workers`; 1 stays in this one, None
+            is one a core. With Ray, the number of tasks at a time.
+        engine: ``"local"``, or ``"ray"`` for a cluster, see :func:`~hhmnet.prepare.workers.read_in_cluster`.
+        strict: make no store if any item is rejected.
+        progress: called with (items done, items in all), from time to time.
+        tell: called with what the user should know meanwhile, in one line.
+
+    Raises:
+        PrepareError: no item is usable, or one isn't and ``strict`` holds. ``rejected.csv`` is written all the
+            same; it says why.
+        SourceError: the source folder has no such files.
+        StoreError, OSError: ``out`` can't be written.
+        LockedError: another process prepares ``out``.
+        WorkerLost, EngineError: see the two engines.
+    """
+    if engine not in ENGINES:
+        raise EngineError(f"unknown engine '{engine}'; known: {', '.join(ENGINES)}")
+    out = Path(out)
+    if (name := str(out).encode(errors="backslashreplace").decode()) != str(out):
+        raise StoreError(f"{name}: the name isn't UTF-8; Arrow opens no such file, so name another folder")
+    items = reader.items()
+    chunks = cut(items, reader.chunk)
+    parts = Parts(out / PARTS_FOLDER, fingerprint_work(reader, items, reader.chunk))
+    with made(out), locked(out, "hhmnet prepare"):
+        remove_leftovers(out)
+        finished, others = parts.open(reader.source, chunks)
+        if others:
+            tell(f"{parts.folder}: what an earlier, different call had read there is thrown away")
+        done = resumed = sum(len(chunks[number]) for number in finished)
+        progress(done, len(items))
+        if finished:
+            tell(f"going on: {done:,} of {len(items):,} items were read by an earlier call")
+
+        def on_items(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(done, len(items))
+
+        try:
+            todo = [chunk for chunk in enumerate(chunks) if chunk[0] not in finished]
+            _read(reader, parts, todo, jobs, engine, on_items)
+            report = _merge(reader, parts, chunks, out, strict)
+        except PrepareError:
+            parts.remove()
+            raise
+        except BaseException:
+            kept = sum(
+                len(chunk) for number, chunk in enumerate(chunks) if parts.file(number, ".json").exists()
+            )
+            if kept:
+                tell(
+                    f"{kept:,} of {len(items):,} items are read and kept in {parts.folder}; the same call goes on "
+                    "from there"
+                )
+            else:
+                parts.remove()
+            raise
+        parts.remove()
+    report.resumed = resumed
+    return report
+
+
+def _read(
+    reader: Reader,
+    parts: Parts,
+    chunks: Sequence[tuple[int, list[str]]],
+    jobs: int | None,
+    engine: str,
+    on_items: Callable[[int], None],
+) -> None:
+    """Make the parts of some chunks, each a number and items."""
+    workers = min(jobs or cores(), len(chunks))
+    if chunks and engine == "ray":
+        read_in_cluster(reader, parts, chunks, jobs, on_items)
+    elif workers > 1:
+        in_workers(partial(parts.make, reader), chunks, workers, lambda chunk: on_items(len(chunk[1])))
+    else:
+        for chunk in chunks:
+            parts.make(reader, chunk, lambda: on_items(1))
+
+
+def _merge(
+    reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]], out: Path, strict: bool
+) -> PrepareReport:
+    """Finished parts → one store and its report; only names are kept of what has been seen."""
+    report, twice = _survey(reader, parts, chunks)
+    files = sum(map(len, chunks))
+    if not report.accepted or (strict and report.rejected):
+        write_rejected(out / REJECTED_FILE, report.rejected)
+        raise PrepareError(
+            f"no store was made: {len(report.rejected)} of {files} files in {reader.source} can't be used; "
+            f"{out / REJECTED_FILE} says why",
+            report.rejected,
+        )
+    write_batches(
+        out,
+        regroup(_records(parts, twice)),
+        layout=reader.layout,
+        class_names=reader.class_names,
+        protocol=reader.protocol,
+        # Only what is the same on every machine, so that the store's bytes are too.
+        provenance={
+            "reader": reader.name,
+            "source": reader.source.resolve().name.encode(errors="backslashreplace").decode(),
+            "options": reader.options,
+            "hhmnet": hhmnet.__version__,
+            "counts": {"files": files},
+            "notes": dict(sorted(report.notes.items())),
+        },
+    )
+    write_rejected(out / REJECTED_FILE, [*report.rejected, *report.in_part])
+    return report
+
+
+def _survey(
+    reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]]
+) -> tuple[PrepareReport, list[list[bool]]]:
+    """The report, and for every sample of every chunk whether its id is new: of two with one id the first counts."""
+    report = PrepareReport()
+    first: dict[str, str] = {}
+    new: list[list[bool]] = []
+    for number, items in enumerate(chunks):
+        summary = parts.summary(number)
+        rejected = {place: Rejected(*row) for place, *row in summary["rejected"]}
+        notes = dict(summary["notes"])
+        usable = [place for place in range(len(items)) if place not in rejected]
+        records = parts.records(number, ("sample_id", "label", "length", *_COUNTED))
+        rows = (row for record in records for row in record.to_pylist())
+        new.append([])
+        for place, row in zip(usable, rows, strict=True):
+            item, sample_id = items[place], row["sample_id"]
+            new[number].append(sample_id not in first)
+            if sample_id in first:
+                reason = f"sample id {sample_id!r} is taken by {first[sample_id]}"
+                rejected[place] = printable(item, None, reason)
+                continue
+            first[sample_id] = item
+            report.accepted += 1
+            report.frames += row["length"]
+            report.counts["class"][reader.class_names[row["label"]] if row["label"] >= 0 else ""] += 1
+            for key in _COUNTED:
+                report.counts[key][row[key]] += 1
+            for note, times in notes.get(place, {}).items():
+                kind = next((kind for kind in LISTED if note.startswith(kind)), None)
+                if kind is not None:
+                    report.in_part.append(printable(item, None, note))
+                report.notes[kind or note] += times
+        report.rejected += [rejected[place] for place in sorted(rejected)]
+    return report, new
+
+
+def _records(parts: Parts, new: Sequence[Sequence[bool]]) -> Iterator[pa.RecordBatch]:
+    """All samples of new ids, chunk by chunk."""
+    for number, is_new in enumerate(new):
+        left = iter(is_new)
+        for record in parts.records(number):
+            kept = pa.array([next(left) for _ in range(record.num_rows)])
+            yield record if all(kept.to_pylist()) else record.filter(kept)

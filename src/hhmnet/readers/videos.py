@@ -15,7 +15,6 @@ import numpy as np
 from hhmnet.conversion import targets
 from hhmnet.fields import one_of
 from hhmnet.pose.estimate import (
-    ESTIMATORS,
     PoseConfig,
     VideoPoseEstimator,
     VideoPoses,
@@ -28,10 +27,8 @@ from hhmnet.readers.labels import DEFAULT_TABLE, LabelRow
 from hhmnet.readers.listed import ListedReader
 from hhmnet.readers.pairing import IN_PART, VIDEO_SUFFIXES
 from hhmnet.sample import Sample
-from hhmnet.skeleton import get_layout
+from hhmnet.skeleton import BLAZEPOSE33, get_layout
 from hhmnet.video import VideoError, open_video
-
-_DEFAULT_LAYOUTS = {"blazepose": "kinect20", "movenet": "coco17"}
 
 
 @dataclass
@@ -40,15 +37,14 @@ class VideosConfig(PoseConfig, ReaderConfig):
 
     labels: Path = DEFAULT_TABLE
     """The table of the videos and their labels; a relative path is looked for in the source folder first."""
-    layout: str = ""
-    """Skeleton of the joints: kinect20 (blazepose's default), ntu25, blazepose33 (metres) or coco17 (pixels)."""
+    layout: str = "kinect20"
+    """Skeleton of the joints: kinect20, ntu25, blazepose33 (metres) or coco17 (pixels)."""
     protocol: str = "given"
     """Protocol that splits the clips: given (the parts that the table names), tennis, …"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.layout = self.layout or _DEFAULT_LAYOUTS[self.estimator]
-        one_of(self, "layout", targets(ESTIMATORS[self.estimator].layout))
+        one_of(self, "layout", targets(BLAZEPOSE33))
 
 
 class Videos(ListedReader):
@@ -112,7 +108,7 @@ class Videos(ListedReader):
         kind = "metres" if self.layout.dims == 3 else "pixels"
         return [
             *super().describe(),
-            f"joints: {config.estimator} → {self.layout.name} ({self.layout.num_joints} joints, {kind}), "
+            f"joints: blazepose → {self.layout.name} ({self.layout.num_joints} joints, {kind}), "
             f"{config.persons} person{'s' * (config.persons > 1)} a clip; persons from {config.detector} "
             f"every {config.every} frames",
         ]
