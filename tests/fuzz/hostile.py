@@ -94,18 +94,9 @@ PATHS = """
     /.git/config /api/v2/model /file=/etc/passwd
 """
 LONG_PATHS = (f"{MODEL}?x={'a' * 9_000}", "/" + "a/" * 5_000, "/api/v1/\r\nX: y", f"{MODEL}\0")
-NOISE = [
-    *(
-        b"\0" * 100,
-        b"\r\n" * 500,
-        b"GET",
-        b"GET /\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"SSH-2.0-x\r\n",
-    ),
-    *(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200), b"GET / HTTP/9.9\r\n\r\n"),
-    b"GET / HTTP/1.1\r\n\r\n",
-]
+NOISE = [b"\0" * 100, b"\r\n" * 500, b"GET", b"GET /\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"SSH-2.0-x\r\n"]
+NOISE += [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200), b"GET / HTTP/1.1\r\n\r\n"]
+NOISE += [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
 HEADERS = [
     *(
         "Host: evil.example",
@@ -194,10 +185,6 @@ def _huge_body(rng: random.Random) -> Request:
     return Request([post(b"", rng.choice((2_000_000, 10**9, 2**63, 10**30))), bytes(1 << 20), bytes(1 << 20)])
 
 
-def _method(rng: random.Random) -> bytes:
-    return get(rng.choice((PREDICT, MODEL, "/api/v1/health", "/", "*")), rng.choice(METHODS.split(" ")))
-
-
 def _noise(rng: random.Random) -> Request:
     noise = rng.choice([*NOISE, rng.randbytes(rng.choice((1, 100, 5_000)))])
     return Request([noise], drops=rng.random() < 0.7)
@@ -209,10 +196,6 @@ def _damaged_request(rng: random.Random) -> Request:
 
 def _dropped(rng: random.Random) -> Request:
     return Request([NORMAL[: rng.randrange(len(NORMAL) + 1)]], drops=True, rudely=rng.random() < 0.5)
-
-
-def _wrong_length(rng: random.Random) -> Request:
-    return Request([post(form(), rng.choice(LENGTHS))], drops=rng.random() < 0.9)
 
 
 BODIES: dict[str, Callable[[random.Random], bytes]] = {
@@ -227,7 +210,7 @@ BODIES: dict[str, Callable[[random.Random], bytes]] = {
 }
 HEADS: dict[str, Callable[[random.Random], bytes]] = {
     "huge head": lambda rng: get(MODEL, more=rng.choice(HUGE)),
-    "methods": _method,
+    "methods": lambda rng: get(rng.choice((PREDICT, MODEL, "/", "*")), rng.choice(METHODS.split(" "))),
     "paths": lambda rng: get(rng.choice([*PATHS.split(), *LONG_PATHS])),
     "headers": _headers,
     "broken form": lambda rng: post(
@@ -238,7 +221,7 @@ REQUESTS: dict[str, Callable[[random.Random], Request]] = {
     "huge body": _huge_body,
     "slow head": _slow_head,
     "slow body": _slow_body,
-    "wrong length": _wrong_length,
+    "wrong length": lambda rng: Request([post(form(), rng.choice(LENGTHS))], drops=rng.random() < 0.9),
     "chunks": _chunks,
     "noise": _noise,
     "damaged request": _damaged_request,
