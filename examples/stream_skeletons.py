@@ -12,7 +12,7 @@ from hhmnet.store import Store
 
 def show(answer: LivePrediction) -> None:
     """Print an answer; there is none until somebody has been there for half the window."""
-    if answer.probabilities is not None:
+    if answer.label is not None:
         print(f"{answer.time:5.2f} s  {answer.label}, {answer.probabilities.max():.0%}")
 
 

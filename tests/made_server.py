@@ -39,6 +39,7 @@ class ObedientRecognizer:
     def __init__(self, looks_at_video: bool = True) -> None:
         self.class_names, self.looks_at_video = CLASSES, looks_at_video
         self.sources = SimpleNamespace(layout=KINECT20, read=_read)
+        self.engine, self.unknown = SimpleNamespace(confidence={}), 0.0
 
     def predict(self, source: Input | InputClip, top: int, modalities: Sequence[str]) -> Prediction:
         clip = _read(source)

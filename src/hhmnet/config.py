@@ -132,6 +132,9 @@ class TrainConfig:
     """Model whose encoders training starts from, stream by stream and joint by joint: a folder, a name of the zoo, or
     org/name on the hub. Where nobody gives the sections model and data they are its own. In phase 2 it brings the
     video network."""
+    calibration: str = ""
+    """Where no fold is held out: model that says how sure this one may be of its answers, the run of a fold by the same
+    recipe. Empty leaves probabilities as they come, and calls no clip unknown."""
     phase1: str = ""
     """Phase 2: folder of the trained model of skeletons, which stays as it is."""
     model: STSTConfig = field(default_factory=STSTConfig)

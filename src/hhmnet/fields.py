@@ -44,7 +44,7 @@ def _is_of(value: Any, kind: Any) -> bool:
         return len(value) == len(kinds) and all(map(_is_of, value, kinds))
     if kind in (int, float):
         return type(value) is int or (kind is float and type(value) is float)
-    return isinstance(value, kind)
+    return isinstance(value, get_origin(kind) or kind)
 
 
 def within(config: Any, low: float, high: float, *names: str) -> None:

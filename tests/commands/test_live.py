@@ -56,7 +56,8 @@ def made_networks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def live_lines(capsys: pytest.CaptureFixture[str], *words: str | Path) -> list[dict[str, Any]]:
     """What ``hhmnet live … --json`` prints of every frame."""
-    assert main(["live", *map(str, words), "--as-fast-as-possible", "--json"]) == 0
+    words = ("live", *words, "--still", "0")  # the made persons hardly move
+    assert main([*map(str, words), "--as-fast-as-possible", "--json"]) == 0
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -146,7 +147,9 @@ def test_mistakes_are_one_line(
 def watching(run: Path, *ways: Way) -> StreamingRecognizer:
     """A recognizer that has seen so many persons in 40 frames."""
     networks = VideoPoseEstimator(None, KnowingDetector(*ways), BoxEstimator())
-    recognizer = StreamingRecognizer(from_pretrained(run), StreamingConfig(persons=len(ways)), networks)
+    recognizer = StreamingRecognizer(
+        from_pretrained(run), StreamingConfig(still=0, persons=len(ways)), networks
+    )
     for _ in range(40):
         recognizer.push_frame(np.zeros((240, 320, 3), np.uint8))
     return recognizer
@@ -190,7 +193,7 @@ def test_without_a_terminal_there_is_a_line_of_text_for_each_person_of_an_answer
     load = lambda config: VideoPoseEstimator(config, KnowingDetector(PLAYER, OTHER), BoxEstimator())  # noqa: E731
     monkeypatch.setattr(live, "VideoPoseEstimator", load)
     words = [str(run), "--source", str(video), "--every", "20"]
-    assert main(["live", *words, "--as-fast-as-possible", "--persons", "2"]) == 0
+    assert main(["live", *words, "--as-fast-as-possible", "--persons", "2", "--still", "0"]) == 0
     output = capsys.readouterr()
     lines = [line.split()[2:] for line in output.out.splitlines()]
     assert [line[:2] for line in lines] == [["person", "1:"], ["person", "2:"]] * 2

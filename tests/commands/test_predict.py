@@ -124,6 +124,7 @@ def test_a_timeline(
     monkeypatch.setattr(estimate, "_load_detector", lambda config: every.append(config.every) or load(config))
     out = tmp_path / "timeline"
     words = ["--timeline", out, "--window", "0.5", "--persons", "2", "--enter", "0.3", "--leave", "0.2"]
+    words += ["--still", "0"]  # the made persons hardly move
     found = predicted(capsys, run, clip, *words, "--every", "5")
     assert every == [5]  # how joints are found is a flag, too
     assert found == json.loads((out / "timeline.json").read_text())

@@ -15,6 +15,7 @@ from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import Input, InputError
 from hhmnet.predict.timeline import (
     RecentVideo,
+    Segment,
     TimelineConfig,
     merge,
     recognise_long,
@@ -28,7 +29,7 @@ from hhmnet.video import VideoError, open_video
 from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight
 from made_video import FRAMES, number_in, write_video
 
-CONFIG = TimelineConfig(window=1.0, stride=0.5, smooth=0, enter=0.3, leave=0.2, shortest=0)
+CONFIG = TimelineConfig(window=1.0, stride=0.5, smooth=0, enter=0.3, leave=0.2, shortest=0, still=0)
 
 
 @pytest.mark.parametrize(
@@ -98,20 +99,25 @@ def test_hysteresis(rows: np.ndarray, gaps: set[int]) -> None:
 
 
 def test_segments_in_seconds_and_frames() -> None:
-    times, edges = np.arange(100) / 10, np.array([0, 1.5, 2.5, 3.5, 6.5, 10])
+    times, edges, moves = np.arange(100) / 10, np.array([0, 1.5, 2.5, 3.5, 6.5, 10]), np.ones(100, bool)
+    moves[:3] = moves[33:36] = False
     rows = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [np.nan] * 2, [0.7, 0.3]])
-    config = TimelineConfig(shortest=0)
-    first, second, third = to_segments(2, rows, ("sit", "walk"), edges, times, config)
-    assert first[:6] == (2, "sit", 0.0, 2.5, 0, 24)
+    config, names = TimelineConfig(shortest=0), ("sit", "walk")
+
+    def found(last: int = 5) -> list[Segment]:
+        some = rows[:last]
+        return to_segments(2, some, merge(some, 0.5, 0.3), names, edges[: last + 1], times, config, moves)
+
+    first, second, third = found()
+    assert first[:6] == (2, "sit", pytest.approx(0.3), 2.5, 3, 24)  # begins with motion
     assert first.probability == pytest.approx(0.85)
-    assert second[:6] == (2, "walk", 2.5, 3.5, 25, 34)
+    assert second[:6] == (2, "walk", 2.5, pytest.approx(3.3), 25, 32)
     assert third[:6] == (2, "sit", 6.5, 10.0, 65, 99)
     config.shortest = 1.5
-    kept = to_segments(2, rows, ("sit", "walk"), edges, times, config)
-    assert [segment.label for segment in kept] == ["sit", "sit"]
+    assert [segment.label for segment in found()] == ["sit", "sit"]
     config.shortest = 500  # a recording that is no longer keeps its only one
-    (only,) = to_segments(1, rows[:1], ("sit", "walk"), edges[[0, 5]], times, config)
-    assert only[:4] == (1, "sit", 0.0, 10.0)
+    (only,) = found(1)
+    assert only[:4] == (2, "sit", pytest.approx(0.3), 1.5)
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ def test_answers_a_video(client: TestClient, clip: bytes) -> None:
     response = client.post(PREDICT, files={"file": ("a clip.mp4", clip)}, data={"top": "2"})
     assert response.status_code == 200
     answer = response.json()
-    assert answer.keys() == {"input", "label", "top", "modalities", "seconds", "members", "votes", "notes"}
+    names = {"input", "label", "known", "top", "modalities", "seconds", "members", "votes", "notes"}
+    assert answer.keys() == names
     assert (answer["input"], answer["label"]) == ("a clip.mp4", "walk")
     assert [entry["label"] for entry in answer["top"]] == ["walk", "stand"]
     assert answer["top"][0]["probability"] == pytest.approx(0.7)

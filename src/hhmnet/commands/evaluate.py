@@ -23,7 +23,14 @@ from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.protocols import PARTS, Protocol, ProtocolError, get_protocol
 from hhmnet.evaluation.figures import class_legend, draw_confusion
 from hhmnet.evaluation.knock_out import knock_out
-from hhmnet.evaluation.metrics import brief, confusion, evaluate, fusion_changes, surest_mistakes
+from hhmnet.evaluation.metrics import (
+    brief,
+    confusion,
+    evaluate,
+    fusion_changes,
+    surest_mistakes,
+    told_apart,
+)
 from hhmnet.evaluation.report import write_report
 from hhmnet.evaluation.scores import Scores, score
 from hhmnet.files import locked, made, remove_leftovers, replacing
@@ -59,6 +66,7 @@ def main(words: list[str]) -> int:
             device=options.device,
             videos=options.videos,
             parts=options.knock_out,
+            unknown=options.unknown,
             log=log,
         )
     except ProcessLost as error:
@@ -98,6 +106,8 @@ def _parser() -> Parser:
     add("--videos", type=Path, metavar="DIR", help=videos)
     parts = "take the model's parts away one at a time, and say how many clips that costs"
     add("--knock-out", action="store_true", help=parts)
+    other = "also measure how well clips of this store, which are none of the classes, are told from those measured"
+    add("--unknown", type=Path, metavar="STORE", help=other)
     add("--json", action="store_true", help="print the metrics as JSON on standard output")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is one")
     return parser
@@ -114,6 +124,7 @@ def evaluate_run(
     device: str = "auto",
     videos: Path | None = None,
     parts: bool = False,
+    unknown: Path | None = None,
     log: Console,
 ) -> tuple[dict[str, Any], Path]:
     """Measure a model on one split of any store of its skeleton; classes are matched by name.
@@ -140,6 +151,7 @@ def evaluate_run(
         check_layout(model, run, store)
         rule, fold, rows = clips_of(model, store, split, fold, protocol)
         labels, lacking = labels_of(model, run, store, corrected_labels(folder, rule, store)[rows])
+        others = None if unknown is None else _of_unknown(model, run, unknown)
         for note in _notes(model, run, store, rule, rows, lacking):
             log.print(note, soft_wrap=True)
     # Of a model that isn't here, the results are: a cache is no place for them.
@@ -174,6 +186,7 @@ def evaluate_run(
         is_measured = bool((labels >= 0).any())
         metrics: dict[str, Any] = evaluate(whole) if is_measured else {"n": 0}
         metrics |= {"split": split, "protocol": rule.name, "fold": fold, "store": store.path.resolve().name}
+        metrics["temperature"] = whole.temperature
         metrics |= {name: classes for name, classes in lacking.items() if classes}
         if is_measured:
             metrics["surest_mistakes"] = surest_mistakes(whole)
@@ -182,6 +195,11 @@ def evaluate_run(
             if alone:
                 metrics["modalities"] = {name: brief(scores) for name, scores in alone.items()}
                 metrics["fusion"] = fusion_changes(whole, alone)
+            if others is not None:
+                with log.status(f"scoring {len(others)} clips of {unknown}"):
+                    strange = score(model, others, np.arange(len(others)), device=place)
+                confidence = model.spec.confidence[_usual(model)]
+                metrics["unknown"] = told_apart(whole, strange, confidence)
             if parts:
 
                 def run_alone() -> Scores:
@@ -202,6 +220,23 @@ def evaluate_run(
             for file in (CONFUSION_FILE, REPORT_FILE):
                 (out / file).unlink(missing_ok=True)
     return metrics, out
+
+
+def _usual(model: ActionModel) -> str:
+    """The modalities that answers rest on where a clip has all, as ``ModelSpec.confidence`` names them."""
+    return "+".join(MODALITIES[: 1 + (model.spec.roi is not None)])
+
+
+def _of_unknown(model: ActionModel, run: Path, folder: Path) -> Store:
+    """A store of clips that are none of the model's classes; raises EvaluationError where the model can't tell."""
+    store = Store(folder)
+    check_layout(model, run, store)
+    own = model.spec.confidence.get(_usual(model))
+    if own is None or own.neighbours is None:
+        raise EvaluationError(
+            f"{run}: it can't tell what is unknown, as it was trained without a fold; see field 'calibration'"
+        )
+    return store
 
 
 def corrected_labels(run: Path, protocol: Protocol, store: Store) -> np.ndarray:
@@ -339,6 +374,9 @@ def metrics_table(metrics: dict[str, Any], title: str) -> Table:
     view.add_row("top-5", "", f"{metrics['top5']:.2f}")
     view.add_row("mean over classes", "", f"{metrics['mean_class']:.2f}")
     view.add_row("calibration error", "", f"{metrics['calibration_error']:.2f}")
+    if told := metrics.get("unknown"):
+        view.add_row("unknown: area under the ROC curve", str(told["n"]), f"{told['auroc']:.2f}")
+        view.add_row("known clips that stay known", "", f"{told['known']:.2f}")
     return view
 
 

@@ -20,6 +20,12 @@ class ConfigError(ValueError):
     """A configuration that can't be used; the message names the file or flag, the field and the remedy."""
 
 
+UNKNOWN_HELP = (
+    "call so many clips of known classes unknown, 0 to 0.2; more, and others are told better (0.05; 0: none)"
+)
+"""Of the flag ``--unknown``."""
+
+
 class Flags:
     """The fields of a dataclass as flags; those of a dataclass in a field are ``--field.name``.
 

@@ -16,13 +16,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hhmnet.commands.flags import UNKNOWN_HELP
 from hhmnet.commands.terminal import Parser, UsageError, console, duration, whole
+from hhmnet.confidence import RATE, UNKNOWN
 from hhmnet.drawing import draw_skeleton
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.pose.estimate import DETECTORS, PoseConfig, VideoPoseEstimator
 from hhmnet.predict.capture import Capture, Frame, is_live, shown
 from hhmnet.predict.engines import choose_device
 from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
+from hhmnet.predict.motion import STILL
 from hhmnet.predict.prediction import LivePrediction
 from hhmnet.sample import MODALITIES
 
@@ -53,6 +56,7 @@ def main(words: list[str]) -> int:
     with Capture(options.source, not options.as_fast_as_possible, options.loop) as capture:
         config = StreamingConfig(options.window, options.every, options.smoothing, rate=capture.rate)
         config.persons, config.modalities = options.persons, tuple(options.modality or ())
+        config.unknown, config.still = options.unknown, options.still
         recognizer = StreamingRecognizer(model, config, networks)
         meter = Meter(capture)
         log.print(_begun(recognizer), soft_wrap=True)
@@ -117,6 +121,9 @@ def _parser() -> Parser:
     )
     add("--smoothing", type=float, default=0.5, metavar="S", help="seconds to smooth over; 0 for none (0.5)")
     add("--top", type=whole, default=5, metavar="N", help="classes to show (5)")
+    still = f"body lengths a second; who is slower for half a window does nothing ({STILL:g})"
+    add("--still", type=float, default=STILL, metavar="SPEED", help=still)
+    add("--unknown", type=float, default=RATE, metavar="RATE", help=UNKNOWN_HELP)
     add("--json", action="store_true", help="print a line of JSON for each answer on standard output")
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--real-time", action="store_true", help="play a file at its own rate (the default)")
@@ -147,7 +154,7 @@ def _answers(
             yield answer
         if not view.show(frame, last, meter):
             return
-    if last is None or last.label is None:  # what is over before an answer was due still gets one
+    if last is None or last.probabilities is None:  # what is over before an answer was due still gets one
         answer = recognizer.answer()
         if answer.frame >= 0:
             yield answer
@@ -209,7 +216,10 @@ def headlines(answer: LivePrediction | None, persons: int) -> list[str]:
     lines = []
     for one in () if answer is None else answer.everyone:
         if one.label is None or one.probabilities is None:
-            lines.append(f"person {one.person}: watching" if one.person else "nobody is there")
+            doing = "standing still" if one.probabilities is not None else "watching"
+            lines.append(f"person {one.person}: {doing}" if one.person else "nobody is there")
+        elif one.label == UNKNOWN:
+            lines.append(f"person {one.person}: unknown")
         else:
             number = f"person {one.person}: " if persons > 1 else ""
             lines.append(f"{number}{one.label}  {one.probabilities.max():.0%}")

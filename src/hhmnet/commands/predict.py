@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from hhmnet.commands.flags import Flags, parted
+from hhmnet.commands.flags import UNKNOWN_HELP, Flags, parted
 from hhmnet.commands.terminal import Parser, UsageError, console, counting, print_json, table, whole
+from hhmnet.confidence import RATE
 from hhmnet.predict.prediction import Prediction
 from hhmnet.predict.sources import Input, InputError, find_inputs
 from hhmnet.prepare import ENGINES
@@ -86,6 +87,7 @@ def _parser() -> Parser:
     add("--videos", type=Path, metavar="DIR", help="folder of the videos of skeleton files and stores")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is one")
     add("--overlay", type=Path, metavar="OUT.mp4", help="write the video with skeleton and prediction on it")
+    add("--unknown", type=float, default=RATE, metavar="RATE", help=UNKNOWN_HELP)
     add("--timeline", type=Path, metavar="DIR", help="write what is done when in a long recording into DIR")
     add(
         "--out", type=Path, metavar="DIR", help="write the predictions of many clips into DIR; can be resumed"
@@ -142,7 +144,9 @@ def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) ->
     if of_timeline and options.timeline is None:
         raise UsageError(f"{of_timeline[0]} goes with --timeline DIR; see hhmnet predict --help")
     options.arrays = arrays.read(of_arrays)
-    recognizer = Recognizer.from_pretrained(options.run, options.device, pose, options.videos, options.arrays)
+    recognizer = Recognizer.from_pretrained(
+        options.run, options.device, pose, options.videos, options.arrays, options.unknown
+    )
     given = {word.removeprefix("--").partition("=")[0] for word in rest}
     if pose is not None and "persons" not in given:
         pose.persons = recognizer.engine.persons
@@ -192,7 +196,7 @@ def _archive(options: argparse.Namespace, log: Console) -> int:
     from hhmnet.predict.archive import ArchiveJob, predict_archive
 
     of_model = options.run, options.device, options.pose, options.videos, options.arrays
-    job = ArchiveJob(*of_model, options.top, tuple(options.modality))
+    job = ArchiveJob(*of_model, options.top, tuple(options.modality), options.unknown)
     with log.status("looking for clips"):
         inputs = find_inputs(options.inputs, lambda line: log.print(line, soft_wrap=True))
     with counting(log, "recognising", "clips") as progress:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hhmnet.confidence import Confidence, similarity
 from hhmnet.evaluation.scores import Scores
 
 DRAWS = 10_000
@@ -130,3 +131,25 @@ def _listed(clips: Scores, rows: np.ndarray, **answers: Scores) -> list[dict[str
         | {name: names[scores.predictions[row]] for name, scores in answers.items()}
         for row in rows.tolist()
     ]
+
+
+def told_apart(known: Scores, others: Scores, confidence: Confidence) -> dict[str, Any]:
+    """How well clips of a model's classes and others are told apart, in percent.
+
+    Returns:
+        ``auroc``, area under the ROC curve; at the default rate ``known``, the share of known clips that stay known,
+        and ``unknown``, the share of the others that are called unknown; ``n``, how many others there are.
+
+    Raises:
+        ValueError: where the confidence has no neighbours.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    if confidence.neighbours is None:
+        raise ValueError("nothing was kept of the training clips")
+    logits = known.logits[known.labels >= 0], others.logits
+    near = [similarity(one, confidence.neighbours) for one in logits]
+    truth = np.repeat([1, 0], [len(one) for one in near])
+    stay, called = (100 * float(confidence.known(one).mean()) for one in logits)
+    area = 100 * float(roc_auc_score(truth, np.concatenate(near)))
+    return {"auroc": area, "known": stay, "unknown": 100 - called, "n": len(others.labels)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -32,17 +32,19 @@ class Scores:
         labels: ``(N,)`` int64, -1 where unknown.
         logits: ``(N, classes)`` float32.
         class_names: the columns' names.
+        temperature: what the logits are divided by before they become probabilities; isn't saved with them.
     """
 
     sample_ids: np.ndarray
     labels: np.ndarray
     logits: np.ndarray
     class_names: tuple[str, ...]
+    temperature: float = 1.0
 
     @cached_property
     def probabilities(self) -> np.ndarray:
-        """Softmax of the logits, ``(N, classes)`` float64."""
-        return torch.from_numpy(self.logits).double().softmax(1).numpy()
+        """Softmax of the logits at their temperature, ``(N, classes)`` float64."""
+        return (torch.from_numpy(self.logits).double() / self.temperature).softmax(1).numpy()
 
     @cached_property
     def predictions(self) -> np.ndarray:
@@ -53,6 +55,13 @@ class Scores:
     def right(self) -> np.ndarray:
         """Which clips are recognised, ``(N,)`` bool; none without a label."""
         return np.asarray(self.predictions == self.labels)
+
+    @property
+    def answered(self) -> Scores:
+        """Those of clips that had something to go by; of the others all logits are zero."""
+        rows = np.asarray(self.logits.any(1))
+        own = {name: getattr(self, name)[rows] for name in ("sample_ids", "labels", "logits")}
+        return replace(self, **own)
 
     def save(self, file: Path) -> None:
         """Write a Parquet file: ``sample_id``, ``label``, one float32 column a class.
@@ -147,4 +156,11 @@ def score_streams(
     none = torch.zeros(len(names), 0, len(spec.class_names))
     rows = torch.cat([none, *logits], dim=1).numpy()
     about = store.sample_ids[indices], store.labels[indices]
-    return {name: Scores(*about, part, spec.class_names) for name, part in zip(names, rows, strict=True)}
+    usual = modalities if spec.roi is not None else MODALITIES[:1]
+    of_whole = "+".join(name for name in MODALITIES if name in usual)
+    found = {}
+    for name, part in zip(names, rows, strict=True):
+        sure = spec.confidence.get(("video" if name == "video" else "skeleton") if name else of_whole)
+        temperature = 1.0 if sure is None else sure.temperature
+        found[name] = Scores(*about, part, spec.class_names, temperature)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import logging
@@ -13,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.numpy import save
 from torch import Tensor, nn
 
 from hhmnet import __version__
+from hhmnet.confidence import neighbours_of
 from hhmnet.data.dataset import RawBatch
 from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
@@ -117,7 +120,13 @@ def to_onnx(model: ActionModel) -> bytes:
     proto = ir.to_proto(program.model)
     _strip(proto.graph)
     proto.producer_name, proto.producer_version = "hhmnet", __version__
-    notes = {"version": __version__, "members": model.members, "model": model.spec.to_dict()}
+    kept = base64.b64encode(save(neighbours_of(model.spec.confidence))).decode()
+    notes = {
+        "version": __version__,
+        "members": model.members,
+        "model": model.spec.to_dict(),
+        "neighbours": kept,
+    }
     onnx.helper.set_model_props(proto, {METADATA: json.dumps(notes)})
     onnx.checker.check_model(proto)
     return bytes(proto.SerializeToString())

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from safetensors import SafetensorError
+from safetensors import numpy as arrays
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from hhmnet.confidence import NEIGHBOURS_FILE, neighbours_of, with_neighbours
 from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.files import replacing
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork
@@ -163,7 +165,8 @@ class ActionModel(nn.Module):
         data = dataclasses.replace(self.spec.data, stream=stream)
         encoder = self.network.encoders[stream]
         assert isinstance(encoder, STST)
-        return ActionModel(encoder, dataclasses.replace(self.spec, data=data, fusion=FusionConfig()))
+        spec = dataclasses.replace(self.spec, data=data, fusion=FusionConfig(), confidence={})
+        return ActionModel(encoder, spec)
 
     def head(self, name: str) -> ActionModel:
         """One set's head of a model that learned from several, as a model of its own, with weights of its own.
@@ -184,7 +187,9 @@ class ActionModel(nn.Module):
                 linear.weight = nn.Parameter(linear.weight.detach()[own].clone())
                 linear.bias = nn.Parameter(linear.bias.detach()[own].clone())
                 linear.out_features = head.classes
-        of_set = {name: getattr(head, name) for name in ("protocol", "clip_frames", "clip_rate")}
+        of_set = {
+            name: getattr(head, name) for name in ("protocol", "clip_frames", "clip_rate", "confidence")
+        }
         names = self.spec.class_names[own]
         model = ActionModel(network, dataclasses.replace(self.spec, class_names=names, heads=(), **of_set))
         model.head_name = head.name
@@ -212,6 +217,14 @@ class ActionModel(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / "config.json") as file:
             file.write(json.dumps(self.spec.to_dict(), indent=1).encode() + b"\n")
+        kept = neighbours_of(self.spec.confidence) | {
+            f"{head.name}/{name}": array
+            for head in self.spec.heads
+            for name, array in neighbours_of(head.confidence).items()
+        }
+        if kept:
+            with replacing(folder / NEIGHBOURS_FILE) as file:
+                file.write(arrays.save(kept))
         # The weights come last: where they are, the rest is there too.
         with replacing(folder / "model.safetensors") as file:
             file.write(save(weights, metadata={"format": "pt"}))
@@ -294,10 +307,27 @@ def from_pretrained(
     except (SafetensorError, RuntimeError, OSError, ValueError, TypeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PretrainedError(f"{weights}: not the weights of this model ({reason})") from None
-    model = ActionModel(network, spec).to(device).eval()
+    model = ActionModel(network, _with_neighbours(spec, folder / NEIGHBOURS_FILE)).to(device).eval()
     if head or (spec.heads and not all_heads):
         return model.head(head or _head_of(spec, store, folder))
     return model
+
+
+def _with_neighbours(spec: ModelSpec, file: Path) -> ModelSpec:
+    """The same with what was kept of training clips, where that is there; raises PretrainedError naming the file."""
+    if not file.is_file():
+        return spec
+    try:
+        kept = arrays.load_file(file)
+        heads = []
+        for head in spec.heads:
+            own = {name.removeprefix(f"{head.name}/"): array for name, array in kept.items()}
+            confidence = with_neighbours(head.confidence, own, head.classes)
+            heads.append(dataclasses.replace(head, confidence=confidence))
+        confidence = with_neighbours(spec.confidence, kept, len(spec.class_names))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise PretrainedError(f"{file}: {' '.join(str(error).split())[:200]}") from None
+    return dataclasses.replace(spec, heads=tuple(heads), confidence=confidence)
 
 
 def _head_of(spec: ModelSpec, store: Store | None, folder: Path) -> str:

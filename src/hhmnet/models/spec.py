@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import safe_open
 
+from hhmnet.confidence import Confidence, read_confidence
 from hhmnet.conversion import trunk_means
 from hhmnet.data.transform import DataConfig
 from hhmnet.fields import check_types, within
@@ -32,7 +33,7 @@ USUAL_RATE = 30.0
 """Frames a second where nobody says: a Kinect's, and most cameras'."""
 
 _OF_CLIPS = ("clip_frames", "clip_rate", "body_size")
-_OPTIONAL = (*_OF_CLIPS, "heterogeneous", "video", "roi", "heads")
+_OPTIONAL = (*_OF_CLIPS, "heterogeneous", "video", "roi", "heads", "confidence")
 RETIRED: dict[str, Any] = {
     "fusion.contrast": None,
     "fusion.temperature": None,
@@ -83,6 +84,7 @@ class Head:
         protocol: split that it was trained under.
         clip_frames: as the model's.
         clip_rate: as the model's.
+        confidence: as the model's.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Head:
     protocol: str = ""
     clip_frames: int | None = None
     clip_rate: float | None = None
+    confidence: dict[str, Confidence] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,8 @@ class ModelSpec:
         heads: of a model that learned from several sets, each set's own part of ``class_names``; empty for one set.
         body_size: median length of the training data's bodies along their longest axis, in the layout's units; None
             where nobody noted it.
+        confidence: how sure answers are, by the modalities that they rest on, joined by +; empty where no clips were
+            held out.
 
     Raises:
         SpecError: where the settings don't fit each other.
@@ -131,6 +136,7 @@ class ModelSpec:
     clip_rate: float | None = None
     heads: tuple[Head, ...] = ()
     body_size: float | None = None
+    confidence: dict[str, Confidence] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._check_skeleton()
@@ -200,6 +206,8 @@ class ModelSpec:
         """Plain containers for JSON."""
         kind = "homogeneous" if len(self.data.streams) > 1 else "stst"
         fields = dataclasses.asdict(self) | {"layout": self.layout.to_dict()}
+        for place, one in zip((fields, *fields["heads"]), (self, *self.heads), strict=True):
+            place["confidence"] = {name: own.to_dict() for name, own in one.confidence.items()}  # type: ignore[attr-defined]
         fields = {name: value for name, value in fields.items() if value or name not in _OPTIONAL}
         network = kind if self.heterogeneous is None else "heterogeneous"
         return {"format": FORMAT, "version": VERSION, "network": network, **fields}
@@ -230,7 +238,11 @@ class ModelSpec:
                 class_names=tuple(names),
                 protocol=fields["protocol"],
                 fold=fields["fold"],
-                heads=tuple(Head(**head) for head in fields.get("heads", ())),
+                heads=tuple(
+                    Head(**head | {"confidence": read_confidence(head.get("confidence", {}))})
+                    for head in fields.get("heads", ())
+                ),
+                confidence=read_confidence(fields.get("confidence", {})),
                 **{name: fields[name] for name in _OF_CLIPS if name in fields},
                 **video,
             )

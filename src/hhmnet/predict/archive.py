@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hhmnet.confidence import RATE
 from hhmnet.files import locked, replacing
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import Input, InputError
@@ -51,6 +52,7 @@ class ArchiveJob:
         arrays: what is said of joints in files of no fixed form.
         top: how many classes to name.
         modalities: what to go by; all that the model looks at if empty.
+        unknown: share of clips of known classes that may be called unknown.
     """
 
     run: Path
@@ -60,10 +62,13 @@ class ArchiveJob:
     arrays: ArrayConfig | None = None
     top: int = 5
     modalities: tuple[str, ...] = ()
+    unknown: float = RATE
 
     def load(self) -> Callable[[Input], Row]:
         """The function that recognises one clip; raises what loading the model does."""
-        recognizer = Recognizer.from_pretrained(self.run, self.device, self.pose, self.videos, self.arrays)
+        recognizer = Recognizer.from_pretrained(
+            self.run, self.device, self.pose, self.videos, self.arrays, self.unknown
+        )
         modalities = self.modalities or MODALITIES[: 1 + recognizer.looks_at_video]
         return lambda item: recognizer.predict(item, self.top, modalities).to_dict()
 
@@ -71,7 +76,7 @@ class ArchiveJob:
         """A short name of all that decides a prediction but the clip."""
         weights = self.run if self.run.suffix == ".onnx" else self.run / "model.safetensors"
         text = hashlib.sha256(weights.read_bytes())
-        text.update(repr((self.pose, self.arrays, self.top, self.modalities)).encode())
+        text.update(repr((self.pose, self.arrays, self.top, self.modalities, self.unknown)).encode())
         return text.hexdigest()[:16]
 
 

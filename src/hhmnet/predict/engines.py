@@ -5,6 +5,7 @@ PyTorch is imported where a model of torch is used, or an exported one looks at 
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from functools import cached_property
@@ -12,7 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load
 
+from hhmnet.confidence import Confidence, read_confidence, with_neighbours
 from hhmnet.predict.prediction import StreamLogits
 from hhmnet.predict.sources import InputError
 from hhmnet.sample import MODALITIES
@@ -70,6 +74,7 @@ class TorchEngine:
         self.class_names, self.layout = model.spec.class_names, model.spec.layout
         self.persons, self.looks_at_video = model.spec.data.persons, model.spec.heterogeneous is not None
         self.body_size = model.spec.body_size if model.spec.data.scale == "none" else None
+        self.confidence = model.spec.confidence
 
     def logits(self, batch: NetworkInput) -> StreamLogits:
         """Logits of N clips, without notes."""
@@ -109,6 +114,7 @@ class OnnxEngine:
         persons: how many persons of a clip it looks at, M.
         looks_at_video: whether it looks at pictures, or at skeletons alone.
         body_size: how long bodies are in its training data, see ``ModelSpec``; None if it brings all to one size.
+        confidence: how sure its answers are, see ``ModelSpec``.
         members: names of what its answer is joined from; empty for one stream.
         settings: the model's settings, as in a run's ``config.json``.
 
@@ -135,6 +141,7 @@ class OnnxEngine:
                 raise ValueError(f"field 'persons' must be a whole number from 1 to {_MOST:,}")
             is_scaled = self.settings["data"].get("scale", "none") != "none"
             self.body_size = None if is_scaled else self.settings.get("body_size")
+            self.confidence = _confidence(notes, self.settings, len(self.class_names))
         except (KeyError, TypeError, ValueError) as error:
             reason = f"the field {error} is missing" if isinstance(error, KeyError) else error
             raise OnnxModelError(f"{self.file}: its metadata: {reason}; {_REMEDY}") from None
@@ -235,3 +242,12 @@ def _names(field: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"field '{field}' must be a list of names")
     return tuple(value)
+
+
+def _confidence(notes: dict[str, Any], settings: dict[str, Any], classes: int) -> dict[str, Confidence]:
+    """How sure an exported model is; raises ValueError where what is kept of training clips isn't this model's."""
+    try:
+        arrays = load(base64.b64decode(notes["neighbours"])) if "neighbours" in notes else {}
+    except SafetensorError as error:
+        raise ValueError(f"field 'neighbours': {error}") from None
+    return with_neighbours(read_confidence(settings.get("confidence", {})), arrays, classes)

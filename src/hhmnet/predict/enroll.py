@@ -21,6 +21,7 @@ from scipy.special import log_softmax
 from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
+from hhmnet.confidence import fit_confidence
 from hhmnet.data.dataset import to_clips
 from hhmnet.data.protocols import ProtocolError, get_protocol
 from hhmnet.data.transform import prepare
@@ -241,6 +242,10 @@ def enrolled(model: ActionModel, examples: Examples) -> tuple[ActionModel, Head]
     if isinstance(made.network, HomogeneousNetwork):
         weights = made.network.weights.numpy().astype(np.float64)
     head = fit_head(examples, weights)
+    logits = np.einsum("nsd,ksd->nk", examples.embeddings, head.weight) + head.bias
+    fitted = fit_confidence(head.held_out, examples.labels, logits, own=True)
+    sure = dataclasses.replace(fitted, temperature=1.0)  # the head's logits are scaled already
+    made.spec = dataclasses.replace(made.spec, confidence={"skeleton": sure})
     for number, encoder in enumerate(encoders):
         with torch.no_grad():
             # The streams' logits are summed by weight, so each has its part over that.
@@ -255,7 +260,13 @@ def _with_new_heads(model: ActionModel, class_names: Sequence[str]) -> ActionMod
     model = model.skeleton
     shape = dataclasses.replace(model.spec.model, pooling="parts")
     spec = dataclasses.replace(
-        model.spec, model=shape, class_names=tuple(class_names), protocol="", fold=None, heads=()
+        model.spec,
+        model=shape,
+        class_names=tuple(class_names),
+        protocol="",
+        fold=None,
+        heads=(),
+        confidence={},
     )
     made = ActionModel(spec.build(), spec)
     known = model.network.state_dict()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hhmnet.confidence import MOST, RATE, UNKNOWN
 from hhmnet.fields import within
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.models.spec import ModelSpec
@@ -18,6 +19,7 @@ from hhmnet.pose.following import fill_bodies
 from hhmnet.pose.tracking import JOIN_GAP
 from hhmnet.predict.engines import choose_device
 from hhmnet.predict.live_pose import LivePerson, LivePose, Patches
+from hhmnet.predict.motion import STILL, speeds
 from hhmnet.predict.prediction import LivePrediction
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import InputClip
@@ -50,13 +52,18 @@ class StreamingConfig:
     """Persons in pictures who are recognised at the most, each in a window of their own."""
     modalities: tuple[str, ...] = ()
     """What to go by: skeleton, video or both; all that the model looks at if empty."""
+    unknown: float = RATE
+    """Share of clips of known classes that may be called unknown; 0 calls none so."""
+    still: float = STILL
+    """Body lengths a second. Whoever was slower for the newest half of the window does nothing: there is no label."""
 
     def __post_init__(self) -> None:
         if self.window is not None:
             within(self, 0.1, 60, "window")
         within(self, 1, 100, "persons")
         within(self, 1, math.inf, "every")
-        within(self, 0, 60, "smoothing")
+        within(self, 0, 60, "smoothing", "still")
+        within(self, 0, MOST, "unknown")
         within(self, 0, 1, "least")
         within(self, 1, 240, "rate")
 
@@ -160,7 +167,8 @@ class StreamingRecognizer:
     ) -> None:
         self.model, self._networks = model.eval(), pose
         self.config = (config or StreamingConfig()).of(model.spec)
-        self._recognizer = Recognizer(model, next(model.parameters()).device)
+        device = next(model.parameters()).device
+        self._recognizer = Recognizer(model, device, unknown=self.config.unknown)
         self.modalities = self.config.modalities or MODALITIES[: 1 + self._recognizer.looks_at_video]
         self._recognizer.check_modalities(self.modalities)
         self.pose: LivePose | None = None
@@ -279,14 +287,23 @@ class StreamingRecognizer:
         if not found.modalities:
             return nothing
         probabilities = self._smoothed(frame, person, found.probabilities)
+        label = self.class_names[int(probabilities.argmax())] if found.known else UNKNOWN
         return replace(
             nothing,
-            label=self.class_names[int(probabilities.argmax())],
+            label=label if self._moves(clip) else None,
             probabilities=probabilities,
             window_probabilities=found.probabilities,
             members=found.members,
             modalities=found.modalities,
             seconds=clock.perf_counter() - begun,
+        )
+
+    def _moves(self, clip: InputClip) -> bool:
+        """Whether somebody moves in the newest half of a window."""
+        newest = self.config.frames // 2
+        return any(
+            speeds(joints, present, self.config.rate)[-newest:].max(initial=0.0) >= self.config.still
+            for joints, present in zip(clip.sample.joints, clip.sample.present, strict=True)
         )
 
     def _step(self, time: float | None) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from hhmnet.sample import Sample
+from hhmnet.confidence import RATE, Confidence, softmax
+from hhmnet.sample import MODALITIES, Sample
 
 
 class StreamLogits(NamedTuple):
@@ -37,7 +39,7 @@ class Prediction:
 
     Attributes:
         input: the file or the clip's name, as it was given.
-        label: the most probable class.
+        label: the most probable class, or ``unknown``.
         top: the most probable classes with their probabilities, the best first.
         probabilities: of all classes, ``(classes,)``, in the order of the model's class names.
         modalities: what the answer rests on: ``skeleton``, ``video``, both, or nothing.
@@ -48,6 +50,7 @@ class Prediction:
         times: frame of the clip that each of the K instants shows, ``(K,)``; None without a video.
         notes: what couldn't be had of the input, and why.
         video: the file of the clip's video; None if it has none.
+        known: whether it is one of the classes; true where the model can't tell.
     """
 
     input: str
@@ -62,12 +65,14 @@ class Prediction:
     times: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     video: Path | None = None
+    known: bool = True
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers for JSON: input, label, top, modalities, seconds, each member's probabilities, notes."""
+        """Plain containers for JSON: input, label, known, top, modalities, seconds, members' probabilities, notes."""
         return {
             "input": self.input,
             "label": self.label,
+            "known": self.known,
             "top": [{"label": label, "probability": probability} for label, probability in self.top],
             "modalities": list(self.modalities),
             "seconds": self.seconds,
@@ -84,7 +89,7 @@ class LivePrediction:
         frame: index of the newest frame, from 0; dropped frames are counted.
         time: when that frame was, in seconds since the first.
         person: number of the person, from 1 in the order in which they were followed; 0 for nobody.
-        label: the most probable class; None as long as there is no answer.
+        label: the most probable class, or ``unknown``; None as long as there is no answer, and while nothing is done.
         probabilities: of all classes, ``(classes,)``, smoothed; None where nobody is there, or not for long enough.
         window_probabilities: the window's own, not smoothed, ``(classes,)``; None likewise.
         members: the window's, by each stream alone.
@@ -140,7 +145,20 @@ def best(
     return tuple((class_names[i], float(probabilities[i])) for i in order)
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities along the last axis of ``logits``, float32."""
-    raised = np.exp(logits - logits.max(-1, keepdims=True))
-    return (raised / raised.sum(-1, keepdims=True)).astype(np.float32)
+def judged(
+    logits: np.ndarray, used: np.ndarray, confidence: Mapping[str, Confidence], rate: float = RATE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities ``(N, classes)`` of clips, and whether each is of a known class, ``(N,)`` bool.
+
+    Args:
+        logits: ``(N, classes)``.
+        used: ``(N, 2)`` bool, whether skeleton and video were used.
+        confidence: by modalities, see :class:`~hhmnet.models.spec.ModelSpec`.
+        rate: share of clips of known classes that may be called unknown; 0 calls none so.
+    """
+    probabilities, known = softmax(logits), np.ones(len(logits), bool)
+    for name, one in confidence.items():
+        rows = (used == [modality in name.split("+") for modality in MODALITIES]).all(1)
+        probabilities[rows] = softmax(logits[rows], one.temperature)
+        known[rows] = one.known(logits[rows], rate)
+    return probabilities, known

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hhmnet.confidence import MOST, RATE, UNKNOWN, softmax
 from hhmnet.models.hub import find_model
 from hhmnet.predict.engines import Engine, NetworkInput, OnnxEngine, TorchEngine, choose_device
-from hhmnet.predict.prediction import Prediction, StreamLogits, best, softmax
+from hhmnet.predict.prediction import Prediction, StreamLogits, best, judged
 from hhmnet.predict.sources import Input, InputClip, InputError, Sources, without_torch
 from hhmnet.sample import MODALITIES, Sample
 
@@ -39,6 +40,7 @@ class Recognizer:
         pose: how joints are found in videos; by default as in training data, with as many persons as the model takes.
         videos: folder of the videos of skeleton files and stores, for a model that looks at them.
         arrays: what is said of joints in files of no fixed form.
+        unknown: share of clips of known classes that may be called unknown, up to 0.2; 0 calls no clip so.
 
     Attributes:
         engine: computes the logits.
@@ -54,8 +56,12 @@ class Recognizer:
         pose: PoseConfig | None = None,
         videos: Path | None = None,
         arrays: ArrayConfig | None = None,
+        unknown: float = RATE,
     ) -> None:
+        if not 0 <= unknown <= MOST:
+            raise InputError(f"unknown must be from 0 to {MOST:g}; got {unknown}")
         self.engine = engine = model if isinstance(model, Engine) else TorchEngine(model, device)
+        self.unknown = unknown
         self.class_names, self.looks_at_video = engine.class_names, engine.looks_at_video
         self.sources = Sources(
             engine.layout,
@@ -75,6 +81,7 @@ class Recognizer:
         pose: PoseConfig | None = None,
         videos: Path | None = None,
         arrays: ArrayConfig | None = None,
+        unknown: float = RATE,
     ) -> Recognizer:
         """A recognizer with the model of a run folder, of any folder with a trained model, or of an ONNX file.
 
@@ -88,15 +95,15 @@ class Recognizer:
             PretrainedError: there is no model in the folder.
             HubError: there is no such folder, and the hub's model isn't to be had.
             OnnxModelError: the ONNX file is none of ``hhmnet export``, or onnxruntime isn't installed.
-            InputError: there is no such device.
+            InputError: there is no such device, or ``unknown`` is out of its range.
         """
         folder = find_model(folder)
         if folder.suffix == ".onnx":
-            return cls(OnnxEngine(folder), pose=pose, videos=videos, arrays=arrays)
+            return cls(OnnxEngine(folder), pose=pose, videos=videos, arrays=arrays, unknown=unknown)
         from hhmnet.models.pretrained import from_pretrained
 
         place = choose_device(device)
-        return cls(from_pretrained(folder, place), place, pose, videos, arrays)
+        return cls(from_pretrained(folder, place), place, pose, videos, arrays, unknown)
 
     @property
     def clip_seconds(self) -> float | None:
@@ -153,8 +160,8 @@ class Recognizer:
         if not clips:
             return []
         found = self.logits(clips, modalities)
-        probabilities = softmax(found.logits)
-        members = {name: softmax(logits) for name, logits in found.members.items()}
+        probabilities, known = judged(found.logits, found.used, self.engine.confidence, self.unknown)
+        members = {name: self._alone(name, logits) for name, logits in found.members.items()}
         seconds = (time.perf_counter() - began) / len(clips)
         predictions = []
         for n, clip in enumerate(clips):
@@ -163,7 +170,8 @@ class Recognizer:
             predictions.append(
                 Prediction(
                     input=clip.name,
-                    label=names[0][0],
+                    label=names[0][0] if known[n] else UNKNOWN,
+                    known=bool(known[n]),
                     top=names,
                     probabilities=probabilities[n],
                     modalities=used,
@@ -219,6 +227,11 @@ class Recognizer:
             crops, notes = self._crops(clips)
         found = self.engine.logits(NetworkInput(joints, present, lengths, with_skeletons, crops))
         return found._replace(notes=tuple(notes))
+
+    def _alone(self, member: str, logits: np.ndarray) -> np.ndarray:
+        """A member's own probabilities, as sure as its modality's."""
+        own = self.engine.confidence.get(_modality_of(member))
+        return softmax(logits) if own is None else softmax(logits, own.temperature)
 
     def _crops(self, clips: Sequence[InputClip]) -> tuple[VideoBatch | None, list[tuple[str, ...]]]:
         """What is cut out of the clips' videos, and each clip's notes with what couldn't be had of its video."""

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hhmnet.confidence import UNKNOWN
 from hhmnet.fields import within
-from hhmnet.predict.prediction import softmax
+from hhmnet.predict.motion import STILL, fastest, speeds
+from hhmnet.predict.prediction import judged
 from hhmnet.predict.sources import Input, InputClip, InputError
 from hhmnet.sample import MODALITIES, Sample
 from hhmnet.video import Video, open_video
@@ -46,13 +48,15 @@ class TimelineConfig:
     """Segments of fewer seconds are left out."""
     least: float = 0.5
     """Share of a window in which the person must be seen; else there is no answer."""
+    still: float = STILL
+    """Body lengths a second. Whoever is slower for half a second does nothing, and no segment goes on there."""
     fps: float = 30.0
     """Frames a second of a skeleton file, which doesn't say it itself."""
 
     def __post_init__(self) -> None:
         within(self, 0.1, 600, "window")
         within(self, 0.01, 600, "stride")
-        within(self, 0, 600, "smooth", "shortest")
+        within(self, 0, 600, "smooth", "shortest", "still")
         within(self, 0, 1, "enter", "leave", "least")
         within(self, 0.1, 1000, "fps")
         if self.leave > self.enter:
@@ -98,7 +102,9 @@ class Timeline:
         starts: ``(W,)`` seconds, where each window begins.
         ends: ``(W,)`` seconds, where it ends.
         probabilities: ``(M, W, classes)`` float32 of each window; NaN where the person isn't seen enough.
-        smoothed: ``(M, W, classes)``, smoothed over time.
+        known: ``(M, W)`` bool, whether the person does one of the classes, as far as the model can tell.
+        moving: ``(M, W)`` bool, whether the person moves at the window's middle.
+        smoothed: ``(M, W, classes)``, smoothed over time; NaN too where what is done is unknown or nobody moves.
         segments: of all persons, in order of time.
         modalities: what the answers rest on.
         seconds: time that it took.
@@ -113,6 +119,8 @@ class Timeline:
     starts: np.ndarray
     ends: np.ndarray
     probabilities: np.ndarray
+    known: np.ndarray
+    moving: np.ndarray
     smoothed: np.ndarray
     segments: list[Segment]
     modalities: tuple[str, ...]
@@ -124,7 +132,7 @@ class Timeline:
         return [segment for segment in self.segments if segment.person == person]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers for JSON; a window without an answer has the probabilities null."""
+        """Plain containers for JSON; a window without an answer has the probabilities null, a pause its label alone."""
         persons = [
             {
                 "person": number,
@@ -136,14 +144,14 @@ class Timeline:
                     {
                         "start": round(float(start), 3),
                         "end": round(float(end), 3),
-                        "label": None if np.isnan(row).any() else self.class_names[int(row.argmax())],
-                        "probabilities": _rounded(row),
-                        "smoothed": _rounded(smoothed),
+                        "label": self._label(number - 1, window),
+                        "probabilities": _rounded(self.probabilities[number - 1, window]),
+                        "smoothed": _rounded(self.smoothed[number - 1, window]),
                     }
-                    for start, end, row, smoothed in zip(self.starts, self.ends, rows, means, strict=True)
+                    for window, (start, end) in enumerate(zip(self.starts, self.ends, strict=True))
                 ],
             }
-            for number, (rows, means) in enumerate(zip(self.probabilities, self.smoothed, strict=True), 1)
+            for number in range(1, len(self.probabilities) + 1)
         ]
         return {
             "input": self.input,
@@ -155,6 +163,13 @@ class Timeline:
             "seconds": self.seconds,
             "persons": persons,
         }
+
+    def _label(self, person: int, window: int) -> str | None:
+        """What a window shows; None without an answer, and in a pause."""
+        row = self.probabilities[person, window]
+        if np.isnan(row).any() or not self.moving[person, window]:
+            return None
+        return self.class_names[int(row.argmax())] if self.known[person, window] else UNKNOWN
 
 
 def _rounded(row: np.ndarray) -> list[float] | None:
@@ -218,24 +233,33 @@ def merge(probabilities: np.ndarray, enter: float, leave: float) -> list[tuple[i
 def to_segments(
     person: int,
     probabilities: np.ndarray,
+    runs: list[tuple[int, int, int]],
     class_names: tuple[str, ...],
     edges: np.ndarray,
     times: np.ndarray,
     config: TimelineConfig,
+    moves: np.ndarray,
 ) -> list[Segment]:
-    """What one person does, from smoothed ``probabilities (W, classes)``; :func:`merge` says when a class holds.
+    """What one person does, from smoothed ``probabilities (W, classes)`` and the ``runs`` that :func:`merge` found.
 
-    A segment of less than ``config.shortest`` is left out, unless the recording is no longer. ``edges (W + 1,)`` and
-    ``times (T,)`` are seconds: between what each window stands for, and of each frame.
+    It begins and ends with motion, ``moves (T,)``; less than ``config.shortest`` is left out, unless the recording is
+    no longer. ``edges (W + 1,)`` and ``times (T,)`` are seconds: between the windows' shares, and of each frame.
     """
-    found = []
-    for first, last, label in merge(probabilities, config.enter, config.leave):
-        start, end = float(edges[first]), float(edges[last + 1])
-        frames = np.flatnonzero((times >= start - 1e-9) & (times < end - 1e-9))
-        if len(frames) and (end - start >= config.shortest or end - start >= edges[-1]):
-            mean = float(probabilities[first : last + 1, label].mean())
+    found, ends = [], np.append(times[1:], edges[-1])
+    for first, last, label in runs:
+        start, end = edges[first], edges[last + 1]
+        inside = np.flatnonzero((times >= start - 1e-9) & (times < end - 1e-9))
+        frames = inside[moves[inside]]
+        if not len(frames):
+            continue
+        if frames[0] > inside[0]:
+            start = times[frames[0]]
+        if frames[-1] < inside[-1]:
+            end = ends[frames[-1]]
+        if end - start >= config.shortest or last + 1 - first == len(probabilities):
+            mean = float(np.nanmean(probabilities[first : last + 1, label]))
             numbers = int(frames[0]), int(frames[-1])
-            found.append(Segment(person, class_names[label], start, end, *numbers, mean))
+            found.append(Segment(person, class_names[label], float(start), float(end), *numbers, mean))
     return found
 
 
@@ -296,6 +320,8 @@ def recognise_long(
     looks = recognizer.looks_at_video and "video" in modalities and isinstance(clip.video, Path)
     shape = clip.sample.num_persons, len(ranges), len(recognizer.class_names)
     probabilities, smoothed = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
+    known, moving = np.zeros(shape[:2], bool), np.zeros(shape[:2], bool)
+    edges, rate = edges_between(middles, duration), len(times) / duration
     segments, used = [], np.zeros(len(MODALITIES), bool)
     # Opened once for all windows.
     with RecentVideo(Path(clip.video)) if looks else nullcontext() as video:  # type: ignore[arg-type]
@@ -304,15 +330,29 @@ def recognise_long(
             for first in range(0, len(parts), _BATCH):
                 numbers, batch = zip(*parts[first : first + _BATCH], strict=True)
                 output = recognizer.logits(batch, modalities)
-                shares = np.where(output.used.any(1, keepdims=True), softmax(output.logits), np.nan)
-                probabilities[person, list(numbers)] = shares
+                confidence = recognizer.engine.confidence
+                shares, is_known = judged(output.logits, output.used, confidence, recognizer.unknown)
+                shares[~output.used.any(1)] = np.nan
+                probabilities[person, list(numbers)], known[person, list(numbers)] = shares, is_known
                 used |= output.used.any(0)
                 progress(person * shape[1] + min(first + _BATCH, len(parts)), shape[0] * shape[1])
-            smoothed[person] = smooth(probabilities[person], middles, config.smooth)
-            edges = edges_between(middles, duration)
+            seen, own = ~np.isnan(probabilities[person, :, :1]), known[person, :, None]
+            votes = smooth(np.where(seen, own, np.nan), middles, config.smooth)  # one window of many may err
+            known[person] = np.nan_to_num(votes[:, 0]) >= 0.5
+            pace = speeds(clip.sample.joints[person], clip.sample.present[person], rate)
+            moving[person] = fastest(pace, times, middles, edges) >= config.still
+            shown = np.where(moving[person, :, None], probabilities[person], np.nan)
+            smoothed[person] = smooth(shown, middles, config.smooth)
+            names = recognizer.class_names
+            runs = merge(smoothed[person], config.enter, config.leave)
+            # What an action begins or ends in looks like none; the window in its middle shows the most of it.
+            runs = [run for run in runs if known[person, (run[0] + run[1]) // 2]]
+            for first, last, _ in runs:
+                known[person, first : last + 1] = True
             segments += to_segments(
-                person + 1, smoothed[person], recognizer.class_names, edges, times, config
+                person + 1, smoothed[person], runs, names, edges, times, config, pace >= config.still
             )
+            smoothed[person, ~known[person]] = np.nan
     return Timeline(
         clip.name,
         recognizer.class_names,
@@ -322,6 +362,8 @@ def recognise_long(
         starts,
         ends,
         probabilities,
+        known,
+        moving,
         smoothed,
         sorted(segments, key=lambda segment: (segment.start, segment.person)),
         tuple(name for name, is_used in zip(MODALITIES, used, strict=True) if is_used),

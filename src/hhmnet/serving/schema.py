@@ -56,7 +56,8 @@ class PredictionResponse(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     input: str = Field(description="The file's name, as it was sent.", examples=["clip.mp4"])
-    label: str = Field(examples=["forehand"])
+    label: str = Field(description="The class, or `unknown`.", examples=["forehand"])
+    known: bool = Field(description="Whether it is one of the classes.", examples=[True])
     top: list[Top]
     modalities: list[str] = Field(description="What the answer rests on.", examples=[["skeleton", "video"]])
     seconds: float = Field(examples=[1.7])

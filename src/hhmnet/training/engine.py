@@ -7,7 +7,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,14 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from hhmnet.allocator import keep_freed_memory
+from hhmnet.confidence import KEPT, Confidence, as_neighbours, fit_confidence
 from hhmnet.config import RuntimeConfig, TrainConfig
 from hhmnet.data.dataset import EpochSampler, RawBatch, Stores, body_size, clip_length, make_loader
 from hhmnet.data.protocols import Protocol, get_protocol
 from hhmnet.evaluation.metrics import evaluate
-from hhmnet.models.pretrained import ActionModel
+from hhmnet.evaluation.scores import Scores
+from hhmnet.models.pretrained import ActionModel, from_pretrained
+from hhmnet.sample import MODALITIES
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.training.distributed import ProcessGroup, join, naming_the_lost, score_together
@@ -104,8 +107,9 @@ class Trainer:
         frames, rate = (None, None) if heads else each[0]
         extent = None if heads else body_size(self.stores[0], clips[0][2])
         self.spec = dataclasses.replace(
-            spec, clip_frames=frames, clip_rate=rate, heads=heads, body_size=extent
+            spec, clip_frames=frames, clip_rate=rate, heads=heads, body_size=extent, confidence={}
         )
+        self._given = self._other_confidence(config.calibration) if config.calibration else []
         self.learner = Learner(self.config, self.phase, self.device, self.group)
         self.network = self.learner.network
         self.dataset = self.phase.dataset(self.rows)
@@ -171,6 +175,8 @@ class Trainer:
             self._checkpoint()
             if self.step < self.total_steps:
                 raise Interrupted(f"stopped after step {self.step} of {self.total_steps}; --resume goes on")
+            if self._given or self.config.fold is not None:
+                self._fit_confidence(self._given)
             model = self.result.eval()
             with self.group.together():
                 if self.group.is_main:
@@ -250,14 +256,62 @@ class Trainer:
         last = epoch == self.config.optim.epochs
         if self.config.fold is None or not (last or epoch % self.config.run.validate_every == 0):
             return None
+        return float(np.mean([evaluate(scores)["top1"] for scores in self._held_out()]))
+
+    def _held_out(self, modalities: Sequence[str] = MODALITIES) -> list[Scores]:
+        """Scores of each set's held-out clips by its own head."""
+        each = zip(self.stores, self.protocols, strict=True)
+        return self._scored(
+            [rule.indices(store, "val", self.config.fold) for store, rule in each], modalities
+        )
+
+    def _scored(self, rows: Sequence[np.ndarray], modalities: Sequence[str]) -> list[Scores]:
+        """Scores of some clips of each set by its own head, with corrected labels."""
         heads = [self.result.head(head.name) for head in self.spec.heads] or [self.result]
         found = []
-        for model, store, protocol in zip(heads, self.stores, self.protocols, strict=True):
-            rows = protocol.indices(store, "val", self.config.fold)
-            scores = score_together(self.group, model, store, rows, self.device, self.videos)[""]
-            labels = protocol.labels(store, self.config.relabel)[rows]
-            found.append(evaluate(dataclasses.replace(scores, labels=labels))["top1"])
-        return float(np.mean(found))
+        for model, store, protocol, own in zip(heads, self.stores, self.protocols, rows, strict=True):
+            scores = score_together(self.group, model, store, own, self.device, self.videos, modalities)[""]
+            labels = protocol.labels(store, self.config.relabel)[own]
+            found.append(dataclasses.replace(scores, labels=labels))
+        return found
+
+    def _fit_confidence(self, given: Sequence[Mapping[str, Confidence]] = ()) -> None:
+        """By the held-out clips; or as another run found it, ``given`` of each head, with this run's training clips."""
+        learned = []
+        for store, (_, _, rows) in zip(self.stores, _training_clips(self.config, self.stores), strict=True):
+            learned.append(rows[:: -(-len(rows) * len(store.class_names) // KEPT)])
+        found: list[dict[str, Confidence]] = [{} for _ in self.stores]
+        parts = MODALITIES[: 1 + bool(self.spec.roi)]
+        for modalities in [(name,) for name in parts] + ([MODALITIES] if len(parts) > 1 else []):
+            name = "+".join(modalities)
+            near = [scores.answered for scores in self._scored(learned, modalities)]
+            if given:
+                for one, other, scores in zip(found, given, near, strict=True):
+                    if name in other:
+                        neighbours = as_neighbours(scores.logits)
+                        one[name] = dataclasses.replace(other[name], neighbours=neighbours)
+                continue
+            for one, scores, own in zip(found, self._held_out(modalities), near, strict=True):
+                one[name] = fit_confidence(scores.answered.logits, scores.answered.labels, own.logits)
+        self._set_confidence(found)
+
+    def _other_confidence(self, name: str) -> list[dict[str, Confidence]]:
+        """Another model's, of the same classes, of each head."""
+        other = from_pretrained(name, all_heads=True).spec
+        if other.class_names != self.spec.class_names or len(other.heads) != len(self.spec.heads):
+            raise TrainingError(f"field 'calibration', {name}: it tells other classes apart than this run")
+        return [head.confidence for head in other.heads] or [other.confidence]
+
+    def _set_confidence(self, found: Sequence[dict[str, Confidence]]) -> None:
+        """Keep what was found of each head, or of the model where it has none."""
+        if self.spec.heads:
+            heads = tuple(
+                dataclasses.replace(head, confidence=one)
+                for head, one in zip(self.spec.heads, found, strict=True)
+            )
+            self.spec = dataclasses.replace(self.spec, heads=heads)
+        else:
+            self.spec = dataclasses.replace(self.spec, confidence=found[0])
 
     def _checkpoint(self) -> None:
         figures = [step.tolist() for step in self._figures]
@@ -272,7 +326,7 @@ class Trainer:
     def _identity(self) -> str:
         """What must not change over a resume: all but how often the run looks at itself."""
         fields = dataclasses.asdict(self.config) | self.phase.identity
-        del fields["phase"]  # what it says, `phase1` says too
+        del fields["phase"], fields["calibration"]  # what phase says, `phase1` says too
         fields["run"] = {name: value for name, value in fields["run"].items() if name not in _FREE}
         return json.dumps(fields | {"training clips": len(self.rows)}, sort_keys=True)
 
