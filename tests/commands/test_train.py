@@ -186,7 +186,7 @@ def test_a_run_is_trained_again_from_its_folder_and_what_is_not_as_it_was_is_sai
 
 
 def test_training_starts_from_a_model_and_says_what_it_took(finished_run, train, tmp_path, capsys):
-    flags = ["--optim.epochs", "1", "--optim.freeze", "encoder", "--run.device", "cpu"]
+    flags = ["--optim.epochs", "1", "--optim.encoder_lr", "0.1", "--run.device", "cpu"]
     assert train("--init", str(finished_run), *flags, config=None) == 0
     assert f"from {finished_run}, joint: " in capsys.readouterr().err
     assert train("--init", str(tmp_path / "none"), *flags, config=None, out=tmp_path / "other") == 2

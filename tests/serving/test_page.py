@@ -235,7 +235,7 @@ def test_actions_are_taught_in_the_page(browser: Any, tmp_path: Path) -> None:
     with listening(Limits(videos=False, answer_seconds=PATIENCE), page=True, recognizer=make) as (port, _, _):
         page = _opened(browser, port)
         _until_it_says(page, "4 actions")
-        assert "nod, wave, kick, sit" in page.inner_text("#answer")
+        page.wait_for_selector("#answer:has-text('nod, wave, kick, sit')")
         page.click("#teach summary")
         page.click("#teach .add-examples")
         page.wait_for_selector("#teach .lesson.bad")  # an action has a name
