@@ -8,8 +8,8 @@ from scipy.ndimage import uniform_filter1d
 from hhmnet.readers.joints import tallness
 
 STILL = 0.15
-"""Body lengths a second. In 99.6 and 98.7 % of half-seconds of NW-UCLA's and MSR Action3D's clips, all of them, a person
-is faster."""
+"""Body lengths a second. In 99.6 and 98.7 % of half-seconds of NW-UCLA's and MSR Action3D's clips (all of them) a
+person is faster."""
 PAUSE = 0.5
 """Seconds without motion that are a pause; an action may have shorter ones."""
 _SPAN = 0.1  # seconds before and after a frame: noise of joints isn't motion
