@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
 
 from hhmnet.readers.joints import tallness
 
@@ -23,6 +22,8 @@ def speeds(joints: np.ndarray, present: np.ndarray, rate: float) -> np.ndarray:
         present: ``(T,)`` bool.
         rate: frames a second.
     """
+    from scipy.ndimage import uniform_filter1d  # a fifth of a second, for recordings alone
+
     size = tallness(joints[present])
     if not size:
         return np.zeros(len(joints))
