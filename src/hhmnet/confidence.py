@@ -132,8 +132,12 @@ def fit_confidence(
 
 def as_neighbours(learned: np.ndarray) -> np.ndarray:
     """What is kept of the logits ``(B, classes)`` of training clips; of many a part, evenly."""
-    most = max(KEPT // learned.shape[1], 1)
-    return _unit(learned[:: -(-len(learned) // most) or 1]).astype(np.float16)
+    return _unit(learned[kept(*learned.shape)]).astype(np.float16)
+
+
+def kept(count: int, classes: int) -> slice:
+    """Which of ``count`` training clips become neighbours: all, or evenly as many as ``KEPT`` allows."""
+    return slice(None, None, -(-count // max(KEPT // classes, 1)) or 1)
 
 
 def read_confidence(fields: Any) -> dict[str, Confidence]:

@@ -20,13 +20,10 @@ from hhmnet.pose.following import Follower, fill_bodies, fill_joints, kinect_axe
 from hhmnet.pose.networks import PoseError, network
 from hhmnet.pose.tracking import Tracker, choose_actors
 from hhmnet.skeleton import SkeletonLayout
-from hhmnet.video import Video, VideoError, open_video
+from hhmnet.video import KEPT_BYTES, Video, VideoError, open_video
 
 DETECTORS = {"ssd": "ssd", "close": "blazepose_detector"}
 ROOTS = ("path", "zero")
-
-KEPT_BYTES = 256 << 20
-"""A video whose pictures need no more memory than this is decoded once, a larger one twice."""
 
 
 @dataclass
@@ -135,6 +132,7 @@ class VideoPoseEstimator:
         """
         config, tracker, looked, count = self.config, Tracker(), [], 0
         with _one_thread(), open_video(path, errors="stop") as video:
+            # A small video is decoded once, a larger one twice.
             is_small = video.num_frames * video.width * video.height * 3 <= KEPT_BYTES
             span = _Span(video, begin, end)
             images = list(span) if is_small else span

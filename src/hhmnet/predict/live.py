@@ -14,7 +14,7 @@ from hhmnet.confidence import MOST, RATE, UNKNOWN
 from hhmnet.fields import within
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.models.spec import ModelSpec
-from hhmnet.pose.estimate import KEPT_BYTES, PoseConfig, VideoPoseEstimator, clip_fields
+from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, clip_fields
 from hhmnet.pose.following import fill_bodies
 from hhmnet.pose.tracking import JOIN_GAP
 from hhmnet.predict.engines import choose_device
@@ -24,6 +24,7 @@ from hhmnet.predict.prediction import LivePrediction
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import InputClip
 from hhmnet.sample import MODALITIES, UNKNOWN_LABEL, Sample
+from hhmnet.video import KEPT_BYTES
 
 DEFAULT_WINDOW = 2.0
 """Seconds of a window where neither the user nor the model says."""

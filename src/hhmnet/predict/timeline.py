@@ -19,13 +19,10 @@ from hhmnet.predict.motion import STILL, fastest, speeds
 from hhmnet.predict.prediction import judged
 from hhmnet.predict.sources import Input, InputClip, InputError
 from hhmnet.sample import MODALITIES, Sample
-from hhmnet.video import Video, open_video
+from hhmnet.video import RecentVideo, open_video
 
 if TYPE_CHECKING:
     from hhmnet.predict.recognizer import Recognizer
-
-KEPT_BYTES = 256 * 2**20
-"""Pictures of a video that are kept for the next window, at the most."""
 
 _BATCH = 16
 
@@ -263,28 +260,6 @@ def to_segments(
     return found
 
 
-class RecentVideo(Video):
-    """A video that keeps the last pictures, as many as fit into 256 MiB: windows that overlap share theirs."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._recent: dict[int, np.ndarray] = {}
-
-    def frame(self, index: int) -> np.ndarray:
-        """Image ``(H, W, 3)`` uint8 of one frame, only for reading; raises VideoError if it can't be had."""
-        recent = self._recent
-        if index not in recent:
-            last = max(recent, default=index)
-            most = max(KEPT_BYTES // recent[last].nbytes, 1) if recent else 1
-            # What is passed now may be wanted by the next window.
-            for passed in range(last + 1 if last < index <= last + most else index, index + 1):
-                recent[passed] = image = super().frame(passed)
-            for oldest in sorted(recent)[:-most]:
-                del recent[oldest]
-            return image
-        return recent[index]
-
-
 def recognise_long(
     recognizer: Recognizer,
     source: str | Path | Input | InputClip,
@@ -323,6 +298,7 @@ def recognise_long(
     known, moving = np.zeros(shape[:2], bool), np.zeros(shape[:2], bool)
     edges, rate = edges_between(middles, duration), len(times) / duration
     segments, used = [], np.zeros(len(MODALITIES), bool)
+    confidence = recognizer.engine.confidence
     # Opened once for all windows.
     with RecentVideo(Path(clip.video)) if looks else nullcontext() as video:  # type: ignore[arg-type]
         for person in range(shape[0]):
@@ -330,7 +306,6 @@ def recognise_long(
             for first in range(0, len(parts), _BATCH):
                 numbers, batch = zip(*parts[first : first + _BATCH], strict=True)
                 output = recognizer.logits(batch, modalities)
-                confidence = recognizer.engine.confidence
                 shares, is_known = judged(output.logits, output.used, confidence, recognizer.unknown)
                 shares[~output.used.any(1)] = np.nan
                 probabilities[person, list(numbers)], known[person, list(numbers)] = shares, is_known

@@ -20,7 +20,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from hhmnet.allocator import keep_freed_memory
-from hhmnet.confidence import KEPT, Confidence, as_neighbours, fit_confidence
+from hhmnet.confidence import Confidence, as_neighbours, fit_confidence, kept
 from hhmnet.config import RuntimeConfig, TrainConfig
 from hhmnet.data.dataset import EpochSampler, RawBatch, Stores, body_size, clip_length, make_loader
 from hhmnet.data.protocols import Protocol, get_protocol
@@ -279,7 +279,7 @@ class Trainer:
         """By the held-out clips; or as another run found it, ``given`` of each head, with this run's training clips."""
         learned = []
         for store, (_, _, rows) in zip(self.stores, _training_clips(self.config, self.stores), strict=True):
-            learned.append(rows[:: -(-len(rows) * len(store.class_names) // KEPT)])
+            learned.append(rows[kept(len(rows), len(store.class_names))])
         found: list[dict[str, Confidence]] = [{} for _ in self.stores]
         parts = MODALITIES[: 1 + bool(self.spec.roi)]
         for modalities in [(name,) for name in parts] + ([MODALITIES] if len(parts) > 1 else []):
