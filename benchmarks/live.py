@@ -26,7 +26,7 @@ import torch
 from hhmnet.commands.live import DETECT_EVERY
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
-from hhmnet.pose.estimators import Detections, Poses
+from hhmnet.pose.estimators import Pose
 from hhmnet.predict.capture import Capture
 from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
 from hhmnet.sample import MODALITIES
@@ -122,21 +122,17 @@ class Recorded:
 
     def __init__(self, networks: VideoPoseEstimator, video: Path, frames: int) -> None:
         self.layout = networks.estimator.layout
-        self._detections: list[Detections] = []
-        self._poses: list[Poses] = []
+        self._detections: list[tuple[np.ndarray, np.ndarray]] = []
+        self._poses: list[Pose] = []
         self._images: list[np.ndarray] = []
         self.place = 0
         region = None
         with open_video(video) as pictures:
             for _, image in itertools.islice(pictures, frames):
                 self._detections.append(networks.detector.detect(image))
-                box = (
-                    self._detections[-1].boxes[:1]
-                    if len(self._detections[-1].boxes)
-                    else np.array([[0, 0, 9, 9]])
-                )
+                box = np.array([*self._detections[-1][0], [0, 0, 9, 9]])[0]
                 self._poses.append(networks.estimator.estimate(image, box, region))
-                region = self._poses[-1].regions
+                region = self._poses[-1].region
                 self._images.append(image)
 
     @property
@@ -144,11 +140,11 @@ class Recorded:
         """The frame that is shown."""
         return self._images[self._turn]
 
-    def detect(self, image: np.ndarray) -> Detections:
+    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Those of the frame that is shown."""
         return self._detections[self._turn]
 
-    def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
+    def estimate(self, image: np.ndarray, box: np.ndarray, region: np.ndarray | None = None) -> Pose:
         """Those of the frame that is shown."""
         return self._poses[self._turn]
 

@@ -51,7 +51,7 @@ def compare(estimator: VideoPoseEstimator, sample: Sample, video: Path) -> None:
         f"{sample.sample_id}: {found.present[0].sum()} of {len(found.present[0])} frames, {tall:.0f} pixels tall"
     )
     print(f"{'joint':16} {'tracked':>8} {'pixels':>7} {'% of height':>12} {'cm from the hips':>17}")
-    cm = None if found.world is None else 100 * metres_apart(found, sample)
+    cm = 100 * metres_apart(found, sample)
     for joint in (f"{side}_{name}" for name in JOINTS for side in ("left", "right")):
         place = NTU25.index(joint)
         tracked = (sample.confidence[0, :, place] == 1) & found.present[0]
@@ -59,11 +59,10 @@ def compare(estimator: VideoPoseEstimator, sample: Sample, video: Path) -> None:
             found.pixels[0, :, found.layout.index(joint)] - sample.pixels[0, :, place], axis=1
         )
         pixels = float(np.median(apart[tracked]))
-        depth = "" if cm is None else f"{np.median(cm[tracked, place]):17.0f}"
+        depth = f"{np.median(cm[tracked, place]):17.0f}"
         print(f"{joint:16} {tracked.mean():8.2f} {pixels:7.1f} {100 * pixels / tall:12.1f} {depth}")
-    if found.world is not None:
-        ours, kinect = (", ".join(f"{x:.2f}" for x in np.median(way, 0)) for way in ways(found, sample))
-        print(f"hips, metres from the camera (x, y, z): {ours}; Kinect: {kinect}")
+    ours, kinect = (", ".join(f"{x:.2f}" for x in np.median(way, 0)) for way in ways(found, sample))
+    print(f"hips, metres from the camera (x, y, z): {ours}; Kinect: {kinect}")
 
 
 def metres_apart(found: VideoPoses, sample: Sample) -> np.ndarray:
@@ -81,7 +80,6 @@ def ways(found: VideoPoses, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
 
 def _joints(found: VideoPoses) -> np.ndarray:
     """NTU's joints in a Kinect's axes, ``(T, 25, 3)``."""
-    assert found.world is not None
     world, _ = convert(found.world, found.layout, NTU25, found.confidence, keep_missing=True)
     path = root_path(
         found.world[0], found.pixels[0], found.confidence[0], found.present[0], found.size, FOCAL

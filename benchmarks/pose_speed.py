@@ -66,21 +66,21 @@ def time_steps(estimator: VideoPoseEstimator, path: Path) -> dict[str, float]:
         first = max(video.num_frames // 2 - STEP_FRAMES // 2, 0)
         image = video.frame(first)
         box = _largest(estimator, image)
-        regions = estimator.estimator.estimate(image, box).regions
+        region = estimator.estimator.estimate(image, box).region
         for index in range(first + 1, min(first + 1 + STEP_FRAMES, video.num_frames)):
             times["decode and convert"].append(timed(lambda i=index: video.frame(i)))
             image = video.frame(index)
             times["detect persons"].append(timed(lambda im=image: estimator.detector.detect(im)))
             led = time.perf_counter()
-            regions = estimator.estimator.estimate(image, box, regions).regions
+            region = estimator.estimator.estimate(image, box, region).region
             times["joints, led by the frame before"].append(time.perf_counter() - led)
             times["joints, from a box"].append(timed(lambda im=image: estimator.estimator.estimate(im, box)))
     return {step: median(values) for step, values in times.items()}
 
 
 def _largest(estimator: VideoPoseEstimator, image: np.ndarray) -> np.ndarray:
-    boxes = estimator.detector.detect(image).boxes
-    return boxes[[np.argmax((boxes[:, 2:] - boxes[:, :2]).prod(1))]]
+    boxes, _ = estimator.detector.detect(image)
+    return boxes[np.argmax((boxes[:, 2:] - boxes[:, :2]).prod(1))]
 
 
 def frames_per_second(call: Callable[[], int]) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from hhmnet.pose.estimators import Detections, Poses
+from hhmnet.pose.estimators import Pose
 from hhmnet.skeleton import BLAZEPOSE33, SkeletonLayout
 
 Way = Callable[[int], tuple[float, float, float, float] | None]
@@ -77,11 +77,11 @@ class KnowingDetector:
         self.ways = ways
         self.asked: list[int] = []
 
-    def detect(self, image: np.ndarray) -> Detections:
+    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         frame = int(image[0, 0, 0])
         self.asked.append(frame)
         boxes, scores, _ = detections(self.ways, frame)
-        return Detections(boxes, scores)
+        return boxes, scores
 
 
 class BoxEstimator:
@@ -105,26 +105,18 @@ class BoxEstimator:
         self.blind, self.doubtful, self.leads = blind, doubtful or {}, leads
         self.led: list[tuple[int, bool]] = []
 
-    def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
+    def estimate(self, image: np.ndarray, box: np.ndarray, region: np.ndarray | None = None) -> Pose:
         frame, count = int(image[0, 0, 0]), self.layout.num_joints
+        self.led.append((frame, region is not None))
+        if region is not None:
+            x, y, side, _ = region
+            box = np.array([x - 0.2 * side, y - 0.5 * side, x + 0.2 * side, y + 0.5 * side], np.float32)
         grid = np.stack([np.linspace(0.1, 0.9, count), np.linspace(0, 1, count)], 1)
-        pixels = np.zeros((len(boxes), count, 2), np.float32)
-        confidence = np.full((len(boxes), count), 0.9, np.float32)
-        following = np.zeros((len(boxes), 4), np.float32)
-        for i, one in enumerate(boxes):
-            led = regions is not None and not np.isnan(regions[i]).any()
-            self.led.append((frame, led))
-            if led and regions is not None:
-                x, y, side, _ = regions[i]
-                one = box((x, y, side * 0.4, side))
-            pixels[i] = one[:2] + grid * (one[2:] - one[:2])
-            following[i] = [*(one[:2] + one[2:]) / 2, one[3] - one[1], 0]
+        middle, pixels = (box[:2] + box[2:]) / 2, box[:2] + grid * (box[2:] - box[:2])
+        confidence = np.full(count, 0.9, np.float32)
         for joint, frames in self.doubtful.items():
             if frame in frames:
-                confidence[:, joint] = 0.02
-        world = np.zeros((len(boxes), count, 3), np.float32)
-        world[..., :2] = (pixels - following[:, None, :2]) / 100
-        if not self.leads:
-            following[:] = np.nan
-        found = np.full(len(boxes), 0.0 if frame in self.blind else 1.0, np.float32)
-        return Poses(pixels, confidence, world if self.layout.dims == 3 else None, found, following)
+                confidence[joint] = 0.02
+        world = np.concatenate([(pixels - middle) / 100, np.zeros((count, 1))], 1)
+        following = np.array([*middle, box[3] - box[1], 0]) if self.leads else None
+        return Pose(pixels, confidence, world, 0.0 if frame in self.blind else 1.0, following)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hhmnet.conversion import project
-from hhmnet.pose.estimators import Detections, Poses
+from hhmnet.pose.estimators import Pose
 from hhmnet.skeleton import BLAZEPOSE33, KINECT20
 from hhmnet.synthetic import CAMERAS, performance, render, write_video
 from hhmnet.synthetic.scene import LENS, WIDTH
@@ -72,26 +72,19 @@ class KnownPlayers:
         self.clips.append(np.concatenate(joints))
         return len(film)
 
-    def detect(self, image: np.ndarray) -> Detections:
+    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The player's box."""
         points = _pixels(self._seen(image))
         box = np.concatenate([points.min(0), points.max(0)])
-        return Detections(box[None], np.array([0.9], np.float32))
+        return box[None], np.array([0.9], np.float32)
 
-    def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
+    def estimate(self, image: np.ndarray, box: np.ndarray, region: np.ndarray | None = None) -> Pose:
         """The player's joints, whoever is asked about."""
         names = [_nearest(joint) for joint in BLAZEPOSE33.joints]
         seen = self._seen(image)[[KINECT20.index(name) for name in names]]
         hips = seen[[BLAZEPOSE33.index("left_hip"), BLAZEPOSE33.index("right_hip")]].mean(0)
         world = (seen - hips) * [-1, -1, 1]  # a Kinect's x goes to the left, its y up
-        count = len(boxes)
-        return Poses(
-            pixels=np.repeat(_pixels(seen)[None], count, 0),
-            confidence=np.ones((count, len(names)), np.float32),
-            world=np.repeat(world.astype(np.float32)[None], count, 0),
-            found=np.ones(count, np.float32),
-            regions=np.full((count, 4), np.nan, np.float32),
-        )
+        return Pose(_pixels(seen), np.ones(len(names)), world, found=1.0, region=None)
 
     def _seen(self, image: np.ndarray) -> np.ndarray:
         """The joints ``(20, 3)`` that a picture shows."""

@@ -61,7 +61,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for subject in (1, 2):
             players.film(tmp_path / f"mine/{stroke}/{subject}.mp4", [(stroke, subject)], view=2)
     players.film(tmp_path / "rally.mp4", [("serve", 6), ("forehand", 6)], view=3)
-    monkeypatch.setattr(videos, "fetch_models", lambda names: {})
+    monkeypatch.setattr(videos, "fetch_models", dict)
     monkeypatch.setattr(estimate, "_load_detector", lambda config: players)
     monkeypatch.setattr(estimate, "_load_estimator", lambda: players)
     monkeypatch.setattr("hhmnet.commands.crops.cores", lambda: 1)

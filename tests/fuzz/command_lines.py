@@ -25,7 +25,7 @@ OPTIONS = {
     "--model --fold --fusion.weights --relabel --run.seed --run --protocol --phase --phase1 --augment --augment.tilt",
     "evaluate": "--knock-out --data --split --fold --out --videos --json",
     "predict": "--json --top --modality --videos --units --timeline --window --stride --every --persons",
-    "live": "--source --view --every --window --persons --modality --top --json --for --loop --detector",
+    "live": "--source --view --every --window --persons --modality --top --json --for --loop --mirrored",
     "serve": "--port --host --token --no-page --upload_mb --workers --resolution --videos --answer_seconds",
     "export": "--out --data --split --clips --json",
     "ensemble": "--weights --validation --out --json",

@@ -9,15 +9,8 @@ import torch
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from torch import Tensor
 
-from hhmnet.pose.detectors import (
-    SSD,
-    CloseDetector,
-    anchors,
-    close_anchors,
-    decode,
-    read_constants,
-    same_conv,
-)
+from hhmnet.pose.detectors import SSD, anchors, decode, read_constants, same_conv, suppress
+from hhmnet.pose.estimators import iou
 from hhmnet.pose.networks import PoseError
 
 
@@ -174,29 +167,14 @@ def test_constants_are_read_with_their_shapes_and_other_files_are_no_graph(tmp_p
             read_constants(file)
 
 
-class MadeNet:
-    """Answers as BlazePose's detector would: the middle one of the coarse anchors sees a person."""
-
-    def __init__(self, score: float) -> None:
-        anchor = 28 * 28 * 2 + 14 * 14 * 2 + 6 * (3 * 7 + 3)
-        self.codes = np.zeros((1, 2254, 12), np.float32)
-        # The hips, and a point on the circle around the body.
-        self.codes[0, anchor, 4:8] = (0.0, 11.2, 0.0, -44.8)
-        self.scores = np.full((1, 2254, 1), -1e4, np.float32)
-        self.scores[0, anchor] = score
-
-    def run(self, piece: np.ndarray) -> dict[str, np.ndarray]:
-        self.piece = piece[0]
-        return {"Identity": self.codes, "Identity_1": self.scores}
-
-
-@pytest.mark.parametrize(("score", "count"), [(2.0, 1), (-3.0, 0)])
-def test_the_close_detectors_box_is_the_square_around_the_body(score: float, count: int) -> None:
-    made, net = CloseDetector.__new__(CloseDetector), MadeNet(score)
-    made._net, made._anchors = net, close_anchors()  # type: ignore[assignment]
-    found = made.detect(np.full((200, 400, 3), 255, np.uint8))
-    # The piece is 400 pixels wide around the picture's middle, (200, 100); 11.2 of 224 are 20 of 400.
-    np.testing.assert_allclose(net.piece[60:160], 1, atol=1e-6)
-    np.testing.assert_allclose(net.piece[:50], -1, atol=1e-6)
-    np.testing.assert_allclose(found.boxes, np.tile([100, 20, 300, 220], (count, 1)), atol=1e-4)
-    np.testing.assert_allclose(found.scores, [1 / (1 + np.exp(-2.0))] * count, rtol=1e-5)
+@pytest.mark.parametrize("count", [0, 40])
+def test_suppression_follows_its_definition(count: int) -> None:
+    made = np.random.default_rng(0)
+    low = made.uniform(0, 50, (count, 2))
+    boxes = np.concatenate([low, low + made.uniform(5, 30, (count, 2))], 1)
+    scores = made.random(count)
+    kept: list[int] = []
+    for i in sorted(range(count), key=lambda i: -scores[i]):
+        if all(iou(boxes[i], boxes[j]) <= 0.4 for j in kept):
+            kept.append(i)
+    assert suppress(boxes, scores, 0.4).tolist() == kept

@@ -2,13 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hhmnet.pose.estimators import Poses
-from hhmnet.pose.following import (
-    AHEAD,
-    BEHIND,
-    Follower,
-    root_path,
-)
+from hhmnet.pose.estimators import Pose
+from hhmnet.pose.following import AHEAD, BEHIND, Follower, root_path
 from hhmnet.pose.tracking import Track
 from made_people import BoxEstimator, Way, box, straight
 
@@ -53,10 +48,10 @@ def test_the_frame_before_leads_and_who_is_lost_is_looked_for_in_the_box() -> No
 class Magnet(BoxEstimator):
     """Always finds the person in the middle, as it may happen when one person covers the other."""
 
-    def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
-        if 10 <= image[0, 0, 0] < 20 and regions is not None and not np.isnan(regions).any():
-            boxes, regions = box((160.0, 120.0, 40.0, 100.0))[None], None
-        return super().estimate(image, boxes, regions)
+    def estimate(self, image: np.ndarray, box: np.ndarray, region: np.ndarray | None = None) -> Pose:
+        if 10 <= image[0, 0, 0] < 20 and region is not None:
+            box, region = np.array([140.0, 70.0, 180.0, 170.0]), None
+        return super().estimate(image, box, region)
 
 
 def test_two_tracks_do_not_stay_on_one_person() -> None:

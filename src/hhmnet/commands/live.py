@@ -21,7 +21,7 @@ from hhmnet.commands.terminal import Parser, UsageError, console, duration, whol
 from hhmnet.confidence import RATE, UNKNOWN
 from hhmnet.drawing import draw_skeleton
 from hhmnet.models.pretrained import from_pretrained
-from hhmnet.pose.estimate import DETECTORS, PoseConfig, VideoPoseEstimator
+from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
 from hhmnet.predict.capture import Capture, Frame, is_live, shown
 from hhmnet.predict.engines import choose_device
 from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
@@ -44,11 +44,7 @@ def main(words: list[str]) -> int:
     if options.loop and is_live(options.source):
         raise UsageError("--loop is for files; a camera or a stream doesn't begin again")
     log, chosen = console(), options.view or ("none" if options.json else "terminal")
-    pose = PoseConfig(
-        detector=options.detector,
-        every=options.detect_every,
-        mirrored=options.mirrored,
-    )
+    pose = PoseConfig(every=options.detect_every, mirrored=options.mirrored)
     # All is loaded before the first frame is taken, or the first ones would be dropped.
     with log.status("loading"):
         model = from_pretrained(options.run, choose_device(options.device))
@@ -132,7 +128,6 @@ def _parser() -> Parser:
     add("--for", type=duration, dest="limit", metavar="30s", help="end after so long")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where the model computes")
     add("--detect-every", type=whole, default=DETECT_EVERY, metavar="N", help="look for persons so often (6)")
-    add("--detector", default="ssd", choices=tuple(DETECTORS), help="finds persons (ssd)")
     add("--mirrored", action="store_true", help="the pictures are mirror images")
     return parser
 

@@ -1,6 +1,6 @@
-"""Detectors of persons: SSD with MobileNetV2 for persons of any size, BlazePose's own for those near the camera.
+"""Finds persons by SSD with MobileNetV2: a frozen TensorFlow graph whose weights are run in PyTorch, for persons only.
 
-The SSD is a frozen TensorFlow graph whose weights are run in PyTorch, for persons only. Sources: Sandler et al.,
+Sources: Sandler et al.,
 MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018; Liu et al., SSD: Single Shot MultiBox Detector, ECCV
 2016; the weights are those of the model ``ssd_mobilenet_v2_coco`` of TensorFlow's object detection models, trained on
 COCO at 300×300 pixels.
@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hhmnet.pose.estimators import Detections, cut, sigmoid, suppress
-from hhmnet.pose.networks import PoseError, TFLite
+from hhmnet.pose.estimators import iou
+from hhmnet.pose.networks import PoseError
 
 TRAINED_SIZE = 300
 PERSON = 1
@@ -34,10 +34,6 @@ _SCALES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0)
 _RATIOS = (1.0, 2.0, 0.5, 3.0, 1 / 3)
 _CENTER_VARIANCE, _SIZE_VARIANCE = 10.0, 5.0
 MIN_SCORE, OVERLAP = 0.2, 0.5
-
-CLOSE_SIZE = 224
-CLOSE_MIN_SCORE, CLOSE_OVERLAP = 0.25, 0.3
-_CLOSE_GRIDS = ((28, 2), (14, 2), (7, 6))  # places in a row, and anchors a place
 
 
 class PersonDetector:
@@ -56,8 +52,8 @@ class PersonDetector:
         self._net = SSD(read_constants(model))
         self.size = size
 
-    def detect(self, image: np.ndarray) -> Detections:
-        """Find the persons in ``image (H, W, 3)`` uint8; those with a score below 0.2 are left out."""
+    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes and scores of the persons in ``image (H, W, 3)`` uint8; those with a score below 0.2 are left out."""
         height, width = image.shape[:2]
         scale = self.size / max(height, width)
         target = [max(round(length * scale), 1) for length in (height, width)]
@@ -71,7 +67,24 @@ class PersonDetector:
         places = np.clip(places, 0, [width, height, width, height]).astype(np.float32)
         kept = suppress(places, found, OVERLAP)
         kept = kept[((places[kept, 2:] - places[kept, :2]) >= 2).all(1)]
-        return Detections(places[kept], found[kept])
+        return places[kept], found[kept]
+
+
+def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
+    """Non-maximum suppression: indices of the boxes to keep, the best first.
+
+    Args:
+        boxes: ``(P, 4)``.
+        scores: ``(P,)``.
+        overlap: of two boxes with a larger intersection over union, the better one stays.
+    """
+    order = np.argsort(-scores, kind="stable")
+    overlaps = iou(boxes[order][:, None], boxes[order]) > overlap
+    kept: list[int] = []
+    for i in range(len(order)):
+        if not overlaps[i, kept].any():
+            kept.append(i)
+    return order[kept]
 
 
 def read_constants(path: Path) -> dict[str, np.ndarray]:
@@ -259,50 +272,3 @@ def decode(codes: Tensor, grid: Tensor) -> Tensor:
     center = grid[:, :2] + codes[:, :2] / _CENTER_VARIANCE * grid[:, 2:]
     half = grid[:, 2:] * torch.exp(codes[:, 2:] / _SIZE_VARIANCE) / 2
     return torch.cat([center - half, center + half], 1)[:, [1, 0, 3, 2]]
-
-
-class CloseDetector:
-    """Persons who fill a good part of the picture, by BlazePose's own detector: fast. In wide views it finds none.
-
-    Source: Bazarevsky et al., BlazePose: On-device Real-time Body Pose Tracking, CV4ARVR 2020; anchors and decoding
-    follow MediaPipe's published graph for the pose detector.
-
-    The boxes are squares around the whole body, also around what lies outside the picture.
-
-    Args:
-        model: the file ``pose_detection.tflite``.
-
-    Raises:
-        PoseError: the model can't be run.
-    """
-
-    def __init__(self, model: Path) -> None:
-        self._net = TFLite(model)
-        self._anchors = close_anchors()
-
-    def detect(self, image: np.ndarray) -> Detections:
-        """Find the persons in ``image (H, W, 3)`` uint8; those with a score below 0.25 are left out."""
-        height, width = image.shape[:2]
-        whole = np.array([width / 2, height / 2, max(width, height), 0.0])
-        outputs = self._net.run((cut(image, whole, CLOSE_SIZE, black=True) / np.float32(127.5) - 1)[None])
-        scores = sigmoid(outputs["Identity_1"].ravel())
-        likely = scores >= CLOSE_MIN_SCORE
-        scores = scores[likely].astype(np.float32)
-        codes = outputs["Identity"].reshape(-1, 12)[likely] / CLOSE_SIZE
-        # After the box, which frames the face, come the middle of the hips and a point on the circle around the body.
-        points = (codes[:, 4:8].reshape(-1, 2, 2) + self._anchors[likely, None] - 0.5) * whole[2] + whole[:2]
-        hips = points[:, 0]
-        reach = np.linalg.norm(points[:, 1] - hips, axis=1, keepdims=True)
-        boxes = np.concatenate([hips - reach, hips + reach], 1).astype(np.float32)
-        kept = suppress(boxes, scores, CLOSE_OVERLAP)
-        return Detections(boxes[kept], scores[kept])
-
-
-def close_anchors() -> np.ndarray:
-    """Centres of all anchors of BlazePose's detector, ``(2254, 2)`` from 0 to 1, place by place of its three grids."""
-    places = []
-    for count, anchors_here in _CLOSE_GRIDS:
-        steps = (np.arange(count) + 0.5) / count
-        grid = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
-        places.append(np.repeat(grid, anchors_here, 0))
-    return np.concatenate(places)

@@ -13,27 +13,22 @@ import numpy as np
 import torch
 
 from hhmnet.conversion import convert
-from hhmnet.fields import one_of, within
-from hhmnet.pose.detectors import CloseDetector, PersonDetector
+from hhmnet.fields import within
+from hhmnet.pose.detectors import PersonDetector
 from hhmnet.pose.estimators import BlazePose, Detector, PoseEstimator
 from hhmnet.pose.following import Follower, fill_bodies, fill_joints, kinect_axes, root_path
-from hhmnet.pose.networks import PoseError, network
+from hhmnet.pose.networks import PoseError, fetch_models
 from hhmnet.pose.tracking import Tracker, choose_actors
 from hhmnet.skeleton import SkeletonLayout
 from hhmnet.video import KEPT_BYTES, Video, VideoError, open_video
-
-DETECTORS = {"ssd": "ssd", "close": "blazepose_detector"}
-ROOTS = ("path", "zero")
 
 
 @dataclass
 class PoseConfig:
     """How joints are found in a video, and where the skeleton made of them stands."""
 
-    detector: str = "ssd"
-    """Who finds the persons: ssd (of any size) or close (persons who fill a good part of the picture; faster)."""
     detector_size: int = 512
-    """The picture's longer side for ssd, in pixels; persons of a tenth of it in height are found."""
+    """The picture's longer side for the detector, in pixels; persons of a tenth of it in height are found."""
     every: int = 3
     """Persons are looked for in every n-th frame; in between they are followed."""
     persons: int = 1
@@ -44,21 +39,15 @@ class PoseConfig:
     """Gaps of at most this many frames are filled with a straight line, and marked."""
     mirrored: bool = False
     """The videos are mirror images, as a Kinect's are: left and right change places."""
-
-    root: str = "path"
-    """Where a skeleton in metres stands: path (on the person's way, from size and place in the picture) or zero
-    (always at the origin)."""
     focal: float = 1.2
     """Focal length as a share of the picture's longer side, for the way along the optical axis; 1.2 is a field of view
     of 45 degrees."""
 
     def __post_init__(self) -> None:
-        one_of(self, "detector", tuple(DETECTORS))
         within(self, 64, 4096, "detector_size")
         within(self, 1, float("inf"), "every", "persons")
         within(self, 0, 1, "min_confidence")
         within(self, 0, float("inf"), "max_gap")
-        one_of(self, "root", ROOTS)
         within(self, 0.1, 100, "focal")
 
 
@@ -72,7 +61,7 @@ class VideoPoses:
         confidence: ``(M, T, V)`` float32; 0 where a joint is missing, above 0 but below the least confidence where it
             was filled in.
         world: ``(M, T, V, 3)`` float32 metres from the middle between the hips (x right and y down in the picture, z
-            away from the camera); None from an estimator of two dimensions.
+            away from the camera).
         boxes: ``(M, T, 4)`` float32 pixels.
         present: whether the person is there, ``(M, T)`` bool.
         interpolated: whether the whole body was filled in, ``(M, T)`` bool.
@@ -85,7 +74,7 @@ class VideoPoses:
     layout: SkeletonLayout
     pixels: np.ndarray
     confidence: np.ndarray
-    world: np.ndarray | None
+    world: np.ndarray
     boxes: np.ndarray
     present: np.ndarray
     interpolated: np.ndarray
@@ -134,13 +123,11 @@ class VideoPoseEstimator:
         with _one_thread(), open_video(path, errors="stop") as video:
             # A small video is decoded once, a larger one twice.
             is_small = video.num_frames * video.width * video.height * 3 <= KEPT_BYTES
-            span = _Span(video, begin, end)
-            images = list(span) if is_small else span
-            for index, image in images:
+            kept = list(_span(video, begin, end)) if is_small else None
+            for index, image in kept or _span(video, begin, end):
                 count = index + 1
                 if index % config.every == 0:
-                    found = self.detector.detect(image)
-                    tracker.update(index, found.boxes, found.scores)
+                    tracker.update(index, *self.detector.detect(image))
                     looked.append(index)
             if not count:
                 where = f" from frame {begin} on" if begin else ""
@@ -150,7 +137,7 @@ class VideoPoseEstimator:
             if not actors:
                 raise PoseError("no person was found in it")
             follower = Follower(self.estimator, [track for track, _ in actors], count)
-            for index, image in images:
+            for index, image in kept or _span(video, begin, end):
                 if index < count:
                     follower.estimate(index, image)
             others = len(tracker.tracks) - len(actors)
@@ -158,18 +145,13 @@ class VideoPoseEstimator:
             return video_poses(follower, config, size, video.fps, others=others, damage=damage)
 
 
-class _Span:
-    """The images of some of a video's frames, counted from the first of them; can be gone through twice."""
-
-    def __init__(self, video: Video, begin: int, end: float) -> None:
-        self.video, self.begin, self.end = video, begin, end
-
-    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
-        for index, image in self.video:
-            if index >= self.end:
-                return
-            if index >= self.begin:
-                yield index - self.begin, image
+def _span(video: Video, begin: int, end: float) -> Iterator[tuple[int, np.ndarray]]:
+    """The images of some of a video's frames, counted from the first of them."""
+    for index, image in video:
+        if index >= end:
+            return
+        if index >= begin:
+            yield index - begin, image
 
 
 def video_poses(
@@ -199,7 +181,7 @@ def video_poses(
         layout=found.layout,
         pixels=pixels[:, :, swap],
         confidence=confidence[:, :, swap],
-        world=world[:, :, swap] if found.has_world else None,
+        world=world[:, :, swap],
         boxes=boxes,
         present=present,
         interpolated=interpolated,
@@ -210,18 +192,12 @@ def video_poses(
     )
 
 
-def networks_of(config: PoseConfig) -> list[str]:
-    """Names of the networks that a configuration needs."""
-    return [DETECTORS[config.detector], "blazepose"]
-
-
 def _load_detector(config: PoseConfig) -> Detector:
-    model = network(DETECTORS[config.detector])
-    return PersonDetector(model, config.detector_size) if config.detector == "ssd" else CloseDetector(model)
+    return PersonDetector(fetch_models()["ssd"], config.detector_size)
 
 
 def _load_estimator() -> PoseEstimator:
-    return BlazePose(network("blazepose"))
+    return BlazePose(fetch_models()["blazepose"])
 
 
 @contextmanager
@@ -245,7 +221,7 @@ def clip_fields(poses: VideoPoses, layout: SkeletonLayout, config: PoseConfig) -
     Args:
         poses: what was seen.
         layout: the joints that are wanted.
-        config: where the skeleton stands.
+        config: how the joints were found.
 
     Raises:
         LayoutError: there is no way from the estimator's joints to these.
@@ -254,13 +230,11 @@ def clip_fields(poses: VideoPoses, layout: SkeletonLayout, config: PoseConfig) -
     # In a sample (0, 0) is the middle of the first pixel.
     pixels = np.where(confidence[..., None] > 0, pixels - np.float32(0.5), np.float32(0))
     joints = pixels
-    if layout.dims == 3 and poses.world is not None:
+    if layout.dims == 3:
         joints, _ = convert(poses.world, poses.layout, layout, poses.confidence, keep_missing=True)
-        if config.root == "path":
-            seen = zip(poses.world, poses.pixels, poses.confidence, poses.present, strict=True)
-            paths = [root_path(*person, poses.size, config.focal) for person in seen]
-            joints = joints + np.stack(paths)[:, :, None]
-        joints = kinect_axes(joints, config.mirrored)
+        seen = zip(poses.world, poses.pixels, poses.confidence, poses.present, strict=True)
+        paths = [root_path(*person, poses.size, config.focal) for person in seen]
+        joints = kinect_axes(joints + np.stack(paths)[:, :, None], config.mirrored)
         joints[~poses.present] = 0
     frames = np.arange(poses.present.shape[1], dtype=np.int32)
     return {

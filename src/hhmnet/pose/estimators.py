@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -14,67 +13,57 @@ import torch.nn.functional as F
 from hhmnet.pose.networks import TFLite
 from hhmnet.skeleton import BLAZEPOSE33, SkeletonLayout
 
-
-@dataclass(frozen=True)
-class Detections:
-    """Persons found in one picture.
-
-    Attributes:
-        boxes: ``(P, 4)`` float32 pixels: left, top, right, bottom.
-        scores: ``(P,)`` float32 from 0 to 1.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
+LOST = 0.5
+"""Below this there is no person."""
 
 
-@dataclass(frozen=True)
-class Poses:
-    """Joints of P persons in one picture.
+class Pose(NamedTuple):
+    """Joints of a person in a picture.
 
     Attributes:
-        pixels: ``(P, V, 2)`` float32 pixels from the picture's upper left corner (x right, y down); a joint may lie
-            outside the picture.
-        confidence: trust in each joint, ``(P, V)`` float32 from 0 to 1.
-        world: ``(P, V, 3)`` float32 metres from the middle between the hips (x right, y down, z away from the camera),
-            or None from an estimator of two dimensions.
-        found: whether there is a person at all, ``(P,)`` float32 from 0 to 1.
-        regions: the square pieces of the picture in which to look for the same persons in the next frame, ``(P, 4)``
-            float32: centre x, centre y, side (pixels) and turn (radians, clockwise as seen).
+        pixels: ``(V, 2)`` from the picture's upper left corner (x right, y down); a joint may lie outside the picture.
+        confidence: trust in each joint, ``(V,)`` from 0 to 1.
+        world: ``(V, 3)`` metres from the middle between the hips (x right, y down, z away from the camera).
+        found: whether there is a person at all, from 0 to 1.
+        region: the square piece of the picture in which to look for the same person in the next frame, ``(4,)``: centre
+            x, centre y, side (pixels) and turn (radians, clockwise as seen); None from who only looks at boxes.
     """
 
     pixels: np.ndarray
     confidence: np.ndarray
-    world: np.ndarray | None
-    found: np.ndarray
-    regions: np.ndarray
+    world: np.ndarray
+    found: float
+    region: np.ndarray | None
 
 
 class Detector(Protocol):
     """Finds persons in a picture."""
 
-    def detect(self, image: np.ndarray) -> Detections:
-        """Find the persons in ``image (H, W, 3)`` uint8, red, green, blue."""
+    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find the persons in ``image (H, W, 3)`` uint8, red, green, blue.
+
+        Returns:
+            Boxes ``(P, 4)`` float32 pixels (left, top, right, bottom), and scores ``(P,)`` float32 from 0 to 1.
+        """
         ...
 
 
 class PoseEstimator(Protocol):
-    """Finds the joints of persons whose boxes are known.
+    """Finds the joints of a person whose box is known.
 
     Attributes:
-        layout: the skeleton its joints have.
+        layout: the skeleton its joints have, in metres.
     """
 
     layout: SkeletonLayout
 
-    def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
-        """Find the joints of the persons in ``boxes``.
+    def estimate(self, image: np.ndarray, box: np.ndarray, region: np.ndarray | None = None) -> Pose:
+        """Find the joints of the person in ``box``.
 
         Args:
             image: ``(H, W, 3)`` uint8, red, green, blue.
-            boxes: ``(P, 4)`` pixels: left, top, right, bottom.
-            regions: ``(P, 4)`` as the frame before gave them, NaN for persons who were not there; None if none was.
-                They are finer than boxes; an estimator may do without.
+            box: ``(4,)`` pixels: left, top, right, bottom.
+            region: as the frame before gave it; None if the person wasn't there. It is finer than a box.
         """
         ...
 
@@ -89,33 +78,10 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(shared / np.maximum(one + other - shared, 1e-9))
 
 
-def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
-    """Non-maximum suppression: indices of the boxes to keep, the best first.
+def cut(image: np.ndarray, region: np.ndarray, size: int) -> np.ndarray:
+    """The piece ``(size, size, 3)`` float32, 0 to 255, of ``image (H, W, 3)`` uint8 that a region ``(4,)`` shows.
 
-    Args:
-        boxes: ``(P, 4)``.
-        scores: ``(P,)``.
-        overlap: of two boxes with a larger intersection over union, the better one stays.
-    """
-    order = np.argsort(-scores, kind="stable")
-    overlaps = iou(boxes[order][:, None], boxes[order]) > overlap
-    kept: list[int] = []
-    for i in range(len(order)):
-        if not overlaps[i, kept].any():
-            kept.append(i)
-    return order[kept]
-
-
-def cut(image: np.ndarray, region: np.ndarray, size: int, black: bool = False) -> np.ndarray:
-    """The piece ``(size, size, 3)`` float32, 0 to 255, of ``image (H, W, 3)`` uint8 that a region shows.
-
-    Sampled bilinearly.
-
-    Args:
-        image: the picture.
-        region: centre x, centre y, side (pixels), turn (radians).
-        size: side of the result.
-        black: what lies outside the picture is black; else the picture's edge goes on.
+    Sampled bilinearly; outside the picture its edge goes on.
     """
     height, width = image.shape[:2]
     steps = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
@@ -126,12 +92,8 @@ def cut(image: np.ndarray, region: np.ndarray, size: int, black: bool = False) -
     part = torch.from_numpy(image[top : bottom + 1, left : right + 1]).permute(2, 0, 1)[None].float()
     scale = np.array([2 / part.shape[3], 2 / part.shape[2]], np.float32)
     grid = (np.stack([x, y], -1) - np.array([left, top], np.float32)) * scale - 1
-    piece = F.grid_sample(
-        part,
-        torch.from_numpy(grid.astype(np.float32))[None],
-        padding_mode="zeros" if black else "border",
-        align_corners=False,
-    )
+    places = torch.from_numpy(grid.astype(np.float32))[None]
+    piece = F.grid_sample(part, places, padding_mode="border", align_corners=False)
     return piece[0].permute(1, 2, 0).contiguous().numpy()
 
 
@@ -148,32 +110,12 @@ def rotate(points: np.ndarray, turn: float) -> np.ndarray:
     return np.stack([x * cos - y * sin, x * sin + y * cos], -1)
 
 
-def square_around(box: np.ndarray, margin: float) -> np.ndarray:
-    """The upright square region ``(4,)`` around a box, ``margin`` times as wide as its longer side."""
-    left, top, right, bottom = (float(edge) for edge in box)
-    return np.array([(left + right) / 2, (top + bottom) / 2, max(right - left, bottom - top) * margin, 0.0])
-
-
-BLAZEPOSE_SIZE = 256
-MARGIN = 1.25
-FIRST_MARGIN = 1.6
-NUM_JOINTS = 33
-
+_SIZE, _NUM_JOINTS = 256, 33
+_MARGIN, _FIRST_MARGIN = 1.25, 1.6
 _HIPS, _SCALE = 33, 34
 _LANDMARKS, _FOUND, _HEATMAP, _WORLD = "Identity", "Identity_1", "Identity_3", "Identity_4"
 _WINDOW = 7
 _MIN_HEAT = 0.5
-_LOST = 0.5
-
-
-class _Person(NamedTuple):
-    """One person's part of :class:`Poses`."""
-
-    pixels: np.ndarray
-    confidence: np.ndarray
-    world: np.ndarray
-    found: float
-    region: np.ndarray
 
 
 class BlazePose:
@@ -203,54 +145,33 @@ class BlazePose:
     def __init__(self, model: Path) -> None:
         self._net = TFLite(model)
 
-    def estimate(self, image: np.ndarray, boxes: np.ndarray, regions: np.ndarray | None = None) -> Poses:
-        """Find the joints of the persons in ``boxes``; see :class:`~hhmnet.pose.estimators.PoseEstimator`."""
-        if regions is None:
-            regions = np.full((len(boxes), 4), np.nan)
-        persons = [
-            self._find(image, box, None if np.isnan(region).any() else region)
-            for box, region in zip(boxes, regions, strict=True)
-        ]
-
-        def stacked(field: str, *shape: int) -> np.ndarray:
-            return np.array([getattr(one, field) for one in persons], np.float32).reshape(-1, *shape)
-
-        return Poses(
-            pixels=stacked("pixels", NUM_JOINTS, 2),
-            confidence=stacked("confidence", NUM_JOINTS),
-            world=stacked("world", NUM_JOINTS, 3),
-            found=stacked("found"),
-            regions=stacked("region", 4),
-        )
-
-    def _find(self, image: np.ndarray, box: np.ndarray, region: np.ndarray | None) -> _Person:
+    def estimate(self, image: np.ndarray, box: np.ndarray, region: np.ndarray | None = None) -> Pose:
+        """Find the joints of the person in ``box``; see :class:`~hhmnet.pose.estimators.PoseEstimator`."""
         if region is not None:
             return self._look(image, region)
-        for first in (square_around(box, FIRST_MARGIN), whole_body(box)):
-            person = self._look(image, first)
-            if person.found >= _LOST:
-                return max(person, self._look(image, person.region), key=lambda one: one.found)
-        return person
+        left, top, right, bottom = (float(edge) for edge in box)
+        x, height = (left + right) / 2, bottom - top
+        around = np.array([x, (top + bottom) / 2, max(right - left, height) * _FIRST_MARGIN, 0.0])
+        below = np.array([x, bottom, 2 * height * _MARGIN, 0.0])
+        for first in (around, below):
+            pose = self._look(image, first)
+            if pose.found >= LOST:
+                return max(pose, self._look(image, pose.region), key=lambda one: one.found)
+        return pose
 
-    def _look(self, image: np.ndarray, region: np.ndarray) -> _Person:
-        outputs = self._net.run((cut(image, region, BLAZEPOSE_SIZE) / np.float32(255))[None])
+    def _look(self, image: np.ndarray, region: np.ndarray) -> Pose:
+        outputs = self._net.run((cut(image, region, _SIZE) / np.float32(255))[None])
         landmarks = outputs[_LANDMARKS].reshape(-1, 5)
-        points = to_image(refine(landmarks[:, :2] / BLAZEPOSE_SIZE, outputs[_HEATMAP][0]), region)
-        pixels = points[:NUM_JOINTS]
-        world = outputs[_WORLD].reshape(-1, 3)[:NUM_JOINTS].copy()
+        points = to_image(refine(landmarks[:, :2] / _SIZE, outputs[_HEATMAP][0]), region)
+        pixels = points[:_NUM_JOINTS]
+        world = outputs[_WORLD].reshape(-1, 3)[:_NUM_JOINTS].copy()
         world[:, :2] = rotate(world[:, :2], float(region[3]))
-        visible, there = (sigmoid(landmarks[:NUM_JOINTS, column]) for column in (3, 4))
+        visible, there = (sigmoid(landmarks[:_NUM_JOINTS, column]) for column in (3, 4))
         height, width = image.shape[:2]
         inside = ((pixels >= 0) & (pixels <= (width, height))).all(1)
         confidence = there * (1 + visible * inside) / 2
         found = float(outputs[_FOUND].ravel()[0])
-        return _Person(pixels, confidence, world, found, aligned(points[_HIPS], points[_SCALE]))
-
-
-def whole_body(box: np.ndarray) -> np.ndarray:
-    """The upright region ``(4,)`` around a person of whom ``box (4,)`` shows the part above the hips."""
-    left, top, right, bottom = (float(edge) for edge in box)
-    return np.array([(left + right) / 2, bottom, 2 * (bottom - top) * MARGIN, 0.0])
+        return Pose(pixels, confidence, world, found, aligned(points[_HIPS], points[_SCALE]))
 
 
 def aligned(hips: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -261,7 +182,7 @@ def aligned(hips: np.ndarray, scale: np.ndarray) -> np.ndarray:
     across, down = scale - hips
     turn = math.pi / 2 - math.atan2(-down, across)
     turn -= 2 * math.pi * math.floor((turn + math.pi) / (2 * math.pi))
-    return np.array([*hips, 2 * math.hypot(across, down) * MARGIN, turn])
+    return np.array([*hips, 2 * math.hypot(across, down) * _MARGIN, turn])
 
 
 def refine(points: np.ndarray, heatmap: np.ndarray) -> np.ndarray:

@@ -7,18 +7,16 @@ from itertools import combinations
 
 import numpy as np
 
-from hhmnet.pose.estimators import PoseEstimator, iou
+from hhmnet.pose.estimators import LOST, PoseEstimator, iou
 from hhmnet.pose.tracking import Track
 
 AHEAD, BEHIND = 30, 30
 """A person is looked for so many frames before the first detection, and after the last."""
 SAME = 0.7
 """Boxes of two tracks with this intersection over union show one person."""
-
 SMOOTHING = 5.0
 """Standard deviation, in frames, of the smoothing of a person's size: depth follows from it and would tremble."""
 
-_LOST = 0.5
 _SEEN = 0.3
 _APART = 0.1
 _BORDER = 0.1
@@ -40,10 +38,9 @@ class Follower:
         layout: the estimator's skeleton, with V joints.
         pixels: ``(M, T, V, 2)`` float32.
         confidence: ``(M, T, V)`` float32.
-        world: ``(M, T, V, 3)`` float32; zero from an estimator of two dimensions.
+        world: ``(M, T, V, 3)`` float32.
         boxes: ``(M, T, 4)`` float32, around the joints inside the picture, with a border.
         present: ``(M, T)`` bool.
-        has_world: whether the estimator gives metres.
     """
 
     def __init__(self, estimator: PoseEstimator, tracks: Sequence[Track], num_frames: int) -> None:
@@ -54,60 +51,54 @@ class Follower:
         self.world = np.zeros((*shape, joints, 3), np.float32)
         self.boxes = np.zeros((*shape, 4), np.float32)
         self.present, self._wanted, self._detected = (np.zeros(shape, bool) for _ in range(3))
-        self.has_world = False
         self._paths = np.zeros((*shape, 4))
+        self._regions: list[np.ndarray | None] = [None] * len(tracks)
         for row, track in enumerate(tracks):
             frames = np.asarray(track.frames)
             frames = frames[frames < num_frames]
             self._detected[row, frames] = True
             self._wanted[row, max(frames[0] - AHEAD, 0) : frames[-1] + BEHIND + 1] = True
             self._paths[row] = track.boxes_at(np.arange(num_frames))
-        self._regions = np.full((len(tracks), 4), np.nan)
 
     def estimate(self, frame: int, image: np.ndarray) -> None:
         """Find all persons in one frame; frames come in order."""
         for row in map(int, np.flatnonzero(self._wanted[:, frame])):
-            is_led = not np.isnan(self._regions[row]).any()
-            self._estimate(row, frame, image, self._regions[row])
-            if is_led and not self._is_right(row, frame):
-                self._estimate(row, frame, image, np.full(4, np.nan))
+            was_led = self._regions[row] is not None
+            self._estimate(row, frame, image)
+            if was_led and not self._is_right(row, frame):
+                self._drop(row, frame)
+                self._estimate(row, frame, image)
             if not self._is_right(row, frame):
                 self._drop(row, frame)
         for pair in combinations(map(int, np.flatnonzero(self.present[:, frame])), 2):
             wrong = stray(self.boxes[list(pair), frame], self._paths[list(pair), frame])
             if wrong is not None:
-                self._estimate(pair[wrong], frame, image, np.full(4, np.nan))
+                self._drop(pair[wrong], frame)
+                self._estimate(pair[wrong], frame, image)
                 if iou(*self.boxes[list(pair), frame]) >= SAME:
                     self._drop(pair[wrong], frame)
 
-    def _estimate(self, row: int, frame: int, image: np.ndarray, region: np.ndarray) -> None:
-        """Estimate, and enter what came of it."""
-        poses = self._estimator.estimate(image, self._paths[row, frame][None], region[None])
-        self.pixels[row, frame] = poses.pixels[0]
-        self.confidence[row, frame] = poses.confidence[0]
-        if poses.world is not None:
-            self.world[row, frame] = poses.world[0]
-            self.has_world = True
-        self.boxes[row, frame] = body_box(
-            poses.pixels[0], poses.confidence[0], image.shape[1], image.shape[0]
-        )
-        self.present[row, frame] = poses.found[0] >= _LOST and self.boxes[row, frame].any()
-        self._regions[row] = poses.regions[0]
+    def _estimate(self, row: int, frame: int, image: np.ndarray) -> None:
+        """Look where the frame before leads, or else at the box, and enter what came of it."""
+        pose = self._estimator.estimate(image, self._paths[row, frame], self._regions[row])
+        self.pixels[row, frame], self.confidence[row, frame] = pose.pixels, pose.confidence
+        self.world[row, frame] = pose.world
+        height, width = image.shape[:2]
+        self.boxes[row, frame] = body_box(self.pixels[row, frame], self.confidence[row, frame], width, height)
+        self.present[row, frame] = pose.found >= LOST and self.boxes[row, frame].any()
+        self._regions[row] = None if pose.region is None else pose.region.astype(np.float32)
         if not self.present[row, frame]:
             self._drop(row, frame)
 
     def _is_right(self, row: int, frame: int) -> bool:
         """Whether somebody was found, and where the detector saw the person, if it did."""
-        is_near = (
-            not self._detected[row, frame] or iou(self.boxes[row, frame], self._paths[row, frame]) >= _APART
-        )
-        return bool(self.present[row, frame] and is_near)
+        is_near = iou(self.boxes[row, frame], self._paths[row, frame]) >= _APART
+        return bool(self.present[row, frame] and (is_near or not self._detected[row, frame]))
 
     def _drop(self, row: int, frame: int) -> None:
-        for array in (self.pixels, self.confidence, self.world, self.boxes):
+        for array in (self.pixels, self.confidence, self.world, self.boxes, self.present):
             array[row, frame] = 0
-        self.present[row, frame] = False
-        self._regions[row] = np.nan
+        self._regions[row] = None
 
 
 def stray(found: np.ndarray, paths: np.ndarray) -> int | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
@@ -189,40 +188,10 @@ def to_center(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([(low + high) / 2, high - low], -1)
 
 
-class Traits(NamedTuple):
-    """What tells an actor from a bystander; all but the motion lie from 0 to 1.
-
-    Attributes:
-        presence: share of the frames looked at in which the person was found.
-        score: the detector's mean score.
-        size: median height of the box, as a share of the picture's.
-        centrality: 1 in the middle of the picture, falling to 0.5 at its edge, half way across.
-        motion: how far the box's edges move a second, in heights of the box; what all tracks do together is the
-            camera's motion and doesn't count.
-    """
-
-    presence: float
-    score: float
-    size: float
-    centrality: float
-    motion: float
-
-    @property
-    def importance(self) -> float:
-        """Presence × √score × size × centrality × (1 + motion, at most 2).
-
-        A product, since each of these alone can rule a person out: a spectator may be sharp, central and there all the
-        time, but is small; a coach may be large, but stands still. The score counts less than the others, since who is
-        nearest is often out of focus.
-        """
-        moving = 1 + min(self.motion, _FULL_MOTION)
-        return self.presence * self.score**0.5 * self.size * self.centrality * moving
-
-
 def choose_actors(
     tracks: Sequence[Track], frames: Sequence[int], size: tuple[int, int], rate: float, persons: int
-) -> list[tuple[Track, Traits]]:
-    """The tracks of those who act, the most important first.
+) -> list[tuple[Track, float]]:
+    """The tracks of those who act with their importance, the most important first.
 
     Pieces of one person's way are joined first, see :func:`join`.
 
@@ -237,10 +206,10 @@ def choose_actors(
     while left:
         whole, left = join(left[0], left[1:])
         wholes.append(whole)
-    chosen: list[tuple[Track, Traits]] = []
-    for track, traits in rate_tracks(wholes, frames, size, rate):
+    chosen: list[tuple[Track, float]] = []
+    for track, importance in rate_tracks(wholes, frames, size, rate):
         if len(chosen) < persons and not any(is_double(track, other) for other, _ in chosen):
-            chosen.append((track, traits))
+            chosen.append((track, importance))
     return chosen
 
 
@@ -255,24 +224,32 @@ def is_double(track: Track, other: Track) -> bool:
 
 def rate_tracks(
     tracks: Sequence[Track], frames: Sequence[int], size: tuple[int, int], rate: float
-) -> list[tuple[Track, Traits]]:
-    """Tracks with their traits, the most important first; the arguments are those of :func:`choose_actors`."""
+) -> list[tuple[Track, float]]:
+    """Tracks with their importance, the most important first; the arguments are those of :func:`choose_actors`.
+
+    Importance is presence × √score × size × centrality × (1 + motion, at most 2). A product, since each of these alone
+    can rule a person out: a spectator may be sharp, central and there all the time, but is small; a coach may be large,
+    but stands still. The score counts less than the others, since who is nearest is often out of focus.
+
+    - presence: share of the frames looked at in which the person was found.
+    - score: the detector's mean score.
+    - size: median height of the box, as a share of the picture's.
+    - centrality: 1 in the middle of the picture, falling to 0.5 at its edge, half way across.
+    - motion: how far the box's edges move a second, in heights of the box; what all tracks do together is the camera's
+      motion and doesn't count.
+    """
     width, height = size
     camera = _camera_motion(tracks)
     rated = []
     for track in tracks:
         boxes = to_center(np.stack(track.boxes))
         tall = max(float(np.median(boxes[:, 3])), 1.0)
-        off_center = abs(float(np.median(boxes[:, 0])) / width - 0.5) * 2
-        traits = Traits(
-            presence=min(len(track.frames) / len(frames), 1.0),
-            score=float(np.mean(track.scores)),
-            size=min(tall / height, 1.0),
-            centrality=1 - off_center / 2,
-            motion=_motion(track, camera) / tall * rate,
-        )
-        rated.append((track, traits))
-    return sorted(rated, key=lambda pair: -pair[1].importance)
+        presence = min(len(track.frames) / len(frames), 1.0)
+        centrality = 1 - abs(float(np.median(boxes[:, 0])) / width - 0.5)
+        moving = 1 + min(_motion(track, camera) / tall * rate, _FULL_MOTION)
+        score = float(np.mean(track.scores))
+        rated.append((track, presence * score**0.5 * min(tall / height, 1.0) * centrality * moving))
+    return sorted(rated, key=lambda pair: -pair[1])
 
 
 def join(track: Track, others: Sequence[Track]) -> tuple[Track, list[Track]]:

@@ -19,7 +19,7 @@ from hhmnet.data.roi import GREY
 from hhmnet.pose.estimate import VideoPoseEstimator, VideoPoses, video_poses
 from hhmnet.pose.estimators import PoseEstimator
 from hhmnet.pose.following import BEHIND, Follower, fill_bodies, stray
-from hhmnet.pose.tracking import JOIN_GAP, Track, Tracker, Traits, choose_actors, is_double
+from hhmnet.pose.tracking import JOIN_GAP, Track, Tracker, choose_actors, is_double
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import SkeletonLayout
 from hhmnet.video import VideoError
@@ -113,7 +113,7 @@ class LivePose:
     """Follows the most important persons, one by default, through frames that come one by one.
 
     Persons are detected in every n-th frame and joined to tracks. Of those seen in the last ``window`` frames (at
-    least 90), the most important are followed, see :class:`~hhmnet.pose.tracking.Traits`: each until another is half as
+    least 90), the most important are followed (:func:`.tracking.rate_tracks`): each until another is half as
     important again and there is no room for both, or until another has been there for 30 frames in which this one
     wasn't. Who comes back near the same place within 60 frames is the same person; else, and whenever another person
     is followed, that window begins anew, since joints of two persons are no movement.
@@ -194,8 +194,7 @@ class LivePose:
 
     def _detect(self, frame: int, image: np.ndarray) -> None:
         self._since = 0
-        found = self._networks.detector.detect(image)
-        self._tracker.update(frame, found.boxes, found.scores)
+        self._tracker.update(frame, *self._networks.detector.detect(image))
         self._looked.append(frame)
         self._forget(frame - max(self.window, _LEAST_HORIZON))
         tracks = self._tracker.tracks
@@ -211,27 +210,27 @@ class LivePose:
         # In place of the list itself: the tracker goes on with it.
         self._tracker.tracks[:] = [track for track in self._tracker.tracks if track.frames]
 
-    def _choose(self, frame: int, ranked: list[tuple[Track, Traits]]) -> None:
-        """Whom to follow from now on, of whole tracks with their traits."""
+    def _choose(self, frame: int, ranked: list[tuple[Track, float]]) -> None:
+        """Whom to follow from now on, of whole tracks with their importance."""
         kept: list[tuple[LivePerson, float]] = []
         for one in self.followed:
             mine = next((pair for pair in ranked if one.is_on(pair[0])), None)
             is_gone = mine is None or frame - mine[0].frames[-1] > JOIN_GAP
             if mine is not None and not is_gone and not any(mine[0] is other.track for other, _ in kept):
                 one.track = mine[0]
-                kept.append((one, mine[1].importance))
+                kept.append((one, mine[1]))
         here = [pair for pair in ranked if pair[0].frames[-1] == frame]
-        for track, traits in [pair for pair in here if not any(one.is_on(pair[0]) for one, _ in kept)]:
+        for track, importance in [pair for pair in here if not any(one.is_on(pair[0]) for one, _ in kept)]:
             if len(kept) >= self.most:
                 # Who is away goes first, then who matters least.
                 weakest = min(kept, key=lambda pair: (frame - pair[0].track.frames[-1] <= BEHIND, pair[1]))
                 is_away = frame - weakest[0].track.frames[-1] > BEHIND
-                if not is_away and traits.importance <= SWITCH * weakest[1]:
+                if not is_away and importance <= SWITCH * weakest[1]:
                     break
                 kept.remove(weakest)
             self._persons += 1
             new = LivePerson(self._networks.estimator, self._persons, track, self.window)
-            kept.append((new, traits.importance))
+            kept.append((new, importance))
         self.followed = [one for one, _ in kept]
         self.others = sum(not any(one.is_on(track) for one in self.followed) for track, _ in here)
 

@@ -14,14 +14,8 @@ import numpy as np
 
 from hhmnet.conversion import targets
 from hhmnet.fields import one_of
-from hhmnet.pose.estimate import (
-    PoseConfig,
-    VideoPoseEstimator,
-    VideoPoses,
-    clip_fields,
-    networks_of,
-)
-from hhmnet.pose.networks import PoseError, fetch_models
+from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses, clip_fields
+from hhmnet.pose.networks import NETWORKS, PoseError, fetch_models
 from hhmnet.readers import ReaderConfig, ReadError
 from hhmnet.readers.labels import DEFAULT_TABLE, LabelRow
 from hhmnet.readers.listed import ListedReader
@@ -86,12 +80,12 @@ class Videos(ListedReader):
         super().__init__(source, config)
         self.layout = get_layout(self.config.layout)
         self.protocol = self.config.protocol
-        fetch_models(networks_of(self.config))
+        fetch_models()
 
     @property
     def options(self) -> dict[str, Any]:
         """What was chosen, and the networks that were used."""
-        return super().options | {"networks": networks_of(self.config)}
+        return super().options | {"networks": list(NETWORKS)}
 
     @property
     def video_folder(self) -> Path:
@@ -109,7 +103,7 @@ class Videos(ListedReader):
         return [
             *super().describe(),
             f"joints: blazepose → {self.layout.name} ({self.layout.num_joints} joints, {kind}), "
-            f"{config.persons} person{'s' * (config.persons > 1)} a clip; persons from {config.detector} "
+            f"{config.persons} person{'s' * (config.persons > 1)} a clip; persons from ssd "
             f"every {config.every} frames",
         ]
 
