@@ -39,7 +39,7 @@ class Made(Reader):
 
     ``ok N``: a sample of N frames; ``full N``: one with all optional fields; ``two N``: one of two persons with a
     note; ``same``: the sample id ``same``; ``bad N``: refused at line N; ``gone``, ``misfit``, ``nan``, ``crash``,
-    ``odd``, ``wrong``: ways to go wrong; ``torch``: goes wrong if torch is imported; ``kill``: kills the process,
+    ``wrong``: ways to go wrong; ``torch``: goes wrong if torch is imported; ``kill``: kills the process,
     but only once; ``kill always``: every time.
     """
 
@@ -105,23 +105,12 @@ class Plain(Made):
         return Made(self.source).read(item, notes)
 
 
-class Odd(Exception):
-    """An exception that can be pickled but not unpickled."""
-
-    def __init__(self, one: str, other: str) -> None:
-        super().__init__(f"{one} {other}")
-
-
 def _gone(reader: Made, item: str) -> None:
     raise PermissionError(13, "Permission denied", str(reader.source / item))
 
 
 def _crash(reader: Made, item: str) -> None:
     raise KeyError("a fault in the reader")
-
-
-def _odd(reader: Made, item: str) -> None:
-    raise Odd("an", "oddity")
 
 
 def _wrong(reader: Made, item: str) -> None:
@@ -142,7 +131,6 @@ def _kill(reader: Made, item: str) -> None:
 FAULTS = {
     "gone": _gone,
     "crash": _crash,
-    "odd": _odd,
     "wrong": _wrong,
     "torch": _torch,
     "kill": _kill,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import multiprocessing
 import os
 import shutil
@@ -19,11 +18,9 @@ import pytest
 
 from hhmnet.data import crop_cache
 from hhmnet.data.crop_cache import (
-    INDEX_FILE,
     CacheError,
     CropCache,
     DamagedError,
-    VideoIndex,
     read_crops,
     read_facts,
     write_crops,
@@ -91,7 +88,7 @@ def plain(store: Store, i: int, videos: Path, config: RoiConfig = SMALL) -> Clip
 
 
 def files_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("*/*"))
+    return sorted(path.name for path in folder.glob("??/*"))
 
 
 def test_crops_are_cut_once(made: Made, tmp_path: Path, cutting: list[str]) -> None:
@@ -252,8 +249,8 @@ def test_too_little_space_is_noticed_beforehand(
 ) -> None:
     store, videos = made
     cache = CropCache(tmp_path, SMALL)
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 3 * cache.clip_bytes))
+    usage, size = namedtuple("usage", "total used free"), sum(array.nbytes for array in empty_crops(SMALL))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 3 * size))
     with pytest.raises(CacheError, match=r"the crops of 6 clips take 0\.0 GB.*HHMNET_CACHE"):
         cache.build(store, range(7), videos)
     assert cutting == []
@@ -279,27 +276,27 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return read
 
 
-def test_a_video_is_read_through_once_and_half_a_line_costs_nothing_else(
-    tmp_path: Path, reading: list[str]
+def test_a_video_is_read_through_once_unless_it_changes(
+    made: Made, tmp_path: Path, reading: list[str]
 ) -> None:
-    video = tmp_path / "a.mp4"
-    video.write_bytes(b"first")
-    index = VideoIndex(tmp_path / "cache" / INDEX_FILE)
-    first = index.digest(video)
-    with open(index.file, "ab") as handle:
-        handle.write(b'[1]\n{"video": 3}\nnull\n{"video": "abc", "byt')
-    assert first == index.digest(video) == VideoIndex(index.file).digest(video)
-    assert len(reading) == 1
-    video.write_bytes(b"other")
-    os.utime(video, ns=(0, 5))
-    other = index.digest(video)
-    assert other == VideoIndex(index.file).digest(video) != first
-    assert len(reading) == 2
-    assert str(tmp_path) not in index.file.read_text(), "nobody's paths are kept"
-    with pytest.raises(FileNotFoundError):
-        index.digest(tmp_path / "none.mp4")
+    store, videos = made
+    copy, cache = Path(shutil.copytree(videos, tmp_path / "copy")), tmp_path / "cache"
+
+    def locate() -> Path | None:
+        return CropCache(cache, SMALL).locate(store, 0, copy)
+
+    first = locate()
+    assert first == locate()
+    (kept,) = (cache / "videos").iterdir()
+    assert str(tmp_path) not in kept.name + kept.read_text(), "nobody's paths are kept"
+    assert reading == ["made00.mkv"]
+    kept.write_text(kept.read_text()[:20])  # of a killed process
+    assert first == locate()
+    shutil.copy(videos / "made01.mkv", copy / "made00.mkv")
+    assert first != locate()
+    assert len(reading) == 3
     (tmp_path / "file").write_text("")
-    assert VideoIndex(tmp_path / "file" / INDEX_FILE).digest(video) == other, "it is done without"
+    assert CropCache(tmp_path / "file", SMALL).locate(store, 0, videos) is not None, "it is done without"
 
 
 # Built ahead, in processes.
@@ -339,8 +336,6 @@ def test_processes_that_write_at_once(made: Made, tmp_path: Path, fork) -> None:
     names = files_in(tmp_path / "c")
     assert len(names) == 6
     assert all(name.endswith(".safetensors") and not name.startswith(".") for name in names)
-    known = [json.loads(line) for line in (tmp_path / "c" / INDEX_FILE).read_text().splitlines() if line]
-    assert len({entry["video"] for entry in known}) == 6
     cache = CropCache(tmp_path / "c", SMALL)
     for i in range(6):
         assert cache.ensure(store, i, videos).found

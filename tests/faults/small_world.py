@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
@@ -246,12 +245,6 @@ def _content(file: Path) -> Any:
             assert facts.pop("training_seconds") > 0
             facts.pop("commit")  # a commit may come between two runs
             return facts
-        case "videos.jsonl":
-            lines = set()
-            for line in file.read_text().splitlines():
-                with contextlib.suppress(ValueError):  # half a line of a killed process
-                    lines.add(json.dumps(json.loads(line), sort_keys=True))
-            return lines
         case "videos.json":
             return read_video_folder(file.parent)
     return file.read_bytes()

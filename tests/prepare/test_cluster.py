@@ -41,7 +41,7 @@ def test_what_a_task_raises_is_raised_here_and_the_same_call_goes_on(ray: None, 
     source, out = put_made(tmp_path / "raw", ["ok"] * 6 + ["wrong"]), tmp_path / "store"
     with pytest.raises(SourceError, match="the disk was taken away"):
         prepare(Made(source), out, engine="ray", jobs=1)
-    assert len(list((out / PARTS_FOLDER).glob("*.json"))) == 2
+    assert len(list((out / PARTS_FOLDER).rglob("*.json"))) == 2
     (source / "0006.made").write_text("ok")
     report = prepare(Made(source), out, engine="ray")
     assert replace(report, resumed=0) == prepare(Made(source), tmp_path / "plain")

@@ -53,20 +53,11 @@ def test_a_killed_worker_is_reported_and_the_same_command_goes_on(
     assert (document["resumed"] >= 6, document["accepted"]) == (True, 13)
 
 
-@pytest.mark.parametrize(
-    ("fault", "kind", "message"),
-    [
-        ("odd", RuntimeError, "Odd: an oddity"),  # it can't be sent as it is
-        ("wrong", SourceError, "the disk was taken away"),
-    ],
-)
-def test_what_a_worker_raises_is_raised_here(
-    tmp_path: Path, fault: str, kind: type[Exception], message: str
-) -> None:
-    source = put_made(tmp_path / "raw", ["ok"] * 3 + [fault])
-    with pytest.raises(kind, match=message) as caught:
+def test_what_a_worker_raises_is_raised_here(tmp_path: Path) -> None:
+    source = put_made(tmp_path / "raw", ["ok"] * 3 + ["wrong"])
+    with pytest.raises(SourceError, match="the disk was taken away") as caught:
         prepare(Made(source), tmp_path / "store", jobs=2)
-    assert f"in _{fault}\n" in str(caught.value.__cause__)  # where it came about
+    assert "in _wrong\n" in str(caught.value.__cause__)  # where it came about
     assert "(while Made read '0003.made')" in str(caught.value.__cause__)
 
 

@@ -30,7 +30,6 @@ from hhmnet.store import Store
 
 VERSION = 1
 """Of what crops are; counted up when the same settings give other crops, so that older ones aren't taken for them."""
-INDEX_FILE = "videos.jsonl"
 
 _KEY = "hhmnet"
 _CHUNK = 8
@@ -42,11 +41,6 @@ class CacheError(ValueError):
 
 class DamagedError(ValueError):
     """A file that is cut short, or isn't one of ours."""
-
-
-def crops_folder() -> Path:
-    """Where crops are kept by default: ``crops`` in :func:`~hhmnet.pose.networks.cache_folder`."""
-    return cache_folder() / "crops"
 
 
 def write_crops(file: Path, crops: ClipCrops, facts: Mapping[str, str]) -> None:
@@ -86,53 +80,11 @@ class BuildReport:
     problems: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: BuildReport) -> None:
-        """Take in what another process did."""
-        for name in ("made", "found", "without_video"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        """Take in what was done to other clips."""
+        self.made += other.made
+        self.found += other.found
+        self.without_video += other.without_video
         self.problems |= other.problems
-
-
-class VideoIndex:
-    """The SHA-256 of videos' contents, so that one that hasn't changed since isn't read through again.
-
-    It is a text file of one JSON object a line, which any number of processes add to at once; it need not exist. A
-    video is known by a digest of its path, its size and the time of its last change.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self._known: dict[tuple[str, int, int], str] = {}
-        self._read = 0
-
-    def digest(self, video: Path) -> str:
-        """SHA-256 of a video's content; raises OSError if it can't be read."""
-        stat = video.stat()
-        name = hashlib.sha256(os.fsencode(video.resolve())).hexdigest()[:24]
-        key = (name, stat.st_size, stat.st_mtime_ns)
-        if key not in self._known:
-            with suppress(OSError):
-                self._read_what_was_added()
-        if key not in self._known:
-            with open(video, "rb") as handle:
-                self._known[key] = hashlib.file_digest(handle, "sha256").hexdigest()
-            entry = {"video": name, "bytes": key[1], "changed": key[2], "sha256": self._known[key]}
-            # One write of a short line at the end isn't mixed up with others'. It begins with a line break, in case a
-            # killed process left half a line. Where nothing can be written, the video is read again next time.
-            with suppress(OSError):
-                self.file.parent.mkdir(parents=True, exist_ok=True)
-                with open(self.file, "ab", buffering=0) as handle:
-                    handle.write(f"\n{json.dumps(entry)}\n".encode())
-        return self._known[key]
-
-    def _read_what_was_added(self) -> None:
-        with open(self.file, "rb") as handle:
-            handle.seek(self._read)
-            text = handle.read()
-        self._read += len(text)
-        for line in text.splitlines():
-            with suppress(ValueError, KeyError, TypeError):  # what a killed process left half written
-                entry = json.loads(line)
-                self._known[entry["video"], entry["bytes"], entry["changed"]] = entry["sha256"]
 
 
 class CropCache:
@@ -142,7 +94,7 @@ class CropCache:
     clip has no video, its crops are empty, and so are those of a video that can't be read, which is a problem.
 
     Args:
-        folder: where the crops are; :func:`crops_folder` if None.
+        folder: where the crops are; ``crops`` in :func:`~hhmnet.pose.networks.cache_folder` if None.
         config: which crops.
 
     Attributes:
@@ -150,17 +102,10 @@ class CropCache:
     """
 
     def __init__(self, folder: Path | None = None, config: RoiConfig | None = None) -> None:
-        self.folder = crops_folder() if folder is None else Path(folder)
+        self.folder = cache_folder() / "crops" if folder is None else Path(folder)
         self.config = config or RoiConfig()
         self.problems: dict[str, str] = {}
-        self._videos = VideoIndex(self.folder / INDEX_FILE)
         self._located: dict[tuple[Path, int, Path | None], Path | None] = {}
-        self._settings = json.dumps(asdict(self.config), sort_keys=True)
-
-    @property
-    def clip_bytes(self) -> int:
-        """About how many bytes the crops of one clip take on disk."""
-        return sum(array.nbytes for array in empty_crops(self.config))
 
     def get(self, store: Store, i: int, video_folder: Path | None) -> ClipCrops:
         """Crops of clip ``i`` of a store; their file is made if it isn't there. Raises CacheError if it can't be."""
@@ -201,18 +146,18 @@ class CropCache:
         rows = [int(row) for row in rows]
         with self._refusals():
             self.folder.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(self.folder)
+        for below in self.folder.glob("??/"):
+            files.remove_leftovers(below)
         was_there = video_folder is not None and files.is_there(video_folder)
         self._check_space(store, rows, video_folder)
-        done = 0
+        report, done = BuildReport(), 0
+        progress(done, len(rows))
 
-        def count(items: int) -> None:
+        def count(clips: int) -> None:
             nonlocal done
-            done += items
+            done += clips
             progress(done, len(rows))
 
-        count(0)
-        report = BuildReport()
         for row in rows:  # processes take seconds to start: as long as all crops are there, none is needed
             if jobs > 1 and report.made and len(rows) - done > jobs:
                 break
@@ -241,12 +186,9 @@ class CropCache:
         if file is None:
             report.without_video = int(name not in self.problems)
         else:
-            try:
-                is_good = not read_facts(file)["problem"]
-            except (DamagedError, OSError, KeyError):
-                is_good = False
-            report.found = int(is_good)
-            report.made = int(not is_good and self._make(store, i, video_folder, file) is not None)
+            with suppress(DamagedError, OSError, KeyError):
+                report.found = int(not read_facts(file)["problem"])
+            report.made = int(not report.found and self._make(store, i, video_folder, file) is not None)
         report.problems = {name: self.problems[name]} if name in self.problems else {}
         return report
 
@@ -265,11 +207,12 @@ class CropCache:
             self._note(sample.sample_id, f"no folder of videos is known that has its {sample.video}")
             return None
         try:
-            content = self._videos.digest(video_folder / sample.video)
+            content = self._content_digest(video_folder / sample.video)
         except OSError as error:
             self._note(sample.sample_id, f"{video_folder / sample.video}: {error.strerror or error}")
             return None
-        digest = hashlib.sha256(f"{VERSION} {content} {self._settings}".encode())
+        settings = json.dumps(asdict(self.config), sort_keys=True)
+        digest = hashlib.sha256(f"{VERSION} {content} {settings}".encode())
         digest.update(json.dumps(store.layout.to_dict(), sort_keys=True).encode())
         for name in ("pixels", "boxes", "confidence", "present", "video_frames", "frame_index"):
             array = getattr(sample, name)
@@ -278,6 +221,25 @@ class CropCache:
                 digest.update(np.ascontiguousarray(array).tobytes())
         key = digest.hexdigest()[:40]
         return self.folder / key[:2] / f"{key}.safetensors"
+
+    def _content_digest(self, video: Path) -> str:
+        """SHA-256 of a video's content, kept so that one that hasn't changed since isn't read through again.
+
+        It is kept under a digest of the video's path, size and time of change. Raises OSError if it can't be read.
+        """
+        stat = video.stat()
+        name = os.fsencode(video.resolve()) + f" {stat.st_size} {stat.st_mtime_ns}".encode()
+        file = self.folder / "videos" / hashlib.sha256(name).hexdigest()[:40]
+        with suppress(OSError, ValueError):
+            kept = file.read_text("ascii")
+            if len(kept) == 64:  # else a process was killed while it wrote
+                return kept
+        with open(video, "rb") as handle:
+            content = hashlib.file_digest(handle, "sha256").hexdigest()
+        with suppress(OSError):  # where nothing can be written, the video is read again next time
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content, "ascii")
+        return content
 
     def _make(self, store: Store, i: int, video_folder: Path | None, file: Path) -> ClipCrops | None:
         """Cut the crops out of the video, and write them; None if the video is gone."""
@@ -288,14 +250,11 @@ class CropCache:
             self._note(sample.sample_id, f"{video_folder / sample.video}: there is no such file")
             return None
         crops, problem = cut_clip(sample, store.layout, video_folder / sample.video, self.config)
-        facts = {
-            "format": f"hhmnet crops {VERSION}",
-            "problem": f"{sample.video}: {problem}" if problem else "",
-        }
-        self._note(sample.sample_id, facts["problem"])
+        problem = f"{sample.video}: {problem}" if problem else ""
+        self._note(sample.sample_id, problem)
         with self._refusals():
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_crops(file, crops, facts)
+            write_crops(file, crops, {"format": f"hhmnet crops {VERSION}", "problem": problem})
         return crops
 
     def _note(self, name: str, problem: str) -> None:
@@ -317,15 +276,16 @@ class CropCache:
     def _check_space(self, store: Store, rows: Sequence[int], video_folder: Path | None) -> None:
         """Raise CacheError if the disk hasn't the space that the missing crops take."""
         free = shutil.disk_usage(self.folder).free
-        if len(rows) * self.clip_bytes < free:
+        size = sum(array.nbytes for array in empty_crops(self.config))
+        if len(rows) * size < free:
             return
         located = [self.locate(store, row, video_folder) for row in rows]
         missing = sum(file is not None and not file.exists() for file in located)
-        if missing * self.clip_bytes >= free:
+        if missing * size >= free:
             raise CacheError(
-                f"the crops of {missing:,} clips take {missing * self.clip_bytes / 1e9:,.1f} GB, and {self.folder} "
-                f"has {free / 1e9:,.1f} GB left; name another folder in {CACHE_VARIABLE}, or choose fewer instants "
-                "or smaller cells"
+                f"the crops of {missing:,} clips take {missing * size / 1e9:,.1f} GB, and {self.folder} has "
+                f"{free / 1e9:,.1f} GB left; name another folder in {CACHE_VARIABLE}, or choose fewer instants or "
+                "smaller cells"
             )
 
 
@@ -336,8 +296,3 @@ def _build_chunk(cache: CropCache, store: Store, videos: Path | None, rows: Sequ
     for row in rows:
         report.add(cache.ensure(store, row, videos))
     return report
-
-
-def _remove_leftovers(folder: Path) -> None:
-    for below in folder.glob("??/"):
-        files.remove_leftovers(below)

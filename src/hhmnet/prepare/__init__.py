@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -12,11 +14,8 @@ import hhmnet
 from hhmnet.arrow import regroup
 from hhmnet.files import locked, made, remove_leftovers
 from hhmnet.prepare.parts import (
-    PARTS_FOLDER,
     REJECTED_FILE,
     Parts,
-    PrepareError,
-    PrepareReport,
     Rejected,
     cut,
     fingerprint_work,
@@ -30,7 +29,39 @@ from hhmnet.store import StoreError, write_batches
 
 __all__ = ["ENGINES", "EngineError", "PrepareError", "PrepareReport", "Rejected", "WorkerLost", "prepare"]
 ENGINES = ("local", "ray")
-_COUNTED = ("subject", "camera", "setup")
+
+
+class PrepareError(ValueError):
+    """A data set of which no store could be made, and the items in the way."""
+
+    def __init__(self, message: str, rejected: list[Rejected]) -> None:
+        super().__init__(message)
+        self.rejected = rejected
+
+
+@dataclass
+class PrepareReport:
+    """What came of preparing a data set.
+
+    Attributes:
+        accepted: number of samples in the store.
+        rejected: the items left out, in the order they were met.
+        in_part: the items whose video is missing, or damaged so that a part of it or all is left out.
+        frames: number of frames of all samples.
+        counts: number of samples per ``"class"``, ``"subject"``, ``"camera"`` and ``"setup"``.
+        notes: what the reader did to the data of these samples, and how often.
+        resumed: number of items that an earlier, interrupted call had read.
+    """
+
+    accepted: int = 0
+    rejected: list[Rejected] = field(default_factory=list)
+    in_part: list[Rejected] = field(default_factory=list)
+    frames: int = 0
+    counts: dict[str, Counter[str]] = field(
+        default_factory=lambda: {key: Counter() for key in ("class", "subject", "camera", "setup")}
+    )
+    notes: Counter[str] = field(default_factory=Counter)
+    resumed: int = 0
 
 
 def prepare(
@@ -76,7 +107,7 @@ def prepare(
         raise StoreError(f"{name}: the name isn't UTF-8; Arrow opens no such file, so name another folder")
     items = reader.items()
     chunks = cut(items, reader.chunk)
-    parts = Parts(out / PARTS_FOLDER, fingerprint_work(reader, items, reader.chunk))
+    parts = Parts(out, fingerprint_work(reader, items, reader.chunk))
     with made(out), locked(out, "hhmnet prepare"):
         remove_leftovers(out)
         finished, others = parts.open(reader.source, chunks)
@@ -94,19 +125,25 @@ def prepare(
 
         try:
             todo = [chunk for chunk in enumerate(chunks) if chunk[0] not in finished]
-            _read(reader, parts, todo, jobs, engine, on_items)
+            workers = min(jobs or cores(), len(todo))
+            if todo and engine == "ray":
+                read_in_cluster(reader, parts, todo, jobs, on_items)
+            elif workers > 1:
+                work = partial(parts.make, reader)
+                in_workers(work, todo, workers, lambda chunk: on_items(len(chunk[1])))
+            else:
+                for chunk in todo:
+                    parts.make(reader, chunk, partial(on_items, 1))
             report = _merge(reader, parts, chunks, out, strict)
         except PrepareError:
             parts.remove()
             raise
         except BaseException:
-            kept = sum(
-                len(chunk) for number, chunk in enumerate(chunks) if parts.file(number, ".json").exists()
-            )
-            if kept:
+            numbers = [number for number in range(len(chunks)) if parts.file(number, ".json").exists()]
+            if numbers:
                 tell(
-                    f"{kept:,} of {len(items):,} items are read and kept in {parts.folder}; the same call goes on "
-                    "from there"
+                    f"{sum(len(chunks[number]) for number in numbers):,} of {len(items):,} items are read and kept in "
+                    f"{parts.folder}; the same call goes on from there"
                 )
             else:
                 parts.remove()
@@ -116,30 +153,11 @@ def prepare(
     return report
 
 
-def _read(
-    reader: Reader,
-    parts: Parts,
-    chunks: Sequence[tuple[int, list[str]]],
-    jobs: int | None,
-    engine: str,
-    on_items: Callable[[int], None],
-) -> None:
-    """Make the parts of some chunks, each a number and items."""
-    workers = min(jobs or cores(), len(chunks))
-    if chunks and engine == "ray":
-        read_in_cluster(reader, parts, chunks, jobs, on_items)
-    elif workers > 1:
-        in_workers(partial(parts.make, reader), chunks, workers, lambda chunk: on_items(len(chunk[1])))
-    else:
-        for chunk in chunks:
-            parts.make(reader, chunk, lambda: on_items(1))
-
-
 def _merge(
     reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]], out: Path, strict: bool
 ) -> PrepareReport:
     """Finished parts → one store and its report; only names are kept of what has been seen."""
-    report, twice = _survey(reader, parts, chunks)
+    report, new = _survey(reader, parts, chunks)
     files = sum(map(len, chunks))
     if not report.accepted or (strict and report.rejected):
         write_rejected(out / REJECTED_FILE, report.rejected)
@@ -150,7 +168,7 @@ def _merge(
         )
     write_batches(
         out,
-        regroup(_records(parts, twice)),
+        regroup(_records(parts, new)),
         layout=reader.layout,
         class_names=reader.class_names,
         protocol=reader.protocol,
@@ -172,36 +190,29 @@ def _survey(
     reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]]
 ) -> tuple[PrepareReport, list[list[bool]]]:
     """The report, and for every sample of every chunk whether its id is new: of two with one id the first counts."""
-    report = PrepareReport()
-    first: dict[str, str] = {}
-    new: list[list[bool]] = []
+    report, first, new = PrepareReport(), dict[str, str](), list[list[bool]]()
     for number, items in enumerate(chunks):
-        summary = parts.summary(number)
-        rejected = {place: Rejected(*row) for place, *row in summary["rejected"]}
-        notes = dict(summary["notes"])
-        usable = [place for place in range(len(items)) if place not in rejected]
-        records = parts.records(number, ("sample_id", "label", "length", *_COUNTED))
-        rows = (row for record in records for row in record.to_pylist())
         new.append([])
-        for place, row in zip(usable, rows, strict=True):
-            item, sample_id = items[place], row["sample_id"]
-            new[number].append(sample_id not in first)
-            if sample_id in first:
-                reason = f"sample id {sample_id!r} is taken by {first[sample_id]}"
-                rejected[place] = printable(item, None, reason)
+        for item, row in zip(items, parts.summary(number)["items"], strict=True):
+            if "rejected" in row:
+                report.rejected.append(Rejected(*row["rejected"]))
                 continue
-            first[sample_id] = item
+            taken = first.setdefault(row["sample_id"], item)
+            new[-1].append(taken == item)
+            if taken != item:
+                reason = f"sample id {row['sample_id']!r} is taken by {taken}"
+                report.rejected.append(printable(item, None, reason))
+                continue
             report.accepted += 1
-            report.frames += row["length"]
-            report.counts["class"][reader.class_names[row["label"]] if row["label"] >= 0 else ""] += 1
-            for key in _COUNTED:
-                report.counts[key][row[key]] += 1
-            for note, times in notes.get(place, {}).items():
+            report.frames += row["num_frames"]
+            row["class"] = reader.class_names[row["label"]] if row["label"] >= 0 else ""
+            for key, counter in report.counts.items():
+                counter[row[key]] += 1
+            for note, times in row["notes"].items():
                 kind = next((kind for kind in LISTED if note.startswith(kind)), None)
                 if kind is not None:
                     report.in_part.append(printable(item, None, note))
                 report.notes[kind or note] += times
-        report.rejected += [rejected[place] for place in sorted(rejected)]
     return report, new
 
 

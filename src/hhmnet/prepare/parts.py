@@ -1,13 +1,12 @@
 """The finished pieces of a store in the making: what an interrupted ``hhmnet prepare`` goes on from.
 
-A *chunk* is a run of items, a *part* what was read of it: its usable samples as an Arrow file, and as JSON what
-became of the other items and what was done to the data. The JSON is written last: where it is, the part is whole.
+A *chunk* is a run of items, a *part* what was read of it: its usable samples as an Arrow file, and as JSON what became
+of each item. The JSON is written last: where it is, the part is whole.
 """
 
 from __future__ import annotations
 
 import csv
-import dataclasses
 import hashlib
 import inspect
 import io
@@ -15,11 +14,9 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
@@ -42,39 +39,6 @@ class Rejected(NamedTuple):
     reason: str
 
 
-class PrepareError(ValueError):
-    """A data set of which no store could be made, and the items in the way."""
-
-    def __init__(self, message: str, rejected: list[Rejected]) -> None:
-        super().__init__(message)
-        self.rejected = rejected
-
-
-@dataclass
-class PrepareReport:
-    """What came of preparing a data set.
-
-    Attributes:
-        accepted: number of samples in the store.
-        rejected: the items left out, in the order they were met.
-        in_part: the items whose video is missing, or damaged so that a part of it or all is left out.
-        frames: number of frames of all samples.
-        counts: number of samples per ``"class"``, ``"subject"``, ``"camera"`` and ``"setup"``.
-        notes: what the reader did to the data of these samples, and how often.
-        resumed: number of items that an earlier, interrupted call had read.
-    """
-
-    accepted: int = 0
-    rejected: list[Rejected] = field(default_factory=list)
-    in_part: list[Rejected] = field(default_factory=list)
-    frames: int = 0
-    counts: dict[str, Counter[str]] = field(
-        default_factory=lambda: {key: Counter() for key in ("class", "subject", "camera", "setup")}
-    )
-    notes: Counter[str] = field(default_factory=Counter)
-    resumed: int = 0
-
-
 def printable(file: str, line: int | None, reason: str) -> Rejected:
     """A file's name need not be text, nor a reason one line; what is listed and printed must."""
     file, reason = (text.encode(errors="backslashreplace").decode() for text in (file, reason))
@@ -92,9 +56,9 @@ def write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
 
 
 Summary = dict[str, Any]
-"""What became of a chunk's items, besides the samples themselves, as JSON: ``files``, a digest of the items' files;
-``rejected``, for each item that can't be used its place in the chunk, name, line and reason; ``notes``, for each other
-item to which something was done its place and the notes; ``size``, bytes of the Arrow file with the samples."""
+"""What became of a chunk's items, as JSON: ``files``, a digest of their files; ``items``, for each either why it was
+left out (``rejected``: name, line, reason) or what a report counts (``sample_id``, ``label``, …, ``notes``); ``size``,
+bytes of the Arrow file with the samples."""
 
 
 def cut(items: Sequence[str], longest: int) -> list[list[str]]:
@@ -125,9 +89,9 @@ def read_chunk(
     if videos is not None and (is_there(videos) or not videos.exists()):
         places.append(videos)  # not if it is empty from the start
     # Taken beforehand: a file that changes while it is read must not look as if it hadn't.
-    summary: Summary = {"files": fingerprint_files(reader.source, items), "rejected": [], "notes": []}
+    summary: Summary = {"files": fingerprint_files(reader.source, items), "items": []}
     with pa.ipc.new_file(file, SCHEMA) as writer:
-        for group in groups(_usable(reader, items, summary, on_item)):
+        for group in groups(_usable(reader, items, summary["items"], on_item)):
             writer.write_batch(record_batch(group))
     for place in places:
         if not is_there(place):
@@ -138,10 +102,10 @@ def read_chunk(
 
 
 def _usable(
-    reader: Reader, items: Sequence[str], summary: Summary, on_item: Callable[[], None]
+    reader: Reader, items: Sequence[str], rows: list[dict[str, Any]], on_item: Callable[[], None]
 ) -> Iterator[Sample]:
-    """The usable samples; what else there is to say goes into ``summary``."""
-    for place, item in enumerate(items):
+    """The usable samples; what became of every item goes into ``rows``."""
+    for item in items:
         notes: Counter[str] = Counter()
         try:
             sample = reader.read(item, notes)
@@ -150,13 +114,13 @@ def _usable(
             line, reason = getattr(error, "line", None), getattr(error, "reason", str(error))
             if isinstance(error, OSError):
                 reason = f"can't be read: {error.strerror or error}"
-            summary["rejected"].append([place, *printable(item, line, reason)])
+            rows.append({"rejected": printable(item, line, reason)})
         except Exception as error:
             error.add_note(f"(while {type(reader).__name__} read {item!r})")
             raise
         else:
-            if notes:
-                summary["notes"].append([place, dict(sorted(notes.items()))])
+            counted = ("sample_id", "label", "num_frames", "subject", "camera", "setup")
+            rows.append({name: getattr(sample, name) for name in counted} | {"notes": notes})
             yield sample
         on_item()
 
@@ -165,17 +129,17 @@ class Parts:
     """The folder of the parts.
 
     Args:
-        folder: where it is; it need not exist.
+        out: the store's folder.
         key: digest of the work, by :func:`fingerprint_work`. Parts with another key are of something else.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
-        self.folder = Path(folder)
-        self.key = key
+    def __init__(self, out: Path, key: str) -> None:
+        self.folder = out / PARTS_FOLDER
+        self._own = self.folder / key
 
     def file(self, number: int, suffix: str) -> Path:
         """A part's file of samples, ``.arrow``, or its summary, ``.json``."""
-        return self.folder / f"{self.key}-{number:06d}{suffix}"
+        return self._own / f"{number:06d}{suffix}"
 
     def open(self, source: Path, chunks: Sequence[Sequence[str]]) -> tuple[set[int], bool]:
         """Make the folder and clear it of all that can't be used.
@@ -183,15 +147,18 @@ class Parts:
         Returns:
             The numbers of the finished parts, and whether parts of something else were thrown away.
         """
-        self.folder.mkdir(exist_ok=True)
-        finished = {number for number, items in enumerate(chunks) if self._is_finished(source, number, items)}
-        keep = {self.file(number, suffix).name for number in finished for suffix in (".arrow", ".json")}
-        others = False
-        for path in self.folder.iterdir():
-            others |= path.suffix == ".json" and not path.name.startswith(self.key)
-            if path.name not in keep:
-                path.unlink(missing_ok=True)  # the workers of a killed call may just be leaving
-        return finished, others
+        self._own.mkdir(parents=True, exist_ok=True)
+        others = [path for path in self.folder.iterdir() if path != self._own]
+        have_parts = any(any(path.glob("*.json")) for path in others)
+        for path in others:
+            shutil.rmtree(path, ignore_errors=True)  # the workers of a killed call may just be leaving
+        finished = set()
+        for number, items in enumerate(chunks):
+            if self._is_finished(source, number, items):
+                finished.add(number)
+            else:
+                self.file(number, ".json").unlink(missing_ok=True)
+        return finished, have_parts
 
     def _is_finished(self, source: Path, number: int, items: Sequence[str]) -> bool:
         try:
@@ -218,17 +185,16 @@ class Parts:
 
     def _finish(self, number: int, summary: Summary) -> None:
         with replacing(self.file(number, ".json")) as file:
-            file.write(json.dumps(summary).encode())
+            file.write(json.dumps(summary, default=int).encode())  # a label may be numpy's
 
     def summary(self, number: int) -> Summary:
         """The summary of a finished part; raises OSError or ValueError if it isn't there or not whole."""
         summary: Summary = json.loads(self.file(number, ".json").read_bytes())
         return summary
 
-    def records(self, number: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """The record batches of a finished part, or only some of their columns."""
-        fields = None if columns is None else [SCHEMA.get_field_index(name) for name in columns]
-        options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=fields)
+    def records(self, number: int) -> Iterator[pa.RecordBatch]:
+        """The record batches of a finished part."""
+        options = pa.ipc.IpcReadOptions(use_threads=False)
         # Read, not mapped: mapped pages count as memory until the system takes them back.
         with pa.OSFile(str(self.file(number, ".arrow"))) as file:
             reader = pa.ipc.open_file(file, options=options)
@@ -246,15 +212,14 @@ def fingerprint_work(reader: Reader, items: Sequence[str], chunk: int) -> str:
     That is the reader with its code, its choices and what it has read at construction, the source, the items
     and how they are cut into chunks, and the versions of hhmnet and the store.
     """
-    digest = hashlib.sha256()
-    for thing in (
-        (hhmnet.__version__, VERSION, chunk, reader.source.resolve(), list(items)),
-        type(reader).__qualname__,
-        [_code(kind) for kind in type(reader).__mro__ if issubclass(kind, Reader) and kind is not Reader],
-        reader.__getstate__(),
-    ):
-        _feed(digest, thing)
-    return digest.hexdigest()[:24]
+    from joblib import (
+        hash as digest,  # comes with scikit-learn; equal values have equal digests in every process
+    )
+
+    kinds = [kind for kind in type(reader).__mro__ if issubclass(kind, Reader) and kind is not Reader]
+    versions = (hhmnet.__version__, VERSION, [(kind.__qualname__, _code(kind)) for kind in kinds])
+    found: str = digest((versions, chunk, str(reader.source.resolve()), list(items), reader.__getstate__()))
+    return found
 
 
 def fingerprint_files(source: Path, items: Sequence[str]) -> str:
@@ -283,25 +248,3 @@ def _code(kind: type) -> str:
         return "".join(path.read_text(encoding="utf-8") for path in sorted(file.parent.glob("*.py")))
     except (OSError, TypeError, ValueError):
         return ""
-
-
-def _feed(digest: Any, value: Any) -> None:
-    """Put a value into a digest, so that equal values give equal digests in every process."""
-    if isinstance(value, (list, tuple, set, frozenset)):
-        # The order of a set of texts changes from process to process.
-        inner = list(value) if isinstance(value, (list, tuple)) else sorted(value, key=repr)
-    elif isinstance(value, dict):
-        inner = [part for pair in value.items() for part in pair]
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        inner = [getattr(value, field.name) for field in dataclasses.fields(value)]
-    elif isinstance(value, np.ndarray) and value.dtype != np.object_:
-        inner = [value.dtype.str, value.shape, value.tobytes()]
-    else:
-        known = isinstance(value, (str, bytes, bool, int, float, PurePath, np.generic, type(None)))
-        # Any other object's repr may hold its address, which is another one in every process.
-        text = repr(value) if known else ""
-        digest.update(f"{type(value).__qualname__}:{text};".encode(errors="surrogatepass"))
-        return
-    digest.update(f"{type(value).__qualname__}({len(inner)}:".encode())
-    for part in inner:
-        _feed(digest, part)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import os
-import pickle
 import signal
 import threading
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -94,11 +92,11 @@ def _uninterrupted() -> Iterator[None]:
 def _lost(processes: Iterable[BaseProcess]) -> WorkerLost:
     """Why the pool broke: of the first process that didn't end because of it."""
     codes = [process.exitcode for process in processes if process.exitcode not in (0, None, -signal.SIGTERM)]
-    if codes and codes[0] is not None and codes[0] > 0:
-        return WorkerLost(f"a worker process ended unasked, with exit code {codes[0]}")
-    name = signal.Signals(-codes[0]).name if codes and codes[0] else "SIGTERM"
-    hint = "; the system does that when memory runs out" if name == "SIGKILL" else ""
-    return WorkerLost(f"a worker process was killed ({name}){hint}")
+    code = (codes or [None])[0] or -signal.SIGTERM
+    if code > 0:
+        return WorkerLost(f"a worker process ended unasked, with exit code {code}")
+    hint = "; the system does that when memory runs out" if code == -signal.SIGKILL else ""
+    return WorkerLost(f"a worker process was killed ({signal.Signals(-code).name}){hint}")
 
 
 def _begin(work: Callable[[Any], Any]) -> None:
@@ -116,17 +114,7 @@ def _end_with_parent() -> None:
 
 
 def _do(task: Any) -> Any:
-    try:
-        return _work(task)
-    except Exception as error:
-        try:
-            pickle.loads(
-                pickle.dumps(error)
-            )  # our own object, made a line above; nothing that came from a file
-        except Exception:  # whatever an exception's own code raises, its text gets through
-            text = f"{type(error).__name__}: {error}"
-            raise RuntimeError(text) from RuntimeError("".join(traceback.format_exception(error)))
-        raise
+    return _work(task)
 
 
 class EngineError(ValueError):
@@ -140,11 +128,10 @@ def read_in_cluster(
     jobs: int | None,
     on_items: Callable[[int], None],
 ) -> None:
-    """Read chunks into parts, as tasks of a Ray cluster.
+    """Read chunks into parts, as tasks of a Ray cluster, see :func:`connected`.
 
-    The cluster is the one that this process is connected to already, else the one ``RAY_ADDRESS`` names or that
-    runs on this machine, else a new one on this machine for the time being. Every node needs hhmnet, and must see
-    the source under the same path. The store is written here: its folder need not be seen by the nodes.
+    Every node needs hhmnet, and must see the source under the same path. The store is written here: its folder need
+    not be seen by the nodes.
 
     Args:
         reader: the reader; it goes to each node once, pickled.
@@ -212,7 +199,11 @@ def _result(ray: Any, reference: Any) -> tuple[bytes, Summary]:
 
 @contextmanager
 def connected(jobs: int | None) -> Iterator[Any]:
-    """Ray, connected to a cluster; one that was started for this is stopped at the end."""
+    """Ray, connected to a cluster.
+
+    That is the one that this process is connected to already, else the one ``RAY_ADDRESS`` names or that runs on this
+    machine, else a new one on this machine, which is stopped at the end.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers unless told not to
     try:
         import ray

@@ -185,7 +185,7 @@ def half_done(tmp_path: Path) -> tuple[Path, Path]:
     """A source of nine items, and a folder where the first six of them are read."""
     source, out = put_made(tmp_path / "raw", ["ok 2"] * 9), tmp_path / "store"
     interrupt(Made(source), out, 7)
-    assert len(list((out / PARTS_FOLDER).glob("*.json"))) == 2
+    assert len(list((out / PARTS_FOLDER).rglob("*.json"))) == 2
     return source, out
 
 
@@ -234,7 +234,7 @@ def test_a_file_that_changed_is_read_again(half_done: tuple[Path, Path]) -> None
 @pytest.mark.parametrize("damage", ["cut", "other", "missing", "no samples", "cut samples"])
 def test_a_part_that_is_not_whole_is_made_again(half_done: tuple[Path, Path], damage: str) -> None:
     source, out = half_done
-    summary = min((out / PARTS_FOLDER).glob("*.json"))
+    summary = min((out / PARTS_FOLDER).rglob("*.json"))
     if damage == "cut":
         summary.write_bytes(summary.read_bytes()[:20])
     elif damage == "other":
