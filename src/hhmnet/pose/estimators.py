@@ -155,7 +155,7 @@ class BlazePose:
         below = np.array([x, bottom, 2 * height * _MARGIN, 0.0])
         for first in (around, below):
             pose = self._look(image, first)
-            if pose.found >= LOST:
+            if pose.found >= LOST and pose.region is not None:
                 return max(pose, self._look(image, pose.region), key=lambda one: one.found)
         return pose
 

@@ -91,8 +91,8 @@ def _uninterrupted() -> Iterator[None]:
 
 def _lost(processes: Iterable[BaseProcess]) -> WorkerLost:
     """Why the pool broke: of the first process that didn't end because of it."""
-    codes = [process.exitcode for process in processes if process.exitcode not in (0, None, -signal.SIGTERM)]
-    code = (codes or [None])[0] or -signal.SIGTERM
+    asked = -signal.SIGTERM
+    code = next((code for one in processes if (code := one.exitcode) and code != asked), asked)
     if code > 0:
         return WorkerLost(f"a worker process ended unasked, with exit code {code}")
     hint = "; the system does that when memory runs out" if code == -signal.SIGKILL else ""
