@@ -12,14 +12,25 @@ from typing import Any
 
 import torch
 
-from hhmnet.benchmarks.measure import load_before
 from hhmnet.commands.terminal import Parser, UsageError, console
 from hhmnet.files import replacing
 from hhmnet.training.logs import environment
 
+BUSY = 0.5
+"""Load of the last minute from which on a machine counts as busy."""
+
 
 class BenchmarkError(UsageError):
     """A measurement that can't be made; the message says what to change."""
+
+
+def process_mib(field: str) -> float | None:
+    """A field of this process's memory status, such as ``VmRSS`` or ``VmHWM``, in MiB; None where there is no /proc."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(fields[field].split()[0]) / 1024
 
 
 def positive(kind: Callable[[str], float]) -> Callable[[str], Any]:
@@ -50,7 +61,13 @@ def add_json(parser: Parser) -> None:
 
 def machine(device: torch.device | None = None) -> dict[str, Any]:
     """Versions, commit, processor and the last minute's load; says so where the machine was busy."""
-    load = load_before(console())
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    if load is not None and load > BUSY:
+        console().print(
+            f"The machine was busy in the last minute (load {load:.1f} on {os.cpu_count()} cores); if it still is, "
+            "speeds come out too low and ratios rough.",
+            soft_wrap=True,
+        )
     return environment(device or torch.device("cpu")) | {"cores": os.cpu_count(), "load_before": load}
 
 

@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import BenchmarkError, add_json, machine, positive, run, write_report
+from common import BenchmarkError, add_json, machine, positive, process_mib, run, write_report
 
 # All that `hhmnet train` imports, so that the time of the imports is that of a training.
 import hhmnet.commands.train  # noqa: F401
-from hhmnet.benchmarks.measure import process_mib, spread, wait
+from hhmnet.benchmarks.measure import spread, wait
 from hhmnet.commands.configuration import read_config, write_config
 from hhmnet.commands.terminal import Parser, console, counting, table
 from hhmnet.config import TrainConfig

@@ -26,12 +26,12 @@ from typing import Any
 
 import torch
 import yaml
-from common import BenchmarkError, add_json, machine, positive, run, write_report
+from common import BenchmarkError, add_json, machine, positive, process_mib, run, write_report
 from rich.table import Table
 from torch import Tensor, nn
 
 from hhmnet.allocator import keep_freed_memory
-from hhmnet.benchmarks.measure import peak_mib, process_mib, ratios, spread, take_turns, timed, turns_of
+from hhmnet.benchmarks.measure import peak_mib, ratios, spread, take_turns, timed, turns_of
 from hhmnet.commands.terminal import Parser, console, table
 from hhmnet.config import OptimConfig
 from hhmnet.models.pretrained import from_pretrained

@@ -1,10 +1,8 @@
 """Samples in one memory-mapped Arrow file: ragged, so nothing is padded; mapped, so nothing is read in vain.
 
-A store is a folder with ``samples.arrow`` (Arrow IPC file format, readable by any Arrow library) and
-``rejected.csv`` (the raw files that could not be used, see :func:`hhmnet.readers.prepare`). What holds for
-the whole store, such as its layout and class names, stands as JSON in the schema's metadata under ``hhmnet``.
-Where the clips have videos, ``videos.json`` says where those are, relative to the store: the note that ``hhmnet
-prepare`` leaves beside them. A store can do without it.
+A store is a folder with ``samples.arrow`` (Arrow IPC file format, readable by any Arrow library) and ``rejected.csv``
+(the raw files that could not be used). What holds for the whole store, such as its layout and class names, stands as
+JSON in the schema's metadata under ``hhmnet``. Where the clips have videos, ``videos.json`` says where those are.
 """
 
 from __future__ import annotations
@@ -65,9 +63,8 @@ def write_store(
 ) -> int:
     """Write ``samples`` to ``folder/samples.arrow`` and return how many there were.
 
-    Samples are written as they come, so a data set of any size needs the memory of two batches. The same
-    samples give the same bytes. An older store in ``folder`` is replaced only once the new one is complete:
-    if anything is raised on the way, also by ``samples`` itself, it stays as it was.
+    Samples are written as they come, so a data set of any size needs the memory of two batches. The same samples give
+    the same bytes. An older store in ``folder`` is replaced only once the new one is complete.
 
     Raises:
         StoreError: two samples of one name, a sample of another layout or class, no samples at all, class
@@ -117,6 +114,16 @@ def _checked(samples: Iterable[Sample], layout: SkeletonLayout, names: Sequence[
             raise StoreError(f"sample {sample.sample_id!r}: field 'sample_id': there are two of this name")
         seen.add(sample.sample_id)
         yield sample
+
+
+def _column(name: str, about: str) -> cached_property[np.ndarray]:
+    """An attribute of a store: one of its columns, read when it is first asked for."""
+
+    def read(store: Store) -> np.ndarray:
+        return store._read_column(name)
+
+    read.__doc__ = about
+    return cached_property(read)
 
 
 class Store:
@@ -198,45 +205,16 @@ class Store:
             raise VideoFolderError(f"no folder at {folder}{noted}; name the folder of videos {remedy}")
         return folder
 
-    @cached_property
-    def sample_ids(self) -> np.ndarray:
-        """Names of all samples, ``(N,)`` text."""
-        return self._column("sample_id")
-
-    @cached_property
-    def subjects(self) -> np.ndarray:
-        """Subject of every sample, ``(N,)`` text; "" if unknown."""
-        return self._column("subject")
-
-    @cached_property
-    def cameras(self) -> np.ndarray:
-        """Camera or view of every sample, ``(N,)`` text; "" if unknown."""
-        return self._column("camera")
-
-    @cached_property
-    def setups(self) -> np.ndarray:
-        """Setup or scene of every sample, ``(N,)`` text; "" if unknown."""
-        return self._column("setup")
-
-    @cached_property
-    def splits(self) -> np.ndarray:
-        """Names of the published parts that every sample belongs to, ``(N,)`` text, separated by spaces."""
-        return self._column("split")
-
-    @cached_property
-    def labels(self) -> np.ndarray:
-        """Class index of every sample, ``(N,)`` int64; -1 if unknown."""
-        return self._column("label")
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """Number of frames T of every sample, ``(N,)`` int32."""
-        return self._column("length")
-
-    @cached_property
-    def persons(self) -> np.ndarray:
-        """Number of persons M of every sample, ``(N,)`` int32."""
-        return self._column("persons")
+    sample_ids = _column("sample_id", "Names of all samples, ``(N,)`` text.")
+    subjects = _column("subject", 'Subject of every sample, ``(N,)`` text; "" if unknown.')
+    cameras = _column("camera", 'Camera or view of every sample, ``(N,)`` text; "" if unknown.')
+    setups = _column("setup", 'Setup or scene of every sample, ``(N,)`` text; "" if unknown.')
+    splits = _column(
+        "split", "The published parts that every sample belongs to, ``(N,)`` text, separated by spaces."
+    )
+    labels = _column("label", "Class index of every sample, ``(N,)`` int64; -1 if unknown.")
+    lengths = _column("length", "Number of frames T of every sample, ``(N,)`` int32.")
+    persons = _column("persons", "Number of persons M of every sample, ``(N,)`` int32.")
 
     def joints(self, i: int) -> np.ndarray:
         """Joints ``(M, T, V, C)`` float32 of sample ``i``: a read-only view on the file, not a copy."""
@@ -285,7 +263,7 @@ class Store:
             self._batches[number] = batch
         return batch, i - self._starts[number]
 
-    def _column(self, name: str) -> np.ndarray:
+    def _read_column(self, name: str) -> np.ndarray:
         """One small column, without touching the joints; text as numpy's."""
         column = pa.chunked_array([record.column(name) for record in self._records])
         try:

@@ -148,7 +148,7 @@ def test_a_full_disk_and_a_small_gpu_are_one_line(train, tmp_path, capsys, monke
         def raise_it(*_) -> None:
             raise error
 
-        monkeypatch.setattr(engine.Trainer, "_train_step", raise_it)
+        monkeypatch.setattr(engine.Trainer, "train_step", raise_it)
         assert train("--resume") == 2
         return capsys.readouterr().err.splitlines()[-1]
 

@@ -1,7 +1,6 @@
 """A recipe on made clips of its data set's full shape: a trainer that can be timed where there is no data.
 
-In phase 2 the crops are made up too, whether or not there is a store: no video is opened, and what cutting crops out of
-videos costs isn't part of the figures. The skeleton network has fresh weights.
+In phase 2 the crops are made up too, whether or not there is a store, and the skeleton network has fresh weights.
 """
 
 from __future__ import annotations
@@ -62,12 +61,7 @@ def shape_of(protocol: str) -> Shape:
 
 
 def write_made_store(folder: Path, config: TrainConfig, batches: int) -> Store:
-    """Noise in the shape of training clips, everybody present: the worst case.
-
-    Args:
-        folder: of the store.
-        config: the recipe; its protocol names the shape.
-        batches: how many of them the store holds.
+    """So many batches of noise in the shape of the recipe's training clips, everybody present: the worst case.
 
     Raises:
         ShapeError: see :func:`shape_of`.
@@ -88,11 +82,9 @@ def write_made_store(folder: Path, config: TrainConfig, batches: int) -> Store:
         )
         for number in range(batches * config.optim.batch_size)
     )
-    about: dict[str, Any] = {
-        "class_names": [f"class {number}" for number in range(shape.classes)],
-        "protocol": protocol.name,
-    }
-    write_store(folder, clips, layout=layout, provenance={"made": True}, **about)
+    names = [f"class {number}" for number in range(shape.classes)]
+    about = {"made": True}
+    write_store(folder, clips, layout=layout, class_names=names, protocol=protocol.name, provenance=about)
     return Store(folder)
 
 
@@ -117,13 +109,10 @@ class MadeCrops(CropCache):
 
 
 def make_trainer(config: TrainConfig, stores: Store | Sequence[Store], folder: Path) -> Trainer:
-    """A trainer of the recipe on the store.
+    """A trainer of the recipe on real or made clips, whose videos aren't needed; ``folder`` is an empty one.
 
-    Args:
-        config: the recipe. In phase 2 its ``model``, ``data`` and ``fusion`` say what the network of skeletons is like,
-            which gets fresh weights, whatever ``phase1`` says.
-        stores: real clips or made ones; their videos aren't needed.
-        folder: an empty one, for what the trainer begins from.
+    In phase 2 the recipe's ``model``, ``data`` and ``fusion`` say what the network of skeletons is like, which gets
+    fresh weights, whatever ``phase1`` says.
     """
     store = stores if isinstance(stores, Store) else stores[0]
     if config.looks_at_video:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import resource
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -21,39 +20,18 @@ from torch.nn import functional
 from hhmnet.benchmarks.made_data import make_trainer, write_made_store
 from hhmnet.benchmarks.st_gcn import STGCN
 from hhmnet.config import TrainConfig
-from hhmnet.data.dataset import RawBatch
+from hhmnet.data.dataset import RawBatch, make_loader
 from hhmnet.data.transform import prepare
-from hhmnet.training.engine import Interrupted, Trainer
+from hhmnet.training.engine import Trainer
 
 CPU = torch.device("cpu")
 PHASES = ("training", "inference")
 WARM_UP = {"cuda": 7, "cpu": 2}
-"""Steps before the clock starts, on a GPU enough for a CUDA graph to be recorded."""
+"""Calls before the clock starts, on a GPU enough for a CUDA graph to be recorded."""
 BATCHES = 16
 """That a made store holds: an epoch long enough for a loader's start not to be felt."""
 
-BUSY = 0.5
-"""Load of the last minute from which on a machine counts as busy."""
-
 Progress = Callable[[int, dict[str, float]], None]
-
-
-def wait(device: torch.device) -> None:
-    """Return when the device has done all its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def load_before(log: Console) -> float | None:
-    """The last minute's load, None where the system doesn't tell; says so where the machine was busy."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    if load is not None and load > BUSY:
-        log.print(
-            f"The machine was busy in the last minute (load {load:.1f} on {os.cpu_count()} cores); if it still is, "
-            "speeds come out too low and ratios rough.",
-            soft_wrap=True,
-        )
-    return load
 
 
 def timed(step: Callable[[], object], steps: int = 1, device: torch.device = CPU) -> float:
@@ -66,6 +44,12 @@ def timed(step: Callable[[], object], steps: int = 1, device: torch.device = CPU
     return perf_counter() - start
 
 
+def wait(device: torch.device) -> None:
+    """Return when the device has done all its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def turns_of(
     step: Callable[[], object], seconds: float, device: torch.device, size: float = 1
 ) -> Callable[[], float]:
@@ -73,7 +57,7 @@ def turns_of(
 
     ``size`` is how much one call does, such as the clips of its batch.
     """
-    timed(step, 2, device)
+    timed(step, WARM_UP[device.type], device)
     count = max(1, round(seconds / timed(step, 1, device)))
     return lambda: size * count / timed(step, count, device)
 
@@ -105,65 +89,29 @@ def ratios(ours: list[float], theirs: list[float]) -> dict[str, Any]:
     return spread([one / other for one, other in zip(ours, theirs, strict=True)])
 
 
-def process_mib(field: str) -> float | None:
-    """A field of this process's memory status, such as ``VmRSS`` or ``VmHWM``, in MiB; None where there is no /proc."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(fields[field].split()[0]) / 1024
-
-
 def peak_mib(device: torch.device) -> dict[str, float]:
     """Most memory that this process has ever held, in MiB: ``resident`` and, of tensors on a GPU, ``gpu``."""
-    resident = process_mib("VmHWM")  # getrusage starts a child at its parent's peak
-    if resident is None:
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage starts a child at its parent's peak
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        peak = {"resident": int(fields["VmHWM"].split()[0]) / 1024}
+    else:
         usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        resident = usage / 2**20 if sys.platform == "darwin" else usage / 2**10
+        peak = {"resident": usage / 2**20 if sys.platform == "darwin" else usage / 2**10}
     if device.type == "cuda":
-        return {"resident": resident, "gpu": torch.cuda.max_memory_allocated(device) / 2**20}
-    return {"resident": resident}
+        peak["gpu"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return peak
 
 
-class _EnoughError(Exception):
-    """Enough steps are timed."""
-
-
-class Stepper:
-    """Lets a trainer of many epochs take some of its steps; each call goes on where the last one stopped."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer, self.device = trainer, trainer.device
-
-    def run(self, steps: int = 1, seconds: float = 0.0, warm_up: int | None = None) -> float:
-        """Seconds of a step, the mean of the next ones.
-
-        Args:
-            steps: how many at least.
-            seconds: how long at least, all together.
-            warm_up: steps before, which aren't counted; :data:`WARM_UP` by default.
-        """
-        before = WARM_UP[self.device.type] if warm_up is None else warm_up
-        began, mean, made = perf_counter(), 0.0, 0
-
-        def on_step(step: int, total: int) -> None:
-            nonlocal began, mean, made
-            made += 1
-            if made == before:
-                wait(self.device)
-                began = perf_counter()
-            elif made - before >= steps and perf_counter() - began >= seconds:
-                wait(self.device)
-                mean = (perf_counter() - began) / (made - before)
-                raise _EnoughError
-
-        self.trainer.hooks.on_step = on_step
-        try:
-            with suppress(_EnoughError):
-                self.trainer.train()
-        except Interrupted:  # Ctrl-C or SIGTERM; there is nothing to go on with
-            raise KeyboardInterrupt from None
-        return mean
+def train_steps(trainer: Trainer) -> Iterator[None]:
+    """Take a trainer's steps one by one, without an end; its clips come from its own loader."""
+    loader = make_loader(trainer.dataset, trainer.sampler, trainer.config.run.workers)
+    while True:
+        for batch in loader:
+            trainer.network.train()
+            trainer.train_step(batch.to(trainer.device))
+            trainer.step += 1
+            yield
 
 
 def measure(config: TrainConfig, seconds: float, rounds: int, log: Console) -> dict[str, Any]:
@@ -185,8 +133,7 @@ def measure(config: TrainConfig, seconds: float, rounds: int, log: Console) -> d
     """
     # Without an end, and with steps so small that noise can't blow a model up.
     optim = dataclasses.replace(config.optim, epochs=10**9, lr=1e-7, min_lr=0.0)
-    run = dataclasses.replace(config.run, checkpoint_every=10**9)
-    config = dataclasses.replace(config, fold=None, optim=optim, run=run)
+    config = dataclasses.replace(config, fold=None, optim=optim)
 
     def progress(number: int, figures: dict[str, float]) -> None:
         now = f"training {figures['training']:.3g}, ST-GCN {figures['ST-GCN training']:.3g} samples/s"
@@ -194,19 +141,19 @@ def measure(config: TrainConfig, seconds: float, rounds: int, log: Console) -> d
 
     with tempfile.TemporaryDirectory() as name:
         store = write_made_store(Path(name) / "store", config, BATCHES)
-        stepper = Stepper(make_trainer(config, store, Path(name)))
-        trainer, device, size = stepper.trainer, stepper.device, config.optim.batch_size
+        trainer = make_trainer(config, store, Path(name))
+        device, size = trainer.device, config.optim.batch_size
         rows = [number % len(trainer.rows) for number in range(size)]
         batch = trainer.dataset.__getitems__(rows).to(device)
         stgcn, train_stgcn, infer_stgcn = reference(trainer, batch)
-        stepper.run()
-        contenders = {
-            "training": lambda: size / stepper.run(seconds=seconds, warm_up=1),
-            "inference": turns_of(inference(trainer, batch), seconds, device, size),
-            "ST-GCN training": turns_of(train_stgcn, seconds, device, size),
-            "ST-GCN inference": turns_of(infer_stgcn, seconds, device, size),
+        steps: dict[str, Callable[[], object]] = {
+            "training": partial(next, train_steps(trainer)),
+            "inference": inference(trainer, batch),
+            "ST-GCN training": train_stgcn,
+            "ST-GCN inference": infer_stgcn,
         }
-        found = take_turns(contenders, rounds, progress)
+        turns = {name: turns_of(step, seconds, device, size) for name, step in steps.items()}
+        found = take_turns(turns, rounds, progress)
     report: dict[str, Any] = {"about": about(trainer)}
     for name, model in (("parameters", trainer.network), ("reference_parameters", stgcn)):
         report[name] = sum(weight.numel() for weight in model.parameters())

@@ -36,13 +36,7 @@ def spatial_partition(layout: SkeletonLayout) -> np.ndarray:
 
 
 class GraphConvolution(nn.Module):
-    """Spatial graph convolution with one weight matrix for each part of a neighbourhood (equation 10).
-
-    Args:
-        width_in: channels that come in.
-        width: channels that go out.
-        adjacency: ``(K, V, V)``, see :func:`spatial_partition`.
-    """
+    """Spatial graph convolution with a weight matrix for each part of a neighbourhood (equation 10)."""
 
     adjacency: Tensor
 

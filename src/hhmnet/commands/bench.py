@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from hhmnet.benchmarks.measure import PHASES, load_before, measure
+from hhmnet.benchmarks.measure import PHASES, measure
 from hhmnet.commands.configuration import read_config
 from hhmnet.commands.dry_run import of_phase_1
 from hhmnet.commands.terminal import Parser, UsageError, console, print_json, table
@@ -28,14 +28,13 @@ def main(words: list[str]) -> int:
             parser.error(f"argument --{name}: give a number above 0")
     before = None if options.baseline is None else read_baseline(options.baseline)
     config, log = of_phase_1(read_config(options.config, flags, parser.names)), console()
-    load = load_before(log)
     try:
         report = measure(config, options.seconds, options.rounds, log)
     except torch.OutOfMemoryError:
         raise UsageError(
             f"the GPU's memory can't hold {config.optim.batch_size} clips at once; lower --optim.batch_size"
         ) from None
-    report["machine"] = environment(torch.device(report["about"]["device"])) | {"load_before": load}
+    report["machine"] = environment(torch.device(report["about"]["device"]))
     report["settings"] = {"seconds": options.seconds, "rounds": options.rounds}
     if options.out is not None:
         with replacing(options.out) as file:

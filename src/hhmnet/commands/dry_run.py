@@ -8,12 +8,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from hhmnet.benchmarks.made_data import make_trainer, shape_of, write_made_store
-from hhmnet.benchmarks.measure import Stepper, peak_mib
+from hhmnet.benchmarks.measure import WARM_UP, peak_mib, timed, train_steps
 from hhmnet.commands.configuration import is_recipe, read_config
 from hhmnet.commands.terminal import table
 from hhmnet.config import TrainConfig
@@ -52,7 +53,9 @@ def dry_run(config: TrainConfig, stores: Sequence[Path] | None, log: Console) ->
         ]
         long = replace(config.optim, epochs=max(config.optim.epochs, ENOUGH))
         trainer = make_trainer(replace(config, optim=long), clips, made)
-        seconds = Stepper(trainer).run(TIMED)
+        step = partial(next, train_steps(trainer))
+        timed(step, WARM_UP[trainer.device.type], trainer.device)
+        seconds = timed(step, TIMED, trainer.device) / TIMED
     count = shape.train if shape else len(trainer.rows)
     steps = config.optim.epochs * max(count // config.optim.batch_size, 1)
     rate, hours = config.optim.batch_size / seconds, steps * seconds / 3600

@@ -1,12 +1,9 @@
 """The sample data set: ten actions performed by made-up people, as raw files in NW-UCLA's format.
 
-Skeletons of the kinect20 layout come from parametric motion (:mod:`~hhmnet.synthetic.motion`) of a body with fixed bone
-lengths (:mod:`~hhmnet.synthetic.body`), written here as three noisy sensors would have recorded them; colour videos
-of the same bodies, if they are wanted, come from :mod:`~hhmnet.synthetic.rendering`. The set lets every command
-run without a download. Figures reached on it show that the software works; they say nothing about real people.
-
-Two pairs of actions differ only by the object in the hand, so skeletons alone reach at most :data:`SKELETON_CEILING`
-(0.8) top-1 on a balanced set; see :mod:`~hhmnet.synthetic.motion`. The videos show the objects.
+Skeletons come from parametric motion (:mod:`~hhmnet.synthetic.motion`) of a body with fixed bone lengths
+(:mod:`~hhmnet.synthetic.body`), written here as three noisy sensors would have recorded them; colour videos of the same
+bodies come from :mod:`~hhmnet.synthetic.rendering`. The set lets every command run without a download. Figures reached
+on it show that the software works; they say nothing about real people.
 """
 
 from __future__ import annotations
@@ -65,20 +62,17 @@ def generate(
 ) -> list[Path]:
     """Write clips and ``classes.json`` to a new or empty folder; the same seed gives the same bytes.
 
-    Clips come in rounds: every action once by one subject, seen by every camera. The subject changes with
-    each round, the episode when every subject has been on. A multiple of 30 clips is therefore balanced; 240
-    are 10 actions x 8 subjects x 3 views. A clip's content does not depend on how many there are.
-
-    Videos go to the folder ``videos`` in ``out``, named like the clips, with one frame for each of the skeleton's:
-    ``hhmnet prepare nw_ucla --source OUT --videos OUT/videos``.
+    Clips come in rounds: every action once by one subject, seen by every camera. The subject changes with each round,
+    the episode when every subject has been on. A multiple of 30 clips is therefore balanced. A clip's content does not
+    depend on how many there are. Videos go to the folder ``videos`` in ``out``, named like the clips, with a frame for
+    each of the skeleton's.
 
     Args:
         out: the folder; it is made if it does not exist.
         clips: how many clips, 1 to :data:`MAX_CLIPS`.
         seed: seed of the whole set; not negative.
         videos: whether to write the clips' videos, too.
-        jobs: number of processes. More than one are started afresh and import the program's main module, so its work
-            must stand under ``if __name__ == "__main__"``.
+        jobs: number of processes, see :func:`~hhmnet.prepare.workers.in_workers`.
         progress: called with (clips written, clips wanted), after every clip if it is written in this process.
 
     Returns:
@@ -166,8 +160,7 @@ def write_video(file: Path, pictures: np.ndarray, fps: int) -> None:
 def observe(acted: Performance, view: int) -> np.ndarray:
     """What a sensor, 1 to 3, reports of a performance: ``(T, 20, 3)`` camera coordinates in metres.
 
-    The performance, with jitter that grows with depth, a constant misplacement of every joint, and joints
-    that are lost for some frames. Like the performance it is the same for both members of a pair of actions.
+    Jitter grows with depth, every joint has a constant misplacement, and some are lost for some frames.
     """
     rng = acted.random(_NOISE_STREAM, view)
     seen = CAMERAS[view].to_camera(acted.joints)

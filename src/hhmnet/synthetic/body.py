@@ -1,9 +1,7 @@
 """A kinect20 body: who it belongs to, where its joints are when it takes a pose, and from where sensors see it.
 
-Every frame here is right-handed with y up. In the *actor frame* the floor is y = 0, x points to the actor's
-left and z ahead. Two bones and the angle between them place every limb (inverse kinematics with a pole
-vector, from the law of cosines), so a bone keeps its length throughout. Arrays are ``(T, ...)``: time is
-vectorised, not looped over.
+Frames are right-handed with y up. In the *actor frame* the floor is y = 0, x points to the actor's left and z ahead.
+Arrays are ``(T, ...)``: time is vectorised, not looped over.
 """
 
 from __future__ import annotations
@@ -29,29 +27,19 @@ _UP, _AHEAD = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
 
 @dataclass(frozen=True)
 class Subject:
-    """One person: a body and a way of moving.
+    """One person: a body and a way of moving."""
 
-    Attributes:
-        number: the subject's number in file names, from 1.
-        height: body height in metres.
-        bones: bone lengths in metres, by the far joint ("elbow" is the upper arm); both sides are alike.
-        handedness: ``"left"`` or ``"right"``, the hand that acts.
-        speed: how fast the person moves; 1 is average, also of amplitude.
-        amplitude: how widely the person moves.
-        stoop: forward bend of the trunk at rest, radians.
-        flare: how far the elbows stand out from the trunk; 0 hangs straight down.
-        squat: 0 stoops to reach down, 1 bends the knees.
-    """
-
-    number: int
-    height: float
-    bones: dict[str, float]
-    handedness: str
-    speed: float
-    amplitude: float
-    stoop: float
-    flare: float
-    squat: float
+    number: int  # in file names, from 1
+    height: float  # metres
+    bones: dict[
+        str, float
+    ]  # lengths in metres, by the far joint ("elbow" is the upper arm); both sides are alike
+    handedness: str  # "left" or "right", the hand that acts
+    speed: float  # how fast the person moves; 1 is average, also of amplitude
+    amplitude: float  # how widely the person moves
+    stoop: float  # forward bend of the trunk at rest, radians
+    flare: float  # how far the elbows stand out from the trunk; 0 hangs straight down
+    squat: float  # 0 stoops to reach down, 1 bends the knees
 
     @property
     def arm(self) -> float:
@@ -60,7 +48,7 @@ class Subject:
 
     @property
     def ankle_height(self) -> float:
-        """Height of the ankle joint above the floor when the foot stands flat, metres."""
+        """Height of the ankle above the floor when the foot stands flat, metres."""
         return _ANKLE_HEIGHT * self.height
 
     @property
@@ -97,35 +85,22 @@ def make_subject(number: int, rng: np.random.Generator) -> Subject:
 class Pose:
     """What a motion controls, for a right-handed actor in the actor frame; axis 1 of limbs is (left, right).
 
-    Attributes:
-        root: ``(T, 3)`` hip_center, metres.
-        heading: ``(T,)`` direction the pelvis faces, radians; positive turns left.
-        bend: ``(T,)`` forward bend of the chest; the pelvis takes a part of it. Radians, like the next four.
-        lean: ``(T,)`` sideways bend, positive to the left.
-        twist: ``(T,)`` turn of the shoulders against the pelvis, positive to the left.
-        nod: ``(T,)`` forward tilt of the head against the upright.
-        gaze: ``(T,)`` turn of the head against the pelvis.
-        wrists: ``(T, 2, 3)`` wrist targets from the shoulder, in arm lengths along (outward, up, forward);
-            these axes turn with heading and twist but stay upright, so a hanging arm hangs however the trunk
-            bends.
-        elbows: ``(T, 2, 3)`` where the elbows point, same axes; need not have unit length.
-        ankles: ``(T, 2, 3)`` ankle targets, metres.
-        toes: ``(T, 2)`` direction of each foot, radians like ``heading``.
-        heel: ``(T, 2)`` how far each heel is up, radians the foot tips down beyond standing flat.
+    Wrists and elbows stand along (outward, up, forward): axes that turn with heading and twist but stay upright, so a
+    hanging arm hangs however the trunk bends. Angles are radians.
     """
 
-    root: np.ndarray
-    heading: np.ndarray
-    bend: np.ndarray
-    lean: np.ndarray
-    twist: np.ndarray
-    nod: np.ndarray
-    gaze: np.ndarray
-    wrists: np.ndarray
-    elbows: np.ndarray
-    ankles: np.ndarray
-    toes: np.ndarray
-    heel: np.ndarray
+    root: np.ndarray  # (T, 3) hip_center, metres
+    heading: np.ndarray  # (T,) direction the pelvis faces; positive turns left
+    bend: np.ndarray  # (T,) forward bend of the chest; the pelvis takes a part of it
+    lean: np.ndarray  # (T,) sideways bend, positive to the left
+    twist: np.ndarray  # (T,) turn of the shoulders against the pelvis, positive to the left
+    nod: np.ndarray  # (T,) forward tilt of the head against the upright
+    gaze: np.ndarray  # (T,) turn of the head against the pelvis
+    wrists: np.ndarray  # (T, 2, 3) targets from the shoulder, in arm lengths
+    elbows: np.ndarray  # (T, 2, 3) where the elbows point; need not have unit length
+    ankles: np.ndarray  # (T, 2, 3) targets, metres
+    toes: np.ndarray  # (T, 2) direction of each foot, like heading
+    heel: np.ndarray  # (T, 2) how far each heel is up: the foot tips down beyond standing flat
 
 
 def standing(subject: Subject, frames: int, rng: np.random.Generator) -> Pose:
@@ -177,10 +152,10 @@ def _tilt(vector: np.ndarray, bend: np.ndarray, lean: np.ndarray) -> np.ndarray:
 def two_bones(
     start: np.ndarray, target: np.ndarray, pole: np.ndarray, first: float, second: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Middle and end joint of a limb from ``start`` towards ``target``, all ``(T, 3)``.
+    """Middle and end joint of a limb from ``start`` towards ``target``, all ``(T, 3)``, by the law of cosines.
 
-    The limb bends towards ``pole``. A target out of reach is approached along the straight line, so both
-    bones keep their lengths (``first``, ``second``, metres) whatever is wanted.
+    The limb bends towards ``pole``. A target out of reach is approached along the straight line, so both bones keep
+    their lengths (``first``, ``second``, metres).
     """
     reach = target - start
     wanted = np.linalg.norm(reach, axis=-1, keepdims=True)
@@ -260,22 +235,15 @@ def _place_leg(joints: np.ndarray, pose: Pose, subject: Subject, side: int, name
 class Camera:
     """A Kinect-like sensor's place in the room.
 
-    Camera coordinates are Kinect v1's: metres from the sensor, x to the *sensor's* left, y up, z away from
-    it. A person who faces the sensor thus has the left shoulder at the smaller x. The point ``(x, y, z)``
-    lies in row ``cy - f * y / z`` of a picture, and in column ``cx - f * x / z``; in a mirrored picture, as
-    Kinect v1's software delivers it, in column ``cx + f * x / z``.
-
-    Attributes:
-        yaw: where the sensor stands around the room's middle, radians from +z towards +x.
-        distance: metres from the upright through the middle.
-        height: metres above the floor.
-        pitch: how far it looks down, radians.
+    Camera coordinates are Kinect v1's: metres from the sensor, x to the *sensor's* left, y up, z away from it. A person
+    who faces the sensor thus has the left shoulder at the smaller x. Kinect's pictures are mirror images: the point
+    ``(x, y, z)`` lies in column ``cx + f * x / z`` and row ``cy - f * y / z``.
     """
 
-    yaw: float
-    distance: float
-    height: float
-    pitch: float
+    yaw: float  # where the sensor stands around the room's middle, radians from +z towards +x
+    distance: float  # metres from the upright through the middle
+    height: float  # metres above the floor
+    pitch: float  # how far it looks down, radians
 
     @cached_property
     def position(self) -> np.ndarray:

@@ -1,16 +1,12 @@
 """What the sample set's people do: ten actions, and how each moves a person who stands relaxed.
 
-Two pairs of actions, lift a bottle / lift a book and swing a racket / swing a bat, share one motion each and
-differ only in the object, which no skeleton shows: for the same subject, episode and view the skeletons of
-both members of a pair are equal. A model that looks at skeletons alone gives both the same answer, so on any
-set that holds both members it gets one of the two right at best. With 6 actions of their own and 2 pairs its
-top-1 accuracy on a balanced set is therefore at most :data:`SKELETON_CEILING`, (6 + 2) / 10 = 80 %. Video may
-pass that line.
+Two pairs of actions, lift a bottle / lift a book and swing a racket / swing a bat, share one motion each and differ
+only in the object, which no skeleton shows: for the same subject, episode and view both skeletons are equal. So on a
+balanced set skeletons alone reach at most :data:`SKELETON_CEILING`, (6 + 2) / 10 top-1. Video may pass that line.
 
-A motion is a few key poses in time; between them every coordinate follows a quintic path (:func:`keyframes`),
-which from rest to rest is the minimum-jerk path of human reaching (Flash and Hogan, 1985). Walking is a
-gait cycle instead. Motions are written for a right-handed actor; :mod:`hhmnet.synthetic.body` mirrors them
-for a left-handed one.
+A motion is a few key poses in time; between them every coordinate follows a quintic path (:func:`keyframes`), which
+from rest to rest is the minimum-jerk path of human reaching (Flash and Hogan, 1985). Walking is a gait cycle instead.
+Motions are written for a right-handed actor; :mod:`hhmnet.synthetic.body` mirrors them for a left-handed one.
 """
 
 from __future__ import annotations
@@ -18,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,16 +30,8 @@ Vector = tuple[float, float, float]
 Key = tuple[float, Vector | None, Vector | None]  # time, wrist and elbow as in Pose; None: as at rest
 
 
-@dataclass(frozen=True)
-class Action:
-    """A class of the sample set.
-
-    Attributes:
-        id: number in file names.
-        name: what is done, in words.
-        motion: its entry in :data:`MOTIONS`.
-        object: what the acting hand holds, if anything.
-    """
+class Action(NamedTuple):
+    """A class of the sample set: number in file names, name, entry in :data:`MOTIONS`, what the acting hand holds."""
 
     id: int
     name: str
@@ -69,21 +58,13 @@ SKELETON_CEILING = len({action.motion for action in ACTIONS}) / len(ACTIONS)
 
 @dataclass(frozen=True)
 class Performance:
-    """One subject doing one action once, in the room: metres, y up from the floor, camera 1 on +z.
+    """One subject doing one action once, in the room: metres, y up from the floor, camera 1 on +z."""
 
-    Attributes:
-        joints: ``(T, 20, 3)`` joints of the kinect20 layout; every bone keeps its length.
-        action: the class.
-        subject: body and style.
-        episode: which of the subject's repetitions this is.
-        seed: of the whole set.
-    """
-
-    joints: np.ndarray
+    joints: np.ndarray  # (T, 20, 3) of the kinect20 layout; every bone keeps its length
     action: Action
     subject: Subject
     episode: int
-    seed: int
+    seed: int  # of the whole set
 
     def random(self, stream: int, *more: int) -> np.random.Generator:
         """Random numbers of this performance, the same for both members of a pair."""
@@ -94,13 +75,7 @@ class Performance:
 def performance(action: int, subject: int, episode: int, seed: int = 0) -> Performance:
     """One subject's performance of one action, as it happens in the room.
 
-    Depends on these numbers only, on ``action`` through its motion: the members of a pair come out equal.
-
-    Args:
-        action: action id, 1 to 10.
-        subject: subject number, 1 to :data:`SUBJECTS`.
-        episode: repetition, 0 to :data:`EPISODES` - 1.
-        seed: seed of the whole set; not negative.
+    It depends on these numbers only, on ``action`` (1 to 10) through its motion: the members of a pair come out equal.
     """
     entry = ACTIONS[action - 1]
     motion = MOTIONS[entry.motion]
@@ -125,8 +100,7 @@ def _clock(motion: Motion, subject: Subject, rng: np.random.Generator) -> np.nda
     return u + rng.uniform(-0.06, 0.06) * np.sin(np.pi * u)
 
 
-@dataclass(frozen=True)
-class Motion:
+class Motion(NamedTuple):
     """How a motion is performed.
 
     Attributes:
@@ -142,13 +116,11 @@ class Motion:
 
 
 def keyframes(u: np.ndarray, *keys: tuple[float, float | Vector | np.ndarray]) -> np.ndarray:
-    """Smooth path through ``(time, value)`` keys, evaluated at ``u (T,)``.
+    """Smooth path through ``(time, value)`` keys at ``u (T,)``: ``(T,)`` of numbers, ``(T, 3)`` of vectors.
 
-    Returns ``(T,)`` where the values are numbers, ``(T, 3)`` where they are vectors.
-
-    Quintic Hermite pieces with no acceleration at the keys. A key that is an end or a turning point is
-    reached at rest; elsewhere the velocity is the weighted harmonic mean of its neighbours' (Fritsch and
-    Butland, 1984), so nothing overshoots. Before the first and after the last key the path rests.
+    Quintic Hermite pieces with no acceleration at the keys. A key that is an end or a turning point is reached at rest;
+    elsewhere the velocity is the weighted harmonic mean of its neighbours' (Fritsch and Butland, 1984), so nothing
+    overshoots. Before the first and after the last key the path rests.
     """
     times = np.array([time for time, _ in keys])
     values = np.array([value for _, value in keys], dtype=float)

@@ -193,7 +193,7 @@ class Trainer:
             if batch.video is not None:
                 seen = batch.video.part_mask.flatten(1).any(1) | batch.video.scene_mask.any(1)
                 self.blind.update(batch.index[~seen].tolist())
-            self._train_step(batch.to(self.device))
+            self.train_step(batch.to(self.device))
             self.step += 1
             self.hooks.on_step(self.step, self.total_steps)
             if self.device.type == "cpu" or len(self._figures) % 50 == 0:
@@ -222,7 +222,8 @@ class Trainer:
             self._checkpoint()
         return not stopping
 
-    def _train_step(self, batch: RawBatch) -> None:
+    def train_step(self, batch: RawBatch) -> None:
+        """One optimiser step on a batch, on the device."""
         learner, optim = self.learner, self.config.optim
         set_rate(learner.optimizer, learning_rate(self.step, self.total_steps, len(self.sampler), optim))
         if learner.average is not None:
