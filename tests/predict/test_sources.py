@@ -12,7 +12,7 @@ import pytest
 from hhmnet.conversion import convert
 from hhmnet.predict.sources import Input, InputError, Sources, find_inputs, is_video
 from hhmnet.readers.arrays import ArrayConfig
-from hhmnet.readers.ntu_bodies import BodyRules, persons
+from hhmnet.readers.ntu_bodies import persons
 from hhmnet.readers.ntu_format import parse
 from hhmnet.readers.videos import Videos
 from hhmnet.skeleton import COCO17, KINECT20, NTU25
@@ -156,7 +156,7 @@ def test_another_known_skeleton_is_converted(tmp_path: Path) -> None:
 def test_ntus_form_and_the_video_beside_it(ntu_file: Path) -> None:
     MadeVideo(ntu_file.with_name("person_rgb.avi"), 15)
     clip = Sources(NTU25).read(ntu_file)
-    (body,) = persons(parse(ntu_file.read_bytes()), BodyRules(), Counter())
+    (body,) = persons(parse(ntu_file.read_bytes()), Counter())
     np.testing.assert_array_equal(clip.sample.joints[0, body.frames], body.joints)
     assert clip.sample.pixels is not None
     assert clip.video is None  # a model of skeletons alone doesn't look for it

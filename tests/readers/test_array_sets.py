@@ -9,7 +9,8 @@ import pytest
 
 from hhmnet.cli import main
 from hhmnet.predict.sources import Sources, find_inputs
-from hhmnet.readers.array_sets import load_clip, read_set
+from hhmnet.readers.array_sets import read_set
+from hhmnet.readers.pyskl import load_clip
 from hhmnet.sample import Sample
 from hhmnet.skeleton import COCO17, H36M17, LAYOUTS, NTU25
 from hhmnet.store import Store

@@ -35,11 +35,11 @@ def test_a_whole_table(tmp_path: Path) -> None:
     assert labels.describe() == [
         "labels.csv: 3 clips, 2 classes (nod, wave)",
         "columns: Video → path, Label → label, group → subject, View → camera, SCENE → setup, fold → split",
+        "columns not used: frames",
         "subject: 1 different (ann)",
         "camera: 1 different (1)",
         "setup: 1 different (court)",
         "split: 3 different (fold0, test, xsub_train val)",
-        "columns not used: frames",
     ]
 
 

@@ -137,7 +137,7 @@ def test_a_folder_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     words = ["prepare", "folder", "--source", str(tmp_path), "--out", str(tmp_path / "out"), "--jobs", "1"]
     assert main(words) == 0
     err = capsys.readouterr().err
-    assert "columns: folder → label" in err
+    assert "the folders are the classes" in err
     assert "one clip in five is tested" in err
     assert "1 others there are left out" in err
     assert "passed over, as no skeletons by their endings: .jpg 1, .txt 2" in err

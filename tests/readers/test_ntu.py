@@ -68,9 +68,6 @@ def test_two_persons_each_in_its_own_row(tmp_path: Path) -> None:
     sample, notes = read(tmp_path, data)
     check(sample, data, [ID + 1, ID])
     assert not notes
-    sample, notes = read(tmp_path, data, min_frames=14)
-    assert (sample.num_persons, notes["body removed: in fewer than 14 frames"]) == (1, 1)
-    assert read(tmp_path, data, max_persons=1)[0].num_persons == 1
 
 
 ZEROS = {(frame, joint, axis): "0" for frame in range(20) for joint in range(25) for axis in range(3)}
@@ -235,13 +232,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         ),
     }
     words[1], words[5] = "ntu120", str(tmp_path / "store120")
-    assert main([*words, "--max_persons", "1"]) == 0
+    assert main(words) == 0
     store = Store(tmp_path / "store120")
     assert (len(store), store.protocol, len(store.class_names)) == (5, "ntu120_xsub", 120)
-    assert store.provenance["options"]["max_persons"] == 1
     assert store.labels[store.index("S001C001P002R001A061")] == 60
-    assert main([*words, "--min_frames", "0"]) == 2
-    assert "field 'min_frames' must be at least 1; got 0" in capsys.readouterr().err
 
 
 REAL = {  # persons of the published files

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hhmnet.readers.ntu_bodies import BodyRules, Track, mend, motion, persons, seat
+from hhmnet.readers.ntu_bodies import Track, mend, motion, persons, seat
 from hhmnet.readers.ntu_format import parse
 from made_ntu import ID, Body, skeleton
 
@@ -20,12 +20,12 @@ def track(body: Body) -> Track:
     return Track(frames, frames, np.stack([body.joints(frame) for frame in frames]).astype(np.float32))
 
 
-def chosen(bodies: Sequence[Body], rules: BodyRules | None = None) -> tuple[list[list[int]], dict[str, int]]:
+def chosen(bodies: Sequence[Body]) -> tuple[list[list[int]], dict[str, int]]:
     """For every person the last digits of the ids in its frames (-1: absent), and what was noted."""
     file = parse(skeleton(bodies, FRAMES))
     notes: Counter[str] = Counter()
     found = []
-    for person in persons(file, rules or BodyRules(), notes):
+    for person in persons(file, notes):
         ids = [-1] * FRAMES
         for frame, row in zip(person.frames.tolist(), person.rows.tolist(), strict=True):
             assert file.frame[row] == frame
@@ -37,8 +37,8 @@ def chosen(bodies: Sequence[Body], rules: BodyRules | None = None) -> tuple[list
     return found, dict(notes)
 
 
-def who(bodies: Sequence[Body], rules: BodyRules | None = None) -> list[set[int]]:
-    return [set(ids) - {-1} for ids in chosen(bodies, rules)[0]]
+def who(bodies: Sequence[Body]) -> list[set[int]]:
+    return [set(ids) - {-1} for ids in chosen(bodies)[0]]
 
 
 MOVER = Body(ID, range(FRAMES), sway=0.4)  # ids end in 01, 02, …
@@ -106,7 +106,6 @@ def test_two_persons_are_kept_and_a_third_is_not() -> None:
     ids, notes = chosen([GHOST, OTHER, MOVER])
     assert [set(person) for person in ids] == [{1}, {2}]
     assert notes == {"body removed: beyond 2 persons at a time": 1}
-    assert who([GHOST, OTHER, MOVER], BodyRules(max_persons=3)) == [{1}, {2}, {3}]
 
 
 def test_a_person_whose_id_changes_stays_one_person() -> None:
@@ -121,15 +120,13 @@ def test_a_person_whose_id_changes_stays_one_person() -> None:
 
 def test_mending_looks_nearby_and_not_too_long() -> None:
     first = track(replace(MOVER, frames=range(20)))
-    near = track(replace(MOVER, frames=range(24, 30), at=(0.3, 0, 3)))
+    near = track(replace(MOVER, frames=range(49, 55), at=(0.3, 0, 3)))
+    assert [len(body.frames) for body in mend([near, first], Counter())] == [26]
     far = track(replace(MOVER, frames=range(24, 30), at=(0.9, 0, 3)))
-    assert [len(body.frames) for body in mend([near, first], 30, 0.5, Counter())] == [26]
-    assert len(mend([first, far], 30, 0.5, Counter())) == 2
-    assert len(mend([first, far], 30, 1.0, Counter())) == 1
-    assert len(mend([first, near], 5, 0.5, Counter())) == 1
-    assert len(mend([first, near], 4, 0.5, Counter())) == 2
+    late = track(replace(MOVER, frames=range(50, 55)))
     overlapping = track(replace(MOVER, frames=range(19, 30)))
-    assert len(mend([first, overlapping], 30, 0.5, Counter())) == 2
+    for other in (far, late, overlapping):
+        assert len(mend([first, other], Counter())) == 2
 
 
 def test_a_person_who_comes_back_elsewhere_takes_the_same_place() -> None:
@@ -143,19 +140,9 @@ def test_a_place_is_taken_between_its_first_and_last_frame() -> None:
     """A body seen in a gap of another is someone else: the other has its own id again after the gap."""
     gap = Track(np.array([0, 30]), np.array([0, 1]), np.zeros((2, 25, 3), np.float32))
     inside = Track(np.array([10, 20]), np.array([2, 3]), np.ones((2, 25, 3), np.float32))
-    assert [person.rows.tolist() for person in seat([gap, inside], 2, Counter())] == [[0, 1], [2, 3]]
+    assert [person.rows.tolist() for person in seat([gap, inside], Counter())] == [[0, 1], [2, 3]]
     after = Track(np.array([31]), np.array([4]), np.ones((1, 25, 3), np.float32))
-    assert [person.rows.tolist() for person in seat([gap, inside, after], 2, Counter())] == [
+    assert [person.rows.tolist() for person in seat([gap, inside, after], Counter())] == [
         [0, 1, 4],
         [2, 3],
     ]
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("min_frames", 0), ("max_persons", 0), ("spread_share", 1.1), ("motion_min", 3.0), ("join_gap", -1)],
-)
-def test_thresholds_that_make_no_sense_are_refused(field: str, value: float) -> None:
-    named = "motion_max" if field == "motion_min" else field
-    with pytest.raises(ValueError, match=f"field '{named}' must be"):
-        BodyRules(**{field: value})

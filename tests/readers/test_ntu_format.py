@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_ntu import PlainBody, plain_parse
 
-from hhmnet.readers import ReadError, ntu_format
+from hhmnet.readers import ReadError, ntu
 from hhmnet.readers.ntu import NTU60
 from hhmnet.readers.ntu_format import SkeletonFile, parse
 from hhmnet.sample import Sample
@@ -123,10 +123,11 @@ def test_what_is_not_the_format_is_refused_with_line_and_reason(data: bytes, lin
     assert len(caught.value.reason) < 200
 
 
-def test_a_file_of_absurd_size_is_not_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ntu_format, "MAX_BYTES", 2**20)
+def test_a_file_of_absurd_size_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ntu, "MAX_BYTES", 2**20)
+    put(tmp_path, b"1\n" + b"0\n" * 2**20)
     with pytest.raises(ReadError, match="is larger than 1 MiB, so it is no skeleton file"):
-        parse(b"1\n" + b"0\n" * 2**20)
+        NTU60(tmp_path).read(f"{NAME}.skeleton", Counter())
 
 
 FILES = [

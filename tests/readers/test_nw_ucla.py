@@ -15,7 +15,7 @@ from hhmnet.cli import main
 from hhmnet.prepare import prepare
 from hhmnet.readers import ReadError, SourceError
 from hhmnet.readers.nw_ucla import DELAYS, NWUCLA, NWUCLAConfig
-from hhmnet.readers.pairing import SHORTER, STRETCHED
+from hhmnet.readers.pairing import NO_VIDEO, SHORTER, STRETCHED
 from hhmnet.sample import Sample
 from hhmnet.store import Store
 from made_clips import CUT, NAME, clip, put
@@ -82,22 +82,21 @@ FRAME = [[1.0, 2.0, 3.0]] * 20
         (b'{\n"label": "\xff"}', "line 2: not UTF-8"),
         ([1, 2], "must hold one JSON object, holds a list"),
         ("[" * 200_000, "nested too deeply|cut short"),
-        (replaced("skeletons", by=json.loads("[" * 80 + "]" * 80)), "frame 0: must have 20 joints, has 1"),
+        (replaced("skeletons", by=json.loads("[" * 80 + "]" * 80)), "four deep at the most"),
         (lacking("file_name"), "field 'file_name' is missing"),
         (lacking("skeletons"), "field 'skeletons' is missing"),
         (clip("a08_s03_e01_v03"), "'file_name' is 'a08_s03_e01_v03'.* 'a08_s03_e01_v02'"),
         (clip(label=8), "'label' is 8, but by the file's name it is 7"),
         (replaced("label", by="7"), "'label' is '7'"),
-        (replaced("label", by=[7] * 99), "'label' is a list, but"),
-        (replaced("skeletons", by=[]), "'skeletons' is empty"),
-        (replaced("skeletons", by="none"), "list of frames, is text"),
-        (replaced("skeletons", 2, by=5), "frame 2: .* is a number"),
-        (replaced("skeletons", 2, by=FRAME[1:]), "frame 2: must have 20 joints, has 19"),
-        (replaced("skeletons", 0, 19, by=[1.0, 2.0]), "frame 0, joint 19: must have 3 coordinates, has 2"),
-        (replaced("skeletons", 1, 3, by={}), "joint 3: .* is an object"),
+        (replaced("label", by=[7] * 99), "'label' is .* but by the file's name"),
+        (replaced("skeletons", by=[]), "'skeletons' must have the shape .*T, 20, 3"),
+        (replaced("skeletons", by="none"), "'skeletons' must be lists of numbers"),
+        (replaced("skeletons", 2, by=5), r"'skeletons'\[2\] must be a list of 20"),
+        (replaced("skeletons", 2, by=FRAME[1:]), r"'skeletons'\[2\] must be a list of 20"),
+        (replaced("skeletons", 0, 19, by=[1.0, 2.0]), r"'skeletons'\[0\]\[19\] must be a list of 3"),
+        (replaced("skeletons", 1, 3, by={}), r"'skeletons'\[1\]\[3\] must be a list of 3"),
         (joint(float("nan")), "holds NaN, which is no number"),
-        (joint(None), "frame 1, joint 4: must be numbers, has null"),
-        (joint(True), "frame 1, joint 4: must be numbers, has true or false"),
+        (joint(True), "'skeletons' must be lists of numbers"),
         (joint(1e39), "too large"),
         (joint(10**400), "too large"),
         (json.dumps(joint(7e9)).replace("7000000000.0", "9" * 5000), "not valid"),
@@ -114,7 +113,7 @@ def test_bad_content_is_refused_with_its_reason(tmp_path: Path, content: Any, re
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("a07_s01_e01_v01", "action id 7 in the file's name is unknown; known: 1, 2, 3, 4, 5, 6, 8, 9, 11, 12"),
+        ("a07_s01_e01_v01", r"action 7 in the file's name is not in NW-UCLA \(1, 2, 3, 4, 5, 6, 8, 9, 11, 12\)"),
         ("a08_s01_e01", "not of the form aAA_sSS_eEE_vVV.json"),
         ("a\u0660\u0668_s01_e01_v01", "not of the form"),
     ],
@@ -138,7 +137,7 @@ def test_classes_come_from_the_folder(tmp_path: Path) -> None:
     assert read(tmp_path, clip("a03_s01_e00_v01", 2), "a03_s01_e00_v01").label == 1
     assert NWUCLA(tmp_path).items() == ["a03_s01_e00_v01.json", f"{NAME}.json"]
     assert NWUCLA(tmp_path).class_names == ("wave", "clap")
-    with pytest.raises(ReadError, match=r"action id 1 .* known: 8, 3"):
+    with pytest.raises(ReadError, match=r"action 1 .*\(8, 3\)"):
         read(tmp_path, clip("a01_s01_e00_v01", 1), "a01_s01_e00_v01")
 
 
@@ -201,16 +200,16 @@ def test_frames_are_paired_as_chosen(raw: Path, alignment: str, frames: list[int
     assert notes == {note: 1}
     assert NWUCLAConfig().alignment == "index"
     sample, notes = with_videos(raw, OTHER)
-    assert (sample.video, sample.video_frames, sample.pixels, notes) == (None, None, None, {})
+    assert (sample.video, sample.video_frames, sample.pixels, notes) == (None, None, None, {NO_VIDEO: 1})
 
 
 def test_joints_are_projected(raw: Path) -> None:
-    sample, _ = with_videos(raw, focal=525.0)
+    sample, _ = with_videos(raw)
     assert sample.pixels is not None
     x, y, z = np.moveaxis(sample.joints.astype(np.float64), -1, 0)
     # The middle of the picture is between its two middle pixels: 79.5 of 160, 63.5 of 128.
-    np.testing.assert_allclose(sample.pixels[..., 0], 79.5 + 525 * 160 / 640 * x / z, rtol=1e-5)
-    np.testing.assert_allclose(sample.pixels[..., 1], 63.5 - 525 * 128 / 480 * y / z, rtol=1e-5)
+    np.testing.assert_allclose(sample.pixels[..., 0], 79.5 + 560 * 160 / 640 * x / z, rtol=1e-5)
+    np.testing.assert_allclose(sample.pixels[..., 1], 63.5 - 560 * 128 / 480 * y / z, rtol=1e-5)
 
 
 def test_missing_bodies_and_joints_have_no_pixels(raw: Path) -> None:
@@ -256,8 +255,8 @@ def test_command(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words += ["--videos", str(videos), "--pairing", str(table)]
     assert main([*words, "--alignment", "stretch"]) == 0
     printed = capsys.readouterr()
-    assert json.loads(printed.out)["notes"] == {STRETCHED: 1}
-    assert "videos for 1 of 2 samples; 1 videos of no sample; alignment of their frames: str" in printed.err
+    assert json.loads(printed.out)["notes"] == {STRETCHED: 1, NO_VIDEO: 1}
+    assert "videos for 1 of 2 clips in" in printed.err
     assert f"1 clips are 'aligned' by {table}" in printed.err
     store = Store(out)
     options = store.provenance["options"]
@@ -268,7 +267,6 @@ def test_command(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert NWUCLA(raw).video_folder is None
     for flag, value, fault in (
         ("--alignment", "sideways", "field 'alignment'"),
-        ("--focal", "0", "field 'focal'"),
         ("--videos", str(raw / "nothing"), "no folder at"),
     ):
         assert main([*words, flag, value]) == 2

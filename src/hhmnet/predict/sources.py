@@ -18,7 +18,7 @@ import numpy as np
 from hhmnet.conversion import convert
 from hhmnet.files import on_disk
 from hhmnet.readers import SourceError
-from hhmnet.readers.array_sets import load_clip, read_set
+from hhmnet.readers.array_sets import read_set
 from hhmnet.readers.arrays import ArrayConfig
 from hhmnet.readers.clip_files import SUFFIXES
 from hhmnet.readers.formats import foreign, read_skeleton, understood
@@ -29,6 +29,7 @@ from hhmnet.readers.labels import printable
 from hhmnet.readers.listed import count_endings
 from hhmnet.readers.nw_ucla import CLASSES_FILE
 from hhmnet.readers.pairing import VIDEO_SUFFIXES, look_at, pair_frames
+from hhmnet.readers.pyskl import SetClip, load_clip
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import SkeletonLayout
 from hhmnet.store import SAMPLES_FILE, Store
@@ -200,7 +201,7 @@ class Sources:
         self.arrays, self._body_size = arrays or ArrayConfig(), body_size
         self._pose, self._persons = pose, persons
         self._stores: dict[Path, Store] = {}
-        self._sets: dict[Path, list[tuple[str, dict[str, Any]]]] = {}
+        self._sets: dict[Path, list[tuple[str, SetClip]]] = {}
 
     @cached_property
     def pose(self) -> PoseConfig:

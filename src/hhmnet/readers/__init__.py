@@ -15,16 +15,6 @@ from hhmnet.fields import brief
 from hhmnet.sample import Sample
 from hhmnet.skeleton import SkeletonLayout
 
-__all__ = [
-    "READERS",
-    "ReadError",
-    "Reader",
-    "ReaderConfig",
-    "SourceError",
-    "get_reader",
-    "reader_class",
-]
-
 # Name of a reader → where its class is, and what it reads. A reader's module is imported when it is chosen and not
 # before: some need packages that not everybody has.
 READERS = {
@@ -37,7 +27,7 @@ READERS = {
         "data sets as arrays of CTR-GCN, ST-GCN, 2s-AGCN and VideoPose3D",
     ),
     "msr_action3d": ("hhmnet.readers.kinect_text:MSRAction3D", "MSR Action3D as text"),
-    "utkinect": ("hhmnet.readers.kinect_text:UTKinect", "UTKinect-Action3D as text"),
+    "utkinect": ("hhmnet.readers.formats:UTKinect", "UTKinect-Action3D as text"),
     "folder": ("hhmnet.readers.formats:Folder", "a folder of your own skeletons with a labels.csv"),
     "videos": ("hhmnet.readers.videos:Videos", "a folder of your own videos with a labels.csv"),
     "utd_mhad": ("hhmnet.readers.utd_mhad:UTDMHAD", "UTD-MHAD as skeleton .mat files"),
@@ -87,11 +77,10 @@ class SourceError(ValueError):
 
 @dataclass
 class ReaderConfig:
-    """What can be chosen for a reader; every field is a flag of ``hhmnet prepare``.
+    """What can be chosen for a reader; every field is a flag of ``hhmnet prepare``, its docstring the flag's help.
 
-    A reader with choices has a dataclass of its own below this one. Each field has a default, and a
-    docstring under it, which is the flag's help. ``__post_init__`` raises ValueError, naming the field, for
-    values that can't be used.
+    A reader with choices has a dataclass of its own below this one. Each field has a default; ``__post_init__`` raises
+    ValueError, naming the field, for values that can't be used.
     """
 
 
@@ -117,11 +106,7 @@ class Reader(ABC):
         layout: the skeleton its joints have.
         class_names: the classes; a label is an index into them.
         source: folder of the raw files.
-        config: what was chosen.
-
-    Args:
-        source: folder of the raw files.
-        config: an instance of ``config_class``; its defaults if None.
+        config: what was chosen, an instance of ``config_class``; by default its defaults.
 
     Raises:
         SourceError: there is no such folder.
@@ -167,10 +152,7 @@ class Reader(ABC):
         ]
 
     def items(self) -> list[str]:
-        """Names of the items, sorted.
-
-        By default these are the files with one of the ``suffixes``, as posix paths relative to the source,
-        in the source folder and those below it. Hidden ones are left out.
+        """Names of the items, sorted; by default posix paths of the files with one of the ``suffixes``, at any depth.
 
         Raises:
             SourceError: there are none, or a folder can't be listed.
@@ -222,8 +204,6 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted(_plain(inner) for inner in value)
     if isinstance(value, PurePath):
         return value.name
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -19,7 +19,6 @@ import shutil
 import struct
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -30,7 +29,7 @@ from hhmnet.conversion import convert
 from hhmnet.readers import ReadError, SourceError
 from hhmnet.readers.clip_files import RawClip, npy_header, numbers
 from hhmnet.readers.labels import split_of
-from hhmnet.readers.pyskl import Annotations, Pyskl
+from hhmnet.readers.pyskl import ClipSet, Pyskl, SetClip
 from hhmnet.readers.unpickling import StoredArray, UnpicklingError, load_plain
 from hhmnet.skeleton import COCO17, H36M17
 
@@ -47,9 +46,6 @@ class ArraySets(Pyskl):
     """Data sets as arrays; what they have in common with annotation files is read likewise.
 
     Splits: the parts that the file names, in Human3.6M the usual subjects; or else clips are held out.
-
-    Citation: Y. Chen, Z. Zhang, C. Yuan, B. Li, Y. Deng, W. Hu. Channel-wise Topology Refinement Graph Convolution for
-    Skeleton-Based Action Recognition. ICCV 2021 (CTR-GCN).
     """
 
     name: ClassVar[str] = "arrays"
@@ -60,37 +56,15 @@ class ArraySets(Pyskl):
     def _is_raw(self, path: PurePosixPath) -> bool:
         return path.suffix.lower() == ".npz" or _JOINTS_FILE.fullmatch(path.name) is not None
 
-    def _open(self, file: str) -> Annotations:
-        if file not in self._opened:
-            found = read_set(self.source / file)
-            if found is None:
-                raise SourceError(f"{self.source / file}: is none of the {self.title}")
-            self._opened[file] = found
-        return self._opened[file]
-
-    def _raw(self, item: str) -> RawClip:
-        file, name = self._place(item)
-        return load_clip(self._open(file).clips[name])
-
-    def _name_classes(self, clips: Iterable[dict[str, Any]]) -> tuple[str, ...]:
-        clips = list(clips)
-        actions = {clip["label"]: clip["action"] for clip in clips if "action" in clip}
-        if actions and not self.config.classes:
-            return tuple(actions[label] for label in sorted(actions))
-        return super()._name_classes(clips)
+    def _read_file(self, file: Path) -> ClipSet:
+        found = read_set(file)
+        if found is None:
+            raise SourceError(f"{file}: is none of the {self.title}")
+        return found
 
 
-def load_clip(clip: dict[str, Any]) -> RawClip:
-    """One of the clips of :func:`read_set`; raises ReadError if it can't be used."""
-    load: Callable[[], RawClip] = clip["load"]
-    try:
-        return load()
-    except UnpicklingError as error:
-        raise ReadError(str(error)) from None
-
-
-def read_set(file: Path) -> Annotations | None:
-    """The clips of a file of arrays by name, each a dict with ``label`` and ``load``; None if it is no such file.
+def read_set(file: Path) -> ClipSet | None:
+    """The clips of a file of arrays; None if it is no such file.
 
     Raises:
         SourceError: it is one, but can't be used; says why.
@@ -120,7 +94,7 @@ def read_set(file: Path) -> Annotations | None:
         raise SourceError(f"{file}: damaged ({error})") from None
 
 
-def _read_known(file: Path, known: set[str]) -> Annotations:
+def _read_known(file: Path, known: set[str]) -> ClipSet:
     if "rows" in known:
         return _st_gcn(file, np.lib.format.open_memmap(file, mode="r"))
     with zipfile.ZipFile(file) as archive:
@@ -164,8 +138,8 @@ def _objects(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[Any, Any]
     return content.load() if isinstance(content, StoredArray) else content, copy
 
 
-def _ctr_gcn(arrays: dict[str, np.ndarray]) -> Annotations:
-    found = Annotations({}, {}, {})
+def _ctr_gcn(arrays: dict[str, np.ndarray]) -> ClipSet:
+    found = ClipSet({}, {}, {})
     for part in ("train", "val", "test"):
         if (rows := arrays.get(f"x_{part}")) is None:
             continue
@@ -176,16 +150,16 @@ def _ctr_gcn(arrays: dict[str, np.ndarray]) -> Annotations:
         if len(labels) != len(rows):
             raise ReadError(f"array 'y_{part}' has {len(labels)} labels for {len(rows)} clips")
         for row, label in enumerate(labels.tolist()):
-            _enter(found, f"{part}-{row:06}", label, part, partial(_ctr_gcn_clip, rows, row))
+            _enter(found, f"{part}-{row:06}", SetClip(label, partial(_ctr_gcn_clip, rows, row)), part)
     return found
 
 
-def _ctr_gcn_clip(rows: np.ndarray, row: int) -> RawClip:
+def _ctr_gcn_clip(rows: np.ndarray, row: int, axes: str) -> RawClip:
     joints = numbers("joints", rows[row])
     return _without_padding(joints.reshape(len(joints), -1, 25, 3).swapaxes(0, 1), "ntu25", "CTR-GCN")
 
 
-def _st_gcn(file: Path, rows: np.ndarray) -> Annotations:
+def _st_gcn(file: Path, rows: np.ndarray) -> ClipSet:
     """``(N, C, T, V, M)``, with names and labels beside it."""
     named = _JOINTS_FILE.fullmatch(file.name)
     beside = file.with_name(f"{named[1]}_label.pkl".lstrip("_")) if named else file
@@ -200,13 +174,13 @@ def _st_gcn(file: Path, rows: np.ndarray) -> Annotations:
         part = split_of(named[1]) if named else ""
     except SourceError:
         part = ""
-    found = Annotations({}, {}, {})
+    found = ClipSet({}, {}, {})
     for row, (name, label) in enumerate(zip(names, labels, strict=True)):
-        _enter(found, name, label, part, partial(_st_gcn_clip, rows, row))
+        _enter(found, name, SetClip(label, partial(_st_gcn_clip, rows, row)), part)
     return found
 
 
-def _st_gcn_clip(rows: np.ndarray, row: int) -> RawClip:
+def _st_gcn_clip(rows: np.ndarray, row: int, axes: str) -> RawClip:
     joints = numbers("joints", rows[row]).transpose(3, 1, 2, 0)  # C T V M → M T V C
     joint_count, width = joints.shape[2:]
     if (joint_count, width) == (18, 3):  # Kinetics: -0.5 to 0.5 of the picture, and confidence
@@ -224,8 +198,8 @@ def _st_gcn_clip(rows: np.ndarray, row: int) -> RawClip:
     return _without_padding(joints, "", "ST-GCN or 2s-AGCN")
 
 
-def _videopose3d(subjects: Any, kept: Any, in_space: bool, metadata: Any) -> Annotations:
-    found = Annotations({}, {}, {})
+def _videopose3d(subjects: Any, kept: Any, in_space: bool, metadata: Any) -> ClipSet:
+    found = ClipSet({}, {}, {})
     if not isinstance(subjects, dict) or not all(isinstance(actions, dict) for actions in subjects.values()):
         raise ReadError("must hold a dict of actions for each subject")
     stems = {
@@ -239,12 +213,12 @@ def _videopose3d(subjects: Any, kept: Any, in_space: bool, metadata: Any) -> Ann
             for camera, array in enumerate(arrays if isinstance(arrays, list) else [arrays]):
                 name = f"{subject}/{action}" + (f"/{camera}" if isinstance(arrays, list) else "")
                 load = partial(_h36m_clip, array, kept, in_space, str(told))
-                _enter(found, name, labels[stems[action]], parts.get(subject, ""), load)
-                found.clips[name]["action"] = stems[action]
+                clip = SetClip(labels[stems[action]], load, stems[action])
+                _enter(found, name, clip, parts.get(subject, ""))
     return found
 
 
-def _h36m_clip(array: Any, kept: Any, in_space: bool, told: str) -> RawClip:
+def _h36m_clip(array: Any, kept: Any, in_space: bool, told: str, axes: str) -> RawClip:
     """A clip of Human3.6M, or of a video of one's own; ``kept`` has the file that the array is in."""
     if not isinstance(array, StoredArray) or len(array.shape) != 3 or array.shape[2] != 2 + in_space:
         raise ReadError(f"must be an array of shape (T, V, {2 + in_space})")
@@ -275,10 +249,10 @@ def _without_padding(joints: np.ndarray, layout: str, form: str) -> RawClip:
     return RawClip(joints, np.arange(joints.shape[1]), layout=layout, notes=(note,))
 
 
-def _enter(found: Annotations, name: str, label: Any, part: str, load: Callable[[], RawClip]) -> None:
+def _enter(found: ClipSet, name: str, clip: SetClip, part: str) -> None:
     if name in found.clips or name.startswith("["):
         name = f"[{len(found.clips)}]"
-    found.clips[name] = {"label": None if label == -1 else label, "load": load}
+    found.clips[name] = clip._replace(label=None if clip.label == -1 else clip.label)
     if part:
         found.parts[name] = [part]
         found.sizes[part] = found.sizes.get(part, 0) + 1

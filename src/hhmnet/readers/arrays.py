@@ -131,31 +131,30 @@ def survey(
         SourceError: see :func:`understand`, or no clip can be read.
     """
     clips: dict[str, RawClip] = {}
-    fault = ""
+    faults = []
     for item in list(dict.fromkeys([*items[:: len(items) // _LOOKED_AT + 1], *items]))[:_TRIED]:
         try:
             clips[item] = read(item)
-        except ReadError as error:
-            fault = fault or f"{item}: {error}"
-        except OSError as error:
-            fault = fault or f"{item}: {error.strerror or error}"
+        except (ReadError, OSError) as error:
+            faults.append(f" {item}: {error}:")
         if len(clips) == _LOOKED_AT:
             break
     try:
         form = understand([*clips.values()], config)
     except (ReadError, LayoutError) as error:
-        first = f" {next(iter(clips))}" if clips else f" {fault}:" if fault else ""
+        first = f" {next(iter(clips))}" if clips else "".join(faults[:1])
         raise SourceError(f"{where}:{first} {error}") from None
     found = Counter[str]()
     for clip in clips.values():
         notes = Counter[str]()
         with suppress(ReadError):
             clip_fields(clip, form, notes)
-            found.update(note for note in notes if note.startswith(DOUBT))
-    lines = [f"skeleton: {form}", *dict.fromkeys(note for clip in clips.values() for note in clip.notes)]
-    for doubt, count in found.items():
-        lines.append(f"warning: in {count} of {len(clips)} clips {doubt.removeprefix(DOUBT)}")
-    return form, lines
+            found.update(note.removeprefix(DOUBT) for note in notes if note.startswith(DOUBT))
+    return form, [
+        f"skeleton: {form}",
+        *dict.fromkeys(note for clip in clips.values() for note in clip.notes),
+        *(f"warning: in {count} of {len(clips)} clips {doubt}" for doubt, count in found.items()),
+    ]
 
 
 def understand(
@@ -173,19 +172,17 @@ def understand(
         LayoutError: there is no such layout as was chosen.
     """
     chosen = load_layout(config.layout) if config.layout else None
-    if chosen is not None:
-        clips = [in_layout(clip, chosen) for clip in clips]
-    if clips:
-        kinds = [(clip.joints.shape[2:], clip.names, clip.layout) for clip in clips]
-        usual = Counter(kinds).most_common(1)[0][0]
-        clips = [clip for clip, kind in zip(clips, kinds, strict=True) if kind == usual]
-        third, layout = _choose(clips, config, chosen, wanted)
-    elif chosen is not None:
-        third, layout = config.third, chosen
-    else:
+    if chosen is None and not clips:
         raise ReadError(
             "none of the first clips can be read, so the skeleton isn't known; mend them, or give --layout"
         )
+    if chosen is not None:
+        clips = [in_layout(clip, chosen) for clip in clips]
+    kinds = [(clip.joints.shape[2:], clip.names, clip.layout) for clip in clips]
+    clips = [
+        clip for clip, kind in zip(clips, kinds, strict=True) if kind == Counter(kinds).most_common(1)[0][0]
+    ]
+    third, layout = _choose(clips, config, chosen, wanted)
     units = config.units
     if not units or (units in METRES) != (layout.dims == 3):
         units = _units(clips, layout)
@@ -203,28 +200,18 @@ def _choose(
     wanted: SkeletonLayout | None,
 ) -> tuple[str, SkeletonLayout]:
     """What the third number is, and the skeleton."""
+    if chosen is not None and not clips:
+        return config.third, chosen
     first, thirds = clips[0], _thirds(clips, config.third)
-    known = LAYOUTS | ({wanted.name: wanted} if wanted else {})
+    layouts = [chosen] if chosen else [*(LAYOUTS | ({wanted.name: wanted} if wanted else {})).values()]
     found = [
         (third, layout)
         for third in thirds
-        for layout in ([chosen] if chosen else known.values())
+        for layout in layouts
         if layout.dims == (3 if third == "z" else 2) and _has_joints(layout, first)
     ]
-    said = " or ".join(_THIRDS[third] for third in thirds)
     if not found:
-        count, numbers = first.joints.shape[2:]
-        called = f" ({', '.join(first.names)})" if first.names else ""
-        fits = f"no known layout as {said}"
-        if chosen is not None:
-            has = f"{chosen.num_joints} joints of {chosen.dims} coordinates"
-            fits = f"layout {chosen.name} not: that has {has}, and the numbers are {said}"
-        elif wanted is not None:
-            fits += f"; the model takes {wanted.name} with {wanted.num_joints} joints of {wanted.dims} coordinates"
-        raise ReadError(
-            f"has {count} joints of {numbers} numbers{called}, which fits {fits}; --layout gives a name, or a YAML "
-            "file that describes the skeleton, and --third what a third number is"
-        )
+        raise ReadError(_no_fit(first, " or ".join(_THIRDS[third] for third in thirds), chosen, wanted))
     if first.names is not None:  # the names of a small skeleton may stand among those of a large one
         return max(found, key=lambda pair: (pair[1] == wanted, pair[1].num_joints))
     is_open = len(found) > 1 or len(thirds) > 1
@@ -238,6 +225,24 @@ def _choose(
     raise ReadError(
         f"has {first.joints.shape[2]} joints whose numbers may be {' or '.join(ways)}; --third z or --third confidence "
         "and --layout say which"
+    )
+
+
+def _no_fit(clip: RawClip, said: str, chosen: SkeletonLayout | None, wanted: SkeletonLayout | None) -> str:
+    """That no skeleton fits, and what to do."""
+    count, numbers = clip.joints.shape[2:]
+    called = f" ({', '.join(clip.names)})" if clip.names else ""
+    fits = f"no known layout as {said}"
+    if chosen is not None:
+        has = f"{chosen.num_joints} joints of {chosen.dims} coordinates"
+        fits = f"layout {chosen.name} not: that has {has}, and the numbers are {said}"
+    elif wanted is not None:
+        fits += (
+            f"; the model takes {wanted.name} with {wanted.num_joints} joints of {wanted.dims} coordinates"
+        )
+    return (
+        f"has {count} joints of {numbers} numbers{called}, which fits {fits}; --layout gives a name, or a YAML "
+        "file that describes the skeleton, and --third what a third number is"
     )
 
 
@@ -354,13 +359,8 @@ def clip_fields(clip: RawClip, form: ArrayForm, notes: Counter[str], field: str 
         remedy=" m; does --units say what the joints are measured in?" if dims == 3 else " pixels",
     )
     notes.update(doubts(bodies.joints, layout))
-    return {
-        "joints": bodies.joints,
-        "present": bodies.present,
-        "frame_index": clip.frame_index.astype(np.int32),
-        "pixels": bodies.joints if in_pixels else _pixels(clip, bodies),
-        "confidence": bodies.confidence,
-    }
+    pixels = bodies.joints if in_pixels else _pixels(clip, bodies)
+    return bodies.fields(clip.frame_index) | {"pixels": pixels}
 
 
 def _turned(joints: np.ndarray, up: str) -> np.ndarray:

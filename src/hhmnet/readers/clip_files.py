@@ -19,8 +19,6 @@ from hhmnet.readers.text import disguised, read_json, table_lines, to_number
 
 SUFFIXES = (".npz", ".npy", ".json", ".csv")
 MAX_PERSONS = 100
-_CONFIDENCES = ("confidence", "score", "visibility", "likelihood")
-
 NUMBERED = tuple(str(number) for number in range(1, 34))
 """Names of MediaPipe's landmarks in tables with the headings ``x1``, ``y1``, ``z1``, ``v1`` to ``v33``."""
 FIELDS = ("joints", "confidence", "pixels", "present", "frame_index")
@@ -28,6 +26,8 @@ PICTURE = 10.0
 """Positions beyond this are no metres."""
 MAX_BYTES = 2**28
 """The most that a file, or an array in it, may take: 256 MiB are eleven hours of a Kinect's joints."""
+_CONFIDENCES = ("confidence", "score", "visibility", "likelihood")
+_LAST_FRAME = np.iinfo(np.int32).max
 
 
 class RawClip(NamedTuple):
@@ -80,7 +80,10 @@ def read_clip(file: Path, axes: str = "") -> RawClip:
         return _read_csv(file)
     if suffix == ".json":
         return from_json(read_json(file, nan=True), axes)
-    return to_clip({".npz": _read_npz, ".npy": _read_npy_file}[suffix](file), axes)
+    if suffix == ".npz":
+        return to_clip(_read_npz(file), axes)
+    with open(file, "rb") as handle:
+        return to_clip({"joints": _read_npy(handle, "")}, axes)
 
 
 def to_clip(
@@ -175,8 +178,7 @@ def _frame_index(index: np.ndarray | None, frames: int) -> np.ndarray:
         return np.arange(frames)
     if index.shape != (frames,) or index.dtype.kind not in "iu":
         raise ReadError(f"field 'frame_index' must be {frames} whole numbers, one a frame")
-    most = np.iinfo(np.int32).max
-    if index.min() < 0 or index.max() > most or (np.diff(index.astype(np.int64)) <= 0).any():
+    if index.min() < 0 or index.max() > _LAST_FRAME or (np.diff(index.astype(np.int64)) <= 0).any():
         raise ReadError("field 'frame_index' must be 0 or more and strictly increasing")
     return index.astype(np.int64)
 
@@ -195,39 +197,29 @@ def _truths(field: str, array: np.ndarray) -> np.ndarray:
     return array.astype(np.bool_)
 
 
-class _Columns(NamedTuple):
-    """Where things stand in a table's line; -1 for what isn't there. Without frames' numbers each line is a frame.
-
-    Attributes:
-        names: the joints, in the order of their first columns.
-        places: the columns of each joint: coordinates, then confidence.
-        unused: the other headings.
-    """
-
-    frame: int
-    person: int
-    names: tuple[str, ...]
-    places: list[list[int]]
-    unused: tuple[str, ...]
-
-
 def _read_csv(file: Path) -> RawClip:
     """Read a table with the headings ``frame``, perhaps ``person``, and for each joint ``NAME_x``, ``NAME_y``,
     ``NAME_z`` (not in 2-D) and perhaps ``NAME_confidence`` (also ``_score``, ``_visibility``, ``_likelihood``).
 
     An empty cell, or ``nan``, is a coordinate that isn't known; joints without a column of confidence have 1. Persons
-    are in the order in which they first come.
+    are in the order in which they first come. MediaPipe's tables have no frames: there each line is one.
     """
-    lines = table_lines(file.read_bytes())
-    columns = _columns(next(lines)[1])
+    (_, headings), *lines = table_lines(file.read_bytes())
+    places, joints = _columns(headings)
+    used = list(chain(*joints.values()))
+    frame_at, person_at = places.get("frame"), places.get("person")
     bodies: dict[tuple[str, int], list[float]] = {}
-    for place, (line, cells) in enumerate(lines):
-        person, frame, numbers = _body(columns, cells, line)
-        frame = place if columns.frame < 0 else frame
-        if (person, frame) in bodies:
+    for number, (line, cells) in enumerate(lines):
+        if len(cells) <= max(frame_at or 0, person_at or 0, *used):
+            raise ReadError(f"has only {len(cells)} columns", line)
+        frame = number if frame_at is None else _number(cells[frame_at], line)
+        if not 0 <= frame <= _LAST_FRAME or frame != int(frame):
+            raise ReadError("column 'frame' must be a whole number from 0", line)
+        person = "" if person_at is None else cells[person_at].strip()
+        if (person, int(frame)) in bodies:
             who = f" for person '{person}'" if person else ""
-            raise ReadError(f"frame {frame} stands there twice{who}", line)
-        bodies[person, frame] = numbers
+            raise ReadError(f"frame {int(frame)} stands there twice{who}", line)
+        bodies[person, int(frame)] = [_number(cells[place], line) if place >= 0 else 1.0 for place in used]
     if not bodies:
         raise ReadError("has no lines under its headings")
     persons = list(dict.fromkeys(person for person, _ in bodies))
@@ -235,57 +227,39 @@ def _read_csv(file: Path) -> RawClip:
         raise ReadError(f"has {len(persons)} persons; a clip has {MAX_PERSONS} at the most")
     frames = sorted({frame for _, frame in bodies})
     at = {frame: place for place, frame in enumerate(frames)}
-    shape = np.shape(columns.places)
-    values = np.full((len(persons), len(frames), *shape), np.nan)
+    rows = np.full((len(persons), len(frames), len(used)), np.nan)
     for (person, frame), numbers in bodies.items():
-        values[persons.index(person), at[frame]] = np.reshape(numbers, shape)
-    known = any(places[-1] >= 0 for places in columns.places)
-    confidence = values[..., -1] if known else None
-    notes = (f"columns not used: {', '.join(columns.unused)}",) if columns.unused else ()
-    return RawClip(values[..., :-1], np.array(frames), confidence, names=columns.names, notes=notes)
+        rows[persons.index(person), at[frame]] = numbers
+    values = rows.reshape(*rows.shape[:2], len(joints), -1)
+    is_rated = any(columns[-1] >= 0 for columns in joints.values())
+    rest = [head for head, place in places.items() if place not in {frame_at, person_at, *used} and head]
+    notes = (f"columns not used: {', '.join(rest)}",) if rest else ()
+    confidence = values[..., -1] if is_rated else None
+    return RawClip(values[..., :-1], np.array(frames), confidence, names=tuple(joints), notes=notes)
 
 
-def _columns(headings: Sequence[str]) -> _Columns:
+def _columns(headings: Sequence[str]) -> tuple[dict[str, int], dict[str, list[int]]]:
+    """The place of each heading, and of each joint's columns: coordinates, then confidence, -1 without one."""
     called = [heading.strip().lower() for heading in headings]
     if {"x1", "x33"} <= {*called}:
-        called = [re.sub(r"([xyzv])([0-9]+)", _numbered, heading) for heading in called]
+        called = [re.sub(r"^([xyz])([0-9]+)$", r"\2_\1", heading) for heading in called]
+        called = [re.sub(r"^v([0-9]+)$", r"\1_visibility", heading) for heading in called]
     places = {heading: place for place, heading in enumerate(called)}
     if len(places) < len(headings):
         raise ReadError("two columns have the same heading", 1)
     if "frame" not in places and not {"nose_visibility", "1_visibility"} & places.keys():
         raise ReadError("has no column 'frame'", 1)
-    names = tuple(heading.removesuffix("_x") for heading in places if heading.endswith("_x"))
-    axes = "xyz" if any(f"{name}_z" in places for name in names) else "xy"
-    for name in names:
-        for axis in axes:
-            if f"{name}_{axis}" not in places:
-                raise ReadError(f"has a column '{name}_x', but no column '{name}_{axis}'", 1)
+    names = [heading.removesuffix("_x") for heading in places if heading.endswith("_x")]
     if not names:
         raise ReadError("has no joints, which are columns such as 'head_x', 'head_y', 'head_z'", 1)
-    joints = []
+    axes = "xyz" if any(f"{name}_z" in places for name in names) else "xy"
+    joints = {}
     for name in names:
+        if lacking := [axis for axis in axes if f"{name}_{axis}" not in places]:
+            raise ReadError(f"has a column '{name}_x', but no column '{name}_{lacking[0]}'", 1)
         trusts = [places[f"{name}_{word}"] for word in _CONFIDENCES if f"{name}_{word}" in places]
-        joints.append([*(places[f"{name}_{axis}"] for axis in axes), trusts[0] if trusts else -1])
-    frame, person = places.get("frame", -1), places.get("person", -1)
-    used = {frame, person, *chain(*joints)}
-    unused = tuple(heading for heading, place in places.items() if place not in used and heading)
-    return _Columns(frame, person, names, joints, unused)
-
-
-def _numbered(heading: re.Match[str]) -> str:
-    return f"{heading[2]}_{'visibility' if heading[1] == 'v' else heading[1]}"
-
-
-def _body(columns: _Columns, cells: Sequence[str], line: int) -> tuple[str, int, list[float]]:
-    """Person, frame and the numbers of all joints in one line."""
-    used = list(chain(*columns.places))
-    if len(cells) <= max(columns.frame, columns.person, *used):
-        raise ReadError(f"has only {len(cells)} columns", line)
-    frame = _number(cells[columns.frame], line) if columns.frame >= 0 else 0
-    if not 0 <= frame <= np.iinfo(np.int32).max or frame != int(frame):
-        raise ReadError("column 'frame' must be a whole number from 0", line)
-    person = cells[columns.person].strip() if columns.person >= 0 else ""
-    return person, int(frame), [_number(cells[place], line) if place >= 0 else 1.0 for place in used]
+        joints[name] = [*(places[f"{name}_{axis}"] for axis in axes), trusts[0] if trusts else -1]
+    return places, joints
 
 
 def _number(cell: str, line: int) -> float:
@@ -312,11 +286,6 @@ def _read_npz(file: Path) -> dict[str, np.ndarray]:
     if "joints" not in found:
         raise ReadError(f"has no array 'joints'; it has {', '.join(held) or 'none'}")
     return found
-
-
-def _read_npy_file(file: Path) -> dict[str, np.ndarray]:
-    with open(file, "rb") as handle:
-        return {"joints": _read_npy(handle, "")}
 
 
 def npy_header(handle: IO[bytes], where: str = "") -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-import numpy as np
-
-from hhmnet.readers import ReaderConfig, ReadError, SourceError
+from hhmnet.readers import ReaderConfig, ReadError, SourceError, files_below
 from hhmnet.readers.array_sets import read_set
 from hhmnet.readers.arrays import ArrayConfig, clip_fields, survey, understand
 from hhmnet.readers.clip_files import MAX_BYTES, SUFFIXES, RawClip, from_json
@@ -17,13 +15,11 @@ from hhmnet.readers.clip_files import read_clip as read_arrays
 from hhmnet.readers.joints import doubts
 from hhmnet.readers.json_poses import find_recording, named_landmarks, read_poses, read_recording
 from hhmnet.readers.kinect_text import is_kinect_text, read_kinect_text
-from hhmnet.readers.labels import DEFAULT_TABLE
+from hhmnet.readers.labels import DEFAULT_TABLE, Labels, action_labels
 from hhmnet.readers.listed import ListedReader
-from hhmnet.readers.ntu import body_fields
-from hhmnet.readers.ntu_bodies import BodyRules, persons
-from hhmnet.readers.ntu_format import parse
-from hhmnet.readers.nw_ucla import NWUCLAConfig, depth_fields, joints_of, load_object
-from hhmnet.readers.pairing import find_videos
+from hhmnet.readers.ntu import read_persons
+from hhmnet.readers.nw_ucla import CAMERA, joints_of, load_object
+from hhmnet.readers.pairing import find_videos, video_fields
 from hhmnet.readers.text import read_json
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20, NTU25, SkeletonLayout
@@ -113,9 +109,12 @@ def read_skeleton(
     if path.is_file() and path.stat().st_size > MAX_BYTES:
         raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no single clip")
     if path.suffix.lower() == ".skeleton":
-        return NTU25, _ntu(path, notes)
+        return NTU25, read_persons(path, notes)
     if path.is_file() and path.suffix.lower() == ".json" and b'"skeletons"' in path.read_bytes():
-        fields = _nw_ucla(path, videos, notes)
+        fields = joints_of(load_object(path), notes)
+        found = {} if videos is None else find_videos(videos, [path.stem])[0]
+        for video in found.values():
+            fields |= video_fields(Path(videos or ""), video, fields["joints"], notes, camera=CAMERA)
         notes.update(doubts(fields["joints"], KINECT20))
         return KINECT20, fields
     return understood(read_clip(path, arrays.axes), wanted, arrays, notes)
@@ -131,25 +130,6 @@ def understood(
     return form.layout, clip_fields(raw, form, notes)
 
 
-def _nw_ucla(path: Path, videos: Path | None, notes: Counter[str]) -> dict[str, Any]:
-    joints, present = joints_of(load_object(path))
-    frames = np.arange(len(joints), dtype=np.int32)
-    fields = {"joints": joints[None], "present": present[None], "frame_index": frames}
-    found = {} if videos is None else find_videos(videos, [path.stem])[0]
-    for video in found.values():
-        fields |= depth_fields(NWUCLAConfig(videos=videos), video, 0, joints, notes)
-    return fields
-
-
-def _ntu(path: Path, notes: Counter[str]) -> dict[str, Any]:
-    skeletons = parse(path.read_bytes())
-    bodies = persons(skeletons, BodyRules(), notes)
-    if not bodies:
-        raise ReadError("no frame has a body")
-    frames = np.arange(skeletons.frames, dtype=np.int32)
-    return {"frame_index": frames, **body_fields(skeletons, bodies, notes)}
-
-
 @dataclass
 class FolderConfig(ArrayConfig):
     """What can be chosen for a folder of skeletons."""
@@ -161,21 +141,10 @@ class FolderConfig(ArrayConfig):
 
 
 class Folder(ListedReader):
-    """Skeletons of your own, in files of a common format.
+    """Skeletons of your own, in files of a common format, a file a clip; docs/your_own_data.md has examples.
 
-    Format: a file a clip, ``.npz``, ``.npy``, ``.json`` or ``.csv``, and a table ``labels.csv`` with a line a clip;
-    docs/your_own_data.md has examples. Files that the table doesn't name are left out. A joint whose position is NaN
-    (empty, null) is missing.
-
-    Splits: those of the table. If it has none, whole subjects or groups are tested, or, if it has none of those either,
-    clips: see :func:`~hhmnet.readers.listed.hold_out`.
-
-    Args:
-        source: folder of the files.
-        config: see :class:`FolderConfig`.
-
-    Raises:
-        SourceError: there is no such folder or table, or the skeleton must be named.
+    A joint whose position is NaN (empty, null) is missing. What is told of the clips, and which are tested, says
+    :class:`~hhmnet.readers.listed.ListedReader`.
     """
 
     name: ClassVar[str] = "folder"
@@ -205,7 +174,26 @@ class Folder(ListedReader):
         return self.sample(item, fields, notes, self.config.fps)
 
     def _is_raw(self, path: PurePosixPath) -> bool:
-        return super()._is_raw(path) or is_kinect_text(Path(path))
+        return super()._is_raw(path) or is_kinect_text(path)
 
     def _raw(self, item: str) -> RawClip:
         return read_clip(self.file(item), self.config.axes)
+
+
+class UTKinect(Folder):
+    """UTKinect-Action3D: 10 actions of 10 persons, cut out of its recordings as ``actionLabel.txt`` says.
+
+    Its paper tests each sequence by itself; here some persons are tested.
+    """
+
+    name: ClassVar[str] = "utkinect"
+    title: ClassVar[str] = "UTKinect-Action3D"
+    citation: ClassVar[str] = (
+        "L. Xia, C.-C. Chen, J. K. Aggarwal. View Invariant Human Action Recognition. CVPRW 2012."
+    )
+    suffixes: ClassVar[tuple[str, ...]] = ()
+
+    def find_labels(self) -> Labels:
+        """What the data set's own table says."""
+        recordings = [path.as_posix() for path in files_below(self.source) if is_kinect_text(path)]
+        return action_labels(self.source, recordings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,6 +39,16 @@ class Bodies(NamedTuple):
     present: np.ndarray
     confidence: np.ndarray | None
     persons: np.ndarray
+
+    def fields(self, frame_index: np.ndarray | None = None) -> dict[str, Any]:
+        """A sample's fields; frames are numbered from 0 unless they are given."""
+        index = np.arange(self.joints.shape[1]) if frame_index is None else frame_index
+        return {
+            "joints": self.joints,
+            "present": self.present,
+            "frame_index": index.astype(np.int32),
+            "confidence": self.confidence,
+        }
 
 
 def settle(

@@ -5,8 +5,7 @@ format                 source of what is known of it
 =====================  ===============================================================================================
 OpenPose               doc/02_output.md of CMU-Perceptual-Computing-Lab/openpose
 AlphaPose              docs/run.md and ``write_json`` of alphapose/utils/pPose_nms.py in MVIG-SJTU/AlphaPose: COCO's
-                       results, with the picture's name as ``image_id`` and ``idx`` where persons are tracked; its
-                       formats ``open`` and ``cmu`` have an object a picture
+                       results, with the picture's name as ``image_id`` and ``idx`` where persons are tracked
 COCO                   cocodataset.org/#format-data and #format-results; ``track_id`` is PoseTrack's
 ultralytics            ``Results.summary`` of ultralytics/engine/results.py: a list of persons a frame
 MMPose                 ``split_instances`` of mmpose/structures/utils.py, as its inferencers and demos write it
@@ -25,7 +24,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -35,22 +34,16 @@ from hhmnet.readers import ReadError
 from hhmnet.readers.clip_files import NUMBERED, RawClip
 from hhmnet.readers.people import Person, gather, numbers, person
 from hhmnet.readers.text import read_json
-from hhmnet.skeleton import BLAZEPOSE33, COCO17
+from hhmnet.skeleton import BLAZEPOSE33
 
 _OPENPOSE = {25: "body25", 18: "coco18"}
-_ULTRALYTICS = {17: "coco17"}
 _KINETICS = {18: "coco18", 17: "coco17"}
 _MMPOSE = {2: {17: "coco17", 26: "halpe26", 133: "coco17", 136: "halpe26"}, 3: {17: "h36m17"}}
 _COCO = _MMPOSE[2] | _OPENPOSE
 """Layouts by the number of joints, of which the layout's are the first."""
 _KINETICS_SIZE = (340.0, 256.0)
 _LANDMARKS = (
-    *(
-        "pose_world_landmarks",
-        "poseWorldLandmarks",
-        "world_landmarks",
-        "worldLandmarks",
-    ),  # in metres: they come first
+    *("pose_world_landmarks", "poseWorldLandmarks", "world_landmarks", "worldLandmarks"),  # metres come first
     *("pose_landmarks", "poseLandmarks", "landmarks", "landmark"),
 )
 _FRAME = ("frame", "frame_id", "frame_index", "frame_idx")
@@ -64,56 +57,43 @@ def read_poses(document: Any) -> RawClip | None:
     Raises:
         ReadError: it is one, but can't be used; says where.
     """
-    first = _first(document)
-    for keys, read in _FORMATS:
-        if isinstance(first, dict) and keys <= first.keys():
-            return read(document)
-    if isinstance(document, list):
-        inner = _first(first) if isinstance(first, list) else first
-        if isinstance(inner, dict) and isinstance(inner.get("keypoints"), dict):
-            return _ultralytics(document)
-        return _mediapipe(document) if isinstance(inner, dict) and {"x", "y", "z"} <= inner.keys() else None
     if isinstance(document, dict):
-        for field, read in (("data", _kinetics), ("results", _ultralytics), ("frames", _mediapipe)):
+        for field in ("data", "results", "frames"):  # where a format's list may be
             inner = _first(document.get(field))
             if isinstance(inner, dict) and inner.keys() & {"skeleton", "keypoints", *_LANDMARKS}:
-                return read(document[field])
-        inner = next((value for value in document.values() if value), None)
-        if isinstance(inner, dict) and inner.keys() & {"people", "bodies"}:
-            return _alphapose(document)
+                return read_poses(document[field])
+    first = _first(document)
+    first = _first(first) if isinstance(first, list) else first
+    if not isinstance(first, dict):
+        return None
+    if isinstance(first.get("keypoints"), dict):
+        return gather(_ultralytics(document), "ultralytics")
+    for keys, form, read in _FORMATS:
+        if keys <= first.keys():
+            clip = gather(read(document), form)
+            return landmarks_as_metres(clip) if form == "MediaPipe" else clip
     return None
+
+
+def _openpose(document: Any) -> Frames:
+    """A frame, or a list of frames that somebody has put together."""
+    entries = document if isinstance(document, list) else [document]
+    return {i: people(one, f"frame {i}") if one else [] for i, one in enumerate(entries)}
 
 
 def people(frame: Any, where: str) -> list[Person]:
     """The persons of one frame as OpenPose writes it; raises ReadError."""
     persons = []
     for one in _dicts(frame.get("people") if isinstance(frame, dict) else None, f"{where}: field 'people'"):
-        if values := one.get("pose_keypoints_2d") or one.get(
-            "pose_keypoints"
-        ):  # a face may come without a body
+        # A face may come without a body.
+        if values := one.get("pose_keypoints_2d") or one.get("pose_keypoints"):
             ids = one.get("person_id")
             who = ids[0] if isinstance(ids, list) and ids and ids[0] != -1 else None
             persons.append(person(values, 3, _OPENPOSE, f"{where}: field 'pose_keypoints_2d'", who=who))
     return persons
 
 
-def _openpose(document: Any) -> RawClip:
-    """A frame, or a list of frames that somebody has put together."""
-    entries = document if isinstance(document, list) else [document]
-    return gather({i: people(one, f"frame {i}") if one else [] for i, one in enumerate(entries)}, "OpenPose")
-
-
-def _alphapose(document: dict[str, Any]) -> RawClip:
-    frames: Frames = {}
-    for name, number in _numbered(document).items():
-        picture = document[name] if isinstance(document[name], dict) else {}
-        field, inner = ("bodies", "joints") if "bodies" in picture else ("people", "pose_keypoints_2d")
-        persons = _dicts(picture.get(field), f"{name}: field '{field}'")
-        frames[number] = [person(one.get(inner), 3, _OPENPOSE, f"{name}: field '{inner}'") for one in persons]
-    return gather(frames, "AlphaPose")
-
-
-def _coco_results(document: list[Any]) -> RawClip:
+def _coco_results(document: Any) -> Frames:
     """A list of persons, each with the picture that it is in."""
     persons = _dicts(document, "the list")
     frame_of = _numbered(one.get("image_id") for one in persons)
@@ -125,10 +105,10 @@ def _coco_results(document: list[Any]) -> RawClip:
         who = str(idx) if idx is not None else None
         found = person(one.get("keypoints"), 3, _COCO, f"entry {place}: field 'keypoints'", who=who)
         frames[frame_of[str(one["image_id"])]].append(found)
-    return gather(frames, "AlphaPose or COCO results")
+    return frames
 
 
-def _coco(document: dict[str, Any]) -> RawClip:
+def _coco(document: Any) -> Frames:
     """Pictures, and the persons in them; a third number of 0, 1 or 2 says whether a joint is labelled and visible."""
     images = _dicts(document["images"], "field 'images'")
     names = {str(image.get("id")): str(image.get("file_name", image.get("id"))) for image in images}
@@ -140,33 +120,21 @@ def _coco(document: dict[str, Any]) -> RawClip:
         )
     frame_of = _numbered(names.values())
     frames: Frames = {number: [] for number in frame_of.values()}
-    called = _own_names(document)
     for place, one in enumerate(_dicts(document["annotations"], "field 'annotations'")):
-        where = f"annotation {place}: field 'keypoints'"
         if str(one.get("image_id")) not in names:
             raise ReadError(f"annotation {place}: field 'image_id' must name a picture")
         if "keypoints" in one:
-            known = {len(called): ""} if called else _COCO
-            found = person(one["keypoints"], 3, known, where, who=one.get("track_id"))
+            where = f"annotation {place}: field 'keypoints'"
+            found = person(one["keypoints"], 3, _COCO, where, who=one.get("track_id"))
             frames[frame_of[names[str(one["image_id"])]]].append(found)
     trusts = [one.trust for persons in frames.values() for one in persons if one.trust is not None]
     if trusts and np.isin(np.concatenate(trusts), (0, 1, 2)).all():
         for trust in trusts:
             np.minimum(trust, 1, out=trust)
-    return gather(frames, "COCO keypoints", called)
+    return frames
 
 
-def _own_names(document: dict[str, Any]) -> tuple[str, ...] | None:
-    """What the first category with keypoints calls them, unless these are COCO's own."""
-    for category in _dicts(document.get("categories") or [], "field 'categories'"):
-        called = category.get("keypoints")
-        if isinstance(called, list) and called:
-            names = tuple(str(name).strip().lower().replace(" ", "_") for name in called)
-            return None if names == COCO17.joints else names
-    return None
-
-
-def _ultralytics(document: list[Any]) -> RawClip:
+def _ultralytics(document: Any) -> Frames:
     frames: Frames = {}
     for frame, persons in enumerate([document] if isinstance(_first(document), dict) else document):
         frames[frame] = []
@@ -174,13 +142,12 @@ def _ultralytics(document: list[Any]) -> RawClip:
             points, where = one.get("keypoints"), f"frame {frame}: field 'keypoints'"
             if isinstance(points, dict):
                 values = numbers([points.get("x"), points.get("y")], where).T
-                trust = points.get("visible")
-                found = person(values, 2, _ULTRALYTICS, where, who=one.get("track_id"), trust=trust)
-                frames[frame].append(found)
-    return gather(frames, "ultralytics")
+                trust, who = points.get("visible"), one.get("track_id")
+                frames[frame].append(person(values, 2, {17: "coco17"}, where, who=who, trust=trust))
+    return frames
 
 
-def _mmpose(document: Any) -> RawClip:
+def _mmpose(document: Any) -> Frames:
     """A list of frames, alone or beside ``meta_info``; or the persons of one picture."""
     entries = _dicts(document["instance_info"] if isinstance(document, dict) else document, "'instance_info'")
     if entries and "instances" not in entries[0]:
@@ -199,42 +166,40 @@ def _mmpose(document: Any) -> RawClip:
             if dims == 3:  # MMPose turns them so that z points up: x to the left, y towards the camera
                 found = found._replace(points=found.points[:, [0, 2, 1]] * (1, 1, -1))
             frames[frame].append(found)
-    return gather(frames, "MMPose")
+    return frames
 
 
-def _kinetics(entries: list[Any]) -> RawClip:
+def _kinetics(entries: Any) -> Frames:
     frames: Frames = {}
     for frame, entry in _by_frame(_dicts(entries, "field 'data'")):
         where = f"frame {frame}: field 'pose'"
         persons = _dicts(entry.get("skeleton") or [], f"frame {frame}: field 'skeleton'")
         found = [person(one.get("pose"), 2, _KINETICS, where, trust=one.get("score")) for one in persons]
         frames[frame] = [one._replace(points=one.points * _KINETICS_SIZE) for one in found]
-    return gather(frames, "Kinetics-skeleton")
+    return frames
 
 
-def _mediapipe(document: Any) -> RawClip:
+def _mediapipe(document: Any) -> Frames:
     """Frames, each with the landmarks of one person or of several."""
     frames: Frames = {}
     first = _first(document)
     alone = not isinstance(document, list) or (isinstance(first, dict) and "x" in first)
-    entries = [document] if alone else document
-    for frame, entry in _by_frame(entries):
+    for frame, entry in _by_frame([document] if alone else document):
         while isinstance(entry, dict):
             entry = next((entry[name] for name in _LANDMARKS if entry.get(name)), None)
         if entry and not isinstance(entry, list):
             raise ReadError(f"frame {frame}: landmarks: must be a list")
         single = _first(entry)
         persons = [entry] if isinstance(single, dict) and "x" in single else entry or []
-        frames[frame] = [_landmarks(points, f"frame {frame}") for points in persons]
-    return landmarks_as_metres(gather(frames, "MediaPipe"))
+        frames[frame] = [_landmarks(points, f"frame {frame}: landmarks") for points in persons]
+    return frames
 
 
 def _landmarks(points: Any, where: str) -> Person:
-    points = _dicts(points.get("landmark") if isinstance(points, dict) else points, f"{where}: landmarks")
+    points = _dicts(points.get("landmark") if isinstance(points, dict) else points, where)
     values = [[one.get(axis) for axis in "xyz"] for one in points]
     seen = [one.get("visibility", one.get("score")) for one in points]
-    known = {BLAZEPOSE33.num_joints: BLAZEPOSE33.name}
-    return person(values, 3, known, f"{where}: landmarks", trust=None if None in seen else seen, dims=3)
+    return person(values, 3, {33: "blazepose33"}, where, trust=None if None in seen else seen, dims=3)
 
 
 def _by_frame(entries: Iterable[Any]) -> Iterable[tuple[int, Any]]:
@@ -270,14 +235,16 @@ def _dicts(value: Any, where: str) -> list[dict[str, Any]]:
     return value
 
 
-_FORMATS: tuple[tuple[set[str], Callable[[Any], RawClip]], ...] = (
-    ({"people"}, _openpose),
-    ({"images", "annotations"}, _coco),
-    ({"image_id", "keypoints"}, _coco_results),
-    ({"instance_info"}, _mmpose),
-    ({"instances"}, _mmpose),
-    ({"keypoints", "keypoint_scores"}, _mmpose),
-    *(({name}, _mediapipe) for name in _LANDMARKS),
+_FORMATS: tuple[tuple[set[str], str, Callable[[Any], Frames]], ...] = (
+    ({"people"}, "OpenPose", _openpose),
+    ({"images", "annotations"}, "COCO keypoints", _coco),
+    ({"image_id", "keypoints"}, "AlphaPose or COCO results", _coco_results),
+    ({"instance_info"}, "MMPose", _mmpose),
+    ({"instances"}, "MMPose", _mmpose),
+    ({"keypoints", "keypoint_scores"}, "MMPose", _mmpose),
+    ({"skeleton"}, "Kinetics-skeleton", _kinetics),
+    *(({name}, "MediaPipe", _mediapipe) for name in _LANDMARKS),
+    ({"x", "y", "z"}, "MediaPipe", _mediapipe),
 )
 """Keys of the document, or of the first entry of its list, that tell a format from all others."""
 
@@ -286,12 +253,9 @@ FRAME_FILE = re.compile(r"(?:(.*)_)?([0-9]{1,12})_keypoints\.json", re.IGNORECAS
 
 
 def clips_among(names: Iterable[str]) -> dict[str, list[str]]:
-    """Clips among the names of files: a file for itself, OpenPose's frames for their recording.
+    """The files of each clip among the names of files: a file for itself, OpenPose's frames for their recording.
 
     A recording goes by its folder and its video's name; by the folder alone where that is called like the video.
-
-    Returns:
-        The files of each clip.
     """
     clips: dict[str, list[str]] = {}
     for name in names:
@@ -330,7 +294,7 @@ def is_clip(path: Path) -> bool:
         return path.is_dir()
 
 
-def read_recording(frames: dict[int, Path]) -> RawClip:
+def read_recording(frames: Mapping[int, Path]) -> RawClip:
     """A clip from its frames' files.
 
     Raises:
@@ -365,13 +329,10 @@ def landmarks_as_metres(clip: RawClip) -> RawClip:
     The origin of world landmarks, which are metres, lies between the hips. Others are places in the picture, x and z
     in its widths and y in its heights; they stay so, and a note says it. Landmarks whose y points up are left alone.
     """
-    nose, hips = (
-        clip.joints[:, :, [BLAZEPOSE33.index(name) for name in names]]
-        for names in (("nose",), ("left_hip", "right_hip"))
-    )
-    notes = list(clip.notes)
-    joints = clip.joints
-    if np.nanmedian(nose[..., 1]) < np.nanmedian(hips[..., 1]):
+    nose, left, right = (BLAZEPOSE33.index(name) for name in ("nose", "left_hip", "right_hip"))
+    hips = clip.joints[:, :, [left, right]]
+    notes, joints = [*clip.notes], clip.joints
+    if np.nanmedian(joints[:, :, nose, 1]) < np.nanmedian(hips[..., 1]):
         joints = joints * (-1, -1, 1)
         notes.append("MediaPipe: y points down; turned")
     if np.nanmedian(np.abs(hips[..., :2].mean(axis=2))) > 0.05:

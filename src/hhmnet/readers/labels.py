@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import NoReturn
 from unicodedata import normalize
 
 from hhmnet.fields import brief
 from hhmnet.readers import ReadError, SourceError
-from hhmnet.readers.text import decode_table, table_lines, to_number
+from hhmnet.readers.text import decode_table, read_table, to_number
 from hhmnet.sample import UNKNOWN_LABEL
 
 COLUMNS = {
@@ -121,35 +121,31 @@ class Labels:
         file: the table, the list or the folder that says so.
         rows: what is said of each clip, by its item: the path, for a segment ``path#30-60``.
         class_names: the classes; in the order of the numbers if all labels are whole numbers, else of the alphabet.
-        headings: which heading gave which field.
-        unused: the other headings.
         in_seconds: whether segments begin and end in seconds; else in frames.
-        remarks: how the file was understood, where that could be wrong.
+        remarks: how the file was understood, a line each.
     """
 
     file: Path
     rows: dict[str, LabelRow]
     class_names: tuple[str, ...]
-    headings: dict[str, str]
-    unused: list[str]
     in_seconds: bool = False
     remarks: tuple[str, ...] = ()
 
     def describe(self) -> list[str]:
         """What the file was understood to say, in a few lines."""
-        shown = ", ".join(self.class_names[:8]) + (", …" if len(self.class_names) > 8 else "")
         lines = [
-            f"{self.file.name}: {len(self.rows)} clips, {len(self.class_names)} classes ({shown})",
-            "columns: " + ", ".join(f"{heading} → {field}" for field, heading in self.headings.items()),
+            f"{self.file.name}: {len(self.rows)} clips, {len(self.class_names)} classes ({_few(self.class_names)})",
+            *self.remarks,
         ]
         for field in ("subject", "camera", "setup", "split"):
             values = sorted({getattr(row, field) for row in self.rows.values()} - {""})
             if values:
-                few = f" ({', '.join(values)})" if len(values) <= 8 else ""
-                lines.append(f"{field}: {len(values)} different{few}")
-        if self.unused:
-            lines.append(f"columns not used: {', '.join(self.unused)}")
-        return [*lines, *self.remarks]
+                lines.append(f"{field}: {len(values)} different ({_few(values)})")
+        return lines
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
 
 
 def read_labels(file: Path) -> Labels:
@@ -168,69 +164,47 @@ def read_labels(file: Path) -> Labels:
         SourceError: the file is missing, isn't such a table, or names a clip twice; the message says which line.
     """
     file = Path(file)
-    purpose = "it should list the clips and their labels"
-    (first, headings), *lines = read_table(file, purpose)
+    (first, headings), *lines = read_table(file, "it should list the clips and their labels")
     if len(headings) == 1 and len(headings[0].split()) > 1:
-        return _read_lists(file, purpose)
+        return _read_lists(file)
+    headings = [heading.strip() for heading in headings]
     places = _places(f"{file}, line {first}", headings)
-    found: list[dict[str, str]] = []
+    found = []
     for line, cells in lines:
-        if len(cells) <= max(index for index, _ in places.values()):
+        if len(cells) <= max(places.values()):
             raise SourceError(f"{file}, line {line}: has {len(cells)} columns, the heading names more")
-        row = {field: normalize("NFC", cells[index].strip()) for field, (index, _) in places.items()}
-        row["path"] = _path(f"{file}, line {line}", places["path"][1], row["path"])
-        found.append(row | {"where": f"{file}, line {line}", "line": str(line)})
-    in_seconds, remarks = _unit(f"{file}, line {first}", places, found)
-    _, is_guess = decode_table(file.read_bytes())
-    if is_guess:
+        found.append((file, line, {field: cells[place].strip() for field, place in places.items()}))
+    used = {field: headings[place] for field, place in places.items()}
+    in_seconds, remarks = _unit(f"{file}, line {first}", used, [fields for *_, fields in found])
+    if decode_table(file.read_bytes())[1]:
         remarks.append(
             f"{file.name} isn't UTF-8: read as cp1252 of Western Europe; if names look wrong, save it as UTF-8"
         )
-    return _to_labels(
-        file,
-        found,
-        headings={field: heading for field, (_, heading) in places.items()},
-        unused=[
-            text.strip()
-            for i, text in enumerate(headings)
-            if text.strip() and i not in {i for i, _ in places.values()}
-        ],
-        in_seconds=in_seconds,
-        remarks=tuple(remarks),
-    )
+    remarks.insert(0, "columns: " + ", ".join(f"{heading} → {field}" for field, heading in used.items()))
+    if unused := [heading for heading in headings if heading and heading not in used.values()]:
+        remarks.append(f"columns not used: {', '.join(unused)}")
+    return _to_labels(file, found, in_seconds, remarks)
 
 
-def read_table(file: Path, purpose: str) -> list[tuple[int, list[str]]]:
-    """The lines of a table with their numbers, first the headings; raises SourceError, which says its ``purpose``."""
-    try:
-        return list(table_lines(file.read_bytes()))
-    except OSError as error:
-        raise SourceError(f"{file}: {error.strerror or error}; {purpose}") from None
-    except ReadError as error:
-        raise SourceError(f"{file}, {error}") from None
-
-
-def _places(where: str, headings: Sequence[str]) -> dict[str, tuple[int, str]]:
-    """Column number and heading of every field that the table has."""
-    places: dict[str, tuple[int, str]] = {}
+def _places(where: str, headings: Sequence[str]) -> dict[str, int]:
+    """The column of every field that a table has."""
+    places: dict[str, int] = {}
     for field, known in COLUMNS.items():
-        found = [(i, text.strip()) for i, text in enumerate(headings) if text.strip().lower() in known]
+        found = [place for place, heading in enumerate(headings) if heading.lower() in known]
         if len(found) > 1:
-            both = "' and '".join(text for _, text in found)
+            both = "' and '".join(headings[place] for place in found)
             raise SourceError(f"{where}: columns '{both}' say the same; keep one of them")
         if found:
             places[field] = found[0]
         elif field in ("path", "label"):
-            named = brief(", ".join(text.strip() for text in headings) or "none", 200)
+            named = brief(", ".join(headings) or "none", 200)
             raise SourceError(f"{where}: no column '{field}' ({' or '.join(known)}); its headings: {named}")
     return places
 
 
-def _unit(
-    where: str, places: Mapping[str, tuple[int, str]], rows: Iterable[Mapping[str, str]]
-) -> tuple[bool, list[str]]:
+def _unit(where: str, used: Mapping[str, str], rows: Iterable[Mapping[str, str]]) -> tuple[bool, list[str]]:
     """Whether segments begin and end in seconds, and what to say of it; raises SourceError for columns of both."""
-    headings = [places[field][1] for field in ("start", "end") if field in places]
+    headings = [used[field] for field in ("start", "end") if field in used]
     if not headings:
         return False, []
     names = "', '".join(headings)
@@ -239,51 +213,30 @@ def _unit(
         raise SourceError(f"{where}: of '{names}' one counts frames and the other seconds")
     if units:
         return False in units, []
-    cells = [row.get(field, "") for row in rows for field in ("start", "end")]
-    in_seconds = not all(re.fullmatch(r"\d*", cell) for cell in cells)
-    if in_seconds:
-        return True, [f"'{names}': in seconds, as they have fractions"]
-    return False, [
-        f"'{names}': in frames, as all are whole; if they are seconds, call them start_seconds, end_seconds"
-    ]
+    if all(re.fullmatch(r"\d*", row.get(field, "")) for row in rows for field in ("start", "end")):
+        return False, [
+            f"'{names}': in frames, as all are whole; if they are seconds, call them start_seconds, end_seconds"
+        ]
+    return True, [f"'{names}': in seconds, as they have fractions"]
 
 
-def _to_labels(file: Path, found: Iterable[Mapping[str, str]], **more: Any) -> Labels:
-    """Labels of rows of text; raises SourceError, with the line, for what can't be used."""
+def _to_labels(
+    file: Path,
+    found: Iterable[tuple[Path, int, Mapping[str, str]]],
+    in_seconds: bool = False,
+    remarks: Sequence[str] = (),
+) -> Labels:
+    """Labels of what is said in the lines of some files; raises SourceError, with the line, for what can't be used."""
     rows: dict[str, LabelRow] = {}
     labels: dict[str, str] = {}
-    for fields in found:
-        where, path = fields["where"], fields["path"]
-        start, end = (
-            _instant(where, field, fields.get(field, ""), default)
-            for field, default in (("start", 0.0), ("end", math.inf))
-        )
-        if start >= end:
-            raise SourceError(f"{where}: column 'end': must be above the start, {start:g}; got {end:g}")
-        if not re.fullmatch(r"(?:[1-9]\d{0,2})?", fields.get("persons", ""), re.ASCII):
-            raise SourceError(
-                f"{where}: column 'persons': must be a whole number from 1; got '{brief(fields['persons'], 40)}'"
-            )
-        row = LabelRow(
-            path,
-            subject=fields.get("subject", ""),
-            camera=fields.get("camera", ""),
-            setup=fields.get("setup", ""),
-            split=_split(where, fields.get("split", "")),
-            line=int(fields["line"]),
-            start=start,
-            end=end,
-            persons=int(fields.get("persons") or 0),
-        )
-        until = "" if end == math.inf else f"{end:.10g}"
-        item = f"{path}#{start:.10g}-{until}" if row.is_segment else path
+    for said_by, line, fields in found:
+        fields = {field: normalize("NFC", text) for field, text in fields.items()}
+        where = f"{said_by}, line {line}" if line else str(said_by)
+        row = _row(where, line, fields)
+        until = "" if row.end == math.inf else f"{row.end:.10g}"
+        item = f"{row.path}#{row.start:.10g}-{until}" if row.is_segment else row.path
         if item in rows:
             raise SourceError(f"{where}: '{item}' stands in line {rows[item].line} already")
-        if fields["label"] == "-1":
-            raise SourceError(
-                f"{where}: column 'label': does -1 say that the label isn't known, or is it a class? Leave the cell "
-                "empty for the one, and give the class a name for the other"
-            )
         rows[item], labels[item] = row, fields["label"]
     if not rows:
         raise SourceError(f"{file}: lists no clips; write one line a clip under the headings")
@@ -292,40 +245,63 @@ def _to_labels(file: Path, found: Iterable[Mapping[str, str]], **more: Any) -> L
     numbered = {
         item: replace(row, label=numbers.get(labels[item], UNKNOWN_LABEL)) for item, row in rows.items()
     }
-    return Labels(file, numbered, names, **more)
+    return Labels(file, numbered, names, in_seconds, tuple(remarks))
 
 
-def _path(where: str, heading: str, text: str) -> str:
-    """A clip's path with forward slashes; raises SourceError unless it stays inside the source folder."""
-    path = PurePosixPath(text.replace("\\", "/"))
-    outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(text).drive
-    if outside or not path.name or "\0" in text or any(len(part) > _LONGEST_NAME for part in path.parts):
-        raise SourceError(
-            f"{where}: column '{heading}': '{brief(text, 80)}' must be a path inside the source folder"
+def _row(where: str, line: int, fields: Mapping[str, str]) -> LabelRow:
+    """What a line says of a clip, but for its label's number; raises SourceError."""
+
+    def refuse(field: str, fault: str) -> NoReturn:
+        raise SourceError(f"{where}: column '{field}': {fault}")
+
+    # What a person writes may have Windows' separators; what lies on the disk may be called anything.
+    path = PurePosixPath(fields["path"].replace("\\", "/") if line else fields["path"])
+    outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(fields["path"]).drive
+    absurd = not path.name or "\0" in fields["path"] or any(len(part) > _LONGEST_NAME for part in path.parts)
+    if line and (outside or absurd):
+        refuse("path", f"'{brief(fields['path'], 80)}' must be a path inside the source folder")
+    if fields["label"] == "-1":
+        refuse(
+            "label",
+            "does -1 say that the label isn't known, or is it a class? Leave the cell empty for the one, and give the "
+            "class a name for the other",
         )
-    return path.as_posix()
-
-
-def _split(where: str, text: str) -> str:
-    """Parts separated by single spaces; raises SourceError for a word that names none."""
     try:
-        return " ".join(split_of(word) for word in text.split())
+        split = " ".join(split_of(word) for word in fields.get("split", "").split())
     except SourceError as error:
-        raise SourceError(f"{where}: column 'split': {error}") from None
+        refuse("split", str(error))
+    instants = {"start": 0.0, "end": math.inf}
+    for field, default in instants.items():
+        text = fields.get(field, "")
+        instants[field] = _instant(text) if text else default
+        if not (0 <= instants[field] < math.inf or not text):
+            refuse(field, f"must be frames or seconds from 0; got '{brief(text, 40)}'")
+    if instants["start"] >= instants["end"]:
+        refuse("end", f"must be above the start, {instants['start']:g}; got {instants['end']:g}")
+    persons = fields.get("persons", "")
+    if not re.fullmatch(r"(?:[1-9]\d{0,2})?", persons, re.ASCII):
+        refuse("persons", f"must be a whole number from 1; got '{brief(persons, 40)}'")
+    return LabelRow(
+        path.as_posix(),
+        subject=fields.get("subject", ""),
+        camera=fields.get("camera", ""),
+        setup=fields.get("setup", ""),
+        split=split,
+        line=line,
+        start=instants["start"],
+        end=instants["end"],
+        persons=int(persons or 0),
+    )
 
 
-def _instant(where: str, field: str, text: str, default: float) -> float:
-    """Frames or seconds, ``12``, ``1.5``, ``1:02.5``; raises SourceError."""
-    instant = 0.0 if text else default
+def _instant(text: str) -> float:
+    """Frames or seconds, ``12``, ``1.5``, ``1:02.5``; NaN for anything else."""
+    instant = 0.0
     try:
-        for piece in text.split(":") if text else ():
+        for piece in text.split(":"):
             instant = 60 * instant + to_number(piece)
     except ValueError:
-        instant = math.nan
-    if not (0 <= instant < math.inf or instant == default):
-        raise SourceError(
-            f"{where}: column '{field}': must be frames or seconds from 0; got '{brief(text, 40)}'"
-        )
+        return math.nan
     return instant
 
 
@@ -335,26 +311,27 @@ def _class_names(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (int(name), name) if numbers else (0, name)))
 
 
-def _read_lists(file: Path, purpose: str) -> Labels:
+def _read_lists(file: Path) -> Labels:
     """A list of lines ``path label``, with the lists of other parts that are beside it under the same name."""
     name, part = _without_part(file)
     beside = sorted(file.parent.iterdir()) if part else [file]
     files = {one: _without_part(one)[1] for one in beside if _without_part(one)[0] == name}
     found = []
     for one, split in files.items():
-        try:
-            lines = decode_table(one.read_bytes())[0].splitlines()
-        except (OSError, ReadError) as error:
-            raise SourceError(f"{one}: {error}; {purpose}") from None
-        for line, text in enumerate(lines, start=1):
-            if not text.strip() or (line == 1 and text.split()[0].lower() in COLUMNS["path"]):
-                continue
-            path, _, label = normalize("NFC", text.strip()).rpartition(" ")
-            where = f"{one}, line {line}"
-            row = {"path": _path(where, "path", path.strip()), "label": label, "split": split}
-            found.append(row | {"where": where, "line": str(line)})
-    remark = f"lists of lines 'path label': {', '.join(one.name for one in files)}"
-    return _to_labels(file, found, headings={"path": "path", "label": "label"}, unused=[], remarks=(remark,))
+        for line, text in enumerate(_lines(one), start=1):
+            if text.strip() and not (line == 1 and text.split()[0].lower() in COLUMNS["path"]):
+                path, _, label = text.strip().rpartition(" ")
+                found.append((one, line, {"path": path.strip(), "label": label, "split": split}))
+    return _to_labels(
+        file, found, remarks=[f"lists of lines 'path label': {', '.join(one.name for one in files)}"]
+    )
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return decode_table(file.read_bytes())[0].splitlines()
+    except (OSError, ReadError) as error:
+        raise SourceError(f"{file}: {error}; it should list the clips and their labels") from None
 
 
 def _without_part(file: Path) -> tuple[str, str]:
@@ -378,21 +355,47 @@ def folder_labels(source: Path, files: Iterable[str]) -> Labels | None:
     paths = [PurePosixPath(file) for file in files]
     tops = {path.parts[0] for path in paths if len(path.parts) > 1}
     has_parts = bool(tops) and all(top.lower() in _WORDS for top in tops)
-    found = [
-        {
-            "path": path.as_posix(),
-            "label": normalize("NFC", printable(path.parts[has_parts])),
-            "split": _WORDS[path.parts[0].lower()] if has_parts else "",
-            "where": str(source / path),
-            "line": "0",
-        }
-        for path in paths
-        if len(path.parts) > 1 + has_parts
-    ]
-    if len({row["label"] for row in found}) < 2:
+    found = []
+    for path in paths:
+        if len(path.parts) > 1 + has_parts:
+            split = _WORDS[path.parts[0].lower()] if has_parts else ""
+            label = printable(path.parts[has_parts])
+            found.append((source / path, 0, {"path": path.as_posix(), "label": label, "split": split}))
+    if len({fields["label"] for *_, fields in found}) < 2:
         return None
-    headings = {"label": "folder"} | ({"split": "folder above"} if has_parts else {})
-    return _to_labels(source, found, headings=headings, unused=[])
+    return _to_labels(source, found, remarks=["the folders are the classes"])
+
+
+def action_labels(source: Path, files: Iterable[str]) -> Labels:
+    """Labels of UTKinect's recordings, in which ``actionLabel.txt`` says from which to which frame an action goes on.
+
+    Args:
+        source: the folder of the recordings; the table lies in it, below it, or in ``joints``.
+        files: the recordings, relative to it.
+
+    Raises:
+        SourceError: there is no such table, with the line, or it names none of the recordings.
+    """
+    by_name = {PurePosixPath(path).stem.lower().removeprefix("joints_"): path for path in files}
+    places = [folder / "actionLabel.txt" for folder in (source, source.parent, source / "joints")]
+    table = next((place for place in places if place.is_file()), None)
+    if table is None:
+        raise SourceError(f"{places[0]}: there is no such file; it says in which frames the actions are")
+    found, recording = [], ""
+    for line, text in enumerate(_lines(table), start=1):
+        action, colon, frames = text.partition(":")
+        if text.strip() and not colon:
+            recording = text.strip().lower()
+        elif (numbers := re.fullmatch(r"\s*(\d{1,9})\s+(\d{1,9})\s*", frames, re.ASCII)) is not None:
+            if recording in by_name:
+                fields = {"path": by_name[recording], "label": action, "subject": str(int(recording[1:3]))}
+                fields |= {"start": numbers[1], "end": str(int(numbers[2]) + 1)}
+                found.append((table, line, fields))
+        elif colon and "nan" not in frames.lower():
+            raise SourceError(f"{table}, line {line}: must be an action, a colon, and two frames")
+    if not found:
+        raise SourceError(f"{table}: none of its recordings is in {source}")
+    return _to_labels(table, found)
 
 
 def printable(name: str) -> str:

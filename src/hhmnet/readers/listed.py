@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from unicodedata import normalize
@@ -37,7 +37,9 @@ _BY_FRAME = ("frame_index", "video_frames")
 class ListedReader(Reader):
     """A reader of the files that a table of labels lists; its configuration has a field ``labels``.
 
-    Where there is no table, the folders in the source are the classes, see :func:`folder_labels`.
+    Where there is no table, the folders in the source are the classes, see :func:`folder_labels`. Files that aren't
+    listed are left out. Where no part is said, whole subjects or recordings are tested, or else clips:
+    :func:`hold_out`.
 
     Attributes:
         labels: what is said of the clips.
@@ -50,29 +52,29 @@ class ListedReader(Reader):
 
     def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
         super().__init__(source, config)
-        self.labels = self._find_labels()
+        self.labels = self.find_labels()
         self.class_names = self.labels.class_names or ("unknown",)
         rows = self.labels.rows
         self._spelled = _spelled_on_disk(self.source, {row.path for row in rows.values()})
         if any(row.split for row in rows.values()):
             self.split = {item: row.split for item, row in rows.items()}
-            heading = self.labels.headings.get("split")
-            self.rule = f"as column '{heading}' says" if heading else "as the names of the lists say"
+            self.rule = f"as {self.labels.file.name} says"
         else:
             self.split, self.rule = hold_out({item: self.group(row) for item, row in rows.items()})
 
-    def _find_labels(self) -> Labels:
+    def find_labels(self) -> Labels:
+        """What is said of the clips; raises SourceError if there is neither a table nor folders of classes."""
         beside = self.source / self.config.labels
         file = beside if beside.is_file() else self.config.labels
-        if self.config.labels == DEFAULT_TABLE and not file.is_file():
-            found = folder_labels(self.source, list(clips_among(super().items())))
-            if found is None:
-                raise SourceError(
-                    f"{beside}: No such file or directory; it should list the clips and their labels. Without one, "
-                    f"{self.source} must hold a folder for each class"
-                )
-            return found
-        return read_labels(file)
+        if self.config.labels != DEFAULT_TABLE or file.is_file():
+            return read_labels(file)
+        found = folder_labels(self.source, list(clips_among(super().items())))
+        if found is None:
+            raise SourceError(
+                f"{beside}: No such file or directory; it should list the clips and their labels. Without one, "
+                f"{self.source} must hold a folder for each class"
+            )
+        return found
 
     def group(self, row: LabelRow) -> str:
         """What must be in one part together, such as the clips of a subject or recording; "" if that isn't known."""
@@ -100,29 +102,22 @@ class ListedReader(Reader):
         rows = self.labels.rows
         paths = sorted({self.place(item) for item in rows})
         there = [path for path in paths if is_clip(self.source / path)]
-        listed = {*paths, PurePosixPath(self.config.labels).as_posix()}
-        clips = clips_among(path.as_posix() for path in files_below(self.source))
-        others = [
-            PurePosixPath(path)
-            for path, (file, *_) in clips.items()
-            if path not in listed and str(PurePosixPath(file).parent) not in listed
-        ]
+        others = self._others(paths)
         raw = sum(map(self._is_raw, others))
         classes = Counter(row.label for row in rows.values())
+        by_class = [f"{name} {classes[label]:,}" for label, name in enumerate(self.labels.class_names)]
         lines = [
             *self.labels.describe(),
             f"files: {len(there):,} of {len(paths):,} listed are in {self.source} ({count_endings(there)}); "
             f"{raw:,} others there are left out",
-            "clips a class: "
-            + ", ".join(f"{name} {classes[label]:,}" for label, name in enumerate(self.labels.class_names)),
-            f"split: {self.rule}: {count_splits(list(self.split.values()))}; protocol {self.protocol}",
+            f"clips a class: {', '.join(by_class)}",
+            f"split: {self.rule}: {count_splits(self.split.values())}; protocol {self.protocol}",
         ]
         if passed := [path.name for path in others if not self._is_raw(path)]:
             lines.append(f"passed over, as no {self.title}s by their endings: {count_endings(passed)}")
         if not there:
-            lines.append(
-                f"none of the listed files is there; the first is looked for at {self.source / paths[0]}"
-            )
+            first = self.source / paths[0]
+            lines.append(f"none of the listed files is there; the first is looked for at {first}")
         if classes[UNKNOWN_LABEL]:
             lines.append(f"{classes[UNKNOWN_LABEL]:,} clips have no label")
         if self.protocol == "given":
@@ -130,6 +125,16 @@ class ListedReader(Reader):
             trained = [row.label for item, row in rows.items() if item not in tested]
             lines += split_doubts(self.labels.class_names, trained, [rows[item].label for item in tested])
         return lines
+
+    def _others(self, paths: Iterable[str]) -> list[PurePosixPath]:
+        """The files, and OpenPose's recordings, in the source that aren't listed."""
+        listed = {*paths, PurePosixPath(self.config.labels).as_posix()}
+        clips = clips_among(path.as_posix() for path in files_below(self.source))
+        return [
+            PurePosixPath(path)
+            for path, (file, *_) in clips.items()
+            if path not in listed and str(PurePosixPath(file).parent) not in listed
+        ]
 
     def sample(
         self, item: str, fields: Mapping[str, Any], notes: Counter[str], rate: float | None = None
@@ -146,7 +151,6 @@ class ListedReader(Reader):
             ReadError: nobody is there in the segment, or it begins after its recording.
         """
         row = self.labels.rows[item]
-        fields = dict(fields)
         if row.is_segment:
             fields = _segment(fields, *self.frames(row, rate), notes)
         if 0 < row.persons < len(fields["present"]):
@@ -173,9 +177,8 @@ class ListedReader(Reader):
                 "many frames it has a second; give field 'fps'"
             )
         # The nearest frame: a container's own rate is a little off.
-        return math.floor(row.start * rate + 0.5), math.floor(
-            row.end * rate + 0.5
-        ) if row.end < math.inf else math.inf
+        end = math.floor(row.end * rate + 0.5) if row.end < math.inf else math.inf
+        return math.floor(row.start * rate + 0.5), end
 
 
 def _segment(fields: Mapping[str, Any], start: float, end: float, notes: Counter[str]) -> dict[str, Any]:
@@ -202,14 +205,11 @@ def _segment(fields: Mapping[str, Any], start: float, end: float, notes: Counter
 
 def _kept(fields: Mapping[str, Any], persons: np.ndarray, times: np.ndarray | slice) -> dict[str, Any]:
     """A sample's fields of some persons at some times."""
-    return {
-        name: array[times]
-        if name in _BY_FRAME
-        else array[persons][:, times]
-        if isinstance(array, np.ndarray)
-        else array
-        for name, array in fields.items()
-    }
+    kept = dict(fields)
+    for name, array in fields.items():
+        if isinstance(array, np.ndarray):
+            kept[name] = array[times] if name in _BY_FRAME else array[persons][:, times]
+    return kept
 
 
 def _spelled_on_disk(source: Path, paths: Iterable[str]) -> dict[str, str]:
@@ -224,8 +224,16 @@ def _spelled_on_disk(source: Path, paths: Iterable[str]) -> dict[str, str]:
 
 def count_endings(names: Iterable[str]) -> str:
     """How many files have which ending, such as ``.txt 3, .mp4 12``; ``none`` of none."""
-    kinds = Counter(PurePosixPath(name).suffix.lower() or "without" for name in names)
-    return ", ".join(f"{printable(kind)} {count:,}" for kind, count in sorted(kinds.items())) or "none"
+    return _counted(printable(PurePosixPath(name).suffix.lower() or "without") for name in names) or "none"
+
+
+def count_splits(splits: Iterable[str]) -> str:
+    """How many clips each part has, such as ``test 3, train 9``."""
+    return _counted(part for split in splits for part in split.split() or ["(none)"])
+
+
+def _counted(words: Iterable[str]) -> str:
+    return ", ".join(f"{word} {count:,}" for word, count in sorted(Counter(words).items()))
 
 
 def hold_out(groups: Mapping[str, str]) -> tuple[dict[str, str], str]:
@@ -254,12 +262,6 @@ def hold_out(groups: Mapping[str, str]) -> tuple[dict[str, str], str]:
     warning = f". Warning: {alone:,} clips have no subject or group; they train" if alone else ""
     shown = ", ".join(sorted(tested, key=_as_people_sort)[:8]) + (", …" if len(tested) > 8 else "")
     return split, f"tested are the groups {shown}, {len(tested)} of {len(names)}{warning}"
-
-
-def count_splits(splits: Sequence[str]) -> str:
-    """How many clips each part has, such as ``test 3, train 9``."""
-    counts = Counter(part for split in splits for part in split.split() or ["(none)"])
-    return ", ".join(f"{part} {count:,}" for part, count in sorted(counts.items()))
 
 
 def _as_people_sort(name: str) -> list[tuple[int, int, str]]:

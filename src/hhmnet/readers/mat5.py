@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,69 +17,54 @@ MAX_BYTES = 2**26
 """The most that one variable may take in memory, 64 MiB; a few kilobytes of compressed zeros can be gigabytes."""
 
 _HEADER, _TAG = 128, 8
-_HDF5 = b"MATLAB 7.3"
 _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _MATRIX, _COMPRESSED = 14, 15
 _NUMERIC = range(6, 16)
 _COMPLEX = 0x800
+_DAMAGED = "is a damaged MATLAB file, or cut short"
 
-
-class _Element(NamedTuple):
-    """One element of a file: what type it is of, and its bytes."""
-
-    kind: int
-    data: bytes
+Element = tuple[int, bytes]
+"""What type it is of, and its bytes."""
 
 
 def read_array(content: bytes, name: str) -> np.ndarray:
-    """The variable ``name`` of a MATLAB file.
-
-    Args:
-        content: the whole file.
-        name: the variable's name.
-
-    Returns:
-        The array as MATLAB shows it; of whatever numbers it is written in.
+    """The variable ``name`` of a MATLAB file, as MATLAB shows it; of whatever numbers it is written in.
 
     Raises:
         ReadError: the file is damaged or of another version, or has no such variable of real numbers.
     """
-    if content.startswith(_HDF5):
+    if content.startswith(b"MATLAB 7.3"):
         raise ReadError("is a file of MATLAB 7.3; save it again with save(..., '-v7')")
     order = {b"IM": "<", b"MI": ">"}.get(content[_HEADER - 2 : _HEADER])
     if order is None:
         raise ReadError("is no file of MATLAB 5 to 7.2")
-    for element in _elements(content[_HEADER:], order):
-        if element.kind == _COMPRESSED:
-            element = next(_elements(_decompress(element.data), order), element)
-        if element.kind == _MATRIX:
-            flags, shape, title, *numbers = [*_elements(element.data, order)] + [_Element(0, b"")] * 4
-            if title.data == name.encode():
-                return _array(name, flags, shape, numbers[0], order)
+    for kind, data in _elements(content[_HEADER:], order):
+        if kind == _COMPRESSED:
+            kind, data = next(_elements(_decompress(data), order), (0, b""))
+        if kind == _MATRIX:
+            flags, shape, title, numbers = ([*_elements(data, order)] + [(0, b"")] * 4)[:4]
+            if title[1] == name.encode():
+                return _array(name, flags, shape, numbers, order)
     raise ReadError(f"has no variable '{name}'")
 
 
-def _elements(data: bytes, order: str) -> Iterator[_Element]:
+def _elements(data: bytes, order: str) -> Iterator[Element]:
     """The elements that stand one after the other in ``data``; raises ReadError if the last is cut short."""
     at = 0
     while at < len(data):
         if at + _TAG > len(data):
-            raise _damaged()
+            raise ReadError(_DAMAGED)
         kind, count = (int(word) for word in np.frombuffer(data, f"{order}u4", 2, at))
+        start = at + _TAG
+        after = start + count + (0 if kind == _COMPRESSED else -count % 8)
         if (
             kind >> 16
         ):  # a small element: count, type and up to four bytes of data, all in the eight of the tag
             kind, count = kind & 0xFFFF, kind >> 16
             start, after = at + 4, at + _TAG
-            if count > 4:
-                raise _damaged()
-        else:
-            start = at + _TAG
-            padding = 0 if kind == _COMPRESSED else -count % 8
-            after = start + count + padding
-            if start + count > len(data):
-                raise _damaged()
-        yield _Element(kind, data[start : start + count])
+        if start + count > min(after, len(data)):
+            raise ReadError(_DAMAGED)
+        yield kind, data[start : start + count]
         at = after
 
 
@@ -89,27 +73,22 @@ def _decompress(data: bytes) -> bytes:
     try:
         found = stream.decompress(data, MAX_BYTES)
     except zlib.error:
-        raise _damaged() from None
+        raise ReadError(_DAMAGED) from None
     if not stream.eof:
         raise ReadError(f"is cut short, or a variable is larger than {MAX_BYTES // 2**20} MiB")
     return found
 
 
-def _array(name: str, flags: _Element, shape: _Element, numbers: _Element, order: str) -> np.ndarray:
+def _array(name: str, flags: Element, shape: Element, numbers: Element, order: str) -> np.ndarray:
     """The array of a matrix element, from its parts."""
-    if len(flags.data) != 8 or shape.kind != 5 or len(shape.data) % 4:
-        raise _damaged()
-    flag = int(np.frombuffer(flags.data, f"{order}u4")[0])
+    if len(flags[1]) != 8 or shape[0] != 5 or len(shape[1]) % 4:
+        raise ReadError(_DAMAGED)
+    flag = int(np.frombuffer(flags[1], f"{order}u4")[0])
     if flag & 0xFF not in _NUMERIC or flag & _COMPLEX:
         raise ReadError(f"variable '{name}' must be an array of real numbers")
-    if numbers.kind not in _TYPES:
-        raise _damaged()
-    dtype = np.dtype(order + _TYPES[numbers.kind])
-    sizes = [int(size) for size in np.frombuffer(shape.data, f"{order}i4")]
-    if min(sizes, default=-1) < 0 or math.prod(sizes) * dtype.itemsize != len(numbers.data):
-        raise _damaged()
-    return np.frombuffer(numbers.data, dtype).reshape(sizes, order="F")
-
-
-def _damaged() -> ReadError:
-    return ReadError("is a damaged MATLAB file, or cut short")
+    kind, data = numbers
+    dtype = np.dtype(order + _TYPES.get(kind, "u1"))
+    sizes = [int(size) for size in np.frombuffer(shape[1], f"{order}i4")]
+    if kind not in _TYPES or min(sizes, default=-1) < 0 or math.prod(sizes) * dtype.itemsize != len(data):
+        raise ReadError(_DAMAGED)
+    return np.frombuffer(data, dtype).reshape(sizes, order="F")

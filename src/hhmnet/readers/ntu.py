@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
-from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError
-from hhmnet.readers.ntu_bodies import BodyRules, Track, persons
-from hhmnet.readers.ntu_format import JOINTS, MAX_BYTES, SkeletonFile, parse
-from hhmnet.readers.pairing import look_at, pair_frames
-from hhmnet.sample import Sample
+from hhmnet.readers import ReaderConfig, ReadError, SourceError
+from hhmnet.readers.ntu_bodies import persons
+from hhmnet.readers.ntu_format import JOINTS, MAX_BYTES, parse
+from hhmnet.readers.recorded import RecordedConfig, RecordedReader
 from hhmnet.skeleton import NTU25
 
 _CLASSES = """
@@ -39,26 +39,13 @@ rock-paper-scissors
 NTU120_CLASSES = tuple(" ".join(name.split()) for name in _CLASSES.split(","))
 """The 120 actions in the order of their numbers; the first 60 are those of NTU RGB+D."""
 
-VIDEO_ENDING = "_rgb.avi"
-
-_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
-_CAMERAS = 3
+NAME = re.compile(r"S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<subject>\d{3})R\d{3}A(?P<action>\d{3})", re.ASCII)
 _TRACKED = 2
 
 
-class ClipName(NamedTuple):
-    """What a file's name says, such as ``S017C003P020R002A054``."""
-
-    setup: int
-    camera: int
-    subject: int
-    replication: int
-    action: int
-
-
 @dataclass
-class NTUConfig(BodyRules):
-    """What can be chosen when NTU RGB+D is read: which files, which videos, and what makes a body a person."""
+class NTUConfig(RecordedConfig):
+    """What can be chosen when NTU RGB+D is read: which files, and which videos."""
 
     missing: Path | None = None
     """List of clips to leave out, a name a line; by default the data set's own, if it lies in the source folder."""
@@ -66,7 +53,7 @@ class NTUConfig(BodyRules):
     """Folder of the colour videos (NAME_rgb.avi); by default they are looked for beside the skeletons."""
 
 
-class NTU60(Reader):
+class NTU60(RecordedReader):
     """NTU RGB+D: 56,880 clips of 60 actions by 40 subjects, from 3 cameras, in 17 setups.
 
     Format: one text file a clip, ``SsssCcccPpppRrrrAaaa.skeleton`` (setup, camera, subject, replication, action);
@@ -80,22 +67,12 @@ class NTU60(Reader):
     Missing skeletons: 302 clips are listed by the authors as missing or incomplete. Names on such a list, in the
     source folder (``missing_skeletons_60.txt`` or as published) or given by ``missing``, are left out.
 
-    Videos: ``NAME_rgb.avi`` beside the skeletons, or in the folder ``videos`` (there in a subfolder of the same name as
-    the skeleton's, or in none).
+    Videos: ``NAME_rgb.avi`` in or below the source folder, or that of ``videos``, recorded frame by frame with the
+    skeletons.
 
     Splits: cross-subject (20 subjects train) and cross-view (cameras 2 and 3 train), as in the paper.
 
     Terms: after registration with the authors, for research. hhmnet brings no part of it along.
-
-    Citation: A. Shahroudy, J. Liu, T.-T. Ng, G. Wang. NTU RGB+D: A Large Scale Dataset for 3D Human Activity
-    Analysis. CVPR 2016.
-
-    Args:
-        source: folder of the ``.skeleton`` files.
-        config: a :class:`NTUConfig`.
-
-    Raises:
-        SourceError: there is no such folder or folder of videos, or the list of missing skeletons can't be used.
     """
 
     name: ClassVar[str] = "ntu60"
@@ -105,29 +82,29 @@ class NTU60(Reader):
         "NTU RGB+D: A Large Scale Dataset for 3D Human Activity Analysis. CVPR 2016."
     )
     protocol = "ntu60_xsub"
-    actions: ClassVar[int] = 60
-    setups: ClassVar[int] = 17
-    subjects: ClassVar[int] = 40
+    known: Mapping[str, range] = {
+        "action": range(1, 61),
+        "setup": range(1, 18),
+        "subject": range(1, 41),
+        "camera": range(1, 4),
+    }
     lists: ClassVar[tuple[str, ...]] = (
         "missing_skeletons_60.txt",
         "NTU_RGBD_samples_with_missing_skeletons.txt",
     )
     suffixes: ClassVar[tuple[str, ...]] = (".skeleton",)
     config_class: ClassVar[type[ReaderConfig]] = NTUConfig
+    pattern = NAME
+    form = "SsssCcccPpppRrrrAaaa.skeleton"
+    video_tail = "_rgb"
     layout = NTU25
-    config: NTUConfig
 
     def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
         super().__init__(source, config)
-        self.class_names = NTU120_CLASSES[: self.actions]
+        self.class_names = NTU120_CLASSES[: len(self.known["action"])]
         beside = (self.source / name for name in self.lists)
         self._list = self.config.missing or next((file for file in beside if file.is_file()), None)
         self._missing = frozenset() if self._list is None else read_names(self._list)
-        self._videos = self.config.videos or self.source
-        if not self._videos.is_dir():
-            raise SourceError(
-                f"field 'videos': no folder at {self._videos}; it should hold NAME{VIDEO_ENDING}"
-            )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -137,83 +114,28 @@ class NTU60(Reader):
     @property
     def video_folder(self) -> Path:
         """The folder of colour videos: the one that is given, or the source folder."""
-        return self._videos
+        folder: Path = self.config.videos or self.source
+        return folder
 
     def describe(self) -> list[str]:
-        """What was found: files, the list of missing skeletons, videos; and how bodies are chosen."""
-        items, rules = self.items(), self.config
-        videos = sum(self._video(item) is not None for item in items)
-        listed = sum(PurePosixPath(item).stem in self._missing for item in items)
+        """What was found: files, videos, the list of missing skeletons."""
+        listed = sum(PurePosixPath(item).stem in self._missing for item in self.items())
         return [
             *super().describe(),
             f"missing skeletons: {len(self._missing)} names in {self._list}, {listed} of them among the files"
             if self._list
             else f"missing skeletons: no list ({' or '.join(self.lists)} in the source folder, or --missing)",
-            f"videos: {videos:,} of {len(items):,} clips have NAME{VIDEO_ENDING} in {self._videos}",
-            f"bodies: up to {rules.max_persons} persons a clip, who moves most first; removed unless alone: in fewer "
-            f"than {rules.min_frames} frames, wider than {rules.spread_ratio:g} of the height in "
-            f"{rules.spread_share:.1%} of the frames, variance outside {rules.motion_min:g} to {rules.motion_max:g} m²",
         ]
 
-    def read(self, item: str, notes: Counter[str]) -> Sample:
-        """Read one clip; raises ReadError, with the line if there is one, if it can't be used."""
-        stem = PurePosixPath(item).stem
-        name = self._parsed(stem)
-        if stem in self._missing and self._list is not None:
+    def remedy(self, group: str, number: int) -> str:
+        """The larger data set, if it has what this one hasn't."""
+        return "; the reader ntu120 takes it" if number in NTU120.known[group] else ""
+
+    def parse(self, file: Path, told: Mapping[str, int], notes: Counter[str]) -> dict[str, Any]:
+        """The persons of one file; raises ReadError, with the line if there is one, if it can't be used."""
+        if file.stem in self._missing and self._list is not None:
             raise ReadError(f"on the list of missing skeletons ({self._list.name})")
-        file = self.source / item
-        if file.stat().st_size > MAX_BYTES:
-            raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no skeleton file")
-        skeletons = parse(file.read_bytes())
-        bodies = persons(skeletons, self.config, notes)
-        if not bodies:
-            raise ReadError("no frame has a body")
-        return Sample(
-            sample_id=stem,
-            label=name.action - 1,
-            frame_index=np.arange(skeletons.frames, dtype=np.int32),
-            subject=str(name.subject),
-            camera=str(name.camera),
-            setup=str(name.setup),
-            **body_fields(skeletons, bodies, notes),
-            **self._paired(item, skeletons.frames, notes),
-        )
-
-    def _parsed(self, stem: str) -> ClipName:
-        """What the file's name says; raises ReadError if that can't be in this data set."""
-        found = _NAME.fullmatch(stem)
-        if found is None:
-            raise ReadError("the file's name is not of the form SsssCcccPpppRrrrAaaa.skeleton")
-        name = ClipName(*(int(number) for number in found.groups()))
-        limits = {"action": self.actions, "setup": self.setups, "subject": self.subjects, "camera": _CAMERAS}
-        for field, most in limits.items():
-            if not 1 <= (number := getattr(name, field)) <= most:
-                larger = 1 <= number <= getattr(NTU120, f"{field}s", _CAMERAS)
-                remedy = "; the reader ntu120 takes it" if larger else ""
-                raise ReadError(
-                    f"{field} {number} in the file's name is not in {self.title} (1 to {most}){remedy}"
-                )
-        return name
-
-    def _video(self, item: str) -> PurePosixPath | None:
-        """The clip's video, relative to the folder of videos: in the subfolder its skeleton has, or in none."""
-        path = PurePosixPath(item)
-        name = path.stem + VIDEO_ENDING
-        places = dict.fromkeys((path.parent / name, PurePosixPath(name)))
-        return next((video for video in places if (self._videos / video).is_file()), None)
-
-    def _paired(self, item: str, frames: int, notes: Counter[str]) -> dict[str, Any]:
-        """The sample's fields ``video`` and ``video_frames``; none if the clip has no video.
-
-        NTU's cameras record skeleton and colour together, frame by frame.
-        """
-        video = self._video(item)
-        look = None if video is None else look_at(self._videos / video, notes)
-        if video is None or look is None:
-            return {}
-        index, note = pair_frames(frames, look.frames)
-        notes.update([note] if note else [])
-        return {"video": video.as_posix(), "video_frames": index}
+        return read_persons(file, notes)
 
 
 class NTU120(NTU60):
@@ -223,9 +145,6 @@ class NTU120(NTU60):
     missing or incomplete (``missing_skeletons_120.txt``).
 
     Splits: cross-subject (53 subjects train) and cross-setup (even setups train), as in the paper.
-
-    Citation: J. Liu, A. Shahroudy, M. Perez, G. Wang, L.-Y. Duan, A. C. Kot. NTU RGB+D 120: A Large-Scale Benchmark
-    for 3D Human Activity Understanding. TPAMI 2020.
     """
 
     name: ClassVar[str] = "ntu120"
@@ -235,9 +154,12 @@ class NTU120(NTU60):
         "NTU RGB+D 120: A Large-Scale Benchmark for 3D Human Activity Understanding. TPAMI 2020."
     )
     protocol = "ntu120_xsub"
-    actions: ClassVar[int] = 120
-    setups: ClassVar[int] = 32
-    subjects: ClassVar[int] = 106
+    known: Mapping[str, range] = {
+        "action": range(1, 121),
+        "setup": range(1, 33),
+        "subject": range(1, 107),
+        "camera": range(1, 4),
+    }
     lists: ClassVar[tuple[str, ...]] = (
         "missing_skeletons_120.txt",
         "NTU_RGBD120_samples_with_missing_skeletons.txt",
@@ -259,7 +181,7 @@ def read_names(file: Path) -> frozenset[str]:
     names: set[str] = set()
     for number, line in enumerate(lines, start=1):
         name = line.strip().removesuffix(".skeleton")
-        if _NAME.fullmatch(name):
+        if NAME.fullmatch(name):
             names.add(name)
         elif name and names:
             raise SourceError(f"{file}, line {number}: '{name}' must be a name such as S001C002P005R002A008")
@@ -268,8 +190,19 @@ def read_names(file: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def body_fields(file: SkeletonFile, bodies: list[Track], notes: Counter[str]) -> dict[str, Any]:
-    """The sample's fields ``joints``, ``present``, ``pixels`` and ``confidence``."""
+def read_persons(path: Path, notes: Counter[str]) -> dict[str, Any]:
+    """A sample's fields that a ``.skeleton`` file gives: joints, who is there, frames, pixels and confidence.
+
+    Raises:
+        ReadError: it isn't such a file, with the line; or it has no body.
+        OSError: it can't be read.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no skeleton file")
+    file = parse(path.read_bytes())
+    bodies = persons(file, notes)
+    if not bodies:
+        raise ReadError("no frame has a body")
     size = (len(bodies), file.frames)
     joints = np.zeros((*size, JOINTS, 3), np.float32)
     pixels = np.zeros((*size, JOINTS, 2), np.float32)
@@ -287,4 +220,10 @@ def body_fields(file: SkeletonFile, bodies: list[Track], notes: Counter[str]) ->
         notes["joint without finite pixels: pixels and confidence set to 0"] += unmapped
     if empty := int((~present.any(0)).sum()):
         notes["frame without a person: kept and masked"] += empty
-    return {"joints": joints, "present": present, "pixels": pixels, "confidence": confidence}
+    return {
+        "joints": joints,
+        "present": present,
+        "frame_index": np.arange(file.frames, dtype=np.int32),
+        "pixels": pixels,
+        "confidence": confidence,
+    }

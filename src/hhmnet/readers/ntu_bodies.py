@@ -14,45 +14,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from hhmnet.fields import within
-from hhmnet.readers import ReaderConfig
 from hhmnet.readers.ntu_format import SkeletonFile
 
-
-@dataclass
-class BodyRules(ReaderConfig):
-    """What makes a body a person."""
-
-    min_frames: int = 12
-    """A body seen in fewer frames is removed, unless it is the only one."""
-    spread_ratio: float = 0.8
-    """A body is too wide in a frame where it is wider (x) than this many times its height (y)."""
-    spread_share: float = 0.69754
-    """A body that is too wide in this share of its frames or more is removed, unless it is the only one."""
-    motion_min: float = 0.05
-    """A body whose joints' positions vary by less (m²) is removed, unless it is the only one."""
-    motion_max: float = 2.0
-    """A body whose joints' positions vary by more (m²) is removed, unless it is the only one."""
-    max_persons: int = 2
-    """How many persons a clip has at the most; those who move most are kept."""
-    join_gap: int = 30
-    """A body that appears up to so many frames after another was lost may be the same person."""
-    join_distance: float = 0.5
-    """It is the same person if it appears within so many metres of where the other was lost."""
-
-    def __post_init__(self) -> None:
-        within(self, 1, float("inf"), "min_frames", "max_persons")
-        within(self, 0, 1e6, "spread_ratio", "motion_min", "motion_max", "join_gap", "join_distance")
-        within(self, 0, 1, "spread_share")
-        if self.motion_min > self.motion_max:
-            raise ValueError(
-                f"field 'motion_max' must be at least motion_min, {self.motion_min:g}; got {self.motion_max:g}"
-            )
+MIN_FRAMES = 12
+"""A body seen in fewer frames is removed."""
+SPREAD_RATIO, SPREAD_SHARE = 0.8, 0.69754
+"""A body is removed that is wider (x) than so many times its height (y) in this share of its frames or more."""
+MOTION = (0.05, 2.0)
+"""A body is removed whose joints' positions vary by less or more, in m²."""
+MAX_PERSONS = 2
+"""Who moves most is kept."""
+JOIN_GAP, JOIN_DISTANCE = 30, 0.5
+"""A body is the same person as another if it appears at most so many frames after that one was lost, within so many
+metres."""
 
 
 class Track(NamedTuple):
@@ -69,25 +47,25 @@ class Track(NamedTuple):
     joints: np.ndarray
 
 
-def persons(file: SkeletonFile, rules: BodyRules, notes: Counter[str]) -> list[Track]:
+def persons(file: SkeletonFile, notes: Counter[str]) -> list[Track]:
     """The persons of a clip, the one who moves most first; empty if no frame has a body.
 
     In this order: tracks by id; those that broke are joined (:func:`mend`); those are removed, but never the last,
     that are too short (published: 11 frames or fewer), too wide (:func:`wide_share`) or vary too little or too much
     (:func:`variance`); the rest take the persons' places (:func:`seat`). ``notes`` counts everything that was done.
     """
-    bodies = mend(tracks(file, notes), rules.join_gap, rules.join_distance, notes)
+    bodies = mend(tracks(file, notes), notes)
     if len(bodies) < 2:  # as in most clips
         return bodies
     bodies.sort(key=lambda body: (-motion(body, file.frames), body.frames[0], body.rows[0]))
-    low, high = rules.motion_min, rules.motion_max
+    low, high = MOTION
     checks: dict[str, Callable[[Track], bool]] = {
-        f"in fewer than {rules.min_frames} frames": lambda body: len(body.frames) < rules.min_frames,
-        f"wider than {rules.spread_ratio:g} of its height in most frames": (
-            lambda body: wide_share(body, rules.spread_ratio) >= rules.spread_share
+        f"in fewer than {MIN_FRAMES} frames": lambda body: len(body.frames) < MIN_FRAMES,
+        f"wider than {SPREAD_RATIO:g} of its height in most frames": lambda body: (
+            wide_share(body) >= SPREAD_SHARE
         ),
-        f"varies by less than {low:g} or more than {high:g} m²": (
-            lambda body: not low <= variance(body) <= high
+        f"varies by less than {low:g} or more than {high:g} m²": lambda body: (
+            not low <= variance(body) <= high
         ),
     }
     for reason, fails in checks.items():
@@ -96,7 +74,7 @@ def persons(file: SkeletonFile, rules: BodyRules, notes: Counter[str]) -> list[T
         if len(kept) < len(bodies):
             notes[f"body removed: {reason}"] += len(bodies) - len(kept)
         bodies = kept
-    return seat(bodies, rules.max_persons, notes)
+    return seat(bodies, notes)
 
 
 def tracks(file: SkeletonFile, notes: Counter[str]) -> list[Track]:
@@ -114,11 +92,11 @@ def tracks(file: SkeletonFile, notes: Counter[str]) -> list[Track]:
     return found
 
 
-def mend(bodies: Sequence[Track], gap: int, distance: float, notes: Counter[str]) -> list[Track]:
+def mend(bodies: Sequence[Track], notes: Counter[str]) -> list[Track]:
     """Join the tracks into which a person broke when the sensor gave them a new id.
 
-    A track goes on an earlier one that ended at most ``gap`` frames before it begins, if the centres of the two
-    bodies (means of their joints) lie at most ``distance`` metres apart there; on the nearest, if there are several.
+    A track goes on the earlier one that ended near it in time and space (:data:`JOIN_GAP`, :data:`JOIN_DISTANCE`, of
+    the means of their joints); on the nearest, if there are several.
     """
     mended: list[Track] = []
     for track in sorted(bodies, key=lambda track: track.frames[0]):
@@ -127,10 +105,10 @@ def mend(bodies: Sequence[Track], gap: int, distance: float, notes: Counter[str]
                 track.joints[0].mean(0, np.float64) - earlier.joints[-1].mean(0, np.float64)
             )
             for place, earlier in enumerate(mended)
-            if 0 < track.frames[0] - earlier.frames[-1] <= gap
+            if 0 < track.frames[0] - earlier.frames[-1] <= JOIN_GAP
         }
         nearest = min(apart, key=apart.__getitem__, default=None)
-        if nearest is None or apart[nearest] > distance:
+        if nearest is None or apart[nearest] > JOIN_DISTANCE:
             mended.append(track)
         else:
             mended[nearest] = _joined([mended[nearest], track])
@@ -144,13 +122,10 @@ def _joined(parts: Sequence[Track]) -> Track:
     return Track(*map(np.concatenate, zip(*ordered, strict=True)))
 
 
-def wide_share(body: Track, ratio: float) -> float:
-    """The share of its frames in which a body is too wide for a person: farther across than ``ratio`` times as high.
-
-    Published: 0.8 times as far in x as in y; gone with 0.69754 of the frames.
-    """
+def wide_share(body: Track) -> float:
+    """The share of its frames in which a body is too wide for a person."""
     width, height = (np.ptp(body.joints[..., axis].astype(np.float64), axis=1) for axis in (0, 1))
-    return float((width > ratio * height).mean())
+    return float((width > SPREAD_RATIO * height).mean())
 
 
 def variance(body: Track) -> float:
@@ -173,8 +148,8 @@ def motion(body: Track, frames: int) -> float:
     return float(body.joints.var(0, dtype=np.float64).sum()) * len(body.frames) / frames
 
 
-def seat(bodies: Sequence[Track], places: int, notes: Counter[str]) -> list[Track]:
-    """Give the bodies, first is strongest, a person's place each; ``places`` at most.
+def seat(bodies: Sequence[Track], notes: Counter[str]) -> list[Track]:
+    """Give the bodies, first is strongest, a person's place each; :data:`MAX_PERSONS` at most.
 
     Each takes the first place that is free all the while between its first and last frame: a person who comes back
     after longer than :func:`mend` looks for, or elsewhere, goes on in the same place. If there is no such place, a new
@@ -186,10 +161,10 @@ def seat(bodies: Sequence[Track], places: int, notes: Counter[str]) -> list[Trac
         if place is not None:
             place.append(body)
             notes["track joined: fills a person's place before or after it was seen"] += 1
-        elif len(seated) < places:
+        elif len(seated) < MAX_PERSONS:
             seated.append([body])
         else:
-            notes[f"body removed: beyond {places} persons at a time"] += 1
+            notes[f"body removed: beyond {MAX_PERSONS} persons at a time"] += 1
     return [_joined(place) for place in seated]
 
 

@@ -23,12 +23,9 @@ MAX_FRAMES = 100_000
 
 _BODY_VALUES = 10
 _JOINT_VALUES = 12
-_STATE = 11
 _STATES = (0, 1, 2)
-_KEPT = [0, 1, 2, 5, 6, _STATE]  # x y z colorX colorY state
+_KEPT = [0, 1, 2, 5, 6, 11]  # x y z colorX colorY state
 _MAX_DIGITS = 9  # of a count
-_MAX_ID_DIGITS = 20
-_MAX_ID = 2**64 - 1
 _TOO_LARGE = 2.0**128 - 2.0**103  # from here on float32 rounds to infinity
 
 _NUMBER = rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
@@ -83,13 +80,13 @@ def parse(data: bytes) -> SkeletonFile:
     Raises:
         ReadError: with the line, for anything that isn't the format: a number, line, joint or frame too few or
             too many, a word, a tracking state other than 0, 1, 2, an id that a frame has twice, and a file of no frames
-            or of more than 100,000 frames or 64 MiB.
+            or of more than 100,000 frames.
     """
-    if len(data) > MAX_BYTES:
-        raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no skeleton file")
     lines = _Lines(data)
+    frame: list[int] = []
+    ids: list[int] = []
     try:
-        frames, frame, ids = _walk(lines)
+        frames = _walk(lines, frame, ids)
     except ReadError:
         lines.check_joints()  # what is wrong with one of them comes first
         raise
@@ -100,38 +97,32 @@ def parse(data: bytes) -> SkeletonFile:
         pixels = kept[..., 3:5].astype(np.float32)
     mapped = np.asarray(np.isfinite(pixels).all(-1))
     pixels[~mapped] = 0
+    joints, state = kept[..., :3].astype(np.float32), kept[..., 5].astype(np.float32)
     return SkeletonFile(
-        frames,
-        np.array(frame, np.int64),
-        np.array(ids, np.uint64),
-        kept[..., :3].astype(np.float32),
-        pixels,
-        mapped,
-        kept[..., 5].astype(np.float32),
+        frames, np.array(frame, np.int64), np.array(ids, np.uint64), joints, pixels, mapped, state
     )
 
 
-def _walk(lines: _Lines) -> tuple[int, list[int], list[int]]:
-    """Number of frames, and the frame and the id of every body; raises ReadError, but not for what a joint holds."""
+def _walk(lines: _Lines, frame: list[int], ids: list[int]) -> int:
+    """Enter the frame and the id of every body; the number of frames. What joints hold isn't looked at."""
     frames = lines.count("the number of frames")
     if not 0 < frames <= MAX_FRAMES:
         raise lines.fault(f"the number of frames must be 1 to {MAX_FRAMES:,}, is {frames:,}")
-    frame: list[int] = []
-    ids: list[int] = []
     for number in range(frames):
-        seen: set[int] = set()
+        first = len(ids)
         for _ in range(lines.count(f"the number of bodies of frame {number}")):
             body = lines.body()
-            if body in seen:
+            if body in ids[first:]:
                 raise lines.fault(f"frame {number} has the body id {body} twice")
-            seen.add(body)
             ids.append(body)
             frame.append(number)
             if (joints := lines.count("the number of joints")) != JOINTS:
                 raise lines.fault(f"a body must have {JOINTS} joints, this one has {joints}")
             lines.pass_joints()
-    lines.end(frames)
-    return frames, frame, ids
+    while lines.are_left():
+        if lines.take(""):
+            raise lines.fault(f"goes on after the {frames:,} frames that its first line announces")
+    return frames
 
 
 def _table(lines: list[bytes]) -> np.ndarray | None:
@@ -157,29 +148,40 @@ class _Lines:
         if not self._lines[-1]:
             self._lines.pop()
         self._taken = 0
-        self._joints: list[int] = []
+        self._joints: list[int] = []  # where each body's begin
 
     def fault(self, reason: str) -> ReadError:
         """A ReadError at the line that was taken last."""
         return ReadError(reason, max(self._taken, 1))
 
+    def are_left(self) -> bool:
+        """Whether there is another line."""
+        return self._taken < len(self._lines)
+
+    def take(self, what: str) -> list[bytes]:
+        """The words of the next line."""
+        if not self.are_left():
+            reason = "cut short: it ends" if self._lines else "is empty: it ends"
+            raise self.fault(f"{reason} where {what} should stand")
+        self._taken += 1
+        return self._lines[self._taken - 1].split()
+
     def count(self, what: str) -> int:
         """Take a line that holds one count."""
-        word = b" ".join(self._take(what))
+        word = b" ".join(self.take(what))
         if not word.isdigit() or len(word) > _MAX_DIGITS:
             raise self.fault(f"must hold {what}, a whole number; holds {_short(word)}")
         return int(word)
 
     def body(self) -> int:
         """Take a body's own line and give its id."""
-        words = self._take("a body")
+        words = self.take("a body")
         if len(words) != _BODY_VALUES:
             raise self.fault(f"a body must have {_BODY_VALUES} values, this line has {len(words)}")
-        is_whole = words[0].isdigit() and len(words[0]) <= _MAX_ID_DIGITS
-        if not is_whole or int(words[0]) > _MAX_ID:
+        if not words[0].isdigit() or len(words[0]) > 20 or int(words[0]) >= 2**64:
             raise self.fault(f"a body's id must be a whole number of 64 bits, is {_short(words[0])}")
         if not _ALL_FINITE.fullmatch(b" ".join(words)):
-            for word in words[1:]:
+            for word in words:
                 self._number(word)
         return int(words[0])
 
@@ -189,10 +191,10 @@ class _Lines:
         self._taken += JOINTS
         if self._taken > len(self._lines):
             self._taken = len(self._lines)
-            self._take("a joint")
+            self.take("a joint")
 
     def joint_lines(self) -> list[bytes]:
-        """The lines of all joints."""
+        """The lines of all joints that were passed."""
         return [line for start in self._joints for line in self._lines[start : start + JOINTS]]
 
     def check_joints(self) -> np.ndarray:
@@ -200,34 +202,20 @@ class _Lines:
         before, values = self._taken, []
         for start in self._joints:
             self._taken = start
-            values.append([self._joint() for _ in range(JOINTS)])
+            values += [self._joint() for _ in range(JOINTS)]
         self._taken = before
         return np.array(values).reshape(-1, JOINTS, len(_KEPT))
 
     def _joint(self) -> list[float]:
-        words = self._take("a joint")
+        words = self.take("a joint")
         if len(words) != _JOINT_VALUES:
             raise self.fault(f"a joint must have {_JOINT_VALUES} values, this line has {len(words)}")
         values = [self._number(word) for word in words]
         if not all(abs(value) < _TOO_LARGE for value in values[:3]):
             raise self.fault(f"a joint's position must be finite, is {_short(b' '.join(words[:3]))}")
-        if values[_STATE] not in _STATES:
-            raise self.fault(f"a joint's tracking state must be 0, 1 or 2, is {_short(words[_STATE])}")
+        if values[-1] not in _STATES:
+            raise self.fault(f"a joint's tracking state must be 0, 1 or 2, is {_short(words[-1])}")
         return [values[column] for column in _KEPT]
-
-    def end(self, frames: int) -> None:
-        """Raise ReadError unless nothing but blank lines is left."""
-        while self._taken < len(self._lines):
-            if self._take(""):
-                raise self.fault(f"goes on after the {frames:,} frames that its first line announces")
-
-    def _take(self, what: str) -> list[bytes]:
-        """The words of the next line."""
-        if self._taken == len(self._lines):
-            reason = "cut short: it ends" if self._lines else "is empty: it ends"
-            raise self.fault(f"{reason} where {what} should stand")
-        self._taken += 1
-        return self._lines[self._taken - 1].split()
 
     def _number(self, word: bytes) -> float:
         if _FINITE.fullmatch(word):

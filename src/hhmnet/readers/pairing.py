@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unicodedata import normalize
 
 import numpy as np
@@ -78,65 +78,85 @@ def pair_frames(skeleton_frames: int, video_frames: int, delay: int = 0) -> tupl
 def by_time(skeleton_frames: int, video_frames: int, delay: float = 0.0) -> np.ndarray:
     """Pair frames by relative time, for skeletons and videos of unequal rates that begin and end together.
 
-    Each frame lasts from its index to the next; the skeleton's frame t is paired with the video's frame in which the
-    middle of t falls, when both are laid over the same span.
-
-    Args:
-        skeleton_frames: number of frames of the skeleton, T.
-        video_frames: number of frames of the video.
-        delay: how many frames of the skeleton the video comes late.
+    The skeleton's frame t is paired with the video's frame in which the middle of t falls when both are laid over the
+    same span; ``delay`` is how many frames of the skeleton the video comes late.
 
     Returns:
         The video's frame for every frame of the skeleton, ``(T,)`` int32.
-
-    Raises:
-        ValueError: the video has no frames.
     """
-    if video_frames < 1:
-        raise ValueError("a video without frames can't be paired")
     middles = (np.arange(skeleton_frames) + 0.5 + delay) * (video_frames / skeleton_frames)
     # A middle that falls between two frames belongs to the later one, whatever rounding did to it.
     return np.clip(np.floor(middles + 1e-9), 0, video_frames - 1).astype(np.int32)
 
 
-def find_videos(folder: Path, sample_ids: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """Find samples' videos, which are named as they are, in a folder and those below it; hidden ones are left out.
+def find_videos(folder: Path, clips: Iterable[str], tail: str = "") -> tuple[dict[str, str], list[str]]:
+    """Find clips' videos, which are named as they are, in a folder and those below it; hidden ones are left out.
+
+    Args:
+        folder: the folder.
+        clips: the clips' names.
+        tail: what a video's name may have behind the clip's.
 
     Returns:
-        The path of each sample's video, relative to the folder, with forward slashes; and the videos that are left
-        over, which are of no sample or of one that has its own.
+        The path of each clip's video, relative to the folder, with forward slashes; and the videos that are left
+        over, which are of no clip or of one that has its own.
 
     Raises:
         SourceError: there is no such folder, or it can't be listed.
     """
     if not folder.is_dir():
-        raise SourceError(f"no folder at {folder}; it should hold the videos")
-    ids = {normalize("NFC", name): name for name in sample_ids}
+        raise SourceError(f"field 'videos': no folder at {folder}; it should hold the videos")
+    named = {normalize("NFC", name): name for name in clips}
     videos: dict[str, str] = {}
     left_over: list[str] = []
     for path in sorted(path for path in files_below(folder) if path.suffix.lower() in VIDEO_SUFFIXES):
-        sample_id = ids.get(normalize("NFC", path.stem))
-        if sample_id is None or sample_id in videos:
+        clip = named.get(normalize("NFC", path.stem).removesuffix(tail))
+        if clip is None or clip in videos:
             left_over.append(path.as_posix())
         else:
-            videos[sample_id] = path.as_posix()
+            videos[clip] = path.as_posix()
     return videos, left_over
 
 
-def pixels_of(joints: np.ndarray, camera: Camera, size: tuple[int, int], notes: Counter[str]) -> np.ndarray:
-    """Where joints ``(..., 3)`` in metres are on a camera's video, ``(..., 2)`` float32.
-
-    Joints of zeros are missing; they, and those that aren't in front of the camera, get pixels of zero.
+def video_fields(
+    folder: Path,
+    video: str,
+    joints: np.ndarray,
+    notes: Counter[str],
+    *,
+    camera: Camera | None = None,
+    delay: float = 0,
+    stretch: bool = False,
+) -> dict[str, Any]:
+    """A sample's fields ``video``, ``video_frames`` and, if its camera is known, ``pixels``.
 
     Args:
-        joints: in the camera's coordinates.
+        folder: the folder of videos.
+        video: the clip's, relative to it.
+        joints: ``(M, T, V, 3)`` metres in the camera's coordinates.
+        notes: counts what doesn't fit.
         camera: the camera; its picture was scaled to the video's size, across and down by unequal factors.
-        size: width and height of the video.
-        notes: counts the joints that can't be projected.
+        delay: how many frames of the skeleton the video comes late.
+        stretch: whether frames are paired by relative time, and not one to one.
+
+    Returns:
+        The fields; none if the video can't be read. Joints that are missing (zeros), or not in front of the camera,
+        have pixels of zero.
     """
-    pixels = project(joints, camera.resized(*size))
-    lost = ~np.isfinite(pixels).all(-1)
-    if behind := int((lost & joints.any(-1)).sum()):
-        notes[NO_PICTURE] += behind
-    pixels[lost] = 0
-    return pixels
+    look = look_at(folder / video, notes)
+    if look is None:
+        return {}
+    frames, note = pair_frames(joints.shape[1], look.frames, int(delay))
+    if stretch:
+        frames, note = by_time(joints.shape[1], look.frames, delay), STRETCHED
+    if note is not None:
+        notes[note] += 1
+    fields: dict[str, Any] = {"video": video, "video_frames": frames}
+    if camera is not None:
+        pixels = project(joints, camera.resized(*look.size))
+        lost = ~np.isfinite(pixels).all(-1)
+        if behind := int((lost & joints.any(-1)).sum()):
+            notes[NO_PICTURE] += behind
+        pixels[lost] = 0
+        fields["pixels"] = pixels
+    return fields

@@ -26,7 +26,7 @@ class Person(NamedTuple):
         points: ``(V, C)`` float64; NaN for a joint that wasn't found.
         trust: ``(V,)`` float64; None if nothing is known of it.
         who: what the file calls the person in all frames; None if it doesn't say.
-        layout: name of the skeleton; "" if the joints go by names of the file's own.
+        layout: name of the skeleton.
     """
 
     points: np.ndarray
@@ -64,8 +64,7 @@ def person(
     if len(array) % size or count not in known:
         wanted = ", ".join(f"{joints} ({layout})" for joints, layout in known.items())
         raise ReadError(f"{where}: {len(array)} numbers; joints of {size} numbers can be {wanted}")
-    layout = known[count]
-    joints = LAYOUTS[layout].num_joints if layout else count
+    joints = LAYOUTS[known[count]].num_joints
     array = array.reshape(count, size)[:joints]
     points, rated = array[:, :dims].copy(), array[:, dims] if size > dims else None
     if trust is not None:
@@ -74,7 +73,7 @@ def person(
             raise ReadError(f"{where}: {len(rated)} scores for {joints} joints")
     if dims == 2:
         points[~points.any(axis=1)] = np.nan  # estimators write (0, 0) for a joint that they didn't find
-    return Person(points, rated, who if isinstance(who, (int, str)) else None, layout)
+    return Person(points, rated, who if isinstance(who, (int, str)) else None, known[count])
 
 
 def numbers(values: Any, where: str) -> np.ndarray:
@@ -88,9 +87,7 @@ def numbers(values: Any, where: str) -> np.ndarray:
     return array
 
 
-def gather(
-    frames: Mapping[int, Sequence[Person]], form: str, names: tuple[str, ...] | None = None
-) -> RawClip:
+def gather(frames: Mapping[int, Sequence[Person]], form: str) -> RawClip:
     """A clip of all persons; those who are there longest come first.
 
     Who is who is what the file says, or else follows from where they are
@@ -99,39 +96,38 @@ def gather(
     Args:
         frames: by frame number, the persons in it.
         form: what the file's format is called.
-        names: the joints' names, where the file has its own.
 
     Raises:
         ReadError: nobody is there, or their skeletons differ.
     """
     order = sorted(frames)
     seen = [[one for one in frames[frame] if np.isfinite(one.points).any()] for frame in order]
-    layouts = {(one.layout, one.points.shape) for persons in seen for one in persons}
-    if len(layouts) != 1:
-        fault = (
-            "its persons have different skeletons" if layouts else "no frame has a body: it lists no persons"
-        )
-        raise ReadError(f"{form}: {fault}")
-    ((layout, shape),) = layouts
+    layouts = {one.layout for persons in seen for one in persons}
+    if not layouts:
+        raise ReadError(f"{form}: no frame has a body: it lists no persons")
+    if len(layouts) > 1:
+        raise ReadError(f"{form}: its persons have different skeletons: {', '.join(sorted(layouts))}")
     tracks: dict[Hashable, dict[int, Person]] = {}
     for place, called in enumerate(_follow(seen)):
         for one, who in zip(seen[place], called, strict=True):
             tracks.setdefault(who, {}).setdefault(place, one)
     kept = sorted(tracks.values(), key=len, reverse=True)[:MOST]
+    shape = next(iter(kept[0].values())).points.shape
     joints = np.full((len(kept), len(order), *shape), np.nan)
     trust = np.ones(joints.shape[:3])
     for who, track in enumerate(kept):
         for place, one in track.items():
             joints[who, place] = one.points
             trust[who, place] = 1.0 if one.trust is None else one.trust
-    rated = any(one.trust is not None for track in kept for one in track.values())
-    notes = [f"{form}: read as {layout or 'joints by their names'}"]
+    is_rated = any(one.trust is not None for track in kept for one in track.values())
+    (layout,) = layouts
+    notes = [f"{form}: read as {layout}"]
     if len(tracks) > MOST:
         notes.append(f"persons left out: more than {MOST} in a clip")
     if (trust < 0).any() or (trust > 1).any():
         notes.append("confidence moved to 0 to 1")
-    index, confidence = np.array(order), np.clip(trust, 0, 1) if rated else None
-    return RawClip(joints, index, confidence, names=names, layout=layout, notes=tuple(notes))
+    confidence = np.clip(trust, 0, 1) if is_rated else None
+    return RawClip(joints, np.array(order), confidence, layout=layout, notes=tuple(notes))
 
 
 def _follow(frames: Sequence[Sequence[Person]]) -> list[list[Hashable]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,7 +17,7 @@ from hhmnet.readers.arrays import ArrayConfig, clip_fields, survey
 from hhmnet.readers.clip_files import RawClip, nested, to_clip
 from hhmnet.readers.labels import PARTS, split_of
 from hhmnet.readers.listed import hold_out
-from hhmnet.readers.ntu import NTU120_CLASSES
+from hhmnet.readers.ntu import NAME, NTU120_CLASSES
 from hhmnet.readers.text import decode, disguised
 from hhmnet.readers.unpickling import StoredArray, UnpicklingError, load_plain
 from hhmnet.sample import UNKNOWN_LABEL, Sample
@@ -26,8 +27,44 @@ FRAMES_DIFFER = "total_frames differs from the frames of keypoint; the latter ar
 
 _CALLED = {"joints": "keypoint", "confidence": "keypoint_score"}
 _CLASSES = {"ntu60": NTU120_CLASSES[:60], "ntu120": NTU120_CLASSES}
-_NTU_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})(_rgb)?", re.ASCII)
 _PART = re.compile("(?:(.*)_)?(?:{0})|(?:{0})(.*)".format("|".join(PARTS)))
+
+
+class SetClip(NamedTuple):
+    """One of the clips of a data set in a file.
+
+    Attributes:
+        label: its label, as the file has it; None if it doesn't say.
+        load: reads its joints; takes the order of their axes, "" if that isn't said.
+        action: what its class is called; "" if the file doesn't say.
+    """
+
+    label: Any
+    load: Callable[[str], RawClip]
+    action: str = ""
+
+
+class ClipSet(NamedTuple):
+    """The clips of a data set in a file.
+
+    Attributes:
+        clips: the clips by name; their arrays are still in the file. One without a name, or with that of another, is
+            called ``[7]`` by its place.
+        parts: by clip, the parts that it belongs to, as :func:`~hhmnet.readers.labels.split_of` has them.
+        sizes: how many clips each part has.
+    """
+
+    clips: dict[str, SetClip]
+    parts: dict[str, list[str]]
+    sizes: dict[str, int]
+
+
+def load_clip(clip: SetClip, axes: str = "") -> RawClip:
+    """The joints of a clip; raises ReadError if they can't be used."""
+    try:
+        return clip.load(axes)
+    except UnpicklingError as error:
+        raise ReadError(str(error)) from None
 
 
 @dataclass
@@ -55,15 +92,7 @@ class Pyskl(Reader):
     such as ``pyskl:xsub`` for ``xsub_train`` and ``xsub_val``. Without parts, clips are held out as from a table
     without a split (:func:`~hhmnet.readers.listed.hold_out`).
 
-    Citation: H. Duan, J. Wang, K. Chen, D. Lin. PYSKL: Towards Good Practices for Skeleton Action Recognition.
-    ACM Multimedia 2022.
-
-    Args:
-        source: the pickle, or a folder of pickles.
-        config: see :class:`PysklConfig`.
-
-    Raises:
-        SourceError: a file can't be used, or the skeleton must be named.
+    ``source`` is the pickle, or a folder of pickles.
     """
 
     name: ClassVar[str] = "pyskl"
@@ -81,18 +110,16 @@ class Pyskl(Reader):
         source = Path(source)
         super().__init__(source.parent if source.is_file() else source, config)
         self._files = [source.name] if source.is_file() else super().items()
-        self._opened: dict[str, Annotations] = {}
+        self._opened: dict[str, ClipSet] = {}
         self._held: tuple[dict[str, str], str] | None = None
-        opened = [self._open(file) for file in self._files]
-        clips = [clip for found in opened for clip in found.clips.values()]
         where = self.source / self._files[0] if len(self._files) == 1 else self.source
         self.form, self._found = survey(self.items(), self._raw, self.config, str(where))
         self.layout = self.form.layout
-        self.class_names = self._name_classes(clips)
-        splits = prefixes([part for found in opened for part in found.sizes])
-        if splits:
+        self.class_names = self._name_classes()
+        parts = [part for file in self._files for part in self._open(file).sizes]
+        self._has_parts = bool(parts)
+        if splits := prefixes(parts):
             self.protocol = f"pyskl:{splits[0]}"  # a data set's, not the format's
-        self._has_parts = any(found.sizes for found in opened)
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker opens the files itself: that costs less than to send it what is in them.
@@ -104,53 +131,49 @@ class Pyskl(Reader):
         return self.form.options | {"classes": PurePath(self.config.classes).name}
 
     def items(self) -> list[str]:
-        """The clips, ``file#frame_dir``, sorted."""
+        """The clips, ``file#name``, sorted."""
         return sorted(f"{file}#{name}" for file in self._files for name in self._open(file).clips)
 
     def describe(self) -> list[str]:
         """What was found: clips, layout, parts, classes, and what is odd about them."""
-        lines = [*super().describe(), *self._found]
+        lines, all_parts = [*super().describe(), *self._found], list[str]()
         for file in self._files:
             found = self._open(file)
+            all_parts += found.sizes
             sizes = ", ".join(f"{part} {size:,}" for part, size in found.sizes.items()) or "none"
             lines.append(f"{file}: {len(found.clips):,} clips; parts: {sizes}")
             if missing := len(found.parts.keys() - found.clips.keys()):
                 lines.append(f"{file}: warning: {missing:,} names in the parts have no annotation")
-            if twice := sum(
-                len(set(splits := prefixes(parts))) < len(splits) for parts in found.parts.values()
-            ):
+            splits = map(prefixes, found.parts.values())
+            if twice := sum(len(set(split)) < len(split) for split in splits):
                 lines.append(f"{file}: warning: {twice:,} clips are in two parts of one split")
         if not self._has_parts:
             lines.append(f"split: {self._hold_out()[1]}")
-        elif all(part.endswith("train") for file in self._files for part in self._open(file).sizes):
+        elif all(part.endswith("train") for part in all_parts):
             lines.append("warning: no clip is tested: no part is called val or test")
         shown = ", ".join(self.class_names[:4]) + (", …" if len(self.class_names) > 4 else "")
         return [*lines, f"classes: {shown}", f"protocol: {self.protocol}"]
 
     def read(self, item: str, notes: Counter[str]) -> Sample:
         """Read one clip; raises ReadError, naming the field, if it can't be used."""
-        raw = self._raw(item)
+        fields = clip_fields(self._raw(item), self.form, notes, "keypoint")
         file, name = self._place(item)
         found = self._open(file)
-        annotation = found.clips[name]
-        total = annotation.get("total_frames")
-        if isinstance(total, (int, np.integer)) and total != raw.joints.shape[1]:
-            notes[FRAMES_DIFFER] += 1
-        setup, camera, subject = _recorded(name)
         parts = found.parts.get(name, []) if self._has_parts else [self._hold_out()[0][item]]
         return Sample(
             sample_id=name,
-            label=self._label(annotation.get("label")),
-            subject=subject,
-            camera=camera,
-            setup=setup,
+            label=self._label(found.clips[name].label),
             split=" ".join(parts),
-            **clip_fields(raw, self.form, notes, "keypoint"),
+            **_recorded(name),
+            **fields,
         )
 
-    def _open(self, file: str) -> Annotations:
+    def _read_file(self, file: Path) -> ClipSet:
+        return read_annotations(file)
+
+    def _open(self, file: str) -> ClipSet:
         if file not in self._opened:
-            self._opened[file] = read_annotations(self.source / file)
+            self._opened[file] = self._read_file(self.source / file)
         return self._opened[file]
 
     def _place(self, item: str) -> tuple[str, str]:
@@ -160,30 +183,13 @@ class Pyskl(Reader):
 
     def _raw(self, item: str) -> RawClip:
         file, name = self._place(item)
-        fields = self._open(file).clips[name]
-        if name.startswith("["):
-            raise ReadError(
-                f"annotation {name[1:-1]}: field 'frame_dir' must be a name that no other clip has"
-            )
-        if fields.get("keypoint") is None:
-            elsewhere = ": its joints are in the file that 'raw_file' names" if "raw_file" in fields else ""
-            raise ReadError(f"field 'keypoint' is missing{elsewhere}")
-        arrays = {
-            field: _load(fields[called], called)
-            for field, called in _CALLED.items()
-            if fields.get(called) is not None
-        }
-        match fields.get("img_shape"):
-            case (int(height), int(width)):
-                size: tuple[int, int] | None = width, height
-            case _:
-                size = None
-        return to_clip(arrays, self.config.axes, _CALLED, size=size)
+        return load_clip(self._open(file).clips[name], self.config.axes)
 
     def _hold_out(self) -> tuple[dict[str, str], str]:
         """The part of each clip where the files name none, and by which rule."""
         if self._held is None:
-            self._held = hold_out({item: _recorded(self._place(item)[1])[2] for item in self.items()})
+            subjects = {item: _recorded(self._place(item)[1]).get("subject", "") for item in self.items()}
+            self._held = hold_out(subjects)
         return self._held
 
     def _label(self, label: Any) -> int:
@@ -195,36 +201,30 @@ class Pyskl(Reader):
             raise ReadError(f"field 'label' is {label}, but there are {len(self.class_names)} class names")
         return int(label)
 
-    def _name_classes(self, clips: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+    def _name_classes(self) -> tuple[str, ...]:
         if self.config.classes:
             return _CLASSES.get(self.config.classes) or _read_classes(Path(self.config.classes))
-        labels: list[Any] = [clip.get("label") for clip in clips]
-        count = 1 + max((int(label) for label in labels if is_label(label)), default=0)
+        clips = [pair for file in self._files for pair in self._open(file).clips.items()]
+        if actions := {clip.label: clip.action for _, clip in clips if clip.action}:
+            return tuple(actions[label] for label in sorted(actions))
+        count = 1 + max((int(clip.label) for _, clip in clips if is_label(clip.label)), default=0)
+        # Whether all clips are named as NTU's are, and their labels are what those names say.
+        named = [(_ntu_name(name), clip.label) for name, clip in clips]
+        is_ntu = all(match is not None and int(match["action"]) - 1 == label for match, label in named)
         for names in _CLASSES.values():
-            if count <= len(names) and self._is_ntu():
+            if count <= len(names) and is_ntu:
                 return names
         return tuple(f"class {label}" for label in range(count))
 
-    def _is_ntu(self) -> bool:
-        """Whether all clips are named as NTU's are, and their labels are what those names say."""
-        return all(
-            (named := _ntu_name(name)) is not None and int(named[5]) - 1 == clip.get("label")
-            for file in self._files
-            for name, clip in self._open(file).clips.items()
-        )
-
 
 def _ntu_name(name: str) -> re.Match[str] | None:
-    return _NTU_NAME.fullmatch(PurePosixPath(name).name)
+    return NAME.fullmatch(PurePosixPath(name).name.removesuffix("_rgb"))
 
 
-def _recorded(name: str) -> tuple[str, str, str]:
-    """Setup, camera and subject, which NTU's clips have in their names; "" each for others."""
-    named = _ntu_name(name)
-    if named is None:
-        return "", "", ""
-    setup, camera, subject = (str(int(named[group])) for group in (1, 2, 3))
-    return setup, camera, subject
+def _recorded(name: str) -> dict[str, Any]:
+    """Setup, camera and subject, which NTU's clips have in their names."""
+    match = _ntu_name(name)
+    return {} if match is None else {who: str(int(match[who])) for who in ("setup", "camera", "subject")}
 
 
 def _read_classes(file: Path) -> tuple[str, ...]:
@@ -243,22 +243,7 @@ def _read_classes(file: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-class Annotations(NamedTuple):
-    """One annotation file.
-
-    Attributes:
-        clips: the annotations by name, as they stand in the file; their arrays are still there. One without a name, or
-            with that of another, is called ``[7]`` by its place.
-        parts: by clip, the parts that it belongs to, as :func:`~hhmnet.readers.labels.split_of` has them.
-        sizes: how many clips each part has.
-    """
-
-    clips: dict[str, dict[str, Any]]
-    parts: dict[str, list[str]]
-    sizes: dict[str, int]
-
-
-def read_annotations(file: Path) -> Annotations:
+def read_annotations(file: Path) -> ClipSet:
     """Read an annotation file, but for its arrays.
 
     Raises:
@@ -275,20 +260,44 @@ def read_annotations(file: Path) -> Annotations:
     annotations = content.get("annotations") if isinstance(content, dict) else content
     if not isinstance(annotations, list):
         raise SourceError(f"{file}: is no annotation file: it has no list 'annotations'")
-    clips: dict[str, dict[str, Any]] = {}
+    clips: dict[str, SetClip] = {}
     for place, annotation in enumerate(annotations):
         fields = annotation if isinstance(annotation, dict) else {}
         name = fields.get("frame_dir")
         usable = isinstance(name, str) and name and not name.startswith("[") and name not in clips
-        clips[str(name) if usable else f"[{place}]"] = fields
+        name = str(name) if usable else f"[{place}]"
+        clips[name] = SetClip(fields.get("label"), partial(_clip, name, fields))
     if isinstance(content, dict):
-        return Annotations(clips, *_read_parts(file, content.get("split", {})))
+        return ClipSet(clips, *_read_parts(file, content.get("split", {})))
     try:  # older versions of MMAction2 have a file for each part
         part = split_of(file.stem)
     except SourceError:
-        return Annotations(clips, {}, {})
+        return ClipSet(clips, {}, {})
     named = [name for name in clips if not name.startswith("[")]
-    return Annotations(clips, {name: [part] for name in named}, {part: len(named)})
+    return ClipSet(clips, {name: [part] for name in named}, {part: len(named)})
+
+
+def _clip(name: str, fields: Mapping[str, Any], axes: str) -> RawClip:
+    """The joints of an annotation; raises ReadError."""
+    if name.startswith("["):
+        raise ReadError(f"annotation {name[1:-1]}: field 'frame_dir' must be a name that no other clip has")
+    if fields.get("keypoint") is None:
+        elsewhere = ": its joints are in the file that 'raw_file' names" if "raw_file" in fields else ""
+        raise ReadError(f"field 'keypoint' is missing{elsewhere}")
+    arrays = {
+        field: _load(fields[called], called)
+        for field, called in _CALLED.items()
+        if fields.get(called) is not None
+    }
+    match fields.get("img_shape"):
+        case (int(height), int(width)):
+            size: tuple[int, int] | None = width, height
+        case _:
+            size = None
+    clip = to_clip(arrays, axes, _CALLED, size=size)
+    total = fields.get("total_frames")
+    differs = isinstance(total, (int, np.integer)) and total != clip.joints.shape[1]
+    return clip._replace(notes=(FRAMES_DIFFER,)) if differs else clip
 
 
 def _read_parts(file: Path, split: Any) -> tuple[dict[str, list[str]], dict[str, int]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hhmnet.readers import ReadError
+from hhmnet.readers import ReadError, SourceError
 
 _SEPARATORS = ",;\t"
 
@@ -89,6 +89,16 @@ def _cells(line: str, separator: str) -> list[str]:
         return []
 
 
+def read_table(file: Path, purpose: str) -> list[tuple[int, list[str]]]:
+    """The lines of a table as :func:`table_lines` gives them; raises SourceError, which says its ``purpose``."""
+    try:
+        return list(table_lines(file.read_bytes()))
+    except OSError as error:
+        raise SourceError(f"{file}: {error.strerror or error}; {purpose}") from None
+    except ReadError as error:
+        raise SourceError(f"{file}, {error}") from None
+
+
 def to_number(cell: str) -> float:
     """A number with a decimal point or comma; NaN for an empty cell. Raises ValueError for anything else."""
     return float(cell.strip().replace(",", ".") or "nan")
@@ -98,10 +108,11 @@ def read_json(file: Path, *, nan: bool = False) -> Any:
     """What a JSON file holds; raises ReadError if it can't be read, or holds NaN or Infinity unless ``nan`` lets it."""
     try:
         text = decode(file.read_bytes())
+        return json.loads(text, parse_constant=None if nan else _refuse_constant)
     except OSError as error:
         raise ReadError(f"can't be read: {error.strerror or error}") from None
-    try:
-        return json.loads(text, parse_constant=None if nan else _refuse_constant)
+    except ReadError:
+        raise
     except json.JSONDecodeError as error:
         end = {"{": "}", "[": "]"}.get(text.strip()[:1], "")
         whole = text[error.pos :].strip() and text.rstrip().endswith(end)
@@ -109,9 +120,7 @@ def read_json(file: Path, *, nan: bool = False) -> Any:
         raise ReadError(f"{reason}: {error.msg} (column {error.colno})", error.lineno) from None
     except RecursionError:
         raise ReadError("not valid JSON: nested too deeply") from None
-    except ReadError:
-        raise
-    except ValueError as error:
+    except ValueError as error:  # a number of thousands of digits
         raise ReadError(f"not valid JSON: {error}") from None
 
 
@@ -119,26 +128,22 @@ def _refuse_constant(constant: str) -> NoReturn:
     raise ReadError(f"holds {constant}, which is no number")
 
 
-_SIGNS = (
-    (
-        b"version https://git-lfs",
-        "",
-        "a Git LFS pointer and not the file itself: fetch that with 'git lfs pull'",
-    ),
-    (b"\x89HDF\r\n", "", "an HDF5 file: open it with h5py and save its arrays with numpy.savez"),
-    (b"\x1f\x8b", "", "a gzip file: unpack it first, with gunzip"),
-    (b"BZh", "", "a bzip2 file: unpack it first"),
-    (b"\xfd7zXZ", "", "an xz file: unpack it first"),
-    (b"7z\xbc\xaf", "", "a 7z archive: unpack it first"),
-    (b"Rar!", "", "a RAR archive: unpack it first"),
-    (b"x\x9c", "", "zlib data, perhaps of joblib: load it with joblib and save it with pickle"),
-    (b"\x93NUMPY", ".npy", "an array of NumPy: its name must end in .npy"),
-    (
-        b"\x80\x02\x8a\nl\xfc\x9cF\xf9",
-        "",
-        "a file of torch.save: load it with torch and save its arrays with NumPy",
-    ),
-)
+_TORCH = "a file of torch.save: load it with torch and save its arrays with NumPy"
+_SIGNS = {
+    b"version https://git-lfs": "a Git LFS pointer and not the file itself: fetch that with 'git lfs pull'",
+    b"\x89HDF\r\n": "an HDF5 file: open it with h5py and save its arrays with numpy.savez",
+    b"\x1f\x8b": "a gzip file: unpack it first, with gunzip",
+    b"BZh": "a bzip2 file: unpack it first",
+    b"\xfd7zXZ": "an xz file: unpack it first",
+    b"7z\xbc\xaf": "a 7z archive: unpack it first",
+    b"Rar!": "a RAR archive: unpack it first",
+    b"x\x9c": "zlib data, perhaps of joblib: load it with joblib and save it with pickle",
+    b"\x93NUMPY": "an array of NumPy: its name must end in .npy",
+    b"\x80\x02\x8a\nl\xfc\x9cF\xf9": _TORCH,
+    b"<!doctype html": "a web page (HTML), perhaps of a download that failed: download the file again",
+    b"<html": "a web page (HTML), perhaps of a download that failed: download the file again",
+}
+_OWN = {".npy": b"\x93NUMPY", ".npz": b"PK\x03\x04", ".pkl": b"\x80", ".pickle": b"\x80"}
 
 
 def disguised(file: Path, suffix: str) -> str:
@@ -152,17 +157,19 @@ def disguised(file: Path, suffix: str) -> str:
     """
     with open(file, "rb") as handle:
         head = handle.read(512)
-    for sign, usual, what in _SIGNS:
-        if head.startswith(sign):
-            return "" if suffix == usual else what
-    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        return "a web page (HTML), perhaps of a download that failed: download the file again"
+    is_own = suffix in _OWN and head.startswith(_OWN[suffix])
+    for sign, what in _SIGNS.items():
+        if head.startswith(sign) or head.lstrip().lower().startswith(sign):
+            return "" if is_own and what is not _TORCH else what
     if head.startswith(b"PK\x03\x04"):
         if b"/data.pkl" in head or b"/.format_version" in head:
-            return "a file of torch.save: load it with torch and save its arrays with NumPy"
-        if b".npy" in head[:100] and suffix != ".npz":
-            return "an archive of NumPy: its name must end in .npz"
-        return "" if suffix == ".npz" else "a zip archive: unpack it first"
-    if head[:1] == b"\x80" and head[1:2] <= b"\x05" and suffix not in (".pkl", ".pickle"):
+            return _TORCH
+        if is_own:
+            return ""
+        is_numpy = b".npy" in head[:100]
+        return (
+            "an archive of NumPy: its name must end in .npz" if is_numpy else "a zip archive: unpack it first"
+        )
+    if head[:1] == b"\x80" and head[1:2] <= b"\x05" and not is_own:
         return "a pickle: its name must end in .pkl"
     return ""

@@ -22,8 +22,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["StoredArray", "StoredBytes", "UnpicklingError", "load_plain"]
-
 KEPT = 1024
 """Bytes and text longer than this stay in the file."""
 
@@ -111,7 +109,7 @@ class StoredArray:
         dtype: the type of its numbers.
     """
 
-    __slots__ = ("_axes", "_order", "_raw", "dtype", "shape")
+    __slots__ = ("_order", "_raw", "dtype", "shape")
 
     def __init__(self, kind: Any, *_: Any) -> None:
         if kind is not _ndarray:
@@ -119,7 +117,6 @@ class StoredArray:
         self.shape: tuple[int, ...] = ()
         self.dtype: np.dtype[Any] = np.dtype(np.uint8)
         self._order: Any = "C"
-        self._axes: tuple[int, ...] | None = None
         self._raw: bytes | StoredBytes | list[Any] = b""
 
     @classmethod
@@ -130,7 +127,7 @@ class StoredArray:
         if order == "K":
             if not isinstance(axes, tuple) or sorted(axes) != list(range(len(shape))):
                 raise UnpicklingError("holds an array whose order isn't one")
-            array._axes, array.shape = axes, tuple(shape[axis] for axis in axes)
+            array._order, array.shape = axes, tuple(shape[axis] for axis in axes)
         return array
 
     def __setstate__(self, state: Any) -> None:
@@ -141,18 +138,15 @@ class StoredArray:
         self._fill(shape, dtype, raw, "F" if fortran else "C")
 
     def _fill(self, shape: Any, dtype: Any, raw: Any, order: Any) -> None:
-        if not isinstance(shape, tuple) or not all(type(size) is int and size >= 0 for size in shape):
-            raise UnpicklingError("holds an array whose shape isn't one")
-        if not isinstance(dtype, _DType):
-            raise UnpicklingError("holds an array whose type isn't one")
         raw = _raw(raw)
+        whole = isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
+        if not whole or not isinstance(dtype, _DType) or order not in ("C", "F", "K"):
+            raise UnpicklingError("holds an array whose shape, type or order isn't one")
         if dtype.dtype.hasobject:  # a dict that NumPy has saved is an array without axes
             if shape != () or not isinstance(raw, list) or len(raw) != 1:
                 raise UnpicklingError("holds an array of objects")
         elif not isinstance(raw, (bytes, StoredBytes)):
             raise UnpicklingError("holds an array whose numbers aren't bytes")
-        if order not in ("C", "F", "K"):
-            raise UnpicklingError("holds an array whose order isn't one")
         self.shape, self.dtype, self._raw, self._order = shape, dtype.dtype, raw, order
 
     def load(self) -> Any:
@@ -165,10 +159,10 @@ class StoredArray:
                 f"holds an array of shape {self.shape} with {len(raw)} bytes of {self.dtype}"
             )
         array = np.frombuffer(raw, self.dtype)
-        if self._axes is None:
+        if not isinstance(self._order, tuple):
             return array.reshape(self.shape, order=self._order)
-        stored = [self.shape[self._axes.index(axis)] for axis in range(len(self.shape))]
-        return array.reshape(stored).transpose(self._axes)
+        stored = [self.shape[self._order.index(axis)] for axis in range(len(self.shape))]
+        return array.reshape(stored).transpose(self._order)
 
 
 def _raw(value: Any) -> Any:
@@ -197,22 +191,17 @@ def _encode(text: Any, coding: Any) -> bytes | StoredBytes:
     raise UnpicklingError("holds bytes that aren't text in Latin-1")
 
 
-def _no_bytes() -> bytes:
-    return b""
-
-
 def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
     _check_keys([key for key, _ in pairs])
     return dict(pairs)
 
 
-def _check_keys(keys: Any) -> Any:
-    """The ``keys`` of a dict; to hash anything nested could take for ever, or end the process."""
+def _check_keys(keys: Any) -> None:
+    """Raise UnpicklingError for nested keys of a dict: to hash them could take for ever, or end the process."""
     for key in keys:
         parts = key if type(key) is tuple else (key,)
         if not all(isinstance(part, _KEYS) for part in parts):
             raise UnpicklingError(f"holds a {type(key).__name__} as a key of a dict")
-    return keys
 
 
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
@@ -220,8 +209,8 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "dtype"): _DType,
     ("_codecs", "encode"): _encode,
     ("collections", "OrderedDict"): _ordered_dict,
-    ("builtins", "bytes"): _no_bytes,
-    ("__builtin__", "bytes"): _no_bytes,  # of Python 2
+    ("builtins", "bytes"): lambda: b"",
+    ("__builtin__", "bytes"): lambda: b"",  # of Python 2
     **{(f"{core}.multiarray", "_reconstruct"): StoredArray for core in _CORES},
     **{(f"{core}.multiarray", "scalar"): _scalar for core in _CORES},
     **{(f"{core}.numeric", "_frombuffer"): StoredArray.from_buffer for core in _CORES},
@@ -326,11 +315,10 @@ class _Unpickler(pickle._Unpickler):
             raise UnpicklingError(f"pickle wants to set the inside of {_shown(self.stack[-2])}")
         super().load_build()  # type: ignore[misc]
 
-    def _instantiate(self, *_: Any) -> None:
-        raise UnpicklingError("pickle wants a new object")
-
-    def _refuse_set(self) -> None:
-        raise UnpicklingError("pickle wants a set, which is no NumPy array or plain container")
+    def _refuse(self) -> None:
+        raise UnpicklingError(
+            "pickle wants a new object or a set, which is no NumPy array or plain container"
+        )
 
     def get_extension(self, code: int) -> None:
         """Never: what a code of the registry stands for may be known without :meth:`find_class`."""
@@ -359,8 +347,6 @@ class _Unpickler(pickle._Unpickler):
 _REPLACED: dict[bytes, Callable[[Any], None]] = {
     pickle.REDUCE: _Unpickler._reduce,
     pickle.BUILD: _Unpickler._build,
-    pickle.NEWOBJ: _Unpickler._instantiate,
-    pickle.NEWOBJ_EX: _Unpickler._instantiate,
     pickle.FRAME: _Unpickler._frame,
     pickle.BINUNICODE: lambda unpickler: unpickler._long("<I", True),
     pickle.BINUNICODE8: lambda unpickler: unpickler._long("<Q", True),
@@ -370,8 +356,9 @@ _REPLACED: dict[bytes, Callable[[Any], None]] = {
     pickle.SETITEM: lambda unpickler: unpickler._keyed(pickle.SETITEM, -2, 2),
     pickle.SETITEMS: lambda unpickler: unpickler._keyed(pickle.SETITEMS, 0, 2),
     pickle.DICT: lambda unpickler: unpickler._keyed(pickle.DICT, 0, 2),
-    pickle.EMPTY_SET: _Unpickler._refuse_set,
-    pickle.FROZENSET: _Unpickler._refuse_set,
+    **dict.fromkeys(
+        (pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.EMPTY_SET, pickle.FROZENSET), _Unpickler._refuse
+    ),
 }
 _Unpickler.dispatch.update({code[0]: action for code, action in _REPLACED.items()})
 

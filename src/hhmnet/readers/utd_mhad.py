@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-import numpy as np
-
 from hhmnet.conversion import KINECT_V1_DEPTH
-from hhmnet.readers import Reader, ReaderConfig, ReadError
+from hhmnet.readers import ReadError
 from hhmnet.readers.joints import settle
 from hhmnet.readers.mat5 import read_array
-from hhmnet.readers.pairing import NO_VIDEO, find_videos, look_at, pair_frames, pixels_of
-from hhmnet.sample import Sample
+from hhmnet.readers.recorded import RecordedReader
 from hhmnet.skeleton import KINECT20
 
-_NAME = re.compile(r"a(\d{1,2})_s(\d)_t(\d)_skeleton", re.ASCII)
-_SUBJECTS = 8
 _RANGE = 10  # metres; no Kinect sees farther
 _DELAY = 2  # frames that the depth comes after the skeleton, measured: results/utd_mhad.md
 _JOINTS = (
@@ -32,15 +27,7 @@ _JOINTS = (
 _ORDER = [_JOINTS.index(joint) for joint in KINECT20.joints]
 
 
-@dataclass
-class UTDMHADConfig(ReaderConfig):
-    """What can be chosen when UTD-MHAD is read: whether its depth goes with it."""
-
-    videos: Path | None = None
-    """Folder of the depth as grey videos named like the clips (a1_s1_t1.mp4); without it, no clip has a video."""
-
-
-class UTDMHAD(Reader):
+class UTDMHAD(RecordedReader):
     """UTD-MHAD: 861 clips of 27 actions by 8 subjects, up to 4 times each, seen by one Kinect v1.
 
     Format: one MATLAB file a clip, ``aA_sS_tT_skeleton.mat`` (action, subject, trial), with an array ``d_skel``
@@ -52,16 +39,6 @@ class UTDMHAD(Reader):
     Splits: odd subjects train, even ones test, as in the paper.
 
     Terms: published for research by the authors of the paper. hhmnet brings no part of it along.
-
-    Citation: C. Chen, R. Jafari, N. Kehtarnavaz. UTD-MHAD: A Multimodal Dataset for Human Action Recognition
-    Utilizing a Depth Camera and a Wearable Inertial Sensor. ICIP 2015.
-
-    Args:
-        source: folder of the skeleton files, or one above it.
-        config: a :class:`UTDMHADConfig`.
-
-    Raises:
-        SourceError: there is no such folder or folder of videos.
     """
 
     name: ClassVar[str] = "utd_mhad"
@@ -72,8 +49,10 @@ class UTDMHAD(Reader):
     )
     protocol = "utd_mhad"
     suffixes: ClassVar[tuple[str, ...]] = ("_skeleton.mat",)
-    config_class: ClassVar[type[ReaderConfig]] = UTDMHADConfig
-    config: UTDMHADConfig
+    pattern = re.compile(r"a(?P<action>\d{1,2})_s(?P<subject>\d)_t\d_skeleton", re.ASCII)
+    form = "aA_sS_tT_skeleton.mat"
+    known: Mapping[str, range] = {"action": range(1, 28), "subject": range(1, 9)}
+    tail = "_skeleton"
     layout = KINECT20
     class_names = (
         *("swipe left", "swipe right", "wave", "clap", "throw", "cross arms", "basketball shot", "draw x"),
@@ -83,70 +62,18 @@ class UTDMHAD(Reader):
         *("lunge", "squat"),
     )
 
-    def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
-        super().__init__(source, config)
-        self._videos: dict[str, str] = {}
-        self._left_over: list[str] = []
-        if self.config.videos is not None:
-            clips = [PurePosixPath(item).stem.removesuffix("_skeleton") for item in self.items()]
-            self._videos, self._left_over = find_videos(self.config.videos, clips)
-
-    @property
-    def video_folder(self) -> Path | None:
-        """The folder of depth videos, if one is given."""
-        return self.config.videos
-
-    def describe(self) -> list[str]:
-        """What was found: files and depth videos, and which of these are of no clip."""
-        lines = super().describe()
-        if self.config.videos is not None:
-            lines.append(
-                f"videos for {len(self._videos):,} of {len(self.items()):,} clips, frame by frame, {_DELAY} frames late"
-            )
-        return lines + [f"video of no clip: {video}" for video in self._left_over]
-
     def _is_raw(self, path: PurePosixPath) -> bool:
         # Depth and inertial data are .mat files too.
         return path.name.lower().endswith(self.suffixes)
 
-    def read(self, item: str, notes: Counter[str]) -> Sample:
-        """Read one clip; raises ReadError, with the reason, if it can't be used."""
-        file = self.source / item
-        named = _NAME.fullmatch(file.stem)
-        if named is None:
-            raise ReadError("the file's name is not of the form aA_sS_tT_skeleton.mat")
-        action, subject, _ = (int(number) for number in named.groups())
-        if not 1 <= action <= len(self.class_names) or not 1 <= subject <= _SUBJECTS:
-            raise ReadError(f"action {action} or subject {subject} is not in {self.title}; it has 27 and 8")
+    def parse(self, file: Path, told: Mapping[str, int], notes: Counter[str]) -> dict[str, Any]:
+        """The skeleton of one file; raises ReadError, with the reason, if it can't be used."""
         skeleton = read_array(file.read_bytes(), "d_skel")
         if skeleton.ndim != 3 or skeleton.shape[:2] != (20, 3) or not skeleton.size:
             raise ReadError(f"'d_skel' must have the shape (20, 3, frames), has {skeleton.shape}")
         joints = skeleton[_ORDER].transpose(2, 0, 1)[None]
-        bodies = settle(joints, notes, field="d_skel", largest=_RANGE)
-        clip = file.stem.removesuffix("_skeleton")
-        return Sample(
-            sample_id=clip,
-            label=action - 1,
-            joints=bodies.joints,
-            present=bodies.present,
-            frame_index=np.arange(skeleton.shape[2], dtype=np.int32),
-            subject=str(subject),
-            confidence=bodies.confidence,
-            **self._depth(clip, bodies.joints, notes),
-        )
+        return settle(joints, notes, field="d_skel", largest=_RANGE).fields()
 
-    def _depth(self, clip: str, joints: np.ndarray, notes: Counter[str]) -> dict[str, Any]:
-        """The sample's fields ``video``, ``video_frames`` and ``pixels``; none if it has no video that can be read."""
-        if self.config.videos is None:
-            return {}
-        if clip not in self._videos:
-            notes[NO_VIDEO] += 1
-            return {}
-        video = self._videos[clip]
-        look = look_at(self.config.videos / video, notes)
-        if look is None:
-            return {}
-        frames, note = pair_frames(joints.shape[1], look.frames, _DELAY)
-        notes.update([note] if note else [])
-        pixels = pixels_of(joints, KINECT_V1_DEPTH, look.size, notes)
-        return {"video": video, "video_frames": frames, "pixels": pixels}
+    def alignment(self, told: Mapping[str, int]) -> dict[str, Any]:
+        """The depth camera, and how late its pictures come."""
+        return {"camera": KINECT_V1_DEPTH, "delay": _DELAY}

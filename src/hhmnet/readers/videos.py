@@ -42,26 +42,15 @@ class VideosConfig(PoseConfig, ReaderConfig):
 
 
 class Videos(ListedReader):
-    """Videos of your own, with the joints estimated from them.
+    """Videos of your own, in whatever FFmpeg reads, with the joints estimated from them.
 
-    Format: a folder of videos in whatever FFmpeg reads, and a table ``labels.csv`` with a line a video, see
-    :func:`~hhmnet.readers.labels.read_labels`. Videos that the table doesn't name are left out.
-
-    Splits: those of the table. If it has none, whole subjects are tested, or scenes, or clips: see
-    :func:`~hhmnet.readers.labels.hold_out`.
-
-    Each clip keeps every frame of its video. The person who acts is followed, see
+    What is told of the clips, and which are tested, says :class:`~hhmnet.readers.listed.ListedReader`; here scenes are
+    groups, too. Each clip keeps every frame of its video. The person who acts is followed, see
     :class:`~hhmnet.pose.estimate.VideoPoseEstimator`; frames in which that person isn't seen have no body. Pixels,
-    confidence, boxes, and which bodies were filled in are kept with the joints.
-
-    Joints in metres have a Kinect's axes, see :func:`~hhmnet.pose.estimate.clip_fields`.
-
-    Args:
-        source: folder of the videos.
-        config: how joints are estimated, and where the labels are.
+    confidence, boxes, and which bodies were filled in are kept with the joints, which in metres have a Kinect's axes,
+    see :func:`~hhmnet.pose.estimate.clip_fields`.
 
     Raises:
-        SourceError: there is no such folder or table.
         PoseError: the networks can't be had.
     """
 

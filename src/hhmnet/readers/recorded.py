@@ -1,0 +1,132 @@
+"""Published data sets: a file a clip, named after who does what, perhaps with a video of the same name."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+from hhmnet.readers import Reader, ReaderConfig, ReadError
+from hhmnet.readers.pairing import NO_VIDEO, find_videos, video_fields
+from hhmnet.sample import Sample
+
+
+@dataclass
+class RecordedConfig(ReaderConfig):
+    """What can be chosen for a data set that may have videos."""
+
+    videos: Path | None = None
+    """Folder of the videos, which are named like the clips; without it, no clip has a video."""
+
+
+class RecordedReader(Reader):
+    """A reader of a data set whose files' names say who does what. A format gives its parser and these attributes.
+
+    Attributes:
+        pattern: a file's name without its ending, with a named group for each of ``action``, ``subject``, ``camera``
+            and ``setup`` that it tells.
+        form: how such a name looks, for messages.
+        known: the numbers that there can be, by group.
+        tail: what a file's name has behind the clip's.
+        video_tail: what a video's name has behind the clip's.
+    """
+
+    config_class: ClassVar[type[ReaderConfig]] = RecordedConfig
+    config: Any
+    pattern: ClassVar[re.Pattern[str]]
+    form: ClassVar[str]
+    known: Mapping[str, Collection[int]]
+    tail: ClassVar[str] = ""
+    video_tail: ClassVar[str] = ""
+
+    def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
+        super().__init__(source, config)
+        self._videos: dict[str, str] = {}
+        self._left_over: list[str] = []
+        if self.video_folder is not None:
+            clips = [self._clip(item) for item in self.items()]
+            self._videos, self._left_over = find_videos(self.video_folder, clips, self.video_tail)
+
+    @property
+    def video_folder(self) -> Path | None:
+        """The folder of videos, if one is given."""
+        folder: Path | None = self.config.videos
+        return folder
+
+    def describe(self) -> list[str]:
+        """What was found: files and videos."""
+        lines, folder = super().describe(), self.video_folder
+        if folder is not None:
+            lines.append(
+                f"videos for {len(self._videos):,} of {len(self.items()):,} clips in {folder}; "
+                f"{len(self._left_over):,} videos of no clip"
+            )
+        return lines
+
+    def read(self, item: str, notes: Counter[str]) -> Sample:
+        """Read one clip; raises ReadError, with the reason, if it can't be used."""
+        told = self.told_by(PurePosixPath(item).stem)
+        fields = self.parse(self.source / item, told, notes)
+        return Sample(
+            sample_id=self._clip(item),
+            label=self.label(told),
+            subject=str(told.get("subject", "")),
+            camera=str(told.get("camera", "")),
+            setup=str(told.get("setup", "")),
+            **fields,
+            **self._paired(self._clip(item), told, fields, notes),
+        )
+
+    def label(self, told: Mapping[str, int]) -> int:
+        """The class index of a clip, by what its name says: the place of its action among those that are known."""
+        return list(self.known["action"]).index(told["action"])
+
+    @abstractmethod
+    def parse(self, file: Path, told: Mapping[str, int], notes: Counter[str]) -> dict[str, Any]:
+        """A sample's fields that a file gives: joints, who is there, frames; raises ReadError, as :meth:`read`.
+
+        Args:
+            file: the file.
+            told: what its name says, by group.
+            notes: counts what was done to the data.
+        """
+
+    def alignment(self, told: Mapping[str, int]) -> dict[str, Any]:
+        """How a clip's video lies to its skeleton: keywords of :func:`~hhmnet.readers.pairing.video_fields`."""
+        return {}
+
+    def told_by(self, stem: str) -> dict[str, int]:
+        """What a file's name says, by group; raises ReadError if it can't be in this data set."""
+        named = self.pattern.fullmatch(stem)
+        if named is None:
+            raise ReadError(f"the file's name is not of the form {self.form}")
+        told = {group: int(number) for group, number in named.groupdict().items()}
+        for group, known in self.known.items():
+            if told[group] not in known:
+                numbers = f"1 to {len(known)}" if isinstance(known, range) else ", ".join(map(str, known))
+                raise ReadError(
+                    f"{group} {told[group]} in the file's name is not in {self.title} ({numbers})"
+                    f"{self.remedy(group, told[group])}"
+                )
+        return told
+
+    def remedy(self, group: str, number: int) -> str:
+        """What to do about a number that isn't known, for the message."""
+        return ""
+
+    def _clip(self, item: str) -> str:
+        return PurePosixPath(item).stem.removesuffix(self.tail)
+
+    def _paired(
+        self, clip: str, told: Mapping[str, int], fields: Mapping[str, Any], notes: Counter[str]
+    ) -> dict[str, Any]:
+        if clip in self._videos and self.video_folder is not None:
+            aligned = self.alignment(told)
+            return video_fields(self.video_folder, self._videos[clip], fields["joints"], notes, **aligned)
+        if self.config.videos is not None:
+            notes[NO_VIDEO] += 1
+        return {}
