@@ -49,7 +49,6 @@ def main() -> None:
     parser.add_argument(
         "--modality", action="append", choices=MODALITIES, help="what to go by (all there is)"
     )
-    parser.add_argument("--persons", type=int, default=1, help="answered at the most (1)")
     options = parser.parse_args()
     print(f"{options.model}, {options.video.name}; {torch.get_num_threads()} threads of torch")
     print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, niceness {os.nice(0)}")
@@ -64,9 +63,7 @@ def streaming(
     options: argparse.Namespace, model: ActionModel, every: int, rate: float, networks: VideoPoseEstimator
 ) -> StreamingRecognizer:
     """As ``hhmnet live`` makes it."""
-    config = StreamingConfig(
-        every=every, rate=rate, persons=options.persons, modalities=tuple(options.modality or ())
-    )
+    config = StreamingConfig(every=every, rate=rate, modalities=tuple(options.modality or ()))
     recognizer = StreamingRecognizer(model, config, networks)
     print(f"{' and '.join(recognizer.modalities)}; a window of {recognizer.config.frames} frames")
     return recognizer

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from unicodedata import normalize
 
 try:
@@ -64,6 +65,13 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
             error.filename = str(path)
         raise
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a document for programs and people; it appears whole, see :func:`replacing`."""
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    with replacing(path) as file:
+        file.write(text.encode(errors="backslashreplace"))
 
 
 @contextmanager

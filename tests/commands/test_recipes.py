@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from hhmnet.benchmarks.made_data import make_trainer, shape_of, write_made_store
+from hhmnet.commands.bench import of_phase_1
 from hhmnet.commands.configuration import ConfigError, read_config, recipe_folder, write_config
-from hhmnet.commands.dry_run import of_phase_1
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -30,7 +30,7 @@ def _no_token_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ([], "RUN"),
+        ([], "MODEL"),
         *((f"run --host {host}".split(), "from other computers: give a --token") for host in FOREIGN),
         (["run", "--token", "short"], "16 characters"),
         (["run", "--token", "with spaces in the middle"], "16 characters"),

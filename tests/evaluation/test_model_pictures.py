@@ -1,4 +1,4 @@
-"""What is shown of a model is what it used: attention, crops, their weights, and the answers."""
+"""What is shown of a model is what it used: crops, their weights, and the answers."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ import torch
 from matplotlib.colors import to_hex
 
 from hhmnet.cli import main
-from hhmnet.data.roi import RoiConfig, crop_clip, empty_crops
+from hhmnet.data.roi import RoiConfig, crop_clip
 from hhmnet.data.transform import DataConfig
 from hhmnet.data.video_batch import VideoConfig
 from hhmnet.evaluation import model_pictures
 from hhmnet.evaluation.figures import SIDE_COLOURS
 from hhmnet.evaluation.model_pictures import (
     Guidance,
-    draw_crops,
+    crops_of,
     draw_guidance,
     guidance_of,
 )
 from hhmnet.models.heterogeneous import HeterogeneousConfig
 from hhmnet.models.homogeneous import FusionConfig
 from hhmnet.models.pretrained import ActionModel, ModelSpec, with_video
-from hhmnet.models.re_dmt import REDMT
 from hhmnet.models.stst import STSTConfig
 from hhmnet.skeleton import KINECT20, PARTS
 from hhmnet.store import Store
@@ -73,51 +72,20 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return figures
 
 
-@pytest.mark.parametrize(
-    ("mask", "reranking"), [("none", "jaccard"), ("topk", "none"), ("threshold", "jaccard")]
-)
-def test_an_explanation_holds_the_weights_that_are_used(mask: str, reranking: str) -> None:
-    torch.manual_seed(0)
-    config = STSTConfig((16,), (1,), head_width=8, mask=mask, reranking=reranking)
-    module = REDMT(16, 0.4, config, KINECT20).eval()
-    x, used = torch.randn(3, 16, 20, 6), []
-    module.dropout.register_forward_hook(lambda layer, inputs, output: used.append(output))
-    module(x)
-    found = module.explain(x)
-    torch.testing.assert_close(found.weights, used[0])
-    torch.testing.assert_close(found.plain.sum(-1), torch.ones(3, 2, 20))
-    assert not found.weights[~found.kept].any()
-    assert bool(found.kept.all()) == (mask == "none")
-
-
-def test_inspect_draws_attention(
-    finished_run: Path, store_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    name = str(Store(store_folder).sample_ids[0])
-    words = ["inspect", str(store_folder), "--sample", name, "--attention", str(finished_run)]
-    assert main([*words, "--picture", str(tmp_path / "a.png")]) == 0
-    assert (tmp_path / "a.png").read_bytes().startswith(PNG)
-    assert main(words) == 2
-    assert "--attention draws a picture; name it with --picture FILE.png" in capsys.readouterr().err
-
-
-def test_crops_lie_in_rows_of_parts_with_the_scene_below(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    kept: list[np.ndarray] = []
-    monkeypatch.setattr(model_pictures, "save_png", lambda page, file: kept.append(page))
-    parts = np.zeros((3, 5, 8, 8, 3), np.uint8)  # instants, parts
-    parts += np.arange(15, dtype=np.uint8).reshape(3, 5)[..., None, None, None]
-    config = RoiConfig(instants=3, cell=8, scene=12, scene_instants=2)
-    crops = empty_crops(config, 6)._replace(parts=parts, scene=np.full((2, 12, 12, 3), 100, np.uint8))
-    draw_crops(crops, 0.5, tmp_path / "c.png")
-    (page,) = kept
-    assert page.shape == (5 * 8 + 4 * 2 + 8 + 12 + 8, 3 * 8 + 2 * 2, 3)
-    corners = page[0:48:10, 0:28:10, 0]
-    assert corners.tolist() == [[part, 5 + part, 10 + part] for part in range(5)]
-    line = page[:8, :8, 0] > 60  # where the margin of half a side begins: 4/3 pixels from the edge
-    assert (line[1, 3], line[0].any(), line[3:5, 3:5].any()) == (True, False, False)
-    assert (page[56:68, 0] == 100).all()
+def test_without_a_model_crops_are_shown_as_they_are_cut(made: tuple[Store, Path], drawn: list[Any]) -> None:
+    store, videos = made
+    found = crops_of(store, 0, videos)
+    with open_video(videos / "made03.mkv") as video:
+        crops = crop_clip(store.sample(0), KINECT20, video, RoiConfig())
+    np.testing.assert_array_equal(found.cells, crops.parts.swapaxes(0, 1))
+    np.testing.assert_array_equal(found.cell_mask, crops.part_mask.T)
+    assert (found.frames[0], found.frames[-1]) == (20, 31)
+    draw_guidance(
+        found._replace(cells=found.cells[:, :2], cell_mask=found.cell_mask[:, :2]), "", None, Path()
+    )
+    (figure,) = drawn
+    assert len(figure.subfigs[0].axes) == 10
+    assert figure.subfigs[1].axes[0].images
 
 
 def test_cells_weights_and_answers_are_the_networks(phase1: ActionModel, made: tuple[Store, Path]) -> None:
@@ -196,7 +164,7 @@ def test_inspect_draws_guidance(
     assert "a cell counts from 0 (blue) to 2 (orange)" in captured.err
     assert (tmp_path / "a.png").read_bytes().startswith(PNG)
     for mistake, message in (
-        ([*drawn, "--sample", "made03", "--guidance", str(tmp_path / "first")], "needs a model of phase 2"),
+        ([*drawn, "--sample", "made03", "--guidance", str(tmp_path / "first")], "--guidance needs one of phase 2"),
         ([*drawn, "--sample", "made02", *guided], "sample 'made02' has no video"),
         ([*words, "--sample", "made03", *guided], "draws a picture; name it with --rois FILE.png"),
     ):

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 OPTIONS = {
     "prepare": "--source --out --strict --json --layout --labels --units --videos --alignment --classes",
-    "inspect": "--sample --json --picture --attention --rois --guidance --videos",
+    "inspect": "--sample --json --picture --rois --guidance --videos",
     "train": "--config --data --out --from --videos --resume --optim.lr --optim.epochs --data.frames --model.widths "
     "--model --fold --fusion.weights --relabel --run.seed --run --protocol --phase --phase1 --augment --augment.tilt",
     "evaluate": "--knock-out --data --split --fold --out --videos --json",
     "predict": "--json --top --modality --videos --units --timeline --window --stride --every --persons",
-    "live": "--source --view --every --window --persons --modality --top --json --for --loop --mirrored",
+    "live": "--source --every --window --modality --still --json --for --loop --mirrored",
     "serve": "--port --host --token --no-page --upload_mb --workers --resolution --videos --answer_seconds",
     "export": "--out --data --split --clips --json",
     "ensemble": "--weights --validation --out --json",

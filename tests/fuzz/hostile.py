@@ -85,7 +85,7 @@ NAMES = r"""
     ../../../etc/passwd /etc/passwd ..\..\windows\x C:\x.json . .. é😀.json con -rf $(touch%20x) `id` %2e%2e%2fx
     a.json/../../b ~/x a\";filename=\"/etc/x {0}%s%n
 """
-FIELDS = "top modality details timeline window stride other __proto__ file"
+FIELDS = "top modality details timeline taught other __proto__ file"
 TEXTS = "0 -1 1e9 nan inf -inf 1e-300 99999999999999999999999 ٣ 0.25 true TRUE x skeleton video [] {} \0 é"
 METHODS = "PUT DELETE PATCH OPTIONS HEAD TRACE CONNECT GET post AAAA PROPFIND M-SEARCH \x00 é"
 PATHS = """

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
-from hhmnet.pose.tracking import Track
-from hhmnet.predict.live_pose import LivePerson, LivePose, Patches
-from hhmnet.skeleton import BLAZEPOSE33
+from hhmnet.predict.live_pose import LastPictures, LivePose
 from hhmnet.video import VideoError
-from made_people import BoxEstimator, KnowingDetector, Way, box, straight
+from made_people import BoxEstimator, KnowingDetector, Way, straight
 
 PLAYER = straight((100, 130), (0.2, 0), (60, 140))
 BYSTANDER = straight((280, 60), (0, 0), (16, 40))
@@ -20,12 +18,10 @@ def picture(frame: int, size: tuple[int, int] = (320, 240)) -> np.ndarray:
     return image
 
 
-def live(
-    *ways: Way, window: int = 60, estimator: BoxEstimator | None = None, most: int = 1, **chosen: object
-) -> LivePose:
+def live(*ways: Way, window: int = 60, estimator: BoxEstimator | None = None, **chosen: object) -> LivePose:
     config = PoseConfig(**chosen)  # type: ignore[arg-type]
     networks = VideoPoseEstimator(config, KnowingDetector(*ways), estimator or BoxEstimator())
-    return LivePose(networks, window, 30.0, most)
+    return LivePose(networks, window, 30.0)
 
 
 def there(start: int, end: int, way: Way) -> Way:
@@ -34,18 +30,18 @@ def there(start: int, end: int, way: Way) -> Way:
 
 
 def followed(pose: LivePose, frames: int) -> list[int]:
-    """Who is followed first in each frame; 0 for nobody."""
+    """Who is followed in each frame; 0 for nobody."""
     persons = []
     for frame in range(frames):
         pose.look(frame, picture(frame))
-        persons.append(pose.followed[0].person if pose.followed else 0)
+        persons.append(pose.followed.person if pose.followed else 0)
     return persons
 
 
-def center(pose: LivePose, place: int = 0) -> float:
-    newest = pose.newest(pose.followed[place])
-    assert newest is not None
-    return float(newest[0][:, 0].min() + newest[0][:, 0].max()) / 2
+def center(pose: LivePose) -> float:
+    assert pose.followed is not None
+    across = pose.followed.pixels[0, -1, :, 0]
+    return float(across.min() + across.max()) / 2
 
 
 def test_the_most_important_person_is_followed_and_what_is_kept_does_not_grow() -> None:
@@ -54,13 +50,15 @@ def test_the_most_important_person_is_followed_and_what_is_kept_does_not_grow() 
     alike = straight((100, 130), (0, 0), (60, 140)), straight((220, 130), (0, 0), (60, 140))
     pose = live(*passing, *alike, window=50, every=3)
     assert followed(pose, 150) == [1] * 150  # nor do two alike take turns
+    assert pose.followed is not None
+    assert pose.others >= 1
     assert center(pose) == pytest.approx(100, abs=10)
     tracks = pose._tracker.tracks
     assert len(tracks) <= 8
     assert max(len(track.frames) for track in tracks) <= 31
     assert len(pose._looked) <= 31
     assert pose._networks.detector.asked == list(range(0, 150, 3))  # type: ignore[attr-defined]
-    found = pose.poses(pose.followed[0])
+    found = pose.poses(pose.followed)
     assert found.pixels.shape == (1, 50, 33, 2)
     assert found.present.all()
 
@@ -71,7 +69,8 @@ def test_who_becomes_more_important_by_far_is_followed_from_then_on() -> None:
     changed = persons.index(2)
     assert 60 <= changed < 100
     assert persons == [1] * changed + [2] * (120 - changed)
-    assert pose.followed[0].length == 120 - changed  # joints of the first are no part of the window
+    assert pose.followed is not None
+    assert pose.followed.length == 120 - changed  # joints of the first are no part of the window
     assert center(pose) == pytest.approx(160, abs=10)
 
 
@@ -82,16 +81,24 @@ def test_who_comes_back_soon_is_the_same_person_and_else_is_gone(away: int, pers
 
     pose = live(way, window=40, estimator=BoxEstimator(blind=range(30, 30 + away)))
     assert set(followed(pose, away + 75)) == persons
-    found = pose.poses(pose.followed[0])
-    assert found.present.all()
+    assert pose.followed is not None
+    assert pose.poses(pose.followed).present.all()
+
+
+def test_who_leaves_makes_room_for_another_who_matters_less() -> None:
+    small = there(20, 200, BYSTANDER)
+    pose = live(there(0, 30, PLAYER), small, estimator=BoxEstimator(blind=[], leads=False))
+    persons = followed(pose, 80)
+    assert (persons[40], persons[-1]) == (1, 2)
 
 
 def test_dropped_frames_are_filled_and_persons_looked_for_all_the_same() -> None:
     pose = live(PLAYER, every=6)
     for frame in range(0, 60, 12):
         pose.look(frame, picture(frame))
-    assert pose.followed[0].person == 1
-    filled = pose.poses(pose.followed[0])
+    assert pose.followed is not None
+    assert pose.followed.person == 1
+    filled = pose.poses(pose.followed)
     assert filled.present.shape == (1, 49)
     assert filled.present.all()
     joint, places = filled.pixels[0, :, 4], range(0, 49, 12)
@@ -103,43 +110,22 @@ def test_pictures_of_another_size_begin_anew() -> None:
     pose = live(PLAYER)
     followed(pose, 20)
     pose.look(20, picture(20, (640, 480)))
-    assert (pose.followed[0].length, pose.followed[0].person) == (1, 2)
+    assert pose.followed is not None
+    assert (pose.followed.length, pose.followed.person) == (1, 2)
 
 
-def test_several_are_followed_and_the_rest_counted() -> None:
-    pose = live(PLAYER, straight((220, 120), (0, 0)), BYSTANDER, most=2)
-    for frame in range(40):
-        pose.look(frame, picture(frame))
-        assert ([one.person for one in pose.followed], pose.others) == ([1, 2], 1)
-    np.testing.assert_allclose([center(pose, 0), center(pose, 1)], [PLAYER(39)[0], 220], atol=10)  # type: ignore[index]
-
-
-def test_who_leaves_makes_room_for_another() -> None:
-    second, third = straight((150, 120), (0, 0)), straight((260, 120), (0, 0))
-    ways = straight((60, 120), (0, 0)), there(0, 30, second), there(20, 200, third)
-    pose = live(*ways, most=2, estimator=BoxEstimator(leads=False))
-    followed(pose, 26)
-    assert [one.person for one in pose.followed] == [1, 2]
-    for frame in range(26, 80):
-        pose.look(frame, picture(frame))
-    assert [one.person for one in pose.followed] == [2, 3]  # the first was nearer the middle, and has left
-
-
-def test_only_patches_of_the_window_are_kept_and_large_ones_of_fewer_frames() -> None:
-    track = Track(1, [0], [box((640, 360, 100, 250)).astype(np.float64)], [0.9])
-    person = LivePerson(BoxEstimator(), 1, track, 10)
-    image = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)
-    person.go_on(1, image, 0)
-    patches = Patches(5, 1 << 30)
+def test_pictures_of_the_window_are_kept_and_large_ones_of_fewer_frames() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (72, 128, 3), np.uint8)
+    pictures = LastPictures(5)
     for frame in (0, 1, 2, 3, 6, 7, 8):
-        patches.add(frame, image, person, BLAZEPOSE33)
-    np.testing.assert_array_equal(patches.shown(np.arange(2, 10)), [-1, -1, -1, -1, 6, 7, 8, -1])
+        pictures.add(frame, image)
+    np.testing.assert_array_equal(pictures.shown(np.arange(2, 10)), [-1, -1, -1, -1, 6, 7, 8, -1])
     with pytest.raises(VideoError, match="is over"):
-        patches.frame(3)
-    whole = Patches(20, 4 * image.nbytes, whole=True)
+        pictures.frame(3)
+    few = LastPictures(20, 4 * image.nbytes)
     for frame in range(50):
-        whole.add(frame, image, person, BLAZEPOSE33)
-        assert whole.nbytes <= 4 * image.nbytes
-    kept = whole.shown(np.arange(30, 50))
-    assert 3 <= (kept >= 0).sum() <= 5
-    np.testing.assert_array_equal(whole.frame(int(kept.max())), image)
+        few.add(frame, image + np.uint8(frame))
+    kept = few.shown(np.arange(30, 50))
+    assert 3 <= (kept >= 0).sum() <= 4
+    newest = int(kept.max())
+    np.testing.assert_array_equal(few.frame(newest), image + np.uint8(newest))

@@ -1,22 +1,37 @@
-"""``hhmnet bench``: how fast a recipe trains and answers here, beside a plain ST-GCN."""
+"""``hhmnet bench`` and ``hhmnet train --dry-run``: how fast a recipe is here, and what all of it would cost.
+
+Without a store both take made clips of the data set's full shape. In phase 2 the crops are made up too, whether or not
+there is a store; see :mod:`hhmnet.benchmarks.made_data`.
+"""
 
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from hhmnet.benchmarks.measure import PHASES, measure
-from hhmnet.commands.configuration import read_config
-from hhmnet.commands.dry_run import of_phase_1
+from hhmnet.benchmarks.made_data import make_trainer, shape_of, write_made_store
+from hhmnet.benchmarks.measure import PHASES, WARM_UP, measure, peak_mib, timed, train_steps
+from hhmnet.commands.configuration import is_recipe, read_config
 from hhmnet.commands.terminal import Parser, UsageError, console, print_json, table
-from hhmnet.files import replacing
+from hhmnet.config import TrainConfig
+from hhmnet.files import write_json
+from hhmnet.models.pretrained import from_pretrained
+from hhmnet.store import Store
 from hhmnet.training.logs import environment
 
 RECIPE = Path("nw_ucla/skeleton")
+TIMED = 5
+"""Steps of a dry run that the clock counts."""
+ENOUGH = 1000
+"""Epochs in which there are as many steps as are timed, whatever the size of one."""
 
 
 def main(words: list[str]) -> int:
@@ -37,8 +52,7 @@ def main(words: list[str]) -> int:
     report["machine"] = environment(torch.device(report["about"]["device"]))
     report["settings"] = {"seconds": options.seconds, "rounds": options.rounds}
     if options.out is not None:
-        with replacing(options.out) as file:
-            file.write((json.dumps(report, indent=1) + "\n").encode())
+        write_json(options.out, report)
     if options.json:
         print_json(report)
     else:
@@ -64,7 +78,7 @@ def _parser() -> Parser:
     add("--config", type=Path, default=RECIPE, metavar="FILE", help=f"recipe (default: {RECIPE})")
     add("--seconds", type=float, default=2.0, metavar="S", help="length of a turn (2)")
     add("--rounds", type=int, default=5, metavar="R", help="turns of each; the table shows their median (5)")
-    add("--json", action="store_true", help="print the report as JSON on standard output")
+    parser.add_shared("json")
     add("--out", type=Path, metavar="FILE", help="write it there too, for --baseline later")
     add("--baseline", type=Path, metavar="FILE", help="an earlier report: exit with 1 if a ratio has fallen")
     add("--tolerance", type=float, default=10.0, metavar="PERCENT", help="by how much it may fall (10)")
@@ -130,3 +144,65 @@ def compare(report: dict[str, Any], before: dict[str, Any], file: Path, percent:
             share = f"{100 * (1 - now / then):.0f} % slower"
             found.append(f"{phase}: {now:.3g} times ST-GCN's speed, it was {then:.3g} ({share})")
     return found
+
+
+def dry_run(config: TrainConfig, stores: Sequence[Path] | None, log: Console) -> None:
+    """Time a few steps of a recipe and say what all of it would take.
+
+    Args:
+        config: the recipe; its fold is left aside. In phase 2 ``phase1`` is a trained model's folder, or the recipe
+            that one would be trained by.
+        stores: real clips; made ones of the data set's shape without them.
+        log: where the table goes.
+
+    Raises:
+        ShapeError: there is no store, and the recipe's protocol isn't one whose data set is known.
+        UsageError, ConfigError, PretrainedError: see :func:`of_phase_1`.
+    """
+    config = of_phase_1(replace(config, fold=None))
+    shape = None if stores else shape_of(config.protocol)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder)
+        clips = [Store(store) for store in stores or ()]
+        clips = clips or [write_made_store(made / "store", config, batches=2)]
+        long = replace(config.optim, epochs=max(config.optim.epochs, ENOUGH))
+        trainer = make_trainer(replace(config, optim=long), clips, made)
+        step = partial(next, train_steps(trainer))
+        timed(step, WARM_UP[trainer.device.type], trainer.device)
+        seconds = timed(step, TIMED, trainer.device) / TIMED
+    count = shape.train if shape else len(trainer.rows)
+    steps = config.optim.epochs * max(count // config.optim.batch_size, 1)
+    rate, hours = config.optim.batch_size / seconds, steps * seconds / 3600
+    peak = peak_mib(trainer.device)
+    memory = f"{peak['gpu']:,.0f} MiB on the GPU" if "gpu" in peak else f"{peak['resident']:,.0f} MiB"
+    view = table("dry run" + (" on made clips" if shape else ""), "", ">")
+    for row in (
+        ("weights", f"{sum(parameter.numel() for parameter in trainer.network.parameters()):,}"),
+        ("training clips", f"{count:,}"),
+        ("a step", f"{1000 * seconds:.0f} ms"),
+        ("clips/s", f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"),
+        ("peak memory", memory),
+        (f"the whole recipe, {steps:,} steps", f"{hours:.1f} h"),
+        ("on eight such machines or GPUs, at best", f"{hours / 8:.1f} h"),
+    ):
+        view.add_row(*row)
+    log.print(view)
+
+
+def of_phase_1(config: TrainConfig) -> TrainConfig:
+    """A recipe to be timed; one of phase 2 with the skeleton network and the preprocessing that its ``phase1`` has.
+
+    Raises:
+        UsageError: a recipe of phase 2 without ``phase1``.
+        ConfigError, PretrainedError: ``phase1`` can't be read.
+    """
+    if not config.looks_at_video:
+        return config
+    if not config.phase1:
+        raise UsageError(
+            "to be timed, a recipe of phase 2 has to know the network of skeletons: give --phase1 RUN, or with "
+            "--phase1 the recipe that it is trained by, such as --phase1 configs/ntu60/homogeneous.yaml"
+        )
+    place = Path(config.phase1)
+    first = read_config(place) if place.is_file() or is_recipe(place) else from_pretrained(place).spec
+    return replace(config, model=first.model, data=first.data, fusion=first.fusion)

@@ -8,7 +8,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,12 @@ from hhmnet.evaluation.figures import draw_curves, draw_strips
 from hhmnet.evaluation.metrics import bootstrap_interval
 from hhmnet.evaluation.model_pictures import draw_guidance, guidance_of
 from hhmnet.evaluation.scores import Scores
-from hhmnet.files import replacing
+from hhmnet.files import write_json
 from hhmnet.models.backbones import build_backbone
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.prepare.workers import cores
 from hhmnet.readers.nw_ucla import NWUCLA, NWUCLAConfig
-from hhmnet.store import SAMPLES_FILE, Store
+from hhmnet.store import Store
 from hhmnet.synthetic import ACTIONS, SKELETON_CEILING, VIDEOS, generate
 from hhmnet.training.logs import LOG_FILE, read_log
 
@@ -75,13 +75,12 @@ def main(words: list[str]) -> int:
         runs[name] = read_config(recipe, [*flags, f"--phase1={out / SKELETONS}"])
     video = runs[BEST].heterogeneous
     build_backbone(video.backbone, video.pretrained)  # what is missing is said now, not after phase 1
-    _claim(out)
-    store = _prepared(out, _sample(out, options.clips, log), log)
+    _make_sample(out, options.clips, runs, log)
+    store = _prepared(out, log)
     _draw_clips(store, out / "clips.png", log)
     cut_crops(CropCache(config=runs[BEST].roi), store, np.arange(len(store)), store.find_videos(), log)
     ends = None if options.time_limit is None else time.monotonic() + options.time_limit
     for name, config in runs.items():
-        _forget_other_run(out, name, config, store)
         log.print(f"\nTraining {titles[name]} in {out / name}", soft_wrap=True)
         left = None if ends is None else max(ends - time.monotonic(), 1e-3)
         code = train(config, [store], out / name, resume=True, time_limit=left, log=log)
@@ -114,73 +113,49 @@ def _packaged(name: str) -> Path:
     return Path(str(resources.files("hhmnet.synthetic") / name))
 
 
-def _claim(out: Path) -> None:
-    """Mark the folder as a demo's, so that a later demo may throw away what it finds there."""
-    if _marks(out) is not None:
-        return
-    if out.exists() and any(out.iterdir()):
+def _make_sample(out: Path, clips: int, runs: dict[str, TrainConfig], log: Console) -> None:
+    """The sample's raw files, unless they are there; a demo of other settings, or by another generator, goes first."""
+    raw, mark = out / "raw", out / MARK_FILE
+    modules = [file.read_bytes() for file in sorted(_packaged("").glob("*.py"))]
+    about = [clips, modules, {name: dataclasses.asdict(config) for name, config in runs.items()}]
+    digest = hashlib.sha256(repr(about).encode()).hexdigest()
+    known = _made_of(mark)
+    if known is None and out.exists() and any(out.iterdir()):
         raise DemoError(f"{out}: holds something else than a demo; name a new or empty folder with --out")
+    if known == digest:
+        log.print(f"{raw} holds the {clips} sample clips already", soft_wrap=True)
+        return
     out.mkdir(parents=True, exist_ok=True)
-    _write_marks(out, {})
-
-
-def _marks(out: Path) -> dict[str, str] | None:
-    """A digest of what every part of the demo in this folder was made of; None if there is no demo."""
+    write_json(mark, {"format": FORMAT, "made_of": ""})  # what is there from now on isn't whole
+    for name in ("raw", "store", *runs):
+        shutil.rmtree(out / name, ignore_errors=True)
+    log.print(f"Making {clips} sample clips with videos in {raw}", soft_wrap=True)
+    jobs = max(1, min(cores(), clips // CLIPS_A_PROCESS))
     try:
-        content = json.loads((out / MARK_FILE).read_text(encoding="utf-8"))
-        return dict(content["made_of"]) if content["format"] == FORMAT else None
+        with counting(log, "writing", "clips") as progress:
+            generate(raw, clips=clips, videos=True, jobs=jobs, progress=progress)
+    except ValueError as error:
+        raise DemoError(str(error)) from None
+    write_json(mark, {"format": FORMAT, "made_of": digest})
+
+
+def _made_of(mark: Path) -> str | None:
+    """A digest of what the demo in this folder was made of, "" of a part of one; None if there is no demo."""
+    try:
+        content = json.loads(mark.read_text(encoding="utf-8"))
+        return str(content["made_of"]) if content["format"] == FORMAT else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _write_marks(out: Path, made_of: dict[str, str]) -> None:
-    with replacing(out / MARK_FILE) as handle:
-        handle.write((json.dumps({"format": FORMAT, "made_of": made_of}) + "\n").encode())
-
-
-def _renew(out: Path, part: str, made_of: object, make: Callable[[], None] = lambda: None) -> bool:
-    """Remove a part that was made of something else than this, and make it; whether it was so."""
-    marks, digest = _marks(out) or {}, hashlib.sha256(repr(made_of).encode()).hexdigest()
-    if marks.get(part) == digest:
-        return False
-    shutil.rmtree(out / part, ignore_errors=True)  # a demo that was killed may have left anything there
-    make()
-    _write_marks(out, marks | {part: digest})
-    return True
-
-
-def _sample(out: Path, clips: int, log: Console) -> Path:
-    """The sample's raw files; they are made again if they are of other settings or another generator."""
-    raw, modules = out / "raw", sorted(_packaged("").glob("*.py"))
-
-    def make() -> None:
-        log.print(f"Making {clips} sample clips with videos in {raw}", soft_wrap=True)
-        jobs = max(1, min(cores(), clips // CLIPS_A_PROCESS))
-        try:
-            with counting(log, "writing", "clips") as progress:
-                generate(raw, clips=clips, videos=True, jobs=jobs, progress=progress)
-        except ValueError as error:
-            raise DemoError(str(error)) from None
-
-    if not _renew(out, "raw", [clips, *(file.read_bytes() for file in modules)], make):
-        log.print(f"{raw} holds the {clips} sample clips already", soft_wrap=True)
-    return raw
-
-
-def _prepared(out: Path, source: Path, log: Console) -> Store:
+def _prepared(out: Path, log: Console) -> Store:
+    source = out / "raw"
     log.print(f"\nPreparing the store {out / 'store'}", soft_wrap=True)
     report = prepare_store(NWUCLA(source, NWUCLAConfig(videos=source / VIDEOS)), out / "store", log=log)
     store = Store(out / "store")
     log.print(splits_table(store, f"{report.accepted} clips of {len(store.class_names)} actions"))
     show_rejected(log, report.rejected, out / "store")
     return store
-
-
-def _forget_other_run(out: Path, name: str, config: TrainConfig, store: Store) -> None:
-    """Remove a run of other data or another recipe: going on with it would mix the two."""
-    samples = hashlib.sha256((store.path / SAMPLES_FILE).read_bytes()).hexdigest()
-    skeletons = None if name == SKELETONS else (_marks(out) or {}).get(SKELETONS)
-    _renew(out, name, [samples, dataclasses.asdict(config), skeletons])
 
 
 def _score_files(out: Path) -> Iterator[tuple[str, Path]]:
@@ -229,8 +204,7 @@ def _comparison_table(rows: list[dict[str, Any]]) -> Table:
 def _show_comparison(out: Path, store: Store, log: Console) -> None:
     """Print a table of all models, and write it to ``results.json``."""
     rows = [_row(name, Scores.load(file)) for name, file in _score_files(out)]
-    with replacing(out / RESULTS_FILE) as handle:
-        handle.write((json.dumps({"store": store.path.name, "models": rows}, indent=1) + "\n").encode())
+    write_json(out / RESULTS_FILE, {"store": store.path.name, "models": rows})
     console(stderr=False).print("", _comparison_table(rows))
     log.print(
         f"Two pairs of actions ({', '.join(PAIRED)}) differ only in the object in the hand, which no "

@@ -6,7 +6,7 @@ import importlib
 import os
 import platform
 from importlib import metadata
-from typing import Any, NamedTuple
+from typing import Any
 
 from packaging.requirements import Requirement
 
@@ -25,69 +25,64 @@ PURPOSES = {
 }
 """Optional parts of the package, and what each is for."""
 
-
-class Part(NamedTuple):
-    """A package that is wanted: in which versions, in which it is there or None, and why that doesn't do or ""."""
-
-    name: str
-    wanted: str
-    found: str | None
-    problem: str
+Part = dict[str, Any]
+"""A package's ``name``, the versions that are ``wanted``, the one ``found`` or None, and a ``problem`` or ""."""
 
 
 def main(words: list[str]) -> int:
     """Run the command; 0 if all that is always needed is there, else 2."""
     parser = Parser("hhmnet doctor", "Say what is installed, on what machine, and what is missing for what.")
-    parser.add_argument("--json", action="store_true", help="print it as JSON on standard output")
+    parser.add_shared("json")
     options = parser.parse_args(words)
-    needed, optional = wanted_parts()
-    versions = {"hhmnet": __version__, "python": platform.python_version(), "system": platform.platform()}
-    document = {
-        "versions": versions,
-        "machine": machine(),
-        "needed": [part._asdict() for part in needed],
-        "optional": {
-            extra: {"for": PURPOSES.get(extra, ""), "missing": [part.name for part in parts if part.problem]}
-            for extra, parts in optional.items()
-        },
-        "networks": networks(),
+    needed = _parts_of("")
+    extras = [name for name in metadata.metadata("hhmnet").get_all("Provides-Extra") or [] if name != "all"]
+    missing = {
+        extra: [part["name"] for part in _parts_of(extra) if part["problem"] and part not in needed]
+        for extra in extras
     }
-    broken = [part for part in needed if part.problem]
+    document = {
+        "versions": {
+            "hhmnet": __version__,
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        },
+        "machine": _machine(),
+        "needed": needed,
+        "optional": {
+            extra: {"for": PURPOSES.get(extra, ""), "missing": names} for extra, names in missing.items()
+        },
+        "networks": _networks(),
+    }
+    broken = [part for part in needed if part["problem"]]
     if options.json:
         print_json(document)
     else:
-        show(document, broken)
+        _show(document, broken)
     return 2 if broken else 0
 
 
-def wanted_parts() -> tuple[list[Part], dict[str, list[Part]]]:
-    """The packages that are always needed, and those of each optional part, as the package's metadata names them."""
+def _parts_of(extra: str) -> list[Part]:
+    """The packages that are needed always, and those of an optional part, as the package's metadata names them."""
     wanted = [Requirement(text) for text in metadata.requires("hhmnet") or []]
-
-    def parts_of(extra: str) -> list[Part]:
-        return [
-            examine(part) for part in wanted if part.marker is None or part.marker.evaluate({"extra": extra})
-        ]
-
-    needed = parts_of("")
-    extras = metadata.metadata("hhmnet").get_all("Provides-Extra") or []
-    optional = {name: parts_of(name) for name in extras if name != "all"}
-    return needed, {name: [part for part in parts if part not in needed] for name, parts in optional.items()}
+    return [
+        _examine(part) for part in wanted if part.marker is None or part.marker.evaluate({"extra": extra})
+    ]
 
 
-def examine(requirement: Requirement) -> Part:
+def _examine(requirement: Requirement) -> Part:
     """Whether a package is there, in a version that does."""
     name, wanted = requirement.name, str(requirement.specifier)
     try:
-        found = metadata.version(name)
+        found, problem = metadata.version(name), ""
     except metadata.PackageNotFoundError:
-        return Part(name, wanted, None, "isn't installed")
+        found, problem = None, "isn't installed"
     # A local build, such as 2.13.0+cpu, and a release candidate count as what they are called.
-    fits = requirement.specifier.contains(found, prereleases=True)
-    return Part(name, wanted, found, "" if fits else f"is {found}, wanted is {wanted}")
+    if found is not None and not requirement.specifier.contains(found, prereleases=True):
+        problem = f"is {found}, wanted is {wanted}"
+    return {"name": name, "wanted": wanted, "found": found, "problem": problem}
 
 
-def machine() -> dict[str, Any]:
+def _machine() -> dict[str, Any]:
     """Processor, memory and GPUs, as torch sees them; what is wrong with torch where it can't be imported."""
     try:
         torch = importlib.import_module("torch")
@@ -106,7 +101,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def networks() -> dict[str, Any]:
+def _networks() -> dict[str, Any]:
     """Which of the networks for joints from video lie in the cache, and where that is."""
     from hhmnet.pose.networks import NETWORKS, cache_folder
 
@@ -117,34 +112,36 @@ def networks() -> dict[str, Any]:
     }
 
 
-def show(document: dict[str, Any], broken: list[Part]) -> None:
+def _show(document: dict[str, Any], broken: list[Part]) -> None:
     """The same for people."""
     out, facts, versions = console(stderr=False), document["machine"], document["versions"]
     gpus = [f"{gpu['name']}, {gpu['memory_gib']} GiB" for gpu in facts["gpus"]]
     none = "none that torch sees" if facts.get("cuda") else "none: torch is built for the CPU"
-    rows = {
-        "hhmnet": versions["hhmnet"],
-        "Python": f"{versions['python']}, {versions['system']}",
-        "torch": facts["torch"],
-        "processor": f"{facts.get('processor', '')}, {facts['cores']} cores",
-        "threads": f"{facts.get('threads', '?')} of torch; OMP_NUM_THREADS or --run.threads sets them",
-        "GPU": "; ".join(gpus) or none,
-        "cache": document["networks"]["folder"],
-    }
     view = table("this machine", "", "")
-    for row in rows.items():
+    for row in (
+        ("hhmnet", versions["hhmnet"]),
+        ("Python", f"{versions['python']}, {versions['system']}"),
+        ("torch", facts["torch"]),
+        ("processor", f"{facts.get('processor', '')}, {facts['cores']} cores"),
+        ("threads", f"{facts.get('threads', '?')} of torch; OMP_NUM_THREADS or --run.threads sets them"),
+        ("GPU", "; ".join(gpus) or none),
+        ("cache", document["networks"]["folder"]),
+    ):
         view.add_row(*row)
     out.print(view)
     parts = table("optional parts", "part", "for", "")
     for extra, part in document["optional"].items():
-        missing = part["missing"]
-        state = f"pip install 'hhmnet[{extra}]' (lacks {', '.join(missing)})" if missing else "there"
-        parts.add_row(extra, part["for"], state)
-    lacking = document["networks"]["missing"]
-    fetch = f"python -m hhmnet.pose fetch (lacks {', '.join(lacking)})" if lacking else "there"
+        lacking = ", ".join(part["missing"])
+        parts.add_row(
+            extra, part["for"], f"pip install 'hhmnet[{extra}]' (lacks {lacking})" if lacking else "there"
+        )
+    lacking = ", ".join(document["networks"]["missing"])
+    fetch = f"python -m hhmnet.pose fetch (lacks {lacking})" if lacking else "there"
     parts.add_row("networks", "joints from video without the internet", fetch)
     out.print(parts)
     for part in broken:
-        out.print(f"{part.name} {part.problem}: pip install '{part.name}{part.wanted}'", soft_wrap=True)
+        out.print(
+            f"{part['name']} {part['problem']}: pip install '{part['name']}{part['wanted']}'", soft_wrap=True
+        )
     if not broken:
         out.print("All that is always needed is there.")

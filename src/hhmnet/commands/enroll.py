@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from hhmnet.commands.flags import Flags, parted
+from hhmnet.commands.flags import Flags, given, read_all
 from hhmnet.commands.terminal import Parser, console, counting, print_json, table
 from hhmnet.files import locked
 from hhmnet.models.hub import find_model
@@ -29,26 +29,19 @@ DONE = 0
 
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
-    parser = _parser()
-    pose, arrays = Flags(PoseConfig, "hhmnet enroll"), Flags(ArrayConfig, "hhmnet enroll")
-    if "-h" in words or "--help" in words:
-        print(parser.format_help())
-        print(f"How joints are found in videos.\n\n{pose.format_help()}\n{arrays.format_help()}", end="")
-        return DONE
+    flags = Flags(ArrayConfig, "hhmnet enroll"), Flags(PoseConfig, "hhmnet enroll")
+    parser = _parser(*flags)
     options, rest = parser.parse_known_args(words)
     log = console()
-    of_arrays, of_pose = parted(rest, arrays.kinds)
-    how = pose.read(of_pose, [*parser.names, *arrays.kinds]) if of_pose else None
+    arrays, pose = read_all(rest, flags, parser.names)
     model = from_pretrained(options.model, choose_device(options.device), all_heads=True)
     old = load_examples(find_model(options.model), model.spec.class_names) if options.add else None
     if (options.out / "config.json").exists():
         raise EnrollError(f"{options.out}: holds a model already; name another folder")
-    sources = Sources(
-        model.spec.layout,
-        how,
-        arrays=arrays.read(of_arrays),
-        persons=model.spec.data.persons,
-    )
+    persons = model.spec.data.persons
+    if not given(rest, "persons"):
+        pose.persons = persons
+    sources = Sources(model.spec.layout, pose, arrays=arrays, persons=persons)
     tell = partial(log.print, soft_wrap=True)
     inputs = find_examples(options.examples, tell)
     with counting(log, "reading", "clips") as progress:
@@ -70,31 +63,27 @@ def main(words: list[str]) -> int:
         print_json({"out": str(options.out), "classes": counts, "left_out": failed})
         return DONE
     view = table("each example by the others", "class", ">examples", ">right")
-    for name, (count, known) in counts.items():
-        view.add_row(name, str(count), str(known))
+    for name, numbers in counts.items():
+        view.add_row(name, *map(str, numbers))
     console(stderr=False).print(view)
     if model.spec.heterogeneous is not None:
-        log.print("its video network isn't part of the new model, which looks at skeletons alone")
-    log.print(
-        f"the model is in {options.out}; ask it with: hhmnet predict {options.out} VIDEO", soft_wrap=True
-    )
+        tell("its video network isn't part of the new model, which looks at skeletons alone")
+    tell(f"the model is in {options.out}; ask it with: hhmnet predict {options.out} VIDEO")
     return DONE
 
 
-def _parser() -> Parser:
+def _parser(arrays: Flags, pose: Flags) -> Parser:
     parser = Parser(
         "hhmnet enroll",
         "Make a model of your own classes from a few examples of each.",
+        lambda: f"How joints are found in videos.\n\n{pose.format_help()}\n{arrays.format_help()}",
         usage="hhmnet enroll MODEL --examples DIR --out NEW [options] [--field value ...]",
-        add_help=False,
     )
+    parser.add_shared("model")
     add = parser.add_argument
-    add("model", type=Path, metavar="MODEL", help="trained model: a folder, a name of the zoo, or org/name")
-    add("-h", "--help", action="store_true", help="show this help, with all fields, and leave")
     examples = "a folder for each class, with three or more videos or skeleton files; or a store"
     add("--examples", type=Path, required=True, metavar="DIR", help=examples)
     add("--out", type=Path, required=True, metavar="NEW", help="folder of the new model")
     add("--add", action="store_true", help="add these classes to MODEL's, which hhmnet enroll made")
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is one")
-    add("--json", action="store_true", help="print one JSON document on standard output")
+    parser.add_shared("json", "device")
     return parser

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from hhmnet.evaluation.ensemble import (
 )
 from hhmnet.evaluation.metrics import brief, evaluate
 from hhmnet.evaluation.scores import Scores
-from hhmnet.files import replacing
+from hhmnet.files import write_json
 
 LARGEST_TABLE = 6
 """With more score files than that, only the single ones and the whole are shown."""
@@ -42,10 +41,7 @@ def main(words: list[str]) -> int:
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
     fuse(members, weights).save(out / SCORES_FILE)
-    with replacing(out / METRICS_FILE) as handle:
-        handle.write(
-            (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
-        )
+    write_json(out / METRICS_FILE, document)
     if options.json:
         print_json(document)
     else:
@@ -64,7 +60,7 @@ def _parser() -> Parser:
     held = "score files of held-out training clips, in the same order, on which the weights are chosen"
     add("--validation", nargs="+", type=Path, metavar="SCORES", help=held)
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
-    add("--json", action="store_true", help="print the metrics as JSON on standard output")
+    parser.add_shared("json")
     return parser
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -33,9 +31,10 @@ from hhmnet.evaluation.metrics import (
 )
 from hhmnet.evaluation.report import write_report
 from hhmnet.evaluation.scores import Scores, score
-from hhmnet.files import locked, made, remove_leftovers, replacing
+from hhmnet.files import locked, made, remove_leftovers, write_json
 from hhmnet.models.hub import find_model
 from hhmnet.models.pretrained import ActionModel, from_pretrained
+from hhmnet.predict.engines import choose_device
 from hhmnet.sample import MODALITIES
 from hhmnet.store import Store
 from hhmnet.training.distributed import ProcessLost, join, naming_the_lost, score_together
@@ -57,7 +56,7 @@ def main(words: list[str]) -> int:
         with group.together():
             store = Store(options.data)
         metrics, out = evaluate_run(
-            options.run,
+            options.model,
             store,
             split=options.split,
             fold=options.fold,
@@ -78,7 +77,7 @@ def main(words: list[str]) -> int:
     if options.json:
         print_json(metrics)
     elif metrics["n"]:
-        title = f"{options.run} on {metrics['store']}, {options.split}"
+        title = f"{options.model} on {metrics['store']}, {options.split}"
         console(stderr=False).print(metrics_table(metrics, title))
     report = f" and {REPORT_FILE}" if metrics["n"] else "; no clip has a label, so there is no top-1"
     log.print(f"{out} holds {METRICS_FILE}, {SCORES_FILE}{report}", soft_wrap=True)
@@ -89,27 +88,20 @@ def main(words: list[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser("hhmnet evaluate", "Measure a trained model on a store.")
+    parser.add_shared("model")
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="run folder, or any folder with a trained model")
     add("--data", type=Path, required=True, metavar="STORE", help="store that `hhmnet prepare` made")
     add("--split", default="test", choices=PARTS, help="clips to measure (default: test)")
     add("--fold", type=int, metavar="K", help="fold that val and train go by (default: the model's own)")
     rule = "rule that splits the clips (default: the model's where STORE has its test clips, else the store's own)"
     add("--protocol", metavar="NAME", help=rule)
-    add(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="folder for the results (default: RUN/eval-SPLIT, of several heads RUN/eval-SPLIT-HEAD)",
-    )
-    videos = "folder of the store's videos, if they aren't where they were"
-    add("--videos", type=Path, metavar="DIR", help=videos)
+    out = "folder for the results (default: MODEL/eval-SPLIT, of several heads MODEL/eval-SPLIT-HEAD)"
+    add("--out", type=Path, metavar="DIR", help=out)
     parts = "take the model's parts away one at a time, and say how many clips that costs"
     add("--knock-out", action="store_true", help=parts)
     other = "also measure how well clips of this store, which are none of the classes, are told from those measured"
     add("--unknown", type=Path, metavar="STORE", help=other)
-    add("--json", action="store_true", help="print the metrics as JSON on standard output")
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is one")
+    parser.add_shared("videos", "json", "device")
     return parser
 
 
@@ -145,7 +137,7 @@ def evaluate_run(
     """
     group = join(device == "cpu")
     with group.together():
-        place = _device(device)
+        place = choose_device(device)
         folder = find_model(run)
         model = from_pretrained(folder, place, store)
         check_layout(model, run, store)
@@ -183,36 +175,24 @@ def evaluate_run(
         whole.save(out / SCORES_FILE)
         for name, scores in streams.items():
             scores.save(out / stream_scores_file(name))
-        is_measured = bool((labels >= 0).any())
-        metrics: dict[str, Any] = evaluate(whole) if is_measured else {"n": 0}
-        metrics |= {"split": split, "protocol": rule.name, "fold": fold, "store": store.path.resolve().name}
-        metrics["temperature"] = whole.temperature
+        metrics = _measured(whole, streams, alone)
+        about = {"split": split, "protocol": rule.name, "fold": fold, "store": store.path.resolve().name}
+        metrics |= about | {"temperature": whole.temperature}
         metrics |= {name: classes for name, classes in lacking.items() if classes}
-        if is_measured:
-            metrics["surest_mistakes"] = surest_mistakes(whole)
-            if streams:
-                metrics["streams"] = {name: brief(scores) for name, scores in streams.items()}
-            if alone:
-                metrics["modalities"] = {name: brief(scores) for name, scores in alone.items()}
-                metrics["fusion"] = fusion_changes(whole, alone)
-            if others is not None:
-                with log.status(f"scoring {len(others)} clips of {unknown}"):
-                    strange = score(model, others, np.arange(len(others)), device=place)
-                confidence = model.spec.confidence[_usual(model)]
-                metrics["unknown"] = told_apart(whole, strange, confidence)
-            if parts:
+        if metrics["n"] and others is not None:
+            with log.status(f"scoring {len(others)} clips of {unknown}"):
+                strange = score(model, others, np.arange(len(others)), device=place)
+            metrics["unknown"] = told_apart(whole, strange, model.spec.confidence[_usual(model)])
+        if metrics["n"] and parts:
 
-                def run_alone() -> Scores:
-                    found = score(model, store, rows, device=place, videos=videos)
-                    return dataclasses.replace(found, labels=labels)
+            def run_alone() -> Scores:
+                found = score(model, store, rows, device=place, videos=videos)
+                return dataclasses.replace(found, labels=labels)
 
-                with log.status("taking the parts away one at a time"):
-                    metrics["knock_out"] = knock_out(model, run_alone)
-        with replacing(out / METRICS_FILE) as handle:
-            handle.write(
-                (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
-            )
-        if is_measured:
+            with log.status("taking the parts away one at a time"):
+                metrics["knock_out"] = knock_out(model, run_alone)
+        write_json(out / METRICS_FILE, metrics)
+        if metrics["n"]:
             draw_confusion(confusion(whole), whole.class_names, out / CONFUSION_FILE)
             title = f"{run.name} on {metrics['store']}, {split}"
             write_report(metrics, title, out / REPORT_FILE, out / CONFUSION_FILE)
@@ -220,6 +200,19 @@ def evaluate_run(
             for file in (CONFUSION_FILE, REPORT_FILE):
                 (out / file).unlink(missing_ok=True)
     return metrics, out
+
+
+def _measured(whole: Scores, streams: dict[str, Scores], alone: dict[str, Scores]) -> dict[str, Any]:
+    """Metrics of all together, of each stream, and of each modality alone; ``n`` is 0 where no clip has a label."""
+    if not (whole.labels >= 0).any():
+        return {"n": 0}
+    metrics = evaluate(whole) | {"surest_mistakes": surest_mistakes(whole)}
+    if streams:
+        metrics["streams"] = {name: brief(scores) for name, scores in streams.items()}
+    if alone:
+        metrics["modalities"] = {name: brief(scores) for name, scores in alone.items()}
+        metrics["fusion"] = fusion_changes(whole, alone)
+    return metrics
 
 
 def _usual(model: ActionModel) -> str:
@@ -332,55 +325,46 @@ def _notes(
 def check_layout(model: ActionModel, run: Path, store: Store) -> None:
     """Raise EvaluationError, with the first difference, unless model and store have the same skeleton."""
     ours, theirs = model.spec.layout.to_dict(), store.layout.to_dict()
-    for field in ours:
-        if ours[field] != theirs[field]:
-            first = f"field '{field}': {_difference(ours[field], theirs[field])}"
-            raise EvaluationError(
-                f"{run} and {store.path} have different skeletons ({model.spec.layout.name} and "
-                f"{store.layout.name}): {first}"
-            )
-
-
-def _difference(model: Any, store: Any) -> str:
-    """The first place in which a value of the model's and one of the store's part ways."""
-    if isinstance(model, (list, tuple)) and isinstance(store, (list, tuple)):
-        for number, (one, other) in enumerate(zip(model, store, strict=False)):
-            if one != other:
-                return f"number {number} is '{one}' in the model and '{other}' in the store"
-        return f"the model has {len(model)}, the store {len(store)}"
-    return f"'{model}' in the model and '{store}' in the store"
+    for field, mine in ours.items():
+        other = theirs[field]
+        if mine == other:
+            continue
+        first = f"'{mine}' in the model and '{other}' in the store"
+        if isinstance(mine, (list, tuple)):
+            first = f"the model has {len(mine)}, the store {len(other)}"
+            for number, (one, two) in enumerate(zip(mine, other, strict=False)):
+                if one != two:
+                    first = f"number {number} is '{one}' in the model and '{two}' in the store"
+                    break
+        raise EvaluationError(
+            f"{run} and {store.path} have different skeletons ({model.spec.layout.name} and {store.layout.name}): "
+            f"field '{field}': {first}"
+        )
 
 
 def metrics_table(metrics: dict[str, Any], title: str) -> Table:
     """The metrics for the terminal: every class, then all of them."""
-    view = table(title, "class", ">clips", ">top-1 %")
+    view, n = table(title, "class", ">clips", ">top-1 %"), str(metrics["n"])
     for name, figures in metrics["per_class"].items():
         view.add_row(name, str(figures["n"]), f"{figures['top1']:.2f}" if figures["n"] else "-")
     view.add_section()
     for name, figures in metrics.get("streams", {}).items():
-        view.add_row(f"stream {name}", str(metrics["n"]), f"{figures['top1']:.2f}")
+        view.add_row(f"stream {name}", n, f"{figures['top1']:.2f}")
     for name, figures in metrics.get("modalities", {}).items():
-        view.add_row(f"{name} alone", str(metrics["n"]), f"{figures['top1']:.2f}")
+        view.add_row(f"{name} alone", n, f"{figures['top1']:.2f}")
     for name, changes in metrics.get("fusion", {}).items():
         counts = f"{changes['mended']['n']}, {changes['broken']['n']}"
         view.add_row(f"mended, broken beside {name} alone", counts, "")
     for part in metrics.get("knock_out", []):
-        view.add_row(
-            f"without {part['part']}: lost, won", f"{part['lost']}, {part['won']}", f"{part['top1']:.2f}"
-        )
+        counts = f"{part['lost']}, {part['won']}"
+        view.add_row(f"without {part['part']}: lost, won", counts, f"{part['top1']:.2f}")
     low, high = metrics["top1_interval"]
-    view.add_row("all", str(metrics["n"]), f"{metrics['top1']:.2f}", style="bold")
+    view.add_row("all", n, f"{metrics['top1']:.2f}", style="bold")
     view.add_row("95 % interval of top-1", "", f"{low:.2f} to {high:.2f}")
-    view.add_row("top-5", "", f"{metrics['top5']:.2f}")
-    view.add_row("mean over classes", "", f"{metrics['mean_class']:.2f}")
+    for name, key in (("top-5", "top5"), ("mean over classes", "mean_class")):
+        view.add_row(name, "", f"{metrics[key]:.2f}")
     view.add_row("calibration error", "", f"{metrics['calibration_error']:.2f}")
     if told := metrics.get("unknown"):
         view.add_row("unknown: area under the ROC curve", str(told["n"]), f"{told['auroc']:.2f}")
         view.add_row("known clips that stay known", "", f"{told['known']:.2f}")
     return view
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise EvaluationError("--device is cuda, but torch sees no GPU here; use auto or cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

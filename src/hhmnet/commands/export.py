@@ -11,6 +11,7 @@ import numpy as np
 
 from hhmnet.commands.evaluate import check_layout
 from hhmnet.commands.terminal import Parser, console, print_json, whole
+from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.dataset import ClipDataset, RawBatch, VideoDataset
 from hhmnet.data.protocols import ProtocolError, get_protocol
 from hhmnet.export.graph import OPSET, made_clips, to_onnx
@@ -28,7 +29,7 @@ def main(words: list[str]) -> int:
     """Run the command; returns its exit code: 1 where the graph doesn't answer as PyTorch does."""
     options = _parser().parse_args(words)
     log = console()
-    model = from_pretrained(options.run)
+    model = from_pretrained(options.model)
     source, batches = _clips(model, options)
     with log.status("making the graph, which takes a while"):
         content = to_onnx(model)
@@ -63,19 +64,13 @@ def main(words: list[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser("hhmnet export", "Write a trained model as one ONNX file that runs without PyTorch.")
+    parser.add_shared("model")
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="run folder, or any folder with a trained model")
     add("--out", type=_onnx_file, required=True, metavar="FILE.onnx", help="the file to write")
     add("--data", type=Path, metavar="STORE", help="store to compare on (default: made-up clips)")
-    add(
-        "--videos",
-        type=Path,
-        metavar="DIR",
-        help="folder of the store's videos, if they aren't where they were",
-    )
     add("--split", choices=SPLITS, default="all", help="clips of STORE to compare on (default: all)")
     add("--clips", type=whole, default=64, metavar="N", help="clips to compare on (default: 64)")
-    add("--json", action="store_true", help="print size and comparison as JSON on standard output")
+    parser.add_shared("videos", "json")
     return parser
 
 
@@ -91,15 +86,13 @@ def _clips(model: ActionModel, options: argparse.Namespace) -> tuple[str, Iterat
     if options.data is None:
         return f"{options.clips} made-up clips", made_clips(spec, options.clips, _BATCH)
     store = Store(options.data)
-    check_layout(model, options.run, store)
+    check_layout(model, options.model, store)
     rows = get_protocol(spec.protocol or store.protocol).indices(store, options.split)
     if not len(rows):
         raise ProtocolError(f"{store.path}: split '{options.split}' has no clips to compare on")
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, options.clips).round().astype(np.int64))]
     dataset = ClipDataset(store, rows, spec.data.persons)
     if spec.roi is not None:
-        from hhmnet.data.crop_cache import CropCache
-
         videos = store.find_videos(options.videos)
         dataset = VideoDataset(store, rows, spec.data.persons, CropCache(config=spec.roi), videos)
     starts = range(0, len(rows), _BATCH)

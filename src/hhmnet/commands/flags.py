@@ -20,12 +20,6 @@ class ConfigError(ValueError):
     """A configuration that can't be used; the message names the file or flag, the field and the remedy."""
 
 
-UNKNOWN_HELP = (
-    "call so many clips of known classes unknown, 0 to 0.2; more, and others are told better (0.05; 0: none)"
-)
-"""Of the flag ``--unknown``."""
-
-
 class Flags:
     """The fields of a dataclass as flags; those of a dataclass in a field are ``--field.name``.
 
@@ -101,15 +95,22 @@ class Flags:
         return f"; did you mean '{prefix}{best}'?"
 
 
-def parted(words: Sequence[str], fields: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Flags of these fields with their values, and the others."""
-    parts: tuple[list[str], list[str]] = ([], [])
-    place = 1
+def read_all(words: Sequence[str], flags: Sequence[Flags], others: Iterable[str] = ()) -> list[Any]:
+    """What flags of several dataclasses describe, one of each; raises as :meth:`Flags.read`, of the last one's."""
+    parts: list[list[str]] = [[] for _ in flags]
+    place = -1
     for word in words:
         if word.startswith("--"):
-            place = 0 if word.removeprefix("--").partition("=")[0] in fields else 1
+            name = word.removeprefix("--").partition("=")[0]
+            place = next((i for i, one in enumerate(flags) if name in one.kinds), -1)
         parts[place].append(word)
-    return parts
+    known = [*others, *(name for one in flags for name in one.kinds)]
+    return [one.read(part, known) for one, part in zip(flags, parts, strict=True)]
+
+
+def given(words: Sequence[str], name: str) -> bool:
+    """Whether a flag is among the words."""
+    return any(word.partition("=")[0] == f"--{name}" for word in words)
 
 
 def _alike(one: str, other: str) -> float:

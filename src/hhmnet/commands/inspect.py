@@ -13,7 +13,6 @@ from hhmnet.commands.prepare import split_indices
 from hhmnet.commands.terminal import Parser, UsageError, console, print_json, table
 from hhmnet.evaluation.figures import Strip, class_label, draw_strips
 from hhmnet.sample import UNKNOWN_LABEL, Sample
-from hhmnet.skeleton import PARTS
 from hhmnet.store import Store
 
 
@@ -24,7 +23,6 @@ def main(words: list[str]) -> int:
         ("picture", "sample", "--picture draws one clip; name it with --sample ID"),
         ("rois", "sample", "--rois draws one clip; name it with --sample ID"),
         ("videos", "rois", "--videos goes with --rois FILE.png"),
-        ("attention", "picture", "--attention draws a picture; name it with --picture FILE.png"),
         ("guidance", "rois", "--guidance draws a picture; name it with --rois FILE.png"),
     ):
         if getattr(options, given) and not getattr(options, needs):
@@ -34,16 +32,11 @@ def main(words: list[str]) -> int:
         print_json(summary(store)) if options.json else _show_store(summary(store))
         return 0
     sample = store.sample(store.index(options.sample))
-    if options.attention:
-        _draw_attention(options.attention, sample, store, options.picture)
-    elif options.picture:
-        draw_strips([sample_strip(sample, store)], store.layout, options.picture)
     if options.picture:
+        draw_strips([sample_strip(sample, store)], store.layout, options.picture)
         console().print(f"picture: {options.picture}", soft_wrap=True)
-    if options.guidance:
-        _draw_guidance(options.guidance, sample, store, options.videos, options.rois)
-    elif options.rois:
-        _draw_rois(sample, store, options.videos, options.rois)
+    if options.rois:
+        _draw_rois(sample, store, options.guidance, options.videos, options.rois)
     if options.json:
         print_json(sample_document(sample, store))
     else:
@@ -56,82 +49,36 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("store", type=Path, metavar="STORE", help="store that `hhmnet prepare` made")
     add("--sample", metavar="ID", help="show this clip")
-    add("--json", action="store_true", help="print everything as JSON on standard output")
     add("--picture", type=Path, metavar="FILE.png", help="draw the clip's skeleton over time")
-    attention = "draw instead what this model's attention does to the clip"
-    add("--attention", type=Path, metavar="RUN", help=attention)
     rois = "draw what is cut out of the clip's video for a model"
     add("--rois", type=Path, metavar="FILE.png", help=rois)
-    guidance = (
-        "draw instead what this model of phase 2 sees of it, how much each cell counts, and its answers"
-    )
-    add("--guidance", type=Path, metavar="RUN", help=guidance)
-    add("--videos", type=Path, metavar="DIR", help="folder of the videos, if they aren't where they were")
+    guidance = "draw what this model of phase 2 sees of it, how much each cell counts, and its answers"
+    add("--guidance", type=Path, metavar="MODEL", help=guidance)
+    parser.add_shared("videos", "json")
     return parser
 
 
-def _model_for(run: Path, store: Store) -> Any:
-    """The model in a run folder, if it fits the store."""
+def _draw_rois(sample: Sample, store: Store, run: Path | None, videos: Path | None, file: Path) -> None:
+    """Draw the crops of a clip, or what a model sees of them, how much each counts, and its answers."""
     # torch takes seconds to import, and the rest of this command doesn't need it.
-    from hhmnet.commands.evaluate import check_layout
-    from hhmnet.models.pretrained import from_pretrained
+    from hhmnet.evaluation.model_pictures import crops_of, draw_guidance, guidance_of
 
-    model = from_pretrained(run)
-    check_layout(model, run, store)
-    return model
+    row = store.index(sample.sample_id)
+    folder = store.find_videos(videos) if sample.video is not None else Path()
+    if run is None:
+        found = crops_of(store, row, folder)
+    else:
+        from hhmnet.commands.evaluate import check_layout
+        from hhmnet.models.pretrained import from_pretrained
 
-
-def _draw_attention(run: Path, sample: Sample, store: Store, file: Path) -> None:
-    model = _model_for(run, store)
-    from hhmnet.evaluation.model_pictures import attention_of, draw_attention
-
-    draw_attention(attention_of(model, sample), sample, store.layout, file)
-
-
-def _draw_rois(sample: Sample, store: Store, videos: Path | None, file: Path) -> None:
-    """Draw the crops of a clip: parts as rows, instants as columns, and below them the whole persons."""
-    folder = _videos_of(sample, store, videos)
-    # PyAV is needed for videos alone.
-    from hhmnet.data.roi import RoiConfig, crop_clip
-    from hhmnet.evaluation.model_pictures import draw_crops
-    from hhmnet.video import open_video
-
-    config = RoiConfig()
-    with open_video(folder / str(sample.video)) as video:
-        crops = crop_clip(sample, store.layout, video, config)
-    draw_crops(crops, config.margin, file)
-    times, scene_times = (
-        ", ".join(f"{time:.0f}" for time in times) for times in (crops.times, crops.scene_times)
-    )
-    console().print(
-        f"rois: {file}\n  rows: {', '.join(part.replace('_', ' ') for part in PARTS)}; columns: frames {times}\n"
-        f"  below: all persons in frames {scene_times}\n"
-        "  white frame: without the margin; grey: outside the picture; black: nothing there",
-        soft_wrap=True,
-    )
-
-
-def _draw_guidance(run: Path, sample: Sample, store: Store, videos: Path | None, file: Path) -> None:
-    """Draw what a model sees of a clip, how much each cell counts, and its answers."""
-    folder = _videos_of(sample, store, videos)
-    model = _model_for(run, store)
-    if model.spec.heterogeneous is None:
-        raise UsageError(f"{run} looks at skeletons alone; --guidance needs a model of phase 2")
-    from hhmnet.evaluation.model_pictures import draw_guidance, guidance_of
-
-    found = guidance_of(model, store, store.index(sample.sample_id), folder)
+        model = from_pretrained(run)
+        check_layout(model, run, store)
+        found = guidance_of(model, store, row, folder)
     draw_guidance(found, _title(sample, store), _class_name(sample, store), file)
-    counts = "a cell counts from 0 (blue) to 2 (orange), as its corner says"
-    console().print(
-        f"rois: {file}\n  rows: parts; columns: instants; {'not guided' if found.weights is None else counts}",
-        soft_wrap=True,
-    )
-
-
-def _videos_of(sample: Sample, store: Store, videos: Path | None) -> Path:
-    if sample.video is None:
-        raise UsageError(f"sample {sample.sample_id!r} has no video to cut anything out of")
-    return store.find_videos(videos)
+    weights = "a cell counts from 0 (blue) to 2 (orange), as its corner says"
+    counts = "" if run is None else f"; {'not guided' if found.weights is None else weights}"
+    frames = ", ".join(map(str, found.frames))
+    console().print(f"rois: {file}\n  rows: parts; columns: frames {frames}{counts}", soft_wrap=True)
 
 
 def summary(store: Store) -> dict[str, Any]:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from hhmnet.commands.flags import UNKNOWN_HELP, Flags, parted
+from hhmnet.commands.flags import Flags, given, read_all
 from hhmnet.commands.terminal import Parser, UsageError, console, counting, print_json, table, whole
-from hhmnet.confidence import RATE
 from hhmnet.predict.prediction import Prediction
 from hhmnet.predict.sources import Input, InputError, find_inputs
 from hhmnet.prepare import ENGINES
@@ -31,9 +30,6 @@ SHOWN_FAILED = 20
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
     parser = _parser()
-    if "-h" in words or "--help" in words:
-        print(parser.format_help(), _more_help(), sep="\n", end="")
-        return DONE
     options, rest = parser.parse_known_args(words)
     log = console()
     _check_single(options)
@@ -58,7 +54,7 @@ def main(words: list[str]) -> int:
             name = item.name if isinstance(item, Input) else str(error).partition(":")[0]
             documents.append({"input": name, "error": str(error)})
             continue
-        documents.append(found.to_dict() | {"votes": votes(found, recognizer.class_names)})
+        documents.append(found.to_dict() | {"votes": found.votes(recognizer.class_names)})
         if not options.json:
             console(stderr=False).print(prediction_table(found, recognizer.class_names))
         for note in found.notes:
@@ -72,47 +68,41 @@ def _parser() -> Parser:
     parser = Parser(
         "hhmnet predict",
         "Name the action in videos, skeleton files, folders of them or the clips of a store.",
-        usage="hhmnet predict RUN INPUT... [options] [--field value ...]",
-        add_help=False,
+        _more_help,
+        usage="hhmnet predict MODEL INPUT... [options] [--field value ...]",
     )
+    parser.add_shared("model")
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="run folder, any folder with a trained model, or a FILE.onnx")
     add("inputs", nargs="+", type=Path, metavar="INPUT", help="video, skeleton file, folder or store")
-    add("-h", "--help", action="store_true", help="show this help, with all fields, and leave")
-    add("--json", action="store_true", help="print one JSON document on standard output: an object an input")
     add("--top", type=whole, default=5, metavar="N", help="classes to name (default: 5)")
-    add(
-        "--modality", action="append", choices=MODALITIES, help="what to go by; twice for both (default: all)"
-    )
-    add("--videos", type=Path, metavar="DIR", help="folder of the videos of skeleton files and stores")
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is one")
+    parser.add_shared("json", "modality", "unknown", "videos", "device")
     add("--overlay", type=Path, metavar="OUT.mp4", help="write the video with skeleton and prediction on it")
-    add("--unknown", type=float, default=RATE, metavar="RATE", help=UNKNOWN_HELP)
     add("--timeline", type=Path, metavar="DIR", help="write what is done when in a long recording into DIR")
-    add(
-        "--out", type=Path, metavar="DIR", help="write the predictions of many clips into DIR; can be resumed"
-    )
-    add(
-        "--engine",
-        choices=ENGINES,
-        default="local",
-        help="with --out, ray: on a Ray cluster that sees all files",
-    )
+    many = "write the predictions of many clips into DIR; can be resumed"
+    add("--out", type=Path, metavar="DIR", help=many)
+    ray = "with --out, ray: on a Ray cluster that sees all files"
+    add("--engine", choices=ENGINES, default="local", help=ray)
     add("--jobs", type=whole, metavar="N", help="with --engine ray: workers, at the most")
     return parser
 
 
 def _more_help() -> str:
     from hhmnet.pose.estimate import PoseConfig
-    from hhmnet.predict.timeline import TimelineConfig
 
-    pose, timeline = Flags(PoseConfig, "hhmnet predict"), Flags(TimelineConfig, "hhmnet predict")
-    arrays = Flags(ArrayConfig, "hhmnet predict")
+    arrays, timeline = _flags()
+    pose = Flags(PoseConfig, "hhmnet predict")
     return (
         f"What joints in npz, npy, json and csv files are, where it can't be told.\n\n{arrays.format_help()}\n"
         f"How joints are found in videos. Take what the model's training data was made with.\n\n{pose.format_help()}\n"
         f"With --timeline:\n\n{timeline.format_help()}"
     )
+
+
+def _flags() -> tuple[Flags, Flags]:
+    """Of arrays and timelines."""
+    from hhmnet.predict.timeline import TimelineConfig
+
+    return Flags(ArrayConfig, "hhmnet predict"), Flags(TimelineConfig, "hhmnet predict")
 
 
 def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) -> Recognizer:
@@ -121,39 +111,34 @@ def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) ->
     For an exported model PyTorch isn't imported, unless they say something of joints in videos.
     """
     from hhmnet.predict.recognizer import Recognizer
-    from hhmnet.predict.timeline import TimelineConfig
 
-    is_exported = options.run.suffix == ".onnx"
+    is_exported = options.model.suffix == ".onnx"
     if is_exported and (options.timeline is not None or options.overlay is not None):
         raise UsageError(
             "--timeline and --overlay need the model's folder; an ONNX file answers on whole clips"
         )
     if is_exported and options.device == "cuda":
         raise UsageError("an ONNX file runs on the CPU; leave --device out, or give the model's folder")
-    timeline, pose = Flags(TimelineConfig, "hhmnet predict"), None
-    arrays = Flags(ArrayConfig, "hhmnet predict")
-    of_timeline, others = parted(rest, timeline.kinds)
-    of_arrays, of_pose = parted(others, arrays.kinds)
-    if of_pose or not is_exported:
+    arrays, timeline = flags = _flags()
+    names = [word.removeprefix("--").partition("=")[0] for word in rest if word.startswith("--")]
+    options.pose = None
+    if not is_exported or set(names) - arrays.kinds.keys() - timeline.kinds.keys():
         from hhmnet.pose.estimate import PoseConfig
 
-        pose = Flags(PoseConfig, "hhmnet predict").read(
-            of_pose, [*parser.names, *timeline.kinds, *arrays.kinds]
-        )
-    windows = timeline.read(of_timeline)
-    if of_timeline and options.timeline is None:
-        raise UsageError(f"{of_timeline[0]} goes with --timeline DIR; see hhmnet predict --help")
-    options.arrays = arrays.read(of_arrays)
-    recognizer = Recognizer.from_pretrained(
-        options.run, options.device, pose, options.videos, options.arrays, options.unknown
-    )
-    given = {word.removeprefix("--").partition("=")[0] for word in rest}
-    if pose is not None and "persons" not in given:
-        pose.persons = recognizer.engine.persons
-    if options.timeline is not None and "window" not in given:
+        pose = Flags(PoseConfig, "hhmnet predict")
+        options.arrays, windows, options.pose = read_all(rest, [*flags, pose], parser.names)
+    else:
+        options.arrays, windows = read_all(rest, flags, parser.names)
+    if options.timeline is None and (stray := [name for name in names if name in timeline.kinds]):
+        raise UsageError(f"--{stray[0]} goes with --timeline DIR; see hhmnet predict --help")
+    how = options.pose, options.videos, options.arrays, options.unknown
+    recognizer = Recognizer.from_pretrained(options.model, options.device, *how)
+    if options.pose is not None and not given(rest, "persons"):
+        options.pose.persons = recognizer.engine.persons
+    if options.timeline is not None and not given(rest, "window"):
         windows = windows.as_long_as(recognizer.clip_seconds)
     recognizer.sources.with_videos |= options.overlay is not None
-    options.pose, options.windows = pose, windows
+    options.windows = windows
     options.modality = options.modality or MODALITIES[: 1 + recognizer.looks_at_video]
     return recognizer
 
@@ -193,10 +178,11 @@ def _overlay(found: Prediction, recognizer: Recognizer, out: Path, log: Console)
 
 def _archive(options: argparse.Namespace, log: Console) -> int:
     """Predictions of many clips, into a folder."""
+    from hhmnet.models.hub import find_model
     from hhmnet.predict.archive import ArchiveJob, predict_archive
 
-    of_model = options.run, options.device, options.pose, options.videos, options.arrays
-    job = ArchiveJob(*of_model, options.top, tuple(options.modality), options.unknown)
+    how = options.device, options.pose, options.videos, options.arrays, options.unknown
+    job = ArchiveJob(find_model(options.model), *how, options.top, tuple(options.modality))
     with log.status("looking for clips"):
         inputs = find_inputs(options.inputs, lambda line: log.print(line, soft_wrap=True))
     with counting(log, "recognising", "clips") as progress:
@@ -204,18 +190,14 @@ def _archive(options: argparse.Namespace, log: Console) -> int:
             inputs, job, options.out, engine=options.engine, jobs=options.jobs, progress=progress
         )
     for name, error in list(report.failed.items())[:SHOWN_FAILED]:
-        print(
-            f"hhmnet predict: error: {error if error.startswith(name) else f'{name}: {error}'}",
-            file=sys.stderr,
-        )
+        line = error if error.startswith(name) else f"{name}: {error}"
+        print(f"hhmnet predict: error: {line}", file=sys.stderr)
     if len(report.failed) > SHOWN_FAILED:
         log.print(f"{len(report.failed):,} clips have no answer; the first {SHOWN_FAILED} are shown")
     if options.json:
         print_json({"out": str(options.out), **report._asdict()})
-    log.print(
-        f"{options.out} holds the answers on {report.answered:,} clips, {report.found:,} of all were there already",
-        soft_wrap=True,
-    )
+    counts = f"{report.answered:,} clips, {report.found:,} of all were there already"
+    log.print(f"{options.out} holds the answers on {counts}", soft_wrap=True)
     return CALLERS_MISTAKE if report.failed else DONE
 
 
@@ -234,10 +216,8 @@ def _timeline(recognizer: Recognizer, options: argparse.Namespace, log: Console)
         console(stderr=False).print(segments_table(found))
     for note in found.notes:
         log.print(f"{found.input}: {note}", soft_wrap=True)
-    legend = class_legend(found.class_names)
-    log.print(
-        f"{options.timeline} holds {', '.join(file.name for file in files)} {legend}".strip(), soft_wrap=True
-    )
+    names = ", ".join(file.name for file in files)
+    log.print(f"{options.timeline} holds {names} {class_legend(found.class_names)}".strip(), soft_wrap=True)
     return DONE
 
 
@@ -262,10 +242,5 @@ def prediction_table(found: Prediction, class_names: Sequence[str]) -> Table:
         view.add_row(label, f"{100 * probability:.1f}", *shares)
     if found.members:
         view.add_section()
-        view.add_row("vote", found.label, *votes(found, class_names).values())
+        view.add_row("vote", found.label, *found.votes(class_names).values())
     return view
-
-
-def votes(found: Prediction, class_names: Sequence[str]) -> dict[str, str]:
-    """The class that each member alone finds the most probable."""
-    return {name: class_names[int(part.argmax())] for name, part in found.members.items()}

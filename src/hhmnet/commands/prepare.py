@@ -24,10 +24,7 @@ DONE, WORKER_LOST = 0, 1
 
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
-    parser = _parser()
-    if "-h" in words or "--help" in words:
-        print(parser.format_help(), _more_help(words), sep="\n", end="")
-        return DONE
+    parser = _parser(words)
     options, rest = parser.parse_known_args(words)
     kind = reader_class(options.reader)
     reader = kind(options.source, _flags(options.reader).read(rest, parser.names))
@@ -56,22 +53,21 @@ def main(words: list[str]) -> int:
     return DONE
 
 
-def _parser() -> Parser:
+def _parser(words: list[str]) -> Parser:
     parser = Parser(
         "hhmnet prepare",
         "Turn the raw files of a data set into a store. A call that was interrupted goes on where it was.",
+        lambda: _more_help(words),
         usage="hhmnet prepare READER --source DIR --out STORE [options] [--field value ...]",
-        add_help=False,
     )
     add = parser.add_argument
     add("reader", metavar="READER", help=f"format of the raw files: {', '.join(READERS)}")
-    add("-h", "--help", action="store_true", help="show this help, with the fields of READER, and leave")
     add("--source", type=Path, required=True, metavar="DIR", help="folder of the raw files")
     add("--out", type=Path, required=True, metavar="STORE", help="folder of the store")
     add("--jobs", type=whole, metavar="N", help="files read at the same time (default: one a core)")
     add("--engine", choices=ENGINES, default="local", help="ray: on a Ray cluster whose nodes all see DIR")
     add("--strict", action="store_true", help="make no store if any file can't be used")
-    add("--json", action="store_true", help="print the counts as JSON on standard output")
+    parser.add_shared("json")
     return parser
 
 

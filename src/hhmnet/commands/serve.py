@@ -7,7 +7,6 @@ import ipaddress
 import os
 import socket
 from functools import partial
-from pathlib import Path
 
 from hhmnet.commands.flags import Flags
 from hhmnet.commands.terminal import Parser, UsageError, console
@@ -21,10 +20,8 @@ _GRACE_SECONDS = 5
 
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code when the server was told to end."""
-    parser, flags = _parser(), Flags(Limits, "hhmnet serve")
-    if "-h" in words or "--help" in words:
-        print(parser.format_help(), "what a request may take:", "", flags.format_help(), sep="\n", end="")
-        return 0
+    flags = Flags(Limits, "hhmnet serve")
+    parser = _parser(flags)
     options, rest = parser.parse_known_args(words)
     limits: Limits = flags.read(rest, parser.names)
     token = _token(options.token, options.host)
@@ -36,7 +33,7 @@ def main(words: list[str]) -> int:
         from hhmnet.serving.workers import load
 
         app = create_app(
-            partial(load, str(options.run), options.device, limits.videos),
+            partial(load, str(options.model), options.device, limits.videos),
             limits,
             token,
             (*LOCAL_HOSTS, options.host) if _is_local(options.host) else None,
@@ -49,7 +46,7 @@ def main(words: list[str]) -> int:
     listening = _listen(options.host, options.port)
     log = console()
     with listening:
-        log.print(f"loading {options.run}")
+        log.print(f"loading {options.model}")
         app.state.workers.start()
         listening.listen()  # from here on a request waits instead of being refused
         address, port = listening.getsockname()[:2]
@@ -75,16 +72,15 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def _parser() -> Parser:
+def _parser(flags: Flags) -> Parser:
     parser = Parser(
         "hhmnet serve",
         "Answer over HTTP, with a page for the browser: drop a video or use the webcam.",
-        usage="hhmnet serve RUN [options] [--field value ...]",
-        add_help=False,
+        lambda: f"what a request may take:\n\n{flags.format_help()}",
+        usage="hhmnet serve MODEL [options] [--field value ...]",
     )
+    parser.add_shared("model", "device")
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="run folder, or any folder with a trained model")
-    add("-h", "--help", action="store_true", help="show this help and leave")
     add("--port", type=_port, default=8000, metavar="N", help="port, 0 for any that is free (default: 8000)")
     add(
         "--host",
@@ -97,7 +93,6 @@ def _parser() -> Parser:
         metavar="TEXT",
         help=f"what clients must send as `Authorization: Bearer TEXT` (default: ${TOKEN_VARIABLE})",
     )
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to compute (default: auto)")
     add("--no-page", action="store_true", help="the HTTP API alone")
     return parser
 

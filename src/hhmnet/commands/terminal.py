@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -16,6 +17,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from hhmnet.confidence import MOST, RATE
+from hhmnet.sample import MODALITIES
+
+DEVICES = ("auto", "cpu", "cuda")
 PLAIN_SECONDS = 5.0
 """Without a terminal, progress is a line of text that often."""
 
@@ -27,15 +32,35 @@ class UsageError(ValueError):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with whole option names only, and errors of one line."""
+    """argparse with whole option names only, and errors of one line.
 
-    def __init__(self, prog: str, description: str, **more: Any) -> None:
+    Args:
+        prog: what the user calls, such as ``hhmnet train``.
+        description: what it does.
+        fields: makes what ``--help`` says of the fields that a command takes as flags, too; only called for that.
+        more: as argparse takes it.
+    """
+
+    def __init__(
+        self, prog: str, description: str, fields: Callable[[], str] = lambda: "", **more: Any
+    ) -> None:
         super().__init__(prog=prog, description=description, allow_abbrev=False, **more)
+        self._fields = fields
 
     @property
     def names(self) -> list[str]:
         """Names of the flags, which may be what an unknown one was meant to be."""
         return [name.removeprefix("--") for name in self._option_string_actions]
+
+    def add_shared(self, *names: str) -> None:
+        """Add options that several commands have, by their names in ``SHARED``."""
+        for name in names:
+            self.add_argument(name if name == "model" else f"--{name}", **SHARED[name])
+
+    def format_help(self) -> str:
+        """The options, and the fields."""
+        fields = self._fields()
+        return super().format_help() + (f"\n{fields}" if fields else "")
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError instead of printing the usage and leaving."""
@@ -55,6 +80,39 @@ def whole(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1")
     return int(text)
+
+
+SHARED: dict[str, dict[str, Any]] = {
+    "model": {
+        "type": Path,
+        "metavar": "MODEL",
+        "help": "trained model: a run or other folder, a name of the zoo, or org/name",
+    },
+    "json": {"action": "store_true", "help": "print one JSON document on standard output, and nothing else"},
+    "device": {
+        "default": "auto",
+        "choices": DEVICES,
+        "help": "where to compute (auto: a GPU if there is one)",
+    },
+    "videos": {
+        "type": Path,
+        "metavar": "DIR",
+        "help": "folder of the videos, if they aren't where they were",
+    },
+    "modality": {
+        "action": "append",
+        "choices": MODALITIES,
+        "help": "what to go by; twice for both (default: all)",
+    },
+    "unknown": {
+        "type": float,
+        "default": RATE,
+        "metavar": "RATE",
+        "help": f"call so many clips of known classes unknown, 0 to {MOST:g}; more, and others are told better "
+        f"({RATE:g}; 0: none)",
+    },
+}
+"""Options that several commands have, as argparse takes them."""
 
 
 def console(stderr: bool = True) -> Console:

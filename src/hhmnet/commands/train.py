@@ -46,10 +46,6 @@ class RunError(ValueError):
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
     parser = _parser()
-    if "-h" in words or "--help" in words:
-        print(parser.format_help(), "Fields of the configuration, in FILE or as flags:\n", sep="\n")
-        print(format_help(), end="")
-        return FINISHED
     options, flags = parser.parse_known_args(words)
     file = options.config
     if options.again is not None:
@@ -67,7 +63,7 @@ def main(words: list[str]) -> int:
         log = console(stderr=not options.dry_run) if group.is_main else Console(quiet=True)
         code = FINISHED
         if options.dry_run:
-            from hhmnet.commands.dry_run import dry_run
+            from hhmnet.commands.bench import dry_run
 
             dry_run(config, options.data, log)
         else:
@@ -86,19 +82,17 @@ def _parser() -> Parser:
     parser = Parser(
         "hhmnet train",
         "Train a model. Any field of the configuration can be given as a flag, such as --optim.lr 1e-3.",
+        lambda: f"Fields of the configuration, in FILE or as flags:\n\n{format_help()}",
         usage="hhmnet train --config FILE --data STORE... --out RUN [options] [--key value ...]",
-        add_help=False,
     )
     add = parser.add_argument
-    add("-h", "--help", action="store_true", help="show this help and leave")
     add("--config", type=Path, metavar="FILE", help=_CONFIG_HELP)
     again = "train as the run OLD was: its configuration, and a word on what is different now"
     add("--from", dest="again", type=Path, metavar="OLD", help=again)
     data = "store that `hhmnet prepare` made; of several, one encoder learns from all, with a head for each"
     add("--data", type=Path, nargs="+", metavar="STORE", help=data)
     add("--out", type=Path, metavar="RUN", help="folder of the run")
-    videos = "folder of the store's videos, if they aren't where they were"
-    add("--videos", type=Path, metavar="DIR", help=videos)
+    parser.add_shared("videos")
     add("--resume", action="store_true", help="go on from RUN's checkpoint; start if there is none")
     add("--time-limit", type=duration, metavar="TIME", help="checkpoint and stop after 90s, 9m, 1.5h")
     dry = "time a few steps and say what the recipe costs here; without --data on made clips of full shape"

@@ -1,4 +1,4 @@
-"""Pictures of what a model does with one clip: RE-DMT's attention, and the crops that a model of phase 2 weighs."""
+"""Pictures of what is cut out of a clip's video, and of how much it counts for a model of phase 2."""
 
 from __future__ import annotations
 
@@ -9,111 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hhmnet.data.dataset import ClipDataset, to_clips
-from hhmnet.data.roi import ClipCrops, crop_clip
+from hhmnet.data.dataset import ClipDataset
+from hhmnet.data.roi import RoiConfig, crop_clip
 from hhmnet.data.transform import choose_frames, prepare
 from hhmnet.data.video_batch import MEAN, STD, prepare_video, stack_crops
-from hhmnet.drawing import draw_box, save_png, sheet
 from hhmnet.evaluation.figures import SIDE_COLOURS, class_labels, new_figure, save_figure
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
 from hhmnet.models.pretrained import ActionModel
-from hhmnet.models.stst import STST
 from hhmnet.sample import Sample
-from hhmnet.skeleton import PARTS, SkeletonLayout
+from hhmnet.skeleton import PARTS
 from hhmnet.store import Store
 from hhmnet.video import open_video
 
-QUERIES = ("head", "right_wrist", "left_wrist", "right_ankle")
-"""Joints whose attention is drawn, where the layout has them."""
 TOP = 3
 """Answers that are drawn of each modality."""
-
-
-class Attention(NamedTuple):
-    """What one block does for the first person of one clip, as means over heads.
-
-    Attributes:
-        plain: attention without mask and reranking, ``(V, V)``.
-        kept: share of the heads in which a query keeps each joint, ``(V, V)``.
-        weights: attention as it is used, ``(V, V)``.
-    """
-
-    plain: np.ndarray
-    kept: np.ndarray
-    weights: np.ndarray
-
-
-def attention_of(model: ActionModel, sample: Sample) -> list[Attention]:
-    """Every block's attention for a clip; of a model of several streams its first stream's."""
-    single = model.single(model.spec.data.streams[0]).eval()
-    encoder, data = single.network, single.spec.data
-    assert isinstance(encoder, STST)
-    x, mask = prepare(to_clips([sample.joints], [sample.present], data.persons), single.spec.layout, data)
-    first = encoder.config.chunks  # those of the first body come first
-    return [
-        Attention(*(part[:first].double().mean((0, 1)).numpy() for part in block))
-        for block in encoder.explain(x, mask)
-    ]
-
-
-def draw_attention(blocks: list[Attention], sample: Sample, layout: SkeletonLayout, file: Path) -> None:
-    """Draw the attention of some joints in every block on the clip's middle frame.
-
-    A line from the query (star) to a joint is as wide as its attention; it is orange where mask and reranking gave
-    the joint more than plain attention would, blue where less. A joint that most heads mask is hollow.
-    """
-    queries = [layout.index(name) for name in QUERIES if name in layout.joints] or [0]
-    figure = new_figure(2.4 * len(queries), 2.6 * len(blocks))
-    grid = figure.subplots(len(blocks), len(queries), squeeze=False)
-    seen = np.flatnonzero(sample.present[0])
-    body = sample.joints[0, seen[len(seen) // 2], :, :2]
-    for row, block in enumerate(blocks):
-        for axes, query in zip(grid[row], queries, strict=True):
-            _draw_query(axes, body, block, query, layout)
-            axes.set_title(f"block {row + 1}, {layout.joints[query].replace('_', ' ')}", fontsize=8)
-    save_figure(figure, file)
-
-
-def _draw_query(axes: Any, body: np.ndarray, block: Attention, query: int, layout: SkeletonLayout) -> None:
-    for child, parent in layout.edges:
-        axes.plot(*body[[child, parent]].T, color="#dddddd", linewidth=1.2, zorder=1)
-    weights = block.weights[query]
-    for joint, weight in enumerate(weights):
-        colour = SIDE_COLOURS["left" if weight > block.plain[query, joint] else "right"]
-        if joint != query:
-            width = 4 * weight / weights.max()
-            axes.plot(*body[[query, joint]].T, color=colour, linewidth=width, alpha=0.7, zorder=2)
-        face = colour if block.kept[query, joint] > 0.5 else "white"
-        size, marker = (110, "*") if joint == query else (22, "o")
-        axes.scatter(*body[joint], s=size, marker=marker, facecolor=face, edgecolor=colour, zorder=3)
-    axes.set_aspect("equal")
-    axes.axis("off")
-    if layout.dims == 2:
-        axes.invert_yaxis()
-
-
-def draw_crops(crops: ClipCrops, margin: float, file: Path) -> None:
-    """Draw crops as they are cut: parts as rows, instants as columns, and below them the whole persons.
-
-    Args:
-        crops: of a clip.
-        margin: that they were cut with; a white frame shows where it begins.
-        file: PNG to write.
-    """
-    parts = crops.parts.swapaxes(0, 1).reshape(-1, *crops.parts.shape[2:])
-    pages = [_framed(parts, len(crops.times), margin), _framed(crops.scene, len(crops.scene), margin)]
-    width = max(page.shape[1] for page in pages)
-    room = [((0, 8), (0, width - page.shape[1]), (0, 0)) for page in pages]
-    page = np.concatenate([np.pad(*page, constant_values=255) for page in zip(pages, room, strict=True)])
-    save_png(page, file)
-
-
-def _framed(images: np.ndarray, columns: int, margin: float) -> np.ndarray:
-    """Square crops ``(n, S, S, 3)`` as one picture, with a line where each one's margin begins."""
-    side = images.shape[1]
-    low = side * margin / (1 + margin) / 2
-    box = (low, low, side - 1 - low, side - 1 - low)
-    return sheet([draw_box(image, box, (255, 255, 255), 1) for image in images], columns, gap=2)
 
 
 class GuidanceError(ValueError):
@@ -121,10 +30,10 @@ class GuidanceError(ValueError):
 
 
 class Guidance(NamedTuple):
-    """What a model sees of a clip. P parts, K instants.
+    """What is shown of a clip, to a model or to nobody yet. P parts, K instants.
 
     Attributes:
-        cells: ``(P, K, S, S, 3)`` uint8, the grid as the network gets it.
+        cells: ``(P, K, S, S, 3)`` uint8.
         cell_mask: ``(P, K)`` bool, whether a cell shows something.
         weights: ``(P, K)`` from 0 to 2, what the skeleton makes each cell count; None where it guides nothing.
         scenes: ``(K2, W, W, 3)`` uint8, the persons and their surroundings.
@@ -144,6 +53,27 @@ class Guidance(NamedTuple):
     class_names: tuple[str, ...]
 
 
+def crops_of(store: Store, row: int, videos: Path) -> Guidance:
+    """What is cut out of the video of clip ``row`` of a store, margins included, without a model.
+
+    Raises:
+        GuidanceError: the clip has no video.
+        VideoError: the video can't be read.
+    """
+    sample = store.sample(row)
+    with open_video(videos / _video_of(sample)) as video:
+        crops = crop_clip(sample, store.layout, video, RoiConfig())
+    frames = sample.frame_index[crops.times.round().astype(int)]
+    cells, mask = crops.parts.swapaxes(0, 1), crops.part_mask.T
+    return Guidance(cells, mask, None, crops.scene, crops.scene_mask, frames, {}, ())
+
+
+def _video_of(sample: Sample) -> str:
+    if sample.video is None:
+        raise GuidanceError(f"sample {sample.sample_id!r} has no video to cut anything out of")
+    return sample.video
+
+
 @torch.inference_mode()
 def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Guidance:
     """What the model sees of clip ``row`` of a store, and what it answers.
@@ -156,11 +86,9 @@ def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Gui
     """
     spec, network = model.spec, model.network
     if not isinstance(network, HeterogeneousNetwork) or spec.roi is None or spec.video is None:
-        raise GuidanceError("the model looks at skeletons alone; give one of phase 2")
+        raise GuidanceError("the model looks at skeletons alone; --guidance needs one of phase 2")
     sample = store.sample(row)
-    if sample.video is None:
-        raise GuidanceError(f"sample {sample.sample_id!r} has no video")
-    with open_video(videos / sample.video) as video:
+    with open_video(videos / _video_of(sample)) as video:
         crops = stack_crops([crop_clip(sample, store.layout, video, spec.roi)])
     clips = ClipDataset(store, np.array([row]), spec.data.persons)[0].clips
     training = model.training
@@ -199,13 +127,13 @@ def _picture(images: Tensor) -> np.ndarray:
 
 
 def draw_guidance(found: Guidance, title: str, label: str | None, file: Path) -> None:
-    """Draw the grid, the scene, and the surest answers.
+    """Draw the grid, the scene, and the surest answers, if there are any.
 
     A cell's frame is blue where it counts less than on average over all that could be, orange where more, and its
     weight stands in its corner. Among the answers the clip's own class is orange.
 
     Args:
-        found: from :func:`guidance_of`.
+        found: from :func:`guidance_of` or :func:`crops_of`.
         title: what stands above.
         label: the clip's class, if it is known.
         file: PNG to write.
@@ -217,7 +145,10 @@ def draw_guidance(found: Guidance, title: str, label: str | None, file: Path) ->
     _draw_cells(left, found)
     axes = right.subplots(2, 1, height_ratios=(1.2, 1))
     _draw_scene(axes[0], found)
-    _draw_answers(axes[1], found, label)
+    if found.answers:
+        _draw_answers(axes[1], found, label)
+    else:
+        axes[1].axis("off")
     save_figure(figure, file)
 
 

@@ -46,13 +46,9 @@ class ArchiveJob:
 
     Attributes:
         run: folder with the model, or an ONNX file.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        pose: how joints are found in videos; the defaults if None.
-        videos: folder of the videos of skeleton files and stores.
-        arrays: what is said of joints in files of no fixed form.
+        device: and what follows: see :meth:`Recognizer.from_pretrained`.
         top: how many classes to name.
         modalities: what to go by; all that the model looks at if empty.
-        unknown: share of clips of known classes that may be called unknown.
     """
 
     run: Path
@@ -60,15 +56,14 @@ class ArchiveJob:
     pose: PoseConfig | None = None
     videos: Path | None = None
     arrays: ArrayConfig | None = None
+    unknown: float = RATE
     top: int = 5
     modalities: tuple[str, ...] = ()
-    unknown: float = RATE
 
     def load(self) -> Callable[[Input], Row]:
         """The function that recognises one clip; raises what loading the model does."""
-        recognizer = Recognizer.from_pretrained(
-            self.run, self.device, self.pose, self.videos, self.arrays, self.unknown
-        )
+        how = self.device, self.pose, self.videos, self.arrays, self.unknown
+        recognizer = Recognizer.from_pretrained(self.run, *how)
         modalities = self.modalities or MODALITIES[: 1 + recognizer.looks_at_video]
         return lambda item: recognizer.predict(item, self.top, modalities).to_dict()
 
@@ -81,11 +76,11 @@ class ArchiveJob:
 
 
 class ArchiveReport(NamedTuple):
-    """What came of an archive.
+    """What came of an archive, of all calls.
 
     Attributes:
-        answered: clips with a prediction, of all calls.
-        failed: names of the clips without one, and why, of all calls.
+        answered: clips with a prediction.
+        failed: names of the clips without one, and why.
         found: how many of both there were already.
     """
 
@@ -134,15 +129,12 @@ def predict_archive(
         total = found + len(missing)
         number = max((int(name.stem.partition("-")[2]) + 1 for name in _shards(out)), default=0)
         progress(found, total)
-        rows: Iterator[Row] = iter(())
-        if missing:
-            rows = _in_cluster(job, missing, jobs) if engine == "ray" else _here(job, missing)
+        rows = _in_cluster(job, missing, jobs) if engine == "ray" else _here(job, missing)
         while batch := list(islice(rows, shard)):
             with replacing(out / f"answers-{number:06d}.jsonl") as file:
-                file.writelines(
-                    json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
-                    for row in batch
-                )
+                for row in batch:
+                    line = json.dumps(row, ensure_ascii=False) + "\n"
+                    file.write(line.encode(errors="backslashreplace"))
             number += 1
             errors |= {row["input"]: row.get("error", "") for row in batch}
             progress(len(errors), total)
@@ -151,11 +143,7 @@ def predict_archive(
 
 
 def read_archive(out: Path) -> Iterator[Row]:
-    """All rows of a folder, shard by shard.
-
-    Raises:
-        ArchiveError: a shard isn't what :func:`predict_archive` writes.
-    """
+    """All rows of a folder, shard by shard; raises ArchiveError where one isn't what :func:`predict_archive` writes."""
     for file in _shards(out):
         with open(file, encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
@@ -184,38 +172,24 @@ def _check_job(out: Path, job: ArchiveJob) -> None:
         )
 
 
-def _row(recognise: Callable[[Input], Row], item: Input) -> Row:
-    """The prediction of a clip, or its name and what is wrong with it."""
-    try:
-        return recognise(item)
-    except Exception as error:  # whatever a strange file sets off, the other clips go on
-        reason = _in_a_line(error)
-        named = reason if isinstance(error, InputError) else f"{type(error).__name__}: {reason}"
-        return {"input": item.name, "error": named}
-
-
-def _in_a_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
-
-
 def _here(job: ArchiveJob, items: Sequence[Input]) -> Iterator[Row]:
-    recognise = job.load()
+    worker = Worker(job)
     for item in items:
-        yield _row(recognise, item)
+        yield worker.row(item)
 
 
-class _Worker:
-    """A process of the cluster: it loads the model once and then recognises one clip after another.
+class Worker:
+    """Loads the model once, and then recognises one clip after another; in a cluster, a process of its own.
 
     Args:
         job: how clips are recognised.
-        folder: where the command was given.
+        folder: where the command was given, since paths may be relative.
     """
 
-    def __init__(self, job: ArchiveJob, folder: str) -> None:
+    def __init__(self, job: ArchiveJob, folder: str = ".") -> None:
         self._job = job
         if os.path.isdir(folder):
-            os.chdir(folder)  # paths may be relative
+            os.chdir(folder)
 
     @cached_property
     def _recognise(self) -> Callable[[Input], Row]:
@@ -223,8 +197,13 @@ class _Worker:
         return self._job.load()
 
     def row(self, item: Input) -> Row:
-        """The prediction of a clip; raises what loading the model does."""
-        return _row(self._recognise, item)
+        """The prediction of a clip, or its name and what is wrong with it; raises what loading the model does."""
+        recognise = self._recognise
+        try:
+            return recognise(item)
+        except Exception as error:  # whatever a strange file sets off, the other clips go on
+            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+            return {"input": item.name, "error": kind + " ".join(str(error).split())}
 
 
 def _in_cluster(job: ArchiveJob, items: Sequence[Input], jobs: int | None) -> Iterator[Row]:
@@ -233,10 +212,12 @@ def _in_cluster(job: ArchiveJob, items: Sequence[Input], jobs: int | None) -> It
     A worker has one clip at a time. Where it dies, Ray starts it anew and gives it the same clip again, which is left
     out in the end.
     """
+    if not items:
+        return
     with connected(jobs) as ray:
         gpus = 1 if job.device == "cuda" else 0
         most = jobs or int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1))
-        kind = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=DEATHS - 1)(_Worker)
+        kind = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=DEATHS - 1)(Worker)
         idle = [kind.remote(job, os.getcwd()) for _ in range(min(most, len(items)))]
         waiting = iter(items)
         reading: dict[Any, tuple[Any, Input]] = {}
@@ -254,7 +235,7 @@ def _in_cluster(job: ArchiveJob, items: Sequence[Input], jobs: int | None) -> It
             except ray.exceptions.RayActorError:
                 row = {"input": item.name, "error": f"it was being read when {DEATHS} processes were killed"}
             except ray.exceptions.RayTaskError as error:
-                reason = f"{type(error.cause).__name__}: {_in_a_line(error.cause)}"
+                reason = f"{type(error.cause).__name__}: {' '.join(str(error.cause).split())}"
                 raise EngineError(f"a worker of the cluster can't load the model: {reason}") from None
             except ray.exceptions.RayError as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]

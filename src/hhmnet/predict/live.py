@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time as clock
+from collections import deque
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,12 @@ from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, clip_fields
 from hhmnet.pose.following import fill_bodies
 from hhmnet.pose.tracking import JOIN_GAP
 from hhmnet.predict.engines import choose_device
-from hhmnet.predict.live_pose import LivePerson, LivePose, Patches
+from hhmnet.predict.live_pose import LastPictures, LivePerson, LivePose
 from hhmnet.predict.motion import STILL, speeds
 from hhmnet.predict.prediction import LivePrediction
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import InputClip
 from hhmnet.sample import MODALITIES, UNKNOWN_LABEL, Sample
-from hhmnet.video import KEPT_BYTES
 
 DEFAULT_WINDOW = 2.0
 """Seconds of a window where neither the user nor the model says."""
@@ -49,8 +50,6 @@ class StreamingConfig:
     """Share of the window that must have passed since the person was first seen before there is an answer."""
     rate: float = 30.0
     """Frames a second of the source: what a second is where frames come without times, and how dense the window is."""
-    persons: int = 1
-    """Persons in pictures who are recognised at the most, each in a window of their own."""
     modalities: tuple[str, ...] = ()
     """What to go by: skeleton, video or both; all that the model looks at if empty."""
     unknown: float = RATE
@@ -61,7 +60,6 @@ class StreamingConfig:
     def __post_init__(self) -> None:
         if self.window is not None:
             within(self, 0.1, 60, "window")
-        within(self, 1, 100, "persons")
         within(self, 1, math.inf, "every")
         within(self, 0, 60, "smoothing", "still")
         within(self, 0, MOST, "unknown")
@@ -81,69 +79,71 @@ class StreamingConfig:
 
 
 class SkeletonWindow:
-    """The last T frames of skeletons that were pushed, of M persons.
+    """The bodies of the last frames that were pushed.
 
     Args:
         shape: ``(M, T, V, C)``.
+        longest: frames that never came are filled with a straight line if there are no more one behind the other.
 
     Attributes:
         person: counts from 1 on how often somebody came who wasn't there for over 60 frames; 0 with nobody.
     """
 
-    def __init__(self, shape: tuple[int, int, int, int]) -> None:
-        self._joints, self._present = np.zeros(shape, np.float32), np.zeros(shape[:2], bool)
-        self._length = self.person = self._persons = self._absent = 0
+    def __init__(self, shape: tuple[int, int, int, int], longest: int) -> None:
+        self._shape, self._longest = shape, longest
+        self._frames: deque[tuple[int, np.ndarray]] = deque()
+        self.person = self._persons = self._seen = 0
 
-    def push(self, steps: int, bodies: np.ndarray, longest: int) -> None:
-        """Append the bodies of a frame.
-
-        Args:
-            steps: frames since the one before; where some never came, they are filled with a straight line.
-            bodies: ``(m, V, C)`` float32, m at most M; a body of zeros isn't there.
-            longest: gaps of more frames stay.
-        """
-        window, present = self._present.shape[1], bodies.any((1, 2))
-        self._absent = 0 if present.any() else self._absent + steps
-        if max(self._absent, steps) > JOIN_GAP:  # whoever comes now is somebody new
-            self._length = self.person = 0
-        if not self.person and not present.any():
-            return
-        if not self.person:
+    def push(self, frame: int, bodies: np.ndarray) -> None:
+        """Append the bodies ``(m, V, C)`` float32 of a frame, m at most M; a body of zeros isn't there."""
+        is_there = bool(bodies.any())
+        if self._frames and frame - self._seen > JOIN_GAP:  # whoever comes now is somebody new
+            self._frames.clear()
+            self.person = 0
+        if is_there:
+            self._seen = frame
+        if not self._frames:
+            if not is_there:
+                return
             self._persons += 1
-            self.person, steps = self._persons, window
-        kept = max(window - steps, 0)
-        for array in (self._joints, self._present):
-            array[:, :kept] = array[:, window - kept :].copy()
-            array[:, kept:] = 0
-        self._joints[: len(bodies), -1], self._present[: len(bodies), -1] = bodies, present
-        self._length = min(self._length + steps, window) if self._length else 1
-        if kept and 1 < steps <= longest + 1:
-            for joints, there in zip(self._joints[:, kept - 1 :], self._present[:, kept - 1 :], strict=True):
-                there[:], _ = fill_bodies(there, [joints], np.zeros(there.shape), longest)
+            self.person = self._persons
+        self._frames.append((frame, bodies))
+        while len(self._frames) > 1 and self._frames[1][0] <= frame - self._shape[1] + 1:
+            self._frames.popleft()
 
     def clip(self) -> InputClip | None:
         """What is kept since somebody was first there."""
-        if not self._length:
+        if not self._frames:
             return None
-        joints, present = self._joints[:, -self._length :], self._present[:, -self._length :]
-        return _clip_of(joints=joints, present=present, frame_index=np.arange(self._length, dtype=np.int32))
+        most, window, *joint = self._shape
+        first = self._frames[0][0]
+        joints = np.zeros((most, self._frames[-1][0] - first + 1, *joint), np.float32)
+        for frame, bodies in self._frames:
+            joints[: len(bodies), frame - first] = bodies
+        present = np.asarray(joints.any((2, 3)))
+        for (before, _), (after, _) in pairwise(self._frames):
+            between = slice(before - first, after - first + 1)
+            for body, there in zip(joints[:, between], present[:, between], strict=True):
+                there[:], _ = fill_bodies(there, [body], np.zeros(len(there)), self._longest)
+        joints, present = joints[:, -window:], present[:, -window:]
+        index = np.arange(joints.shape[1], dtype=np.int32)
+        return _clip_of(joints=joints, present=present, frame_index=index)
 
 
 class StreamingRecognizer:
-    """Recognises what the most important persons in a stream do, one by default, in windows that slide along.
+    """Recognises what the most important person in a stream does, in a window that slides along.
 
     Frames stand at the places of an even grid of ``config.rate``. A frame that was dropped leaves a gap, which is
     filled with a straight line if it is no longer than a second; so speed stays right whatever gets lost. The window's
     joints go through the same steps as a whole clip's; pushing all frames of a clip that the window covers gives what
     :class:`~hhmnet.predict.recognizer.Recognizer` gives, as long as the person is found in the first frame and never
-    lost between two detections. That holds for models that look at the video too: see
-    :class:`~hhmnet.predict.live_pose.Patches`.
+    lost between two detections.
 
     Each frame's joints, by far the most of the work, are computed once. Of the network nothing can be kept: it sees the
     frames resampled, centred and scaled by the whole window, so every number changes when that moves on.
 
     Memory is bounded: joints of the window, the persons' tracks over it, and for a model that looks at the video at
-    most 256 MiB of what is around them in its pictures.
+    most 256 MiB of its pictures.
 
     Args:
         model: of phase 1 or 2.
@@ -191,8 +191,8 @@ class StreamingRecognizer:
         """Begin anew, as before the first frame."""
         self._frame = self._newest_answer = -1
         self._start = 0.0
-        self._smooth: dict[int, tuple[int, np.ndarray]] = {}  # by person: frame, probabilities
-        self._patches: dict[int, Patches] = {}
+        self._smooth: tuple[int, int, np.ndarray] | None = None  # person, frame, probabilities
+        self._pictures = LastPictures(self.config.frames)
         self._skeletons: SkeletonWindow | None = None
         if self.pose is not None:
             self.pose.reset()
@@ -217,11 +217,12 @@ class StreamingRecognizer:
             networks = self._networks
             if not isinstance(networks, VideoPoseEstimator):
                 networks = VideoPoseEstimator(networks)
-            self.pose = LivePose(networks, self.config.frames, self.config.rate, self.config.persons)
+            self.pose = LivePose(networks, self.config.frames, self.config.rate)
         if not self._step(time):
             return None
         self.pose.look(self._frame, image)
-        self._keep(self.pose, image)
+        if "video" in self.modalities:
+            self._pictures.add(self._frame, image)
         return self._answer_if_due()
 
     def push_skeleton(self, joints: np.ndarray | None, time: float | None = None) -> LivePrediction | None:
@@ -239,7 +240,7 @@ class StreamingRecognizer:
             raise StreamError("pictures were pushed before; call reset() to go on with skeletons")
         layout, persons = self.model.spec.layout, self.model.spec.data.persons
         shape = layout.num_joints, layout.dims
-        bodies = np.zeros((0, *shape), np.float32) if joints is None else np.asarray(joints, np.float32)
+        bodies = np.zeros((0, *shape), np.float32) if joints is None else np.array(joints, np.float32)
         bodies = bodies[None] if bodies.ndim == 2 else bodies
         if bodies.ndim != 3 or bodies.shape[1:] != shape:
             raise StreamError(
@@ -247,47 +248,38 @@ class StreamingRecognizer:
             )
         if not np.isfinite(bodies).all():
             raise StreamError("joints must be finite; give zeros, or None, for a person who isn't there")
-        steps = self._step(time)
-        if not steps:
+        if not self._step(time):
             return None
         if self._skeletons is None:
-            self._skeletons = SkeletonWindow((persons, self.config.frames, *shape))
-        self._skeletons.push(steps, bodies[:persons], round(self.config.rate))
+            self._skeletons = SkeletonWindow(
+                (persons, self.config.frames, *shape), longest=round(self.config.rate)
+            )
+        self._skeletons.push(self._frame, bodies[:persons])
         return self._answer_if_due()
 
     def answer(self, least: float = 0.0) -> LivePrediction:
-        """What the window says now, due or not, of the person who was followed first; ``others`` holds the others.
+        """What the window says now, due or not, from the first time that the person was seen.
 
         Args:
-            least: share of the window that must have passed since a person was first seen.
+            least: share of the window that must have passed since then.
         """
-        self._newest_answer, more = self._frame, 0
-        if self._skeletons is not None:
-            clips = {self._skeletons.person: self._skeletons.clip()}
-        else:
-            followed, more = ([], 0) if self.pose is None else (self.pose.followed, self.pose.others)
-            clips = {one.person: self._clip_of(one) for one in followed} or {0: None}
-        self._smooth = {person: known for person, known in self._smooth.items() if person in clips}
-        first, *others = [self._predict(person, clip, least) for person, clip in clips.items()]
-        return replace(first, others=tuple(others), more=more)
-
-    def _predict(self, person: int, clip: InputClip | None, least: float) -> LivePrediction:
-        """What the window says of one person, from the first time that the person was seen."""
         begun, frame = clock.perf_counter(), self._frame
-        nothing = LivePrediction(frame, frame / self.config.rate, person)
+        self._newest_answer = frame
+        person, clip, more = self._window()
+        nothing = LivePrediction(frame, frame / self.config.rate, person, more=more)
         if clip is None:
             return nothing
         present = clip.sample.present
         covered = present.shape[1] / self.config.frames
         nothing = replace(nothing, covered=covered, present=float(present.any(0).mean()))
         if not present.any():
-            self._smooth.pop(person, None)
+            self._smooth = None
         if not present.any() or covered < least:
             return nothing
         (found,) = self._recognizer.predict_clips([clip], self.modalities)
         if not found.modalities:
             return nothing
-        probabilities = self._smoothed(frame, person, found.probabilities)
+        probabilities = self._smoothed(person, found.probabilities)
         label = self.class_names[int(probabilities.argmax())] if found.known else UNKNOWN
         return replace(
             nothing,
@@ -298,6 +290,15 @@ class StreamingRecognizer:
             modalities=found.modalities,
             seconds=clock.perf_counter() - begun,
         )
+
+    def _window(self) -> tuple[int, InputClip | None, int]:
+        """Number of the person, what is kept of them, and how many others are there."""
+        if self._skeletons is not None:
+            return self._skeletons.person, self._skeletons.clip(), 0
+        if self.pose is None or self.pose.followed is None:
+            return 0, None, 0
+        person = self.pose.followed
+        return person.person, self._clip_of(self.pose, person), self.pose.others
 
     def _moves(self, clip: InputClip) -> bool:
         """Whether somebody moves in the newest half of a window."""
@@ -331,40 +332,24 @@ class StreamingRecognizer:
             return None
         return self.answer(self.config.least)
 
-    def _keep(self, pose: LivePose, image: np.ndarray) -> None:
-        """Keep what a model that looks at the video may want of this picture, and forget who has left."""
-        roi = self.model.spec.roi
-        if roi is None or "video" not in self.modalities:
-            return
-        whole, budget = roi.show == "background", KEPT_BYTES // pose.most
-        kept = self._patches
-        self._patches = {
-            one.person: kept[one.person] if one.person in kept else Patches(self.config.frames, budget, whole)
-            for one in pose.followed
-        }
-        for one in pose.followed:
-            self._patches[one.person].add(self._frame, image, one, pose.layout)
-
-    def _clip_of(self, person: LivePerson) -> InputClip:
-        """The window of one of the persons in the pictures."""
-        assert self.pose is not None
-        poses, patches = self.pose.poses(person), self._patches.get(person.person)
-        fields = clip_fields(poses, self.model.spec.layout, self.pose.config)
-        if patches is None:
+    def _clip_of(self, pose: LivePose, person: LivePerson) -> InputClip:
+        """The window of the person in the pictures."""
+        poses = pose.poses(person)
+        fields = clip_fields(poses, self.model.spec.layout, pose.config)
+        if "video" not in self.modalities:
             return _clip_of(**fields | {"video_frames": None})
-        newest = self._frame
-        frames = np.arange(newest - poses.present.shape[1] + 1, newest + 1)
-        clip = _clip_of(**fields | {"video": "stream", "video_frames": patches.shown(frames)})
-        return clip._replace(video=patches)
+        frames = np.arange(self._frame - poses.present.shape[1] + 1, self._frame + 1)
+        clip = _clip_of(**fields | {"video": "stream", "video_frames": self._pictures.shown(frames)})
+        return clip._replace(video=self._pictures)
 
-    def _smoothed(self, frame: int, person: int, own: np.ndarray) -> np.ndarray:
+    def _smoothed(self, person: int, own: np.ndarray) -> np.ndarray:
         """Mix a window's probabilities with those before it; another person's don't count."""
         constant = self.config.smoothing * self.config.rate
-        if person in self._smooth and constant > 0:
-            before, probabilities = self._smooth[person]
-            kept = math.exp(-(frame - before) / constant)
+        if self._smooth is not None and self._smooth[0] == person and constant > 0:
+            _, before, probabilities = self._smooth
+            kept = math.exp(-(self._frame - before) / constant)
             own = kept * probabilities + (1 - kept) * own
-        self._smooth[person] = (frame, own)
+        self._smooth = person, self._frame, own
         return own
 
 

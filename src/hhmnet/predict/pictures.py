@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import cache
@@ -17,7 +16,7 @@ import numpy as np
 from hhmnet.data.places import known_joints, part_places, part_sides, person_sizes, pictures_of
 from hhmnet.drawing import Colour, draw_box, draw_skeleton
 from hhmnet.evaluation.figures import class_label, class_labels, new_figure, save_figure, set_fonts
-from hhmnet.files import replacing
+from hhmnet.files import replacing, write_json
 from hhmnet.predict.prediction import Prediction
 from hhmnet.predict.sources import InputError
 from hhmnet.predict.timeline import Segment, Timeline, edges_between
@@ -197,10 +196,9 @@ def write_timeline(timeline: Timeline, folder: Path) -> list[Path]:
     for segment in timeline.segments:
         times = f"{segment.start:.3f}", f"{segment.end:.3f}"
         writer.writerow([*segment[:2], *times, *segment[4:6], f"{segment.probability:.4f}"])
-    document = json.dumps(timeline.to_dict(), indent=1, ensure_ascii=False) + "\n"
-    for file, content in zip(files, (text.getvalue(), document), strict=False):
-        with replacing(file) as handle:
-            handle.write(content.encode(errors="backslashreplace"))
+    with replacing(files[0]) as handle:
+        handle.write(text.getvalue().encode(errors="backslashreplace"))
+    write_json(files[1], timeline.to_dict())
     _draw_timeline(timeline, files[2])
     return files
 

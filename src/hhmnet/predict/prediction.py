@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,6 +67,10 @@ class Prediction:
     video: Path | None = None
     known: bool = True
 
+    def votes(self, class_names: Sequence[str]) -> dict[str, str]:
+        """The class that each member alone finds the most probable."""
+        return {name: class_names[int(part.argmax())] for name, part in self.members.items()}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON: input, label, known, top, modalities, seconds, members' probabilities, notes."""
         return {
@@ -83,7 +87,7 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class LivePrediction:
-    """What the model says of one person in the window that ends at a frame.
+    """What the model says of the most important person in the window that ends at a frame.
 
     Attributes:
         frame: index of the newest frame, from 0; dropped frames are counted.
@@ -97,8 +101,7 @@ class LivePrediction:
         present: share of the frames since then in which the person was there or filled in.
         seconds: what the answer took, beside the joints.
         modalities: what it rests on; empty without an answer.
-        others: the answers on further persons.
-        more: how many persons were there, and are not recognised, when persons were detected last.
+        more: how many other persons were there when persons were detected last.
     """
 
     frame: int
@@ -112,13 +115,7 @@ class LivePrediction:
     present: float = 0.0
     seconds: float = 0.0
     modalities: tuple[str, ...] = ()
-    others: tuple[LivePrediction, ...] = ()
     more: int = 0
-
-    @property
-    def everyone(self) -> tuple[LivePrediction, ...]:
-        """The answers on all persons, this one first."""
-        return self, *self.others
 
     def to_dict(self, class_names: tuple[str, ...], top: int = 5) -> dict[str, Any]:
         """Plain containers for JSON, with the ``top`` most probable classes."""
@@ -134,7 +131,7 @@ class LivePrediction:
             "modalities": list(self.modalities),
             "answer_ms": round(1000 * self.seconds, 1),
             "more": self.more,
-        } | ({"others": [one.to_dict(class_names, top) for one in self.others]} if self.others else {})
+        }
 
 
 def best(

@@ -35,8 +35,7 @@ class Recognizer:
     Clips go through the same preprocessing as in evaluation, so a clip of a store gets the same answer here.
 
     Args:
-        model: the model, or an engine that computes its logits.
-        device: where a model computes.
+        model: the model, which computes on ``device``, or an engine that computes its logits.
         pose: how joints are found in videos; by default as in training data, with as many persons as the model takes.
         videos: folder of the videos of skeleton files and stores, for a model that looks at them.
         arrays: what is said of joints in files of no fixed form.
@@ -83,18 +82,15 @@ class Recognizer:
         arrays: ArrayConfig | None = None,
         unknown: float = RATE,
     ) -> Recognizer:
-        """A recognizer with the model of a run folder, of any folder with a trained model, or of an ONNX file.
+        """A recognizer with a trained model; what isn't named here is as of :class:`Recognizer`.
 
         Args:
             folder: the model's folder, a file that ``hhmnet export`` wrote, which runs on the CPU, a name of the zoo
                 or ``org/name`` on the Hugging Face hub.
             device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
-            pose: see :class:`Recognizer`; so are the others.
 
         Raises:
-            PretrainedError: there is no model in the folder.
-            HubError: there is no such folder, and the hub's model isn't to be had.
-            OnnxModelError: the ONNX file is none of ``hhmnet export``, or onnxruntime isn't installed.
+            PretrainedError, HubError, OnnxModelError: there is no such model, or it can't be had or run here.
             InputError: there is no such device, or ``unknown`` is out of its range.
         """
         folder = find_model(folder)
@@ -165,7 +161,7 @@ class Recognizer:
         seconds = (time.perf_counter() - began) / len(clips)
         predictions = []
         for n, clip in enumerate(clips):
-            used = tuple(name for name, is_used in zip(MODALITIES, found.used[n], strict=True) if is_used)
+            used = used_of(found.used[n])
             names = best(probabilities[n], self.class_names, max(top, 1))
             predictions.append(
                 Prediction(
@@ -187,10 +183,7 @@ class Recognizer:
         return predictions
 
     def enroll(self, examples: Mapping[str, Sequence[str | Path]]) -> Recognizer:
-        """A recognizer of other classes, from a few clips of each; this one's skeleton encoders stay as they are.
-
-        Args:
-            examples: files by class, two or more of each; ``hhmnet enroll`` takes a folder.
+        """A recognizer of other classes, from two or more files of each; the skeleton encoders stay as they are.
 
         Raises:
             EnrollError: the examples are too few, or the model is an exported one.
@@ -251,6 +244,11 @@ class Recognizer:
             for clip, problem in zip(clips, problems, strict=True)
         ]
         return stack_crops(crops), notes
+
+
+def used_of(used: np.ndarray) -> tuple[str, ...]:
+    """Names of the modalities that were used, ``(2,)`` bool."""
+    return tuple(name for name, is_used in zip(MODALITIES, used, strict=True) if is_used)
 
 
 def _modality_of(member: str) -> str:

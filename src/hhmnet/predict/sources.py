@@ -9,7 +9,7 @@ import dataclasses
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -49,13 +49,7 @@ class InputError(ValueError):
 
 
 class Input(NamedTuple):
-    """One clip to be recognised.
-
-    Attributes:
-        name: what it is called in the answer.
-        path: a video, a skeleton file or a store.
-        row: which clip of a store; None for a file.
-    """
+    """One clip to be recognised: its name in the answer, a file or a store, and which clip of a store it is."""
 
     name: str
     path: Path
@@ -63,12 +57,10 @@ class Input(NamedTuple):
 
 
 class InputClip(NamedTuple):
-    """A clip in a model's joints.
+    """A clip in a model's joints, with nobody in it where nobody was found.
 
     Attributes:
-        name: what it is called in the answer.
-        sample: its skeleton; with nobody in it where nobody was found.
-        video: the file of its video, or its pictures where somebody has them open; None if there is none.
+        video: the file of its video, or its pictures where somebody has them open.
         notes: what is missing, and why.
     """
 
@@ -88,9 +80,7 @@ def find_inputs(paths: Iterable[str | Path], tell: Callable[[str], None] = lambd
     """The clips that these paths stand for: a file for itself, a folder for the files in and below it, a store for all
     its clips. A video beside a skeleton file of its name belongs to that and isn't a clip of its own.
 
-    Args:
-        paths: files, folders and stores.
-        tell: called with a line that counts the files of a folder that are no clips.
+    ``tell`` is called with a line that counts the files of a folder that are no clips.
 
     Raises:
         InputError: a path doesn't exist, is no clip, or a folder holds none.
@@ -127,20 +117,17 @@ def _in_folder(folder: Path, tell: Callable[[str], None]) -> list[Input]:
     for parent, below, names in os.walk(folder, onerror=refuse):
         below[:] = sorted(name for name in below if not name.startswith("."))
         files = [Path(parent, name) for name in names if not name.startswith(".") and name not in _TABLES]
-        files_read = [
-            file for file in files if file.suffix.lower() in SKELETON_SUFFIXES or is_kinect_text(file)
-        ]
-        skeletons = [Path(clip) for clip in clips_among(map(str, files_read))]
+        known = [file for file in files if file.suffix.lower() in SKELETON_SUFFIXES or is_kinect_text(file)]
+        skeletons = [Path(clip) for clip in clips_among(map(str, known))]
         paired = {file.stem for file in skeletons}
         videos = [file for file in files if is_video(file) and file.stem.removesuffix("_rgb") not in paired]
         found += sorted(skeletons + videos)
-        passed += [file.name for file in files if not is_video(file) and file not in files_read]
+        passed += [file.name for file in files if not is_video(file) and file not in known]
     if not found:
         raise InputError(f"{folder}: holds no videos or skeleton files, and is no store")
     if passed:
-        tell(
-            f"{folder}: passed over, as no videos or skeleton files by their endings: {count_endings(passed)}"
-        )
+        endings = count_endings(passed)
+        tell(f"{folder}: passed over, as no videos or skeleton files by their endings: {endings}")
     return [one for file in found for one in _in_file(file)]
 
 
@@ -200,15 +187,15 @@ class Sources:
         self.layout, self.videos, self.with_videos = layout, videos, with_videos
         self.arrays, self._body_size = arrays or ArrayConfig(), body_size
         self._pose, self._persons = pose, persons
-        self._stores: dict[Path, Store] = {}
-        self._sets: dict[Path, list[tuple[str, SetClip]]] = {}
+        self._store, self._set = cache(Store), cache(_clips_of_set)
 
-    @cached_property
+    @property
     def pose(self) -> PoseConfig:
         """How joints are found in a video."""
         from hhmnet.pose.estimate import PoseConfig
 
-        return self._pose or PoseConfig(persons=self._persons)
+        self._pose = self._pose or PoseConfig(persons=self._persons)
+        return self._pose
 
     @cached_property
     def estimator(self) -> VideoPoseEstimator:
@@ -230,10 +217,9 @@ class Sources:
             check_file(path)
             source = Input(str(source), path)
         try:
-            if source.row is not None and source.path.is_file():
-                return self._of_set(source)
             if source.row is not None:
-                return self._of_store(source.name, source.path, source.row)
+                of_row = self._of_set if source.path.is_file() else self._of_store
+                return of_row(source.name, source.path, source.row)
             return self._of_video(source) if is_video(source.path) else self._of_skeleton(source)
         except ModuleNotFoundError as error:
             raise InputError(
@@ -251,20 +237,17 @@ class Sources:
             raise InputError(f"{source.name}: {reason}") from None
 
     def _of_store(self, name: str, path: Path, row: int) -> InputClip:
-        store = self._stores.setdefault(path, Store(path))
+        store = self._store(path)
         sample = in_layout(store.sample(row), store.layout, self.layout)
         videos = store.find_videos(self.videos) if sample.video and self.with_videos else None
         return InputClip.of(sample, videos)._replace(name=name, notes=tuple(self._differs(sample)))
 
-    def _of_set(self, source: Input) -> InputClip:
-        if source.path not in self._sets:
-            found = read_set(source.path)
-            self._sets[source.path] = [] if found is None else list(found.clips.items())
-        name, clip = self._sets[source.path][source.row or 0]
+    def _of_set(self, name: str, path: Path, row: int) -> InputClip:
+        title, clip = self._set(path)[row]
         notes = Counter[str]()
         layout, fields = understood(load_clip(clip), self.layout, self.arrays, notes)
-        sample = in_layout(Sample(printable(name), UNKNOWN_LABEL, **fields), layout, self.layout)
-        return InputClip(source.name, sample, None, (*notes, *self._differs(sample)))
+        sample = in_layout(Sample(printable(title), UNKNOWN_LABEL, **fields), layout, self.layout)
+        return InputClip(name, sample, None, (*notes, *self._differs(sample)))
 
     def _of_video(self, source: Input) -> InputClip:
         """A clip of the person who acts; where nobody is found, the video alone."""
@@ -327,6 +310,12 @@ class Sources:
         fields["video_frames"], _ = pair_frames(len(fields["frame_index"]), look.frames)
         fields["video"] = name
         return folder / name
+
+
+def _clips_of_set(path: Path) -> list[tuple[str, SetClip]]:
+    """Names and arrays of a whole data set's clips in one file."""
+    found = read_set(path)
+    return [] if found is None else list(found.clips.items())
 
 
 def in_layout(sample: Sample, source: SkeletonLayout, target: SkeletonLayout) -> Sample:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from hhmnet.predict.prediction import Prediction
 from hhmnet.predict.sources import Input, InputClip, InputError
-from hhmnet.predict.timeline import Timeline, TimelineConfig, frame_times, recognise_long, sliced, windows
+from hhmnet.predict.timeline import Timeline, TimelineConfig, frame_times, recognise_long
 from hhmnet.readers.pairing import VIDEO_SUFFIXES
 from hhmnet.serving.limits import Limits, Refused
 from hhmnet.serving.schema import RequestOptions
@@ -22,10 +21,8 @@ if TYPE_CHECKING:
 
 FASTEST = 240
 """Frames a second beyond which a video counts as too long."""
-MOST_WINDOWS = 240
+MOST_WINDOWS = 120
 """Windows of one timeline, of all persons together."""
-# Of the time that is left; a machine that is busy for a moment must not cost the whole response.
-_SHARE = 1 / 3
 
 
 class VideoFacts(NamedTuple):
@@ -46,15 +43,11 @@ def respond(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict
     clip, video = read_upload(recognizer, job, limits)  # once, as finding the joints takes longest
     prediction = recognizer.predict(clip, top=options.top, modalities=options.modality)
     response = prediction.to_dict()
-    response["input"] = job["name"]
-    response["votes"] = {
-        member: recognizer.class_names[int(part.argmax())] for member, part in prediction.members.items()
-    }
+    response |= {"input": job["name"], "votes": prediction.votes(recognizer.class_names)}
     if options.details:
         response["details"] = details(prediction, recognizer.sources.layout, video)
     if options.timeline:
-        left = job["seconds"] - (time.perf_counter() - began)
-        response["timeline"], notes = timeline(recognizer, clip, options, video, _SHARE * left)
+        response["timeline"], notes = timeline(recognizer, clip, options, video)
         response["notes"] += notes
     response["seconds"] = time.perf_counter() - began
     return response
@@ -76,25 +69,24 @@ def check_video(path: Path, name: str, limits: Limits) -> VideoFacts:
     """Raise Refused for a video that is too large or too long, before more than one picture of it is decoded."""
     from hhmnet.video import VideoError, open_video, stored_size
 
+    def check_size(size: tuple[int, int]) -> None:
+        if max(size) > limits.resolution:
+            found = f"'{name}' has {size[0]} x {size[1]} pixels"
+            raise Refused(413, f"{found}; the longer side may have {limits.resolution}")
+
     try:
         stored = stored_size(path)
     except VideoError as error:
         raise InputError(f"is no video that can be read, or a damaged one: {error.reason}") from None
-    _check_size(stored, name, limits)
+    check_size(stored)
     with open_video(path) as video:
         times = video.times
         if times[-1] > limits.video_seconds or len(times) > FASTEST * limits.video_seconds:
             found = f"'{name}' takes {times[-1]:.1f} seconds and {len(times)} frames"
             raise Refused(413, f"{found}; it may take {limits.video_seconds:g} seconds; cut it")
         size = (video.width, video.height)  # as shown: a telephone's picture is stored lying on its side
-        _check_size(size, name, limits)
+        check_size(size)
     return VideoFacts(size, times)
-
-
-def _check_size(size: tuple[int, int], name: str, limits: Limits) -> None:
-    if max(size) > limits.resolution:
-        found = f"'{name}' has {size[0]} x {size[1]} pixels"
-        raise Refused(413, f"{found}; the longer side may have {limits.resolution}")
 
 
 def details(prediction: Prediction, layout: SkeletonLayout, video: VideoFacts | None) -> dict[str, Any]:
@@ -156,59 +148,26 @@ def _from_ahead(
 
 
 def timeline(
-    recognizer: Recognizer,
-    clip: InputClip,
-    options: RequestOptions,
-    video: VideoFacts | None,
-    seconds: float,
+    recognizer: Recognizer, clip: InputClip, options: RequestOptions, video: VideoFacts | None
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """The timeline of a clip as :func:`hhmnet.predict.timeline.Timeline.to_dict` writes it, and notes on it.
+    """The timeline of a clip as :meth:`hhmnet.predict.timeline.Timeline.to_dict` writes it, and notes on it.
 
     Of the probabilities only those of the strongest classes are left, ``options.top`` of them and those that segments
-    name. Times are those of the video. None where nobody is in the clip.
-
-    Args:
-        recognizer: the model.
-        clip: the clip.
-        options: a ``window`` of None is as long as the clips that the model learned from, a ``stride`` of None a
-            quarter of a second, or more where that would take too long.
-        video: the clip's video.
-        seconds: what the windows may take, if the stride is None.
-
-    Raises:
-        Refused: the stride that was asked for makes too many windows.
+    name. Times are those of the video. None where nobody is in the clip. Windows lie a quarter of a second apart, or
+    further where there would be more than :data:`MOST_WINDOWS`.
     """
     if not clip.sample.present.any():
         return None, []
-    config, notes = TimelineConfig().as_long_as(options.window or recognizer.clip_seconds), []
+    config, notes = TimelineConfig().as_long_as(recognizer.clip_seconds), []
     _, duration = frame_times(clip, config.fps)
-    most = MOST_WINDOWS // clip.sample.num_persons
-    if options.stride is not None:
-        config.stride = options.stride
-        if (count := len(windows(duration, config.window, config.stride)[0])) > most:
-            raise Refused(422, f"field 'stride' makes {count} windows of '{clip.name}'; at most {most}")
-    elif duration > config.window:
-        each = _seconds_of_a_window(recognizer, clip, config, options.modality)
-        possible = max(2, min(most, int(seconds / each / clip.sample.num_persons)))
-        least = (duration - config.window) / (possible - 1)
-        if least > config.stride:
-            notes.append(f"the timeline's windows are {least:.2f} s apart, so that the answer comes in time")
-            config.stride = least
+    most = max(MOST_WINDOWS // clip.sample.num_persons, 2)
+    least = (duration - config.window) / (most - 1)
+    if least > config.stride:
+        notes.append(f"the timeline's windows are {least:.2f} s apart, so that the answer comes in time")
+        config.stride = least
     found = recognise_long(recognizer, clip, config, options.modality)
     offset = float(_seconds(clip.sample.video_frames, clip.sample.num_frames, video)[0])
     return _strongest(found, options.top, offset), notes
-
-
-def _seconds_of_a_window(
-    recognizer: Recognizer, clip: InputClip, config: TimelineConfig, modalities: Sequence[str]
-) -> float:
-    """How long the model takes for a window, by the one in the middle."""
-    times, duration = frame_times(clip, config.fps)
-    first, end = np.searchsorted(times, (duration + np.array([-1, 1]) * config.window) / 2)
-    began = time.perf_counter()
-    part = sliced(clip.sample, 0, slice(int(first), max(int(end), int(first) + 1)))
-    recognizer.logits([clip._replace(sample=part)], modalities)
-    return time.perf_counter() - began
 
 
 def _strongest(timeline: Timeline, top: int, offset: float) -> dict[str, Any]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
-from pydantic.json_schema import SkipJsonSchema
 
 from hhmnet.serving.limits import Refused
 
@@ -93,14 +92,28 @@ class TaughtClasses(BaseModel):
     )
 
 
-_Window = Annotated[float, Field(ge=0.1, le=600, allow_inf_nan=False)]
-_Stride = Annotated[float, Field(ge=0.01, le=600, allow_inf_nan=False)]
-
-
-class RequestOptions(BaseModel):
-    """The form's fields beside the file."""
+class FormFields(BaseModel):
+    """Fields of a form beside its file."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def checked(cls, values: dict[str, Any]) -> Self:
+        """The fields with these values; raises Refused, naming the field, for one that is unknown or can't be used."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+        name, reason = str(first["loc"][0]), first["msg"].replace("Input should be", "must be")
+        if first["type"] == "extra_forbidden":
+            known = ", ".join((FILE_FIELD, *cls.model_fields))
+            raise Refused(422, f"there is no field {json.dumps(name[:50])}; known: {known}")
+        raise Refused(422, f"field '{name}' {'is missing' if first['type'] == 'missing' else reason}")
+
+
+class RequestOptions(FormFields):
+    """The form's fields beside the file."""
+
     top: int = Field(5, ge=1, le=10_000, description="Classes to name.")
     modality: list[Literal["skeleton", "video"]] = Field(
         ["skeleton", "video"], description="What to go by; all that the model looks at if left out."
@@ -109,26 +122,13 @@ class RequestOptions(BaseModel):
     timeline: StrictBool = Field(
         False, description="What is done when, too: the model's answer on windows over the recording."
     )
-    window: _Window | SkipJsonSchema[None] = Field(
-        None,
-        description="Seconds of a window of the timeline; if left out, as long as the model's training clips.",
-    )
-    stride: _Stride | SkipJsonSchema[None] = Field(
-        None,
-        description="Seconds from one window to the next; 0.25 if left out, or more where that would take too long.",
-    )
-
     taught: StrictBool = Field(
         False, description="By the classes that were taught to this server, which go by skeletons alone."
     )
 
     @classmethod
     def from_form(cls, fields: dict[str, list[str]], modalities: list[str]) -> RequestOptions:
-        """The options that a form's texts say, for a model that looks at ``modalities``.
-
-        Raises:
-            Refused: a field is unknown or can't be used; it is named.
-        """
+        """The options that a form's texts say, for a model that looks at ``modalities``; raises Refused."""
         words = {"true": True, "false": False}
         values: dict[str, Any] = {
             name: texts if name == "modality" else words.get(texts[-1].lower(), texts[-1])
@@ -136,21 +136,16 @@ class RequestOptions(BaseModel):
         }
         if values.get("taught") is True:
             modalities = ["skeleton"]
-        options = _validated(cls, {"modality": modalities} | values)
+        options = cls.checked({"modality": modalities} | values)
         if not set(options.modality) <= set(modalities):
-            raise Refused(
-                422, f"field 'modality' must be {' or '.join(modalities)}: the model looks at nothing else"
-            )
-        for name in ("window", "stride"):
-            if name in fields and not options.timeline:
-                raise Refused(422, f"field '{name}' goes with timeline=true")
+            known = " or ".join(modalities)
+            raise Refused(422, f"field 'modality' must be {known}: the model looks at nothing else")
         return options
 
 
-class Lesson(BaseModel):
+class Lesson(FormFields):
     """The form's fields beside the file of an example."""
 
-    model_config = ConfigDict(extra="forbid")
     label: str = Field(
         min_length=1,
         max_length=60,
@@ -160,34 +155,13 @@ class Lesson(BaseModel):
 
     @classmethod
     def from_form(cls, fields: dict[str, list[str]]) -> Lesson:
-        """What a form's texts say; raises Refused as :meth:`RequestOptions.from_form`."""
-        return _validated(cls, {name: " ".join(texts[-1].split()) for name, texts in fields.items()})
-
-
-Fields = TypeVar("Fields", bound=BaseModel)
-
-
-def _validated(kind: type[Fields], values: dict[str, Any]) -> Fields:
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-    name = str(first["loc"][0])
-    if first["type"] == "extra_forbidden":
-        known = ", ".join((FILE_FIELD, *kind.model_fields))
-        raise Refused(422, f"there is no field {json.dumps(name[:50])}; known: {known}")
-    reason = (
-        "is missing" if first["type"] == "missing" else first["msg"].replace("Input should be", "must be")
-    )
-    raise Refused(422, f"field '{name}' {reason}")
+        """What a form's texts say; raises Refused."""
+        return cls.checked({name: " ".join(texts[-1].split()) for name, texts in fields.items()})
 
 
 def form(fields: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
     """What the OpenAPI document says of a form with a file and these fields."""
     schema = fields.model_json_schema()
-    for field in schema["properties"].values():
-        if field.get("default", 0) is None:
-            del field["default"]
     file = {
         "type": "string",
         "format": "binary",
