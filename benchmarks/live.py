@@ -7,8 +7,7 @@
 frames: the joints come from a stand-in that gives those of the video again and again, and everything else is real.
 With ``--real-joints`` they are estimated in every frame, which takes about as long as the frames last: give fewer.
 
-A model of phase 2 looks at the pictures too, unless ``--modality skeleton`` says otherwise. The window is the model's;
-``--persons N`` follows so many.
+A model of phase 2 looks at the pictures too, unless ``--modality skeleton`` says otherwise. The window is the model's.
 """
 
 from __future__ import annotations

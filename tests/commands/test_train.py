@@ -69,7 +69,7 @@ def test_a_terminal_has_a_bar_and_elsewhere_progress_is_plain(train, tmp_path, c
     captured = capsys.readouterr()
     assert captured.out == ""
     assert f"epoch 2/2 step {STEPS}/{STEPS} loss " in captured.err
-    assert "clips/s 0:00 left" in captured.err
+    assert "clips/s 0:00:00 left" in captured.err
     assert "\x1b" not in captured.err
     assert "hhmnet evaluate" in captured.err
     assert "pip install 'hhmnet[tensorboard]'" in captured.err

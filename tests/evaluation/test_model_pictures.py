@@ -164,7 +164,10 @@ def test_inspect_draws_guidance(
     assert "a cell counts from 0 (blue) to 2 (orange)" in captured.err
     assert (tmp_path / "a.png").read_bytes().startswith(PNG)
     for mistake, message in (
-        ([*drawn, "--sample", "made03", "--guidance", str(tmp_path / "first")], "--guidance needs one of phase 2"),
+        (
+            [*drawn, "--sample", "made03", "--guidance", str(tmp_path / "first")],
+            "--guidance needs one of phase 2",
+        ),
         ([*drawn, "--sample", "made02", *guided], "sample 'made02' has no video"),
         ([*words, "--sample", "made03", *guided], "draws a picture; name it with --rois FILE.png"),
     ):

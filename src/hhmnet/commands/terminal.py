@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -135,9 +135,16 @@ def table(title: str, *columns: str) -> Table:
     return view
 
 
+class Shown(Protocol):
+    """Shows how far something is."""
+
+    def __call__(self, done: int, total: int, text: str = "", last: bool = False) -> None:
+        """Show ``done`` of ``total``, or a ``text`` that says so; the ``last`` is printed whenever it comes."""
+
+
 @contextmanager
-def counting(log: Console, label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A callback ``(done, all)`` that shows a bar, or now and then a line where there is no terminal.
+def counting(log: Console, label: str, unit: str) -> Iterator[Shown]:
+    """A callback that shows a bar, or now and then a line where there is no terminal.
 
     Pace and time left count from the first call on, so work that was done before doesn't flatter them.
     """
@@ -146,18 +153,19 @@ def counting(log: Console, label: str, unit: str) -> Iterator[Callable[[int, int
         task, shown = bar.add_task(label, total=None, figures=""), monotonic()
         first: tuple[int, float] | None = None
 
-        def show(done: int, total: int) -> None:
+        def show(done: int, total: int, text: str = "", last: bool = False) -> None:
             nonlocal first, shown
             now = monotonic()
             first = first or (done, now)
-            figures, made = f"{done:,}/{total:,} {unit}", done - first[0]
+            figures, made = text or f"{done:,}/{total:,} {unit}", done - first[0]
             if made > 0 and now > first[1]:
                 pace = made / (now - first[1])
                 left = timedelta(seconds=round((total - done) / pace))
-                figures += f", {pace:,.{0 if pace >= 10 else 1}f} {unit}/s, {left} left"
+                figures += "" if text else f", {pace:,.{0 if pace >= 10 else 1}f} {unit}/s,"
+                figures += f" {left} left"
             bar.update(task, completed=done, total=total, figures=figures)
-            if not log.is_terminal and now - shown >= PLAIN_SECONDS:
+            if not log.is_terminal and (last or now - shown >= PLAIN_SECONDS):
                 shown = now
-                log.print(f"{label} {figures}")
+                log.print(f"{label} {figures}".strip(), soft_wrap=True)
 
         yield show

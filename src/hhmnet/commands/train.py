@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from hhmnet.commands.configuration import CONFIG_FILE, format_help, read_config, write_config
 from hhmnet.commands.crops import cut_crops
 from hhmnet.commands.prepare import warnings_of_split
-from hhmnet.commands.terminal import PLAIN_SECONDS, Parser, console, duration
+from hhmnet.commands.terminal import Parser, Shown, console, counting, duration
 from hhmnet.config import TrainConfig
 from hhmnet.files import locked, made, remedy, remove_leftovers
 from hhmnet.prepare import WorkerLost
@@ -236,15 +235,15 @@ def _train(trainer: Trainer, time_limit: float | None, facts: dict[str, Any], lo
     run_log = RunLog(out, trainer.step // len(trainer.sampler))
     if run_log.writer is None:
         log.print("TensorBoard events are left out: pip install 'hhmnet[tensorboard]' adds them")
-    progress = TrainingProgress(log, trainer.config.optim.epochs, trainer.step, trainer.total_steps)
-
-    def on_epoch(figures: EpochLog) -> None:
-        run_log.add(figures)
-        progress.on_epoch(figures)
-
-    trainer.hooks = Hooks(progress.on_step, on_epoch)
     try:
-        with progress.bar, _explained(trainer):
+        with counting(log, "", "steps") as show, _explained(trainer):
+            progress = TrainingProgress(show, trainer.config.optim.epochs)
+
+            def on_epoch(figures: EpochLog) -> None:
+                run_log.add(figures)
+                progress.on_epoch(figures)
+
+            trainer.hooks = Hooks(progress.on_step, on_epoch)
             trainer.train(time_limit)
     except Interrupted:
         late = time_limit is not None and time.monotonic() - began > time_limit
@@ -289,52 +288,25 @@ def _explained(trainer: Trainer) -> Iterator[None]:
 
 
 class TrainingProgress:
-    """Shows epochs, steps, loss, accuracy, speed and the time that is left.
+    """Says which epoch and step it is, with the loss, accuracy and speed of the epoch before."""
 
-    Args:
-        log: console on standard error.
-        epochs: epochs of the whole run.
-        step: steps done before.
-        total: steps of the whole run.
-
-    Attributes:
-        bar: what moves on a terminal; it is to be entered while the run trains.
-    """
-
-    def __init__(self, log: Console, epochs: int, step: int, total: int) -> None:
-        self.log, self.epochs, self.total = log, epochs, total
-        self._first, self._began = step, time.monotonic()
-        self._step, self._shown = step, float("-inf")
-        columns = (
-            TextColumn("epoch {task.fields[epoch]} step {task.completed:.0f}/{task.total:.0f}"),
-            BarColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        self.bar = Progress(*columns, console=log, disable=not log.is_terminal)
-        self._task = self.bar.add_task("", total=total, completed=step, figures="", epoch=self._epoch())
-
-    def _epoch(self) -> str:
-        return f"{min(self._step * self.epochs // self.total + 1, self.epochs)}/{self.epochs}"
+    def __init__(self, show: Shown, epochs: int) -> None:
+        self._show, self._epochs, self._figures = show, epochs, ""
+        self._step = self._total = 0
 
     def on_step(self, step: int, total: int) -> None:
         """Take note of a finished step."""
-        self._step = step
-        self.bar.update(self._task, completed=step, epoch=self._epoch())
+        self._step, self._total = step, total
+        self._tell()
 
     def on_epoch(self, figures: EpochLog) -> None:
-        """Show an epoch's figures; without a terminal only every few seconds, and those of the last epoch."""
-        text = f"loss {figures.loss:.3f} accuracy {figures.accuracy:.1f} % {figures.samples_per_second:.0f} clips/s"
-        if figures.val_top1 is not None:
-            text += f" validation {figures.val_top1:.2f} %"
-        self.bar.update(self._task, figures=text)
-        now = time.monotonic()
-        if self.log.is_terminal or (figures.epoch < self.epochs and now - self._shown < PLAIN_SECONDS):
-            return
-        self._shown = now
-        seconds = (now - self._began) / max(self._step - self._first, 1) * (self.total - self._step)
-        left = f"{round(seconds) // 60}:{round(seconds) % 60:02d}"
-        epoch, step = f"epoch {figures.epoch}/{self.epochs}", f"step {self._step}/{self.total}"
-        self.log.print(f"{epoch} {step} {text} {left} left", soft_wrap=True)
+        """Take note of an epoch's figures."""
+        text = f" loss {figures.loss:.3f} accuracy {figures.accuracy:.1f} % {figures.samples_per_second:.0f} clips/s"
+        validation = "" if figures.val_top1 is None else f" validation {figures.val_top1:.2f} %"
+        self._figures = text + validation
+        self._tell(last=figures.epoch == self._epochs)
+
+    def _tell(self, last: bool = False) -> None:
+        step, total = self._step, self._total
+        epoch = min((step - 1) * self._epochs // total + 1, self._epochs)
+        self._show(step, total, f"epoch {epoch}/{self._epochs} step {step}/{total}{self._figures}", last)

@@ -82,9 +82,10 @@ class LivePose:
     """Follows the most important person through frames that come one by one.
 
     Persons are detected in every n-th frame and joined to tracks. Of those seen in the last ``window`` frames (at
-    least 90), the most important is followed (:func:`.tracking.rate_tracks`), until another is half as important again, or has been there for 30 frames in which this one wasn't. Who comes back near the same place within
-    60 frames is the same person; else, and whenever another person is followed, the window begins anew, since joints of
-    two persons are no movement.
+    least 90), the most important is followed (:func:`.tracking.rate_tracks`), until another is half as important again,
+    or has been there for 30 frames in which this one wasn't. Who comes back near the same place within 60 frames is the
+    same person; else, and whenever another person is followed, the window begins anew, since joints of two persons are
+    no movement.
 
     Memory doesn't grow: tracks keep what the window needs, joints are kept for the window alone.
 
