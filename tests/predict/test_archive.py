@@ -1,4 +1,4 @@
-"""Predictions of many clips, in shards: here and on a Ray cluster, whose workers die."""
+"""Predictions of many clips: here and on a Ray cluster, whose workers die."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import signal
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,6 @@ from hhmnet.predict.archive import (
     ArchiveError,
     ArchiveReport,
     predict_archive,
-    read_archive,
 )
 from hhmnet.prepare.workers import EngineError
 from made_archive_job import MadeJob, make_job, put_clips
@@ -27,29 +27,25 @@ LABELS = {"clip 0": "wave", "clip 1": "nod", "clip 3": "wave", "clip 5": "kick",
 FAILED = {"clip 2": "clip 2: is no clip", "clip 4": "ZeroDivisionError: division by zero"}
 
 
-def labels(out: Path) -> dict[str, str]:
-    """Labels by clip; fails if a clip is there twice."""
-    found = [row for row in read_archive(out) if "label" in row]
+def rows(out: Path) -> list[dict[str, Any]]:
+    """All rows; fails if a clip is there twice."""
+    found = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
     assert len({row["input"] for row in found}) == len(found)
-    return {row["input"]: row["label"] for row in found}
+    return found
 
 
-def shards(out: Path) -> list[str]:
-    assert not list(out.glob("*.tmp"))
-    return sorted(file.name for file in out.glob("answers-*"))
+def labels(out: Path) -> dict[str, str]:
+    return {row["input"]: row["label"] for row in rows(out) if "label" in row}
 
 
 def test_a_bad_clip_is_named_and_the_same_call_goes_on_with_more_clips(tmp_path: Path) -> None:
     inputs, job, out = put_clips(tmp_path / "clips", TEXTS), make_job(tmp_path / "model"), tmp_path / "out"
     counts: list[tuple[int, int]] = []
-    report = predict_archive(inputs[:4], job, out, shard=3, progress=lambda *done: counts.append(done))
+    report = predict_archive(inputs[:4], job, out, progress=lambda *done: counts.append(done))
     assert report == ArchiveReport(3, {"clip 2": FAILED["clip 2"]}, 0)
-    assert counts == [(0, 4), (3, 4), (4, 4)]
-    first = (out / "answers-000000.jsonl").read_bytes()
+    assert counts == [(n, 4) for n in range(5)]
     assert predict_archive(inputs[3:] + inputs, job, out) == ArchiveReport(5, FAILED, 4)
     assert labels(out) == LABELS
-    assert shards(out) == [f"answers-{n:06d}.jsonl" for n in range(3)]
-    assert (out / "answers-000000.jsonl").read_bytes() == first
     assert len((job.run / "tried").read_text().splitlines()) == len(TEXTS)
     (job.run / "model.safetensors").touch()
     assert predict_archive(inputs, job, out).found == 7
@@ -61,24 +57,22 @@ def test_a_name_of_any_bytes_keeps_the_others_answers(tmp_path: Path) -> None:
     for found in (0, 7):
         report = predict_archive(inputs, job, out)
         assert (report.answered, report.found) == (4, found)  # the made model stumbles over it
-    rows = [
-        json.loads(line) for line in (out / "answers-000000.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-    assert {os.fsencode(row["input"]) for row in rows} >= {b"b\xdcbung", b"clip 0"}
+    assert {os.fsencode(row["input"]) for row in rows(out)} >= {b"b\xdcbung", b"clip 0"}
 
 
-def test_an_interruption_costs_one_shard(tmp_path: Path) -> None:
-    inputs, job = put_clips(tmp_path / "clips", TEXTS), make_job(tmp_path / "model")
+def test_an_interruption_costs_one_clip(tmp_path: Path) -> None:
+    inputs, job, out = put_clips(tmp_path / "clips", TEXTS), make_job(tmp_path / "model"), tmp_path / "out"
 
     def stop(done: int, total: int) -> None:
         if done == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict_archive(inputs, job, tmp_path / "out", shard=2, progress=stop)
-    assert len(shards(tmp_path / "out")) == 2
-    assert predict_archive(inputs, job, tmp_path / "out", shard=2).found == 4
-    assert labels(tmp_path / "out") == LABELS
+        predict_archive(inputs, job, out, progress=stop)
+    with open(out / "answers.jsonl", "ab") as file:
+        file.write(b'{"input": "clip 4", "lab')  # as a process leaves it that was killed
+    assert predict_archive(inputs, job, out).found == 4
+    assert labels(out) == LABELS
 
 
 def test_predictions_of_another_model_are_not_mixed(tmp_path: Path) -> None:
@@ -94,15 +88,18 @@ def test_predictions_of_another_model_are_not_mixed(tmp_path: Path) -> None:
         predict_archive(inputs, job, tmp_path / "out")
 
 
-def test_a_shard_that_is_none_is_named(tmp_path: Path) -> None:
-    inputs, job = put_clips(tmp_path / "clips", TEXTS[:2]), make_job(tmp_path / "model")
-    predict_archive(inputs, job, tmp_path / "out")
-    shard = tmp_path / "out" / "answers-000000.jsonl"
-    content = shard.read_text()
+def test_a_line_that_is_none_is_named(tmp_path: Path) -> None:
+    inputs, job, out = (
+        put_clips(tmp_path / "clips", TEXTS[:2]),
+        make_job(tmp_path / "model"),
+        tmp_path / "out",
+    )
+    predict_archive(inputs, job, out)
+    content = (out / "answers.jsonl").read_text()
     for line in ("{", "7", '{"label": "wave"}'):
-        shard.write_text(content + line)
-        with pytest.raises(ArchiveError, match=r"answers-000000\.jsonl: line 3 is no answer; remove"):
-            predict_archive(inputs, job, tmp_path / "out")
+        (out / "answers.jsonl").write_text(f"{content}{line}\n")
+        with pytest.raises(ArchiveError, match=r"answers\.jsonl: line 3 is no answer; remove"):
+            predict_archive(inputs, job, out)
 
 
 def test_the_command_answers_as_it_does_one_by_one(
@@ -120,7 +117,7 @@ def test_the_command_answers_as_it_does_one_by_one(
         assert (report["answered"], report["found"]) == (2, before)
         assert list(report["failed"]) == [str(tmp_path / "bad.json")]
         assert "bad.json" in output.err
-    found = {row["input"]: row for row in read_archive(tmp_path / "out")}
+    found = {row["input"]: row for row in rows(tmp_path / "out")}
     for answer in wanted:
         for mine, theirs in zip(found[answer["input"]]["top"], answer["top"], strict=True):
             assert mine["label"] == theirs["label"]
@@ -138,12 +135,12 @@ def test_a_killed_worker_costs_no_clip_and_no_clip_is_answered_twice(ray: None, 
             killed.append(int((job.run / "tried").read_text().splitlines()[-1].split()[0]))
             os.kill(killed[0], signal.SIGKILL)
 
-    report = predict_archive(inputs, job, out, engine="ray", jobs=2, shard=2, progress=kill)
+    report = predict_archive(inputs, job, out, engine="ray", jobs=2, progress=kill)
     assert len(killed) == 1
     assert killed[0] != os.getpid()
     assert (report.answered, sorted(report.failed)) == (8, sorted(f"clip {n}" for n in range(1, 16, 2)))
     assert labels(out) == {f"clip {n}": "wave" for n in range(0, 16, 2)}
-    assert sorted(row["input"] for row in read_archive(out)) == sorted(item.name for item in inputs)
+    assert sorted(row["input"] for row in rows(out)) == sorted(item.name for item in inputs)
 
 
 @pytest.mark.long
@@ -152,7 +149,7 @@ def test_a_clip_that_kills_its_worker_is_named_and_its_neighbours_are_answered(
 ) -> None:
     inputs = put_clips(tmp_path / "clips", ["wave", "kill", "nod", "kick"])
     job = make_job(tmp_path / "model")
-    report = predict_archive(inputs, job, tmp_path / "out", engine="ray", jobs=1, shard=3)
+    report = predict_archive(inputs, job, tmp_path / "out", engine="ray", jobs=1)
     assert report == ArchiveReport(3, {"clip 1": "it was being read when 3 processes were killed"}, 0)
     assert labels(tmp_path / "out") == {"clip 0": "wave", "clip 2": "nod", "clip 3": "kick"}
     tried = Counter(line.split(" ", 1)[1] for line in (job.run / "tried").read_text().splitlines())
@@ -168,4 +165,4 @@ def test_a_model_that_the_nodes_do_not_have(
     (job.run / "model.safetensors").unlink()
     with pytest.raises(EngineError, match=r"a worker of the cluster can't load the model: FileNotFoundError"):
         predict_archive(inputs, job, tmp_path / "out", engine="ray", jobs=1)
-    assert shards(tmp_path / "out") == []
+    assert not (tmp_path / "out" / "answers.jsonl").exists()

@@ -1,20 +1,18 @@
-"""Predictions of whole archives of clips, in shards: by this process, or by the machines of a Ray cluster."""
+"""Predictions of whole archives of clips, a line each: by this process, or by the machines of a Ray cluster."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hhmnet.confidence import RATE
-from hhmnet.files import locked, replacing
+from hhmnet.files import append, locked, replacing
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import Input, InputError
 from hhmnet.prepare.workers import EngineError, connected
@@ -24,13 +22,9 @@ if TYPE_CHECKING:
     from hhmnet.pose.estimate import PoseConfig
     from hhmnet.readers.arrays import ArrayConfig
 
-ABOUT_FILE = "archive.json"
-SHARD = 64
-"""Clips a shard: what is lost, and done again, when the whole job is killed."""
+ABOUT_FILE, ANSWERS_FILE = "archive.json", "answers.jsonl"
 DEATHS = 3
 """Workers that may die while they read one clip, before it is left out."""
-
-_SHARD_NAME = re.compile(r"answers-(\d{6,})\.jsonl")
 
 Row = dict[str, Any]
 """A prediction as it is written, or a clip's name as ``input`` and what is wrong with it as ``error``."""
@@ -96,23 +90,20 @@ def predict_archive(
     *,
     engine: str = "local",
     jobs: int | None = None,
-    shard: int = SHARD,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ArchiveReport:
-    """Recognise clips, and write the rows into ``out/answers-000000.jsonl`` and on, one JSON object a line.
+    """Recognise clips, and add a row for each to ``out/answers.jsonl``, one JSON object a line.
 
-    A shard appears whole or not at all, so the same call after an interruption, however hard, goes on where it was;
-    so does one with more clips. A clip that can't be read is named with an ``error`` and costs only itself, even
-    where it kills the process that reads it.
+    The same call after an interruption, however hard, goes on where it was; so does one with more clips. A clip that
+    can't be read is named with an ``error`` and costs only itself, even where it kills the process that reads it.
 
     Args:
         inputs: the clips, from :func:`~hhmnet.predict.sources.find_inputs`.
         job: how they are recognised.
-        out: folder of the shards; it is made if it doesn't exist.
+        out: folder of the rows; it is made if it doesn't exist.
         engine: ``local``, in this process, or ``ray``, on a Ray cluster whose nodes all see clips and model; ``out``
             is written here, and need not be seen by them.
         jobs: workers of the cluster, at the most; None for one a core, or one a GPU on ``cuda``.
-        shard: clips a shard.
         progress: called with (clips done, clips in all).
 
     Raises:
@@ -123,46 +114,45 @@ def predict_archive(
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "hhmnet predict"):
         _check_job(out, job)
-        errors = {row["input"]: row.get("error", "") for row in read_archive(out)}
+        file = out / ANSWERS_FILE
+        errors = _errors_in(file)
         found = len(errors)
         missing = [item for item in dict.fromkeys(inputs) if item.name not in errors]
         total = found + len(missing)
-        number = max((int(name.stem.partition("-")[2]) + 1 for name in _shards(out)), default=0)
         progress(found, total)
-        rows = _in_cluster(job, missing, jobs) if engine == "ray" else _here(job, missing)
-        while batch := list(islice(rows, shard)):
-            with replacing(out / f"answers-{number:06d}.jsonl") as file:
-                for row in batch:
-                    line = json.dumps(row, ensure_ascii=False) + "\n"
-                    file.write(line.encode(errors="backslashreplace"))
-            number += 1
-            errors |= {row["input"]: row.get("error", "") for row in batch}
+        for row in _in_cluster(job, missing, jobs) if engine == "ray" else _here(job, missing):
+            line = json.dumps(row, ensure_ascii=False) + "\n"
+            append(file, line.encode(errors="backslashreplace"))
+            errors[row["input"]] = row.get("error", "")
             progress(len(errors), total)
     failed = {name: error for name, error in errors.items() if error}
     return ArchiveReport(len(errors) - len(failed), failed, found)
 
 
-def read_archive(out: Path) -> Iterator[Row]:
-    """All rows of a folder, shard by shard; raises ArchiveError where one isn't what :func:`predict_archive` writes."""
-    for file in _shards(out):
-        with open(file, encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    row = json.loads(line)
-                    row["input"]
-                except (ValueError, KeyError, TypeError):
-                    raise ArchiveError(f"{file}: line {number} is no answer; remove the file") from None
-                yield row
-
-
-def _shards(out: Path) -> list[Path]:
-    return sorted(file for file in out.iterdir() if _SHARD_NAME.fullmatch(file.name))
+def _errors_in(file: Path) -> dict[str, str]:
+    """What is wrong with each clip of which there is a row, "" if nothing; half a line of a killed process goes."""
+    found: dict[str, str] = {}
+    if not file.exists():
+        return found
+    end = 0
+    with open(file, "rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                row = json.loads(line)
+                found[row["input"]] = row.get("error", "")
+            except (ValueError, KeyError, TypeError):
+                raise ArchiveError(f"{file}: line {number} is no answer; remove it") from None
+            end += len(line)
+    os.truncate(file, end)
+    return found
 
 
 def _check_job(out: Path, job: ArchiveJob) -> None:
     """Note what is done, or raise ArchiveError if the folder's rows are of something else."""
     file = out / ABOUT_FILE
-    ours = json.dumps({"format": "hhmnet answers 1", "question": job.digest()}).encode() + b"\n"
+    ours = json.dumps({"format": "hhmnet answers 2", "question": job.digest()}).encode() + b"\n"
     if not file.exists():
         with replacing(file) as handle:
             handle.write(ours)
