@@ -47,14 +47,19 @@ def standing(
 POSES = {"arms up": (0.6, 0.0), "arms out": (0.0, 0.5), "crouch": (-0.4, 0.1)}
 
 
-def write_clip(file: Path, pose: str, seed: int) -> Path:
-    """Somebody who moves hands and elbows up or aside, in 12 frames."""
+def posed(pose: str, seed: int) -> np.ndarray:
+    """Somebody who moves hands and elbows up or aside, ``(12, 20, 3)`` float32."""
     body = standing(np.random.default_rng(seed), frames=12)
     up, out = POSES[pose]
     along = np.linspace(0, 1, 12)[:, None]
     for side, sign in (((5, 6, 7), 1), ((9, 10, 11), -1)):
         body[:, side, 1] += up * along
         body[:, side, 0] += sign * out * along
+    return body.astype(np.float32)
+
+
+def write_clip(file: Path, pose: str, seed: int) -> Path:
+    """A clip of :func:`posed` as a file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(file, joints=body.astype(np.float32))
+    np.savez(file, joints=posed(pose, seed))
     return file

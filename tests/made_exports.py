@@ -12,7 +12,7 @@ import pytest
 
 from hhmnet.cli import main
 from hhmnet.models.pretrained import ActionModel
-from made_models import skeleton_model, video_model
+from made_models import skeleton_model, telling_unknown, video_model
 
 
 @cache
@@ -20,7 +20,7 @@ def exported(kind: str) -> tuple[ActionModel, bytes]:
     """A model and its ONNX file's content: ``skeletons`` (two streams, two persons) or ``video`` (both)."""
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package, reason="exporting needs pip install 'hhmnet[export]'")
-    model = video_model() if kind == "video" else skeleton_model(persons=2)
+    model = video_model() if kind == "video" else telling_unknown(skeleton_model(persons=2))
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         file = Path(folder, "below", "model.onnx")

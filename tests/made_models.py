@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import torch
 
+from hhmnet.confidence import Confidence
 from hhmnet.data.roi import RoiConfig
 from hhmnet.data.transform import DataConfig
 from hhmnet.data.video_batch import VideoConfig
@@ -11,7 +15,11 @@ from hhmnet.models.heterogeneous import HeterogeneousConfig
 from hhmnet.models.pretrained import ActionModel, with_video
 from hhmnet.models.spec import ModelSpec
 from hhmnet.models.stst import STSTConfig
+from hhmnet.predict import Recognizer
+from hhmnet.predict.sources import InputClip
+from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20, SkeletonLayout
+from made_bodies import posed
 
 CLASSES = ("nod", "wave", "kick", "sit")
 
@@ -44,6 +52,23 @@ def video_model(class_names: tuple[str, ...] = CLASSES) -> ActionModel:
         skeleton_model(class_names=class_names), config, VideoConfig(instants=2, cell=16, scene=32), roi
     )
     return model.eval()
+
+
+KNOWN, UNKNOWN = "arms up", "crouch"
+
+
+def telling_unknown(model: ActionModel) -> ActionModel:
+    """The same model, to which the clip :data:`KNOWN` of made bodies, by the seed 0, is known and the other isn't."""
+    there, frames = np.ones((1, 12), bool), np.arange(12, dtype=np.int32)
+    samples = [Sample(pose, -1, posed(pose, 0)[None], there, frames) for pose in (KNOWN, UNKNOWN)]
+    clips = [InputClip(sample.sample_id, sample) for sample in samples]
+    logits = Recognizer(model).logits(clips, ("skeleton",)).logits.astype(np.float64)
+    near, far = logits / np.linalg.norm(logits, axis=1, keepdims=True)
+    away = (near - far) / np.linalg.norm(near - far)
+    thresholds = (-1.0, *[float((near + far) @ away) / 2] * 20)
+    sure = Confidence(2.0, thresholds, away[None].astype(np.float16))
+    model.spec = replace(model.spec, confidence={"skeleton": sure})
+    return model
 
 
 def _widen(model: ActionModel) -> None:

@@ -44,7 +44,7 @@ def sample_of(joints: np.ndarray, present: np.ndarray | None = None) -> Sample:
 
 def whole(recognizer: StreamingRecognizer, sample: Sample) -> np.ndarray:
     """What the model says of a whole clip."""
-    return Recognizer(recognizer.model).predict_samples([sample])[0].probabilities
+    return Recognizer(recognizer.model).predict(sample).probabilities
 
 
 def streaming(window: float = 2.0, persons: int = 1, **chosen: float) -> StreamingRecognizer:

@@ -18,7 +18,7 @@ from hhmnet.pose.networks import CACHE_VARIABLE
 from hhmnet.predict import InputError, Prediction, Recognizer
 from hhmnet.predict.engines import METADATA, OnnxEngine, OnnxModelError
 from hhmnet.predict.prediction import softmax
-from hhmnet.predict.sources import find_inputs
+from hhmnet.predict.sources import InputClip, find_inputs
 from hhmnet.readers import videos
 from hhmnet.readers.videos import Videos
 from hhmnet.sample import MODALITIES, Sample
@@ -112,7 +112,7 @@ def test_a_clip_gets_the_answer_of_evaluation_from_both_engines(
 def test_an_exported_model_of_skeletons(persons: int, onnx_of_two: Recognizer, tmp_path: Path) -> None:
     wanted = Recognizer(exported("skeletons")[0])
     samples = [some_sample(persons, 10 + 9 * seed, seed) for seed in range(3)]
-    together = onnx_of_two.predict_samples(samples, modalities=("skeleton",))
+    together = onnx_of_two.predict_clips([InputClip(sample.sample_id, sample) for sample in samples])
     for one, sample in zip(together, samples, strict=True):
         check_same(one, wanted.predict(sample))
     np.savez(tmp_path / "clip.npz", joints=samples[0].joints[0])

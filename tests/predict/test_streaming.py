@@ -98,12 +98,12 @@ def test_a_model_that_looks_at_the_video_gives_what_the_clip_gives(tmp_path: Pat
         frames = np.array([-1 if t in lost else t for t in range(10, 34)], np.int32)
         fields = clip_fields(found, KINECT20, pose) | {"video": "clip.mkv", "video_frames": frames}
         recorded = Sample("clip", -1, **fields)
-        (expected,) = clips.predict_samples([recorded], tmp_path, modalities)
+        expected = clips.predict(recorded, modalities=modalities, videos=tmp_path)
         np.testing.assert_allclose(probabilities(answer), expected.probabilities, atol=1e-6)
         assert answer.modalities == expected.modalities == modalities
         assert set(answer.members) == set(expected.members)
         predictions.append(expected.probabilities)
-    (alone,) = clips.predict_samples([recorded], tmp_path, ["skeleton"])
+    alone = clips.predict(recorded, modalities=["skeleton"])
     assert np.abs(alone.probabilities - predictions[0]).max() > 1e-3  # the video counts
 
 

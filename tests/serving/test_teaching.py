@@ -19,7 +19,7 @@ from hhmnet.predict import Recognizer
 from hhmnet.serving.limits import Limits
 from hhmnet.serving.workers import load
 from made_bodies import POSES, write_clip
-from made_models import video_model
+from made_models import KNOWN, UNKNOWN, telling_unknown, video_model
 from made_server import PATIENCE, PREDICT, left_over, serving
 
 TAUGHT = "/api/v1/taught"
@@ -29,7 +29,7 @@ TAUGHT = "/api/v1/taught"
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A server that looks at videos, too, and keeps nine examples."""
     folder = tmp_path_factory.mktemp("model")
-    video_model().save_pretrained(folder)
+    telling_unknown(video_model()).save_pretrained(folder)
     limits = Limits(videos=False, answer_seconds=PATIENCE, examples=9)
     with serving(limits, partial(load, str(folder), "cpu", False)) as client:
         yield client
@@ -70,6 +70,12 @@ def test_taught_classes_answer_and_can_be_taken_home(taught: TestClient, tmp_pat
     }
     assert taught.delete(TAUGHT, params={"label": "crouch"}).status_code == 404
     assert taught.delete(TAUGHT).json()["classes"] == {}
+
+
+def test_a_clip_that_is_none_of_the_classes_is_unknown(taught: TestClient, tmp_path: Path) -> None:
+    found = [taught.post(PREDICT, files=form(tmp_path, pose, 0)).json() for pose in (KNOWN, UNKNOWN)]
+    assert [answer["known"] for answer in found] == [True, False]
+    assert [answer["label"] for answer in found] == [found[0]["top"][0]["label"], "unknown"]
 
 
 @pytest.mark.parametrize(

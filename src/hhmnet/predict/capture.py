@@ -35,12 +35,9 @@ class CaptureError(ValueError):
 
 
 class Frame(NamedTuple):
-    """One picture.
+    """One picture ``(H, W, 3)`` uint8, red, green, blue.
 
-    Attributes:
-        image: ``(H, W, 3)`` uint8, red, green, blue.
-        time: seconds by the source's own clock.
-        captured: when it was there, in seconds of ``time.monotonic()``.
+    Its ``time`` is in seconds by the source's own clock, when it was ``captured`` in those of ``time.monotonic()``.
     """
 
     image: np.ndarray
@@ -77,20 +74,18 @@ class Capture:
         self._buffer, self._stopped = buffer, threading.Event()
         self._fault: BaseException | None = None
         self._thread: threading.Thread | None = None
-        frames: Generator[Frame]
         self._opened: InputContainer | Video
         if is_live(source):
-            container = _open_live(source)
+            self._opened = container = _open_live(source)
             self.rate = float(container.streams.video[0].average_rate or _DEFAULT_RATE)
-            self._opened, frames = container, self._live_frames(container)
+            self._frames = self._live_frames(container)
         else:
             try:
-                video = open_video(source, errors="stop")
+                self._opened = video = open_video(source, errors="stop")
             except VideoError as error:
                 raise CaptureError(str(error)) from None
             self.rate = video.fps
-            self._opened, frames = video, self._file_frames(video, real_time, loop)
-        self._frames = frames
+            self._frames = self._file_frames(video, real_time, loop)
         if real_time or is_live(source):
             self._thread = threading.Thread(target=self._take, name="capture", daemon=True)
 

@@ -43,7 +43,6 @@ class NetworkInput(NamedTuple):
         joints: ``(F, M, V, C)`` float32.
         present: ``(F, M)`` bool, whether a person is there; false throughout where skeletons aren't to be used.
         lengths: ``(N,)`` int64, frames of each clip, which sum to F.
-        with_skeletons: whether skeletons are to be used.
         crops: of the clips' videos; None where they aren't to be used, or there are none.
     """
 
@@ -102,11 +101,7 @@ class OnnxModelError(ValueError):
 
 
 class OnnxEngine:
-    """An exported model on the CPU.
-
-    Args:
-        file: the ONNX file.
-        threads: of onnxruntime; 0 leaves the number to it.
+    """An exported model on the CPU, with so many ``threads`` of onnxruntime; 0 leaves the number to it.
 
     Attributes:
         class_names: what the model tells apart, in the order of the logits.

@@ -81,12 +81,9 @@ class Examples(NamedTuple):
 
 
 class Head(NamedTuple):
-    """A linear classifier of embeddings.
+    """A linear classifier of embeddings: weights ``(K, S, D)``, bias ``(K,)``.
 
-    Attributes:
-        weight: ``(K, S, D)``.
-        bias: ``(K,)``.
-        held_out: ``(N, K)``, the logits of every example by a head that hasn't seen it.
+    ``held_out`` are the logits ``(N, K)`` of every example by a head that hasn't seen it.
     """
 
     weight: np.ndarray
@@ -97,9 +94,7 @@ class Head(NamedTuple):
 def find_examples(folder: Path, tell: Callable[[str], None] = lambda line: None) -> dict[str, list[Input]]:
     """The clips of a folder with a folder for each class, or the training clips of a store, by class.
 
-    Args:
-        folder: its folders are named like classes and hold videos or skeleton files; or what ``hhmnet prepare`` made.
-        tell: called with a line that counts files that are no clips.
+    ``tell`` is called with a line that counts files that are no clips.
 
     Raises:
         EnrollError: there is no such folder, one of a class holds no clip, two have one name, or the store says
@@ -149,15 +144,9 @@ def read_examples(
     tell: Callable[[str], None] = lambda line: None,
     fewest: int = 2,
 ) -> tuple[Examples, dict[str, str]]:
-    """Read and embed the clips of every class.
+    """Read and embed the clips of every class, of which there must be ``fewest``.
 
-    Args:
-        model: its encoders make the embeddings.
-        sources: reads clips in the model's joints.
-        inputs: clips by class.
-        progress: called with how many are read, of how many.
-        tell: called with what is odd about a clip that is taken.
-        fewest: classes that there must be.
+    ``progress`` is called with how many are read, of how many; ``tell`` with what is odd about a clip that is taken.
 
     Returns:
         The examples, and why clips are left out, by name.
@@ -201,9 +190,7 @@ def read_examples(
 def fit_head(examples: Examples, weights: np.ndarray) -> Head:
     """Ridge regression on embeddings, the scale of its logits by leave-one-out.
 
-    Args:
-        examples: at least two clips of every class.
-        weights: ``(S,)``, what each stream counts; one that counts nothing gets no part.
+    What each stream counts, ``weights (S,)``, is kept: one that counts nothing gets no part.
     """
     n = len(examples.labels)
     x = examples.embeddings.astype(np.float64)
@@ -229,12 +216,7 @@ def fit_head(examples: Examples, weights: np.ndarray) -> Head:
 
 
 def enrolled(model: ActionModel, examples: Examples) -> tuple[ActionModel, Head]:
-    """A model of skeletons that tells the examples' classes apart, with the encoders of another.
-
-    Args:
-        model: its skeleton encoders are copied.
-        examples: made with these encoders.
-    """
+    """A model of skeletons that tells the examples' classes apart, with copies of the encoders that embedded them."""
     made = _with_new_heads(model, examples.class_names).cpu()
     made.spec = dataclasses.replace(made.spec, clip_frames=int(np.median(examples.lengths)))
     encoders = _encoders(made.network)
@@ -243,8 +225,8 @@ def enrolled(model: ActionModel, examples: Examples) -> tuple[ActionModel, Head]
         weights = made.network.weights.numpy().astype(np.float64)
     head = fit_head(examples, weights)
     logits = np.einsum("nsd,ksd->nk", examples.embeddings, head.weight) + head.bias
-    fitted = fit_confidence(head.held_out, examples.labels, logits, own=True)
-    sure = dataclasses.replace(fitted, temperature=1.0)  # the head's logits are scaled already
+    sure = fit_confidence(head.held_out, examples.labels, logits, own=True)
+    sure = dataclasses.replace(sure, temperature=1.0)  # the head's logits are scaled already
     made.spec = dataclasses.replace(made.spec, confidence={"skeleton": sure})
     for number, encoder in enumerate(encoders):
         with torch.no_grad():
@@ -287,11 +269,7 @@ def save_examples(examples: Examples, folder: Path) -> None:
 
 
 def load_examples(folder: Path, class_names: tuple[str, ...]) -> Examples:
-    """The examples of an enrolled model's folder.
-
-    Raises:
-        EnrollError: it has none, or they aren't this model's.
-    """
+    """The examples of an enrolled model's folder; raises EnrollError: it has none, or they aren't this model's."""
     file = folder / EXAMPLES_FILE
     if not file.is_file():
         raise EnrollError(
@@ -314,14 +292,11 @@ def _training_clips(store: Store) -> dict[str, list[Input]]:
         rows = get_protocol(store.protocol).indices(store, "train")
     except ProtocolError as error:
         raise EnrollError(f"{store.path}: {error}") from None
-    names, labels = store.sample_ids[rows], store.labels[rows]
-    inputs = [
-        Input(f"{store.path}#{name}", store.path, int(row)) for name, row in zip(names, rows, strict=True)
-    ]
-    return {
-        name: [inputs[place] for place in np.flatnonzero(labels == label)]
-        for label, name in enumerate(store.class_names)
-    }
+    found: dict[str, list[Input]] = {name: [] for name in store.class_names}
+    for row in rows[store.labels[rows] >= 0]:
+        name = f"{store.path}#{store.sample_ids[row]}"
+        found[store.class_names[store.labels[row]]].append(Input(name, store.path, int(row)))
+    return found
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -43,13 +43,12 @@ class Prediction:
         top: the most probable classes with their probabilities, the best first.
         probabilities: of all classes, ``(classes,)``, in the order of the model's class names.
         modalities: what the answer rests on: ``skeleton``, ``video``, both, or nothing.
-        sample: the clip itself.
+        sample: the clip itself; ``video`` is the file of its video.
         members: probabilities ``(classes,)`` by each stream alone, by its name, and by the ``video`` alone.
         seconds: time from the opened input to the answer.
         guidance: weights ``(P, K)`` of parts and instants, as the video network used them; None without guidance.
         times: frame of the clip that each of the K instants shows, ``(K,)``; None without a video.
         notes: what couldn't be had of the input, and why.
-        video: the file of the clip's video; None if it has none.
         known: whether it is one of the classes; true where the model can't tell.
     """
 
@@ -140,6 +139,11 @@ def best(
     """The ``count`` most probable classes of ``probabilities (classes,)``, the best first."""
     order = np.argsort(-probabilities, kind="stable")[:count]
     return tuple((class_names[i], float(probabilities[i])) for i in order)
+
+
+def used_of(used: np.ndarray) -> tuple[str, ...]:
+    """Names of the modalities that were used, ``(2,)`` bool."""
+    return tuple(name for name, is_used in zip(MODALITIES, used, strict=True) if is_used)
 
 
 def judged(

@@ -16,7 +16,7 @@ import numpy as np
 from hhmnet.confidence import MOST, RATE, UNKNOWN, softmax
 from hhmnet.models.hub import find_model
 from hhmnet.predict.engines import Engine, NetworkInput, OnnxEngine, TorchEngine, choose_device
-from hhmnet.predict.prediction import Prediction, StreamLogits, best, judged
+from hhmnet.predict.prediction import Prediction, StreamLogits, best, judged, used_of
 from hhmnet.predict.sources import Input, InputClip, InputError, Sources, without_torch
 from hhmnet.sample import MODALITIES, Sample
 
@@ -134,23 +134,13 @@ class Recognizer:
             raise InputError(f"{clip.name}: {reason}")
         return replace(found, seconds=time.perf_counter() - began)
 
-    def predict_samples(
-        self,
-        samples: Sequence[Sample],
-        videos: Path | None = None,
-        modalities: Sequence[str] = MODALITIES,
-        top: int = 5,
-    ) -> list[Prediction]:
-        """The answers on samples in the model's joints, as one batch; arguments as for :meth:`predict`.
-
-        A clip with nothing that the model looks at gets an answer that uses no modality, and means nothing.
-        """
-        return self.predict_clips([InputClip.of(sample, videos) for sample in samples], modalities, top)
-
     def predict_clips(
         self, clips: Sequence[InputClip], modalities: Sequence[str] = MODALITIES, top: int = 5
     ) -> list[Prediction]:
-        """The same for clips that were read already."""
+        """The answers on clips that were read already, as one batch; arguments as for :meth:`predict`.
+
+        A clip with nothing that the model looks at gets an answer that uses no modality, and means nothing.
+        """
         began = time.perf_counter()
         self.check_modalities(modalities)
         if not clips:
@@ -244,11 +234,6 @@ class Recognizer:
             for clip, problem in zip(clips, problems, strict=True)
         ]
         return stack_crops(crops), notes
-
-
-def used_of(used: np.ndarray) -> tuple[str, ...]:
-    """Names of the modalities that were used, ``(2,)`` bool."""
-    return tuple(name for name, is_used in zip(MODALITIES, used, strict=True) if is_used)
 
 
 def _modality_of(member: str) -> str:

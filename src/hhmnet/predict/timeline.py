@@ -16,7 +16,7 @@ import numpy as np
 from hhmnet.confidence import UNKNOWN
 from hhmnet.fields import within
 from hhmnet.predict.motion import STILL, fastest, speeds
-from hhmnet.predict.prediction import judged
+from hhmnet.predict.prediction import judged, used_of
 from hhmnet.predict.sources import Input, InputClip, InputError
 from hhmnet.sample import MODALITIES, Sample
 from hhmnet.video import RecentVideo, open_video
@@ -65,16 +65,9 @@ class TimelineConfig:
 
 
 class Segment(NamedTuple):
-    """A time in which one person does one thing.
+    """A time, in seconds and in frames of the recording, in which one person does one thing.
 
-    Attributes:
-        person: number of the person, from 1.
-        label: what is done.
-        start: where it begins, in seconds.
-        end: where it ends, in seconds.
-        first_frame: index of its first frame in the recording.
-        last_frame: and of its last.
-        probability: mean of the smoothed probability over the segment's windows.
+    Persons are numbered from 1; the probability is the mean of the smoothed one over the segment's windows.
     """
 
     person: int
@@ -91,20 +84,14 @@ class Timeline:
     """What is done when in a recording; M persons, W windows.
 
     Attributes:
-        input: the recording, as it was given.
-        class_names: the classes.
-        config: windows and segments.
-        frames: number of frames.
-        duration: seconds.
-        starts: ``(W,)`` seconds, where each window begins.
-        ends: ``(W,)`` seconds, where it ends.
+        input: the recording, as it was given, of so many ``frames`` and seconds (``duration``).
+        starts: ``(W,)`` seconds, where each window begins; ``ends`` likewise.
         probabilities: ``(M, W, classes)`` float32 of each window; NaN where the person isn't seen enough.
         known: ``(M, W)`` bool, whether the person does one of the classes, as far as the model can tell.
         moving: ``(M, W)`` bool, whether the person moves at the window's middle.
         smoothed: ``(M, W, classes)``, smoothed over time; NaN too where what is done is unknown or nobody moves.
         segments: of all persons, in order of time.
-        modalities: what the answers rest on.
-        seconds: time that it took.
+        modalities: what the answers rest on; they took so many ``seconds``.
         notes: what couldn't be had of the recording.
     """
 
@@ -130,26 +117,14 @@ class Timeline:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON; a window without an answer has the probabilities null, a pause its label alone."""
-        persons = [
-            {
-                "person": number,
-                "segments": [
-                    segment._asdict() | {"start": round(segment.start, 3), "end": round(segment.end, 3)}
-                    for segment in self.of_person(number)
-                ],
-                "windows": [
-                    {
-                        "start": round(float(start), 3),
-                        "end": round(float(end), 3),
-                        "label": self._label(number - 1, window),
-                        "probabilities": _rounded(self.probabilities[number - 1, window]),
-                        "smoothed": _rounded(self.smoothed[number - 1, window]),
-                    }
-                    for window, (start, end) in enumerate(zip(self.starts, self.ends, strict=True))
-                ],
-            }
-            for number in range(1, len(self.probabilities) + 1)
-        ]
+        persons = []
+        for number in range(1, len(self.probabilities) + 1):
+            segments = [
+                segment._asdict() | {"start": round(segment.start, 3), "end": round(segment.end, 3)}
+                for segment in self.of_person(number)
+            ]
+            windows = [self._window(number - 1, window) for window in range(len(self.starts))]
+            persons.append({"person": number, "segments": segments, "windows": windows})
         return {
             "input": self.input,
             "frames": self.frames,
@@ -161,12 +136,17 @@ class Timeline:
             "persons": persons,
         }
 
-    def _label(self, person: int, window: int) -> str | None:
-        """What a window shows; None without an answer, and in a pause."""
-        row = self.probabilities[person, window]
-        if np.isnan(row).any() or not self.moving[person, window]:
-            return None
-        return self.class_names[int(row.argmax())] if self.known[person, window] else UNKNOWN
+    def _window(self, person: int, window: int) -> dict[str, Any]:
+        row, label = self.probabilities[person, window], None
+        if self.moving[person, window] and not np.isnan(row).any():
+            label = self.class_names[int(row.argmax())] if self.known[person, window] else UNKNOWN
+        return {
+            "start": round(float(self.starts[window]), 3),
+            "end": round(float(self.ends[window]), 3),
+            "label": label,
+            "probabilities": _rounded(row),
+            "smoothed": _rounded(self.smoothed[person, window]),
+        }
 
 
 def _rounded(row: np.ndarray) -> list[float] | None:
@@ -274,9 +254,8 @@ def recognise_long(
 
     Args:
         recognizer: the model.
-        source: a video, a skeleton file, a clip of a store, or a clip that was read already.
+        source: as of :meth:`Recognizer.predict`, and so are the ``modalities``.
         config: windows and segments; if None, windows as long as the clips that the model was trained on.
-        modalities: what to go by: ``skeleton``, ``video`` or both.
         progress: called with (windows done, windows in all).
 
     Raises:
@@ -290,6 +269,7 @@ def recognise_long(
     if not clip.sample.present.any():
         raise InputError(f"{clip.name}: {'; '.join(clip.notes) or 'nobody is in it'}")
     times, duration = frame_times(clip, config.fps)
+    times = times - times[0]
     starts, ends = windows(duration, config.window, config.stride)
     ranges, middles = np.searchsorted(times, [starts, ends]).T, (starts + ends) / 2
     looks = recognizer.looks_at_video and "video" in modalities and isinstance(clip.video, Path)
@@ -318,14 +298,14 @@ def recognise_long(
             moving[person] = fastest(pace, times, middles, edges) >= config.still
             shown = np.where(moving[person, :, None], probabilities[person], np.nan)
             smoothed[person] = smooth(shown, middles, config.smooth)
-            names = recognizer.class_names
             runs = merge(smoothed[person], config.enter, config.leave)
             # What an action begins or ends in looks like none; the window in its middle shows the most of it.
             runs = [run for run in runs if known[person, (run[0] + run[1]) // 2]]
             for first, last, _ in runs:
                 known[person, first : last + 1] = True
+            moves = pace >= config.still
             segments += to_segments(
-                person + 1, smoothed[person], runs, names, edges, times, config, pace >= config.still
+                person + 1, smoothed[person], runs, recognizer.class_names, edges, times, config, moves
             )
             smoothed[person, ~known[person]] = np.nan
     return Timeline(
@@ -341,24 +321,24 @@ def recognise_long(
         moving,
         smoothed,
         sorted(segments, key=lambda segment: (segment.start, segment.person)),
-        tuple(name for name, is_used in zip(MODALITIES, used, strict=True) if is_used),
+        used_of(used),
         clock.perf_counter() - began,
         clip.notes,
     )
 
 
 def frame_times(clip: InputClip, fps: float) -> tuple[np.ndarray, float]:
-    """When each frame of a clip is, ``(T,)`` in seconds from its first, and how long all of them last.
+    """When each frame of a clip is shown, ``(T,)`` in seconds, and how long all of them last.
 
-    Those of its video, where that has a frame for each of the clip's; else ``fps`` a second.
+    Those of its video, where that has a frame for each of the clip's; else ``fps`` a second, from 0 on.
     """
     shown, index = clip.sample.video_frames, clip.sample.frame_index
     if isinstance(clip.video, Path) and shown is not None and shown[0] >= 0 and (np.diff(shown) > 0).all():
         with open_video(clip.video) as video:
             seconds, rate = video.times, video.fps
         if len(seconds) > shown[-1]:
-            times = seconds[shown] - seconds[shown[0]]
-            return times, float(times[-1] + 1 / (rate or fps))
+            times = seconds[shown]
+            return times, float(times[-1] - times[0] + 1 / (rate or fps))
     times = (index - index[0]) / fps
     return times, float(times[-1] + 1 / fps)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,12 +24,8 @@ FASTEST = 240
 MOST_WINDOWS = 120
 """Windows of one timeline, of all persons together."""
 
-
-class VideoFacts(NamedTuple):
-    """A video's size in pixels, and when each of its frames is shown, ``(T,)`` in seconds."""
-
-    size: tuple[int, int]
-    times: np.ndarray
+Size = tuple[int, int]
+"""Width and height of a video in pixels."""
 
 
 def respond(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
@@ -40,80 +36,86 @@ def respond(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict
         InputError: it can't be read, or nobody is in it.
     """
     began, options = time.perf_counter(), RequestOptions(**job["options"])
-    clip, video = read_upload(recognizer, job, limits)  # once, as finding the joints takes longest
+    clip, size = read_upload(recognizer, job, limits)  # once, as finding the joints takes longest
     prediction = recognizer.predict(clip, top=options.top, modalities=options.modality)
     response = prediction.to_dict()
     response |= {"input": job["name"], "votes": prediction.votes(recognizer.class_names)}
+    times, duration = frame_times(clip, TimelineConfig.fps)
     if options.details:
-        response["details"] = details(prediction, recognizer.sources.layout, video)
+        response["details"] = details(prediction, recognizer.sources.layout, times, size)
     if options.timeline:
-        response["timeline"], notes = timeline(recognizer, clip, options, video)
-        response["notes"] += notes
+        response["timeline"] = None
+        if clip.sample.present.any():
+            config = TimelineConfig().as_long_as(recognizer.clip_seconds)
+            least = (duration - config.window) / (max(MOST_WINDOWS // clip.sample.num_persons, 2) - 1)
+            if least > config.stride:
+                note = f"the timeline's windows are {least:.2f} s apart, so that the answer comes in time"
+                response["notes"].append(note)
+                config.stride = least
+            found = recognise_long(recognizer, clip, config, options.modality)
+            response["timeline"] = _strongest(found, options.top, float(times[0]))
     response["seconds"] = time.perf_counter() - began
     return response
 
 
-def read_upload(
-    recognizer: Recognizer, job: dict[str, Any], limits: Limits
-) -> tuple[InputClip, VideoFacts | None]:
-    """The clip in a job's file, and what is known of its video if it is one; raises as :func:`respond`."""
-    path, name, video = Path(job["path"]), job["name"], None
+def read_upload(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> tuple[InputClip, Size | None]:
+    """The clip in a job's file, and its size if it is a video; raises as :func:`respond`."""
+    path, name, size = Path(job["path"]), job["name"], None
     if path.suffix in VIDEO_SUFFIXES:
         if not limits.videos:
             raise Refused(415, f"'{name}' is a video; this server takes skeleton files alone")
-        video = check_video(path, name, limits)
-    return recognizer.sources.read(Input(name, path)), video
+        size = check_video(path, name, limits)
+    return recognizer.sources.read(Input(name, path)), size
 
 
-def check_video(path: Path, name: str, limits: Limits) -> VideoFacts:
-    """Raise Refused for a video that is too large or too long, before more than one picture of it is decoded."""
+def check_video(path: Path, name: str, limits: Limits) -> Size:
+    """A video's size; raises Refused for one that is too large or long, before a second picture of it is decoded."""
     from hhmnet.video import VideoError, open_video, stored_size
 
-    def check_size(size: tuple[int, int]) -> None:
+    def checked(size: Size) -> Size:
         if max(size) > limits.resolution:
             found = f"'{name}' has {size[0]} x {size[1]} pixels"
             raise Refused(413, f"{found}; the longer side may have {limits.resolution}")
+        return size
 
     try:
-        stored = stored_size(path)
+        checked(stored_size(path))
     except VideoError as error:
         raise InputError(f"is no video that can be read, or a damaged one: {error.reason}") from None
-    check_size(stored)
     with open_video(path) as video:
         times = video.times
         if times[-1] > limits.video_seconds or len(times) > FASTEST * limits.video_seconds:
             found = f"'{name}' takes {times[-1]:.1f} seconds and {len(times)} frames"
             raise Refused(413, f"{found}; it may take {limits.video_seconds:g} seconds; cut it")
-        size = (video.width, video.height)  # as shown: a telephone's picture is stored lying on its side
-        check_size(size)
-    return VideoFacts(size, times)
+        # As shown: a telephone's picture is stored lying on its side.
+        return checked((video.width, video.height))
 
 
-def details(prediction: Prediction, layout: SkeletonLayout, video: VideoFacts | None) -> dict[str, Any]:
+def details(
+    prediction: Prediction, layout: SkeletonLayout, times: np.ndarray, size: Size | None
+) -> dict[str, Any]:
     """What the page draws; M persons, T frames, V joints, P parts, K instants.
 
     ``points``: ``[M][T][V]`` of ``[x, y]`` or null, in pixels of ``size``, y down. ``seconds``: ``[T]``, when each
     frame is shown. ``guidance``: ``[P][K]`` and ``instants``: ``[K]``, in seconds; null without guidance.
     """
     sample = prediction.sample
-    seconds = _seconds(sample.video_frames, sample.num_frames, video)
     seen = np.repeat(sample.present[..., None], sample.joints.shape[2], 2)
-    if video is None:
+    if size is None:
         points, size = _from_ahead(sample.joints, sample.present, layout)
     elif sample.pixels is None:  # nobody was found
-        points, size, seen = np.zeros((*seen.shape, 2)), video.size, np.zeros_like(seen)
+        points, seen = np.zeros((*seen.shape, 2)), np.zeros_like(seen)
     else:
-        points, size = sample.pixels.astype(np.float64), video.size
+        points = sample.pixels.astype(np.float64)
     if sample.confidence is not None:
         seen = seen & (sample.confidence > 0)
     instants = None
     if prediction.times is not None:
-        frames = np.clip(prediction.times, 0, sample.num_frames - 1)
-        instants = np.interp(frames, np.arange(sample.num_frames), seconds).round(3).tolist()
+        instants = np.interp(prediction.times, np.arange(len(times)), times).round(3).tolist()
     guidance = prediction.guidance
     return {
         "points": [_listed(*person) for person in zip(points, seen, strict=True)],
-        "seconds": seconds.round(4).tolist(),
+        "seconds": times.round(4).tolist(),
         "size": [int(side) for side in size],
         "guidance": None if guidance is None else guidance.round(4).tolist(),
         "instants": instants,
@@ -127,16 +129,7 @@ def _listed(points: np.ndarray, seen: np.ndarray) -> list[list[list[float] | Non
     ]
 
 
-def _seconds(video_frames: np.ndarray | None, count: int, video: VideoFacts | None) -> np.ndarray:
-    """When each frame is shown; thirty a second where nothing is known."""
-    if video is None or video_frames is None:
-        return np.arange(count) / 30.0
-    return np.asarray(video.times[np.clip(video_frames, 0, len(video.times) - 1)])
-
-
-def _from_ahead(
-    joints: np.ndarray, present: np.ndarray, layout: SkeletonLayout
-) -> tuple[np.ndarray, tuple[int, int]]:
+def _from_ahead(joints: np.ndarray, present: np.ndarray, layout: SkeletonLayout) -> tuple[np.ndarray, Size]:
     """Joints as seen from the camera, without perspective, in a picture 480 high that holds the whole clip."""
     flat = joints[..., :2].astype(np.float64) * (-1 if layout.dims == 3 else 1)
     there = flat[present] if present.any() else np.zeros((1, 1, 2))
@@ -147,30 +140,8 @@ def _from_ahead(
     return (flat - low - span / 2) * scale + np.array([width / 2, 240.0]), (width, 480)
 
 
-def timeline(
-    recognizer: Recognizer, clip: InputClip, options: RequestOptions, video: VideoFacts | None
-) -> tuple[dict[str, Any] | None, list[str]]:
-    """The timeline of a clip as :meth:`hhmnet.predict.timeline.Timeline.to_dict` writes it, and notes on it.
-
-    Of the probabilities only those of the strongest classes are left, ``options.top`` of them and those that segments
-    name. Times are those of the video. None where nobody is in the clip. Windows lie a quarter of a second apart, or
-    further where there would be more than :data:`MOST_WINDOWS`.
-    """
-    if not clip.sample.present.any():
-        return None, []
-    config, notes = TimelineConfig().as_long_as(recognizer.clip_seconds), []
-    _, duration = frame_times(clip, config.fps)
-    most = max(MOST_WINDOWS // clip.sample.num_persons, 2)
-    least = (duration - config.window) / (most - 1)
-    if least > config.stride:
-        notes.append(f"the timeline's windows are {least:.2f} s apart, so that the answer comes in time")
-        config.stride = least
-    found = recognise_long(recognizer, clip, config, options.modality)
-    offset = float(_seconds(clip.sample.video_frames, clip.sample.num_frames, video)[0])
-    return _strongest(found, options.top, offset), notes
-
-
 def _strongest(timeline: Timeline, top: int, offset: float) -> dict[str, Any]:
+    """A timeline in its video's time, with the ``top`` strongest classes and those that segments name."""
     response = timeline.to_dict()
     peaks = np.nan_to_num(timeline.smoothed).max((0, 1))
     named = {segment.label for segment in timeline.segments}
