@@ -122,7 +122,6 @@ def train(
         time_limit: seconds after which to checkpoint and stop.
         videos: folder of the store's videos, for phase 2; the store's own note if None.
         again: folder of the run that this one repeats; what its surroundings were and these aren't is said.
-        log: where progress goes.
 
     Returns:
         0 when the model is trained or the time is up, 130 after Ctrl-C or SIGTERM.
@@ -204,10 +203,9 @@ def _name_lost_videos(trainer: Trainer, known: dict[str, str], log: Console) -> 
     lost = [name for name in names if name not in known]
     if lost:
         shown = ", ".join(lost[:SHOWN_CLIPS]) + (", ..." if len(lost) > SHOWN_CLIPS else "")
+        count = f"{len(lost):,} of {len(trainer.rows):,} clips"
         log.print(
-            f"{len(lost):,} of {len(trainer.rows):,} clips lost their video during training, and were then seen "
-            f"without: {shown}",
-            soft_wrap=True,
+            f"{count} lost their video during training, and were then seen without: {shown}", soft_wrap=True
         )
 
 
@@ -220,11 +218,8 @@ def _facts(trainer: Trainer) -> dict[str, Any]:
         "clips": sum(map(len, stores)),
         "provenance": provenance if len(stores) > 1 else provenance[0],
     }
-    return environment(trainer.device) | {
-        "seed": trainer.config.run.seed,
-        "clips": len(trainer.rows),
-        "store": store,
-    }
+    facts = {"seed": trainer.config.run.seed, "clips": len(trainer.rows), "store": store}
+    return environment(trainer.device) | facts
 
 
 def _train(trainer: Trainer, time_limit: float | None, facts: dict[str, Any], log: Console) -> int:

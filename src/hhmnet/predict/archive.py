@@ -142,7 +142,7 @@ def _errors_in(file: Path) -> dict[str, str]:
             try:
                 row = json.loads(line)
                 found[row["input"]] = row.get("error", "")
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError):
                 raise ArchiveError(f"{file}: line {number} is no answer; remove it") from None
             end += len(line)
     os.truncate(file, end)

@@ -41,7 +41,10 @@ _GONE = 499  # nobody reads it; logs of other servers use the same number
 _NO_MODEL: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "No model is loaded at this moment."}
 }
-_OF_UPLOADS = [status for status in REASONS if status != 404]
+_OF_UPLOADS = [status for status in REASONS if status not in (404, *ACCESS_STATUSES)]
+_ZIPPED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/zip": {}}, "description": "A folder that `hhmnet predict` takes, zipped."}
+}
 # Some systems say otherwise, and browsers then refuse the page's scripts.
 mimetypes.add_type("text/javascript", ".js")
 
@@ -98,6 +101,7 @@ def _api(app: FastAPI, limits: Limits) -> FastAPI:
         redoc_url=None,
         servers=[{"url": API}],
         redirect_slashes=False,
+        responses=problems(*ACCESS_STATUSES),
     )
     slots, classroom = asyncio.Semaphore(limits.concurrent), Classroom(limits.examples)
 
@@ -120,20 +124,12 @@ def _api(app: FastAPI, limits: Limits) -> FastAPI:
     async def admit(request: Request, error: Exception) -> Response:
         return JSONResponse({"detail": "the server failed; its log says why"}, 500)
 
-    @api.get(
-        "/health",
-        response_model=Health,
-        responses=problems(*ACCESS_STATUSES),
-        summary="Whether the server runs",
-    )
+    @api.get("/health", response_model=Health, summary="Whether the server runs")
     async def health() -> Any:
         return {"status": "ok"}
 
     @api.get(
-        "/ready",
-        response_model=Health,
-        responses=problems(*ACCESS_STATUSES) | _NO_MODEL,
-        summary="Whether a clip would be answered now",
+        "/ready", response_model=Health, responses=_NO_MODEL, summary="Whether a clip would be answered now"
     )
     async def ready() -> Any:
         if not workers.ready:
@@ -143,7 +139,7 @@ def _api(app: FastAPI, limits: Limits) -> FastAPI:
     @api.get(
         "/model",
         response_model=Model,
-        responses=problems(401, *ACCESS_STATUSES) | _NO_MODEL,
+        responses=problems(401) | _NO_MODEL,
         summary="Classes, modalities and joints",
     )
     async def model() -> Any:
@@ -170,7 +166,7 @@ def _api(app: FastAPI, limits: Limits) -> FastAPI:
     @api.get(
         "/taught",
         response_model=TaughtClasses,
-        responses=problems(401, *ACCESS_STATUSES),
+        responses=problems(401),
         summary="The classes that were taught",
     )
     async def taught() -> Any:
@@ -193,7 +189,7 @@ def _api(app: FastAPI, limits: Limits) -> FastAPI:
     @api.delete(
         "/taught",
         response_model=TaughtClasses,
-        responses=problems(401, 404, *ACCESS_STATUSES),
+        responses=problems(401, 404),
         summary="Forget a class, or all that were taught",
     )
     async def forget(label: str | None = None) -> Any:
@@ -203,13 +199,7 @@ def _api(app: FastAPI, limits: Limits) -> FastAPI:
     @api.get(
         "/taught/model",
         response_class=Response,
-        responses=problems(401, 409, 500, 503, 504, *ACCESS_STATUSES)
-        | {
-            200: {
-                "content": {"application/zip": {}},
-                "description": "A folder that `hhmnet predict` takes, zipped.",
-            }
-        },
+        responses=problems(401, 409, 500, 503, 504) | _ZIPPED,
         summary="The model of the taught classes",
     )
     async def taught_model() -> Response:

@@ -56,14 +56,10 @@ def load(folder: str, device: str = "auto", videos: bool = True) -> Recognizer:
 
 
 class Workers:
-    """Some processes with the same recognizer.
+    """Some processes with the same recognizer, which ``make`` makes in each.
 
     A process is killed when its work takes too long or nobody waits for it any more, and another one takes its place;
     so work that was given up costs nothing further.
-
-    Args:
-        make: makes the recognizer, in each process.
-        limits: how many processes, and what a request may take.
 
     Attributes:
         model: what a client may know of the model, see :class:`hhmnet.serving.schema.Model`; None until it is loaded.
@@ -136,21 +132,18 @@ class Workers:
             else:  # also where the client is gone, and work goes on
                 worker.kill()
                 await asyncio.gather(working, return_exceptions=True)
-                self._replace(worker)
+                worker.close()
+                self._all.discard(worker)
+                refilling = asyncio.ensure_future(self._refill())
+                self._refilling.add(refilling)
+                refilling.add_done_callback(self._refilling.discard)
         if "response" not in reply:
             raise Refused(reply["status"], reply["detail"])
         response: dict[str, Any] = reply["response"]
         return response
 
-    def _replace(self, gone: _Worker) -> None:
-        """Begin another process in the place of one that has ended, without waiting for it."""
-        gone.close()
-        self._all.discard(gone)
-        refilling = asyncio.ensure_future(self._refill())
-        self._refilling.add(refilling)
-        refilling.add_done_callback(self._refilling.discard)
-
     async def _refill(self) -> None:
+        """Begin another process in the place of one that has ended."""
         loop = asyncio.get_running_loop()
         while not self._stopped:
             worker = _Worker(self._make, self._limits)
@@ -266,10 +259,8 @@ def _reply(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[
         return {"status": refused.status, "detail": refused.detail}
     except Exception as error:
         if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-            return {
-                "status": 413,
-                "detail": f"'{name}' takes more memory than this server gives to one request",
-            }
+            detail = f"'{name}' takes more memory than this server gives to one request"
+            return {"status": 413, "detail": detail}
         if isinstance(error, ValueError) and type(error).__module__.startswith("hhmnet."):
             # Messages may begin with the file, which has a name of ours.
             reason = str(getattr(error, "reason", error)).removeprefix(f"{path}: ").removeprefix(f"{name}: ")
