@@ -9,7 +9,7 @@ import torch
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from torch import Tensor
 
-from hhmnet.pose.detectors import SSD, anchors, decode, read_constants, same_conv, suppress
+from hhmnet.pose.detectors import PersonDetector, anchors, decode, read_constants, same_conv, suppress
 from hhmnet.pose.estimators import iou
 from hhmnet.pose.networks import PoseError
 
@@ -63,21 +63,23 @@ def weights() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def net(weights: dict[str, np.ndarray]) -> SSD:
-    return SSD(weights)
+def net(weights: dict[str, np.ndarray]) -> PersonDetector:
+    return PersonDetector(weights)
 
 
-def test_the_network_reads_every_weight_and_finds_persons(net: SSD, weights: dict[str, np.ndarray]) -> None:
-    scores, boxes = net(torch.rand(1, 3, 300, 300) * 255)
+def test_the_network_reads_every_weight_and_finds_persons(
+    net: PersonDetector, weights: dict[str, np.ndarray]
+) -> None:
+    scores, boxes = net.rate(torch.rand(1, 3, 300, 300) * 255)
     assert scores.shape == (1917,)  # 19²·3 + (10² + 5² + 3² + 2² + 1)·6, as in the published model
     level = scores[19 * 19 * 3 :][: 10 * 10 * 6]
     torch.testing.assert_close(level, torch.tensor(9.0).sigmoid().expand(600))
-    scores, boxes = net(torch.rand(1, 3, 100, 333) * 255)  # any size goes
+    scores, boxes = net.rate(torch.rand(1, 3, 100, 333) * 255)  # any size goes
     assert len(scores) == len(boxes)
     assert torch.isfinite(boxes).all()
     name = "FeatureExtractor/MobilenetV2/Conv_1/weights"
     with pytest.raises(PoseError, match=f"no weight '{name}'"):
-        SSD({key: array for key, array in weights.items() if key != name})
+        PersonDetector({key: array for key, array in weights.items() if key != name})
 
 
 @pytest.mark.parametrize("length", [38, 19, 5, 3, 2])
@@ -107,7 +109,7 @@ def seen_center(paddings: list[int], length: int, place: int) -> float:
 
 
 @pytest.mark.parametrize("size", [300, 512, 736])
-def test_anchors_lie_where_the_network_looks(net: SSD, size: int) -> None:
+def test_anchors_lie_where_the_network_looks(net: PersonDetector, size: int) -> None:
     """The way from what a place sees to its anchor must be the one that the network was trained with."""
     halving = ["Conv", *(f"expanded_conv_{block}/depthwise" for block in (1, 3, 6, 13))]
     paddings = [

@@ -36,40 +36,6 @@ _CENTER_VARIANCE, _SIZE_VARIANCE = 10.0, 5.0
 MIN_SCORE, OVERLAP = 0.2, 0.5
 
 
-class PersonDetector:
-    """Persons of any size, by SSD with MobileNetV2.
-
-    Args:
-        model: the file ``frozen_inference_graph.pb`` of ssd_mobilenet_v2_coco.
-        size: length in pixels to which the picture's longer side is brought. The larger, the smaller the persons that
-            are found (from about a tenth of ``size`` in height), and the slower: the time goes with its square.
-
-    Raises:
-        PoseError: the file isn't that network.
-    """
-
-    def __init__(self, model: Path, size: int = 512) -> None:
-        self._net = SSD(read_constants(model))
-        self.size = size
-
-    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes and scores of the persons in ``image (H, W, 3)`` uint8; those with a score below 0.2 are left out."""
-        height, width = image.shape[:2]
-        scale = self.size / max(height, width)
-        target = [max(round(length * scale), 1) for length in (height, width)]
-        with torch.inference_mode():
-            pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
-            pixels = F.interpolate(pixels, size=target, mode="bilinear", antialias=True)
-            scores, boxes = self._net(pixels.float())
-            likely = scores >= MIN_SCORE
-            found, places = scores[likely].numpy(), boxes[likely].numpy()
-        places = places * np.tile([width / target[1], height / target[0]], 2)
-        places = np.clip(places, 0, [width, height, width, height]).astype(np.float32)
-        kept = suppress(places, found, OVERLAP)
-        kept = kept[((places[kept, 2:] - places[kept, :2]) >= 2).all(1)]
-        return places[kept], found[kept]
-
-
 def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
     """Non-maximum suppression: indices of the boxes to keep, the best first.
 
@@ -119,8 +85,8 @@ def read_constants(path: Path) -> dict[str, np.ndarray]:
     return constants
 
 
-class SSD:
-    """Scores and boxes of persons for a picture of any size.
+class PersonDetector:
+    """Finds persons of any size by SSD with MobileNetV2.
 
     All layers are convolutions, so the picture need not be 300×300: a larger one lets smaller persons be found, since
     the sizes that the anchors look for are fixed in pixels. What a place of a feature map sees depends on how its
@@ -130,6 +96,8 @@ class SSD:
 
     Args:
         weights: constants of the frozen graph by name, as :func:`read_constants` gives them.
+        size: length in pixels to which the picture's longer side is brought. The larger, the smaller the persons that
+            are found (from about a tenth of ``size`` in height), and the slower: the time goes with its square.
 
     Attributes:
         before: padding on the left and above of each convolution, by name, in their order.
@@ -138,26 +106,36 @@ class SSD:
         PoseError: a weight is missing.
     """
 
-    def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, weights: Mapping[str, np.ndarray], size: int = 512) -> None:
+        self.size = size
         self._weights = {
             name: torch.from_numpy(np.array(array, np.float32)) for name, array in weights.items()
         }
         self._folded: dict[str, tuple[Tensor, Tensor]] = {}
         self.before: dict[str, int] = {}
-        self(
-            torch.zeros(1, 3, TRAINED_SIZE, TRAINED_SIZE)
-        )  # folds and names all weights, and learns the padding
+        # Folds and names all weights, and learns the padding.
+        self.rate(torch.zeros(1, 3, TRAINED_SIZE, TRAINED_SIZE))
         self._weights.clear()
 
-    def __call__(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Find persons in one picture.
+    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes and scores of the persons in ``image (H, W, 3)`` uint8; those with a score below 0.2 are left out."""
+        height, width = image.shape[:2]
+        scale = self.size / max(height, width)
+        target = [max(round(length * scale), 1) for length in (height, width)]
+        with torch.inference_mode():
+            pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+            pixels = F.interpolate(pixels, size=target, mode="bilinear", antialias=True)
+            scores, boxes = self.rate(pixels.float())
+            likely = scores >= MIN_SCORE
+            found, places = scores[likely].numpy(), boxes[likely].numpy()
+        places = places * np.tile([width / target[1], height / target[0]], 2)
+        places = np.clip(places, 0, [width, height, width, height]).astype(np.float32)
+        kept = suppress(places, found, OVERLAP)
+        kept = kept[((places[kept, 2:] - places[kept, :2]) >= 2).all(1)]
+        return places[kept], found[kept]
 
-        Args:
-            image: ``(1, 3, H, W)`` float32, red, green, blue from 0 to 255.
-
-        Returns:
-            Scores ``(A,)`` from 0 to 1 and boxes ``(A, 4)`` in pixels (left, top, right, bottom), one per anchor.
-        """
+    def rate(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores ``(A,)`` and boxes ``(A, 4)`` of all anchors in ``image (1, 3, H, W)`` float32 from 0 to 255."""
         x = (image * (2 / 255) - 1).contiguous(memory_format=torch.channels_last)
         x, maps = self._layer(x, "Conv", 2), []
         for i, stride in enumerate(_STRIDES):  # inverted residuals: widen, filter each channel, narrow

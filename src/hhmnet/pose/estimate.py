@@ -14,7 +14,7 @@ import torch
 
 from hhmnet.conversion import convert
 from hhmnet.fields import within
-from hhmnet.pose.detectors import PersonDetector
+from hhmnet.pose.detectors import PersonDetector, read_constants
 from hhmnet.pose.estimators import BlazePose, Detector, PoseEstimator
 from hhmnet.pose.following import Follower, fill_bodies, fill_joints, kinect_axes, root_path
 from hhmnet.pose.networks import PoseError, fetch_models
@@ -193,7 +193,7 @@ def video_poses(
 
 
 def _load_detector(config: PoseConfig) -> Detector:
-    return PersonDetector(fetch_models()["ssd"], config.detector_size)
+    return PersonDetector(read_constants(fetch_models()["ssd"]), config.detector_size)
 
 
 def _load_estimator() -> PoseEstimator:

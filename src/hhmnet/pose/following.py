@@ -233,18 +233,22 @@ def root_path(
         ``(T, 3)`` float32 metres, axes as in ``world``; zero in frames without a body, and everywhere if in no frame
         enough joints are trusted.
     """
-    frames = len(world)
-    scale, hips = np.full(frames, np.nan), np.zeros((frames, 2))
-    for t in np.flatnonzero(present):
-        scale[t], hips[t] = _lay_over(world[t, :, :2], pixels[t], confidence[t])
-    known = np.isfinite(scale)
+    trusted = (confidence >= _TRUSTED) & present[:, None]
+    weight = np.where(trusted, confidence, 0)[..., None].astype(np.float64)
+    weight /= np.maximum(weight.sum(1, keepdims=True), 1e-9)
+    flat = world[..., :2].astype(np.float64)
+    middle, place = (weight * flat).sum(1), (weight * pixels).sum(1)
+    around = flat - middle[:, None]
+    spread = (weight * around**2).sum((1, 2))
+    scale = (weight * around * (pixels - place[:, None])).sum((1, 2)) / np.maximum(spread, 1e-9)
+    known = (trusted.sum(1) >= _MIN_JOINTS) & (scale > 0) & (spread >= 1e-4)
     if not known.any():
-        return np.zeros((frames, 3), np.float32)
-    smooth = smoothed(np.log(np.where(known, scale, 1.0)), known)
-    scale = np.exp(smooth)
+        return np.zeros((len(world), 3), np.float32)
+    hips = place - scale[:, None] * middle
+    scale = np.exp(smoothed(np.log(np.where(known, scale, 1.0)), known))
     # Where too few joints were seen to lay one over the other, the place is taken from the frames around.
     at = np.flatnonzero(known)
-    hips = np.stack([np.interp(np.arange(frames), at, hips[at, axis]) for axis in range(2)], 1)
+    hips = np.stack([np.interp(np.arange(len(world)), at, hips[at, axis]) for axis in range(2)], 1)
     center = np.array(size) / 2
     path = np.concatenate([(hips - center) / scale[:, None], (focal * max(size) / scale)[:, None]], 1)
     return np.where(present[:, None], path, 0).astype(np.float32)
@@ -257,21 +261,6 @@ def smoothed(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     power = -0.5 * (apart / SMOOTHING) ** 2
     weights = np.exp(power - power.max(1, keepdims=True))
     return np.asarray((weights * values[known]).sum(1) / weights.sum(1))
-
-
-def _lay_over(world: np.ndarray, pixels: np.ndarray, confidence: np.ndarray) -> tuple[float, np.ndarray]:
-    """Scale, and the pixel of the origin, that lay ``world (V, 2)`` over ``pixels (V, 2)`` by least squares."""
-    trusted = confidence >= _TRUSTED
-    if trusted.sum() < _MIN_JOINTS:
-        return float("nan"), np.zeros(2)
-    weight = np.where(trusted, confidence, 0)[:, None].astype(np.float64)
-    weight /= weight.sum()
-    middle, place = (weight * world).sum(0), (weight * pixels).sum(0)
-    spread = (weight * (world - middle) ** 2).sum()
-    scale = (weight * (world - middle) * (pixels - place)).sum() / max(spread, 1e-9)
-    if scale <= 0 or spread < 1e-4:
-        return float("nan"), np.zeros(2)
-    return float(scale), place - scale * middle
 
 
 def kinect_axes(points: np.ndarray, mirrored: bool = False) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -260,41 +261,35 @@ def join(track: Track, others: Sequence[Track]) -> tuple[Track, list[Track]]:
     each half of a second of 15 frames, whichever is more.
     """
     left = list(others)
-    while True:
-        pieces = [(gap, other) for other in left if (gap := _gap(track, other)) is not None]
-        if not pieces:
-            return track, left
-        piece = min(pieces, key=lambda pair: (pair[0], pair[1].number))[1]
+    while pieces := [(gap, other.number, other) for other in left if (gap := _gap(track, other))]:
+        piece = min(pieces, key=lambda one: one[:2])[2]
         first, second = sorted((track, piece), key=lambda one: one.frames[0])
-        track = Track(
-            track.number,
-            first.frames + second.frames,
-            first.boxes + second.boxes,
-            first.scores + second.scores,
-        )
+        frames, boxes = first.frames + second.frames, first.boxes + second.boxes
+        track = Track(track.number, frames, boxes, first.scores + second.scores)
         left = [other for other in left if other is not piece]
+    return track, left
 
 
-def _gap(track: Track, other: Track) -> int | None:
-    """Frames between two tracks of one person; None if they aren't of one."""
+def _gap(track: Track, other: Track) -> int:
+    """Frames between two tracks of one person; 0 if they aren't of one."""
     first, second = sorted((track, other), key=lambda one: one.frames[0])
     gap = second.frames[0] - first.frames[-1]
     if not 0 < gap <= JOIN_GAP:
-        return None
+        return 0
     a, b = to_center(first.boxes[-1]), to_center(second.boxes[0])
     tall = max(float(a[3]), float(b[3]), 1.0)
     apart = float(np.linalg.norm(a[:2] - b[:2])) / tall
     alike = min(float(a[3]), float(b[3])) / tall > 2 / 3
-    return gap if alike and apart <= max(1.0, gap / 30) else None
+    return gap if alike and apart <= max(1.0, gap / 30) else 0
 
 
 def _camera_motion(tracks: Sequence[Track]) -> dict[tuple[int, int], np.ndarray]:
     """Shift (2,) of the picture between two frames in which persons were found, by the median of all tracks."""
     shifts: dict[tuple[int, int], list[np.ndarray]] = {}
     for track in tracks:
-        centers = to_center(np.stack(track.boxes))[:, :2]
-        for start, end, shift in zip(track.frames, track.frames[1:], np.diff(centers, axis=0), strict=False):
-            shifts.setdefault((start, end), []).append(shift)
+        moves = np.diff(to_center(np.stack(track.boxes))[:, :2], axis=0)
+        for span, shift in zip(pairwise(track.frames), moves, strict=True):
+            shifts.setdefault(span, []).append(shift)
     # Of two tracks, who moves and who stands can't be told.
     return {span: np.median(found, axis=0) for span, found in shifts.items() if len(found) > 2}
 
@@ -302,8 +297,7 @@ def _camera_motion(tracks: Sequence[Track]) -> dict[tuple[int, int], np.ndarray]
 def _motion(track: Track, camera: dict[tuple[int, int], np.ndarray]) -> float:
     """Median way of a box's edges in pixels a frame, without the camera's."""
     ways = []
-    spans = list(zip(track.frames, track.frames[1:], strict=False))
-    for (start, end), shift in zip(spans, np.diff(np.stack(track.boxes), axis=0), strict=True):
-        own = shift - np.tile(camera.get((start, end), np.zeros(2)), 2)
-        ways.append(float(np.abs(own).mean()) / (end - start))
+    for span, shift in zip(pairwise(track.frames), np.diff(np.stack(track.boxes), axis=0), strict=True):
+        own = shift - np.tile(camera.get(span, np.zeros(2)), 2)
+        ways.append(float(np.abs(own).mean()) / (span[1] - span[0]))
     return float(np.median(ways)) if ways else 0.0
