@@ -23,7 +23,7 @@ def at(image: np.ndarray, place: np.ndarray) -> tuple[int, ...]:
 
 
 def test_joints_and_bones_have_their_places_and_colours() -> None:
-    image = draw_skeleton(CANVAS, BODY, KINECT20, thickness=3)
+    image = draw_skeleton(CANVAS, BODY, KINECT20)
     for name, place in zip(KINECT20.joints, BODY, strict=True):
         assert at(image, place) == SIDES.get(name.split("_")[0], SIDES[""])
     for child, parent in KINECT20.edges:
@@ -34,7 +34,7 @@ def test_joints_and_bones_have_their_places_and_colours() -> None:
     # (0, 0) is the middle of the upper left pixel, so a dot at (20, 50) is even around that pixel.
     pixels = np.full((20, 2), np.nan)
     pixels[3] = (20, 50)
-    part = draw_skeleton(CANVAS, pixels, KINECT20, thickness=3)[40:61, 10:31]
+    part = draw_skeleton(CANVAS, pixels, KINECT20)[40:61, 10:31]
     np.testing.assert_array_equal(part, part[::-1])
     np.testing.assert_array_equal(part, part[:, ::-1])
     assert tuple(part[10, 10]) == SIDES[""]
@@ -45,10 +45,10 @@ def test_joints_and_bones_have_their_places_and_colours() -> None:
 def test_missing_joints_take_their_bones_along_and_inferred_ones_are_rings() -> None:
     trust = np.full(20, 0.5)
     trust[KINECT20.index("left_elbow")] = 0
-    image = draw_skeleton(CANVAS, BODY, KINECT20, trust, thickness=1.5)
+    image = draw_skeleton(CANVAS, BODY, KINECT20, trust)
     shoulder, elbow = BODY[KINECT20.index("left_shoulder")], BODY[KINECT20.index("left_elbow")]
     assert at(image, (shoulder + elbow) / 2) == GROUND
-    assert at(draw_skeleton(CANVAS, BODY, KINECT20, trust, thickness=3), BODY[3]) == OUTLINE
+    assert at(image, BODY[3]) == OUTLINE
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30, -5000.0])

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-import av
 import numpy as np
 
 from hhmnet.files import replacing
@@ -25,7 +22,6 @@ def draw_skeleton(
     pixels: np.ndarray,
     layout: SkeletonLayout,
     confidence: np.ndarray | None = None,
-    thickness: float | None = None,
 ) -> np.ndarray:
     """A copy of an image with one body's joints and bones over it.
 
@@ -37,7 +33,6 @@ def draw_skeleton(
         pixels: ``(V, 2)``, x right and y down; (0, 0) is the middle of the upper left pixel.
         layout: the skeleton of the V joints.
         confidence: ``(V,)`` from 0 to 1; all are drawn if None.
-        thickness: of the bones in pixels; by default 1/60 of the body's height, or of the picture's if that is less.
 
     Raises:
         LayoutError: there are more or fewer joints than the layout has.
@@ -49,8 +44,7 @@ def draw_skeleton(
     image = image.copy()
     if not seen.any():
         return image
-    if thickness is None:
-        thickness = max(1.5, min(float(np.ptp(pixels[seen, 1])), len(image)) / 60)
+    thickness = max(1.5, min(float(np.ptp(pixels[seen, 1])), len(image)) / 60)
     bones = [(child, parent) for child, parent in layout.edges if seen[child] and seen[parent]]
     for child, parent in bones:
         _stroke(image, pixels[child], pixels[parent], thickness + 2, OUTLINE)
@@ -91,13 +85,10 @@ def sheet(images: Sequence[np.ndarray], columns: int, gap: int = 4) -> np.ndarra
 
 def save_png(image: np.ndarray, file: Path) -> None:
     """Write an image ``(H, W, 3)`` uint8 as a PNG file."""
-    codec: Any = av.CodecContext.create("png", "w")
-    codec.height, codec.width = image.shape[:2]
-    codec.pix_fmt, codec.time_base = "rgb24", Fraction(1)
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+    from PIL import Image  # comes with matplotlib
+
     with replacing(file) as handle:
-        for packet in [*codec.encode(frame), *codec.encode(None)]:
-            handle.write(bytes(packet))
+        Image.fromarray(image).save(handle, "png")
 
 
 def _side(joint: str) -> Colour:

@@ -94,11 +94,7 @@ def person_sizes(
 def part_sides(sizes: np.ndarray, frames: np.ndarray, window: float, share: float) -> np.ndarray:
     """Side of the parts' crops at ``frames (L, P)``, in whole pixels, ``(L, P)`` int64.
 
-    Args:
-        sizes: ``(T,)`` from :func:`person_sizes`.
-        frames: frames of the clip.
-        window: share of the clip over which the median of the sizes is taken.
-        share: side of a crop as a share of that.
+    It is ``share`` of the median of ``sizes (T,)`` (:func:`person_sizes`) over ``window``, a share of the clip.
     """
     sizes = np.zeros_like(sizes) if np.isnan(sizes).all() else sizes
     times, reach = np.arange(len(sizes)), window * len(sizes) / 2

@@ -172,10 +172,9 @@ def video_poses(
     interpolated = np.zeros_like(present)
     for row in range(len(present)):
         bodies = [pixels[row], world[row], boxes[row]]
-        present[row], interpolated[row] = fill_bodies(present[row], bodies, confidence[row], config.max_gap)
-        fill_joints(
-            present[row], [pixels[row]], confidence[row], config.min_confidence, config.max_gap, [world[row]]
-        )
+        interpolated[row] = fill_bodies(present[row], bodies, confidence[row], config.max_gap)
+        one = present[row], pixels[row], world[row], confidence[row]
+        fill_joints(*one, config.min_confidence, config.max_gap)
     swap = found.layout.mirrored if config.mirrored else slice(None)
     return VideoPoses(
         layout=found.layout,

@@ -104,12 +104,8 @@ class Follower:
 def stray(found: np.ndarray, paths: np.ndarray) -> int | None:
     """Which of two persons who were found in one place is wrong there: the one whose way leads elsewhere.
 
-    Args:
-        found: ``(2, 4)``, where they were found.
-        paths: ``(2, 4)``, where the detector's tracks lead.
-
-    Returns:
-        0 or 1; None if they were found apart, or their ways lie together.
+    ``found (2, 4)`` is where they were found, ``paths (2, 4)`` where the detector's tracks lead. None if they were
+    found apart, or their ways lie together.
     """
     if iou(*found) < SAME or iou(*paths) >= SAME:
         return None
@@ -132,8 +128,8 @@ def body_box(pixels: np.ndarray, confidence: np.ndarray, width: int, height: int
 
 
 def fill_bodies(
-    present: np.ndarray, values: list[np.ndarray], confidence: np.ndarray, longest: int
-) -> tuple[np.ndarray, np.ndarray]:
+    present: np.ndarray, values: Sequence[np.ndarray], confidence: np.ndarray, longest: int
+) -> np.ndarray:
     """Fill short gaps of whole bodies, in place, with a straight line from the body before to the body after.
 
     Args:
@@ -143,53 +139,50 @@ def fill_bodies(
         longest: gaps of more frames stay.
 
     Returns:
-        Which bodies are there now, and which of them were filled in, ``(T,)`` bool each.
+        Which bodies were filled in, ``(T,)`` bool.
     """
     filled = np.zeros_like(present)
     for before, after in gaps(present, longest):
-        inside = slice(before + 1, after)
         for array in values:
             _fill(array, before, after)
-        confidence[inside] = np.minimum(confidence[before], confidence[after])
-        filled[inside] = True
-    return present | filled, filled
+        confidence[before + 1 : after] = np.minimum(confidence[before], confidence[after])
+        filled[before + 1 : after] = True
+    present |= filled
+    return filled
 
 
 def fill_joints(
     present: np.ndarray,
-    values: list[np.ndarray],
+    pixels: np.ndarray,
+    world: np.ndarray,
     confidence: np.ndarray,
     least: float,
     longest: int,
-    guesses: Sequence[np.ndarray] = (),
 ) -> None:
     """Mask joints that can't be trusted, in place, and fill their short gaps.
 
-    A joint whose confidence is below ``least`` is missing: its position and confidence become zero. If it was missing
-    for at most ``longest`` frames between two in which it wasn't, and the body was there all the while, it gets a
-    position on the straight line between them and half of ``least`` as confidence; so a confidence above zero, but
-    below ``least``, tells a joint that was filled in.
+    A joint whose confidence is below ``least`` is missing: its pixels and confidence become zero, while in metres it
+    stays where the estimator supposes it. If it was missing for at most ``longest`` frames between two in which it
+    wasn't, and the body was there all the while, it gets a place on the straight line between them and half of
+    ``least`` as confidence; so a confidence above zero, but below ``least``, tells a joint that was filled in.
 
     Args:
         present: whether there is a body, ``(T,)`` bool.
-        values: arrays ``(T, V, C)`` of positions.
+        pixels: ``(T, V, 2)``.
+        world: ``(T, V, 3)`` metres.
         confidence: ``(T, V)``.
         least: the least confidence of a joint that is kept.
         longest: gaps of more frames stay.
-        guesses: arrays like ``values`` in which a missing joint stays where the estimator supposes it.
     """
     seen = (confidence >= least) & present[:, None]
-    for array in values:
-        array[~seen] = 0
+    pixels[~seen] = 0
     confidence[~seen] = 0
     for joint in range(confidence.shape[1]):
         for before, after in gaps(seen[:, joint], longest):
-            inside = slice(before + 1, after)
-            if not present[inside].all():
-                continue
-            for array in (*values, *guesses):
-                _fill(array[:, joint], before, after)
-            confidence[inside, joint] = least / 2
+            if present[before + 1 : after].all():
+                _fill(pixels[:, joint], before, after)
+                _fill(world[:, joint], before, after)
+                confidence[before + 1 : after, joint] = least / 2
 
 
 def _fill(array: np.ndarray, before: int, after: int) -> None:
@@ -218,8 +211,8 @@ def root_path(
 
     In each frame the joints in metres are laid over the joints in pixels at the scale s (pixels a metre) and place
     that fit best. A camera of focal length f (pixels) then sees the hips, at the pixel (u, v), from the point
-    ((u − cx)/s, (v − cy)/s, f/s). The focal length of a video is mostly unknown. If it is wrong by a factor, so is the
-    way along the optical axis, while that across it stays right. A camera that moves adds its own way.
+    ((u − cx)/s, (v − cy)/s, f/s). If the focal length is wrong by a factor, so is the way along the optical axis, while
+    that across it stays right. A camera that moves adds its own way.
 
     Args:
         world: ``(T, V, 3)`` metres from the middle between the hips: x right, y down, z away from the camera.
@@ -230,8 +223,7 @@ def root_path(
         focal: focal length as a share of the picture's longer side.
 
     Returns:
-        ``(T, 3)`` float32 metres, axes as in ``world``; zero in frames without a body, and everywhere if in no frame
-        enough joints are trusted.
+        ``(T, 3)`` float32 metres; zero without a body, and everywhere if in no frame enough joints are trusted.
     """
     trusted = (confidence >= _TRUSTED) & present[:, None]
     weight = np.where(trusted, confidence, 0)[..., None].astype(np.float64)

@@ -74,8 +74,7 @@ class LivePerson(Follower):
         before = last - steps
         if 1 < steps < self._window:
             values = [array[0, before:] for array in (self.pixels, self.world, self.boxes)]
-            present = self.present[0, before:]
-            present[:], _ = fill_bodies(present, values, self.confidence[0, before:], longest)
+            fill_bodies(self.present[0, before:], values, self.confidence[0, before:], longest)
 
 
 class LivePose:

@@ -37,19 +37,12 @@ def cores() -> int:
 def in_workers(
     work: Callable[[Task], Result], tasks: Iterable[Task], jobs: int, on_done: Callable[[Task], None]
 ) -> list[Result]:
-    """Do tasks in several processes.
+    """What comes of ``work`` for some tasks in ``jobs`` processes, in the order in which they are finished.
 
-    They are started afresh, not forked: a fork of a process with threads, such as torch's, can hang. So they import
-    the module of ``work`` and the program's main module, whose work must stand under ``if __name__ == "__main__"``.
-
-    Args:
-        work: what is done with a task; it goes to each process once, pickled.
-        tasks: what it is done with.
-        jobs: number of processes.
-        on_done: called with every task that is done.
-
-    Returns:
-        What came of the tasks, in the order in which they were finished.
+    The processes are started afresh, not forked: a fork of a process with threads, such as torch's, can hang. So they
+    import the module of ``work`` and the program's main module, whose work must stand under
+    ``if __name__ == "__main__"``. ``work`` goes to each of them once, pickled; ``on_done`` is called with every task
+    that is done.
 
     Raises:
         WorkerLost: a process was killed or could not start.
@@ -128,17 +121,11 @@ def read_in_cluster(
     jobs: int | None,
     on_items: Callable[[int], None],
 ) -> None:
-    """Read chunks into parts, as tasks of a Ray cluster, see :func:`connected`.
+    """Read chunks (a number and items each) into parts, as tasks of a Ray cluster, see :func:`connected`.
 
     Every node needs hhmnet, and must see the source under the same path. The store is written here: its folder need
-    not be seen by the nodes.
-
-    Args:
-        reader: the reader; it goes to each node once, pickled.
-        parts: where the parts go.
-        chunks: what to read, each a number and items.
-        jobs: how many tasks there are at a time, at the most; None for as many as the cluster has cores.
-        on_items: called with how many more items are read.
+    not be seen by the nodes. At most ``jobs`` tasks run at a time, or as many as the cluster has cores; ``on_items`` is
+    called with how many more items are read.
 
     Raises:
         EngineError: Ray isn't installed, or the cluster can't be reached.
