@@ -66,14 +66,6 @@ def test_shows_splits_and_twenty_rejected_files_and_lists_all(flawed, tmp_path, 
     assert "cut short" in document["rejected"][0]["reason"]
 
 
-def test_strict_makes_no_store_but_says_why(flawed, tmp_path, capsys):
-    assert prepare(flawed, tmp_path / "store", "--strict") == 2
-    err = capsys.readouterr().err
-    assert "a01_s00_e50_v01.json" in err
-    assert err.splitlines()[-1].startswith("hhmnet prepare: error: no store was made: 25 of 85 files")
-    assert not (tmp_path / "store" / "samples.arrow").exists()
-
-
 def test_what_is_unknown_missing_or_in_the_way_is_named_before_anything_is_read(
     raw_folder, tmp_path, capsys, monkeypatch
 ):

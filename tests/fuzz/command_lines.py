@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from targets import World
 
 OPTIONS = {
-    "prepare": "--source --out --strict --json --layout --labels --units --videos --alignment --classes",
+    "prepare": "--source --out --engine --json --layout --labels --units --videos --alignment --classes",
     "inspect": "--sample --json --picture --rois --guidance --videos",
     "train": "--config --data --out --from --videos --resume --optim.lr --optim.epochs --data.frames --model.widths "
     "--model --fold --fusion.weights --relabel --run.seed --run --protocol --phase --phase1 --augment --augment.tilt",

@@ -124,19 +124,3 @@ def test_pieces_of_one_way_are_joined_and_other_persons_are_not(frames: range, w
     first, piece, other = track(1, range(10), own), track(3, range(52, 60), own), track(2, frames, way)
     whole, left = join(first, [other, piece])
     assert (whole.frames, left) == ([*range(10), *range(52, 60)], [other])
-
-
-def test_the_actor_is_found_among_spectators_and_false_detections() -> None:
-    made = np.random.default_rng(5)
-    crowd: list[Way] = [straight((30 + 55 * i, 40), (0, 0), (16, 40)) for i in range(8)]
-    tracker = Tracker()
-    for frame in range(0, 90, 3):
-        boxes, scores, _ = detections([*crowd, swinging(230, 170, (50, 130), 20)], frame)
-        seen = made.random(len(boxes)) < 0.9
-        false = box((made.uniform(0, 480), made.uniform(0, 270), 60, 150))
-        boxes, scores = np.concatenate([boxes[seen], false[None]]), np.append(scores[seen], np.float32(0.55))
-        tracker.update(frame, boxes + made.normal(0, 1, boxes.shape), scores)
-    ((found, _),) = choose_actors(tracker.tracks, range(0, 90, 3), SIZE, 30, 1)
-    path = found.boxes_at(np.array([0, 45, 87]))
-    assert np.abs((path[:, 0] + path[:, 2]) / 2 - 230).max() < 10
-    assert len(found.frames) > 0.8 * 30

@@ -57,7 +57,7 @@ def test_skeletons_of_a_whole_clip_give_what_the_clip_gives(persons: int) -> Non
 @pytest.mark.parametrize("detect_every", [1, 3])
 def test_pictures_of_a_whole_clip_give_what_the_clip_gives(tmp_path: Path, detect_every: int) -> None:
     MadeVideo(tmp_path / "clip.mkv", 40)
-    pose = PoseConfig(every=detect_every, max_gap=5)
+    pose = PoseConfig(every=detect_every)
 
     def estimator() -> BoxEstimator:
         # Where the person is lost between two detections, the second look at a video knows more.

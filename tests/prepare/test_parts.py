@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import hhmnet.arrow
 from hhmnet.prepare import PrepareError, Rejected, prepare
-from hhmnet.prepare.parts import PARTS_FOLDER, fingerprint_files, fingerprint_work
+from hhmnet.prepare.parts import PARTS_FOLDER, fingerprint_files
 from hhmnet.prepare.workers import EngineError
 from hhmnet.readers.nw_ucla import NWUCLA
 from hhmnet.skeleton import KINECT20
@@ -66,19 +66,15 @@ def put_odd(source: Path) -> list[str]:
     return ["odd\\udcff.json"]
 
 
-@pytest.mark.parametrize("strict", [False, True])
-def test_prepare_makes_no_store_of_nothing_or_if_strict(tmp_path: Path, strict: bool) -> None:
+def test_prepare_makes_no_store_of_nothing(tmp_path: Path) -> None:
     """An older one stays."""
     source, out = put_made(tmp_path / "raw", ["ok"]), tmp_path / "store"
     prepare(Made(source), out)
     before = (out / SAMPLES_FILE).read_bytes()
     (source / "0000.made").write_text("bad 1")
-    for number in range(2 * strict):
-        (source / f"000{1 + number}.made").write_text("ok")
-    count = "1 of 3" if strict else "1 of 1"
     for folder in (out, tmp_path / "new"):
-        with pytest.raises(PrepareError, match=rf"{count} files in .*raw can't be used; .*rejected\.csv"):
-            prepare(Made(source), folder, strict=strict)
+        with pytest.raises(PrepareError, match=r"1 of 1 files in .*raw can't be used; .*rejected\.csv"):
+            prepare(Made(source), folder)
         assert [bad.file for bad in read_rejected(folder / "rejected.csv")] == ["0000.made"]
     assert (out / SAMPLES_FILE).read_bytes() == before
     assert sorted(os.listdir(out)) == ["rejected.csv", SAMPLES_FILE]
@@ -200,9 +196,9 @@ def test_the_same_call_goes_on(half_done: tuple[Path, Path]) -> None:
     assert prepare(Made(source), out).resumed == 0  # a finished store is made anew
 
 
-@pytest.mark.parametrize("change", ["option", "item", "class", "version", "source"])
+@pytest.mark.parametrize("change", ["option", "item", "class", "version", "source", "code"])
 def test_parts_of_something_else_are_thrown_away(
-    half_done: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, change: str
+    half_done: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     source, out = half_done
     config = MadeConfig(scale=2) if change == "option" else None
@@ -210,6 +206,10 @@ def test_parts_of_something_else_are_thrown_away(
         (source / "0009.made").write_text("ok 2")
     if change == "version":
         monkeypatch.setattr("hhmnet.__version__", "99")
+    if change == "code":
+        edited = tmp_path / "edited.py"
+        edited.write_text("# another text")
+        monkeypatch.setattr("inspect.getsourcefile", lambda kind: str(edited))
     if change == "source":
         source = Path(shutil.move(source, source.with_name("other")))
     told: list[str] = []
@@ -254,16 +254,6 @@ def test_a_part_that_is_not_whole_is_made_again(half_done: tuple[Path, Path], da
 def test_an_interruption_before_anything_is_read_leaves_nothing(tmp_path: Path) -> None:
     interrupt(Made(put_made(tmp_path / "raw", ["ok"] * 9)), tmp_path / "store", 1)
     assert not (tmp_path / "store").exists()
-
-
-def test_the_code_of_a_reader_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = fingerprint_work(Made(tmp_path), ["a"], 3)
-    edited = tmp_path / "edited.py"
-    edited.write_text("# another text")
-    monkeypatch.setattr("inspect.getsourcefile", lambda kind: str(edited))
-    assert fingerprint_work(Made(tmp_path), ["a"], 3) != before
-    monkeypatch.setattr("inspect.getsourcefile", lambda kind: None)  # made at a prompt
-    assert fingerprint_work(Made(tmp_path), ["a"], 3)
 
 
 def test_a_clip_in_a_file_of_many_goes_by_that_file(tmp_path: Path) -> None:

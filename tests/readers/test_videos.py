@@ -178,7 +178,8 @@ def test_what_was_not_seen_is_counted(folder: Path, monkeypatch: pytest.MonkeyPa
     blind = BoxEstimator(blind=[4, 5, *range(8, 16)])
     monkeypatch.setattr(estimate, "_load_estimator", lambda: blind)
     notes: Counter[str] = Counter()
-    Videos(folder, VideosConfig(max_gap=3)).read("a.mkv", notes)
+    monkeypatch.setattr(estimate, "MAX_GAP", 3)
+    Videos(folder).read("a.mkv", notes)
     assert notes["bodies filled in"] == 2
     assert notes["frames without the person"] == 8
 
@@ -196,7 +197,8 @@ def test_networks_that_cannot_be_had_stop_it_at_once(folder: Path, monkeypatch: 
     ("fields", "reason"),
     [
         ({"layout": "kinect"}, "'layout' must be one of kinect20, ntu25"),
-        ({"focal": 0}, "'focal' must be from"),
+        ({"detector_size": 9}, "'detector_size' must be from"),
+        ({"persons": 0}, "'persons' must be"),
         ({"every": 0}, "'every' must be"),
     ],
 )

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 import struct
 from pathlib import Path
@@ -97,12 +96,6 @@ def test_a_lost_frame_ends_its_group_of_pictures(tmp_path: Path) -> None:
         assert video.damage is not None
         assert video.damage.frame == 13
         assert [number_in(video.frame(i)) for i in (12, 20, 5)] == [12, 20, 5]
-
-
-def test_errors_travel_between_processes() -> None:
-    error = pickle.loads(pickle.dumps(VideoError(Path("a.mp4"), 3, "is lost")))
-    assert (error.path, error.frame, error.reason) == (Path("a.mp4"), 3, "is lost")
-    assert str(error) == "a.mp4: frame 3: is lost"
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,6 @@ def main(words: list[str]) -> int:
             options.out,
             jobs=options.jobs,
             engine=options.engine,
-            strict=options.strict,
             log=log,
         )
     except WorkerLost as error:
@@ -66,7 +65,6 @@ def _parser(words: list[str]) -> Parser:
     add("--out", type=Path, required=True, metavar="STORE", help="folder of the store")
     add("--jobs", type=whole, metavar="N", help="files read at the same time (default: one a core)")
     add("--engine", choices=ENGINES, default="local", help="ray: on a Ray cluster whose nodes all see DIR")
-    add("--strict", action="store_true", help="make no store if any file can't be used")
     parser.add_shared("json")
     return parser
 
@@ -93,7 +91,6 @@ def prepare_store(
     *,
     jobs: int | None = None,
     engine: str = "local",
-    strict: bool = False,
     log: Console,
 ) -> PrepareReport:
     """:func:`hhmnet.prepare.prepare` as a user watches it; shows the files in the way if no store is made.
@@ -109,9 +106,7 @@ def prepare_store(
         tell(line)
     try:
         with counting(log, "reading", "files") as progress:
-            report = prepare(
-                reader, out, jobs=jobs, engine=engine, strict=strict, progress=progress, tell=tell
-            )
+            report = prepare(reader, out, jobs=jobs, engine=engine, progress=progress, tell=tell)
     except PrepareError as error:
         show_rejected(log, error.rejected, out)
         raise

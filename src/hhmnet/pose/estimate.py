@@ -22,10 +22,17 @@ from hhmnet.pose.tracking import Tracker, choose_actors
 from hhmnet.skeleton import SkeletonLayout
 from hhmnet.video import KEPT_BYTES, Video, VideoError, open_video
 
+MIN_CONFIDENCE = 0.2
+"""A joint with less confidence is missing."""
+MAX_GAP = 10
+"""Gaps of at most this many frames are filled with a straight line, and marked."""
+FOCAL = 1.2
+"""Focal length as a share of the picture's longer side, for the way along the optical axis: 45 degrees are seen."""
+
 
 @dataclass
 class PoseConfig:
-    """How joints are found in a video, and where the skeleton made of them stands."""
+    """How joints are found in a video."""
 
     detector_size: int = 512
     """The picture's longer side for the detector, in pixels; persons of a tenth of it in height are found."""
@@ -33,22 +40,12 @@ class PoseConfig:
     """Persons are looked for in every n-th frame; in between they are followed."""
     persons: int = 1
     """Persons kept at the most, the most important first."""
-    min_confidence: float = 0.2
-    """A joint with less confidence is missing."""
-    max_gap: int = 10
-    """Gaps of at most this many frames are filled with a straight line, and marked."""
     mirrored: bool = False
     """The videos are mirror images, as a Kinect's are: left and right change places."""
-    focal: float = 1.2
-    """Focal length as a share of the picture's longer side, for the way along the optical axis; 1.2 is a field of view
-    of 45 degrees."""
 
     def __post_init__(self) -> None:
         within(self, 64, 4096, "detector_size")
         within(self, 1, float("inf"), "every", "persons")
-        within(self, 0, 1, "min_confidence")
-        within(self, 0, float("inf"), "max_gap")
-        within(self, 0.1, 100, "focal")
 
 
 @dataclass
@@ -172,9 +169,9 @@ def video_poses(
     interpolated = np.zeros_like(present)
     for row in range(len(present)):
         bodies = [pixels[row], world[row], boxes[row]]
-        interpolated[row] = fill_bodies(present[row], bodies, confidence[row], config.max_gap)
+        interpolated[row] = fill_bodies(present[row], bodies, confidence[row], MAX_GAP)
         one = present[row], pixels[row], world[row], confidence[row]
-        fill_joints(*one, config.min_confidence, config.max_gap)
+        fill_joints(*one, MIN_CONFIDENCE, MAX_GAP)
     swap = found.layout.mirrored if config.mirrored else slice(None)
     return VideoPoses(
         layout=found.layout,
@@ -232,7 +229,7 @@ def clip_fields(poses: VideoPoses, layout: SkeletonLayout, config: PoseConfig) -
     if layout.dims == 3:
         joints, _ = convert(poses.world, poses.layout, layout, poses.confidence, keep_missing=True)
         seen = zip(poses.world, poses.pixels, poses.confidence, poses.present, strict=True)
-        paths = [root_path(*person, poses.size, config.focal) for person in seen]
+        paths = [root_path(*person, poses.size, FOCAL) for person in seen]
         joints = kinect_axes(joints + np.stack(paths)[:, :, None], config.mirrored)
         joints[~poses.present] = 0
     frames = np.arange(poses.present.shape[1], dtype=np.int32)

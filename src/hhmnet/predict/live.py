@@ -124,7 +124,7 @@ class SkeletonWindow:
         for (before, _), (after, _) in pairwise(self._frames):
             between = slice(before - first, after - first + 1)
             for body, there in zip(joints[:, between], present[:, between], strict=True):
-                there[:], _ = fill_bodies(there, [body], np.zeros(len(there)), self._longest)
+                fill_bodies(there, [body], np.zeros(len(there)), self._longest)
         joints, present = joints[:, -window:], present[:, -window:]
         index = np.arange(joints.shape[1], dtype=np.int32)
         return _clip_of(joints=joints, present=present, frame_index=index)

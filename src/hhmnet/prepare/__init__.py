@@ -70,7 +70,6 @@ def prepare(
     *,
     jobs: int | None = 1,
     engine: str = "local",
-    strict: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> PrepareReport:
@@ -88,13 +87,11 @@ def prepare(
         jobs: number of processes, see :func:`~hhmnet.prepare.workers.in_workers`; 1 stays in this one, None
             is one a core. With Ray, the number of tasks at a time.
         engine: ``"local"``, or ``"ray"`` for a cluster, see :func:`~hhmnet.prepare.workers.read_in_cluster`.
-        strict: make no store if any item is rejected.
         progress: called with (items done, items in all), from time to time.
         tell: called with what the user should know meanwhile, in one line.
 
     Raises:
-        PrepareError: no item is usable, or one isn't and ``strict`` holds. ``rejected.csv`` is written all the
-            same; it says why.
+        PrepareError: no item is usable; ``rejected.csv``, which is written all the same, says why.
         SourceError: the source folder has no such files.
         StoreError, OSError: ``out`` can't be written.
         LockedError: another process prepares ``out``.
@@ -134,7 +131,7 @@ def prepare(
             else:
                 for chunk in todo:
                     parts.make(reader, chunk, partial(on_items, 1))
-            report = _merge(reader, parts, chunks, out, strict)
+            report = _merge(reader, parts, chunks, out)
         except PrepareError:
             parts.remove()
             raise
@@ -153,13 +150,11 @@ def prepare(
     return report
 
 
-def _merge(
-    reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]], out: Path, strict: bool
-) -> PrepareReport:
+def _merge(reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]], out: Path) -> PrepareReport:
     """Finished parts → one store and its report; only names are kept of what has been seen."""
     report, new = _survey(reader, parts, chunks)
     files = sum(map(len, chunks))
-    if not report.accepted or (strict and report.rejected):
+    if not report.accepted:
         write_rejected(out / REJECTED_FILE, report.rejected)
         raise PrepareError(
             f"no store was made: {len(report.rejected)} of {files} files in {reader.source} can't be used; "
