@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 from common import BenchmarkError, run
+from PIL import Image
 
 from hhmnet.commands.terminal import Parser
-from hhmnet.drawing import draw_skeleton, save_png, sheet
+from hhmnet.drawing import draw_skeleton
 from hhmnet.readers.ntu import NTU120
 from hhmnet.sample import Sample
 from hhmnet.skeleton import NTU25
@@ -84,7 +85,8 @@ def check(sample: Sample, video_file: Path, instants: int) -> tuple[np.ndarray, 
     seen = sample.pixels[sample.confidence > 0]
     low = np.maximum(seen.min(0) - MARGIN, 0).astype(int)
     high = (seen.max(0) + MARGIN).astype(int)
-    return sheet([image[low[1] : high[1], low[0] : high[0]] for image in pictures], instants), tracked, hits
+    parts = [image[low[1] : high[1], low[0] : high[0]] for image in pictures]
+    return np.concatenate(parts, 1), tracked, hits
 
 
 def main(words: list[str]) -> None:
@@ -102,7 +104,7 @@ def main(words: list[str]) -> None:
     if sample.video is None:
         raise BenchmarkError(f"--clip {options.clip}: {options.source} holds no video of it")
     picture, tracked, hits = check(sample, options.source / sample.video, options.instants)
-    save_png(picture, options.out)
+    Image.fromarray(picture).save(options.out, "png")
     share = hits / max(tracked, 1)
     print(f"{options.clip}: {hits} of {tracked} tracked joints lie on a person ({share:.1%}); {options.out}")
 

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
-import av
 import numpy as np
 import pytest
 
-from hhmnet.drawing import OUTLINE, SIDES, draw_box, draw_skeleton, save_png, sheet
+from hhmnet.drawing import OUTLINE, SIDES, draw_box, draw_skeleton
 from hhmnet.skeleton import KINECT20, LayoutError
 
 GROUND = (77, 137, 7)
@@ -60,21 +57,8 @@ def test_joints_outside_the_picture(value: float) -> None:
         np.testing.assert_array_equal(draw_skeleton(CANVAS, np.full((20, 2), value), KINECT20), CANVAS)
 
 
-def test_box_and_sheet() -> None:
+def test_a_box_is_an_outline() -> None:
     image = draw_box(CANVAS, (20, 30, 60, 90), (255, 0, 0), thickness=3)
     for x, y in ((20, 30), (60, 30), (60, 90), (20, 90), (40, 30), (60, 60)):
         assert tuple(image[y, x]) == (255, 0, 0)
     assert (image[35:85, 25:55] == GROUND).all()
-    page = sheet([np.full((4, 6, 3), value, np.uint8) for value in (1, 2, 3, 4, 5)], columns=2, gap=1)
-    assert page.shape == (3 * 5 - 1, 2 * 7 - 1, 3)
-    parts = ((page[0:4, 7:13], 2), (page[10:14, 0:6], 5), (page[10:14, 7:13], 255), (page[4], 255))
-    assert all((part == value).all() for part, value in parts)
-
-
-def test_png_is_exact(tmp_path: Path) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (37, 51, 3), dtype=np.uint8)
-    save_png(image, tmp_path / "a.png")
-    with av.open(str(tmp_path / "a.png")) as container:
-        (frame,) = container.decode(video=0)
-        np.testing.assert_array_equal(frame.to_ndarray(format="rgb24"), image)
-    assert list(tmp_path.iterdir()) == [tmp_path / "a.png"]

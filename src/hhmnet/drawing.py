@@ -1,13 +1,11 @@
-"""Skeletons over pictures, as plain images: joints, bones and boxes, sheets of many, and PNG files."""
+"""Skeletons over pictures, as plain images: joints, bones and boxes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from hhmnet.files import replacing
 from hhmnet.skeleton import SkeletonLayout
 
 Colour = tuple[int, int, int]
@@ -68,27 +66,6 @@ def draw_box(image: np.ndarray, box: Sequence[float], colour: Colour, thickness:
         for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
             _stroke(image, start, end, thickness, colour)
     return image
-
-
-def sheet(images: Sequence[np.ndarray], columns: int, gap: int = 4) -> np.ndarray:
-    """Images of one size ``(H, W, 3)`` side by side, row by row, on white; raises ValueError if there are none."""
-    if not images or columns < 1 or len({image.shape for image in images}) > 1:
-        raise ValueError("a sheet needs one column or more, and one image or more, all of one size")
-    height, width, _ = images[0].shape
-    rows, columns = -(-len(images) // columns), min(columns, len(images))
-    page = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
-    for place, image in enumerate(images):
-        top, left = place // columns * (height + gap), place % columns * (width + gap)
-        page[top : top + height, left : left + width] = image
-    return page
-
-
-def save_png(image: np.ndarray, file: Path) -> None:
-    """Write an image ``(H, W, 3)`` uint8 as a PNG file."""
-    from PIL import Image  # comes with matplotlib
-
-    with replacing(file) as handle:
-        Image.fromarray(image).save(handle, "png")
 
 
 def _side(joint: str) -> Colour:

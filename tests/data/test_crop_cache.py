@@ -195,8 +195,8 @@ def test_a_damaged_file_is_made_again(made: Made, tmp_path: Path, cutting: list[
     assert file.read_bytes() == content
     assert cutting == ["made00"] * 2
     file.write_bytes(content[:-1])
-    assert cache.ensure(store, 0, videos).made == 1
-    assert cache.ensure(store, 0, videos).found == 1
+    assert cache.ensure(store, 0, videos)
+    assert not cache.ensure(store, 0, videos)
 
 
 def test_a_video_that_is_not_there(made: Made, tmp_path: Path) -> None:
@@ -208,11 +208,10 @@ def test_a_video_that_is_not_there(made: Made, tmp_path: Path) -> None:
     assert list(cache.problems) == ["made02"]
     assert "made02.mkv: No such file" in cache.problems["made02"]
     assert files_in(tmp_path / "c") == [], "nothing may be kept of a video that comes later"
-    report = cache.ensure(store, 2, copy)
-    assert (report.made, report.found, report.without_video, list(report.problems)) == (0, 0, 0, ["made02"])
+    assert not cache.ensure(store, 2, copy)
     shutil.copy(videos / "made02.mkv", copy)
     assert CropCache(tmp_path / "c", SMALL).get(store, 2, copy).part_mask.any()
-    assert (cache.ensure(store, 2, copy).found, cache.problems) == (1, {})
+    assert (cache.ensure(store, 2, copy), cache.problems) == (False, {})
 
 
 def test_a_video_that_cannot_be_read(made: Made, tmp_path: Path, cutting: list[str]) -> None:
@@ -233,7 +232,7 @@ def test_a_video_that_cannot_be_read(made: Made, tmp_path: Path, cutting: list[s
     again.get(store, 2, copy)
     assert again.problems == cache.problems, "what is wrong is kept with the crops"
     assert cutting == ["made01", "made02"]
-    assert CropCache(tmp_path / "c", SMALL).ensure(store, 2, copy).made == 1, "building tries again"
+    assert CropCache(tmp_path / "c", SMALL).ensure(store, 2, copy), "building tries again"
 
 
 def test_a_folder_that_cannot_be_written(made: Made, tmp_path: Path) -> None:
@@ -302,7 +301,7 @@ def test_a_video_is_read_through_once_unless_it_changes(
 # Built ahead, in processes.
 
 
-def test_building(made: Made, tmp_path: Path) -> None:
+def test_building(made: Made, tmp_path: Path, cutting: list[str]) -> None:
     store, videos = made
     jobs = 2
     copy = Path(shutil.copytree(videos, tmp_path / "copy"))
@@ -310,16 +309,15 @@ def test_building(made: Made, tmp_path: Path) -> None:
     (copy / "made04.mkv").unlink()
     cache = CropCache(tmp_path / "c", SMALL)
     steps: list[tuple[int, int]] = []
-    report = cache.build(
-        store, np.array([6, 0, 1, 2, 4, 5]), copy, jobs, lambda done, total: steps.append((done, total))
-    )
-    assert (report.made, report.found, report.without_video) == (4, 0, 1)
-    assert set(report.problems) == set(cache.problems) == {"made04", "made05"}
+    rows = np.array([6, 0, 1, 2, 4, 5])
+    found = cache.build(store, rows, copy, jobs, lambda done, total: steps.append((done, total)))
+    assert set(found) == set(cache.problems) == {"made04", "made05"}
     assert (steps[0], steps[-1]) == ((0, 6), (6, 6))
     for i in (0, 1, 2):
         assert_same(cache.get(store, i, copy), plain(store, i, videos))
-    again = CropCache(tmp_path / "c", SMALL).build(store, range(7), copy)
-    assert (again.made, again.found) == (2, 3)  # made03, and made05 once more
+    cutting.clear()
+    CropCache(tmp_path / "c", SMALL).build(store, range(7), copy)
+    assert cutting == ["made03", "made05"]  # this one once more
 
 
 def build_all(store: Store, videos: Path, folder: Path, config: RoiConfig) -> None:
@@ -338,7 +336,7 @@ def test_processes_that_write_at_once(made: Made, tmp_path: Path, fork) -> None:
     assert all(name.endswith(".safetensors") and not name.startswith(".") for name in names)
     cache = CropCache(tmp_path / "c", SMALL)
     for i in range(6):
-        assert cache.ensure(store, i, videos).found
+        assert not cache.ensure(store, i, videos)
         assert_same(cache.get(store, i, videos), plain(store, i, videos))
 
 
@@ -363,5 +361,5 @@ def test_a_killed_process_leaves_nothing_that_could_be_taken_for_crops(
             if file.exists():
                 assert_same(cache.get(store, i, videos), plain(store, i, videos, config))
     build_all(store, videos, tmp_path / "c", config)
-    assert all(cache.ensure(store, i, videos).found for i in range(6))
+    assert not any(cache.ensure(store, i, videos) for i in range(6))
     assert all(not name.startswith(".") for name in files_in(tmp_path / "c")), "leftovers are removed"

@@ -29,16 +29,16 @@ def cut_crops(cache: CropCache, store: Store, rows: np.ndarray, videos: Path, lo
         NoVideoError: not one of the clips has a video that can be read.
     """
     with counting(log, "cutting crops out of videos", "clips") as progress:
-        report = cache.build(store, rows, videos, cores(), progress)
-    if report.problems:
+        problems = cache.build(store, rows, videos, cores(), progress)
+    if problems:
         view = table("their crops stay empty", "sample", "problem")
-        for name, text in list(report.problems.items())[:SHOWN_PROBLEMS]:
+        for name, text in list(problems.items())[:SHOWN_PROBLEMS]:
             view.add_row(name, text)
         log.print(view)
-        if len(report.problems) > SHOWN_PROBLEMS:
-            log.print(f"and {len(report.problems) - SHOWN_PROBLEMS:,} more")
-    damaged = [cache.get(store, store.index(name), videos) for name in report.problems]
-    blind = report.without_video + sum(
+        if len(problems) > SHOWN_PROBLEMS:
+            log.print(f"and {len(problems) - SHOWN_PROBLEMS:,} more")
+    damaged = [cache.get(store, store.index(name), videos) for name in problems]
+    blind = sum(store.sample(int(row)).video is None for row in rows) + sum(
         not (crops.part_mask.any() or crops.scene_mask.any()) for crops in damaged
     )
     if blind:
@@ -48,4 +48,4 @@ def cut_crops(cache: CropCache, store: Store, rows: np.ndarray, videos: Path, lo
             f"{store.path}: none of the {len(rows):,} clips has a video in {videos} that can be read; name the "
             "folder of videos with --videos DIR"
         )
-    return report.problems
+    return problems

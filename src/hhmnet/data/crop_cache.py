@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -70,23 +70,6 @@ def read_crops(file: Path) -> tuple[ClipCrops, dict[str, str]]:
         raise DamagedError(f"{file}: not a file of crops ({error})") from None
 
 
-@dataclass
-class BuildReport:
-    """What came of building crops ahead: numbers of clips, and problems by the clip's name."""
-
-    made: int = 0
-    found: int = 0
-    without_video: int = 0
-    problems: dict[str, str] = field(default_factory=dict)
-
-    def add(self, other: BuildReport) -> None:
-        """Take in what was done to other clips."""
-        self.made += other.made
-        self.found += other.found
-        self.without_video += other.without_video
-        self.problems |= other.problems
-
-
 class CropCache:
     """Crops of clips in a folder, made when they are first needed.
 
@@ -129,8 +112,8 @@ class CropCache:
         video_folder: Path | None,
         jobs: int = 1,
         progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> BuildReport:
-        """See to it that the crops of these clips are there.
+    ) -> dict[str, str]:
+        """See to it that the crops of these clips are there; returns what is wrong with a clip's video, by its name.
 
         Args:
             store: opened store.
@@ -150,7 +133,10 @@ class CropCache:
             files.remove_leftovers(below)
         was_there = video_folder is not None and files.is_there(video_folder)
         self._check_space(store, rows, video_folder)
-        report, done = BuildReport(), 0
+        names = [str(name) for name in store.sample_ids[rows]]
+        for name in names:
+            self.problems.pop(name, None)
+        done, has_made = 0, False
         progress(done, len(rows))
 
         def count(clips: int) -> None:
@@ -159,38 +145,38 @@ class CropCache:
             progress(done, len(rows))
 
         for row in rows:  # processes take seconds to start: as long as all crops are there, none is needed
-            if jobs > 1 and report.made and len(rows) - done > jobs:
+            if jobs > 1 and has_made and len(rows) - done > jobs:
                 break
-            report.add(self.ensure(store, row, video_folder))
+            has_made |= self.ensure(store, row, video_folder)
             count(1)
         if rest := rows[done:]:
             length = max(1, min(_CHUNK, len(rest) // (4 * jobs)))
             chunks = [rest[start : start + length] for start in range(0, len(rest), length)]
             work = partial(_build_chunk, self, store, video_folder)
-            for part in in_workers(work, chunks, min(jobs, len(chunks)), lambda chunk: count(len(chunk))):
-                report.add(part)
-        if was_there and report.problems and not files.is_there(video_folder):  # type: ignore[arg-type]
+            for found in in_workers(work, chunks, min(jobs, len(chunks)), lambda chunk: count(len(chunk))):
+                self.problems |= found
+        problems = {name: self.problems[name] for name in names if name in self.problems}
+        if was_there and problems and not files.is_there(video_folder):  # type: ignore[arg-type]
             raise CacheError(
                 f"{video_folder} went away while crops were cut out of its videos; once it is back, the same call "
                 "goes on"
             )
-        self.problems |= report.problems
-        return report
+        return problems
 
-    def ensure(self, store: Store, i: int, video_folder: Path | None) -> BuildReport:
-        """See to it that the crops of one clip are there; a video that couldn't be read is tried again."""
-        name, report = str(store.sample_ids[i]), BuildReport()
-        self.problems.pop(name, None)
+    def ensure(self, store: Store, i: int, video_folder: Path | None) -> bool:
+        """See to it that the crops of one clip are there; whether they were made.
+
+        A video that couldn't be read is tried again.
+        """
+        self.problems.pop(str(store.sample_ids[i]), None)
         self._located.pop((store.path, i, video_folder), None)
         file = self.locate(store, i, video_folder)
         if file is None:
-            report.without_video = int(name not in self.problems)
-        else:
-            with suppress(DamagedError, OSError, KeyError):
-                report.found = int(not read_facts(file)["problem"])
-            report.made = int(not report.found and self._make(store, i, video_folder, file) is not None)
-        report.problems = {name: self.problems[name]} if name in self.problems else {}
-        return report
+            return False
+        with suppress(DamagedError, OSError, KeyError):
+            if not read_facts(file)["problem"]:
+                return False
+        return self._make(store, i, video_folder, file) is not None
 
     def locate(self, store: Store, i: int, video_folder: Path | None) -> Path | None:
         """The file of a clip's crops, there or not; None if the clip has no video, or it isn't there."""
@@ -289,10 +275,9 @@ class CropCache:
             )
 
 
-def _build_chunk(cache: CropCache, store: Store, videos: Path | None, rows: Sequence[int]) -> BuildReport:
-    """Make the crops of some clips, in a process of several."""
+def _build_chunk(cache: CropCache, store: Store, videos: Path | None, rows: Sequence[int]) -> dict[str, str]:
+    """Make the crops of some clips, in a process of several; returns what is wrong with their videos."""
     torch.set_num_threads(1)  # the other cores have processes of their own
-    report = BuildReport()
     for row in rows:
-        report.add(cache.ensure(store, row, videos))
-    return report
+        cache.ensure(store, row, videos)
+    return cache.problems

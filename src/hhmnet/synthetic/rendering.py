@@ -1,8 +1,7 @@
 """Colour pictures of the sample set: a performance as a camera sees it, dressed, in a room, with its object.
 
-Everything but the object is drawn from the subject, the motion and the view, never from the action: the members of a
-pair differ in the pixels of the object alone. Clothes, light and room are new in every clip, even among the views of
-one performance, so that a clip's action can't be told by another clip that looks alike.
+Everything but the object is drawn from the subject, the motion and the view: the members of a pair differ in the pixels
+of the object alone. Clothes, light and room are new in every clip, so that none tells another's action.
 """
 
 from __future__ import annotations
@@ -25,17 +24,13 @@ _SHOWN = np.array(
 
 
 class Appearance(NamedTuple):
-    """How a person looks in one clip.
+    """How a person looks in one clip."""
 
-    Attributes:
-        strips: colours ``(n, 3)`` along skin, hair, shirt, shoulders, sleeves, trousers, legs (lower ones) and shoes.
-        build: how thick the limbs are; 1 is average.
-        light: ``(3,)`` direction towards the light, in the sensor's coordinates.
-    """
-
-    strips: dict[str, np.ndarray]
-    build: float
-    light: np.ndarray
+    strips: dict[
+        str, np.ndarray
+    ]  # colours (n, 3) along skin, hair, shirt, shoulders, sleeves, trousers, legs, shoes
+    build: float  # how thick the limbs are; 1 is average
+    light: np.ndarray  # (3,) direction towards the light, in the sensor's coordinates
 
 
 def dress(acted: Performance, view: int) -> Appearance:
@@ -64,18 +59,10 @@ def _fabric(base: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def render(acted: Performance, view: int, frames: Sequence[int] | np.ndarray | None = None) -> Canvas:
-    """Colour pictures of a performance, one for each frame of its skeleton.
+    """Colour pictures of a performance by camera 1 to 3, of WIDTH x HEIGHT, for each frame of its skeleton or some.
 
-    They are mirrored, as Kinect v1's software delivers them. The body stands where the joints are, without the
-    errors of :func:`~hhmnet.synthetic.observe`.
-
-    Args:
-        acted: the performance.
-        view: which camera, 1 to 3.
-        frames: the skeleton's frames to show; all by default. Each looks as it does among all of them.
-
-    Returns:
-        The pictures, of WIDTH x HEIGHT, with their depth, which is finite on the body and the object.
+    They are mirrored, as Kinect v1's software delivers them. The body stands where the joints are, without the errors
+    of :func:`~hhmnet.synthetic.observe`. The depth is finite on the body and the object.
     """
     camera, worn = CAMERAS[view], dress(acted, view)
     shown = np.arange(len(acted.joints)) if frames is None else np.asarray(frames, np.intp)

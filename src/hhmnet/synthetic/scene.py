@@ -39,13 +39,8 @@ def any_colour(rng: np.random.Generator) -> np.ndarray:
 class Canvas:
     """Pictures on which shapes are drawn in any order; the nearer ones hide the farther ones.
 
-    Args:
-        pictures: ``(T, H, W, 3)`` uint8, contiguous, what lies behind all shapes; it is drawn on.
-        light: ``(3,)`` direction towards the light.
-
-    Attributes:
-        pictures: as above.
-        depth: ``(T, H, W)`` float32, metres from the sensor; infinite where nothing was drawn.
+    ``pictures (T, H, W, 3)`` uint8, contiguous, are what lies behind all shapes; they are drawn on. ``light (3,)`` is
+    the direction towards the light. ``depth (T, H, W)`` float32 is metres, infinite where nothing was drawn.
     """
 
     def __init__(self, pictures: np.ndarray, light: np.ndarray) -> None:
@@ -54,15 +49,10 @@ class Canvas:
         self._light = (light / np.linalg.norm(light)).astype(np.float32)
 
     def limb(self, start: np.ndarray, end: np.ndarray, radii: tuple[float, float], strip: np.ndarray) -> None:
-        """Draw a round limb that tapers, all of it in front of the sensor.
+        """Draw a round limb that tapers, in front of the sensor, with colours ``strip (n, 3)`` along it.
 
-        Perspective is taken at its two ends; between them the outline is straight, and the depth runs evenly.
-
-        Args:
-            start: ``(T, 3)`` middle of one round end.
-            end: ``(T, 3)`` of the other.
-            radii: metres, at start and end.
-            strip: ``(n, 3)`` colours along the limb.
+        ``start`` and ``end (T, 3)`` are the middles of its round ends, of ``radii`` metres. Perspective is taken at
+        these; between them the outline is straight, and the depth runs evenly.
         """
         a, b = project(start, LENS), project(end, LENS)
         thick_a, thick_b = (
@@ -92,11 +82,8 @@ class Canvas:
     def plate(self, middle: np.ndarray, right: np.ndarray, down: np.ndarray, texture: np.ndarray) -> None:
         """Draw a flat shape in front of the sensor, so small that perspective doesn't bend it.
 
-        Args:
-            middle: ``(T, 3)`` its middle.
-            right: ``(T, 3)`` from there to its right edge.
-            down: ``(T, 3)`` from there to its lower edge.
-            texture: ``(h, w, 4)`` float32 colours and opacity.
+        ``right`` and ``down (T, 3)`` lead from its ``middle (T, 3)`` to its edges; ``texture (h, w, 4)`` float32 has
+        colours and opacity.
         """
         c, u, v = (project(points, LENS) for points in (middle, middle + right, middle + down))
         u, v = u - c, v - c
@@ -139,11 +126,7 @@ class Canvas:
     def _nearest(
         self, where: tuple[np.ndarray, ...], row: np.ndarray, column: np.ndarray, depth: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Of a patch's pixels ``where``, those that nothing nearer covers.
-
-        Returns:
-            Their places in the flattened pictures, ``(n,)``, and which of ``where`` they are, ``(n,)``.
-        """
+        """Of a patch's pixels ``where``, those that nothing nearer covers: places in the flattened pictures; which."""
         frame, i, j = where
         _, height, width = self.depth.shape
         base = (np.arange(len(row))[:, None] * height + row[:, :, 0].astype(np.intp)) * width
