@@ -133,9 +133,6 @@ class Camera:
         cx: where the optical axis meets the picture, pixels from the left.
         cy: likewise, pixels from above.
         size: width and height of the picture, pixels.
-
-    Raises:
-        ValueError: a field can't be one of a camera.
     """
 
     fx: float
@@ -143,14 +140,6 @@ class Camera:
     cx: float
     cy: float
     size: tuple[int, int]
-
-    def __post_init__(self) -> None:
-        if not 0 < abs(self.fx) < np.inf or not 0 < self.fy < np.inf:
-            raise ValueError("camera: fields 'fx' and 'fy' must be focal lengths in pixels, and 'fy' above 0")
-        if not np.isfinite([self.cx, self.cy]).all():
-            raise ValueError("camera: fields 'cx' and 'cy' must be finite")
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise ValueError("camera: field 'size' must be a width and a height in pixels")
 
     def resized(self, width: int, height: int) -> Camera:
         """The same camera when its pictures are scaled to another size."""

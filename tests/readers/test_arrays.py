@@ -106,7 +106,6 @@ ONE[1] = 0
     [
         (KINECT, "MTVC"),
         (KINECT[0], "TVC"),
-        (KINECT.swapaxes(0, 1), "TMVC"),
         (KINECT.transpose(3, 1, 2, 0), ""),
         (ONE.transpose(3, 1, 2, 0), "CTVM"),
         (KINECT[:1].transpose(3, 1, 2, 0), "CTVM"),

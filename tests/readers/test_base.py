@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hhmnet import readers
-from hhmnet.readers import READERS, SourceError, get_reader, reader_class
+from hhmnet.readers import SourceError, get_reader
 from made_reader import Made, put_made
 
 
@@ -36,18 +36,6 @@ def test_a_folder_that_cannot_be_listed_is_no_empty_one(
     monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(SourceError, match="can't be listed: Permission denied"):
         Made(tmp_path).items()
-
-
-@pytest.mark.parametrize("name", READERS)
-def test_every_reader_of_the_table_is_whole(name: str) -> None:
-    try:
-        kind = reader_class(name)
-    except SourceError as error:
-        pytest.skip(str(error))  # a package that only this reader needs
-    assert kind.name == name
-    assert all((kind.title, kind.citation, kind.protocol))
-    assert 1 <= kind.chunk <= 256
-    kind.config_class()
 
 
 def test_unknown_readers_and_missing_packages_are_named(

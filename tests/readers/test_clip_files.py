@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from hhmnet.readers import ReadError
-from hhmnet.readers.clip_files import RawClip, read_clip
+from hhmnet.readers.clip_files import RawClip
+from hhmnet.readers.formats import read_clip
 
 ONE = np.arange(2 * 3 * 2).reshape(2, 3, 2) / 4  # T, V, C
 TWO = np.stack([ONE, ONE + 1])
@@ -109,12 +110,6 @@ def test_a_table(tmp_path: Path) -> None:
         clip.joints, [[[[-1, 0], [20, 0.5]], [[1, 2], [3, 4]]], [[[5, 6], none], [none, none]]]
     )
     np.testing.assert_array_equal(clip.confidence, [[[0, 1], [0.5, 1]], [[1, 1], [np.nan, np.nan]]])
-
-
-def test_a_table_of_one_person(tmp_path: Path) -> None:
-    clip = read(tmp_path, "a.csv", '"frame","a_x","a_y","a_z"\n1.0,1,2,3\n0,4,5,6\n')
-    np.testing.assert_array_equal(clip.joints, [[[[4, 5, 6]], [[1, 2, 3]]]])
-    assert clip.confidence is None
 
 
 HEAD = "frame,a_x,a_y\n"

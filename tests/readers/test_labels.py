@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hhmnet.readers import SourceError
 from hhmnet.readers.labels import LabelRow, read_labels, split_of
-from hhmnet.readers.listed import count_splits, hold_out
+from hhmnet.readers.listed import hold_out
 
 
 def write(folder: Path, text: str | bytes) -> Path:
@@ -129,9 +129,3 @@ def test_without_groups_a_clip_stays_where_it_is(clips: list[str], other: str) -
     assert all(more[clip] == part for clip, part in split.items())
     assert "the same persons may be in training and test" in rule
     assert hold_out(dict.fromkeys(clips, "ann"))[0] == split
-
-
-def test_about_one_clip_in_five_is_tested() -> None:
-    split, _ = hold_out({f"clips/{n:04d}.npz": "" for n in range(2000)})
-    assert 340 < list(split.values()).count("test") < 460
-    assert count_splits(["train", "test extra", "", "train"]) == "(none) 1, extra 1, test 1, train 2"

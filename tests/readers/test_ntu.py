@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -236,31 +235,3 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     store = Store(tmp_path / "store120")
     assert (len(store), store.protocol, len(store.class_names)) == (5, "ntu120_xsub", 120)
     assert store.labels[store.index("S001C001P002R001A061")] == 60
-
-
-REAL = {  # persons of the published files
-    "S001C001P001R001A001": 1,
-    "S001C001P001R001A011": 1,
-    "S002C001P003R001A003": 1,
-    "S017C003P020R002A054": 2,
-    "S017C003P020R002A056": 2,
-}
-
-
-@pytest.mark.parametrize("name", ["ntu60", "ntu120"])
-def test_the_real_files(tmp_path: Path, name: str) -> None:
-    """Where HHMNET_DATA names the folder that has them."""
-    real = Path(os.environ.get("HHMNET_DATA", "/nowhere")) / "ntu"
-    if not real.is_dir():
-        pytest.skip("HHMNET_DATA names no data folder with ntu")
-    assert main(["prepare", name, "--source", str(real), "--out", str(tmp_path), "--jobs", "1"]) == 0
-    assert len((tmp_path / "rejected.csv").read_text().splitlines()) == 1
-    store = Store(tmp_path)
-    assert {clip: int(store.persons[store.index(clip)]) for clip in store.sample_ids.tolist()} == REAL
-    assert store.lengths.tolist() == [103, 82, 100, 42, 80]
-    for i, clip in enumerate(store.sample_ids.tolist()):
-        data = (real / f"{clip}.skeleton").read_bytes()
-        check(store.sample(i), data, list(dict.fromkeys(body.id for t in plain_parse(data) for body in t)))
-        if store.sample(i).video is not None:
-            assert store.sample(i).video == f"{clip}_rgb.avi"
-            assert store.sample(i).video_frames.tolist() == list(range(103))  # type: ignore[union-attr]

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 
 from hhmnet.cli import main
-from hhmnet.prepare import prepare
 from hhmnet.readers import ReadError, SourceError
 from hhmnet.readers.nw_ucla import DELAYS, NWUCLA, NWUCLAConfig
 from hhmnet.readers.pairing import NO_VIDEO, SHORTER, STRETCHED
@@ -271,19 +269,3 @@ def test_command(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert main([*words, flag, value]) == 2
         assert fault in capsys.readouterr().err
-
-
-def test_the_real_data_set(tmp_path: Path) -> None:
-    real = Path(os.environ.get("HHMNET_DATA", "/nowhere")) / "nw_ucla" / "all_sqe"
-    if not real.is_dir():
-        pytest.skip("HHMNET_DATA names no data folder with nw_ucla/all_sqe")
-    report = prepare(NWUCLA(real), tmp_path, jobs=2)
-    assert (report.accepted, report.rejected, report.frames) == (1484, [], 58534)
-    store = Store(tmp_path)
-    assert np.isin(store.cameras, ["1", "2"]).sum() == 1020
-    assert (store.cameras == "3").sum() == 464
-    assert store.sample_ids[store.lengths == 1].tolist() == ["a02_s09_e04_v02", "a02_s09_e04_v03"]
-    for i, name in enumerate(store.sample_ids):
-        raw = json.loads((real / f"{name}.json").read_text())
-        np.testing.assert_array_equal(store.joints(i)[0], np.array(raw["skeletons"], np.float32))
-        assert store.labels[i] == raw["label"] - 1

@@ -97,26 +97,6 @@ def test_numbers_dicts_text_and_bytes(tmp_path: Path, protocol: int) -> None:
         assert text.load() == value[1].encode("latin1" if text.text else "utf-8")
 
 
-# What Python 2's cPickle wrote of {"keypoint": array([[0., 1.], [2., 3.]], float32), "frame_dir": "clip"}.
-PYTHON_2 = (
-    b"\x80\x02}q\x01(U\x08keypointq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\nq\x04K\x00\x85U"
-    b"\x01bq\x05\x87Rq\x06(K\x01K\x02K\x02\x86cnumpy\ndtype\nq\x07U\x02f4q\x08K\x00K\x01\x87Rq\t(K\x03U\x01<q\nNNNJ"
-    b"\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x10"
-    + np.arange(4, dtype="<f4").tobytes()
-    + b"q\x0btbU\tframe_di"
-    b"rq\x0cU\x04clipq\ru."
-)
-PYTHON_2_TEXT = b"(dp1\nS'frame_dir'\np2\nS'a\\xc3\\xa4\\'b'\np3\nsS'n'\nI01\nsS'l'\nL12L\ns."
-
-
-def test_python_2(tmp_path: Path) -> None:
-    known = pickle.loads(PYTHON_2, encoding="latin1")
-    found = load(tmp_path, PYTHON_2)
-    assert found["frame_dir"] == known["frame_dir"] == "clip"
-    np.testing.assert_array_equal(found["keypoint"].load(), known["keypoint"])
-    assert load(tmp_path, PYTHON_2_TEXT) == {"frame_dir": "aä'b", "n": True, "l": 12}
-
-
 def test_arrays_cost_no_memory_until_they_are_wanted(tmp_path: Path) -> None:
     array = np.random.default_rng(0).normal(size=(1000, 1000))
     files = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import re
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -14,13 +13,12 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from hhmnet.conversion import Camera
 from hhmnet.readers import ReadError
-from hhmnet.readers.text import disguised, read_json, table_lines, to_number
+from hhmnet.readers.text import table_lines, to_number
 
 SUFFIXES = (".npz", ".npy", ".json", ".csv")
 MAX_PERSONS = 100
-NUMBERED = tuple(str(number) for number in range(1, 34))
-"""Names of MediaPipe's landmarks in tables with the headings ``x1``, ``y1``, ``z1``, ``v1`` to ``v33``."""
 FIELDS = ("joints", "confidence", "pixels", "present", "frame_index")
 PICTURE = 10.0
 """Positions beyond this are no metres."""
@@ -42,6 +40,7 @@ class RawClip(NamedTuple):
         names: names of the joints in lower case, if the file has them; then a third number is z.
         axes: the order of the array's axes in the file.
         size: width and height of the picture in pixels, if the file has them.
+        camera: the camera of the clip's video, if the file's format says it.
         layout: name of the skeleton, if the file's format says it; "" if it doesn't.
         notes: what was understood of the file, for the user.
     """
@@ -54,36 +53,9 @@ class RawClip(NamedTuple):
     names: tuple[str, ...] | None = None
     axes: str = "MTVC"
     size: tuple[float, float] | None = None
+    camera: Camera | None = None
     layout: str = ""
     notes: tuple[str, ...] = ()
-
-
-def read_clip(file: Path, axes: str = "") -> RawClip:
-    """Read one file, by the ending of its name.
-
-    Args:
-        file: the file.
-        axes: order of the axes of its arrays, such as TMVC; by their values if "".
-
-    Raises:
-        ReadError: it isn't a clip; says what is wrong, with the line if there is one.
-        OSError: it can't be read.
-    """
-    suffix = file.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ReadError(f"'{suffix}' is none of the endings {', '.join(SUFFIXES)}")
-    if file.stat().st_size > MAX_BYTES:
-        raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no single clip")
-    if what := disguised(file, suffix):
-        raise ReadError(f"is {what}")
-    if suffix == ".csv":
-        return _read_csv(file)
-    if suffix == ".json":
-        return from_json(read_json(file, nan=True), axes)
-    if suffix == ".npz":
-        return to_clip(_read_npz(file), axes)
-    with open(file, "rb") as handle:
-        return to_clip({"joints": _read_npy(handle, "")}, axes)
 
 
 def to_clip(
@@ -151,20 +123,8 @@ def _order(name: str, joints: np.ndarray) -> str:
         raise ReadError(f"field '{name}' of shape {joints.shape} is {orders}")
     if first <= second or first == 1:
         return "MTVC"
-    # More persons than frames? Frames follow each other closely, persons stand apart.
-    across, along = _step(values), _step(values.swapaxes(0, 1))
-    if max(across, along) > 2 * min(across, along):
-        return "TMVC" if along > across else "MTVC"
     orders = f"{first} persons in {second} frames (--axes MTVC) or {second} persons in {first} frames (--axes TMVC)"
     raise ReadError(f"field '{name}' of shape {joints.shape} is {orders}")
-
-
-def _step(joints: np.ndarray) -> float:
-    """How far joints ``(A, B, V, C)`` are from one of A to the next; their spread where there is just one."""
-    there = np.any(joints, axis=(2, 3))
-    steps = np.diff(joints, axis=0)[there[1:] & there[:-1]]
-    ways = steps if steps.size else joints - joints.mean(axis=2, keepdims=True)
-    return float(np.median(np.linalg.norm(ways, axis=-1)))
 
 
 def _arranged(array: np.ndarray, order: str, wanted: str) -> np.ndarray:
@@ -197,7 +157,7 @@ def _truths(field: str, array: np.ndarray) -> np.ndarray:
     return array.astype(np.bool_)
 
 
-def _read_csv(file: Path) -> RawClip:
+def read_csv(file: Path) -> RawClip:
     """Read a table with the headings ``frame``, perhaps ``person``, and for each joint ``NAME_x``, ``NAME_y``,
     ``NAME_z`` (not in 2-D) and perhaps ``NAME_confidence`` (also ``_score``, ``_visibility``, ``_likelihood``).
 
@@ -241,13 +201,10 @@ def _read_csv(file: Path) -> RawClip:
 def _columns(headings: Sequence[str]) -> tuple[dict[str, int], dict[str, list[int]]]:
     """The place of each heading, and of each joint's columns: coordinates, then confidence, -1 without one."""
     called = [heading.strip().lower() for heading in headings]
-    if {"x1", "x33"} <= {*called}:
-        called = [re.sub(r"^([xyz])([0-9]+)$", r"\2_\1", heading) for heading in called]
-        called = [re.sub(r"^v([0-9]+)$", r"\1_visibility", heading) for heading in called]
     places = {heading: place for place, heading in enumerate(called)}
     if len(places) < len(headings):
         raise ReadError("two columns have the same heading", 1)
-    if "frame" not in places and not {"nose_visibility", "1_visibility"} & places.keys():
+    if "frame" not in places and "nose_visibility" not in places:
         raise ReadError("has no column 'frame'", 1)
     names = [heading.removesuffix("_x") for heading in places if heading.endswith("_x")]
     if not names:
@@ -269,7 +226,14 @@ def _number(cell: str, line: int) -> float:
         raise ReadError(f"'{cell[:40]}' is no number", line) from None
 
 
-def _read_npz(file: Path) -> dict[str, np.ndarray]:
+def read_npy(file: Path, axes: str = "") -> RawClip:
+    """The clip in an ``.npy`` file; raises ReadError if it isn't one."""
+    with open(file, "rb") as handle:
+        return to_clip({"joints": _read_npy(handle, "")}, axes)
+
+
+def read_npz(file: Path, axes: str = "") -> RawClip:
+    """The clip in an ``.npz`` file; raises ReadError if it isn't one."""
     content = io.BytesIO(file.read_bytes())
     try:
         with zipfile.ZipFile(content) as archive:
@@ -285,7 +249,7 @@ def _read_npz(file: Path) -> dict[str, np.ndarray]:
         raise ReadError(f"is no .npz file, or a damaged one ({error})") from None
     if "joints" not in found:
         raise ReadError(f"has no array 'joints'; it has {', '.join(held) or 'none'}")
-    return found
+    return to_clip(found, axes)
 
 
 def npy_header(handle: IO[bytes], where: str = "") -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -10,19 +10,17 @@ from typing import Any, ClassVar
 from hhmnet.readers import ReaderConfig, ReadError, SourceError, files_below
 from hhmnet.readers.array_sets import read_set
 from hhmnet.readers.arrays import ArrayConfig, clip_fields, survey, understand
-from hhmnet.readers.clip_files import MAX_BYTES, SUFFIXES, RawClip, from_json
-from hhmnet.readers.clip_files import read_clip as read_arrays
-from hhmnet.readers.joints import doubts
+from hhmnet.readers.clip_files import MAX_BYTES, SUFFIXES, RawClip, from_json, read_csv, read_npy, read_npz
 from hhmnet.readers.json_poses import find_recording, named_landmarks, read_poses, read_recording
 from hhmnet.readers.kinect_text import is_kinect_text, read_kinect_text
 from hhmnet.readers.labels import DEFAULT_TABLE, Labels, action_labels
 from hhmnet.readers.listed import ListedReader
 from hhmnet.readers.ntu import read_persons
-from hhmnet.readers.nw_ucla import CAMERA, joints_of, load_object
+from hhmnet.readers.nw_ucla import skeletons_of
 from hhmnet.readers.pairing import find_videos, video_fields
-from hhmnet.readers.text import read_json
+from hhmnet.readers.text import disguised, read_json
 from hhmnet.sample import Sample
-from hhmnet.skeleton import KINECT20, NTU25, SkeletonLayout
+from hhmnet.skeleton import NTU25, SkeletonLayout
 
 _AS_CSV = "export the joints' positions, as a CSV with a line a frame (docs/your_own_data.md)"
 _RIG = f"holds a moving figure, mostly as rotations of bones; {_AS_CSV}"
@@ -65,25 +63,37 @@ def read_clip(path: Path, axes: str = "") -> RawClip:
                 else "there is no such file"
             )
         return read_recording(frames)
-    with open(path, "rb") as handle:
-        head = handle.read(256)
     if path.stat().st_size > MAX_BYTES:
         raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no single clip")
+    with open(path, "rb") as handle:
+        head = handle.read(256)
     if (fault := foreign(path, head)) is not None:
         raise ReadError(fault)
-    if path.suffix.lower() == ".json":
-        document = read_json(path, nan=True)
-        clip = None if isinstance(document, dict) and "joints" in document else read_poses(document)
-        return clip or from_json(document, axes)
     if is_kinect_text(path):
         return read_kinect_text(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ReadError(f"'{suffix}' is none of the endings {', '.join(SUFFIXES)}")
+    if what := disguised(path, suffix):
+        raise ReadError(f"is {what}")
+    if suffix == ".json":
+        return _read_json(read_json(path, nan=True), axes)
     try:
         found = read_set(path)
     except SourceError as error:
         raise ReadError(str(error).removeprefix(f"{path}: ")) from None
     if found is not None:
         raise ReadError(f"holds a data set of {len(found.clips):,} clips; `hhmnet prepare arrays` reads it")
-    return named_landmarks(read_arrays(path, axes))
+    if suffix == ".csv":
+        return named_landmarks(read_csv(path))
+    return read_npz(path, axes) if suffix == ".npz" else read_npy(path, axes)
+
+
+def _read_json(document: Any, axes: str) -> RawClip:
+    if isinstance(document, dict) and "skeletons" in document:
+        return skeletons_of(document)
+    clip = None if isinstance(document, dict) and "joints" in document else read_poses(document)
+    return clip or from_json(document, axes)
 
 
 def read_skeleton(
@@ -91,12 +101,12 @@ def read_skeleton(
 ) -> tuple[SkeletonLayout, dict[str, Any]]:
     """The skeleton of a file, and a sample's fields that follow from it.
 
-    Forms: NTU's ``.skeleton``, NW-UCLA's ``.json`` (an object with ``skeletons``), and what the reader ``folder``
-    takes, whose numbers are told as :mod:`hhmnet.readers.arrays` says; of several skeletons that fit the wanted one.
+    Forms: NTU's ``.skeleton``, and what the reader ``folder`` takes, whose numbers are told as
+    :mod:`hhmnet.readers.arrays` says.
 
     Args:
         path: the file.
-        wanted: the model's skeleton.
+        wanted: the model's skeleton, which is taken where several fit.
         arrays: what is said of joints in the reader folder's forms.
         videos: folder of NW-UCLA's depth videos; their fields come too if the clip has one.
         notes: counts what was done to the data, and what is odd about them.
@@ -106,18 +116,14 @@ def read_skeleton(
         SourceError: there is no such folder of videos.
         OSError: it can't be read.
     """
-    if path.is_file() and path.stat().st_size > MAX_BYTES:
-        raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no single clip")
     if path.suffix.lower() == ".skeleton":
         return NTU25, read_persons(path, notes)
-    if path.is_file() and path.suffix.lower() == ".json" and b'"skeletons"' in path.read_bytes():
-        fields = joints_of(load_object(path), notes)
-        found = {} if videos is None else find_videos(videos, [path.stem])[0]
-        for video in found.values():
-            fields |= video_fields(Path(videos or ""), video, fields["joints"], notes, camera=CAMERA)
-        notes.update(doubts(fields["joints"], KINECT20))
-        return KINECT20, fields
-    return understood(read_clip(path, arrays.axes), wanted, arrays, notes)
+    raw = read_clip(path, arrays.axes)
+    layout, fields = understood(raw, wanted, arrays, notes)
+    if videos is not None and raw.camera is not None:
+        for video in find_videos(videos, [path.stem])[0].values():
+            fields |= video_fields(videos, video, fields["joints"], notes, camera=raw.camera)
+    return layout, fields
 
 
 def understood(

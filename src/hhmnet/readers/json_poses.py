@@ -21,7 +21,6 @@ Hands and face (OpenPose's, Halpe's, COCO-WholeBody's) are left out.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -31,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from hhmnet.readers import ReadError
-from hhmnet.readers.clip_files import NUMBERED, RawClip
+from hhmnet.readers.clip_files import RawClip
 from hhmnet.readers.people import Person, gather, numbers, person
 from hhmnet.readers.text import read_json
 from hhmnet.skeleton import BLAZEPOSE33
@@ -304,13 +303,9 @@ def read_recording(frames: Mapping[int, Path]) -> RawClip:
     found = {}
     for number, file in frames.items():
         try:
-            content = json.loads(file.read_bytes())
-        except (ValueError, RecursionError):
-            try:
-                content = read_json(file)
-            except ReadError as error:
-                raise ReadError(f"{file.name}, {error}") from None
-        found[number] = people(content, file.name)
+            found[number] = people(read_json(file), f"frame {number}")
+        except ReadError as error:
+            raise ReadError(f"{file.name}, {error}") from None
     return gather(found, "OpenPose")
 
 
@@ -341,16 +336,13 @@ def landmarks_as_metres(clip: RawClip) -> RawClip:
 
 
 def named_landmarks(clip: RawClip) -> RawClip:
-    """A table's clip as blazepose33 if it has the landmarks under MediaPipe's names or numbers; else as it is."""
+    """A table's clip as blazepose33 if it has the landmarks under MediaPipe's names; else as it is."""
     if clip.names is None or clip.joints.shape[3] != 3:
         return clip
-    if clip.names[: len(NUMBERED)] == NUMBERED:  # in tables of its holistic solution the face comes behind
-        places = list(range(len(NUMBERED)))
-    else:
-        called = [_RENAMED.get(name, name) for name in clip.names]
-        if not set(BLAZEPOSE33.joints) <= set(called):
-            return clip
-        places = [called.index(joint) for joint in BLAZEPOSE33.joints]
+    called = [_RENAMED.get(name, name) for name in clip.names]
+    if not set(BLAZEPOSE33.joints) <= set(called):
+        return clip
+    places = [called.index(joint) for joint in BLAZEPOSE33.joints]
     trust = None if clip.confidence is None else np.clip(clip.confidence[:, :, places], 0, 1)
     notes = (*clip.notes, "MediaPipe: read as blazepose33")
     found = clip._replace(joints=clip.joints[:, :, places], confidence=trust, names=None, notes=notes)

@@ -81,15 +81,15 @@ def split_doubts(class_names: Sequence[str], train: Iterable[int], test: Iterabl
 
 @dataclass(frozen=True)
 class LabelRow:
-    """What is said of one clip.
+    """What is said of one clip; "" for what isn't.
 
     Attributes:
         path: its file, relative to the source folder, with forward slashes.
         label: class index from 0; -1 where it isn't said.
-        subject: who acts, or the group to keep together; "" if unknown.
-        camera: which camera or view; "" if unknown.
-        setup: which setup, scene or room; "" if unknown.
-        split: names of the parts it belongs to, by :func:`split_of`, separated by spaces; "" if none.
+        subject: who acts, or the group to keep together.
+        camera: which camera or view.
+        setup: which setup, scene or room.
+        split: names of the parts it belongs to, by :func:`split_of`, separated by spaces.
         line: where that stands in the table, from 1; 0 if in none.
         start: where in its recording the clip begins, in the unit of the table.
         end: where it ends, the first instant that is no more in it.

@@ -95,23 +95,22 @@ def tracks(file: SkeletonFile, notes: Counter[str]) -> list[Track]:
 def mend(bodies: Sequence[Track], notes: Counter[str]) -> list[Track]:
     """Join the tracks into which a person broke when the sensor gave them a new id.
 
-    A track goes on the earlier one that ended near it in time and space (:data:`JOIN_GAP`, :data:`JOIN_DISTANCE`, of
-    the means of their joints); on the nearest, if there are several.
+    A track goes on the earlier one that ended near it in time and space (of the means of their joints); on the nearest,
+    if there are several.
     """
     mended: list[Track] = []
     for track in sorted(bodies, key=lambda track: track.frames[0]):
+        start = track.joints[0].mean(0, np.float64)
         apart = {
-            place: np.linalg.norm(
-                track.joints[0].mean(0, np.float64) - earlier.joints[-1].mean(0, np.float64)
-            )
-            for place, earlier in enumerate(mended)
+            float(np.linalg.norm(start - earlier.joints[-1].mean(0, np.float64))): place
+            for place, earlier in reversed([*enumerate(mended)])
             if 0 < track.frames[0] - earlier.frames[-1] <= JOIN_GAP
         }
-        nearest = min(apart, key=apart.__getitem__, default=None)
-        if nearest is None or apart[nearest] > JOIN_DISTANCE:
+        nearest = min(apart, default=np.inf)
+        if nearest > JOIN_DISTANCE:
             mended.append(track)
         else:
-            mended[nearest] = _joined([mended[nearest], track])
+            mended[apart[nearest]] = _joined([mended[apart[nearest]], track])
             notes["track joined: goes on one that broke off nearby"] += 1
     return mended
 
@@ -131,9 +130,8 @@ def wide_share(body: Track) -> float:
 def variance(body: Track) -> float:
     """The variance of a body's joints' positions over all joints and frames together, summed over x, y, z; in m².
 
-    It has the body's own size in it as well as the way it goes. Little is too small for a body, much is one that jumps
-    about (published: above 2). Of the published lower bound, 0.089925, persons who stand still and partly hidden come
-    too near: adults have 0.12 to 0.23.
+    It has the body's own size in it as well as the way it goes. Of the published lower bound, 0.089925, persons who
+    stand still and partly hidden come too near: adults have 0.12 to 0.23.
     """
     # One row a coordinate: along rows of three numpy is five times as slow.
     return float(body.joints.reshape(-1, 3).T.astype(np.float64, order="C").var(1).sum())

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
+import numpy as np
+
 from hhmnet.conversion import Camera
 from hhmnet.fields import brief, one_of
 from hhmnet.readers import ReaderConfig, ReadError, SourceError
-from hhmnet.readers.clip_files import nested, numbers
+from hhmnet.readers.clip_files import RawClip, nested, numbers
 from hhmnet.readers.joints import settle
 from hhmnet.readers.labels import read_table
 from hhmnet.readers.recorded import RecordedConfig, RecordedReader
@@ -124,7 +126,7 @@ class NWUCLA(RecordedReader):
             if type(clip[field]) is not type(named) or clip[field] != named:
                 shown = brief(repr(clip[field]), 60)
                 raise ReadError(f"field '{field}' is {shown}, but by the file's name it is {named!r}")
-        fields = joints_of(clip, notes)
+        fields = settle(skeletons_of(clip).joints, notes, field="skeletons").fields()
         return fields | {"split": ALIGNED if file.stem in self._aligned else ""}
 
     def alignment(self, told: Mapping[str, int]) -> dict[str, Any]:
@@ -134,14 +136,15 @@ class NWUCLA(RecordedReader):
         return {"camera": CAMERA, "stretch": how != "index", "delay": delay}
 
 
-def joints_of(clip: Mapping[str, Any], notes: Counter[str]) -> dict[str, Any]:
-    """A sample's fields that a clip's object gives; raises ReadError."""
+def skeletons_of(clip: Mapping[str, Any]) -> RawClip:
+    """The clip in an object of NW-UCLA's form; raises ReadError."""
     if "skeletons" not in clip:
         raise ReadError("field 'skeletons' is missing")
     joints = nested("skeletons", clip["skeletons"])
     if joints.ndim != 3 or joints.shape[1:] != (KINECT20.num_joints, KINECT20.dims):
         raise ReadError(f"field 'skeletons' must have the shape (T, 20, 3), has {joints.shape}")
-    return settle(numbers("skeletons", joints)[None], notes, field="skeletons").fields()
+    index = np.arange(len(joints))
+    return RawClip(numbers("skeletons", joints)[None], index, camera=CAMERA, layout=KINECT20.name)
 
 
 def load_object(file: Path) -> dict[str, Any]:

@@ -55,14 +55,9 @@ def look_at(file: Path, notes: Counter[str]) -> Look | None:
 
 
 def pair_frames(skeleton_frames: int, video_frames: int, delay: int = 0) -> tuple[np.ndarray, str | None]:
-    """Pair frame with frame, for skeletons and videos that were recorded together.
+    """Pair frame with frame, for skeletons and videos that were recorded together, the video ``delay`` frames late.
 
     Nothing is rescaled: where the numbers differ, nobody knows which frame is missing.
-
-    Args:
-        skeleton_frames: number of frames of the skeleton, T.
-        video_frames: number of frames of the video.
-        delay: how many frames the video comes late.
 
     Returns:
         The video's frame for every frame of the skeleton, ``(T,)`` int32, -1 beyond the video's end; and what
@@ -90,12 +85,7 @@ def by_time(skeleton_frames: int, video_frames: int, delay: float = 0.0) -> np.n
 
 
 def find_videos(folder: Path, clips: Iterable[str], tail: str = "") -> tuple[dict[str, str], list[str]]:
-    """Find clips' videos, which are named as they are, in a folder and those below it; hidden ones are left out.
-
-    Args:
-        folder: the folder.
-        clips: the clips' names.
-        tail: what a video's name may have behind the clip's.
+    """Find clips' videos in a folder and those below it: each is named as its clip, perhaps with ``tail`` behind.
 
     Returns:
         The path of each clip's video, relative to the folder, with forward slashes; and the videos that are left

@@ -17,7 +17,7 @@ from hhmnet.sample import Sample
 
 @dataclass
 class RecordedConfig(ReaderConfig):
-    """What can be chosen for a data set that may have videos."""
+    """What can be chosen for such a data set."""
 
     videos: Path | None = None
     """Folder of the videos, which are named like the clips; without it, no clip has a video."""
@@ -87,12 +87,10 @@ class RecordedReader(Reader):
 
     @abstractmethod
     def parse(self, file: Path, told: Mapping[str, int], notes: Counter[str]) -> dict[str, Any]:
-        """A sample's fields that a file gives: joints, who is there, frames; raises ReadError, as :meth:`read`.
+        """A sample's fields that a file gives: joints, who is there, frames; ``told`` is what its name says, by group.
 
-        Args:
-            file: the file.
-            told: what its name says, by group.
-            notes: counts what was done to the data.
+        Raises:
+            ReadError: it can't be used.
         """
 
     def alignment(self, told: Mapping[str, int]) -> dict[str, Any]:

@@ -27,8 +27,6 @@ KEPT = 1024
 
 _NUMERIC = re.compile(r"[<>|=]?(\?|b1|[iu][1248]|f[248])")
 _LATIN1 = ("latin1", "latin-1", "iso-8859-1")
-_PYTHON_2 = {"encoding": "utf-8", "errors": "surrogateescape"}
-"""How strings of Python 2, which may be text or bytes, become text that is bytes again when they are wanted."""
 _CORES = ("numpy.core", "numpy._core")  # before and since NumPy 2
 _MAKERS = ("torch", "joblib", "pandas", "tensorflow", "jax")
 _SLACK = 2**20
@@ -138,7 +136,6 @@ class StoredArray:
         self._fill(shape, dtype, raw, "F" if fortran else "C")
 
     def _fill(self, shape: Any, dtype: Any, raw: Any, order: Any) -> None:
-        raw = _raw(raw)
         whole = isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
         if not whole or not isinstance(dtype, _DType) or order not in ("C", "F", "K"):
             raise UnpicklingError("holds an array whose shape, type or order isn't one")
@@ -165,18 +162,12 @@ class StoredArray:
         return array.reshape(stored).transpose(self._order)
 
 
-def _raw(value: Any) -> Any:
-    """``value``, where it is text of Python 2, as the bytes that it was."""
-    return value.encode(**_PYTHON_2) if isinstance(value, str) else value
-
-
 def _ndarray(*_: Any) -> None:
     raise UnpicklingError("pickle wants to call numpy.ndarray")
 
 
 def _scalar(dtype: Any, raw: Any) -> Any:
     """One of NumPy's numbers."""
-    raw = _raw(raw)
     if not isinstance(dtype, _DType) or not isinstance(raw, bytes) or len(raw) != dtype.dtype.itemsize:
         raise UnpicklingError("holds a number of NumPy that has not the bytes of one")
     return np.frombuffer(raw, dtype.dtype)[0]
@@ -210,7 +201,7 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("_codecs", "encode"): _encode,
     ("collections", "OrderedDict"): _ordered_dict,
     ("builtins", "bytes"): lambda: b"",
-    ("__builtin__", "bytes"): lambda: b"",  # of Python 2
+    ("__builtin__", "bytes"): lambda: b"",  # in protocols 0 to 2
     **{(f"{core}.multiarray", "_reconstruct"): StoredArray for core in _CORES},
     **{(f"{core}.multiarray", "scalar"): _scalar for core in _CORES},
     **{(f"{core}.numeric", "_frombuffer"): StoredArray.from_buffer for core in _CORES},
@@ -263,7 +254,7 @@ class _Unpickler(pickle._Unpickler):
     dispatch = _PYTHONS.copy()
 
     def __init__(self, content: _Bytes) -> None:
-        super().__init__(content, **_PYTHON_2)  # type: ignore[arg-type]
+        super().__init__(content)
         self._content = content
         self._copied = 0
 
