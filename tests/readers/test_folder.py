@@ -17,8 +17,7 @@ import hhmnet
 from hhmnet.cli import main
 from hhmnet.data.protocols import get_protocol
 from hhmnet.readers import ReadError, SourceError
-from hhmnet.readers.formats import read_clip
-from hhmnet.readers.formats import Folder, FolderConfig
+from hhmnet.readers.formats import Folder, FolderConfig, read_clip
 from hhmnet.readers.joints import HIDDEN, LEFT_OUT, MISSING
 from hhmnet.sample import Sample
 from hhmnet.skeleton import COCO17, KINECT20, NTU25, SkeletonLayout

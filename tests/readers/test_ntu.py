@@ -133,7 +133,7 @@ def test_the_list_of_missing_skeletons_beside_them(
     [
         (b"", "lists no clips"),
         (f"{NAME}\nS1C1\n".encode(), "line 2: 'S1C1' must be a name such as"),
-        (b"\xff\xfe", "not ASCII text"),
+        (b"\xff\xfe\x00", "not text"),
         (None, "No such file"),
     ],
 )

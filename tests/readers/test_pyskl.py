@@ -177,7 +177,7 @@ HOSTILE = [annotation("clip", 0) | {"keypoint": Hostile()}]
         (HOSTILE, rf"made\.pkl: pickle wants {SYSTEM}\.system, which is no NumPy array"),
         ({}, "has no list 'annotations'"),
         ({"annotations": [], "split": []}, "'split' must be a dict"),
-        ({"annotations": [], "split": {"train": [1]}}, "part 'train' must be a list of names"),
+        ({"annotations": [], "split": {"train": [1]}}, "'split' must be a dict of parts"),
         ({"annotations": [], "split": {"all": []}}, "'all' names no part; known: train, training, val"),
         ({"annotations": []}, "none of the first clips can be read"),
         ([annotation("a", 0, joints=19)], "19 joints of 2 numbers, which fits no known layout.*YAML file"),

@@ -139,7 +139,7 @@ def _objects(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[Any, Any]
 
 
 def _ctr_gcn(arrays: dict[str, np.ndarray]) -> ClipSet:
-    found = ClipSet({}, {}, {})
+    found = ClipSet({}, {})
     for part in ("train", "val", "test"):
         if (rows := arrays.get(f"x_{part}")) is None:
             continue
@@ -174,7 +174,7 @@ def _st_gcn(file: Path, rows: np.ndarray) -> ClipSet:
         part = split_of(named[1]) if named else ""
     except SourceError:
         part = ""
-    found = ClipSet({}, {}, {})
+    found = ClipSet({}, {})
     for row, (name, label) in enumerate(zip(names, labels, strict=True)):
         _enter(found, name, SetClip(label, partial(_st_gcn_clip, rows, row)), part)
     return found
@@ -199,7 +199,7 @@ def _st_gcn_clip(rows: np.ndarray, row: int, axes: str) -> RawClip:
 
 
 def _videopose3d(subjects: Any, kept: Any, in_space: bool, metadata: Any) -> ClipSet:
-    found = ClipSet({}, {}, {})
+    found = ClipSet({}, {})
     if not isinstance(subjects, dict) or not all(isinstance(actions, dict) for actions in subjects.values()):
         raise ReadError("must hold a dict of actions for each subject")
     stems = {
@@ -255,4 +255,3 @@ def _enter(found: ClipSet, name: str, clip: SetClip, part: str) -> None:
     found.clips[name] = clip._replace(label=None if clip.label == -1 else clip.label)
     if part:
         found.parts[name] = [part]
-        found.sizes[part] = found.sizes.get(part, 0) + 1

@@ -11,8 +11,8 @@ from typing import NoReturn
 from unicodedata import normalize
 
 from hhmnet.fields import brief
-from hhmnet.readers import ReadError, SourceError
-from hhmnet.readers.text import decode_table, read_table, to_number
+from hhmnet.readers import SourceError
+from hhmnet.readers.text import decode_table, read_lines, read_table, to_number
 from hhmnet.sample import UNKNOWN_LABEL
 
 COLUMNS = {
@@ -318,20 +318,13 @@ def _read_lists(file: Path) -> Labels:
     files = {one: _without_part(one)[1] for one in beside if _without_part(one)[0] == name}
     found = []
     for one, split in files.items():
-        for line, text in enumerate(_lines(one), start=1):
+        for line, text in enumerate(read_lines(one, "it should list clips and their labels"), start=1):
             if text.strip() and not (line == 1 and text.split()[0].lower() in COLUMNS["path"]):
                 path, _, label = text.strip().rpartition(" ")
                 found.append((one, line, {"path": path.strip(), "label": label, "split": split}))
     return _to_labels(
         file, found, remarks=[f"lists of lines 'path label': {', '.join(one.name for one in files)}"]
     )
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return decode_table(file.read_bytes())[0].splitlines()
-    except (OSError, ReadError) as error:
-        raise SourceError(f"{file}: {error}; it should list the clips and their labels") from None
 
 
 def _without_part(file: Path) -> tuple[str, str]:
@@ -382,7 +375,7 @@ def action_labels(source: Path, files: Iterable[str]) -> Labels:
     if table is None:
         raise SourceError(f"{places[0]}: there is no such file; it says in which frames the actions are")
     found, recording = [], ""
-    for line, text in enumerate(_lines(table), start=1):
+    for line, text in enumerate(read_lines(table, "it says in which frames the actions are"), start=1):
         action, colon, frames = text.partition(":")
         if text.strip() and not colon:
             recording = text.strip().lower()

@@ -15,6 +15,7 @@ from hhmnet.readers import ReaderConfig, ReadError, SourceError
 from hhmnet.readers.ntu_bodies import persons
 from hhmnet.readers.ntu_format import JOINTS, MAX_BYTES, parse
 from hhmnet.readers.recorded import RecordedConfig, RecordedReader
+from hhmnet.readers.text import read_lines
 from hhmnet.skeleton import NTU25
 
 _CLASSES = """
@@ -172,14 +173,8 @@ def read_names(file: Path) -> frozenset[str]:
     Raises:
         SourceError: the file is missing, lists no clips, or has something else between them.
     """
-    try:
-        lines = file.read_bytes().decode("ascii").splitlines()
-    except OSError as error:
-        raise SourceError(f"{file}: {error.strerror or error}; it should list names of clips") from None
-    except UnicodeDecodeError:
-        raise SourceError(f"{file}: not ASCII text; it should list names of clips, one a line") from None
     names: set[str] = set()
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(file, "it should list names of clips"), start=1):
         name = line.strip().removesuffix(".skeleton")
         if NAME.fullmatch(name):
             names.add(name)

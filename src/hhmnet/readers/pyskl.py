@@ -18,7 +18,7 @@ from hhmnet.readers.clip_files import RawClip, nested, to_clip
 from hhmnet.readers.labels import PARTS, split_of
 from hhmnet.readers.listed import hold_out
 from hhmnet.readers.ntu import NAME, NTU120_CLASSES
-from hhmnet.readers.text import decode, disguised
+from hhmnet.readers.text import disguised, read_lines
 from hhmnet.readers.unpickling import StoredArray, UnpicklingError, load_plain
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 
@@ -51,12 +51,15 @@ class ClipSet(NamedTuple):
         clips: the clips by name; their arrays are still in the file. One without a name, or with that of another, is
             called ``[7]`` by its place.
         parts: by clip, the parts that it belongs to, as :func:`~hhmnet.readers.labels.split_of` has them.
-        sizes: how many clips each part has.
     """
 
     clips: dict[str, SetClip]
     parts: dict[str, list[str]]
-    sizes: dict[str, int]
+
+    @property
+    def sizes(self) -> Counter[str]:
+        """How many clips each part has."""
+        return Counter(part for parts in self.parts.values() for part in parts)
 
 
 def load_clip(clip: SetClip, axes: str = "") -> RawClip:
@@ -230,14 +233,8 @@ def _recorded(name: str) -> dict[str, Any]:
 def _read_classes(file: Path) -> tuple[str, ...]:
     """The names in a text file, one a line; raises SourceError."""
     where = f"field 'classes': {file}"
-    try:
-        text = decode(file.read_bytes())
-    except OSError as error:
-        known = " or ".join(_CLASSES)
-        raise SourceError(f"{where}: {error.strerror or error}; give a text file, or {known}") from None
-    except ReadError as error:
-        raise SourceError(f"{where}: {error}") from None
-    names = [line.strip() for line in text.splitlines() if line.strip()]
+    purpose = f"field 'classes' must be a text file, or {' or '.join(_CLASSES)}"
+    names = [line.strip() for line in read_lines(file, purpose) if line.strip()]
     if not names or len(set(names)) != len(names):
         raise SourceError(f"{where}: must name the classes, one a line and each once")
     return tuple(names)
@@ -268,13 +265,12 @@ def read_annotations(file: Path) -> ClipSet:
         name = str(name) if usable else f"[{place}]"
         clips[name] = SetClip(fields.get("label"), partial(_clip, name, fields))
     if isinstance(content, dict):
-        return ClipSet(clips, *_read_parts(file, content.get("split", {})))
+        return ClipSet(clips, _read_parts(file, content.get("split", {})))
     try:  # older versions of MMAction2 have a file for each part
         part = split_of(file.stem)
     except SourceError:
-        return ClipSet(clips, {}, {})
-    named = [name for name in clips if not name.startswith("[")]
-    return ClipSet(clips, {name: [part] for name in named}, {part: len(named)})
+        return ClipSet(clips, {})
+    return ClipSet(clips, {name: [part] for name in clips if not name.startswith("[")})
 
 
 def _clip(name: str, fields: Mapping[str, Any], axes: str) -> RawClip:
@@ -300,26 +296,22 @@ def _clip(name: str, fields: Mapping[str, Any], axes: str) -> RawClip:
     return clip._replace(notes=(FRAMES_DIFFER,)) if differs else clip
 
 
-def _read_parts(file: Path, split: Any) -> tuple[dict[str, list[str]], dict[str, int]]:
-    """The parts of each clip, and the size of each part."""
-    if not isinstance(split, dict):
-        raise SourceError(f"{file}: field 'split' must be a dict of parts, each a list of names")
+def _read_parts(file: Path, split: Any) -> dict[str, list[str]]:
+    """The parts of each clip; raises SourceError."""
     parts: dict[str, list[str]] = {}
-    sizes: dict[str, int] = {}
-    for part, names in split.items():
-        if not isinstance(part, str) or not isinstance(names, (list, tuple)):
+    named: list[tuple[Any, Any]] = [*split.items()] if isinstance(split, dict) else [(None, None)]
+    for part, names in named:
+        is_list = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+        if not isinstance(part, str) or not is_list:
             raise SourceError(f"{file}: field 'split' must be a dict of parts, each a list of names")
         try:
             word = split_of("_".join(part.split()))  # a sample's parts are separated by spaces
         except SourceError as error:
             raise SourceError(f"{file}: field 'split': {error}") from None
-        sizes[word] = sizes.get(word, 0) + len(names)
         for name in names:
-            if not isinstance(name, str):
-                raise SourceError(f"{file}: field 'split': part '{part}' must be a list of names")
             if word not in parts.setdefault(name, []):
                 parts[name].append(word)
-    return parts, sizes
+    return parts
 
 
 def prefixes(parts: list[str]) -> list[str]:

@@ -99,6 +99,16 @@ def read_table(file: Path, purpose: str) -> list[tuple[int, list[str]]]:
         raise SourceError(f"{file}, {error}") from None
 
 
+def read_lines(file: Path, purpose: str) -> list[str]:
+    """The lines of a text; raises SourceError, which says its ``purpose``."""
+    try:
+        return decode_table(file.read_bytes())[0].splitlines()
+    except OSError as error:
+        raise SourceError(f"{file}: {error.strerror or error}; {purpose}") from None
+    except ReadError as error:
+        raise SourceError(f"{file}, {error}") from None
+
+
 def to_number(cell: str) -> float:
     """A number with a decimal point or comma; NaN for an empty cell. Raises ValueError for anything else."""
     return float(cell.strip().replace(",", ".") or "nan")
