@@ -9,7 +9,6 @@ import pytest
 
 from hhmnet.benchmarks.made_data import SHAPES
 from hhmnet.cli import main
-from hhmnet.data.protocols import get_protocol
 from hhmnet.pose.networks import CACHE_VARIABLE
 
 SHORT = ("--run.threads=1", "--optim.batch_size=4", "--optim.epochs=3", "--run.device=cpu")
@@ -74,18 +73,6 @@ def test_phase_2_on_made_clips_and_made_crops(
     assert weights(both) > weights(skeletons) + 100_000
 
 
-def test_phase_2_takes_a_trained_phase_1_and_a_store_without_videos(
-    store_folder: Path, finished_run: Path, phase1: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ("--data", str(store_folder))
-    # A folder of phase 1 is enough to say what is meant.
-    trained = table(capsys, *words, *VIDEO[1:], "--phase1", str(finished_run))
-    assert "on made clips" not in trained["title"]
-    assert trained["training clips"] == "40"
-    recipe = table(capsys, *words, *VIDEO, "--phase1", str(phase1))
-    assert weights(trained) != weights(recipe)
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -107,7 +94,3 @@ def test_mistakes(
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
-
-
-def test_shapes_are_of_protocols_that_exist() -> None:
-    assert [get_protocol(name).name for name in SHAPES] == list(SHAPES)

@@ -123,5 +123,5 @@ def test_without_one_the_number_stands_for_it_in_every_picture_and_nothing_warns
     monkeypatch.setattr(figures, "save_figure", keep)
     draw_confusion(np.eye(5, dtype=int), UNICODE, tmp_path / "c.png")
     assert [label.get_text() for label in kept[0].axes[0].get_yticklabels()] == class_labels(UNICODE)
-    assert text_image(["a", UNICODE[1], "$_{"], 20, (255, 255, 255)).any()
+    assert text_image(["a", UNICODE[1], "$_{"], 20).any()
     assert [str(warning.message) for warning in recwarn] == []

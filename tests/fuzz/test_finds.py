@@ -167,7 +167,7 @@ def test_crops_whose_shapes_are_none(shape: list[Any], tmp_path: Path) -> None:
         ({"class_names": "abc"}, "class_names"),
         ({"data": {"persons": 10**9}}, "persons"),
         ({"data": None}, "metadata"),
-        (None, "no text"),
+        (None, "metadata"),
     ],
 )
 def test_an_onnx_file_with_odd_settings(

@@ -85,13 +85,6 @@ def test_who_comes_back_soon_is_the_same_person_and_else_is_gone(away: int, pers
     assert pose.poses(pose.followed).present.all()
 
 
-def test_who_leaves_makes_room_for_another_who_matters_less() -> None:
-    small = there(20, 200, BYSTANDER)
-    pose = live(there(0, 30, PLAYER), small, estimator=BoxEstimator(blind=[], leads=False))
-    persons = followed(pose, 80)
-    assert (persons[40], persons[-1]) == (1, 2)
-
-
 def test_dropped_frames_are_filled_and_persons_looked_for_all_the_same() -> None:
     pose = live(PLAYER, every=6)
     for frame in range(0, 60, 12):

@@ -177,22 +177,6 @@ def test_joints_that_do_not_fit_are_named(tmp_path: Path) -> None:
     assert Sources(COCO17).read(tmp_path / "flat.npy").sample.joints.shape == (1, 4, 17, 2)
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "reason"),
-    [
-        ("a.json", b'{"skeletons": [[', "cut short"),
-        ("a.json", b'{"skeletons": []}', "skeletons"),
-        ("a.npz", b"nothing", "no .npz file"),
-        ("a.skeleton", b"1\n", "line"),
-        ("a.csv", b"", ""),
-    ],
-)
-def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=rf"{name}: .*{reason}"):
-        Sources(KINECT20).read(tmp_path / name)
-
-
 @pytest.mark.usefixtures("made_networks")
 def test_a_layout_that_no_estimator_gives(tmp_path: Path, chain: object) -> None:
     MadeVideo(tmp_path / "a.mkv", 5)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -234,10 +233,3 @@ def test_time_workers_and_requests_at_a_time_are_limited(clip: bytes) -> None:
         assert not any(process.is_alive() for process in before)
         assert left_over(client) == []
     assert not folder.exists()
-
-
-def test_limits_are_checked() -> None:
-    for field in fields(Limits):
-        if field.name != "videos":
-            with pytest.raises(ValueError, match=f"field '{field.name}'"):
-                Limits(**{field.name: -1})

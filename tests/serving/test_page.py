@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
 import pytest
 
 pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
@@ -114,10 +113,6 @@ def test_a_skeleton_is_drawn_without_a_video(page: Any, tmp_path: Path) -> None:
     assert _drawn(page) == 0
 
 
-def _at(page: Any) -> float:
-    return float(page.get_attribute("#figures .plot", "aria-valuenow"))
-
-
 def test_the_timeline_is_drawn_and_leads_through_the_clip(page: Any, tmp_path: Path) -> None:
     (tmp_path / "clip.json").write_text('{"frames": 240, "persons": 2}')
     _until_it_says(page, "3 actions")
@@ -150,19 +145,6 @@ def test_the_timeline_is_drawn_and_leads_through_the_clip(page: Any, tmp_path: P
     page.click("#stage .pause")
     page.wait_for_function("() => Number(document.querySelector('#figures .plot').ariaValueNow) > 0.5")
     assert page.faults == []
-
-
-def test_a_click_on_the_timeline_moves_the_video(page: Any, tmp_path: Path) -> None:
-    _until_it_says(page, "3 actions")
-    pictures = [np.full((48, 64, 3), shade, np.uint8) for shade in range(70)]  # 2.8 s, longer than a window
-    page.set_input_files("#stage input.file", write_video(tmp_path / "clip.mp4", pictures=pictures))
-    _until_it_says(page, "answered in")
-    if page.eval_on_selector("#stage video", "video => video.classList.contains('none')"):
-        pytest.skip("this Chromium plays no H.264")
-    page.press("#figures .plot", "End")
-    page.wait_for_function("() => document.querySelector('#stage video').currentTime > 1.5")
-    assert page.eval_on_selector("#stage video", "video => video.paused")
-    assert _at(page) > 1.5
 
 
 def test_it_fits_a_telephone_and_the_answer_is_seen_first(page: Any, tmp_path: Path) -> None:

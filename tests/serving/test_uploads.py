@@ -10,9 +10,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
 
-from hhmnet.predict.sources import SKELETON_SUFFIXES
-from hhmnet.readers.pairing import VIDEO_SUFFIXES
-from hhmnet.serving.uploads import HEAD, MAGIC, ending
+from hhmnet.serving.uploads import HEAD, ending
 from made_video import write_video
 
 
@@ -62,7 +60,3 @@ def test_real_arrays_are_known_by_their_content(tmp_path: Path) -> None:
 )
 def test_text_is_known_by_how_it_begins(text: str, found: str | None) -> None:
     assert ending(text.encode()[:HEAD]) == found
-
-
-def test_every_ending_is_one_that_can_be_read() -> None:
-    assert {suffix for _, _, suffix in MAGIC} <= {*VIDEO_SUFFIXES, *SKELETON_SUFFIXES}

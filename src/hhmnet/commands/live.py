@@ -22,8 +22,8 @@ from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
 from hhmnet.predict.capture import Capture, Frame, is_live, shown
 from hhmnet.predict.engines import choose_device
 from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
-from hhmnet.predict.motion import STILL
 from hhmnet.predict.prediction import LivePrediction, best
+from hhmnet.predict.timeline import STILL
 
 DETECT_EVERY = 6
 """Persons are looked for in every n-th frame: half as often as in files, so that two cores keep up with a camera."""

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from hhmnet.confidence import Confidence, read_confidence, with_neighbours
+from hhmnet.confidence import read_confidence, with_neighbours
 from hhmnet.predict.prediction import StreamLogits
 from hhmnet.predict.sources import InputError
 from hhmnet.sample import MODALITIES
@@ -123,11 +123,10 @@ class OnnxEngine:
         try:
             metadata = self._session.get_modelmeta().custom_metadata_map
             self._outputs = [output.name for output in self._session.get_outputs()]
-        except UnicodeDecodeError:
-            raise OnnxModelError(f"{self.file}: its names are no text; {_REMEDY}") from None
-        notes = _notes(self.file, metadata)
-        self.settings: dict[str, Any] = notes["model"]
-        try:
+            notes = json.loads(metadata[METADATA])
+            self.settings: dict[str, Any] = notes["model"]
+            if self.settings["format"] != "hhmnet-model":
+                raise ValueError("field 'format' is another program's")
             self.members = _names("members", notes["members"])
             self.class_names = _names("class_names", self.settings["class_names"])
             self.layout = SkeletonLayout.from_dict(self.settings["layout"])
@@ -136,10 +135,15 @@ class OnnxEngine:
                 raise ValueError(f"field 'persons' must be a whole number from 1 to {_MOST:,}")
             is_scaled = self.settings["data"].get("scale", "none") != "none"
             self.body_size = None if is_scaled else self.settings.get("body_size")
-            self.confidence = _confidence(notes, self.settings, len(self.class_names))
-        except (KeyError, TypeError, ValueError) as error:
+            kept = load(base64.b64decode(notes["neighbours"])) if "neighbours" in notes else {}
+            confidence = read_confidence(self.settings.get("confidence", {}))
+            self.confidence = with_neighbours(confidence, kept, len(self.class_names))
+        # A name that is no text is a ValueError, too.
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, SafetensorError) as error:
             reason = f"the field {error} is missing" if isinstance(error, KeyError) else error
-            raise OnnxModelError(f"{self.file}: its metadata: {reason}; {_REMEDY}") from None
+            raise OnnxModelError(
+                f"{self.file}: its metadata has no settings of hhmnet, or damaged ones ({reason}); {_REMEDY}"
+            ) from None
         self.looks_at_video = "heterogeneous" in self.settings
 
     @cached_property
@@ -222,27 +226,7 @@ def _brief(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _notes(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """What ``hhmnet export`` wrote beside the graph; raises OnnxModelError unless it is there."""
-    try:
-        notes: dict[str, Any] = json.loads(metadata[METADATA])
-        if notes["model"]["format"] == "hhmnet-model" and {"members", "version"} <= notes.keys():
-            return notes
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
-        pass
-    raise OnnxModelError(f"{file}: its metadata has no settings of hhmnet; {_REMEDY}")
-
-
 def _names(field: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"field '{field}' must be a list of names")
     return tuple(value)
-
-
-def _confidence(notes: dict[str, Any], settings: dict[str, Any], classes: int) -> dict[str, Confidence]:
-    """How sure an exported model is; raises ValueError where what is kept of training clips isn't this model's."""
-    try:
-        arrays = load(base64.b64decode(notes["neighbours"])) if "neighbours" in notes else {}
-    except SafetensorError as error:
-        raise ValueError(f"field 'neighbours': {error}") from None
-    return with_neighbours(read_confidence(settings.get("confidence", {})), arrays, classes)

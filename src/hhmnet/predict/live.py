@@ -21,10 +21,10 @@ from hhmnet.pose.following import fill_bodies
 from hhmnet.pose.tracking import JOIN_GAP
 from hhmnet.predict.engines import choose_device
 from hhmnet.predict.live_pose import LastPictures, LivePerson, LivePose
-from hhmnet.predict.motion import STILL, speeds
 from hhmnet.predict.prediction import LivePrediction
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import InputClip
+from hhmnet.predict.timeline import STILL, speeds
 from hhmnet.sample import MODALITIES, UNKNOWN_LABEL, Sample
 
 DEFAULT_WINDOW = 2.0

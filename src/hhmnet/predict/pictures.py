@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import av
 import numpy as np
 
 from hhmnet.data.places import known_joints, part_places, part_sides, person_sizes, pictures_of
-from hhmnet.drawing import Colour, draw_box, draw_skeleton
+from hhmnet.drawing import draw_box, draw_skeleton
 from hhmnet.evaluation.figures import class_label, class_labels, new_figure, save_figure, set_fonts
 from hhmnet.files import replacing, write_json
 from hhmnet.predict.prediction import Prediction
@@ -30,7 +29,7 @@ CLOCK = Fraction(1, 90_000)
 """Unit of a frame's time in the file: the frames of videos of uneven rate stay where they were."""
 
 _RAMP = np.array([(120, 120, 120), (250, 205, 40), (225, 30, 40)])  # of the weights 0, 1 and 2
-_WHITE, _NAMED = (255, 255, 255), 3  # classes in the caption
+_NAMED = 3  # classes in the caption
 
 
 def draw_overlay(
@@ -39,7 +38,7 @@ def draw_overlay(
     """Write the video of a prediction with the answer drawn on it, as MP4 without sound.
 
     The squares around head, hands and feet are those whose content the video network sees; their colour, from grey
-    through yellow to red, and the number say how strongly the skeleton's guidance weights them (0 to 2).
+    through yellow to red, says how strongly the skeleton's guidance weights them (0 to 2).
 
     Args:
         prediction: with its sample and video.
@@ -70,7 +69,7 @@ def draw_overlay(
                         image = draw_skeleton(image, sample.pixels[person, t], layout, trust)
                     for box, weight in parts[t] if parts else ():
                         image = _draw_part(image, box, weight)
-                yield paste(image, caption, 0, 0)
+                yield with_caption(image, caption)
 
         _write(handle, drawn(), video)
 
@@ -97,21 +96,9 @@ def _parts_of(
 
 
 def _draw_part(image: np.ndarray, box: Box, weight: float) -> np.ndarray:
-    thickness, colour = max(1.5, image.shape[0] / 300), ramp(weight)
-    image = draw_box(image, box, colour, thickness * (0.75 + weight / 2))
-    number = _number(round(weight, 1), colour, max(round(image.shape[0] / 28), 9))
-    return paste(image, number, round(box[0]), round(box[1]) - number.shape[0])
-
-
-def ramp(weight: float) -> Colour:
-    """Colour of a weight from 0 to 2: grey, yellow, red, and what lies between."""
+    thickness = max(1.5, image.shape[0] / 300)
     red, green, blue = (round(float(np.interp(weight, (0, 1, 2), channel))) for channel in _RAMP.T)
-    return red, green, blue
-
-
-@cache
-def _number(weight: float, colour: Colour, height: int) -> np.ndarray:
-    return text_image([f"{weight:.1f}"], height, colour)
+    return draw_box(image, box, (red, green, blue), thickness * (0.75 + weight / 2))
 
 
 def _caption(prediction: Prediction, width: int, height: int) -> np.ndarray:
@@ -120,28 +107,22 @@ def _caption(prediction: Prediction, width: int, height: int) -> np.ndarray:
     answers = zip(order, prediction.top[:_NAMED], strict=False)
     lines = [f"{class_label(label, number)}  {100 * share:.0f} %" for number, (label, share) in answers]
     line = max(round(height / 20), 11)
-    image = text_image(lines, line, _WHITE, ground=0.6)
-    while image.shape[1] > width and line > 6:
+    while (image := text_image(lines, line)).shape[1] > width and line > 6:
         line -= 1
-        image = text_image(lines, line, _WHITE, ground=0.6)
     return image
 
 
-def text_image(lines: list[str], height: int, colour: Colour, ground: float = 0.4) -> np.ndarray:
-    """Lines of text as an image ``(h, w, 4)`` uint8, the last channel of which says how much it covers.
+def text_image(lines: list[str], height: int) -> np.ndarray:
+    """Lines of white text on a dark ground as an image ``(h, w, 4)`` uint8, the last channel says how much it covers.
 
-    Args:
-        lines: the text, the first line bold where there are several.
-        height: of a line, in pixels.
-        colour: of the letters.
-        ground: how much the dark ground behind the letters covers, 0 to 1.
+    Each line is ``height`` pixels high; the first one is bold where there are several.
     """
     figure, dpi = new_figure(1, 1), 100
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    figure.set(dpi=dpi, layout_engine="none", facecolor=(0, 0, 0, ground))
+    figure.set(dpi=dpi, layout_engine="none", facecolor=(0, 0, 0, 0.6))
     canvas = FigureCanvasAgg(figure)
-    style = {"fontsize": 0.66 * height * 72 / dpi, "color": np.array(colour) / 255, "va": "center"}
+    style = {"fontsize": 0.66 * height * 72 / dpi, "color": "white", "va": "center"}
     texts = [figure.text(0, 0, line, **style) for line in lines]
     texts[0].set_weight("bold" if len(lines) > 1 else "normal")
     set_fonts(figure)
@@ -154,13 +135,11 @@ def text_image(lines: list[str], height: int, colour: Colour, ground: float = 0.
     return np.array(canvas.buffer_rgba())
 
 
-def paste(image: np.ndarray, patch: np.ndarray, left: int, top: int) -> np.ndarray:
-    """A copy of ``image (H, W, 3)`` with ``patch (h, w, 4)`` on it, as far as that lies inside."""
-    patch = patch[max(-top, 0) :, max(-left, 0) :]
-    top, left = max(top, 0), max(left, 0)
+def with_caption(image: np.ndarray, caption: np.ndarray) -> np.ndarray:
+    """A copy of ``image (H, W, 3)`` with ``caption (h, w, 4)`` in its upper left corner, as far as that lies inside."""
     image = image.copy()
-    place = image[top : top + patch.shape[0], left : left + patch.shape[1]]
-    inside = patch[: place.shape[0], : place.shape[1]]
+    place = image[: caption.shape[0], : caption.shape[1]]
+    inside = caption[: place.shape[0], : place.shape[1]]
     cover = inside[..., 3:].astype(np.float64) / 255
     place[...] = np.round(place * (1 - cover) + inside[..., :3] * cover).astype(np.uint8)
     return image

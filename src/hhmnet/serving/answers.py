@@ -1,7 +1,13 @@
-"""The response on one file: the prediction, what the page draws, and the probabilities over time."""
+"""What a worker says of one file: the prediction, what the page draws, what is done when; and what is learned from it.
+
+A worker that is asked for classes that clients taught is given all of their examples and fits the head anew, which
+takes a tenth of a second.
+"""
 
 from __future__ import annotations
 
+import base64
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,16 +19,21 @@ from hhmnet.predict.sources import Input, InputClip, InputError
 from hhmnet.predict.timeline import Timeline, TimelineConfig, frame_times, recognise_long
 from hhmnet.readers.pairing import VIDEO_SUFFIXES
 from hhmnet.serving.limits import Limits, Refused
-from hhmnet.serving.schema import RequestOptions
+from hhmnet.serving.schema import RequestOptions, Taught
 from hhmnet.skeleton import SkeletonLayout
 
 if TYPE_CHECKING:
+    from hhmnet.models.pretrained import ActionModel
+    from hhmnet.predict.enroll import Examples
     from hhmnet.predict.recognizer import Recognizer
 
 FASTEST = 240
 """Frames a second beyond which a video counts as too long."""
 MOST_WINDOWS = 120
 """Windows of one timeline, of all persons together."""
+
+MODEL_FOLDER = "taught"
+"""The one folder in the file that holds the model."""
 
 Size = tuple[int, int]
 """Width and height of a video in pixels."""
@@ -159,3 +170,58 @@ def _strongest(timeline: Timeline, top: int, offset: float) -> dict[str, Any]:
         "classes": [timeline.class_names[i] for i in kept],
         **{field: response[field] for field in ("frames", "config", "modalities", "persons")},
     }
+
+
+def learn(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """What the recognizer's encoders make of a job's file, as JSON."""
+    from hhmnet.predict.enroll import embed
+
+    clip, _ = read_upload(recognizer, job, limits)
+    if not clip.sample.present.any():
+        raise InputError("nobody is found in it")
+    (embedding,) = embed(_model(recognizer), [clip.sample])
+    return {"embedding": base64.b64encode(embedding.tobytes()).decode(), "frames": clip.sample.num_frames}
+
+
+def taught_recognizer(recognizer: Recognizer, taught: Taught) -> Recognizer:
+    """A recognizer of the taught classes, which finds joints by the networks that are loaded."""
+    from hhmnet.predict.enroll import enrolled
+    from hhmnet.predict.recognizer import Recognizer
+
+    model = _model(recognizer)
+    made = Recognizer(enrolled(model, _examples(model, taught))[0], next(model.parameters()).device)
+    made.sources = recognizer.sources
+    return made
+
+
+def save(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """Write the model of the taught classes, as ``hhmnet enroll`` does, to a zip file at the job's path."""
+    from hhmnet.predict.enroll import enrolled, save_examples
+
+    model, path = _model(recognizer), Path(job["path"])
+    examples, folder = _examples(model, job["taught"]), path.parent / MODEL_FOLDER
+    enrolled(model, examples)[0].save_pretrained(folder)
+    save_examples(examples, folder)
+    shutil.make_archive(str(path.with_suffix("")), "zip", path.parent, MODEL_FOLDER)
+    return {}
+
+
+def _model(recognizer: Recognizer) -> ActionModel:
+    from hhmnet.predict.engines import TorchEngine
+    from hhmnet.predict.enroll import EnrollError
+
+    if not isinstance(recognizer.engine, TorchEngine):
+        raise EnrollError("this server's model is an exported one, which has no encoders to build on")
+    return recognizer.engine.model
+
+
+def _examples(model: ActionModel, taught: Taught) -> Examples:
+    from hhmnet.predict.enroll import Examples
+
+    clips = [clip for examples in taught.values() for clip in examples]
+    labels = np.repeat(np.arange(len(taught)), [len(examples) for examples in taught.values()])
+    rows = [np.frombuffer(base64.b64decode(clip["embedding"]), np.float32) for clip in clips]
+    lengths = np.array([clip["frames"] for clip in clips])
+    return Examples(
+        tuple(taught), labels, np.stack(rows).reshape(len(rows), len(model.spec.data.streams), -1), lengths
+    )

@@ -22,6 +22,7 @@ from hhmnet.serving.access import API, LOCAL_HOSTS, Access
 from hhmnet.serving.limits import Limits, Refused, busy
 from hhmnet.serving.schema import (
     ACCESS_STATUSES,
+    FEWEST,
     REASONS,
     Health,
     Lesson,
@@ -29,11 +30,11 @@ from hhmnet.serving.schema import (
     PredictionResponse,
     Problem,
     RequestOptions,
+    Taught,
     TaughtClasses,
     form,
     problems,
 )
-from hhmnet.serving.teaching import Classroom
 from hhmnet.serving.uploads import private_folder, received
 from hhmnet.serving.workers import Maker, Workers
 
@@ -124,28 +125,21 @@ def _api(app: FastAPI, limits: Limits) -> FastAPI:
     async def admit(request: Request, error: Exception) -> Response:
         return JSONResponse({"detail": "the server failed; its log says why"}, 500)
 
-    @api.get("/health", response_model=Health, summary="Whether the server runs")
-    async def health() -> Any:
-        return {"status": "ok"}
+    @api.get("/health", summary="Whether the server runs")
+    async def health() -> Health:
+        return Health(status="ok")
 
-    @api.get(
-        "/ready", response_model=Health, responses=_NO_MODEL, summary="Whether a clip would be answered now"
-    )
-    async def ready() -> Any:
+    @api.get("/ready", responses=_NO_MODEL, summary="Whether a clip would be answered now")
+    async def ready() -> Health:
         if not workers.ready:
             raise busy("no model is loaded at this moment")
-        return {"status": "ready"}
+        return Health(status="ready")
 
-    @api.get(
-        "/model",
-        response_model=Model,
-        responses=problems(401) | _NO_MODEL,
-        summary="Classes, modalities and joints",
-    )
-    async def model() -> Any:
+    @api.get("/model", responses=problems(401) | _NO_MODEL, summary="Classes, modalities and joints")
+    async def model() -> Model:
         if workers.model is None:
             raise busy("no model is loaded at this moment")
-        return workers.model
+        return Model(**workers.model)
 
     @api.post(
         "/predict",
@@ -163,36 +157,25 @@ def _api(app: FastAPI, limits: Limits) -> FastAPI:
                 job["taught"] = classroom.enough()
             return JSONResponse(await _while_connected(request, workers.work(job)))
 
-    @api.get(
-        "/taught",
-        response_model=TaughtClasses,
-        responses=problems(401),
-        summary="The classes that were taught",
-    )
-    async def taught() -> Any:
+    @api.get("/taught", responses=problems(401), summary="The classes that were taught")
+    async def taught() -> TaughtClasses:
         return classroom.summary()
 
     @api.post(
         "/taught",
-        response_model=TaughtClasses,
         responses=problems(*_OF_UPLOADS),
         openapi_extra=form(Lesson, {"label": "wave"}),
         summary="Teach a class by an example, which is kept in memory until the server ends",
     )
-    async def teach(request: Request) -> Any:
+    async def teach(request: Request) -> TaughtClasses:
         classroom.check_room()
         async with slot(), received(request, app.state.folder, limits) as upload:
             label = Lesson.from_form(upload.fields).label
             classroom.add(label, await _while_connected(request, workers.work(upload.job("learn"))))
         return classroom.summary()
 
-    @api.delete(
-        "/taught",
-        response_model=TaughtClasses,
-        responses=problems(401, 404),
-        summary="Forget a class, or all that were taught",
-    )
-    async def forget(label: str | None = None) -> Any:
+    @api.delete("/taught", responses=problems(401, 404), summary="Forget a class, or all that were taught")
+    async def forget(label: str | None = None) -> TaughtClasses:
         classroom.forget(label)
         return classroom.summary()
 
@@ -215,6 +198,47 @@ def _api(app: FastAPI, limits: Limits) -> FastAPI:
         return Response(content, media_type="application/zip", headers=named)
 
     return api
+
+
+class Classroom:
+    """Classes that clients teach by a few examples, ``most`` at a time; they stay in memory and nowhere else.
+
+    Kept is what the workers' encoders make of each clip; the clip itself is gone with its request.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._taught: Taught = {}
+
+    def check_room(self) -> None:
+        """Raise Refused where no further example is taken."""
+        if sum(map(len, self._taught.values())) >= self.most:
+            raise Refused(409, f"this server keeps {self.most} examples; forget some first")
+
+    def add(self, label: str, example: dict[str, Any]) -> None:
+        """Keep an example; a class that differs in capitals alone is the same."""
+        self.check_room()
+        known = next((name for name in self._taught if name.casefold() == label.casefold()), label)
+        self._taught.setdefault(known, []).append(example)
+
+    def forget(self, label: str | None) -> None:
+        """Forget a class, or all of them; raises Refused where there is no such class."""
+        if label is None:
+            self._taught.clear()
+        elif self._taught.pop(label, None) is None:
+            raise Refused(404, "no class of that name is taught")
+
+    def enough(self) -> Taught:
+        """The examples; raises Refused where they are too few."""
+        if not self.summary().ready:
+            raise Refused(409, f"teach {FEWEST} classes or more, by {FEWEST} examples each or more")
+        return dict(self._taught)
+
+    def summary(self) -> TaughtClasses:
+        """What a client is told."""
+        counts = {name: len(examples) for name, examples in self._taught.items()}
+        ready = len(counts) >= FEWEST and min(counts.values()) >= FEWEST
+        return TaughtClasses(classes=counts, most=self.most, ready=ready)
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ TAKEN = (
 class Health(BaseModel):
     """That the server runs, or is ready."""
 
-    status: str = Field(examples=["ok"])
+    status: str
 
 
 class Problem(BaseModel):
@@ -33,21 +33,21 @@ class Problem(BaseModel):
 class Model(BaseModel):
     """What the model tells apart, and what it looks at."""
 
-    classes: list[str] = Field(examples=[["forehand", "serve"]])
+    classes: list[str]
     modalities: list[str] = Field(examples=[["skeleton", "video"]])
     layout: str = Field(examples=["kinect20"])
-    joints: list[str] = Field(examples=[["hip_center", "spine"]])
+    joints: list[str]
     bones: list[Annotated[list[int], Field(min_length=2, max_length=2)]] = Field(
-        description="Pairs of joints, child and parent.", examples=[[[1, 0]]]
+        description="Pairs of joints, child and parent."
     )
-    parts: list[str] = Field(description="Rows of the guidance.", examples=[["head", "left_hand"]])
+    parts: list[str] = Field(description="Rows of the guidance.")
 
 
 class Top(BaseModel):
     """A class and its probability."""
 
-    label: str = Field(examples=["forehand"])
-    probability: float = Field(examples=[0.93])
+    label: str
+    probability: float
 
 
 class PredictionResponse(BaseModel):
@@ -56,18 +56,16 @@ class PredictionResponse(BaseModel):
     model_config = ConfigDict(extra="allow")
     input: str = Field(description="The file's name, as it was sent.", examples=["clip.mp4"])
     label: str = Field(description="The class, or `unknown`.", examples=["forehand"])
-    known: bool = Field(description="Whether it is one of the classes.", examples=[True])
+    known: bool = Field(description="Whether it is one of the classes.")
     top: list[Top]
     modalities: list[str] = Field(description="What the answer rests on.", examples=[["skeleton", "video"]])
-    seconds: float = Field(examples=[1.7])
+    seconds: float
     members: dict[str, list[float]] = Field(
         description="Probabilities of all classes by each stream alone, and by the video alone.",
         examples=[{"joint": [0.9, 0.1], "video": [0.8, 0.2]}],
     )
-    votes: dict[str, str] = Field(
-        description="The class that each of them finds the most probable.", examples=[{"joint": "forehand"}]
-    )
-    notes: list[str] = Field(description="What couldn't be had of the input, and why.", examples=[[]])
+    votes: dict[str, str] = Field(description="The class that each of them finds the most probable.")
+    notes: list[str] = Field(description="What couldn't be had of the input, and why.")
     details: dict[str, Any] | None = Field(
         default=None,
         description="Only if asked for: `points` [M][T][V] of [x, y] or null, in pixels of `size`; `seconds` [T]; "
@@ -86,10 +84,8 @@ class TaughtClasses(BaseModel):
     """The classes that were taught to this server, all of which are forgotten when it ends."""
 
     classes: dict[str, int] = Field(description="Examples by class.", examples=[{"wave": 3, "bow": 3}])
-    most: int = Field(description="Examples that are kept at a time.", examples=[200])
-    ready: bool = Field(
-        description="Whether they are enough to answer by: two classes, two examples of each."
-    )
+    most: int = Field(description="Examples that are kept at a time.")
+    ready: bool = Field(description="Whether they are two classes, with two examples of each, to answer by.")
 
 
 class FormFields(BaseModel):
@@ -176,6 +172,11 @@ def form(fields: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
         content["encoding"] = {"modality": {"style": "form", "explode": True}}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": content}}}
 
+
+FEWEST = 2
+"""Taught classes, and examples of each, that can be told apart."""
+Taught = dict[str, list[dict[str, Any]]]
+"""By taught class, what a worker learned of each clip."""
 
 ACCESS_STATUSES = (403, 421)
 """Of requests that reach no route."""

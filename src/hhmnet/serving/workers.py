@@ -247,13 +247,13 @@ def _facts(recognizer: Recognizer) -> dict[str, Any]:
 
 
 def _reply(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    from hhmnet.serving import answers, teaching
+    from hhmnet.serving import answers
 
     path, name = Path(job["path"]), job["name"]
     try:
         if "options" in job and "taught" in job:
-            recognizer = teaching.taught_recognizer(recognizer, job["taught"])
-        kinds = {"predict": answers.respond, "learn": teaching.learn, "save": teaching.save}
+            recognizer = answers.taught_recognizer(recognizer, job["taught"])
+        kinds = {"predict": answers.respond, "learn": answers.learn, "save": answers.save}
         return {"response": kinds[job["kind"]](recognizer, job, limits)}
     except Refused as refused:
         return {"status": refused.status, "detail": refused.detail}
