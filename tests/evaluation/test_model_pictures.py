@@ -108,7 +108,7 @@ def test_cells_weights_and_answers_are_the_networks(phase1: ActionModel, made: t
     assert found.weights is not None
     np.testing.assert_array_equal(found.weights, used[0][0].numpy())
     assert (found.weights.min(), found.weights.max()) == (0, 2)
-    assert list(found.answers) == ["skeleton", "video", "both"]
+    assert list(found.answers) == ["skeleton", "video", "skeleton+video"]
     for answers in found.answers.values():
         assert {name for name, _ in answers} == set(CLASSES)
         assert answers[0][1] >= answers[1][1]
@@ -116,7 +116,7 @@ def test_cells_weights_and_answers_are_the_networks(phase1: ActionModel, made: t
     unguided = guidance_of(phase2(phase1, "none"), store, 0, videos)
     assert unguided.weights is None
     assert unguided.answers["skeleton"] == found.answers["skeleton"]
-    assert unguided.answers["both"] != found.answers["both"]
+    assert unguided.answers["skeleton+video"] != found.answers["skeleton+video"]
     control = guidance_of(
         phase2(phase1, "none", dataclasses.replace(ROI, show="background")), store, 0, videos
     )

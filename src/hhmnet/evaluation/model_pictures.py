@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hhmnet.confidence import Confidence, softmax
 from hhmnet.data.dataset import ClipDataset
 from hhmnet.data.roi import RoiConfig, crop_clip
-from hhmnet.data.transform import choose_frames, prepare
+from hhmnet.data.transform import choose_frames
 from hhmnet.data.video_batch import MEAN, STD, prepare_video, stack_crops
 from hhmnet.evaluation.figures import SIDE_COLOURS, class_labels, new_figure, save_figure
-from hhmnet.models.heterogeneous import HeterogeneousNetwork
 from hhmnet.models.pretrained import ActionModel
+from hhmnet.models.spec import ModelSpec
 from hhmnet.sample import Sample
 from hhmnet.skeleton import PARTS
 from hhmnet.store import Store
@@ -39,7 +40,7 @@ class Guidance(NamedTuple):
         scenes: ``(K2, W, W, 3)`` uint8, the persons and their surroundings.
         scene_mask: ``(K2,)`` bool.
         frames: ``(K,)`` number of the recording's frame that each instant shows.
-        answers: what is answered by ``skeleton``, ``video`` and ``both``: classes and probabilities, the surest first.
+        answers: what is answered by ``skeleton``, ``video`` and both: classes and probabilities, the surest first.
         class_names: the model's.
     """
 
@@ -84,8 +85,8 @@ def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Gui
         GuidanceError: the model looks at no video, or the clip has none.
         VideoError: the video can't be read.
     """
-    spec, network = model.spec, model.network
-    if not isinstance(network, HeterogeneousNetwork) or spec.roi is None or spec.video is None:
+    spec = model.spec
+    if spec.roi is None or spec.video is None:
         raise GuidanceError("the model looks at skeletons alone; --guidance needs one of phase 2")
     sample = store.sample(row)
     with open_video(videos / _video_of(sample)) as video:
@@ -93,32 +94,31 @@ def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Gui
     clips = ClipDataset(store, np.array([row]), spec.data.persons)[0].clips
     training = model.training
     model.eval()
-    sampled = choose_frames(clips.lengths, spec.data)
-    shown = prepare_video(crops, sampled.positions, None, spec.video)
-    weights = network(*prepare(clips, spec.layout, spec.data, sampled=sampled), shown).guidance
     both, skeleton = model.answer(clips, crops), model.answer(clips, None)
     model.train(training)
+    shown = prepare_video(crops, choose_frames(clips.lengths, spec.data).positions, None, spec.video)
     parts, instants = shown.cell_mask.shape[1:]
     side = spec.video.cell
     cells = shown.grid[0].view(3, parts, side, instants, side).permute(1, 3, 2, 4, 0)
-    nearest = np.interp(shown.times[0].numpy(), np.arange(spec.data.frames), sampled.positions[0].numpy())
-    logits = {"skeleton": skeleton.logits, "video": both.each["video"], "both": both.logits}
+    assert both.times is not None
+    logits = {"skeleton": skeleton.logits, "video": both.each["video"], "skeleton+video": both.logits}
     return Guidance(
         _picture(cells),
         shown.cell_mask[0].numpy(),
-        None if weights is None else weights[0].numpy(),
+        None if both.guidance is None else both.guidance[0].numpy(),
         _picture(shown.scene[0].permute(0, 2, 3, 1)),
         shown.scene_mask[0].numpy(),
-        sample.frame_index[nearest.round().astype(int).clip(0, sample.num_frames - 1)],
-        {name: _surest(values[0], spec.class_names) for name, values in logits.items()},
+        sample.frame_index[both.times[0].numpy().round().astype(int).clip(0, sample.num_frames - 1)],
+        {name: _surest(values[0], name, spec) for name, values in logits.items()},
         spec.class_names,
     )
 
 
-def _surest(logits: Tensor, class_names: tuple[str, ...]) -> list[tuple[str, float]]:
-    top = logits.softmax(0).topk(min(TOP, len(class_names)))
-    names = [class_names[label] for label in top.indices.tolist()]
-    return list(zip(names, top.values.tolist(), strict=True))
+def _surest(logits: Tensor, modalities: str, spec: ModelSpec) -> list[tuple[str, float]]:
+    sure = spec.confidence.get(modalities, Confidence())
+    probabilities = softmax(logits.numpy(), sure.temperature)
+    order = np.argsort(-probabilities, kind="stable")[:TOP].tolist()
+    return [(spec.class_names[label], float(probabilities[label])) for label in order]
 
 
 def _picture(images: Tensor) -> np.ndarray:
