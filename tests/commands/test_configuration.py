@@ -83,7 +83,7 @@ def test_a_command_line_that_is_none(flags, message):
         ("optim.lr", "fast", "a number"),
         ("optim.epochs", "1.5", "a whole number"),
         ("run.compile", "maybe", "true or false"),
-        ("model.density", "[1, 2, 3]", "tuple[float, float]"),
+        ("model.widths", "wide", "tuple[int, ...]"),
     ],
 )
 def test_wrong_type_names_field_and_expected_type(yaml_file, key, value, expected):

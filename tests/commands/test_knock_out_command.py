@@ -66,7 +66,7 @@ def test_the_command_has_the_table(
     assert main([*words, "--knock-out"]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     parts = [part["part"] for part in metrics["knock_out"]]
-    assert {"reranking", "stream joint", "stream bone"} < set(parts)
+    assert {"dynamic mask", "stream joint", "stream bone"} < set(parts)
     printed, page = capsys.readouterr().out, (tmp_path / "report.html").read_text()
     for part in metrics["knock_out"]:
         clips = (part["top1"] - metrics["top1"]) / 100 * metrics["n"]
@@ -74,3 +74,5 @@ def test_the_command_has_the_table(
         assert part["interval"][0] <= metrics["top1"] - part["top1"] <= part["interval"][1]
         assert f"without {part['part']}" in printed
         assert f"<td>{part['part']}</td>".replace("'", "&#x27;") in page
+    assert 0 < metrics["static_share"] < 1
+    assert f"{100 * metrics['static_share']:.0f} % is the learned graph's" in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from hhmnet.data.transform import DataConfig
-from hhmnet.evaluation.knock_out import at_random, knock_out, paired_interval, parts_of
+from hhmnet.evaluation.knock_out import at_random, knock_out, paired_interval, parts_of, static_share
 from hhmnet.evaluation.scores import Scores, score, score_streams
 from hhmnet.models.pretrained import ActionModel, ModelSpec
 from hhmnet.models.re_dmt import REDMT
@@ -22,7 +23,13 @@ from hhmnet.store import Store
 def build(stream: str = "joint", **changed: object) -> ActionModel:
     """A model that leans on its parts: with random weights, large in the attention."""
     torch.manual_seed(2)
-    fields = {"widths": (16, 16), "strides": (1, 2), "head_width": 8, "mask": "threshold"} | changed
+    fields = {
+        "widths": (16, 16),
+        "strides": (1, 2),
+        "head_width": 8,
+        "chunks": 2,
+        "reranking": "jaccard",
+    } | changed
     spec = ModelSpec(
         STSTConfig(**fields), DataConfig(stream=stream, frames=8), KINECT20, ("kick", "nod", "wave")
     )  # type: ignore[arg-type]
@@ -101,8 +108,8 @@ def test_static_attention_is_the_mean_of_all_bodies(tiny_store: Store) -> None:
     seen: list[torch.Tensor] = []
     plain = REDMT.attention
 
-    def watched(self: REDMT, pooled: torch.Tensor) -> torch.Tensor:
-        weights = plain(self, pooled)
+    def watched(self: REDMT, logits: torch.Tensor) -> torch.Tensor:
+        weights = plain(self, logits)
         if self is first:
             seen.append(weights)
         return weights
@@ -112,8 +119,8 @@ def test_static_attention_is_the_mean_of_all_bodies(tiny_store: Store) -> None:
         score(model, tiny_store, np.arange(30))
     mean = torch.cat(seen).unflatten(0, (30, 2)).mean(0)
 
-    def static(self: REDMT, pooled: torch.Tensor) -> torch.Tensor:
-        return mean.repeat(len(pooled) // 2, 1, 1, 1) if self is first else plain(self, pooled)
+    def static(self: REDMT, logits: torch.Tensor) -> torch.Tensor:
+        return mean.repeat(len(logits) // 2, 1, 1, 1) if self is first else plain(self, logits)
 
     for module in model.modules():  # of one block, which is enough to compare
         if isinstance(module, REDMT) and module is not first:
@@ -147,3 +154,13 @@ def test_a_stream_out_is_the_others_together(tiny_store: Store) -> None:
     expected = (streams["joint"].logits + streams["joint_motion"].logits) / 3
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert model.network.weights.tolist() == pytest.approx([1 / 3] * 3)
+
+
+def test_the_static_share_is_the_graphs_part_of_the_mixing_weights(tiny_store: Store) -> None:
+    model = build(widths=(8,), strides=(1,))  # one head, whose attention sums to 1 a query
+    (module,) = (module for module in model.modules() if isinstance(module, REDMT))
+    module.gate.data.fill_(-0.5)
+    module.graph.data = -torch.rand_like(module.graph)
+    graph, dynamic = -module.graph.detach().sum().item(), 20 * math.tanh(0.5)
+    share = static_share(model, lambda: score(model, tiny_store, np.arange(30)))
+    assert share == pytest.approx(graph / (graph + dynamic))

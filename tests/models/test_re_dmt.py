@@ -19,15 +19,15 @@ from hhmnet.models.re_dmt import (
     BALANCE,
     KEY_WIDTH,
     REDMT,
+    company_of,
     expanded_neighbours,
     jaccard_similarity,
     ranks,
     reciprocal_neighbours,
     rerank,
     threshold_mask,
-    top_neighbours,
 )
-from hhmnet.skeleton import COCO17, KINECT20, NTU25, SkeletonLayout
+from hhmnet.skeleton import KINECT20, SkeletonLayout
 
 
 def random_logits(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -50,7 +50,7 @@ def test_every_step_matches_the_reference(joints: int, k: int, k2: int, seed: in
     logits = similarities(joints, seed) if mutual else random_logits(joints, joints, seed=seed)
     rows, rank = logits.tolist(), ranks(logits, k)
     for found, plain in (
-        (top_neighbours(logits, k), nearest),
+        (rank < k, nearest),
         (reciprocal_neighbours(rank, k), reciprocal),
         (expanded_neighbours(rank, k), expanded),
     ):
@@ -122,9 +122,9 @@ def test_a_threshold_keeps_what_is_above_mean_plus_tau_deviations_and_learns_whi
 def build(layout: SkeletonLayout = KINECT20, *, seed: int = 0, **changed: object) -> REDMT:
     """A module with a seeded draw for every parameter, also those that start at zeros or ones."""
     torch.manual_seed(seed)
-    density, width = changed.pop("density", 0.4), changed.pop("width", 12)
+    width = changed.pop("width", 12)
     config = STSTConfig((width,), (1,), head_width=4, **changed)  # type: ignore[arg-type]
-    module = REDMT(width, density, config, layout)  # type: ignore[arg-type]
+    module = REDMT(width, config, layout)  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -135,52 +135,93 @@ def body(layout: SkeletonLayout = KINECT20, batch: int = 2, frames: int = 4, see
     return random_logits(batch, 12, layout.num_joints, frames, seed=seed, dtype=torch.float32)
 
 
-def plain_forward(module: REDMT, x: Tensor, mask: Tensor, layout: SkeletonLayout) -> np.ndarray:
-    """RE-DMT by its definition, in numpy loops; topk or no mask, jaccard or no reranking."""
-    _, width, joints, frames = x.shape
-    out = np.zeros(x.shape)
+def plain_weights(
+    module: REDMT, pooled: np.ndarray, others: list[np.ndarray], head: int, layout: SkeletonLayout
+) -> np.ndarray:
+    """The weights ``(V, K)`` of a head by their definition, from pooled features ``(D, V)`` of a body and of others."""
+    parameters = {name: value.detach().double().numpy() for name, value in module.state_dict().items()}
+    joints, keys = pooled.shape[1], KEY_WIDTH
+    each = [parameters["query_key.weight"] @ one for one in (pooled, *others)]
+    mapped = [one + parameters["query_key.bias"][:, None] for one in each]
+    query = mapped[0][head * keys : (head + 1) * keys]
+    key = np.hstack([one[(module.heads + head) * keys : (module.heads + head + 1) * keys] for one in mapped])
+    bias, graph = [parameters["distance_bias"][head][layout.hops]], [parameters["graph"][head]]
+    for _ in others:
+        bias.append(np.full((joints, joints), parameters["others_bias"][head].item()))
+        graph.append(parameters["others_graph"][head])
+    logits = query.T @ key / math.sqrt(keys) + np.hstack(bias)
+    kept = [set(range(logits.shape[1])) for _ in range(joints)]
+    if module.mask == "threshold":
+        limit = logits.mean(1) + parameters["threshold"][head].item() * logits.std(1, ddof=1)
+        kept = [{i, *np.flatnonzero(logits[i] >= limit[i])} for i in range(joints)]
+    if module.reranking == "jaccard":
+        similarity = np.array(plain_rerank(logits[:, :joints].tolist(), module.k1, module.k2))
+        logits = BALANCE * logits
+        logits[:, :joints] += (1 - BALANCE) * parameters["rerank_scale"][head].item() * similarity
+    mix = np.zeros(logits.shape)
+    for i in range(joints):
+        total = sum(math.exp(logits[i, j]) for j in kept[i])
+        for j in kept[i]:
+            mix[i, j] = math.exp(logits[i, j]) / total
+    return math.tanh(parameters["gate"][head]) * mix + np.hstack(graph)
+
+
+def plain_forward(module: REDMT, x: Tensor, mask: Tensor, present: Tensor | None = None) -> np.ndarray:
+    """RE-DMT by its definition, in numpy loops; ``present (N, M)`` where the bodies of a clip see each other."""
+    bodies, width, joints, frames = x.shape
+    out, value = np.zeros(x.shape), np.zeros(x.shape)
     parameters = {name: value.detach().double().numpy() for name, value in module.state_dict().items()}
     data, there = x.double().numpy(), mask.numpy()
-    span, d, keys = frames // module.chunks, width // module.heads, KEY_WIDTH
-    for b, chunk, head in itertools.product(range(len(x)), range(module.chunks), range(module.heads)):
-        times = range(chunk * span, (chunk + 1) * span)
-        seen = [t for t in times if there[b, t]]
-        pooled = sum((data[b, :, :, t] for t in seen), np.zeros((width, joints))) / max(len(seen), 1)
-        mapped = parameters["query_key.weight"] @ pooled + parameters["query_key.bias"][:, None]
-        query = mapped[head * keys : (head + 1) * keys]
-        key = mapped[(module.heads + head) * keys : (module.heads + head + 1) * keys]
-        logits = query.T @ key / math.sqrt(keys) + parameters["distance_bias"][head][layout.hops]
-        rows = logits.tolist()
-        kept = [nearest(rows, i, module.kept if module.mask == "topk" else joints) for i in range(joints)]
-        if module.reranking == "jaccard":
-            similarity = np.array(plain_rerank(rows, module.k1, module.k2))
-            logits = (1 - BALANCE) * parameters["rerank_scale"][head].item() * similarity + BALANCE * logits
-        mix = np.zeros((joints, joints))
-        for i in range(joints):
-            total = sum(math.exp(logits[i, j]) for j in kept[i])
-            for j in kept[i]:
-                mix[i, j] = math.exp(logits[i, j]) / total
-        mix = math.tanh(parameters["gate"][head]) * mix + parameters["graph"][head]
+    span, d = frames // module.chunks, width // module.heads
+    persons = 1 if present is None else present.shape[1]
+    pooled = np.zeros((bodies, module.chunks, width, joints))
+    for b, t in itertools.product(range(bodies), range(frames)):
+        value[b, :, :, t] = parameters["value.weight"][:, :, 0, 0] @ data[b, :, :, t]
+        value[b, :, :, t] += parameters["value.bias"][:, None]
+        if there[b, t]:
+            pooled[b, t // span] += data[b, :, :, t] / there[b, t // span * span :][:span].sum()
+        elif persons > 1:
+            value[b, :, :, t] = 0
+    for b, chunk, head in itertools.product(range(bodies), range(module.chunks), range(module.heads)):
+        clip = range(b // persons * persons, b // persons * persons + persons)
+        others = [n for n in clip if present is not None and n != b and present.flatten()[n]]
+        weights = plain_weights(module, pooled[b, chunk], [pooled[n, chunk] for n in others], head, KINECT20)
         channels = slice(head * d, (head + 1) * d)
-        for t in times:
-            value = (
-                parameters["value.weight"][:, :, 0, 0] @ data[b, :, :, t] + parameters["value.bias"][:, None]
-            )
-            out[b, channels, :, t] = value[channels] @ mix.T
+        for t in range(chunk * span, (chunk + 1) * span):
+            values = np.hstack([value[n, channels, :, t] for n in (b, *others)])
+            out[b, channels, :, t] = values @ weights.T
     return out
 
 
-@pytest.mark.parametrize(
-    ("mask", "reranking", "chunks"), [("none", "none", 1), ("topk", "none", 2), ("topk", "jaccard", 1)]
-)
+EVERY = pytest.mark.parametrize(("mask", "reranking"), list(itertools.product(MASKS, RERANKINGS)))
+
+
+@EVERY
+@pytest.mark.parametrize("chunks", [1, 2])
 def test_module_matches_the_definition(mask: str, reranking: str, chunks: int) -> None:
     module = build(mask=mask, reranking=reranking, chunks=chunks)
     there = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 0, 1, 0, 0, 1]]).bool()
-    expected = plain_forward(module, body(frames=6), there, KINECT20)
+    expected = plain_forward(module, body(frames=6), there)
     np.testing.assert_allclose(module(body(frames=6), there).detach().numpy(), expected, atol=2e-5)
 
 
-@pytest.mark.parametrize(("mask", "reranking"), list(itertools.product(MASKS, RERANKINGS)))
+@EVERY
+@pytest.mark.parametrize("absent_too", [True, False])
+def test_persons_of_a_clip_see_each_other(mask: str, reranking: str, absent_too: bool) -> None:
+    module = build(mask=mask, reranking=reranking, chunks=2, mutual=True)
+    present = torch.tensor([[1, 1], [0, 1], [1, 1]]).bool()
+    there = torch.ones(6, 4).bool()
+    there[0, 1] = there[4, 2] = False
+    there &= present.view(6, 1)
+    x = body(batch=6)
+    expected = plain_forward(module, x, there, present)[present.flatten()]
+    rows = torch.ones(6).bool() if absent_too else present.flatten()
+    found = module(x[rows], there[rows], company_of(present, absent_too)).detach()
+    found = found[present.flatten()] if absent_too else found
+    np.testing.assert_allclose(found.numpy(), expected, atol=2e-5)
+
+
+@EVERY
 def test_every_variant_learns_and_its_rows_sum_to_1(mask: str, reranking: str) -> None:
     module = build(mask=mask, reranking=reranking, chunks=2)
     module(body()).square().mean().backward()
@@ -188,28 +229,9 @@ def test_every_variant_learns_and_its_rows_sum_to_1(mask: str, reranking: str) -
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.any(), name
-    weights = module.attention(body().mean(-1).transpose(1, 2))
+    weights = module.attention(random_logits(2, 3, 20, 20, seed=1, dtype=torch.float32))
     assert weights.min() >= 0
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 20))
-
-
-@pytest.mark.parametrize("layout", [NTU25, COCO17], ids=lambda layout: layout.name)
-@pytest.mark.parametrize("density", [0.01, 0.28, 1.0])
-@pytest.mark.parametrize("mask", ["topk", "random"])
-def test_density_is_the_share_of_joints_kept(layout: SkeletonLayout, density: float, mask: str) -> None:
-    kept = build(layout, mask=mask, density=density).attention(body(layout).mean(-1).transpose(1, 2)) > 0
-    # 0.28 * 25 is a little more than 7 in binary
-    assert (kept.sum(-1) == math.ceil(round(density * layout.num_joints, 6))).all()
-    assert kept.diagonal(dim1=-2, dim2=-1).all()
-
-
-def test_random_mask_is_fixed_and_saved() -> None:
-    module, other = build(mask="random", seed=0), build(mask="random", seed=1)
-    first, second = (module.attention(body(seed=s).mean(-1).transpose(1, 2)) > 0 for s in (0, 1))
-    assert (first == second).all()
-    assert (other.random_mask != module.random_mask).any()  # type: ignore[operator, union-attr]
-    other.load_state_dict(module.state_dict())
-    torch.testing.assert_close(other(body()), module(body()))
 
 
 def test_ranking_keeps_full_precision_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +249,7 @@ def test_ranking_keeps_full_precision_under_autocast(monkeypatch: pytest.MonkeyP
     with torch.autocast("cpu", torch.bfloat16):
         query_key = module.query_key(pooled)
         assert query_key.dtype == torch.bfloat16
-        module.attention(pooled)
+        module.mixing(pooled[:, None])
     query, key = query_key.float().view(2, 20, 2, 3, KEY_WIDTH).permute(2, 0, 3, 1, 4)
     expected = query @ key.transpose(-1, -2) / math.sqrt(KEY_WIDTH) + module.distance_bias[:, module.hops]  # type: ignore[index]
     torch.testing.assert_close(seen[0], expected)
@@ -235,7 +257,7 @@ def test_ranking_keeps_full_precision_under_autocast(monkeypatch: pytest.MonkeyP
 
 
 def test_gradients_of_the_module(chain: SkeletonLayout) -> None:
-    module = build(chain, chunks=2, k1=3, k2=2, density=0.6, width=4).double()
+    module = build(chain, chunks=2, k1=3, k2=2, width=4, mask="none").double()
     there, x = torch.tensor([[True, False]]), random_logits(1, 4, 5, 2, seed=9).requires_grad_()
     names = [name for name, _ in module.named_parameters()]
 

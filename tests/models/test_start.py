@@ -71,9 +71,9 @@ def test_joints_go_by_name() -> None:
 
 
 def test_a_part_that_the_model_was_built_without_is_new() -> None:
-    source = made_model(model=dataclasses.replace(SMALL, reranking="none"))
+    source = made_model(model=dataclasses.replace(SMALL, mask="none"))
     (line,) = start_from(made_model(), source)
-    assert "rerank_scale" in line
+    assert "threshold" in line
 
 
 @pytest.mark.parametrize(

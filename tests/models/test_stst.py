@@ -16,9 +16,9 @@ from hhmnet.skeleton import KINECT20, NTU25, PARTS, SkeletonLayout
 
 VARIANTS: list[dict[str, object]] = [
     {},
-    {"mask": "threshold", "reranking": "none"},
-    {"mask": "random", "chunks": 2},
-    {"mask": "none", "select": False, "dilations": (1,), "kernel": 3},
+    {"reranking": "jaccard"},
+    {"mutual": True},
+    {"mask": "none", "chunks": 1, "select": False, "dilations": (1,), "kernel": 3},
 ]
 EACH = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 TRAINING = pytest.mark.parametrize("training", [False, True])
@@ -27,7 +27,7 @@ TRAINING = pytest.mark.parametrize("training", [False, True])
 def build(layout: SkeletonLayout = KINECT20, *, seed: int = 0, **changed: object) -> STST:
     """A small network in eval mode, without dropout, its running statistics drawn too."""
     fields: dict[str, object] = {"widths": (16, 16, 32), "strides": (1, 2, 2), "head_width": 8}
-    fields |= {"drop_path": 0.0, "dropout": 0.0, "density": (1.0, 0.4)}
+    fields |= {"drop_path": 0.0, "dropout": 0.0, "chunks": 2}
     torch.manual_seed(seed)
     network = STST(STSTConfig(**(fields | changed)), layout, 5)  # type: ignore[arg-type]
     with torch.no_grad():
@@ -78,8 +78,8 @@ def test_every_variant_learns_also_in_bfloat16(variant: dict[str, object]) -> No
 
 
 def test_bfloat16_is_close() -> None:
-    # Without masks and reranking, whose choices may rightly flip with the rounding of their input.
-    network = build(mask="none", reranking="none")
+    # Without a mask, whose choices may rightly flip with the rounding of their input.
+    network = build(mask="none")
     expected = network(clips(), patchy()).logits
     with torch.autocast("cpu", torch.bfloat16):
         found = network(clips(), patchy()).logits.float()
@@ -113,7 +113,7 @@ def test_leaving_absent_persons_out_and_computing_them_is_the_same(
 
 def test_a_masked_training_step_has_no_operation_that_depends_on_data() -> None:
     """Else a CUDA graph couldn't record it. Export has symbols for data: a size that hangs on a value ends it."""
-    config = STSTConfig(widths=(16, 16), strides=(1, 2), head_width=8, mask="threshold")
+    config = STSTConfig(widths=(16, 16), strides=(1, 2), head_width=8, mutual=True)
 
     class Loss(torch.nn.Module):
         def __init__(self) -> None:
@@ -144,8 +144,8 @@ def test_compiles_in_one_piece_also_under_autocast() -> None:
 
 
 def test_every_setting_reaches_the_blocks() -> None:
-    fields = {"mask": "threshold", "k1": 7, "k2": 2, "chunks": 2, "attention_dropout": 0.15}
-    fields |= {"kernel": 7, "dilations": (1, 2, 4), "density": (1.0, 0.4), "drop_path": 0.3}
+    fields = {"reranking": "jaccard", "k1": 7, "k2": 2, "chunks": 4}
+    fields |= {"kernel": 7, "dilations": (1, 2, 4), "drop_path": 0.3}
     spatials, temporals = [], []
     for block in build(widths=(16,) * 4, strides=(1,) * 4, **fields).blocks:
         assert isinstance(block, STSTBlock)
@@ -153,11 +153,10 @@ def test_every_setting_reaches_the_blocks() -> None:
         temporals.append(block.temporal)
     for spatial, temporal in zip(spatials, temporals, strict=True):
         assert (spatial.mask, spatial.reranking, spatial.k1, spatial.k2) == ("threshold", "jaccard", 7, 2)
-        assert (spatial.heads, spatial.chunks, spatial.dropout.p) == (2, 2, 0.15)
+        assert (spatial.heads, spatial.chunks) == (2, 4)
         assert [branch.kernel_size[1] for branch in temporal.branches] == [7] * 3  # type: ignore[union-attr, index]
         assert [branch.dilation[1] for branch in temporal.branches] == [1, 2, 4]  # type: ignore[union-attr, index]
-    blocks = build(widths=(16,) * 4, strides=(1,) * 4, **(fields | {"mask": "topk"})).blocks
-    assert [block.spatial.kept for block in blocks] == [20, 16, 12, 8]  # type: ignore[union-attr]
+    blocks = build(widths=(16,) * 4, strides=(1,) * 4, **fields).blocks
     assert [block.drop_path.rate for block in blocks] == pytest.approx([0.0, 0.1, 0.2, 0.3])  # type: ignore[union-attr]
 
 
@@ -170,7 +169,7 @@ def test_a_clip_has_no_neighbours() -> None:
 
 @pytest.mark.parametrize("static", [False, True])
 @TRAINING
-@pytest.mark.parametrize("variant", [{"mask": "threshold"}, {"chunks": 2}], ids=str)
+@pytest.mark.parametrize("variant", [{"mask": "none"}, {"reranking": "jaccard"}, {"mutual": True}], ids=str)
 def test_what_stands_in_masked_places_does_not_matter(
     variant: dict[str, object], training: bool, static: bool
 ) -> None:
@@ -199,7 +198,8 @@ def test_absent_persons_and_padded_frames_change_nothing(training: bool, added: 
     else:
         wide = torch.cat([x, clips(frames=4).double()], 2)
         wide_mask = torch.cat([mask, torch.zeros(3, 4, 2).bool()], 1)
-    plain, other = (build().double().train(training) for _ in range(2))
+    fields = {"mutual": True} if added == "person" else {"chunks": 1}  # more frames are cut elsewhere
+    plain, other = (build(**fields).double().train(training) for _ in range(2))
     expected, found = plain(x, mask), other(wide, wide_mask)
     torch.testing.assert_close(found.logits, expected.logits)
     torch.testing.assert_close(found.embedding, expected.embedding)
@@ -233,7 +233,7 @@ def test_embedding_is_the_mean_over_what_is_there(masked: bool, pooling: str) ->
         torch.testing.assert_close(network.classifier(seen), out.logits[n], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("variant", [{}, {"chunks": 2}, {"strides": (3, 1, 4)}], ids=str)
+@pytest.mark.parametrize("variant", [{}, {"chunks": 1, "strides": (3, 1, 4)}, {"mutual": True}], ids=str)
 def test_one_frame_is_enough_wherever_it_is(variant: dict[str, object]) -> None:
     network = build(**variant)
     for place in range(8):
@@ -268,7 +268,7 @@ def test_input_norm_has_a_scale_for_every_joint_and_coordinate() -> None:
 
 
 def test_gradient_with_respect_to_the_clip(chain: SkeletonLayout) -> None:
-    shape = {"widths": (4, 4), "strides": (1, 2), "head_width": 2, "k1": 3, "k2": 2, "density": (1.0, 0.6)}
+    shape = {"widths": (4, 4), "strides": (1, 2), "head_width": 2, "chunks": 1, "mask": "none"}
     network, mask = build(chain, **shape).double(), torch.tensor([[[1], [0], [1]]]).bool()
     x = clips(1, 3, 1, chain).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: network(x, mask).logits, x, eps=1e-6, atol=1e-6)
@@ -278,8 +278,7 @@ def test_gradient_with_respect_to_the_clip(chain: SkeletonLayout) -> None:
     ("field", "value"),
     [
         ("strides", (1, 2)),
-        ("density", (1.2, 0.4)),
-        ("density", (0.4,)),
+        ("bottleneck", 1.2),
         ("k1", 0),
         ("kernel", 4),
         ("widths", ()),
@@ -293,3 +292,32 @@ def test_impossible_shapes_are_refused_by_name(field: str, value: object) -> Non
         STSTConfig(**fields)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"takes 20 joints \(kinect20\), the clip has 25"):
         build()(clips(layout=NTU25))
+
+
+def two_persons(count: int, seed: int, layout: SkeletonLayout) -> tuple[Tensor, Tensor]:
+    """Two persons who each raise a hand, early or late by chance; the class is whether they do so together."""
+    generator = torch.Generator().manual_seed(seed)
+    late = torch.randint(2, (count, 2), generator=generator)
+    x = 0.1 * torch.randn(count, layout.dims, 4, layout.num_joints, 2, generator=generator)
+    for clip, person in itertools.product(range(count), range(2)):
+        start = 2 * int(late[clip, person])
+        x[clip, 1, start : start + 2, -1, person] += 1
+    return x, (late[:, 0] == late[:, 1]).long()
+
+
+@pytest.mark.parametrize("mutual", [True, False])
+def test_actions_that_no_single_person_tells_apart_take_persons_who_see_each_other(
+    chain: SkeletonLayout, mutual: bool
+) -> None:
+    torch.manual_seed(0)
+    shape = {"widths": (16,), "strides": (1,), "head_width": 8, "chunks": 2, "mutual": mutual}
+    network = STST(STSTConfig(drop_path=0.0, dropout=0.0, **shape), chain, 2)  # type: ignore[arg-type]
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-2)
+    for step in range(100):
+        x, classes = two_persons(32, step, chain)
+        optimizer.zero_grad()
+        functional.cross_entropy(network(x).logits, classes).backward()
+        optimizer.step()
+    x, classes = two_persons(200, 1000, chain)
+    right = (network.eval()(x).logits.argmax(1) == classes).float().mean()
+    assert (right > 0.95) if mutual else (right < 0.65)

@@ -36,7 +36,6 @@ OFF = AugmentConfig(
 CERTAIN = {
     "dropout": 0.0,
     "drop_path": 0.0,
-    "attention_dropout": 0.0,
     "mixup": 0.0,
     "ema": 0.0,
     "augment": OFF,
@@ -55,7 +54,7 @@ def make_config(*, persons: int = 1, fold: int | None = None, **changed: Any) ->
 
     ``changed`` holds fields of any part: ``lr=0.1`` or ``dropout=0.0``.
     """
-    random = {"dropout": 0.3, "drop_path": 0.2, "attention_dropout": 0.1}
+    random = {"dropout": 0.3, "drop_path": 0.2}
     optim = {"epochs": 3, "batch_size": 6, "lr": 0.01, "warmup_epochs": 1.0, "mixup": 0.4, "ema": 0.9}
     return TrainConfig(
         fold=fold,

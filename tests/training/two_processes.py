@@ -45,7 +45,7 @@ def phase_1_config(**changed: Any) -> TrainConfig:
 
     Without adaptive steps and hard choices of neighbours, which make large differences of rounding errors.
     """
-    certain = dict.fromkeys(("dropout", "drop_path", "attention_dropout"), 0.0)
+    certain = dict.fromkeys(("dropout", "drop_path"), 0.0)
     settings = {"optimizer": "sgd", "batch_size": 6, "persons": 2, "stream": "joint+bone"} | certain
     return make_config(**settings | {"mask": "none", "reranking": "none"} | changed)
 

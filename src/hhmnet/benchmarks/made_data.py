@@ -44,6 +44,8 @@ SHAPES = {
     "ntu120_xsub": Shape("ntu25", 120, 90, 63_026),
     "ntu120_xset": Shape("ntu25", 120, 90, 54_468),
     "utd_mhad": Shape("kinect20", 27, 68, 431),
+    "msr_action3d": Shape("kinect20", 20, 39, 291),
+    "kinder_gator": Shape("kinect20", 47, 155, 1_159),
     "tennis": Shape("kinect20", 7, 56, 195),
 }
 """By protocol. Counts are those of the published splits; tests hold NTU's to the published lists. The tennis clips have

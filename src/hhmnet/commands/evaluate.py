@@ -20,7 +20,7 @@ from hhmnet.commands.terminal import Parser, console, print_json, table
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.protocols import PARTS, Protocol, ProtocolError, get_protocol
 from hhmnet.evaluation.figures import class_legend, draw_confusion
-from hhmnet.evaluation.knock_out import knock_out
+from hhmnet.evaluation.knock_out import knock_out, static_share
 from hhmnet.evaluation.metrics import (
     brief,
     confusion,
@@ -191,6 +191,7 @@ def evaluate_run(
 
             with log.status("taking the parts away one at a time"):
                 metrics["knock_out"] = knock_out(model, run_alone)
+                metrics["static_share"] = static_share(model, run_alone)
         write_json(out / METRICS_FILE, metrics)
         if metrics["n"]:
             draw_confusion(confusion(whole), whole.class_names, out / CONFUSION_FILE)
@@ -358,6 +359,8 @@ def metrics_table(metrics: dict[str, Any], title: str) -> Table:
     for part in metrics.get("knock_out", []):
         counts = f"{part['lost']}, {part['won']}"
         view.add_row(f"without {part['part']}: lost, won", counts, f"{part['top1']:.2f}")
+    if (static := metrics.get("static_share")) is not None:
+        view.add_row("static share of the mixing weight", "", f"{100 * static:.2f}")
     low, high = metrics["top1_interval"]
     view.add_row("all", n, f"{metrics['top1']:.2f}", style="bold")
     view.add_row("95 % interval of top-1", "", f"{low:.2f} to {high:.2f}")

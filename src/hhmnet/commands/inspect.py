@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from hhmnet.evaluation.figures import Strip, class_label, draw_strips
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.store import Store
 
+if TYPE_CHECKING:
+    from hhmnet.models.pretrained import ActionModel
+
 
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
@@ -23,6 +26,7 @@ def main(words: list[str]) -> int:
         ("picture", "sample", "--picture draws one clip; name it with --sample ID"),
         ("rois", "sample", "--rois draws one clip; name it with --sample ID"),
         ("videos", "rois", "--videos goes with --rois FILE.png"),
+        ("attention", "picture", "--attention draws a picture; name it with --picture FILE.png"),
         ("guidance", "rois", "--guidance draws a picture; name it with --rois FILE.png"),
     ):
         if getattr(options, given) and not getattr(options, needs):
@@ -32,8 +36,11 @@ def main(words: list[str]) -> int:
         print_json(summary(store)) if options.json else _show_store(summary(store))
         return 0
     sample = store.sample(store.index(options.sample))
-    if options.picture:
+    if options.attention:
+        _draw_attention(options.attention, sample, store, options.picture)
+    elif options.picture:
         draw_strips([sample_strip(sample, store)], store.layout, options.picture)
+    if options.picture:
         console().print(f"picture: {options.picture}", soft_wrap=True)
     if options.rois:
         _draw_rois(sample, store, options.guidance, options.videos, options.rois)
@@ -50,6 +57,8 @@ def _parser() -> Parser:
     add("store", type=Path, metavar="STORE", help="store that `hhmnet prepare` made")
     add("--sample", metavar="ID", help="show this clip")
     add("--picture", type=Path, metavar="FILE.png", help="draw the clip's skeleton over time")
+    attention = "draw instead what this model's attention does to the clip"
+    add("--attention", type=Path, metavar="MODEL", help=attention)
     rois = "draw what is cut out of the clip's video for a model"
     add("--rois", type=Path, metavar="FILE.png", help=rois)
     guidance = "draw what this model of phase 2 sees of it, how much each cell counts, and its answers"
@@ -58,27 +67,34 @@ def _parser() -> Parser:
     return parser
 
 
+def _draw_attention(run: Path, sample: Sample, store: Store, file: Path) -> None:
+    # torch takes seconds to import, and the rest of this command doesn't need it.
+    from hhmnet.evaluation.attention import attention_of, draw_attention
+
+    draw_attention(attention_of(_model_for(run, store), sample), sample, store.layout, file)
+
+
 def _draw_rois(sample: Sample, store: Store, run: Path | None, videos: Path | None, file: Path) -> None:
     """Draw the crops of a clip, or what a model sees of them, how much each counts, and its answers."""
-    # torch takes seconds to import, and the rest of this command doesn't need it.
     from hhmnet.evaluation.model_pictures import crops_of, draw_guidance, guidance_of
 
     row = store.index(sample.sample_id)
     folder = store.find_videos(videos) if sample.video is not None else Path()
-    if run is None:
-        found = crops_of(store, row, folder)
-    else:
-        from hhmnet.commands.evaluate import check_layout
-        from hhmnet.models.pretrained import from_pretrained
-
-        model = from_pretrained(run)
-        check_layout(model, run, store)
-        found = guidance_of(model, store, row, folder)
+    found = guidance_of(_model_for(run, store), store, row, folder) if run else crops_of(store, row, folder)
     draw_guidance(found, _title(sample, store), _class_name(sample, store), file)
     weights = "a cell counts from 0 (blue) to 2 (orange), as its corner says"
     counts = "" if run is None else f"; {'not guided' if found.weights is None else weights}"
     frames = ", ".join(map(str, found.frames))
     console().print(f"rois: {file}\n  rows: parts; columns: frames {frames}{counts}", soft_wrap=True)
+
+
+def _model_for(run: Path, store: Store) -> ActionModel:
+    from hhmnet.commands.evaluate import check_layout
+    from hhmnet.models.pretrained import from_pretrained
+
+    model = from_pretrained(run)
+    check_layout(model, run, store)
+    return model
 
 
 def summary(store: Store) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def write_report(metrics: dict[str, Any], title: str, file: Path, confusion: Pat
     if fusion := metrics.get("fusion"):
         parts += ["<h2>What joining them changes</h2>", *_fusion(fusion)]
     if parts_out := metrics.get("knock_out"):
-        parts += ["<h2>What it leans on</h2>", *_knock_out(parts_out)]
+        parts += ["<h2>What it leans on</h2>", *_knock_out(parts_out, metrics["static_share"])]
     parts += ["<h2>Classes</h2>", _classes(metrics["per_class"])]
     if confusion is not None and confusion.exists():
         data = base64.b64encode(confusion.read_bytes()).decode()
@@ -85,7 +85,7 @@ def _classes(classes: dict[str, dict[str, Any]]) -> str:
     return f"<table>{head}{''.join(lines)}</table>"
 
 
-def _knock_out(parts: Sequence[dict[str, Any]]) -> list[str]:
+def _knock_out(parts: Sequence[dict[str, Any]], static: float) -> list[str]:
     rows = []
     for part in parts:
         low, high = part["interval"]
@@ -96,6 +96,8 @@ def _knock_out(parts: Sequence[dict[str, Any]]) -> list[str]:
         "<p>The trained model with one part taken away. Where the interval leaves out 0, the part is worth "
         "something, or harms.</p>",
         _table(heads, rows, numbers=(1, 2, 3, 4)),
+        f"<p>Of the weight with which joints are mixed, {100 * static:.0f} % is the learned graph's, alike for all "
+        "clips.</p>",
     ]
 
 

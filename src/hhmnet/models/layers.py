@@ -21,7 +21,7 @@ from torch.nn import functional
 from hhmnet.fields import one_of, within
 from hhmnet.skeleton import PARTS, SkeletonLayout
 
-MASKS = ("none", "topk", "threshold", "random")
+MASKS = ("none", "threshold")
 RERANKINGS = ("none", "jaccard")
 
 
@@ -35,10 +35,8 @@ class STSTConfig:
     """Temporal stride of every block."""
     head_width: int = 16
     """Channels per attention head; a block has width / head_width heads."""
-    mask: str = "topk"
-    """Dynamic mask of RE-DMT: none, topk, threshold or random."""
-    density: tuple[float, float] = (1.0, 0.4)
-    """Share of joints that a query keeps, in the first and the last block (linear in between)."""
+    mask: str = "threshold"
+    """Dynamic mask of RE-DMT: none or threshold."""
     reranking: str = "jaccard"
     """Reranking of RE-DMT: none or jaccard."""
     k1: int = 8
@@ -47,6 +45,8 @@ class STSTConfig:
     """Neighbours over which a joint's encoding is averaged; 1 leaves the average out."""
     chunks: int = 1
     """Temporal chunks that get spatial attention of their own."""
+    mutual: bool = False
+    """Let persons see each other: the joints of all persons of a clip are keys of one attention."""
     kernel: int = 5
     """Taps of SK-TC's branches."""
     dilations: tuple[int, ...] = (1, 3)
@@ -59,8 +59,6 @@ class STSTConfig:
     """Reduction ratio of SK-TC's selection."""
     drop_path: float = 0.1
     """Stochastic depth rate of the last block (linear from 0)."""
-    attention_dropout: float = 0.0
-    """Dropout on attention weights."""
     dropout: float = 0.3
     """Dropout before the classifier."""
     pooling: str = "body"
@@ -72,16 +70,12 @@ class STSTConfig:
         one_of(self, "pooling", ("body", "parts"))
         within(self, 1, math.inf, "widths", "strides", "head_width", "k1", "k2", "chunks")
         within(self, 1, math.inf, "kernel", "dilations", "reduction")
-        within(self, 0.01, 1, "density", "bottleneck")
-        within(self, 0, 0.99, "drop_path", "attention_dropout", "dropout")
+        within(self, 0.01, 1, "bottleneck")
+        within(self, 0, 0.99, "drop_path", "dropout")
         if len(self.widths) != len(self.strides):
             raise ValueError(
                 f"field 'strides' has {len(self.strides)} entries, field 'widths' has {len(self.widths)}: "
                 "give as many"
-            )
-        if len(self.density) != 2:
-            raise ValueError(
-                f"field 'density' needs two shares, of the first and last block, got {self.density}"
             )
         if self.kernel % 2 == 0:
             raise ValueError(

@@ -2,9 +2,9 @@
 
 Given by the paper's abstract: global spatial features from a transformer, whose redundancy a dynamic mask and
 a reranking reduce. Our choices, and where they come from: relative bias over graph distance (Hyperformer),
-logits from time-pooled features and a tanh-gated sum with a learned graph (DSTA-Net), a top-k mask per query
-(KVT; Explicit Sparse Transformer), k-reciprocal reranking (Zhong et al., "Re-ranking Person Re-identification
-with k-reciprocal Encoding", CVPR 2017).
+logits from time-pooled features and a tanh-gated sum with a learned graph (DSTA-Net), a mask with a learned
+threshold, k-reciprocal reranking (Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding",
+CVPR 2017).
 """
 
 from __future__ import annotations
@@ -14,8 +14,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from hhmnet.models.layers import STSTConfig, at_least_float32, masked_mean_time, pointwise, without_autocast
+from hhmnet.models.layers import (
+    STSTConfig,
+    apply_mask,
+    at_least_float32,
+    masked_mean_time,
+    pointwise,
+    without_autocast,
+)
 from hhmnet.skeleton import SkeletonLayout
 
 KEY_WIDTH = 16
@@ -29,13 +37,42 @@ class Explanation(NamedTuple):
 
     Attributes:
         plain: softmax of the logits alone, ``(B, H, V, V)``: what attention without mask and reranking would be.
-        kept: which joints the dynamic mask leaves to each query, ``(B, H, V, V)`` bool.
+        kept: which of its own body's joints the dynamic mask leaves to each query, ``(B, H, V, V)`` bool.
         weights: the attention after mask and reranking, ``(B, H, V, V)``.
     """
 
     plain: Tensor
     kept: Tensor
     weights: Tensor
+
+
+class Company(NamedTuple):
+    """Who else is in the clip of each of B bodies, M of them a clip.
+
+    Attributes:
+        rows: the others' places among the B bodies, ``(B, M - 1)``; any place where one is absent.
+        there: which of them are there, ``(B, M - 1)`` bool.
+    """
+
+    rows: Tensor
+    there: Tensor
+
+
+def company_of(present: Tensor, absent_too: bool) -> Company:
+    """The company of bodies in clips of M persons, ``present (N, M)``.
+
+    Args:
+        present: who is there.
+        absent_too: whether the absent have places among the bodies; then none is left out of what comes back.
+    """
+    places = torch.arange(present.numel(), device=present.device)
+    rows = (places if absent_too else present.flatten().cumsum(0) - 1).view_as(present)
+    turns = range(1, present.shape[1])
+    there = torch.stack([present.roll(-turn, 1) for turn in turns], -1)
+    others = torch.stack([rows.roll(-turn, 1) for turn in turns], -1) * there
+    if absent_too:
+        return Company(others.flatten(0, 1), there.flatten(0, 1))
+    return Company(others[present], there[present])
 
 
 def ranks(logits: Tensor, among: int) -> Tensor:
@@ -49,16 +86,6 @@ def ranks(logits: Tensor, among: int) -> Tensor:
     order = ranked.topk(min(among, joints), dim=-1).indices
     places = torch.arange(order.shape[-1], device=logits.device).expand_as(order)
     return torch.full_like(ranked, joints, dtype=torch.long).scatter(-1, order, places)
-
-
-def top_neighbours(logits: Tensor, k: int) -> Tensor:
-    """The k strongest keys of every query, self always among them: bool ``(..., V, V)`` from ``(..., V, V)``.
-
-    Exactly k are kept for each query. Ranks carry no gradient.
-    """
-    if k >= logits.shape[-1]:
-        return torch.ones_like(logits, dtype=torch.bool)
-    return ranks(logits, k) < k
 
 
 def reciprocal_neighbours(rank: Tensor, k: int) -> Tensor:
@@ -98,21 +125,24 @@ def jaccard_similarity(weights: Tensor) -> Tensor:
     return common / (2.0 - common)
 
 
-def threshold_mask(logits: Tensor, threshold: Tensor) -> Tensor:
-    """Keys whose logit is ``threshold`` deviations above the query's mean: 1 or 0, ``(..., V, V)``; self always 1.
+def threshold_mask(scores: Tensor, threshold: Tensor) -> Tensor:
+    """Keys that score ``threshold`` deviations above the query's mean: 1 or 0, ``(..., V, K)``; self always 1.
 
-    The threshold learns by a straight-through estimate: forward the mask is hard, backward it is a sigmoid.
+    A key that scores minus infinity is absent: it counts in no mean and isn't kept. The threshold learns by a
+    straight-through estimate: forward the mask is hard, backward it is a sigmoid.
     """
-    away = logits - logits.mean(-1, keepdim=True)
-    joints = logits.shape[-1]
-    # As a length, whose slope is 0 where all logits are alike: there a deviation has none.
-    spread = torch.linalg.vector_norm(away, dim=-1, keepdim=True) / math.sqrt(max(joints - 1, 1))
+    there = scores > float("-inf")
+    count = there.sum(-1, keepdim=True)
+    mean = scores.masked_fill(~there, 0.0).sum(-1, keepdim=True) / count
+    away = (scores - mean).masked_fill(~there, 0.0)
+    # As a length, whose slope is 0 where all scores are alike: there a deviation has none.
+    spread = torch.linalg.vector_norm(away, dim=-1, keepdim=True) / (count - 1).clamp_min(1).sqrt()
     margin = away / (spread + 1e-6) - threshold
-    own = torch.eye(joints, dtype=torch.bool, device=logits.device)
-    hard = ((margin >= 0) | own).to(logits.dtype)
+    own = torch.eye(*scores.shape[-2:], dtype=torch.bool, device=scores.device)
+    hard = ((margin >= 0) & there | own).to(scores.dtype)
     if not margin.requires_grad:
         return hard
-    soft = torch.sigmoid(margin / 0.1)
+    soft = torch.sigmoid(margin / 0.1) * there
     return hard + soft - soft.detach()
 
 
@@ -142,107 +172,124 @@ class REDMT(nn.Module):
 
     Args:
         width: channels D in and out.
-        density: ρ, the share of joints that each query keeps; for the masks ``topk`` and ``random``.
         config: mask, reranking and their sizes, and heads. T must be divisible by its temporal chunks.
         layout: the skeleton, for graph distances and the initial graph.
     """
 
-    def __init__(self, width: int, density: float, config: STSTConfig, layout: SkeletonLayout) -> None:
+    def __init__(self, width: int, config: STSTConfig, layout: SkeletonLayout) -> None:
         super().__init__()
-        joints, mask = layout.num_joints, config.mask
+        joints = layout.num_joints
         self.heads = heads = max(1, width // config.head_width)
-        self.mask, self.reranking, self.chunks = mask, config.reranking, config.chunks
+        self.mask, self.reranking, self.chunks = config.mask, config.reranking, config.chunks
         self.k1, self.k2 = config.k1, config.k2
-        # Rounded first, since 0.28 * 25 is a little more than 7.
-        self.kept = math.ceil(round(density * joints, 6)) if mask in ("topk", "random") else joints
         self.query_key = nn.Linear(width, 2 * heads * KEY_WIDTH)
         self.value = pointwise(width, width)
         self.distance_bias = nn.Parameter(torch.zeros(heads, int(layout.hops.max()) + 1))
         self.gate = nn.Parameter(torch.ones(heads))
         self.graph = nn.Parameter(torch.from_numpy(layout.adjacency).repeat(heads, 1, 1))
-        self.dropout = nn.Dropout(config.attention_dropout)
         self.register_buffer("hops", torch.from_numpy(layout.hops), persistent=False)
-        if config.reranking != "none":
+        if config.mutual:
+            self.others_bias = nn.Parameter(torch.zeros(heads, 1, 1))
+            self.others_graph = nn.Parameter(torch.zeros(heads, joints, joints))
+        if config.reranking == "jaccard":
             self.rerank_scale = nn.Parameter(torch.full((heads, 1, 1), 4.0))
-        if mask == "threshold":
+        if config.mask == "threshold":
             self.threshold = nn.Parameter(torch.zeros(heads, 1, 1))
-        if mask == "random":
-            fixed = top_neighbours(torch.rand(heads, joints, joints), self.kept)
-            self.register_buffer("random_mask", fixed)
 
-    def logits(self, pooled: Tensor) -> Tensor:
-        """Attention logits ``(B, H, V, V)`` from time-pooled features ``(B, V, D)``."""
-        batch, joints, _ = pooled.shape
-        query_key = self.query_key(pooled).view(batch, joints, 2, self.heads, KEY_WIDTH)
-        query, key = query_key.permute(2, 0, 3, 1, 4)
+    def logits(self, pooled: Tensor, company: Company | None = None) -> Tensor:
+        """Attention logits ``(B·chunks, H, V, K)`` from pooled features ``(B, chunks, V, D)``.
+
+        The keys are the K = V joints of the body itself, and behind them those of its company; minus infinity where
+        one is absent.
+        """
+        batch, chunks, joints, _ = pooled.shape
+        query_key = self.query_key(pooled).view(batch, chunks, joints, 2, self.heads, KEY_WIDTH)
+        query, key = query_key.permute(3, 0, 1, 4, 2, 5)
         bias = self.distance_bias[:, self.hops]  # type: ignore[index]
+        if company is not None:
+            key = with_others(key, company, dim=3)
+            far = self.others_bias.expand(-1, joints, joints * company.rows.shape[1])
+            bias = torch.cat((bias, far), -1)
         with without_autocast(pooled):  # ranking needs full precision: in bfloat16 neighbours tie
             products = at_least_float32(query) @ at_least_float32(key).transpose(-1, -2)
-            return products / math.sqrt(KEY_WIDTH) + bias
+            logits = products / math.sqrt(KEY_WIDTH) + bias
+        if company is not None:
+            own = company.there.new_ones(batch, joints)
+            there = torch.cat((own, company.there.repeat_interleave(joints, 1)), 1)
+            logits = logits.masked_fill(~there[:, None, None, None], float("-inf"))
+        return logits.flatten(0, 1)
 
-    def attention(self, pooled: Tensor) -> Tensor:
-        """Masked and reranked attention weights ``(B, H, V, V)``, rows sum to 1 (before dropout and gate)."""
-        logits = self.logits(pooled)
-        with without_autocast(pooled):
-            return self._weights(logits)
-
-    def dynamic_mask(self, logits: Tensor) -> Tensor | None:
-        """The joints that each query keeps, ``(B, H, V, V)``: bool, or 1 and 0 where τ is to learn; None keeps all."""
-        if self.mask == "topk":
-            return top_neighbours(logits, self.kept)
-        if self.mask == "random":
-            return self.random_mask.expand_as(logits)  # type: ignore[operator]
-        return threshold_mask(logits, self.threshold) if self.mask == "threshold" else None
-
-    def similarity(self, logits: Tensor) -> Tensor:
-        """What reranking adds to the logits: the joints' Jaccard similarity J, ``(B, H, V, V)``."""
-        return rerank(logits, self.k1, self.k2)
-
-    def _weights(self, logits: Tensor) -> Tensor:
-        mask = self.dynamic_mask(logits)
+    def attention(self, logits: Tensor) -> Tensor:
+        """Masked and reranked attention weights ``(B·chunks, H, V, K)``, rows sum to 1 (before the gate)."""
+        mask, joints = self.dynamic_mask(logits), logits.shape[-2]
         if self.reranking == "jaccard":
-            logits = (1.0 - BALANCE) * self.rerank_scale * self.similarity(logits) + BALANCE * logits
+            likeness = (1.0 - BALANCE) * self.rerank_scale * self.similarity(logits[..., :joints])
+            others = logits.shape[-1] - joints  # whose joints aren't ranked
+            logits = functional.pad(likeness, (0, others)) + BALANCE * logits
         if mask is None:
             return logits.softmax(-1)
-        if mask.dtype == torch.bool:
-            return logits.masked_fill(~mask, float("-inf")).softmax(-1)
         weights = logits.softmax(-1) * mask
         return weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
 
+    def dynamic_mask(self, logits: Tensor) -> Tensor | None:
+        """What each query keeps, ``(B·chunks, H, V, K)``: 1 or 0, and a slope for the threshold; None keeps all."""
+        return threshold_mask(logits, self.threshold) if self.mask == "threshold" else None
+
+    def similarity(self, logits: Tensor) -> Tensor:
+        """What reranking adds to the logits: the joints' Jaccard similarity J, ``(B·chunks, H, V, V)``."""
+        return rerank(logits, self.k1, self.k2)
+
+    def mixing(self, pooled: Tensor, company: Company | None = None) -> Tensor:
+        """The weights ``(B·chunks, H, V, K)`` with which joint j reaches joint i: attention and the learned graph."""
+        logits = self.logits(pooled, company)
+        with without_autocast(pooled):
+            graph: Tensor = self.graph
+            if company is not None:  # the graph knows nobody absent
+                graph = torch.cat((graph, self.others_graph.repeat(1, 1, company.rows.shape[1])), -1)
+                graph = graph * (logits > float("-inf"))
+            return torch.tanh(self.gate)[:, None, None] * self.attention(logits) + graph
+
     @torch.no_grad()
-    def explain(self, x: Tensor, mask: Tensor | None = None) -> Explanation:
-        """The attention that :meth:`forward` would use, and what mask and reranking made of it."""
-        pooled = self._pooled(x, mask)
-        logits = self.logits(pooled)
-        mask = self.dynamic_mask(logits)
-        kept = torch.ones_like(logits, dtype=torch.bool) if mask is None else mask > 0.5
-        return Explanation(logits.softmax(-1), kept, self._weights(logits))
+    def explain(self, x: Tensor, mask: Tensor | None = None, company: Company | None = None) -> Explanation:
+        """The attention among each body's own joints that :meth:`forward` would use, and what became of it."""
+        logits = self.logits(self._pooled(x, mask), company)
+        kept = self.dynamic_mask(logits)
+        kept = torch.ones_like(logits) if kept is None else kept
+        parts = logits.softmax(-1), kept > 0.5, self.attention(logits)
+        return Explanation(*(part[..., : logits.shape[-2]] for part in parts))
 
     def _pooled(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Features averaged over every chunk's frames, ``(B·chunks, V, D)``."""
-        batch, width, joints, frames = x.shape
-        if self.chunks == 1:
-            return masked_mean_time(x, mask).transpose(1, 2)
-        span = frames // self.chunks
-        parts = x.view(batch, width, joints, self.chunks, span).permute(0, 3, 1, 2, 4).flatten(0, 1)
-        part_mask = None if mask is None else mask.reshape(batch * self.chunks, span)
-        return masked_mean_time(parts, part_mask).transpose(1, 2)
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mix the joints of ``x (B, D, V, T)``; ``mask (B, T)`` names the frames that the pooling may see."""
+        """Features averaged over every chunk's frames, ``(B, chunks, V, D)``."""
         batch, width, joints, frames = x.shape
         if frames % self.chunks:
             raise ValueError(f"{frames} frames can't be cut into {self.chunks} chunks")
+        if self.chunks == 1:
+            return masked_mean_time(x, mask).transpose(1, 2).unsqueeze(1)
         span = frames // self.chunks
-        value = self.value(x)
-        pooled = self._pooled(x, mask)
-        mix = torch.tanh(self.gate)[:, None, None] * self.dropout(self.attention(pooled)) + self.graph
-        mix = mix.to(value.dtype).view(batch, self.chunks, self.heads, joints, joints)
+        parts = x.view(batch, width, joints, self.chunks, span).permute(0, 3, 1, 2, 4).flatten(0, 1)
+        part_mask = None if mask is None else mask.reshape(batch * self.chunks, span)
+        return masked_mean_time(parts, part_mask).transpose(1, 2).unflatten(0, (batch, self.chunks))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, company: Company | None = None) -> Tensor:
+        """Mix the joints of ``x (B, D, V, T)``; ``mask (B, T)`` names the frames that the pooling may see."""
+        batch, width, joints, frames = x.shape
+        weights = self.mixing(self._pooled(x, mask), company)
+        value, span = self.value(x), frames // self.chunks
+        if company is not None:  # a body isn't always there when the other is
+            value = apply_mask(value, mask)
         # (B, V, T, D) in memory -> (B, chunk, H, V, frames * d): one matrix product a head.
         split = value.permute(0, 2, 3, 1).reshape(
             batch, joints, self.chunks, span, self.heads, width // self.heads
         )
         split = split.permute(0, 2, 4, 1, 3, 5).flatten(-2)
+        if company is not None:
+            split = with_others(split, company, dim=3)
+        mix = weights.to(value.dtype).unflatten(0, (batch, self.chunks))
         mixed = (mix @ split).view(batch, self.chunks, self.heads, joints, span, width // self.heads)
         mixed = mixed.permute(0, 3, 1, 4, 2, 5).reshape(batch, joints, frames, width)
         return mixed.permute(0, 3, 1, 2)
+
+
+def with_others(x: Tensor, company: Company, dim: int) -> Tensor:
+    """Each body's ``x (B, ...)``, and along ``dim`` behind it those of its company."""
+    return torch.cat((x, *(x[rows] for rows in company.rows.unbind(1))), dim)

@@ -6,7 +6,7 @@ normalisation and pooling are ours; ``docs/method.md`` lists every choice.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from hhmnet.models.layers import (
     pointwise,
     stride_mask,
 )
-from hhmnet.models.re_dmt import REDMT, Explanation
+from hhmnet.models.re_dmt import REDMT, Company, Explanation, company_of
 from hhmnet.models.sk_tc import SKTC
 from hhmnet.skeleton import SkeletonLayout
 
@@ -50,7 +50,6 @@ class STSTBlock(nn.Module):
         width_in: int,
         width: int,
         stride: int,
-        density: float,
         drop: float,
         config: STSTConfig,
         layout: SkeletonLayout,
@@ -58,18 +57,18 @@ class STSTBlock(nn.Module):
         super().__init__()
         self.stride = stride
         self.spatial_norm, self.temporal_norm = Norm(width_in), Norm(width_in)
-        self.spatial = REDMT(width_in, density, config, layout)
+        self.spatial = REDMT(width_in, config, layout)
         self.temporal = SKTC(width_in, width, stride, config)
         same = width_in == width and stride == 1
         self.shortcut: nn.Module = nn.Identity() if same else pointwise(width_in, width, stride)
         self.drop_path = DropPath(drop)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, company: Company | None = None) -> Tensor:
         """Map ``x (B, D, V, T)`` to ``(B, width, V, ceil(T / stride))``.
 
         What comes out at frames that ``mask (B, T)`` leaves out means nothing.
         """
-        x = self.drop_path(x, self.spatial(self.spatial_norm(x, mask), mask))
+        x = self.drop_path(x, self.spatial(self.spatial_norm(x, mask), mask, company))
         y = self.temporal(activation(self.temporal_norm(x, mask)), mask)
         if self.stride > 1:  # a kept frame of the output may stand at a masked frame of x
             x = apply_mask(x, mask)
@@ -106,9 +105,8 @@ class STST(nn.Module):
         blocks = []
         for i, (width, stride) in enumerate(zip(config.widths, config.strides, strict=True)):
             along = i / max(depth - 1, 1)
-            density = config.density[0] + along * (config.density[1] - config.density[0])
             before = config.widths[max(i - 1, 0)]
-            blocks.append(STSTBlock(before, width, stride, density, config.drop_path * along, config, layout))
+            blocks.append(STSTBlock(before, width, stride, config.drop_path * along, config, layout))
         self.blocks = nn.ModuleList(blocks)
         self.output_norm = Norm(last)
         self.dropout = nn.Dropout(config.dropout)
@@ -135,9 +133,13 @@ class STST(nn.Module):
         if mask is not None:
             mask = mask.permute(0, 2, 1).reshape(clips * persons, frames)
         if mask is None or self.static_shapes or torch.compiler.is_compiling():
-            features, mask = self._encode(x, mask)
+            company = None
+            if self.config.mutual and persons > 1:
+                present = x.new_ones(clips * persons).bool() if mask is None else mask.any(1)
+                company = company_of(present.view(clips, persons), absent_too=True)
+            features, mask = self._encode(x, mask, company)
         else:
-            features, mask = self._encode_present(x, mask)
+            features, mask = self._encode_present(x, mask, persons)
         return self._pool(features.unflatten(0, (clips, -1)), mask)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
@@ -149,7 +151,7 @@ class STST(nn.Module):
         """What RE-DMT does in every block, for the bodies that are there; arguments as for :meth:`forward`."""
         found: list[Explanation] = []
 
-        def note(module: nn.Module, inputs: tuple[Tensor, Tensor | None]) -> None:
+        def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             assert isinstance(module, REDMT)
             found.append(module.explain(*inputs))
 
@@ -162,7 +164,9 @@ class STST(nn.Module):
                 hook.remove()
         return found
 
-    def _encode(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _encode(
+        self, x: Tensor, mask: Tensor | None, company: Company | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Last feature map ``(B, D, V, T')`` of bodies ``x (B, C, V, T)``, and the frames that count in it."""
         bodies, channels, joints, frames = x.shape
         if mask is not None:
@@ -172,16 +176,19 @@ class STST(nn.Module):
         x = self.embed(x.contiguous(memory_format=torch.channels_last))
         x = x + self.joint_embedding[None, :, :, None]
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x, mask, company)
             mask = stride_mask(mask, block.stride)  # type: ignore[arg-type]
         return apply_mask(activation(self.output_norm(x, mask)), mask), mask
 
-    def _encode_present(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode_present(self, x: Tensor, mask: Tensor, persons: int) -> tuple[Tensor, Tensor]:
         """What :meth:`_encode` returns, for which nobody pays who is in no frame."""
         present = mask.any(1)
         if not present.all():
             x, mask = x[present], mask[present]
-        features, counted = self._encode(x, None if mask.all() else mask)
+        company = None
+        if self.config.mutual and persons > 1:
+            company = company_of(present.view(-1, persons), absent_too=False)
+        features, counted = self._encode(x, None if mask.all() else mask, company)
         if counted is None:
             counted = features.new_ones(len(features), features.shape[-1]).bool()
         return _put_back(features, present), _put_back(counted, present)
