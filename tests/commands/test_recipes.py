@@ -38,9 +38,15 @@ def test_a_recipe_makes_the_network_that_its_command_would_train(
     config = of_phase_1(
         dataclasses.replace(config, optim=dataclasses.replace(config.optim, batch_size=2, epochs=1))
     )
-    trainer = make_trainer(config, write_made_store(tmp_path / "store", config, batches=1), tmp_path)
-    spec, shape = trainer.spec, shape_of(config.protocol)
-    assert (spec.layout.name, len(spec.class_names)) == (shape.layout, shape.classes)
+    protocols = config.protocol.split("+")
+    stores = [
+        write_made_store(tmp_path / protocol, dataclasses.replace(config, protocol=protocol), batches=1)
+        for protocol in protocols
+    ]
+    trainer = make_trainer(config, stores, tmp_path)
+    spec, shapes = trainer.spec, [shape_of(protocol) for protocol in protocols]
+    assert {spec.layout.name} == {shape.layout for shape in shapes}
+    assert len(spec.class_names) == sum(shape.classes for shape in shapes)
     assert isinstance(trainer.network, HeterogeneousNetwork) == second
     assert sum(parameter.numel() for parameter in trainer.network.parameters()) > 100_000
 
@@ -48,9 +54,9 @@ def test_a_recipe_makes_the_network_that_its_command_would_train(
 def test_every_data_set_has_its_recipes() -> None:
     assert recipe_folder() == CONFIGS
     assert {"nw_ucla/webcam", "tennis/homogeneous", "ntu120/skeleton"} <= set(NAMES)
-    assert len(NAMES) == 15
+    assert len(NAMES) == 16
     with pytest.raises(
-        ConfigError, match="nw_ucla/homogenous: neither a file nor a recipe; the recipes are ntu"
+        ConfigError, match="nw_ucla/homogenous: neither a file nor a recipe; the recipes are kinect20"
     ):
         read_config(Path("nw_ucla/homogenous"))
 
