@@ -8,7 +8,7 @@ import pytest
 from hhmnet.cli import main
 from hhmnet.sample import Sample
 from hhmnet.skeleton import COCO17
-from hhmnet.store import Store, write_store, write_video_folder
+from hhmnet.store import Store, write_store
 from made_crops import made_clip, write_made_store
 
 CLIP = "a03_s02_e00_v03"
@@ -120,24 +120,16 @@ def test_picture_keeps_json_pure(store_folder, tmp_path, capsys):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_rois_are_drawn_beside_json(tmp_path, capsys):
-    store, videos = write_made_store(tmp_path, [made_clip()])
-    write_video_folder(store.path, videos)
-    words = ["inspect", str(store.path), "--sample", "made00", "--rois", str(tmp_path / "rois.png")]
-    assert main([*words, "--json"]) == 0
-    captured = capsys.readouterr()
-    assert json.loads(captured.out)["sample_id"] == "made00"
-    assert "rows: parts; columns: frames 0, 1, 1, 2" in captured.err
-    assert (tmp_path / "rois.png").read_bytes().startswith(b"\x89PNG")
-
-
 def test_rois_of_videos_that_were_moved(tmp_path, capsys):
     store, videos = write_made_store(tmp_path, [made_clip(), made_clip(1, video=None, video_frames=None)])
     words = ["inspect", str(store.path), "--sample", "made00", "--rois", str(tmp_path / "rois.png")]
     assert main(words) == 2
     assert "name their folder with --videos DIR" in capsys.readouterr().err
-    assert main([*words, "--videos", str(videos)]) == 0
-    assert (tmp_path / "rois.png").exists()
+    assert main([*words, "--videos", str(videos), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["sample_id"] == "made00"
+    assert "rows: parts; columns: frames 0, 1, 1, 2" in captured.err
+    assert (tmp_path / "rois.png").read_bytes().startswith(b"\x89PNG")
     assert main([*words, "--videos", str(tmp_path / "store")]) == 2
     assert "made00.mkv" in capsys.readouterr().err
     assert main(["inspect", str(store.path), "--sample", "made01", "--rois", "x.png"]) == 2

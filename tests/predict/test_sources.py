@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import unicodedata
 from collections import Counter
@@ -15,7 +14,7 @@ from hhmnet.readers.arrays import ArrayConfig
 from hhmnet.readers.ntu_bodies import persons
 from hhmnet.readers.ntu_format import parse
 from hhmnet.readers.videos import Videos
-from hhmnet.skeleton import COCO17, KINECT20, NTU25
+from hhmnet.skeleton import KINECT20, NTU25
 from hhmnet.store import Store
 from made_bodies import standing
 from made_people import MadeVideo
@@ -100,21 +99,6 @@ def test_nw_uclas_form_whatever_the_name_and_with_its_video(filmed: Store, tmp_p
         np.testing.assert_array_equal(getattr(clip.sample, name), getattr(wanted, name))
 
 
-def test_the_folder_readers_forms(tmp_path: Path) -> None:
-    """Millimetres are seen by the size of the body, or said; what isn't as the docs ask for is noted."""
-    np.savez(tmp_path / "a.npz", joints=JOINTS * 1000)
-    (tmp_path / "b.json").write_text(json.dumps({"joints": JOINTS.tolist()}))
-    np.save(tmp_path / "c.npy", JOINTS.transpose(2, 0, 1))
-    for name, note in (("a.npz", "20 joints kinect20, mm"), ("b.json", ""), ("c.npy", "axes CTV")):
-        clip = Sources(KINECT20).read(tmp_path / name)
-        np.testing.assert_allclose(clip.sample.joints[0], JOINTS, atol=1e-5)
-        assert clip.sample.present.all()
-        assert clip.sample.label == -1
-        assert note in " ".join(clip.notes)
-    with pytest.raises(InputError, match=r"a\.npz: .*beyond 100 m; does --units say"):
-        Sources(KINECT20, arrays=ArrayConfig(units="m")).read(tmp_path / "a.npz")
-
-
 def test_what_prepare_doubts_stands_in_the_notes(tmp_path: Path) -> None:
     """The head below the feet, with the flag that turns y; persons whom the model doesn't look at."""
     up = standing(np.random.default_rng(0), frames=9)
@@ -165,16 +149,6 @@ def test_ntus_form_and_the_video_beside_it(ntu_file: Path) -> None:
     assert clip.video == ntu_file.with_name("person_rgb.avi")
     assert clip.sample.video_frames is not None
     assert clip.sample.video_frames.tolist() == [*range(15), *[-1] * 5]
-
-
-def test_joints_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    np.save(tmp_path / "few.npy", JOINTS[:, :7])
-    with pytest.raises(InputError, match=r"few\.npy: has 7 joints of 3 .* kinect20 with 20 joints of 3"):
-        Sources(KINECT20).read(tmp_path / "few.npy")
-    np.save(tmp_path / "flat.npy", np.ones((4, 17, 2)))
-    with pytest.raises(InputError, match=r"flat\.npy: coco17 has no depth"):
-        Sources(KINECT20).read(tmp_path / "flat.npy")
-    assert Sources(COCO17).read(tmp_path / "flat.npy").sample.joints.shape == (1, 4, 17, 2)
 
 
 @pytest.mark.usefixtures("made_networks")
