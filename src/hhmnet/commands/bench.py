@@ -175,8 +175,7 @@ def dry_run(config: TrainConfig, stores: Sequence[Path] | None, log: Console) ->
     rate, hours = config.optim.batch_size / seconds, steps * seconds / 3600
     peak = peak_mib(trainer.device)
     memory = f"{peak['gpu']:,.0f} MiB on the GPU" if "gpu" in peak else f"{peak['resident']:,.0f} MiB"
-    view = table("dry run" + (" on made clips" if shape else ""), "", ">")
-    for row in (
+    rows = (
         ("weights", f"{sum(parameter.numel() for parameter in trainer.network.parameters()):,}"),
         ("training clips", f"{count:,}"),
         ("a step", f"{1000 * seconds:.0f} ms"),
@@ -184,9 +183,8 @@ def dry_run(config: TrainConfig, stores: Sequence[Path] | None, log: Console) ->
         ("peak memory", memory),
         (f"the whole recipe, {steps:,} steps", f"{hours:.1f} h"),
         ("on eight such machines or GPUs, at best", f"{hours / 8:.1f} h"),
-    ):
-        view.add_row(*row)
-    log.print(view)
+    )
+    log.print(table("dry run" + (" on made clips" if shape else ""), "", ">", rows=rows))
 
 
 def of_phase_1(config: TrainConfig) -> TrainConfig:

@@ -31,10 +31,8 @@ def cut_crops(cache: CropCache, store: Store, rows: np.ndarray, videos: Path, lo
     with counting(log, "cutting crops out of videos", "clips") as progress:
         problems = cache.build(store, rows, videos, cores(), progress)
     if problems:
-        view = table("their crops stay empty", "sample", "problem")
-        for name, text in list(problems.items())[:SHOWN_PROBLEMS]:
-            view.add_row(name, text)
-        log.print(view)
+        shown = list(problems.items())[:SHOWN_PROBLEMS]
+        log.print(table("their crops stay empty", "sample", "problem", rows=shown))
         if len(problems) > SHOWN_PROBLEMS:
             log.print(f"and {len(problems) - SHOWN_PROBLEMS:,} more")
     damaged = [cache.get(store, store.index(name), videos) for name in problems]

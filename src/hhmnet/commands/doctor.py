@@ -117,8 +117,7 @@ def _show(document: dict[str, Any], broken: list[Part]) -> None:
     out, facts, versions = console(stderr=False), document["machine"], document["versions"]
     gpus = [f"{gpu['name']}, {gpu['memory_gib']} GiB" for gpu in facts["gpus"]]
     none = "none that torch sees" if facts.get("cuda") else "none: torch is built for the CPU"
-    view = table("this machine", "", "")
-    for row in (
+    rows = (
         ("hhmnet", versions["hhmnet"]),
         ("Python", f"{versions['python']}, {versions['system']}"),
         ("torch", facts["torch"]),
@@ -126,9 +125,8 @@ def _show(document: dict[str, Any], broken: list[Part]) -> None:
         ("threads", f"{facts.get('threads', '?')} of torch; OMP_NUM_THREADS or --run.threads sets them"),
         ("GPU", "; ".join(gpus) or none),
         ("cache", document["networks"]["folder"]),
-    ):
-        view.add_row(*row)
-    out.print(view)
+    )
+    out.print(table("this machine", "", "", rows=rows))
     parts = table("optional parts", "part", "for", "")
     for extra, part in document["optional"].items():
         lacking = ", ".join(part["missing"])

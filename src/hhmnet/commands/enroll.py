@@ -62,10 +62,10 @@ def main(words: list[str]) -> int:
     if options.json:
         print_json({"out": str(options.out), "classes": counts, "left_out": failed})
         return DONE
-    view = table("each example by the others", "class", ">examples", ">right")
-    for name, numbers in counts.items():
-        view.add_row(name, *map(str, numbers))
-    console(stderr=False).print(view)
+    rows = [(name, *map(str, numbers)) for name, numbers in counts.items()]
+    console(stderr=False).print(
+        table("each example by the others", "class", ">examples", ">right", rows=rows)
+    )
     if model.spec.heterogeneous is not None:
         tell("its video network isn't part of the new model, which looks at skeletons alone")
     tell(f"the model is in {options.out}; ask it with: hhmnet predict {options.out} VIDEO")

@@ -224,11 +224,11 @@ def _timeline(recognizer: Recognizer, options: argparse.Namespace, log: Console)
 def segments_table(found: Timeline) -> Table:
     """The segments for the terminal."""
     about = f"{found.duration:.1f} s, {' and '.join(found.modalities)}, took {found.seconds:.1f} s"
-    view = table(f"{found.input}: {about}", ">person", ">from s", ">to s", "class", ">%")
-    for segment in found.segments:
-        figures = f"{segment.start:.2f}", f"{segment.end:.2f}"
-        view.add_row(str(segment.person), *figures, segment.label, f"{100 * segment.probability:.0f}")
-    return view
+    rows = [
+        (str(one.person), f"{one.start:.2f}", f"{one.end:.2f}", one.label, f"{100 * one.probability:.0f}")
+        for one in found.segments
+    ]
+    return table(f"{found.input}: {about}", ">person", ">from s", ">to s", "class", ">%", rows=rows)
 
 
 def prediction_table(found: Prediction, class_names: Sequence[str]) -> Table:

@@ -151,20 +151,18 @@ def splits_table(store: Store, title: str) -> Any:
 def show_notes(out: Console, report: PrepareReport) -> None:
     """What was done to the data, as a table; nothing if nothing was."""
     if report.notes:
-        view = table("what was done to the data", "note", ">times")
-        for note, times in sorted(report.notes.items()):
-            view.add_row(note, f"{times:,}")
-        out.print(view)
+        rows = [(note, f"{times:,}") for note, times in sorted(report.notes.items())]
+        out.print(table("what was done to the data", "note", ">times", rows=rows))
 
 
 def show_rejected(log: Console, rejected: list[Rejected], out: Path) -> None:
     """The first rejected files as a table, and where all of them are listed."""
     if not rejected:
         return
-    view = table(f"{len(rejected)} files left out", "file", ">line", "reason")
-    for file, line, reason in rejected[:SHOWN_REJECTED]:
-        view.add_row(file, "" if line is None else str(line), reason)
-    log.print(view)
+    rows = [
+        (file, "" if line is None else str(line), reason) for file, line, reason in rejected[:SHOWN_REJECTED]
+    ]
+    log.print(table(f"{len(rejected)} files left out", "file", ">line", "reason", rows=rows))
     more = "" if len(rejected) <= SHOWN_REJECTED else f"the first {SHOWN_REJECTED} are shown; "
     log.print(f"{more}all of them are in {out / REJECTED_FILE}", soft_wrap=True)
 

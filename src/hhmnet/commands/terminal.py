@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -127,11 +127,13 @@ def print_json(document: dict[str, Any] | list[Any]) -> None:
     sys.stdout.write("\n")
 
 
-def table(title: str, *columns: str) -> Table:
-    """An empty table; a column whose name begins with ``>`` is set to the right."""
+def table(title: str, *columns: str, rows: Iterable[Iterable[str]] = ()) -> Table:
+    """A table, to which more rows can be added; a column whose name begins with ``>`` is set to the right."""
     view = Table(title=title, title_justify="left")
     for column in columns:
         view.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+    for row in rows:
+        view.add_row(*row)
     return view
 
 
