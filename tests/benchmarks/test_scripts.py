@@ -111,7 +111,7 @@ def test_both_readers_of_ntu_take_turns(tmp_path: Path, capsys: Printed) -> None
     [
         ("house", "{}", "not a checkout"),
         ("videos", "{}/a.mp4", "a.mp4"),
-        ("ntu_pair", "--source {} --out {}/a.png", "S001C001P001R001A001"),
+        ("ntu_pair", "--source {} --out {}/a.png", "holds no NTU RGB+D 120 files"),
         ("ntu_reading", "--source {}", "holds no .skeleton files"),
         ("ntu_reading", "--source {} --rounds 0", "0: give a number above 0"),
         ("ntu_reading", "--source {} --json {}/no/r.json", "make it first"),
