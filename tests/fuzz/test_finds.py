@@ -86,7 +86,7 @@ def test_a_class_that_is_a_number_of_thousands_of_digits(tmp_path: Path) -> None
 def test_a_nan_that_signals_warns_nobody() -> None:
     joints = np.ones((1, 2, 20, 3))
     joints.view(np.uint64)[0, 1, 4] = 0x7FF0000000000001
-    assert settle(joints, Counter()).confidence[0, 1, 4] == 0
+    assert settle(joints, Counter())["confidence"][0, 1, 4] == 0
 
 
 def test_landmarks_of_a_number_and_pixels_beyond_float32(tmp_path: Path) -> None:

@@ -59,23 +59,29 @@ def test_as_a_plain_loop_has_it(data: st.DataObject) -> None:
             settle(joints, notes, confidence=trust, present=present)
         return
     given_joints, given_trust = joints.copy(), None if trust is None else trust.copy()
-    bodies = settle(joints, notes, confidence=trust, present=present)
+    fields = settle(joints, notes, confidence=trust, present=present)
     np.testing.assert_array_equal(joints, given_joints)  # the input is left alone
     np.testing.assert_array_equal(trust, given_trust)
     assert Counter({note: times for note, times in notes.items() if note != ORDERED}) == counted
-    assert sorted(bodies.persons.tolist()) == sorted({person for person, _ in expected})
-    assert bodies.joints.dtype == np.float32
-    for place, person in enumerate(bodies.persons.tolist()):
-        for frame in range(shape[1]):
-            body = expected.get((person, frame))
-            assert bodies.present[place, frame] == (body is not None)
-            for joint in range(shape[2]):
-                position, sure = body[joint] if body else ([0.0] * shape[3], 0.0)
-                assert bodies.joints[place, frame, joint].tolist() == position
-                if bodies.confidence is not None:
-                    assert bodies.confidence[place, frame, joint] == sure
+    assert fields["joints"].dtype == np.float32
     missing = any(sure == 0 for body in expected.values() for _, sure in body.values())
-    assert (bodies.confidence is None) == (trust is None and not missing)
+    assert (fields["confidence"] is None) == (trust is None and not missing)
+    nobody = {joint: ([0.0] * shape[3], 0.0) for joint in range(shape[2])}
+    wanted = [
+        [[*expected.get((person, frame), nobody).values()] for frame in range(shape[1])]
+        for person in sorted({person for person, _ in expected})
+    ]
+    there = fields["present"][..., None].repeat(shape[2], 2)
+    sure = there if fields["confidence"] is None else fields["confidence"]
+    found = [
+        [
+            list(zip(points.tolist(), trusts.tolist(), strict=True))
+            for points, trusts in zip(*frames, strict=True)
+        ]
+        for frames in zip(fields["joints"], sure.astype(float), strict=True)
+    ]
+    assert sorted(found) == sorted(wanted)
+    assert sorted(fields["present"].sum(1)) == sorted(Counter(person for person, _ in expected).values())
 
 
 @pytest.mark.parametrize(
@@ -110,9 +116,10 @@ def test_who_moves_most_comes_first() -> None:
     still[::2, 0] = 0
     brief[4:] = 0
     notes: Counter[str] = Counter()
-    bodies = settle(np.stack([still, brief, mover]), notes)
-    assert bodies.persons.tolist() == [2, 1, 0]
-    np.testing.assert_array_equal(bodies.joints[0], mover.astype(np.float32))
+    found = settle(np.stack([still, brief, mover]), notes)["joints"]
+    np.testing.assert_array_equal(found, np.stack([mover, brief, still]).astype(np.float32))
     assert notes[ORDERED] == 1
-    assert settle(np.stack([mover, still]), notes).persons.tolist() == [0, 1]
+    np.testing.assert_array_equal(
+        settle(np.stack([mover, still]), notes)["joints"][0], mover.astype(np.float32)
+    )
     assert notes[ORDERED] == 1

@@ -25,6 +25,7 @@ from made_poses import (
     expected,
     landmark_table,
     landmarks,
+    mmpose,
     openpose_frame,
     pixels,
     ultralytics,
@@ -164,6 +165,11 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, change: Any, reas
     change(document)
     with pytest.raises(ReadError, match=reason):
         read(tmp_path, document)
+
+
+@pytest.mark.parametrize("document", [mmpose()["instance_info"][0], [coco()]], ids=["MMPose", "COCO"])
+def test_a_single_picture_and_a_document_in_a_list(tmp_path: Path, document: Any) -> None:
+    np.testing.assert_allclose(read(tmp_path, document).joints[0, 0], pixels(COCO17)[0], atol=2e-3)
 
 
 def test_pictures_of_several_clips_in_one_file_are_refused(tmp_path: Path) -> None:

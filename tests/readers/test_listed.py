@@ -77,14 +77,6 @@ def test_a_cell_too_many_is_refused_with_its_line_and_nothing_trains(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_label_of_minus_one_is_asked_about(tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_text("path,label\nc0.npy,0\nc1.npy,-1\n")
-    with pytest.raises(
-        SourceError, match=r"line 3: column 'label': does -1 say .* isn't known, or is it a class\?"
-    ):
-        read_labels(tmp_path / "labels.csv")
-
-
 def test_a_class_that_only_the_test_has_no_test_and_a_single_class_are_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -237,14 +229,16 @@ def test_segments_of_one_recording_are_in_one_part(tmp_path: Path) -> None:
         ("path,start,end,label\na.npy,1,5,x\na.npy,1,5,y\n", "line 3: 'a.npy#1-5' stands in line 2 already"),
         ("path,start_frame,end_seconds,label\na.npy,1,5,x\n", "one counts frames and the other seconds"),
         (
+            "path,label\nc0.npy,0\nc1.npy,-1\n",
+            "line 3: column 'label': does -1 say that the label isn't known, or",
+        ),
+        (
             "path,persons,label\na.npy,none,x\n",
             "line 2: column 'persons': must be a whole number from 1; got 'none'",
         ),
     ],
 )
-def test_segments_that_make_no_sense_are_refused_with_their_line(
-    tmp_path: Path, table: str, reason: str
-) -> None:
+def test_rows_that_make_no_sense_are_refused_with_their_line(tmp_path: Path, table: str, reason: str) -> None:
     (tmp_path / "labels.csv").write_text(table)
     with pytest.raises(SourceError) as caught:
         read_labels(tmp_path / "labels.csv")

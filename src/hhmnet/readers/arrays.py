@@ -23,7 +23,6 @@ from hhmnet.readers.joints import (
     DOUBT,
     ODD,
     TALL,
-    Bodies,
     bone_ratio,
     doubts,
     is_upside_down,
@@ -349,18 +348,19 @@ def clip_fields(clip: RawClip, form: ArrayForm, notes: Counter[str], field: str 
         joints = _turned(joints, form.up)
     elif form.up == "y":
         joints, in_pixels = joints * [1, -1], False
-    bodies = settle(
+    fields = settle(
         joints,
         notes,
         confidence=trust,
         present=clip.present,
+        pixels=clip.pixels,
+        frame_index=clip.frame_index,
         field=field,
         largest=LARGEST[dims],
         remedy=" m; does --units say what the joints are measured in?" if dims == 3 else " pixels",
     )
-    notes.update(doubts(bodies.joints, layout))
-    pixels = bodies.joints if in_pixels else _pixels(clip, bodies)
-    return bodies.fields(clip.frame_index) | {"pixels": pixels}
+    notes.update(doubts(fields["joints"], layout))
+    return fields | ({"pixels": fields["joints"]} if in_pixels else {})
 
 
 def _turned(joints: np.ndarray, up: str) -> np.ndarray:
@@ -384,16 +384,3 @@ def _in_order(clip: RawClip, layout: SkeletonLayout) -> tuple[np.ndarray, np.nda
         )
     order = [clip.names.index(joint.lower()) for joint in layout.joints]
     return clip.joints[:, :, order], None if clip.confidence is None else clip.confidence[:, :, order]
-
-
-def _pixels(clip: RawClip, bodies: Bodies) -> np.ndarray | None:
-    """The file's positions in the video, ``(M, T, V, 2)``; zero for what is missing."""
-    if clip.pixels is None:
-        return None
-    with np.errstate(over="ignore"):  # what is infinite then is refused below
-        pixels = clip.pixels[bodies.persons].astype(np.float32)
-    missing = ~bodies.present[..., None] if bodies.confidence is None else bodies.confidence == 0
-    pixels[np.broadcast_to(missing, pixels.shape[:3])] = 0
-    if not np.isfinite(pixels).all():
-        raise ReadError("field 'pixels': not a number, or infinite, for a joint that is there")
-    return pixels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,43 +24,18 @@ DOUBT = "doubt: "
 ORDERED = "persons put in order of motion: the file has another first"
 
 
-class Bodies(NamedTuple):
-    """The persons of a clip, the one who moves most first.
-
-    Attributes:
-        joints: ``(M, T, V, C)`` float32; zero for what is missing or absent.
-        present: ``(M, T)`` bool.
-        confidence: ``(M, T, V)`` float32, 0 for what is missing or absent; None if nothing is known of it and nothing
-            is missing.
-        persons: which of the file's persons they are, ``(M,)`` int64.
-    """
-
-    joints: np.ndarray
-    present: np.ndarray
-    confidence: np.ndarray | None
-    persons: np.ndarray
-
-    def fields(self, frame_index: np.ndarray | None = None) -> dict[str, Any]:
-        """A sample's fields; frames are numbered from 0 unless they are given."""
-        index = np.arange(self.joints.shape[1]) if frame_index is None else frame_index
-        return {
-            "joints": self.joints,
-            "present": self.present,
-            "frame_index": index.astype(np.int32),
-            "confidence": self.confidence,
-        }
-
-
 def settle(
     joints: np.ndarray,
     notes: Counter[str],
     *,
     confidence: np.ndarray | None = None,
     present: np.ndarray | None = None,
+    pixels: np.ndarray | None = None,
+    frame_index: np.ndarray | None = None,
     field: str = "joints",
     largest: float = np.inf,
     remedy: str = "",
-) -> Bodies:
+) -> dict[str, Any]:
     """What is there and what is missing, by one rule for all formats.
 
     A joint is missing if one of its coordinates is NaN or its confidence is 0. A person is absent from a frame where
@@ -72,9 +47,15 @@ def settle(
         notes: counts what is left out.
         confidence: ``(M, T, V)``, if known; NaN counts as 0.
         present: ``(M, T)`` bool, if known.
+        pixels: ``(M, T, V, 2)``, if known.
+        frame_index: ``(T,)``; from 0 if not known.
         field: what the file calls the joints.
         largest: no coordinate can be larger than this.
         remedy: what to do about one that is, for the message.
+
+    Returns:
+        A sample's fields ``joints``, ``present``, ``frame_index``, ``confidence`` and ``pixels``, zero for what is
+        missing or absent. The confidence is None if nothing is known of it and nothing is missing.
 
     Raises:
         ReadError: a coordinate is infinite or too large, a confidence lies outside 0 to 1, or no frame has a body.
@@ -114,7 +95,21 @@ def settle(
     for note in (HIDDEN, MISSING, LEFT_OUT):
         if not notes[note]:
             del notes[note]
-    return Bodies(found[persons], there[persons], None if trust is None else trust[persons], persons)
+    found, there, trust = found[persons], there[persons], None if trust is None else trust[persons]
+    if pixels is not None:
+        with np.errstate(over="ignore"):  # what is infinite then is refused below
+            pixels = pixels[persons].astype(np.float32)
+        pixels[np.broadcast_to(~there[..., None] if trust is None else trust == 0, pixels.shape[:3])] = 0
+        if not np.isfinite(pixels).all():
+            raise ReadError("field 'pixels': not a number, or infinite, for a joint that is there")
+    index = np.arange(found.shape[1]) if frame_index is None else frame_index
+    return {
+        "joints": found,
+        "present": there,
+        "frame_index": index.astype(np.int32),
+        "confidence": trust,
+        "pixels": pixels,
+    }
 
 
 def _refuse(wrong: np.ndarray, field: str, fault: str) -> None:

@@ -109,6 +109,7 @@ def _coco_results(document: Any) -> Frames:
 
 def _coco(document: Any) -> Frames:
     """Pictures, and the persons in them; a third number of 0, 1 or 2 says whether a joint is labelled and visible."""
+    document = _first(document)
     images = _dicts(document["images"], "field 'images'")
     names = {str(image.get("id")): str(image.get("file_name", image.get("id"))) for image in images}
     folders = sorted({str(PurePosixPath(name).parent) for name in names.values()})
@@ -148,7 +149,9 @@ def _ultralytics(document: Any) -> Frames:
 
 def _mmpose(document: Any) -> Frames:
     """A list of frames, alone or beside ``meta_info``; or the persons of one picture."""
-    entries = _dicts(document["instance_info"] if isinstance(document, dict) else document, "'instance_info'")
+    if isinstance(document, dict):
+        document = document.get("instance_info", [document])
+    entries = _dicts(document, "'instance_info'")
     if entries and "instances" not in entries[0]:
         entries = [{"instances": entries}]
     frames: Frames = {}

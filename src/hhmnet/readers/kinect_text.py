@@ -94,4 +94,4 @@ class MSRAction3D(RecordedReader):
         """The skeleton of one file; raises ReadError if it can't be used."""
         clip = read_kinect_text(file)
         notes.update(clip.notes)
-        return settle(clip.joints, notes, largest=100.0, remedy=" m").fields(clip.frame_index)
+        return settle(clip.joints, notes, frame_index=clip.frame_index, largest=100.0, remedy=" m")

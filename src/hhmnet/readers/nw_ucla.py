@@ -126,7 +126,7 @@ class NWUCLA(RecordedReader):
             if type(clip[field]) is not type(named) or clip[field] != named:
                 shown = brief(repr(clip[field]), 60)
                 raise ReadError(f"field '{field}' is {shown}, but by the file's name it is {named!r}")
-        fields = settle(skeletons_of(clip).joints, notes, field="skeletons").fields()
+        fields = settle(skeletons_of(clip).joints, notes, field="skeletons")
         return fields | {"split": ALIGNED if file.stem in self._aligned else ""}
 
     def alignment(self, told: Mapping[str, int]) -> dict[str, Any]:

@@ -71,6 +71,7 @@ class RecordedReader(Reader):
         """Read one clip; raises ReadError, with the reason, if it can't be used."""
         told = self.told_by(PurePosixPath(item).stem)
         fields = self.parse(self.source / item, told, notes)
+        fields |= self._paired(self._clip(item), told, fields, notes)
         return Sample(
             sample_id=self._clip(item),
             label=self.label(told),
@@ -78,7 +79,6 @@ class RecordedReader(Reader):
             camera=str(told.get("camera", "")),
             setup=str(told.get("setup", "")),
             **fields,
-            **self._paired(self._clip(item), told, fields, notes),
         )
 
     def label(self, told: Mapping[str, int]) -> int:

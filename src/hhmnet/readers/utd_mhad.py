@@ -72,7 +72,7 @@ class UTDMHAD(RecordedReader):
         if skeleton.ndim != 3 or skeleton.shape[:2] != (20, 3) or not skeleton.size:
             raise ReadError(f"'d_skel' must have the shape (20, 3, frames), has {skeleton.shape}")
         joints = skeleton[_ORDER].transpose(2, 0, 1)[None]
-        return settle(joints, notes, field="d_skel", largest=_RANGE).fields()
+        return settle(joints, notes, field="d_skel", largest=_RANGE)
 
     def alignment(self, told: Mapping[str, int]) -> dict[str, Any]:
         """The depth camera, and how late its pictures come."""
