@@ -98,7 +98,7 @@ def test_the_result_is_the_moving_average(tiny_store: Store, tmp_path: Path) -> 
         ([1, 2, 3, 6, 7], {}, {}),
         ([4], {"fold": 0, "batch_size": 3}, {"workers": 2, "checkpoint_every": 2}),
         ([2, 5], {"persons": 2, "optimizer": "sgd", "ema": 0.0, "clip_norm": 0.0}, {}),
-        ([3], {"persons": 2, "mask": "random", "precision": "bfloat16"}, {}),
+        ([3], {"persons": 2, "mutual": True, "precision": "bfloat16"}, {}),
     ],
     ids=str,
 )

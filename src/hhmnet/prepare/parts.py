@@ -7,6 +7,7 @@ of each item. The JSON is written last: where it is, the part is whole.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import inspect
 import io
@@ -14,9 +15,10 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
@@ -212,14 +214,15 @@ def fingerprint_work(reader: Reader, items: Sequence[str], chunk: int) -> str:
     That is the reader with its code, its choices and what it has read at construction, the source, the items
     and how they are cut into chunks, and the versions of hhmnet and the store.
     """
-    from joblib import (
-        hash as digest,  # comes with scikit-learn; equal values have equal digests in every process
-    )
-
-    kinds = [kind for kind in type(reader).__mro__ if issubclass(kind, Reader) and kind is not Reader]
-    versions = (hhmnet.__version__, VERSION, [(kind.__qualname__, _code(kind)) for kind in kinds])
-    found: str = digest((versions, chunk, str(reader.source.resolve()), list(items), reader.__getstate__()))
-    return found
+    digest = hashlib.sha256()
+    for thing in (
+        (hhmnet.__version__, VERSION, chunk, reader.source.resolve(), list(items)),
+        type(reader).__qualname__,
+        [_code(kind) for kind in type(reader).__mro__ if issubclass(kind, Reader) and kind is not Reader],
+        reader.__getstate__(),
+    ):
+        _feed(digest, thing)
+    return digest.hexdigest()[:24]
 
 
 def fingerprint_files(source: Path, items: Sequence[str]) -> str:
@@ -248,3 +251,25 @@ def _code(kind: type) -> str:
         return "".join(path.read_text(encoding="utf-8") for path in sorted(file.parent.glob("*.py")))
     except (OSError, TypeError, ValueError):
         return ""
+
+
+def _feed(digest: Any, value: Any) -> None:
+    """Put a value into a digest, so that equal values give equal digests in every process."""
+    if isinstance(value, (list, tuple, set, frozenset)):
+        # The order of a set of texts changes from process to process.
+        inner = list(value) if isinstance(value, (list, tuple)) else sorted(value, key=repr)
+    elif isinstance(value, dict):
+        inner = [part for pair in value.items() for part in pair]
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        inner = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    elif isinstance(value, np.ndarray) and value.dtype != np.object_:
+        inner = [value.dtype.str, value.shape, value.tobytes()]
+    else:
+        known = isinstance(value, (str, bytes, bool, int, float, PurePath, np.generic, type(None)))
+        # Any other object's repr may hold its address, which is another one in every process.
+        text = repr(value) if known else ""
+        digest.update(f"{type(value).__qualname__}:{text};".encode(errors="surrogatepass"))
+        return
+    digest.update(f"{type(value).__qualname__}({len(inner)}:".encode())
+    for part in inner:
+        _feed(digest, part)
