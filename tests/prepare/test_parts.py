@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import hhmnet.arrow
 from hhmnet.prepare import PrepareError, Rejected, prepare
-from hhmnet.prepare.parts import PARTS_FOLDER, fingerprint_files
+from hhmnet.prepare.parts import PARTS_FOLDER, fingerprint_files, fingerprint_work
 from hhmnet.prepare.workers import EngineError
 from hhmnet.readers.nw_ucla import NWUCLA
 from hhmnet.skeleton import KINECT20
@@ -254,6 +254,16 @@ def test_a_part_that_is_not_whole_is_made_again(half_done: tuple[Path, Path], da
 def test_an_interruption_before_anything_is_read_leaves_nothing(tmp_path: Path) -> None:
     interrupt(Made(put_made(tmp_path / "raw", ["ok"] * 9)), tmp_path / "store", 1)
     assert not (tmp_path / "store").exists()
+
+
+def test_the_code_of_a_reader_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint_work(Made(tmp_path), ["a"], 3)
+    edited = tmp_path / "edited.py"
+    edited.write_text("# another text")
+    monkeypatch.setattr("inspect.getsourcefile", lambda kind: str(edited))
+    assert fingerprint_work(Made(tmp_path), ["a"], 3) != before
+    monkeypatch.setattr("inspect.getsourcefile", lambda kind: None)  # made at a prompt
+    assert fingerprint_work(Made(tmp_path), ["a"], 3)
 
 
 def test_a_clip_in_a_file_of_many_goes_by_that_file(tmp_path: Path) -> None:
