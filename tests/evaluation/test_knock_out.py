@@ -157,10 +157,14 @@ def test_a_stream_out_is_the_others_together(tiny_store: Store) -> None:
 
 
 def test_the_static_share_is_the_graphs_part_of_the_mixing_weights(tiny_store: Store) -> None:
-    model = build(widths=(8,), strides=(1,))  # one head, whose attention sums to 1 a query
+    model = build(widths=(8,), strides=(1,))
     (module,) = (module for module in model.modules() if isinstance(module, REDMT))
     module.gate.data.fill_(-0.5)
     module.graph.data = -torch.rand_like(module.graph)
-    graph, dynamic = -module.graph.detach().sum().item(), 20 * math.tanh(0.5)
-    share = static_share(model, lambda: score(model, tiny_store, np.arange(30)))
-    assert share == pytest.approx(graph / (graph + dynamic))
+    seen: list[torch.Tensor] = []
+    plain = module.attention
+    module.attention = lambda logits: seen.append(plain(logits)) or seen[-1]  # type: ignore[method-assign, func-returns-value]
+    score(model, tiny_store, np.arange(30))
+    weights = math.tanh(0.5) * torch.cat(seen)
+    graph = len(weights) * module.graph.detach().abs().sum()
+    assert static_share(model) == pytest.approx((graph / (graph + weights.sum())).item(), rel=1e-5)

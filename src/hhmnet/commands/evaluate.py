@@ -191,7 +191,7 @@ def evaluate_run(
 
             with log.status("taking the parts away one at a time"):
                 metrics["knock_out"] = knock_out(model, run_alone)
-                metrics["static_share"] = static_share(model, run_alone)
+                metrics["static_share"] = static_share(model)
         write_json(out / METRICS_FILE, metrics)
         if metrics["n"]:
             draw_confusion(confusion(whole), whole.class_names, out / CONFUSION_FILE)

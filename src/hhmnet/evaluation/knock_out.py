@@ -84,25 +84,18 @@ def parts_of(model: ActionModel, run: Run) -> dict[str, Block]:
     return parts
 
 
-def static_share(model: ActionModel, run: Run) -> float:
+def static_share(model: ActionModel) -> float:
     """How much of the weight with which a body's joints are mixed is the learned graph's, alike for all clips; 0 to 1.
 
-    The sum of its absolute values over that of graph and attention together, the mean over all heads.
+    The sum of its absolute values over that of graph and attention together, the mean over all heads. It needs no clip:
+    a query's attention sums to 1, whatever it falls on.
     """
-    attentions = [module for module in model.network.modules() if isinstance(module, REDMT)]
-    sums = [torch.zeros(2, module.heads, dtype=torch.float64) for module in attentions]
-
-    def note(number: int, attention: Tensor) -> Tensor:
-        module, joints = attentions[number], attention.shape[-2]
-        dynamic = attention[..., :joints].sum((0, 2, 3)) * torch.tanh(module.gate).abs()
-        graph = len(attention) * module.graph.abs().sum((1, 2))
-        sums[number] += torch.stack((graph, dynamic)).double().cpu()
-        return attention
-
-    with changed(attentions, "attention", note):
-        run()
-    graph, dynamic = torch.cat(sums, 1)
-    return float((graph / (graph + dynamic)).mean())
+    shares = []
+    for module in model.network.modules():
+        if isinstance(module, REDMT):
+            graph = module.graph.detach().abs().sum((1, 2))
+            shares.append(graph / (graph + module.graph.shape[-1] * torch.tanh(module.gate.detach()).abs()))
+    return float(torch.cat(shares).mean())
 
 
 @contextmanager
