@@ -36,7 +36,7 @@ from hhmnet.commands.terminal import Parser, console, table
 from hhmnet.config import OptimConfig
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.models.stst import STST
-from hhmnet.skeleton import get_layout
+from hhmnet.skeleton import LAYOUTS
 from hhmnet.training.optim import make_optimizer
 
 OURS, PEER = "ST&ST", "CTR-GCN"
@@ -126,7 +126,7 @@ def _ours(options: argparse.Namespace) -> Contender:
     if options.dataset == dataset_of(options.model):
         top1 = top1_of(options.model) if frames == trained.spec.data.frames else None
     else:  # the same settings on other clips, which nobody trained it for
-        network = STST(network.config, get_layout(data.layout), data.classes).to(options.device)
+        network = STST(network.config, LAYOUTS[data.layout], data.classes).to(options.device)
     optimizer = make_optimizer(network, dataclasses.replace(OptimConfig(), lr=1e-5))
     x, labels = clips(data, options, frames)
     mask = torch.ones(len(x), frames, data.persons, dtype=torch.bool, device=options.device)
@@ -171,7 +171,7 @@ def _peer(options: argparse.Namespace) -> Contender:
 
 def clips(data: Dataset, options: argparse.Namespace, frames: int) -> tuple[Tensor, Tensor]:
     """Random clips ``(N, C, T, V, M)`` and labels ``(N,)``."""
-    layout = get_layout(data.layout)
+    layout = LAYOUTS[data.layout]
     shape = (options.batch or data.batch, layout.dims, frames, layout.num_joints, data.persons)
     labels = torch.randint(data.classes, shape[:1], device=options.device)
     return torch.randn(shape, device=options.device), labels

@@ -10,7 +10,7 @@ import numpy as np
 from hhmnet import Recognizer
 from hhmnet.config import OptimConfig, TrainConfig
 from hhmnet.sample import Sample
-from hhmnet.skeleton import get_layout
+from hhmnet.skeleton import load_layout
 from hhmnet.store import Store, write_store
 from hhmnet.training.engine import Trainer
 
@@ -34,7 +34,7 @@ def main() -> None:
         name, part = f"{file.parent.name}/{file.stem}", "test" if number % 4 == 3 else "train"
         samples.append(Sample(name, label, joints, present, index, split=part))
 
-    about = {"layout": get_layout(options.layout), "class_names": classes, "provenance": {"from": "arrays"}}
+    about = {"layout": load_layout(options.layout), "class_names": classes, "provenance": {"from": "arrays"}}
     write_store(options.out / "store", samples, protocol="given", **about)
     (options.out / "run").mkdir()
     config = TrainConfig(optim=OptimConfig(epochs=options.epochs, warmup_epochs=min(5, options.epochs / 2)))

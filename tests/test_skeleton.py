@@ -2,18 +2,12 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hhmnet.skeleton import (
-    KINECT20,
-    LAYOUTS,
-    NTU25,
-    PARTS,
-    LayoutError,
-    SkeletonLayout,
-)
+from hhmnet.skeleton import LAYOUTS, NTU25, PARTS, LayoutError, SkeletonLayout, load_layout
 
 ALL = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
 
@@ -91,11 +85,53 @@ def test_bad_layouts_are_refused(fields: dict[str, object], message: str) -> Non
         chain(**fields)
 
 
-def test_what_does_not_fit_is_named() -> None:
-    with pytest.raises(LayoutError, match=r"no joint 'nose'; it has hip_center, spine"):
-        KINECT20.index("nose")
-    KINECT20.check(np.zeros((2, 7, 20, 3)))
-    with pytest.raises(LayoutError, match="20 joints, the data has 25"):
-        KINECT20.check(np.zeros((2, 7, 25, 3)))
-    with pytest.raises(LayoutError, match="3 coordinates a joint, the data has 2"):
-        KINECT20.check(np.zeros((20, 2)))
+SMALL = """\
+joints: [hip, neck, head, left_hand, right_hand]
+edges: [[neck, hip], [head, neck], [left_hand, 1], [right_hand, 1]]
+parts: {head: [head], left_hand: [left_hand], right_hand: [4]}
+"""
+
+
+def load(folder: Path, text: str | bytes) -> SkeletonLayout:
+    (folder / "small.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load_layout(folder / "small.yaml")
+
+
+def test_a_file_needs_little(tmp_path: Path) -> None:
+    layout = load(tmp_path, SMALL)
+    assert (layout.name, layout.dims, layout.num_joints) == ("small", 3, 5)
+    assert layout.edges == ((1, 0), (2, 1), (3, 1), (4, 1))
+    assert layout.mirror == ((3, 4),)
+    empty = {"left_foot": (), "right_foot": ()}
+    assert layout.parts == {"head": (2,), "left_hand": (3,), "right_hand": (4,), **empty}
+    np.testing.assert_array_equal(layout.limbs, [[0, 0, 0, 1, 0], [0, 0, 0, 0, 1], [0] * 5, [0] * 5])
+    layout = load(tmp_path, "\ufeff" + SMALL + "name: mine\ndims: 2\nmirror: [[head, hip]]\n")
+    assert (layout.name, layout.dims, layout.mirror) == ("mine", 2, ((2, 0),))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("joints: [a, b", "line 1: not valid YAML"),
+        (b"joints: [\xff]", "not UTF-8"),
+        ("[" * 1500, "nested too deeply"),
+        ("- a", "lacks the field 'edges'"),
+        ("joints: [a]\nedges: []\nbones: []", "unknown field 'bones'; known: name, joints"),
+        ("joints: a\nedges: []", "'joints' must be a list"),
+        ("joints: [a, ~]\nedges: [[~, a]]\nname: ''", "'name' must be text"),
+        ("joints: [a, b]\nedges: [a, b]", "'edges' must be a list of pairs"),
+        ("joints: [a, b]\nedges: [[a, c]]", "'edges': no joint 'c'; the joints: a, b"),
+        ("joints: [a, b]\nedges: [[a, b]]\nparts: {tail: [a]}", "'parts' must give joints"),
+        ("joints: [a, b]\nedges: [[a, b]]\nparts: {head: [c]}", r"'parts\.head': no joint 'c'"),
+        ("joints: [a, b]\nedges: [[a, b]]\ndims: 4", r"'dims' must be 2 \(pixels\) or 3 \(metres\)"),
+        ("joints: &x [*x]\nedges: []", "line 1: not valid YAML"),
+    ],
+)
+def test_bad_files_name_file_and_field(tmp_path: Path, text: str | bytes, reason: str) -> None:
+    with pytest.raises(LayoutError, match=rf"small\.yaml: .*{reason}") as caught:
+        load(tmp_path, text)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(LayoutError, match=r"unknown skeleton layout 'h36'; known: kinect20, .*YAML file"):
+        load_layout("h36")
+    with pytest.raises(LayoutError, match=r"none\.yaml: No such file"):
+        load_layout(tmp_path / "none.yaml")

@@ -204,21 +204,18 @@ def test_a_sample_that_does_not_fit_leaves_all_as_it_was(
 
 
 def test_what_can_not_be_written(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no samples to write"):
-        write(tmp_path / "none", [])
-    with pytest.raises(StoreError, match="class_names"):
-        write(tmp_path / "none", [make(1)], class_names=("sit", "sit"))
-    with pytest.raises(StoreError, match="class_names"):
-        write(tmp_path / "none", [make(1)], class_names=())
-    with pytest.raises(StoreError, match="JSON"):
-        write(tmp_path / "none", [make(1)], provenance={"source": Path()})
-    with pytest.raises(StoreError, match="JSON"):
-        write(tmp_path / "none", [make(1)], provenance={"rate": float("nan")})
+    for samples, changed, reason in (
+        ([], {}, "no samples to write"),
+        ([make(1)], {"class_names": ("sit", "sit")}, "class_names"),
+        ([make(1)], {"class_names": ()}, "class_names"),
+        ([make(1)], {"provenance": {"rate": float("nan")}}, "JSON"),
+    ):
+        with pytest.raises(StoreError, match=reason):
+            write(tmp_path / "none", samples, **changed)
     assert not (tmp_path / "none").exists()
     (tmp_path / "file").touch()
-    for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(StoreError, match=r"can't make the folder .*file"):
-            write(place, [make(1)])
+    with pytest.raises(StoreError, match=r"can't make the folder .*file"):
+        write(tmp_path / "file" / "below", [make(1)])
 
 
 def test_any_cut_is_noticed(tmp_path: Path) -> None:
@@ -232,17 +229,10 @@ def test_any_cut_is_noticed(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def without(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    return {field: value for field, value in fields.items() if field != name}
-
-
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        *(
-            (lambda fields, batch, name=name: (without(fields, name), batch), f"damaged .*{name}")
-            for name in ("layout", "class_names", "protocol", "provenance")
-        ),
+        (lambda fields, batch: (fields | {"layout": {}}, batch), "damaged .*layout"),
         (lambda fields, batch: (fields, batch.drop_columns(["pixels"])), "columns"),
         (lambda fields, batch: (fields, batch.slice(0, 0)), "no samples"),
         (

@@ -1,4 +1,4 @@
-"""The format of a store's file: its columns and metadata, samples as Arrow record batches, and numpy views on those."""
+"""The format of a store's file: its columns and metadata, samples as Arrow record batches, and back."""
 
 from __future__ import annotations
 
@@ -44,23 +44,32 @@ SCHEMA = pa.schema(
 )
 # Their size decides where a record batch ends.
 _WEIGHTY = ("joints", "pixels", "confidence", "boxes")
-_OPTIONAL = ("pixels", "confidence", "boxes", "interpolated", "video_frames")
 _PLAIN = ("sample_id", "label", "subject", "camera", "setup", "split", "video")
-
+_AXES = {
+    "frame_index": "T",
+    "present": "MT",
+    "joints": "MTVC",
+    "pixels": "MTV2",
+    "confidence": "MTV",
+    "boxes": "MT4",
+    "interpolated": "MT",
+    "video_frames": "T",
+}
+"""The axes of each list column's arrays."""
 
 T = TypeVar("T")
 
 
 class FormatError(ValueError):
-    """An Arrow file of another format or version; the message goes on where the file is named."""
+    """What can't be a store's metadata, or is that of another format or version."""
 
 
 def store_schema(
     layout: SkeletonLayout, class_names: Sequence[str], protocol: str, provenance: Mapping[str, Any]
 ) -> pa.Schema:
-    """:data:`SCHEMA` with what holds for a whole store; raises ValueError where that can't be written."""
+    """:data:`SCHEMA` with what holds for a whole store; raises FormatError where that can't be written."""
     if len(set(class_names)) != len(class_names) or not class_names:
-        raise ValueError("field 'class_names': a store needs class names, each of them once")
+        raise FormatError("field 'class_names': a store needs class names, each of them once")
     fields = {
         "format": FORMAT,
         "version": VERSION,
@@ -72,7 +81,7 @@ def store_schema(
     try:
         return SCHEMA.with_metadata({_METADATA_KEY: json.dumps(fields, allow_nan=False)})
     except (TypeError, ValueError) as error:
-        raise ValueError(f"the store's metadata can't be written as JSON: {error}") from None
+        raise FormatError(f"the store's metadata can't be written as JSON: {error}") from None
 
 
 def read_metadata(schema: pa.Schema) -> dict[str, Any]:
@@ -148,7 +157,7 @@ def record_batch(samples: Sequence[Sample]) -> pa.RecordBatch:
     columns: dict[str, Any] = {name: [getattr(sample, name) for sample in samples] for name in _PLAIN}
     columns["persons"] = [sample.num_persons for sample in samples]
     columns["length"] = [sample.num_frames for sample in samples]
-    for name in ("frame_index", "present", "joints", *_OPTIONAL):
+    for name in _AXES:
         columns[name] = _ragged([getattr(sample, name) for sample in samples])
     return pa.record_batch(columns, schema=SCHEMA)
 
@@ -163,77 +172,33 @@ def _ragged(arrays: Sequence[np.ndarray | None]) -> pa.LargeListArray:
     return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values), mask=mask)
 
 
-class Batch:
-    """One record batch of a store: its list columns as numpy views on the memory map.
+def view(record: pa.RecordBatch, row: int, name: str, layout: SkeletonLayout) -> np.ndarray | None:
+    """An array of one row as a read-only view on the file; None if it has none.
 
     Args:
-        record: the record batch, of :data:`SCHEMA`.
+        record: a record batch of :data:`SCHEMA`, validated.
+        row: which of its rows.
+        name: a list column.
         layout: the layout of its joints.
 
     Raises:
         pyarrow.ArrowInvalid: the columns contradict each other or the layout.
     """
-
-    def __init__(self, record: pa.RecordBatch, layout: SkeletonLayout) -> None:
-        record.validate(full=True)
-        for field, column in zip(record.schema, record.columns, strict=True):
-            if column.null_count and not field.nullable:
-                raise pa.ArrowInvalid(f"column '{field.name}' has gaps")
-        self._plain = {name: record.column(name) for name in _PLAIN}
-        persons = record.column("persons").to_numpy()
-        lengths = record.column("length").to_numpy()
-        if (persons < 1).any() or (lengths < 1).any():
-            raise pa.ArrowInvalid("a sample has no persons or no frames")
-        self._shapes = list(zip(persons.tolist(), lengths.tolist(), strict=True))
-        self._tails = {
-            "joints": (layout.num_joints, layout.dims),
-            "present": (),
-            "pixels": (layout.num_joints, 2),
-            "confidence": (layout.num_joints,),
-            "boxes": (4,),
-            "interpolated": (),
-        }
-        bodies = persons.astype(np.int64) * lengths
-        self._flat, self._known = {}, {}
-        for name in ("frame_index", "video_frames"):
-            self._flat[name], self._known[name] = _flat(record, name, lengths)
-        for name, tail in self._tails.items():
-            self._flat[name], self._known[name] = _flat(record, name, bodies * math.prod(tail))
-
-    def joints(self, row: int) -> np.ndarray:
-        """Joints ``(M, T, V, C)`` float32 of one sample."""
-        return self._view("joints", row)
-
-    def present(self, row: int) -> np.ndarray:
-        """Which bodies are there, ``(M, T)`` bool."""
-        return self._view("present", row).view(np.bool_)
-
-    def sample(self, row: int) -> Sample:
-        """One sample; raises SampleError if the stored values contradict each other."""
-        optional: dict[str, Any] = {n: self._view(n, row) for n in _OPTIONAL if self._known[n][row]}
-        if "interpolated" in optional:
-            optional["interpolated"] = optional["interpolated"].view(np.bool_)
-        return Sample(
-            **{name: column[row].as_py() for name, column in self._plain.items()},
-            joints=self.joints(row),
-            present=self.present(row),
-            frame_index=self._view("frame_index", row),
-            **optional,
-        )
-
-    def _view(self, name: str, row: int) -> np.ndarray:
-        offsets, values = self._flat[name]
-        flat = values[offsets[row] : offsets[row + 1]]
-        return flat.reshape(self._shapes[row] + self._tails[name]) if name in self._tails else flat
-
-
-def _flat(
-    record: pa.RecordBatch, name: str, sizes: np.ndarray
-) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """``(offsets, values)`` of a list column, and which rows are not null; those must have these sizes."""
-    column = record.column(name)
-    offsets, values = column.offsets.to_numpy(), column.values.to_numpy()
-    known = column.is_valid().to_numpy(zero_copy_only=False)
-    if (np.diff(offsets) != np.where(known, sizes, 0)).any():
+    values = record.column(name)[row].values
+    if values is None:
+        return None
+    sizes = {"M": record.column("persons")[row].as_py() or 0, "T": record.column("length")[row].as_py() or 0}
+    sizes |= {"V": layout.num_joints, "C": layout.dims, "2": 2, "4": 4}
+    shape = [sizes[axis] for axis in _AXES[name]]
+    array = values.to_numpy()
+    if min(shape) < 1 or len(array) != math.prod(shape):
         raise pa.ArrowInvalid(f"column '{name}' does not have the samples' persons, frames and joints")
-    return (offsets, values), known
+    array = array.reshape(shape)
+    return array.view(np.bool_) if array.dtype == np.uint8 else array
+
+
+def read_row(record: pa.RecordBatch, row: int, layout: SkeletonLayout) -> Sample:
+    """All that one row says; raises SampleError where that contradicts itself, and as :func:`view`."""
+    plain = {name: record.column(name)[row].as_py() for name in _PLAIN}
+    arrays: dict[str, Any] = {name: view(record, row, name, layout) for name in _AXES}
+    return Sample(**plain, **arrays)

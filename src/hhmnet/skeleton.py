@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 PARTS = ("head", "left_hand", "right_hand", "left_foot", "right_foot")
 MAX_JOINTS = 1_000
 """The most that a skeleton has; distances between all joints are computed, so time grows with the cube."""
+_FIELDS = ("name", "joints", "edges", "mirror", "parts", "dims")
 
 
 class LayoutError(ValueError):
@@ -39,33 +42,27 @@ class SkeletonLayout:
     dims: int = 3
 
     def __post_init__(self) -> None:
-        count = len(self.joints)
-        if count > MAX_JOINTS:
-            raise LayoutError(f"layout {self.name}: field 'joints': {count} joints; at most {MAX_JOINTS:,}")
-        children = [child for child, _ in self.edges]
-        if len(set(children)) != len(children):
-            raise LayoutError(f"layout {self.name}: field 'edges': a joint has two parents")
-        if len(self.edges) != count - 1:
-            raise LayoutError(
-                f"layout {self.name}: field 'edges': {count} joints need {count - 1} bones, got {len(self.edges)}"
-            )
+        count, children = len(self.joints), [child for child, _ in self.edges]
         used = [j for pair in (*self.edges, *self.mirror) for j in pair]
         used += [j for joints in self.parts.values() for j in joints]
-        if any(not 0 <= j < count for j in used):
-            raise LayoutError(f"layout {self.name}: a joint index lies outside 0..{count - 1}")
-        if set(self.parts) != set(PARTS):
-            raise LayoutError(f"layout {self.name}: field 'parts' must name exactly {', '.join(PARTS)}")
-        if len(set(self.joints)) != count:
-            raise LayoutError(f"layout {self.name}: field 'joints': two joints have the same name")
-        for joint in range(count):
-            way = joint
-            for _ in range(count):
-                way = int(self.parents[way])
-            if way != self.root:
-                raise LayoutError(
-                    f"layout {self.name}: field 'edges': the way from joint '{self.joints[joint]}' to the root "
-                    "goes in a circle"
-                )
+        faults = {
+            f"field 'joints': {count} joints; at most {MAX_JOINTS:,}": count > MAX_JOINTS,
+            "field 'joints': two joints have the same name": len(set(self.joints)) != count,
+            "field 'edges': a joint has two parents": len(set(children)) != len(children),
+            f"field 'edges': {count} joints need {count - 1} bones, got {len(children)}": len(children)
+            != count - 1,
+            f"a joint index lies outside 0..{count - 1}": any(not 0 <= j < count for j in used),
+            f"field 'parts' must name exactly {', '.join(PARTS)}": set(self.parts) != set(PARTS),
+        }
+        for fault, is_so in faults.items():
+            if is_so:
+                raise LayoutError(f"layout {self.name}: {fault}")
+        tops = np.arange(count)
+        for _ in range(count):
+            tops = self.parents[tops]
+        if len(lost := np.flatnonzero(tops != self.root)):
+            way = f"the way from joint '{self.joints[lost[0]]}' to the root goes in a circle"
+            raise LayoutError(f"layout {self.name}: field 'edges': {way}")
 
     @property
     def num_joints(self) -> int:
@@ -103,23 +100,19 @@ class SkeletonLayout:
         reach = np.zeros((4, self.num_joints), np.float32)
         sided = {joint for pair in self.mirror for joint in pair}
         for limb, part in enumerate(PARTS[1:]):
-            depth = {j: 1 + sum(j != a and self._is_above(a, j) for a in sided) for j in self.parts[part]}
-            above = {
-                a: 1 + sum(b != a and self._is_above(b, a) for b in sided)
-                for a in sided
-                for j in self.parts[part]
-                if self._is_above(a, j)
-            }
-            chain = above | depth
-            for joint, steps in chain.items():
-                reach[limb, joint] = steps / max(chain.values())
+            ends = self.parts[part]
+            chain = {joint for end in ends for joint in self._way(end) if joint in sided or joint in ends}
+            steps = {joint: 1 + len(sided & {*self._way(joint)[1:]}) for joint in chain}
+            for joint, count in steps.items():
+                reach[limb, joint] = count / max(steps.values())
         return reach
 
-    def _is_above(self, ancestor: int, joint: int) -> bool:
-        """Whether ``ancestor`` lies on the way from ``joint`` to the root (or is the joint)."""
-        while joint != ancestor and joint != self.parents[joint]:
-            joint = int(self.parents[joint])
-        return joint == ancestor
+    def _way(self, joint: int) -> list[int]:
+        """The joints from one to the root."""
+        way = [joint]
+        while way[-1] != self.root:
+            way.append(int(self.parents[way[-1]]))
+        return way
 
     @cached_property
     def hops(self) -> np.ndarray:
@@ -141,22 +134,17 @@ class SkeletonLayout:
 
     def index(self, joint: str) -> int:
         """Index of a joint by name; raises LayoutError with the known names."""
-        try:
-            return self.joints.index(joint)
-        except ValueError:
-            raise LayoutError(
-                f"layout {self.name} has no joint '{joint}'; it has {', '.join(self.joints)}"
-            ) from None
+        if joint not in self.joints:
+            raise LayoutError(f"layout {self.name} has no joint '{joint}'; it has {', '.join(self.joints)}")
+        return self.joints.index(joint)
 
     def check(self, joints: np.ndarray) -> None:
         """Raise LayoutError unless ``joints (..., V, C)`` has this layout's V and C."""
-        if joints.ndim < 2 or joints.shape[-2] != self.num_joints:
-            got = joints.shape[-2] if joints.ndim >= 2 else 0
-            raise LayoutError(f"layout {self.name} has {self.num_joints} joints, the data has {got}")
-        if joints.shape[-1] != self.dims:
-            raise LayoutError(
-                f"layout {self.name} has {self.dims} coordinates a joint, the data has {joints.shape[-1]}"
-            )
+        count, dims = joints.shape[-2:] if joints.ndim >= 2 else (0, 0)
+        if count != self.num_joints:
+            raise LayoutError(f"layout {self.name} has {self.num_joints} joints, the data has {count}")
+        if dims != self.dims:
+            raise LayoutError(f"layout {self.name} has {self.dims} coordinates a joint, the data has {dims}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON or YAML."""
@@ -176,27 +164,23 @@ class SkeletonLayout:
         Raises:
             LayoutError: a field is missing, or no layout's; names the field.
         """
-        missing = {"name", "joints", "edges", "mirror", "parts"} - set(
-            fields if isinstance(fields, Mapping) else ()
-        )
-        if missing:
+        known = set(fields) if isinstance(fields, Mapping) else set()
+        if missing := {"name", "joints", "edges", "mirror", "parts"} - known:
             raise LayoutError(f"a skeleton layout lacks the field '{min(missing)}'")
-        name, joints, parts, dims = (
-            fields["name"],
-            fields["joints"],
-            fields["parts"],
-            str(fields.get("dims", 3)),
-        )
-        if not isinstance(name, str) or not name:
-            raise LayoutError("skeleton layout: field 'name' must be text")
-        if not isinstance(joints, list) or not all(isinstance(joint, str) and joint for joint in joints):
-            raise LayoutError("skeleton layout: field 'joints' must be a list of joints")
-        if dims not in ("2", "3"):
-            raise LayoutError("skeleton layout: field 'dims' must be 2 (pixels) or 3 (metres)")
-        if not isinstance(parts, dict) or not set(parts) <= set(PARTS):
-            raise LayoutError(
-                f"skeleton layout: field 'parts' must give joints to some of {', '.join(PARTS)}, and to nothing else"
+        name, joints, parts, dims = (fields.get(key, 3) for key in ("name", "joints", "parts", "dims"))
+        rules = {
+            "'name' must be text": isinstance(name, str) and name,
+            "'joints' must be a list of joints": isinstance(joints, list)
+            and all(isinstance(joint, str) and joint for joint in joints),
+            "'dims' must be 2 (pixels) or 3 (metres)": str(dims) in ("2", "3"),
+            f"'parts' must give joints to some of {', '.join(PARTS)}, and to nothing else": isinstance(
+                parts, dict
             )
+            and set(parts) <= set(PARTS),
+        }
+        for rule, holds in rules.items():
+            if not holds:
+                raise LayoutError(f"skeleton layout: field {rule}")
         return cls(
             name=name,
             joints=tuple(joints),
@@ -211,17 +195,13 @@ def _indices(field: str, value: Any, joints: Sequence[str]) -> tuple[int, ...]:
     """Indices of joints that are given by index or name."""
     if not isinstance(value, list):
         raise LayoutError(f"skeleton layout: field '{field}' must be a list of joints")
-    numbers = {str(number): number for number in range(len(joints))}
-    numbers |= {joint: number for number, joint in enumerate(joints)}
-    found = []
+    places = {str(place): place for place in range(len(joints))}
+    places |= {joint: place for place, joint in enumerate(joints)}
     for joint in value:
-        number = joint if isinstance(joint, int) and 0 <= joint < len(joints) else numbers.get(str(joint))
-        if number is None:
-            raise LayoutError(
-                f"skeleton layout: field '{field}': no joint '{joint}'; the joints: {', '.join(joints)}"
-            )
-        found.append(int(number))
-    return tuple(found)
+        if str(joint) not in places:
+            known = ", ".join(joints)
+            raise LayoutError(f"skeleton layout: field '{field}': no joint '{joint}'; the joints: {known}")
+    return tuple(places[str(joint)] for joint in value)
 
 
 def _pairs(field: str, value: Any, joints: Sequence[str]) -> tuple[tuple[int, int], ...]:
@@ -232,40 +212,89 @@ def _pairs(field: str, value: Any, joints: Sequence[str]) -> tuple[tuple[int, in
     return tuple((pair[0], pair[1]) for pair in (_indices(field, pair, joints) for pair in value))
 
 
+def _sides(joints: Sequence[str]) -> list[list[str]]:
+    """The pairs of joints named ``left_…`` and ``right_…``."""
+    pairs = [[joint, joint.replace("left_", "right_", 1)] for joint in joints if joint.startswith("left_")]
+    return [pair for pair in pairs if pair[1] in joints]
+
+
+def load_layout(place: str | Path) -> SkeletonLayout:
+    """A known layout by its name, or one of your own from a YAML file.
+
+    The file holds the fields of :class:`SkeletonLayout`. In ``edges``, ``mirror`` and ``parts`` a joint is given by its
+    name, or by its place in ``joints``, from 0. Only ``joints`` and ``edges`` are needed: ``name`` is the file's unless
+    given, ``mirror`` the pairs of joints named ``left_…`` and ``right_…``, ``dims`` is 3, and a part that isn't listed
+    has no joints::
+
+        joints: [hip, neck, head, left_hand, right_hand]
+        edges: [[neck, hip], [head, neck], [left_hand, neck], [right_hand, neck]]   # child, parent
+        parts: {head: [head], left_hand: [left_hand], right_hand: [right_hand]}
+
+    Raises:
+        LayoutError: no layout is called so, or the file is missing or isn't a layout; names file and field.
+    """
+    if str(place) in LAYOUTS:
+        return LAYOUTS[str(place)]
+    file = Path(place)
+    if file.suffix.lower() not in (".yaml", ".yml"):
+        known = ", ".join(LAYOUTS)
+        raise LayoutError(
+            f"unknown skeleton layout '{place}'; known: {known}; or name a YAML file of your own"
+        )
+    try:
+        # BaseLoader makes text, lists and mappings and nothing else: a joint called "no" stays one.
+        fields = yaml.load(file.read_bytes().decode("utf-8-sig"), Loader=yaml.BaseLoader)
+        if isinstance(fields, dict):
+            if unknown := [key for key in fields if key not in _FIELDS]:
+                raise LayoutError(f"unknown field '{unknown[0]}'; known: {', '.join(_FIELDS)}")
+            joints = fields.get("joints")
+            names = [joint for joint in joints if isinstance(joint, str)] if isinstance(joints, list) else []
+            fields = {"name": file.stem, "mirror": _sides(names), "parts": {}} | fields
+        return SkeletonLayout.from_dict(fields)
+    except OSError as error:
+        raise LayoutError(f"{file}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise LayoutError(f"{file}: not UTF-8 text") from None
+    except RecursionError:
+        raise LayoutError(f"{file}: not a layout: nested too deeply") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f"line {mark.line + 1}: "
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise LayoutError(f"{file}: {line}not valid YAML ({reason})") from None
+    except LayoutError as error:
+        raise LayoutError(f"{file}: {error}") from None
+
+
 def _named(
-    name: str, joints: str, edges: str, mirror: str, parts: tuple[str, str, str], dims: int = 3
+    name: str, joints: str, bones: str, parts: tuple[str, str, str], dims: int = 3, sides: str = ""
 ) -> SkeletonLayout:
     """Build a layout from joint names, so that the tables below can be read.
 
-    ``mirror`` and the last two of ``parts`` (head, hand, foot) are said without left and right.
+    In ``bones``, whose groups are separated by commas, ``*`` stands for ``left_`` and, again, for ``right_``. The last
+    two of ``parts`` (head, hand, foot) and ``sides``, the order of mirrored joints where it isn't that of ``joints``,
+    are said without left and right.
     """
-    names = tuple(joints.split())
-
-    def pairs(text: str) -> tuple[tuple[int, int], ...]:
-        return tuple((names.index(a), names.index(b)) for a, b in (item.split(">") for item in text.split()))
-
-    def indices(text: str, side: str = "") -> tuple[int, ...]:
-        return tuple(names.index(side + joint) for joint in text.split())
-
-    head, hand, foot = parts
-    sides = " ".join(f"left_{j}>right_{j}" for j in mirror.split())
-    members = {"head": indices(head)} | {
-        f"{side}_{part}": indices(text, f"{side}_")
-        for part, text in (("hand", hand), ("foot", foot))
-        for side in ("left", "right")
+    names = joints.split()
+    edges: list[list[str]] = []
+    for group in bones.split(","):
+        for side in ("left_", "right_"):
+            found = [bone.split(">") for bone in group.replace("*", side).split()]
+            edges += [bone for bone in found if bone not in edges]
+    limbs = {
+        f"{side}{part}": [side + joint for joint in text.split()]
+        for part, text in (("hand", parts[1]), ("foot", parts[2]))
+        for side in ("left_", "right_")
     }
-    return SkeletonLayout(name, names, pairs(edges), pairs(sides), members, dims)
+    mirror = [[f"left_{joint}", f"right_{joint}"] for joint in sides.split()] or _sides(names)
+    members = {"head": parts[0].split()} | limbs
+    fields = {"joints": names, "edges": edges, "mirror": mirror, "parts": members, "dims": dims}
+    return SkeletonLayout.from_dict({"name": name} | fields)
 
 
-_LIMBS = (
-    "left_elbow>left_shoulder left_wrist>left_elbow right_elbow>right_shoulder right_wrist>right_elbow "
-    "left_knee>left_hip left_ankle>left_knee right_knee>right_hip right_ankle>right_knee "
-)
-_FACE = "left_eye>nose right_eye>nose left_ear>left_eye right_ear>right_eye "
-_TOES = (
-    "left_big_toe>left_ankle right_big_toe>right_ankle left_small_toe>left_big_toe right_small_toe>right_big_toe "
-    "left_heel>left_ankle right_heel>right_ankle "
-)
+_LIMBS = "*elbow>*shoulder *wrist>*elbow, *knee>*hip *ankle>*knee, "
+_FACE = "*eye>nose, *ear>*eye, "
+_TOES = "*big_toe>*ankle, *small_toe>*big_toe, *heel>*ankle, "
 _COCO_JOINTS = (
     "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow "
     "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle"
@@ -279,10 +308,8 @@ KINECT20 = _named(
     "hip_center spine shoulder_center head left_shoulder left_elbow left_wrist left_hand right_shoulder "
     "right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee "
     "right_ankle right_foot",
-    _LIMBS + "spine>hip_center shoulder_center>spine head>shoulder_center left_shoulder>shoulder_center "
-    "right_shoulder>shoulder_center left_hand>left_wrist right_hand>right_wrist left_hip>hip_center "
-    "right_hip>hip_center left_foot>left_ankle right_foot>right_ankle",
-    "shoulder elbow wrist hand hip knee ankle foot",
+    _LIMBS + "spine>hip_center, shoulder_center>spine, head>shoulder_center, *shoulder>shoulder_center, "
+    "*hand>*wrist, *hip>hip_center, *foot>*ankle",
     ("head shoulder_center", "wrist hand", "ankle foot"),
 )
 
@@ -292,11 +319,8 @@ NTU25 = _named(
     "spine_base spine_mid neck head left_shoulder left_elbow left_wrist left_hand right_shoulder right_elbow "
     "right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee right_ankle "
     "right_foot spine_shoulder left_hand_tip left_thumb right_hand_tip right_thumb",
-    _LIMBS + "spine_mid>spine_base spine_shoulder>spine_mid neck>spine_shoulder head>neck "
-    "left_shoulder>spine_shoulder right_shoulder>spine_shoulder left_hand>left_wrist right_hand>right_wrist "
-    "left_hand_tip>left_hand right_hand_tip>right_hand left_thumb>left_wrist right_thumb>right_wrist "
-    "left_hip>spine_base right_hip>spine_base left_foot>left_ankle right_foot>right_ankle",
-    "shoulder elbow wrist hand hip knee ankle foot hand_tip thumb",
+    _LIMBS + "spine_mid>spine_base, spine_shoulder>spine_mid, neck>spine_shoulder, head>neck, "
+    "*shoulder>spine_shoulder, *hand>*wrist, *hand_tip>*hand, *thumb>*wrist, *hip>spine_base, *foot>*ankle",
     ("head neck", "wrist hand hand_tip thumb", "ankle foot"),
 )
 
@@ -304,8 +328,7 @@ NTU25 = _named(
 COCO17 = _named(
     "coco17",
     _COCO_JOINTS,
-    _LIMBS + _FACE + "left_shoulder>nose right_shoulder>nose left_hip>left_shoulder right_hip>right_shoulder",
-    _COCO_SIDES,
+    _LIMBS + _FACE + "*shoulder>nose, *hip>*shoulder",
     (_COCO_HEAD, "wrist", "ankle"),
     dims=2,
 )
@@ -315,12 +338,7 @@ HALPE26 = _named(
     "halpe26",
     _COCO_JOINTS
     + " head neck hip left_big_toe right_big_toe left_small_toe right_small_toe left_heel right_heel",
-    _LIMBS
-    + _FACE
-    + _TOES
-    + "neck>hip nose>neck head>nose left_shoulder>neck right_shoulder>neck left_hip>hip "
-    "right_hip>hip",
-    _COCO_SIDES + " big_toe small_toe heel",
+    _LIMBS + _FACE + _TOES + "neck>hip, nose>neck, head>nose, *shoulder>neck, *hip>hip",
     (_COCO_HEAD + " head", "wrist", "ankle big_toe small_toe heel"),
     dims=2,
 )
@@ -330,21 +348,20 @@ COCO18 = _named(
     "coco18",
     "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip right_knee "
     "right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear",
-    _LIMBS + _FACE + "nose>neck left_shoulder>neck right_shoulder>neck left_hip>neck right_hip>neck",
-    _COCO_SIDES,
+    _LIMBS + _FACE + "nose>neck, *shoulder>neck, *hip>neck",
     (_COCO_HEAD, "wrist", "ankle"),
     dims=2,
+    sides=_COCO_SIDES,
 )
 BODY25 = _named(
     "body25",
     "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist mid_hip right_hip "
     "right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear left_big_toe "
     "left_small_toe left_heel right_big_toe right_small_toe right_heel",
-    _LIMBS + _FACE + _TOES + "neck>mid_hip nose>neck left_shoulder>neck right_shoulder>neck left_hip>mid_hip "
-    "right_hip>mid_hip",
-    _COCO_SIDES + " big_toe small_toe heel",
+    _LIMBS + _FACE + _TOES + "neck>mid_hip, nose>neck, *shoulder>neck, *hip>mid_hip",
     (_COCO_HEAD, "wrist", "ankle big_toe small_toe heel"),
     dims=2,
+    sides=_COCO_SIDES + " big_toe small_toe heel",
 )
 
 # Human3.6M as VideoPose3D and its followers keep it: 17 of its 32 joints.
@@ -352,11 +369,9 @@ H36M17 = _named(
     "h36m17",
     "hip right_hip right_knee right_ankle left_hip left_knee left_ankle spine thorax nose head left_shoulder "
     "left_elbow left_wrist right_shoulder right_elbow right_wrist",
-    _LIMBS
-    + "spine>hip thorax>spine nose>thorax head>nose left_shoulder>thorax right_shoulder>thorax left_hip>hip "
-    "right_hip>hip",
-    "shoulder elbow wrist hip knee ankle",
+    _LIMBS + "spine>hip, thorax>spine, nose>thorax, head>nose, *shoulder>thorax, *hip>hip",
     ("nose head", "wrist", "ankle"),
+    sides="shoulder elbow wrist hip knee ankle",
 )
 
 # BlazePose, in the order of MediaPipe's pose landmarks; as in COCO, the tree hangs on the nose.
@@ -366,24 +381,11 @@ BLAZEPOSE33 = _named(
     "left_mouth right_mouth left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist left_pinky "
     "right_pinky left_index right_index left_thumb right_thumb left_hip right_hip left_knee right_knee left_ankle "
     "right_ankle left_heel right_heel left_foot right_foot",
-    _LIMBS + "left_eye_inner>nose left_eye>left_eye_inner left_eye_outer>left_eye left_ear>left_eye_outer "
-    "right_eye_inner>nose right_eye>right_eye_inner right_eye_outer>right_eye right_ear>right_eye_outer "
-    "left_mouth>nose right_mouth>nose left_shoulder>nose right_shoulder>nose left_hip>left_shoulder "
-    "right_hip>right_shoulder left_pinky>left_wrist right_pinky>right_wrist left_index>left_wrist "
-    "right_index>right_wrist left_thumb>left_wrist right_thumb>right_wrist left_heel>left_ankle "
-    "right_heel>right_ankle left_foot>left_ankle right_foot>right_ankle",
-    "eye_inner eye eye_outer ear mouth shoulder elbow wrist pinky index thumb hip knee ankle heel foot",
+    _LIMBS + "*eye_inner>nose *eye>*eye_inner *eye_outer>*eye *ear>*eye_outer, *mouth>nose, *shoulder>nose, "
+    "*hip>*shoulder, *pinky>*wrist, *index>*wrist, *thumb>*wrist, *heel>*ankle, *foot>*ankle",
     (_COCO_HEAD + " left_mouth right_mouth", "wrist pinky index thumb", "ankle heel foot"),
 )
 
 LAYOUTS: dict[str, SkeletonLayout] = {
     layout.name: layout for layout in (KINECT20, NTU25, COCO17, BLAZEPOSE33, BODY25, COCO18, HALPE26, H36M17)
 }
-
-
-def get_layout(name: str) -> SkeletonLayout:
-    """A layout by name; raises LayoutError with the known names."""
-    try:
-        return LAYOUTS[name]
-    except KeyError:
-        raise LayoutError(f"unknown skeleton layout '{name}'; known: {', '.join(LAYOUTS)}") from None

@@ -23,7 +23,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from hhmnet.arrow import SCHEMA, Batch, FormatError, groups, read_metadata, record_batch, store_schema
+from hhmnet.arrow import (
+    SCHEMA,
+    FormatError,
+    groups,
+    read_metadata,
+    read_row,
+    record_batch,
+    store_schema,
+    view,
+)
 from hhmnet.files import made, remedy, replacing
 from hhmnet.sample import UNKNOWN_LABEL, Sample, SampleError
 from hhmnet.skeleton import LayoutError, SkeletonLayout
@@ -60,39 +69,24 @@ def write_store(
     class_names: Sequence[str],
     protocol: str,
     provenance: Mapping[str, Any],
+    batches: Iterable[pa.RecordBatch] | None = None,
 ) -> int:
     """Write ``samples`` to ``folder/samples.arrow`` and return how many there were.
 
     Samples are written as they come, so a data set of any size needs the memory of two batches. The same samples give
-    the same bytes. An older store in ``folder`` is replaced only once the new one is complete.
+    the same bytes. An older store in ``folder`` is replaced only once the new one is complete. ``batches`` are taken
+    instead of ``samples`` where these are record batches already, and were checked when they became that.
 
     Raises:
         StoreError: two samples of one name, a sample of another layout or class, no samples at all, class
             names that aren't unique, metadata JSON can't hold, or a folder that can't be written.
     """
-    batches = (record_batch(group) for group in groups(_checked(samples, layout, class_names)))
-    return write_batches(
-        folder, batches, layout=layout, class_names=class_names, protocol=protocol, provenance=provenance
-    )
-
-
-def write_batches(
-    folder: Path,
-    batches: Iterable[pa.RecordBatch],
-    *,
-    layout: SkeletonLayout,
-    class_names: Sequence[str],
-    protocol: str,
-    provenance: Mapping[str, Any],
-) -> int:
-    """:func:`write_store` for samples that are record batches already, and were checked when they became that."""
+    if batches is None:
+        batches = (record_batch(group) for group in groups(_checked(samples, layout, class_names)))
     folder, count = Path(folder), 0
-    try:
-        schema = store_schema(layout, class_names, protocol, provenance)
-    except ValueError as error:
-        raise StoreError(str(error)) from None
     place = f"make the folder {folder}"
     try:
+        schema = store_schema(layout, class_names, protocol, provenance)
         with made(folder):
             place = f"write {folder / SAMPLES_FILE}"
             with replacing(folder / SAMPLES_FILE) as file, pa.ipc.new_file(file, schema) as writer:
@@ -101,6 +95,8 @@ def write_batches(
                     count += batch.num_rows
                 if not count:
                     raise StoreError(f"there are no samples to write to {folder}")
+    except FormatError as error:
+        raise StoreError(str(error)) from None
     except OSError as error:
         raise StoreError(f"can't {place}: {error.strerror or error}{remedy(error)}") from error
     return count
@@ -166,7 +162,7 @@ class Store:
         self._length = self._starts.pop()
         if not self._length:
             raise self._damaged("it holds no samples")
-        self._batches: list[Batch | None] = [None] * len(self._records)
+        self._valid: set[int] = set()  # record batches that were looked through
 
     def __len__(self) -> int:
         return self._length
@@ -218,20 +214,27 @@ class Store:
 
     def joints(self, i: int) -> np.ndarray:
         """Joints ``(M, T, V, C)`` float32 of sample ``i``: a read-only view on the file, not a copy."""
-        batch, row = self._locate(i)
-        return batch.joints(row)
+        return self._view(i, "joints")
 
     def present(self, i: int) -> np.ndarray:
         """Which bodies are there, ``(M, T)`` bool: a read-only view on the file."""
-        batch, row = self._locate(i)
-        return batch.present(row)
+        return self._view(i, "present")
+
+    def _view(self, i: int, name: str) -> np.ndarray:
+        record, row = self._locate(i)
+        try:
+            if (array := view(record, row, name, self.layout)) is not None:
+                return array
+        except pa.ArrowException as error:
+            raise self._damaged(error) from None
+        raise self._damaged(f"column '{name}' has gaps")
 
     def sample(self, i: int) -> Sample:
         """All that is known of sample ``i``; its arrays are read-only views on the file."""
-        batch, row = self._locate(i)
+        record, row = self._locate(i)
         try:
-            return batch.sample(row)
-        except SampleError as error:
+            return read_row(record, row, self.layout)
+        except (SampleError, pa.ArrowException) as error:
             raise self._damaged(error) from None
 
     def index(self, sample_id: str) -> int:
@@ -249,19 +252,18 @@ class Store:
     def _positions(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.sample_ids.tolist())}
 
-    def _locate(self, i: int) -> tuple[Batch, int]:
+    def _locate(self, i: int) -> tuple[pa.RecordBatch, int]:
         i = operator.index(i)
         if not 0 <= i < self._length:
             raise IndexError(f"store {self.path} has samples 0..{self._length - 1}, not {i}")
         number = bisect_right(self._starts, i) - 1
-        batch = self._batches[number]
-        if batch is None:
+        if number not in self._valid:
             try:
-                batch = Batch(self._records[number], self.layout)
+                self._records[number].validate(full=True)
             except pa.ArrowException as error:
                 raise self._damaged(error) from None
-            self._batches[number] = batch
-        return batch, i - self._starts[number]
+            self._valid.add(number)
+        return self._records[number], i - self._starts[number]
 
     def _read_column(self, name: str) -> np.ndarray:
         """One small column, without touching the joints; text as numpy's."""
@@ -323,11 +325,5 @@ def read_video_folder(store_folder: Path) -> Path | None:
         return (store_folder.resolve() / json.loads(file.read_bytes())["folder"]).resolve()
     except FileNotFoundError:
         return None
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-    ):  # the last: nested too deeply, a circle of links
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # the last: too deep, a circle of links
         raise VideoFolderError(f'{file} should hold {{"folder": "..."}}; mend it or remove it') from None

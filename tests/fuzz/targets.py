@@ -45,7 +45,6 @@ from hhmnet.data.crop_cache import read_crops, write_crops
 from hhmnet.data.roi import RoiConfig, empty_crops
 from hhmnet.data.transform import SkeletonBatch
 from hhmnet.evaluation.scores import Scores
-from hhmnet.layout_files import load_layout
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.readers import ReaderConfig, get_reader
 from hhmnet.readers.arrays import ArrayConfig
@@ -55,7 +54,7 @@ from hhmnet.sample import Sample
 from hhmnet.serving.answers import check_video
 from hhmnet.serving.limits import Limits, Refused
 from hhmnet.serving.uploads import ending
-from hhmnet.skeleton import KINECT20
+from hhmnet.skeleton import KINECT20, load_layout
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.video import open_video

@@ -23,7 +23,6 @@ from hhmnet.commands.terminal import UsageError
 from hhmnet.data.crop_cache import DamagedError, read_crops, write_crops
 from hhmnet.data.roi import RoiConfig, empty_crops
 from hhmnet.evaluation.scores import Scores, ScoresError
-from hhmnet.layout_files import load_layout
 from hhmnet.models.pretrained import PretrainedError, from_pretrained
 from hhmnet.models.spec import ModelSpec, check_weights
 from hhmnet.predict import engines
@@ -32,7 +31,7 @@ from hhmnet.readers.arrays import ArrayConfig
 from hhmnet.readers.formats import read_clip, read_skeleton
 from hhmnet.readers.joints import settle
 from hhmnet.readers.labels import read_labels
-from hhmnet.skeleton import KINECT20, PARTS, LayoutError, SkeletonLayout
+from hhmnet.skeleton import KINECT20, PARTS, LayoutError, SkeletonLayout, load_layout
 from hhmnet.store import SAMPLES_FILE, Store, StoreError
 from hhmnet.video import VideoError, stored_size
 from hhmnet.video.packets import scan

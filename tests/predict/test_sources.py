@@ -11,8 +11,7 @@ import pytest
 from hhmnet.conversion import convert
 from hhmnet.predict.sources import Input, InputError, Sources, find_inputs, is_video
 from hhmnet.readers.arrays import ArrayConfig
-from hhmnet.readers.ntu_bodies import persons
-from hhmnet.readers.ntu_format import parse
+from hhmnet.readers.ntu_skeleton import parse, persons
 from hhmnet.readers.videos import Videos
 from hhmnet.skeleton import KINECT20, NTU25
 from hhmnet.store import Store

@@ -18,7 +18,7 @@ from hhmnet.data.protocols import get_protocol
 from hhmnet.data.roi import ClipCrops, RoiConfig, empty_crops
 from hhmnet.models.pretrained import ActionModel, ModelSpec
 from hhmnet.sample import Sample
-from hhmnet.skeleton import get_layout
+from hhmnet.skeleton import LAYOUTS
 from hhmnet.store import Store, write_store
 from hhmnet.training.engine import Trainer
 from hhmnet.training.phases import VideoPhase
@@ -69,7 +69,7 @@ def write_made_store(folder: Path, config: TrainConfig, batches: int) -> Store:
         ShapeError: see :func:`shape_of`.
     """
     shape, protocol = shape_of(config.protocol), get_protocol(config.protocol)
-    layout = get_layout(shape.layout)
+    layout = LAYOUTS[shape.layout]
     fields: dict[str, Any] = {protocol.axis: sorted(protocol.train)[0] if protocol.train else "1"}
     random = np.random.default_rng(0)
     size = (config.data.persons, shape.frames, layout.num_joints, layout.dims)

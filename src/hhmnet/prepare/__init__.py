@@ -25,7 +25,7 @@ from hhmnet.prepare.parts import (
 from hhmnet.prepare.workers import EngineError, WorkerLost, cores, in_workers, read_in_cluster
 from hhmnet.readers import Reader
 from hhmnet.readers.pairing import LISTED
-from hhmnet.store import StoreError, write_batches
+from hhmnet.store import StoreError, write_store
 
 __all__ = ["ENGINES", "EngineError", "PrepareError", "PrepareReport", "Rejected", "WorkerLost", "prepare"]
 ENGINES = ("local", "ray")
@@ -161,9 +161,10 @@ def _merge(reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]], out: P
             f"{out / REJECTED_FILE} says why",
             report.rejected,
         )
-    write_batches(
+    write_store(
         out,
-        regroup(_records(parts, new)),
+        (),
+        batches=regroup(_records(parts, new)),
         layout=reader.layout,
         class_names=reader.class_names,
         protocol=reader.protocol,

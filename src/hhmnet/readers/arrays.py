@@ -16,7 +16,6 @@ import numpy as np
 
 from hhmnet.conversion import convert
 from hhmnet.fields import one_of
-from hhmnet.layout_files import load_layout
 from hhmnet.readers import ReaderConfig, ReadError, SourceError
 from hhmnet.readers.clip_files import PICTURE, RawClip
 from hhmnet.readers.joints import (
@@ -29,7 +28,7 @@ from hhmnet.readers.joints import (
     settle,
     tallness,
 )
-from hhmnet.skeleton import LAYOUTS, LayoutError, SkeletonLayout
+from hhmnet.skeleton import LAYOUTS, LayoutError, SkeletonLayout, load_layout
 
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 PLANE = ("pixels", "fractions")

@@ -15,7 +15,7 @@ from hhmnet.readers.json_poses import find_recording, named_landmarks, read_pose
 from hhmnet.readers.kinect_text import is_kinect_text, read_kinect_text
 from hhmnet.readers.labels import DEFAULT_TABLE, Labels, action_labels
 from hhmnet.readers.listed import ListedReader
-from hhmnet.readers.ntu import read_persons
+from hhmnet.readers.ntu_skeleton import read_persons
 from hhmnet.readers.nw_ucla import skeletons_of
 from hhmnet.readers.pairing import find_videos, video_fields
 from hhmnet.readers.text import disguised, read_json

@@ -40,7 +40,7 @@ def settle(
 
     A joint is missing if one of its coordinates is NaN or its confidence is 0. A person is absent from a frame where
     all joints are zero or missing, or where ``present`` says so. A person who is absent from all is left out. The
-    others are in order of motion and presence, as NTU's are (:func:`hhmnet.readers.ntu_bodies.motion`).
+    others are in order of motion and presence, as NTU's are (:func:`hhmnet.readers.ntu_skeleton.motion`).
 
     Args:
         joints: ``(M, T, V, C)``, whole numbers or floats.

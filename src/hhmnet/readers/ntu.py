@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-import numpy as np
-
 from hhmnet.readers import ReaderConfig, ReadError, SourceError
-from hhmnet.readers.ntu_bodies import persons
-from hhmnet.readers.ntu_format import JOINTS, MAX_BYTES, parse
+from hhmnet.readers.ntu_skeleton import read_persons
 from hhmnet.readers.recorded import RecordedConfig, RecordedReader
 from hhmnet.readers.text import read_lines
 from hhmnet.skeleton import NTU25
@@ -41,7 +38,6 @@ NTU120_CLASSES = tuple(" ".join(name.split()) for name in _CLASSES.split(","))
 """The 120 actions in the order of their numbers; the first 60 are those of NTU RGB+D."""
 
 NAME = re.compile(r"S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<subject>\d{3})R\d{3}A(?P<action>\d{3})", re.ASCII)
-_TRACKED = 2
 
 
 @dataclass
@@ -58,12 +54,9 @@ class NTU60(RecordedReader):
     """NTU RGB+D: 56,880 clips of 60 actions by 40 subjects, from 3 cameras, in 17 setups.
 
     Format: one text file a clip, ``SsssCcccPpppRrrrAaaa.skeleton`` (setup, camera, subject, replication, action);
-    :mod:`hhmnet.readers.ntu_format` says what is in it. 25 Kinect v2 joints in metres (y up, z away from the camera),
-    their pixels in the 1920 x 1080 video, and a tracking state, which becomes the confidence: 0 not tracked, 0.5
-    inferred, 1 tracked; positions stay as they are in the file. A joint that has no finite pixels gets pixels of zero
-    and confidence 0.
-
-    Every frame of the file is kept, also those without a body. Persons: :mod:`hhmnet.readers.ntu_bodies`.
+    :mod:`hhmnet.readers.ntu_skeleton` says what is in it, and who counts as a person. The tracking state becomes the
+    confidence: 0 not tracked, 0.5 inferred, 1 tracked; positions stay as they are in the file. A joint that has no
+    finite pixels gets pixels of zero and confidence 0. Every frame of the file is kept, also those without a body.
 
     Missing skeletons: 302 clips are listed by the authors as missing or incomplete. Names on such a list, in the
     source folder (``missing_skeletons_60.txt`` or as published) or given by ``missing``, are left out.
@@ -183,42 +176,3 @@ def read_names(file: Path) -> frozenset[str]:
     if not names:
         raise SourceError(f"{file}: lists no clips; it should have names such as S001C002P005R002A008")
     return frozenset(names)
-
-
-def read_persons(path: Path, notes: Counter[str]) -> dict[str, Any]:
-    """A sample's fields that a ``.skeleton`` file gives: joints, who is there, frames, pixels and confidence.
-
-    Raises:
-        ReadError: it isn't such a file, with the line; or it has no body.
-        OSError: it can't be read.
-    """
-    if path.stat().st_size > MAX_BYTES:
-        raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no skeleton file")
-    file = parse(path.read_bytes())
-    bodies = persons(file, notes)
-    if not bodies:
-        raise ReadError("no frame has a body")
-    size = (len(bodies), file.frames)
-    joints = np.zeros((*size, JOINTS, 3), np.float32)
-    pixels = np.zeros((*size, JOINTS, 2), np.float32)
-    confidence = np.zeros((*size, JOINTS), np.float32)
-    present = np.zeros(size, bool)
-    unmapped = 0
-    for person, body in enumerate(bodies):
-        rows, place = body.rows, (person, body.frames)
-        joints[place] = body.joints
-        pixels[place] = file.pixels[rows]
-        confidence[place] = file.state[rows] / _TRACKED * file.mapped[rows]
-        present[place] = True
-        unmapped += int((~file.mapped[rows]).sum())
-    if unmapped:
-        notes["joint without finite pixels: pixels and confidence set to 0"] += unmapped
-    if empty := int((~present.any(0)).sum()):
-        notes["frame without a person: kept and masked"] += empty
-    return {
-        "joints": joints,
-        "present": present,
-        "frame_index": np.arange(file.frames, dtype=np.int32),
-        "pixels": pixels,
-        "confidence": confidence,
-    }

@@ -21,7 +21,7 @@ from hhmnet.readers.labels import DEFAULT_TABLE, LabelRow
 from hhmnet.readers.listed import ListedReader
 from hhmnet.readers.pairing import IN_PART, VIDEO_SUFFIXES
 from hhmnet.sample import Sample
-from hhmnet.skeleton import BLAZEPOSE33, get_layout
+from hhmnet.skeleton import BLAZEPOSE33, LAYOUTS
 from hhmnet.video import VideoError, open_video
 
 
@@ -67,7 +67,7 @@ class Videos(ListedReader):
 
     def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
         super().__init__(source, config)
-        self.layout = get_layout(self.config.layout)
+        self.layout = LAYOUTS[self.config.layout]
         self.protocol = self.config.protocol
         fetch_models()
 

@@ -1,8 +1,10 @@
-"""``.skeleton`` files, whole and damaged: exactly what a plain, strict parser reads, or a ReadError that says why."""
+"""``.skeleton`` files: exactly what a plain, strict parser reads, or a ReadError that says why; and who is a person."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,9 @@ from damage import FUZZ, damaged
 from hypothesis import given, settings
 from plain_ntu import PlainBody, plain_parse
 
-from hhmnet.readers import ReadError, ntu
+from hhmnet.readers import ReadError, ntu_skeleton
 from hhmnet.readers.ntu import NTU60
-from hhmnet.readers.ntu_format import SkeletonFile, parse
+from hhmnet.readers.ntu_skeleton import SkeletonFile, Track, mend, motion, parse, persons, seat
 from hhmnet.sample import Sample
 from made_ntu import ID, JOINTS, NAME, Body, changed, put, skeleton
 
@@ -85,20 +87,15 @@ def test_unusual_numbers(line: int, text: str) -> None:
     ("data", "line", "reason"),
     [
         (b"", 1, "is empty: it ends where the number of frames should stand"),
-        (b"\r\n", 1, "must hold the number of frames, a whole number; holds ''"),
         (b"0\r\n", 1, "the number of frames must be 1 to 100,000, is 0"),
         (b"100001\n" + 100_001 * b"0\n", 1, "the number of frames must be 1 to 100,000, is 100,001"),
         (b"3\n0\n0\n", 3, "cut short: it ends where the number of bodies of frame 2 should stand"),
         (b"1000000000000\n0\n", 1, "must hold the number of frames, a whole number; holds '1000000000000'"),
-        (b"1\n" + b"9" * 2_000_000, 2, "must hold the number of bodies of frame 0"),
         (b"2\n0\n0\n0\n", 4, "goes on after the 2 frames that its first line announces"),
         (changed(1, "20.0"), 1, "must hold the number of frames, a whole number; holds '20.0'"),
-        (changed(1, "21"), 561, "cut short: it ends where the number of bodies of frame 20 should stand"),
         (changed(2, "0"), 3, "must hold the number of bodies of frame 1, a whole number; holds '72057594037937101 0"),
-        (changed(2, "999999999"), 30, "a body must have 10 values, this line has 1"),
         (changed(3, BODY + " 0"), 3, "a body must have 10 values, this line has 11"),
         (changed(3, BODY.replace("0.02", "x")), 3, "'x' is no number"),
-        (changed(3, "-" + BODY), 3, f"a body's id must be a whole number of 64 bits, is '-{ID}'"),
         (changed(3, BODY.replace(str(ID), str(2**64))), 3, "a body's id must be a whole number of 64 bits"),
         (changed(4, "1000000"), 4, "a body must have 25 joints, this one has 1000000"),
         (changed(5, None), 29, "a joint must have 12 values, this line has 1"),
@@ -107,7 +104,6 @@ def test_unusual_numbers(line: int, text: str) -> None:
         (changed(6, joint(1, "3.5e38")), 6, "a joint's position must be finite, is '0.1 3.5e38 3'"),
         (changed(7, joint(11, "3")), 7, "a joint's tracking state must be 0, 1 or 2, is '3'"),
         (changed(30, "00" + BODY, skeleton((Body(), Body(ID + 1)), 3)), 30, f"frame 0 has the body id {ID} twice"),
-        (skeleton()[:1000], 14, "a joint must have 12 values, this line has 10"),
         (skeleton().replace(b"\n", b"\0\n"), 1, r"must hold the number of frames, a whole number; holds '20 \x00'"),
     ],
 )  # fmt: skip
@@ -121,7 +117,7 @@ def test_what_is_not_the_format_is_refused_with_line_and_reason(data: bytes, lin
 
 
 def test_a_file_of_absurd_size_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ntu, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(ntu_skeleton, "MAX_BYTES", 2**20)
     put(tmp_path, b"1\n" + b"0\n" * 2**20)
     with pytest.raises(ReadError, match="is larger than 1 MiB, so it is no skeleton file"):
         NTU60(tmp_path).read(f"{NAME}.skeleton", Counter())
@@ -172,3 +168,115 @@ def check_sample(sample: Sample, frames: list[list[PlainBody]]) -> None:
     if len({body.id for bodies in frames for body in bodies}) == 1:  # the only body is never removed
         there = [any(body.joints.any() for body in bodies) for bodies in frames]
         assert sample.present.tolist() == [there]
+
+
+CHAIR = (0.3, 0.5, 0.3)
+FRAMES = 60
+
+
+def track(body: Body) -> Track:
+    frames = np.array(list(body.frames))
+    return Track(frames, frames, np.stack([body.joints(frame) for frame in frames]).astype(np.float32))
+
+
+def chosen(bodies: Sequence[Body]) -> tuple[list[list[int]], dict[str, int]]:
+    """For every person the last digits of the ids in its frames (-1: absent), and what was noted."""
+    file = parse(skeleton(bodies, FRAMES))
+    notes: Counter[str] = Counter()
+    found = []
+    for person in persons(file, notes):
+        ids = [-1] * FRAMES
+        for frame, row in zip(person.frames.tolist(), person.rows.tolist(), strict=True):
+            ids[frame] = int(file.ids[row]) % 100
+        found.append(ids)
+    return found, dict(notes)
+
+
+MOVER = Body(ID, range(FRAMES), sway=0.4)  # ids end in 01, 02, …
+OTHER = Body(ID + 1, range(FRAMES), at=(1.2, 0, 3), sway=0.2)
+GHOST = Body(ID + 2, range(FRAMES), at=(-1.2, 0, 3), sway=0.1)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (replace(OTHER, frames=range(3, 14)), "in fewer than 12 frames"),  # 11 are too few, as published
+        (replace(OTHER, frames=range(3, 15)), ""),
+        (replace(OTHER, size=(1.6, 1.2, 0.4)), "wider than 0.8 of its height in most frames"),
+        (replace(OTHER, size=CHAIR, sway=0), "varies by less than 0.05 or more than 2 m²"),
+        (replace(OTHER, pace=0.1), "varies by less than 0.05 or more than 2 m²"),
+    ],
+    ids=["short", "long enough", "wide", "small", "wild"],
+)
+def test_what_is_no_person_is_removed(body: Body, reason: str) -> None:
+    ids, notes = chosen([MOVER, body])
+    assert [set(person) - {-1} for person in ids] == ([{1}] if reason else [{1}, {2}])
+    assert notes == ({f"body removed: {reason}": 1} if reason else {})
+
+
+@pytest.mark.parametrize(
+    "only",
+    [Body(ID, range(3)), Body(ID, range(FRAMES), size=(2, 0.5, 1)), Body(ID, range(FRAMES), pace=0.2)],
+    ids=["short", "wide", "wild"],
+)
+def test_the_only_body_is_never_removed(only: Body) -> None:
+    assert chosen([only]) == ([[1 if frame in only.frames else -1 for frame in range(FRAMES)]], {})
+
+
+def test_who_moves_most_comes_first_and_a_third_is_left_out() -> None:
+    """Motion is the variance over time, times the presence; the order in the file doesn't matter."""
+    body = replace(MOVER, frames=range(10, 40), pace=0.02)
+    series = np.stack([body.joints(frame) for frame in body.frames]).reshape(30, -1)
+    expected = sum(sum((value - one.mean()) ** 2 for value in one) / len(one) for one in series.T)
+    assert motion(track(body), FRAMES) == pytest.approx(expected * 30 / FRAMES, rel=1e-5)
+    brief = replace(MOVER, frames=range(14))  # moves more, but is there for a quarter of the time
+    for bodies, order in (
+        ([MOVER, OTHER], [1, 2]),
+        ([OTHER, MOVER], [1, 2]),
+        ([replace(MOVER, sway=0.1), OTHER], [2, 1]),
+        ([brief, replace(OTHER, sway=0.35)], [2, 1]),
+        ([GHOST, OTHER, MOVER], [1, 2]),
+    ):
+        ids, notes = chosen(bodies)
+        assert [{*person} - {-1} for person in ids] == [{one} for one in order]
+        assert notes == ({"body removed: beyond 2 persons at a time": 1} if len(bodies) > 2 else {})
+
+
+def test_a_person_whose_id_changes_stays_one_person() -> None:
+    """Also where one part is shorter than a track may be, and another person is there."""
+    parts = [replace(MOVER, frames=range(25)), replace(MOVER, id=ID + 6, frames=range(28, 36)), OTHER]
+    parts.append(replace(MOVER, id=ID + 7, frames=range(36, FRAMES)))
+    ids, notes = chosen(parts)
+    assert ids[0] == [1] * 25 + [-1] * 3 + [7] * 8 + [8] * 24
+    assert ids[1] == [2] * FRAMES
+    assert notes == {"track joined: goes on one that broke off nearby": 2}
+
+
+def test_mending_looks_nearby_and_not_too_long() -> None:
+    first = track(replace(MOVER, frames=range(20)))
+    near = track(replace(MOVER, frames=range(49, 55), at=(0.3, 0, 3)))
+    assert [len(body.frames) for body in mend([near, first], Counter())] == [26]
+    far = track(replace(MOVER, frames=range(24, 30), at=(0.9, 0, 3)))
+    late = track(replace(MOVER, frames=range(50, 55)))
+    overlapping = track(replace(MOVER, frames=range(19, 30)))
+    for other in (far, late, overlapping):
+        assert len(mend([first, other], Counter())) == 2
+
+
+def test_a_person_who_comes_back_elsewhere_takes_the_same_place() -> None:
+    back = replace(MOVER, id=ID + 6, frames=range(45, FRAMES), at=(-2, 0, 3))
+    ids, notes = chosen([replace(MOVER, frames=range(20)), back])
+    assert [set(person) for person in ids] == [{1, -1, 7}]
+    assert notes == {"track joined: fills a person's place before or after it was seen": 1}
+
+
+def test_a_place_is_taken_between_its_first_and_last_frame() -> None:
+    """A body seen in a gap of another is someone else: the other has its own id again after the gap."""
+    gap = Track(np.array([0, 30]), np.array([0, 1]), np.zeros((2, 25, 3), np.float32))
+    inside = Track(np.array([10, 20]), np.array([2, 3]), np.ones((2, 25, 3), np.float32))
+    assert [person.rows.tolist() for person in seat([gap, inside], Counter())] == [[0, 1], [2, 3]]
+    after = Track(np.array([31]), np.array([4]), np.ones((1, 25, 3), np.float32))
+    assert [person.rows.tolist() for person in seat([gap, inside, after], Counter())] == [
+        [0, 1, 4],
+        [2, 3],
+    ]

@@ -1,0 +1,397 @@
+"""NTU RGB+D's ``.skeleton`` files: from their text to the bodies that a Kinect saw, and from those to persons.
+
+A file is text in lines: the number of frames; for every frame the number of bodies; for every body a line of ten
+values, the first of them its id, then the number of joints (25) and a line of twelve values a joint: x, y, z
+(metres), depthX, depthY, colorX, colorY (pixels of the 1920 x 1080 video), orientation w, x, y, z, tracking state
+(0 not tracked, 1 inferred, 2 tracked).
+
+A Kinect takes chairs and jackets for bodies, and gives a person a new id after losing sight of them. The rules that
+remove bodies, and their thresholds, are those of the preprocessing that the authors of SGN published (P. Zhang et al.,
+Semantics-Guided Neural Networks for Efficient Skeleton-Based Human Action Recognition, CVPR 2020) and that CTR-GCN and
+others use. That has a motion rule too, but doesn't call it; here it is called, with a lower bound of our own. Also
+our own: tracks that broke are joined before anything is removed, every body keeps the frames it was seen in, and a
+clip never loses its last body. No rule looks at the action: a clip to be recognised doesn't say whether it takes two.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from hhmnet.readers import ReadError
+
+JOINTS = 25
+MAX_BYTES = 64 * 2**20
+MAX_FRAMES = 100_000
+MIN_FRAMES = 12
+"""A body seen in fewer frames is removed."""
+SPREAD_RATIO, SPREAD_SHARE = 0.8, 0.69754
+"""A body is removed that is wider (x) than so many times its height (y) in this share of its frames or more."""
+MOTION = (0.05, 2.0)
+"""A body is removed whose joints' positions vary by less or more, in m². Of the published lower bound, 0.089925,
+persons who stand still and partly hidden come too near: adults have 0.12 to 0.23."""
+MAX_PERSONS = 2
+"""Who moves most is kept."""
+JOIN_GAP, JOIN_DISTANCE = 30, 0.5
+"""A body is the same person as another if it appears at most so many frames after that one was lost, within so many
+metres."""
+
+_BODY_VALUES, _JOINT_VALUES = 10, 12
+_STATES = (0, 1, 2)
+_KEPT = [0, 1, 2, 5, 6, 11]  # x y z colorX colorY state
+_MAX_DIGITS = 9  # of a count
+_TOO_LARGE = 2.0**128 - 2.0**103  # from here on float32 rounds to infinity
+# With the ways in which C++ streams write what is no number; the last is that of older Windows libraries.
+_NUMBER = re.compile(
+    rb"[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?|nan|inf|infinity|1\.#(?:IND|INF|QNAN|SNAN)0*)",
+    re.IGNORECASE,
+)
+_COLUMNS = [str(number) for number in range(_JOINT_VALUES)]
+# Without quotes, escapes and words for "nothing", the only numbers that Arrow knows beyond those above are nan(…).
+_PARSE = pa.csv.ParseOptions(
+    delimiter=" ", quote_char=False, escape_char=False, newlines_in_values=False, ignore_empty_lines=False
+)
+_CONVERT = pa.csv.ConvertOptions(
+    column_types=dict.fromkeys(_COLUMNS, pa.float64()),
+    null_values=[],
+    strings_can_be_null=False,
+    check_utf8=False,
+)
+_READ = pa.csv.ReadOptions(use_threads=False, column_names=_COLUMNS, block_size=2 * MAX_BYTES)
+
+
+class SkeletonFile(NamedTuple):
+    """What one file says: its bodies, one row for each body in each frame, in the order of the file.
+
+    Attributes:
+        frames: number of frames T; some may have no body.
+        frame: the frame of every row, ``(B,)`` int64 from 0.
+        ids: the id of every row's body, ``(B,)`` uint64; no frame has an id twice.
+        joints: positions ``(B, 25, 3)`` float32 in metres: x to the image's right, y up, z away from the camera.
+        pixels: colour pixels ``(B, 25, 2)`` float32, zeros where ``mapped`` is False.
+        mapped: whether the camera could place the joint in the colour image, ``(B, 25)`` bool.
+        state: tracking state ``(B, 25)`` float32: 0 not tracked, 1 inferred, 2 tracked.
+    """
+
+    frames: int
+    frame: np.ndarray
+    ids: np.ndarray
+    joints: np.ndarray
+    pixels: np.ndarray
+    mapped: np.ndarray
+    state: np.ndarray
+
+
+class Track(NamedTuple):
+    """One body over time.
+
+    Attributes:
+        frames: the frames it is seen in, ``(F,)`` int64, strictly increasing.
+        rows: its rows in the file's arrays, ``(F,)`` int64.
+        joints: its positions, ``(F, 25, 3)`` float32 in metres.
+    """
+
+    frames: np.ndarray
+    rows: np.ndarray
+    joints: np.ndarray
+
+
+def read_persons(path: Path, notes: Counter[str]) -> dict[str, Any]:
+    """A sample's fields that a ``.skeleton`` file gives: joints, who is there, frames, pixels and confidence.
+
+    Raises:
+        ReadError: it isn't such a file, with the line; or it has no body.
+        OSError: it can't be read.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no skeleton file")
+    file = parse(path.read_bytes())
+    bodies = persons(file, notes)
+    if not bodies:
+        raise ReadError("no frame has a body")
+    size = (len(bodies), file.frames)
+    joints = np.zeros((*size, JOINTS, 3), np.float32)
+    pixels = np.zeros((*size, JOINTS, 2), np.float32)
+    confidence = np.zeros((*size, JOINTS), np.float32)
+    present = np.zeros(size, bool)
+    for person, body in enumerate(bodies):
+        place = (person, body.frames)
+        joints[place] = body.joints
+        pixels[place] = file.pixels[body.rows]
+        confidence[place] = file.state[body.rows] / 2 * file.mapped[body.rows]
+        present[place] = True
+    if unmapped := sum(int((~file.mapped[body.rows]).sum()) for body in bodies):
+        notes["joint without finite pixels: pixels and confidence set to 0"] += unmapped
+    if empty := int((~present.any(0)).sum()):
+        notes["frame without a person: kept and masked"] += empty
+    return {
+        "joints": joints,
+        "present": present,
+        "frame_index": np.arange(file.frames, dtype=np.int32),
+        "pixels": pixels,
+        "confidence": confidence,
+    }
+
+
+def parse(data: bytes) -> SkeletonFile:
+    """The bodies in a file's text.
+
+    Positions are the float32 of the float64 nearest to the text. NaN and infinity, in any spelling that C++ writes, are
+    allowed where a joint has no place in an image (the pixels) and in values that aren't kept, but not in its position.
+
+    Raises:
+        ReadError: with the line, for anything that isn't the format: a number, line, joint or frame too few or
+            too many, a word, a tracking state other than 0, 1, 2, an id that a frame has twice, and a file of no frames
+            or of more than 100,000 frames.
+    """
+    lines = _Lines(data)
+    frame: list[int] = []
+    ids: list[int] = []
+    try:
+        frames = _walk(lines, frame, ids)
+    except ReadError:
+        lines.read_joints()  # what is wrong with one of them comes first
+        raise
+    kept = _table(lines.joint_lines())
+    if kept is None:
+        kept = lines.read_joints()
+    with np.errstate(over="ignore", invalid="ignore"):
+        pixels = kept[..., 3:5].astype(np.float32)
+    mapped = np.asarray(np.isfinite(pixels).all(-1))
+    pixels[~mapped] = 0
+    joints, state = kept[..., :3].astype(np.float32), kept[..., 5].astype(np.float32)
+    return SkeletonFile(
+        frames, np.array(frame, np.int64), np.array(ids, np.uint64), joints, pixels, mapped, state
+    )
+
+
+def _walk(lines: _Lines, frame: list[int], ids: list[int]) -> int:
+    """Enter the frame and the id of every body; the number of frames. What joints hold isn't looked at."""
+    frames = lines.count("the number of frames")
+    if not 0 < frames <= MAX_FRAMES:
+        raise lines.fault(f"the number of frames must be 1 to {MAX_FRAMES:,}, is {frames:,}")
+    for number in range(frames):
+        first = len(ids)
+        for _ in range(lines.count(f"the number of bodies of frame {number}")):
+            words = lines.take("a body", _BODY_VALUES)
+            if not words[0].isdigit() or len(words[0]) > 20 or int(words[0]) >= 2**64:
+                raise lines.fault(f"a body's id must be a whole number of 64 bits, is {_short(words[0])}")
+            lines.numbers(words)
+            if (body := int(words[0])) in ids[first:]:
+                raise lines.fault(f"frame {number} has the body id {body} twice")
+            ids.append(body)
+            frame.append(number)
+            if (joints := lines.count("the number of joints")) != JOINTS:
+                raise lines.fault(f"a body must have {JOINTS} joints, this one has {joints}")
+            lines.pass_joints()
+    while lines.at < len(lines.lines):
+        if lines.take(""):
+            raise lines.fault(f"goes on after the {frames:,} frames that its first line announces")
+    return frames
+
+
+def _table(lines: list[bytes]) -> np.ndarray | None:
+    """What is kept of joints ``(B, 25, 6)`` float64, by Arrow; None where something isn't quite as in most files."""
+    text = b"\n".join(lines)
+    if not lines or b"(" in text:  # Arrow would take nan(anything) for a number
+        return None
+    try:
+        table = pa.csv.read_csv(pa.BufferReader(text), _READ, _PARSE, _CONVERT)
+    except pa.ArrowInvalid:
+        return None
+    kept = np.stack([table.column(column).to_numpy() for column in _KEPT], axis=-1)
+    if len(kept) != len(lines) or not (np.abs(kept[:, :3]) < _TOO_LARGE).all():
+        return None
+    return kept.reshape(-1, JOINTS, len(_KEPT)) if np.isin(kept[:, -1], _STATES).all() else None
+
+
+class _Lines:
+    """A file's lines, taken one after the other."""
+
+    def __init__(self, data: bytes) -> None:
+        self.lines = data.split(b"\n")
+        if not self.lines[-1]:
+            self.lines.pop()
+        self.at = 0  # how many were taken
+        self._bodies: list[int] = []  # where each body's joints begin
+
+    def fault(self, reason: str) -> ReadError:
+        """A ReadError at the line that was taken last."""
+        return ReadError(reason, max(self.at, 1))
+
+    def take(self, what: str, count: int = 0) -> list[bytes]:
+        """The words of the next line; there must be so many, unless ``count`` is 0."""
+        if self.at >= len(self.lines):
+            self.at = len(self.lines)
+            reason = "cut short: it ends" if self.lines else "is empty: it ends"
+            raise self.fault(f"{reason} where {what} should stand")
+        self.at += 1
+        words = self.lines[self.at - 1].split()
+        if count and len(words) != count:
+            raise self.fault(f"{what} must have {count} values, this line has {len(words)}")
+        return words
+
+    def count(self, what: str) -> int:
+        """Take a line that holds one count."""
+        word = b" ".join(self.take(what))
+        if not word.isdigit() or len(word) > _MAX_DIGITS:
+            raise self.fault(f"must hold {what}, a whole number; holds {_short(word)}")
+        return int(word)
+
+    def numbers(self, words: list[bytes]) -> list[float]:
+        """The numbers of a line."""
+        for word in words:
+            if not _NUMBER.fullmatch(word):
+                raise self.fault(f"{_short(word)} is no number")
+        return [float("nan") if b"#" in word else float(word) for word in words]
+
+    def pass_joints(self) -> None:
+        """Take a body's joints, whatever they hold."""
+        self._bodies.append(self.at)
+        self.at += JOINTS
+        if self.at > len(self.lines):
+            self.take("a joint")
+
+    def joint_lines(self) -> list[bytes]:
+        """The lines of all joints that were passed."""
+        return [line for start in self._bodies for line in self.lines[start : start + JOINTS]]
+
+    def read_joints(self) -> np.ndarray:
+        """What is kept of the joints that were passed, ``(B, 25, 6)`` float64; raises ReadError for the first fault."""
+        values = []
+        for start in self._bodies:
+            self.at = start
+            values += [self._joint() for _ in range(JOINTS)]
+        return np.array(values).reshape(-1, JOINTS, len(_KEPT))
+
+    def _joint(self) -> list[float]:
+        words = self.take("a joint", _JOINT_VALUES)
+        values = self.numbers(words)
+        if not all(abs(value) < _TOO_LARGE for value in values[:3]):
+            raise self.fault(f"a joint's position must be finite, is {_short(b' '.join(words[:3]))}")
+        if values[-1] not in _STATES:
+            raise self.fault(f"a joint's tracking state must be 0, 1 or 2, is {_short(words[-1])}")
+        return [values[column] for column in _KEPT]
+
+
+def _short(text: bytes) -> str:
+    """Bytes for a message: quoted, escaped where they aren't ASCII, and not too many."""
+    shown = ascii(text[:40].decode("latin-1"))
+    return f"{shown[:-1]}...'" if len(text) > 40 else shown
+
+
+def persons(file: SkeletonFile, notes: Counter[str]) -> list[Track]:
+    """The persons of a clip, the one who moves most first; empty if no frame has a body.
+
+    In this order: tracks by id, without bodies all of whose joints lie in the camera's own place (zeros); those that
+    broke are joined (:func:`mend`); those are removed, but never the last, that are too short (published: 11 frames or
+    fewer), too wide or vary too little or too much; the rest take the persons' places (:func:`seat`). ``notes`` counts
+    everything that was done.
+    """
+    seen = file.joints.any(axis=(1, 2))
+    if not seen.all():
+        notes["body left out: all joints are zero"] += int((~seen).sum())
+    tracks = []
+    for body in dict.fromkeys(file.ids[seen].tolist()):
+        rows = np.flatnonzero(seen & (file.ids == np.uint64(body)))
+        tracks.append(Track(file.frame[rows], rows, file.joints[rows]))
+    bodies = mend(tracks, notes)
+    if len(bodies) < 2:  # as in most clips
+        return bodies
+    bodies.sort(key=lambda body: (-motion(body, file.frames), body.frames[0], body.rows[0]))
+    low, high = MOTION
+    checks: dict[str, Callable[[Track], bool]] = {
+        f"in fewer than {MIN_FRAMES} frames": lambda body: len(body.frames) < MIN_FRAMES,
+        f"wider than {SPREAD_RATIO:g} of its height in most frames": _is_wide,
+        f"varies by less than {low:g} or more than {high:g} m²": lambda body: (
+            not low <= _variance(body) <= high
+        ),
+    }
+    for reason, fails in checks.items():
+        # Somebody must have been there: if all fail, the one who moves most stays.
+        kept = [body for body in bodies if not fails(body)] or bodies[:1]
+        if len(kept) < len(bodies):
+            notes[f"body removed: {reason}"] += len(bodies) - len(kept)
+        bodies = kept
+    return seat(bodies, notes)
+
+
+def mend(bodies: Sequence[Track], notes: Counter[str]) -> list[Track]:
+    """Join the tracks into which a person broke when the sensor gave them a new id.
+
+    A track goes on the earlier one that ended near it in time and space (of the means of their joints); on the nearest,
+    if there are several.
+    """
+    mended: list[Track] = []
+    for track in sorted(bodies, key=lambda track: track.frames[0]):
+        start = track.joints[0].mean(0, np.float64)
+        nearest, place = JOIN_DISTANCE, -1
+        for number, earlier in enumerate(mended):
+            apart = float(np.linalg.norm(start - earlier.joints[-1].mean(0, np.float64)))
+            is_after = 0 < track.frames[0] - earlier.frames[-1] <= JOIN_GAP
+            if is_after and (apart < nearest or (apart == nearest and place < 0)):
+                nearest, place = apart, number
+        if place < 0:
+            mended.append(track)
+        else:
+            mended[place] = _joined([mended[place], track])
+            notes["track joined: goes on one that broke off nearby"] += 1
+    return mended
+
+
+def _joined(parts: Sequence[Track]) -> Track:
+    """Tracks that don't overlap as one."""
+    ordered = sorted(parts, key=lambda track: track.frames[0])
+    return Track(*map(np.concatenate, zip(*ordered, strict=True)))
+
+
+def _is_wide(body: Track) -> bool:
+    width, height = (np.ptp(body.joints[..., axis].astype(np.float64), axis=1) for axis in (0, 1))
+    return bool((width > SPREAD_RATIO * height).mean() >= SPREAD_SHARE)
+
+
+def _variance(body: Track) -> float:
+    """The variance of a body's joints' positions over all joints and frames together, summed over x, y, z; in m²."""
+    # One row a coordinate: along rows of three numpy is five times as slow.
+    return float(body.joints.reshape(-1, 3).T.astype(np.float64, order="C").var(1).sum())
+
+
+def motion(body: Track, frames: int) -> float:
+    """How much a body moves in a clip of so many frames, in m²: what persons are ordered by.
+
+    The variance of its joints over time, summed over joints and coordinates, times the share of the clip's frames
+    in which it is seen.
+    """
+    return float(body.joints.var(0, dtype=np.float64).sum()) * len(body.frames) / frames
+
+
+def seat(bodies: Sequence[Track], notes: Counter[str]) -> list[Track]:
+    """Give the bodies, first is strongest, a person's place each; :data:`MAX_PERSONS` at most.
+
+    Each takes the first place that is free all the while between its first and last frame: a person who comes back
+    after longer than :func:`mend` looks for, or elsewhere, goes on in the same place. If there is no such place, a new
+    one is made; if there may be no more, the body is left out. So the first person is the one who moves most.
+    """
+    seated: list[list[Track]] = []
+    for body in bodies:
+        place = next((place for place in seated if all(_are_apart(body, other) for other in place)), None)
+        if place is not None:
+            place.append(body)
+            notes["track joined: fills a person's place before or after it was seen"] += 1
+        elif len(seated) < MAX_PERSONS:
+            seated.append([body])
+        else:
+            notes[f"body removed: beyond {MAX_PERSONS} persons at a time"] += 1
+    return [_joined(place) for place in seated]
+
+
+def _are_apart(one: Track, other: Track) -> bool:
+    """Whether one track ends before the other begins."""
+    return bool(one.frames[-1] < other.frames[0] or other.frames[-1] < one.frames[0])
