@@ -128,10 +128,8 @@ class Camera:
     the left: give a negative ``fx`` for joints with a Kinect's axes.
 
     Attributes:
-        fx: focal length in pixels, across; negative if x goes to the left of the picture.
-        fy: focal length in pixels, down.
-        cx: where the optical axis meets the picture, pixels from the left.
-        cy: likewise, pixels from above.
+        fx: focal length in pixels, across, and ``fy`` down.
+        cx: where the optical axis meets the picture, pixels from the left, and ``cy`` from above.
         size: width and height of the picture, pixels.
     """
 
@@ -161,14 +159,9 @@ KINECT_V1_COLOR = Camera(531.15, 531.15, 319.5, 239.5, (640, 480))
 
 
 def project(joints: np.ndarray, camera: Camera) -> np.ndarray:
-    """Where a camera sees joints.
+    """Where a camera sees ``joints (..., 3)``, in metres in its own coordinates.
 
-    Args:
-        joints: ``(..., 3)`` metres, in the camera's coordinates.
-        camera: the camera.
-
-    Returns:
-        ``(..., 2)`` float32 pixels, also outside the picture; NaN for a joint that isn't in front of the camera.
+    Returns ``(..., 2)`` float32 pixels, also outside the picture; NaN for a joint that isn't in front of the camera.
     """
     x, y, z = np.moveaxis(np.asarray(joints, np.float64), -1, 0)
     z = np.where(z > 0, z, np.nan)
@@ -214,11 +207,22 @@ def convert(
     joints = np.asarray(joints)
     if joints.shape[-2:] != (source.num_joints, 2):
         source.check(joints)
-    given = np.ones(joints.shape[:-1]) if confidence is None else confidence
-    trust = np.asarray(given, np.float32)
+    trust = (
+        np.ones(joints.shape[:-1], np.float32) if confidence is None else np.asarray(confidence, np.float32)
+    )
     if trust.shape != joints.shape[:-1]:
         raise LayoutError(f"the confidence must have the shape {joints.shape[:-1]}, got {trust.shape}")
-    means = _means(source, target)
+    if target.dims > source.dims:
+        raise LayoutError(
+            f"{source.name} has no depth, so it can't become {target.name}; estimate 3-D joints from the video instead"
+        )
+    are_known = all(layout == LAYOUTS.get(layout.name) for layout in (source, target))
+    means = _MEANS.get((source.name, target.name)) if are_known else None
+    if source == target:
+        means = {}
+    if means is None:
+        ways = ", ".join(f"{one} → {other}" for one, other in _MEANS)
+        raise LayoutError(f"no conversion from {source.name} to {target.name} is defined; there are: {ways}")
     if target.dims < joints.shape[-1]:
         if camera is None:
             raise LayoutError(
@@ -237,17 +241,3 @@ def convert(
     if not keep_missing:
         converted[trusted <= 0] = 0
     return converted, trusted
-
-
-def _means(source: SkeletonLayout, target: SkeletonLayout) -> Means:
-    if source == target:
-        return {}
-    if target.dims > source.dims:
-        raise LayoutError(
-            f"{source.name} has no depth, so it can't become {target.name}; estimate 3-D joints from the video instead"
-        )
-    means = _MEANS.get((source.name, target.name))
-    if means is None or any(layout != LAYOUTS[layout.name] for layout in (source, target)):
-        ways = ", ".join(f"{one} → {other}" for one, other in _MEANS)
-        raise LayoutError(f"no conversion from {source.name} to {target.name} is defined; there are: {ways}")
-    return means

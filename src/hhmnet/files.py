@@ -26,12 +26,19 @@ _REMEDIES = {
 
 
 LOCK_FILE = ".lock"
-# Some network file systems know no locks; there nothing is locked.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_NO_LOCKS = (
+    errno.ENOLCK,
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+)  # some network file systems; there nothing is locked
+
+
+class LockedError(ValueError):
+    """A folder in which another process is at work."""
 
 
 def remedy(error: OSError) -> str:
-    """What the user can do about what the system refuses, as the end of a line: ``"; make room ..."`` or ``""``."""
+    """What the user can do about what the system refuses, as the end of a line: ``"; make room ..."`` or nothing."""
     known = _REMEDIES.get(error.errno or 0)
     return f"; {known}" if known else ""
 
@@ -111,16 +118,14 @@ def remove_leftovers(folder: Path, name: str = "") -> None:
 
     A living process holds a lock on its own, so neither clocks nor ages matter. What can't be removed stays.
     """
-    try:
-        with os.scandir(folder) as entries:
-            found = [entry.path for entry in entries if _is_temporary(entry.name, name)]
-    except OSError:
-        return
-    for place in found:
-        with suppress(OSError), open(place, "rb") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(place)
+    start = f".{name}." if name else "."
+    found: list[str] = []
+    with suppress(OSError):
+        found = [one for one in os.listdir(folder) if one.startswith(start) and one.endswith(".tmp")]
+    for one in found if fcntl is not None else ():
+        with suppress(OSError), open(folder / one, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(folder / one)
 
 
 def is_there(place: Path) -> bool:
@@ -145,10 +150,6 @@ def on_disk(path: Path) -> Path:
     return path
 
 
-def _is_temporary(found: str, name: str) -> bool:
-    return found.endswith(".tmp") and found.startswith(f".{name}" if not name else f".{name}.")
-
-
 def _created(path: Path) -> IO[bytes]:
     """A new temporary file beside ``path``, locked where the file system can."""
     while True:
@@ -164,10 +165,6 @@ def _created(path: Path) -> IO[bytes]:
         except OSError:  # no locks on this file system; then nobody can lock a leftover to remove it either
             return file
         file.close()
-
-
-class LockedError(ValueError):
-    """A folder in which another process is at work."""
 
 
 @contextmanager

@@ -24,7 +24,6 @@ from made_poses import (
     coco,
     expected,
     landmark_table,
-    landmarks,
     mmpose,
     openpose_frame,
     pixels,
@@ -59,7 +58,7 @@ def test_prepare_and_predict_read_the_same_joints(
     np.testing.assert_array_equal(predicted.joints, sample.joints)
 
 
-@pytest.mark.parametrize("form", ["openpose", "kinetics", "alphapose_halpe26"])
+@pytest.mark.parametrize("form", ["openpose", "alphapose_halpe26"])
 def test_layouts_become_the_one_that_is_asked_for(tmp_path: Path, form: str) -> None:
     (tmp_path / "clip.json").write_text(json.dumps(JSON_FORMS[form][0]()))
     (tmp_path / "labels.csv").write_text("path,label,split\nclip.json,wave,train\n")
@@ -81,11 +80,8 @@ def test_persons_keep_their_places_when_a_file_lists_them_in_another_order(tmp_p
     assert clip.joints.shape == (2, FRAMES, 17, 2)
     for person, points in zip(sorted(clip.joints, key=lambda one: one[0, 0, 0]), (left, right), strict=True):
         np.testing.assert_allclose(person, points)
-
-
-def test_tracked_persons_are_who_the_file_says(tmp_path: Path) -> None:
-    entries = [{**one, "idx": place % 2} for place, one in enumerate(alphapose())]
-    assert read(tmp_path, entries).joints.shape[0] == 2
+    tracked = [{**one, "idx": place % 3} for place, one in enumerate(entries)]
+    assert read(tmp_path, tracked).joints.shape[0] == 3, "they are who the file says"
 
 
 def test_a_joint_that_was_not_found_and_an_empty_frame(tmp_path: Path) -> None:
@@ -105,13 +101,6 @@ def test_frames_are_in_order_of_their_numbers(tmp_path: Path) -> None:
     clip = read(tmp_path, entries[::-1])
     np.testing.assert_allclose(clip.joints[0], pixels(COCO17), atol=2e-3)
     assert clip.frame_index.tolist() == [9, 10, 11, 12, 13, 14]
-
-
-def test_landmarks_in_the_picture_are_said_to_be(tmp_path: Path) -> None:
-    points = np.zeros((33, 3)) + np.linspace(0.3, 0.9, 33)[:, None]
-    clip = read(tmp_path, [landmarks(points)] * 2)
-    np.testing.assert_allclose(clip.joints[0, 0], points * (-1, -1, 1))
-    assert any("not metres" in note for note in clip.notes)
 
 
 @pytest.mark.parametrize("form", ["own names", "in the picture"])
@@ -138,7 +127,6 @@ def test_tables_of_mediapipe(tmp_path: Path, form: str) -> None:
     [
         ("a.bvh", b"HIERARCHY\nROOT Hips", "BVH.*export the joints' positions, as a CSV"),
         ("a.json", b"HIERARCHY\nROOT Hips", "BVH"),
-        ("a.fbx", b"Kaydara FBX Binary", "FBX"),
         ("a.c3d", b"\x02\x50", "C3D.*markers"),
     ],
 )
@@ -154,7 +142,6 @@ def test_motion_capture_is_recognised(tmp_path: Path, name: str, content: bytes,
         (lambda d: d[1]["keypoints"].pop(), r"entry 1: field 'keypoints': 50 numbers"),
         (lambda d: d[1].update(keypoints="x"), r"entry 1: field 'keypoints': must be numbers"),
         (lambda d: d[2]["keypoints"].__setitem__(0, 1e400), r"entry 2: field 'keypoints': infinite"),
-        (lambda d: d[0].update(keypoints=d[0]["keypoints"][:45]), r"15 joints|45 numbers"),
         (lambda d: d[3].pop("image_id"), r"entry 3: field 'image_id'"),
         (lambda d: [one.update(keypoints=[0] * 51) for one in d], "no frame has a body"),
         (lambda d: d[0].update(keypoints=[1.0] * 78), "different skeletons"),
@@ -177,13 +164,6 @@ def test_pictures_of_several_clips_in_one_file_are_refused(tmp_path: Path) -> No
     document["images"][0]["file_name"] = "other/0.jpg"
     with pytest.raises(ReadError, match="several clips; write one file a clip"):
         read(tmp_path, document)
-
-
-def test_faces_and_hands_without_a_body_are_nobody(tmp_path: Path) -> None:
-    frame = openpose_frame(pixels(COCO17)[0])
-    frame["people"][0]["pose_keypoints_2d"] = []
-    with pytest.raises(ReadError, match="no frame has a body"):
-        read(tmp_path, [frame])
 
 
 def prepare(folder: Path, paths: list[str]) -> Store:
@@ -234,11 +214,13 @@ def test_folders_of_classes_hold_folders_of_frames(tmp_path: Path) -> None:
     assert store.class_names == ("nod", "wave")
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"), [('{"people": [', "cut short"), ("[" * 200_000, "nested too deeply")]
-)
-def test_a_damaged_frame_is_named(tmp_path: Path, text: str, reason: str) -> None:
-    write_openpose(tmp_path / "clip")
-    (tmp_path / "clip/clip_000000000003_keypoints.json").write_text(text)
-    with pytest.raises(InputError, match=rf"clip_000000000003_keypoints\.json, .*{reason}"):
-        Sources(BODY25).read(tmp_path / "clip")
+def test_damage_is_named_and_a_face_without_a_body_is_nobody(tmp_path: Path) -> None:
+    file = write_openpose(tmp_path / "clip") / "clip_000000000003_keypoints.json"
+    for text, reason in (('{"people": [', "cut short"), ("[" * 200_000, "nested too deeply")):
+        file.write_text(text)
+        with pytest.raises(InputError, match=rf"clip_000000000003_keypoints\.json, .*{reason}"):
+            Sources(BODY25).read(tmp_path / "clip")
+    frame = openpose_frame(pixels(COCO17)[0])
+    frame["people"][0]["pose_keypoints_2d"] = []
+    with pytest.raises(ReadError, match="no frame has a body"):
+        read(tmp_path, [frame])

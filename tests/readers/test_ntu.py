@@ -13,7 +13,7 @@ from plain_ntu import plain_parse
 from hhmnet.cli import main
 from hhmnet.readers import ReadError, SourceError
 from hhmnet.readers.ntu import NTU60, NTU120, NTU120_CLASSES, NTUConfig
-from hhmnet.readers.pairing import LONGER, SHORTER
+from hhmnet.readers.pairing import LONGER
 from hhmnet.sample import Sample
 from hhmnet.store import Store
 from made_ntu import ID, NAME, Body, changed, put, skeleton
@@ -131,31 +131,16 @@ def test_a_list_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes | 
     assert str(listed) in str(caught.value)
 
 
-def put_video(file: Path, frames: int) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_video(file, "mpeg4", pictures=[picture(number) for number in range(frames)])
-
-
-@pytest.mark.parametrize(
-    ("count", "indices", "note"),
-    [(20, range(20), {}), (18, [*range(18), -1, -1], {SHORTER: 1}), (23, range(20), {LONGER: 1})],
-    ids=["as many", "fewer", "more"],
-)
-def test_video_frames_are_paired_by_index(tmp_path: Path, count: int, indices: Any, note: Any) -> None:
-    put_video(tmp_path / f"{NAME}_rgb.avi", count)
-    sample, notes = read(tmp_path)
-    assert sample.video == f"{NAME}_rgb.avi"
-    assert sample.video_frames is not None
-    assert sample.video_frames.tolist() == list(indices)
-    assert notes == note
-
-
 def test_videos_may_lie_in_another_folder(tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     put(tmp_path / "raw" / "S001")
-    put_video(videos / "deep" / f"{NAME}_rgb.avi", 20)
-    reader = NTU60(tmp_path / "raw", NTUConfig(videos=videos))
-    assert reader.read(f"S001/{ITEM}", Counter()).video == f"deep/{NAME}_rgb.avi"
+    (videos / "deep").mkdir(parents=True)
+    write_video(videos / f"deep/{NAME}_rgb.avi", "mpeg4", pictures=[picture(number) for number in range(23)])
+    reader, notes = NTU60(tmp_path / "raw", NTUConfig(videos=videos)), Counter[str]()
+    sample = reader.read(f"S001/{ITEM}", notes)
+    assert (sample.video, notes) == (f"deep/{NAME}_rgb.avi", {LONGER: 1})
+    assert sample.video_frames is not None
+    assert sample.video_frames.tolist() == list(range(20))
     assert (reader.video_folder, reader.options["videos"]) == (videos, "videos")
 
 

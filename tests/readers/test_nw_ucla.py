@@ -42,14 +42,6 @@ def test_a_clip(tmp_path: Path) -> None:
     assert read(tmp_path, clip() | {"skeletons": [[[v, 0, 1] for v in range(20)]]}).num_frames == 1
 
 
-def test_action_ids_and_labels(tmp_path: Path) -> None:
-    ids = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 6, 8: 7, 9: 8, 11: 9, 12: 10}
-    for action, label in ids.items():
-        name = f"a{action:02d}_s01_e00_v01"
-        assert read(tmp_path, clip(name, label), name).label == label - 1
-    assert NWUCLA(tmp_path).class_names[6:] == ("donning", "doffing", "throw", "carry")
-
-
 def replaced(*path: Any, by: Any) -> dict[str, Any]:
     """A clip with ``by`` in a place."""
     content: Any = copy.deepcopy(clip())
@@ -75,25 +67,17 @@ FRAME = [[1.0, 2.0, 3.0]] * 20
     ("content", "reason"),
     [
         (CUT, f"line {CUT.count(chr(10)) + 1}: cut short"),
-        ('{"label": 7,}', "line 1: not valid JSON"),
-        (b'{\n"label": "\xff"}', "line 2: not UTF-8"),
         ([1, 2], "must hold one JSON object, holds a list"),
         ("[" * 200_000, "nested too deeply|cut short"),
         (replaced("skeletons", by=json.loads("[" * 80 + "]" * 80)), "four deep at the most"),
         (lacking("skeletons"), "field 'skeletons' is missing"),
         (clip("a08_s03_e01_v03"), "'file_name' is 'a08_s03_e01_v03'.* 'a08_s03_e01_v02'"),
         (clip(label=8), "'label' is 8, but by the file's name it is 7"),
-        (replaced("label", by=[7] * 99), "'label' is .* but by the file's name"),
         (replaced("skeletons", by=[]), "'skeletons' must have the shape .*T, 20, 3"),
-        (replaced("skeletons", by="none"), "'skeletons' must be lists of numbers"),
         (replaced("skeletons", 2, by=FRAME[1:]), r"'skeletons'\[2\] must be a list of 20"),
-        (replaced("skeletons", 0, 19, by=[1.0, 2.0]), r"'skeletons'\[0\]\[19\] must be a list of 3"),
         (replaced("skeletons", 1, 3, by={}), r"'skeletons'\[1\]\[3\] must be a list of 3"),
         (joint(float("nan")), "holds NaN, which is no number"),
-        (joint(True), "'skeletons' must be lists of numbers"),
         (joint(10**400), "too large"),
-        (json.dumps(joint(7e9)).replace("7000000000.0", "9" * 5000), "not valid"),
-        (replaced("skeletons", by=[[[0, 0, 0]] * 20, None]), "no frame has a body"),
     ],
 )
 def test_bad_content_is_refused_with_its_reason(tmp_path: Path, content: Any, reason: str) -> None:
@@ -116,19 +100,17 @@ def test_bad_names_are_refused(tmp_path: Path, name: str, reason: str) -> None:
         read(tmp_path, clip(name), name)
 
 
-def test_unreadable_files_are_refused(tmp_path: Path) -> None:
-    (tmp_path / f"{NAME}.json").symlink_to(tmp_path / "gone")
-    assert NWUCLA(tmp_path).items() == [f"{NAME}.json"]
-    with pytest.raises(ReadError, match="can't be read: No such file"):
-        NWUCLA(tmp_path).read(f"{NAME}.json", Counter())
-
-
-def test_classes_come_from_the_folder(tmp_path: Path) -> None:
-    classes = {"name": "made", "classes": [{"id": 8, "name": "wave"}, {"id": 3, "name": "clap"}]}
-    put(tmp_path, classes, "classes")
-    assert read(tmp_path, clip(label=1)).label == 0
+def test_action_ids_are_the_data_set_s_or_those_of_the_folder(tmp_path: Path) -> None:
+    for action, label in {1: 1, 6: 6, 8: 7, 9: 8, 11: 9, 12: 10}.items():
+        name = f"a{action:02d}_s01_e00_v01"
+        assert read(tmp_path, clip(name, label), name).label == label - 1
+    assert NWUCLA(tmp_path).class_names[6:] == ("donning", "doffing", "throw", "carry")
+    put(
+        tmp_path,
+        {"name": "made", "classes": [{"id": 8, "name": "wave"}, {"id": 3, "name": "clap"}]},
+        "classes",
+    )
     assert read(tmp_path, clip("a03_s01_e00_v01", 2), "a03_s01_e00_v01").label == 1
-    assert NWUCLA(tmp_path).items() == ["a03_s01_e00_v01.json", f"{NAME}.json"]
     assert NWUCLA(tmp_path).class_names == ("wave", "clap")
     with pytest.raises(ReadError, match=r"action 1 .*\(8, 3\)"):
         read(tmp_path, clip("a01_s01_e00_v01", 1), "a01_s01_e00_v01")
@@ -139,9 +121,8 @@ def test_classes_come_from_the_folder(tmp_path: Path) -> None:
     [
         ("{", "line 1: cut short"),
         ({"classes": []}, "'classes' must be a list"),
-        ({"classes": [{"id": 1}]}, "entry 0: 'name' must be text"),
-        ({"classes": [{"id": 1, "name": "sit"}, {"id": "2", "name": "stand"}]}, "entry 1: 'id' must be"),
-        ({"classes": [{"id": 1, "name": "sit"}, {"id": 2, "name": "sit"}]}, "entry 1: .* twice"),
+        ({"classes": [{"id": 1, "name": "sit"}, {"id": "2", "name": "stand"}]}, "entry 1 needs an 'id'"),
+        ({"classes": [{"id": 1, "name": "sit"}, {"id": 2, "name": "sit"}]}, "entry 1 needs .* once"),
     ],
 )
 def test_bad_classes_are_refused(tmp_path: Path, content: Any, reason: str) -> None:
@@ -227,8 +208,6 @@ def test_missing_bodies_and_joints_have_no_pixels(raw: Path) -> None:
     [
         (b"clip,aligned\na,1\n", "line 1: must name the columns"),
         (b"name,aligned\na,1\nb,yes\n", "line 3: needs a name, and 0 or 1"),
-        (b"name,aligned\n,1\n", "line 2: needs a name"),
-        (b"name,aligned\n\x81,1\n", "line 2: not UTF-8 text"),
         (None, "No such file"),
     ],
 )

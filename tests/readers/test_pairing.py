@@ -9,19 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hhmnet.readers import SourceError
-from hhmnet.readers.pairing import by_time, find_videos
+from hhmnet.readers.pairing import find_videos, pair_frames
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.floats(-20, 20))
 def test_by_time_is_in_order_and_without_delay_the_nearest(skeleton: int, video: int, delay: float) -> None:
-    index = by_time(skeleton, video, delay)
+    index = pair_frames(skeleton, video, delay, stretch=True)[0]
     assert index.shape == (skeleton,)
     assert index.min() >= 0
     assert index.max() < video
     assert (np.diff(index) >= 0).all()
     middles = (np.arange(video) + 0.5) / video
     distances = np.abs(middles - (np.arange(skeleton)[:, None] + 0.5) / skeleton)
-    chosen = distances[np.arange(skeleton), by_time(skeleton, video)]
+    chosen = distances[np.arange(skeleton), pair_frames(skeleton, video, stretch=True)[0]]
     assert (chosen <= distances.min(1) + 1e-9).all()
 
 

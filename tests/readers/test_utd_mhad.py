@@ -62,7 +62,6 @@ def sizes(*shape: int) -> bytes:
         (mat({"y": CUBE}), "has no variable 'x'"),
         (mat({}) + matrix("x", CUBE, flags=0x800), "must be an array of real numbers"),
         (mat({}) + sizes(15, len(BOMB)) + BOMB, "larger than 64 MiB"),
-        (mat({"x": CUBE}).replace(sizes(2, 3), sizes(-1, -6)), "damaged MATLAB file"),
         (mat({"x": CUBE}).replace(sizes(2, 3, 4), sizes(2, 3, 5)), "damaged MATLAB file"),
     ],
 )
@@ -118,11 +117,9 @@ def test_a_clip(tmp_path: Path) -> None:
     ("name", "content", "reason"),
     [
         ("a28_s1_t1_skeleton.mat", skeleton(), "action 28 in the file's name is not in UTD-MHAD"),
-        ("a1_s9_t1_skeleton.mat", skeleton(), "subject 9 in the file's name is not in UTD-MHAD"),
         ("a1_s1_skeleton.mat", skeleton(), r"not of the form aA_sS_tT_skeleton\.mat"),
         (NAME, mat({"d_iner": skeleton()}), "has no variable 'd_skel'"),
         (NAME, skeleton()[:, :, 0], r"'d_skel' must have the shape \(20, 3, frames\), has \(20, 3\)"),
-        (NAME, np.zeros((20, 3, 2)), "no frame has a body"),
         (NAME, skeleton() * 1000, r"'d_skel': beyond 10 \(person 0, frame 0, joint 0\)"),
     ],
 )
@@ -131,31 +128,19 @@ def test_bad_clips_are_refused(tmp_path: Path, name: str, content: np.ndarray | 
         read(tmp_path, content, name)
 
 
-def test_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Only skeleton files are read: depth and inertial data are .mat files too."""
-    for subject in range(1, 9):
-        put(tmp_path, skeleton(subject), f"Skeleton/a{subject}_s{subject}_t1_skeleton.MAT")
-    put(tmp_path, b"nothing", "a9_s1_t1_skeleton.mat")
-    put(tmp_path, b"", "Depth/a1_s1_t1_depth.mat")
-    out = tmp_path / "store"
-    words = ["prepare", "utd_mhad", "--source", str(tmp_path), "--out", str(out), "--jobs", "1", "--json"]
-    assert main(words) == 0
-    document = json.loads(capsys.readouterr().out)
-    assert document["splits"] == {"train": 4, "test": 4}
-    assert [row["file"] for row in document["rejected"]] == ["a9_s1_t1_skeleton.mat"]
-    store = Store(out)
-    assert store.layout == KINECT20
-    assert store.subjects.tolist() == list("12345678")
-
-
 def test_depth_videos_go_with_the_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two frames late. One whole, one too short, one missing, one damaged, one of no clip: all clips stay."""
+    """Two frames late. One whole, one too short, one missing, one damaged, one of no clip: all clips stay.
+
+    Only skeleton files are read: depth and inertial data are .mat files too.
+    """
     videos, out = tmp_path / "depth", tmp_path / "store"
     videos.mkdir()
     raw = skeleton(5)
     raw[3, :, 1] = np.nan  # the hip centre
     for trial in range(1, 5):
         put(tmp_path / "raw", raw, f"a1_s1_t{trial}_skeleton.mat")
+    put(tmp_path / "raw", b"", "Depth/a1_s1_t1_depth.mat")
+    put(tmp_path / "raw", b"nothing", "a9_s1_t1_skeleton.mat")
     for trial, frames in ((1, 5), (2, 4), (9, 5)):
         pictures = [picture(number, 160, 120) for number in range(frames)]
         write_video(videos / f"a1_s1_t{trial}.mp4", "mpeg4", pictures=pictures)
@@ -163,11 +148,12 @@ def test_depth_videos_go_with_the_clips(tmp_path: Path, capsys: pytest.CaptureFi
     words = ["prepare", "utd_mhad", "--source", str(tmp_path / "raw"), "--out", str(out), "--jobs", "1"]
     assert main([*words, "--videos", str(videos), "--json"]) == 0
     printed = capsys.readouterr()
-    assert "videos for 3 of 4 clips" in printed.err
+    assert "videos for 3 of 5 clips" in printed.err
     assert "1 videos of no clip" in printed.err
     assert json.loads(printed.out)["notes"] == {MISSING: 4, UNREADABLE: 1, SHORTER: 1, NO_VIDEO: 1}
     listed = (out / "rejected.csv").read_text().splitlines()[1:]
     assert [line.split(":")[0] for line in listed] == [
+        "a9_s1_t1_skeleton.mat,,is no file of MATLAB 5 to 7.2",
         "a1_s1_t3_skeleton.mat,,clip without a video",
         "a1_s1_t4_skeleton.mat,,video left out",
     ]

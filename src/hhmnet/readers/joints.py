@@ -40,7 +40,7 @@ def settle(
 
     A joint is missing if one of its coordinates is NaN or its confidence is 0. A person is absent from a frame where
     all joints are zero or missing, or where ``present`` says so. A person who is absent from all is left out. The
-    others are in order of motion and presence, as NTU's are (:func:`hhmnet.readers.ntu_skeleton.motion`).
+    others are in order of :func:`motion`.
 
     Args:
         joints: ``(M, T, V, C)``, whole numbers or floats.
@@ -73,29 +73,23 @@ def settle(
         _refuse((trust < 0) | (trust > 1), "field 'confidence'", "not from 0 to 1")
         found[trust == 0] = 0
     there = np.any(found, axis=(2, 3))
-    if present is not None:
-        notes[HIDDEN] += int((there & ~present).sum())
-        there = there & present
-        found[~there] = 0
+    hidden = np.zeros_like(there) if present is None else there & ~present
+    there &= ~hidden
+    found[~there] = 0
     if not there.any():
         raise ReadError("no frame has a body: all joints are zero or missing")
-    # A body that isn't there at all is no missing joint.
-    notes[MISSING] += int((missing & there[..., None]).sum())
-    if trust is None and (missing & there[..., None]).any():
+    lost = missing & there[..., None]  # a body that isn't there at all is no missing joint
+    if trust is None and lost.any():
         trust = np.ones(missing.shape, np.float32)
-    if trust is not None:
-        trust = np.where(missing | ~there[..., None], np.float32(0), trust)
     persons = np.flatnonzero(there.any(axis=1))
-    notes[LEFT_OUT] += len(there) - len(persons)
-    if len(persons) > 1:
-        motions = motion(found[persons], there[persons])
-        if (order := np.argsort(-motions, kind="stable")).tolist() != list(range(len(persons))):
-            persons = persons[order]
-            notes[ORDERED] += 1
-    for note in (HIDDEN, MISSING, LEFT_OUT):
-        if not notes[note]:
-            del notes[note]
-    found, there, trust = found[persons], there[persons], None if trust is None else trust[persons]
+    order = np.argsort(-motion(found[persons], there[persons]), kind="stable")
+    counts = {HIDDEN: int(hidden.sum()), MISSING: int(lost.sum()), LEFT_OUT: len(there) - len(persons)}
+    counts[ORDERED] = int((np.diff(order) < 0).any())
+    notes.update({note: count for note, count in counts.items() if count})
+    persons = persons[order]
+    found, there, missing = found[persons], there[persons], missing[persons]
+    if trust is not None:
+        trust = np.where(missing | ~there[..., None], np.float32(0), trust[persons])
     if pixels is not None:
         with np.errstate(over="ignore"):  # what is infinite then is refused below
             pixels = pixels[persons].astype(np.float32)
@@ -120,7 +114,8 @@ def _refuse(wrong: np.ndarray, field: str, fault: str) -> None:
 
 
 def motion(joints: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """How much each person moves, ``(M,)``: variance of the joints over time, times the share of frames they are in.
+    """How much each person moves, ``(M,)``: variance of the joints over time, summed over joints and coordinates, times
+    the share of frames they are in.
 
     Args:
         joints: ``(M, T, V, C)``; zero for what is missing.

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -47,7 +47,8 @@ _LANDMARKS = (
 )
 _FRAME = ("frame", "frame_id", "frame_index", "frame_idx")
 
-Frames = dict[int, list[Person]]
+Frames = Iterable[tuple[int, list[Person]]]
+"""Frames by their numbers, with the persons in them."""
 
 
 def read_poses(document: Any) -> RawClip | None:
@@ -76,11 +77,11 @@ def read_poses(document: Any) -> RawClip | None:
 
 def _openpose(document: Any) -> Frames:
     """A frame, or a list of frames that somebody has put together."""
-    entries = document if isinstance(document, list) else [document]
-    return {i: people(one, f"frame {i}") if one else [] for i, one in enumerate(entries)}
+    for frame, entry in enumerate(document if isinstance(document, list) else [document]):
+        yield frame, _people(entry, f"frame {frame}") if entry else []
 
 
-def people(frame: Any, where: str) -> list[Person]:
+def _people(frame: Any, where: str) -> list[Person]:
     """The persons of one frame as OpenPose writes it; raises ReadError."""
     persons = []
     for one in _dicts(frame.get("people") if isinstance(frame, dict) else None, f"{where}: field 'people'"):
@@ -95,16 +96,9 @@ def people(frame: Any, where: str) -> list[Person]:
 def _coco_results(document: Any) -> Frames:
     """A list of persons, each with the picture that it is in."""
     persons = _dicts(document, "the list")
-    frame_of = _numbered(one.get("image_id") for one in persons)
-    frames: Frames = {number: [] for number in frame_of.values()}
-    for place, one in enumerate(persons):
-        if str(one.get("image_id")) not in frame_of:
-            raise ReadError(f"entry {place}: field 'image_id' must name a picture")
-        idx = one.get("idx", one.get("track_id"))
-        who = str(idx) if idx is not None else None
-        found = person(one.get("keypoints"), 3, _COCO, f"entry {place}: field 'keypoints'", who=who)
-        frames[frame_of[str(one["image_id"])]].append(found)
-    return frames
+    names = {str(one.get("image_id")): str(one.get("image_id")) for one in persons}
+    names.pop("None", None)
+    return _in_pictures(persons, names, "entry")
 
 
 def _coco(document: Any) -> Frames:
@@ -118,33 +112,40 @@ def _coco(document: Any) -> Frames:
             f"COCO: pictures of {len(folders)} folders ({', '.join(folders[:3])}, …) are several clips; "
             "write one file a clip"
         )
-    frame_of = _numbered(names.values())
-    frames: Frames = {number: [] for number in frame_of.values()}
-    for place, one in enumerate(_dicts(document["annotations"], "field 'annotations'")):
-        if str(one.get("image_id")) not in names:
-            raise ReadError(f"annotation {place}: field 'image_id' must name a picture")
-        if "keypoints" in one:
-            where = f"annotation {place}: field 'keypoints'"
-            found = person(one["keypoints"], 3, _COCO, where, who=one.get("track_id"))
-            frames[frame_of[names[str(one["image_id"])]]].append(found)
-    trusts = [one.trust for persons in frames.values() for one in persons if one.trust is not None]
+    annotations = _dicts(document["annotations"], "field 'annotations'")
+    frames = _in_pictures(annotations, names, "annotation")
+    trusts = [one.trust for _, persons in frames for one in persons if one.trust is not None]
     if trusts and np.isin(np.concatenate(trusts), (0, 1, 2)).all():
         for trust in trusts:
             np.minimum(trust, 1, out=trust)
     return frames
 
 
+def _in_pictures(
+    persons: Sequence[Mapping[str, Any]], names: Mapping[str, str], what: str
+) -> list[tuple[int, list[Person]]]:
+    """COCO's persons by frame; ``names`` are the pictures' by their ids."""
+    frame_of = _numbered(names.values())
+    frames: dict[int, list[Person]] = {number: [] for number in frame_of.values()}
+    for place, one in enumerate(persons):
+        if str(one.get("image_id")) not in names:
+            raise ReadError(f"{what} {place}: field 'image_id' must name a picture")
+        if what == "entry" or "keypoints" in one:
+            who, where = one.get("idx", one.get("track_id")), f"{what} {place}: field 'keypoints'"
+            found = person(one.get("keypoints"), 3, _COCO, where, who=None if who is None else str(who))
+            frames[frame_of[names[str(one["image_id"])]]].append(found)
+    return [*frames.items()]
+
+
 def _ultralytics(document: Any) -> Frames:
-    frames: Frames = {}
-    for frame, persons in enumerate([document] if isinstance(_first(document), dict) else document):
-        frames[frame] = []
-        for one in _dicts(persons or [], f"frame {frame}"):
-            points, where = one.get("keypoints"), f"frame {frame}: field 'keypoints'"
-            if isinstance(points, dict):
+    for frame, entries in enumerate([document] if isinstance(_first(document), dict) else document):
+        persons, where = [], f"frame {frame}: field 'keypoints'"
+        for one in _dicts(entries or [], f"frame {frame}"):
+            if isinstance(points := one.get("keypoints"), dict):
                 values = numbers([points.get("x"), points.get("y")], where).T
-                trust, who = points.get("visible"), one.get("track_id")
-                frames[frame].append(person(values, 2, {17: "coco17"}, where, who=who, trust=trust))
-    return frames
+                who, trust = one.get("track_id"), points.get("visible")
+                persons.append(person(values, 2, {17: "coco17"}, where, who=who, trust=trust))
+        yield frame, persons
 
 
 def _mmpose(document: Any) -> Frames:
@@ -154,11 +155,9 @@ def _mmpose(document: Any) -> Frames:
     entries = _dicts(document, "'instance_info'")
     if entries and "instances" not in entries[0]:
         entries = [{"instances": entries}]
-    frames: Frames = {}
     for frame, entry in _by_frame(entries):
-        frames[frame] = []
+        persons, where = [], f"frame {frame}: field 'keypoints'"
         for one in _dicts(entry.get("instances") or [], f"frame {frame}: field 'instances'"):
-            where = f"frame {frame}: field 'keypoints'"
             points = numbers(one.get("keypoints"), where)
             dims = points.shape[-1] if points.ndim > 1 else 0
             if dims not in _MMPOSE:
@@ -167,23 +166,20 @@ def _mmpose(document: Any) -> Frames:
             found = person(points, dims, _MMPOSE[dims], where, who=who, trust=trust, dims=dims)
             if dims == 3:  # MMPose turns them so that z points up: x to the left, y towards the camera
                 found = found._replace(points=found.points[:, [0, 2, 1]] * (1, 1, -1))
-            frames[frame].append(found)
-    return frames
+            persons.append(found)
+        yield frame, persons
 
 
 def _kinetics(entries: Any) -> Frames:
-    frames: Frames = {}
     for frame, entry in _by_frame(_dicts(entries, "field 'data'")):
         where = f"frame {frame}: field 'pose'"
         persons = _dicts(entry.get("skeleton") or [], f"frame {frame}: field 'skeleton'")
         found = [person(one.get("pose"), 2, _KINETICS, where, trust=one.get("score")) for one in persons]
-        frames[frame] = [one._replace(points=one.points * _KINETICS_SIZE) for one in found]
-    return frames
+        yield frame, [one._replace(points=one.points * _KINETICS_SIZE) for one in found]
 
 
 def _mediapipe(document: Any) -> Frames:
     """Frames, each with the landmarks of one person or of several."""
-    frames: Frames = {}
     first = _first(document)
     alone = not isinstance(document, list) or (isinstance(first, dict) and "x" in first)
     for frame, entry in _by_frame([document] if alone else document):
@@ -193,8 +189,7 @@ def _mediapipe(document: Any) -> Frames:
             raise ReadError(f"frame {frame}: landmarks: must be a list")
         single = _first(entry)
         persons = [entry] if isinstance(single, dict) and "x" in single else entry or []
-        frames[frame] = [_landmarks(points, f"frame {frame}: landmarks") for points in persons]
-    return frames
+        yield frame, [_landmarks(points, f"frame {frame}: landmarks") for points in persons]
 
 
 def _landmarks(points: Any, where: str) -> Person:
@@ -216,9 +211,9 @@ def _by_frame(entries: Iterable[Any]) -> Iterable[tuple[int, Any]]:
         yield frame, entry
 
 
-def _numbered(names: Iterable[Any]) -> dict[str, int]:
+def _numbered(names: Iterable[str]) -> dict[str, int]:
     """Frame numbers of pictures by their names: the last number in each, or else its place in order."""
-    different = list(dict.fromkeys(str(name) for name in names if isinstance(name, (str, int))))
+    different = list(dict.fromkeys(names))
     digits = [re.findall(r"[0-9]+", PurePosixPath(name).stem)[-1:] for name in different]
     found = [int(last[0]) for last in digits if last and len(last[0]) < 10]
     if len(set(found)) < len(different):
@@ -303,13 +298,15 @@ def read_recording(frames: Mapping[int, Path]) -> RawClip:
         ReadError: a file isn't one of OpenPose's; names it.
         OSError: a file can't be read.
     """
-    found = {}
-    for number, file in frames.items():
-        try:
-            found[number] = people(read_json(file), f"frame {number}")
-        except ReadError as error:
-            raise ReadError(f"{file.name}, {error}") from None
-    return gather(found, "OpenPose")
+
+    def read() -> Frames:
+        for number, file in frames.items():
+            try:
+                yield number, _people(read_json(file), f"frame {number}")
+            except ReadError as error:
+                raise ReadError(f"{file.name}, {error}") from None
+
+    return gather(read(), "OpenPose")
 
 
 _RENAMED = {

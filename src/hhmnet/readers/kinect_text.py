@@ -60,9 +60,9 @@ def read_kinect_text(path: Path) -> RawClip:
     if width == 4:
         if not len(values) or len(values) % 20:
             raise ReadError(f"has {len(values)} joints, which is no multiple of 20")
-        index = np.arange(len(values) // 20)
         order = [_MSR_JOINTS.split().index(joint) for joint in KINECT20.joints]
         joints = values[:, :3].reshape(1, -1, 20, 3)[:, :, order]
+        index = np.arange(joints.shape[1])
     else:
         index, first = np.unique(values[:, 0], return_index=True)
         if not len(index) or index[0] < 0 or index[-1] >= 2**31 or (index % 1).any():

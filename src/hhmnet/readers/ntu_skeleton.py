@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from hhmnet.readers import ReadError
+from hhmnet.readers.joints import motion
 
 JOINTS = 25
 MAX_BYTES = 64 * 2**20
@@ -305,7 +306,7 @@ def persons(file: SkeletonFile, notes: Counter[str]) -> list[Track]:
     bodies = mend(tracks, notes)
     if len(bodies) < 2:  # as in most clips
         return bodies
-    bodies.sort(key=lambda body: (-motion(body, file.frames), body.frames[0], body.rows[0]))
+    bodies.sort(key=lambda body: (-_motion(body), body.frames[0], body.rows[0]))
     low, high = MOTION
     checks: dict[str, Callable[[Track], bool]] = {
         f"in fewer than {MIN_FRAMES} frames": lambda body: len(body.frames) < MIN_FRAMES,
@@ -352,6 +353,11 @@ def _joined(parts: Sequence[Track]) -> Track:
     return Track(*map(np.concatenate, zip(*ordered, strict=True)))
 
 
+def _motion(body: Track) -> float:
+    """How much a body moves, times the number of frames in which it is seen."""
+    return float(motion(body.joints[None], np.ones((1, len(body.frames)), bool))[0]) * len(body.frames)
+
+
 def _is_wide(body: Track) -> bool:
     width, height = (np.ptp(body.joints[..., axis].astype(np.float64), axis=1) for axis in (0, 1))
     return bool((width > SPREAD_RATIO * height).mean() >= SPREAD_SHARE)
@@ -361,15 +367,6 @@ def _variance(body: Track) -> float:
     """The variance of a body's joints' positions over all joints and frames together, summed over x, y, z; in m²."""
     # One row a coordinate: along rows of three numpy is five times as slow.
     return float(body.joints.reshape(-1, 3).T.astype(np.float64, order="C").var(1).sum())
-
-
-def motion(body: Track, frames: int) -> float:
-    """How much a body moves in a clip of so many frames, in m²: what persons are ordered by.
-
-    The variance of its joints over time, summed over joints and coordinates, times the share of the clip's frames
-    in which it is seen.
-    """
-    return float(body.joints.var(0, dtype=np.float64).sum()) * len(body.frames) / frames
 
 
 def seat(bodies: Sequence[Track], notes: Counter[str]) -> list[Track]:

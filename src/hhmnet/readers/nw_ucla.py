@@ -74,9 +74,8 @@ class NWUCLA(RecordedReader):
     ``classes.json``, ``{"name": str, "classes": [{"id": int, "name": str}, ...]}``, the action ids and names
     are taken from it, and the labels count its entries from 1.
 
-    Depth videos: if the field ``videos`` names their folder, each clip is paired with the video of its name and the
-    joints are projected on it, see :class:`NWUCLAConfig`. They were made from
-    the colour videos by estimating depth; no sensor measured it.
+    Depth videos: those of :class:`NWUCLAConfig`, on which the joints are projected, were made from the colour videos by
+    estimating depth; no sensor measured it.
 
     Splits: cross-view, as in the paper and since: train on views 1 and 2 (1,020 clips), test on view 3 (464).
     The view is the sample's ``camera``.
@@ -119,7 +118,7 @@ class NWUCLA(RecordedReader):
 
     def parse(self, file: Path, told: Mapping[str, int], notes: Counter[str]) -> dict[str, Any]:
         """The skeleton of one file; raises ReadError, with the reason, if it can't be used."""
-        clip = load_object(file)
+        clip = _object(file)
         for field, named in (("file_name", file.stem), ("label", self.label(told) + 1)):
             if field not in clip:
                 raise ReadError(f"field '{field}' is missing")
@@ -147,8 +146,7 @@ def skeletons_of(clip: Mapping[str, Any]) -> RawClip:
     return RawClip(numbers("skeletons", joints)[None], index, camera=CAMERA, layout=KINECT20.name)
 
 
-def load_object(file: Path) -> dict[str, Any]:
-    """The JSON object in a file; raises ReadError if there is none."""
+def _object(file: Path) -> dict[str, Any]:
     content = read_json(file)
     if not isinstance(content, dict):
         raise ReadError(f"must hold one JSON object, holds a {type(content).__name__}")
@@ -160,37 +158,29 @@ def _read_aligned(file: Path) -> frozenset[str]:
     (_, headings), *lines = read_table(file, "it should say which clips are aligned")
     if not {"name", "aligned"} <= set(headings):
         raise SourceError(f"{file}, line 1: must name the columns 'name' and 'aligned'")
-    aligned = set()
-    for line, cells in lines:
-        row = dict(zip(headings, cells, strict=False))
+    rows = {line: dict(zip(headings, cells, strict=False)) for line, cells in lines}
+    for line, row in rows.items():
         if row.get("aligned") not in ("0", "1") or not row.get("name"):
             raise SourceError(f"{file}, line {line}: needs a name, and 0 or 1 for 'aligned'")
-        if row["aligned"] == "1":
-            aligned.add(row["name"])
-    return frozenset(aligned)
+    return frozenset(row["name"] for row in rows.values() if row["aligned"] == "1")
 
 
 def _read_classes(file: Path) -> dict[int, str]:
     """Class name of every action id, in the order of their labels; raises SourceError."""
     try:
-        content = load_object(file)
+        entries = _object(file).get("classes")
     except ReadError as error:
         raise SourceError(f"{file}: {error}") from None
-    entries = content.get("classes")
     if not isinstance(entries, list) or not entries:
         raise SourceError(f"{file}: field 'classes' must be a list of objects with 'id' and 'name'")
     classes: dict[int, str] = {}
     for place, entry in enumerate(entries):
-        where = f"{file}: field 'classes', entry {place}"
-        fields = entry if isinstance(entry, dict) else {}
-        action, name = fields.get("id"), fields.get("name")
-        if type(action) is not int or action < 0:
+        action, name = (entry.get(key) if isinstance(entry, dict) else None for key in ("id", "name"))
+        is_id = type(action) is int and action >= 0 and action not in classes
+        if not is_id or not isinstance(name, str) or not name or name in classes.values():
             raise SourceError(
-                f"{where}: 'id' must be a whole number from 0, the action id in the files' names"
+                f"{file}: field 'classes', entry {place} needs an 'id', the action's whole number in the files' names, "
+                f"and a 'name', each of them once; it is {brief(repr(entry), 60)}"
             )
-        if not isinstance(name, str) or not name:
-            raise SourceError(f"{where}: 'name' must be text")
-        if action in classes or name in classes.values():
-            raise SourceError(f"{where}: id {action} or name {name!r} stands there twice")
         classes[action] = name
     return classes

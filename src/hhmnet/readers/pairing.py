@@ -54,34 +54,25 @@ def look_at(file: Path, notes: Counter[str]) -> Look | None:
         return None
 
 
-def pair_frames(skeleton_frames: int, video_frames: int, delay: int = 0) -> tuple[np.ndarray, str | None]:
-    """Pair frame with frame, for skeletons and videos that were recorded together, the video ``delay`` frames late.
+def pair_frames(
+    count: int, frames: int, delay: float = 0, *, stretch: bool = False
+) -> tuple[np.ndarray, str | None]:
+    """Which of a video's frames shows each of a skeleton's ``count``, the video so many of those late.
 
-    Nothing is rescaled: where the numbers differ, nobody knows which frame is missing.
-
-    Returns:
-        The video's frame for every frame of the skeleton, ``(T,)`` int32, -1 beyond the video's end; and what
-        to note about it, None if both are equally long.
-    """
-    index = np.arange(delay, skeleton_frames + delay, dtype=np.int32)
-    index[index >= video_frames] = -1
-    if skeleton_frames == video_frames:
-        return index, None
-    return index, SHORTER if video_frames < skeleton_frames else LONGER
-
-
-def by_time(skeleton_frames: int, video_frames: int, delay: float = 0.0) -> np.ndarray:
-    """Pair frames by relative time, for skeletons and videos of unequal rates that begin and end together.
-
-    The skeleton's frame t is paired with the video's frame in which the middle of t falls when both are laid over the
-    same span; ``delay`` is how many frames of the skeleton the video comes late.
+    One to one for what was recorded together: where the numbers differ, nobody knows which frame is missing. With
+    ``stretch``, for unequal rates that begin and end together, by relative time: the frame in which the middle of the
+    skeleton's falls when both are laid over the same span.
 
     Returns:
-        The video's frame for every frame of the skeleton, ``(T,)`` int32.
+        ``(T,)`` int32, -1 beyond the video's end; and what to note, None if both are equally long.
     """
-    middles = (np.arange(skeleton_frames) + 0.5 + delay) * (video_frames / skeleton_frames)
-    # A middle that falls between two frames belongs to the later one, whatever rounding did to it.
-    return np.clip(np.floor(middles + 1e-9), 0, video_frames - 1).astype(np.int32)
+    if stretch:
+        middles = (np.arange(count) + 0.5 + delay) * (frames / count)
+        # A middle that falls between two frames belongs to the later one, whatever rounding did to it.
+        return np.clip(np.floor(middles + 1e-9), 0, frames - 1).astype(np.int32), STRETCHED
+    index = np.arange(count, dtype=np.int32) + int(delay)
+    index[index >= frames] = -1
+    return index, None if frames == count else SHORTER if frames < count else LONGER
 
 
 def find_videos(folder: Path, clips: Iterable[str], tail: str = "") -> tuple[dict[str, str], list[str]]:
@@ -118,27 +109,21 @@ def video_fields(
     delay: float = 0,
     stretch: bool = False,
 ) -> dict[str, Any]:
-    """A sample's fields ``video``, ``video_frames`` and, if its camera is known, ``pixels``.
+    """A sample's fields ``video``, ``video_frames`` and, if its camera is known, ``pixels``; none if it can't be read.
 
     Args:
         folder: the folder of videos.
         video: the clip's, relative to it.
         joints: ``(M, T, V, 3)`` metres in the camera's coordinates.
         notes: counts what doesn't fit.
-        camera: the camera; its picture was scaled to the video's size, across and down by unequal factors.
-        delay: how many frames of the skeleton the video comes late.
-        stretch: whether frames are paired by relative time, and not one to one.
-
-    Returns:
-        The fields; none if the video can't be read. Joints that are missing (zeros), or not in front of the camera,
-        have pixels of zero.
+        camera: the camera; its picture was scaled to the video's size, across and down by unequal factors. Joints that
+            are missing (zeros), or not in front of it, have pixels of zero.
+        delay: as :func:`pair_frames` has it, and ``stretch``.
     """
     look = look_at(folder / video, notes)
     if look is None:
         return {}
-    frames, note = pair_frames(joints.shape[1], look.frames, int(delay))
-    if stretch:
-        frames, note = by_time(joints.shape[1], look.frames, delay), STRETCHED
+    frames, note = pair_frames(joints.shape[1], look.frames, delay, stretch=stretch)
     if note is not None:
         notes[note] += 1
     fields: dict[str, Any] = {"video": video, "video_frames": frames}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,19 +45,11 @@ def person(
     trust: Any = None,
     dims: int = 2,
 ) -> Person:
-    """A person from a flat list of numbers, or from a list of joints.
+    """A person from a flat list of numbers, or from a list of joints; raises ReadError if ``values`` are no such.
 
-    Args:
-        values: ``size`` numbers a joint: coordinates, and perhaps confidence.
-        size: how many numbers a joint has.
-        known: layouts by the number of joints in the file; those after the layout's own (hands, face) are left out.
-        where: names the place in the file, for the message.
-        who: what the file calls the person.
-        trust: confidence of each joint, if it stands apart.
-        dims: coordinates a joint; a number after them is its confidence.
-
-    Raises:
-        ReadError: these aren't such numbers.
+    A joint has ``size`` numbers: ``dims`` coordinates, and then perhaps its confidence, unless ``trust`` has that for
+    all of them. ``known`` are the layouts by the number of joints in the file; those after the layout's own (hands,
+    face) are left out. ``where`` names the place in the file, ``who`` is what the file calls the person.
     """
     array = numbers(values, where).reshape(-1)
     count = len(array) // size
@@ -87,47 +79,42 @@ def numbers(values: Any, where: str) -> np.ndarray:
     return array
 
 
-def gather(frames: Mapping[int, Sequence[Person]], form: str) -> RawClip:
-    """A clip of all persons; those who are there longest come first.
+def gather(found: Iterable[tuple[int, Sequence[Person]]], form: str) -> RawClip:
+    """A clip of all persons in frames by their numbers; those who are there longest come first.
 
     Who is who is what the file says, or else follows from where they are
-    (:class:`~hhmnet.pose.tracking.Tracker`); where no frame has more than one, that is one person.
-
-    Args:
-        frames: by frame number, the persons in it.
-        form: what the file's format is called.
-
-    Raises:
-        ReadError: nobody is there, or their skeletons differ.
+    (:class:`~hhmnet.pose.tracking.Tracker`); where no frame has more than one, that is one person. ``form`` is what the
+    file's format is called. Raises ReadError where nobody is there, or their skeletons differ.
     """
-    order = sorted(frames)
-    seen = [[one for one in frames[frame] if np.isfinite(one.points).any()] for frame in order]
-    layouts = {one.layout for persons in seen for one in persons}
+    frames = sorted(found, key=lambda frame: frame[0])
+    seen = [[one for one in persons if np.isfinite(one.points).any()] for _, persons in frames]
+    layouts = sorted({one.layout for persons in seen for one in persons})
     if not layouts:
         raise ReadError(f"{form}: no frame has a body: it lists no persons")
     if len(layouts) > 1:
-        raise ReadError(f"{form}: its persons have different skeletons: {', '.join(sorted(layouts))}")
+        raise ReadError(f"{form}: its persons have different skeletons: {', '.join(layouts)}")
     tracks: dict[Hashable, dict[int, Person]] = {}
     for place, called in enumerate(_follow(seen)):
         for one, who in zip(seen[place], called, strict=True):
             tracks.setdefault(who, {}).setdefault(place, one)
     kept = sorted(tracks.values(), key=len, reverse=True)[:MOST]
     shape = next(iter(kept[0].values())).points.shape
-    joints = np.full((len(kept), len(order), *shape), np.nan)
+    joints = np.full((len(kept), len(frames), *shape), np.nan)
     trust = np.ones(joints.shape[:3])
+    is_rated = False
     for who, track in enumerate(kept):
         for place, one in track.items():
             joints[who, place] = one.points
-            trust[who, place] = 1.0 if one.trust is None else one.trust
-    is_rated = any(one.trust is not None for track in kept for one in track.values())
-    (layout,) = layouts
-    notes = [f"{form}: read as {layout}"]
+            if one.trust is not None:
+                trust[who, place], is_rated = one.trust, True
+    notes = [f"{form}: read as {layouts[0]}"]
     if len(tracks) > MOST:
         notes.append(f"persons left out: more than {MOST} in a clip")
     if (trust < 0).any() or (trust > 1).any():
         notes.append("confidence moved to 0 to 1")
+    index = np.array([number for number, _ in frames])
     confidence = np.clip(trust, 0, 1) if is_rated else None
-    return RawClip(joints, np.array(order), confidence, layout=layout, notes=tuple(notes))
+    return RawClip(joints, index, confidence, layout=layouts[0], notes=tuple(notes))
 
 
 def _follow(frames: Sequence[Sequence[Person]]) -> list[list[Hashable]]:

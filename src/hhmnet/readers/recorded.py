@@ -70,10 +70,14 @@ class RecordedReader(Reader):
     def read(self, item: str, notes: Counter[str]) -> Sample:
         """Read one clip; raises ReadError, with the reason, if it can't be used."""
         told = self.told_by(PurePosixPath(item).stem)
-        fields = self.parse(self.source / item, told, notes)
-        fields |= self._paired(self._clip(item), told, fields, notes)
+        fields, clip = self.parse(self.source / item, told, notes), self._clip(item)
+        if clip in self._videos and self.video_folder is not None:
+            aligned = self.alignment(told)
+            fields |= video_fields(self.video_folder, self._videos[clip], fields["joints"], notes, **aligned)
+        elif self.config.videos is not None:
+            notes[NO_VIDEO] += 1
         return Sample(
-            sample_id=self._clip(item),
+            sample_id=clip,
             label=self.label(told),
             subject=str(told.get("subject", "")),
             camera=str(told.get("camera", "")),
@@ -104,12 +108,10 @@ class RecordedReader(Reader):
             raise ReadError(f"the file's name is not of the form {self.form}")
         told = {group: int(number) for group, number in named.groupdict().items()}
         for group, known in self.known.items():
-            if told[group] not in known:
+            if (number := told[group]) not in known:
                 numbers = f"1 to {len(known)}" if isinstance(known, range) else ", ".join(map(str, known))
-                raise ReadError(
-                    f"{group} {told[group]} in the file's name is not in {self.title} ({numbers})"
-                    f"{self.remedy(group, told[group])}"
-                )
+                reason = f"{group} {number} in the file's name is not in {self.title} ({numbers})"
+                raise ReadError(f"{reason}{self.remedy(group, number)}")
         return told
 
     def remedy(self, group: str, number: int) -> str:
@@ -118,13 +120,3 @@ class RecordedReader(Reader):
 
     def _clip(self, item: str) -> str:
         return PurePosixPath(item).stem.removesuffix(self.tail)
-
-    def _paired(
-        self, clip: str, told: Mapping[str, int], fields: Mapping[str, Any], notes: Counter[str]
-    ) -> dict[str, Any]:
-        if clip in self._videos and self.video_folder is not None:
-            aligned = self.alignment(told)
-            return video_fields(self.video_folder, self._videos[clip], fields["joints"], notes, **aligned)
-        if self.config.videos is not None:
-            notes[NO_VIDEO] += 1
-        return {}

@@ -7,13 +7,14 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from hhmnet.readers import ReadError, SourceError
 
 _SEPARATORS = ",;\t"
+T = TypeVar("T")
 
 
 def decode(content: bytes) -> str:
@@ -29,11 +30,7 @@ def decode(content: bytes) -> str:
 def decode_table(content: bytes) -> tuple[str, bool]:
     """The text of a table: as :func:`decode` says, or else cp1252, which Excel writes in Western Europe.
 
-    Returns:
-        The text, and whether it is cp1252 only because it is nothing else.
-
-    Raises:
-        ReadError: it is no text; with the line.
+    Returns the text, and whether it is cp1252 because it is nothing else. Raises ReadError, with the line, for others.
     """
     try:
         text, is_guess = decode(content), False
@@ -91,18 +88,17 @@ def _cells(line: str, separator: str) -> list[str]:
 
 def read_table(file: Path, purpose: str) -> list[tuple[int, list[str]]]:
     """The lines of a table as :func:`table_lines` gives them; raises SourceError, which says its ``purpose``."""
-    try:
-        return list(table_lines(file.read_bytes()))
-    except OSError as error:
-        raise SourceError(f"{file}: {error.strerror or error}; {purpose}") from None
-    except ReadError as error:
-        raise SourceError(f"{file}, {error}") from None
+    return _read(file, purpose, lambda content: list(table_lines(content)))
 
 
 def read_lines(file: Path, purpose: str) -> list[str]:
     """The lines of a text; raises SourceError, which says its ``purpose``."""
+    return _read(file, purpose, lambda content: decode_table(content)[0].splitlines())
+
+
+def _read(file: Path, purpose: str, understand: Callable[[bytes], list[T]]) -> list[T]:
     try:
-        return decode_table(file.read_bytes())[0].splitlines()
+        return understand(file.read_bytes())
     except OSError as error:
         raise SourceError(f"{file}: {error.strerror or error}; {purpose}") from None
     except ReadError as error:
@@ -116,13 +112,15 @@ def to_number(cell: str) -> float:
 
 def read_json(file: Path, *, nan: bool = False) -> Any:
     """What a JSON file holds; raises ReadError if it can't be read, or holds NaN or Infinity unless ``nan`` lets it."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise ReadError(f"holds {constant}, which is no number")
+
     try:
         text = decode(file.read_bytes())
-        return json.loads(text, parse_constant=None if nan else _refuse_constant)
+        return json.loads(text, parse_constant=None if nan else refuse)
     except OSError as error:
         raise ReadError(f"can't be read: {error.strerror or error}") from None
-    except ReadError:
-        raise
     except json.JSONDecodeError as error:
         end = {"{": "}", "[": "]"}.get(text.strip()[:1], "")
         whole = text[error.pos :].strip() and text.rstrip().endswith(end)
@@ -130,12 +128,10 @@ def read_json(file: Path, *, nan: bool = False) -> Any:
         raise ReadError(f"{reason}: {error.msg} (column {error.colno})", error.lineno) from None
     except RecursionError:
         raise ReadError("not valid JSON: nested too deeply") from None
+    except ReadError:
+        raise
     except ValueError as error:  # a number of thousands of digits
         raise ReadError(f"not valid JSON: {error}") from None
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ReadError(f"holds {constant}, which is no number")
 
 
 _TORCH = "a file of torch.save: load it with torch and save its arrays with NumPy"
@@ -171,15 +167,14 @@ def disguised(file: Path, suffix: str) -> str:
     for sign, what in _SIGNS.items():
         if head.startswith(sign) or head.lstrip().lower().startswith(sign):
             return "" if is_own and what is not _TORCH else what
-    if head.startswith(b"PK\x03\x04"):
-        if b"/data.pkl" in head or b"/.format_version" in head:
-            return _TORCH
-        if is_own:
-            return ""
-        is_numpy = b".npy" in head[:100]
-        return (
-            "an archive of NumPy: its name must end in .npz" if is_numpy else "a zip archive: unpack it first"
-        )
-    if head[:1] == b"\x80" and head[1:2] <= b"\x05" and not is_own:
-        return "a pickle: its name must end in .pkl"
-    return ""
+    is_zip = head.startswith(b"PK\x03\x04")
+    if is_zip and (b"/data.pkl" in head or b"/.format_version" in head):
+        return _TORCH
+    if is_own:
+        return ""
+    if is_zip and b".npy" in head[:100]:
+        return "an archive of NumPy: its name must end in .npz"
+    if is_zip:
+        return "a zip archive: unpack it first"
+    is_pickle = head[:1] == b"\x80" and head[1:2] <= b"\x05"
+    return "a pickle: its name must end in .pkl" if is_pickle else ""
