@@ -30,21 +30,13 @@ _CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
 
 
 class Ended(NamedTuple):
-    """How a command ended.
+    """How a command ended."""
 
-    Attributes:
-        code: exit code, or minus the number of the signal.
-        seconds: of processor time that it took, without its workers.
-        changes: how many changes of files in the watched folder it began.
-        pid: its process, and its session.
-        told: what it printed.
-    """
-
-    code: int
-    seconds: float
-    changes: int
-    pid: int
-    told: str
+    code: int  # the exit code, or minus the number of the signal
+    seconds: float  # of processor time that it took, without its workers
+    changes: int  # of files in the watched folder that it began
+    pid: int  # its process, and its session
+    told: str  # what it printed
 
     @property
     def last(self) -> str:
@@ -53,27 +45,18 @@ class Ended(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """What is done to a command on its way.
+    """What is done to a command on its way."""
 
-    Attributes:
-        after: it is killed after so many seconds of its processor time.
-        change: the rest happens when it is about to change watched files for the time of this number, from 0.
-        about: only changes count that have this in the file's path.
-        send: the signal that is sent then.
-        to: to whom: ``program``, ``group`` for all its processes, ``worker`` for one of those that it started.
-        away: what is renamed then instead of sending a signal: to the same name with ``.away``.
-        limit: bytes that a file can have at most.
-        jump: seconds by which the clock jumps back and ahead at every look at it.
-    """
-
-    after: float | None = None
-    change: int | None = None
-    about: str = ""
+    after: float | None = None  # it is killed after so many seconds of its processor time
+    change: int | None = (
+        None  # the rest happens when it is about to change watched files for the time of this number
+    )
+    about: str = ""  # only changes count that have this in the file's path
     send: int = signal.SIGKILL
-    to: str = "program"
-    away: str = ""
-    limit: int | None = None
-    jump: float = 0.0
+    to: str = "program"  # or "group" for all its processes, "worker" for one of those that it started
+    away: str = ""  # what is renamed instead of sending a signal: to the same name with .away
+    limit: int | None = None  # bytes that a file can have at most
+    jump: float = 0.0  # seconds by which the clock jumps back and ahead at every look at it
 
 
 class Server:
@@ -185,7 +168,6 @@ def _act(fault: Fault) -> None:
         os.rename(fault.away, fault.away + ".away")
     elif fault.to == "group":
         os.killpg(os.getpid(), fault.send)
-    elif fault.to == "program":
-        os.kill(os.getpid(), fault.send)
     else:
-        os.kill(multiprocessing.active_children()[-1].pid or 0, fault.send)
+        is_program = fault.to == "program"
+        os.kill(os.getpid() if is_program else multiprocessing.active_children()[-1].pid, fault.send)

@@ -81,13 +81,7 @@ class Whole(NamedTuple):
 
 
 class World:
-    """Raw files, a store and a run of phase 1, by the commands that a user gives; only for reading.
-
-    Attributes:
-        folder: holds ``raw`` with ``raw/videos``, ``store``, the run ``one``, and a recipe for each phase.
-        server: runs commands.
-        environment: what commands on videos need.
-    """
+    """Raw files in ``raw`` with ``raw/videos``, a ``store``, a run ``one`` of phase 1, recipes; only for reading."""
 
     def __init__(self, folder: Path, server: Server) -> None:
         self.folder, self.server = folder, server
@@ -108,7 +102,7 @@ class World:
         for name, recipe in RECIPES.items():
             (self.folder / name).write_text(recipe)
         for name, place in (("prepare", "store"), ("train phase 1", "one")):
-            self._wholes[name] = self._undisturbed(name, self.folder / place)
+            self._undisturbed(name, self.folder / place)
         return self
 
     def words(self, name: str, out: Path, *more: str) -> list[str]:
@@ -127,13 +121,12 @@ class World:
 
     def whole(self, name: str) -> Whole:
         """An undisturbed run, made when it is asked for."""
-        if name not in self._wholes:
-            self._wholes[name] = self._undisturbed(name, self.folder / f"whole {name}")
-        return self._wholes[name]
+        return self._wholes.get(name) or self._undisturbed(name, self.folder / f"whole {name}")
 
     def _undisturbed(self, name: str, out: Path) -> Whole:
         ended = self.run_well(name, out)
-        return Whole(contents(out), ended.seconds, ended.changes)
+        self._wholes[name] = Whole(contents(out), ended.seconds, ended.changes)
+        return self._wholes[name]
 
     def check(self, name: str, out: Path) -> None:
         """The folder holds the bytes of an undisturbed run and nothing else."""
@@ -206,7 +199,7 @@ class Disk:
         self._mount("-o", "remount,ro")
 
     def free(self) -> None:
-        """Let everybody write again: remove what fills it, and the seal."""
+        """Let everybody write again."""
         self._mount("-o", "remount,rw")
         (self.folder / "filler").unlink(missing_ok=True)
 

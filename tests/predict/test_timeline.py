@@ -202,7 +202,7 @@ def test_a_recording_of_nobody_is_named(of_skeletons: Recognizer, tmp_path: Path
 
 def test_recent_pictures_are_the_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_video(tmp_path / "a.mp4")
-    monkeypatch.setattr("hhmnet.video.recent.KEPT_BYTES", 8 * 64 * 48 * 3)  # eight pictures
+    monkeypatch.setattr("hhmnet.video.video.KEPT_BYTES", 8 * 64 * 48 * 3)  # eight pictures
     with RecentVideo(tmp_path / "a.mp4") as video:
         for index in (0, 3, 9, 5, 9, 11, 2, 30, 28, 31, 40, 0):
             assert number_in(video.frame(index)) == index

@@ -52,21 +52,21 @@ def write_crops(file: Path, crops: ClipCrops, facts: Mapping[str, str]) -> None:
 
 def read_facts(file: Path) -> dict[str, str]:
     """The facts that were written with crops, from the file's header; raises DamagedError, or OSError."""
-    try:
-        with safe_open(file, "numpy") as content:
-            facts = json.loads(content.metadata()[_KEY])
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DamagedError(f"{file}: not a file of crops ({error})") from None
-    if not isinstance(facts, dict):
-        raise DamagedError(f"{file}: doesn't say what its crops are of")
-    return facts
+    with _undamaged(file), safe_open(file, "numpy") as content:
+        return dict(json.loads(content.metadata()[_KEY]))
 
 
 def read_crops(file: Path) -> tuple[ClipCrops, dict[str, str]]:
     """The crops in a file, and the facts about them; raises as :func:`read_facts` does."""
-    try:
+    with _undamaged(file):
         return ClipCrops(**load(file.read_bytes())), read_facts(file)
-    except (SafetensorError, TypeError, KeyError, ValueError) as error:
+
+
+@contextmanager
+def _undamaged(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, TypeError, KeyError, ValueError, RecursionError) as error:
         raise DamagedError(f"{file}: not a file of crops ({error})") from None
 
 
@@ -137,24 +137,22 @@ class CropCache:
         for name in names:
             self.problems.pop(name, None)
         done, has_made = 0, False
-        progress(done, len(rows))
 
-        def count(clips: int) -> None:
+        def count(clips: Sequence[int]) -> None:
             nonlocal done
-            done += clips
+            done += len(clips)
             progress(done, len(rows))
 
+        count([])
         for row in rows:  # processes take seconds to start: as long as all crops are there, none is needed
             if jobs > 1 and has_made and len(rows) - done > jobs:
                 break
             has_made |= self.ensure(store, row, video_folder)
-            count(1)
-        if rest := rows[done:]:
-            length = max(1, min(_CHUNK, len(rest) // (4 * jobs)))
-            chunks = [rest[start : start + length] for start in range(0, len(rest), length)]
-            work = partial(_build_chunk, self, store, video_folder)
-            for found in in_workers(work, chunks, min(jobs, len(chunks)), lambda chunk: count(len(chunk))):
-                self.problems |= found
+            count([row])
+        length = max(1, min(_CHUNK, (len(rows) - done) // (4 * jobs)))
+        chunks = [rows[start : start + length] for start in range(done, len(rows), length)]
+        for found in in_workers(partial(_build_chunk, self, store, video_folder), chunks, jobs, count):
+            self.problems |= found
         problems = {name: self.problems[name] for name in names if name in self.problems}
         if was_there and problems and not files.is_there(video_folder):  # type: ignore[arg-type]
             raise CacheError(
@@ -232,10 +230,11 @@ class CropCache:
         sample = store.sample(i)
         assert sample.video is not None
         assert video_folder is not None
-        if not (video_folder / sample.video).is_file():
-            self._note(sample.sample_id, f"{video_folder / sample.video}: there is no such file")
+        video = video_folder / sample.video
+        if not video.is_file():
+            self._note(sample.sample_id, f"{video}: there is no such file")
             return None
-        crops, problem = cut_clip(sample, store.layout, video_folder / sample.video, self.config)
+        crops, problem = cut_clip(sample, store.layout, video, self.config)
         problem = f"{sample.video}: {problem}" if problem else ""
         self._note(sample.sample_id, problem)
         with self._refusals():

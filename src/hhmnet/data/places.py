@@ -75,9 +75,8 @@ def person_sizes(
     less with the posture than the body's extent does. Bones that aren't known count as long as the others on average.
     """
     known = known_joints(sample) if known is None else known
-    pixels = (
-        np.zeros((sample.num_frames, layout.num_joints, 2)) if sample.pixels is None else sample.pixels[0]
-    )
+    nowhere = np.zeros((sample.num_frames, layout.num_joints, 2))
+    pixels = nowhere if sample.pixels is None else sample.pixels[0]
     sizes = np.full(sample.num_frames, np.nan)
     if scale == "bones":
         for way in _ways(layout):

@@ -39,10 +39,8 @@ MIN_SCORE, OVERLAP = 0.2, 0.5
 def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
     """Non-maximum suppression: indices of the boxes to keep, the best first.
 
-    Args:
-        boxes: ``(P, 4)``.
-        scores: ``(P,)``.
-        overlap: of two boxes with a larger intersection over union, the better one stays.
+    Of two ``boxes (P, 4)`` whose intersection over union is above ``overlap``, the one with the better of their
+    ``scores (P,)`` stays.
     """
     order = np.argsort(-scores, kind="stable")
     overlaps = iou(boxes[order][:, None], boxes[order]) > overlap

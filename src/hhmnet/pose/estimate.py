@@ -89,7 +89,7 @@ class VideoPoseEstimator:
 
     Args:
         config: what to use.
-        detector: stands in for the detector that ``config`` names.
+        detector: stands in for SSD.
         estimator: stands in for BlazePose.
 
     Raises:
@@ -117,7 +117,7 @@ class VideoPoseEstimator:
             PoseError: no person was found in it.
         """
         config, tracker, looked, count = self.config, Tracker(), [], 0
-        with _one_thread(), open_video(path, errors="stop") as video:
+        with _one_thread(), open_video(path) as video:
             # A small video is decoded once, a larger one twice.
             is_small = video.num_frames * video.width * video.height * 3 <= KEPT_BYTES
             kept = list(_span(video, begin, end)) if is_small else None
@@ -213,11 +213,6 @@ def clip_fields(poses: VideoPoses, layout: SkeletonLayout, config: PoseConfig) -
     camera the left joints have the smaller x. In a picture that isn't mirrored, x therefore goes to the left. A joint
     that isn't seen stays where the estimator supposes it: legs under a desk are somewhere below the hips, not at the
     camera, where a zero would put them and stretch the body's box to them.
-
-    Args:
-        poses: what was seen.
-        layout: the joints that are wanted.
-        config: how the joints were found.
 
     Raises:
         LayoutError: there is no way from the estimator's joints to these.

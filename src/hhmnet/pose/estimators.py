@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hhmnet.pose.networks import TFLite
+from hhmnet.pose.networks import PoseError
 from hhmnet.skeleton import BLAZEPOSE33, SkeletonLayout
 
 LOST = 0.5
@@ -40,30 +44,19 @@ class Detector(Protocol):
     """Finds persons in a picture."""
 
     def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find the persons in ``image (H, W, 3)`` uint8, red, green, blue.
-
-        Returns:
-            Boxes ``(P, 4)`` float32 pixels (left, top, right, bottom), and scores ``(P,)`` float32 from 0 to 1.
-        """
+        """Boxes ``(P, 4)`` (left, top, right, bottom) and scores ``(P,)`` from 0 to 1 in ``image (H, W, 3)`` uint8."""
         ...
 
 
 class PoseEstimator(Protocol):
-    """Finds the joints of a person whose box is known.
-
-    Attributes:
-        layout: the skeleton its joints have, in metres.
-    """
+    """Finds the joints, of the skeleton ``layout``, of a person whose box is known."""
 
     layout: SkeletonLayout
 
     def estimate(self, image: np.ndarray, box: np.ndarray, region: np.ndarray | None = None) -> Pose:
-        """Find the joints of the person in ``box``.
+        """The joints of the person in ``box (4,)`` of ``image (H, W, 3)`` uint8.
 
-        Args:
-            image: ``(H, W, 3)`` uint8, red, green, blue.
-            box: ``(4,)`` pixels: left, top, right, bottom.
-            region: as the frame before gave it; None if the person wasn't there. It is finer than a box.
+        ``region`` is what the frame before gave, which is finer than a box; None if the person wasn't there.
         """
         ...
 
@@ -137,16 +130,27 @@ class BlazePose:
         model: the file ``pose_landmark_full.tflite``.
 
     Raises:
-        PoseError: the model can't be run.
+        PoseError: the package ``ai-edge-litert`` is missing, or the file is not a model.
     """
 
     layout: SkeletonLayout = BLAZEPOSE33
 
     def __init__(self, model: Path) -> None:
-        self._net = TFLite(model)
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            remedy = "install hhmnet with its extra: pip install 'hhmnet[pose]'"
+            raise PoseError(f"the package ai-edge-litert can't be used ({error}); {remedy}") from None
+        try:
+            with _quiet():
+                # One thread is the fastest for a network this small; a folder of videos is spread over the cores.
+                self._net: Any = Interpreter(str(model), num_threads=1)
+                self._net.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise PoseError(f"{model} is not a TensorFlow Lite model ({error})") from None
 
     def estimate(self, image: np.ndarray, box: np.ndarray, region: np.ndarray | None = None) -> Pose:
-        """Find the joints of the person in ``box``; see :class:`~hhmnet.pose.estimators.PoseEstimator`."""
+        """The joints of the person in ``box``; see :class:`PoseEstimator`."""
         if region is not None:
             return self._look(image, region)
         left, top, right, bottom = (float(edge) for edge in box)
@@ -160,7 +164,7 @@ class BlazePose:
         return pose
 
     def _look(self, image: np.ndarray, region: np.ndarray) -> Pose:
-        outputs = self._net.run((cut(image, region, _SIZE) / np.float32(255))[None])
+        outputs = self._run(cut(image, region, _SIZE) / np.float32(255))
         landmarks = outputs[_LANDMARKS].reshape(-1, 5)
         points = to_image(refine(landmarks[:, :2] / _SIZE, outputs[_HEATMAP][0]), region)
         pixels = points[:_NUM_JOINTS]
@@ -172,6 +176,31 @@ class BlazePose:
         confidence = there * (1 + visible * inside) / 2
         found = float(outputs[_FOUND].ravel()[0])
         return Pose(pixels, confidence, world, found, aligned(points[_HIPS], points[_SCALE]))
+
+    def _run(self, piece: np.ndarray) -> dict[str, np.ndarray]:
+        """The network's outputs by name."""
+        (first,) = self._net.get_input_details()
+        self._net.set_tensor(first["index"], piece[None].astype(first["dtype"], copy=False))
+        self._net.invoke()
+        return {one["name"]: self._net.get_tensor(one["index"]) for one in self._net.get_output_details()}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the runtime's own lines off standard error: it writes there, below Python, that it took its usual path."""
+    try:
+        sys.stderr.flush()
+        kept = os.dup(2)
+    except (OSError, ValueError, AttributeError):  # there is no standard error
+        yield
+        return
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def aligned(hips: np.ndarray, scale: np.ndarray) -> np.ndarray:

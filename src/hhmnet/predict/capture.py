@@ -81,7 +81,7 @@ class Capture:
             self._frames = self._live_frames(container)
         else:
             try:
-                self._opened = video = open_video(source, errors="stop")
+                self._opened = video = open_video(source)
             except VideoError as error:
                 raise CaptureError(str(error)) from None
             self.rate = video.fps

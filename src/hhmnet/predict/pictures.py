@@ -56,7 +56,7 @@ def draw_overlay(
     if out.suffix.lower() != ".mp4":
         raise InputError(f"{out}: the name of the video to write must end in .mp4")
     parts = _parts_of(prediction, layout, roi)
-    with open_video(prediction.video, errors="stop") as video, replacing(out) as handle:
+    with open_video(prediction.video) as video, replacing(out) as handle:
         shown = {int(picture): t for t, picture in enumerate(pictures_of(sample, len(video)))}
         caption = _caption(prediction, video.width, video.height)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,17 +14,9 @@ import pyarrow as pa
 
 import hhmnet
 from hhmnet.arrow import regroup
-from hhmnet.files import locked, made, remove_leftovers
-from hhmnet.prepare.parts import (
-    REJECTED_FILE,
-    Parts,
-    Rejected,
-    cut,
-    fingerprint_work,
-    printable,
-    write_rejected,
-)
-from hhmnet.prepare.workers import EngineError, WorkerLost, cores, in_workers, read_in_cluster
+from hhmnet.files import locked, made, remove_leftovers, replacing
+from hhmnet.prepare.parts import REJECTED_FILE, Parts, Rejected, cut, fingerprint_work, printable
+from hhmnet.prepare.workers import EngineError, WorkerLost, in_workers, read_in_cluster
 from hhmnet.readers import Reader
 from hhmnet.readers.pairing import LISTED
 from hhmnet.store import StoreError, write_store
@@ -115,33 +109,26 @@ def prepare(
         if finished:
             tell(f"going on: {done:,} of {len(items):,} items were read by an earlier call")
 
-        def on_items(count: int) -> None:
+        def on_done(chunk: tuple[int, list[str]]) -> None:
             nonlocal done
-            done += count
+            done += len(chunk[1])
             progress(done, len(items))
 
         try:
             todo = [chunk for chunk in enumerate(chunks) if chunk[0] not in finished]
-            workers = min(jobs or cores(), len(todo))
             if todo and engine == "ray":
-                read_in_cluster(reader, parts, todo, jobs, on_items)
-            elif workers > 1:
-                work = partial(parts.make, reader)
-                in_workers(work, todo, workers, lambda chunk: on_items(len(chunk[1])))
+                read_in_cluster(reader, parts, todo, jobs, on_done)
             else:
-                for chunk in todo:
-                    parts.make(reader, chunk, partial(on_items, 1))
+                in_workers(partial(parts.make, reader), todo, jobs, on_done)
             report = _merge(reader, parts, chunks, out)
         except PrepareError:
             parts.remove()
             raise
         except BaseException:
-            numbers = [number for number in range(len(chunks)) if parts.file(number, ".json").exists()]
-            if numbers:
-                tell(
-                    f"{sum(len(chunks[number]) for number in numbers):,} of {len(items):,} items are read and kept in "
-                    f"{parts.folder}; the same call goes on from there"
-                )
+            kept = sum(len(chunk) for number, chunk in enumerate(chunks) if parts.has(number))
+            if kept:
+                where = f"kept in {parts.folder}; the same call goes on from there"
+                tell(f"{kept:,} of {len(items):,} items are read and {where}")
             else:
                 parts.remove()
             raise
@@ -152,10 +139,10 @@ def prepare(
 
 def _merge(reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]], out: Path) -> PrepareReport:
     """Finished parts → one store and its report; only names are kept of what has been seen."""
-    report, new = _survey(reader, parts, chunks)
+    report = _survey(reader, parts, chunks)
     files = sum(map(len, chunks))
     if not report.accepted:
-        write_rejected(out / REJECTED_FILE, report.rejected)
+        _write_rejected(out / REJECTED_FILE, report.rejected)
         raise PrepareError(
             f"no store was made: {len(report.rejected)} of {files} files in {reader.source} can't be used; "
             f"{out / REJECTED_FILE} says why",
@@ -164,7 +151,7 @@ def _merge(reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]], out: P
     write_store(
         out,
         (),
-        batches=regroup(_records(parts, new)),
+        batches=regroup(_records(parts, len(chunks))),
         layout=reader.layout,
         class_names=reader.class_names,
         protocol=reader.protocol,
@@ -178,44 +165,51 @@ def _merge(reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]], out: P
             "notes": dict(sorted(report.notes.items())),
         },
     )
-    write_rejected(out / REJECTED_FILE, [*report.rejected, *report.in_part])
+    _write_rejected(out / REJECTED_FILE, [*report.rejected, *report.in_part])
     return report
 
 
-def _survey(
-    reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]]
-) -> tuple[PrepareReport, list[list[bool]]]:
-    """The report, and for every sample of every chunk whether its id is new: of two with one id the first counts."""
-    report, first, new = PrepareReport(), dict[str, str](), list[list[bool]]()
+def _survey(reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]]) -> PrepareReport:
+    """What became of all items; of two samples with one id the first counts."""
+    report, first = PrepareReport(), dict[str, str]()
     for number, items in enumerate(chunks):
-        new.append([])
         for item, row in zip(items, parts.summary(number)["items"], strict=True):
             if "rejected" in row:
                 report.rejected.append(Rejected(*row["rejected"]))
-                continue
-            taken = first.setdefault(row["sample_id"], item)
-            new[-1].append(taken == item)
-            if taken != item:
+            elif (taken := first.setdefault(row["sample_id"], item)) != item:
                 reason = f"sample id {row['sample_id']!r} is taken by {taken}"
                 report.rejected.append(printable(item, None, reason))
-                continue
-            report.accepted += 1
-            report.frames += row["num_frames"]
-            row["class"] = reader.class_names[row["label"]] if row["label"] >= 0 else ""
-            for key, counter in report.counts.items():
-                counter[row[key]] += 1
-            for note, times in row["notes"].items():
-                kind = next((kind for kind in LISTED if note.startswith(kind)), None)
-                if kind is not None:
-                    report.in_part.append(printable(item, None, note))
-                report.notes[kind or note] += times
-    return report, new
+            else:
+                report.accepted += 1
+                report.frames += row["num_frames"]
+                row["class"] = reader.class_names[row["label"]] if row["label"] >= 0 else ""
+                for key, counter in report.counts.items():
+                    counter[row[key]] += 1
+                for note, times in row["notes"].items():
+                    kind = next((kind for kind in LISTED if note.startswith(kind)), None)
+                    if kind is not None:
+                        report.in_part.append(printable(item, None, note))
+                    report.notes[kind or note] += times
+    return report
 
 
-def _records(parts: Parts, new: Sequence[Sequence[bool]]) -> Iterator[pa.RecordBatch]:
-    """All samples of new ids, chunk by chunk."""
-    for number, is_new in enumerate(new):
-        left = iter(is_new)
+def _records(parts: Parts, count: int) -> Iterator[pa.RecordBatch]:
+    """The samples that count, part by part."""
+    seen: set[str] = set()
+    for number in range(count):
         for record in parts.records(number):
-            kept = pa.array([next(left) for _ in range(record.num_rows)])
-            yield record if all(kept.to_pylist()) else record.filter(kept)
+            names = record.column("sample_id").to_pylist()
+            is_new = []
+            for name in names:
+                is_new.append(name not in seen)
+                seen.add(name)
+            yield record if all(is_new) else record.filter(pa.array(is_new))
+
+
+def _write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Rejected._fields)
+    writer.writerows(rejected)
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())

@@ -6,15 +6,14 @@ of each item. The JSON is written last: where it is, the part is whole.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import inspect
-import io
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import IO, Any, NamedTuple
 
@@ -47,16 +46,6 @@ def printable(file: str, line: int | None, reason: str) -> Rejected:
     return Rejected(file, line, " ".join(reason.split()))
 
 
-def write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
-    """List the rejected items in a CSV file."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Rejected._fields)
-    writer.writerows(rejected)
-    with replacing(path) as file:
-        file.write(text.getvalue().encode())
-
-
 Summary = dict[str, Any]
 """What became of a chunk's items, as JSON: ``files``, a digest of their files; ``items``, for each either why it was
 left out (``rejected``: name, line, reason) or what a report counts (``sample_id``, ``label``, …, ``notes``); ``size``,
@@ -72,16 +61,8 @@ def cut(items: Sequence[str], longest: int) -> list[list[str]]:
     return [list(items[start : start + length]) for start in range(0, len(items), length)]
 
 
-def read_chunk(
-    reader: Reader, items: Sequence[str], file: IO[bytes], on_item: Callable[[], None] = lambda: None
-) -> Summary:
+def read_chunk(reader: Reader, items: Sequence[str], file: IO[bytes]) -> Summary:
     """Read items, and write the usable samples to ``file`` as an Arrow file of :data:`hhmnet.arrow.SCHEMA`.
-
-    Args:
-        reader: the reader.
-        items: what to read.
-        file: binary file to write to.
-        on_item: called after each item.
 
     Raises:
         SourceError: the source, or the folder of its videos, has gone meanwhile; what its files seem to lack then is
@@ -93,7 +74,7 @@ def read_chunk(
     # Taken beforehand: a file that changes while it is read must not look as if it hadn't.
     summary: Summary = {"files": fingerprint_files(reader.source, items), "items": []}
     with pa.ipc.new_file(file, SCHEMA) as writer:
-        for group in groups(_usable(reader, items, summary["items"], on_item)):
+        for group in groups(_usable(reader, items, summary["items"])):
             writer.write_batch(record_batch(group))
     for place in places:
         if not is_there(place):
@@ -103,9 +84,7 @@ def read_chunk(
     return summary | {"size": file.tell()}
 
 
-def _usable(
-    reader: Reader, items: Sequence[str], rows: list[dict[str, Any]], on_item: Callable[[], None]
-) -> Iterator[Sample]:
+def _usable(reader: Reader, items: Sequence[str], rows: list[dict[str, Any]]) -> Iterator[Sample]:
     """The usable samples; what became of every item goes into ``rows``."""
     for item in items:
         notes: Counter[str] = Counter()
@@ -124,7 +103,6 @@ def _usable(
             counted = ("sample_id", "label", "num_frames", "subject", "camera", "setup")
             rows.append({name: getattr(sample, name) for name in counted} | {"notes": notes})
             yield sample
-        on_item()
 
 
 class Parts:
@@ -139,8 +117,7 @@ class Parts:
         self.folder = out / PARTS_FOLDER
         self._own = self.folder / key
 
-    def file(self, number: int, suffix: str) -> Path:
-        """A part's file of samples, ``.arrow``, or its summary, ``.json``."""
+    def _file(self, number: int, suffix: str) -> Path:
         return self._own / f"{number:06d}{suffix}"
 
     def open(self, source: Path, chunks: Sequence[Sequence[str]]) -> tuple[set[int], bool]:
@@ -158,47 +135,49 @@ class Parts:
         for number, items in enumerate(chunks):
             if self._is_finished(source, number, items):
                 finished.add(number)
-            elif self.file(number, ".json").exists():
-                self.file(number, ".json").unlink()
+            else:
+                self._file(number, ".json").unlink(missing_ok=True)
         return finished, have_parts
 
     def _is_finished(self, source: Path, number: int, items: Sequence[str]) -> bool:
         try:
             summary = self.summary(number)
-            is_whole = self.file(number, ".arrow").stat().st_size == summary["size"]
+            is_whole = self._file(number, ".arrow").stat().st_size == summary["size"]
             return is_whole and bool(summary["files"] == fingerprint_files(source, items))
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
-    def make(
-        self, reader: Reader, chunk: tuple[int, Sequence[str]], on_item: Callable[[], None] = lambda: None
-    ) -> None:
+    def has(self, number: int) -> bool:
+        """Whether a part is finished."""
+        return self._file(number, ".json").exists()
+
+    def make(self, reader: Reader, chunk: tuple[int, Sequence[str]]) -> None:
         """Read a chunk, a number and items, into a part."""
         number, items = chunk
-        with replacing(self.file(number, ".arrow")) as file:
-            summary = read_chunk(reader, items, file, on_item)
+        with replacing(self._file(number, ".arrow")) as file:
+            summary = read_chunk(reader, items, file)
         self._finish(number, summary)
 
     def save(self, number: int, samples: bytes, summary: Summary) -> None:
         """Write a part that was read elsewhere."""
-        with replacing(self.file(number, ".arrow")) as file:
+        with replacing(self._file(number, ".arrow")) as file:
             file.write(samples)
         self._finish(number, summary)
 
     def _finish(self, number: int, summary: Summary) -> None:
-        with replacing(self.file(number, ".json")) as file:
+        with replacing(self._file(number, ".json")) as file:
             file.write(json.dumps(summary, default=int).encode())  # a label may be numpy's
 
     def summary(self, number: int) -> Summary:
         """The summary of a finished part; raises OSError or ValueError if it isn't there or not whole."""
-        summary: Summary = json.loads(self.file(number, ".json").read_bytes())
+        summary: Summary = json.loads(self._file(number, ".json").read_bytes())
         return summary
 
     def records(self, number: int) -> Iterator[pa.RecordBatch]:
         """The record batches of a finished part."""
         options = pa.ipc.IpcReadOptions(use_threads=False)
         # Read, not mapped: mapped pages count as memory until the system takes them back.
-        with pa.OSFile(str(self.file(number, ".arrow"))) as file:
+        with pa.OSFile(str(self._file(number, ".arrow"))) as file:
             reader = pa.ipc.open_file(file, options=options)
             for place in range(reader.num_record_batches):
                 yield reader.get_batch(place)
@@ -214,62 +193,50 @@ def fingerprint_work(reader: Reader, items: Sequence[str], chunk: int) -> str:
     That is the reader with its code, its choices and what it has read at construction, the source, the items
     and how they are cut into chunks, and the versions of hhmnet and the store.
     """
-    digest = hashlib.sha256()
-    for thing in (
-        (hhmnet.__version__, VERSION, chunk, reader.source.resolve(), list(items)),
-        type(reader).__qualname__,
-        [_code(kind) for kind in type(reader).__mro__ if issubclass(kind, Reader) and kind is not Reader],
-        reader.__getstate__(),
-    ):
-        _feed(digest, thing)
-    return digest.hexdigest()[:24]
+    kinds = [kind for kind in type(reader).__mro__ if issubclass(kind, Reader) and kind is not Reader]
+    facts = (
+        *(hhmnet.__version__, VERSION, chunk, reader.source.resolve(), items),
+        *(type(reader).__qualname__, list(map(_code, kinds)), reader.__getstate__()),
+    )
+    return hashlib.sha256(_text(facts).encode(errors="surrogatepass")).hexdigest()[:24]
 
 
 def fingerprint_files(source: Path, items: Sequence[str]) -> str:
     """A digest of the items' file sizes and times of change: equal if no file was touched in between."""
-    digest = hashlib.sha256()
-    for item in items:
-        digest.update(f"{_size_and_time(source, item)};".encode())
-    return digest.hexdigest()[:24]
+    text = "".join(f"{_size_and_time(source, item)};" for item in items)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def _size_and_time(source: Path, item: str) -> tuple[int, int]:
     # One of many clips in a file is named file#clip, but a file's own name may hold a # too.
     for name in (item, item.rpartition("#")[0]):
-        try:
+        with suppress(OSError, ValueError):
             facts = (source / name).stat()
-        except (OSError, ValueError):
-            continue
-        return facts.st_size, facts.st_mtime_ns
+            return facts.st_size, facts.st_mtime_ns
     return 0, 0
 
 
 def _code(kind: type) -> str:
     """The text of the module a class is written in and of those beside it; "" where there is none."""
-    try:
+    with suppress(OSError, TypeError, ValueError):
         file = Path(inspect.getsourcefile(kind) or "")
         return "".join(path.read_text(encoding="utf-8") for path in sorted(file.parent.glob("*.py")))
-    except (OSError, TypeError, ValueError):
-        return ""
+    return ""
 
 
-def _feed(digest: Any, value: Any) -> None:
-    """Put a value into a digest, so that equal values give equal digests in every process."""
-    if isinstance(value, (list, tuple, set, frozenset)):
-        # The order of a set of texts changes from process to process.
-        inner = list(value) if isinstance(value, (list, tuple)) else sorted(value, key=repr)
+def _text(value: Any) -> str:
+    """A value as text: equal values give equal texts in every process."""
+    name = type(value).__qualname__
+    if isinstance(value, (set, frozenset)):
+        value = sorted(value, key=repr)  # the order of a set of texts changes from process to process
     elif isinstance(value, dict):
-        inner = [part for pair in value.items() for part in pair]
+        value = [part for pair in value.items() for part in pair]
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        inner = [getattr(value, field.name) for field in dataclasses.fields(value)]
+        value = [getattr(value, field.name) for field in dataclasses.fields(value)]
     elif isinstance(value, np.ndarray) and value.dtype != np.object_:
-        inner = [value.dtype.str, value.shape, value.tobytes()]
-    else:
-        known = isinstance(value, (str, bytes, bool, int, float, PurePath, np.generic, type(None)))
-        # Any other object's repr may hold its address, which is another one in every process.
-        text = repr(value) if known else ""
-        digest.update(f"{type(value).__qualname__}:{text};".encode(errors="surrogatepass"))
-        return
-    digest.update(f"{type(value).__qualname__}({len(inner)}:".encode())
-    for part in inner:
-        _feed(digest, part)
+        value = [value.dtype.str, value.shape, value.tobytes()]
+    if isinstance(value, (list, tuple)):
+        return f"{name}({len(value)}:{''.join(map(_text, value))})"
+    # Any other object's repr may hold its address, which is another one in every process.
+    is_known = isinstance(value, (str, bytes, bool, int, float, PurePath, np.generic, type(None)))
+    return f"{name}:{value if is_known else ''!r};"

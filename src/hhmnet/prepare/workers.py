@@ -20,6 +20,7 @@ from hhmnet.readers import Reader, SourceError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+Chunk = tuple[int, list[str]]
 
 _work: Callable[[Any], Any]
 """What a worker process does with a task; the initializer of the process sets it."""
@@ -35,20 +36,26 @@ def cores() -> int:
 
 
 def in_workers(
-    work: Callable[[Task], Result], tasks: Iterable[Task], jobs: int, on_done: Callable[[Task], None]
+    work: Callable[[Task], Result], tasks: Sequence[Task], jobs: int | None, on_done: Callable[[Task], None]
 ) -> list[Result]:
     """What comes of ``work`` for some tasks in ``jobs`` processes, in the order in which they are finished.
 
-    The processes are started afresh, not forked: a fork of a process with threads, such as torch's, can hang. So they
-    import the module of ``work`` and the program's main module, whose work must stand under
-    ``if __name__ == "__main__"``. ``work`` goes to each of them once, pickled; ``on_done`` is called with every task
-    that is done.
+    One job or one task stays in this process; None is a process a core. Processes are started afresh, not forked: a
+    fork of a process with threads, such as torch's, can hang. So they import the module of ``work`` and the program's
+    main module, whose work must stand under ``if __name__ == "__main__"``. ``work`` goes to each of them once, pickled;
+    ``on_done`` is called with every task that is done.
 
     Raises:
         WorkerLost: a process was killed or could not start.
         Exception: what a process raised.
     """
+    jobs = min(jobs or cores(), len(tasks))
     results: list[Result] = []
+    if jobs <= 1:
+        for task in tasks:
+            results.append(work(task))
+            on_done(task)
+        return results
     processes: list[BaseProcess] = []
     try:
         with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (work,)) as pool:
@@ -115,17 +122,12 @@ class EngineError(ValueError):
 
 
 def read_in_cluster(
-    reader: Reader,
-    parts: Parts,
-    chunks: Sequence[tuple[int, list[str]]],
-    jobs: int | None,
-    on_items: Callable[[int], None],
+    reader: Reader, parts: Parts, chunks: Sequence[Chunk], jobs: int | None, on_done: Callable[[Chunk], None]
 ) -> None:
-    """Read chunks (a number and items each) into parts, as tasks of a Ray cluster, see :func:`connected`.
+    """Read chunks into parts, as tasks of a Ray cluster, see :func:`connected`.
 
     Every node needs hhmnet, and must see the source under the same path. The store is written here: its folder need
-    not be seen by the nodes. At most ``jobs`` tasks run at a time, or as many as the cluster has cores; ``on_items`` is
-    called with how many more items are read.
+    not be seen by the nodes. At most ``jobs`` tasks run at a time, or as many as the cluster has cores.
 
     Raises:
         EngineError: Ray isn't installed, or the cluster can't be reached.
@@ -138,7 +140,7 @@ def read_in_cluster(
         task = ray.remote(num_cpus=1)(_read)
         shared = ray.put(reader)
         waiting = iter(chunks)
-        running: dict[Any, tuple[int, list[str]]] = {}
+        running: dict[Any, Chunk] = {}
         try:
             while True:
                 for _, chunk in zip(range(most - len(running)), waiting, strict=False):
@@ -146,10 +148,10 @@ def read_in_cluster(
                 if not running:
                     return
                 (reference, *_), _ = ray.wait(list(running), num_returns=1)
-                number, items = running.pop(reference)
-                parts.save(number, *_result(ray, reference))
+                chunk = running.pop(reference)
+                parts.save(chunk[0], *_result(ray, reference))
                 del reference  # Ray keeps a result for as long as anybody knows it
-                on_items(len(items))
+                on_done(chunk)
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)
@@ -170,7 +172,8 @@ def _read(reader: Reader, folder: str, items: list[str]) -> tuple[bytes, Summary
 
 def _result(ray: Any, reference: Any) -> tuple[bytes, Summary]:
     try:
-        samples, summary = ray.get(reference)
+        result: tuple[bytes, Summary] = ray.get(reference)
+        return result
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ray.exceptions.RaySystemError):
             raise EngineError(
@@ -181,7 +184,6 @@ def _result(ray: Any, reference: Any) -> tuple[bytes, Summary]:
     except ray.exceptions.RayError as error:
         reason = " ".join(str(error).split())
         raise WorkerLost(f"a worker process of the cluster was lost: {reason}") from None
-    return samples, summary
 
 
 @contextmanager

@@ -64,8 +64,7 @@ def open_stream(path: Path) -> tuple[InputContainer, VideoStream]:
 def scan(container: InputContainer, stream: VideoStream) -> tuple[list[PacketInfo], str]:
     """All packets of a stream, and what keeps the file from being whole, "" if nothing is known to.
 
-    Raises:
-        LostError: there are none that are shown.
+    Raises LostError if there are none that are shown.
     """
     packets: list[PacketInfo] = []
     cut, end = "", 0
@@ -143,7 +142,16 @@ def _check_tables(path: Path) -> None:
         if handle.read(8)[4:] not in (b"ftyp", b"moov", b"wide", b"mdat", b"free", b"skip"):
             return
         for kind, start, end in islice(_boxes(handle, 0, size, 0), _MAX_BOXES):
-            count = _announced_frames(handle, kind, start, end)
+            head = 12 if kind == b"stsz" else 8
+            if kind not in (b"stsz", b"stts", b"ctts") or end - start < head:
+                continue
+            handle.seek(start)
+            *_, count = struct.unpack(
+                f">{head // 4}I", handle.read(head)
+            )  # of frames, or entries of the table
+            if kind != b"stsz":
+                table = handle.read(min(8 * count, end - start - head, _MAX_TABLE_BYTES))
+                count = sum(times for times, _ in struct.iter_unpack(">II", table[: len(table) // 8 * 8]))
             if count > max(size // _SMALLEST_FRAME, 1):
                 raise LostError(f"can't be opened as a video: announces {count:,} frames in {size:,} bytes")
 
@@ -163,18 +171,6 @@ def _boxes(handle: IO[bytes], start: int, end: int, depth: int) -> Iterator[tupl
         if kind in _PARENT_BOXES:
             yield from _boxes(handle, content, min(after, end), depth + 1)
         start = after
-
-
-def _announced_frames(handle: IO[bytes], kind: bytes, start: int, end: int) -> int:
-    """How many frames a table speaks of; 0 for what is no such table."""
-    if kind not in (b"stsz", b"stts", b"ctts") or end - start < (12 if kind == b"stsz" else 8):
-        return 0
-    handle.seek(start + 4)
-    if kind == b"stsz":
-        return int(struct.unpack(">II", handle.read(8))[1])
-    (entries,) = struct.unpack(">I", handle.read(4))
-    table = handle.read(min(8 * entries, end - start - 8, _MAX_TABLE_BYTES))
-    return sum(count for count, _ in struct.iter_unpack(">II", table[: len(table) // 8 * 8]))
 
 
 def reason(error: Exception) -> str:

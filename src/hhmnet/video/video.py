@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 import av
 import numpy as np
@@ -19,7 +19,8 @@ from av.video.stream import VideoStream
 
 from hhmnet.video.packets import LostError, frame_order, open_stream, reason, scan
 
-Errors = Literal["raise", "stop"]
+KEPT_BYTES = 256 * 2**20
+"""Pictures of a video that are kept in memory, at the most."""
 
 # From version 17 on, PyAV converts each picture with threads of its own unless told otherwise. That is slower, and a
 # process that is forked meanwhile, such as a loader's worker, hangs when it frees them, since it hasn't got them.
@@ -61,17 +62,13 @@ class Pictures(Protocol):
         ...
 
 
-def open_video(path: str | Path, *, errors: Errors = "raise") -> Video:
-    """Open a video file; :class:`Video` says what the arguments mean and what is raised."""
-    return Video(Path(path), errors=errors)
+def open_video(path: str | Path) -> Video:
+    """Open a video file; :class:`Video` says what is raised."""
+    return Video(Path(path))
 
 
 def stored_size(path: str | Path) -> tuple[int, int]:
-    """Width and height of a file's pictures as they are stored, by its header, without decoding any.
-
-    Raises:
-        VideoError: the file can't be read, or has no pictures.
-    """
+    """Width and height of a file's pictures as they are stored, by its header; decodes none, raises VideoError."""
     try:
         container, stream = open_stream(Path(path))
     except LostError as lost:
@@ -92,7 +89,6 @@ class Video:
     says it wrongly, all of it is decoded once to see.
 
     A damaged file gives its frames up to the damage, and by index also those that a later keyframe leads to.
-    Iterating over it raises VideoError after the last frame before the damage, or ends there with ``errors="stop"``.
 
     Attributes:
         num_frames: number of frames in the file, counted, whatever its header says.
@@ -103,8 +99,8 @@ class Video:
         VideoError: the file can't be read, or has no pictures.
     """
 
-    def __init__(self, path: Path, *, errors: Errors = "raise") -> None:
-        self.path, self._errors = path, errors
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.damage: VideoError | None = None
         self._run: Iterator[tuple[int, VideoFrame]] | None = None  # decodes on from the last frame
         self._last: tuple[int, VideoFrame] | None = None
@@ -112,27 +108,31 @@ class Video:
         self._failure: LostError | None = None  # what ended the run's decoding
         try:
             self._container, self._stream = open_stream(path)
+            try:
+                self._read_index()
+            except LostError:
+                self.close()
+                raise
         except LostError as lost:
             raise VideoError(path, None, str(lost)) from None
-        self._announced = self._stream.codec_context.width, self._stream.codec_context.height
-        try:
-            self._packets, self._cut = scan(self._container, self._stream)
-            keys = {(packet.pos, packet.pts): number for number, packet in enumerate(self._packets)}
-            self._keys = keys if len(keys) == len(self._packets) else {}  # nothing tells some of them apart
-            order = frame_order(self._packets, self._stream, is_cut=bool(self._cut))
-            self._is_learned = order is None
-            if order is None:
-                order, ended = self._learn_order()
-                self._cut = self._cut or ended
-                if not order:
-                    raise LostError("has no picture that can be decoded" + (f": {ended}" if ended else ""))
-            self._set_order(order)
-        except LostError as lost:
-            self.close()
-            raise VideoError(path, None, str(lost)) from None
-        self.num_frames = len(order)
+        self.num_frames = len(self._order)
         if self._cut:
             self.damage = VideoError(path, self.num_frames, self._cut)
+
+    def _read_index(self) -> None:
+        """Learn from the file's packets how many frames there are, and in which order they are shown."""
+        self._announced = self._stream.codec_context.width, self._stream.codec_context.height
+        self._packets, self._cut = scan(self._container, self._stream)
+        keys = {(packet.pos, packet.pts): number for number, packet in enumerate(self._packets)}
+        self._keys = keys if len(keys) == len(self._packets) else {}  # nothing tells some of them apart
+        order = frame_order(self._packets, self._stream, is_cut=bool(self._cut))
+        self._is_learned = order is None
+        if order is None:
+            order, ended = self._learn_order()
+            self._cut = self._cut or ended
+            if not order:
+                raise LostError("has no picture that can be decoded" + (f": {ended}" if ended else ""))
+        self._set_order(order)
 
     def __enter__(self) -> Video:
         return self
@@ -191,18 +191,14 @@ class Video:
         return self.num_frames
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
-        """All frames, ``(index, image)``; raises VideoError where the video is damaged, or ends there."""
+        """All frames, ``(index, image)``, up to the damage if there is one."""
         for index in range(self.num_frames):
             try:
                 image = self.frame(index)
             except VideoError as error:
                 self._note_damage(error)
-                if self._errors == "stop":
-                    return
-                raise
+                return
             yield index, image
-        if self.damage is not None and self._errors == "raise":
-            raise self.damage
 
     def _shape(self) -> tuple[int, ...]:
         if self._size is None:
@@ -365,6 +361,28 @@ class Video:
                     self.frame(0)
             self._size = self._size or image.shape
         return image if image.shape == self._size else _fitted(image, *self._size[:2])
+
+
+class RecentVideo(Video):
+    """A video that keeps the last pictures, as many as fit into 256 MiB: windows that overlap share theirs."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._recent: dict[int, np.ndarray] = {}
+
+    def frame(self, index: int) -> np.ndarray:
+        """Image ``(H, W, 3)`` uint8 of one frame, only for reading; raises VideoError if it can't be had."""
+        recent = self._recent
+        if index not in recent:
+            last = max(recent, default=index)
+            most = max(KEPT_BYTES // recent[last].nbytes, 1) if recent else 1
+            # What is passed now may be wanted by the next window.
+            for passed in range(last + 1 if last < index <= last + most else index, index + 1):
+                recent[passed] = image = super().frame(passed)
+            for oldest in sorted(recent)[:-most]:
+                del recent[oldest]
+            return image
+        return recent[index]
 
 
 def _sound(frames: list[VideoFrame]) -> Iterator[VideoFrame]:
