@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -108,6 +109,24 @@ def plain_input(batch: VideoBatch, positions: Tensor, config: VideoConfig) -> Vi
                 shown = batch.scene[n, instant, scene_edge:end, scene_edge:end]
                 scene[n, k] = (shown.float().permute(2, 0, 1) / 255 - MEAN) / STD
     return VideoInput(grid, mask, scene, scene_mask, times)
+
+
+def test_motion_shows_the_greys_of_three_instants() -> None:
+    batch, config = noise_batch(), dataclasses.replace(CONFIG, motion=True)
+    found = prepare_video(batch, None, None, config)
+    for n, k, p in itertools.product(range(len(LENGTHS)), range(config.instants), range(5)):
+        instant = plain_chosen(batch.times[n].tolist(), batch.times[n].tolist(), config.instants)[k]
+        if not batch.part_mask[n, instant, p]:
+            continue
+        for channel, step in enumerate((-1, 0, 1)):
+            beside = min(max(instant + step, 0), ROI.instants - 1)
+            beside = beside if batch.part_mask[n, beside, p] else instant
+            shown = batch.parts[n, beside, p, 2:10, 2:10].float()
+            grey = (0.299 * shown[..., 0] + 0.587 * shown[..., 1] + 0.114 * shown[..., 2]).round()
+            cell = found.grid[n, channel, p * 8 : p * 8 + 8, k * 8 : k * 8 + 8]
+            torch.testing.assert_close(
+                cell, (grey / 255 - MEAN) / STD, atol=0.009, rtol=0
+            )  # halves round either way
 
 
 @pytest.mark.parametrize("seed", [None, 0])

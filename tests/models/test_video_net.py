@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hhmnet.models.backbones import EfficientNetLite0, RGBBackbone, SmallNet
-from hhmnet.models.video_net import VideoNetwork
+from hhmnet.models.video_net import VideoNetwork, over_time
 from made_grid import blind, made_input, only
 
 
@@ -63,6 +65,29 @@ def test_a_part_is_the_mean_of_its_cells(guided: bool) -> None:
             expected = torch.stack(cells).mean(0) if cells else torch.zeros(3)
             torch.testing.assert_close(found.parts[n, p], expected)
             assert bool(found.there[n, p]) == bool(cells)
+
+
+def test_moments_are_cosine_waves_over_the_instants_that_are_there() -> None:
+    x, there = torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(2)) < 0.7
+    there[1, 1] = False
+    found = over_time(x, there, 3)
+    assert found.shape == (2, 3, 15)
+    for n, p, wave in itertools.product(range(2), range(3), range(3)):
+        expected = torch.zeros(5)
+        for k in range(4):
+            if there[n, p, k]:
+                expected += x[n, p, k] * math.cos(math.pi * wave * (k + 0.5) / 4) / there[n, p].sum()
+        torch.testing.assert_close(found[n, p, 5 * wave : 5 * wave + 5], expected)
+
+
+@pytest.mark.parametrize("moments", [1, 2])
+def test_what_came_first_is_known_with_two_moments(moments: int) -> None:
+    video, network = made_input(), build(moments=moments).eval()
+    cells = video.grid.unflatten(3, (4, -1)).flip(3).flatten(3)
+    backwards = video._replace(grid=cells, scene=video.scene.flip(1))
+    first, second = network(video), network(backwards)
+    torch.testing.assert_close(first.parts, second.parts)
+    assert torch.allclose(first.logits, second.logits, atol=1e-6) == (moments == 1)
 
 
 def test_the_whole_is_the_mean_of_the_scenes_that_are_there() -> None:

@@ -42,6 +42,9 @@ class VideoConfig:
     """Side of the picture of the whole persons in pixels, the middle of the cached one."""
     scenes: int = 1
     """Pictures of the whole persons a clip, K2."""
+    motion: bool = False
+    """Show what moves: a picture's three channels are the greys of the cached instant before, of the instant and of the
+    one after. What rests is grey, what moves is coloured, and the things' own colours are lost."""
 
     def __post_init__(self) -> None:
         within(self, 1, math.inf, "instants", "cell", "scene", "scenes")
@@ -151,9 +154,10 @@ def prepare_video(
             )
     positions = batch.times if positions is None else positions
     chosen = _nearest(batch.times, positions, config.instants)
-    parts, mask = _take(batch.parts, chosen).transpose(1, 2), _take(batch.part_mask, chosen).transpose(1, 2)
     chosen_scenes = _nearest(batch.scene_times, positions, config.scenes)
-    scene, scene_mask = _take(batch.scene, chosen_scenes), _take(batch.scene_mask, chosen_scenes)
+    show = _moving if config.motion else _shown
+    parts, mask = (values.transpose(1, 2) for values in show(batch.parts, batch.part_mask, chosen))
+    scene, scene_mask = show(batch.scene, batch.scene_mask, chosen_scenes)
     if mirrored is not None:
         parts = torch.where(_beside(mirrored, parts), parts[:, _MIRRORED].flip(4), parts)
         mask = torch.where(_beside(mirrored, mask), mask[:, _MIRRORED], mask)
@@ -217,6 +221,23 @@ def _among(times: Tensor, positions: Tensor) -> Tensor:
 def _take(values: Tensor, chosen: Tensor) -> Tensor:
     """Of ``values (N, L, ...)`` those at ``chosen (N, K)``: ``(N, K, ...)``."""
     return values[torch.arange(len(values), device=values.device)[:, None], chosen]
+
+
+def _shown(crops: Tensor, mask: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Of ``crops (N, L, ..., 3)`` and their masks those at ``chosen (N, K)``."""
+    return _take(crops, chosen), _take(mask, chosen)
+
+
+def _moving(crops: Tensor, mask: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """As :func:`_shown`, the greys of the one before, itself and the one after as channels; itself where one lacks."""
+    luma, last = torch.tensor(_LUMA, device=crops.device), crops.shape[1] - 1
+    here = _take(crops, chosen).float() @ luma
+    greys = []
+    for step in (-1, 0, 1):
+        beside = (chosen + step).clamp(0, last)
+        there = _take(mask, beside)[..., None, None]
+        greys.append(torch.where(there, _take(crops, beside).float() @ luma, here))
+    return torch.stack(greys, -1).round().to(crops.dtype), _take(mask, chosen)
 
 
 def _beside(flags: Tensor, values: Tensor) -> Tensor:

@@ -47,6 +47,8 @@ class HeterogeneousConfig:
     """What the skeleton's attention weights: feature (the cells' features) or none."""
     scene: bool = True
     """See the whole person and the surroundings beside the body parts."""
+    moments: int = 1
+    """Waves over time by which the instants' features are gathered: 1 takes their mean, 2 knows what came first."""
     projection: int = 128
     """Channels of the space in which video and skeleton are compared."""
     dropout: float = 0.5
@@ -60,7 +62,7 @@ class HeterogeneousConfig:
         backbone_stride(self.backbone)  # knows the names
         one_of(self, "guidance", GUIDANCES)
         one_of(self, "norm", BACKBONE_NORMS)
-        within(self, 1, math.inf, "projection")
+        within(self, 1, math.inf, "projection", "moments")
         within(self, 0, 0.99, "dropout")
         within(self, 0, 1, "modality_dropout", "frozen")
         check_shares(self)
@@ -154,6 +156,7 @@ class HeterogeneousNetwork(nn.Module):
             dropout=config.dropout,
             frozen=config.frozen,
             freeze_norms=config.pretrained and config.norm == "frozen",
+            moments=config.moments,
         )
         width, channels = self.video.backbone.channels, config.projection
         # Two maps: the parts come from the grid, the whole from another kind of picture.

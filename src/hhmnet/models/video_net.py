@@ -48,6 +48,7 @@ class VideoNetwork(nn.Module):
         dropout: before the linear maps.
         frozen: share of the backbone's layers, from the pictures on, that stay as they are, in eval mode for good.
         freeze_norms: leave the statistics of its batch norms as they are.
+        moments: waves over time that the instants are gathered by (:func:`over_time`).
     """
 
     def __init__(
@@ -58,16 +59,18 @@ class VideoNetwork(nn.Module):
         dropout: float = 0.0,
         frozen: float = 0.0,
         freeze_norms: bool = False,
+        moments: int = 1,
     ) -> None:
         super().__init__()
-        self.backbone, self.freeze_norms = backbone, freeze_norms
+        self.backbone, self.freeze_norms, self.moments = backbone, freeze_norms, moments
         layers = backbone.layers()
         self._frozen = layers[: round(frozen * len(layers))]
         for layer in self._frozen:
             layer.requires_grad_(False)
         self.dropout = nn.Dropout(dropout)
-        self.part_head = nn.Linear(len(PARTS) * backbone.channels, num_classes)
-        self.scene_head = nn.Linear(backbone.channels, num_classes, bias=False) if scene else None
+        width = backbone.channels * moments
+        self.part_head = nn.Linear(len(PARTS) * width, num_classes)
+        self.scene_head = nn.Linear(width, num_classes, bias=False) if scene else None
         self.train()
 
     def train(self, mode: bool = True) -> VideoNetwork:
@@ -94,8 +97,7 @@ class VideoNetwork(nn.Module):
         cells = self._cells(video)
         if guidance is not None:
             cells = cells * guidance[..., None]
-        share = video.cell_mask.to(cells.dtype)[..., None]
-        parts = (cells * share).sum(2) / share.sum(2).clamp_min(1)
+        parts = over_time(cells, video.cell_mask, self.moments)
         there = video.cell_mask.any(2)
         logits = self.part_head(self.dropout(parts).flatten(1))
         if self.scene_head is None:
@@ -106,7 +108,7 @@ class VideoNetwork(nn.Module):
             logits = logits + self.scene_head(self.dropout(whole))
         return VideoOutput(
             logits.float(),
-            torch.cat([parts, whole[:, None]], 1),
+            torch.cat([parts, whole[:, None]], 1)[..., : self.backbone.channels],
             torch.cat([there, whole_there[:, None]], 1),
         )
 
@@ -130,16 +132,34 @@ class VideoNetwork(nn.Module):
         return _on_rows(video.grid, video.cell_mask.any((1, 2)), features, shape)
 
     def _scene(self, video: VideoInput) -> Tensor:
-        """Features ``(N, D)`` of the whole person, the mean over the frames that there are."""
+        """Features ``(N, moments·D)`` of the whole person, over the frames that there are."""
         mask, shape = video.scene_mask, (self.backbone.channels,)
         each = _on_rows(
             video.scene.flatten(0, 1), mask.flatten(), lambda x: self._maps(x).mean((2, 3)), shape
         )
-        return each.unflatten(0, (-1, mask.shape[1])).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
+        return over_time(each.unflatten(0, (-1, mask.shape[1])), mask, self.moments)
 
     def _maps(self, images: Tensor) -> Tensor:
         # Depthwise convolutions are several times faster so on a CPU.
         return self.backbone(images.contiguous(memory_format=torch.channels_last))
+
+
+def over_time(x: Tensor, there: Tensor, moments: int) -> Tensor:
+    """Features of a clip's instants gathered by cosine waves over the clip: ``(N, ..., moments·D)``.
+
+    The first wave is constant and gives the mean, which doesn't know what came first; the second runs from 1 to -1 over
+    the clip, the third has a whole period, and so on, as in a discrete cosine transform.
+
+    Args:
+        x: ``(N, ..., K, D)``.
+        there: ``(N, ..., K)`` bool, which of the instants there are.
+        moments: number of waves.
+    """
+    count = x.shape[-2]
+    phase = torch.pi * (torch.arange(count, device=x.device) + 0.5) / count
+    waves = torch.cos(phase * torch.arange(moments, device=x.device)[:, None]).to(x.dtype)
+    share = there.to(x.dtype)[..., None]
+    return (waves @ (x * share) / share.sum(-2, keepdim=True).clamp_min(1)).flatten(-2)
 
 
 def cell_problem(cell: int, stride: int) -> str:
