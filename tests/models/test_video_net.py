@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hhmnet.models.backbones import EfficientNetLite0, RGBBackbone, SmallNet
+from hhmnet.models.start import zero_heads
 from hhmnet.models.video_net import VideoNetwork, over_time
 from made_grid import blind, made_input, only
 
@@ -78,6 +79,15 @@ def test_moments_are_cosine_waves_over_the_instants_that_are_there() -> None:
             if there[n, p, k]:
                 expected += x[n, p, k] * math.cos(math.pi * wave * (k + 0.5) / 4) / there[n, p].sum()
         torch.testing.assert_close(found[n, p, 5 * wave : 5 * wave + 5], expected)
+
+
+def test_the_first_step_leaves_the_backbone_alone() -> None:
+    network = build(Normed())
+    zero_heads(network)
+    functional.cross_entropy(network(made_input()).logits, torch.tensor([0, 1, 2])).backward()
+    slopes = {name: float(weight.grad.abs().sum()) for name, weight in network.named_parameters()}
+    assert min(slopes["part_head.weight"], slopes["scene_head.weight"]) > 0
+    assert slopes["backbone.conv.weight"] == 0
 
 
 @pytest.mark.parametrize("moments", [1, 2])

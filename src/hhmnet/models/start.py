@@ -1,4 +1,4 @@
-"""Training that starts from another model (fine-tuning): encoders stream by stream, joints by name."""
+"""Where training starts: encoders of another model, stream by stream and joint by joint; new classifiers at zero."""
 
 from __future__ import annotations
 
@@ -14,8 +14,19 @@ _BY_JOINT = {"joint_embedding": (1,), "graph": (1, 2), "random_mask": (1, 2)}
 """Axes of an encoder's tensors that count joints."""
 
 
+def zero_heads(network: nn.Module) -> None:
+    """Set the weights of all classifiers to zero, above encoders that know something already.
+
+    A classifier of chance weights makes noise of what they know, and the first steps teach them to be silent: a video
+    network then stays at chance for a hundred steps. From zero the classifier moves first.
+    """
+    for name, value in network.named_parameters():
+        if value.dim() == 2 and any(head in name for head in _HEADS):
+            nn.init.zeros_(value)
+
+
 def start_from(model: ActionModel, source: ActionModel) -> list[str]:
-    """Copy a model's skeleton encoders into another's; classifiers and projections stay as they are, new.
+    """Copy a model's skeleton encoders into another's; projections stay as they are, classifiers begin at zero.
 
     What the source lacks begins anew: a stream, joints of another layout, parts that its encoders were built without.
 
@@ -50,6 +61,7 @@ def start_from(model: ActionModel, source: ActionModel) -> list[str]:
         encoder, known = model.single(stream).network, source.single(stream).network
         assert isinstance(encoder, STST)
         assert isinstance(known, STST)
+        zero_heads(encoder)
         lines.append(f"{stream}: {_take_encoder(encoder, known)}")
     return lines
 

@@ -25,7 +25,7 @@ from hhmnet.models.homogeneous import HomogeneousOutput
 from hhmnet.models.hub import find_model
 from hhmnet.models.pretrained import ActionModel, ModelSpec, PretrainedError, from_pretrained, with_video
 from hhmnet.models.spec import Head
-from hhmnet.models.start import start_from, start_video
+from hhmnet.models.start import start_from, start_video, zero_heads
 from hhmnet.models.stst import STSTOutput
 from hhmnet.store import Store
 from hhmnet.training.distributed import ProcessGroup
@@ -187,6 +187,7 @@ class VideoPhase:
         first = from_pretrained(config.phase1)
         _check_first(first, config, store, split)
         self.model = with_video(first, config.heterogeneous, config.video, config.roi)
+        zero_heads(self.model.network.video)  # type: ignore[arg-type]
         self.started: list[str] = []
         spec = first.spec
         self.config = dataclasses.replace(config, model=spec.model, data=spec.data, fusion=spec.fusion)
