@@ -11,10 +11,12 @@ import house
 import latency
 import ntu_reading
 import numpy as np
+import paired
 import pytest
 import torch
 import videos
 
+from hhmnet.evaluation.scores import Scores
 from made_exports import exported
 from made_ntu import put
 from made_video import write_video
@@ -129,3 +131,21 @@ def test_mistakes_are_one_line(
     *_, line = capsys.readouterr().err.splitlines()  # a busy machine is told above
     assert line.startswith("error: ")
     assert message in line
+
+
+def test_what_one_kind_of_model_gains_over_another(tmp_path: Path, capsys: Printed) -> None:
+    names, labels = np.array(["a", "b", "c", "d"]), np.array([0, 1, 0, 1])
+    files = []
+    for number, answers in enumerate(([0, 1, 0, 1], [0, 1, 0, 0], [0, 1, 1, 0], [1, 1, 0, 1])):
+        files.append(tmp_path / f"{number}.parquet")
+        Scores(names, labels, np.eye(2, dtype=np.float32)[answers], ("x", "y")).save(files[-1])
+    paired.main(["--ours", str(files[0]), str(files[1]), "--theirs", str(files[2]), str(files[3])])
+    *_, row, _ = capsys.readouterr().out.splitlines()
+    assert row.split("│")[1].split() + row.split("│")[2].split() + row.split("│")[3].split() == [
+        "8",
+        "3",
+        "1",
+    ]
+    assert "+25.00" in row
+    with pytest.raises(paired.BenchmarkError, match="equally many"):
+        paired.main(["--ours", str(files[0]), str(files[1]), "--theirs", str(files[2])])
