@@ -46,10 +46,13 @@ def skeleton_model(
 def video_model(class_names: tuple[str, ...] = CLASSES) -> ActionModel:
     """A model of skeleton and video."""
     torch.manual_seed(4)
-    config = HeterogeneousConfig(backbone="small", projection=8)
+    config = HeterogeneousConfig(backbone="small", projection=8, moments=2)
     roi = RoiConfig(instants=4, cell=20, scene=36, scene_instants=2)
     model = with_video(
-        skeleton_model(class_names=class_names), config, VideoConfig(instants=2, cell=16, scene=32), roi
+        skeleton_model(class_names=class_names),
+        config,
+        VideoConfig(instants=2, cell=16, scene=32, motion=True),
+        roi,
     )
     return model.eval()
 
