@@ -107,7 +107,6 @@ def test_everything_comes_back(folder: Path, samples: list[Sample], tmp_path: Pa
     assert len(store) == len(samples)
     for i, expected in enumerate(samples):
         assert_same(store[i], expected)
-        assert_same(store.sample(i), expected)
         np.testing.assert_array_equal(store.joints(i), expected.joints)
         np.testing.assert_array_equal(store.present(i), expected.present)
     assert (store.layout, store.class_names, store.protocol) == (KINECT20, CLASSES, "cross_view")

@@ -20,43 +20,34 @@ _METADATA_KEY = b"hhmnet"
 _BATCH_SAMPLES = 256
 _BATCH_BYTES = 16 * 2**20
 
-SCHEMA = pa.schema(
-    [
-        pa.field("sample_id", pa.string(), nullable=False),
-        pa.field("label", pa.int64(), nullable=False),
-        pa.field("subject", pa.string(), nullable=False),
-        pa.field("camera", pa.string(), nullable=False),
-        pa.field("setup", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("video", pa.string()),
-        pa.field("persons", pa.int32(), nullable=False),
-        pa.field("length", pa.int32(), nullable=False),
-        pa.field("frame_index", pa.large_list(pa.int32()), nullable=False),
-        # One byte a flag: Arrow packs booleans into bits, which numpy can't view without a copy.
-        pa.field("present", pa.large_list(pa.uint8()), nullable=False),
-        pa.field("joints", pa.large_list(pa.float32()), nullable=False),
-        pa.field("pixels", pa.large_list(pa.float32())),
-        pa.field("confidence", pa.large_list(pa.float32())),
-        pa.field("boxes", pa.large_list(pa.float32())),
-        pa.field("interpolated", pa.large_list(pa.uint8())),
-        pa.field("video_frames", pa.large_list(pa.int32())),
-    ]
+# One byte a flag: Arrow packs booleans into bits, which numpy can't view without a copy.
+_FLAGS, _INTEGERS, _FLOATS = (pa.large_list(kind) for kind in (pa.uint8(), pa.int32(), pa.float32()))
+_COLUMNS = (  # the axes of arrays say their shapes
+    ("sample_id", pa.string(), ""),
+    ("label", pa.int64(), ""),
+    ("subject", pa.string(), ""),
+    ("camera", pa.string(), ""),
+    ("setup", pa.string(), ""),
+    ("split", pa.string(), ""),
+    ("video", pa.string(), ""),
+    ("persons", pa.int32(), ""),
+    ("length", pa.int32(), ""),
+    ("frame_index", _INTEGERS, "T"),
+    ("present", _FLAGS, "MT"),
+    ("joints", _FLOATS, "MTVC"),
+    ("pixels", _FLOATS, "MTV2"),
+    ("confidence", _FLOATS, "MTV"),
+    ("boxes", _FLOATS, "MT4"),
+    ("interpolated", _FLAGS, "MT"),
+    ("video_frames", _INTEGERS, "T"),
 )
-# Their size decides where a record batch ends.
-_WEIGHTY = ("joints", "pixels", "confidence", "boxes")
-_PLAIN = ("sample_id", "label", "subject", "camera", "setup", "split", "video")
-_AXES = {
-    "frame_index": "T",
-    "present": "MT",
-    "joints": "MTVC",
-    "pixels": "MTV2",
-    "confidence": "MTV",
-    "boxes": "MT4",
-    "interpolated": "MT",
-    "video_frames": "T",
-}
-"""The axes of each list column's arrays."""
-
+_NULLABLE = ("video", "pixels", "confidence", "boxes", "interpolated", "video_frames")
+_AXES = {name: axes for name, _, axes in _COLUMNS if axes}
+_PLAIN = [name for name, _, axes in _COLUMNS if not axes and name not in ("persons", "length")]
+_WEIGHTY = [
+    name for name, kind, _ in _COLUMNS if kind == _FLOATS
+]  # their size decides where a record batch ends
+SCHEMA = pa.schema([pa.field(name, kind, nullable=name in _NULLABLE) for name, kind, _ in _COLUMNS])
 T = TypeVar("T")
 
 
@@ -117,15 +108,22 @@ def groups(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
 
 def regroup(records: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The same rows in the record batches that :func:`groups` makes, wherever one ended before."""
-    rows = (
-        (record.slice(row, 1), bytes_)
-        for record in records
-        for row, bytes_ in enumerate(_row_bytes(record).tolist())
-    )
-    for run in _runs(rows):
+    for run in _runs(_rows(records)):
         # Taken, so copied: a slice is a view, and would be written with traces of the rows that it leaves out.
         joined = pa.Table.from_batches(run, SCHEMA).combine_chunks()
         yield from joined.take(pa.array(np.arange(len(run)))).to_batches()
+
+
+def _rows(records: Iterable[pa.RecordBatch]) -> Iterator[tuple[pa.RecordBatch, int]]:
+    for record in records:
+        sizes = [np.diff(record.column(name).offsets.to_numpy()) for name in _WEIGHTY]
+        for row, size in enumerate(np.sum(sizes, axis=0).tolist()):
+            yield record.slice(row, 1), size * np.dtype(np.float32).itemsize
+
+
+def _sample_bytes(sample: Sample) -> int:
+    arrays = (getattr(sample, name) for name in _WEIGHTY)
+    return sum(array.nbytes for array in arrays if array is not None)
 
 
 def _runs(items: Iterable[tuple[T, int]]) -> Iterator[list[T]]:
@@ -140,16 +138,6 @@ def _runs(items: Iterable[tuple[T, int]]) -> Iterator[list[T]]:
         size += bytes_
     if run:
         yield run
-
-
-def _sample_bytes(sample: Sample) -> int:
-    arrays = (getattr(sample, name) for name in _WEIGHTY)
-    return sum(array.nbytes for array in arrays if array is not None)
-
-
-def _row_bytes(record: pa.RecordBatch) -> np.ndarray:
-    offsets = [record.column(name).offsets.to_numpy() for name in _WEIGHTY]
-    return np.sum([np.diff(places) for places in offsets], axis=0) * np.dtype(np.float32).itemsize
 
 
 def record_batch(samples: Sequence[Sample]) -> pa.RecordBatch:

@@ -152,10 +152,8 @@ class Camera:
         )
 
 
-# Nominal focal lengths of Microsoft's Kinect for Windows SDK 1.x (NuiImageCamera.h): 285.63 pixels for depth at
-# 320×240, 531.15 for colour at 640×480.
+# Nominal focal length of Microsoft's Kinect for Windows SDK 1.x (NuiImageCamera.h).
 KINECT_V1_DEPTH = Camera(285.63, 285.63, 159.5, 119.5, (320, 240))
-KINECT_V1_COLOR = Camera(531.15, 531.15, 319.5, 239.5, (640, 480))
 
 
 def project(joints: np.ndarray, camera: Camera) -> np.ndarray:
@@ -226,8 +224,8 @@ def convert(
     if target.dims < joints.shape[-1]:
         if camera is None:
             raise LayoutError(
-                f"{source.name} is in metres and {target.name} in pixels; give the camera that saw the joints, such as "
-                f"convert(…, camera=KINECT_V1_COLOR)"
+                f"{source.name} is in metres and {target.name} in pixels; give the camera that saw the joints, as "
+                "convert(…, camera=…)"
             )
         joints = project(joints, camera)
         trust = np.where(np.isfinite(joints).all(axis=-1), trust, 0)

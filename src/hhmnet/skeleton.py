@@ -266,21 +266,23 @@ def load_layout(place: str | Path) -> SkeletonLayout:
         raise LayoutError(f"{file}: {error}") from None
 
 
+def _both(text: str) -> list[str]:
+    """The words of a text, each group for the left and then for the right where it has a ``*``."""
+    groups = [group.replace("*", side) for group in text.split(",") for side in ("left_", "right_")]
+    return list(dict.fromkeys(" ".join(groups).split()))
+
+
 def _named(
     name: str, joints: str, bones: str, parts: tuple[str, str, str], dims: int = 3, sides: str = ""
 ) -> SkeletonLayout:
     """Build a layout from joint names, so that the tables below can be read.
 
-    In ``bones``, whose groups are separated by commas, ``*`` stands for ``left_`` and, again, for ``right_``. The last
-    two of ``parts`` (head, hand, foot) and ``sides``, the order of mirrored joints where it isn't that of ``joints``,
-    are said without left and right.
+    In ``joints`` and ``bones``, whose groups are separated by commas, ``*`` stands for ``left_`` and, again, for
+    ``right_``. The last two of ``parts`` (head, hand, foot) and ``sides``, the order of mirrored joints where it isn't
+    that of ``joints``, are said without left and right.
     """
-    names = joints.split()
-    edges: list[list[str]] = []
-    for group in bones.split(","):
-        for side in ("left_", "right_"):
-            found = [bone.split(">") for bone in group.replace("*", side).split()]
-            edges += [bone for bone in found if bone not in edges]
+    names = _both(joints)
+    edges = [bone.split(">") for bone in _both(bones)]
     limbs = {
         f"{side}{part}": [side + joint for joint in text.split()]
         for part, text in (("hand", parts[1]), ("foot", parts[2]))
@@ -295,19 +297,14 @@ def _named(
 _LIMBS = "*elbow>*shoulder *wrist>*elbow, *knee>*hip *ankle>*knee, "
 _FACE = "*eye>nose, *ear>*eye, "
 _TOES = "*big_toe>*ankle, *small_toe>*big_toe, *heel>*ankle, "
-_COCO_JOINTS = (
-    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow "
-    "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle"
-)
+_COCO_JOINTS = "nose, *eye, *ear, *shoulder, *elbow, *wrist, *hip, *knee, *ankle"
 _COCO_SIDES = "eye ear shoulder elbow wrist hip knee ankle"
 _COCO_HEAD = "nose left_eye right_eye left_ear right_ear"
 
 # Kinect v1 (NW-UCLA, UTD-MHAD), in the order of its SDK.
 KINECT20 = _named(
     "kinect20",
-    "hip_center spine shoulder_center head left_shoulder left_elbow left_wrist left_hand right_shoulder "
-    "right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee "
-    "right_ankle right_foot",
+    "hip_center spine shoulder_center head, *shoulder *elbow *wrist *hand, *hip *knee *ankle *foot",
     _LIMBS + "spine>hip_center, shoulder_center>spine, head>shoulder_center, *shoulder>shoulder_center, "
     "*hand>*wrist, *hip>hip_center, *foot>*ankle",
     ("head shoulder_center", "wrist hand", "ankle foot"),
@@ -316,9 +313,8 @@ KINECT20 = _named(
 # Kinect v2 (NTU RGB+D), in the order of its SDK.
 NTU25 = _named(
     "ntu25",
-    "spine_base spine_mid neck head left_shoulder left_elbow left_wrist left_hand right_shoulder right_elbow "
-    "right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee right_ankle "
-    "right_foot spine_shoulder left_hand_tip left_thumb right_hand_tip right_thumb",
+    "spine_base spine_mid neck head, *shoulder *elbow *wrist *hand, *hip *knee *ankle *foot, spine_shoulder, "
+    "*hand_tip *thumb",
     _LIMBS + "spine_mid>spine_base, spine_shoulder>spine_mid, neck>spine_shoulder, head>neck, "
     "*shoulder>spine_shoulder, *hand>*wrist, *hand_tip>*hand, *thumb>*wrist, *hip>spine_base, *foot>*ankle",
     ("head neck", "wrist hand hand_tip thumb", "ankle foot"),
@@ -336,8 +332,7 @@ COCO17 = _named(
 # Halpe-26 (AlphaPose, MMPose), 2-D: COCO's joints, then https://github.com/Fang-Haoshu/Halpe-FullBody's.
 HALPE26 = _named(
     "halpe26",
-    _COCO_JOINTS
-    + " head neck hip left_big_toe right_big_toe left_small_toe right_small_toe left_heel right_heel",
+    _COCO_JOINTS + ", head neck hip, *big_toe, *small_toe, *heel",
     _LIMBS + _FACE + _TOES + "neck>hip, nose>neck, head>nose, *shoulder>neck, *hip>hip",
     (_COCO_HEAD + " head", "wrist", "ankle big_toe small_toe heel"),
     dims=2,
@@ -356,8 +351,8 @@ COCO18 = _named(
 BODY25 = _named(
     "body25",
     "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist mid_hip right_hip "
-    "right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear left_big_toe "
-    "left_small_toe left_heel right_big_toe right_small_toe right_heel",
+    "right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear, "
+    "*big_toe *small_toe *heel",
     _LIMBS + _FACE + _TOES + "neck>mid_hip, nose>neck, *shoulder>neck, *hip>mid_hip",
     (_COCO_HEAD, "wrist", "ankle big_toe small_toe heel"),
     dims=2,
@@ -377,10 +372,8 @@ H36M17 = _named(
 # BlazePose, in the order of MediaPipe's pose landmarks; as in COCO, the tree hangs on the nose.
 BLAZEPOSE33 = _named(
     "blazepose33",
-    "nose left_eye_inner left_eye left_eye_outer right_eye_inner right_eye right_eye_outer left_ear right_ear "
-    "left_mouth right_mouth left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist left_pinky "
-    "right_pinky left_index right_index left_thumb right_thumb left_hip right_hip left_knee right_knee left_ankle "
-    "right_ankle left_heel right_heel left_foot right_foot",
+    "nose, *eye_inner *eye *eye_outer, *ear, *mouth, *shoulder, *elbow, *wrist, *pinky, *index, *thumb, *hip, "
+    "*knee, *ankle, *heel, *foot",
     _LIMBS + "*eye_inner>nose *eye>*eye_inner *eye_outer>*eye *ear>*eye_outer, *mouth>nose, *shoulder>nose, "
     "*hip>*shoulder, *pinky>*wrist, *index>*wrist, *thumb>*wrist, *heel>*ankle, *foot>*ankle",
     (_COCO_HEAD + " left_mouth right_mouth", "wrist pinky index thumb", "ankle heel foot"),

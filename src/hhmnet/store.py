@@ -55,10 +55,8 @@ def check_fits(sample: Sample, layout: SkeletonLayout, class_names: Sequence[str
     except LayoutError as error:
         raise StoreError(f"sample {sample.sample_id!r}: field 'joints': {error}") from None
     if not UNKNOWN_LABEL <= sample.label < len(class_names):
-        raise StoreError(
-            f"sample {sample.sample_id!r}: field 'label': {sample.label} is outside "
-            f"0..{len(class_names) - 1} ({UNKNOWN_LABEL} means unknown)"
-        )
+        known = f"0..{len(class_names) - 1} ({UNKNOWN_LABEL} means unknown)"
+        raise StoreError(f"sample {sample.sample_id!r}: field 'label': {sample.label} is outside {known}")
 
 
 def write_store(
@@ -182,23 +180,21 @@ class Store:
         return read_video_folder(self.path)
 
     def find_videos(self, override: Path | None = None) -> Path:
-        """The folder that the clips' ``video`` names are relative to.
-
-        Args:
-            override: the folder that the user names, if any; else it is the store's own.
+        """The folder that the clips' ``video`` names are relative to: ``override`` if the user names one.
 
         Raises:
             VideoFolderError: there is no such folder, or the store doesn't know of one.
         """
         folder = self.video_folder if override is None else Path(override)
-        remedy = "with --videos DIR"
         if folder is None:
             raise VideoFolderError(
-                f"store {self.path} doesn't say where its videos are; name their folder {remedy}"
+                f"store {self.path} doesn't say where its videos are; name their folder with --videos DIR"
             )
         if not folder.is_dir():
             noted = "" if override is not None else f", where store {self.path} had its videos"
-            raise VideoFolderError(f"no folder at {folder}{noted}; name the folder of videos {remedy}")
+            raise VideoFolderError(
+                f"no folder at {folder}{noted}; name the folder of videos with --videos DIR"
+            )
         return folder
 
     sample_ids = _column("sample_id", "Names of all samples, ``(N,)`` text.")
@@ -258,24 +254,24 @@ class Store:
             raise IndexError(f"store {self.path} has samples 0..{self._length - 1}, not {i}")
         number = bisect_right(self._starts, i) - 1
         if number not in self._valid:
-            try:
-                self._records[number].validate(full=True)
-            except pa.ArrowException as error:
-                raise self._damaged(error) from None
+            self._validate(self._records[number])
             self._valid.add(number)
         return self._records[number], i - self._starts[number]
 
     def _read_column(self, name: str) -> np.ndarray:
         """One small column, without touching the joints; text as numpy's."""
         column = pa.chunked_array([record.column(name) for record in self._records])
-        try:
-            column.validate(full=True)
-        except pa.ArrowException as error:
-            raise self._damaged(error) from None
+        self._validate(column)
         if column.null_count:
             raise self._damaged(f"column '{name}' has gaps")
         values = column.to_numpy()
         return values.astype(np.str_) if values.dtype == object else values
+
+    def _validate(self, data: pa.RecordBatch | pa.ChunkedArray) -> None:
+        try:
+            data.validate(full=True)
+        except pa.ArrowException as error:
+            raise self._damaged(error) from None
 
     def _damaged(self, cause: object) -> StoreError:
         reason = " ".join(str(cause).split())

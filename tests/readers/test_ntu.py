@@ -179,7 +179,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
             "",
             "on the list of missing skeletons (missing_skeletons_60.txt)",
         ),
-        "S001C001P002R001A001.skeleton": ("7", "a joint must have 12 values, this line has 1"),
+        "S001C001P002R001A001.skeleton": (
+            "7",
+            "a joint must have 12 numbers, first a finite position, last 0, 1 or 2 (how it was tracked); has 1: 'x'",
+        ),
         "S001C001P002R001A004.skeleton": (
             "1",
             "is empty: it ends where the number of frames should stand",

@@ -87,24 +87,23 @@ def test_unusual_numbers(line: int, text: str) -> None:
     ("data", "line", "reason"),
     [
         (b"", 1, "is empty: it ends where the number of frames should stand"),
-        (b"0\r\n", 1, "the number of frames must be 1 to 100,000, is 0"),
-        (b"100001\n" + 100_001 * b"0\n", 1, "the number of frames must be 1 to 100,000, is 100,001"),
+        (b"0\r\n", 1, "must hold the number of frames, a whole number from 1 to 100,000; holds '0'"),
+        (b"100001\n" + 100_001 * b"0\n", 1, "from 1 to 100,000; holds '100001'"),
         (b"3\n0\n0\n", 3, "cut short: it ends where the number of bodies of frame 2 should stand"),
-        (b"1000000000000\n0\n", 1, "must hold the number of frames, a whole number; holds '1000000000000'"),
+        (b"1000000000000\n0\n", 1, "must hold the number of frames, a whole number from 1 to 100,000; holds"),
         (b"2\n0\n0\n0\n", 4, "goes on after the 2 frames that its first line announces"),
-        (changed(1, "20.0"), 1, "must hold the number of frames, a whole number; holds '20.0'"),
-        (changed(2, "0"), 3, "must hold the number of bodies of frame 1, a whole number; holds '72057594037937101 0"),
-        (changed(3, BODY + " 0"), 3, "a body must have 10 values, this line has 11"),
-        (changed(3, BODY.replace("0.02", "x")), 3, "'x' is no number"),
-        (changed(3, BODY.replace(str(ID), str(2**64))), 3, "a body's id must be a whole number of 64 bits"),
-        (changed(4, "1000000"), 4, "a body must have 25 joints, this one has 1000000"),
-        (changed(5, None), 29, "a joint must have 12 values, this line has 1"),
-        (changed(6, joint(3, "1_0")), 6, "'1_0' is no number"),
-        (changed(6, joint(3, "nan(1)")), 6, "'nan(1)' is no number"),
-        (changed(6, joint(1, "3.5e38")), 6, "a joint's position must be finite, is '0.1 3.5e38 3'"),
-        (changed(7, joint(11, "3")), 7, "a joint's tracking state must be 0, 1 or 2, is '3'"),
+        (changed(2, "0"), 3, "must hold the number of bodies of frame 1, a whole number from 0 to 999,999,999; holds"),
+        (changed(3, BODY + " 0"), 3, "a body must have 10 numbers, first its id, a whole number of 64 bits; has 11"),
+        (changed(3, BODY.replace("0.02", "x")), 3, f"has 10: '{ID} 0 1 1 1 1 0 x -0.05 2'"),
+        (changed(3, BODY.replace(str(ID), str(2**64))), 3, "first its id, a whole number of 64 bits"),
+        (changed(4, "1000000"), 4, "must hold the number of joints, 25; holds '1000000'"),
+        (changed(5, None), 29, "a joint must have 12 numbers, first a finite position, last 0, 1 or 2"),
+        (changed(6, joint(3, "1_0")), 6, "has 12: '0.1 0.2 3 1_0 190.25"),
+        (changed(6, joint(3, "nan(1)")), 6, "has 12: '0.1 0.2 3 nan(1)"),
+        (changed(6, joint(1, "3.5e38")), 6, "has 12: '0.1 3.5e38 3"),
+        (changed(7, joint(11, "3")), 7, "last 0, 1 or 2"),
         (changed(30, "00" + BODY, skeleton((Body(), Body(ID + 1)), 3)), 30, f"frame 0 has the body id {ID} twice"),
-        (skeleton().replace(b"\n", b"\0\n"), 1, r"must hold the number of frames, a whole number; holds '20 \x00'"),
+        (skeleton().replace(b"\n", b"\0\n"), 1, r"holds '20 \x00'"),
     ],
 )  # fmt: skip
 def test_what_is_not_the_format_is_refused_with_line_and_reason(data: bytes, line: int, reason: str) -> None:
@@ -113,7 +112,7 @@ def test_what_is_not_the_format_is_refused_with_line_and_reason(data: bytes, lin
     assert reason in caught.value.reason
     assert caught.value.line == line
     assert caught.value.reason.isascii()
-    assert len(caught.value.reason) < 200
+    assert len(caught.value.reason) < 300
 
 
 def test_a_file_of_absurd_size_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

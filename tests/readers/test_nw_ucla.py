@@ -52,15 +52,7 @@ def replaced(*path: Any, by: Any) -> dict[str, Any]:
     return content  # type: ignore[no-any-return]
 
 
-def joint(value: Any) -> dict[str, Any]:
-    return replaced("skeletons", 1, 4, 0, by=value)
-
-
-def lacking(key: str) -> dict[str, Any]:
-    return {other: value for other, value in clip().items() if other != key}
-
-
-FRAME = [[1.0, 2.0, 3.0]] * 20
+LACKING = {"file_name": NAME, "label": 7}
 
 
 @pytest.mark.parametrize(
@@ -70,14 +62,14 @@ FRAME = [[1.0, 2.0, 3.0]] * 20
         ([1, 2], "must hold one JSON object, holds a list"),
         ("[" * 200_000, "nested too deeply|cut short"),
         (replaced("skeletons", by=json.loads("[" * 80 + "]" * 80)), "four deep at the most"),
-        (lacking("skeletons"), "field 'skeletons' is missing"),
+        (LACKING, "field 'skeletons' is missing"),
         (clip("a08_s03_e01_v03"), "'file_name' is 'a08_s03_e01_v03'.* 'a08_s03_e01_v02'"),
         (clip(label=8), "'label' is 8, but by the file's name it is 7"),
         (replaced("skeletons", by=[]), "'skeletons' must have the shape .*T, 20, 3"),
-        (replaced("skeletons", 2, by=FRAME[1:]), r"'skeletons'\[2\] must be a list of 20"),
+        (replaced("skeletons", 2, by=[[1.0, 2.0, 3.0]] * 19), r"'skeletons'\[2\] must be a list of 20"),
         (replaced("skeletons", 1, 3, by={}), r"'skeletons'\[1\]\[3\] must be a list of 3"),
-        (joint(float("nan")), "holds NaN, which is no number"),
-        (joint(10**400), "too large"),
+        (replaced("skeletons", 1, 4, 0, by=float("nan")), "holds NaN, which is no number"),
+        (replaced("skeletons", 1, 4, 0, by=10**400), "too large"),
     ],
 )
 def test_bad_content_is_refused_with_its_reason(tmp_path: Path, content: Any, reason: str) -> None:
@@ -87,16 +79,9 @@ def test_bad_content_is_refused_with_its_reason(tmp_path: Path, content: Any, re
     assert str(tmp_path) not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("a07_s01_e01_v01", r"action 7 in the file's name is not in NW-UCLA \(1, 2, 3, 4, 5, 6, 8, 9, 11, 12\)"),
-        ("a08_s01_e01", "not of the form aAA_sSS_eEE_vVV.json"),
-        ("a\u0660\u0668_s01_e01_v01", "not of the form"),
-    ],
-)  # fmt: skip
-def test_bad_names_are_refused(tmp_path: Path, name: str, reason: str) -> None:
-    with pytest.raises(ReadError, match=reason):
+@pytest.mark.parametrize("name", ["a08_s01_e01", "a\u0660\u0668_s01_e01_v01"])
+def test_bad_names_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ReadError, match=r"not of the form aAA_sSS_eEE_vVV\.json"):
         read(tmp_path, clip(name), name)
 
 
@@ -178,29 +163,19 @@ def test_frames_are_paired_as_chosen(raw: Path, alignment: str, frames: list[int
 
 
 def test_joints_are_projected(raw: Path) -> None:
-    sample, _ = with_videos(raw)
+    content = json.loads((raw / f"{NAME}.json").read_text())
+    content["skeletons"][3], content["skeletons"][5][7][2] = None, -1  # nobody; a joint behind the camera
+    put(raw, content)
+    sample, notes = with_videos(raw)
     assert sample.pixels is not None
-    x, y, z = np.moveaxis(sample.joints.astype(np.float64), -1, 0)
+    seen = np.ones((12, 20), bool)
+    seen[3], seen[5, 7] = False, False
+    x, y, z = sample.joints[0, seen].astype(np.float64).T
     # The middle of the picture is between its two middle pixels: 79.5 of 160, 63.5 of 128.
-    np.testing.assert_allclose(sample.pixels[..., 0], 79.5 + 560 * 160 / 640 * x / z, rtol=1e-5)
-    np.testing.assert_allclose(sample.pixels[..., 1], 63.5 - 560 * 128 / 480 * y / z, rtol=1e-5)
-
-
-def test_missing_bodies_and_joints_have_no_pixels(raw: Path) -> None:
-    content = clip(frames=12)
-    joints = np.array(content["skeletons"]) * 0.3 + np.array([0, 0, 2.5])
-    joints[3], joints[5, 7, 2] = 0, -1
-    put(raw, content | {"skeletons": joints.tolist()})
-    sample, notes = with_videos(raw)
-    assert sample.pixels is not None
-    assert not sample.pixels[0, 3].any()
-    assert not sample.pixels[0, 5, 7].any()
-    assert sample.pixels[0, 5, :7].all()
+    np.testing.assert_allclose(sample.pixels[0, seen, 0], 79.5 + 560 * 160 / 640 * x / z, rtol=1e-5)
+    np.testing.assert_allclose(sample.pixels[0, seen, 1], 63.5 - 560 * 128 / 480 * y / z, rtol=1e-5)
+    assert not sample.pixels[0, ~seen].any()
     assert notes["joint that isn't in front of the camera: pixels set to 0"] == 1
-    (raw.parent / "videos" / f"{NAME}.avi").write_bytes(b"nothing")
-    sample, notes = with_videos(raw)
-    assert sample.video is None
-    assert [note.partition(": it can't be read: ")[0] for note in notes] == ["video left out"]
 
 
 @pytest.mark.parametrize(

@@ -58,13 +58,11 @@ class NTU60(RecordedReader):
     confidence: 0 not tracked, 0.5 inferred, 1 tracked; positions stay as they are in the file. A joint that has no
     finite pixels gets pixels of zero and confidence 0. Every frame of the file is kept, also those without a body.
 
-    Missing skeletons: 302 clips are listed by the authors as missing or incomplete. Names on such a list, in the
-    source folder (``missing_skeletons_60.txt`` or as published) or given by ``missing``, are left out.
+    Left out: the names on the authors' list of 302 missing or incomplete skeletons, which is looked for in the source
+    folder (``missing_skeletons_60.txt`` or as published) or given by ``missing``.
 
     Videos: ``NAME_rgb.avi`` in or below the source folder, or that of ``videos``, recorded frame by frame with the
-    skeletons.
-
-    Splits: cross-subject (20 subjects train) and cross-view (cameras 2 and 3 train), as in the paper.
+    skeletons. Splits: cross-subject (20 subjects train) and cross-view (cameras 2 and 3 train), as in the paper.
 
     Terms: after registration with the authors, for research. hhmnet brings no part of it along.
     """
@@ -113,13 +111,11 @@ class NTU60(RecordedReader):
 
     def describe(self) -> list[str]:
         """What was found: files, videos, the list of missing skeletons."""
-        listed = sum(PurePosixPath(item).stem in self._missing for item in self.items())
-        return [
-            *super().describe(),
-            f"missing skeletons: {len(self._missing)} names in {self._list}, {listed} of them among the files"
-            if self._list
-            else f"missing skeletons: no list ({' or '.join(self.lists)} in the source folder, or --missing)",
-        ]
+        found = f"no list ({' or '.join(self.lists)} in the source folder, or --missing)"
+        if self._list is not None:
+            listed = sum(PurePosixPath(item).stem in self._missing for item in self.items())
+            found = f"{len(self._missing)} names in {self._list}, {listed} of them among the files"
+        return [*super().describe(), f"missing skeletons: {found}"]
 
     def remedy(self, group: str, number: int) -> str:
         """The larger data set, if it has what this one hasn't."""
@@ -136,9 +132,7 @@ class NTU120(NTU60):
     """NTU RGB+D 120: 114,480 clips of 120 actions by 106 subjects, from 3 cameras, in 32 setups.
 
     Format, persons, videos and terms are those of :class:`NTU60`, whose clips are a part of it. 535 clips are listed as
-    missing or incomplete (``missing_skeletons_120.txt``).
-
-    Splits: cross-subject (53 subjects train) and cross-setup (even setups train), as in the paper.
+    missing (``missing_skeletons_120.txt``). Splits: cross-subject (53 subjects train), cross-setup (even ones train).
     """
 
     name: ClassVar[str] = "ntu120"

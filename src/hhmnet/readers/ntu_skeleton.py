@@ -47,7 +47,7 @@ metres."""
 _BODY_VALUES, _JOINT_VALUES = 10, 12
 _STATES = (0, 1, 2)
 _KEPT = [0, 1, 2, 5, 6, 11]  # x y z colorX colorY state
-_MAX_DIGITS = 9  # of a count
+_MOST = 10**9 - 1  # of a count
 _TOO_LARGE = 2.0**128 - 2.0**103  # from here on float32 rounds to infinity
 # With the ways in which C++ streams write what is no number; the last is that of older Windows libraries.
 _NUMBER = re.compile(
@@ -148,9 +148,8 @@ def parse(data: bytes) -> SkeletonFile:
     allowed where a joint has no place in an image (the pixels) and in values that aren't kept, but not in its position.
 
     Raises:
-        ReadError: with the line, for anything that isn't the format: a number, line, joint or frame too few or
-            too many, a word, a tracking state other than 0, 1, 2, an id that a frame has twice, and a file of no frames
-            or of more than 100,000 frames.
+        ReadError: with the line, for anything that isn't the format, an id that a frame has twice, and a file of no
+            frames or of more than 100,000.
     """
     lines = _Lines(data)
     frame: list[int] = []
@@ -175,22 +174,15 @@ def parse(data: bytes) -> SkeletonFile:
 
 def _walk(lines: _Lines, frame: list[int], ids: list[int]) -> int:
     """Enter the frame and the id of every body; the number of frames. What joints hold isn't looked at."""
-    frames = lines.count("the number of frames")
-    if not 0 < frames <= MAX_FRAMES:
-        raise lines.fault(f"the number of frames must be 1 to {MAX_FRAMES:,}, is {frames:,}")
+    frames = lines.count("the number of frames", 1, MAX_FRAMES)
     for number in range(frames):
         first = len(ids)
-        for _ in range(lines.count(f"the number of bodies of frame {number}")):
-            words = lines.take("a body", _BODY_VALUES)
-            if not words[0].isdigit() or len(words[0]) > 20 or int(words[0]) >= 2**64:
-                raise lines.fault(f"a body's id must be a whole number of 64 bits, is {_short(words[0])}")
-            lines.numbers(words)
-            if (body := int(words[0])) in ids[first:]:
+        for _ in range(lines.count(f"the number of bodies of frame {number}", 0, _MOST)):
+            if (body := lines.body()) in ids[first:]:
                 raise lines.fault(f"frame {number} has the body id {body} twice")
             ids.append(body)
             frame.append(number)
-            if (joints := lines.count("the number of joints")) != JOINTS:
-                raise lines.fault(f"a body must have {JOINTS} joints, this one has {joints}")
+            lines.count("the number of joints", JOINTS, JOINTS)
             lines.pass_joints()
     while lines.at < len(lines.lines):
         if lines.take(""):
@@ -227,31 +219,31 @@ class _Lines:
         """A ReadError at the line that was taken last."""
         return ReadError(reason, max(self.at, 1))
 
-    def take(self, what: str, count: int = 0) -> list[bytes]:
-        """The words of the next line; there must be so many, unless ``count`` is 0."""
+    def take(self, what: str) -> list[bytes]:
+        """The words of the next line."""
         if self.at >= len(self.lines):
             self.at = len(self.lines)
             reason = "cut short: it ends" if self.lines else "is empty: it ends"
             raise self.fault(f"{reason} where {what} should stand")
         self.at += 1
-        words = self.lines[self.at - 1].split()
-        if count and len(words) != count:
-            raise self.fault(f"{what} must have {count} values, this line has {len(words)}")
-        return words
+        return self.lines[self.at - 1].split()
 
-    def count(self, what: str) -> int:
+    def count(self, what: str, least: int, most: int) -> int:
         """Take a line that holds one count."""
         word = b" ".join(self.take(what))
-        if not word.isdigit() or len(word) > _MAX_DIGITS:
-            raise self.fault(f"must hold {what}, a whole number; holds {_short(word)}")
+        if not word.isdigit() or len(word) > len(str(_MOST)) or not least <= int(word) <= most:
+            span = f"{least:,}" if least == most else f"a whole number from {least} to {most:,}"
+            raise self.fault(f"must hold {what}, {span}; holds {_short(word)}")
         return int(word)
 
-    def numbers(self, words: list[bytes]) -> list[float]:
-        """The numbers of a line."""
-        for word in words:
-            if not _NUMBER.fullmatch(word):
-                raise self.fault(f"{_short(word)} is no number")
-        return [float("nan") if b"#" in word else float(word) for word in words]
+    def body(self) -> int:
+        """Take a body's own line and give its id."""
+        words = self.take("a body")
+        is_id = words and words[0].isdigit() and len(words[0]) <= 20 and int(words[0]) < 2**64
+        if not is_id or len(words) != _BODY_VALUES or not all(map(_NUMBER.fullmatch, words)):
+            rule = f"must have {_BODY_VALUES} numbers, first its id, a whole number of 64 bits"
+            raise self.fault(f"a body {rule}; has {len(words)}: {_short(b' '.join(words))}")
+        return int(words[0])
 
     def pass_joints(self) -> None:
         """Take a body's joints, whatever they hold."""
@@ -273,19 +265,21 @@ class _Lines:
         return np.array(values).reshape(-1, JOINTS, len(_KEPT))
 
     def _joint(self) -> list[float]:
-        words = self.take("a joint", _JOINT_VALUES)
-        values = self.numbers(words)
-        if not all(abs(value) < _TOO_LARGE for value in values[:3]):
-            raise self.fault(f"a joint's position must be finite, is {_short(b' '.join(words[:3]))}")
-        if values[-1] not in _STATES:
-            raise self.fault(f"a joint's tracking state must be 0, 1 or 2, is {_short(words[-1])}")
-        return [values[column] for column in _KEPT]
+        words = self.take("a joint")
+        if len(words) == _JOINT_VALUES and all(map(_NUMBER.fullmatch, words)):
+            values = [float("nan") if b"#" in word else float(word) for word in words]
+            if all(abs(value) < _TOO_LARGE for value in values[:3]) and values[-1] in _STATES:
+                return [values[column] for column in _KEPT]
+        rule = (
+            f"must have {_JOINT_VALUES} numbers, first a finite position, last 0, 1 or 2 (how it was tracked)"
+        )
+        raise self.fault(f"a joint {rule}; has {len(words)}: {_short(b' '.join(words))}")
 
 
 def _short(text: bytes) -> str:
     """Bytes for a message: quoted, escaped where they aren't ASCII, and not too many."""
-    shown = ascii(text[:40].decode("latin-1"))
-    return f"{shown[:-1]}...'" if len(text) > 40 else shown
+    shown = ascii(text[:60].decode("latin-1"))
+    return f"{shown[:-1]}...'" if len(text) > 60 else shown
 
 
 def persons(file: SkeletonFile, notes: Counter[str]) -> list[Track]:
