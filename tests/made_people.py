@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import av
 import numpy as np
 
 from hhmnet.pose.estimators import Pose
 from hhmnet.skeleton import BLAZEPOSE33, SkeletonLayout
+from made_video import write_video
 
 Way = Callable[[int], tuple[float, float, float, float] | None]
 """Frame → centre x, centre y, width and height of a person; None where the person isn't there."""
@@ -58,16 +58,10 @@ class MadeVideo:
         noisy: bool = False,
     ) -> None:
         noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("ffv1", rate=rate)
-            stream.width, stream.height, stream.pix_fmt = *size, "bgr0"
-            for index in range(frames):
-                image = np.roll(noise, 3 * index, 1) if noisy else np.zeros_like(noise)
-                image[(0, 0) if noisy else ...][..., 0] = index
-                for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
-                    container.mux(packet)
-            for packet in stream.encode():
-                container.mux(packet)
+        images = [np.roll(noise, 3 * index, 1) if noisy else np.zeros_like(noise) for index in range(frames)]
+        for index, image in enumerate(images):
+            image[(0, 0) if noisy else ...][..., 0] = index
+        write_video(path, "ffv1", pictures=images, pixels="bgr0", rate=rate)
 
 
 class KnowingDetector:

@@ -56,12 +56,3 @@ def probabilities(answer: LivePrediction | None) -> np.ndarray:
     assert answer is not None
     assert answer.probabilities is not None
     return answer.probabilities
-
-
-def noisy(count: int, size: tuple[int, int] = (320, 240)) -> list[np.ndarray]:
-    """Pictures of noise, the first pixel of which tells the frame."""
-    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
-    images = [np.roll(noise, 3 * number, 1) for number in range(count)]
-    for number, image in enumerate(images):
-        image[0, 0, 0] = number
-    return images

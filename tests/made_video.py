@@ -41,6 +41,7 @@ def write_video(
     *,
     pictures: Sequence[np.ndarray] | None = None,
     milliseconds: Sequence[int] | None = None,
+    rate: int = 25,
     size: tuple[int, int] = (WIDTH, HEIGHT),
     b_frames: int = 0,
     keyframe_every: int = 10,
@@ -56,7 +57,8 @@ def write_video(
         file: where to; its suffix is the container's.
         codec: the encoder.
         pictures: images of one size; by default FRAMES numbered ones.
-        milliseconds: when each is shown, for variable rate; by default 25 a second.
+        milliseconds: when each is shown, for variable rate.
+        rate: frames a second else.
         size: width and height of the numbered pictures.
         b_frames: how many B-frames may follow each other.
         keyframe_every: the longest way from a keyframe to the next.
@@ -70,13 +72,13 @@ def write_video(
         pictures = [picture(number, *size) for number in range(FRAMES)]
     height, width = pictures[0].shape[:2]
     with av.open(str(file), "w", options=container or {}) as output:
-        stream: Any = output.add_stream(codec, rate=25)
+        stream: Any = output.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
         stream.codec_context.max_b_frames = b_frames
         stream.codec_context.gop_size = keyframe_every
         stream.codec_context.thread_count = 1
         stream.options = options or {}
-        base = Fraction(1, 25) if milliseconds is None else MILLISECOND
+        base = Fraction(1, rate) if milliseconds is None else MILLISECOND
         stream.codec_context.time_base = base
         if rotation is not None:
             stream.set_display_rotation(*rotation)

@@ -85,12 +85,8 @@ class VideoPoseEstimator:
     """Finds the joints of those who act in a video. It looks at the video twice.
 
     First persons are detected in every n-th frame and joined to tracks, and those who act are told from bystanders by
-    their whole tracks. Then the joints of those alone are found in every frame.
-
-    Args:
-        config: what to use.
-        detector: stands in for SSD.
-        estimator: stands in for BlazePose.
+    their whole tracks. Then the joints of those alone are found in every frame. A ``detector`` and an ``estimator`` of
+    your own stand in for SSD and BlazePose.
 
     Raises:
         PoseError: a network can't be had or run.

@@ -35,14 +35,7 @@ _DOUBLE = 0.4
 
 @dataclass
 class Track:
-    """One person's way through the video.
-
-    Attributes:
-        number: the track's name, from 1 in the order of their beginnings.
-        frames: indices of the frames in which the person was detected, ascending.
-        boxes: the box in each of them, ``(4,)``: left, top, right, bottom.
-        scores: the detector's score in each of them.
-    """
+    """One person's way through the video: ``number`` from 1, ascending ``frames``, in each a box ``(4,)`` and score."""
 
     number: int
     frames: list[int] = field(default_factory=list)

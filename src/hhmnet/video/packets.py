@@ -26,6 +26,17 @@ _PARENT_BOXES = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
 _MAX_BOXES, _MAX_TABLE_BYTES = 100_000, 1 << 26
 
 
+class VideoError(ValueError):
+    """A video that can't be had, or one ``frame`` of it; ``reason`` says in one line what is wrong."""
+
+    def __init__(self, path: Path, frame: int | None, reason: str) -> None:
+        super().__init__(path, frame, reason)
+        self.path, self.frame, self.reason = path, frame, reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {'' if self.frame is None else f'frame {self.frame}: '}{self.reason}"
+
+
 class LostError(Exception):
     """Frames that don't come; its text is the reason."""
 
@@ -44,21 +55,28 @@ class PacketInfo(NamedTuple):
 
 
 def open_stream(path: Path) -> tuple[InputContainer, VideoStream]:
-    """Open a file's first stream of pictures; a sound file's cover isn't one. Raises LostError if there is none."""
+    """Open a file's first stream of pictures; a sound file's cover isn't one. Raises VideoError if there is none."""
     try:
         _check_tables(path)
         # Playlists count as videos, too: no file may make us read from the network.
         options = {"protocol_whitelist": "file"}
         container = av.open(f"file:{path}", "r", container_options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise LostError(f"can't be opened as a video: {reason(error)}") from None
+        raise VideoError(path, None, f"can't be opened as a video: {reason(error)}") from None
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams or streams[0].codec_context is None:
         container.close()
-        raise LostError("has pictures of an unknown kind" if streams else "has no pictures")
+        raise VideoError(path, None, "has pictures of an unknown kind" if streams else "has no pictures")
     streams[0].codec_context.thread_count = 1
     streams[0].codec_context.options = {"err_detect": "explode"}
     return container, streams[0]
+
+
+def stored_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of a file's pictures as they are stored, by its header; decodes none, raises VideoError."""
+    container, stream = open_stream(Path(path))
+    with container:
+        return stream.codec_context.width, stream.codec_context.height
 
 
 def scan(container: InputContainer, stream: VideoStream) -> tuple[list[PacketInfo], str]:
@@ -132,7 +150,7 @@ def frame_order(packets: list[PacketInfo], stream: VideoStream, is_cut: bool) ->
 
 
 def _check_tables(path: Path) -> None:
-    """Raise LostError if an MP4 or MOV file announces more frames than its size allows.
+    """Raise ValueError if an MP4 or MOV file announces more frames than its size allows.
 
     A few hundred bytes can announce a thousand million frames, for which FFmpeg takes gigabytes of memory and minutes.
     The boxes are those of ISO/IEC 14496-12: sizes of samples (8.7.3) and how long they last (8.6.1.2 and 8.6.1.3).
@@ -153,7 +171,7 @@ def _check_tables(path: Path) -> None:
                 table = handle.read(min(8 * count, end - start - head, _MAX_TABLE_BYTES))
                 count = sum(times for times, _ in struct.iter_unpack(">II", table[: len(table) // 8 * 8]))
             if count > max(size // _SMALLEST_FRAME, 1):
-                raise LostError(f"can't be opened as a video: announces {count:,} frames in {size:,} bytes")
+                raise ValueError(f"announces {count:,} frames in {size:,} bytes")
 
 
 def _boxes(handle: IO[bytes], start: int, end: int, depth: int) -> Iterator[tuple[bytes, int, int]]:

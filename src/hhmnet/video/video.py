@@ -17,7 +17,7 @@ from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from hhmnet.video.packets import LostError, frame_order, open_stream, reason, scan
+from hhmnet.video.packets import LostError, VideoError, frame_order, open_stream, reason, scan
 
 KEPT_BYTES = 256 * 2**20
 """Pictures of a video that are kept in memory, at the most."""
@@ -27,23 +27,6 @@ KEPT_BYTES = 256 * 2**20
 _CONVERSION: dict[str, Any] = {"format": "rgb24"}
 if int(av.__version__.partition(".")[0]) >= 17:
     _CONVERSION["threads"] = 1
-
-
-class VideoError(ValueError):
-    """A video, or a frame of it, that can't be had.
-
-    Attributes:
-        path: the file.
-        frame: index of the frame; None if the error is about the whole file.
-        reason: what is wrong, in one line.
-    """
-
-    def __init__(self, path: Path, frame: int | None, reason: str) -> None:
-        super().__init__(path, frame, reason)
-        self.path, self.frame, self.reason = path, frame, reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {'' if self.frame is None else f'frame {self.frame}: '}{self.reason}"
 
 
 class OutOfOrderError(LostError):
@@ -65,16 +48,6 @@ class Pictures(Protocol):
 def open_video(path: str | Path) -> Video:
     """Open a video file; :class:`Video` says what is raised."""
     return Video(Path(path))
-
-
-def stored_size(path: str | Path) -> tuple[int, int]:
-    """Width and height of a file's pictures as they are stored, by its header; decodes none, raises VideoError."""
-    try:
-        container, stream = open_stream(Path(path))
-    except LostError as lost:
-        raise VideoError(Path(path), None, str(lost)) from None
-    with container:
-        return stream.codec_context.width, stream.codec_context.height
 
 
 class Video:
@@ -106,14 +79,11 @@ class Video:
         self._last: tuple[int, VideoFrame] | None = None
         self._size: tuple[int, ...] | None = None
         self._failure: LostError | None = None  # what ended the run's decoding
+        self._container, self._stream = open_stream(path)
         try:
-            self._container, self._stream = open_stream(path)
-            try:
-                self._read_index()
-            except LostError:
-                self.close()
-                raise
+            self._read_index()
         except LostError as lost:
+            self.close()
             raise VideoError(path, None, str(lost)) from None
         self.num_frames = len(self._order)
         if self._cut:
@@ -209,19 +179,17 @@ class Video:
     def _set_order(self, order: list[int]) -> None:
         """Take an order of the frames: a packet's number is its place in the file, a frame's rank its place here."""
         self._order = order
-        self._ranks = {number: rank for rank, number in reversed(list(enumerate(order)))}
-        self._key_ranks = [
+        self._ranks = ranks = {number: rank for rank, number in reversed(list(enumerate(order)))}
+        # From a keyframe of H.264 decoding ends at a frame after it that is shown before it and needs what was before;
+        # the other decoders pass over such frames.
+        is_h264 = self._stream.codec_context.name == "h264"
+        self._key_ranks = sorted(
             rank
-            for number, rank in sorted(self._ranks.items(), key=lambda item: item[1])
-            if rank > 0 and self._packets[number].is_keyframe and not self._fails_after(number, rank)
-        ]
-
-    def _fails_after(self, number: int, rank: int) -> bool:
-        """Whether decoding from a keyframe ends at a frame after it that is shown before it and needs what was before.
-
-        Only for H.264 that is an error; the other decoders pass over such frames.
-        """
-        return self._stream.codec_context.name == "h264" and self._ranks.get(number + 1, rank) < rank
+            for number, rank in ranks.items()
+            if rank > 0
+            and self._packets[number].is_keyframe
+            and not (is_h264 and ranks.get(number + 1, rank) < rank)
+        )
 
     def _learn_order(self) -> tuple[list[int], str]:
         """Decode all; returns the frames' packets in the order in which they come, and why that ended early."""
@@ -281,7 +249,6 @@ class Video:
         raise VideoError(self.path, index, f"{where}{lost}")
 
     def _note_damage(self, error: VideoError) -> None:
-        """Keep the first of the frames that are lost."""
         if self.damage is None or (error.frame or 0) < (self.damage.frame or 0):
             self.damage = error
 
@@ -307,21 +274,27 @@ class Video:
                 if packet.is_corrupt:
                     raise LostError("the file is damaged or cut off there")
                 packet.pts = number
-                yield from _sound(self._stream.codec_context.decode(packet))
+                yield from self._decoded(packet)
             if is_learning and self._cut:
                 raise LostError(self._cut)
-            yield from _sound(self._stream.codec_context.decode(None))
+            yield from self._decoded(None)
         except (av.FFmpegError, LostError) as error:
             is_lost = isinstance(error, LostError)
             self._failure = LostError(str(error) if is_lost else f"can't be decoded: {reason(error)}")
             # What is left in the decoder may come after the lost frame, which only a known order shows.
             if not is_learning:
                 with suppress(av.FFmpegError, LostError):
-                    for frame in _sound(self._stream.codec_context.decode(None)):
+                    for frame in self._decoded(None):
                         if frame.pts == number:
                             break
                         yield frame
             raise self._failure from None
+
+    def _decoded(self, packet: Packet[VideoStream] | None) -> Iterator[VideoFrame]:
+        for frame in self._stream.codec_context.decode(packet):
+            if frame.is_corrupt:
+                raise LostError("parts of it can't be decoded")
+            yield frame
 
     def _packets_from(self, start: int) -> Iterator[tuple[int, Packet[VideoStream]]]:
         """Packets and their numbers from ``start`` on."""
@@ -383,13 +356,6 @@ class RecentVideo(Video):
                 del recent[oldest]
             return image
         return recent[index]
-
-
-def _sound(frames: list[VideoFrame]) -> Iterator[VideoFrame]:
-    for frame in frames:
-        if frame.is_corrupt:
-            raise LostError("parts of it can't be decoded")
-        yield frame
 
 
 def _fitted(image: np.ndarray, height: int, width: int) -> np.ndarray:
