@@ -8,17 +8,29 @@ import numpy as np
 
 from hhmnet.skeleton import KINECT20, SkeletonLayout
 
+HIPS = 0.95
 _HEIGHTS = {
     **dict.fromkeys(("head", "nose", "eye", "ear", "mouth"), 1.6),
     **dict.fromkeys(("neck", "shoulder", "thorax", "shoulder_center", "spine_shoulder"), 1.4),
     **dict.fromkeys(("elbow", "spine", "spine_mid"), 1.15),
-    **dict.fromkeys(("wrist", "hand", "hip", "hip_center", "spine_base", "mid_hip"), 0.95),
+    **dict.fromkeys(("wrist", "hand", "hip", "hip_center", "spine_base", "mid_hip"), HIPS),
     **dict.fromkeys(("hand_tip", "thumb", "pinky", "index"), 0.85),
     "knee": 0.5,
     **dict.fromkeys(("ankle", "foot", "heel", "big_toe", "small_toe"), 0.08),
 }
 _ASIDE = {"eye": 0.03, "ear": 0.07, "mouth": 0.02, "hip": 0.12, "knee": 0.13, "ankle": 0.13, "shoulder": 0.19}
 _ASIDE |= {"foot": 0.14, "heel": 0.13, "big_toe": 0.15, "small_toe": 0.18, "thumb": 0.24}
+
+
+def at_rest(layout: SkeletonLayout = KINECT20) -> np.ndarray:
+    """Who stands upright, ``(V, 3)``: metres to the person's left, up from the ground, and away from the camera, 0."""
+    body = np.zeros((layout.num_joints, 3))
+    for number, name in enumerate(layout.joints):
+        side, _, joint = name.partition("_")
+        joint, across = (joint, 1 if side == "left" else -1) if side in ("left", "right") else (name, 0)
+        joint = joint.removesuffix("_inner").removesuffix("_outer")
+        body[number, :2] = _ASIDE.get(joint, 0.25) * across, _HEIGHTS[joint]
+    return body
 
 
 def standing(
@@ -30,12 +42,7 @@ def standing(
     """
     if persons:
         return np.stack([standing(rng, layout, frames) for _ in range(persons)])
-    body = np.zeros((frames, layout.num_joints, 3))
-    for number, name in enumerate(layout.joints):
-        side, _, joint = name.partition("_")
-        joint, across = (joint, 1 if side == "left" else -1) if side in ("left", "right") else (name, 0)
-        joint = joint.removesuffix("_inner").removesuffix("_outer")
-        body[:, number] = (_ASIDE.get(joint, 0.25) * across, _HEIGHTS[joint], 3)
+    body = np.stack([at_rest(layout) + np.array([0, 0, 3])] * frames)
     wave = np.sin(np.arange(frames) + rng.uniform(0, 6))[:, None]
     raised = ("right_wrist", "right_hand", "right_elbow")
     arm = [number for number, name in enumerate(layout.joints) if name in raised]

@@ -14,34 +14,17 @@ from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store, write_store
 from hhmnet.video import VideoError
+from made_bodies import at_rest
 from made_video import write_video
 
 WIDTH, HEIGHT = 96, 64
 SMALL = RoiConfig(instants=5, cell=16, scene=24, scene_instants=2)
 TOLERANCE = 1.6  # torch rounds after each axis
 
-# Across and down from the top of the head, as shares of the person's height.
-_HALF = {
-    "shoulder": (0.1, 0.2),
-    "elbow": (0.14, 0.35),
-    "wrist": (0.15, 0.46),
-    "hand": (0.15, 0.52),
-    "hip": (0.06, 0.5),
-    "knee": (0.07, 0.74),
-    "ankle": (0.07, 0.95),
-    "foot": (0.1, 1.0),
-}
-_MIDDLE = {"hip_center": 0.48, "spine": 0.36, "shoulder_center": 0.2, "head": 0.08}
-
 
 def standing(x: float, top: float, height: float) -> np.ndarray:
     """Pixels ``(20, 2)`` of a Kinect body that stands at ``x``, its left side on the right of the picture."""
-    places = []
-    for joint in KINECT20.joints:
-        side, _, name = joint.partition("_")
-        across, down = (0.0, _MIDDLE[joint]) if joint in _MIDDLE else _HALF[name]
-        places.append((x + (-across if side == "right" else across) * height, top + down * height))
-    return np.array(places)
+    return at_rest()[:, :2] / 1.6 * [height, -height] + [x, top + height]
 
 
 def made_clip(number: int = 0, frames: int = 12, persons: int = 1, **more: Any) -> Sample:

@@ -21,30 +21,18 @@ from hhmnet.skeleton import (
     NTU25,
     SkeletonLayout,
 )
+from made_bodies import HIPS, at_rest
 
 FRAMES = 6
-# Metres: right in the picture, down.
-_PLACES_TEXT = """
-nose 0 -0.7, head 0 -0.8, neck 0 -0.5, thorax 0 -0.5, spine 0 -0.25, hip 0 0, mid_hip 0 0, eye 0.03 -0.73,
-ear 0.07 -0.7, mouth 0.02 -0.65, shoulder 0.18 -0.5, elbow 0.25 -0.25, wrist 0.27 0.02, ankle 0.12 0.85,
-knee 0.11 0.45, heel 0.12 0.88,
-foot 0.15 0.9, big_toe 0.16 0.9, small_toe 0.18 0.9, pinky 0.3 0.1, index 0.29 0.1, thumb 0.26 0.08, hip_center 0 -0.07,
-spine_base 0 0, spine_mid 0 -0.3, spine_shoulder 0 -0.5, shoulder_center 0 -0.55, hand 0.28 0.1, hand_tip 0.29 0.15,
-eye_inner 0.01 -0.73, eye_outer 0.05 -0.73, left_hip 0.1 0, right_hip -0.1 0
-"""
-_PLACES = {name: (float(x), float(y)) for name, x, y in (one.split() for one in _PLACES_TEXT.split(","))}
 
 
 def body(layout: SkeletonLayout, aside: float = 0.0, swing: float = 0.2) -> np.ndarray:
     """A person who faces the camera and moves an arm, ``(T, V, 3)``: metres from the hips, x right, y down, z away."""
-    joints = np.zeros((FRAMES, layout.num_joints, 3))
-    for at, name in enumerate(layout.joints):
-        side, _, plain = name.partition("_")
-        across, down = _PLACES.get(name) or _PLACES[plain]
-        joints[:, at, :2] = (-across if side == "right" and name not in _PLACES else across, down)
-        if plain in ("elbow", "wrist", "hand", "hand_tip", "index", "pinky", "thumb") and side == "left":
-            joints[:, at, 1] -= swing * np.sin(np.arange(FRAMES))
-    return joints + np.array([aside, 0, 0])
+    joints = np.stack([at_rest(layout) * (1, -1, 1) + (aside, HIPS, 0)] * FRAMES)
+    arm = ("elbow", "wrist", "hand", "hand_tip", "index", "pinky", "thumb")
+    moving = [at for at, name in enumerate(layout.joints) if name.removeprefix("left_") in arm]
+    joints[:, moving, 1] -= swing * np.sin(np.arange(FRAMES))[:, None]
+    return joints
 
 
 def pixels(layout: SkeletonLayout, aside: float = 0.0) -> np.ndarray:
