@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +89,7 @@ class VideoPoseEstimator:
     First persons are detected in every n-th frame and joined to tracks, and those who act are told from bystanders by
     their whole tracks. Then the joints of those alone are found in every frame. A ``detector`` and an ``estimator`` of
     your own stand in for SSD and BlazePose.
+        threads: frames in which persons are looked for at the same time; what is found doesn't depend on it.
 
     Raises:
         PoseError: a network can't be had or run.
@@ -97,31 +100,42 @@ class VideoPoseEstimator:
         config: PoseConfig | None = None,
         detector: Detector | None = None,
         estimator: PoseEstimator | None = None,
+        threads: int = 1,
     ) -> None:
-        self.config = config or PoseConfig()
+        self.config, self.threads = config or PoseConfig(), threads
         self.detector = detector or _load_detector(self.config)
         self.estimator = estimator or _load_estimator()
 
     def estimate(self, path: Path, begin: int = 0, end: float = math.inf) -> VideoPoses:
         """Joints of those who act in the video at ``path``, or its frames ``begin`` to ``end``, that one left out.
 
-        A damaged video gives what comes before the damage. The work is done in one thread, so that the result is the
+        A damaged video gives what comes before the damage. Each network runs in one thread, so that the result is the
         same however many videos are in work.
 
         Raises:
             VideoError: the video has no frame that can be decoded.
             PoseError: no person was found in it.
         """
-        config, tracker, looked, count = self.config, Tracker(), [], 0
-        with _one_thread(), open_video(path) as video:
+        config, tracker, looked, count = self.config, Tracker(), list[int](), 0
+        waiting: deque[tuple[int, Future[tuple[np.ndarray, np.ndarray]]]] = deque()
+
+        def follow(most: int) -> None:
+            """Track what was detected, until at most so many frames are waiting."""
+            while len(waiting) > most:
+                index, found = waiting.popleft()
+                tracker.update(index, *found.result())
+                looked.append(index)
+
+        with _one_thread(), open_video(path) as video, ThreadPoolExecutor(self.threads) as pool:
             # A small video is decoded once, a larger one twice.
             is_small = video.num_frames * video.width * video.height * 3 <= KEPT_BYTES
             kept = list(_span(video, begin, end)) if is_small else None
             for index, image in kept or _span(video, begin, end):
                 count = index + 1
                 if index % config.every == 0:
-                    tracker.update(index, *self.detector.detect(image))
-                    looked.append(index)
+                    waiting.append((index, pool.submit(self.detector.detect, image)))
+                    follow(2 * self.threads)  # so many pictures are kept at the most
+            follow(0)
             if not count:
                 where = f" from frame {begin} on" if begin else ""
                 raise video.damage or VideoError(path, None, f"has no frame that can be decoded{where}")

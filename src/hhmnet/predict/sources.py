@@ -201,8 +201,9 @@ class Sources:
     def estimator(self) -> VideoPoseEstimator:
         """The networks that find joints, loaded when they are first needed; raises PoseError."""
         from hhmnet.pose.estimate import VideoPoseEstimator
+        from hhmnet.prepare.workers import cores
 
-        return VideoPoseEstimator(self.pose)
+        return VideoPoseEstimator(self.pose, threads=cores())
 
     def read(self, source: Input | InputClip | str | Path) -> InputClip:
         """One clip; one that was read already is returned as it is.
