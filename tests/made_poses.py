@@ -46,16 +46,8 @@ def flat(points: np.ndarray, score: float = 0.9) -> list[float]:
 
 
 def openpose_frame(*persons: np.ndarray) -> dict[str, Any]:
-    people = [
-        {
-            "person_id": [-1],
-            "pose_keypoints_2d": flat(one),
-            "face_keypoints_2d": [1.0] * 210,
-            "hand_left_keypoints_2d": [],
-        }
-        for one in persons
-    ]
-    return {"version": 1.3, "people": people}
+    rest = {"person_id": [-1], "face_keypoints_2d": [1.0] * 210, "hand_left_keypoints_2d": []}
+    return {"version": 1.3, "people": [{"pose_keypoints_2d": flat(one)} | rest for one in persons]}
 
 
 def write_openpose(folder: Path, layout: SkeletonLayout = BODY25, video: str = "") -> Path:
@@ -68,50 +60,33 @@ def write_openpose(folder: Path, layout: SkeletonLayout = BODY25, video: str = "
 
 
 def alphapose(layout: SkeletonLayout = COCO17, more: int = 0) -> list[Any]:
-    hands = np.ones((more, 2))
+    """``more`` joints of hands and face."""
+    bodies = [flat(np.vstack([points, np.ones((more, 2))])) for points in pixels(layout)]
     return [
-        {
-            "image_id": f"{frame}.jpg",
-            "category_id": 1,
-            "keypoints": flat(np.vstack([points, hands])),
-            "score": 2.9,
-        }
-        for frame, points in enumerate(pixels(layout))
+        {"image_id": f"{frame}.jpg", "category_id": 1, "keypoints": body, "score": 2.9}
+        for frame, body in enumerate(bodies)
     ]
 
 
 def coco() -> dict[str, Any]:
-    persons = [
-        {"id": f, "image_id": f, "category_id": 1, "keypoints": flat(p, 2)}
-        for f, p in enumerate(pixels(COCO17))
-    ]
+    persons = [{"id": f, "image_id": f, "keypoints": flat(p, 2)} for f, p in enumerate(pixels(COCO17))]
     images = [{"id": frame, "file_name": f"{frame:06}.jpg"} for frame in range(FRAMES)]
-    categories = [{"id": 1, "name": "person", "keypoints": list(COCO17.joints)}]
-    return {"images": images, "annotations": persons, "categories": categories}
+    return {"images": images, "annotations": persons, "categories": [{"id": 1, "name": "person"}]}
 
 
 def ultralytics() -> list[Any]:
-    return [
-        [
-            {
-                "name": "person",
-                "box": {"x1": 1.0},
-                "keypoints": {"x": points[:, 0].tolist(), "y": points[:, 1].tolist(), "visible": [0.9] * 17},
-            }
-        ]
-        for points in pixels(COCO17)
-    ]
+    frames = []
+    for points in pixels(COCO17):
+        joints = {"x": points[:, 0].tolist(), "y": points[:, 1].tolist(), "visible": [0.9] * 17}
+        frames.append([{"name": "person", "box": {"x1": 1.0}, "keypoints": joints}])
+    return frames
 
 
 def mmpose(joints: np.ndarray | None = None) -> dict[str, Any]:
     found = pixels(COCO17) if joints is None else joints
-    return {
-        "meta_info": {"dataset_name": "coco"},
-        "instance_info": [
-            {"frame_id": f + 1, "instances": [{"keypoints": p.tolist(), "keypoint_scores": [0.9] * len(p)}]}
-            for f, p in enumerate(found)
-        ],
-    }
+    persons = [{"keypoints": p.tolist(), "keypoint_scores": [0.9] * len(p)} for p in found]
+    frames = [{"frame_id": f + 1, "instances": [one]} for f, one in enumerate(persons)]
+    return {"meta_info": {"dataset_name": "coco"}, "instance_info": frames}
 
 
 def kinetics() -> dict[str, Any]:

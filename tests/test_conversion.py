@@ -7,6 +7,7 @@ import pytest
 
 from hhmnet.conversion import KINECT_V1_DEPTH, Camera, convert, project, trunk_means
 from hhmnet.skeleton import BLAZEPOSE33, COCO17, KINECT20, NTU25, LayoutError, SkeletonLayout
+from made_poses import body
 
 CAMERA = Camera(500, 510, 320, 240, (640, 480))
 
@@ -51,29 +52,13 @@ def test_joint_by_joint(source: SkeletonLayout, target: SkeletonLayout, missing:
         np.testing.assert_allclose(at(converted, target, name)[..., 0, :], expected, rtol=1e-6)
 
 
-def standing() -> np.ndarray:
-    """A person of BlazePose's joints, metres from the hips, y up; joints that aren't named lie at the ears."""
-    places = {"ear": (0.08, 0.75), "shoulder": (0.2, 0.5), "elbow": (0.25, 0.25), "wrist": (0.25, 0.0)}
-    places |= {"index": (0.26, -0.1), "pinky": (0.28, -0.1), "thumb": (0.22, -0.05), "hip": (0.15, 0.0)}
-    places |= {"knee": (0.15, -0.4), "ankle": (0.15, -0.8), "heel": (0.15, -0.85), "foot": (0.15, -0.88)}
-    joints = np.zeros((33, 3), np.float32)
-    for i, name in enumerate(BLAZEPOSE33.joints):
-        side, _, joint = name.partition("_")
-        x, y = places.get(joint, places["ear"])
-        joints[i, :2] = (-x if side == "right" else x, y)
-    return joints
-
-
 @pytest.mark.parametrize(
     ("target", "heights"),
     [
-        (
-            KINECT20,
-            {"hip_center": 0.5 / 7, "spine": 0.5 / 4, "shoulder_center": 0.5 + 0.25 / 3, "head": 0.75},
-        ),
+        (KINECT20, {"hip_center": 0.5 / 7, "spine": 0.5 / 4, "shoulder_center": 0.5 + 0.2 / 3, "head": 0.7}),
         (
             NTU25,
-            {"spine_base": 0, "spine_mid": 0.25, "spine_shoulder": 0.5, "neck": 0.5 + 0.25 / 3, "head": 0.75},
+            {"spine_base": 0, "spine_mid": 0.25, "spine_shoulder": 0.5, "neck": 0.5 + 0.2 / 3, "head": 0.7},
         ),
     ],
     ids=["kinect20", "ntu25"],
@@ -81,13 +66,11 @@ def standing() -> np.ndarray:
 def test_a_person_from_video_stands_in_kinects_layouts(
     target: SkeletonLayout, heights: dict[str, float]
 ) -> None:
-    made, _ = convert(standing(), BLAZEPOSE33, target)
+    """Metres from the hips, y up: shoulders are at 0.5, ears at 0.7."""
+    made, _ = convert(body(BLAZEPOSE33)[0] * (1, -1, 1), BLAZEPOSE33, target)
     for joint, height in heights.items():
         assert made[target.index(joint), :2] == pytest.approx([0, height], abs=1e-5)
-    order = [
-        float(made[target.index(f"left_{joint}"), 1])
-        for joint in ("foot", "ankle", "knee", "hip", "shoulder")
-    ]
+    order = [made[target.index(f"left_{joint}"), 1] for joint in ("foot", "ankle", "knee", "hip", "shoulder")]
     assert order == sorted(order)
     for joint in ("shoulder", "hand", "foot"):  # left is left
         assert made[target.index(f"left_{joint}"), 0] > 0 > made[target.index(f"right_{joint}"), 0]

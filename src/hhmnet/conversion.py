@@ -99,12 +99,9 @@ _TRUNKS = {
 def trunk_means(layout: SkeletonLayout) -> np.ndarray:
     """Share of each joint (columns) in each joint (rows), ``(V, V)`` float32, that derives the trunk from the others.
 
-    Hips, shoulders and head are found by every sensor and estimator; where between them the trunk's other joints lie,
-    each decides for itself. As means of these five they are in the same place for all: that in which they are put
-    where joints come from BlazePose, with the head in the middle of its ears.
-
-    Raises:
-        LayoutError: nothing is known of the layout's trunk.
+    Hips, shoulders and head are found by every sensor and estimator; where the trunk's other joints lie, each decides
+    for itself. As means of these five they are in the same place for all: that in which they are put where joints come
+    from BlazePose. Raises LayoutError where nothing is known of the layout's trunk.
     """
     if layout.name not in _TRUNKS:
         raise LayoutError(f"the trunk can be derived in {' and '.join(_TRUNKS)}, not in {layout.name}")
@@ -187,12 +184,10 @@ def convert(
     """Joints of one layout as joints of another.
 
     Args:
-        joints: ``(..., V, C)`` of the source layout; also pixels ``(..., V, 2)`` of the joints of a 3-D layout, which
-            stay pixels.
-        source: the layout they have.
-        target: the layout they should have.
+        joints: ``(..., V, C)`` of the layout ``source``; also pixels ``(..., V, 2)`` of the joints of a 3-D layout,
+            which stay pixels.
         confidence: trust in each joint, ``(..., V)`` from 0 to 1; 0 where a joint is missing. All 1 by default.
-        camera: needed where the source is in metres and the target 2-D; else unused.
+        camera: needed where the source is in metres and the target 2-D.
         keep_missing: a joint with confidence 0 is where its parts are, as an estimator supposes them, instead of zero.
 
     Returns:

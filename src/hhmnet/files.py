@@ -48,10 +48,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that takes the place of ``path`` when the block ends well, and vanishes when it doesn't.
 
     It lies in the same folder until then, since only there is replacing atomic. What a killed process left of the
-    same file is removed.
-
-    Raises:
-        OSError: it can't be written; a full disk's error names ``path`` too, which the system doesn't.
+    same file is removed. A full disk's OSError names ``path`` too, which the system doesn't.
     """
     path = Path(path)
     remove_leftovers(path.parent, path.name)
@@ -95,11 +92,7 @@ def made(folder: Path) -> Iterator[None]:
 
 
 def append(path: Path, text: bytes) -> None:
-    """Add to the end of a file, all or nothing: a full disk leaves no half of it.
-
-    Raises:
-        OSError: it can't be written; the error names ``path``.
-    """
+    """Add to the end of a file, all or nothing: a full disk leaves no half of it, and its OSError names ``path``."""
     with open(path, "ab", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
         try:
@@ -169,14 +162,10 @@ def _created(path: Path) -> IO[bytes]:
 
 @contextmanager
 def locked(folder: Path, work: str) -> Iterator[None]:
-    """Hold the folder's lock file; the system lets go of it even if this process is killed.
-
-    Args:
-        folder: the folder; it must exist.
-        work: what is done there, such as ``"training"``, for the message to whoever comes second.
+    """Hold the lock file of a folder that exists; the system lets go of it even if this process is killed.
 
     Raises:
-        LockedError: another process holds it.
+        LockedError: another process holds it; says what ``work`` is done there, such as ``"training"``.
         OSError: the folder can't be written; it names the folder.
     """
     from filelock import FileLock, Timeout  # brings asyncio along, which light commands do without

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -148,14 +149,8 @@ class SkeletonLayout:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON or YAML."""
-        return {
-            "name": self.name,
-            "joints": list(self.joints),
-            "edges": [list(edge) for edge in self.edges],
-            "mirror": [list(pair) for pair in self.mirror],
-            "parts": {part: list(joints) for part, joints in self.parts.items()},
-            "dims": self.dims,
-        }
+        fields: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return fields
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> SkeletonLayout:

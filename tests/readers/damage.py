@@ -22,21 +22,8 @@ def _damaged(whole: bytes, pieces: Sequence[bytes]) -> st.SearchStrategy[bytes]:
     return st.one_of(
         place.map(lambda at: whole[:at]),
         st.tuples(place, place).map(lambda ends: whole[: min(ends)] + whole[max(ends) :]),
-        st.tuples(place, place).map(lambda places: _swapped(whole, min(places), max(places))),
         few.map(lambda changes: _changed(whole, changes, over=True)),
         few.map(lambda changes: _changed(whole, changes, over=False)),
-    )
-
-
-def _swapped(whole: bytes, first: int, second: int) -> bytes:
-    if first == second:
-        return whole
-    return (
-        whole[:first]
-        + whole[second : second + 1]
-        + whole[first + 1 : second]
-        + whole[first : first + 1]
-        + (whole[second + 1 :])
     )
 
 

@@ -16,28 +16,16 @@ class PlainBody:
     id: int
     values: np.ndarray
 
-    @property
-    def joints(self) -> np.ndarray:
-        """Positions ``(25, 3)`` float32."""
-        return self.values[:, :3].astype(np.float32)
-
-    @property
-    def mapped(self) -> np.ndarray:
-        """Joints with finite pixels ``(25,)``."""
+    def __post_init__(self) -> None:
+        """Positions and pixels (zero where not finite), and confidence: half the state of what has pixels."""
         with np.errstate(over="ignore"):
-            return np.isfinite(self.values[:, 5:7].astype(np.float32)).all(1)
-
-    @property
-    def pixels(self) -> np.ndarray:
-        """Pixels ``(25, 2)`` float32, zero where not finite."""
-        pixels = self.values[:, 5:7].copy()
-        pixels[~self.mapped] = 0
-        return pixels.astype(np.float32)
-
-    @property
-    def confidence(self) -> np.ndarray:
-        """Half the tracking state ``(25,)`` float32, zero where the pixels aren't finite."""
-        return np.where(self.mapped, self.values[:, 11] / 2, 0).astype(np.float32)
+            self.joints, self.pixels = (
+                self.values[:, :3].astype(np.float32),
+                self.values[:, 5:7].astype(np.float32),
+            )
+        self.mapped, self.state = np.isfinite(self.pixels).all(1), self.values[:, 11].astype(np.float32)
+        self.pixels[~self.mapped] = 0
+        self.confidence = self.state / 2 * self.mapped
 
 
 def plain_parse(data: bytes) -> list[list[PlainBody]]:
@@ -67,11 +55,10 @@ def _body(lines: list[bytes]) -> PlainBody:
     if not words[0].isdigit() or len(words[0]) > 20 or int(words[0]) >= 2**64 or _whole(lines, 25) != 25:
         raise ValueError("id or number of joints")
     values = np.array([[_number(word) for word in _words(lines, 12)] for _ in range(25)])
-    with np.errstate(over="ignore"):
-        placed = np.isfinite(values[:, :3].astype(np.float32)).all()
-    if not placed or not np.isin(values[:, 11], [0, 1, 2]).all():
+    body = PlainBody(int(words[0]), values)
+    if not np.isfinite(body.joints).all() or not np.isin(values[:, 11], [0, 1, 2]).all():
         raise ValueError("position or state")
-    return PlainBody(int(words[0]), values)
+    return body
 
 
 def _words(lines: list[bytes], count: int) -> list[str]:

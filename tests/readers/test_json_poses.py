@@ -39,18 +39,26 @@ def read(folder: Path, document: Any) -> RawClip:
     return read_clip(folder / "clip.json")
 
 
+def prepare(folder: Path, *paths: str, layout: str = "") -> Store:
+    """A store of clips in a folder; where none are named, its folders are the classes."""
+    lines = [f"{path},wave,train\n" for path in paths]
+    if paths:
+        (folder / "labels.csv").write_text("path,label,split\n" + "".join(lines))
+    words = ["--source", str(folder), "--out", str(folder / "out"), "--jobs", "1", "--layout", layout]
+    assert main(["prepare", "folder", *words]) == 0
+    return Store(folder / "out")
+
+
 @ALL
 def test_prepare_and_predict_read_the_same_joints(
     tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make, layout = JSON_FORMS[form]
     (tmp_path / "clip.json").write_text(json.dumps(make()))
-    (tmp_path / "labels.csv").write_text("path,label,split\nclip.json,wave,train\n")
-    source, out = str(tmp_path), str(tmp_path / "store")
-    assert main(["prepare", "folder", "--source", source, "--out", out, "--jobs", "1"]) == 0
+    store = prepare(tmp_path, "clip.json")
     assert f"read as {layout.name}" in capsys.readouterr().out
-    sample = Store(tmp_path / "store").sample(0)
-    assert Store(tmp_path / "store").layout == layout
+    assert store.layout == layout
+    sample = store.sample(0)
     np.testing.assert_allclose(sample.joints[0], expected(layout), atol=2e-3)
     if form != "coco":
         np.testing.assert_allclose(sample.confidence, 0.9, atol=1e-6)
@@ -61,12 +69,11 @@ def test_prepare_and_predict_read_the_same_joints(
 @pytest.mark.parametrize("form", ["openpose", "alphapose_halpe26"])
 def test_layouts_become_the_one_that_is_asked_for(tmp_path: Path, form: str) -> None:
     (tmp_path / "clip.json").write_text(json.dumps(JSON_FORMS[form][0]()))
-    (tmp_path / "labels.csv").write_text("path,label,split\nclip.json,wave,train\n")
-    words = ["prepare", "folder", "--source", str(tmp_path), "--out", str(tmp_path / "store"), "--jobs", "1"]
-    assert main([*words, "--layout", "coco17"]) == 0
-    np.testing.assert_allclose(Store(tmp_path / "store").sample(0).joints[0], pixels(COCO17), atol=2e-3)
-    predicted = Sources(COCO17).read(tmp_path / "clip.json").sample
-    np.testing.assert_allclose(predicted.joints[0], pixels(COCO17), atol=2e-3)
+    for sample in (
+        prepare(tmp_path, "clip.json", layout="coco17").sample(0),
+        Sources(COCO17).read(tmp_path / "clip.json").sample,
+    ):
+        np.testing.assert_allclose(sample.joints[0], pixels(COCO17), atol=2e-3)
 
 
 def test_persons_keep_their_places_when_a_file_lists_them_in_another_order(tmp_path: Path) -> None:
@@ -152,6 +159,10 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, change: Any, reas
     change(document)
     with pytest.raises(ReadError, match=reason):
         read(tmp_path, document)
+    several = coco()
+    several["images"][0]["file_name"] = "other/0.jpg"
+    with pytest.raises(ReadError, match="several clips; write one file a clip"):
+        read(tmp_path, several)
 
 
 @pytest.mark.parametrize("document", [mmpose()["instance_info"][0], [coco()]], ids=["MMPose", "COCO"])
@@ -159,59 +170,32 @@ def test_a_single_picture_and_a_document_in_a_list(tmp_path: Path, document: Any
     np.testing.assert_allclose(read(tmp_path, document).joints[0, 0], pixels(COCO17)[0], atol=2e-3)
 
 
-def test_pictures_of_several_clips_in_one_file_are_refused(tmp_path: Path) -> None:
-    document = coco()
-    document["images"][0]["file_name"] = "other/0.jpg"
-    with pytest.raises(ReadError, match="several clips; write one file a clip"):
-        read(tmp_path, document)
-
-
-def prepare(folder: Path, paths: list[str]) -> Store:
-    (folder / "labels.csv").write_text(
-        "path,label,split\n" + "".join(f"{path},wave,train\n" for path in paths)
-    )
-    assert (
-        main(["prepare", "folder", "--source", str(folder), "--out", str(folder / "out"), "--jobs", "1"]) == 0
-    )
-    return Store(folder / "out")
-
-
-@pytest.mark.parametrize("name", ["body25", "coco18"])
-def test_a_folder_is_a_clip(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    write_openpose(tmp_path / "src/clip", LAYOUTS[name])
-    store = prepare(tmp_path / "src", ["clip"])
+def test_a_folder_is_a_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layout = LAYOUTS["coco18"]
+    write_openpose(tmp_path / "src/clip", layout)
+    sample = prepare(tmp_path / "src", "clip").sample(0)
     printed = capsys.readouterr()
     assert "(without 1); 0 others there are left out" in printed.err
-    assert f"OpenPose: read as {name}" in printed.out
-    sample = store.sample(0)
+    assert "OpenPose: read as coco18" in printed.out
     there = np.arange(FRAMES) != 2
     assert sample.present[0].tolist() == there.tolist()
-    np.testing.assert_allclose(sample.joints[0, there], pixels(LAYOUTS[name])[there], atol=2e-3)
+    np.testing.assert_allclose(sample.joints[0, there], pixels(layout)[there], atol=2e-3)
     np.testing.assert_allclose(sample.confidence[0, there], 0.9)
     (found,) = find_inputs([tmp_path / "src/clip"])
-    np.testing.assert_array_equal(Sources(LAYOUTS[name]).read(found).sample.joints, sample.joints)
+    np.testing.assert_array_equal(Sources(layout).read(found).sample.joints, sample.joints)
 
 
-def test_a_folder_with_the_frames_of_several_videos(tmp_path: Path) -> None:
-    for video in ("a", "b"):
-        write_openpose(tmp_path / "src/json", video=video)
-    names = [found.path.name for found in find_inputs([tmp_path / "src"])]
-    assert names == ["a", "b"]
-    assert prepare(tmp_path / "src", ["json/a", "json/b"]).sample_ids.tolist() == ["json/a", "json/b"]
-    with pytest.raises(InputError, match="frames of 2 videos; name one of them, such as json/a, json/b"):
-        Sources(BODY25).read(tmp_path / "src/json")
-
-
-def test_folders_of_classes_hold_folders_of_frames(tmp_path: Path) -> None:
+def test_folders_of_several_videos_and_of_classes(tmp_path: Path) -> None:
     for label in ("nod", "wave"):
         for video in ("a", "b"):
-            write_openpose(tmp_path / "src" / label / video)
-            write_openpose(tmp_path / "src" / label, video=f"{video}2")
-    out = str(tmp_path / "out")
-    assert main(["prepare", "folder", "--source", str(tmp_path / "src"), "--out", out, "--jobs", "1"]) == 0
-    store = Store(tmp_path / "out")
-    assert len(store) == 8
-    assert store.class_names == ("nod", "wave")
+            write_openpose(tmp_path / label / video)
+            write_openpose(tmp_path / label, video=f"{video}2")
+    assert {found.path.name for found in find_inputs([tmp_path / "nod"])} == {"a", "a2", "b", "b2"}
+    store = prepare(tmp_path)
+    assert (len(store), store.class_names) == (8, ("nod", "wave"))
+    assert prepare(tmp_path, "nod/a", "nod/b2").sample_ids.tolist() == ["nod/a", "nod/b2"]
+    with pytest.raises(InputError, match="frames of 2 videos; name one of them, such as nod/a2, nod/b2"):
+        Sources(BODY25).read(tmp_path / "nod")
 
 
 def test_damage_is_named_and_a_face_without_a_body_is_nobody(tmp_path: Path) -> None:

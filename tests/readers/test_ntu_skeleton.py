@@ -37,14 +37,10 @@ def check(found: SkeletonFile, frames: list[list[PlainBody]]) -> None:
     assert found.frames == len(frames)
     assert found.frame.tolist() == [number for number, _ in bodies]
     assert found.ids.tolist() == [body.id for _, body in bodies]
-    for name in ("joints", "pixels", "mapped"):
-        array = getattr(found, name)
-        assert array.shape[:2] == (len(bodies), JOINTS)
-        for row, (_, body) in enumerate(bodies):
-            np.testing.assert_array_equal(array[row], getattr(body, name))
+    for name, shape in (("joints", (3,)), ("pixels", (2,)), ("mapped", ()), ("state", ())):
+        expected = np.reshape([getattr(body, name) for _, body in bodies], (-1, JOINTS, *shape))
+        np.testing.assert_array_equal(getattr(found, name), expected)
     assert found.joints.dtype == found.pixels.dtype == found.state.dtype == np.float32
-    states = [body.values[:, 11] for _, body in bodies]
-    np.testing.assert_array_equal(found.state, np.reshape(states, (-1, JOINTS)))
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\n"])
@@ -156,17 +152,14 @@ def test_damaged_files_are_read_as_a_plain_parser_does_or_refused(tmp_path: Path
 
 def check_sample(sample: Sample, frames: list[list[PlainBody]]) -> None:
     """Every body of the sample is one of the file's, in its frame, and no two persons are the same one."""
+    arrays = (sample.joints, sample.pixels, sample.confidence)
     assert sample.num_frames == len(frames)
-    assert sample.pixels is not None
-    assert sample.confidence is not None
     for t, bodies in enumerate(frames):
         left = [(body.joints.tolist(), body.pixels.tolist(), body.confidence.tolist()) for body in bodies]
         for person in np.flatnonzero(sample.present[:, t]):
-            arrays = (sample.joints, sample.pixels, sample.confidence)
-            left.remove(tuple(array[person, t].tolist() for array in arrays))
+            left.remove(tuple(array[person, t].tolist() for array in arrays))  # type: ignore[index]
     if len({body.id for bodies in frames for body in bodies}) == 1:  # the only body is never removed
-        there = [any(body.joints.any() for body in bodies) for bodies in frames]
-        assert sample.present.tolist() == [there]
+        assert sample.present.tolist() == [[any(body.joints.any() for body in bodies) for bodies in frames]]
 
 
 CHAIR = (0.3, 0.5, 0.3)

@@ -45,13 +45,11 @@ def settle(
     Args:
         joints: ``(M, T, V, C)``, whole numbers or floats.
         notes: counts what is left out.
-        confidence: ``(M, T, V)``, if known; NaN counts as 0.
-        present: ``(M, T)`` bool, if known.
-        pixels: ``(M, T, V, 2)``, if known.
+        confidence: ``(M, T, V)``, ``present`` ``(M, T)`` bool and ``pixels`` ``(M, T, V, 2)``, if known; NaN counts
+            as a confidence of 0.
         frame_index: ``(T,)``; from 0 if not known.
         field: what the file calls the joints.
-        largest: no coordinate can be larger than this.
-        remedy: what to do about one that is, for the message.
+        largest: no coordinate can be larger than this; ``remedy`` says what to do about one that is.
 
     Returns:
         A sample's fields ``joints``, ``present``, ``frame_index``, ``confidence`` and ``pixels``, zero for what is
@@ -115,11 +113,7 @@ def _refuse(wrong: np.ndarray, field: str, fault: str) -> None:
 
 def motion(joints: np.ndarray, present: np.ndarray) -> np.ndarray:
     """How much each person moves, ``(M,)``: variance of the joints over time, summed over joints and coordinates, times
-    the share of frames they are in.
-
-    Args:
-        joints: ``(M, T, V, C)``; zero for what is missing.
-        present: ``(M, T)`` bool.
+    the share of frames they are in. ``joints (M, T, V, C)`` are zero where missing, ``present`` is ``(M, T)`` bool.
     """
     seen = (joints.any(axis=3) & present[..., None])[..., None]
     count = np.maximum(seen.sum(axis=1, keepdims=True), 1)
@@ -141,9 +135,7 @@ def tallness(joints: np.ndarray) -> float:
 def bone_ratio(joints: np.ndarray, layout: SkeletonLayout) -> float:
     """How many times as long a skeleton's bones are as the shortest that could join the joints; 1 if none are seen.
 
-    Args:
-        joints: ``(M, T, V, C)``; the body in it of which most is seen counts.
-        layout: says which joints are joined.
+    Of ``joints (M, T, V, C)`` the body of which most is seen counts.
     """
     bodies = _known(joints).reshape(-1, *joints.shape[2:])
     body = bodies[np.isfinite(bodies).all(axis=2).sum(axis=1).argmax()]
@@ -169,11 +161,8 @@ def _shortest_tree(apart: np.ndarray) -> list[float]:
 
 
 def doubts(joints: np.ndarray, layout: SkeletonLayout) -> list[str]:
-    """What looks wrong in a clip: its units, an axis that points the wrong way, joints in another order.
-
-    Args:
-        joints: ``(M, T, V, C)`` in the layout's units and axes; zero for what is missing.
-        layout: the skeleton they should have.
+    """What looks wrong in ``joints (M, T, V, C)``, zero for what is missing: units, an axis that points the wrong way,
+    joints in another order than the layout's.
     """
     joints, found = joints[:, :: joints.shape[1] // _FRAMES + 1], []
     if layout.dims == 3 and not TALL[0] <= tallness(joints) <= TALL[1]:

@@ -52,11 +52,7 @@ Frames = Iterable[tuple[int, list[Person]]]
 
 
 def read_poses(document: Any) -> RawClip | None:
-    """The clip in a JSON document of one of these formats; None if it is none of them.
-
-    Raises:
-        ReadError: it is one, but can't be used; says where.
-    """
+    """The clip in a JSON document of one of these formats; None if it is none. Raises ReadError, which says where."""
     if isinstance(document, dict):
         for field in ("data", "results", "frames"):  # where a format's list may be
             inner = _first(document.get(field))
@@ -267,9 +263,7 @@ def clips_among(names: Iterable[str]) -> dict[str, list[str]]:
 def find_recording(path: Path) -> dict[int, Path] | None:
     """The frames' files of the recording that goes by a path; None if there is none.
 
-    Raises:
-        ReadError: it is a folder with several recordings.
-        OSError: the folder can't be listed.
+    Raises ReadError for a folder with several recordings, OSError for one that can't be listed.
     """
     folder = path if path.is_dir() else path.parent
     videos: dict[str, dict[int, Path]] = {}
@@ -292,12 +286,7 @@ def is_clip(path: Path) -> bool:
 
 
 def read_recording(frames: Mapping[int, Path]) -> RawClip:
-    """A clip from its frames' files.
-
-    Raises:
-        ReadError: a file isn't one of OpenPose's; names it.
-        OSError: a file can't be read.
-    """
+    """A clip from its frames' files; raises ReadError, which names the file, for one that isn't OpenPose's."""
 
     def read() -> Frames:
         for number, file in frames.items():

@@ -69,35 +69,26 @@ _READ = pa.csv.ReadOptions(use_threads=False, column_names=_COLUMNS, block_size=
 
 
 class SkeletonFile(NamedTuple):
-    """What one file says: its bodies, one row for each body in each frame, in the order of the file.
-
-    Attributes:
-        frames: number of frames T; some may have no body.
-        frame: the frame of every row, ``(B,)`` int64 from 0.
-        ids: the id of every row's body, ``(B,)`` uint64; no frame has an id twice.
-        joints: positions ``(B, 25, 3)`` float32 in metres: x to the image's right, y up, z away from the camera.
-        pixels: colour pixels ``(B, 25, 2)`` float32, zeros where ``mapped`` is False.
-        mapped: whether the camera could place the joint in the colour image, ``(B, 25)`` bool.
-        state: tracking state ``(B, 25)`` float32: 0 not tracked, 1 inferred, 2 tracked.
-    """
+    """What one file says: its bodies, one row for each body in each frame, in the order of the file."""
 
     frames: int
+    """Number of frames; some may have no body."""
     frame: np.ndarray
+    """The frame of every row, ``(B,)`` int64 from 0."""
     ids: np.ndarray
+    """The id of every row's body, ``(B,)`` uint64; no frame has an id twice."""
     joints: np.ndarray
+    """Positions ``(B, 25, 3)`` float32 in metres: x to the image's right, y up, z away from the camera."""
     pixels: np.ndarray
+    """Colour pixels ``(B, 25, 2)`` float32, zeros where ``mapped`` is False."""
     mapped: np.ndarray
+    """Whether the camera could place the joint in the colour image, ``(B, 25)`` bool."""
     state: np.ndarray
+    """Tracking state ``(B, 25)`` float32."""
 
 
 class Track(NamedTuple):
-    """One body over time.
-
-    Attributes:
-        frames: the frames it is seen in, ``(F,)`` int64, strictly increasing.
-        rows: its rows in the file's arrays, ``(F,)`` int64.
-        joints: its positions, ``(F, 25, 3)`` float32 in metres.
-    """
+    """One body over time: the frames it is seen in and its rows in the file's arrays, ``(F,)`` int64, and positions."""
 
     frames: np.ndarray
     rows: np.ndarray
@@ -144,12 +135,9 @@ def read_persons(path: Path, notes: Counter[str]) -> dict[str, Any]:
 def parse(data: bytes) -> SkeletonFile:
     """The bodies in a file's text.
 
-    Positions are the float32 of the float64 nearest to the text. NaN and infinity, in any spelling that C++ writes, are
-    allowed where a joint has no place in an image (the pixels) and in values that aren't kept, but not in its position.
-
-    Raises:
-        ReadError: with the line, for anything that isn't the format, an id that a frame has twice, and a file of no
-            frames or of more than 100,000.
+    NaN and infinity, in any spelling that C++ writes, are allowed where a joint has no place in an image (the pixels)
+    and in values that aren't kept, but not in its position. Raises ReadError, with the line, for anything that isn't
+    the format, an id that a frame has twice, and a file of no frames or of more than 100,000.
     """
     lines = _Lines(data)
     frame: list[int] = []
@@ -321,23 +309,22 @@ def persons(file: SkeletonFile, notes: Counter[str]) -> list[Track]:
 def mend(bodies: Sequence[Track], notes: Counter[str]) -> list[Track]:
     """Join the tracks into which a person broke when the sensor gave them a new id.
 
-    A track goes on the earlier one that ended near it in time and space (of the means of their joints); on the nearest,
-    if there are several.
+    A track goes on the nearest of those that ended near it in time and space (of the means of their joints).
     """
     mended: list[Track] = []
     for track in sorted(bodies, key=lambda track: track.frames[0]):
         start = track.joints[0].mean(0, np.float64)
-        nearest, place = JOIN_DISTANCE, -1
-        for number, earlier in enumerate(mended):
-            apart = float(np.linalg.norm(start - earlier.joints[-1].mean(0, np.float64)))
-            is_after = 0 < track.frames[0] - earlier.frames[-1] <= JOIN_GAP
-            if is_after and (apart < nearest or (apart == nearest and place < 0)):
-                nearest, place = apart, number
-        if place < 0:
-            mended.append(track)
-        else:
+        near = [np.linalg.norm(start - earlier.joints[-1].mean(0, np.float64)) for earlier in mended]
+        gaps = [track.frames[0] - earlier.frames[-1] for earlier in mended]
+        apart = [
+            distance if 0 < gap <= JOIN_GAP else np.inf for distance, gap in zip(near, gaps, strict=True)
+        ]
+        if min(apart, default=np.inf) <= JOIN_DISTANCE:
+            place = int(np.argmin(apart))
             mended[place] = _joined([mended[place], track])
             notes["track joined: goes on one that broke off nearby"] += 1
+        else:
+            mended.append(track)
     return mended
 
 
@@ -367,8 +354,7 @@ def seat(bodies: Sequence[Track], notes: Counter[str]) -> list[Track]:
     """Give the bodies, first is strongest, a person's place each; :data:`MAX_PERSONS` at most.
 
     Each takes the first place that is free all the while between its first and last frame: a person who comes back
-    after longer than :func:`mend` looks for, or elsewhere, goes on in the same place. If there is no such place, a new
-    one is made; if there may be no more, the body is left out. So the first person is the one who moves most.
+    after longer than :func:`mend` looks for, or elsewhere, goes on in the same place.
     """
     seated: list[list[Track]] = []
     for body in bodies:

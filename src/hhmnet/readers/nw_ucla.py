@@ -25,18 +25,11 @@ CLASSES_FILE = "classes.json"
 CAMERA = Camera(560.0, 560.0, 319.5, 239.5, (640, 480))
 """The camera of the depth videos: this focal length fits them best, 545 to 575 nearly as well."""
 
-_CLASSES = {
-    1: "pick up with one hand",
-    2: "pick up with two hands",
-    3: "drop trash",
-    4: "walk around",
-    5: "sit down",
-    6: "stand up",
-    8: "donning",
-    9: "doffing",
-    11: "throw",
-    12: "carry",
-}
+_NAMES = (
+    "pick up with one hand, pick up with two hands, drop trash, walk around, sit down, stand up, donning, doffing, "
+    "throw, carry"
+)
+_CLASSES = dict(zip((1, 2, 3, 4, 5, 6, 8, 9, 11, 12), _NAMES.split(", "), strict=True))
 
 ALIGNED = "aligned"
 DELAYS = {1: 1.0, 2: 3.5, 3: 1.0}

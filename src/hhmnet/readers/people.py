@@ -20,18 +20,14 @@ _TALL = 400.0
 
 
 class Person(NamedTuple):
-    """One person in one frame.
-
-    Attributes:
-        points: ``(V, C)`` float64; NaN for a joint that wasn't found.
-        trust: ``(V,)`` float64; None if nothing is known of it.
-        who: what the file calls the person in all frames; None if it doesn't say.
-        layout: name of the skeleton.
-    """
+    """One person in one frame."""
 
     points: np.ndarray
+    """``(V, C)`` float64; NaN for a joint that wasn't found."""
     trust: np.ndarray | None
+    """``(V,)`` float64; None if nothing is known of it."""
     who: Hashable
+    """What the file calls the person in all frames; None if it doesn't say."""
     layout: str
 
 

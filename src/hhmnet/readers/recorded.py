@@ -24,24 +24,20 @@ class RecordedConfig(ReaderConfig):
 
 
 class RecordedReader(Reader):
-    """A reader of a data set whose files' names say who does what. A format gives its parser and these attributes.
-
-    Attributes:
-        pattern: a file's name without its ending, with a named group for each of ``action``, ``subject``, ``camera``
-            and ``setup`` that it tells.
-        form: how such a name looks, for messages.
-        known: the numbers that there can be, by group.
-        tail: what a file's name has behind the clip's.
-        video_tail: what a video's name has behind the clip's.
-    """
+    """A reader of a data set whose files' names say who does what. A format gives its parser and these attributes."""
 
     config_class: ClassVar[type[ReaderConfig]] = RecordedConfig
     config: Any
     pattern: ClassVar[re.Pattern[str]]
+    """A file's name without its ending, with a named group for what it tells of action, subject, camera and setup."""
     form: ClassVar[str]
+    """How such a name looks, for messages."""
     known: Mapping[str, Collection[int]]
+    """The numbers that there can be, by group."""
     tail: ClassVar[str] = ""
+    """What a file's name has behind the clip's."""
     video_tail: ClassVar[str] = ""
+    """What a video's name has behind the clip's."""
 
     def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
         super().__init__(source, config)
