@@ -55,10 +55,13 @@ def test_joint_by_joint(source: SkeletonLayout, target: SkeletonLayout, missing:
 @pytest.mark.parametrize(
     ("target", "heights"),
     [
-        (KINECT20, {"hip_center": 0.5 / 7, "spine": 0.5 / 4, "shoulder_center": 0.5 + 0.2 / 3, "head": 0.7}),
+        (
+            KINECT20,
+            {"hip_center": 0.45 / 7, "spine": 0.45 / 4, "shoulder_center": 0.45 + 0.2 / 3, "head": 0.65},
+        ),
         (
             NTU25,
-            {"spine_base": 0, "spine_mid": 0.25, "spine_shoulder": 0.5, "neck": 0.5 + 0.2 / 3, "head": 0.7},
+            {"spine_mid": 0.225, "spine_shoulder": 0.45, "neck": 0.45 + 0.2 / 3, "head": 0.65},
         ),
     ],
     ids=["kinect20", "ntu25"],
@@ -66,7 +69,7 @@ def test_joint_by_joint(source: SkeletonLayout, target: SkeletonLayout, missing:
 def test_a_person_from_video_stands_in_kinects_layouts(
     target: SkeletonLayout, heights: dict[str, float]
 ) -> None:
-    """Metres from the hips, y up: shoulders are at 0.5, ears at 0.7."""
+    """Metres from the hips, y up: shoulders are at 0.45, ears at 0.65."""
     made, _ = convert(body(BLAZEPOSE33)[0] * (1, -1, 1), BLAZEPOSE33, target)
     for joint, height in heights.items():
         assert made[target.index(joint), :2] == pytest.approx([0, height], abs=1e-5)
