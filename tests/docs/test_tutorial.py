@@ -11,6 +11,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hhmnet.cli import COMMANDS, main
@@ -20,10 +21,12 @@ from hhmnet.pose import estimate
 from hhmnet.pose.networks import CACHE_VARIABLE
 from hhmnet.readers import videos
 from hhmnet.store import Store
-from made_strokes import STROKES, make_strokes
+from made_people import BoxEstimator, KnowingDetector
+from made_video import write_video
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/tutorial.md"
+STROKES = ("b_slice", "b_volley", "backhand", "f_volley", "forehand", "serve", "smash")
 
 SMALLER = {
     "prepare": "--jobs 1",
@@ -49,21 +52,32 @@ def commands(text: str) -> list[tuple[int, list[str], bool]]:
     return found
 
 
+def film(file: Path, start: int, frames: int = 20) -> None:
+    """A video whose first pixel tells the moment of a player's way, which begins at ``start``."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pictures = [np.full((120, 160, 3), (start + frame, 0, 0), np.uint8) for frame in range(frames)]
+    write_video(file.with_suffix(".mkv"), "ffv1", pictures=pictures, pixels="bgr0", rate=15).rename(file)
+
+
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which the page's commands are given, with clips as the page lays them out."""
     for part in ("configs", "zoo"):
         (tmp_path / part).symlink_to(ROOT / part)
-    players = make_strokes(tmp_path / "tennis")
-    players.film(tmp_path / "new.mp4", [("serve", 5)], view=3)
-    for stroke in ("serve", "smash"):
-        (tmp_path / "mine" / stroke).mkdir(parents=True)
-        for subject in (1, 2):
-            players.film(tmp_path / f"mine/{stroke}/{subject}.mp4", [(stroke, subject)], view=2)
-    players.film(tmp_path / "rally.mp4", [("serve", 6), ("forehand", 6)], view=3)
+    rows = ["video,label,scene,fold,frames"]
+    for fold in range(3):
+        for number, stroke in enumerate(STROKES, 1):
+            name = f"t{100 * fold + number:03d}.mp4"
+            film(tmp_path / "tennis/videos" / name, 20 * fold + 7 * number)
+            rows.append(f"{name},{stroke},{fold + 11},{fold},20")
+    (tmp_path / "tennis/labels.csv").write_text("\n".join(rows) + "\n")
+    for name in ("new", "mine/serve/1", "mine/serve/2", "mine/smash/1", "mine/smash/2"):
+        film(tmp_path / f"{name}.mp4", len(name) + 9 * int(name[-1] == "2"))
+    film(tmp_path / "rally.mp4", 0, frames=60)
+    players = KnowingDetector(lambda t: (80 + 8 * np.sin(t / 3), 62, 40 + 12 * np.sin(t / 2), 100))
     monkeypatch.setattr(videos, "fetch_models", dict)
     monkeypatch.setattr(estimate, "_load_detector", lambda config: players)
-    monkeypatch.setattr(estimate, "_load_estimator", lambda: players)
+    monkeypatch.setattr(estimate, "_load_estimator", BoxEstimator)
     monkeypatch.setattr("hhmnet.commands.crops.cores", lambda: 1)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
