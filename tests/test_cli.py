@@ -32,7 +32,7 @@ def failing(monkeypatch: pytest.MonkeyPatch):
     return install
 
 
-def test_help_and_version(capsys):
+def test_help_version_and_what_is_no_command(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"hhmnet {hhmnet.__version__}\n"
     assert main(["--help"]) == 0
@@ -43,21 +43,15 @@ def test_help_and_version(capsys):
         captured = capsys.readouterr()
         assert f"usage: hhmnet {name}" in captured.out
         assert captured.err == ""
-
-
-@pytest.mark.parametrize(
-    ("words", "text"),
-    [
-        ([], "usage: hhmnet COMMAND"),
-        (["trian"], "hhmnet: error: unknown command 'trian'; did you mean 'train'?\n"),
-        (["xyzzy"], "known: prepare, inspect, train, evaluate"),
-    ],
-)
-def test_what_is_no_command_is_a_mistake(words, text, capsys):
-    assert main(words) == 2
-    captured = capsys.readouterr()
-    assert text in captured.err
-    assert captured.out == ""
+    for words, text in (
+        ("", "usage: hhmnet COMMAND"),
+        ("trian", "did you mean 'train'?"),
+        ("xyzzy", "known: "),
+    ):
+        assert main(words.split()) == 2
+        captured = capsys.readouterr()
+        assert text in captured.err
+        assert captured.out == ""
 
 
 def test_light_commands_do_not_import_torch(store_folder, raw_folder, tmp_path):
@@ -86,10 +80,6 @@ PARTLY = f"/a/.b.csv.{'0' * 32}.tmp"
             "/a: Permission denied; see to its permissions",
         ),
         (OSError(5, "Input/output error", "/a/b"), "/a/b: Input/output error"),
-        (
-            OSError(30, "Read-only file system", "/a"),
-            "/a: Read-only file system; name a place that can be written",
-        ),
         (
             OSError(28, "No space left on device", PARTLY),
             "/a/b.csv: No space left on device; make room there",

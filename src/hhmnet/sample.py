@@ -70,30 +70,27 @@ class Sample:
 
     def __post_init__(self) -> None:
         self._check_text()
-        if (
-            isinstance(self.label, bool)
-            or not isinstance(self.label, (int, np.integer))
-            or self.label < UNKNOWN_LABEL
-        ):
-            raise self._error("label", f"must be a class index from 0, or -1 if unknown, got {self.label!r}")
-        self._check_array("joints", self.joints, np.float32, (None, None, None, None))
+        label = self.label
+        if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or label < UNKNOWN_LABEL:
+            raise self._error("label", f"must be a class index from 0, or -1 if unknown, got {label!r}")
+        self._check_array("joints", np.float32, (None, None, None, None))
         persons, frames, count, _ = self.joints.shape
-        self._check_array("present", self.present, np.bool_, (persons, frames))
-        self._check_array("frame_index", self.frame_index, np.int32, (frames,))
-        if self.frame_index[0] < 0 or (np.diff(self.frame_index.astype(np.int64)) <= 0).any():
-            raise self._error("frame_index", "must be 0 or more and strictly increasing")
-        if not self.present.all() and self.joints[~self.present].any():
-            raise self._error("joints", "must be zero wherever 'present' is False")
-        bodies = (persons, frames)
+        bodies = persons, frames
         for field, dtype, shape in (
+            ("present", np.bool_, bodies),
+            ("frame_index", np.int32, (frames,)),
             ("pixels", np.float32, (*bodies, count, 2)),
             ("confidence", np.float32, (*bodies, count)),
             ("boxes", np.float32, (*bodies, 4)),
             ("interpolated", np.bool_, bodies),
             ("video_frames", np.int32, (frames,)),
         ):
-            if getattr(self, field) is not None:
-                self._check_array(field, getattr(self, field), dtype, shape)
+            if getattr(self, field) is not None or field in ("present", "frame_index"):
+                self._check_array(field, dtype, shape)
+        if self.frame_index[0] < 0 or (np.diff(self.frame_index.astype(np.int64)) <= 0).any():
+            raise self._error("frame_index", "must be 0 or more and strictly increasing")
+        if not self.present.all() and self.joints[~self.present].any():
+            raise self._error("joints", "must be zero wherever 'present' is False")
         if self.interpolated is not None and (self.interpolated & ~self.present).any():
             raise self._error("interpolated", "must be False wherever 'present' is")
         if self.video_frames is not None:
@@ -116,8 +113,6 @@ class Sample:
         return SampleError(f"sample {self.sample_id!r}: field '{field}': {reason}")
 
     def _check_text(self) -> None:
-        if not isinstance(self.sample_id, str) or not self.sample_id:
-            raise self._error("sample_id", "must be text, and not empty")
         for field in ("sample_id", "subject", "camera", "setup", "split", "video"):
             text = getattr(self, field)
             if text is None and field == "video":
@@ -128,13 +123,18 @@ class Sample:
                 text.encode()
             except UnicodeEncodeError:
                 raise self._error(field, f"can't be written as UTF-8: {text!r}") from None
-        if self.video is not None and _leads_out(self.video):
-            raise self._error(
-                "video", f"must be a path inside the folder of videos, got {brief(self.video, 80)!r}"
-            )
+        if not self.sample_id:
+            raise self._error("sample_id", "must be text, and not empty")
+        if self.video is not None:
+            path = PurePosixPath(self.video.replace("\\", "/"))
+            outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(self.video).drive
+            if outside or not path.name or "\0" in self.video:
+                got = brief(self.video, 80)
+                raise self._error("video", f"must be a path inside the folder of videos, got {got!r}")
 
-    def _check_array(self, field: str, array: np.ndarray, dtype: type, shape: tuple[int | None, ...]) -> None:
-        """Raise SampleError unless ``array`` is of this dtype, shape (None: any but 0) and finite."""
+    def _check_array(self, field: str, dtype: type, shape: tuple[int | None, ...]) -> None:
+        """Raise SampleError unless a field is an array of this dtype, shape (None: any but 0) and finite."""
+        array = getattr(self, field)
         if not isinstance(array, np.ndarray) or array.dtype != dtype:
             got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
             raise self._error(field, f"must be a {np.dtype(dtype)} array, got {got}")
@@ -144,10 +144,3 @@ class Sample:
             raise self._error(field, f"must have the shape ({text}), got {array.shape}")
         if array.dtype == np.float32 and not np.isfinite(array).all():
             raise self._error(field, "holds NaN or infinity")
-
-
-def _leads_out(name: str) -> bool:
-    """Whether a path relative to a folder ends elsewhere, or nowhere."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(name).drive
-    return bool(outside) or not path.name or "\0" in name

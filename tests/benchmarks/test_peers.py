@@ -63,19 +63,8 @@ def test_a_speed_stands_beside_the_accuracy_of_the_same_weights(
         expected = [one / other for one, other in zip(*speeds, strict=True)]
         assert report["speed_ratio"][phase]["rounds"] == pytest.approx(expected)
 
-    for words in (("--dataset", "ntu60"), ("--frames", "16")):  # nobody measured the accuracy there
-        assert call(folder, *words) == 0
-        out = " ".join(capsys.readouterr().out.split())
-        assert "94.61" not in out
-        assert "(top-1 not measured like this)" in out
-
-
-def test_mistakes_are_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    several = Path(__file__).parents[2] / "zoo/nw_ucla/homogeneous"
-    assert call(several) == 2
-    assert "give a model of one skeleton stream" in capsys.readouterr().err
-    assert call(folder, "--ctrgcn", tmp_path) == 2
-    assert "model/ctrgcn.py and config/ucla/default.yaml are not both there" in capsys.readouterr().err
+    assert call(folder, "--frames", "16") == 0  # nobody measured the accuracy there
+    assert "(top-1 not measured like this)" in " ".join(capsys.readouterr().out.split())
     (folder / "metrics.json").unlink()
     assert call(folder) == 2
     assert "holds no metrics.json; run hhmnet evaluate on it first" in capsys.readouterr().err

@@ -116,10 +116,7 @@ def test_both_readers_of_ntu_take_turns(tmp_path: Path, capsys: Printed) -> None
         ("ntu_pair", "--source {} --out {}/a.png", "holds no NTU RGB+D 120 files"),
         ("ntu_reading", "--source {}", "holds no .skeleton files"),
         ("ntu_reading", "--source {} --rounds 0", "0: give a number above 0"),
-        ("ntu_reading", "--source {} --json {}/no/r.json", "make it first"),
         ("loading", "--probe first-batch --data {} --started 0", "no store"),
-        ("loading", "--processed=3", "did you mean '--processes'"),
-        ("preparing", "--reader folder --source {}", "'folder' (choose from "),
         ("preparing", "--reader nw_ucla --source {}/none", "no folder at"),
     ],
 )

@@ -87,7 +87,6 @@ def test_mistakes(made: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFi
     file = tmp_path / "before.json"
     for content, message in (
         (json.dumps(made).replace('"batch": 2', '"batch": 16'), "the field 'batch' was 16, and is 2 now"),
-        ('{"cases": [{}]}', "not a report that hhmnet bench --out wrote"),
         ("[", "not a report that hhmnet bench --out wrote"),
     ):
         file.write_text(content)
@@ -95,8 +94,6 @@ def test_mistakes(made: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFi
         assert message in capsys.readouterr().err
     for word, message in (
         ("--rounds=0", "argument --rounds: give a number above 0"),
-        ("--round=3", "unknown flag '--round'; did you mean '--rounds'?"),
-        ("--phase=2", "a recipe of phase 2 has to know the network of skeletons"),
         ("--baseline=nowhere.json", "nowhere.json"),
     ):
         assert main(["bench", *TINY, word]) == 2
@@ -104,21 +101,10 @@ def test_mistakes(made: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_phase_2(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [
-        "--config=tennis/heterogeneous",
-        "--phase1",
-        str(recipe),
-        "--heterogeneous.backbone=small",
-        "--video.instants=2",
-    ]
-    words += [
-        "--heterogeneous.weights=[]",
-        "--heterogeneous.projection=8",
-        "--video.cell=16",
-        "--video.scene=32",
-        "--run.device=cpu",
-    ]
-    assert main(["bench", *words, "--optim.batch_size=2", "--json", "--rounds=1", "--seconds=0.01"]) == 0
+    text = "--config=tennis/heterogeneous --heterogeneous.backbone=small --heterogeneous.weights=[] --run.device=cpu "
+    text += "--heterogeneous.projection=8 --video.instants=2 --video.cell=16 --video.scene=32 --optim.batch_size=2"
+    words = [*text.split(), "--phase1", str(recipe), "--json", "--rounds=1", "--seconds=0.01"]
+    assert main(["bench", *words]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["about"]["phase"] == 2
     assert report["parameters"] > 100_000

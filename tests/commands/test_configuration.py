@@ -82,7 +82,6 @@ def test_a_command_line_that_is_none(flags, message):
     [
         ("optim.lr", "fast", "a number"),
         ("optim.epochs", "1.5", "a whole number"),
-        ("run.compile", "maybe", "true or false"),
         ("model.widths", "wide", "tuple[int, ...]"),
     ],
 )

@@ -20,40 +20,20 @@ from hhmnet.training.engine import Trainer
 
 SUBJECTS, EPISODES, VIEWS = range(1, 7), range(2), (1, 2, 3)
 PICTURES = 4  # of a video: a tenth of the work, and the networks look at no more
-STREAMS = [
-    "--model.widths=[16,32]",
-    "--model.strides=[2,2]",
-    "--model.reranking=none",
-    "--data.frames=16",
-    "--data.facing=mean",
-    "--optim.epochs=16",
-    "--optim.batch_size=32",
-    "--optim.warmup_epochs=1",
-    "--optim.lr=3e-3",
-    "--run.threads=1",
-    "--run.device=cpu",
-]
-VIDEO = [
-    "--heterogeneous.frozen=1",
-    "--heterogeneous.scene=false",
-    "--heterogeneous.dropout=0.3",
-    "--heterogeneous.weights=[0.75,0.25]",
-    f"--roi.instants={PICTURES}",
-    "--roi.cell=72",
-    "--roi.part_size=0.5",
-    "--roi.scene=16",
-    "--roi.scene_instants=1",
-    "--video.instants=2",
-    "--video.cell=64",
-    "--video.scene=16",
-    "--augment.crop=0.7",
-    "--optim.epochs=8",
-    "--optim.batch_size=16",
-    "--optim.lr=5e-3",
-    "--optim.warmup_epochs=1",
-    "--run.threads=1",
-    "--run.device=cpu",
-]
+STREAMS = """\
+model: {widths: [16, 32], strides: [2, 2], reranking: none}
+data: {frames: 16, facing: mean}
+optim: {epochs: 16, batch_size: 32, warmup_epochs: 1, lr: 3e-3}
+run: {threads: 1, device: cpu}
+"""
+VIDEO = """\
+heterogeneous: {frozen: 1, scene: false, dropout: 0.3, weights: [0.75, 0.25]}
+roi: {instants: 4, cell: 72, part_size: 0.5, scene: 16, scene_instants: 1}
+video: {instants: 2, cell: 64, scene: 16}
+augment: {crop: 0.7}
+optim: {epochs: 8, batch_size: 16, lr: 5e-3, warmup_epochs: 1}
+run: {threads: 1, device: cpu}
+"""
 
 
 @pytest.fixture
@@ -88,9 +68,11 @@ def test_fusion_beats_both_halves_where_only_the_object_differs(
     )
     monkeypatch.setenv("HHMNET_CACHE", str(tmp_path / "cache"))
     videos = tmp_path / "raw" / "videos"
-    for name, flags in (("one", STREAMS), ("two", [*VIDEO, f"--phase1={tmp_path / 'one'}"])):
+    for name, recipe, flags in (("one", STREAMS, ()), ("two", VIDEO, [f"--phase1={tmp_path / 'one'}"])):
         (tmp_path / name).mkdir()
-        model = Trainer(read_config(None, flags), pairs, tmp_path / name, videos=videos).train()
+        (tmp_path / "recipe.yaml").write_text(recipe)
+        config = read_config(tmp_path / "recipe.yaml", flags)
+        model = Trainer(config, pairs, tmp_path / name, videos=videos).train()
     test = get_protocol(pairs.protocol).indices(pairs, "test")
 
     def accuracy(*modalities: str) -> float:

@@ -69,9 +69,10 @@ def test_store_for_people(store_folder, capsys):
         assert text in out
 
 
-def test_a_sample_with_every_value(store_folder, capsys):
+def test_a_sample_with_every_value_and_its_picture(store_folder, tmp_path, capsys):
     words = ["inspect", str(store_folder), "--sample", CLIP]
-    assert main([*words, "--json"]) == 0
+    assert main([*words, "--json", "--picture", str(tmp_path / "clip.png")]) == 0
+    assert (tmp_path / "clip.png").read_bytes().startswith(b"\x89PNG")
     document = json.loads(capsys.readouterr().out)
     store = Store(store_folder)
     sample = store.sample(store.index(CLIP))
@@ -87,7 +88,7 @@ def test_a_sample_with_every_value(store_folder, capsys):
     assert "0 missing in between" in out
 
 
-def test_what_is_known_of_a_clip_with_video(video_store, capsys):
+def test_what_is_known_of_a_clip_with_video_and_of_a_store_without_protocol_and_labels(video_store, capsys):
     assert main(["inspect", str(video_store), "--sample", "clip[1]"]) == 0
     out = capsys.readouterr().out
     for text in (
@@ -99,25 +100,11 @@ def test_what_is_known_of_a_clip_with_video(video_store, capsys):
     document = json.loads(capsys.readouterr().out)
     assert document["video_frames"] == [2, 3, -1]
     assert np.shape(document["boxes"]) == (2, 3, 4)
-
-
-def test_store_without_protocol_and_labels(video_store, capsys):
     assert main(["inspect", str(video_store), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert facts["splits"] == {}
-    assert facts["unlabelled"] == 1
-    assert facts["classes"] == {"a": {"all": 0}}
+    assert (facts["splits"], facts["unlabelled"], facts["classes"]) == ({}, 1, {"a": {"all": 0}})
     assert main(["inspect", str(video_store)]) == 0
     assert "(no label)" in capsys.readouterr().out
-
-
-def test_picture_keeps_json_pure(store_folder, tmp_path, capsys):
-    pytest.importorskip("matplotlib")
-    picture = tmp_path / "clip.png"
-    words = ["inspect", str(store_folder), "--sample", CLIP, "--json", "--picture", str(picture)]
-    assert main(words) == 0
-    assert json.loads(capsys.readouterr().out)["sample_id"] == CLIP
-    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_rois_of_videos_that_were_moved(tmp_path, capsys):
@@ -132,14 +119,10 @@ def test_rois_of_videos_that_were_moved(tmp_path, capsys):
     assert (tmp_path / "rois.png").read_bytes().startswith(b"\x89PNG")
     assert main([*words, "--videos", str(tmp_path / "store")]) == 2
     assert "made00.mkv" in capsys.readouterr().err
-    assert main(["inspect", str(store.path), "--sample", "made01", "--rois", "x.png"]) == 2
-    assert "sample 'made01' has no video" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [(["--rois", "x.png"], "name it with --sample ID"), (["--videos", "."], "--videos goes with --rois")],
-)
-def test_rois_go_with_a_sample(store_folder, words, told, capsys):
-    assert main(["inspect", str(store_folder), *words]) == 2
-    assert told in capsys.readouterr().err
+    for mistake, told in (
+        (["--sample", "made01", "--rois", "x.png"], "sample 'made01' has no video"),
+        (["--rois", "x.png"], "name it with --sample ID"),
+        (["--videos", "."], "--videos goes with --rois"),
+    ):
+        assert main(["inspect", str(store.path), *mistake]) == 2
+        assert told in capsys.readouterr().err

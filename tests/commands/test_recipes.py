@@ -51,22 +51,12 @@ def test_a_recipe_makes_the_network_that_its_command_would_train(
     assert sum(parameter.numel() for parameter in trainer.network.parameters()) > 100_000
 
 
-def test_every_data_set_has_its_recipes() -> None:
+def test_every_data_set_has_its_recipes_and_wrong_labels_stand_in_one_file(tmp_path: Path) -> None:
     assert recipe_folder() == CONFIGS
     assert {"nw_ucla/webcam", "tennis/homogeneous", "ntu120/skeleton"} <= set(NAMES)
-    assert len(NAMES) == 16
-    with pytest.raises(
-        ConfigError, match="nw_ucla/homogenous: neither a file nor a recipe; the recipes are kinect20"
-    ):
+    with pytest.raises(ConfigError, match="nw_ucla/homogenous: neither a file nor a recipe; the recipes are"):
         read_config(Path("nw_ucla/homogenous"))
-
-
-def test_the_wrong_labels_stand_in_one_file_and_whole_in_a_runs_own(tmp_path: Path) -> None:
     config = read_config(Path("nw_ucla/skeleton"))
     assert config.relabel == yaml.safe_load((CONFIGS / "nw_ucla/relabel.yaml").read_text())
-    assert len(config.relabel) == 24
     write_config(config, tmp_path / "config.yaml")
     assert read_config(tmp_path / "config.yaml") == config
-    (tmp_path / "mine.yaml").write_text("relabel: none.yaml\n")
-    with pytest.raises(FileNotFoundError, match=r"none\.yaml"):
-        read_config(tmp_path / "mine.yaml")

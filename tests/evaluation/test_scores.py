@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,18 +72,11 @@ def test_scores_survive_a_file_that_any_reader_of_parquet_takes(tmp_path: Path, 
     assert table.column_names == ["sample_id", "label", *CLASSES]
     assert [str(field.type) for field in table.schema] == ["string", "int64", "float", "float", "float"]
     np.testing.assert_array_equal(table["wave"].to_numpy(), scores.logits[:, 1])
-
-
-def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
-    scores = make()
     with pytest.raises(ScoresError, match=r"scores\.parquet: each column needs a name of its own"):
-        Scores(scores.sample_ids, scores.labels, scores.logits, ("label", "wave", "kick")).save(
-            tmp_path / "scores.parquet"
-        )
-    assert list(tmp_path.iterdir()) == []
+        replace(scores, class_names=("label", "wave", "kick")).save(file)
 
 
-@pytest.mark.parametrize("keep", [None, 0, -20])
+@pytest.mark.parametrize("keep", [None, -20])
 def test_a_missing_or_damaged_file_is_named(tmp_path: Path, keep: int | None) -> None:
     file = tmp_path / "scores.parquet"
     if keep is not None:

@@ -15,7 +15,7 @@ import numpy as np
 from hhmnet.config import TrainConfig
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.protocols import get_protocol
-from hhmnet.data.roi import ClipCrops, RoiConfig, empty_crops
+from hhmnet.data.roi import ClipCrops, empty_crops
 from hhmnet.models.pretrained import ActionModel, ModelSpec
 from hhmnet.sample import Sample
 from hhmnet.skeleton import LAYOUTS
@@ -91,23 +91,14 @@ def write_made_store(folder: Path, config: TrainConfig, batches: int) -> Store:
 
 
 class MadeCrops(CropCache):
-    """Crops that show noise, without a video and without a file; reading them costs about what it costs from memory."""
-
-    def __init__(self, config: RoiConfig) -> None:
-        super().__init__(config=config)
-        random = np.random.default_rng(0)
-        crops = empty_crops(config)
-        self._noise = crops._replace(
-            parts=random.integers(0, 256, crops.parts.shape, np.uint8),
-            part_mask=np.ones_like(crops.part_mask),
-            scene=random.integers(0, 256, crops.scene.shape, np.uint8),
-            scene_mask=np.ones_like(crops.scene_mask),
-        )
+    """Crops that are grey all over, without a video and without a file."""
 
     def get(self, store: Store, i: int, video_folder: Path | None) -> ClipCrops:
-        """The same noise for every clip, at the instants of its length."""
-        empty = empty_crops(self.config, int(store.lengths[i]))
-        return self._noise._replace(times=empty.times, scene_times=empty.scene_times)
+        """Those of one clip; making them costs about what reading them from memory costs."""
+        crops = empty_crops(self.config, int(store.lengths[i]))
+        crops.parts[:], crops.scene[:] = 128, 128
+        crops.part_mask[:], crops.scene_mask[:] = True, True
+        return crops
 
 
 def make_trainer(config: TrainConfig, stores: Store | Sequence[Store], folder: Path) -> Trainer:

@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch import Tensor
 from torch.nn import functional
 
 from hhmnet.benchmarks.made_data import make_trainer, write_made_store
 from hhmnet.benchmarks.st_gcn import STGCN
 from hhmnet.config import TrainConfig
-from hhmnet.data.dataset import RawBatch, make_loader
+from hhmnet.data.dataset import make_loader
 from hhmnet.data.transform import prepare
 from hhmnet.training.engine import Trainer
 
@@ -30,8 +31,6 @@ WARM_UP = {"cuda": 7, "cpu": 2}
 """Calls before the clock starts, on a GPU enough for a CUDA graph to be recorded."""
 BATCHES = 16
 """That a made store holds: an epoch long enough for a loader's start not to be felt."""
-
-Progress = Callable[[int, dict[str, float]], None]
 
 
 def timed(step: Callable[[], object], steps: int = 1, device: torch.device = CPU) -> float:
@@ -65,7 +64,7 @@ def turns_of(
 def take_turns(
     contenders: Mapping[str, Callable[[], float]],
     rounds: int,
-    progress: Progress = lambda number, figures: None,
+    progress: Callable[[int, dict[str, float]], None] = lambda number, figures: None,
 ) -> dict[str, list[float]]:
     """Every contender's figure in every round; a machine whose speed drifts drifts for all of them.
 
@@ -115,7 +114,9 @@ def train_steps(trainer: Trainer) -> Iterator[None]:
 
 
 def measure(config: TrainConfig, seconds: float, rounds: int, log: Console) -> dict[str, Any]:
-    """Measure a recipe on made clips of its protocol's shape.
+    """Measure a recipe on made clips of its protocol's shape, beside ST-GCN on the joints of the same clips.
+
+    ST-GCN's clips are prepared once; it is always in float32, and never compiled.
 
     Args:
         config: the recipe; its fold is left aside. See :func:`~hhmnet.benchmarks.made_data.make_trainer` for phase 2.
@@ -124,8 +125,9 @@ def measure(config: TrainConfig, seconds: float, rounds: int, log: Console) -> d
         log: where each round's figures go.
 
     Returns:
-        ``about`` (what was measured), ``parameters`` and ``reference_parameters``; for ``training`` and ``inference``
-        ``samples_per_second``, ``reference_samples_per_second`` and ``ratio``, a :func:`spread` each.
+        ``about`` (what two reports must have in common for their ratios to be compared), ``parameters`` and
+        ``reference_parameters``; for ``training`` and ``inference`` ``samples_per_second``,
+        ``reference_samples_per_second`` and ``ratio``, a :func:`spread` each.
 
     Raises:
         ShapeError: nobody knows the protocol's clips.
@@ -140,85 +142,61 @@ def measure(config: TrainConfig, seconds: float, rounds: int, log: Console) -> d
         log.print(f"round {number}/{rounds}: {now}", soft_wrap=True)
 
     with tempfile.TemporaryDirectory() as name:
-        store = write_made_store(Path(name) / "store", config, BATCHES)
-        trainer = make_trainer(config, store, Path(name))
-        device, size = trainer.device, config.optim.batch_size
-        rows = [number % len(trainer.rows) for number in range(size)]
-        batch = trainer.dataset.__getitems__(rows).to(device)
-        stgcn, train_stgcn, infer_stgcn = reference(trainer, batch)
+        trainer = make_trainer(config, write_made_store(Path(name) / "store", config, BATCHES), Path(name))
+        store, device, size = trainer.store, trainer.device, config.optim.batch_size
+        batch = trainer.dataset.__getitems__([i % len(trainer.rows) for i in range(size)]).to(device)
+        joints = dataclasses.replace(config.data, stream="joint")
+        x = prepare(batch.clips, store.layout, joints)[0].contiguous()
+        labels = torch.from_numpy(trainer.labels).to(device)[batch.index]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            reference = STGCN(store.layout, len(store.class_names)).to(device)
         steps: dict[str, Callable[[], object]] = {
             "training": partial(next, train_steps(trainer)),
-            "inference": inference(trainer, batch),
-            "ST-GCN training": train_stgcn,
-            "ST-GCN inference": infer_stgcn,
+            "inference": _inference(trainer.result, lambda: trainer.result.answer(batch.clips, batch.video)),
+            "ST-GCN training": partial(next, _reference_steps(reference, x, labels)),
+            "ST-GCN inference": _inference(reference, lambda: reference(x)),
         }
         turns = {name: turns_of(step, seconds, device, size) for name, step in steps.items()}
         found = take_turns(turns, rounds, progress)
-    report: dict[str, Any] = {"about": about(trainer)}
-    for name, model in (("parameters", trainer.network), ("reference_parameters", stgcn)):
-        report[name] = sum(weight.numel() for weight in model.parameters())
-    for phase in PHASES:
-        ours, theirs = found[phase], found[f"ST-GCN {phase}"]
-        report[phase] = {
-            "samples_per_second": spread(ours),
-            "reference_samples_per_second": spread(theirs),
-            "ratio": ratios(ours, theirs),
-        }
-    return report
-
-
-def about(trainer: Trainer) -> dict[str, Any]:
-    """What two reports must have in common for their ratios to be compared."""
-    config, store = trainer.config, trainer.store
-    return {
+    about = {
         "protocol": trainer.protocols[0].name,
         "phase": 2 if config.looks_at_video else 1,
         "streams": list(config.data.streams),
-        "batch": config.optim.batch_size,
+        "batch": size,
         "frames": config.data.frames,
         "joints": store.layout.num_joints,
         "persons": config.data.persons,
         "classes": len(store.class_names),
-        "device": trainer.device.type,
+        "device": device.type,
         "precision": config.run.precision,
         "compile": config.run.compile,
-        "graph": config.run.graph and trainer.device.type == "cuda",
+        "graph": config.run.graph and device.type == "cuda",
     }
+    report: dict[str, Any] = {"about": about}
+    for name, model in (("parameters", trainer.network), ("reference_parameters", reference)):
+        report[name] = sum(weight.numel() for weight in model.parameters())
+    for phase in PHASES:
+        ours, theirs = found[phase], found[f"ST-GCN {phase}"]
+        speeds = {"samples_per_second": spread(ours), "reference_samples_per_second": spread(theirs)}
+        report[phase] = speeds | {"ratio": ratios(ours, theirs)}
+    return report
 
 
-def inference(trainer: Trainer, batch: RawBatch) -> Callable[[], object]:
-    """What answers one batch of clips, preprocessing included, by the model as it stands."""
-    model = trainer.result
-
+def _inference(model: torch.nn.Module, forward: Callable[[], object]) -> Callable[[], object]:
     @torch.inference_mode()
     def answer() -> object:
         model.eval()
-        return model.answer(batch.clips, batch.video)
+        return forward()
 
     return answer
 
 
-def reference(trainer: Trainer, batch: RawBatch) -> tuple[STGCN, Callable[[], None], Callable[[], object]]:
-    """ST-GCN, a step of its training and its forward pass, on the joints of the same clips, prepared once.
-
-    It is always in float32, and never compiled.
-    """
-    store, data = trainer.store, dataclasses.replace(trainer.config.data, stream="joint")
-    x = prepare(batch.clips, store.layout, data)[0].contiguous()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = STGCN(store.layout, len(store.class_names)).to(trainer.device)
+def _reference_steps(model: STGCN, x: Tensor, labels: Tensor) -> Iterator[None]:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-7, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    labels = torch.from_numpy(trainer.labels).to(trainer.device)[batch.index]
-
-    def train() -> None:
+    while True:
         model.train()
         optimizer.zero_grad(set_to_none=True)
         functional.cross_entropy(model(x), labels).backward()
         optimizer.step()
-
-    @torch.inference_mode()
-    def infer() -> object:
-        return model.eval()(x)
-
-    return model, train, infer
+        yield

@@ -56,7 +56,7 @@ def main(words: list[str]) -> int:
     if options.json:
         print_json(report)
     else:
-        show(report, console(stderr=False))
+        _show(report)
     if before is None:
         return 0
     slower = compare(report, before, options.baseline, options.tolerance)
@@ -85,33 +85,34 @@ def _parser() -> Parser:
     return parser
 
 
-def show(report: dict[str, Any], out: Console) -> None:
+def _show(report: dict[str, Any]) -> None:
     """The report for people."""
-    machine, settings, facts = report["machine"], report["settings"], report["about"]
+    out, facts, settings = console(stderr=False), report["about"], report["settings"]
     words = [facts["device"], facts["precision"], *(name for name in ("compile", "graph") if facts[name])]
     out.print(
         f"{facts['protocol']}: phase {facts['phase']}, {'+'.join(facts['streams'])}, {report['parameters']:,} weights, "
         f"batch {facts['batch']}, T={facts['frames']} V={facts['joints']} M={facts['persons']}, {', '.join(words)}",
         soft_wrap=True,
     )
-    view, found = table("", "", *(f">{phase}" for phase in PHASES)), [report[phase] for phase in PHASES]
-    view.add_row("samples/s", *(_range(each["samples_per_second"]) for each in found))
-    view.add_row("ST-GCN, samples/s", *(_range(each["reference_samples_per_second"]) for each in found))
-    view.add_row("ratio", *(_range(each["ratio"]) for each in found), style="bold")
+    view = table("", "", *(f">{phase}" for phase in PHASES))
+    for name, key in (
+        ("samples/s", "samples_per_second"),
+        ("ST-GCN, samples/s", "reference_samples_per_second"),
+        ("ratio", "ratio"),
+    ):
+        cells = []
+        for phase in PHASES:
+            figures = report[phase][key]
+            values = (figures[name] for name in ("median", "min", "max"))
+            middle, low, high = (f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values)
+            cells.append(f"{middle} ({low}..{high})")
+        view.add_row(name, *cells)
     out.print(view)
+    machine = "{device}, {threads} threads, torch {torch}".format(**report["machine"])
     out.print(
-        f"Medians (least..most) of {settings['rounds']} turns of about {settings['seconds']:g} s; {machine['device']}, "
-        f"{machine['threads']} threads, torch {machine['torch']}.",
+        f"Medians (least..most) of {settings['rounds']} turns of about {settings['seconds']:g} s; {machine}.",
         soft_wrap=True,
     )
-
-
-def _range(figures: dict[str, Any]) -> str:
-    middle, low, high = (
-        f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-        for value in (figures["median"], figures["min"], figures["max"])
-    )
-    return f"{middle} ({low}..{high})"
 
 
 def read_baseline(file: Path) -> dict[str, Any]:
@@ -170,21 +171,19 @@ def dry_run(config: TrainConfig, stores: Sequence[Path] | None, log: Console) ->
         step = partial(next, train_steps(trainer))
         timed(step, WARM_UP[trainer.device.type], trainer.device)
         seconds = timed(step, TIMED, trainer.device) / TIMED
-    count = shape.train if shape else len(trainer.rows)
+    count, peak = shape.train if shape else len(trainer.rows), peak_mib(trainer.device)
     steps = config.optim.epochs * max(count // config.optim.batch_size, 1)
     rate, hours = config.optim.batch_size / seconds, steps * seconds / 3600
-    peak = peak_mib(trainer.device)
-    memory = f"{peak['gpu']:,.0f} MiB on the GPU" if "gpu" in peak else f"{peak['resident']:,.0f} MiB"
-    rows = (
-        ("weights", f"{sum(parameter.numel() for parameter in trainer.network.parameters()):,}"),
-        ("training clips", f"{count:,}"),
-        ("a step", f"{1000 * seconds:.0f} ms"),
-        ("clips/s", f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"),
-        ("peak memory", memory),
-        (f"the whole recipe, {steps:,} steps", f"{hours:.1f} h"),
-        ("on eight such machines or GPUs, at best", f"{hours / 8:.1f} h"),
-    )
-    log.print(table("dry run" + (" on made clips" if shape else ""), "", ">", rows=rows))
+    rows = {
+        "weights": f"{sum(parameter.numel() for parameter in trainer.network.parameters()):,}",
+        "training clips": f"{count:,}",
+        "a step": f"{1000 * seconds:.0f} ms",
+        "clips/s": f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}",
+        "peak memory": f"{peak.get('gpu', peak['resident']):,.0f} MiB" + " on the GPU" * ("gpu" in peak),
+        f"the whole recipe, {steps:,} steps": f"{hours:.1f} h",
+        "on eight such machines or GPUs, at best": f"{hours / 8:.1f} h",
+    }
+    log.print(table("dry run" + (" on made clips" if shape else ""), "", ">", rows=rows.items()))
 
 
 def of_phase_1(config: TrainConfig) -> TrainConfig:

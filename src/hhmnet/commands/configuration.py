@@ -7,17 +7,17 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
-from hhmnet.commands.flags import ConfigError, Flags
+from hhmnet.commands.flags import ConfigError, Flags, names_in
 from hhmnet.config import RENAMED, RETIRED, TrainConfig
 from hhmnet.fields import brief
 from hhmnet.files import replacing
 
 CONFIG_FILE = "config.yaml"
-_FLAGS = Flags(TrainConfig, "hhmnet train")
+_FLAGS = Flags("hhmnet train", TrainConfig)
 _SECTIONS = {key.rpartition(".")[0] for key in _FLAGS.kinds} - {""}
 
 
@@ -48,14 +48,14 @@ def read_config(file: Path | None, flags: Sequence[str] = (), others: Iterable[s
     file = None if file is None else _find_recipe(file)
     words = [] if file is None else [_flag(key, value) for key, value in _fields(file)]
     _FLAGS.parse(words, f" in {file}")
-    for flag in flags:
-        if (old := flag.removeprefix("--").partition("=")[0]) in RENAMED:
+    for old in names_in(flags):
+        if old in RENAMED:
             raise ConfigError(f"the flag '--{old}' is called '--{RENAMED[old]}' now")
     try:
-        config: TrainConfig = _FLAGS.read([*words, *flags], others)
+        (config,) = _FLAGS.read([*words, *flags], others)
     except ConfigError as error:
         raise ConfigError(f"{error} (in {file})" if file is not None and not flags else str(error)) from None
-    return config
+    return cast("TrainConfig", config)
 
 
 def write_config(config: TrainConfig, file: Path) -> None:
@@ -95,9 +95,7 @@ def _read_yaml(file: Path) -> dict[Any, Any]:
         content = yaml.safe_load(text)
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: not UTF-8 text") from None
-    except RecursionError:
-        raise ConfigError(f"{file}: not a configuration: nested too deeply") from None
-    except yaml.YAMLError as error:
+    except (RecursionError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f" line {mark.line + 1}:"
         reason = " ".join(str(getattr(error, "problem", None) or error).split())

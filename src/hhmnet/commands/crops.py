@@ -32,13 +32,11 @@ def cut_crops(cache: CropCache, store: Store, rows: np.ndarray, videos: Path, lo
         problems = cache.build(store, rows, videos, cores(), progress)
     if problems:
         shown = list(problems.items())[:SHOWN_PROBLEMS]
-        log.print(table("their crops stay empty", "sample", "problem", rows=shown))
-        if len(problems) > SHOWN_PROBLEMS:
-            log.print(f"and {len(problems) - SHOWN_PROBLEMS:,} more")
+        title = f"the crops of {len(problems):,} clips stay empty; the first are"
+        log.print(table(title, "sample", "problem", rows=shown))
     damaged = [cache.get(store, store.index(name), videos) for name in problems]
-    blind = sum(store.sample(int(row)).video is None for row in rows) + sum(
-        not (crops.part_mask.any() or crops.scene_mask.any()) for crops in damaged
-    )
+    blind = sum(not (crops.part_mask.any() or crops.scene_mask.any()) for crops in damaged)
+    blind += sum(store.sample(int(row)).video is None for row in rows)
     if blind:
         log.print(f"{blind:,} of {len(rows):,} clips have no picture at all", soft_wrap=True)
     if blind == len(rows):

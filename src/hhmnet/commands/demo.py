@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from hhmnet.commands.configuration import read_config
 from hhmnet.commands.crops import cut_crops
 from hhmnet.commands.evaluate import CONFUSION_FILE, SCORES_FILE, evaluate_run, stream_scores_file
-from hhmnet.commands.inspect import sample_strip
+from hhmnet.commands.inspect import title_of
 from hhmnet.commands.prepare import prepare_store, show_rejected, splits_table
 from hhmnet.commands.terminal import Parser, console, counting, duration, table
 from hhmnet.commands.train import FINISHED, WEIGHTS_FILE, train
@@ -28,8 +27,9 @@ from hhmnet.config import TrainConfig
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.protocols import get_protocol
 from hhmnet.evaluation.figures import draw_curves, draw_strips
-from hhmnet.evaluation.metrics import bootstrap_interval
+from hhmnet.evaluation.metrics import evaluate
 from hhmnet.evaluation.model_pictures import draw_guidance, guidance_of
+from hhmnet.evaluation.report import accuracy
 from hhmnet.evaluation.scores import Scores
 from hhmnet.files import write_json
 from hhmnet.models.backbones import build_backbone
@@ -76,7 +76,12 @@ def main(words: list[str]) -> int:
     video = runs[BEST].heterogeneous
     build_backbone(video.backbone, video.pretrained)  # what is missing is said now, not after phase 1
     _make_sample(out, options.clips, runs, log)
-    store = _prepared(out, log)
+    log.print(f"\nPreparing the store {out / 'store'}", soft_wrap=True)
+    reader = NWUCLA(out / "raw", NWUCLAConfig(videos=out / "raw" / VIDEOS))
+    report = prepare_store(reader, out / "store", log=log)
+    store = Store(out / "store")
+    log.print(splits_table(store, f"{report.accepted} clips of {len(store.class_names)} actions"))
+    show_rejected(log, report.rejected, out / "store")
     _draw_clips(store, out / "clips.png", log)
     cut_crops(CropCache(config=runs[BEST].roi), store, np.arange(len(store)), store.find_videos(), log)
     ends = None if options.time_limit is None else time.monotonic() + options.time_limit
@@ -118,15 +123,19 @@ def _make_sample(out: Path, clips: int, runs: dict[str, TrainConfig], log: Conso
     raw, mark = out / "raw", out / MARK_FILE
     modules = [file.read_bytes() for file in sorted(_packaged("").glob("*.py"))]
     about = [clips, modules, {name: dataclasses.asdict(config) for name, config in runs.items()}]
-    digest = hashlib.sha256(repr(about).encode()).hexdigest()
-    known = _made_of(mark)
-    if known is None and out.exists() and any(out.iterdir()):
+    wanted = {"format": FORMAT, "made_of": hashlib.sha256(repr(about).encode()).hexdigest()}
+    try:
+        known = json.loads(mark.read_text(encoding="utf-8"))
+        is_demo = known["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        known, is_demo = None, False
+    if not is_demo and out.exists() and any(out.iterdir()):
         raise DemoError(f"{out}: holds something else than a demo; name a new or empty folder with --out")
-    if known == digest:
+    if known == wanted:
         log.print(f"{raw} holds the {clips} sample clips already", soft_wrap=True)
         return
     out.mkdir(parents=True, exist_ok=True)
-    write_json(mark, {"format": FORMAT, "made_of": ""})  # what is there from now on isn't whole
+    write_json(mark, wanted | {"made_of": ""})  # what is there from now on isn't whole
     for name in ("raw", "store", *runs):
         shutil.rmtree(out / name, ignore_errors=True)
     log.print(f"Making {clips} sample clips with videos in {raw}", soft_wrap=True)
@@ -136,26 +145,7 @@ def _make_sample(out: Path, clips: int, runs: dict[str, TrainConfig], log: Conso
             generate(raw, clips=clips, videos=True, jobs=jobs, progress=progress)
     except ValueError as error:
         raise DemoError(str(error)) from None
-    write_json(mark, {"format": FORMAT, "made_of": digest})
-
-
-def _made_of(mark: Path) -> str | None:
-    """A digest of what the demo in this folder was made of, "" of a part of one; None if there is no demo."""
-    try:
-        content = json.loads(mark.read_text(encoding="utf-8"))
-        return str(content["made_of"]) if content["format"] == FORMAT else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _prepared(out: Path, log: Console) -> Store:
-    source = out / "raw"
-    log.print(f"\nPreparing the store {out / 'store'}", soft_wrap=True)
-    report = prepare_store(NWUCLA(source, NWUCLAConfig(videos=source / VIDEOS)), out / "store", log=log)
-    store = Store(out / "store")
-    log.print(splits_table(store, f"{report.accepted} clips of {len(store.class_names)} actions"))
-    show_rejected(log, report.rejected, out / "store")
-    return store
+    write_json(mark, wanted)
 
 
 def _score_files(out: Path) -> Iterator[tuple[str, Path]]:
@@ -169,43 +159,24 @@ def _score_files(out: Path) -> Iterator[tuple[str, Path]]:
     yield "HHMNet", out / "hhmnet" / EVALUATION / SCORES_FILE
 
 
-def _row(name: str, scores: Scores) -> dict[str, Any]:
-    """A model's figures, in percent of the test clips; ``pairs`` is the accuracy on PAIRED alone."""
-    right = scores.logits.argmax(1) == scores.labels
-    paired = right[np.isin(np.array(scores.class_names)[scores.labels], PAIRED)]
-    return {
-        "model": name,
-        "n": len(right),
-        "top1": 100 * float(right.mean()),
-        "top1_interval": list(bootstrap_interval(int(right.sum()), len(right))),
-        "pairs": 100 * float(paired.mean()) if len(paired) else None,
-    }
-
-
-def _comparison_table(rows: list[dict[str, Any]]) -> Table:
-    """All rows for the terminal, and what skeletons can reach."""
-    view = table(
-        f"{rows[0]['n']} test clips, seen by a camera that no training clip is from",
-        "model",
-        ">top-1 %",
-        ">95 % interval",
-        ">object pairs %",
-    )
+def _show_comparison(out: Path, store: Store, log: Console) -> None:
+    """Print a table of all models, in percent of the test clips and of the PAIRED, and write it to ``results.json``."""
+    rows: list[dict[str, Any]] = []
+    for name, file in _score_files(out):
+        scores = Scores.load(file)
+        paired = scores.right[np.isin(np.array(scores.class_names)[scores.labels], PAIRED)]
+        figures = {key: evaluate(scores)[key] for key in ("n", "top1", "top1_interval")}
+        pairs = 100 * float(paired.mean()) if len(paired) else None
+        rows.append({"model": name, **figures, "pairs": pairs})
+    write_json(out / RESULTS_FILE, {"store": store.path.name, "models": rows})
+    title = f"{rows[0]['n']} test clips, seen by a camera that no training clip is from"
+    view = table(title, "model", ">top-1 %", ">95 % interval", ">object pairs %")
     for row in rows:
-        low, high = row["top1_interval"]
         pairs = "-" if row["pairs"] is None else f"{row['pairs']:.2f}"
-        style = "bold" if row is rows[-1] else None
-        view.add_row(row["model"], f"{row['top1']:.2f}", f"{low:.2f} to {high:.2f}", pairs, style=style)
+        view.add_row(row["model"], *accuracy(row), pairs, style="bold" if row is rows[-1] else None)
     view.add_section()
     view.add_row("highest possible with skeletons", f"{100 * SKELETON_CEILING:.2f}", "", "50.00")
-    return view
-
-
-def _show_comparison(out: Path, store: Store, log: Console) -> None:
-    """Print a table of all models, and write it to ``results.json``."""
-    rows = [_row(name, Scores.load(file)) for name, file in _score_files(out)]
-    write_json(out / RESULTS_FILE, {"store": store.path.name, "models": rows})
-    console(stderr=False).print("", _comparison_table(rows))
+    console(stderr=False).print("", view)
     log.print(
         f"Two pairs of actions ({', '.join(PAIRED)}) differ only in the object in the hand, which no "
         f"skeleton shows: skeletons alone can't pass {100 * SKELETON_CEILING:.0f} % here. The videos show the "
@@ -217,7 +188,8 @@ def _show_comparison(out: Path, store: Store, log: Console) -> None:
 def _draw_clips(store: Store, file: Path, log: Console) -> None:
     """Draw the skeleton of one clip of every class."""
     first = [int(np.flatnonzero(store.labels == label)[0]) for label in np.unique(store.labels) if label >= 0]
-    draw_strips([sample_strip(store.sample(i), store) for i in first], store.layout, file)
+    clips = [store.sample(i) for i in first]
+    draw_strips([(title_of(clip, store), clip) for clip in clips], store.layout, file)
     log.print(f"{file} shows one clip of every action", soft_wrap=True)
 
 

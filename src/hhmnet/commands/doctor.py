@@ -25,61 +25,52 @@ PURPOSES = {
 }
 """Optional parts of the package, and what each is for."""
 
-Part = dict[str, Any]
-"""A package's ``name``, the versions that are ``wanted``, the one ``found`` or None, and a ``problem`` or ""."""
-
 
 def main(words: list[str]) -> int:
     """Run the command; 0 if all that is always needed is there, else 2."""
     parser = Parser("hhmnet doctor", "Say what is installed, on what machine, and what is missing for what.")
     parser.add_shared("json")
     options = parser.parse_args(words)
-    needed = _parts_of("")
-    extras = [name for name in metadata.metadata("hhmnet").get_all("Provides-Extra") or [] if name != "all"]
-    missing = {
-        extra: [part["name"] for part in _parts_of(extra) if part["problem"] and part not in needed]
-        for extra in extras
-    }
+    needed, optional = _parts(""), {}
+    for extra in metadata.metadata("hhmnet").get_all("Provides-Extra") or []:
+        missing = [part["name"] for part in _parts(extra) if part["problem"] and part not in needed]
+        if extra != "all":
+            optional[extra] = {"for": PURPOSES.get(extra, ""), "missing": missing}
+    versions = {"hhmnet": __version__, "python": platform.python_version(), "system": platform.platform()}
     document = {
-        "versions": {
-            "hhmnet": __version__,
-            "python": platform.python_version(),
-            "system": platform.platform(),
-        },
+        "versions": versions,
         "machine": _machine(),
         "needed": needed,
-        "optional": {
-            extra: {"for": PURPOSES.get(extra, ""), "missing": names} for extra, names in missing.items()
-        },
+        "optional": optional,
         "networks": _networks(),
     }
-    broken = [part for part in needed if part["problem"]]
     if options.json:
         print_json(document)
     else:
-        _show(document, broken)
-    return 2 if broken else 0
+        _show(document)
+    return 2 if any(part["problem"] for part in needed) else 0
 
 
-def _parts_of(extra: str) -> list[Part]:
-    """The packages that are needed always, and those of an optional part, as the package's metadata names them."""
-    wanted = [Requirement(text) for text in metadata.requires("hhmnet") or []]
-    return [
-        _examine(part) for part in wanted if part.marker is None or part.marker.evaluate({"extra": extra})
-    ]
+def _parts(extra: str) -> list[dict[str, Any]]:
+    """The packages that are always needed, and those of an optional part, as the package's metadata names them.
 
-
-def _examine(requirement: Requirement) -> Part:
-    """Whether a package is there, in a version that does."""
-    name, wanted = requirement.name, str(requirement.specifier)
-    try:
-        found, problem = metadata.version(name), ""
-    except metadata.PackageNotFoundError:
-        found, problem = None, "isn't installed"
-    # A local build, such as 2.13.0+cpu, and a release candidate count as what they are called.
-    if found is not None and not requirement.specifier.contains(found, prereleases=True):
-        problem = f"is {found}, wanted is {wanted}"
-    return {"name": name, "wanted": wanted, "found": found, "problem": problem}
+    Each has its ``name``, the versions that are ``wanted``, the one ``found`` or None, and a ``problem`` or "".
+    """
+    parts: list[dict[str, Any]] = []
+    for wanted in map(Requirement, metadata.requires("hhmnet") or []):
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": extra}):
+            continue
+        try:
+            found, problem = metadata.version(wanted.name), ""
+            # A local build, such as 2.13.0+cpu, and a release candidate count as what they are called.
+            if not wanted.specifier.contains(found, prereleases=True):
+                problem = f"is {found}, wanted is {wanted.specifier}"
+        except metadata.PackageNotFoundError:
+            found, problem = None, "isn't installed"
+        parts.append(
+            {"name": wanted.name, "wanted": str(wanted.specifier), "found": found, "problem": problem}
+        )
+    return parts
 
 
 def _machine() -> dict[str, Any]:
@@ -105,41 +96,39 @@ def _networks() -> dict[str, Any]:
     """Which of the networks for joints from video lie in the cache, and where that is."""
     from hhmnet.pose.networks import NETWORKS, cache_folder
 
-    return {
-        "folder": str(cache_folder()),
-        "cached": [name for name, one in NETWORKS.items() if one.is_cached],
-        "missing": [name for name, one in NETWORKS.items() if not one.is_cached],
-    }
+    cached = [name for name, one in NETWORKS.items() if one.is_cached]
+    missing = [name for name in NETWORKS if name not in cached]
+    return {"folder": str(cache_folder()), "cached": cached, "missing": missing}
 
 
-def _show(document: dict[str, Any], broken: list[Part]) -> None:
+def _show(document: dict[str, Any]) -> None:
     """The same for people."""
     out, facts, versions = console(stderr=False), document["machine"], document["versions"]
     gpus = [f"{gpu['name']}, {gpu['memory_gib']} GiB" for gpu in facts["gpus"]]
     none = "none that torch sees" if facts.get("cuda") else "none: torch is built for the CPU"
-    rows = (
-        ("hhmnet", versions["hhmnet"]),
-        ("Python", f"{versions['python']}, {versions['system']}"),
-        ("torch", facts["torch"]),
-        ("processor", f"{facts.get('processor', '')}, {facts['cores']} cores"),
-        ("threads", f"{facts.get('threads', '?')} of torch; OMP_NUM_THREADS or --run.threads sets them"),
-        ("GPU", "; ".join(gpus) or none),
-        ("cache", document["networks"]["folder"]),
-    )
-    out.print(table("this machine", "", "", rows=rows))
-    parts = table("optional parts", "part", "for", "")
-    for extra, part in document["optional"].items():
-        lacking = ", ".join(part["missing"])
-        parts.add_row(
-            extra, part["for"], f"pip install 'hhmnet[{extra}]' (lacks {lacking})" if lacking else "there"
-        )
-    lacking = ", ".join(document["networks"]["missing"])
-    fetch = f"python -m hhmnet.pose fetch (lacks {lacking})" if lacking else "there"
-    parts.add_row("networks", "joints from video without the internet", fetch)
-    out.print(parts)
+    rows = {
+        "hhmnet": versions["hhmnet"],
+        "Python": f"{versions['python']}, {versions['system']}",
+        "torch": facts["torch"],
+        "processor": f"{facts.get('processor', '')}, {facts['cores']} cores",
+        "threads": f"{facts.get('threads', '?')} of torch; OMP_NUM_THREADS or --run.threads sets them",
+        "GPU": "; ".join(gpus) or none,
+        "cache": document["networks"]["folder"],
+    }
+    out.print(table("this machine", "", "", rows=rows.items()))
+    parts = [
+        (extra, part["for"], f"pip install 'hhmnet[{extra}]'", part["missing"])
+        for extra, part in document["optional"].items()
+    ]
+    networks = "joints from video without the internet", "python -m hhmnet.pose fetch"
+    parts.append(("networks", *networks, document["networks"]["missing"]))
+    view = table("optional parts", "part", "for", "")
+    for name, purpose, remedy, lacking in parts:
+        view.add_row(name, purpose, f"{remedy} (lacks {', '.join(lacking)})" if lacking else "there")
+    out.print(view)
+    broken = [part for part in document["needed"] if part["problem"]]
     for part in broken:
-        out.print(
-            f"{part['name']} {part['problem']}: pip install '{part['name']}{part['wanted']}'", soft_wrap=True
-        )
+        wanted = f"pip install '{part['name']}{part['wanted']}'"
+        out.print(f"{part['name']} {part['problem']}: {wanted}", soft_wrap=True)
     if not broken:
         out.print("All that is always needed is there.")

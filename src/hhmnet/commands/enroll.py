@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from hhmnet.commands.flags import Flags, given, read_all
+from hhmnet.commands.flags import Flags, names_in
 from hhmnet.commands.terminal import Parser, console, counting, print_json, table
 from hhmnet.files import locked
 from hhmnet.models.hub import find_model
@@ -29,17 +29,17 @@ DONE = 0
 
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
-    flags = Flags(ArrayConfig, "hhmnet enroll"), Flags(PoseConfig, "hhmnet enroll")
-    parser = _parser(*flags)
+    flags = Flags("hhmnet enroll", PoseConfig, ArrayConfig)
+    parser = _parser(flags)
     options, rest = parser.parse_known_args(words)
     log = console()
-    arrays, pose = read_all(rest, flags, parser.names)
+    pose, arrays = flags.read(rest, parser.names)
     model = from_pretrained(options.model, choose_device(options.device), all_heads=True)
     old = load_examples(find_model(options.model), model.spec.class_names) if options.add else None
     if (options.out / "config.json").exists():
         raise EnrollError(f"{options.out}: holds a model already; name another folder")
     persons = model.spec.data.persons
-    if not given(rest, "persons"):
+    if "persons" not in names_in(rest):
         pose.persons = persons
     sources = Sources(model.spec.layout, pose, arrays=arrays, persons=persons)
     tell = partial(log.print, soft_wrap=True)
@@ -72,11 +72,11 @@ def main(words: list[str]) -> int:
     return DONE
 
 
-def _parser(arrays: Flags, pose: Flags) -> Parser:
+def _parser(flags: Flags) -> Parser:
     parser = Parser(
         "hhmnet enroll",
         "Make a model of your own classes from a few examples of each.",
-        lambda: f"How joints are found in videos.\n\n{pose.format_help()}\n{arrays.format_help()}",
+        flags.format_help,
         usage="hhmnet enroll MODEL --examples DIR --out NEW [options] [--field value ...]",
     )
     parser.add_shared("model")

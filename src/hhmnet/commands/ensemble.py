@@ -21,6 +21,7 @@ from hhmnet.evaluation.ensemble import (
     subsets,
 )
 from hhmnet.evaluation.metrics import brief, evaluate
+from hhmnet.evaluation.report import accuracy
 from hhmnet.evaluation.scores import Scores
 from hhmnet.files import write_json
 
@@ -33,19 +34,27 @@ def main(words: list[str]) -> int:
     options = _parser().parse_args(words)
     if options.weights is not None and options.validation:
         raise EnsembleError("give --weights, or --validation to choose them, not both")
-    members = align(read_members(options.scores))
+    members = align(_members(options.scores))
     if not (next(iter(members.values())).labels >= 0).any():
         raise EnsembleError(f"{options.scores[0]}: no clip has a label, so there is nothing to measure")
-    weights, rule = pick_weights(members, options.weights, options.validation)
-    document = measure(members, weights) | {"weights_from": rule}
+    weights, rule = _weights(members, options.weights, options.validation)
+    parts = subsets(members, weights.tolist()) if len(members) <= LARGEST_TABLE else {}
+    joined = fuse(members, weights)
+    document = evaluate(joined) | {
+        "weights": dict(zip(members, weights.tolist(), strict=True)),
+        "members": {name: brief(scores) for name, scores in members.items()},
+        "subsets": {name: brief(scores) for name, scores in parts.items()},
+        "disagreements": disagreements(members) if len(members) > 1 else {},
+        "weights_from": rule,
+    }
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
-    fuse(members, weights).save(out / SCORES_FILE)
+    joined.save(out / SCORES_FILE)
     write_json(out / METRICS_FILE, document)
     if options.json:
         print_json(document)
     else:
-        show(document)
+        _show(document)
     console().print(f"{out} holds {METRICS_FILE} and {SCORES_FILE}", soft_wrap=True)
     return 0
 
@@ -64,7 +73,7 @@ def _parser() -> Parser:
     return parser
 
 
-def read_members(files: Sequence[Path]) -> dict[str, Scores]:
+def _members(files: Sequence[Path]) -> dict[str, Scores]:
     """Score files by names as short as tell them apart; raises EnsembleError where one is given twice."""
     files = [file / SCORES_FILE if file.is_dir() else file for file in files]
     shared = os.path.commonpath([file.absolute().parent for file in files]) if len(files) > 1 else ""
@@ -79,14 +88,10 @@ def read_members(files: Sequence[Path]) -> dict[str, Scores]:
     return members
 
 
-def pick_weights(
+def _weights(
     members: dict[str, Scores], given: Sequence[float] | None, validation: Sequence[Path] | None
 ) -> tuple[np.ndarray, str]:
-    """Weights that sum to 1, and where they are from.
-
-    Raises:
-        EnsembleError: the validation scores don't go with the others, or hold clips that are measured as well.
-    """
+    """Weights that sum to 1, and where they are from."""
     if not validation:
         weights = check_weights(given or (1.0,) * len(members), len(members))
         return weights, "given" if given else "all alike"
@@ -94,7 +99,7 @@ def pick_weights(
         raise EnsembleError(
             f"--validation has {len(validation)} score files, there are {len(members)} to join"
         )
-    held = align(read_members(validation))
+    held = align(_members(validation))
     measured, chosen = next(iter(members.values())), next(iter(held.values()))
     if chosen.class_names != measured.class_names:
         raise EnsembleError(f"{validation[0]} has other classes than the scores to join")
@@ -107,35 +112,19 @@ def pick_weights(
     return choose_weights(held), f"{len(chosen.labels)} validation clips"
 
 
-def measure(members: dict[str, Scores], weights: np.ndarray) -> dict[str, Any]:
-    """Metrics of the joined answer, of every member and subset, and where members disagree."""
-    parts = subsets(members, weights.tolist()) if len(members) <= LARGEST_TABLE else {}
-    whole = " + ".join(members)
-    return evaluate(fuse(members, weights)) | {
-        "weights": dict(zip(members, weights.tolist(), strict=True)),
-        "members": {name: brief(scores) for name, scores in members.items()},
-        "subsets": {name: brief(scores) for name, scores in parts.items() if name != whole},
-        "disagreements": disagreements(members) if len(members) > 1 else {},
-    }
-
-
-def show(document: dict[str, Any]) -> None:
+def _show(document: dict[str, Any]) -> None:
     """The metrics for the terminal."""
     title = f"{document['n']} clips, weights: {document['weights_from']}"
     view = table(title, "scores", ">weight", ">top-1 %", "95 %")
-    for part in ("members", "subsets"):
-        for name, figures in document[part].items():
-            weight = f"{document['weights'][name]:.2f}" if part == "members" else ""
-            view.add_row(name, weight, *_cells(figures))
-        view.add_section()
-    view.add_row("all", "", *_cells(document), style="bold")
+    for name, figures in document["members"].items():
+        view.add_row(name, f"{document['weights'][name]:.2f}", *accuracy(figures))
+    view.add_section()
+    for name, figures in document["subsets"].items():
+        view.add_row(name, "", *accuracy(figures))
+    view.add_section()
+    view.add_row("all", "", *accuracy(document), style="bold")
     log = console(stderr=False)
     log.print(view)
     if document["disagreements"]:
         counts = ", ".join(f"{names} {number}" for names, number in document["disagreements"].items())
         log.print(f"clips answered differently: {counts}", soft_wrap=True)
-
-
-def _cells(figures: dict[str, Any]) -> tuple[str, str]:
-    low, high = figures["top1_interval"]
-    return f"{figures['top1']:.2f}", f"{low:.2f} to {high:.2f}"

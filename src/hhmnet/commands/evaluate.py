@@ -7,16 +7,17 @@ import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from hhmnet.commands.configuration import CONFIG_FILE, read_config
 from hhmnet.commands.crops import cut_crops
 from hhmnet.commands.terminal import Parser, console, print_json, table
+from hhmnet.confidence import Confidence
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.protocols import PARTS, Protocol, ProtocolError, get_protocol
 from hhmnet.evaluation.figures import class_legend, draw_confusion
@@ -29,7 +30,7 @@ from hhmnet.evaluation.metrics import (
     surest_mistakes,
     told_apart,
 )
-from hhmnet.evaluation.report import write_report
+from hhmnet.evaluation.report import headline, sections, write_report
 from hhmnet.evaluation.scores import Scores, score
 from hhmnet.files import locked, made, remove_leftovers, write_json
 from hhmnet.models.hub import find_model
@@ -77,8 +78,13 @@ def main(words: list[str]) -> int:
     if options.json:
         print_json(metrics)
     elif metrics["n"]:
-        title = f"{options.model} on {metrics['store']}, {options.split}"
-        console(stderr=False).print(metrics_table(metrics, title))
+        shown = console(stderr=False)
+        for section in sections(metrics):
+            shown.print(table(section.title, *section.columns, rows=section.rows))
+            shown.print(section.note, soft_wrap=True)
+        shown.print(
+            f"{options.model} on {metrics['store']}, {options.split}: {headline(metrics)}", soft_wrap=True
+        )
     report = f" and {REPORT_FILE}" if metrics["n"] else "; no clip has a label, so there is no top-1"
     log.print(f"{out} holds {METRICS_FILE}, {SCORES_FILE}{report}", soft_wrap=True)
     if legend := class_legend(list(metrics.get("per_class", []))):
@@ -140,10 +146,18 @@ def evaluate_run(
         place = choose_device(device)
         folder = find_model(run)
         model = from_pretrained(folder, place, store)
+        spec, looks_at_video = model.spec, model.spec.roi is not None
         check_layout(model, run, store)
-        rule, fold, rows = clips_of(model, store, split, fold, protocol)
-        labels, lacking = labels_of(model, run, store, corrected_labels(folder, rule, store)[rows])
-        others = None if unknown is None else _of_unknown(model, run, unknown)
+        rule, fold, rows = _clips(model, store, split, fold, protocol)
+        labels, lacking = _matched(model, run, store, corrected_labels(folder, rule, store)[rows])
+        others = None if unknown is None else Store(unknown)
+        sure = spec.confidence.get("+".join(MODALITIES[: 1 + looks_at_video]), Confidence())
+        if others is not None:
+            check_layout(model, run, others)
+            if sure.neighbours is None:
+                raise EvaluationError(
+                    f"{run}: it can't tell what is unknown, as it was trained without a fold; see field 'calibration'"
+                )
         for note in _notes(model, run, store, rule, rows, lacking):
             log.print(note, soft_wrap=True)
     # Of a model that isn't here, the results are: a cache is no place for them.
@@ -156,81 +170,57 @@ def evaluate_run(
                 held.enter_context(locked(out, "hhmnet evaluate"))
                 remove_leftovers(out)
         with group.together():
-            if model.spec.roi is not None:
+            if spec.roi is not None:
                 videos = store.find_videos(videos)
                 if group.is_main:
-                    cut_crops(CropCache(config=model.spec.roi), store, rows, videos, log)
+                    cut_crops(CropCache(config=spec.roi), store, rows, videos, log)
 
-        def scored(modalities: Sequence[str]) -> dict[str, Scores]:
+        def scored(modalities: Sequence[str] = MODALITIES) -> dict[str, Scores]:
             found = score_together(group, model, store, rows, place, videos, modalities)
             return {name: dataclasses.replace(scores, labels=labels) for name, scores in found.items()}
 
         with log.status(f"scoring {len(rows)} clips"), naming_the_lost(group):
-            streams = scored(MODALITIES)
-            each = () if model.spec.heterogeneous is None else MODALITIES
-            alone = {name: scored((name,))[""] for name in each}
+            streams = scored()
+            alone = {name: scored((name,))[""] for name in MODALITIES if spec.heterogeneous is not None}
         if not group.is_main:
             return {}, out
         whole = streams.pop("")
         whole.save(out / SCORES_FILE)
         for name, scores in streams.items():
             scores.save(out / stream_scores_file(name))
-        metrics = _measured(whole, streams, alone)
-        about = {"split": split, "protocol": rule.name, "fold": fold, "store": store.path.resolve().name}
-        metrics |= about | {"temperature": whole.temperature}
+        has_labels = bool((whole.labels >= 0).any())
+        metrics = evaluate(whole) if has_labels else {"n": 0}
+        metrics |= {"split": split, "protocol": rule.name, "fold": fold, "store": store.path.resolve().name}
+        metrics |= {"temperature": whole.temperature}
         metrics |= {name: classes for name, classes in lacking.items() if classes}
-        if metrics["n"] and others is not None:
-            with log.status(f"scoring {len(others)} clips of {unknown}"):
-                strange = score(model, others, np.arange(len(others)), device=place)
-            metrics["unknown"] = told_apart(whole, strange, model.spec.confidence[_usual(model)])
-        if metrics["n"] and parts:
+        if has_labels:
+            metrics["surest_mistakes"] = surest_mistakes(whole)
+            if streams:
+                metrics["streams"] = {name: brief(scores) for name, scores in streams.items()}
+            if alone:
+                metrics["modalities"] = {name: brief(scores) for name, scores in alone.items()}
+                metrics["fusion"] = fusion_changes(whole, alone)
+            if others is not None:
+                with log.status(f"scoring {len(others)} clips of {unknown}"):
+                    strange = score(model, others, np.arange(len(others)), device=place)
+                metrics["unknown"] = told_apart(whole, strange, sure)
+            if parts:
 
-            def run_alone() -> Scores:
-                found = score(model, store, rows, device=place, videos=videos)
-                return dataclasses.replace(found, labels=labels)
+                def run_alone() -> Scores:
+                    found = score(model, store, rows, device=place, videos=videos)
+                    return dataclasses.replace(found, labels=labels)
 
-            with log.status("taking the parts away one at a time"):
-                metrics["knock_out"] = knock_out(model, run_alone)
-                metrics["static_share"] = static_share(model)
-        write_json(out / METRICS_FILE, metrics)
-        if metrics["n"]:
+                with log.status("taking the parts away one at a time"):
+                    metrics["knock_out"] = knock_out(model, run_alone)
+                    metrics["static_share"] = static_share(model)
             draw_confusion(confusion(whole), whole.class_names, out / CONFUSION_FILE)
             title = f"{run.name} on {metrics['store']}, {split}"
             write_report(metrics, title, out / REPORT_FILE, out / CONFUSION_FILE)
         else:  # those of an earlier call would be of other clips
             for file in (CONFUSION_FILE, REPORT_FILE):
                 (out / file).unlink(missing_ok=True)
+        write_json(out / METRICS_FILE, metrics)
     return metrics, out
-
-
-def _measured(whole: Scores, streams: dict[str, Scores], alone: dict[str, Scores]) -> dict[str, Any]:
-    """Metrics of all together, of each stream, and of each modality alone; ``n`` is 0 where no clip has a label."""
-    if not (whole.labels >= 0).any():
-        return {"n": 0}
-    metrics = evaluate(whole) | {"surest_mistakes": surest_mistakes(whole)}
-    if streams:
-        metrics["streams"] = {name: brief(scores) for name, scores in streams.items()}
-    if alone:
-        metrics["modalities"] = {name: brief(scores) for name, scores in alone.items()}
-        metrics["fusion"] = fusion_changes(whole, alone)
-    return metrics
-
-
-def _usual(model: ActionModel) -> str:
-    """The modalities that answers rest on where a clip has all, as ``ModelSpec.confidence`` names them."""
-    return "+".join(MODALITIES[: 1 + (model.spec.roi is not None)])
-
-
-def _of_unknown(model: ActionModel, run: Path, folder: Path) -> Store:
-    """A store of clips that are none of the model's classes; raises EvaluationError where the model can't tell."""
-    store = Store(folder)
-    check_layout(model, run, store)
-    own = model.spec.confidence.get(_usual(model))
-    if own is None or own.neighbours is None:
-        raise EvaluationError(
-            f"{run}: it can't tell what is unknown, as it was trained without a fold; see field 'calibration'"
-        )
-    return store
 
 
 def corrected_labels(run: Path, protocol: Protocol, store: Store) -> np.ndarray:
@@ -244,17 +234,13 @@ def stream_scores_file(stream: str) -> str:
     return f"scores-{stream}.parquet"
 
 
-def clips_of(
-    model: ActionModel, store: Store, split: str, fold: int | None = None, protocol: str | None = None
+def _clips(
+    model: ActionModel, store: Store, split: str, fold: int | None, protocol: str | None
 ) -> tuple[Protocol, int | None, np.ndarray]:
     """The protocol that splits a store, its fold, and positions of the split's clips, ``(N,)``.
 
     The protocol is the one that is named, else the model's where the store has test clips of it, else the store's own;
     the fold is the model's where the protocol is, and none is named.
-
-    Raises:
-        EvaluationError: there are no clips.
-        ProtocolError: the protocol, split or fold doesn't exist.
     """
     own = model.spec.protocol
     rule = get_protocol(protocol or (own if _splits(own, store) else store.protocol))
@@ -276,16 +262,12 @@ def _splits(protocol: str, store: Store) -> bool:
         return False
 
 
-def labels_of(
+def _matched(
     model: ActionModel, run: Path, store: Store, labels: np.ndarray
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Labels ``(N,)`` by the store's classes as labels by the model's, matched by name; -1 for a class it lacks.
 
-    Returns:
-        The labels, and the classes that one side lacks: ``only_in_model``, a list, and ``only_in_store``, with clips.
-
-    Raises:
-        EvaluationError: none of the clips' classes is the model's.
+    With them come the classes that one side lacks: ``only_in_model``, a list, and ``only_in_store``, with clips.
     """
     ours, theirs = (
         [unicodedata.normalize("NFC", name) for name in names]
@@ -330,44 +312,11 @@ def check_layout(model: ActionModel, run: Path, store: Store) -> None:
         other = theirs[field]
         if mine == other:
             continue
-        first = f"'{mine}' in the model and '{other}' in the store"
-        if isinstance(mine, (list, tuple)):
-            first = f"the model has {len(mine)}, the store {len(other)}"
-            for number, (one, two) in enumerate(zip(mine, other, strict=False)):
-                if one != two:
-                    first = f"number {number} is '{one}' in the model and '{two}' in the store"
-                    break
+        is_list = isinstance(mine, (list, tuple))
+        pairs = zip_longest(mine, other) if is_list else [(mine, other)]
+        number, (one, two) = next((n, pair) for n, pair in enumerate(pairs) if pair[0] != pair[1])
+        place = f"number {number} is " if is_list else ""
         raise EvaluationError(
             f"{run} and {store.path} have different skeletons ({model.spec.layout.name} and {store.layout.name}): "
-            f"field '{field}': {first}"
+            f"field '{field}': {place}'{one}' in the model and '{two}' in the store"
         )
-
-
-def metrics_table(metrics: dict[str, Any], title: str) -> Table:
-    """The metrics for the terminal: every class, then all of them."""
-    view, n = table(title, "class", ">clips", ">top-1 %"), str(metrics["n"])
-    for name, figures in metrics["per_class"].items():
-        view.add_row(name, str(figures["n"]), f"{figures['top1']:.2f}" if figures["n"] else "-")
-    view.add_section()
-    for name, figures in metrics.get("streams", {}).items():
-        view.add_row(f"stream {name}", n, f"{figures['top1']:.2f}")
-    for name, figures in metrics.get("modalities", {}).items():
-        view.add_row(f"{name} alone", n, f"{figures['top1']:.2f}")
-    for name, changes in metrics.get("fusion", {}).items():
-        counts = f"{changes['mended']['n']}, {changes['broken']['n']}"
-        view.add_row(f"mended, broken beside {name} alone", counts, "")
-    for part in metrics.get("knock_out", []):
-        counts = f"{part['lost']}, {part['won']}"
-        view.add_row(f"without {part['part']}: lost, won", counts, f"{part['top1']:.2f}")
-    if (static := metrics.get("static_share")) is not None:
-        view.add_row("static share of the mixing weight", "", f"{100 * static:.2f}")
-    low, high = metrics["top1_interval"]
-    view.add_row("all", n, f"{metrics['top1']:.2f}", style="bold")
-    view.add_row("95 % interval of top-1", "", f"{low:.2f} to {high:.2f}")
-    for name, key in (("top-5", "top5"), ("mean over classes", "mean_class")):
-        view.add_row(name, "", f"{metrics[key]:.2f}")
-    view.add_row("calibration error", "", f"{metrics['calibration_error']:.2f}")
-    if told := metrics.get("unknown"):
-        view.add_row("unknown: area under the ROC curve", str(told["n"]), f"{told['auroc']:.2f}")
-        view.add_row("known clips that stay known", "", f"{told['known']:.2f}")
-    return view

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def main(words: list[str]) -> int:
     if options.json:
         print_json(document)
     else:
-        console(stderr=False).print(*describe(document, parity), sep="\n", soft_wrap=True)
+        _show(document, parity)
     if not parity.holds:
         wrong = int((parity.nearest > TOLERANCE).sum())
         log.print(
@@ -101,21 +102,24 @@ def _clips(model: ActionModel, options: argparse.Namespace) -> tuple[str, Iterat
     return f"{len(rows)} clips of {options.data}{part}", batches
 
 
-def describe(document: dict[str, Any], parity: Parity) -> list[str]:
+def _show(document: dict[str, Any], parity: Parity) -> None:
     """File and comparison for the terminal."""
-    figures, edge = document["parity"], parity.on_edge
+    figures, edge, tell = (
+        document["parity"],
+        parity.on_edge,
+        partial(console(stderr=False).print, soft_wrap=True),
+    )
     kept = document["file"] or "not written"
-    lines = [
-        f"file      {kept}, {document['bytes'] / 2**20:.2f} MiB, opset {document['opset']}",
-        f"members   {', '.join(document['members']) or 'one stream'}",
+    tell(f"file      {kept}, {document['bytes'] / 2**20:.2f} MiB, opset {document['opset']}")
+    tell(f"members   {', '.join(document['members']) or 'one stream'}")
+    tell(
         f"parity    {document['compared_on']}: logits differ from PyTorch's by {figures['median_difference']:.1e} "
-        f"(median), {figures['largest_difference_off_edge']:.1e} (most); allowed are {TOLERANCE:.0e}",
-        f"classes   the same on {figures['same_class']} of {figures['clips']} clips",
-    ]
+        f"(median), {figures['largest_difference_off_edge']:.1e} (most); allowed are {TOLERANCE:.0e}"
+    )
+    tell(f"classes   the same on {figures['same_class']} of {figures['clips']} clips")
     if edge.any():
-        lines.append(
+        tell(
             f"on edge   {int(edge.sum())} of these clips, by up to {parity.plain[edge].max():.1e}: there PyTorch's own "
             "answer jumps when the joints move by a rounding error, and the graph gives one of the answers it gives "
             f"(within {parity.nearest[edge].max():.1e})"
         )
-    return lines

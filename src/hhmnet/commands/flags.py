@@ -1,4 +1,4 @@
-"""The fields of a dataclass as command-line flags, by jsonargparse: their help, their values, and what is wrong."""
+"""The fields of dataclasses as command-line flags, by jsonargparse: their help, their values, and what is wrong."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ class ConfigError(ValueError):
 
 
 class Flags:
-    """The fields of a dataclass as flags; those of a dataclass in a field are ``--field.name``.
+    """The fields of dataclasses as flags; those of a dataclass in a field are ``--field.name``.
 
     Args:
-        kind: the dataclass. Every field has a default, and a docstring under it that is its flag's help.
         command: what the user calls, such as ``hhmnet train``.
+        sections: the dataclasses. Every field has a default, and a docstring under it that is its flag's help.
 
     Attributes:
         kinds: the type of every field, by dotted name.
     """
 
-    def __init__(self, kind: type, command: str) -> None:
-        self.kind, self.command, self.kinds = kind, command, _kinds(kind)
+    def __init__(self, command: str, *sections: type) -> None:
+        self.command, self.sections = command, sections
+        self.kinds = {name: kind for section in sections for name, kind in _kinds(section).items()}
 
     @cached_property
     def _parser(self) -> ArgumentParser:
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
         quiet: dict[str, Any] = {"exit_on_error": False, "print_config": None, "add_help": False}
         parser = ArgumentParser(usage=argparse.SUPPRESS, allow_abbrev=False, **quiet)
-        parser.add_class_arguments(self.kind, None)
+        for section in self.sections:
+            parser.add_class_arguments(section, None)
         return parser
 
     def format_help(self) -> str:
@@ -48,8 +50,8 @@ class Flags:
         files = r"^ +--\S+ CONFIG\n? +Path to a configuration file\.\n"
         return re.sub(files, "", self._parser.format_help(), flags=re.MULTILINE).strip() + "\n"
 
-    def read(self, words: Sequence[str], others: Iterable[str] = ()) -> Any:
-        """The dataclass that flags and their values describe.
+    def read(self, words: Sequence[str], others: Iterable[str] = ()) -> list[Any]:
+        """The dataclasses that flags and their values describe, in their order.
 
         Args:
             words: the command line, without the flags of the command itself.
@@ -58,11 +60,11 @@ class Flags:
         Raises:
             ConfigError: a flag that doesn't exist, or a value that its field doesn't take.
         """
-        for word in words:
-            name = word.removeprefix("--").partition("=")[0]
-            if word.startswith("--") and name not in self.kinds:
+        for name in names_in(words):
+            if name not in self.kinds:
                 raise ConfigError(f"unknown flag '--{name}'{self.suggest(name, others, '--')}")
-        return _build(self.kind, self.parse(words))
+        values = self.parse(words)
+        return [_build(section, values) for section in self.sections]
 
     def parse(self, words: Sequence[str], where: str = "") -> dict[str, Any]:
         """The values of all fields, nested, by name; raises ConfigError for one of the wrong type, saying ``where``."""
@@ -95,22 +97,9 @@ class Flags:
         return f"; did you mean '{prefix}{best}'?"
 
 
-def read_all(words: Sequence[str], flags: Sequence[Flags], others: Iterable[str] = ()) -> list[Any]:
-    """What flags of several dataclasses describe, one of each; raises as :meth:`Flags.read`, of the last one's."""
-    parts: list[list[str]] = [[] for _ in flags]
-    place = -1
-    for word in words:
-        if word.startswith("--"):
-            name = word.removeprefix("--").partition("=")[0]
-            place = next((i for i, one in enumerate(flags) if name in one.kinds), -1)
-        parts[place].append(word)
-    known = [*others, *(name for one in flags for name in one.kinds)]
-    return [one.read(part, known) for one, part in zip(flags, parts, strict=True)]
-
-
-def given(words: Sequence[str], name: str) -> bool:
-    """Whether a flag is among the words."""
-    return any(word.partition("=")[0] == f"--{name}" for word in words)
+def names_in(words: Sequence[str]) -> list[str]:
+    """Names of the flags among the words."""
+    return [word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")]
 
 
 def _alike(one: str, other: str) -> float:
@@ -127,11 +116,10 @@ def _kinds(section: type, above: str = "") -> dict[str, Any]:
 
 
 def _build(section: type, values: dict[str, Any], name: str = "") -> Any:
-    kinds = get_type_hints(section)
-    built = {
-        key: _build(kinds[key], value, key) if dataclasses.is_dataclass(kinds[key]) else value
-        for key, value in values.items()
-    }
+    kinds, built = get_type_hints(section), {}
+    for field in dataclasses.fields(section):
+        value, kind = values[field.name], kinds[field.name]
+        built[field.name] = _build(kind, value, field.name) if dataclasses.is_dataclass(kind) else value
     try:
         return section(**built)
     except ValueError as error:

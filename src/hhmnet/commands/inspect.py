@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from hhmnet.commands.prepare import split_indices
 from hhmnet.commands.terminal import Parser, UsageError, console, print_json, table
-from hhmnet.evaluation.figures import Strip, class_label, draw_strips
+from hhmnet.evaluation.figures import class_label, draw_strips
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.store import Store
 
@@ -19,33 +19,41 @@ if TYPE_CHECKING:
     from hhmnet.models.pretrained import ActionModel
 
 
+NEEDS = {
+    "picture": ("sample", "--picture draws one clip; name it with --sample ID"),
+    "rois": ("sample", "--rois draws one clip; name it with --sample ID"),
+    "videos": ("rois", "--videos goes with --rois FILE.png"),
+    "attention": ("picture", "--attention draws a picture; name it with --picture FILE.png"),
+    "guidance": ("rois", "--guidance draws a picture; name it with --rois FILE.png"),
+}
+"""Options that need another one, and what to say without it."""
+
+
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
     options = _parser().parse_args(words)
-    for given, needs, why in (
-        ("picture", "sample", "--picture draws one clip; name it with --sample ID"),
-        ("rois", "sample", "--rois draws one clip; name it with --sample ID"),
-        ("videos", "rois", "--videos goes with --rois FILE.png"),
-        ("attention", "picture", "--attention draws a picture; name it with --picture FILE.png"),
-        ("guidance", "rois", "--guidance draws a picture; name it with --rois FILE.png"),
-    ):
-        if getattr(options, given) and not getattr(options, needs):
+    for given, (needed, why) in NEEDS.items():
+        if getattr(options, given) and not getattr(options, needed):
             raise UsageError(why)
     store = Store(options.store)
     if options.sample is None:
-        print_json(summary(store)) if options.json else _show_store(summary(store))
+        facts = _summary(store)
+        print_json(facts) if options.json else _show_store(facts)
         return 0
     sample = store.sample(store.index(options.sample))
-    if options.attention:
-        _draw_attention(options.attention, sample, store, options.picture)
-    elif options.picture:
-        draw_strips([sample_strip(sample, store)], store.layout, options.picture)
     if options.picture:
+        if options.attention:  # torch takes seconds to import, and the rest of this command doesn't need it
+            from hhmnet.evaluation.model_pictures import attention_of, draw_attention
+
+            blocks = attention_of(_model(options.attention, store), sample)
+            draw_attention(blocks, sample, store.layout, options.picture)
+        else:
+            draw_strips([(title_of(sample, store), sample)], store.layout, options.picture)
         console().print(f"picture: {options.picture}", soft_wrap=True)
     if options.rois:
         _draw_rois(sample, store, options.guidance, options.videos, options.rois)
     if options.json:
-        print_json(sample_document(sample, store))
+        print_json(_document(sample, store))
     else:
         _show_sample(sample, store)
     return 0
@@ -67,28 +75,21 @@ def _parser() -> Parser:
     return parser
 
 
-def _draw_attention(run: Path, sample: Sample, store: Store, file: Path) -> None:
-    # torch takes seconds to import, and the rest of this command doesn't need it.
-    from hhmnet.evaluation.attention import attention_of, draw_attention
-
-    draw_attention(attention_of(_model_for(run, store), sample), sample, store.layout, file)
-
-
 def _draw_rois(sample: Sample, store: Store, run: Path | None, videos: Path | None, file: Path) -> None:
     """Draw the crops of a clip, or what a model sees of them, how much each counts, and its answers."""
     from hhmnet.evaluation.model_pictures import crops_of, draw_guidance, guidance_of
 
     row = store.index(sample.sample_id)
     folder = store.find_videos(videos) if sample.video is not None else Path()
-    found = guidance_of(_model_for(run, store), store, row, folder) if run else crops_of(store, row, folder)
-    draw_guidance(found, _title(sample, store), _class_name(sample, store), file)
+    found = guidance_of(_model(run, store), store, row, folder) if run else crops_of(store, row, folder)
+    draw_guidance(found, title_of(sample, store), _class_name(sample, store), file)
     weights = "a cell counts from 0 (blue) to 2 (orange), as its corner says"
     counts = "" if run is None else f"; {'not guided' if found.weights is None else weights}"
     frames = ", ".join(map(str, found.frames))
     console().print(f"rois: {file}\n  rows: parts; columns: frames {frames}{counts}", soft_wrap=True)
 
 
-def _model_for(run: Path, store: Store) -> ActionModel:
+def _model(run: Path, store: Store) -> ActionModel:
     from hhmnet.commands.evaluate import check_layout
     from hhmnet.models.pretrained import from_pretrained
 
@@ -97,11 +98,10 @@ def _model_for(run: Path, store: Store) -> ActionModel:
     return model
 
 
-def summary(store: Store) -> dict[str, Any]:
+def _summary(store: Store) -> dict[str, Any]:
     """What a store holds, in plain containers for JSON."""
-    splits = split_indices(store)
+    splits, lengths = split_indices(store), store.lengths
     parts = {**splits, "all": np.arange(len(store))}
-    lengths = store.lengths
     return {
         "store": str(store.path),
         "clips": len(store),
@@ -115,9 +115,7 @@ def summary(store: Store) -> dict[str, Any]:
             for label, name in enumerate(store.class_names)
         },
         "unlabelled": int((store.labels == UNKNOWN_LABEL).sum()),
-        "subjects": _counts(store.subjects),
-        "cameras": _counts(store.cameras),
-        "setups": _counts(store.setups),
+        **{name: _counts(getattr(store, name)) for name in ("subjects", "cameras", "setups")},
         "persons": {"min": int(store.persons.min()), "max": int(store.persons.max())},
         "frames": {
             "min": int(lengths.min()),
@@ -128,25 +126,23 @@ def summary(store: Store) -> dict[str, Any]:
     }
 
 
-def sample_document(sample: Sample, store: Store) -> dict[str, Any]:
+def _counts(values: np.ndarray) -> dict[str, int]:
+    """How many clips each value has, numbers in their order."""
+    counts = Counter(values[values != ""].tolist())
+    return {name: counts[name] for name in sorted(counts, key=lambda name: (len(name), name))}
+
+
+def _document(sample: Sample, store: Store) -> dict[str, Any]:
     """All that is known of a clip, every value included, in plain containers for JSON."""
-    known = {field.name: getattr(sample, field.name) for field in dataclasses.fields(sample)}
-    about = {
-        "class": _class_name(sample, store),
-        "layout": store.layout.name,
-        "shape": dict(zip("MTVC", sample.joints.shape, strict=True)),
-    }
-    return about | {
-        name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in known.items()
-    }
+    found: dict[str, Any] = {"class": _class_name(sample, store), "layout": store.layout.name}
+    found["shape"] = dict(zip("MTVC", sample.joints.shape, strict=True))
+    for name, value in vars(sample).items():
+        found[name] = value.tolist() if isinstance(value, np.ndarray) else value
+    return found
 
 
-def sample_strip(sample: Sample, store: Store) -> Strip:
-    """A clip as the pictures take it, under its name and class."""
-    return Strip(_title(sample, store), sample.joints, sample.present, sample.frame_index)
-
-
-def _title(sample: Sample, store: Store) -> str:
+def title_of(sample: Sample, store: Store) -> str:
+    """A clip's name and class, as a picture shows them."""
     name = _class_name(sample, store)
     return f"{sample.sample_id}  {class_label(name, sample.label) if name else ''}"
 
@@ -155,68 +151,52 @@ def _class_name(sample: Sample, store: Store) -> str | None:
     return None if sample.label == UNKNOWN_LABEL else store.class_names[sample.label]
 
 
-def _counts(values: np.ndarray) -> dict[str, int]:
-    """How many clips each value has, numbers in their order."""
-    names, counts = np.unique(values[values != ""], return_counts=True)
-    found = dict(zip(names.tolist(), counts.tolist(), strict=True))
-    return dict(sorted(found.items(), key=lambda item: (len(item[0]), item[0])))
-
-
 def _show_store(facts: dict[str, Any]) -> None:
-    out = console(stderr=False)
-    parts = [*facts["splits"], "all"]
-    view = table(f"{facts['store']}: {facts['clips']} clips", "class", *(f">{part}" for part in parts))
+    """The same for people."""
+    whole = {**facts["splits"], "all": facts["clips"]}
+    view = table(f"{facts['store']}: {facts['clips']} clips", "class", *(f">{part}" for part in whole))
     for name, counts in facts["classes"].items():
-        view.add_row(name, *(str(counts[part]) for part in parts))
+        view.add_row(name, *(str(counts[part]) for part in whole))
     if facts["unlabelled"]:
-        view.add_row("(no label)", *[""] * (len(parts) - 1), str(facts["unlabelled"]))
+        view.add_row("(no label)", *[""] * (len(whole) - 1), str(facts["unlabelled"]))
     view.add_section()
-    view.add_row(
-        "all", *(str({**facts["splits"], "all": facts["clips"]}[part]) for part in parts), style="bold"
-    )
-    out.print(view)
+    view.add_row("all", *map(str, whole.values()), style="bold")
+    console(stderr=False).print(view)
     layout, frames, persons = facts["layout"], facts["frames"], facts["persons"]
     span = f"{frames['min']} to {frames['max']} a clip, median {frames['median']:g}"
-    _show_fields(
-        {
-            "protocol": facts["protocol"] or "none",
-            "layout": f"{layout['name']} ({len(layout['joints'])} joints, {layout['dims']} coordinates)",
-            "frames": f"{span}; {frames['all']:,} in all",
-            "persons": f"{persons['min']} to {persons['max']} a clip",
-            **{key: ", ".join(f"{n} ({c})" for n, c in facts[key].items()) or "unknown" for key in _GROUPS},
-            "videos": facts["video_folder"] or "not known",
-            "provenance": json.dumps(facts["provenance"], ensure_ascii=False),
-        }
-    )
-
-
-_GROUPS = ("subjects", "cameras", "setups")
+    shown = {
+        "protocol": facts["protocol"] or "none",
+        "layout": f"{layout['name']} ({len(layout['joints'])} joints, {layout['dims']} coordinates)",
+        "frames": f"{span}; {frames['all']:,} in all",
+        "persons": f"{persons['min']} to {persons['max']} a clip",
+    }
+    for key in ("subjects", "cameras", "setups"):
+        shown[key] = ", ".join(f"{name} ({count})" for name, count in facts[key].items()) or "unknown"
+    shown["videos"] = facts["video_folder"] or "not known"
+    shown["provenance"] = json.dumps(facts["provenance"], ensure_ascii=False)
+    _show_fields(shown)
 
 
 def _show_sample(sample: Sample, store: Store) -> None:
     """Every field in a line; of an array its shape, range and mean over the bodies that are there."""
-    name, shown = _class_name(sample, store), {}
-    for field in dataclasses.fields(sample):
-        value = getattr(sample, field.name)
+    present, frames, shown = sample.present, sample.frame_index, {}
+    for field, value in vars(sample).items():
         if isinstance(value, np.ndarray):
-            seen = (
-                value[sample.present] if value.shape[:2] == sample.present.shape and value.ndim > 2 else value
-            )
+            of_bodies = value.ndim > 2 and value.shape[:2] == present.shape
+            seen = value[present] if of_bodies else value
             spans = (
                 f"{seen.min():g} to {seen.max():g}, mean {seen.mean():.3f}"
                 if seen.size
                 else "nobody is there"
             )
             value = f"{value.shape}; {spans}"
-        shown[field.name] = "none" if value is None or value == "" else str(value)
+        shown[field] = "none" if value is None or value == "" else str(value)
+    name = _class_name(sample, store)
     shown["label"] = "unknown" if name is None else f"{sample.label} ({name})"
-    missing = sample.frame_index[-1] - sample.frame_index[0] + 1 - sample.num_frames
-    shown["frame_index"] += f"; {missing} missing in between"
-    shown["present"] += f"; {sample.present.sum()} of {sample.present.size} bodies there"
+    shown["frame_index"] += f"; {frames[-1] - frames[0] + 1 - len(frames)} missing in between"
+    shown["present"] += f"; {present.sum()} of {present.size} bodies there"
     if sample.video_frames is not None:
-        shown["video_frames"] += (
-            f"; {(sample.video_frames >= 0).sum()} of {sample.num_frames} are in the video"
-        )
+        shown["video_frames"] += f"; {(sample.video_frames >= 0).sum()} of {len(frames)} are in the video"
     _show_fields(shown)
 
 

@@ -86,10 +86,8 @@ def _parser() -> Parser:
 
 def _begun(recognizer: StreamingRecognizer) -> str:
     """What the answers will rest on."""
-    config = recognizer.config
-    seconds = config.frames / config.rate
-    by = " and ".join(recognizer.modalities)
-    text = f"answers by {by}, over the last {seconds:.2g} s ({config.frames} frames)"
+    frames, rate, by = recognizer.config.frames, recognizer.config.rate, " and ".join(recognizer.modalities)
+    text = f"answers by {by}, over the last {frames / rate:.2g} s ({frames} frames)"
     if recognizer.model.spec.roi is not None and "video" not in recognizer.modalities:
         text += "; the model could look at the video too"
     return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from hhmnet.commands.flags import Flags, given, read_all
+from hhmnet.commands.flags import Flags, names_in
 from hhmnet.commands.terminal import Parser, UsageError, console, counting, print_json, table, whole
 from hhmnet.predict.prediction import Prediction
 from hhmnet.predict.sources import Input, InputError, find_inputs
@@ -38,7 +39,7 @@ def main(words: list[str]) -> int:
         return _timeline(recognizer, options, log)
     if options.out is not None:
         return _archive(options, log)
-    failed = 0
+    failed = False
     documents: list[Any] = []
     for item in _inputs(options.inputs, log):
         try:
@@ -49,7 +50,7 @@ def main(words: list[str]) -> int:
             if options.overlay is not None:
                 _overlay(found, recognizer, options.overlay, log)
         except InputError as error:
-            failed += 1
+            failed = True
             print(f"hhmnet predict: error: {' '.join(str(error).split())}", file=sys.stderr)
             name = item.name if isinstance(item, Input) else str(error).partition(":")[0]
             documents.append({"input": name, "error": str(error)})
@@ -68,7 +69,7 @@ def _parser() -> Parser:
     parser = Parser(
         "hhmnet predict",
         "Name the action in videos, skeleton files, folders of them or the clips of a store.",
-        _more_help,
+        lambda: f"Find joints as they were found for the model's training data.\n\n{_flags().format_help()}",
         usage="hhmnet predict MODEL INPUT... [options] [--field value ...]",
     )
     parser.add_shared("model")
@@ -86,23 +87,16 @@ def _parser() -> Parser:
     return parser
 
 
-def _more_help() -> str:
-    from hhmnet.pose.estimate import PoseConfig
-
-    arrays, timeline = _flags()
-    pose = Flags(PoseConfig, "hhmnet predict")
-    return (
-        f"What joints in npz, npy, json and csv files are, where it can't be told.\n\n{arrays.format_help()}\n"
-        f"How joints are found in videos. Take what the model's training data was made with.\n\n{pose.format_help()}\n"
-        f"With --timeline:\n\n{timeline.format_help()}"
-    )
-
-
-def _flags() -> tuple[Flags, Flags]:
-    """Of arrays and timelines."""
+def _flags(with_videos: bool = True) -> Flags:
+    """Of arrays and timelines; of joints in videos, too, which PyTorch finds."""
     from hhmnet.predict.timeline import TimelineConfig
 
-    return Flags(ArrayConfig, "hhmnet predict"), Flags(TimelineConfig, "hhmnet predict")
+    sections: list[type] = [ArrayConfig, TimelineConfig]
+    if with_videos:
+        from hhmnet.pose.estimate import PoseConfig
+
+        sections.append(PoseConfig)
+    return Flags("hhmnet predict", *sections)
 
 
 def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) -> Recognizer:
@@ -111,6 +105,7 @@ def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) ->
     For an exported model PyTorch isn't imported, unless they say something of joints in videos.
     """
     from hhmnet.predict.recognizer import Recognizer
+    from hhmnet.predict.timeline import TimelineConfig
 
     is_exported = options.model.suffix == ".onnx"
     if is_exported and (options.timeline is not None or options.overlay is not None):
@@ -119,26 +114,21 @@ def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) ->
         )
     if is_exported and options.device == "cuda":
         raise UsageError("an ONNX file runs on the CPU; leave --device out, or give the model's folder")
-    arrays, timeline = flags = _flags()
-    names = [word.removeprefix("--").partition("=")[0] for word in rest if word.startswith("--")]
-    options.pose = None
-    if not is_exported or set(names) - arrays.kinds.keys() - timeline.kinds.keys():
-        from hhmnet.pose.estimate import PoseConfig
-
-        pose = Flags(PoseConfig, "hhmnet predict")
-        options.arrays, windows, options.pose = read_all(rest, [*flags, pose], parser.names)
-    else:
-        options.arrays, windows = read_all(rest, flags, parser.names)
-    if options.timeline is None and (stray := [name for name in names if name in timeline.kinds]):
+    names = names_in(rest)
+    without = _flags(with_videos=False)
+    flags = without if is_exported and without.kinds.keys() >= set(names) else _flags()
+    options.arrays, options.windows, *pose = flags.read(rest, parser.names)
+    options.pose = pose[0] if pose else None
+    stray = [field.name for field in dataclasses.fields(TimelineConfig) if field.name in names]
+    if options.timeline is None and stray:
         raise UsageError(f"--{stray[0]} goes with --timeline DIR; see hhmnet predict --help")
     how = options.pose, options.videos, options.arrays, options.unknown
     recognizer = Recognizer.from_pretrained(options.model, options.device, *how)
-    if options.pose is not None and not given(rest, "persons"):
+    if options.pose is not None and "persons" not in names:
         options.pose.persons = recognizer.engine.persons
-    if options.timeline is not None and not given(rest, "window"):
-        windows = windows.as_long_as(recognizer.clip_seconds)
+    if options.timeline is not None and "window" not in names:
+        options.windows = options.windows.as_long_as(recognizer.clip_seconds)
     recognizer.sources.with_videos |= options.overlay is not None
-    options.windows = windows
     options.modality = options.modality or MODALITIES[: 1 + recognizer.looks_at_video]
     return recognizer
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.table import Table
 
 from hhmnet.commands.flags import Flags
 from hhmnet.commands.terminal import Parser, console, counting, print_json, table, whole
@@ -27,28 +28,38 @@ def main(words: list[str]) -> int:
     parser = _parser(words)
     options, rest = parser.parse_known_args(words)
     kind = reader_class(options.reader)
-    reader = kind(options.source, _flags(options.reader).read(rest, parser.names))
+    reader = kind(options.source, *_flags(options.reader).read(rest, parser.names))
     get_protocol(reader.protocol)  # a name that doesn't exist would else show only after hours
     log = console()
     try:
-        report = prepare_store(
-            reader,
-            options.out,
-            jobs=options.jobs,
-            engine=options.engine,
-            log=log,
-        )
+        report = prepare_store(reader, options.out, jobs=options.jobs, engine=options.engine, log=log)
     except WorkerLost as error:
         print(f"hhmnet prepare: error: {error}", file=sys.stderr)
         return WORKER_LOST
     store = Store(options.out)
     if options.json:
-        print_json(_document(store, report))
-    else:
-        out = console(stderr=False)
-        out.print(splits_table(store, f"{options.out}: {report.accepted} clips"))
-        show_notes(out, report)
-        show_rejected(log, report.rejected, options.out)
+        print_json(
+            {
+                "store": str(store.path),
+                "protocol": store.protocol,
+                "layout": store.layout.name,
+                "accepted": report.accepted,
+                "frames": report.frames,
+                "splits": {name: len(rows) for name, rows in split_indices(store).items()},
+                "counts": {key: dict(counter) for key, counter in report.counts.items()},
+                "notes": dict(sorted(report.notes.items())),
+                "resumed": report.resumed,
+                "warnings": warnings_of_split(store),
+                "rejected": [row._asdict() for row in report.rejected],
+            }
+        )
+        return DONE
+    out = console(stderr=False)
+    out.print(splits_table(store, f"{options.out}: {report.accepted} clips"))
+    if report.notes:
+        notes = [(note, f"{times:,}") for note, times in sorted(report.notes.items())]
+        out.print(table("what was done to the data", "note", ">times", rows=notes))
+    show_rejected(log, report.rejected, options.out)
     return DONE
 
 
@@ -70,7 +81,7 @@ def _parser(words: list[str]) -> Parser:
 
 
 def _flags(reader: str) -> Flags:
-    return Flags(reader_class(reader).config_class, f"hhmnet prepare {reader}")
+    return Flags(f"hhmnet prepare {reader}", reader_class(reader).config_class)
 
 
 def _more_help(words: list[str]) -> str:
@@ -98,9 +109,7 @@ def prepare_store(
     It also notes where the videos are, if there are any.
     """
 
-    def tell(line: str) -> None:
-        log.print(line, soft_wrap=True)
-
+    tell = partial(log.print, soft_wrap=True)
     understood = reader.describe()
     for line in understood:
         tell(line)
@@ -136,7 +145,7 @@ def warnings_of_split(store: Store, protocol: Protocol | None = None) -> list[st
     return split_doubts(store.class_names, train, test)
 
 
-def splits_table(store: Store, title: str) -> Any:
+def splits_table(store: Store, title: str) -> Table:
     """One line a split: clips, classes, subjects, cameras, frames."""
     view = table(title, "split", ">clips", ">classes", ">subjects", "cameras", ">frames")
     for name, rows in {**split_indices(store), "all": np.arange(len(store))}.items():
@@ -146,13 +155,6 @@ def splits_table(store: Store, title: str) -> Any:
         figures = (len(rows), len(classes), len(subjects), cameras, int(store.lengths[rows].sum()))
         view.add_row(name, *(f"{figure:,}" if isinstance(figure, int) else figure for figure in figures))
     return view
-
-
-def show_notes(out: Console, report: PrepareReport) -> None:
-    """What was done to the data, as a table; nothing if nothing was."""
-    if report.notes:
-        rows = [(note, f"{times:,}") for note, times in sorted(report.notes.items())]
-        out.print(table("what was done to the data", "note", ">times", rows=rows))
 
 
 def show_rejected(log: Console, rejected: list[Rejected], out: Path) -> None:
@@ -165,19 +167,3 @@ def show_rejected(log: Console, rejected: list[Rejected], out: Path) -> None:
     log.print(table(f"{len(rejected)} files left out", "file", ">line", "reason", rows=rows))
     more = "" if len(rejected) <= SHOWN_REJECTED else f"the first {SHOWN_REJECTED} are shown; "
     log.print(f"{more}all of them are in {out / REJECTED_FILE}", soft_wrap=True)
-
-
-def _document(store: Store, report: PrepareReport) -> dict[str, Any]:
-    return {
-        "store": str(store.path),
-        "protocol": store.protocol,
-        "layout": store.layout.name,
-        "accepted": report.accepted,
-        "frames": report.frames,
-        "splits": {name: len(rows) for name, rows in split_indices(store).items()},
-        "counts": {key: dict(counter) for key, counter in report.counts.items()},
-        "notes": dict(sorted(report.notes.items())),
-        "resumed": report.resumed,
-        "warnings": warnings_of_split(store),
-        "rejected": [row._asdict() for row in report.rejected],
-    }

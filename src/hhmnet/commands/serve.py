@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
+import re
 import socket
 from functools import partial
 
@@ -20,11 +21,12 @@ _GRACE_SECONDS = 5
 
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code when the server was told to end."""
-    flags = Flags(Limits, "hhmnet serve")
+    flags = Flags("hhmnet serve", Limits)
     parser = _parser(flags)
     options, rest = parser.parse_known_args(words)
-    limits: Limits = flags.read(rest, parser.names)
-    token = _token(options.token, options.host)
+    (limits,) = flags.read(rest, parser.names)
+    is_local = _is_local(options.host)
+    _check_token(options.token, is_local, options.host)
     try:
         import uvicorn
 
@@ -35,8 +37,8 @@ def main(words: list[str]) -> int:
         app = create_app(
             partial(load, str(options.model), options.device, limits.videos),
             limits,
-            token,
-            (*LOCAL_HOSTS, options.host) if _is_local(options.host) else None,
+            options.token,
+            (*LOCAL_HOSTS, options.host) if is_local else None,
             page=not options.no_page,
         )
     except ModuleNotFoundError as error:
@@ -50,10 +52,8 @@ def main(words: list[str]) -> int:
         app.state.workers.start()
         listening.listen()  # from here on a request waits instead of being refused
         address, port = listening.getsockname()[:2]
-        log.print(
-            f"http://{f'[{address}]' if ':' in address else address}:{port} is ready; Ctrl-C ends it",
-            soft_wrap=True,
-        )
+        place = f"[{address}]" if ":" in address else address
+        log.print(f"http://{place}:{port} is ready; Ctrl-C ends it", soft_wrap=True)
         config = uvicorn.Config(
             app,
             http=bounded_protocol(limits),
@@ -82,17 +82,10 @@ def _parser(flags: Flags) -> Parser:
     parser.add_shared("model", "device")
     add = parser.add_argument
     add("--port", type=_port, default=8000, metavar="N", help="port, 0 for any that is free (default: 8000)")
-    add(
-        "--host",
-        default=_LOCAL,
-        metavar="ADDRESS",
-        help=f"address to listen at (default: {_LOCAL}, which only this computer reaches); others need --token",
-    )
-    add(
-        "--token",
-        metavar="TEXT",
-        help=f"what clients must send as `Authorization: Bearer TEXT` (default: ${TOKEN_VARIABLE})",
-    )
+    host = f"address to listen at (default: {_LOCAL}, which only this computer reaches); others need --token"
+    add("--host", default=_LOCAL, metavar="ADDRESS", help=host)
+    token = f"what clients must send as `Authorization: Bearer TEXT` (default: ${TOKEN_VARIABLE})"
+    add("--token", default=os.environ.get(TOKEN_VARIABLE), metavar="TEXT", help=token)
     add("--no-page", action="store_true", help="the HTTP API alone")
     return parser
 
@@ -103,19 +96,15 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _token(given: str | None, host: str) -> str | None:
-    """The token that clients must send; raises UsageError for a bad one, or where one is needed."""
-    token = given if given is not None else os.environ.get(TOKEN_VARIABLE)
-    if token is None:
-        if not _is_local(host):
-            raise UsageError(
-                f"--host {host} can be reached from other computers: give a --token, such as one made by "
-                "python -c 'import secrets; print(secrets.token_urlsafe())'"
-            )
-        return None
-    if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+def _check_token(token: str | None, is_local: bool, host: str) -> None:
+    """Raise UsageError for a bad token, or where one is needed."""
+    if token is None and not is_local:
+        raise UsageError(
+            f"--host {host} can be reached from other computers: give a --token, such as one made by "
+            "python -c 'import secrets; print(secrets.token_urlsafe())'"
+        )
+    if token is not None and not re.fullmatch(rf"[!-~]{{{_SHORTEST_TOKEN},}}", token):
         raise UsageError(f"a token has {_SHORTEST_TOKEN} characters or more: ASCII, without spaces")
-    return token
 
 
 def _is_local(host: str) -> bool:
@@ -128,9 +117,8 @@ def _is_local(host: str) -> bool:
 def _listen(host: str, port: int) -> socket.socket:
     """A socket at an address; raises UsageError if it can't be had, before a model is loaded in vain."""
     try:
-        kind, _, _, _, where = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        kind, *_, where = found[0]
         listening = socket.socket(kind, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(where)

@@ -82,35 +82,21 @@ def whole(text: str) -> int:
     return int(text)
 
 
+_MODEL = "trained model: a run or other folder, a name of the zoo, or org/name"
+_JSON = "print one JSON document on standard output, and nothing else"
+_DEVICE = "where to compute (auto: a GPU if there is one)"
+_VIDEOS = "folder of the videos, if they aren't where they were"
+_MODALITY = "what to go by; twice for both (default: all)"
+_UNKNOWN = (
+    f"call so many clips of known classes unknown, 0 to {MOST:g}; more, and others are told better ({RATE:g})"
+)
 SHARED: dict[str, dict[str, Any]] = {
-    "model": {
-        "type": Path,
-        "metavar": "MODEL",
-        "help": "trained model: a run or other folder, a name of the zoo, or org/name",
-    },
-    "json": {"action": "store_true", "help": "print one JSON document on standard output, and nothing else"},
-    "device": {
-        "default": "auto",
-        "choices": DEVICES,
-        "help": "where to compute (auto: a GPU if there is one)",
-    },
-    "videos": {
-        "type": Path,
-        "metavar": "DIR",
-        "help": "folder of the videos, if they aren't where they were",
-    },
-    "modality": {
-        "action": "append",
-        "choices": MODALITIES,
-        "help": "what to go by; twice for both (default: all)",
-    },
-    "unknown": {
-        "type": float,
-        "default": RATE,
-        "metavar": "RATE",
-        "help": f"call so many clips of known classes unknown, 0 to {MOST:g}; more, and others are told better "
-        f"({RATE:g}; 0: none)",
-    },
+    "model": {"type": Path, "metavar": "MODEL", "help": _MODEL},
+    "json": {"action": "store_true", "help": _JSON},
+    "device": {"default": "auto", "choices": DEVICES, "help": _DEVICE},
+    "videos": {"type": Path, "metavar": "DIR", "help": _VIDEOS},
+    "modality": {"action": "append", "choices": MODALITIES, "help": _MODALITY},
+    "unknown": {"type": float, "default": RATE, "metavar": "RATE", "help": _UNKNOWN},
 }
 """Options that several commands have, as argparse takes them."""
 

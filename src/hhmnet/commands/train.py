@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,6 @@ WEIGHTS_FILE = "model.safetensors"
 FINISHED, PROCESS_LOST, STOPPED = 0, 1, 130
 SHOWN_CLIPS = 10
 _LOST_WORKER = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)")
-_CONFIG_HELP = (
-    "YAML file with the configuration, or a packaged recipe such as nw_ucla/homogeneous; what it leaves out has its "
-    "default. With --resume the run's own file is taken if none is given"
-)
 
 
 class RunError(ValueError):
@@ -60,11 +57,11 @@ def main(words: list[str]) -> int:
     try:
         group = join(config.run.device == "cpu")
         log = console(stderr=not options.dry_run) if group.is_main else Console(quiet=True)
-        code = FINISHED
         if options.dry_run:
             from hhmnet.commands.bench import dry_run
 
             dry_run(config, options.data, log)
+            code = FINISHED
         else:
             with group.together():
                 stores = [Store(folder) for folder in options.data]
@@ -85,7 +82,11 @@ def _parser() -> Parser:
         usage="hhmnet train --config FILE --data STORE... --out RUN [options] [--key value ...]",
     )
     add = parser.add_argument
-    add("--config", type=Path, metavar="FILE", help=_CONFIG_HELP)
+    recipe = (
+        "YAML file with the configuration, or a packaged recipe such as nw_ucla/homogeneous; what it leaves out has "
+        "its default. With --resume the run's own file is taken if none is given"
+    )
+    add("--config", type=Path, metavar="FILE", help=recipe)
     again = "train as the run OLD was: its configuration, and a word on what is different now"
     add("--from", dest="again", type=Path, metavar="OLD", help=again)
     data = "store that `hhmnet prepare` made; of several, one encoder learns from all, with a head for each"
@@ -134,6 +135,7 @@ def train(
         TrainingError and others: see :class:`~hhmnet.training.engine.Trainer`.
     """
     group = join(config.run.device == "cpu")
+    tell = partial(log.print, soft_wrap=True)
     with ExitStack() as held:
         with group.together():
             if group.is_main:
@@ -154,17 +156,24 @@ def train(
             group.check_same("the step to go on from", trainer.step)
         finished = begun and trainer.step >= trainer.total_steps and is_finished(out)
         if finished and (out / WEIGHTS_FILE).exists():
-            log.print(f"{out}: this run has finished already", soft_wrap=True)
+            tell(f"{out}: this run has finished already")
             return FINISHED
-        facts = _facts(trainer)
+        provenance = [store.provenance for store in stores]
+        store = {
+            "name": "+".join(store.path.resolve().name for store in stores),
+            "clips": sum(map(len, stores)),
+            "provenance": provenance if len(stores) > 1 else provenance[0],
+        }
+        facts = {"seed": trainer.config.run.seed, "clips": len(trainer.rows), "store": store}
+        facts = environment(trainer.device) | facts
         with group.together():
             for line in differences(again, facts) if again is not None else ():
-                log.print(line, soft_wrap=True)
-        for store, protocol in zip(stores, trainer.protocols, strict=True):
-            for line in warnings_of_split(store, protocol):
-                log.print(f"{store.path}: {line}", soft_wrap=True)
+                tell(line)
+        for own, protocol in zip(stores, trainer.protocols, strict=True):
+            for line in warnings_of_split(own, protocol):
+                tell(f"{own.path}: {line}")
         for line in () if begun else trainer.phase.started:
-            log.print(f"from {config.init}, {line}", soft_wrap=True)
+            tell(f"from {config.init}, {line}")
         problems = _cut_crops(trainer, group, log)
         with group.together():
             if group.is_main:
@@ -196,30 +205,14 @@ def _cut_crops(trainer: Trainer, group: ProcessGroup, log: Console) -> dict[str,
 
 def _name_lost_videos(trainer: Trainer, known: dict[str, str], log: Console) -> None:
     """Name the clips whose crops were there before training, and weren't in it."""
-    if not isinstance(trainer.phase, VideoPhase):
-        return
-    store, blind = trainer.phase.store, sorted(trainer.blind)
-    names = [str(store.sample_ids[i]) for i in blind if store.sample(i).video is not None]
-    lost = [name for name in names if name not in known]
+    clips = [trainer.store.sample(i) for i in sorted(trainer.blind)]
+    lost = [clip.sample_id for clip in clips if clip.video is not None and clip.sample_id not in known]
     if lost:
         shown = ", ".join(lost[:SHOWN_CLIPS]) + (", ..." if len(lost) > SHOWN_CLIPS else "")
         count = f"{len(lost):,} of {len(trainer.rows):,} clips"
         log.print(
             f"{count} lost their video during training, and were then seen without: {shown}", soft_wrap=True
         )
-
-
-def _facts(trainer: Trainer) -> dict[str, Any]:
-    """Of several stores ``store`` has the names joined by +, and a list of what each was made from."""
-    stores = trainer.stores
-    provenance: Any = [store.provenance for store in stores]
-    store = {
-        "name": "+".join(store.path.resolve().name for store in stores),
-        "clips": sum(map(len, stores)),
-        "provenance": provenance if len(stores) > 1 else provenance[0],
-    }
-    facts = {"seed": trainer.config.run.seed, "clips": len(trainer.rows), "store": store}
-    return environment(trainer.device) | facts
 
 
 def _train(trainer: Trainer, time_limit: float | None, facts: dict[str, Any], log: Console) -> int:

@@ -10,8 +10,6 @@ import numpy as np
 
 from hhmnet.evaluation.scores import Scores
 
-TENTHS = 10
-"""Weights are tried in tenths of their sum."""
 LARGEST_GRID = 6
 """With more score files than that, a grid in tenths has too many points."""
 SHOWN = 5
@@ -31,39 +29,35 @@ def align(members: Members) -> dict[str, Scores]:
     Raises:
         EnsembleError: other clips, labels or class names than the first one's; the first differences are listed.
     """
-    return {name: _like(next(iter(members)), name, members) for name in members}
+    (first, ours), *others = members.items()
+    aligned = {first: ours}
+    for name, theirs in [(first, ours), *others]:
+        rows = {sample_id: row for row, sample_id in enumerate(theirs.sample_ids.tolist())}
+        if len(rows) < len(theirs.sample_ids):
+            raise EnsembleError(f"{name}: a sample_id stands there twice")
+        if ours.class_names != theirs.class_names:
+            pairs = zip(ours.class_names, theirs.class_names, strict=False)
+            found = [f"number {i}: '{a}' and '{b}'" for i, (a, b) in enumerate(pairs) if a != b]
+            counts = f"{len(ours.class_names)} and {len(theirs.class_names)} classes"
+            _refuse(first, name, "classes", found or [counts])
+        for lacking, clips in (
+            (name, [clip for clip in ours.sample_ids.tolist() if clip not in rows]),
+            (first, np.setdiff1d(theirs.sample_ids, ours.sample_ids).tolist()),
+        ):
+            if clips:
+                _refuse(first, name, f"clips, {lacking} lacks {len(clips)}", clips)
+        places = np.array([rows[clip] for clip in ours.sample_ids.tolist()], np.int64)
+        labels = theirs.labels[places]
+        if (wrong := np.flatnonzero(labels != ours.labels)).size:
+            found = [f"{ours.sample_ids[i]}: {ours.labels[i]} and {labels[i]}" for i in wrong]
+            _refuse(first, name, "labels", found)
+        aligned[name] = replace(ours, logits=theirs.logits[places])
+    return aligned
 
 
-def _like(first: str, other: str, members: Members) -> Scores:
-    ours, theirs, both = members[first], members[other], f"{first} and {other} have different"
-    if ours.class_names != theirs.class_names:
-        pairs = zip(ours.class_names, theirs.class_names, strict=False)
-        found = [f"number {i}: '{a}' and '{b}'" for i, (a, b) in enumerate(pairs) if a != b]
-        found = found or [f"{len(ours.class_names)} and {len(theirs.class_names)} classes"]
-        raise EnsembleError(f"{both} classes: {_few(found)}")
-    names, place = (
-        ours.sample_ids.tolist(),
-        {name: row for row, name in enumerate(theirs.sample_ids.tolist())},
-    )
-    if len(place) < len(theirs.sample_ids):
-        raise EnsembleError(f"{other}: a sample_id stands there twice")
-    lacks = {other: [name for name in names if name not in place], first: sorted(place.keys() - set(names))}
-    if any(lacks.values()):
-        found = [f"{name} lacks {len(clips)} ({_few(clips)})" for name, clips in lacks.items() if clips]
-        raise EnsembleError(f"{both} clips: {'; '.join(found)}")
-    rows = np.array([place[name] for name in names], np.int64)
-    labels = theirs.labels[rows]
-    if (labels != ours.labels).any():
-        where = np.flatnonzero(labels != ours.labels).tolist()
-        raise EnsembleError(
-            f"{both} labels: {_few([f'{names[i]}: {ours.labels[i]} and {labels[i]}' for i in where])}"
-        )
-    return replace(ours, logits=theirs.logits[rows])
-
-
-def _few(found: Sequence[str]) -> str:
+def _refuse(one: str, other: str, what: str, found: Sequence[str]) -> None:
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return ", ".join(found[:SHOWN]) + more
+    raise EnsembleError(f"{one} and {other} have different {what}: {', '.join(found[:SHOWN])}{more}")
 
 
 def check_weights(weights: Sequence[float] | np.ndarray, count: int) -> np.ndarray:
@@ -109,17 +103,17 @@ def choose_weights(members: Members) -> np.ndarray:
         entropy = np.logaddexp.reduce(joined, 1) - joined[clips, labels]
         return wrong, float(entropy.mean()), tuple(abs(weights - 1 / len(weights)))
 
-    grid = [t for t in product(range(TENTHS + 1), repeat=len(members)) if sum(t) == TENTHS]
-    return min((np.array(tenths) / TENTHS for tenths in grid), key=cost)
+    grid = [tenths for tenths in product(range(11), repeat=len(members)) if sum(tenths) == 10]
+    return min((np.array(tenths) / 10 for tenths in grid), key=cost)
 
 
 def subsets(members: Members, weights: Sequence[float]) -> dict[str, Scores]:
-    """Every subset of at least two members, small ones first, each joined with its members' own weights.
+    """Every subset of two members or more, but not all, small ones first, each joined with its members' own weights.
 
     Subsets whose weights are all zero are left out.
     """
     found = {}
-    for size in range(2, len(members) + 1):
+    for size in range(2, len(members)):
         for chosen in combinations(zip(members, weights, strict=True), size):
             own = dict(chosen)
             if any(own.values()):
@@ -129,9 +123,7 @@ def subsets(members: Members, weights: Sequence[float]) -> dict[str, Scores]:
 
 def disagreements(members: Members) -> dict[str, int]:
     """How many clips every two members, and all of them together, answer differently."""
-    found = {
-        f"{one} / {other}": int((members[one].predictions != members[other].predictions).sum())
-        for one, other in combinations(members, 2)
-    }
-    answers = np.stack([scores.predictions for scores in members.values()])
-    return found | {"any two": int((answers != answers[0]).any(0).sum())}
+    answers = {name: scores.predictions for name, scores in members.items()}
+    found = {f"{a} / {b}": int((answers[a] != answers[b]).sum()) for a, b in combinations(answers, 2)}
+    every = np.stack(list(answers.values()))
+    return found | {"any two": int((every != every[0]).any(0).sum())}

@@ -6,33 +6,18 @@ import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from hhmnet.files import replacing
+from hhmnet.sample import Sample
 from hhmnet.skeleton import SkeletonLayout
 
-SIDE_COLOURS = {"left": "#d95f02", "right": "#1b6ca8", "": "#444444"}
-"""Colour of left, right and middle bones."""
+SIDE_COLOURS = {"left": "#d95f02", "right": "#1b6ca8"}
+"""Colour of left and right bones."""
 POSES = 8
 """Poses in a row of a clip."""
-
-
-class Strip(NamedTuple):
-    """One clip to draw.
-
-    Attributes:
-        title: what stands above it.
-        joints: ``(M, T, V, C)`` in the layout's units.
-        present: ``(M, T)`` bool.
-        frame_index: ``(T,)`` numbers of the frames.
-    """
-
-    title: str
-    joints: np.ndarray
-    present: np.ndarray
-    frame_index: np.ndarray
 
 
 def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], file: Path) -> None:
@@ -75,57 +60,42 @@ def draw_curves(rows: Sequence[Any], file: Path) -> None:
     save_figure(figure, file)
 
 
-def draw_strips(strips: Sequence[Strip], layout: SkeletonLayout, file: Path) -> None:
+def draw_strips(clips: Sequence[tuple[str, Sample]], layout: SkeletonLayout, file: Path) -> None:
     """Draw each clip as a row of poses, spread evenly over its frames: x to the right, and up what is up.
 
     Left joints are orange, right ones blue. All poses of a row share one scale.
 
     Args:
-        strips: the clips.
+        clips: what stands above each, and the clip.
         layout: their skeleton.
         file: PNG to write.
     """
-    figure = new_figure(1.3 * POSES, 2.1 * len(strips))
-    for axes, strip in zip(figure.subplots(len(strips), squeeze=False)[:, 0], strips, strict=True):
-        axes.set_title(strip.title, loc="left", fontsize=10)
-        axes.set_aspect("equal", anchor="W")
-        axes.axis("off")
-        _draw_poses(axes, strip, layout)
-    save_figure(figure, file)
-
-
-def _draw_poses(axes: Any, strip: Strip, layout: SkeletonLayout) -> None:
     from matplotlib.collections import LineCollection
 
-    low, high = _extent(strip)
-    width, height = high - low
-    frames = np.unique(np.linspace(0, strip.joints.shape[1] - 1, POSES).round().astype(int))
-    colours = [_colour(layout.joints[child]) for child, _ in layout.edges]
-    for place, frame in enumerate(frames):
-        corner = low - np.array([place * width, 0])
-        for person in np.flatnonzero(strip.present[:, frame]):
-            bones = strip.joints[person, frame, :, :2][np.array(layout.edges)] - corner
-            axes.add_collection(LineCollection(bones, colors=colours, linewidths=1.6, capstyle="round"))
-        label = {"ha": "center", "va": "top", "fontsize": 7, "color": "#666666"}
+    figure = new_figure(1.3 * POSES, 2.1 * len(clips))
+    colours = [
+        SIDE_COLOURS.get(layout.joints[child].partition("_")[0], "#444444") for child, _ in layout.edges
+    ]
+    label = {"ha": "center", "va": "top", "fontsize": 7, "color": "#666666"}
+    for axes, (title, clip) in zip(figure.subplots(len(clips), squeeze=False)[:, 0], clips, strict=True):
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_aspect("equal", anchor="W")
+        axes.axis("off")
+        seen = clip.joints[clip.present][..., :2].reshape(-1, 2)
+        low, high = (seen.min(0), seen.max(0)) if len(seen) else (np.zeros(2), np.ones(2))
+        margin = 0.05 * float((high - low).max()) + 1e-3
+        low, (width, height) = low - margin, high - low + 2 * margin
         foot = -0.02 * height if layout.dims == 3 else 1.02 * height
-        axes.text((place + 0.5) * width, foot, f"frame {strip.frame_index[frame]}", **label)
-    axes.set(xlim=(0, POSES * width), ylim=(0, height))
-    if layout.dims == 2:
-        axes.invert_yaxis()  # pixels count downwards
-
-
-def _colour(joint: str) -> str:
-    return SIDE_COLOURS.get(joint.partition("_")[0], SIDE_COLOURS[""])
-
-
-def _extent(strip: Strip) -> tuple[np.ndarray, np.ndarray]:
-    """Corners of the box around all poses in x and y, with a margin."""
-    seen = strip.joints[strip.present][..., :2].reshape(-1, 2)
-    if not len(seen):
-        return np.zeros(2), np.ones(2)
-    low, high = seen.min(0), seen.max(0)
-    margin = 0.05 * float((high - low).max()) + 1e-3
-    return low - margin, high + margin
+        frames = np.unique(np.linspace(0, clip.num_frames - 1, POSES).round().astype(int))
+        for place, frame in enumerate(frames):
+            for person in np.flatnonzero(clip.present[:, frame]):
+                bones = clip.joints[person, frame, :, :2][np.array(layout.edges)] - low + (place * width, 0)
+                axes.add_collection(LineCollection(bones, colors=colours, linewidths=1.6, capstyle="round"))
+            axes.text((place + 0.5) * width, foot, f"frame {clip.frame_index[frame]}", **label)
+        axes.set(xlim=(0, POSES * width), ylim=(0, height))
+        if layout.dims == 2:
+            axes.invert_yaxis()  # pixels count downwards
+    save_figure(figure, file)
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -144,7 +114,7 @@ def save_figure(figure: Any, file: Path) -> None:
 
 def class_label(name: str, number: int) -> str:
     """A class as a picture shows it: its name, or its number (from 0) where no installed font has the name."""
-    return str(number) if None in _families(name) else name
+    return name if all(map(_family, _drawn(name))) else str(number)
 
 
 def class_labels(names: Sequence[str]) -> list[str]:
@@ -166,10 +136,11 @@ def set_fonts(figure: Any) -> None:
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a $ is a $
         if not text.get_text().isascii():
-            families = _families(text.get_text())
-            shown = zip(_drawn(text.get_text()), families, strict=True)
+            shown = [(character, _family(character)) for character in _drawn(text.get_text())]
             text.set_text("".join(character if family else "?" for character, family in shown))
-            text.set_fontfamily(list(dict.fromkeys(filter(None, [_families("x")[0], *families]))))
+            text.set_fontfamily(
+                list(dict.fromkeys([_family("x"), *(family for _, family in shown if family)]))
+            )
 
 
 def _drawn(text: str) -> str:
@@ -177,13 +148,9 @@ def _drawn(text: str) -> str:
     return "".join(c for c in text if not (unicodedata.category(c) == "Cf" or "\ufe00" <= c <= "\ufe0f"))
 
 
-def _families(text: str) -> list[str | None]:
-    """For each character that is drawn a family of fonts that has it, matplotlib's own first; None if none has."""
-    return [_family(character) for character in _drawn(text)]
-
-
 @cache
 def _family(character: str) -> str | None:
+    """A family of installed fonts that has the character, matplotlib's own first; None if none has."""
     from matplotlib.font_manager import FontProperties, findfont, fontManager
 
     own = findfont(FontProperties())
@@ -199,8 +166,5 @@ def _characters(file: str) -> frozenset[int]:
 
     try:
         return frozenset(FT2Font(file).get_charmap())
-    except (
-        OSError,
-        RuntimeError,
-    ):  # a font that was taken away since the list of them was made, or a damaged one
+    except (OSError, RuntimeError):  # a font that is gone or damaged
         return frozenset()

@@ -1,4 +1,4 @@
-"""Pictures of what is cut out of a clip's video, and of how much it counts for a model of phase 2."""
+"""Pictures of what a model makes of one clip: crops of its video and what they count, RE-DMT's attention."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ import torch
 from torch import Tensor
 
 from hhmnet.confidence import Confidence, softmax
-from hhmnet.data.dataset import ClipDataset
-from hhmnet.data.roi import RoiConfig, crop_clip
-from hhmnet.data.transform import choose_frames
+from hhmnet.data.dataset import ClipDataset, to_clips
+from hhmnet.data.roi import ClipCrops, RoiConfig, crop_clip
+from hhmnet.data.transform import choose_frames, prepare
 from hhmnet.data.video_batch import MEAN, STD, prepare_video, stack_crops
 from hhmnet.evaluation.figures import SIDE_COLOURS, class_labels, new_figure, save_figure
 from hhmnet.models.pretrained import ActionModel
-from hhmnet.models.spec import ModelSpec
+from hhmnet.models.re_dmt import Explanation
+from hhmnet.models.stst import STST
 from hhmnet.sample import Sample
-from hhmnet.skeleton import PARTS
+from hhmnet.skeleton import PARTS, SkeletonLayout
 from hhmnet.store import Store
 from hhmnet.video import open_video
 
 TOP = 3
 """Answers that are drawn of each modality."""
+QUERIES = ("head", "right_wrist", "left_wrist", "right_ankle")
+"""Joints whose attention is drawn, where the layout has them."""
 
 
 class GuidanceError(ValueError):
@@ -62,17 +65,17 @@ def crops_of(store: Store, row: int, videos: Path) -> Guidance:
         VideoError: the video can't be read.
     """
     sample = store.sample(row)
-    with open_video(videos / _video_of(sample)) as video:
-        crops = crop_clip(sample, store.layout, video, RoiConfig())
+    crops = _crops(sample, store, videos, RoiConfig())
     frames = sample.frame_index[crops.times.round().astype(int)]
     cells, mask = crops.parts.swapaxes(0, 1), crops.part_mask.T
     return Guidance(cells, mask, None, crops.scene, crops.scene_mask, frames, {}, ())
 
 
-def _video_of(sample: Sample) -> str:
+def _crops(sample: Sample, store: Store, videos: Path, config: RoiConfig) -> ClipCrops:
     if sample.video is None:
         raise GuidanceError(f"sample {sample.sample_id!r} has no video to cut anything out of")
-    return sample.video
+    with open_video(videos / sample.video) as video:
+        return crop_clip(sample, store.layout, video, config)
 
 
 @torch.inference_mode()
@@ -89,19 +92,25 @@ def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Gui
     if spec.roi is None or spec.video is None:
         raise GuidanceError("the model looks at skeletons alone; --guidance needs one of phase 2")
     sample = store.sample(row)
-    with open_video(videos / _video_of(sample)) as video:
-        crops = stack_crops([crop_clip(sample, store.layout, video, spec.roi)])
+    crops = stack_crops([_crops(sample, store, videos, spec.roi)])
     clips = ClipDataset(store, np.array([row]), spec.data.persons)[0].clips
     training = model.training
     model.eval()
     both, skeleton = model.answer(clips, crops), model.answer(clips, None)
     model.train(training)
+    assert both.times is not None
     shown = prepare_video(crops, choose_frames(clips.lengths, spec.data).positions, None, spec.video)
     parts, instants = shown.cell_mask.shape[1:]
-    side = spec.video.cell
-    cells = shown.grid[0].view(3, parts, side, instants, side).permute(1, 3, 2, 4, 0)
-    assert both.times is not None
-    logits = {"skeleton": skeleton.logits, "video": both.each["video"], "skeleton+video": both.logits}
+    cells = shown.grid[0].unflatten(2, (instants, -1)).unflatten(1, (parts, -1)).permute(1, 3, 2, 4, 0)
+    answers = {}
+    for name, logits in (
+        ("skeleton", skeleton.logits),
+        ("video", both.each["video"]),
+        ("skeleton+video", both.logits),
+    ):
+        shares = softmax(logits[0].numpy(), spec.confidence.get(name, Confidence()).temperature)
+        surest = np.argsort(-shares, kind="stable")[:TOP].tolist()
+        answers[name] = [(spec.class_names[label], float(shares[label])) for label in surest]
     return Guidance(
         _picture(cells),
         shown.cell_mask[0].numpy(),
@@ -109,16 +118,9 @@ def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Gui
         _picture(shown.scene[0].permute(0, 2, 3, 1)),
         shown.scene_mask[0].numpy(),
         sample.frame_index[both.times[0].numpy().round().astype(int).clip(0, sample.num_frames - 1)],
-        {name: _surest(values[0], name, spec) for name, values in logits.items()},
+        answers,
         spec.class_names,
     )
-
-
-def _surest(logits: Tensor, modalities: str, spec: ModelSpec) -> list[tuple[str, float]]:
-    sure = spec.confidence.get(modalities, Confidence())
-    probabilities = softmax(logits.numpy(), sure.temperature)
-    order = np.argsort(-probabilities, kind="stable")[:TOP].tolist()
-    return [(spec.class_names[label], float(probabilities[label])) for label in order]
 
 
 def _picture(images: Tensor) -> np.ndarray:
@@ -130,25 +132,23 @@ def draw_guidance(found: Guidance, title: str, label: str | None, file: Path) ->
     """Draw the grid, the scene, and the surest answers, if there are any.
 
     A cell's frame is blue where it counts less than on average over all that could be, orange where more, and its
-    weight stands in its corner. Among the answers the clip's own class is orange.
-
-    Args:
-        found: from :func:`guidance_of` or :func:`crops_of`.
-        title: what stands above.
-        label: the clip's class, if it is known.
-        file: PNG to write.
+    weight stands in its corner. Among the answers the clip's own class, ``label``, is orange.
     """
     parts, instants = found.cell_mask.shape
     figure = new_figure(1.15 * instants + 4.6, max(1.25 * parts + 0.6, 5))
     figure.suptitle(title, fontsize=11)
     left, right = figure.subfigures(1, 2, width_ratios=(1.15 * instants, 4.2))
     _draw_cells(left, found)
-    axes = right.subplots(2, 1, height_ratios=(1.2, 1))
-    _draw_scene(axes[0], found)
+    scene, answers = right.subplots(2, 1, height_ratios=(1.2, 1))
+    pictures = found.scenes[found.scene_mask]
+    if len(pictures):
+        scene.imshow(np.concatenate(list(pictures), 1))
+    scene.set_title("persons and surroundings" if len(pictures) else "no scene", fontsize=9)
+    scene.axis("off")
     if found.answers:
-        _draw_answers(axes[1], found, label)
+        _draw_answers(answers, found, label)
     else:
-        axes[1].axis("off")
+        answers.axis("off")
     save_figure(figure, file)
 
 
@@ -177,14 +177,6 @@ def _draw_cells(figure: Any, found: Guidance) -> None:
         axes.text(0.03, 0.97, f"{weight:.1f}", fontsize=7, bbox=box, **at)
 
 
-def _draw_scene(axes: Any, found: Guidance) -> None:
-    axes.axis("off")
-    shown = found.scenes[found.scene_mask]
-    if len(shown):
-        axes.imshow(np.concatenate(list(shown), 1))
-    axes.set_title("persons and surroundings" if len(shown) else "no scene", fontsize=9)
-
-
 def _draw_answers(axes: Any, found: Guidance, label: str | None) -> None:
     """Bars of the surest answers of each, one group below the other."""
     ticks, shown = [], dict(zip(found.class_names, class_labels(found.class_names), strict=True))
@@ -200,3 +192,50 @@ def _draw_answers(axes: Any, found: Guidance, label: str | None) -> None:
     axes.tick_params(length=0)
     axes.invert_yaxis()
     axes.spines[["top", "right", "bottom"]].set_visible(False)
+
+
+def attention_of(model: ActionModel, sample: Sample) -> list[Explanation]:
+    """Every block's attention in a clip's first person, ``(V, V)``, means over chunks and heads; ``kept`` is a share.
+
+    Of a model of several streams it is that of the first one.
+    """
+    single = model.single(model.spec.data.streams[0]).eval()
+    encoder, data = single.network, single.spec.data
+    assert isinstance(encoder, STST)
+    x, mask = prepare(to_clips([sample.joints], [sample.present], data.persons), single.spec.layout, data)
+    first = encoder.config.chunks  # those of the first body come first
+    return [
+        Explanation(*(part[:first].double().mean((0, 1)) for part in block))
+        for block in encoder.explain(x, mask)
+    ]
+
+
+def draw_attention(blocks: list[Explanation], sample: Sample, layout: SkeletonLayout, file: Path) -> None:
+    """Draw the attention of some joints in every block on the clip's middle frame.
+
+    A line from the query (star) to a joint is as wide as its attention; it is orange where mask and reranking gave
+    the joint more than plain attention would, blue where less. A joint that most heads mask is hollow.
+    """
+    queries = [layout.index(name) for name in QUERIES if name in layout.joints] or [0]
+    figure = new_figure(2.4 * len(queries), 2.6 * len(blocks))
+    grid = figure.subplots(len(blocks), len(queries), squeeze=False)
+    seen = np.flatnonzero(sample.present[0])
+    body = sample.joints[0, seen[len(seen) // 2], :, :2]
+    for (row, column), axes in np.ndenumerate(grid):
+        block, query = blocks[row], queries[column]
+        axes.set_title(f"block {row + 1}, {layout.joints[query].replace('_', ' ')}", fontsize=8)
+        axes.set_aspect("equal")
+        axes.axis("off")
+        for edge in layout.edges:
+            axes.plot(*body[list(edge)].T, color="#dddddd", linewidth=1.2, zorder=1)
+        weights = block.weights[query]
+        for joint, weight in enumerate(weights):
+            colour = SIDE_COLOURS["left" if weight > block.plain[query, joint] else "right"]
+            width = 4 * float(weight / weights.max())
+            axes.plot(*body[[query, joint]].T, color=colour, linewidth=width, alpha=0.7, zorder=2)
+            face = colour if block.kept[query, joint] > 0.5 else "white"
+            size, marker = (110, "*") if joint == query else (22, "o")
+            axes.scatter(*body[joint], s=size, marker=marker, facecolor=face, edgecolor=colour, zorder=3)
+        if layout.dims == 2:
+            axes.invert_yaxis()
+    save_figure(figure, file)

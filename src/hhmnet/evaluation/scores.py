@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from hhmnet.confidence import Confidence
 from hhmnet.data.dataset import ClipDataset, EpochSampler, VideoDataset, make_loader
 from hhmnet.files import replacing
 from hhmnet.models.pretrained import ActionModel
@@ -134,33 +135,26 @@ def score_streams(
     Raises:
         VideoFolderError: the model looks at videos, and nobody knows where they are.
     """
-    device = device or torch.device("cpu")
     training = model.training
     model.eval()
     spec, dataset = model.spec, ClipDataset(store, indices, model.spec.data.persons)
-    if spec.roi is not None and "video" in modalities:
-        from hhmnet.data.crop_cache import (
-            CropCache,  # a model of skeletons alone does without the video reader
-        )
+    given = set(modalities) if spec.roi is not None else {"skeleton"}
+    if spec.roi is not None and "video" in given:
+        # A model of skeletons alone does without the video reader.
+        from hhmnet.data.crop_cache import CropCache
 
-        folder = store.find_videos(videos)
-        dataset = VideoDataset(store, indices, spec.data.persons, CropCache(config=spec.roi), folder)
-    loader = make_loader(dataset, EpochSampler(len(indices), batch_size))
+        cache = CropCache(config=spec.roi)
+        dataset = VideoDataset(store, indices, spec.data.persons, cache, store.find_videos(videos))
     names = ("", *model.members)
-    logits = []
-    for batch in loader:
-        there = batch.to(device)
-        clips = there.clips if "skeleton" in modalities else None
-        logits.append(model.streams(clips, there.video).cpu())
+    parts = [torch.zeros(len(names), 0, len(spec.class_names))]
+    for batch in make_loader(dataset, EpochSampler(len(indices), batch_size)):
+        there = batch.to(device or torch.device("cpu"))
+        parts.append(model.streams(there.clips if "skeleton" in given else None, there.video).cpu())
     model.train(training)
-    none = torch.zeros(len(names), 0, len(spec.class_names))
-    rows = torch.cat([none, *logits], dim=1).numpy()
-    about = store.sample_ids[indices], store.labels[indices]
-    usual = modalities if spec.roi is not None else MODALITIES[:1]
-    of_whole = "+".join(name for name in MODALITIES if name in usual)
     found = {}
-    for name, part in zip(names, rows, strict=True):
-        sure = spec.confidence.get(("video" if name == "video" else "skeleton") if name else of_whole)
-        temperature = 1.0 if sure is None else sure.temperature
-        found[name] = Scores(*about, part, spec.class_names, temperature)
+    for name, logits in zip(names, torch.cat(parts, dim=1).numpy(), strict=True):
+        used = {"video" if name == "video" else "skeleton"} if name else given
+        sure = spec.confidence.get("+".join(one for one in MODALITIES if one in used), Confidence())
+        about = store.sample_ids[indices], store.labels[indices]
+        found[name] = Scores(*about, logits, spec.class_names, sure.temperature)
     return found

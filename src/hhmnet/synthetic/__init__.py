@@ -19,26 +19,12 @@ import numpy as np
 
 from hhmnet.prepare.workers import in_workers
 from hhmnet.skeleton import KINECT20
-from hhmnet.synthetic.body import CAMERAS, FPS, Camera
+from hhmnet.synthetic.body import CAMERAS, FPS
 from hhmnet.synthetic.motion import ACTIONS, EPISODES, SKELETON_CEILING, SUBJECTS, Performance, performance
 from hhmnet.synthetic.rendering import render
 
-__all__ = [
-    "ACTIONS",
-    "CAMERAS",
-    "SKELETON_CEILING",
-    "SUBJECTS",
-    "VIDEOS",
-    "Camera",
-    "Performance",
-    "generate",
-    "observe",
-    "performance",
-    "render",
-    "write_video",
-]
+__all__ = ["ACTIONS", "CAMERAS", "SKELETON_CEILING", "SUBJECTS", "performance", "render"]
 
-NAME = "hhmnet-sample"
 MAX_CLIPS = len(ACTIONS) * SUBJECTS * EPISODES * len(CAMERAS)
 VIDEOS = "videos"
 
@@ -73,68 +59,54 @@ def generate(
         seed: seed of the whole set; not negative.
         videos: whether to write the clips' videos, too.
         jobs: number of processes, see :func:`~hhmnet.prepare.workers.in_workers`.
-        progress: called with (clips written, clips wanted), after every clip if it is written in this process.
+        progress: called with (clips written, clips wanted).
 
     Returns:
         The paths of the clips' skeletons.
 
     Raises:
-        ValueError: a number out of range, or ``out`` holds something.
+        ValueError: ``clips`` is out of range, or ``out`` holds something.
     """
     if not 1 <= clips <= MAX_CLIPS:
         raise ValueError(f"sample set: field 'clips' must be 1 to {MAX_CLIPS}, got {clips}")
-    for field, value, least in (("seed", seed, 0), ("jobs", jobs, 1)):
-        if value < least:
-            raise ValueError(f"sample set: field '{field}' must be at least {least}, got {value}")
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise ValueError(f"{out} is there already; name a new or empty folder for the sample set")
     (out / VIDEOS if videos else out).mkdir(parents=True, exist_ok=True)
+    size = 1 if jobs == 1 else _CHUNK
+    chunks = [range(start, min(start + size, clips)) for start in range(0, clips, size)]
     written = 0
 
-    def count(more: int) -> None:
+    def count(chunk: Sequence[int]) -> None:
         nonlocal written
-        written += more
+        written += len(chunk)
         progress(written, clips)
 
-    write = partial(_write, out, seed, videos)
-    chunks = [range(start, min(start + _CHUNK, clips)) for start in range(0, clips, _CHUNK)]
-    if jobs == 1 or len(chunks) == 1:
-        write(range(clips), partial(count, 1))
-    else:
-        in_workers(write, chunks, min(jobs, len(chunks)), lambda chunk: count(len(chunk)))
-    classes = {"name": NAME, "classes": [{"id": action.id, "name": action.name} for action in ACTIONS]}
-    (out / "classes.json").write_text(json.dumps(classes, indent=1) + "\n", encoding="utf-8")
-    return [out / f"{_name(*_numbers(clip))}.json" for clip in range(clips)]
+    in_workers(partial(_write, out, seed, videos), chunks, jobs, count)
+    classes = [{"id": action.id, "name": action.name} for action in ACTIONS]
+    text = json.dumps({"name": "hhmnet-sample", "classes": classes}, indent=1) + "\n"
+    (out / "classes.json").write_text(text, encoding="utf-8")
+    return [out / f"{_numbers(clip)[0]}.json" for clip in range(clips)]
 
 
-def _numbers(clip: int) -> tuple[int, int, int, int]:
-    """Action, subject, episode and view of the clip that comes at this place, from 0."""
+def _numbers(clip: int) -> tuple[str, int, int, int, int]:
+    """Name, action, subject, episode and view of the clip that comes at this place, from 0."""
     acted, view = divmod(clip, len(CAMERAS))
     turn, action = divmod(acted, len(ACTIONS))
-    return action + 1, turn % SUBJECTS + 1, turn // SUBJECTS, view + 1
+    episode, subject = divmod(turn, SUBJECTS)
+    name = f"a{action + 1:02d}_s{subject + 1:02d}_e{episode:02d}_v{view + 1:02d}"
+    return name, action + 1, subject + 1, episode, view + 1
 
 
-def _name(action: int, subject: int, episode: int, view: int) -> str:
-    return f"a{action:02d}_s{subject:02d}_e{episode:02d}_v{view:02d}"
-
-
-def _write(
-    folder: Path,
-    seed: int,
-    videos: bool,
-    clips: Sequence[int],
-    on_clip: Callable[[], None] = lambda: None,
-) -> None:
+def _write(folder: Path, seed: int, videos: bool, clips: Sequence[int]) -> None:
     """Write some clips, in whichever process."""
     for clip in clips:
-        action, subject, episode, view = _numbers(clip)
-        name, acted = _name(action, subject, episode, view), performance(action, subject, episode, seed)
+        name, action, subject, episode, view = _numbers(clip)
+        acted = performance(action, subject, episode, seed)
         joints = np.round(observe(acted, view), 5).tolist()
         text = json.dumps({"file_name": name, "skeletons": joints, "label": action})
         (folder / f"{name}.json").write_text(text, encoding="utf-8")
         if videos:
             write_video(folder / VIDEOS / f"{name}.mp4", render(acted, view).pictures, round(FPS))
-        on_clip()
 
 
 def write_video(file: Path, pictures: np.ndarray, fps: int) -> None:
@@ -160,21 +132,16 @@ def write_video(file: Path, pictures: np.ndarray, fps: int) -> None:
 def observe(acted: Performance, view: int) -> np.ndarray:
     """What a sensor, 1 to 3, reports of a performance: ``(T, 20, 3)`` camera coordinates in metres.
 
-    Jitter grows with depth, every joint has a constant misplacement, and some are lost for some frames.
+    Every joint has a constant misplacement and jitters, as the square of depth, like triangulation's errors, and most
+    along z; some are lost for some frames.
     """
     rng = acted.random(_NOISE_STREAM, view)
     seen = CAMERAS[view].to_camera(acted.joints)
-    return _lose(seen + _jitter(seen, rng), rng)
-
-
-def _jitter(seen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Errors ``(T, 20, 3)`` that grow with the square of depth, as triangulation's do; largest along z."""
-    frames = len(seen)
     scale = 0.0035 * (seen[..., 2:] / 2.5) ** 2 * _JITTER[:, None] * np.array([1.0, 1.0, 1.6])
     quick = rng.normal(size=seen.shape)
-    padded = rng.normal(size=(frames + 6, *seen.shape[1:])).cumsum(0)
+    padded = rng.normal(size=(len(seen) + 6, *seen.shape[1:])).cumsum(0)
     slow = (padded[6:] - padded[:-6]) / np.sqrt(6.0)
-    return scale * (quick + 1.5 * slow + 2.0 * rng.normal(size=(1, *seen.shape[1:])))
+    return _lose(seen + scale * (quick + 1.5 * slow + 2.0 * rng.normal(size=(1, *seen.shape[1:]))), rng)
 
 
 def _lose(seen: np.ndarray, rng: np.random.Generator) -> np.ndarray:

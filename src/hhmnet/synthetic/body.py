@@ -185,23 +185,20 @@ def joints_of(pose: Pose, subject: Subject) -> np.ndarray:
 
 
 def _place_trunk(joints: np.ndarray, pose: Pose, subject: Subject) -> None:
-    shoulders = pose.heading + pose.twist
-
     def grow(child: str, parent: str, direction: np.ndarray, facing: np.ndarray, bone: str) -> None:
         """Put ``child`` one bone away from ``parent`` along ``direction (T, 3)``, turned to ``facing``."""
         joints[:, JOINT[child]] = joints[:, JOINT[parent]] + subject.bones[bone] * turn(direction, facing)
 
-    grow("spine", "hip_center", _tilt(_UP, 0.6 * pose.bend, 0.6 * pose.lean), pose.heading, "spine")
-    grow("shoulder_center", "spine", _tilt(_UP, pose.bend, pose.lean), pose.heading, "shoulder_center")
-    grow("head", "shoulder_center", _tilt(_UP, pose.nod, 0.5 * pose.lean), pose.heading + pose.gaze, "head")
+    bend, lean, heading = pose.bend, pose.lean, pose.heading
+    grow("spine", "hip_center", _tilt(_UP, 0.6 * bend, 0.6 * lean), heading, "spine")
+    grow("shoulder_center", "spine", _tilt(_UP, bend, lean), heading, "shoulder_center")
+    grow("head", "shoulder_center", _tilt(_UP, pose.nod, 0.5 * lean), heading + pose.gaze, "head")
     for side, sign in zip(_SIDES, (1.0, -1.0), strict=True):
         collar = np.array([sign * 0.83, -0.55, -0.08])
-        collar = _tilt(collar / np.linalg.norm(collar), pose.bend, pose.lean)
-        grow(f"{side}_shoulder", "shoulder_center", collar, shoulders, "shoulder")
+        collar = _tilt(collar / np.linalg.norm(collar), bend, lean)
+        grow(f"{side}_shoulder", "shoulder_center", collar, heading + pose.twist, "shoulder")
         pelvis = np.array([sign * np.sqrt(1 - _HIP_DROP**2), -_HIP_DROP, 0.0])
-        grow(
-            f"{side}_hip", "hip_center", _tilt(pelvis, 0.4 * pose.bend, 0.3 * pose.lean), pose.heading, "hip"
-        )
+        grow(f"{side}_hip", "hip_center", _tilt(pelvis, 0.4 * bend, 0.3 * lean), heading, "hip")
 
 
 def _place_arm(joints: np.ndarray, pose: Pose, subject: Subject, side: int, name: str) -> None:
@@ -212,9 +209,10 @@ def _place_arm(joints: np.ndarray, pose: Pose, subject: Subject, side: int, name
     target = shoulder + subject.arm * turn(pose.wrists[:, side] * outward, facing)
     pole = turn(pose.elbows[:, side] * outward, facing)
     elbow, wrist = two_bones(shoulder, target, pole, bones["elbow"], bones["wrist"])
-    joints[:, JOINT[f"{name}_elbow"]] = elbow
-    joints[:, JOINT[f"{name}_wrist"]] = wrist
-    joints[:, JOINT[f"{name}_hand"]] = wrist + (wrist - elbow) / bones["wrist"] * bones["hand"]
+    hand = wrist + (wrist - elbow) / bones["wrist"] * bones["hand"]
+    joints[:, [JOINT[f"{name}_{part}"] for part in ("elbow", "wrist", "hand")]] = np.stack(
+        [elbow, wrist, hand], 1
+    )
 
 
 def _place_leg(joints: np.ndarray, pose: Pose, subject: Subject, side: int, name: str) -> None:
@@ -225,10 +223,10 @@ def _place_leg(joints: np.ndarray, pose: Pose, subject: Subject, side: int, name
     rise = bones["foot"] * np.maximum(np.sin(slope) - np.sin(flat), 0.0)  # a raised heel turns about the toes
     target = pose.ankles[:, side] + rise[:, None] * _UP
     knee, ankle = two_bones(joints[:, JOINT[f"{name}_hip"]], target, ahead, bones["knee"], bones["ankle"])
-    foot = np.cos(slope)[:, None] * ahead - np.sin(slope)[:, None] * _UP
-    joints[:, JOINT[f"{name}_knee"]] = knee
-    joints[:, JOINT[f"{name}_ankle"]] = ankle
-    joints[:, JOINT[f"{name}_foot"]] = ankle + bones["foot"] * foot
+    foot = ankle + bones["foot"] * (np.cos(slope)[:, None] * ahead - np.sin(slope)[:, None] * _UP)
+    joints[:, [JOINT[f"{name}_{part}"] for part in ("knee", "ankle", "foot")]] = np.stack(
+        [knee, ankle, foot], 1
+    )
 
 
 @dataclass(frozen=True)
