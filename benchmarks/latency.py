@@ -21,8 +21,7 @@ from hhmnet.benchmarks.measure import timed
 from hhmnet.data.dataset import RawBatch
 from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import prepare_video
-from hhmnet.export.graph import inputs_of, made_clips
-from hhmnet.export.parity import session
+from hhmnet.export import inputs_of, made_clips, session
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
-from hhmnet.predict.prediction import LivePrediction
+from hhmnet.predict.live import LivePrediction, StreamingConfig, StreamingRecognizer
 from hhmnet.store import Store
 
 

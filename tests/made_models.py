@@ -65,7 +65,7 @@ def telling_unknown(model: ActionModel) -> ActionModel:
     there, frames = np.ones((1, 12), bool), np.arange(12, dtype=np.int32)
     samples = [Sample(pose, -1, posed(pose, 0)[None], there, frames) for pose in (KNOWN, UNKNOWN)]
     clips = [InputClip(sample.sample_id, sample) for sample in samples]
-    logits = Recognizer(model).logits(clips, ("skeleton",)).logits.astype(np.float64)
+    logits = Recognizer(model)._logits(clips, ("skeleton",))[0].logits.astype(np.float64)
     near, far = logits / np.linalg.norm(logits, axis=1, keepdims=True)
     away = (near - far) / np.linalg.norm(near - far)
     thresholds = (-1.0, *[float((near + far) @ away) / 2] * 20)

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from starlette.testclient import TestClient
 
-from hhmnet.predict.prediction import Prediction, StreamLogits, best
+from hhmnet.confidence import softmax
+from hhmnet.predict.recognizer import Prediction, best
 from hhmnet.predict.sources import Input, InputClip, InputError
-from hhmnet.sample import MODALITIES, Sample
+from hhmnet.sample import Sample
 from hhmnet.serving.app import create_app
 from hhmnet.serving.limits import Limits
 from hhmnet.skeleton import KINECT20
@@ -39,12 +40,10 @@ class ObedientRecognizer:
     def __init__(self, looks_at_video: bool = True) -> None:
         self.class_names, self.looks_at_video = CLASSES, looks_at_video
         self.sources = SimpleNamespace(layout=KINECT20, read=_read)
-        self.engine, self.unknown = SimpleNamespace(confidence={}), 0.0
 
     def predict(self, source: Input | InputClip, top: int, modalities: Sequence[str]) -> Prediction:
-        clip = _read(source)
+        clip, has_video = _read(source), "video" in modalities
         probabilities = np.array([0.1, 0.2, 0.7], np.float32)
-        members = {"joint": probabilities, "video": probabilities[::-1].copy()}
         return Prediction(
             clip.name,
             "walk",
@@ -52,21 +51,23 @@ class ObedientRecognizer:
             probabilities,
             tuple(modalities),
             clip.sample,
-            {name: part for name, part in members.items() if name != "video" or "video" in modalities},
+            {"joint": probabilities} | ({"video": probabilities[::-1].copy()} if has_video else {}),
             float(os.getpid()),  # tells tests which process answered
-            np.linspace(0, 2, 20, dtype=np.float32).reshape(5, 4) if "video" in modalities else None,
-            np.array([1.0, 3.0, 5.0, 7.0]) if "video" in modalities else None,
+            np.linspace(0, 2, 20, dtype=np.float32).reshape(5, 4) if has_video else None,
+            np.array([1.0, 3.0, 5.0, 7.0]) if has_video else None,
         )
 
     def check_modalities(self, modalities: Sequence[str]) -> None:
         pass
 
-    def logits(self, clips: Sequence[InputClip], modalities: Sequence[str]) -> StreamLogits:
+    def predict_clips(self, clips: Sequence[InputClip], modalities: Sequence[str]) -> list[Prediction]:
         """``sit`` in the first three seconds, then ``walk``; by the frames' own numbers."""
-        middles = [clip.sample.frame_index[clip.sample.num_frames // 2] for clip in clips]
-        logits = np.array([[4.0, 0.0, 1.0] if middle < 90 else [1.0, 0.0, 4.0] for middle in middles])
-        used = np.array([[name in modalities for name in MODALITIES]] * len(clips))
-        return StreamLogits(logits, {}, used)
+        found = []
+        for clip in clips:
+            is_early = clip.sample.frame_index[clip.sample.num_frames // 2] < 90
+            shares = softmax(np.array([4.0, 0.0, 1.0] if is_early else [1.0, 0.0, 4.0]))
+            found.append(Prediction(clip.name, "", (), shares, tuple(modalities), clip.sample))
+        return found
 
 
 def _read(source: Input | InputClip) -> InputClip:

@@ -8,8 +8,7 @@ import torch
 from hhmnet.data.transform import DataConfig
 from hhmnet.models.pretrained import ActionModel, ModelSpec
 from hhmnet.models.stst import STSTConfig
-from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
-from hhmnet.predict.prediction import LivePrediction
+from hhmnet.predict.live import LivePrediction, StreamingConfig, StreamingRecognizer
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20

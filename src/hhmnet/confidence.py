@@ -52,12 +52,8 @@ class Confidence:
             raise ValueError("field 'thresholds' must be finite")
 
     def known(self, logits: np.ndarray, rate: float = RATE) -> np.ndarray:
-        """Whether each clip is of a known class, ``(N,)`` bool.
-
-        Args:
-            logits: ``(N, classes)``.
-            rate: share of clips of known classes that may be called unknown, 0 (every clip is known) to ``MOST``.
-        """
+        """Whether each clip ``(N, classes)`` is of a known class, ``(N,)`` bool, where a share of ``rate``, 0 to
+        ``MOST``, of clips of known classes may be called unknown."""
         if not self.thresholds or self.neighbours is None or rate == 0:
             return np.ones(len(logits), bool)
         threshold = self.thresholds[min(int(rate / _STEP + 1e-9), len(self.thresholds) - 1)]
@@ -72,11 +68,8 @@ def similarity(logits: np.ndarray, neighbours: np.ndarray, own: bool = False) ->
     """Cosine ``(N,)`` of clips' logits and those of the nearest training clip, low for what is none of the classes.
 
     After Sun et al. (ICML 2022), with one neighbour, on logits: ``benchmarks/unknown.py`` compares it with others.
-
-    Args:
-        logits: ``(N, classes)``.
-        neighbours: ``(B, classes)`` at length 1.
-        own: whether they are the same clips, in the same order, of which none counts as a neighbour of its own.
+    ``neighbours (B, classes)`` are at length 1; with ``own`` they are the same clips, in the same order, of which none
+    counts as a neighbour of its own.
     """
     near = _unit(logits) @ neighbours.T.astype(np.float64)
     if own:
@@ -102,7 +95,7 @@ def fit_confidence(
 
     Args:
         logits: ``(N, classes)`` of held-out clips.
-        labels: ``(N,)``; clips with a label below 0 don't count. Without any that does, nothing is fitted.
+        labels: ``(N,)``; clips with a label below 0 don't count.
         learned: ``(B, classes)``, logits of training clips, of which a part is kept.
         own: whether those are the same clips, as in leave-one-out; then all are kept.
     """
@@ -147,10 +140,8 @@ def read_confidence(fields: Any) -> dict[str, Confidence]:
     found = {}
     for name, values in fields.items():
         try:
-            own: dict[str, Any] = {
-                key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-            }
-            found[str(name)] = Confidence(**own)
+            own = {key: tuple(one) if isinstance(one, list) else one for key, one in values.items()}
+            found[str(name)] = Confidence(**own)  # type: ignore[arg-type]
         except (TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"field 'confidence.{name}': {error}") from None
     return found

@@ -13,7 +13,7 @@ import pytest
 
 from hhmnet.cli import main
 from hhmnet.commands import export
-from hhmnet.export.parity import Parity
+from hhmnet.export import Parity
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import write_store

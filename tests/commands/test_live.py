@@ -16,8 +16,7 @@ from hhmnet.cli import main
 from hhmnet.commands import live
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
 from hhmnet.predict import capture
-from hhmnet.predict.live import StreamingRecognizer
-from hhmnet.predict.prediction import LivePrediction
+from hhmnet.predict.live import LivePrediction, StreamingRecognizer
 from made_models import CLASSES, video_model
 from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight
 from made_stream import model

@@ -40,67 +40,56 @@ def model_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     return folder
 
 
+def enroll(model: Path, examples: Path, new: Path, *more: str, code: int = 0) -> None:
+    """Run the command."""
+    assert main(["enroll", str(model), "--examples", str(examples), "--out", str(new), *more]) == code
+
+
 def test_examples_make_a_model_that_knows_the_next_clip(
     model_folder: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new = tmp_path / "new"
-    assert main(["enroll", str(model_folder), "--examples", str(folder), "--out", str(new), "--json"]) == 0
-    captured = capsys.readouterr()
-    assert json.loads(captured.out)["classes"] == {pose: [4, 4] for pose in sorted(POSES)}
+    new, odd = tmp_path / "new", folder / "crouch" / "0.npz"
+    np.savez(odd, joints=np.load(odd)["joints"] * [1, -1, 1])
+    enroll(model_folder, folder, new, "--json")
+    output = capsys.readouterr()
+    counts = json.loads(output.out)["classes"]
+    assert {name: examples for name, (examples, _) in counts.items()} == dict.fromkeys(sorted(POSES), 4)
+    assert f"{odd}: doubt: head below the feet" in output.err  # what is odd about an example is said
     for pose in POSES:
         clip = write_clip(tmp_path / "later" / f"{pose}.npz", pose, 50)
         assert main(["predict", str(new), str(clip), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)[0]["label"] == pose
-    assert main(["enroll", str(model_folder), "--examples", str(folder), "--out", str(new)]) == 2
+    enroll(model_folder, folder, new, code=2)
     assert "holds a model already" in capsys.readouterr().err
 
 
 def test_a_store_gives_its_training_clips(
     store_folder: Path, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new = tmp_path / "new"
-    assert (
-        main(["enroll", str(finished_run), "--examples", str(store_folder), "--out", str(new), "--json"]) == 0
-    )
+    enroll(finished_run, store_folder, tmp_path / "new", "--json")
     counts = json.loads(capsys.readouterr().out)["classes"]
-    assert {name: count for name, (count, _) in counts.items()} == dict.fromkeys(
-        Store(store_folder).class_names, 4
-    )
-    assert main(["evaluate", str(new), "--data", str(store_folder), "--json"]) == 0
+    wanted = dict.fromkeys(Store(store_folder).class_names, 4)
+    assert {name: count for name, (count, _) in counts.items()} == wanted
+    assert main(["evaluate", str(tmp_path / "new"), "--data", str(store_folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 20
-
-
-def test_what_is_odd_about_an_example_is_said(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    odd = folder / "crouch" / "0.npz"
-    joints = np.load(odd)["joints"]
-    np.savez(odd, joints=joints * [1, -1, 1])
-    skeleton_model().save_pretrained(tmp_path / "model")
-    words = ["--examples", str(folder), "--out", str(tmp_path / "new")]
-    assert main(["enroll", str(tmp_path / "model"), *words]) == 0
-    assert f"{odd}: doubt: head below the feet" in capsys.readouterr().err
 
 
 def test_classes_are_added_to_what_was_enrolled(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, first, second = tmp_path / "model", tmp_path / "first", tmp_path / "second"
+    model, first, second, begun = (tmp_path / name for name in ("model", "first", "second", "begun"))
     skeleton_model().save_pretrained(model)
-    more = folder.rename(tmp_path / "all")
-    begun = tmp_path / "begun"
     begun.mkdir()
     for pose in ("arms up", "arms out"):
-        (more / pose).rename(begun / pose)
-    assert main(["enroll", str(model), "--examples", str(begun), "--out", str(first)]) == 0
-    assert main(["enroll", str(first), "--add", "--examples", str(more), "--out", str(second)]) == 0
+        (folder / pose).rename(begun / pose)
+    enroll(model, begun, first)
+    enroll(first, folder, second, "--add")
     assert from_pretrained(second).spec.class_names == ("arms out", "arms up", "crouch")
     clip = write_clip(tmp_path / "crouch.npz", "crouch", 60)
     assert Recognizer.from_pretrained(second).predict(clip).label == "crouch"
-    assert main(["enroll", str(second), "--add", "--examples", str(begun), "--out", str(tmp_path / "x")]) == 2
-    assert "named alike" in capsys.readouterr().err
-    assert main(["enroll", str(model), "--add", "--examples", str(begun), "--out", str(tmp_path / "x")]) == 2
-    assert "without --add" in capsys.readouterr().err
+    for wrong, message in ((second, "named alike"), (model, "without --add")):
+        enroll(wrong, begun, tmp_path / "x", "--add", code=2)
+        assert message in capsys.readouterr().err
 
 
 def test_a_program_enrolls_without_files_and_few_examples_make_no_sure_answers(
@@ -157,7 +146,6 @@ def test_examples_that_make_no_model_are_one_line(
             file = write_clip(tmp_path / "examples" / name / f"{number}.npz", "crouch", number)
             if count < 0:
                 file.write_bytes(b"no clip")
-    words = ["--examples", str(tmp_path / "examples"), "--out", str(tmp_path / "new")]
-    assert main(["enroll", str(tmp_path / "model"), *words]) == 2
+    enroll(tmp_path / "model", tmp_path / "examples", tmp_path / "new", code=2)
     assert message in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

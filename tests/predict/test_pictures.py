@@ -57,7 +57,6 @@ def test_what_cannot_be_drawn_is_named(of_skeletons: Recognizer, tiny_store: Sto
     found = of_skeletons.predict(tiny_store.sample(0))
     with pytest.raises(InputError, match="clip000: has no video to draw on"):
         draw_overlay(found, KINECT20, tmp_path / "out.mp4")
-    found = dataclasses.replace(found, video=tmp_path / "a.mp4")
     with pytest.raises(InputError, match=r"out\.gif: .*must end in \.mp4"):
-        draw_overlay(found, KINECT20, tmp_path / "out.gif")
+        draw_overlay(dataclasses.replace(found, video=tmp_path / "a.mp4"), KINECT20, tmp_path / "out.gif")
     assert not list(tmp_path.iterdir())

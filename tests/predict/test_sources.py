@@ -1,3 +1,5 @@
+"""What stands for a clip, and what is read of it."""
+
 from __future__ import annotations
 
 import os
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from hhmnet.conversion import convert
-from hhmnet.predict.sources import Input, InputError, Sources, find_inputs, is_video
+from hhmnet.predict.sources import InputError, Sources, find_inputs
 from hhmnet.readers.arrays import ArrayConfig
 from hhmnet.readers.ntu_skeleton import parse, persons
 from hhmnet.readers.videos import Videos
@@ -18,55 +20,34 @@ from hhmnet.store import Store
 from made_bodies import standing
 from made_people import MadeVideo
 
-JOINTS = np.random.default_rng(1).normal(0, 0.5, (12, 20, 3)).astype(np.float32)
-
-
-def raw_file(store: Store, row: int = 0) -> Path:
-    return store.path.parent / "raw" / f"{store.sample_ids[row]}.json"
-
 
 def test_a_folder_stands_for_the_files_below_it(tmp_path: Path) -> None:
+    videos = tuple(f"v{suffix}" for suffix in (".gif", ".3gp", ".MTS", ".flv", ".ogv", ".Mp4"))
     names = ("b.mp4", "a.npz", "deep/c.json", "deep/d.skeleton", "deep/d_rgb.avi", "a.avi", "labels.csv")
-    for name in (*names, "classes.json", ".hidden/e.mp4", ".f.mp4", "notes.txt"):
+    for name in (*names, *videos, "classes.json", ".hidden/e.mp4", ".f.mp4", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     told: list[str] = []
     found = find_inputs([tmp_path, tmp_path / "b.mp4"], told.append)
     assert told == [f"{tmp_path}: passed over, as no videos or skeleton files by their endings: .txt 1"]
     # a.avi and d_rgb.avi belong to the skeletons beside them.
-    wanted = ["a.npz", "b.mp4", "deep/c.json", "deep/d.skeleton", "b.mp4"]
+    wanted = ["a.npz", "b.mp4", *sorted(videos), "deep/c.json", "deep/d.skeleton", "b.mp4"]
     assert [item.path.relative_to(tmp_path).as_posix() for item in found] == wanted
     assert all(item.name == str(item.path) and item.row is None for item in found)
-
-
-@pytest.mark.parametrize("suffix", [".gif", ".3gp", ".MTS", ".ts", ".flv", ".ogv", ".m2ts", ".Mp4"])
-def test_one_list_of_endings(tmp_path: Path, suffix: str) -> None:
-    """As a file, in a folder, and for the reader of videos."""
-    (tmp_path / f"a{suffix}").touch()
-    assert [item.path.name for item in find_inputs([tmp_path, tmp_path / f"a{suffix}"])] == [f"a{suffix}"] * 2
-    assert is_video(tmp_path / f"a{suffix}")
-    assert suffix.lower() in Videos.suffixes
+    assert {Path(name).suffix.lower() for name in videos} <= set(Videos.suffixes)  # the reader's are the same
 
 
 def test_a_name_in_another_unicode_form_or_of_any_bytes(tmp_path: Path) -> None:
-    np.save(tmp_path / unicodedata.normalize("NFD", "café.npy"), JOINTS)
+    joints = np.random.default_rng(1).normal(0, 0.5, (12, 20, 3)).astype(np.float32)
+    np.save(tmp_path / unicodedata.normalize("NFD", "café.npy"), joints)
     (item,) = find_inputs([tmp_path / "café.npy"])
     assert Sources(KINECT20).read(item).sample.num_frames == 12
     try:
-        np.save(tmp_path / os.fsdecode(b"b\xdcbung.npy"), JOINTS)
+        np.save(tmp_path / os.fsdecode(b"b\xdcbung.npy"), joints)
     except OSError:
         pytest.skip("this file system takes only names that are text")
     (item,) = find_inputs([tmp_path / os.fsdecode(b"b\xdcbung.npy")])
     assert Sources(KINECT20).read(item).sample.sample_id == "b\\udcdcbung"
-
-
-def test_a_store_stands_for_its_clips(tiny_store: Store) -> None:
-    found = find_inputs([str(tiny_store.path)])
-    assert len(found) == 30
-    assert found[4] == Input(f"{tiny_store.path}#clip004", tiny_store.path, 4)
-    clip = Sources(KINECT20).read(found[4])
-    np.testing.assert_array_equal(clip.sample.joints, tiny_store.sample(4).joints)
-    assert clip.name == found[4].name
 
 
 @pytest.mark.parametrize(
@@ -87,12 +68,13 @@ def test_what_stands_for_nothing_is_named(tmp_path: Path, name: str, reason: str
 
 
 def test_nw_uclas_form_whatever_the_name_and_with_its_video(filmed: Store, tmp_path: Path) -> None:
+    raw = filmed.path.parent / "raw" / f"{filmed.sample_ids[0]}.json"
     file, wanted = tmp_path / "mine.json", filmed.sample(0)
-    file.write_bytes(raw_file(filmed).read_bytes())
+    file.write_bytes(raw.read_bytes())
     clip = Sources(KINECT20).read(file)
     np.testing.assert_array_equal(clip.sample.joints, wanted.joints)
-    assert (clip.sample.sample_id, clip.video) == ("mine", None)
-    clip = Sources(KINECT20, videos=filmed.video_folder, with_videos=True).read(raw_file(filmed))
+    assert clip.video is None
+    clip = Sources(KINECT20, videos=filmed.video_folder, with_videos=True).read(raw)
     assert clip.video == Path(str(filmed.video_folder), str(wanted.video))
     for name in ("pixels", "video_frames", "joints", "present"):
         np.testing.assert_array_equal(getattr(clip.sample, name), getattr(wanted, name))
@@ -117,44 +99,27 @@ def test_what_prepare_doubts_stands_in_the_notes(tmp_path: Path) -> None:
     assert "bodies are 0.25 times as large as those that the model learned from" in note
 
 
-def test_another_known_skeleton_is_converted(tmp_path: Path) -> None:
-    joints = np.random.default_rng(2).normal(0, 0.5, (9, 25, 3)).astype(np.float32)
-    pixels = np.random.default_rng(3).uniform(1, 99, (9, 25, 2)).astype(np.float32)
-    joints[4] = 0  # nobody
-    np.savez(tmp_path / "a.npz", joints=joints, pixels=pixels)
-    sample = Sources(KINECT20).read(tmp_path / "a.npz").sample
-    wanted, _ = convert(joints, NTU25, KINECT20)
-    np.testing.assert_allclose(sample.joints[0], wanted, atol=1e-6)
-    assert sample.present[0].tolist() == [True] * 4 + [False] + [True] * 4
-    assert sample.confidence is not None
-    assert not sample.confidence[0, 4].any()
-    # A joint of one name keeps its pixel, a mean has the mean.
-    assert sample.pixels is not None
-    spine = [NTU25.index("spine_base"), NTU25.index("spine_mid")]
-    np.testing.assert_allclose(
-        sample.pixels[0, 0, KINECT20.index("spine")], pixels[0, spine].mean(0), rtol=1e-5
-    )
-
-
-def test_ntus_form_and_the_video_beside_it(ntu_file: Path) -> None:
+def test_ntus_form_and_the_video_beside_it_and_another_known_skeleton(ntu_file: Path) -> None:
     MadeVideo(ntu_file.with_name("person_rgb.avi"), 15)
     clip = Sources(NTU25).read(ntu_file)
     (body,) = persons(parse(ntu_file.read_bytes()), Counter())
     np.testing.assert_array_equal(clip.sample.joints[0, body.frames], body.joints)
-    assert clip.sample.pixels is not None
     assert clip.video is None  # a model of skeletons alone doesn't look for it
-    clip = Sources(KINECT20, with_videos=True).read(ntu_file)
-    KINECT20.check(clip.sample.joints)
-    assert clip.video == ntu_file.with_name("person_rgb.avi")
-    assert clip.sample.video_frames is not None
-    assert clip.sample.video_frames.tolist() == [*range(15), *[-1] * 5]
+    found = Sources(KINECT20, with_videos=True).read(ntu_file)
+    seen = clip.sample.present[0]
+    for name in ("joints", "pixels"):
+        wanted, _ = convert(getattr(clip.sample, name), NTU25, KINECT20, clip.sample.confidence)
+        ours = getattr(found.sample, name)
+        np.testing.assert_allclose(ours[0, seen], wanted[0, seen], atol=1e-6)
+        assert not ours[0, ~seen].any()
+    assert found.video == ntu_file.with_name("person_rgb.avi")
+    assert found.sample.video_frames is not None
+    assert found.sample.video_frames.tolist() == [*range(15), *[-1] * 5]
 
 
 @pytest.mark.usefixtures("made_networks")
 def test_a_layout_that_no_estimator_gives(tmp_path: Path, chain: object) -> None:
     MadeVideo(tmp_path / "a.mkv", 5)
-    with pytest.raises(
-        InputError,
-        match=r"a\.mkv: joints .* can become kinect20, .* the model takes chain; give a skeleton file",
-    ):
+    reason = r"a\.mkv: joints .* can become kinect20, .* the model takes chain; give a skeleton file"
+    with pytest.raises(InputError, match=reason):
         Sources(chain).read(tmp_path / "a.mkv")  # type: ignore[arg-type]

@@ -38,64 +38,38 @@ def page() -> TestClient:
     return TestClient(create_app(ObedientRecognizer, token=TOKEN), base_url="http://127.0.0.1:8000")
 
 
-@pytest.mark.parametrize(
-    ("header", "status"),
-    [
-        (f"Bearer {TOKEN}", 200),
-        (f"bearer {TOKEN}", 200),
-        (f"Basic {TOKEN}", 401),
-        (TOKEN, 401),
-        (f"Bearer {TOKEN}x", 401),
-        (f"Bearer {TOKEN[:-1]}", 401),
-        ("Bearer \xe9", 401),
-        ("Bearer ", 401),
-        (None, 401),
-    ],
-)
-def test_the_api_asks_for_the_token(header: str | None, status: int) -> None:
+WRONG = (f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer \xe9", "Bearer ", None)
+
+
+@pytest.mark.parametrize("header", [f"Bearer {TOKEN}", f"bearer {TOKEN}", *WRONG])
+def test_the_api_asks_for_the_token(header: str | None) -> None:
     headers = {} if header is None else {"Authorization": header.encode("latin-1")}
+    client, status = behind(token=TOKEN), 401 if header in WRONG else 200
     for path in ("/api/v1/model", "/api/v1/openapi.json"):
-        response = behind(token=TOKEN).get(path, headers=headers)
-        assert response.status_code == status
-    response = behind(token=TOKEN).post("/api/v1/predict", headers=headers)
+        assert client.get(path, headers=headers).status_code == status
+    response = client.post("/api/v1/predict", headers=headers)
     assert response.status_code == status
     if status == 401:
         assert response.headers["WWW-Authenticate"] == "Bearer"
         assert "Authorization: Bearer" in response.json()["detail"]
         assert TOKEN not in response.text
     for path in ("/api/v1/health", "/api/v1/ready", "/"):
-        assert behind(token=TOKEN).get(path).status_code == 200
+        assert client.get(path).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("host", "status"),
-    [
-        ("127.0.0.1:8000", 200),
-        ("localhost", 200),
-        ("[::1]:8000", 200),
-        ("evil.example:8000", 421),
-        ("127.0.0.1.evil.example", 421),
-        ("127.0.0.1:80@evil.example", 421),
-        ("", 421),
-    ],
-)
-def test_a_local_server_answers_to_its_own_names_only(host: str, status: int) -> None:
-    assert behind(hosts=LOCAL_HOSTS).get("/api/v1/health", headers={"Host": host}).status_code == status
+def test_a_local_server_answers_to_its_own_names_only() -> None:
+    foreign = ("evil.example:8000", "127.0.0.1.evil.example", "127.0.0.1:80@evil.example", "")
+    for host in ("127.0.0.1:8000", "localhost", "[::1]:8000", *foreign):
+        response = behind(hosts=LOCAL_HOSTS).get("/api/v1/health", headers={"Host": host})
+        assert response.status_code == (421 if host in foreign else 200), host
     assert behind().get("/api/v1/health", headers={"Host": "any.example"}).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("origin", "status"),
-    [
-        ("http://127.0.0.1:8000", 200),
-        ("http://evil.example", 403),
-        ("null", 403),
-        ("http://127.0.0.1:9", 403),
-        ("http://[::1", 403),
-    ],
-)
-def test_pages_of_other_sites_may_not_post(origin: str, status: int) -> None:
-    assert behind().post("/api/v1/predict", headers={"Origin": origin}).status_code == status
+def test_pages_of_other_sites_may_not_post() -> None:
+    ours = "http://127.0.0.1:8000"
+    for origin in (ours, "http://evil.example", "null", "http://127.0.0.1:9", "http://[::1"):
+        response = behind().post("/api/v1/predict", headers={"Origin": origin})
+        assert response.status_code == (200 if origin == ours else 403), origin
 
 
 def test_the_page_is_its_own_files_and_can_only_be_read(page: TestClient) -> None:
@@ -105,21 +79,17 @@ def test_the_page_is_its_own_files_and_can_only_be_read(page: TestClient) -> Non
         assert page.get(f"/{name}").status_code == 200, name
         assert page.post(f"/{name}").status_code == 405
     rules = dict(rule.split(" ", 1) for rule in page.get("/").headers["Content-Security-Policy"].split("; "))
-    assert rules["default-src"] == "'self'"
-    assert "script-src" not in rules
+    assert (rules["default-src"], "script-src" in rules) == ("'self'", False)
     assert not any(word in rule for rule in rules.values() for word in ("http", "*", "unsafe"))
     assert page.get("/").headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_nothing_but_the_page_is_served(page: TestClient) -> None:
+def test_nothing_but_the_page_is_served_and_there_are_no_web_sockets(page: TestClient) -> None:
     for path in ("/../app.py", "/%2e%2e/app.py", "/../../../../etc/passwd", "/a/../../app.py"):
         assert page.get(path).status_code == 404
         # Past the client, which tidies up the path.
         scope = {"type": "http", "method": "GET", "path": path, "headers": [(b"host", b"localhost")]}
         assert _messages(page.app, scope)[0]["status"] == 404
-
-
-def test_web_sockets_are_closed(page: TestClient) -> None:
     scope = {"type": "websocket", "path": "/", "headers": []}
     assert _messages(page.app, scope) == [{"type": "websocket.close", "code": 1008}]
 

@@ -59,6 +59,54 @@ def test_details_say_what_to_draw_and_when(client: TestClient, clip: bytes) -> N
     assert (drawn <= details["size"]).all()
 
 
+def timeline(client: TestClient, files: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """The answer on a file, or on one that says how many frames and persons it has, with a timeline."""
+    files = files or order("nothing", **more)
+    answer: dict[str, Any] = client.post(PREDICT, files=files, data={"timeline": "true", "top": "2"}).json()
+    return answer
+
+
+def test_the_timeline_tells_windows_and_segments(client: TestClient) -> None:
+    answer = timeline(client, frames=180)
+    found = answer["timeline"]
+    assert (found["start"], found["end"], found["frames"]) == (0, 6, 180)
+    assert (found["config"]["window"], found["config"]["stride"]) == (2, 0.25)
+    assert found["classes"] == ["sit", "walk"]  # the model has a third one
+    (person,) = found["persons"]
+    windows = person["windows"]
+    assert [(window["start"], window["end"]) for window in windows] == [(n / 4, n / 4 + 2) for n in range(17)]
+    # It sits where the middle frame of a window lies before 3 s.
+    assert [window["label"] for window in windows] == ["sit"] * 8 + ["walk"] * 9
+    high, low = np.exp([4, 1]) / np.exp([4, 0, 1]).sum()
+    np.testing.assert_allclose(windows[0]["probabilities"], [high, low], atol=1e-4)
+    segments = [(segment["label"], segment["start"], segment["end"]) for segment in person["segments"]]
+    assert segments == [("sit", 0, 2.875), ("walk", 2.875, 6)]
+    assert answer["label"] == "walk"  # of the whole
+    assert answer["seconds"] < 100  # its own, not the recognizer's
+
+
+def test_every_person_has_a_timeline_in_the_videos_own_time(client: TestClient, clip: bytes) -> None:
+    first, second = timeline(client, frames=240, persons=2)["timeline"]["persons"]
+    assert [segment["label"] for segment in first["segments"]] == ["sit", "walk"]
+    assert [segment["label"] for segment in second["segments"]] == ["walk"]  # is there from 4 s on
+    assert second["windows"][0]["label"] is second["windows"][0]["probabilities"] is None
+    assert timeline(client, persons=0)["timeline"] is None
+    found = timeline(client, {"file": ("c.mp4", clip)})["timeline"]
+    assert found["end"] == pytest.approx(41 / 25, abs=1e-3)
+    (window,) = found["persons"][0]["windows"]  # a clip that is shorter than a window has one
+    assert window["end"] == pytest.approx(41 / 25, abs=0.03)
+    assert found["modalities"] == ["skeleton", "video"]
+
+
+def test_a_timeline_has_a_bounded_number_of_windows(client: TestClient) -> None:
+    for persons in (1, 2):
+        answer = timeline(client, frames=3000, persons=persons)
+        windows = answer["timeline"]["persons"][0]["windows"]
+        assert len(windows) == 120 / persons
+        assert windows[-1]["end"] == pytest.approx(100, abs=0.01)
+        assert "s apart, so that the answer comes in time" in answer["notes"][0]
+
+
 def test_facts_of_the_model_and_of_the_server(client: TestClient) -> None:
     model = client.get("/api/v1/model").json()
     assert (model["classes"], model["modalities"]) == (list(CLASSES), ["skeleton", "video"])
@@ -66,6 +114,9 @@ def test_facts_of_the_model_and_of_the_server(client: TestClient) -> None:
     assert client.get("/api/v1/ready").json() == {"status": "ready"}
     headers = client.get("/api/v1/health", headers={"Origin": "http://testserver"}).headers
     assert not [name for name in headers if name.startswith("access-control")]
+    for path in ("/api/v1/nothing", "/docs", "/api/v1", "/api/v2/predict", "/openapi.json", "/"):
+        assert (client.get(path).status_code, client.get(path).json()) == (404, {"detail": "Not Found"})
+    assert client.get(PREDICT).status_code == 405
 
 
 @pytest.mark.parametrize(
@@ -91,6 +142,16 @@ def test_a_hostile_name_is_shown_and_never_opened(client: TestClient, name: str,
 
 
 PLAYLIST = b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
+FORM = "multipart/form-data; boundary=b"
+PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'
+
+
+def check_refused(client: TestClient, status: int, reason: str, **more: Any) -> None:
+    """One line says why, and nothing is left."""
+    response = client.post(PREDICT, **more)
+    assert (response.status_code, response.json().keys()) == (status, {"detail"}), response.text
+    assert reason in response.json()["detail"]
+    assert left_over(client) == []
 
 
 @pytest.mark.parametrize(
@@ -106,15 +167,7 @@ PLAYLIST = b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
     ],
 )
 def test_wrong_content_is_refused(client: TestClient, content: bytes, status: int, reason: str) -> None:
-    response = client.post(PREDICT, files={"file": ("clip.mp4", content)})
-    assert response.status_code == status, response.text
-    assert response.json().keys() == {"detail"}
-    assert reason in response.json()["detail"]
-    assert left_over(client) == []
-
-
-FORM = "multipart/form-data; boundary=b"
-PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'
+    check_refused(client, status, reason, files={"file": ("clip.mp4", content)})
 
 
 @pytest.mark.parametrize(
@@ -130,10 +183,7 @@ PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'
     ],
 )
 def test_a_bad_form_is_refused(client: TestClient, body: bytes, kind: str, status: int, reason: str) -> None:
-    response = client.post(PREDICT, content=body, headers={"Content-Type": kind})
-    assert response.status_code == status, response.text
-    assert reason in response.json()["detail"]
-    assert left_over(client) == []
+    check_refused(client, status, reason, content=body, headers={"Content-Type": kind})
 
 
 @pytest.mark.parametrize(
@@ -147,10 +197,7 @@ def test_a_bad_form_is_refused(client: TestClient, body: bytes, kind: str, statu
     ],
 )
 def test_a_bad_field_is_refused(client: TestClient, fields: dict[str, str], reason: str) -> None:
-    response = client.post(PREDICT, files=order("nothing"), data=fields)
-    assert response.status_code == 422
-    assert reason in response.json()["detail"]
-    assert left_over(client) == []
+    check_refused(client, 422, reason, files=order("nothing"), data=fields)
 
 
 @pytest.mark.parametrize(
@@ -172,24 +219,16 @@ def test_what_goes_wrong_takes_only_its_request(
     assert client.get("/api/v1/ready").status_code == 200
 
 
-def test_unknown_routes_and_methods(client: TestClient) -> None:
-    for path in ("/api/v1/nothing", "/docs", "/api/v1", "/api/v2/predict", "/openapi.json", "/"):
-        assert (client.get(path).status_code, client.get(path).json()) == (404, {"detail": "Not Found"})
-    assert client.get(PREDICT).status_code == 405
-
-
 def test_bytes_are_limited(client: TestClient) -> None:
-    response = client.post(PREDICT, files={"file": ("a.json", b'{"a": "' + b"x" * 1_000_000 + b'"}')})
-    assert (response.status_code, response.json()["detail"]) == (413, "the upload is larger than 1 MB")
+    large = {"file": ("a.json", b'{"a": "' + b"x" * 1_000_000 + b'"}')}
+    check_refused(client, 413, "the upload is larger than 1 MB", files=large)
 
     def pieces() -> Iterator[bytes]:  # so that no length is told
         yield PART % b'file"; filename="a' + b"{"
         for _ in range(30):
             yield b"x" * 100_000
 
-    response = client.post(PREDICT, content=pieces(), headers={"Content-Type": FORM})
-    assert response.status_code == 413
-    assert left_over(client) == []
+    check_refused(client, 413, "larger", content=pieces(), headers={"Content-Type": FORM})
 
 
 @pytest.mark.parametrize(
@@ -199,9 +238,7 @@ def test_videos_are_limited(
     client: TestClient, tmp_path: Path, size: tuple[int, int], frames: int, reason: str
 ) -> None:
     file = write_video(tmp_path / "l.mp4", pictures=[np.zeros((*size, 3), np.uint8)] * frames)
-    response = client.post(PREDICT, files={"file": ("l.mp4", file.read_bytes())})
-    assert response.status_code == 413
-    assert reason in response.json()["detail"]
+    check_refused(client, 413, reason, files={"file": ("l.mp4", file.read_bytes())})
 
 
 def test_time_workers_and_requests_at_a_time_are_limited(clip: bytes) -> None:

@@ -37,9 +37,14 @@ def answer(port: int, content: dict[str, Any]) -> bytes:
         return b"".join(iter(lambda: client.recv(65536), b""))
 
 
-def test_a_client_that_goes_away_takes_its_file_and_the_work_with_it() -> None:
+def test_a_client_that_goes_away_leaves_nothing_and_takes_the_work_with_it() -> None:
     with listening(Limits(concurrent=1, answer_seconds=600)) as (port, folder, workers):
         (before,) = workers._all
+        whole = form({"do": "nothing"})
+        connected(port, whole[:60], told=len(whole)).close()  # in the middle of its upload
+        until(lambda: b"200 OK" in answer(port, {"do": "nothing"}))
+        assert not list(folder.iterdir())
+        assert workers._all == {before}  # no work was begun, so none was ended
         client = connected(port, form({"do": "sleep", "seconds": 600}))
         until(lambda: list(folder.rglob("upload.json")))
         client.close()
@@ -51,27 +56,11 @@ def test_a_client_that_goes_away_takes_its_file_and_the_work_with_it() -> None:
     assert not folder.exists()
 
 
-def test_a_client_that_goes_away_in_the_middle_of_its_upload_leaves_nothing() -> None:
-    with listening(Limits(concurrent=1)) as (port, folder, workers):
-        (before,) = workers._all
-        whole = form({"do": "nothing"})
-        connected(port, whole[:60], told=len(whole)).close()
-        until(lambda: b"200 OK" in answer(port, {"do": "nothing"}))
-        assert not list(folder.iterdir())
-        assert workers._all == {before}  # no work was begun, so none was ended
-
-
-def test_an_upload_that_takes_too_long_is_refused_and_its_place_is_free_again() -> None:
-    with listening(Limits(concurrent=1, upload_seconds=0.5)) as (port, folder, _):
+def test_an_upload_that_takes_too_long_or_is_too_large_is_refused_and_its_place_is_free_again() -> None:
+    with listening(Limits(concurrent=1, upload_mb=1, upload_seconds=0.5)) as (port, folder, _):
         with closing(connected(port, b"--b\r\n", told=1000)) as slow:
             assert slow.recv(65536).startswith(b"HTTP/1.1 408")
+        with closing(connected(port, b"", told=2_000_000)) as large:  # before the body comes
+            assert large.recv(65536).startswith(b"HTTP/1.1 413")
         assert b"200 OK" in answer(port, {"do": "nothing"})
         assert not list(folder.iterdir())
-
-
-def test_a_length_beyond_the_limit_is_refused_before_the_body_comes() -> None:
-    with (
-        listening(Limits(upload_mb=1)) as (port, _, _),
-        closing(connected(port, b"", told=2_000_000)) as client,
-    ):
-        assert client.recv(65536).startswith(b"HTTP/1.1 413")

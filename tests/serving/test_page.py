@@ -85,19 +85,24 @@ def _until_it_says(page: Any, text: str) -> None:
     page.wait_for_selector(f"#stage .status:has-text({text!r})")
 
 
-def test_a_video_is_answered_and_shown(page: Any, server: tuple[int, Path], tmp_path: Path) -> None:
+def test_a_video_is_answered_and_shown_and_nothing_leaves_for_another_host(
+    page: Any, server: tuple[int, Path], tmp_path: Path
+) -> None:
     _until_it_says(page, "3 actions; looks at skeleton and video")
     page.set_input_files("#stage input.file", write_video(tmp_path / "clip.mp4"))
     page.wait_for_selector("#answer :text('70%')")
     assert "walk" in page.inner_text("#answer")
     page.wait_for_function("() => document.querySelector('#votes').innerText.includes('70.0 %')")
     votes = page.inner_text("#votes").split()
-    assert votes[votes.index("joint") + 1] == "walk"
-    assert votes[votes.index("video") + 1] == "sit"
+    assert (votes[votes.index("joint") + 1], votes[votes.index("video") + 1]) == ("walk", "sit")
     assert "by skeleton and video" in page.inner_text("#stage .status")
     assert page.is_visible("#figures .guidance canvas")
     assert not page.is_visible("#figures .timeline")  # no longer than a window, so the answer says it all
     assert not list(server[1].iterdir())
+    page.wait_for_timeout(1000)
+    web = [url for _, url in page.asked if urlsplit(url).scheme in ("http", "https", "ws", "wss")]
+    assert {urlsplit(url).netloc for url in web} == {f"127.0.0.1:{server[0]}"}
+    assert {urlsplit(url).path for method, url in page.asked if method != "GET"} == {"/api/v1/predict"}
     assert page.faults == []
 
 
@@ -114,6 +119,9 @@ def test_a_skeleton_is_drawn_without_a_video(page: Any, tmp_path: Path) -> None:
 
 
 def test_the_timeline_is_drawn_and_leads_through_the_clip(page: Any, tmp_path: Path) -> None:
+    def until_it_is(value: str) -> None:
+        page.wait_for_function(f"() => document.querySelector('#figures .plot').{value}")
+
     (tmp_path / "clip.json").write_text('{"frames": 240, "persons": 2}')
     _until_it_says(page, "3 actions")
     page.set_input_files("#stage input.file", tmp_path / "clip.json")
@@ -124,26 +132,20 @@ def test_the_timeline_is_drawn_and_leads_through_the_clip(page: Any, tmp_path: P
     assert page.locator("#figures .segments button").all_inner_texts()[0].startswith("sit, 0.0\u20132.9 s, ")
     assert "person 2: walk" in page.inner_text("#figures .others")
     page.click("#figures .segments li:nth-child(2) button")
-    page.wait_for_function(
-        "() => document.querySelector('#figures .plot').ariaValueText.startsWith('2.9 seconds: ')"
-    )
+    until_it_is("ariaValueText.startsWith('2.9 seconds: ')")
     assert page.inner_text("#stage .pause") == "Play"  # it stays where one went
     box = page.locator("#figures .plot").bounding_box()
     page.mouse.click(box["x"] + 46 + 0.75 * (box["width"] - 60), box["y"] + 50)
-    page.wait_for_function(
-        "() => document.querySelector('#figures .plot').ariaValueText.startsWith('6.0 seconds: walk')"
-    )
+    until_it_is("ariaValueText.startsWith('6.0 seconds: walk')")
     head = page.locator("#figures .playhead")
     before = float(head.get_attribute("x1"))
     page.press("#figures .plot", "ArrowLeft")
-    page.wait_for_function("() => document.querySelector('#figures .plot').ariaValueNow === '5.9'")
+    until_it_is("ariaValueNow === '5.9'")
     assert float(head.get_attribute("x1")) < before
     page.press("#figures .plot", "Home")
-    page.wait_for_function(
-        "() => document.querySelector('#figures .plot').ariaValueText.startsWith('0.0 seconds: sit')"
-    )
+    until_it_is("ariaValueText.startsWith('0.0 seconds: sit')")
     page.click("#stage .pause")
-    page.wait_for_function("() => Number(document.querySelector('#figures .plot').ariaValueNow) > 0.5")
+    until_it_is("ariaValueNow > 0.5")
     assert page.faults == []
 
 
@@ -169,7 +171,7 @@ def test_the_webcam_is_recorded_and_answered(page: Any) -> None:
     assert [url for method, url in page.asked if method == "POST"][-1].endswith("/api/v1/predict")
 
 
-def test_a_refusal_is_shown_as_text(page: Any, tmp_path: Path) -> None:
+def test_a_refusal_is_shown_as_text_and_modalities_are_chosen(page: Any, tmp_path: Path) -> None:
     file = tmp_path / "<img src=x onerror=document.title=1>.txt"
     file.write_text("words")
     _until_it_says(page, "3 actions")
@@ -177,10 +179,6 @@ def test_a_refusal_is_shown_as_text(page: Any, tmp_path: Path) -> None:
     _until_it_says(page, "is nothing that this server takes")
     assert "<img" in page.inner_text("#stage .status")
     assert page.query_selector("#stage .status img") is None
-
-
-def test_modalities_are_chosen(page: Any, tmp_path: Path) -> None:
-    _until_it_says(page, "3 actions")
     page.click("#modalities label:has-text('video')")
     page.set_input_files("#stage input.file", write_video(tmp_path / "clip.mp4"))
     _until_it_says(page, "by skeleton")
@@ -190,15 +188,6 @@ def test_modalities_are_chosen(page: Any, tmp_path: Path) -> None:
     page.click("#modalities label:has-text('video')")
     page.click("#modalities label:has-text('skeleton')")
     _until_it_says(page, "choose what to go by")
-
-
-def test_nothing_leaves_for_another_host(page: Any, server: tuple[int, Path], tmp_path: Path) -> None:
-    page.set_input_files("#stage input.file", write_video(tmp_path / "clip.mp4"))
-    page.wait_for_selector("#answer :text('70%')")
-    page.wait_for_timeout(1000)
-    web = [url for _, url in page.asked if urlsplit(url).scheme in ("http", "https", "ws", "wss")]
-    assert {urlsplit(url).netloc for url in web} == {f"127.0.0.1:{server[0]}"}
-    assert {urlsplit(url).path for method, url in page.asked if method != "GET"} == {"/api/v1/predict"}
 
 
 def test_the_token_is_asked_for(browser: Any) -> None:

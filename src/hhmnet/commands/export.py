@@ -15,8 +15,7 @@ from hhmnet.commands.terminal import Parser, console, print_json, whole
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.dataset import ClipDataset, RawBatch, VideoDataset
 from hhmnet.data.protocols import ProtocolError, get_protocol
-from hhmnet.export.graph import OPSET, made_clips, to_onnx
-from hhmnet.export.parity import TOLERANCE, Parity, measure_parity
+from hhmnet.export import OPSET, TOLERANCE, Parity, made_clips, measure_parity, to_onnx
 from hhmnet.files import replacing
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.store import Store

@@ -21,8 +21,8 @@ from hhmnet.models.pretrained import from_pretrained
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
 from hhmnet.predict.capture import Capture, Frame, is_live, shown
 from hhmnet.predict.engines import choose_device
-from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
-from hhmnet.predict.prediction import LivePrediction, best
+from hhmnet.predict.live import LivePrediction, StreamingConfig, StreamingRecognizer
+from hhmnet.predict.recognizer import best
 from hhmnet.predict.timeline import STILL
 
 DETECT_EVERY = 6

@@ -14,14 +14,13 @@ from rich.table import Table
 
 from hhmnet.commands.flags import Flags, names_in
 from hhmnet.commands.terminal import Parser, UsageError, console, counting, print_json, table, whole
-from hhmnet.predict.prediction import Prediction
 from hhmnet.predict.sources import Input, InputError, find_inputs
 from hhmnet.prepare import ENGINES
 from hhmnet.readers.arrays import ArrayConfig
 from hhmnet.sample import MODALITIES
 
 if TYPE_CHECKING:
-    from hhmnet.predict.recognizer import Recognizer
+    from hhmnet.predict.recognizer import Prediction, Recognizer
     from hhmnet.predict.timeline import Timeline
 
 DONE, CALLERS_MISTAKE = 0, 2
@@ -122,8 +121,7 @@ def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) ->
     stray = [field.name for field in dataclasses.fields(TimelineConfig) if field.name in names]
     if options.timeline is None and stray:
         raise UsageError(f"--{stray[0]} goes with --timeline DIR; see hhmnet predict --help")
-    how = options.pose, options.videos, options.arrays, options.unknown
-    recognizer = Recognizer.from_pretrained(options.model, options.device, *how)
+    recognizer = Recognizer.from_pretrained(options.model, **_how(options))
     if options.pose is not None and "persons" not in names:
         options.pose.persons = recognizer.engine.persons
     if options.timeline is not None and "window" not in names:
@@ -131,6 +129,11 @@ def _recognizer(options: argparse.Namespace, rest: list[str], parser: Parser) ->
     recognizer.sources.with_videos |= options.overlay is not None
     options.modality = options.modality or MODALITIES[: 1 + recognizer.looks_at_video]
     return recognizer
+
+
+def _how(options: argparse.Namespace) -> dict[str, Any]:
+    """What the recognizer is made with, beside the model."""
+    return {name: getattr(options, name) for name in ("device", "pose", "videos", "arrays", "unknown")}
 
 
 def _check_single(options: argparse.Namespace) -> None:
@@ -171,8 +174,8 @@ def _archive(options: argparse.Namespace, log: Console) -> int:
     from hhmnet.models.hub import find_model
     from hhmnet.predict.archive import ArchiveJob, predict_archive
 
-    how = options.device, options.pose, options.videos, options.arrays, options.unknown
-    job = ArchiveJob(find_model(options.model), *how, options.top, tuple(options.modality))
+    model, modalities = find_model(options.model), tuple(options.modality)
+    job = ArchiveJob(model, options.top, modalities, _how(options))
     with log.status("looking for clips"):
         inputs = find_inputs(options.inputs, lambda line: log.print(line, soft_wrap=True))
     with counting(log, "recognising", "clips") as progress:

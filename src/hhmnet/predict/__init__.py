@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hhmnet.predict.prediction import Prediction
-from hhmnet.predict.recognizer import Recognizer
+from hhmnet.predict.recognizer import Prediction, Recognizer
 from hhmnet.predict.sources import InputError
 
 __all__ = ["InputError", "Prediction", "Recognizer"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from hhmnet.confidence import RATE
 from hhmnet.files import append, locked, replacing
@@ -17,10 +17,6 @@ from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import Input, InputError
 from hhmnet.prepare.workers import EngineError, connected
 from hhmnet.sample import MODALITIES
-
-if TYPE_CHECKING:
-    from hhmnet.pose.estimate import PoseConfig
-    from hhmnet.readers.arrays import ArrayConfig
 
 ABOUT_FILE, ANSWERS_FILE = "archive.json", "answers.jsonl"
 DEATHS = 3
@@ -40,24 +36,19 @@ class ArchiveJob:
 
     Attributes:
         run: folder with the model, or an ONNX file.
-        device: and what follows: see :meth:`Recognizer.from_pretrained`.
         top: how many classes to name.
         modalities: what to go by; all that the model looks at if empty.
+        options: what else :meth:`Recognizer.from_pretrained` takes, by name.
     """
 
     run: Path
-    device: str = "auto"
-    pose: PoseConfig | None = None
-    videos: Path | None = None
-    arrays: ArrayConfig | None = None
-    unknown: float = RATE
     top: int = 5
     modalities: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
 
     def load(self) -> Callable[[Input], Row]:
         """The function that recognises one clip; raises what loading the model does."""
-        how = self.device, self.pose, self.videos, self.arrays, self.unknown
-        recognizer = Recognizer.from_pretrained(self.run, *how)
+        recognizer = Recognizer.from_pretrained(self.run, **self.options)
         modalities = self.modalities or MODALITIES[: 1 + recognizer.looks_at_video]
         return lambda item: recognizer.predict(item, self.top, modalities).to_dict()
 
@@ -65,18 +56,14 @@ class ArchiveJob:
         """A short name of all that decides a prediction but the clip."""
         weights = self.run if self.run.suffix == ".onnx" else self.run / "model.safetensors"
         text = hashlib.sha256(weights.read_bytes())
-        text.update(repr((self.pose, self.arrays, self.top, self.modalities, self.unknown)).encode())
+        pose, arrays, unknown = map(self.options.get, ("pose", "arrays", "unknown"), (None, None, RATE))
+        text.update(repr((pose, arrays, self.top, self.modalities, unknown)).encode())
         return text.hexdigest()[:16]
 
 
 class ArchiveReport(NamedTuple):
-    """What came of an archive, of all calls.
-
-    Attributes:
-        answered: clips with a prediction.
-        failed: names of the clips without one, and why.
-        found: how many of both there were already.
-    """
+    """What came of an archive, of all calls: clips with a prediction, names of those without one and why, and how many
+    of both there were already."""
 
     answered: int
     failed: dict[str, str]
@@ -100,9 +87,8 @@ def predict_archive(
     Args:
         inputs: the clips, from :func:`~hhmnet.predict.sources.find_inputs`.
         job: how they are recognised.
-        out: folder of the rows; it is made if it doesn't exist.
-        engine: ``local``, in this process, or ``ray``, on a Ray cluster whose nodes all see clips and model; ``out``
-            is written here, and need not be seen by them.
+        out: folder of the rows; it is made if it doesn't exist, and only this process needs to see it.
+        engine: ``local``, in this process, or ``ray``, on a Ray cluster whose nodes all see clips and model.
         jobs: workers of the cluster, at the most; None for one a core, or one a GPU on ``cuda``.
         progress: called with (clips done, clips in all).
 
@@ -113,16 +99,23 @@ def predict_archive(
     """
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "hhmnet predict"):
-        _check_job(out, job)
-        file = out / ANSWERS_FILE
-        errors = _errors_in(file)
+        about = json.dumps({"format": "hhmnet answers 2", "question": job.digest()}).encode() + b"\n"
+        if not (out / ABOUT_FILE).exists():
+            with replacing(out / ABOUT_FILE) as handle:
+                handle.write(about)
+        elif (out / ABOUT_FILE).read_bytes() != about:
+            raise ArchiveError(
+                f"{out}: holds answers of another model, or with other settings; name another folder or remove it"
+            )
+        errors = _errors_in(out / ANSWERS_FILE)
         found = len(errors)
         missing = [item for item in dict.fromkeys(inputs) if item.name not in errors]
         total = found + len(missing)
         progress(found, total)
-        for row in _in_cluster(job, missing, jobs) if engine == "ray" else _here(job, missing):
+        rows: Iterable[Row] = map(Worker(job).row, missing)
+        for row in _in_cluster(job, missing, jobs) if engine == "ray" else rows:
             line = json.dumps(row, ensure_ascii=False) + "\n"
-            append(file, line.encode(errors="backslashreplace"))
+            append(out / ANSWERS_FILE, line.encode(errors="backslashreplace"))
             errors[row["input"]] = row.get("error", "")
             progress(len(errors), total)
     failed = {name: error for name, error in errors.items() if error}
@@ -149,31 +142,10 @@ def _errors_in(file: Path) -> dict[str, str]:
     return found
 
 
-def _check_job(out: Path, job: ArchiveJob) -> None:
-    """Note what is done, or raise ArchiveError if the folder's rows are of something else."""
-    file = out / ABOUT_FILE
-    ours = json.dumps({"format": "hhmnet answers 2", "question": job.digest()}).encode() + b"\n"
-    if not file.exists():
-        with replacing(file) as handle:
-            handle.write(ours)
-    elif file.read_bytes() != ours:
-        raise ArchiveError(
-            f"{out}: holds answers of another model, or with other settings; name another folder or remove it"
-        )
-
-
-def _here(job: ArchiveJob, items: Sequence[Input]) -> Iterator[Row]:
-    worker = Worker(job)
-    for item in items:
-        yield worker.row(item)
-
-
 class Worker:
-    """Loads the model once, and then recognises one clip after another; in a cluster, a process of its own.
+    """Loads the model with the first clip, and then recognises one after another; in a cluster, a process of its own.
 
-    Args:
-        job: how clips are recognised.
-        folder: where the command was given, since paths may be relative.
+    Paths may be relative to ``folder``, where the command was given.
     """
 
     def __init__(self, job: ArchiveJob, folder: str = ".") -> None:
@@ -183,7 +155,7 @@ class Worker:
 
     @cached_property
     def _recognise(self) -> Callable[[Input], Row]:
-        """Loaded with the first clip: an actor that fails in its constructor looks like one that was killed."""
+        """Not in the constructor: an actor that fails there looks like one that was killed."""
         return self._job.load()
 
     def row(self, item: Input) -> Row:
@@ -205,7 +177,7 @@ def _in_cluster(job: ArchiveJob, items: Sequence[Input], jobs: int | None) -> It
     if not items:
         return
     with connected(jobs) as ray:
-        gpus = 1 if job.device == "cuda" else 0
+        gpus = 1 if job.options.get("device") == "cuda" else 0
         most = jobs or int(ray.cluster_resources().get("GPU" if gpus else "CPU", 1))
         kind = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=DEATHS - 1)(Worker)
         idle = [kind.remote(job, os.getcwd()) for _ in range(min(most, len(items)))]

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.container import InputContainer
-from av.video.frame import VideoFrame
 
 from hhmnet.video import Video, VideoError, open_video
 from hhmnet.video.packets import reason
@@ -48,14 +47,13 @@ class Frame(NamedTuple):
 class Capture:
     """Frames of a source, one after the other.
 
-    A thread takes them as they come, and at most four wait to be taken from here. When another comes then, the oldest
-    goes, and ``dropped`` counts it: so whoever takes frames slowly misses some, but never lags behind for long.
-    A file can also be read as fast as its frames are taken, and then none is dropped.
+    A thread takes them as they come, and at most ``buffer`` wait to be taken from here. When another comes then, the
+    oldest goes, and ``dropped`` counts it: whoever takes frames slowly misses some, but never lags behind for long.
 
     Args:
         source: number of a camera (``0`` is ``/dev/video0``), a path ``/dev/video…``, an address such as
             ``rtsp://…``, or a video file.
-        real_time: play a file at its own rate; without effect on cameras and streams, which have no other.
+        real_time: play a file at its own rate, not as fast as its frames are taken, when none is dropped.
         loop: play a file again and again; its times go on.
         buffer: frames that wait at the most.
 
@@ -70,9 +68,8 @@ class Capture:
 
     def __init__(self, source: str, real_time: bool = True, loop: bool = False, buffer: int = BUFFER) -> None:
         self.source, self.dropped, self.broken = source, 0, ""
-        self._waiting: SimpleQueue[Frame | None] = SimpleQueue()  # None is the end
+        self._waiting: SimpleQueue[Frame | BaseException | None] = SimpleQueue()  # None is the end
         self._buffer, self._stopped = buffer, threading.Event()
-        self._fault: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._opened: InputContainer | Video
         if is_live(source):
@@ -103,15 +100,14 @@ class Capture:
         self._thread.start()
         while not self._stopped.is_set():
             try:
-                # With a limit, since without one some systems hold back Ctrl-C.
-                frame = self._waiting.get(timeout=0.5)
+                found = self._waiting.get(timeout=0.5)  # without a limit some systems hold back Ctrl-C
             except Empty:
                 continue
-            if frame is None:
-                break
-            yield frame
-        if self._fault is not None:
-            raise self._fault
+            if isinstance(found, BaseException):
+                raise found
+            if found is None:
+                return
+            yield found
 
     def close(self) -> None:
         """Let go of the source. A stream that hangs is left to its thread, which ends when the stream does."""
@@ -124,6 +120,7 @@ class Capture:
 
     def _take(self) -> None:
         """What the thread does."""
+        end: BaseException | None = None
         try:
             for frame in self._frames:
                 if self._stopped.is_set():
@@ -134,10 +131,10 @@ class Capture:
                         self.dropped += 1
                 self._waiting.put(frame)
         except Exception as error:
-            self._fault = error
+            end = error
         finally:
             self._frames.close()
-            self._waiting.put(None)
+            self._waiting.put(end)
 
     def _file_frames(self, video: Video, real_time: bool, loop: bool) -> Generator[Frame]:
         begun, shown = monotonic(), 0
@@ -160,10 +157,12 @@ class Capture:
     def _live_frames(self, container: InputContainer) -> Generator[Frame]:
         with container:
             try:
-                for frame in _decoded(container):
-                    captured = monotonic()
-                    image = frame.to_ndarray(format="rgb24")
-                    yield Frame(image, captured if frame.time is None else frame.time, captured)
+                for packet in container.demux(container.streams.video[0]):
+                    with suppress(av.error.InvalidDataError):  # it leads on from one that was lost
+                        for frame in packet.decode():
+                            captured = monotonic()
+                            image = frame.to_ndarray(format="rgb24")
+                            yield Frame(image, captured if frame.time is None else frame.time, captured)
                 if "://" not in self.source or self.source.partition("://")[0] in _ENDLESS:
                     self.broken = "no more pictures came"
             except av.error.ExitError:
@@ -196,23 +195,11 @@ def _open_live(source: str) -> InputContainer:
         settings["options"] = {"rtsp_transport": "tcp"}  # over UDP lost packets tear pictures
     try:
         container = av.open(source, "r", **settings)
-    except av.error.ExitError:
-        raise CaptureError(
-            f"{shown(source)}: can't be opened: nothing came for {PATIENCE:.0f} seconds"
-        ) from None
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise CaptureError(f"{shown(source)}: can't be opened: {reason(error)}") from None
+        late = f"nothing came for {PATIENCE:.0f} seconds"
+        why = late if isinstance(error, av.error.ExitError) else reason(error)
+        raise CaptureError(f"{shown(source)}: can't be opened: {why}") from None
     if not container.streams.video:
         container.close()
         raise CaptureError(f"{shown(source)}: has no pictures")
     return container
-
-
-def _decoded(container: InputContainer) -> Iterator[VideoFrame]:
-    """Frames of the first stream of pictures; packets that can't be decoded since others were lost are passed over."""
-    for packet in container.demux(container.streams.video[0]):
-        try:
-            frames = packet.decode()
-        except av.error.InvalidDataError:
-            continue
-        yield from frames

@@ -17,7 +17,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from hhmnet.confidence import read_confidence, with_neighbours
-from hhmnet.predict.prediction import StreamLogits
 from hhmnet.predict.sources import InputError
 from hhmnet.sample import MODALITIES
 from hhmnet.skeleton import SkeletonLayout
@@ -36,21 +35,22 @@ _REMEDY = "make it with hhmnet export"
 _MOST = 1_000  # persons of a clip; a file that says more would take all memory
 
 
-class NetworkInput(NamedTuple):
-    """What a network is given of N clips, one behind the other; F frames, M persons, V joints, C coordinates.
+class StreamLogits(NamedTuple):
+    """What a model gives for N clips; P parts, K instants.
 
     Attributes:
-        joints: ``(F, M, V, C)`` float32.
-        present: ``(F, M)`` bool, whether a person is there; false throughout where skeletons aren't to be used.
-        lengths: ``(N,)`` int64, frames of each clip, which sum to F.
-        crops: of the clips' videos; None where they aren't to be used, or there are none.
+        logits: ``(N, classes)``, joined from what each clip has.
+        members: ``(N, classes)`` of every stream and of the video, by name; empty for a network of one stream.
+        used: ``(N, 2)`` bool, whether a clip's skeleton and its video were there and used.
+        guidance: ``(N, P, K)``, weights of parts and instants; None without guidance or video.
+        times: ``(N, K)``, the frame of its clip that each instant shows; None without video.
     """
 
-    joints: np.ndarray
-    present: np.ndarray
-    lengths: np.ndarray
-    with_skeletons: bool
-    crops: VideoBatch | None
+    logits: np.ndarray
+    members: dict[str, np.ndarray]
+    used: np.ndarray
+    guidance: np.ndarray | None = None
+    times: np.ndarray | None = None
 
 
 def choose_device(name: str) -> torch.device:
@@ -75,21 +75,28 @@ class TorchEngine:
         self.body_size = model.spec.body_size if model.spec.data.scale == "none" else None
         self.confidence = model.spec.confidence
 
-    def logits(self, batch: NetworkInput) -> StreamLogits:
-        """Logits of N clips, without notes."""
+    def logits(
+        self, joints: np.ndarray, present: np.ndarray | None, lengths: np.ndarray, crops: VideoBatch | None
+    ) -> StreamLogits:
+        """Logits of N clips, one behind the other, F frames in all.
+
+        Args:
+            joints: ``(F, M, V, C)`` float32.
+            present: ``(F, M)`` bool, whether a person is there; None where skeletons aren't to be used.
+            lengths: ``(N,)`` int64, frames of each clip.
+            crops: of the clips' videos; None where they aren't to be used, or there are none.
+        """
         import torch
 
         from hhmnet.data.transform import SkeletonBatch
 
         clips = None
-        if batch.with_skeletons:
+        if present is not None:
             # Without a mask where everybody is there, as in training.
-            present = None if batch.present.all() else torch.from_numpy(batch.present)
-            clips = SkeletonBatch(torch.from_numpy(batch.joints), present, torch.from_numpy(batch.lengths))
-            clips = clips.to(self.device)
-        crops = None if batch.crops is None else batch.crops.to(self.device)
+            mask = None if present.all() else torch.from_numpy(present)
+            clips = SkeletonBatch(torch.from_numpy(joints), mask, torch.from_numpy(lengths)).to(self.device)
         with torch.inference_mode():
-            output = self.model.answer(clips, crops)
+            output = self.model.answer(clips, None if crops is None else crops.to(self.device))
         guidance, times = (None if x is None else x.cpu().numpy() for x in (output.guidance, output.times))
         members = {name: logits.float().cpu().numpy() for name, logits in output.each.items()}
         logits, used = output.logits.float().cpu().numpy(), output.used.cpu().numpy()
@@ -122,7 +129,6 @@ class OnnxEngine:
         self._session = _open(self.file, threads)
         try:
             metadata = self._session.get_modelmeta().custom_metadata_map
-            self._outputs = [output.name for output in self._session.get_outputs()]
             notes = json.loads(metadata[METADATA])
             self.settings: dict[str, Any] = notes["model"]
             if self.settings["format"] != "hhmnet-model":
@@ -138,13 +144,13 @@ class OnnxEngine:
             kept = load(base64.b64decode(notes["neighbours"])) if "neighbours" in notes else {}
             confidence = read_confidence(self.settings.get("confidence", {}))
             self.confidence = with_neighbours(confidence, kept, len(self.class_names))
+            self.looks_at_video = "heterogeneous" in self.settings
         # A name that is no text is a ValueError, too.
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError, SafetensorError) as error:
             reason = f"the field {error} is missing" if isinstance(error, KeyError) else error
             raise OnnxModelError(
                 f"{self.file}: its metadata has no settings of hhmnet, or damaged ones ({reason}); {_REMEDY}"
             ) from None
-        self.looks_at_video = "heterogeneous" in self.settings
 
     @cached_property
     def spec(self) -> ModelSpec:
@@ -153,22 +159,22 @@ class OnnxEngine:
 
         return ModelSpec.from_dict(self.settings)
 
-    def logits(self, batch: NetworkInput) -> StreamLogits:
-        """Logits of N clips, without notes."""
-        inputs = {"joints": batch.joints, "present": batch.present, "lengths": batch.lengths}
-        times = None
-        if batch.crops is not None:
-            crops, times = self._crops(batch)
-            inputs |= crops
+    def logits(
+        self, joints: np.ndarray, present: np.ndarray | None, lengths: np.ndarray, crops: VideoBatch | None
+    ) -> StreamLogits:
+        """Logits of N clips; arguments as of :meth:`TorchEngine.logits`."""
+        there = np.zeros(joints.shape[:2], bool) if present is None else present
+        inputs, times = {"joints": joints, "present": there, "lengths": lengths}, None
+        if crops is not None:
+            more, times = self._pictures(lengths, crops, present is not None)
+            inputs |= more
         elif self.looks_at_video:
             kinds = {"tensor(float)": np.float32, "tensor(bool)": np.bool_}
-            inputs |= {
-                node.name: np.zeros((len(batch.lengths), *node.shape[1:]), kinds[node.type])
-                for node in self._session.get_inputs()[3:]
-            }
+            for node in self._session.get_inputs()[3:]:
+                inputs[node.name] = np.zeros((len(lengths), *node.shape[1:]), kinds[node.type])
         out = self.run(inputs)
         for name, width in (("logits", len(self.class_names)), ("used", len(MODALITIES))):
-            shape = len(batch.lengths), width
+            shape = len(lengths), width
             if name not in out or out[name].shape != shape:
                 raise OnnxModelError(f"{self.file}: its graph gives no '{name}' of shape {shape}; {_REMEDY}")
         members = dict(zip(self.members, out["members"], strict=True)) if "members" in out else {}
@@ -182,21 +188,22 @@ class OnnxEngine:
             raise OnnxModelError(
                 f"{self.file}: its graph can't be run on this input ({_brief(error)})"
             ) from None
-        return dict(zip(self._outputs, found, strict=True))
+        return dict(zip((node.name for node in self._session.get_outputs()), found, strict=True))
 
-    def _crops(self, batch: NetworkInput) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def _pictures(
+        self, lengths: np.ndarray, crops: VideoBatch, with_skeletons: bool
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """The graph's inputs for crops of videos, and the frame of its clip that each instant shows, ``(N, K)``."""
         import torch
 
         from hhmnet.data.transform import choose_frames
         from hhmnet.data.video_batch import frames_shown, prepare_video
 
-        spec, lengths = self.spec, torch.from_numpy(batch.lengths)
-        assert batch.crops is not None
+        spec = self.spec
         assert spec.video is not None
-        positions = choose_frames(lengths, spec.data).positions if batch.with_skeletons else None
-        shown = prepare_video(batch.crops, positions, None, spec.video)
-        times = frames_shown(shown, batch.crops.times if positions is None else positions)
+        positions = choose_frames(torch.from_numpy(lengths), spec.data).positions if with_skeletons else None
+        shown = prepare_video(crops, positions, None, spec.video)
+        times = frames_shown(shown, crops.times if positions is None else positions)
         return {name: value.numpy() for name, value in shown._asdict().items()}, times.numpy()
 
 

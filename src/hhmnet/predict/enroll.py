@@ -11,7 +11,7 @@ import dataclasses
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -29,9 +29,13 @@ from hhmnet.files import replacing
 from hhmnet.models.homogeneous import HomogeneousNetwork
 from hhmnet.models.pretrained import ActionModel
 from hhmnet.models.stst import STST
+from hhmnet.predict.engines import TorchEngine
 from hhmnet.predict.sources import Input, InputError, Sources, find_inputs
 from hhmnet.sample import Sample
 from hhmnet.store import SAMPLES_FILE, Store
+
+if TYPE_CHECKING:
+    from hhmnet.predict.recognizer import Recognizer
 
 EXAMPLES_FILE = "examples.safetensors"
 """Beside an enrolled model's weights: what classes are added to."""
@@ -51,14 +55,8 @@ class EnrollError(ValueError):
 
 
 class Examples(NamedTuple):
-    """Clips that a head is fitted to.
-
-    Attributes:
-        class_names: of the labels.
-        labels: ``(N,)`` int64.
-        embeddings: ``(N, S, D)`` float32 of S streams, D channels of all parts.
-        lengths: ``(N,)`` int64, frames of every clip.
-    """
+    """N clips that a head is fitted to: names of the classes, labels and lengths in frames ``(N,)`` int64, embeddings
+    ``(N, S, D)`` float32 of S streams, D channels of all parts."""
 
     class_names: tuple[str, ...]
     labels: np.ndarray
@@ -66,11 +64,7 @@ class Examples(NamedTuple):
     lengths: np.ndarray
 
     def joined(self, other: Examples) -> Examples:
-        """These and the examples of other classes.
-
-        Raises:
-            EnrollError: a class is in both, or other encoders made them.
-        """
+        """These and those of other classes; raises EnrollError: a class is in both, or other encoders made them."""
         if self.embeddings.shape[1:] != other.embeddings.shape[1:]:
             raise EnrollError("made by other encoders: give the examples of all classes, without --add")
         names = (*self.class_names, *other.class_names)
@@ -110,13 +104,39 @@ def find_examples(folder: Path, tell: Callable[[str], None] = lambda line: None)
             f"{folder}: holds no folders; make one for each class, with its videos or skeleton files"
         )
     _check_names([path.name for path in classes])
-    found = {}
-    for path in classes:
-        try:
-            found[path.name] = find_inputs([path], tell)
-        except InputError as error:
-            raise EnrollError(str(error)) from None
+    try:
+        return {path.name: find_inputs([path], tell) for path in classes}
+    except InputError as error:
+        raise EnrollError(str(error)) from None
+
+
+def _training_clips(store: Store) -> dict[str, list[Input]]:
+    try:
+        rows = get_protocol(store.protocol).indices(store, "train")
+    except ProtocolError as error:
+        raise EnrollError(f"{store.path}: {error}") from None
+    found: dict[str, list[Input]] = {name: [] for name in store.class_names}
+    for row in rows[store.labels[rows] >= 0]:
+        name = f"{store.path}#{store.sample_ids[row]}"
+        found[store.class_names[store.labels[row]]].append(Input(name, store.path, int(row)))
     return found
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Raise EnrollError where two classes have one name, but for case, blanks and Unicode form."""
+    seen: dict[str, str] = {}
+    for name in names:
+        key = " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())
+        if key in seen:
+            raise EnrollError(f"two classes are named alike: '{seen[key]}' and '{name}'; rename one")
+        seen[key] = name
+
+
+def encoders_of(recognizer: Recognizer) -> ActionModel:
+    """The model whose encoders embed clips; raises EnrollError for an exported one."""
+    if not isinstance(recognizer.engine, TorchEngine):
+        raise EnrollError("an exported model has no encoders to build on; give the model's folder")
+    return recognizer.engine.model
 
 
 def embed(model: ActionModel, samples: Sequence[Sample]) -> np.ndarray:
@@ -139,39 +159,34 @@ def embed(model: ActionModel, samples: Sequence[Sample]) -> np.ndarray:
 def read_examples(
     model: ActionModel,
     sources: Sources,
-    inputs: Mapping[str, Sequence[Input | Path]],
+    inputs: Mapping[str, Sequence[Input | str | Path]],
     progress: Callable[[int, int], None] = lambda done, total: None,
     tell: Callable[[str], None] = lambda line: None,
     fewest: int = 2,
 ) -> tuple[Examples, dict[str, str]]:
-    """Read and embed the clips of every class, of which there must be ``fewest``.
+    """The clips of every class, read and embedded, and why clips are left out, by name.
 
     ``progress`` is called with how many are read, of how many; ``tell`` with what is odd about a clip that is taken.
 
-    Returns:
-        The examples, and why clips are left out, by name.
-
     Raises:
-        EnrollError: there are too few classes, or a class has too few clips that can be read.
+        EnrollError: there are less than ``fewest`` classes, or a class has too few clips that can be read.
     """
     if len(inputs) < fewest:
         raise EnrollError(f"there is one class, {next(iter(inputs), 'none')}: telling apart takes two")
-    labels, embeddings, lengths, failed = [], [], [], dict[str, str]()
-    done, total = 0, sum(map(len, inputs.values()))
+    labels, lengths, failed = list[int](), list[int](), dict[str, str]()
+    embeddings, done, total = list[np.ndarray](), 0, sum(map(len, inputs.values()))
     for label, clips in enumerate(inputs.values()):
         samples = []
         for clip in clips:
             try:
                 found = sources.read(clip)
-                sample = found.sample
-                if not sample.present.any():
+                if not found.sample.present.any():
                     raise InputError(f"{found.name}: nobody is found in it")
-            except InputError as error:
-                failed[str(getattr(clip, "name", clip))] = str(error)
-            else:
-                samples.append(sample)
+                samples.append(found.sample)
                 for note in found.notes:
                     tell(f"{found.name}: {note}")
+            except InputError as error:
+                failed[clip.name if isinstance(clip, Input) else str(clip)] = str(error)
             done += 1
             progress(done, total)
         labels += [label] * len(samples)
@@ -183,8 +198,8 @@ def read_examples(
             raise EnrollError(
                 f"class '{name}' has {count} clips that can be used; give {FEWEST} or more{why}"
             )
-    taken = Examples(tuple(inputs), np.array(labels), np.concatenate(embeddings), np.array(lengths))
-    return taken, failed
+    taken = np.array(labels), np.concatenate(embeddings), np.array(lengths)
+    return Examples(tuple(inputs), *taken), failed
 
 
 def fit_head(examples: Examples, weights: np.ndarray) -> Head:
@@ -218,17 +233,19 @@ def fit_head(examples: Examples, weights: np.ndarray) -> Head:
 def enrolled(model: ActionModel, examples: Examples) -> tuple[ActionModel, Head]:
     """A model of skeletons that tells the examples' classes apart, with copies of the encoders that embedded them."""
     made = _with_new_heads(model, examples.class_names).cpu()
-    made.spec = dataclasses.replace(made.spec, clip_frames=int(np.median(examples.lengths)))
-    encoders = _encoders(made.network)
     weights = np.ones(1)
     if isinstance(made.network, HomogeneousNetwork):
         weights = made.network.weights.numpy().astype(np.float64)
     head = fit_head(examples, weights)
     logits = np.einsum("nsd,ksd->nk", examples.embeddings, head.weight) + head.bias
     sure = fit_confidence(head.held_out, examples.labels, logits, own=True)
-    sure = dataclasses.replace(sure, temperature=1.0)  # the head's logits are scaled already
-    made.spec = dataclasses.replace(made.spec, confidence={"skeleton": sure})
-    for number, encoder in enumerate(encoders):
+    made.spec = dataclasses.replace(
+        made.spec,
+        clip_frames=int(np.median(examples.lengths)),
+        # The head's logits are scaled already.
+        confidence={"skeleton": dataclasses.replace(sure, temperature=1.0)},
+    )
+    for number, encoder in enumerate(_encoders(made.network)):
         with torch.no_grad():
             # The streams' logits are summed by weight, so each has its part over that.
             part = head.weight[:, number] / (weights[number] or 1.0)
@@ -240,10 +257,9 @@ def enrolled(model: ActionModel, examples: Examples) -> tuple[ActionModel, Head]
 def _with_new_heads(model: ActionModel, class_names: Sequence[str]) -> ActionModel:
     """A copy of a model's skeleton side whose classifiers are new, and see head, hands and feet apart."""
     model = model.skeleton
-    shape = dataclasses.replace(model.spec.model, pooling="parts")
     spec = dataclasses.replace(
         model.spec,
-        model=shape,
+        model=dataclasses.replace(model.spec.model, pooling="parts"),
         class_names=tuple(class_names),
         protocol="",
         fold=None,
@@ -263,7 +279,7 @@ def _encoders(network: nn.Module) -> list[STST]:
 
 def save_examples(examples: Examples, folder: Path) -> None:
     """Write what classes can be added to later, beside the model's weights."""
-    arrays = dict(zip(("labels", "embeddings", "lengths"), examples[1:], strict=True))
+    arrays = dict(zip(Examples._fields[1:], examples[1:], strict=True))
     with replacing(folder / EXAMPLES_FILE) as file:
         file.write(save(arrays))
 
@@ -278,32 +294,10 @@ def load_examples(folder: Path, class_names: tuple[str, ...]) -> Examples:
         )
     try:
         arrays = load_file(file)
-        labels, embeddings, lengths = (arrays[name] for name in ("labels", "embeddings", "lengths"))
+        labels, embeddings, lengths = (arrays[name] for name in Examples._fields[1:])
     except (SafetensorError, OSError, KeyError) as error:
         raise EnrollError(f"{file}: not the examples of an enrolled model ({error})") from None
     fits = embeddings.ndim == 3 and 0 < len(labels) == len(embeddings) == len(lengths)
     if not fits or labels.min() < 0 or labels.max() >= len(class_names):
         raise EnrollError(f"{file}: not the examples of this model")
     return Examples(class_names, labels, embeddings, lengths)
-
-
-def _training_clips(store: Store) -> dict[str, list[Input]]:
-    try:
-        rows = get_protocol(store.protocol).indices(store, "train")
-    except ProtocolError as error:
-        raise EnrollError(f"{store.path}: {error}") from None
-    found: dict[str, list[Input]] = {name: [] for name in store.class_names}
-    for row in rows[store.labels[rows] >= 0]:
-        name = f"{store.path}#{store.sample_ids[row]}"
-        found[store.class_names[store.labels[row]]].append(Input(name, store.path, int(row)))
-    return found
-
-
-def _check_names(names: Sequence[str]) -> None:
-    """Raise EnrollError where two classes have one name, but for case, blanks and Unicode form."""
-    seen: dict[str, str] = {}
-    for name in names:
-        key = " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())
-        if key in seen:
-            raise EnrollError(f"two classes are named alike: '{seen[key]}' and '{name}'; rename one")
-        seen[key] = name

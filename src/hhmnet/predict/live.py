@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import time as clock
-from collections import deque
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,12 @@ import numpy as np
 from hhmnet.confidence import MOST, RATE, UNKNOWN
 from hhmnet.fields import within
 from hhmnet.models.pretrained import ActionModel, from_pretrained
-from hhmnet.models.spec import ModelSpec
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, clip_fields
 from hhmnet.pose.following import fill_bodies
 from hhmnet.pose.tracking import JOIN_GAP
 from hhmnet.predict.engines import choose_device
-from hhmnet.predict.live_pose import LastPictures, LivePerson, LivePose
-from hhmnet.predict.prediction import LivePrediction
-from hhmnet.predict.recognizer import Recognizer
+from hhmnet.predict.live_pose import LastPictures, LivePose
+from hhmnet.predict.recognizer import Recognizer, best
 from hhmnet.predict.sources import InputClip
 from hhmnet.predict.timeline import STILL, speeds
 from hhmnet.sample import MODALITIES, UNKNOWN_LABEL, Sample
@@ -71,63 +67,88 @@ class StreamingConfig:
         """Frames of the window."""
         return max(round((self.window or DEFAULT_WINDOW) * self.rate), 2)
 
-    def of(self, spec: ModelSpec) -> StreamingConfig:
-        """The same, with the window that fits a model where none is given."""
-        if self.window is not None:
-            return self
-        return replace(self, window=min(max(spec.clip_seconds or DEFAULT_WINDOW, 0.1), 60.0))
+
+@dataclass(frozen=True, eq=False)
+class LivePrediction:
+    """What the model says of the most important person in the window that ends at a frame.
+
+    Attributes:
+        frame: the newest frame, counted from 0 with those that were dropped.
+        time: when that frame was, in seconds since the first.
+        person: number of the person, from 1 in the order in which they were followed; 0 for nobody.
+        label: the most probable class, or ``unknown``; None as long as there is no answer, and while nothing is done.
+        probabilities: of all classes, ``(classes,)``, smoothed; None where nobody is there, or not for long enough.
+        covered: share of the window since the person was first seen, 0 to 1.
+        present: share of the frames since then in which the person was there or filled in.
+        seconds: what the answer took, beside the joints.
+        modalities: what it rests on; empty without an answer.
+        more: how many other persons were there when persons were detected last.
+    """
+
+    frame: int
+    time: float
+    person: int
+    label: str | None = None
+    probabilities: np.ndarray | None = None
+    covered: float = 0.0
+    present: float = 0.0
+    seconds: float = 0.0
+    modalities: tuple[str, ...] = ()
+    more: int = 0
+
+    def to_dict(self, class_names: tuple[str, ...], top: int = 5) -> dict[str, Any]:
+        """Plain containers for JSON, with the ``top`` most probable classes."""
+        ranked = () if self.probabilities is None else best(self.probabilities, class_names, top)
+        return {
+            "frame": self.frame,
+            "time": round(self.time, 3),
+            "person": self.person,
+            "label": self.label,
+            "top": [{"label": label, "probability": probability} for label, probability in ranked],
+            "covered": round(self.covered, 3),
+            "present": round(self.present, 3),
+            "modalities": list(self.modalities),
+            "answer_ms": round(1000 * self.seconds, 1),
+            "more": self.more,
+        }
 
 
 class SkeletonWindow:
-    """The bodies of the last frames that were pushed.
+    """The bodies of the last frames that were pushed, at most T; frames that never came are filled.
 
     Args:
         shape: ``(M, T, V, C)``.
-        longest: frames that never came are filled with a straight line if there are no more one behind the other.
+        longest: so many frames that never came, one behind the other, are filled with a straight line.
 
     Attributes:
+        joints: ``(M, t, V, C)`` since somebody was first there.
         person: counts from 1 on how often somebody came who wasn't there for over 60 frames; 0 with nobody.
     """
 
     def __init__(self, shape: tuple[int, int, int, int], longest: int) -> None:
-        self._shape, self._longest = shape, longest
-        self._frames: deque[tuple[int, np.ndarray]] = deque()
-        self.person = self._persons = self._seen = 0
+        self._frames, self._longest = shape[1], longest
+        self.joints = np.zeros((shape[0], 0, *shape[2:]), np.float32)
+        self.person = self._persons = self._newest = self._seen = 0
 
     def push(self, frame: int, bodies: np.ndarray) -> None:
         """Append the bodies ``(m, V, C)`` float32 of a frame, m at most M; a body of zeros isn't there."""
         is_there = bool(bodies.any())
-        if self._frames and frame - self._seen > JOIN_GAP:  # whoever comes now is somebody new
-            self._frames.clear()
-            self.person = 0
+        if self.person and frame - self._seen > JOIN_GAP:  # whoever comes now is somebody new
+            self.joints, self.person = self.joints[:, :0], 0
         if is_there:
             self._seen = frame
-        if not self._frames:
-            if not is_there:
-                return
-            self._persons += 1
-            self.person = self._persons
-        self._frames.append((frame, bodies))
-        while len(self._frames) > 1 and self._frames[1][0] <= frame - self._shape[1] + 1:
-            self._frames.popleft()
-
-    def clip(self) -> InputClip | None:
-        """What is kept since somebody was first there."""
-        if not self._frames:
-            return None
-        most, window, *joint = self._shape
-        first = self._frames[0][0]
-        joints = np.zeros((most, self._frames[-1][0] - first + 1, *joint), np.float32)
-        for frame, bodies in self._frames:
-            joints[: len(bodies), frame - first] = bodies
-        present = np.asarray(joints.any((2, 3)))
-        for (before, _), (after, _) in pairwise(self._frames):
-            between = slice(before - first, after - first + 1)
-            for body, there in zip(joints[:, between], present[:, between], strict=True):
-                fill_bodies(there, [body], np.zeros(len(there)), self._longest)
-        joints, present = joints[:, -window:], present[:, -window:]
-        index = np.arange(joints.shape[1], dtype=np.int32)
-        return _clip_of(joints=joints, present=present, frame_index=index)
+            if not self.person:
+                self.person = self._persons = self._persons + 1
+        steps = frame - self._newest if self.joints.shape[1] else 0
+        self._newest = frame
+        if not self.person:
+            return
+        came = np.zeros((len(self.joints), steps + 1, *self.joints.shape[2:]), np.float32)
+        came[:, :1] = self.joints[:, -1:] if steps else 0
+        came[: len(bodies), -1] = bodies
+        for body in came:
+            fill_bodies(np.asarray(body.any((1, 2))), [body], np.zeros(len(body)), self._longest)
+        self.joints = np.concatenate([self.joints[:, :-1], came], 1)[:, -self._frames :]
 
 
 class StreamingRecognizer:
@@ -137,19 +158,9 @@ class StreamingRecognizer:
     filled with a straight line if it is no longer than a second; so speed stays right whatever gets lost. The window's
     joints go through the same steps as a whole clip's; pushing all frames of a clip that the window covers gives what
     :class:`~hhmnet.predict.recognizer.Recognizer` gives, as long as the person is found in the first frame and never
-    lost between two detections.
-
-    Each frame's joints, by far the most of the work, are computed once. Of the network nothing can be kept: it sees the
-    frames resampled, centred and scaled by the whole window, so every number changes when that moves on.
-
-    Memory is bounded: joints of the window, the persons' tracks over it, and for a model that looks at the video at
-    most 256 MiB of its pictures.
-
-    Args:
-        model: of phase 1 or 2.
-        config: window, and how often and how smoothly to answer.
-        pose: how joints are found, or the networks that find them; those are loaded with the first picture if not
-            given. The default settings if None.
+    lost between two detections. Joints of a frame are found once, by ``pose``: how, or the networks that do it, loaded
+    with the first picture. Memory is bounded: joints of the window, the persons' tracks over it, and for a model that
+    looks at the video at most 256 MiB of its pictures.
 
     Attributes:
         config: with the window that is used.
@@ -167,10 +178,13 @@ class StreamingRecognizer:
         pose: PoseConfig | VideoPoseEstimator | None = None,
     ) -> None:
         self.model, self._networks = model.eval(), pose
-        self.config = (config or StreamingConfig()).of(model.spec)
+        self.config = config = config or StreamingConfig()
+        if config.window is None:
+            seconds = min(max(model.spec.clip_seconds or DEFAULT_WINDOW, 0.1), 60.0)
+            self.config = replace(config, window=seconds)
         device = next(model.parameters()).device
-        self._recognizer = Recognizer(model, device, unknown=self.config.unknown)
-        self.modalities = self.config.modalities or MODALITIES[: 1 + self._recognizer.looks_at_video]
+        self._recognizer = Recognizer(model, device, unknown=config.unknown)
+        self.modalities = config.modalities or MODALITIES[: 1 + self._recognizer.looks_at_video]
         self._recognizer.check_modalities(self.modalities)
         self.pose: LivePose | None = None
         self.class_names = model.spec.class_names
@@ -198,12 +212,10 @@ class StreamingRecognizer:
             self.pose.reset()
 
     def push_frame(self, image: np.ndarray, time: float | None = None) -> LivePrediction | None:
-        """Append one picture; returns the answer if one is due, else None.
+        """Append one picture ``(H, W, 3)`` uint8, red, green, blue; returns the answer if one is due, else None.
 
-        Args:
-            image: ``(H, W, 3)`` uint8, red, green, blue.
-            time: seconds by the source's clock; by default one frame after the one before. A time in the past begins
-                anew, as a source does that was opened again.
+        ``time`` is in seconds by the source's clock; by default one frame after the one before. A time in the past
+        begins anew, as a source does that was opened again.
 
         Raises:
             StreamError: the picture isn't one, or skeletons were pushed before.
@@ -226,12 +238,10 @@ class StreamingRecognizer:
         return self._answer_if_due()
 
     def push_skeleton(self, joints: np.ndarray | None, time: float | None = None) -> LivePrediction | None:
-        """Append the joints of one frame; returns the answer if one is due, else None.
+        """Append the joints of one frame; returns the answer if one is due, else None. For ``time`` see above.
 
-        Args:
-            joints: ``(V, C)``, or ``(M, V, C)`` with the most important person first, in the model's layout; None
-                where nobody is there. A person whose joints are all zero isn't there.
-            time: as for :meth:`push_frame`.
+        Joints are ``(V, C)``, or ``(M, V, C)`` with the most important person first, in the model's layout; None where
+        nobody is there. A person whose joints are all zero isn't there.
 
         Raises:
             StreamError: the joints aren't the model's or aren't finite, or pictures were pushed before.
@@ -251,26 +261,21 @@ class StreamingRecognizer:
         if not self._step(time):
             return None
         if self._skeletons is None:
-            self._skeletons = SkeletonWindow(
-                (persons, self.config.frames, *shape), longest=round(self.config.rate)
-            )
+            window = persons, self.config.frames, *shape
+            self._skeletons = SkeletonWindow(window, longest=round(self.config.rate))
         self._skeletons.push(self._frame, bodies[:persons])
         return self._answer_if_due()
 
     def answer(self, least: float = 0.0) -> LivePrediction:
-        """What the window says now, due or not, from the first time that the person was seen.
-
-        Args:
-            least: share of the window that must have passed since then.
-        """
-        begun, frame = clock.perf_counter(), self._frame
-        self._newest_answer = frame
+        """What the window says now, due or not, once ``least`` of it has passed since the person was first seen."""
+        begun, config = clock.perf_counter(), self.config
+        self._newest_answer = self._frame
         person, clip, more = self._window()
-        nothing = LivePrediction(frame, frame / self.config.rate, person, more=more)
+        nothing = LivePrediction(self._frame, self._frame / config.rate, person, more=more)
         if clip is None:
             return nothing
         present = clip.sample.present
-        covered = present.shape[1] / self.config.frames
+        covered = present.shape[1] / config.frames
         nothing = replace(nothing, covered=covered, present=float(present.any(0).mean()))
         if not present.any():
             self._smooth = None
@@ -281,12 +286,14 @@ class StreamingRecognizer:
             return nothing
         probabilities = self._smoothed(person, found.probabilities)
         label = self.class_names[int(probabilities.argmax())] if found.known else UNKNOWN
+        moves = any(
+            speeds(joints, there, config.rate)[-(config.frames // 2) :].max(initial=0.0) >= config.still
+            for joints, there in zip(clip.sample.joints, present, strict=True)
+        )
         return replace(
             nothing,
-            label=label if self._moves(clip) else None,
+            label=label if moves else None,
             probabilities=probabilities,
-            window_probabilities=found.probabilities,
-            members=found.members,
             modalities=found.modalities,
             seconds=clock.perf_counter() - begun,
         )
@@ -294,19 +301,21 @@ class StreamingRecognizer:
     def _window(self) -> tuple[int, InputClip | None, int]:
         """Number of the person, what is kept of them, and how many others are there."""
         if self._skeletons is not None:
-            return self._skeletons.person, self._skeletons.clip(), 0
+            joints, person = self._skeletons.joints, self._skeletons.person
+            index = np.arange(joints.shape[1], dtype=np.int32)
+            fields: dict[str, Any] = {"joints": joints, "present": joints.any((2, 3)), "frame_index": index}
+            return person, _clip_of(fields) if person else None, 0
         if self.pose is None or self.pose.followed is None:
             return 0, None, 0
-        person = self.pose.followed
-        return person.person, self._clip_of(self.pose, person), self.pose.others
-
-    def _moves(self, clip: InputClip) -> bool:
-        """Whether somebody moves in the newest half of a window."""
-        newest = self.config.frames // 2
-        return any(
-            speeds(joints, present, self.config.rate)[-newest:].max(initial=0.0) >= self.config.still
-            for joints, present in zip(clip.sample.joints, clip.sample.present, strict=True)
-        )
+        poses = self.pose.poses(self.pose.followed)
+        fields = clip_fields(poses, self.model.spec.layout, self.pose.config) | {"video_frames": None}
+        if "video" in self.modalities:
+            frames = np.arange(self._frame - poses.present.shape[1] + 1, self._frame + 1)
+            fields |= {"video": "stream", "video_frames": self._pictures.shown(frames)}
+        clip = _clip_of(fields)
+        if "video" in self.modalities:
+            clip = clip._replace(video=self._pictures)
+        return self.pose.followed.person, clip, self.pose.others
 
     def _step(self, time: float | None) -> int:
         """Steps on the even grid from the last frame's place to the one nearest to this frame's time.
@@ -332,16 +341,6 @@ class StreamingRecognizer:
             return None
         return self.answer(self.config.least)
 
-    def _clip_of(self, pose: LivePose, person: LivePerson) -> InputClip:
-        """The window of the person in the pictures."""
-        poses = pose.poses(person)
-        fields = clip_fields(poses, self.model.spec.layout, pose.config)
-        if "video" not in self.modalities:
-            return _clip_of(**fields | {"video_frames": None})
-        frames = np.arange(self._frame - poses.present.shape[1] + 1, self._frame + 1)
-        clip = _clip_of(**fields | {"video": "stream", "video_frames": self._pictures.shown(frames)})
-        return clip._replace(video=self._pictures)
-
     def _smoothed(self, person: int, own: np.ndarray) -> np.ndarray:
         """Mix a window's probabilities with those before it; another person's don't count."""
         constant = self.config.smoothing * self.config.rate
@@ -353,6 +352,6 @@ class StreamingRecognizer:
         return own
 
 
-def _clip_of(**fields: Any) -> InputClip:
+def _clip_of(fields: dict[str, Any]) -> InputClip:
     """A window as a clip."""
     return InputClip("window", Sample("window", UNKNOWN_LABEL, **fields))

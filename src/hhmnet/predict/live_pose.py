@@ -30,16 +30,10 @@ class LivePerson(Follower):
 
     Between two looks that found the person, the frames that never came are filled with a straight line.
 
-    Args:
-        estimator: finds the joints.
-        person: number of the person.
-        track: where the person was detected: pieces put together.
-        window: frames that are kept, T.
-
     Attributes:
-        person: number of the person.
-        track: as given.
-        length: frames since the person was first seen, at most T.
+        person: its number.
+        track: where it was detected: pieces put together.
+        length: frames since it was first seen, at most T.
     """
 
     def __init__(self, estimator: PoseEstimator, person: int, track: Track, window: int) -> None:
@@ -84,14 +78,7 @@ class LivePose:
     least 90), the most important is followed (:func:`.tracking.rate_tracks`), until another is half as important again,
     or has been there for 30 frames in which this one wasn't. Who comes back near the same place within 60 frames is the
     same person; else, and whenever another person is followed, the window begins anew, since joints of two persons are
-    no movement.
-
-    Memory doesn't grow: tracks keep what the window needs, joints are kept for the window alone.
-
-    Args:
-        networks: find persons and joints; ``persons`` of their configuration is not looked at.
-        window: frames that are kept.
-        rate: frames a second, by which motion is judged.
+    no movement. Memory doesn't grow: tracks keep what the window needs, joints are kept for the window alone.
 
     Attributes:
         followed: who is followed, numbered from 1; None for nobody.
@@ -117,11 +104,9 @@ class LivePose:
         self._looked: deque[int] = deque()
 
     def look(self, frame: int, image: np.ndarray) -> None:
-        """Find the persons in one frame.
+        """Find the persons in one frame ``(H, W, 3)`` uint8; with another size than before all begins anew.
 
-        Args:
-            frame: its index; indices ascend, and those of frames that were dropped are left out.
-            image: ``(H, W, 3)`` uint8, red, green, blue. With another size than before all begins anew.
+        Indices of frames ascend, and those of frames that were dropped are left out.
         """
         size = (image.shape[1], image.shape[0])
         if size != self._size:
@@ -136,10 +121,7 @@ class LivePose:
             self.followed.go_on(steps, image, frame, round(self.rate))
 
     def poses(self, person: LivePerson) -> VideoPoses:
-        """What is kept of a followed person, with what wasn't seen masked, filled and marked as in a whole video.
-
-        Frames that never came are filled already, see :class:`LivePerson`.
-        """
+        """What is kept of a followed person, with what wasn't seen masked, filled and marked as in a whole video."""
         begin = self.window - person.length
         return video_poses(person, self.config, self._size, self.rate, begin=begin)
 
@@ -147,19 +129,14 @@ class LivePose:
         self._since = 0
         self._tracker.update(frame, *self._networks.detector.detect(image))
         self._looked.append(frame)
-        self._forget(frame - max(self.window, _LEAST_HORIZON))
-        tracks = self._tracker.tracks
-        self._choose(frame, choose_actors(tracks, self._looked, self._size, self.rate, len(tracks)))
-
-    def _forget(self, before: int) -> None:
-        """Let go of all that was detected before a frame."""
-        while self._looked[0] < before:
+        oldest, tracks = frame - max(self.window, _LEAST_HORIZON), self._tracker.tracks
+        while self._looked[0] < oldest:
             self._looked.popleft()
-        for track in self._tracker.tracks:
-            old = int(np.searchsorted(track.frames, before))
+        for track in tracks:
+            old = int(np.searchsorted(track.frames, oldest))
             del track.frames[:old], track.boxes[:old], track.scores[:old]
-        # In place of the list itself: the tracker goes on with it.
-        self._tracker.tracks[:] = [track for track in self._tracker.tracks if track.frames]
+        tracks[:] = [track for track in tracks if track.frames]  # in place: the tracker goes on with it
+        self._choose(frame, choose_actors(tracks, self._looked, self._size, self.rate, len(tracks)))
 
     def _choose(self, frame: int, ranked: list[tuple[Track, float]]) -> None:
         """Whom to follow from now on, of whole tracks with their importance."""
@@ -182,12 +159,8 @@ class LivePose:
 class LastPictures:
     """The pictures of a stream's last frames, for a model that looks at them.
 
-    Memory is bounded: where those of a window need more than ``budget``, as many frames are passed over as it takes;
-    crops then show the nearest frame that was kept.
-
-    Args:
-        window: frames of the window.
-        budget: bytes.
+    Where those of a window need more than ``budget`` bytes, as many frames are passed over as it takes; crops then show
+    the nearest frame that was kept.
     """
 
     def __init__(self, window: int, budget: int = KEPT_BYTES) -> None:

@@ -16,7 +16,7 @@ from hhmnet.data.places import known_joints, part_places, part_sides, person_siz
 from hhmnet.drawing import draw_box, draw_skeleton
 from hhmnet.evaluation.figures import class_label, class_labels, new_figure, save_figure, set_fonts
 from hhmnet.files import replacing, write_json
-from hhmnet.predict.prediction import Prediction
+from hhmnet.predict.recognizer import Prediction
 from hhmnet.predict.sources import InputError
 from hhmnet.predict.timeline import Segment, Timeline, edges_between
 from hhmnet.skeleton import SkeletonLayout
@@ -35,16 +35,10 @@ _NAMED = 3  # classes in the caption
 def draw_overlay(
     prediction: Prediction, layout: SkeletonLayout, out: Path, roi: RoiConfig | None = None
 ) -> None:
-    """Write the video of a prediction with the answer drawn on it, as MP4 without sound.
+    """Write the video of a prediction with joints and answer drawn on it, as MP4 without sound.
 
-    The squares around head, hands and feet are those whose content the video network sees; their colour, from grey
-    through yellow to red, says how strongly the skeleton's guidance weights them (0 to 2).
-
-    Args:
-        prediction: with its sample and video.
-        layout: the sample's skeleton.
-        out: file to write; ends in .mp4.
-        roi: how the model cuts out parts; without it, or without guidance, no parts are drawn.
+    The squares around head, hands and feet are those whose content the video network sees, cut out as ``roi`` says;
+    their colour, from grey through yellow to red, says how strongly the skeleton's guidance weights them (0 to 2).
 
     Raises:
         InputError: there is no video to draw on, or ``out`` isn't an MP4 file.
@@ -68,18 +62,19 @@ def draw_overlay(
                         trust = None if sample.confidence is None else sample.confidence[person, t]
                         image = draw_skeleton(image, sample.pixels[person, t], layout, trust)
                     for box, weight in parts[t] if parts else ():
-                        image = _draw_part(image, box, weight)
+                        red, green, blue = (
+                            round(float(np.interp(weight, (0, 1, 2), tone))) for tone in _RAMP.T
+                        )
+                        thickness = max(1.5, image.shape[0] / 300) * (0.75 + weight / 2)
+                        image = draw_box(image, box, (red, green, blue), thickness)
                 yield with_caption(image, caption)
 
         _write(handle, drawn(), video)
 
 
-Box = tuple[float, float, float, float]
-
-
 def _parts_of(
     prediction: Prediction, layout: SkeletonLayout, roi: RoiConfig | None
-) -> list[list[tuple[Box, float]]]:
+) -> list[list[tuple[tuple[float, float, float, float], float]]]:
     """Squares around the parts that are known, with the weight of each, for each of the clip's T frames."""
     sample = prediction.sample
     if roi is None or prediction.guidance is None or prediction.times is None:
@@ -93,12 +88,6 @@ def _parts_of(
     return [
         [(boxes[t][part], weights[t][part]) for part in np.flatnonzero(seen)] for t, seen in enumerate(found)
     ]
-
-
-def _draw_part(image: np.ndarray, box: Box, weight: float) -> np.ndarray:
-    thickness = max(1.5, image.shape[0] / 300)
-    red, green, blue = (round(float(np.interp(weight, (0, 1, 2), channel))) for channel in _RAMP.T)
-    return draw_box(image, box, (red, green, blue), thickness * (0.75 + weight / 2))
 
 
 def _caption(prediction: Prediction, width: int, height: int) -> np.ndarray:
@@ -117,9 +106,9 @@ def text_image(lines: list[str], height: int) -> np.ndarray:
 
     Each line is ``height`` pixels high; the first one is bold where there are several.
     """
-    figure, dpi = new_figure(1, 1), 100
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    figure, dpi = new_figure(1, 1), 100
     figure.set(dpi=dpi, layout_engine="none", facecolor=(0, 0, 0, 0.6))
     canvas = FigureCanvasAgg(figure)
     style = {"fontsize": 0.66 * height * 72 / dpi, "color": "white", "va": "center"}
@@ -194,14 +183,8 @@ def _draw_timeline(timeline: Timeline, file: Path) -> None:
         shares = np.ma.masked_invalid(smoothed.T)
         image = axes.pcolormesh(edges, np.arange(len(names) + 1), shares, cmap="Blues", vmin=0, vmax=1)
         for segment in timeline.of_person(number):
-            row, times = names.index(segment.label), [segment.start, segment.end]
-            axes.fill(
-                [*times, *times[::-1]],
-                [row, row, row + 1, row + 1],
-                fill=False,
-                edgecolor="#d95f02",
-                lw=1.8,
-            )
+            row, span = names.index(segment.label), [(segment.start, segment.end - segment.start)]
+            axes.broken_barh(span, (row, 1), facecolor="none", edgecolor="#d95f02", lw=1.8)
         if len(names) <= 60:
             axes.set_yticks(np.arange(len(names)) + 0.5, class_labels(names), fontsize=8)
         axes.set_ylim(len(names), 0)

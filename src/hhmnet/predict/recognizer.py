@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,7 @@ import numpy as np
 
 from hhmnet.confidence import MOST, RATE, UNKNOWN, softmax
 from hhmnet.models.hub import find_model
-from hhmnet.predict.engines import Engine, NetworkInput, OnnxEngine, TorchEngine, choose_device
-from hhmnet.predict.prediction import Prediction, StreamLogits, best, judged, used_of
+from hhmnet.predict.engines import Engine, OnnxEngine, StreamLogits, TorchEngine, choose_device
 from hhmnet.predict.sources import Input, InputClip, InputError, Sources, without_torch
 from hhmnet.sample import MODALITIES, Sample
 
@@ -26,7 +25,64 @@ if TYPE_CHECKING:
     from hhmnet.pose.estimate import PoseConfig
     from hhmnet.readers.arrays import ArrayConfig
 
-__all__ = ["Prediction", "Recognizer"]
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The answer for one clip; P parts, K instants.
+
+    Attributes:
+        input: the file or the clip's name, as it was given.
+        label: the most probable class, or ``unknown``.
+        top: the most probable classes with their probabilities, the best first.
+        probabilities: of all classes, ``(classes,)``, in the order of the model's class names.
+        modalities: what the answer rests on: ``skeleton``, ``video``, both, or nothing.
+        sample: the clip itself; ``video`` is the file of its video.
+        members: probabilities ``(classes,)`` by each stream alone, by its name, and by the ``video`` alone.
+        seconds: time from the opened input to the answer.
+        guidance: weights ``(P, K)`` of parts and instants, as the video network used them; None without guidance.
+        times: frame of the clip that each of the K instants shows, ``(K,)``; None without a video.
+        notes: what couldn't be had of the input, and why.
+        known: whether it is one of the classes; true where the model can't tell.
+    """
+
+    input: str
+    label: str
+    top: tuple[tuple[str, float], ...]
+    probabilities: np.ndarray
+    modalities: tuple[str, ...]
+    sample: Sample
+    members: dict[str, np.ndarray] = field(default_factory=dict)
+    seconds: float = 0.0
+    guidance: np.ndarray | None = None
+    times: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    video: Path | None = None
+    known: bool = True
+
+    def votes(self, class_names: Sequence[str]) -> dict[str, str]:
+        """The class that each member alone finds the most probable."""
+        return {name: class_names[int(part.argmax())] for name, part in self.members.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers for JSON: input, label, known, top, modalities, seconds, members' probabilities, notes."""
+        return {
+            "input": self.input,
+            "label": self.label,
+            "known": self.known,
+            "top": [{"label": label, "probability": probability} for label, probability in self.top],
+            "modalities": list(self.modalities),
+            "seconds": self.seconds,
+            "members": {name: [float(p) for p in values] for name, values in self.members.items()},
+            "notes": list(self.notes),
+        }
+
+
+def best(
+    probabilities: np.ndarray, class_names: tuple[str, ...], count: int
+) -> tuple[tuple[str, float], ...]:
+    """The ``count`` most probable classes of ``probabilities (classes,)``, the best first."""
+    order = np.argsort(-probabilities, kind="stable")[:count]
+    return tuple((class_names[i], float(probabilities[i])) for i in order)
 
 
 class Recognizer:
@@ -36,7 +92,7 @@ class Recognizer:
 
     Args:
         model: the model, which computes on ``device``, or an engine that computes its logits.
-        pose: how joints are found in videos; by default as in training data, with as many persons as the model takes.
+        pose: how joints are found in videos; by default as in training data, of as many persons as the model takes.
         videos: folder of the videos of skeleton files and stores, for a model that looks at them.
         arrays: what is said of joints in files of no fixed form.
         unknown: share of clips of known classes that may be called unknown, up to 0.2; 0 calls no clip so.
@@ -73,16 +129,8 @@ class Recognizer:
         )
 
     @classmethod
-    def from_pretrained(
-        cls,
-        folder: str | Path,
-        device: str = "auto",
-        pose: PoseConfig | None = None,
-        videos: Path | None = None,
-        arrays: ArrayConfig | None = None,
-        unknown: float = RATE,
-    ) -> Recognizer:
-        """A recognizer with a trained model; what isn't named here is as of :class:`Recognizer`.
+    def from_pretrained(cls, folder: str | Path, device: str = "auto", **more: Any) -> Recognizer:
+        """A recognizer with a trained model; ``pose``, ``videos``, ``arrays`` and ``unknown`` are as of the class.
 
         Args:
             folder: the model's folder, a file that ``hhmnet export`` wrote, which runs on the CPU, a name of the zoo
@@ -95,11 +143,11 @@ class Recognizer:
         """
         folder = find_model(folder)
         if folder.suffix == ".onnx":
-            return cls(OnnxEngine(folder), pose=pose, videos=videos, arrays=arrays, unknown=unknown)
+            return cls(OnnxEngine(folder), **more)
         from hhmnet.models.pretrained import from_pretrained
 
         place = choose_device(device)
-        return cls(from_pretrained(folder, place), place, pose, videos, arrays, unknown)
+        return cls(from_pretrained(folder, place), place, **more)
 
     @property
     def clip_seconds(self) -> float | None:
@@ -145,13 +193,16 @@ class Recognizer:
         self.check_modalities(modalities)
         if not clips:
             return []
-        found = self.logits(clips, modalities)
-        probabilities, known = judged(found.logits, found.used, self.engine.confidence, self.unknown)
-        members = {name: self._alone(name, logits) for name, logits in found.members.items()}
+        found, notes = self._logits(clips, modalities)
+        probabilities, known = self._judged(found)
+        members = {}
+        for name, logits in found.members.items():  # each as sure as its modality
+            own = self.engine.confidence.get(_modality_of(name))
+            members[name] = softmax(logits, own.temperature if own else 1.0)
         seconds = (time.perf_counter() - began) / len(clips)
         predictions = []
         for n, clip in enumerate(clips):
-            used = used_of(found.used[n])
+            used = tuple(name for name, is_used in zip(MODALITIES, found.used[n], strict=True) if is_used)
             names = best(probabilities[n], self.class_names, max(top, 1))
             predictions.append(
                 Prediction(
@@ -166,7 +217,7 @@ class Recognizer:
                     sample=clip.sample,
                     guidance=found.guidance[n] if found.guidance is not None and len(used) == 2 else None,
                     times=found.times[n] if found.times is not None and "video" in used else None,
-                    notes=found.notes[n],
+                    notes=notes[n],
                     video=clip.video if isinstance(clip.video, Path) else None,
                 )
             )
@@ -178,13 +229,11 @@ class Recognizer:
         Raises:
             EnrollError: the examples are too few, or the model is an exported one.
         """
-        from hhmnet.predict.enroll import EnrollError, enrolled, read_examples
+        from hhmnet.predict.enroll import encoders_of, enrolled, read_examples
 
-        if not isinstance(self.engine, TorchEngine):
-            raise EnrollError("an exported model has no encoders to build on; give the model's folder")
-        inputs = {name: [Path(file) for file in files] for name, files in examples.items()}
-        found, _ = read_examples(self.engine.model, self.sources, inputs)
-        return Recognizer(enrolled(self.engine.model, found)[0], self.engine.device, self.sources.pose)
+        model = encoders_of(self)
+        found, _ = read_examples(model, self.sources, {name: [*files] for name, files in examples.items()})
+        return Recognizer(enrolled(model, found)[0], next(model.parameters()).device, self.sources.pose)
 
     def check_modalities(self, modalities: Sequence[str]) -> None:
         """Raise InputError for modalities that don't exist, or that the model doesn't look at."""
@@ -193,9 +242,10 @@ class Recognizer:
         if not self.looks_at_video and "skeleton" not in modalities:
             raise InputError("the model looks at skeletons alone; it has no modality 'video'")
 
-    def logits(self, clips: Sequence[InputClip], modalities: Sequence[str] = MODALITIES) -> StreamLogits:
-        """Logits of a batch of clips, and what couldn't be had of each."""
-        with_skeletons = "skeleton" in modalities
+    def _logits(
+        self, clips: Sequence[InputClip], modalities: Sequence[str]
+    ) -> tuple[StreamLogits, list[tuple[str, ...]]]:
+        """Logits of a batch of clips, and each clip's notes with what couldn't be had of its video."""
         samples, persons = [clip.sample for clip in clips], self.engine.persons
         lengths = np.array([sample.num_frames for sample in samples], np.int64)
         joints = np.zeros((lengths.sum(), persons, *samples[0].joints.shape[2:]), np.float32)
@@ -203,18 +253,13 @@ class Recognizer:
         for sample, end in zip(samples, lengths.cumsum(), strict=True):
             frames, count = slice(end - sample.num_frames, end), min(persons, sample.num_persons)
             joints[frames, :count] = sample.joints[:count].swapaxes(0, 1)
-            present[frames, :count] = sample.present[:count].T & with_skeletons
+            present[frames, :count] = sample.present[:count].T
+        by_skeletons = "skeleton" in modalities
         crops, notes = None, [clip.notes for clip in clips]
-        is_shown = not with_skeletons or any(clip.video is not None for clip in clips)
+        is_shown = not by_skeletons or any(clip.video is not None for clip in clips)
         if self.looks_at_video and "video" in modalities and is_shown:
             crops, notes = self._crops(clips)
-        found = self.engine.logits(NetworkInput(joints, present, lengths, with_skeletons, crops))
-        return found._replace(notes=tuple(notes))
-
-    def _alone(self, member: str, logits: np.ndarray) -> np.ndarray:
-        """A member's own probabilities, as sure as its modality's."""
-        own = self.engine.confidence.get(_modality_of(member))
-        return softmax(logits) if own is None else softmax(logits, own.temperature)
+        return self.engine.logits(joints, present if by_skeletons else None, lengths, crops), notes
 
     def _crops(self, clips: Sequence[InputClip]) -> tuple[VideoBatch | None, list[tuple[str, ...]]]:
         """What is cut out of the clips' videos, and each clip's notes with what couldn't be had of its video."""
@@ -226,14 +271,21 @@ class Recognizer:
             return None, [(*clip.notes, missing) if clip.video else clip.notes for clip in clips]
         layout, roi = self.engine.layout, self.engine.spec.roi
         assert roi is not None
-        crops, problems = zip(
-            *(cut_clip(clip.sample, layout, clip.video, roi) for clip in clips), strict=True
-        )
-        notes = [
-            (*clip.notes, f"video: {problem}") if problem else clip.notes
-            for clip, problem in zip(clips, problems, strict=True)
-        ]
+        crops, notes = [], []
+        for clip in clips:
+            cut, problem = cut_clip(clip.sample, layout, clip.video, roi)
+            crops.append(cut)
+            notes.append((*clip.notes, f"video: {problem}") if problem else clip.notes)
         return stack_crops(crops), notes
+
+    def _judged(self, found: StreamLogits) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities ``(N, classes)`` of clips, and whether each is of a known class, ``(N,)`` bool."""
+        probabilities, known = softmax(found.logits), np.ones(len(found.logits), bool)
+        for name, one in self.engine.confidence.items():
+            rows = (found.used == [modality in name.split("+") for modality in MODALITIES]).all(1)
+            probabilities[rows] = softmax(found.logits[rows], one.temperature)
+            known[rows] = one.known(found.logits[rows], self.unknown)
+        return probabilities, known
 
 
 def _modality_of(member: str) -> str:

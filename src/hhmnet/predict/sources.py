@@ -9,6 +9,7 @@ import dataclasses
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -100,13 +101,10 @@ def find_inputs(paths: Iterable[str | Path], tell: Callable[[str], None] = lambd
 
 def _in_file(path: Path) -> list[Input]:
     """A file for itself, or the clips of a whole data set in it."""
-    try:
-        found = read_set(path)
-    except SourceError:  # reading it says why
-        found = None
-    if found is None:
-        return [Input(str(path), path)]
-    return [Input(f"{path}#{name}", path, row) for row, name in enumerate(found.clips)]
+    with suppress(SourceError):  # reading it says why
+        if (found := read_set(path)) is not None:
+            return [Input(f"{path}#{name}", path, row) for row, name in enumerate(found.clips)]
+    return [Input(str(path), path)]
 
 
 def _in_folder(folder: Path, tell: Callable[[str], None]) -> list[Input]:
@@ -165,11 +163,11 @@ class Sources:
 
     Args:
         layout: the joints that are wanted. A skeleton file in another known layout is converted.
-        pose: how joints are found in a video; the defaults if None.
+        pose: how joints are found in a video; the defaults, and as many as ``persons``, if None.
         videos: folder of the videos of skeleton files and stores; beside the file, or where the store says, if None.
         with_videos: whether the videos of skeleton files and stores are wanted at all.
         arrays: what is said of joints in files of no fixed form.
-        persons: how many persons of a clip are looked at, and found in a video if ``pose`` is None.
+        persons: how many persons of a clip are looked at.
         body_size: how long bodies are in the training data, as ``ModelSpec`` has it; None if that doesn't matter.
     """
 
@@ -184,26 +182,17 @@ class Sources:
         persons: int = 1,
         body_size: float | None = None,
     ) -> None:
-        self.layout, self.videos, self.with_videos = layout, videos, with_videos
-        self.arrays, self._body_size = arrays or ArrayConfig(), body_size
-        self._pose, self._persons = pose, persons
+        self.layout, self.pose, self.videos, self.with_videos = layout, pose, videos, with_videos
+        self.arrays, self._persons, self._body_size = arrays or ArrayConfig(), persons, body_size
         self._store, self._set = cache(Store), cache(_clips_of_set)
-
-    @property
-    def pose(self) -> PoseConfig:
-        """How joints are found in a video."""
-        from hhmnet.pose.estimate import PoseConfig
-
-        self._pose = self._pose or PoseConfig(persons=self._persons)
-        return self._pose
 
     @cached_property
     def estimator(self) -> VideoPoseEstimator:
         """The networks that find joints, loaded when they are first needed; raises PoseError."""
-        from hhmnet.pose.estimate import VideoPoseEstimator
+        from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
         from hhmnet.prepare.workers import cores
 
-        return VideoPoseEstimator(self.pose, threads=cores())
+        return VideoPoseEstimator(self.pose or PoseConfig(persons=self._persons), threads=cores())
 
     def read(self, source: Input | InputClip | str | Path) -> InputClip:
         """One clip; one that was read already is returned as it is.
@@ -220,7 +209,7 @@ class Sources:
         try:
             if source.row is not None:
                 of_row = self._of_set if source.path.is_file() else self._of_store
-                return of_row(source.name, source.path, source.row)
+                return of_row(source, source.row)
             return self._of_video(source) if is_video(source.path) else self._of_skeleton(source)
         except ModuleNotFoundError as error:
             raise InputError(
@@ -237,18 +226,32 @@ class Sources:
             reason = " ".join(str(error).split()).removeprefix(f"{source.path}: ")
             raise InputError(f"{source.name}: {reason}") from None
 
-    def _of_store(self, name: str, path: Path, row: int) -> InputClip:
-        store = self._store(path)
+    def _of_store(self, source: Input, row: int) -> InputClip:
+        store = self._store(source.path)
         sample = in_layout(store.sample(row), store.layout, self.layout)
         videos = store.find_videos(self.videos) if sample.video and self.with_videos else None
-        return InputClip.of(sample, videos)._replace(name=name, notes=tuple(self._differs(sample)))
+        return InputClip.of(sample, videos)._replace(name=source.name, notes=tuple(self._differs(sample)))
 
-    def _of_set(self, name: str, path: Path, row: int) -> InputClip:
-        title, clip = self._set(path)[row]
+    def _of_set(self, source: Input, row: int) -> InputClip:
+        title, clip = self._set(source.path)[row]
         notes = Counter[str]()
-        layout, fields = understood(load_clip(clip), self.layout, self.arrays, notes)
+        return self._in_layout(
+            source, title, *understood(load_clip(clip), self.layout, self.arrays, notes), notes
+        )
+
+    def _of_skeleton(self, source: Input) -> InputClip:
+        videos = self.videos if self.with_videos else None
+        notes = Counter[str]()
+        layout, fields = read_skeleton(source.path, self.layout, self.arrays, videos, notes)
+        video = self._paired(source.path, fields) if self.with_videos else None
+        clip = self._in_layout(source, source.path.stem, layout, fields, notes)
+        return clip._replace(video=video)
+
+    def _in_layout(
+        self, source: Input, title: str, layout: SkeletonLayout, fields: dict[str, Any], notes: Counter[str]
+    ) -> InputClip:
         sample = in_layout(Sample(printable(title), UNKNOWN_LABEL, **fields), layout, self.layout)
-        return InputClip(name, sample, None, (*notes, *self._differs(sample)))
+        return InputClip(source.name, sample, None, (*notes, *self._differs(sample)))
 
     def _of_video(self, source: Input) -> InputClip:
         """A clip of the person who acts; where nobody is found, the video alone."""
@@ -268,27 +271,18 @@ class Sources:
         except PoseError as error:
             with open_video(path) as video:
                 count = len(video)
-            frames = np.arange(count, dtype=np.int32)
+            frames, notes = np.arange(count, dtype=np.int32), [str(error)]
             fields: dict[str, Any] = {
                 "joints": np.zeros((1, count, self.layout.num_joints, self.layout.dims), np.float32),
                 "present": np.zeros((1, count), bool),
                 "frame_index": frames,
                 "video_frames": frames,
             }
-            notes: tuple[str, ...] = (str(error),)
         else:
-            fields = clip_fields(poses, self.layout, self.pose)
-            notes = (f"the video is damaged: {poses.damage}",) if poses.damage else ()
+            fields = clip_fields(poses, self.layout, self.estimator.config)
+            notes = [f"the video is damaged: {poses.damage}"] if poses.damage else []
         sample = Sample(printable(path.stem), UNKNOWN_LABEL, video=printable(path.name), **fields)
-        return InputClip(source.name, sample, path, notes)
-
-    def _of_skeleton(self, source: Input) -> InputClip:
-        videos = self.videos if self.with_videos else None
-        notes = Counter[str]()
-        layout, fields = read_skeleton(source.path, self.layout, self.arrays, videos, notes)
-        video = self._paired(source.path, fields) if self.with_videos else None
-        sample = in_layout(Sample(printable(source.path.stem), UNKNOWN_LABEL, **fields), layout, self.layout)
-        return InputClip(source.name, sample, video, (*notes, *self._differs(sample)))
+        return InputClip(source.name, sample, path, tuple(notes))
 
     def _differs(self, sample: Sample) -> Iterator[str]:
         """What a clip has that the model hasn't learned from: more persons, or bodies of another size."""

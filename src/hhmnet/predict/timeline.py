@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time as clock
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,6 @@ import numpy as np
 
 from hhmnet.confidence import UNKNOWN
 from hhmnet.fields import within
-from hhmnet.predict.prediction import judged, used_of
 from hhmnet.predict.sources import Input, InputClip, InputError
 from hhmnet.readers.joints import tallness
 from hhmnet.sample import MODALITIES, Sample
@@ -256,51 +255,52 @@ def recognise_long(
     """The timeline of a recording. Joints are estimated once for all windows, see :class:`TimelineConfig` for the rest.
 
     Every person has a timeline of their own, in which the others aren't seen: as many persons as
-    ``PoseConfig.persons`` says, or as a skeleton file holds.
-
-    Args:
-        recognizer: the model.
-        source: as of :meth:`Recognizer.predict`, and so are the ``modalities``.
-        config: windows and segments; if None, windows as long as the clips that the model was trained on.
-        progress: called with (windows done, windows in all).
+    ``PoseConfig.persons`` says, or as a skeleton file holds. ``source`` and ``modalities`` are as of
+    :meth:`Recognizer.predict`; without a ``config`` windows are as long as the clips that the model was trained on;
+    ``progress`` is called with (windows done, windows in all).
 
     Raises:
         InputError: the recording can't be read, or nobody is in it.
     """
     began = clock.perf_counter()
-    if config is None:
-        config = TimelineConfig().as_long_as(recognizer.clip_seconds)
+    config = config or TimelineConfig().as_long_as(recognizer.clip_seconds)
     recognizer.check_modalities(modalities)
     clip = recognizer.sources.read(source)
-    if not clip.sample.present.any():
+    sample = clip.sample
+    if not sample.present.any():
         raise InputError(f"{clip.name}: {'; '.join(clip.notes) or 'nobody is in it'}")
     times, duration = frame_times(clip, config.fps)
     times = times - times[0]
     starts, ends = windows(duration, config.window, config.stride)
     ranges, middles = np.searchsorted(times, [starts, ends]).T, (starts + ends) / 2
-    looks = recognizer.looks_at_video and "video" in modalities and isinstance(clip.video, Path)
-    shape = clip.sample.num_persons, len(ranges), len(recognizer.class_names)
+    edges, rate = edges_between(middles, duration), len(times) / duration
+    shape = sample.num_persons, len(ranges), len(recognizer.class_names)
     probabilities, smoothed = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
     known, moving = np.zeros(shape[:2], bool), np.zeros(shape[:2], bool)
-    edges, rate = edges_between(middles, duration), len(times) / duration
-    segments, used = [], np.zeros(len(MODALITIES), bool)
-    confidence = recognizer.engine.confidence
+    segments, used = list[Segment](), set[str]()
+    looks = recognizer.looks_at_video and "video" in modalities and isinstance(clip.video, Path)
     # Opened once for all windows.
     with RecentVideo(Path(clip.video)) if looks else nullcontext() as video:  # type: ignore[arg-type]
         for person in range(shape[0]):
-            parts = list(_cut(clip._replace(video=video), person, ranges, config.least))
-            for first in range(0, len(parts), _BATCH):
-                numbers, batch = zip(*parts[first : first + _BATCH], strict=True)
-                output = recognizer.logits(batch, modalities)
-                shares, is_known = judged(output.logits, output.used, confidence, recognizer.unknown)
-                shares[~output.used.any(1)] = np.nan
-                probabilities[person, list(numbers)], known[person, list(numbers)] = shares, is_known
-                used |= output.used.any(0)
-                progress(person * shape[1] + min(first + _BATCH, len(parts)), shape[0] * shape[1])
-            seen, own = ~np.isnan(probabilities[person, :, :1]), known[person, :, None]
-            votes = smooth(np.where(seen, own, np.nan), middles, config.smooth)  # one window of many may err
+            there = sample.present[person]
+            # Where the person is hardly seen there is no answer.
+            shares = [there[first:end].mean() if first < end else 0.0 for first, end in ranges]
+            numbers = np.flatnonzero(np.array(shares) >= max(config.least, 1e-9))
+            for first in range(0, len(numbers), _BATCH):
+                batch = numbers[first : first + _BATCH]
+                parts = [sliced(sample, person, slice(*ranges[number])) for number in batch]
+                clips = [clip._replace(sample=part, video=video) for part in parts]
+                for number, found in zip(batch, recognizer.predict_clips(clips, modalities), strict=True):
+                    if found.modalities:
+                        probabilities[person, number] = found.probabilities
+                        known[person, number] = found.known
+                        used |= {*found.modalities}
+                progress(person * shape[1] + first + len(batch), shape[0] * shape[1])
+            answered = ~np.isnan(probabilities[person, :, :1])
+            # One window of many may err.
+            votes = smooth(np.where(answered, known[person, :, None], np.nan), middles, config.smooth)
             known[person] = np.nan_to_num(votes[:, 0]) >= 0.5
-            pace = speeds(clip.sample.joints[person], clip.sample.present[person], rate)
+            pace = speeds(sample.joints[person], there, rate)
             moving[person] = fastest(pace, times, middles, edges) >= config.still
             shown = np.where(moving[person, :, None], probabilities[person], np.nan)
             smoothed[person] = smooth(shown, middles, config.smooth)
@@ -309,37 +309,32 @@ def recognise_long(
             runs = [run for run in runs if known[person, (run[0] + run[1]) // 2]]
             for first, last, _ in runs:
                 known[person, first : last + 1] = True
-            moves = pace >= config.still
-            segments += to_segments(
-                person + 1, smoothed[person], runs, recognizer.class_names, edges, times, config, moves
-            )
+            how = recognizer.class_names, edges, times, config, pace >= config.still
+            segments += to_segments(person + 1, smoothed[person], runs, *how)
             smoothed[person, ~known[person]] = np.nan
     return Timeline(
-        clip.name,
-        recognizer.class_names,
-        config,
-        clip.sample.num_frames,
-        duration,
-        starts,
-        ends,
-        probabilities,
-        known,
-        moving,
-        smoothed,
-        sorted(segments, key=lambda segment: (segment.start, segment.person)),
-        used_of(used),
-        clock.perf_counter() - began,
-        clip.notes,
+        input=clip.name,
+        class_names=recognizer.class_names,
+        config=config,
+        frames=sample.num_frames,
+        duration=duration,
+        starts=starts,
+        ends=ends,
+        probabilities=probabilities,
+        known=known,
+        moving=moving,
+        smoothed=smoothed,
+        segments=sorted(segments, key=lambda segment: (segment.start, segment.person)),
+        modalities=tuple(name for name in MODALITIES if name in used),
+        seconds=clock.perf_counter() - began,
+        notes=clip.notes,
     )
 
 
 def speeds(joints: np.ndarray, present: np.ndarray, rate: float) -> np.ndarray:
-    """How fast a person's quickest fifth of joints is, in body lengths a second, ``(T,)``; 0 of nobody.
+    """How fast a person's quickest fifth of ``joints (T, V, C)`` is, in body lengths a second, ``(T,)``; 0 of nobody.
 
-    Args:
-        joints: ``(T, V, C)``; where the person is absent, the frame before counts.
-        present: ``(T,)`` bool.
-        rate: frames a second.
+    Where the person is absent, by ``present (T,)`` bool, the frame before counts; ``rate`` is frames a second.
     """
     from scipy.ndimage import uniform_filter1d  # a fifth of a second, for recordings alone
 
@@ -376,13 +371,6 @@ def frame_times(clip: InputClip, fps: float) -> tuple[np.ndarray, float]:
             return times, float(times[-1] - times[0] + 1 / (rate or fps))
     times = (index - index[0]) / fps
     return times, float(times[-1] + 1 / fps)
-
-
-def _cut(clip: InputClip, person: int, ranges: np.ndarray, least: float) -> Iterator[tuple[int, InputClip]]:
-    """The windows of one person as clips, with their numbers; without those where the person is hardly seen."""
-    for number, (first, end) in enumerate(ranges):
-        if first < end and clip.sample.present[person, first:end].mean() >= max(least, 1e-9):
-            yield number, clip._replace(sample=sliced(clip.sample, person, slice(first, end)))
 
 
 def sliced(sample: Sample, person: int, frames: slice) -> Sample:

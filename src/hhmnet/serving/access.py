@@ -52,25 +52,29 @@ class Access:
     """
 
     def __init__(self, app: ASGIApp, token: str | None = None, hosts: tuple[str, ...] | None = None) -> None:
-        self.app = app
+        self.app, self._hosts = app, hosts
         self._token = token.encode() if token is not None else None
-        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on."""
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         elif scope["type"] != "http":  # there are no web sockets
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await (self._refusal(scope) or self.app)(scope, receive, _with_headers(send))
+            await (self._refusal(scope) or self.app)(scope, receive, sending)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers, path = Headers(scope=scope), scope["path"]
-        host = headers.get("host", "")
+        host, origin = headers.get("host", ""), headers.get("origin")
         if self._hosts is not None and re.sub(r":\d+$", "", host) not in self._hosts:
             return JSONResponse({"detail": "this server isn't known by that name"}, 421)
-        origin = headers.get("origin")
         if origin is not None and _host_of(origin) != host:
             return JSONResponse({"detail": "pages of other sites may not use this server"}, 403)
         is_open = path in _OPEN or not path.startswith(f"{API}/")
@@ -96,22 +100,10 @@ def _host_of(origin: str) -> str | None:
         return None
 
 
-def _with_headers(send: Send) -> Send:
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(_HEADERS)
-        await send(message)
-
-    return sending
-
-
 def bounded_protocol(limits: Limits) -> type[H11Protocol]:
     """What uvicorn speaks with a client: HTTP/1.1 with heads of 64 KiB at the most, and an end to every wait."""
-
-    class Bounded(_BoundedProtocol):
-        request_seconds = limits.upload_seconds + 2 * limits.answer_seconds + SLACK_SECONDS
-
-    return Bounded
+    seconds = limits.upload_seconds + 2 * limits.answer_seconds + SLACK_SECONDS
+    return type("Bounded", (_BoundedProtocol,), {"request_seconds": seconds})
 
 
 class _BoundedProtocol(H11Protocol):

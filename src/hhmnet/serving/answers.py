@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hhmnet.predict.prediction import Prediction
 from hhmnet.predict.sources import Input, InputClip, InputError
 from hhmnet.predict.timeline import Timeline, TimelineConfig, frame_times, recognise_long
 from hhmnet.readers.pairing import VIDEO_SUFFIXES
@@ -25,7 +24,7 @@ from hhmnet.skeleton import SkeletonLayout
 if TYPE_CHECKING:
     from hhmnet.models.pretrained import ActionModel
     from hhmnet.predict.enroll import Examples
-    from hhmnet.predict.recognizer import Recognizer
+    from hhmnet.predict.recognizer import Prediction, Recognizer
 
 FASTEST = 240
 """Frames a second beyond which a video counts as too long."""
@@ -174,12 +173,12 @@ def _strongest(timeline: Timeline, top: int, offset: float) -> dict[str, Any]:
 
 def learn(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
     """What the recognizer's encoders make of a job's file, as JSON."""
-    from hhmnet.predict.enroll import embed
+    from hhmnet.predict.enroll import embed, encoders_of
 
     clip, _ = read_upload(recognizer, job, limits)
     if not clip.sample.present.any():
         raise InputError("nobody is found in it")
-    (embedding,) = embed(_model(recognizer), [clip.sample])
+    (embedding,) = embed(encoders_of(recognizer), [clip.sample])
     return {"embedding": base64.b64encode(embedding.tobytes()).decode(), "frames": clip.sample.num_frames}
 
 
@@ -188,8 +187,8 @@ def taught_recognizer(recognizer: Recognizer, taught: Taught) -> Recognizer:
     from hhmnet.predict.enroll import enrolled
     from hhmnet.predict.recognizer import Recognizer
 
-    model = _model(recognizer)
-    made = Recognizer(enrolled(model, _examples(model, taught))[0], next(model.parameters()).device)
+    model, examples = _examples(recognizer, taught)
+    made = Recognizer(enrolled(model, examples)[0], next(model.parameters()).device)
     made.sources = recognizer.sources
     return made
 
@@ -198,30 +197,21 @@ def save(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[st
     """Write the model of the taught classes, as ``hhmnet enroll`` does, to a zip file at the job's path."""
     from hhmnet.predict.enroll import enrolled, save_examples
 
-    model, path = _model(recognizer), Path(job["path"])
-    examples, folder = _examples(model, job["taught"]), path.parent / MODEL_FOLDER
+    path = Path(job["path"])
+    folder, (model, examples) = path.parent / MODEL_FOLDER, _examples(recognizer, job["taught"])
     enrolled(model, examples)[0].save_pretrained(folder)
     save_examples(examples, folder)
     shutil.make_archive(str(path.with_suffix("")), "zip", path.parent, MODEL_FOLDER)
     return {}
 
 
-def _model(recognizer: Recognizer) -> ActionModel:
-    from hhmnet.predict.engines import TorchEngine
-    from hhmnet.predict.enroll import EnrollError
+def _examples(recognizer: Recognizer, taught: Taught) -> tuple[ActionModel, Examples]:
+    """The model that embedded the taught clips, and what it made of them."""
+    from hhmnet.predict.enroll import Examples, encoders_of
 
-    if not isinstance(recognizer.engine, TorchEngine):
-        raise EnrollError("this server's model is an exported one, which has no encoders to build on")
-    return recognizer.engine.model
-
-
-def _examples(model: ActionModel, taught: Taught) -> Examples:
-    from hhmnet.predict.enroll import Examples
-
-    clips = [clip for examples in taught.values() for clip in examples]
-    labels = np.repeat(np.arange(len(taught)), [len(examples) for examples in taught.values()])
-    rows = [np.frombuffer(base64.b64decode(clip["embedding"]), np.float32) for clip in clips]
-    lengths = np.array([clip["frames"] for clip in clips])
-    return Examples(
-        tuple(taught), labels, np.stack(rows).reshape(len(rows), len(model.spec.data.streams), -1), lengths
-    )
+    model = encoders_of(recognizer)
+    clips = [(label, clip) for label, name in enumerate(taught) for clip in taught[name]]
+    rows = [np.frombuffer(base64.b64decode(clip["embedding"]), np.float32) for _, clip in clips]
+    embeddings = np.stack(rows).reshape(len(rows), len(model.spec.data.streams), -1)
+    labels, lengths = np.array([label for label, _ in clips]), np.array([clip["frames"] for _, clip in clips])
+    return model, Examples(tuple(taught), labels, embeddings, lengths)

@@ -28,7 +28,6 @@ from hhmnet.serving.schema import (
     Lesson,
     Model,
     PredictionResponse,
-    Problem,
     RequestOptions,
     Taught,
     TaughtClasses,
@@ -39,11 +38,9 @@ from hhmnet.serving.uploads import private_folder, received
 from hhmnet.serving.workers import Maker, Workers
 
 _GONE = 499  # nobody reads it; logs of other servers use the same number
-_NO_MODEL: dict[int | str, dict[str, Any]] = {
-    503: {"model": Problem, "description": "No model is loaded at this moment."}
-}
+_LOOK_SECONDS = 0.2  # from one look to the next whether a client is still there
 _OF_UPLOADS = [status for status in REASONS if status not in (404, *ACCESS_STATUSES)]
-_ZIPPED: dict[int | str, dict[str, Any]] = {
+_ZIPPED: dict[int | str, Any] = {
     200: {"content": {"application/zip": {}}, "description": "A folder that `hhmnet predict` takes, zipped."}
 }
 # Some systems say otherwise, and browsers then refuse the page's scripts.
@@ -57,18 +54,11 @@ def create_app(
     hosts: tuple[str, ...] | None = LOCAL_HOSTS,
     page: bool = True,
 ) -> FastAPI:
-    """An application that answers over HTTP.
+    """An application that answers over HTTP, with a page for the browser.
 
     The recognizer works in processes of its own, since only a process can be stopped. They start with the
     application, or before it with ``app.state.workers.start()``, which raises NotLoaded if there is no model.
-
-    Args:
-        recognizer: makes the recognizer; called in each worker process, so another process must be able to import it,
-            such as ``functools.partial(hhmnet.serving.workers.load, "runs/both")``.
-        limits: what a request may take.
-        token: which the API then asks for; none if None.
-        hosts: names by which the server may be called; any if None.
-        page: whether there is a page for the browser.
+    ``token`` and ``hosts`` are as of :class:`~hhmnet.serving.access.Access`.
     """
     limits = limits or Limits()
     workers = Workers(recognizer, limits)
@@ -129,13 +119,13 @@ def _api(app: FastAPI, limits: Limits) -> FastAPI:
     async def health() -> Health:
         return Health(status="ok")
 
-    @api.get("/ready", responses=_NO_MODEL, summary="Whether a clip would be answered now")
+    @api.get("/ready", responses=problems(503), summary="Whether a clip would be answered now")
     async def ready() -> Health:
         if not workers.ready:
             raise busy("no model is loaded at this moment")
         return Health(status="ready")
 
-    @api.get("/model", responses=problems(401) | _NO_MODEL, summary="Classes, modalities and joints")
+    @api.get("/model", responses=problems(401, 503), summary="Classes, modalities and joints")
     async def model() -> Model:
         if workers.model is None:
             raise busy("no model is loaded at this moment")
@@ -201,10 +191,8 @@ def _api(app: FastAPI, limits: Limits) -> FastAPI:
 
 
 class Classroom:
-    """Classes that clients teach by a few examples, ``most`` at a time; they stay in memory and nowhere else.
-
-    Kept is what the workers' encoders make of each clip; the clip itself is gone with its request.
-    """
+    """Classes that clients teach by a few examples, ``most`` at a time; they stay in memory and nowhere else, as what
+    the workers' encoders make of each clip."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -244,18 +232,11 @@ class Classroom:
 async def _while_connected(request: Request, work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
     """The result of ``work``, which is cancelled when the client goes away; raises ClientDisconnect then."""
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
+        while not (await asyncio.wait({task}, timeout=_LOOK_SECONDS))[0]:
+            if await request.is_disconnected():
+                raise ClientDisconnect
         return task.result()
     finally:
-        gone.cancel()
         task.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        await asyncio.gather(task, return_exceptions=True)

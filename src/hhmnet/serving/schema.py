@@ -125,17 +125,16 @@ class RequestOptions(FormFields):
     @classmethod
     def from_form(cls, fields: dict[str, list[str]], modalities: list[str]) -> RequestOptions:
         """The options that a form's texts say, for a model that looks at ``modalities``; raises Refused."""
-        words = {"true": True, "false": False}
-        values: dict[str, Any] = {
-            name: texts if name == "modality" else words.get(texts[-1].lower(), texts[-1])
-            for name, texts in fields.items()
-        }
-        if values.get("taught") is True:
-            modalities = ["skeleton"]
-        options = cls.checked({"modality": modalities} | values)
-        if not set(options.modality) <= set(modalities):
-            known = " or ".join(modalities)
-            raise Refused(422, f"field 'modality' must be {known}: the model looks at nothing else")
+        values: dict[str, Any] = {name: texts[-1] for name, texts in fields.items()}
+        for name, text in values.items():
+            values[name] = {"true": True, "false": False}.get(text.lower(), text)
+        if "modality" in fields:
+            values["modality"] = fields["modality"]
+        known = ["skeleton"] if values.get("taught") is True else modalities
+        options = cls.checked({"modality": known} | values)
+        if not set(options.modality) <= set(known):
+            looks = " or ".join(known)
+            raise Refused(422, f"field 'modality' must be {looks}: the model looks at nothing else")
         return options
 
 
@@ -157,16 +156,10 @@ class Lesson(FormFields):
 
 def form(fields: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
     """What the OpenAPI document says of a form with a file and these fields."""
-    schema = fields.model_json_schema()
-    file = {
-        "type": "string",
-        "format": "binary",
-        "description": f"One of {TAKEN}. The content decides, not the name.",
-    }
-    schema |= {
-        "required": [FILE_FIELD, *schema.get("required", ())],
-        "properties": {FILE_FIELD: file} | schema["properties"],
-    }
+    about, schema = f"One of {TAKEN}. The content decides, not the name.", fields.model_json_schema()
+    file = {"type": "string", "format": "binary", "description": about}
+    schema["required"] = [FILE_FIELD, *schema.get("required", ())]
+    schema["properties"] = {FILE_FIELD: file} | schema["properties"]
     content: dict[str, Any] = {"schema": schema, "example": {FILE_FIELD: "clip.mp4"} | example}
     if "modality" in example:
         content["encoding"] = {"modality": {"style": "form", "explode": True}}
@@ -192,7 +185,7 @@ REASONS = {
     421: "The server is called by a name that isn't its own.",
     422: "The file, or a field, can't be used.",
     500: "The server failed; its log says why.",
-    503: "Too many requests at a time; Retry-After says when to come again.",
+    503: "Too many requests at a time, or no model is loaded; Retry-After says when to come again.",
     504: "The answer took too long and was given up.",
 }
 

@@ -51,13 +51,8 @@ MAGIC = (
 
 
 class Upload(NamedTuple):
-    """One received file.
-
-    Attributes:
-        path: where it lies, alone in a folder of its own.
-        name: what the client calls it, fit to be shown; never opened.
-        fields: the form's other fields.
-    """
+    """One received file, alone in a folder of its own; its name is the client's, fit to be shown and never opened;
+    and the form's other fields."""
 
     path: Path
     name: str
@@ -70,8 +65,6 @@ class Upload(NamedTuple):
 
 def ending(head: bytes) -> str | None:
     """The file name ending that goes with a file's first bytes; None if it is nothing that is taken."""
-    if head[:4] == b"RIFF" and head[8:12] != b"AVI ":
-        return None
     for offset, magic, suffix in MAGIC:
         if head[offset : offset + len(magic)] == magic:
             return suffix
@@ -102,8 +95,8 @@ def shown_name(name: str | None) -> str:
 def private_folder() -> Iterator[Path]:
     """An empty folder that nobody but this user can read; it is gone when the block ends.
 
-    It lies in the system's folder for temporary files, beside a lock that the system lets go of when the process
-    ends, however it ends. Folders whose lock nobody holds are removed first.
+    It lies in the folder for temporary files, beside a lock that the system lets go of when the process ends, however
+    it ends. Folders whose lock nobody holds are removed first.
     """
     remove_leftovers(Path(tempfile.gettempdir()))
     with ExitStack() as stack:
@@ -119,13 +112,10 @@ def private_folder() -> Iterator[Path]:
 
 
 def remove_leftovers(place: Path) -> list[Path]:
-    """Remove the folders of this user's servers that don't run any more; returns those.
+    """Remove the folders of this user's servers that don't run any more from the folder of temporary files.
 
     A folder counts as one if it has a server's name, is no link, belongs to this user, and holds a lock file, no link
-    either, that can be locked. What can't be removed stays.
-
-    Args:
-        place: the folder in which servers make theirs.
+    either, that can be locked. What can't be removed stays; what is removed is returned.
     """
     removed = []
     for folder in sorted(place.glob(f"{PREFIX}*")):
@@ -185,19 +175,25 @@ class _Parser(MultiPartParser):
 
 
 async def _form(request: Request, limits: Limits) -> FormData:
+    closing = {"Connection": "close"}
+    too_large = Refused(413, f"the upload is larger than {limits.upload_bytes / MEGABYTE:g} MB", closing)
+
+    async def limited() -> AsyncGenerator[bytes, None]:
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limits.upload_bytes:
+                raise too_large
+            yield chunk
+
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != "multipart/form-data":
         raise Refused(415, f"send a form (multipart/form-data) with the file in the field '{FILE_FIELD}'")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limits.upload_bytes:
-        raise _too_large(limits)
-    parser = _Parser(
-        request.headers,
-        _limited(request, limits),
-        max_files=1,
-        max_fields=_MAX_FIELDS,
-        max_part_size=_MAX_FIELD_BYTES,
-    )
+        raise too_large
+    most = {"max_files": 1, "max_fields": _MAX_FIELDS, "max_part_size": _MAX_FIELD_BYTES}
+    parser = _Parser(request.headers, limited(), **most)
     try:
         async with asyncio.timeout(limits.upload_seconds):
             form = await parser.parse()
@@ -205,26 +201,12 @@ async def _form(request: Request, limits: Limits) -> FormData:
         raise Refused(400, f"the form can't be read: {error.message}") from None
     except TimeoutError:
         detail = f"the upload took longer than {limits.upload_seconds:g} seconds"
-        raise Refused(408, detail, {"Connection": "close"}) from None
+        raise Refused(408, detail, closing) from None
     if not parser.complete:
         for unfinished in parser._files_to_close_on_error:
             unfinished.close()
         raise Refused(400, "the upload ends in the middle")
     return form
-
-
-async def _limited(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limits.upload_bytes:
-            raise _too_large(limits)
-        yield chunk
-
-
-def _too_large(limits: Limits) -> Refused:
-    detail = f"the upload is larger than {limits.upload_bytes / MEGABYTE:g} MB"
-    return Refused(413, detail, {"Connection": "close"})
 
 
 def _one_file(form: FormData) -> tuple[UploadFile, dict[str, list[str]]]:
@@ -236,13 +218,11 @@ def _one_file(form: FormData) -> tuple[UploadFile, dict[str, list[str]]]:
         elif name == FILE_FIELD:
             file = value
         else:
-            raise Refused(
-                422, f"the file stands in the field '{shown_name(name)}'; it must be '{FILE_FIELD}'"
-            )
+            wrong = shown_name(name)
+            raise Refused(422, f"the file stands in the field '{wrong}'; it must be '{FILE_FIELD}'")
     if file is None:
-        raise Refused(
-            422, f"the form has no file; put a video or a skeleton file into the field '{FILE_FIELD}'"
-        )
+        what = "put a video or a skeleton file into the field"
+        raise Refused(422, f"the form has no file; {what} '{FILE_FIELD}'")
     if not file.size:
         raise Refused(422, f"'{shown_name(file.filename)}' is empty")
     return file, fields

@@ -41,12 +41,7 @@ class NotLoaded(ValueError):
 
 
 def load(folder: str, device: str = "auto", videos: bool = True) -> Recognizer:
-    """A recognizer with all of its networks in memory, those that find joints in videos included if ``videos``.
-
-    Raises:
-        PretrainedError: there is no model in the folder.
-        PoseError: the networks that find joints can't be had.
-    """
+    """A recognizer with all of its networks in memory, those that find joints in videos included if ``videos``."""
     from hhmnet.predict.recognizer import Recognizer
 
     recognizer = Recognizer.from_pretrained(folder, device)
@@ -114,9 +109,8 @@ class Workers:
                 worker = await self._idle.get()
         except TimeoutError:
             raise busy(f"no worker was free within {seconds:g} seconds") from None
-        working = asyncio.get_running_loop().run_in_executor(
-            self._threads, worker.work, job, end - time.monotonic()
-        )
+        loop = asyncio.get_running_loop()
+        working = loop.run_in_executor(self._threads, worker.work, job, end - time.monotonic())
         reply: dict[str, Any] | None = None
         try:
             reply = await asyncio.shield(working)
@@ -132,7 +126,7 @@ class Workers:
             else:  # also where the client is gone, and work goes on
                 worker.kill()
                 await asyncio.gather(working, return_exceptions=True)
-                worker.close()
+                worker.pipe.close()
                 self._all.discard(worker)
                 refilling = asyncio.ensure_future(self._refill())
                 self._refilling.add(refilling)
@@ -144,12 +138,11 @@ class Workers:
 
     async def _refill(self) -> None:
         """Begin another process in the place of one that has ended."""
-        loop = asyncio.get_running_loop()
         while not self._stopped:
             worker = _Worker(self._make, self._limits)
             self._all.add(worker)
             try:
-                await loop.run_in_executor(self._threads, worker.wait_for_model)
+                await asyncio.get_running_loop().run_in_executor(self._threads, worker.wait_for_model)
             except NotLoaded as error:
                 self._all.discard(worker)
                 if not self._stopped:
@@ -165,7 +158,7 @@ class _Worker:
 
     def __init__(self, make: Maker, limits: Limits) -> None:
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
+        self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(make, limits, theirs), daemon=True)
         self.process.start()
         theirs.close()
@@ -181,22 +174,21 @@ class _Worker:
             self.kill()
             raise NotLoaded(reply["failed"])
         self.loaded = True
-        model: dict[str, Any] = reply["model"]
-        return model
+        return reply
 
     def work(self, job: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """The reply to a job, which is told its ``seconds``; raises TimeoutError, or EOFError if it is gone."""
+        """The reply to a job; raises TimeoutError after ``seconds``, or EOFError if the process is gone."""
         try:
-            self._pipe.send_bytes(json.dumps(job | {"seconds": seconds}).encode())
+            self.pipe.send_bytes(json.dumps(job).encode())
         except OSError:
             raise EOFError from None
         return self._receive(seconds)
 
     def _receive(self, seconds: float) -> dict[str, Any]:
         try:
-            if not self._pipe.poll(max(seconds, 0)):
+            if not self.pipe.poll(max(seconds, 0)):
                 raise TimeoutError
-            reply: dict[str, Any] = json.loads(self._pipe.recv_bytes())
+            reply: dict[str, Any] = json.loads(self.pipe.recv_bytes())
         except ConnectionError:
             raise EOFError from None
         return reply
@@ -206,44 +198,40 @@ class _Worker:
         self.process.kill()
         self.process.join()
 
-    def close(self) -> None:
-        """End the process and let go of the pipe; nobody may be waiting at it."""
-        self.kill()
-        self._pipe.close()
-
 
 def _work(make: Maker, limits: Limits, pipe: Connection) -> None:
     """Load, say what was loaded, then reply to job after job; returns when the other end of ``pipe`` is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the server ends this one
+
+    def say(reply: dict[str, Any]) -> None:
+        pipe.send_bytes(json.dumps(reply).encode())
+
     try:
         recognizer = make()
     except Exception as error:
         known = type(error).__module__.startswith("hhmnet.")
         if not known:
             log.exception("the model can't be loaded")
-        reason = str(error) if known else f"{type(error).__name__} while loading the model"
-        pipe.send_bytes(json.dumps({"failed": reason}).encode())
+        say({"failed": str(error) if known else f"{type(error).__name__} while loading the model"})
         return
-    pipe.send_bytes(json.dumps({"model": _facts(recognizer)}).encode())
+    layout = recognizer.sources.layout
+    say(
+        {
+            "classes": list(recognizer.class_names),
+            "modalities": ["skeleton", "video"] if recognizer.looks_at_video else ["skeleton"],
+            "layout": layout.name,
+            "joints": list(layout.joints),
+            "bones": [list(bone) for bone in layout.edges],
+            "parts": list(PARTS),
+        }
+    )
     _limit_memory(limits)
     while True:
         try:
             job = json.loads(pipe.recv_bytes())
         except EOFError:
             return
-        pipe.send_bytes(json.dumps(_reply(recognizer, job, limits)).encode())
-
-
-def _facts(recognizer: Recognizer) -> dict[str, Any]:
-    layout = recognizer.sources.layout
-    return {
-        "classes": list(recognizer.class_names),
-        "modalities": ["skeleton", "video"] if recognizer.looks_at_video else ["skeleton"],
-        "layout": layout.name,
-        "joints": list(layout.joints),
-        "bones": [list(bone) for bone in layout.edges],
-        "parts": list(PARTS),
-    }
+        say(_reply(recognizer, job, limits))
 
 
 def _reply(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
@@ -251,7 +239,7 @@ def _reply(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[
 
     path, name = Path(job["path"]), job["name"]
     try:
-        if "options" in job and "taught" in job:
+        if job["kind"] == "predict" and "taught" in job:
             recognizer = answers.taught_recognizer(recognizer, job["taught"])
         kinds = {"predict": answers.respond, "learn": answers.learn, "save": answers.save}
         return {"response": kinds[job["kind"]](recognizer, job, limits)}

@@ -1,4 +1,10 @@
-"""A trained model as one ONNX file: raw joints in, logits out; other programs need neither torch nor hhmnet for it."""
+"""A trained model as one ONNX file: raw joints in, logits out; other programs need neither torch nor hhmnet for it.
+
+And whether that answers as PyTorch does. A network that makes hard choices (which joints are each other's neighbours,
+which attention weights stay) stands on an edge for some clips: two joints are alike to the last digit, and a rounding
+error decides, in PyTorch as in any other runtime. There PyTorch has more than one answer, and the graph's has to be one
+of them.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +13,9 @@ import copy
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -30,6 +37,14 @@ OPSET = 20
 """Version of ONNX's operators, the first with GELU; onnxruntime has had it since 1.17."""
 METADATA = "hhmnet"
 """Key in the file's metadata under which the model's settings are, as JSON."""
+TOLERANCE = 1e-4
+"""The largest difference of a logit that still counts as the same answer."""
+ROUNDING = (1e-7, 3e-7, 1e-6)
+"""What joints are moved by to find out what a rounding error does, as a share of the largest coordinate: from the last
+digit of float32 to what adds up in a network. A stream of motions sees small differences of large numbers, so that much
+more would be more than rounding."""
+COPIES = 24
+"""So many times each."""
 
 
 class ExportError(ValueError):
@@ -37,27 +52,16 @@ class ExportError(ValueError):
 
 
 class Graph(nn.Module):
-    """What is exported: preprocessing and network, from tensors to tensors.
-
-    Args:
-        model: trained model; it is copied.
-
-    Raises:
-        ExportError: the model can't be a graph.
-    """
+    """What is exported, a copy of the trained model: preprocessing and network, from tensors to tensors."""
 
     def __init__(self, model: ActionModel) -> None:
         super().__init__()
-        self.spec, network, self.has_guidance = model.spec, model.network, False
-        if isinstance(network, HeterogeneousNetwork):
-            self.has_guidance = network.config.guidance != "none"
+        network = model.network
+        guided = isinstance(network, HeterogeneousNetwork) and network.config.guidance != "none"
         self.model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
+        there = {"logits": True, "members": bool(model.members), "used": True, "guidance": guided}
+        self.outputs = tuple(name for name, is_there in there.items() if is_there)
         """Names of what :meth:`forward` returns."""
-        there = {"members": bool(self.model.members), "guidance": self.has_guidance}
-        return tuple(name for name in ("logits", "members", "used", "guidance") if there.get(name, True))
 
     def forward(self, joints: Tensor, present: Tensor, lengths: Tensor, *video: Tensor) -> tuple[Tensor, ...]:
         """Classify raw clips.
@@ -73,21 +77,18 @@ class Graph(nn.Module):
             ``logits (N, classes)``; for several members ``members (S, N, classes)``; ``used (N, 2)`` bool, whether
             skeleton and video counted; for a guided video ``guidance (N, P, K)``.
         """
-        clips = SkeletonBatch(joints, present, lengths)
         crops = None
         if video:
             from hhmnet.data.video_batch import VideoInput
 
             crops = VideoInput(*video)
-        x, mask = prepare(clips, self.spec.layout, self.spec.data)
+        spec = self.model.spec
+        x, mask = prepare(SkeletonBatch(joints, present, lengths), spec.layout, spec.data)
         output = self.model.classify(x, mask, crops)
-        found = [output.logits, output.used]
+        found = {"logits": output.logits, "used": output.used, "guidance": output.guidance}
         if self.model.members:
-            found.insert(1, torch.stack([output.each[name] for name in self.model.members]))
-        if self.has_guidance:
-            assert output.guidance is not None
-            found.append(output.guidance)
-        return tuple(found)
+            found["members"] = torch.stack([output.each[name] for name in self.model.members])
+        return tuple(found[name] for name in self.outputs)  # type: ignore[misc]
 
 
 def to_onnx(model: ActionModel) -> bytes:
@@ -118,7 +119,9 @@ def to_onnx(model: ActionModel) -> bytes:
     assert program is not None
     _simplify(program.model)
     proto = ir.to_proto(program.model)
-    _strip(proto.graph)
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        del value.metadata_props[:]
+    del proto.graph.value_info[:]
     proto.producer_name, proto.producer_version = "hhmnet", __version__
     kept = base64.b64encode(save(neighbours_of(model.spec.confidence))).decode()
     notes = {
@@ -150,22 +153,10 @@ def _simplify(model: Any) -> None:
         passes.CommonSubexpressionEliminationPass(),
         passes.OutputFixPass(),
         passes.NameFixPass(),
+        # Where each node came from: half of a small file, and paths of this machine.
+        passes.ClearMetadataAndDocStringPass(),
     ):
         step(model)
-
-
-def _strip(graph: Any) -> None:
-    """Take out of an ONNX graph where each node came from: half of a small file, and paths of this machine."""
-    for node in graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _strip(attribute.g)
-    for value in (*graph.value_info, *graph.input, *graph.output, *graph.initializer):
-        del value.metadata_props[:]
-        value.doc_string = ""
-    del graph.metadata_props[:], graph.value_info[:]
 
 
 @contextmanager
@@ -175,8 +166,7 @@ def _quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logger.setLevel(level)
@@ -214,28 +204,23 @@ def made_clips(spec: ModelSpec, count: int, batch: int = 8, seed: int = 0) -> It
     A model with video gets crops of noise; every fourth clip has none, and every fourth has a video alone.
     """
     draw = np.random.default_rng(seed)
+    shape = spec.data.persons, spec.layout.num_joints, spec.layout.dims
     for start in range(0, count, batch):
-        numbers = range(start, min(start + batch, count))
-        lengths = draw.integers(20, 90, len(numbers))
-        shape = (spec.data.persons, spec.layout.num_joints, spec.layout.dims)
-        joints = np.concatenate([_swinging(int(length), shape, draw) for length in lengths])
+        numbers = np.arange(start, min(start + batch, count))
+        lengths, motions = draw.integers(20, 90, len(numbers)), []
+        for length in lengths:
+            pose, reach, phase = (draw.normal(0, size, shape) for size in (0.5, 0.2, 3.0))
+            pace = draw.uniform(0.02, 0.3, shape)
+            motions.append(pose + reach * np.sin(pace * np.arange(length)[:, None, None, None] + phase))
+        joints = np.concatenate(motions).astype(np.float32)  # metres
         present = draw.random(joints.shape[:2]) > 0.1
-        owner = np.repeat(np.array(numbers), lengths)
         if spec.video is not None:
-            present[owner % 4 == 2] = False
+            present[np.repeat(numbers, lengths) % 4 == 2] = False
         joints[~present] = 0
         clips = SkeletonBatch(torch.from_numpy(joints), torch.from_numpy(present), torch.from_numpy(lengths))
-        rows = torch.tensor(list(numbers))
+        rows = torch.from_numpy(numbers)
         raw = RawBatch(clips, torch.full_like(rows, -1), rows)
         yield raw if spec.video is None else _with_noise(spec, raw, draw)
-
-
-def _swinging(frames: int, shape: tuple[int, int, int], draw: np.random.Generator) -> np.ndarray:
-    """Joints ``(T, M, V, C)`` float32 in metres."""
-    pose, reach, phase = (draw.normal(0, size, shape) for size in (0.5, 0.2, 3.0))
-    pace = draw.uniform(0.02, 0.3, shape)
-    time = np.arange(frames)[:, None, None, None]
-    return (pose + reach * np.sin(pace * time + phase)).astype(np.float32)
 
 
 def _with_noise(spec: ModelSpec, raw: RawBatch, draw: np.random.Generator) -> RawBatch:
@@ -253,3 +238,99 @@ def _with_noise(spec: ModelSpec, raw: RawBatch, draw: np.random.Generator) -> Ra
             crops.scene_mask[:] = number % 4 != 1
         found.append(crops)
     return raw._replace(video=stack_crops(found))
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How an exported graph's logits, the members' own among them, differ from PyTorch's.
+
+    Attributes:
+        plain: largest difference of each clip, ``(N,)``.
+        nearest: the same, but for a clip beyond :data:`TOLERANCE` the difference from the nearest of the answers
+            that PyTorch gives when the skeletons move by a rounding error.
+        same: whether both name the same class, ``(N,)`` bool.
+    """
+
+    plain: np.ndarray
+    nearest: np.ndarray
+    same: np.ndarray
+
+    @property
+    def on_edge(self) -> np.ndarray:
+        """Clips ``(N,)`` bool that are told from PyTorch's plain answer, and are one of those it gives."""
+        return (self.plain > TOLERANCE) & (self.nearest <= TOLERANCE)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every clip's answer is one of PyTorch's."""
+        return bool((self.nearest <= TOLERANCE).all())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers for JSON."""
+        edge = self.on_edge
+        return {
+            "clips": len(self.plain),
+            "tolerance": TOLERANCE,
+            "largest_difference": float(self.plain.max()),
+            "median_difference": float(np.median(self.plain)),
+            "on_edge": int(edge.sum()),
+            "largest_difference_off_edge": float(self.plain[~edge].max(initial=0)),
+            "largest_difference_from_nearest": float(self.nearest.max()),
+            "same_class": int(self.same.sum()),
+            "holds": self.holds,
+        }
+
+
+def session(content: bytes, threads: int = 1) -> Any:
+    """onnxruntime's session of an ONNX file's content, on the CPU."""
+    runtime = package("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def measure_parity(model: ActionModel, content: bytes, batches: Iterable[RawBatch]) -> Parity:
+    """Compare an exported graph, the ``content`` of an ONNX file, with the model it was made of.
+
+    The model is on the CPU, in eval mode; the clips have crops where it has a video side.
+
+    Raises:
+        ExportError: onnxruntime isn't installed.
+    """
+    graph = session(content)
+    plain, nearest, same = [], [], []
+    for batch in batches:
+        feed = inputs_of(model.spec, batch)
+        found = dict(zip((out.name for out in graph.get_outputs()), graph.run(None, feed), strict=True))
+        with torch.inference_mode():
+            given = model.streams(batch.clips, batch.video).numpy()
+        ours = np.concatenate([found["logits"][None], found.get("members", given[1:])])
+        gap = np.abs(ours - given).max((0, 2))
+        near = gap.copy()
+        for row in np.flatnonzero(gap > TOLERANCE):
+            answers = np.concatenate([given[:, row, None], _answers_near(model, batch, int(row))], 1)
+            # Each member by itself: two may stand on an edge at once, and jump one by one.
+            near[row] = np.abs(answers - ours[:, None, row]).max(2).min(1).max()
+        plain.append(gap)
+        nearest.append(near)
+        same.append(ours[0].argmax(1) == given[0].argmax(1))
+    return Parity(np.concatenate(plain), np.concatenate(nearest), np.concatenate(same))
+
+
+def _answers_near(model: ActionModel, batch: RawBatch, row: int) -> np.ndarray:
+    """PyTorch's logits ``(1 + members, copies, classes)`` of one clip whose joints move by rounding errors."""
+    clips, video = batch.clips, batch.video
+    begin = int(clips.lengths[:row].sum())
+    of_clip = slice(begin, begin + int(clips.lengths[row]))
+    joints, lengths = clips.joints[of_clip], clips.lengths[row].repeat(COPIES)
+    present = None if clips.present is None else clips.present[of_clip].repeat(COPIES, 1)
+    crops = video and type(video)(*(part[row : row + 1].repeat_interleave(COPIES, 0) for part in video))
+    noise = torch.rand(COPIES, *joints.shape, generator=torch.Generator().manual_seed(row)) * 2 - 1
+    found = []
+    for share in ROUNDING:
+        moved = (joints + noise * (share * joints.abs().max())).flatten(0, 1)
+        if present is not None:
+            moved = moved * present[..., None, None]
+        with torch.inference_mode():
+            found.append(model.streams(SkeletonBatch(moved, present, lengths), crops).numpy())
+    return np.concatenate(found, 1)
