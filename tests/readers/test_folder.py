@@ -1,13 +1,15 @@
+"""A folder of your own skeletons: with a table, a list or folders as classes; segments; names of any letters."""
+
 from __future__ import annotations
 
-import csv
-import io
 import json
+import os
 import pickle
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -19,48 +21,32 @@ from hhmnet.data.protocols import get_protocol
 from hhmnet.readers import ReadError, SourceError
 from hhmnet.readers.formats import Folder, FolderConfig, read_clip
 from hhmnet.readers.joints import HIDDEN, LEFT_OUT, MISSING
-from hhmnet.sample import Sample
+from hhmnet.readers.listed import CUT_SHORT, MORE_PERSONS
 from hhmnet.skeleton import COCO17, KINECT20, NTU25, SkeletonLayout
 from hhmnet.store import Store
 from made_bodies import standing
 
-FRAMES = 3
+ONE = "path,label\na.npz,wave\n"
 
 
-def body(layout: SkeletonLayout = KINECT20, persons: int = 1, seed: int = 0) -> np.ndarray:
-    return standing(np.random.default_rng(seed), layout, FRAMES, persons)
+def body(layout: SkeletonLayout = KINECT20, persons: int = 1, frames: int = 3, seed: int = 0) -> np.ndarray:
+    return standing(np.random.default_rng(seed), layout, frames, persons)
 
 
-def table(**columns: Any) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return text.getvalue()
-
-
-def put(folder: Path, name: str = "a.npz", joints: Any = None, **fields: np.ndarray) -> None:
+def put(folder: Path, name: str = "a.npz", joints: np.ndarray | None = None, **fields: np.ndarray) -> None:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / name, joints=body() if joints is None else joints, **fields)
+    with open(folder / name, "wb") as file:
+        joints = body() if joints is None else joints
+        np.savez(file, joints=joints, **fields) if name.endswith(".npz") else np.save(file, joints)
 
 
-def reader(folder: Path, labels: str | None = None, **fields: Any) -> Folder:
-    (folder / "labels.csv").write_text(labels or table(path=["a.npz"], label=["wave"]), encoding="utf-8")
+def reader(folder: Path, labels: str = ONE, **fields: Any) -> Folder:
+    (folder / "labels.csv").write_text(labels, encoding="utf-8")
     return Folder(folder, FolderConfig(**fields))
 
 
-def read(folder: Path, notes: Counter[str] | None = None, **fields: Any) -> Sample:
-    return reader(folder, **fields).read("a.npz", Counter() if notes is None else notes)
-
-
-LABELS = table(
-    Path=["a.npz", "sub/b.npz", "c.npz", "d.npz", "e.npz"],
-    LABEL=["wave", "nod", "wave", "", "nod"],
-    Subject=["1", "2", "10", "3", "1"],
-    camera=["left", "", "left", "", ""],
-    setup=["lab", "lab", "", "", ""],
-    weather=["sun"] * 5,
-)
+def prepare(source: Path, out: Path, *words: str) -> int:
+    return main(["prepare", "folder", "--source", str(source), "--out", str(out), "--jobs", "1", *words])
 
 
 def test_clips_and_their_labels(tmp_path: Path) -> None:
@@ -68,7 +54,13 @@ def test_clips_and_their_labels(tmp_path: Path) -> None:
     for name, array in joints.items():
         put(tmp_path, name, array)
     put(tmp_path, "other.npz")
-    made = pickle.loads(pickle.dumps(reader(tmp_path, LABELS)))
+    rows = (
+        "Path,LABEL,Subject,camera,setup,weather",
+        "a.npz,wave,1,left,lab,sun",
+        "sub/b.npz,nod,2,,lab,sun",
+    )
+    rows += ("c.npz,wave,10,left,,sun", "d.npz,,3,,,sun", "e.npz,nod,1,,,sun")
+    made = pickle.loads(pickle.dumps(reader(tmp_path, "\n".join(rows))))
     assert (made.layout, made.class_names) == (KINECT20, ("nod", "wave"))
     assert made.items() == ["a.npz", "c.npz", "d.npz", "e.npz", "sub/b.npz"]
     samples = {item: made.read(item, Counter()) for item in joints}
@@ -91,7 +83,6 @@ def test_clips_and_their_labels(tmp_path: Path) -> None:
         "split: tested are the groups 10, 1 of 4: test 1, train 4",
         "1 clips have no label",
         "columns not used: weather",
-        "Subject → subject",
     ):
         assert line in lines
     assert "warning" not in lines
@@ -100,10 +91,10 @@ def test_clips_and_their_labels(tmp_path: Path) -> None:
 def test_a_layout_of_your_own(tmp_path: Path) -> None:
     star = {"joints": list("ABCDE"), "edges": [[joint, "A"] for joint in "BCDE"]}
     (tmp_path / "star.yaml").write_text(yaml.safe_dump(star))
-    joints = np.random.default_rng(0).normal(size=(FRAMES, 5, 3))
+    joints = np.random.default_rng(0).normal(size=(3, 5, 3))
     put(tmp_path, joints=joints)
     with pytest.raises(
-        SourceError, match="5 joints of 3 numbers, which fits no known layout as x, y, z; --layout"
+        SourceError, match="5 joints of 3 numbers, which fits no known layout as x, y, z; --lay"
     ):
         reader(tmp_path)
     made = reader(tmp_path, layout=str(tmp_path / "star.yaml"))
@@ -112,46 +103,49 @@ def test_a_layout_of_your_own(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="unknown skeleton layout 'moon'"):
         reader(tmp_path, layout="moon")
     with pytest.raises(SourceError, match="5 joints of 3 numbers, which fits layout ntu25 not: that has 25"):
-        read(tmp_path, layout="ntu25")
+        reader(tmp_path, layout="ntu25")
 
 
-def named(layout: SkeletonLayout, joints: np.ndarray, *, left_out: str = "") -> str:
-    """One person's joints as a table, in another order than the layout's."""
-    columns: dict[str, list[Any]] = {"frame": list(range(5, 5 + len(joints)))}
-    for name in reversed(layout.joints):
-        if name != left_out:
-            for axis, letter in enumerate("xyz"[: layout.dims]):
-                columns[f"{name}_{letter}"] = joints[:, layout.index(name), axis].tolist()
-    return table(**columns)
+@pytest.mark.parametrize(
+    ("layout", "separator"), [(NTU25, ","), (COCO17, ","), (KINECT20, ";")], ids=["3-D", "2-D", "German"]
+)
+def test_a_table_goes_by_the_names_of_its_joints(
+    tmp_path: Path, layout: SkeletonLayout, separator: str
+) -> None:
+    """In any order; a German Excel has semicolons, decimal commas and a byte order mark."""
+    joints, labels = body(layout)[0], f"path{separator}label\na.csv{separator}1"
 
+    def written(*names: str) -> None:
+        heads = [f"{name}_{axis}" for name in names for axis in "xyz"[: layout.dims]]
+        order = [layout.index(name) for name in names]
+        rows = [[str(frame), *map(repr, one[order].ravel().tolist())] for frame, one in enumerate(joints, 5)]
+        text = "\r\n".join(map(separator.join, [["frame", *heads], *rows]))
+        (tmp_path / "a.csv").write_bytes(
+            text.encode() if separator == "," else text.replace(".", ",").encode("utf-8-sig")
+        )
 
-@pytest.mark.parametrize("layout", [NTU25, COCO17], ids=["ntu25", "coco17"])
-def test_a_table_goes_by_the_names_of_its_joints(tmp_path: Path, layout: SkeletonLayout) -> None:
-    joints, labels = body(layout)[0], table(path=["a.csv"], label=["1"])
-    (tmp_path / "a.csv").write_text(named(layout, joints))
+    written(*reversed(layout.joints))
     made = reader(tmp_path, labels)
     assert made.layout is layout
     sample = made.read("a.csv", Counter())
     np.testing.assert_allclose(sample.joints[0], joints, rtol=1e-6)
     assert sample.frame_index.tolist() == [5, 6, 7]
-    (tmp_path / "a.csv").write_text(named(layout, joints, left_out="left_hip"))
-    with pytest.raises(
-        ReadError, match=f"layout {layout.name} has joints for which there are no columns: left_hip"
-    ):
+    written(*(name for name in layout.joints if name != "left_hip"))
+    with pytest.raises(ReadError, match=f"layout {layout.name} has joints .* no columns: left_hip"):
         made.read("a.csv", Counter())
     with pytest.raises(SourceError, match="which fits no known layout"):
         reader(tmp_path, labels)
 
 
 def test_what_is_missing_or_absent(tmp_path: Path) -> None:
-    joints, pixels = body(persons=3), np.full((3, FRAMES, 20, 2), 50.0)
-    trust, present = np.full((3, FRAMES, 20), 0.75), np.ones((3, FRAMES), bool)
+    joints, pixels = body(persons=3), np.full((3, 3, 20, 2), 50.0)
+    trust, present = np.full((3, 3, 20), 0.75), np.ones((3, 3), bool)
     joints[0, 0, 4, 2] = joints[2] = pixels[0, 0, 4] = np.nan
     trust[1, 1, 2] = present[1, 2] = 0
     fields = {"confidence": trust, "present": present, "pixels": pixels, "frame_index": np.array([2, 4, 6])}
     put(tmp_path, joints=joints, **fields)
     notes: Counter[str] = Counter()
-    sample = read(tmp_path, notes)
+    sample = reader(tmp_path).read("a.npz", notes)
     assert sample.present.tolist() == [[True] * 3, [True, True, False]]
     assert sample.frame_index.tolist() == [2, 4, 6]
     assert sample.confidence is not None
@@ -165,12 +159,12 @@ def test_what_is_missing_or_absent(tmp_path: Path) -> None:
     pixels[0, 1, 4] = np.inf
     put(tmp_path, joints=joints, pixels=pixels)
     with pytest.raises(ReadError, match="field 'pixels': not a number, or infinite, for a joint that is"):
-        read(tmp_path)
+        reader(tmp_path).read("a.npz", notes)
 
 
 def test_a_folder_without_readable_clips_says_why(tmp_path: Path) -> None:
     (tmp_path / "b.npy").write_bytes(b"no array")
-    labels = table(path=["b.npy", "c.npz"], label="xy")
+    labels = "path,label\nb.npy,x\nc.npz,y\n"
     with pytest.raises(SourceError, match=r"b\.npy: is no array .*skeleton isn't known; mend them, or give"):
         reader(tmp_path, labels)
     assert reader(tmp_path, labels, layout="kinect20").describe()
@@ -184,7 +178,7 @@ def test_the_examples_of_the_docs_are_right(tmp_path: Path) -> None:
     labels, clip = re.findall(r"```csv\n(.*?)```", text, re.DOTALL)
     (layout,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     (tmp_path / "seven.yaml").write_text(layout)
-    put(tmp_path, "monday/ann_01.npz", np.ones((FRAMES, 7, 3)))
+    put(tmp_path, "monday/ann_01.npz", np.ones((3, 7, 3)))
     made = reader(tmp_path, labels, layout=str(tmp_path / "seven.yaml"))
     assert (made.layout.name, made.layout.num_joints, made.layout.mirror) == ("seven", 7, ((3, 4), (5, 6)))
     sample = made.read("monday/ann_01.npz", Counter())
@@ -200,13 +194,17 @@ def test_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     for number in range(6):
         put(source, f"{number}.npz", body(NTU25, seed=number) * 100)
     (source / "5.npz").write_bytes(b"no archive")
-    labels = table(path=[f"{n}.npz" for n in range(6)], label="ababab", group="ppqqrr")
-    (source / "labels.csv").write_text(labels)
-    words = ["prepare", "folder", "--source", str(source), "--out", str(out), "--jobs", "1", "--json"]
-    assert main([*words, "--units", "cm"]) == 0
+    rows = [f"{n}.npz,{label},{group}" for n, label, group in zip(range(6), "ababac", "ppqqrr", strict=True)]
+    (source / "labels.csv").write_text("\n".join(["path,label,group", *rows]))
+    assert prepare(source, out, "--units", "inch") == 2
+    assert "field 'units' must be one of m, cm, mm, pixels, fractions; got 'inch'" in capsys.readouterr().err
+    assert not out.exists()
+    assert prepare(source, out, "--json", "--units", "cm") == 0
     printed = capsys.readouterr()
     assert "split: tested are the groups r, 1 of 3: test 2, train 4" in printed.err
+    assert printed.err.count("warning: no clip trains the class c") == 1
     document = json.loads(printed.out)
+    assert document["warnings"] == ["warning: no clip trains the class c"]
     assert document["splits"] == {"train": 4, "test": 1}
     assert document["counts"]["class"] == {"a": 3, "b": 2}
     assert [row["file"] for row in document["rejected"]] == ["5.npz"]
@@ -217,5 +215,155 @@ def test_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert found.items() <= store.provenance["options"].items()
     np.testing.assert_allclose(store.joints(3), body(NTU25, seed=3), rtol=1e-5)
     assert get_protocol(store.protocol).indices(store, "test").tolist() == [4]
-    assert main([*words, "--units", "inch"]) == 2
-    assert "field 'units' must be one of m, cm, mm, pixels, fractions; got 'inch'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("a.npz,x,train\nb.npz,y,train", "no clip is tested; write train, val or test in a column 'split'"),
+        ("a.npz,x,test\nb.npz,y,test", "no clip trains"),
+        ("a.npz,x,train\nb.npz,x,test", "there is one class only, x; nothing can be told from it"),
+    ],
+)
+def test_a_split_that_teaches_nothing_is_said(tmp_path: Path, rows: str, told: str) -> None:
+    put(tmp_path)
+    assert f"warning: {told}" in reader(tmp_path, f"path,label,split\n{rows}\n").describe()
+
+
+def test_folders_as_classes_and_as_parts(tmp_path: Path) -> None:
+    for name in ("wave/1.npz", "wave/2.npz", "squat/1.npz", "loose.npz"):
+        put(tmp_path / "plain", name)
+    for name in ("wave/notes.txt", "squat/a.txt", "photo.jpg"):
+        (tmp_path / "plain" / name).touch()
+    made = Folder(tmp_path / "plain")
+    assert made.class_names == ("squat", "wave")
+    assert made.items() == ["squat/1.npz", "wave/1.npz", "wave/2.npz"]
+    assert made.read("wave/1.npz", Counter()).label == 1
+    lines = "\n".join(made.describe())
+    for line in ("the folders are the classes", "one clip in five is tested", "1 others there are left out"):
+        assert line in lines
+    assert "passed over, as no skeletons by their endings: .jpg 1, .txt 2" in lines
+    for name in ("Train/wave/a.npz", "Train/nod/b.npz", "testing/wave/c.npz"):
+        put(tmp_path / "parts", name)
+    made = Folder(tmp_path / "parts")
+    assert made.class_names == ("nod", "wave")
+    parts = {"Train/nod/b.npz": "train", "Train/wave/a.npz": "train", "testing/wave/c.npz": "test"}
+    assert made.split == parts
+    put(tmp_path / "none", "data/a.npz")
+    with pytest.raises(SourceError, match=r"labels\.csv: No such file .* must hold a folder for each class"):
+        Folder(tmp_path / "none")
+
+
+def test_lists_of_path_and_label(tmp_path: Path) -> None:
+    """As MMAction2 has them; the list of the other part is found beside it."""
+
+    def listed(name: str) -> Folder:
+        return Folder(tmp_path, FolderConfig(labels=Path(name)))
+
+    for name in ("wave/1 a.npy", "squat/2.npy", "squat/3.npy"):
+        put(tmp_path, name)
+    (tmp_path / "my_train_list.txt").write_text("wave/1 a.npy 0\nsquat/2.npy 1\n")
+    assert set(listed("my_train_list.txt").split.values()) == {"train"}
+    (tmp_path / "my_val_list.txt").write_text("squat/3.npy 1\n")
+    made = listed("my_train_list.txt")
+    assert made.split == {"wave/1 a.npy": "train", "squat/2.npy": "train", "squat/3.npy": "val"}
+    assert made.read("squat/3.npy", Counter()).label == 1
+    (tmp_path / "clips.txt").write_text("wave/1 a.npy 0\nsquat/2.npy 1\n")
+    assert "one clip in five" in listed("clips.txt").rule
+
+
+def long(frames: int, persons: int = 1) -> np.ndarray:
+    """A body of which the first joint's x is the number of the frame in hundredths."""
+    joints = body(persons=persons, frames=1).repeat(frames, axis=1)
+    joints[:, :, 0, 0] = np.arange(frames) / 100 + np.arange(persons)[:, None]
+    return joints
+
+
+@pytest.mark.parametrize(
+    ("heads", "rows", "fps", "told"),
+    [
+        ("start,end", "0,30 30,60 60,", 0, "in frames, as all are whole; if they are seconds, call them"),
+        ("start_frame,end_frame", "0,30 30,60 60,90", 0, ""),
+        ("start,end", "0,1.0 1.0,2 2,", 30, "in seconds"),
+        ("start_seconds,end_seconds", "0,1 1,2 2,3", 30, ""),
+        ("start,end", "0:00,0:01 0:01,0:02 0:02,0:03", 30, "in seconds"),
+    ],
+)
+def test_segments_are_cut_out_of_a_recording(
+    tmp_path: Path, heads: str, rows: str, fps: float, told: str
+) -> None:
+    put(tmp_path, "long.npy", long(90))
+    lines = [f"long.npy,{row},{'ab'[number % 2]}" for number, row in enumerate(rows.split())]
+    made = reader(tmp_path, "\n".join([f"path,{heads},label", *lines]), fps=fps)
+    samples = [made.read(item, Counter()) for item in made.items()]
+    spans = {(int(sample.frame_index[0]), int(sample.frame_index[-1])) for sample in samples}
+    assert spans == {(0, 29), (30, 59), (60, 89)}
+    for sample in samples:
+        np.testing.assert_allclose(sample.joints[0, :, 0, 0], sample.frame_index / 100, atol=1e-6)
+    assert len({sample.sample_id for sample in samples}) == 3
+    assert told in "\n".join(made.describe())
+
+
+def test_segments_at_and_beyond_the_end(tmp_path: Path) -> None:
+    put(tmp_path, "a.npy", long(10))
+    made, notes = reader(tmp_path, "path,start,end,label\na.npy,8,12,x\na.npy,10,12,y\n"), Counter[str]()
+    assert made.read("a.npy#8-12", notes).frame_index.tolist() == [8, 9]
+    assert notes[CUT_SHORT] == 1
+    with pytest.raises(ReadError, match="none of the recording's frames: frames 10 to 12, and it has 0 to 9"):
+        made.read("a.npy#10-12", notes)
+    with pytest.raises(ReadError, match=r"labels\.csv, line 2: .* in seconds, .* give field 'fps'"):
+        reader(tmp_path, "path,start_seconds,label\na.npy,0.5,x\n").read("a.npy#0.5-", notes)
+
+
+def test_who_moves_most_in_a_segment_comes_first_there_and_all_are_in_one_part(tmp_path: Path) -> None:
+    both = body(persons=2, frames=1).repeat(20, 1)
+    both[1] = both[0] + [2, 0, 0]
+    both[0, :10, 5:8, 1] += np.linspace(0, 0.5, 10)[:, None]
+    both[1, 10:, 5:8, 1] += np.linspace(0, 0.8, 10)[:, None]
+    rows = []
+    for name in ("a.npy", "b.npy"):
+        put(tmp_path, name, both)
+        rows += [f"{name},0,10,x,", f"{name},10,20,y,1"]
+    made, notes = reader(tmp_path, "\n".join(["path,start,end,label,persons", *rows])), Counter[str]()
+    assert made.split == {**dict.fromkeys(("a.npy#0-10", "a.npy#10-20"), "train")} | dict.fromkeys(
+        ("b.npy#0-10", "b.npy#10-20"), "test"
+    )
+    first, second = (made.read(item, notes) for item in ("a.npy#0-10", "a.npy#10-20"))
+    np.testing.assert_array_equal(first.joints[0], both[0, :10].astype(np.float32))
+    np.testing.assert_array_equal(second.joints[0], both[1, 10:].astype(np.float32))
+    assert (first.num_persons, second.num_persons, notes[MORE_PERSONS]) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_are_found_in_either_unicode_form(tmp_path: Path, form: str) -> None:
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    put(tmp_path, normalize(form, "größe/café 5.npy"))
+    put(tmp_path, "b.npy")
+    rows = [f"{normalize(other, 'größe/café 5.npy,drücken')}", f"b.npy,{normalize(form, 'drücken')}"]
+    made = reader(tmp_path, "\n".join(["path,label", *rows]))
+    assert made.class_names == (normalize("NFC", "drücken"),)
+    names = {made.read(item, Counter()).sample_id for item in made.items()}
+    assert names == {normalize("NFC", "größe/café 5"), "b"}
+
+
+@pytest.mark.parametrize("form", [["--json"], []], ids=["JSON", "tables"])
+def test_a_name_of_any_bytes_costs_nothing_else(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], form: list[str]
+) -> None:
+    """Folders as classes, with names of bytes that are no text, and others that programs stumble over."""
+    source, out = tmp_path / os.fsdecode(b"raw\xdc"), tmp_path / "out"
+    names = ['wave/a,b "c" 3.npy', "wave/#4 50%.npy", "wave/-6.npy", "wave/x.y.z 7.npy", "nod/投.npy"]
+    names += ["nod/a\\..\\..\\up.npy", os.fsdecode(b"nod/b\xdcbung.npy"), os.fsdecode(b"dr\xfccken/a.npy")]
+    try:
+        for name in names:
+            put(source, name)
+    except OSError:
+        pytest.skip("this file system takes only names that are text")
+    assert prepare(source, out, *form) == 0
+    printed = capfdbinary.readouterr().out.decode()  # valid UTF-8
+    assert not form or json.loads(printed)["accepted"] == 8
+    store = Store(out)
+    assert store.class_names == ("dr\\udcfccken", "nod", "wave")
+    assert {"nod/b\\udcdcbung", "nod/a\\..\\..\\up", "wave/x.y.z 7"} <= set(store.sample_ids.tolist())
+    assert prepare(source, tmp_path / os.fsdecode(b"out\xdc")) == 2
+    assert b"isn't UTF-8; Arrow opens no such file, so name another folder" in capfdbinary.readouterr().err

@@ -17,7 +17,7 @@ from hhmnet.readers.arrays import SCORE_MOVED
 from hhmnet.readers.ntu import NTU120_CLASSES
 from hhmnet.readers.pyskl import FRAMES_DIFFER, Pyskl, PysklConfig
 from hhmnet.sample import Sample
-from hhmnet.skeleton import COCO17, KINECT20, LAYOUTS, NTU25
+from hhmnet.skeleton import COCO17, LAYOUTS, NTU25
 from hhmnet.store import Store
 from made_annotations import annotation, hrnet, put_pickle
 from made_bodies import standing
@@ -36,12 +36,11 @@ def read(folder: Path, clip: dict[str, Any], notes: Counter[str] | None = None, 
     return made.read(item, Counter() if notes is None else notes)
 
 
-@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_a_2d_file(tmp_path: Path, protocol: int) -> None:
     """Also as a worker reads it, which is sent none of the clips."""
     content = hrnet()
-    first = reader(tmp_path, content, protocol)
-    sent = pickle.dumps(first)
+    sent = pickle.dumps(reader(tmp_path, content, protocol))
     assert b"P001R001" not in sent
     made = pickle.loads(sent)
     assert (made.layout, made.protocol, made.class_names) == (COCO17, "pyskl:xsub", NTU120_CLASSES[:60])
@@ -51,7 +50,6 @@ def test_a_2d_file(tmp_path: Path, protocol: int) -> None:
     assert (sample.sample_id, sample.label) == ("S002C001P004R001A004", 3)
     assert (sample.setup, sample.camera, sample.subject) == ("2", "1", "4")
     assert sample.split == "xsub_val xview_val"
-    assert sample.joints.dtype == np.float32
     order = np.argsort(-clip["keypoint"].astype(float).var(1).sum((1, 2)))  # who moves most comes first
     np.testing.assert_array_equal(sample.joints, clip["keypoint"][order])
     np.testing.assert_array_equal(sample.pixels, clip["keypoint"][order])
@@ -60,16 +58,17 @@ def test_a_2d_file(tmp_path: Path, protocol: int) -> None:
     assert sample.frame_index.tolist() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize(("joints", "layout"), [(25, NTU25), (20, KINECT20)])
-def test_a_3d_file(tmp_path: Path, joints: int, layout: object) -> None:
-    clip = annotation("clip", 2, joints=joints, dims=3)
-    made = reader(tmp_path, {"split": {"train": ["clip"]}, "annotations": [clip]}, 5)
-    assert made.layout is layout
-    sample = made.read("made.pkl#clip", Counter())
-    np.testing.assert_array_equal(sample.joints, clip["keypoint"])
-    assert sample.pixels is sample.confidence is None
-    assert (sample.subject, sample.camera, sample.setup, sample.split) == ("", "", "", "train")
-    assert made.class_names == ("class 0", "class 1", "class 2")
+def test_a_3d_file(tmp_path: Path) -> None:
+    """Arrays may be nested lists, too."""
+    clip = annotation("clip", 2, joints=25, dims=3)
+    listed = clip | {"frame_dir": "listed", "keypoint": clip["keypoint"].tolist()}
+    made = reader(tmp_path, {"split": {"train": ["clip"]}, "annotations": [clip, listed]}, 5)
+    assert (made.layout, made.class_names) == (NTU25, ("class 0", "class 1", "class 2"))
+    for name, split in (("clip", "train"), ("listed", "")):
+        sample = made.read(f"made.pkl#{name}", Counter())
+        np.testing.assert_array_equal(sample.joints, clip["keypoint"])
+        assert sample.pixels is sample.confidence is None
+        assert (sample.subject, sample.camera, sample.setup, sample.split) == ("", "", "", split)
 
 
 def test_an_older_file_is_the_list_alone(tmp_path: Path) -> None:
@@ -87,7 +86,6 @@ def test_an_older_file_is_the_list_alone(tmp_path: Path) -> None:
     [
         (["train1", "test1", "train2"], "pyskl:1"),
         (["train", "val"], "pyskl:"),
-        (["Training", "TEST"], "pyskl:"),
         (["xset-Train", "xset_valid"], "pyskl:xset"),
         ([], "given"),
     ],
@@ -133,9 +131,7 @@ INFINITE[0, 2, 3, 1] = np.inf
         ({"keypoint": np.ones((0, 4, 17, 2)), "keypoint_score": None}, "no frame has a body"),
         ({"keypoint": INFINITE}, r"'keypoint': infinite or too large \(person 0, frame 2, joint 3\)"),
         ({"keypoint_score": np.ones((1, 4, 16))}, r"must have the shape \(1, 4, 17\), has"),
-        ({"keypoint_score": "sure"}, r"'keypoint_score' must be an array"),
         ({"label": -1}, "'label' must be a class index from 0 to 9,999"),
-        ({"label": [0, 1]}, "'label' must be a class index"),
         ({"keypoint": ABSENT, "raw_file": "x.pkl"}, "in the file that 'raw_file' names"),
     ],
 )
@@ -193,12 +189,9 @@ def test_class_names(tmp_path: Path) -> None:
     file.write_bytes(b"a\na")
     with pytest.raises(SourceError, match=r"field 'classes': .*each once"):
         reader(tmp_path, clips, classes=str(file))
-
-
-def test_ntu_names_are_taken_only_if_labels_agree(tmp_path: Path) -> None:
     clips = [*hrnet()["annotations"], annotation("S001C001P001R001A075", 74)]
     assert reader(tmp_path, clips).class_names == NTU120_CLASSES
-    clips.append(annotation("S001C001P001R001A060", 58))
+    clips.append(annotation("S001C001P001R001A060", 58))  # NTU's names are taken only if labels agree
     assert reader(tmp_path, clips).class_names[:2] == ("class 0", "class 1")
 
 
@@ -215,12 +208,6 @@ def test_it_says_what_it_understood(tmp_path: Path) -> None:
         "classes: drink water, eat meal, brush teeth, brush hair, …",
         "protocol: pyskl:xsub",
     ]
-
-
-def test_numbers_as_nested_lists(tmp_path: Path) -> None:
-    clip = annotation("a", 0)
-    listed = clip | {"keypoint": clip["keypoint"].tolist(), "keypoint_score": None}
-    np.testing.assert_array_equal(read(tmp_path, listed).joints, read(tmp_path, clip).joints)
 
 
 def test_a_third_number_beside_pixels_is_confidence(tmp_path: Path) -> None:
@@ -244,7 +231,7 @@ def test_a_third_number_beside_pixels_is_confidence(tmp_path: Path) -> None:
 def test_a_file_without_parts_is_held_out_and_says_so(tmp_path: Path) -> None:
     content: Any = [annotation(f"c{n}", 0) for n in range(40)]
     made = reader(tmp_path, content)
-    assert any("one clip in five is tested" in line for line in made.describe())
+    assert "one clip in five is tested" in "\n".join(made.describe())
     splits = Counter(made.read(item, Counter()).split for item in made.items())
     assert splits.keys() == {"train", "test"}
     content = {"annotations": content, "split": {"train": ["c0", "c1"]}}
@@ -256,12 +243,10 @@ def test_a_file_without_parts_is_held_out_and_says_so(tmp_path: Path) -> None:
     [
         (b"PK\x03\x04" + bytes(26) + b"ok.pkl", "is a zip archive: unpack it"),
         (b"PK\x03\x04" + bytes(26) + b"torch/data.pkl", "is a file of torch.save: load it with torch"),
-        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "is a file of torch.save: load it with torch"),
         (b"\x1f\x8b\x08\0", "is a gzip file: unpack it"),
         (b"<!DOCTYPE html><html>", r"is a web page \(HTML\), perhaps of a download that failed"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "is a Git LFS pointer .*'git lfs pull'"),
         (b"\x89HDF\r\n\x1a\n", "is an HDF5 file"),
-        (b"\x93NUMPY\x01", "is an array of NumPy: its name must end in .npy"),
         (b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n.", "load it with joblib and save its arrays as NumPy's"),
         (b"ctorch._utils\n_rebuild_tensor_v2\n.", "load it with torch and save its arrays as NumPy's"),
     ],

@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 import tracemalloc
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from hhmnet.readers.unpickling import StoredArray, StoredBytes, UnpicklingError, load_plain
 
-PROTOCOLS = pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+PROTOCOLS = pytest.mark.parametrize("protocol", [0, 2, 4, 5])  # 1 and 3 have nothing of their own
 
 
 def put(folder: Path, content: bytes) -> Path:
@@ -27,7 +28,8 @@ def put(folder: Path, content: bytes) -> Path:
 
 
 def load(folder: Path, content: bytes) -> Any:
-    return load_plain(put(folder, content))
+    with open(put(folder, content), "rb") as handle:
+        return load_plain(handle)
 
 
 def whole(value: Any) -> Any:
@@ -40,9 +42,7 @@ def whole(value: Any) -> Any:
 
 
 ATOMS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
-KEYS = (
-    st.integers() | st.text() | st.binary() | st.booleans() | st.none() | st.tuples(st.integers(), st.text())
-)
+KEYS = st.integers() | st.text() | st.binary() | st.none() | st.tuples(st.integers(), st.text())
 PLAIN = st.recursive(
     ATOMS,
     lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(KEYS, inner, max_size=4),
@@ -55,7 +55,7 @@ PLAIN = st.recursive(
 def test_plain_containers_are_what_they_were(tmp_path: Path, value: Any, protocol: int) -> None:
     found = load(tmp_path, pickle.dumps([value, value], protocol))
     assert found == [value, value]
-    assert repr(found) == repr(pickle.loads(pickle.dumps([value, value], protocol)))
+    assert repr(found) == repr([value, value])
 
 
 ARRAYS = {
@@ -71,15 +71,15 @@ ARRAYS = {
 
 @PROTOCOLS
 @pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS.keys())
-@pytest.mark.parametrize("core", ["numpy._core", "numpy.core"])
-def test_arrays_are_what_they_were(tmp_path: Path, array: np.ndarray, protocol: int, core: str) -> None:
-    content = pickle.dumps({"a": [array, array[..., None]]}, protocol)
-    if protocol < 4:  # NumPy 1 has its functions elsewhere; later protocols give the length of the name
-        content = content.replace(b"numpy._core", core.encode())
-    for found, expected in zip(load(tmp_path, content)["a"], (array, array[..., None]), strict=True):
-        assert isinstance(found, StoredArray)
-        assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
-        np.testing.assert_array_equal(found.load(), expected)
+def test_arrays_are_what_they_were(tmp_path: Path, array: np.ndarray, protocol: int) -> None:
+    content = pickle.dumps([array, array[..., None]], protocol)
+    # NumPy 1 has its functions elsewhere; later protocols give the length of the name.
+    contents = [content, content.replace(b"numpy._core", b"numpy.core")][: 1 + (protocol < 4)]
+    for found in (load(tmp_path, content) for content in contents):
+        for one, expected in zip(found, (array, array[..., None]), strict=True):
+            assert isinstance(one, StoredArray)
+            assert (one.shape, one.dtype) == (expected.shape, expected.dtype)
+            np.testing.assert_array_equal(one.load(), expected)
 
 
 @PROTOCOLS
@@ -94,23 +94,19 @@ def test_numbers_dicts_text_and_bytes(tmp_path: Path, protocol: int) -> None:
     assert [type(text), type(raw)] == ([str, bytes] if protocol == 0 else [StoredBytes] * 2)
     if protocol:
         assert raw.load() == value[2]
-        assert text.load() == value[1].encode("latin1" if text.text else "utf-8")
+        assert text.load() == value[1].encode("latin1" if text.is_text else "utf-8")
 
 
-def test_arrays_cost_no_memory_until_they_are_wanted(tmp_path: Path) -> None:
-    array = np.random.default_rng(0).normal(size=(1000, 1000))
-    files = [
-        put(tmp_path, pickle.dumps([array] + [array + n for n in range(3)], p)).rename(tmp_path / str(p))
-        for p in (2, 5)
-    ]
-    for file in files:
-        assert file.stat().st_size > 4 * array.nbytes
-        tracemalloc.start()
-        found = load_plain(file)
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert peak < array.nbytes / 20
-        np.testing.assert_array_equal(found[3].load(), array + 2)
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_arrays_cost_no_memory_until_they_are_wanted(tmp_path: Path, protocol: int) -> None:
+    array = np.random.default_rng(0).normal(size=(500, 500))
+    content = pickle.dumps([array + n for n in range(4)], protocol)
+    tracemalloc.start()
+    found = load(tmp_path, content)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < array.nbytes / 5
+    np.testing.assert_array_equal(found[3].load(), array + 3)
 
 
 class Calls:
@@ -131,12 +127,8 @@ class Special(np.ndarray):
     """An array of a class of its own."""
 
 
-def short(text: str) -> bytes:
-    return b"\x8c" + bytes([len(text)]) + text.encode()
-
-
-def stack_global(module: str, name: str) -> bytes:
-    return b"\x80\x04" + short(module) + short(name) + b"\x93."
+def stack_global(*names: str) -> bytes:
+    return b"\x80\x04" + b"".join(b"\x8c" + bytes([len(name)]) + name.encode() for name in names) + b"\x93."
 
 
 @PROTOCOLS
@@ -179,13 +171,14 @@ def _laughs(count: int) -> bytes:
 BAD: dict[str, tuple[bytes, str]] = {
     "os.system by text": (b"cos\nsystem\n(S'touch hacked'\ntR.", r"wants os\.system, which is no NumPy"),
     "an old instance": (b"(S'touch hacked'\nios\nsystem\n.", r"wants os\.system"),
+    "an old instance of ours": (b"(inumpy.core.multiarray\n_reconstruct\n.", "a new object"),
     "a new object of ours": (b"\x80\x02cnumpy\ndtype\n)\x81.", "a new object"),
     "a dotted name": (stack_global("numpy._core.multiarray", "_reconstruct.__globals__"), "__globals__"),
     "a module within": (stack_global("numpy._core.multiarray", "sys.modules"), r"multiarray\.sys\.modules"),
     "a name with line breaks": (stack_global("o\ns", "sys\x1b[2Jtem"), r"o\?s\.sys\?\[2Jtem"),
     "a persistent id": (b"Pfile\n.", "a persistent id"),
     "inside of a dict": (b"\x80\x02}}b.", "to set the inside of dict"),
-    "inside of a class": (b"\x80\x02cnumpy\ndtype\n}b.", "to set the inside of _DType"),
+    "inside of a class": (b"\x80\x02cnumpy\ndtype\n}b.", "to set the inside of _dtype"),
     "a call of data": (b"\x80\x02X\x01\x00\x00\x00a)R.", "to call a"),
     "bytes by a call": (b"\x80\x02c__builtin__\nbytes\n\x8a\x05\x00\x00\x00\x00\x7f\x85R.", "is no pickle"),
     "another coding": (ENCODE + b"(X\x01\x00\x00\x00aX\x05\x00\x00\x00rot13tR.", "aren't text in Latin-1"),
@@ -231,14 +224,10 @@ def test_hostile_and_broken_pickles_are_refused(
 
 @pytest.mark.parametrize(("content", "reason"), BOMBS.values(), ids=BOMBS.keys())
 def test_a_small_file_takes_little_memory(tmp_path: Path, content: bytes, reason: str) -> None:
-    file = put(tmp_path, content)
     tracemalloc.start()
     try:
-        if reason:
-            with pytest.raises(UnpicklingError, match=reason):
-                whole(load_plain(file))
-        else:
-            load_plain(file)
+        with pytest.raises(UnpicklingError, match=reason) if reason else nullcontext():
+            whole(load(tmp_path, content)) if reason else load(tmp_path, content)
         assert tracemalloc.get_traced_memory()[1] < 150 * 2**20
     finally:
         tracemalloc.stop()

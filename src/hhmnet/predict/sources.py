@@ -30,7 +30,7 @@ from hhmnet.readers.labels import printable
 from hhmnet.readers.listed import count_endings
 from hhmnet.readers.nw_ucla import CLASSES_FILE
 from hhmnet.readers.pairing import VIDEO_SUFFIXES, look_at, pair_frames
-from hhmnet.readers.pyskl import SetClip, load_clip
+from hhmnet.readers.pyskl import SetClip
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import SkeletonLayout
 from hhmnet.store import SAMPLES_FILE, Store
@@ -236,7 +236,7 @@ class Sources:
         title, clip = self._set(source.path)[row]
         notes = Counter[str]()
         return self._in_layout(
-            source, title, *understood(load_clip(clip), self.layout, self.arrays, notes), notes
+            source, title, *understood(clip.load(""), self.layout, self.arrays, notes), notes
         )
 
     def _of_skeleton(self, source: Input) -> InputClip:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -57,11 +58,8 @@ def get_reader(name: str, source: str | Path, config: ReaderConfig | None = None
 
 
 class ReadError(ValueError):
-    """One raw item that can't be used.
-
-    Attributes:
-        reason: what is wrong with it, in one line.
-        line: the line of the file where that shows, from 1; None where there is no such line.
+    """One raw item that can't be used: the ``reason`` in one line, and the ``line`` of the file where that shows, from
+    1, if there is such a line.
     """
 
     def __init__(self, reason: str, line: int | None = None) -> None:
@@ -85,31 +83,24 @@ class ReaderConfig:
 
 
 class Reader(ABC):
-    """Turns the raw files of one data set into samples.
+    """Turns the raw files of one data set into samples; raises SourceError where there is no such folder.
 
-    An *item* is what becomes one sample: mostly a file, named by its path relative to the source. A format
-    with many clips in one file has names such as ``ntu60.pkl#S001C001P001R001A001``.
+    An *item* is what becomes one sample: mostly a file, named by its path relative to the source. A format with many
+    clips in one file has names such as ``ntu60.pkl#S001C001P001R001A001``.
 
-    Items are read by worker processes: a reader must be picklable right after construction, and what
-    :meth:`read` returns may depend on the reader and the item alone. What it needs from files of its own,
-    such as a table of labels, is read at construction, so that a mistake there shows at once.
+    Items are read by worker processes: a reader must be picklable right after construction, and what :meth:`read`
+    returns may depend on the reader and the item alone. What it needs from files of its own, such as a table of labels,
+    is read at construction, so that a mistake there shows at once.
 
     Attributes:
-        name: what the reader is called on the command line.
-        title: the data set's full name.
-        citation: the paper to cite.
+        name, title, citation: what the reader is called on the command line; the data set's full name; the paper to
+            cite.
         protocol: name of the protocol that splits the data set unless another is asked for.
         suffixes: endings of its files' names, in lower case.
-        config_class: what can be chosen for it.
-        chunk: how many items a worker reads at a time, at the most. What an interruption costs, and how much
-            memory a worker needs, grow with it.
-        layout: the skeleton its joints have.
-        class_names: the classes; a label is an index into them.
-        source: folder of the raw files.
-        config: what was chosen, an instance of ``config_class``; by default its defaults.
-
-    Raises:
-        SourceError: there is no such folder.
+        chunk: how many items a worker reads at a time, at the most: what an interruption costs, and what memory it
+            takes.
+        layout, class_names: the skeleton its joints have; the classes, into which a label is an index.
+        source, config: folder of the raw files; what was chosen, an instance of ``config_class``.
     """
 
     name: ClassVar[str]
@@ -131,11 +122,10 @@ class Reader(ABC):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What was chosen for this reader, as it stands in the store's provenance.
-
-        Of a path only the last part is told, so that a store's bytes are the same on every machine.
+        """What was chosen, as it stands in the store's provenance: of a path only the last part, so that a store's
+        bytes are the same on every machine.
         """
-        options: dict[str, Any] = _plain(dataclasses.asdict(self.config))
+        options: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self.config), default=_last_part))
         return options
 
     @property
@@ -153,9 +143,7 @@ class Reader(ABC):
 
     def items(self) -> list[str]:
         """Names of the items, sorted; by default posix paths of the files with one of the ``suffixes``, at any depth.
-
-        Raises:
-            SourceError: there are none, or a folder can't be listed.
+        Raises SourceError if there are none, or a folder can't be listed.
         """
         found = [path.as_posix() for path in files_below(self.source) if self._is_raw(path)]
         if not found:
@@ -168,23 +156,16 @@ class Reader(ABC):
 
     @abstractmethod
     def read(self, item: str, notes: Counter[str]) -> Sample:
-        """Read one item.
+        """Read one item of :meth:`items`; raises ReadError if it can't be used.
 
-        Args:
-            item: one of :meth:`items`.
-            notes: counts what was done to the data of this item, such as ``"body removed: 4 frames or
-                fewer"``. The notes of all samples in a store are added up in its report.
-
-        Raises:
-            ReadError: the item can't be used.
+        ``notes`` counts what was done to its data, such as ``"body removed: 4 frames or fewer"``; those of all samples
+        are added up in a store's report.
         """
 
 
 def files_below(folder: Path) -> list[PurePosixPath]:
-    """The files in a folder and those below it, relative to it; hidden ones are left out.
-
-    Raises:
-        SourceError: a folder can't be listed.
+    """The files in a folder and those below it, relative to it, without hidden ones; raises SourceError where one can't
+    be listed.
     """
 
     def refuse(error: OSError) -> NoReturn:
@@ -198,12 +179,5 @@ def files_below(folder: Path) -> list[PurePosixPath]:
     return found
 
 
-def _plain(value: Any) -> Any:
-    """``value`` as JSON can hold it; of a path only its last part."""
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, PurePath):
-        return value.name
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+def _last_part(value: Any) -> str:
+    return value.name if isinstance(value, PurePath) else str(value)

@@ -19,6 +19,8 @@ import shutil
 import struct
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -30,7 +32,7 @@ from hhmnet.readers import ReadError, SourceError
 from hhmnet.readers.clip_files import RawClip, npy_header, numbers
 from hhmnet.readers.labels import split_of
 from hhmnet.readers.pyskl import ClipSet, Pyskl, SetClip
-from hhmnet.readers.unpickling import StoredArray, UnpicklingError, load_plain
+from hhmnet.readers.unpickling import StoredArray, load_plain
 from hhmnet.skeleton import COCO17, H36M17
 
 LARGEST_MEMBER = 2**31
@@ -40,6 +42,9 @@ _KINETICS_SIZE = np.array([340.0, 256.0])
 _H36M_KEPT = [0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27]
 _H36M_PARTS = {f"S{number}": "test" if number in (9, 11) else "train" for number in (1, 5, 6, 7, 8, 9, 11)}
 """Human3.6M's joints of 32, and its subjects' parts, that VideoPose3D's run.py uses."""
+
+Found = Iterator[tuple[str, SetClip, str]]
+"""Clips with their names and the part that each belongs to, or ""."""
 
 
 class ArraySets(Pyskl):
@@ -64,11 +69,7 @@ class ArraySets(Pyskl):
 
 
 def read_set(file: Path) -> ClipSet | None:
-    """The clips of a file of arrays; None if it is no such file.
-
-    Raises:
-        SourceError: it is one, but can't be used; says why.
-    """
+    """The clips of a file of arrays; None if it is no such file. Raises SourceError if it is one, but can't be used."""
     try:
         if file.suffix.lower() == ".npy":
             with open(file, "rb") as handle:
@@ -84,62 +85,63 @@ def read_set(file: Path) -> ClipSet | None:
     if not known & {"rows", "x_train", "x_test", "positions_3d", "positions_2d"}:
         return None
     try:
-        found = _read_known(file, known)
+        found = ClipSet({}, {})
+        for name, clip, part in _st_gcn(file) if "rows" in known else _in_archive(file):
+            if name in found.clips or name.startswith("["):
+                name = f"[{len(found.clips)}]"
+            found.clips[name] = clip._replace(label=None if clip.label == -1 else clip.label)
+            if part:
+                found.parts[name] = [part]
         if not found.clips:
             raise ReadError("holds no clips")
         return found
-    except (ReadError, UnpicklingError) as error:
+    except ReadError as error:
         raise SourceError(f"{file}: {error}") from None
     except Exception as error:  # likewise
         raise SourceError(f"{file}: damaged ({error})") from None
 
 
-def _read_known(file: Path, known: set[str]) -> ClipSet:
-    if "rows" in known:
-        return _st_gcn(file, np.lib.format.open_memmap(file, mode="r"))
+def _in_archive(file: Path) -> Found:
     with zipfile.ZipFile(file) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if members.keys() & {"x_train", "x_test"}:
             used = [name for name in members if name.startswith(("x_", "y_"))]
             return _ctr_gcn({name: _member(file, archive, members[name]) for name in used})
-        metadata, _ = _objects(archive, members["metadata"]) if "metadata" in members else ({}, None)
+        metadata = _object(archive, members["metadata"]) if "metadata" in members else {}
         name = "positions_3d" if "positions_3d" in members else "positions_2d"
-        return _videopose3d(*_objects(archive, members[name]), name == "positions_3d", metadata)
+        return _videopose3d(_object(archive, members[name]), name == "positions_3d", metadata)
 
 
 def _member(file: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     """An array of an archive: left in the file if it isn't compressed."""
-    stored = info.compress_type == zipfile.ZIP_STORED
     with archive.open(info) as member:
-        shape, fortran, dtype = npy_header(member)
+        shape, order, dtype = npy_header(member)
         if dtype.kind not in "biuf":
             raise ReadError(f"array '{info.filename}' must be numbers, is of type {dtype}")
+        if info.compress_type != zipfile.ZIP_STORED:
+            if info.file_size > LARGEST_MEMBER:
+                raise ReadError(f"array '{info.filename}' is compressed; write it with numpy.savez")
+            return np.frombuffer(member.read(), dtype).reshape(shape, order=order)  # type: ignore[call-overload]
         start = member.tell()
-        if not stored and info.file_size > LARGEST_MEMBER:
-            raise ReadError(f"array '{info.filename}' is compressed; write it with numpy.savez")
-        if not stored:
-            return np.frombuffer(member.read(), dtype).reshape(shape, order="F" if fortran else "C")
     with open(file, "rb") as handle:
         handle.seek(info.header_offset + 26)
         start += info.header_offset + 30 + sum(struct.unpack("<HH", handle.read(4)))
-    return np.memmap(file, dtype, "r", start, shape, order="F" if fortran else "C")
+    return np.memmap(file, dtype, "r", start, shape, order)  # type: ignore[call-overload]
 
 
-def _objects(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[Any, Any]:
-    """What an array of one object holds, and an unpacked copy, which must last as long as the arrays in it."""
+def _object(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
+    """What an array of one object holds; its arrays lie in an unpacked copy, which is gone when they are."""
     if info.file_size > LARGEST_MEMBER:
         raise ReadError(f"array '{info.filename}' takes {info.file_size:,} bytes")
-    copy = tempfile.NamedTemporaryFile(suffix=".npy")  # noqa: SIM115 - it lasts as long as the arrays
-    with archive.open(info) as member:
+    with tempfile.TemporaryFile() as copy, archive.open(info) as member:
         shutil.copyfileobj(member, copy)
-    copy.seek(0)
-    npy_header(copy)
-    content = load_plain(Path(copy.name), start=copy.tell())
-    return content.load() if isinstance(content, StoredArray) else content, copy
+        copy.seek(0)
+        npy_header(copy)
+        content = load_plain(copy)
+    return content.load() if isinstance(content, StoredArray) else content
 
 
-def _ctr_gcn(arrays: dict[str, np.ndarray]) -> ClipSet:
-    found = ClipSet({}, {})
+def _ctr_gcn(arrays: dict[str, np.ndarray]) -> Found:
     for part in ("train", "val", "test"):
         if (rows := arrays.get(f"x_{part}")) is None:
             continue
@@ -150,8 +152,7 @@ def _ctr_gcn(arrays: dict[str, np.ndarray]) -> ClipSet:
         if len(labels) != len(rows):
             raise ReadError(f"array 'y_{part}' has {len(labels)} labels for {len(rows)} clips")
         for row, label in enumerate(labels.tolist()):
-            _enter(found, f"{part}-{row:06}", SetClip(label, partial(_ctr_gcn_clip, rows, row)), part)
-    return found
+            yield f"{part}-{row:06}", SetClip(label, partial(_ctr_gcn_clip, rows, row)), part
 
 
 def _ctr_gcn_clip(rows: np.ndarray, row: int, axes: str) -> RawClip:
@@ -159,37 +160,37 @@ def _ctr_gcn_clip(rows: np.ndarray, row: int, axes: str) -> RawClip:
     return _without_padding(joints.reshape(len(joints), -1, 25, 3).swapaxes(0, 1), "ntu25", "CTR-GCN")
 
 
-def _st_gcn(file: Path, rows: np.ndarray) -> ClipSet:
+def _st_gcn(file: Path) -> Found:
     """``(N, C, T, V, M)``, with names and labels beside it."""
+    rows = np.lib.format.open_memmap(file, mode="r")
     named = _JOINTS_FILE.fullmatch(file.name)
-    beside = file.with_name(f"{named[1]}_label.pkl".lstrip("_")) if named else file
-    names, labels = [f"{file.stem}-{row:06}" for row in range(len(rows))], [-1] * len(rows)
-    if beside != file and beside.is_file():
-        content = load_plain(beside)
-        columns = [one.load().tolist() if isinstance(one, StoredArray) else one for one in content]
-        if len(columns) != 2 or any(not isinstance(one, list) or len(one) != len(rows) for one in columns):
-            raise ReadError(f"{beside.name} must hold a list of {len(rows)} names and one of labels")
-        names, labels = [str(name).removesuffix(".skeleton") for name in columns[0]], columns[1]
-    try:
-        part = split_of(named[1]) if named else ""
-    except SourceError:
-        part = ""
-    found = ClipSet({}, {})
+    names, labels, part = [f"{file.stem}-{row:06}" for row in range(len(rows))], [-1] * len(rows), ""
+    if named is not None:
+        beside = file.with_name(f"{named[1]}_label.pkl".lstrip("_"))
+        if beside.is_file():
+            with open(beside, "rb") as handle:
+                content = load_plain(handle)
+            columns = [one.load().tolist() if isinstance(one, StoredArray) else one for one in content]
+            if len(columns) != 2 or any(
+                not isinstance(one, list) or len(one) != len(rows) for one in columns
+            ):
+                raise ReadError(f"{beside.name} must hold a list of {len(rows)} names and one of labels")
+            names, labels = [str(name).removesuffix(".skeleton") for name in columns[0]], columns[1]
+        with suppress(SourceError):
+            part = split_of(named[1])
     for row, (name, label) in enumerate(zip(names, labels, strict=True)):
-        _enter(found, name, SetClip(label, partial(_st_gcn_clip, rows, row)), part)
-    return found
+        yield name, SetClip(label, partial(_st_gcn_clip, rows, row)), part
 
 
 def _st_gcn_clip(rows: np.ndarray, row: int, axes: str) -> RawClip:
     joints = numbers("joints", rows[row]).transpose(3, 1, 2, 0)  # C T V M → M T V C
-    joint_count, width = joints.shape[2:]
-    if (joint_count, width) == (18, 3):  # Kinetics: -0.5 to 0.5 of the picture, and confidence
+    if joints.shape[2:] == (18, 3):  # Kinetics: -0.5 to 0.5 of the picture, and confidence
         missing = joints[..., 2] == 0
         points = (joints[..., :2] + 0.5) * _KINETICS_SIZE
         points[missing] = np.nan
         clip = _without_padding(np.where(missing.all(axis=2)[..., None, None], 0, points), "coco18", "ST-GCN")
         return clip._replace(confidence=joints[:, : clip.joints.shape[1], :, 2])
-    if (joint_count, width) == (25, 3):
+    if joints.shape[2:] == (25, 3):
         spines = joints[:, :, 1] - joints[:, :, 0]
         first = next(iter(spines[spines.any(axis=-1)]), np.zeros(3))
         if np.abs(first[:2]).max() < 1e-3 * abs(first[2]):  # 2s-AGCN turns the first spine to z
@@ -198,8 +199,7 @@ def _st_gcn_clip(rows: np.ndarray, row: int, axes: str) -> RawClip:
     return _without_padding(joints, "", "ST-GCN or 2s-AGCN")
 
 
-def _videopose3d(subjects: Any, kept: Any, in_space: bool, metadata: Any) -> ClipSet:
-    found = ClipSet({}, {})
+def _videopose3d(subjects: Any, in_space: bool, metadata: Any) -> Found:
     if not isinstance(subjects, dict) or not all(isinstance(actions, dict) for actions in subjects.values()):
         raise ReadError("must hold a dict of actions for each subject")
     stems = {
@@ -212,14 +212,13 @@ def _videopose3d(subjects: Any, kept: Any, in_space: bool, metadata: Any) -> Cli
         for action, arrays in actions.items():
             for camera, array in enumerate(arrays if isinstance(arrays, list) else [arrays]):
                 name = f"{subject}/{action}" + (f"/{camera}" if isinstance(arrays, list) else "")
-                load = partial(_h36m_clip, array, kept, in_space, str(told))
-                clip = SetClip(labels[stems[action]], load, stems[action])
-                _enter(found, name, clip, parts.get(subject, ""))
-    return found
+                load = partial(_h36m_clip, array, in_space, str(told))
+                stem = stems[action]
+                yield name, SetClip(labels[stem], load, stem), parts.get(subject, "")
 
 
-def _h36m_clip(array: Any, kept: Any, in_space: bool, told: str, axes: str) -> RawClip:
-    """A clip of Human3.6M, or of a video of one's own; ``kept`` has the file that the array is in."""
+def _h36m_clip(array: Any, in_space: bool, told: str, axes: str) -> RawClip:
+    """A clip of Human3.6M, or of a video of one's own."""
     if not isinstance(array, StoredArray) or len(array.shape) != 3 or array.shape[2] != 2 + in_space:
         raise ReadError(f"must be an array of shape (T, V, {2 + in_space})")
     joints = numbers("joints", array.load())[None]
@@ -232,13 +231,8 @@ def _h36m_clip(array: Any, kept: Any, in_space: bool, told: str, axes: str) -> R
         layout = "coco17"
         if told == "h36m":
             joints, confidence = convert(joints, H36M17, COCO17)
-    return RawClip(
-        joints,
-        np.arange(joints.shape[1]),
-        confidence,
-        layout=layout,
-        notes=(f"VideoPose3D: read as {layout or 'an unknown skeleton'}",),
-    )
+    notes = (f"VideoPose3D: read as {layout or 'an unknown skeleton'}",)
+    return RawClip(joints, np.arange(joints.shape[1]), confidence, layout=layout, notes=notes)
 
 
 def _without_padding(joints: np.ndarray, layout: str, form: str) -> RawClip:
@@ -247,11 +241,3 @@ def _without_padding(joints: np.ndarray, layout: str, form: str) -> RawClip:
     joints = joints[:, : frames[-1] + 1 if len(frames) else 1]
     note = f"{form}: read as {layout}" if layout else f"{form}: an array of clips"
     return RawClip(joints, np.arange(joints.shape[1]), layout=layout, notes=(note,))
-
-
-def _enter(found: ClipSet, name: str, clip: SetClip, part: str) -> None:
-    if name in found.clips or name.startswith("["):
-        name = f"[{len(found.clips)}]"
-    found.clips[name] = clip._replace(label=None if clip.label == -1 else clip.label)
-    if part:
-        found.parts[name] = [part]

@@ -18,23 +18,14 @@ from hhmnet.conversion import convert
 from hhmnet.fields import one_of
 from hhmnet.readers import ReaderConfig, ReadError, SourceError
 from hhmnet.readers.clip_files import PICTURE, RawClip
-from hhmnet.readers.joints import (
-    DOUBT,
-    ODD,
-    TALL,
-    bone_ratio,
-    doubts,
-    is_upside_down,
-    settle,
-    tallness,
-)
+from hhmnet.readers.joints import DOUBT, ODD, TALL, bone_ratio, doubts, is_upside_down, settle, tallness
 from hhmnet.skeleton import LAYOUTS, LayoutError, SkeletonLayout, load_layout
 
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 PLANE = ("pixels", "fractions")
-UPS = ("y", "minus_y", "z", "minus_z")
 LARGEST = {2: 100_000.0, 3: 100.0}
 """Pixels and metres that no joint is beyond."""
+SCORE_MOVED = "score below 0 or above 1: set to 0 or 1"
 
 _LOOKED_AT, _TRIED = 8, 20
 _SURELY = 1.25
@@ -44,7 +35,9 @@ _TRUST = 1.0
 _FRACTION = 2.0
 """Positions in 2-D up to this are fractions of the picture, in which a joint can lie beyond the edge."""
 _THIRDS = {"": "x and y", "z": "x, y, z", "confidence": "x, y and confidence"}
-SCORE_MOVED = "score below 0 or above 1: set to 0 or 1"
+_TURNS = {"y": ((0, 1, 2), (1, 1, 1)), "minus_y": ((0, 1, 2), (1, -1, 1))}
+_TURNS |= {"z": ((0, 2, 1), (1, 1, -1)), "minus_z": ((0, 2, 1), (1, -1, 1))}
+"""By where up is: the axes that become x, y and z, and their signs."""
 _FRACTIONS = (
     f"{DOUBT}positions are fractions of a picture whose size isn't known: width and height may be stretched"
 )
@@ -70,7 +63,11 @@ class ArrayConfig(ReaderConfig):
     MTVC if the values don't say otherwise."""
 
     def __post_init__(self) -> None:
-        for name, known in (("units", (*METRES, *PLANE)), ("third", ("z", "confidence")), ("up", UPS)):
+        for name, known in (
+            ("units", (*METRES, *PLANE)),
+            ("third", ("z", "confidence")),
+            ("up", tuple(_TURNS)),
+        ):
             if getattr(self, name):
                 one_of(self, name, known)
         if self.axes and sorted(self.axes) not in (sorted("TVC"), sorted("MTVC")):
@@ -81,14 +78,9 @@ class ArrayConfig(ReaderConfig):
 
 @dataclass(frozen=True)
 class ArrayForm:
-    """What the arrays of a source were found to be.
-
-    Attributes:
-        layout: the skeleton.
-        units: m, cm, mm, pixels or fractions.
-        third: what a third number of each joint is: z, confidence, or "" if there is none or it is left out.
-        up: where up is: y, minus_y, z or minus_z.
-        axes: the order of the arrays' axes in the file.
+    """What the arrays of a source were found to be: the skeleton; m, cm, mm, pixels or fractions; what a third number
+    of each joint is (z, confidence, or "" if there is none or it is left out); where up is; the order of the axes in
+    the file.
     """
 
     layout: SkeletonLayout
@@ -105,8 +97,8 @@ class ArrayForm:
     @property
     def is_inferred(self) -> bool:
         """Whether it is anything but what docs/your_own_data.md asks for, so that the user should know of it."""
-        plain = self.units in ("m", "pixels") and self.axes in ("TVC", "MTVC")
-        return not plain or self.third == "confidence"
+        is_plain = self.units in ("m", "pixels") and self.axes in ("TVC", "MTVC")
+        return not is_plain or self.third == "confidence"
 
     @property
     def options(self) -> dict[str, str]:
@@ -115,32 +107,26 @@ class ArrayForm:
 
 
 def survey(
-    items: Sequence[str], read: Callable[[str], RawClip], config: ArrayConfig, where: str
+    items: Sequence[str], read: Callable[[str], RawClip], config: ArrayConfig, where: object
 ) -> tuple[ArrayForm, list[str]]:
     """What a source's arrays are, from a few clips all over it, and what the user should know before the work starts.
 
-    Args:
-        items: names of the clips.
-        read: reads one of them.
-        config: what was chosen.
-        where: the source, for messages.
-
-    Raises:
-        SourceError: see :func:`understand`, or no clip can be read.
+    ``read`` reads one of the items; ``where`` is the source, for messages. Raises SourceError as :func:`understand`, or
+    where no clip can be read.
     """
     clips: dict[str, RawClip] = {}
-    faults = []
+    first = ""
     for item in list(dict.fromkeys([*items[:: len(items) // _LOOKED_AT + 1], *items]))[:_TRIED]:
         try:
             clips[item] = read(item)
         except (ReadError, OSError) as error:
-            faults.append(f" {item}: {error}:")
+            first = first or f" {item}: {error}:"
         if len(clips) == _LOOKED_AT:
             break
     try:
         form = understand([*clips.values()], config)
     except (ReadError, LayoutError) as error:
-        first = f" {next(iter(clips))}" if clips else "".join(faults[:1])
+        first = f" {next(iter(clips))}" if clips else first
         raise SourceError(f"{where}:{first} {error}") from None
     found = Counter[str]()
     for clip in clips.values():
@@ -158,29 +144,26 @@ def survey(
 def understand(
     clips: Sequence[RawClip], config: ArrayConfig, wanted: SkeletonLayout | None = None
 ) -> ArrayForm:
-    """What the arrays of a source are, from a few of its clips; the most frequent kind of clip counts.
+    """What the arrays of a source are, from a few of its clips; the most frequent kind of clip counts. There may be
+    none if a layout was chosen. ``wanted``, such as a model's skeleton, is taken where several fit.
 
-    Args:
-        clips: the clips; there may be none if a layout was chosen.
-        config: what was chosen.
-        wanted: the skeleton that is taken where several fit, such as a model's.
-
-    Raises:
-        ReadError: they are nothing known, or one of two; says which flag decides.
-        LayoutError: there is no such layout as was chosen.
+    Raises ReadError where they are nothing known, or one of two, and says which flag decides; LayoutError where there
+    is no such layout as was chosen.
     """
     chosen = load_layout(config.layout) if config.layout else None
-    if chosen is None and not clips:
+    if chosen is not None:
+        clips = [in_layout(clip, chosen) for clip in clips]
+    elif not clips:
         raise ReadError(
             "none of the first clips can be read, so the skeleton isn't known; mend them, or give --layout"
         )
-    if chosen is not None:
-        clips = [in_layout(clip, chosen) for clip in clips]
     kinds = [(clip.joints.shape[2:], clip.names, clip.layout) for clip in clips]
-    clips = [
-        clip for clip, kind in zip(clips, kinds, strict=True) if kind == Counter(kinds).most_common(1)[0][0]
-    ]
-    third, layout = _choose(clips, config, chosen, wanted)
+    most = Counter(kinds).most_common(1)
+    clips = [clip for clip, kind in zip(clips, kinds, strict=True) if kind == most[0][0]]
+    if chosen is not None and not clips:
+        third, layout = config.third, chosen
+    else:
+        third, layout = _choose(clips, config.third, chosen, wanted)
     units = config.units
     if not units or (units in METRES) != (layout.dims == 3):
         units = _units(clips, layout)
@@ -192,25 +175,31 @@ def understand(
 
 
 def _choose(
-    clips: Sequence[RawClip],
-    config: ArrayConfig,
-    chosen: SkeletonLayout | None,
-    wanted: SkeletonLayout | None,
+    clips: Sequence[RawClip], third: str, chosen: SkeletonLayout | None, wanted: SkeletonLayout | None
 ) -> tuple[str, SkeletonLayout]:
     """What the third number is, and the skeleton."""
-    if chosen is not None and not clips:
-        return config.third, chosen
-    first, thirds = clips[0], _thirds(clips, config.third)
-    layouts = [chosen] if chosen else [*(LAYOUTS | ({wanted.name: wanted} if wanted else {})).values()]
+    clip, thirds = clips[0], _thirds(clips, third)
+    known = LAYOUTS | ({wanted.name: wanted} if wanted else {})
     found = [
         (third, layout)
         for third in thirds
-        for layout in layouts
-        if layout.dims == (3 if third == "z" else 2) and _has_joints(layout, first)
+        for layout in ([chosen] if chosen else known.values())
+        if layout.dims == (3 if third == "z" else 2) and _has_joints(layout, clip)
     ]
     if not found:
-        raise ReadError(_no_fit(first, " or ".join(_THIRDS[third] for third in thirds), chosen, wanted))
-    if first.names is not None:  # the names of a small skeleton may stand among those of a large one
+        said = " or ".join(_THIRDS[third] for third in thirds)
+        called = f" ({', '.join(clip.names)})" if clip.names else ""
+        fits = f"no known layout as {said}"
+        if layout := chosen or wanted:
+            has = f"{layout.num_joints} joints of {layout.dims} coordinates"
+            fits += f"; the model takes {layout.name} with {has}"
+            if chosen:
+                fits = f"layout {chosen.name} not: that has {has}, and the numbers are {said}"
+        raise ReadError(
+            f"has {clip.joints.shape[2]} joints of {clip.joints.shape[3]} numbers{called}, which fits {fits}; "
+            "--layout gives a name, or a YAML file that describes the skeleton, and --third what a third number is"
+        )
+    if clip.names is not None:  # the names of a small skeleton may stand among those of a large one
         return max(found, key=lambda pair: (pair[1] == wanted, pair[1].num_joints))
     is_open = len(found) > 1 or len(thirds) > 1
     bones = [_misfit(clips, layout) if is_open else 1.0 for _, layout in found]
@@ -221,48 +210,29 @@ def _choose(
     ways = [f"{_THIRDS[third]} of {layout.name}" for third, layout in near]
     ways += [_THIRDS[third] for third in thirds if third not in {way for way, _ in near}]
     raise ReadError(
-        f"has {first.joints.shape[2]} joints whose numbers may be {' or '.join(ways)}; --third z or --third confidence "
+        f"has {clip.joints.shape[2]} joints whose numbers may be {' or '.join(ways)}; --third z or --third confidence "
         "and --layout say which"
-    )
-
-
-def _no_fit(clip: RawClip, said: str, chosen: SkeletonLayout | None, wanted: SkeletonLayout | None) -> str:
-    """That no skeleton fits, and what to do."""
-    count, numbers = clip.joints.shape[2:]
-    called = f" ({', '.join(clip.names)})" if clip.names else ""
-    fits = f"no known layout as {said}"
-    if chosen is not None:
-        has = f"{chosen.num_joints} joints of {chosen.dims} coordinates"
-        fits = f"layout {chosen.name} not: that has {has}, and the numbers are {said}"
-    elif wanted is not None:
-        fits += (
-            f"; the model takes {wanted.name} with {wanted.num_joints} joints of {wanted.dims} coordinates"
-        )
-    return (
-        f"has {count} joints of {numbers} numbers{called}, which fits {fits}; --layout gives a name, or a YAML "
-        "file that describes the skeleton, and --third what a third number is"
     )
 
 
 def _thirds(clips: Sequence[RawClip], chosen: str) -> tuple[str, ...]:
     """What a third number of a joint may be, by its values and its neighbours'."""
-    numbers = clips[0].joints.shape[3]
-    if chosen and numbers == 2:
+    count = clips[0].joints.shape[3]
+    if chosen and count == 2:
         raise ReadError(f"--third {chosen}: the joints have 2 numbers")
-    if numbers == 2 or chosen:
+    if count == 2 or chosen:
         return (chosen,)
-    if numbers == 4 or clips[0].names is not None or clips[0].layout:
+    if count == 4 or clips[0].names is not None or clips[0].layout:
         return ("z",)
-    rows = np.concatenate([clip.joints.reshape(-1, numbers) for clip in clips])
+    rows = np.concatenate([clip.joints.reshape(-1, count) for clip in clips])
     rows = rows[np.isfinite(rows).all(axis=1) & rows.any(axis=1)]
     if not len(rows):
         return ("z", "confidence")
     low, high = rows[:, 2].min(), rows[:, 2].max()
     if np.abs(rows[:, :2]).max() > PICTURE:
         return ("confidence",) if low >= -_TRUST and high <= 1 + _TRUST else ("z",)
-    if low < 0 or high > 1 or any(clip.confidence is not None for clip in clips):
-        return ("z",)
-    return ("z", "confidence")
+    is_rated = any(clip.confidence is not None for clip in clips)
+    return ("z",) if low < 0 or high > 1 or is_rated else ("z", "confidence")
 
 
 def in_layout(clip: RawClip, layout: SkeletonLayout) -> RawClip:
@@ -311,29 +281,23 @@ def _units(clips: Sequence[RawClip], layout: SkeletonLayout) -> str:
 def clip_fields(clip: RawClip, form: ArrayForm, notes: Counter[str], field: str = "joints") -> dict[str, Any]:
     """A sample's fields that follow from a file: joints, who is there, frames, confidence and pixels.
 
-    Args:
-        clip: what the file says.
-        form: what the arrays were found to be.
-        notes: counts what is left out, what was changed and what is odd.
-        field: what the file calls the joints.
-
-    Raises:
-        ReadError: the file hasn't got the layout's joints, or they can't be used.
+    ``notes`` counts what is left out, what was changed and what is odd; ``field`` is what the file calls the joints.
+    Raises ReadError where the file hasn't got the layout's joints, or they can't be used.
     """
     layout, dims = form.layout, form.layout.dims
     clip = in_layout(clip, layout)
     notes.update(clip.notes)
     joints, trust = _in_order(clip, layout)
-    numbers = joints.shape[3]
-    if numbers != dims and not (numbers == dims + 1 and (dims == 3 or form.third == "confidence")):
-        raise ReadError(f"layout {layout.name} has {dims} coordinates a joint, the data has {numbers}")
-    if numbers > dims and trust is None:
+    count = joints.shape[3]
+    if count != dims and not (count == dims + 1 and (dims == 3 or form.third == "confidence")):
+        raise ReadError(f"layout {layout.name} has {dims} coordinates a joint, the data has {count}")
+    if count > dims and trust is None:
         trust = joints[..., dims]
     if trust is not None:
         inside = np.clip(trust, 0, 1)
-        moved = int((np.abs(trust - inside) > 0).sum())
-        if moved and np.all(np.nan_to_num(np.abs(trust - inside)) <= _TRUST):
-            notes[SCORE_MOVED] += moved
+        beyond = np.nan_to_num(np.abs(trust - inside))
+        if beyond.any() and beyond.max() <= _TRUST:
+            notes[SCORE_MOVED] += int((beyond > 0).sum())
             trust = inside
     joints, in_pixels = joints[..., :dims], clip.pixels is None and form.units in PLANE
     if form.units in METRES:
@@ -344,7 +308,8 @@ def clip_fields(clip: RawClip, form: ArrayForm, notes: Counter[str], field: str 
         notes[_FRACTIONS] += 1
         in_pixels = False
     if dims == 3:
-        joints = _turned(joints, form.up)
+        axes, signs = _TURNS[form.up]
+        joints = joints[..., axes] * signs
     elif form.up == "y":
         joints, in_pixels = joints * [1, -1], False
     fields = settle(
@@ -362,13 +327,6 @@ def clip_fields(clip: RawClip, form: ArrayForm, notes: Counter[str], field: str 
     return fields | ({"pixels": fields["joints"]} if in_pixels else {})
 
 
-def _turned(joints: np.ndarray, up: str) -> np.ndarray:
-    """Joints ``(..., 3)`` with y up: y turned over, or the axes turned about x."""
-    x, y, z = np.moveaxis(joints, -1, 0)
-    axes = {"y": (x, y, z), "minus_y": (x, -y, z), "z": (x, z, -y), "minus_z": (x, -z, y)}[up]
-    return np.stack(axes, axis=-1)
-
-
 def _in_order(clip: RawClip, layout: SkeletonLayout) -> tuple[np.ndarray, np.ndarray | None]:
     """The clip's joints and their confidence in the layout's order; raises ReadError if it hasn't got them."""
     if clip.names is None:
@@ -377,9 +335,10 @@ def _in_order(clip: RawClip, layout: SkeletonLayout) -> tuple[np.ndarray, np.nda
                 f"layout {layout.name} has {layout.num_joints} joints, the data has {clip.joints.shape[2]}"
             )
         return clip.joints, clip.confidence
-    if missing := [joint for joint in layout.joints if joint.lower() not in clip.names]:
+    names = [joint.lower() for joint in layout.joints]
+    if missing := [name for name in names if name not in clip.names]:
         raise ReadError(
             f"layout {layout.name} has joints for which there are no columns: {', '.join(missing)}"
         )
-    order = [clip.names.index(joint.lower()) for joint in layout.joints]
+    order = [clip.names.index(name) for name in names]
     return clip.joints[:, :, order], None if clip.confidence is None else clip.confidence[:, :, order]

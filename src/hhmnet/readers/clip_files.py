@@ -1,4 +1,6 @@
-"""Clips of skeletons as ``.npz``, ``.npy``, ``.json`` and ``.csv`` files, as docs/your_own_data.md describes them."""
+"""What a file says of one clip, as arrays; and ``.npz``, ``.npy``, ``.json`` and ``.csv`` as docs/your_own_data.md has
+them.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,7 @@ PICTURE = 10.0
 """Positions beyond this are no metres."""
 MAX_BYTES = 2**28
 """The most that a file, or an array in it, may take: 256 MiB are eleven hours of a Kinect's joints."""
+_AXES = {"confidence": "MTV", "pixels": "MTVC", "present": "MT"}
 _CONFIDENCES = ("confidence", "score", "visibility", "likelihood")
 _LAST_FRAME = np.iinfo(np.int32).max
 
@@ -61,28 +64,23 @@ class RawClip(NamedTuple):
 def to_clip(
     fields: Mapping[str, Any], axes: str = "", called: Mapping[str, str] | None = None, **more: Any
 ) -> RawClip:
-    """A clip from arrays by name, as docs/your_own_data.md has them.
+    """A clip from arrays by name, as docs/your_own_data.md has them; ``more`` are other fields of the clip.
 
-    Args:
-        fields: ``joints``, and perhaps ``confidence``, ``pixels``, ``present``, ``frame_index``.
-        axes: order of the axes of ``joints``; the others have the same, as far as they have them. By the values if "".
-        called: what the file calls them, for messages.
-        more: other fields of the clip.
-
-    Raises:
-        ReadError: they don't fit together, or the order of the axes must be said.
+    ``axes`` is the order of the axes of ``joints``, by the values if ""; the others have the same, as far as they have
+    them. ``called`` is what the file calls them, for messages. Raises ReadError where they don't fit together, or the
+    order must be said.
     """
-    called = {} if called is None else called
-    name = called.get("joints", "joints")
-    if fields.get("joints") is None:
+    called = called or {}
+    name, array = called.get("joints", "joints"), fields.get("joints")
+    if array is None:
         raise ReadError(f"has no field '{name}'")
-    joints = numbers(name, fields["joints"])
+    joints = numbers(name, array)
     if joints.ndim not in (3, 4) or not joints.size:
-        empty = "" if joints.size else ": no frame has a body"
+        hint = "" if joints.size else ": no frame has a body"
         if joints.ndim == 2 and joints.shape[1] % 3 == 0:
-            empty = f"; if a row is a frame's x, y, z, x, y, z, …, save array.reshape(-1, {joints.shape[1] // 3}, 3)"
+            hint = f"; if a row is a frame's x, y, z, x, y, z, …, save array.reshape(-1, {joints.shape[1] // 3}, 3)"
         raise ReadError(
-            f"field '{name}' must have the shape (T, V, C) or (M, T, V, C), has {joints.shape}{empty}"
+            f"field '{name}' must have the shape (T, V, C) or (M, T, V, C), has {joints.shape}{hint}"
         )
     if axes and len(axes) != joints.ndim:
         raise ReadError(f"field '{name}' has the shape {joints.shape}; --axes {axes} names {len(axes)} axes")
@@ -90,21 +88,17 @@ def to_clip(
     joints = _arranged(joints, order, "MTVC")
     if joints.shape[-1] not in (2, 3, 4):
         raise ReadError(
-            f"field '{name}' of shape {fields['joints'].shape} has {joints.shape[-1]} numbers a joint; there must be "
-            "2 to 4; --axes gives the order of the axes"
+            f"field '{name}' of shape {array.shape} has {joints.shape[-1]} numbers a joint; there must be 2 to 4; "
+            "--axes gives the order of the axes"
         )
-    sizes = dict(zip(order, fields["joints"].shape, strict=True))
-    others: dict[str, Any] = dict(more)
-    letters = {"confidence": "MTV", "pixels": "MTVC", "present": "MT"}
-    for field in letters.keys() & fields.keys():
-        array, said = fields[field], called.get(field, field)
-        own = "".join(letter for letter in order if letter in letters[field])
-        shape = tuple(2 if letter == "C" else sizes[letter] for letter in own)
-        if array.shape != shape:
-            raise ReadError(f"field '{said}' must have the shape {shape}, has {array.shape}")
-        arranged = _arranged(array, own, letters[field])
-        others[field] = _truths(said, arranged) if field == "present" else numbers(said, arranged)
-    return RawClip(joints, _frame_index(fields.get("frame_index"), joints.shape[1]), axes=order, **others)
+    sizes = dict(zip(order, array.shape, strict=True)) | {"C": 2}  # pixels have two
+    for field in _AXES.keys() & fields.keys():
+        said, own = called.get(field, field), [letter for letter in order if letter in _AXES[field]]
+        shape = tuple(sizes[letter] for letter in own)
+        if fields[field].shape != shape:
+            raise ReadError(f"field '{said}' must have the shape {shape}, has {fields[field].shape}")
+        more[field] = numbers(said, _arranged(fields[field], own, _AXES[field]), truths=field == "present")
+    return RawClip(joints, _frame_index(fields.get("frame_index"), joints.shape[1]), axes=order, **more)
 
 
 def _order(name: str, joints: np.ndarray) -> str:
@@ -114,23 +108,25 @@ def _order(name: str, joints: np.ndarray) -> str:
         return "CTV" if joints.ndim == 3 else "CTVM"
     if joints.ndim == 3:
         return "TVC"
-    values = np.nan_to_num(joints, posinf=0, neginf=0)
-    # Coordinates in front, persons behind: a second person who isn't there has no y.
-    if first == 3 and last == 2 and not values[..., 1].any():
-        return "CTVM"
-    if first == 3 and last == 2 and values.min() < 0 and np.abs(values).max() < PICTURE:
-        orders = f"{first} persons in 2-D (--axes MTVC) or {last} persons in 3-D (--axes CTVM)"
-        raise ReadError(f"field '{name}' of shape {joints.shape} is {orders}")
-    if first <= second or first == 1:
-        return "MTVC"
-    orders = f"{first} persons in {second} frames (--axes MTVC) or {second} persons in {first} frames (--axes TMVC)"
-    raise ReadError(f"field '{name}' of shape {joints.shape} is {orders}")
+    two = ""
+    if first == 3 and last == 2:
+        # Coordinates in front, persons behind: a second person who isn't there has no y.
+        values = np.nan_to_num(joints, posinf=0, neginf=0)
+        if not values[..., 1].any():
+            return "CTVM"
+        if values.min() < 0 and np.abs(values).max() < PICTURE:
+            two = "3 persons in 2-D (--axes MTVC) or 2 persons in 3-D (--axes CTVM)"
+    if not two and first > second and first != 1:
+        two = f"{first} persons in {second} frames (--axes MTVC) or {second} persons in {first} frames (--axes TMVC)"
+    if two:
+        raise ReadError(f"field '{name}' of shape {joints.shape} is {two}")
+    return "MTVC"
 
 
-def _arranged(array: np.ndarray, order: str, wanted: str) -> np.ndarray:
+def _arranged(array: np.ndarray, order: Sequence[str], wanted: str) -> np.ndarray:
     """An array with its axes in the ``wanted`` order; of one person if it has no axis of persons."""
-    letters = [order.index(letter) for letter in wanted if letter in order]
-    return array.transpose(letters) if "M" in order else array.transpose(letters)[None]
+    arranged = array.transpose([order.index(letter) for letter in wanted if letter in order])
+    return arranged if "M" in order else arranged[None]
 
 
 def _frame_index(index: np.ndarray | None, frames: int) -> np.ndarray:
@@ -143,18 +139,54 @@ def _frame_index(index: np.ndarray | None, frames: int) -> np.ndarray:
     return index.astype(np.int64)
 
 
-def numbers(field: str, array: np.ndarray) -> np.ndarray:
-    """An array as float64, of its own; raises ReadError unless it holds numbers."""
+def numbers(field: str, array: np.ndarray, truths: bool = False) -> np.ndarray:
+    """An array as float64 of its own, or as ``truths``; raises ReadError unless it holds that."""
+    if truths:
+        if array.dtype.kind not in "biu" or not np.isin(array, (0, 1)).all():
+            raise ReadError(f"field '{field}' must be true or false")
+        return array.astype(np.bool_)
     if array.dtype.kind not in "iuf":
         raise ReadError(f"field '{field}' must be numbers, is of type {array.dtype}")
     with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one, which no later step warns of
         return array.astype(np.float64) + 0.0
 
 
-def _truths(field: str, array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind not in "biu" or not np.isin(array, (0, 1)).all():
-        raise ReadError(f"field '{field}' must be true or false")
-    return array.astype(np.bool_)
+def nested(field: str, value: Any) -> np.ndarray:
+    """Nested lists of numbers, or of true and false, as an array; NaN for null. A list that is null or empty beside
+    others, such as a frame without a body, is one of nulls. Raises ReadError, with the place, for anything else.
+    """
+    shape: list[int] = []
+    level = [value]
+    while any(isinstance(inner, list) for inner in level):
+        count = next((len(inner) for inner in level if inner and isinstance(inner, list)), 0)
+        for place, inner in enumerate(level):
+            if inner is not None and (not isinstance(inner, list) or len(inner) not in (0, count)):
+                where = "".join(f"[{index}]" for index in np.unravel_index(place, shape)) if shape else ""
+                raise ReadError(f"field '{field}'{where} must be a list of {count} as those before it")
+        if len(shape) == 4:
+            raise ReadError(f"field '{field}' must be lists, four deep at the most")
+        if len(level) * count > MAX_BYTES // 8:
+            raise ReadError(f"field '{field}' is no single clip: it has more than {MAX_BYTES // 8:,} numbers")
+        shape.append(count)
+        level = list(chain.from_iterable(inner or [None] * count for inner in level))
+    kinds = set(map(type, level))
+    if not kinds <= {int, float, type(None)} and kinds != {bool}:
+        raise ReadError(f"field '{field}' must be lists of numbers")
+    try:
+        with np.errstate(over="ignore"):
+            array = np.array(level, bool if kinds == {bool} else np.int64 if kinds == {int} else np.float64)
+    except OverflowError:
+        raise ReadError(f"field '{field}': a number is too large") from None
+    return array.reshape(shape)
+
+
+def from_json(content: Any, axes: str = "") -> RawClip:
+    """The clip in a JSON document: nested lists of joints, or an object with arrays by name; raises ReadError."""
+    fields = content if isinstance(content, dict) else {"joints": content}
+    if "joints" not in fields:
+        raise ReadError(f"has no field 'joints'; it has {', '.join(map(str, fields))[:80] or 'none'}")
+    known = {field: fields[field] for field in FIELDS if fields.get(field) is not None}
+    return to_clip({field: nested(field, value) for field, value in known.items()}, axes)
 
 
 def read_csv(file: Path) -> RawClip:
@@ -185,23 +217,21 @@ def read_csv(file: Path) -> RawClip:
     persons = list(dict.fromkeys(person for person, _ in bodies))
     if len(persons) > MAX_PERSONS:
         raise ReadError(f"has {len(persons)} persons; a clip has {MAX_PERSONS} at the most")
-    frames = sorted({frame for _, frame in bodies})
-    at = {frame: place for place, frame in enumerate(frames)}
+    frames = np.unique([frame for _, frame in bodies])
     rows = np.full((len(persons), len(frames), len(used)), np.nan)
-    for (person, frame), numbers in bodies.items():
-        rows[persons.index(person), at[frame]] = numbers
+    for (person, frame), row in bodies.items():
+        rows[persons.index(person), np.searchsorted(frames, frame)] = row
     values = rows.reshape(*rows.shape[:2], len(joints), -1)
     is_rated = any(columns[-1] >= 0 for columns in joints.values())
     rest = [head for head, place in places.items() if place not in {frame_at, person_at, *used} and head]
     notes = (f"columns not used: {', '.join(rest)}",) if rest else ()
     confidence = values[..., -1] if is_rated else None
-    return RawClip(values[..., :-1], np.array(frames), confidence, names=tuple(joints), notes=notes)
+    return RawClip(values[..., :-1], frames, confidence, names=tuple(joints), notes=notes)
 
 
 def _columns(headings: Sequence[str]) -> tuple[dict[str, int], dict[str, list[int]]]:
     """The place of each heading, and of each joint's columns: coordinates, then confidence, -1 without one."""
-    called = [heading.strip().lower() for heading in headings]
-    places = {heading: place for place, heading in enumerate(called)}
+    places = {heading.strip().lower(): place for place, heading in enumerate(headings)}
     if len(places) < len(headings):
         raise ReadError("two columns have the same heading", 1)
     if "frame" not in places and "nose_visibility" not in places:
@@ -226,23 +256,15 @@ def _number(cell: str, line: int) -> float:
         raise ReadError(f"'{cell[:40]}' is no number", line) from None
 
 
-def read_npy(file: Path, axes: str = "") -> RawClip:
-    """The clip in an ``.npy`` file; raises ReadError if it isn't one."""
-    with open(file, "rb") as handle:
-        return to_clip({"joints": _read_npy(handle, "")}, axes)
-
-
 def read_npz(file: Path, axes: str = "") -> RawClip:
     """The clip in an ``.npz`` file; raises ReadError if it isn't one."""
-    content = io.BytesIO(file.read_bytes())
     try:
-        with zipfile.ZipFile(content) as archive:
+        with zipfile.ZipFile(io.BytesIO(file.read_bytes())) as archive:
             held = {name.removesuffix(".npy"): name for name in archive.namelist()}
             found = {}
-            for field in FIELDS:
-                if field in held:
-                    with archive.open(held[field]) as member:
-                        found[field] = _read_npy(member, f"field '{field}': ")
+            for field in held.keys() & FIELDS:
+                with archive.open(held[field]) as member:
+                    found[field] = read_array(member, f"field '{field}': ")
     except ReadError:
         raise
     except Exception as error:  # nearly anything, if the file is damaged
@@ -252,74 +274,29 @@ def read_npz(file: Path, axes: str = "") -> RawClip:
     return to_clip(found, axes)
 
 
-def npy_header(handle: IO[bytes], where: str = "") -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether it is in Fortran's order, and type of the array that NumPy has written; raises ReadError."""
+def npy_header(handle: IO[bytes], where: str = "") -> tuple[tuple[int, ...], str, np.dtype[Any]]:
+    """Shape, order ("C" or "F") and type of the array that NumPy has written; raises ReadError."""
     try:
-        version = np.lib.format.read_magic(handle)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
+        is_first = np.lib.format.read_magic(handle) == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
         with warnings.catch_warnings(action="ignore"):  # about Python 2, which may have written it
-            return read_header[version](handle)
+            shape, is_fortran, dtype = read(handle)
+        return shape, "F" if is_fortran else "C", dtype
     except OSError:
         raise
     except Exception:  # nearly anything, if the file is damaged
         raise ReadError(f"{where}is no array that NumPy has written, or a damaged one") from None
 
 
-def _read_npy(handle: IO[bytes], where: str) -> np.ndarray:
+def read_array(handle: IO[bytes], where: str = "") -> np.ndarray:
     """The array that NumPy has written; unlike ``np.load`` this reads no pickles and no more than the file holds."""
-    shape, fortran, dtype = npy_header(handle, where)
+    shape, order, dtype = npy_header(handle, where)
     if dtype.kind not in "biuf":
         raise ReadError(f"{where}must be an array of numbers, is of type {dtype}")
-    count = math.prod(shape)
-    if min(shape, default=0) < 0 or count * dtype.itemsize > MAX_BYTES:
+    size = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or size > MAX_BYTES:
         raise ReadError(f"{where}an array of shape {shape} is no single clip")
-    content = handle.read(count * dtype.itemsize)
-    if len(content) != count * dtype.itemsize or handle.read(1):
+    content = handle.read(size)
+    if len(content) != size or handle.read(1):
         raise ReadError(f"{where}is cut short, or too long for its shape {shape}")
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
-
-
-def from_json(content: Any, axes: str = "") -> RawClip:
-    """The clip in a JSON document: nested lists of joints, or an object with arrays by name; raises ReadError."""
-    fields = content if isinstance(content, dict) else {"joints": content}
-    if "joints" not in fields:
-        raise ReadError(f"has no field 'joints'; it has {', '.join(map(str, fields))[:80] or 'none'}")
-    return to_clip(
-        {field: nested(field, fields[field]) for field in FIELDS if fields.get(field) is not None}, axes
-    )
-
-
-def nested(field: str, value: Any) -> np.ndarray:
-    """Nested lists of numbers, or of true and false, as an array; NaN for null.
-
-    A list that is null or empty beside others, such as a frame without a body, is one of nulls.
-
-    Raises:
-        ReadError: it is anything else; says where.
-    """
-    shape: list[int] = []
-    level = [value]
-    while any(isinstance(inner, list) for inner in level):
-        count = next((len(inner) for inner in level if inner and isinstance(inner, list)), 0)
-        for place, inner in enumerate(level):
-            if inner is not None and (not isinstance(inner, list) or len(inner) not in (0, count)):
-                where = "".join(f"[{index}]" for index in np.unravel_index(place, shape)) if shape else ""
-                raise ReadError(f"field '{field}'{where} must be a list of {count} as those before it")
-        if len(shape) == 4:
-            raise ReadError(f"field '{field}' must be lists, four deep at the most")
-        if len(level) * count > MAX_BYTES // 8:
-            raise ReadError(f"field '{field}' is no single clip: it has more than {MAX_BYTES // 8:,} numbers")
-        shape.append(count)
-        level = list(chain.from_iterable(inner or [None] * count for inner in level))
-    kinds = set(map(type, level))
-    if not kinds <= {int, float, type(None)} and kinds != {bool}:
-        raise ReadError(f"field '{field}' must be lists of numbers")
-    try:
-        with np.errstate(over="ignore"):
-            array = np.array(level, bool if kinds == {bool} else np.int64 if kinds == {int} else np.float64)
-    except OverflowError:
-        raise ReadError(f"field '{field}': a number is too large") from None
-    return array.reshape(shape)
+    return np.frombuffer(content, dtype).reshape(shape, order=order)  # type: ignore[call-overload]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,26 +11,35 @@ from typing import Any, ClassVar
 from hhmnet.readers import ReaderConfig, ReadError, SourceError, files_below
 from hhmnet.readers.array_sets import read_set
 from hhmnet.readers.arrays import ArrayConfig, clip_fields, survey, understand
-from hhmnet.readers.clip_files import MAX_BYTES, SUFFIXES, RawClip, from_json, read_csv, read_npy, read_npz
+from hhmnet.readers.clip_files import (
+    MAX_BYTES,
+    SUFFIXES,
+    RawClip,
+    from_json,
+    read_array,
+    read_csv,
+    read_npz,
+    to_clip,
+)
 from hhmnet.readers.json_poses import find_recording, named_landmarks, read_poses, read_recording
 from hhmnet.readers.kinect_text import is_kinect_text, read_kinect_text
-from hhmnet.readers.labels import DEFAULT_TABLE, Labels, action_labels
+from hhmnet.readers.labels import DEFAULT_TABLE, Labels, to_labels
 from hhmnet.readers.listed import ListedReader
 from hhmnet.readers.ntu_skeleton import read_persons
 from hhmnet.readers.nw_ucla import skeletons_of
 from hhmnet.readers.pairing import find_videos, video_fields
-from hhmnet.readers.text import disguised, read_json
+from hhmnet.readers.text import disguised, read_json, read_lines
 from hhmnet.sample import Sample
 from hhmnet.skeleton import NTU25, SkeletonLayout
 
-_AS_CSV = "export the joints' positions, as a CSV with a line a frame (docs/your_own_data.md)"
-_RIG = f"holds a moving figure, mostly as rotations of bones; {_AS_CSV}"
-_MARKERS = f"holds markers on the skin; fit a skeleton to them, then {_AS_CSV}"
+_AS_CSV = "as a CSV with a line a frame (docs/your_own_data.md)"
+_RIG = f"holds a moving figure, mostly as rotations of bones; export the joints' positions, {_AS_CSV}"
+_MARKERS = f"holds markers on the skin; fit a skeleton to them, then export the joints' positions, {_AS_CSV}"
 _FOREIGN = {
-    **dict.fromkeys((".bvh", ".fbx", ".amc", ".asf", ".glb", ".gltf", ".usd"), _RIG),
+    **dict.fromkeys([".bvh", ".fbx", ".amc", ".asf", ".glb", ".gltf", ".usd"], _RIG),
     **dict.fromkeys((".c3d", ".trc"), _MARKERS),
     **dict.fromkeys(
-        (".h5", ".slp", ".parquet", ".xlsx"), "isn't read; save or export it as CSV or NumPy's .npy"
+        [".h5", ".slp", ".parquet", ".xlsx"], "isn't read; save or export it as CSV or NumPy's .npy"
     ),
     ".mat": "is read of UTD-MHAD alone, by `hhmnet prepare utd_mhad`; of others save the joints as .npy",
 }
@@ -45,24 +55,14 @@ def foreign(path: Path, head: bytes = b"") -> str | None:
 
 
 def read_clip(path: Path, axes: str = "") -> RawClip:
-    """The clip in a file, or in a folder of OpenPose's frames.
-
-    Args:
-        path: the file or folder.
-        axes: order of the axes of an array in it, such as TMVC; by its values if "".
-
-    Raises:
-        ReadError: it isn't a clip; says what is wrong, or what it is instead.
-        OSError: it can't be read.
+    """The clip in a file, or in a folder of OpenPose's frames; ``axes`` is the order of the axes of an array in it.
+    Raises ReadError if it isn't a clip, with what it is instead, or OSError.
     """
     if not path.is_file():
-        if (frames := find_recording(path)) is None:
-            raise ReadError(
-                "is a folder without frames of OpenPose (…_keypoints.json)"
-                if path.is_dir()
-                else "there is no such file"
-            )
-        return read_recording(frames)
+        if (frames := find_recording(path)) is not None:
+            return read_recording(frames)
+        is_folder = "is a folder without frames of OpenPose (…_keypoints.json)"
+        raise ReadError(is_folder if path.is_dir() else "there is no such file")
     if path.stat().st_size > MAX_BYTES:
         raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no single clip")
     with open(path, "rb") as handle:
@@ -77,7 +77,11 @@ def read_clip(path: Path, axes: str = "") -> RawClip:
     if what := disguised(path, suffix):
         raise ReadError(f"is {what}")
     if suffix == ".json":
-        return _read_json(read_json(path, nan=True), axes)
+        document = read_json(path, nan=True)
+        if isinstance(document, dict) and "skeletons" in document:
+            return skeletons_of(document)
+        is_plain = isinstance(document, dict) and "joints" in document
+        return (None if is_plain else read_poses(document)) or from_json(document, axes)
     try:
         found = read_set(path)
     except SourceError as error:
@@ -86,35 +90,21 @@ def read_clip(path: Path, axes: str = "") -> RawClip:
         raise ReadError(f"holds a data set of {len(found.clips):,} clips; `hhmnet prepare arrays` reads it")
     if suffix == ".csv":
         return named_landmarks(read_csv(path))
-    return read_npz(path, axes) if suffix == ".npz" else read_npy(path, axes)
-
-
-def _read_json(document: Any, axes: str) -> RawClip:
-    if isinstance(document, dict) and "skeletons" in document:
-        return skeletons_of(document)
-    clip = None if isinstance(document, dict) and "joints" in document else read_poses(document)
-    return clip or from_json(document, axes)
+    if suffix == ".npz":
+        return read_npz(path, axes)
+    with open(path, "rb") as handle:
+        return to_clip({"joints": read_array(handle)}, axes)
 
 
 def read_skeleton(
     path: Path, wanted: SkeletonLayout, arrays: ArrayConfig, videos: Path | None, notes: Counter[str]
 ) -> tuple[SkeletonLayout, dict[str, Any]]:
-    """The skeleton of a file, and a sample's fields that follow from it.
+    """The skeleton of a file, and a sample's fields that follow from it: of NTU's ``.skeleton``, or what the reader
+    ``folder`` takes, whose numbers are told as :mod:`hhmnet.readers.arrays` says.
 
-    Forms: NTU's ``.skeleton``, and what the reader ``folder`` takes, whose numbers are told as
-    :mod:`hhmnet.readers.arrays` says.
-
-    Args:
-        path: the file.
-        wanted: the model's skeleton, which is taken where several fit.
-        arrays: what is said of joints in the reader folder's forms.
-        videos: folder of NW-UCLA's depth videos; their fields come too if the clip has one.
-        notes: counts what was done to the data, and what is odd about them.
-
-    Raises:
-        ReadError: it isn't such a file, or its skeleton isn't known.
-        SourceError: there is no such folder of videos.
-        OSError: it can't be read.
+    ``wanted`` is the model's skeleton, ``arrays`` what is said of joints, and ``videos`` a folder of NW-UCLA's depth
+    videos, whose fields come too if the clip has one. Raises ReadError where it isn't such a file, or its skeleton
+    isn't known; SourceError where there is no such folder of videos; OSError.
     """
     if path.suffix.lower() == ".skeleton":
         return NTU25, read_persons(path, notes)
@@ -149,8 +139,7 @@ class FolderConfig(ArrayConfig):
 class Folder(ListedReader):
     """Skeletons of your own, in files of a common format, a file a clip; docs/your_own_data.md has examples.
 
-    A joint whose position is NaN (empty, null) is missing. What is told of the clips, and which are tested, says
-    :class:`~hhmnet.readers.listed.ListedReader`.
+    A joint whose position is NaN (empty, null) is missing. A table says what the clips are, see its base class.
     """
 
     name: ClassVar[str] = "folder"
@@ -162,7 +151,7 @@ class Folder(ListedReader):
 
     def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
         super().__init__(source, config)
-        self.form, self._found = survey(self.items(), self._raw, self.config, str(self.source))
+        self.form, self._found = survey(self.items(), self._raw, self.config, self.source)
         self.layout = self.form.layout
 
     @property
@@ -200,6 +189,29 @@ class UTKinect(Folder):
     suffixes: ClassVar[tuple[str, ...]] = ()
 
     def find_labels(self) -> Labels:
-        """What the data set's own table says."""
-        recordings = [path.as_posix() for path in files_below(self.source) if is_kinect_text(path)]
-        return action_labels(self.source, recordings)
+        """What ``actionLabel.txt`` says in the source, beside it or in ``joints``; raises SourceError."""
+        recordings = [path for path in files_below(self.source) if is_kinect_text(path)]
+        by_name = {path.stem.lower().removeprefix("joints_"): path.as_posix() for path in recordings}
+        places = [
+            folder / "actionLabel.txt" for folder in (self.source, self.source.parent, self.source / "joints")
+        ]
+        table = next((place for place in places if place.is_file()), places[0])
+        found, recording = [], ""
+        for line, text in enumerate(read_lines(table, "it says in which frames the actions are"), start=1):
+            action, colon, frames = text.partition(":")
+            if text.strip() and not colon:
+                recording = text.strip().lower()
+            elif (numbers := re.fullmatch(r"\s*(\d{1,9})\s+(\d{1,9})\s*", frames, re.ASCII)) is not None:
+                if recording in by_name:
+                    fields = {
+                        "path": by_name[recording],
+                        "label": action,
+                        "subject": str(int(recording[1:3])),
+                    }
+                    fields |= {"start": numbers[1], "end": str(int(numbers[2]) + 1)}
+                    found.append((table, line, fields))
+            elif colon and "nan" not in frames.lower():
+                raise SourceError(f"{table}, line {line}: must be an action, a colon, and two frames")
+        if not found:
+            raise SourceError(f"{table}: none of its recordings is in {self.source}")
+        return to_labels(table, found)

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NoReturn
 from unicodedata import normalize
@@ -31,28 +32,21 @@ COLUMNS = {
 DEFAULT_TABLE = Path("labels.csv")
 
 _LONGEST_NAME = 255
-PARTS = ("train", "val", "test")
-_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
+_PARTS = {"train": "train training", "val": "val valid validation dev", "test": "test testing"}
+_WORDS = {word: part for part, words in _PARTS.items() for word in words.split()}
 _PART = re.compile(rf"(?:(?P<split>.+)[_-])?(?P<word>{'|'.join(_WORDS)})(?P<number>\d*)", re.IGNORECASE)
+_EVERY_GROUP, _EVERY_CLIP = 4, 5
 
 
 def split_of(word: str) -> str:
-    """The part that a word of a table, a pickle or a folder's name stands for.
+    """The part that a word of a table, a pickle or a folder's name stands for; raises SourceError for any other word.
 
     ``train`` (also ``training``), ``val`` (``valid``, ``validation``, ``dev``) or ``test`` (``testing``), in any case;
     one of several splits, ``xsub_train`` for ``xsub-Training``, and ``train1``; or a fold, ``fold2`` for ``2``.
-
-    Raises:
-        SourceError: for any other word; names it, and the known ones.
     """
     if (fold := re.fullmatch(r"(?:fold)?[_-]?(\d+)", word, re.IGNORECASE | re.ASCII)) is not None:
         return f"fold{fold[1]}"
-    found = _PART.fullmatch(word)
-    if found is None:
+    if (found := _PART.fullmatch(word)) is None:
         raise SourceError(
             f"'{brief(word, 80)}' names no part; known: {', '.join(_WORDS)}, in any case, a fold's number, and these "
             "words behind the name of a split, as in xsub_train"
@@ -61,22 +55,49 @@ def split_of(word: str) -> str:
     return f"{split}{_WORDS[found['word'].lower()]}{found['number']}"
 
 
+def hold_out(groups: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    """The part of each clip, ``train`` or ``test``, by whole groups where that can be; and a sentence that says by
+    which rule.
+
+    Of the groups, sorted as people do ("2" before "10"), every fourth is tested; of two or three, the last. Clips whose
+    group is "" train. Without two groups, about every fifth clip is tested, by a hash of its name, so that a clip stays
+    where it is when others are added.
+    """
+    names = sorted(set(groups.values()) - {""}, key=_as_people_sort)
+    if len(names) < 2:
+        hashes = {clip: sha256(clip.encode(errors="surrogatepass")).digest()[:8] for clip in groups}
+        split = {
+            clip: "train" if int.from_bytes(found, "big") % _EVERY_CLIP else "test"
+            for clip, found in hashes.items()
+        }
+        return split, (
+            "one clip in five is tested, by a hash of its path. Warning: the same persons may be in training and test, "
+            "and results will look better than they are; a column 'subject' or 'split' avoids that"
+        )
+    tested = names[_EVERY_GROUP - 1 :: _EVERY_GROUP] or names[-1:]
+    split = {clip: "test" if group in tested else "train" for clip, group in groups.items()}
+    alone = sum(not group for group in groups.values())
+    warning = f". Warning: {alone:,} clips have no subject or group; they train" if alone else ""
+    return split, f"tested are the groups {_few(tested)}, {len(tested)} of {len(names)}{warning}"
+
+
+def _as_people_sort(name: str) -> list[tuple[int, int, str]]:
+    pieces = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(0, int(piece), piece) if piece.isdecimal() else (1, 0, piece) for piece in pieces]
+
+
 def split_doubts(class_names: Sequence[str], train: Iterable[int], test: Iterable[int]) -> list[str]:
     """What is odd about a split, a line each, from the labels of the clips that train and are tested."""
-    trained, tested = set(train), set(test)
-    doubts = []
-    if not tested:
-        doubts.append("warning: no clip is tested; write train, val or test in a column 'split'")
-    if not trained:
-        doubts.append("warning: no clip trains")
+    trained = set(train)
     lacking = [name for label, name in enumerate(class_names) if label not in trained]
-    if trained and lacking:
-        doubts.append(
-            f"warning: no clip trains the class{'es' * (len(lacking) > 1)} {brief(', '.join(lacking), 200)}"
-        )
-    if len(class_names) == 1:
-        doubts.append(f"warning: there is one class only, {class_names[0]}; nothing can be told from it")
-    return doubts
+    classes = f"class{'es' * (len(lacking) > 1)} {brief(', '.join(lacking), 200)}"
+    found = {
+        "no clip is tested; write train, val or test in a column 'split'": not set(test),
+        "no clip trains": not trained,
+        f"no clip trains the {classes}": trained and lacking,
+        f"there is one class only, {class_names[0]}; nothing can be told from it": len(class_names) == 1,
+    }
+    return [f"warning: {doubt}" for doubt, is_so in found.items() if is_so]
 
 
 @dataclass(frozen=True)
@@ -86,13 +107,10 @@ class LabelRow:
     Attributes:
         path: its file, relative to the source folder, with forward slashes.
         label: class index from 0; -1 where it isn't said.
-        subject: who acts, or the group to keep together.
-        camera: which camera or view.
-        setup: which setup, scene or room.
+        subject, camera, setup: who acts, or the group to keep together; which view; which scene or room.
         split: names of the parts it belongs to, by :func:`split_of`, separated by spaces.
         line: where that stands in the table, from 1; 0 if in none.
-        start: where in its recording the clip begins, in the unit of the table.
-        end: where it ends, the first instant that is no more in it.
+        start, end: where in its recording it begins, and the first instant that is no more in it, in the table's unit.
         persons: how many persons act in it; 0 if that isn't said.
     """
 
@@ -149,19 +167,15 @@ def _few(names: Sequence[str]) -> str:
 
 
 def read_labels(file: Path) -> Labels:
-    """Read a table of clips: a line of headings, then a line a clip; or a list of lines ``path label``.
+    """Read a table of clips: a line of headings (:data:`COLUMNS`), then a line a clip; or a list of lines ``path
+    label``.
 
-    A table has a column ``path`` (also ``video`` or ``file``: relative to the source folder) and a column ``label``; it
-    may have columns ``subject`` (``group``, ``person``), ``camera`` (``view``), ``setup`` (``scene``), ``split``
-    (``fold``), ``persons``, and ``start`` and ``end``, which cut the clip out of its recording: in frames under
-    ``start_frame`` and ``end_frame``, in seconds under ``start_seconds`` and ``end_seconds``, and else in seconds if
-    any has a fraction or a colon (``1:02.5``). :func:`~hhmnet.readers.text.table_lines` says how it may be written.
+    ``start`` and ``end`` cut a clip out of its recording: in frames under ``start_frame`` and ``end_frame``, in seconds
+    under ``start_seconds`` and ``end_seconds``, and else in seconds if any has a fraction or a colon (``1:02.5``).
+    :func:`~hhmnet.readers.text.table_lines` says how a table may be written. A list has neither headings nor
+    separators; of one called ``train.txt`` all clips train, and ``val.txt`` and ``test.txt`` beside it are read too.
 
-    A list has neither headings nor separators, ``wave/1.mp4 0``. Of one called ``train.txt`` all clips train, and
-    ``val.txt`` and ``test.txt`` beside it are read too.
-
-    Raises:
-        SourceError: the file is missing, isn't such a table, or names a clip twice; the message says which line.
+    Raises SourceError, with the line, where the file is missing, isn't such a table, or names a clip twice.
     """
     file = Path(file)
     (first, headings), *lines = read_table(file, "it should list the clips and their labels")
@@ -183,7 +197,7 @@ def read_labels(file: Path) -> Labels:
     remarks.insert(0, "columns: " + ", ".join(f"{heading} → {field}" for field, heading in used.items()))
     if unused := [heading for heading in headings if heading and heading not in used.values()]:
         remarks.append(f"columns not used: {', '.join(unused)}")
-    return _to_labels(file, found, in_seconds, remarks)
+    return to_labels(file, found, in_seconds, remarks)
 
 
 def _places(where: str, headings: Sequence[str]) -> dict[str, int]:
@@ -205,13 +219,11 @@ def _places(where: str, headings: Sequence[str]) -> dict[str, int]:
 def _unit(where: str, used: Mapping[str, str], rows: Iterable[Mapping[str, str]]) -> tuple[bool, list[str]]:
     """Whether segments begin and end in seconds, and what to say of it; raises SourceError for columns of both."""
     headings = [used[field] for field in ("start", "end") if field in used]
-    if not headings:
-        return False, []
     names = "', '".join(headings)
     units = {heading.lower().partition("_")[2] == "frame" for heading in headings if "_" in heading}
     if len(units) == 2:
         raise SourceError(f"{where}: of '{names}' one counts frames and the other seconds")
-    if units:
+    if units or not headings:
         return False in units, []
     if all(re.fullmatch(r"\d*", row.get(field, "")) for row in rows for field in ("start", "end")):
         return False, [
@@ -220,7 +232,7 @@ def _unit(where: str, used: Mapping[str, str], rows: Iterable[Mapping[str, str]]
     return True, [f"'{names}': in seconds, as they have fractions"]
 
 
-def _to_labels(
+def to_labels(
     file: Path,
     found: Iterable[tuple[Path, int, Mapping[str, str]]],
     in_seconds: bool = False,
@@ -229,8 +241,8 @@ def _to_labels(
     """Labels of what is said in the lines of some files; raises SourceError, with the line, for what can't be used."""
     rows: dict[str, LabelRow] = {}
     labels: dict[str, str] = {}
-    for said_by, line, fields in found:
-        fields = {field: normalize("NFC", text) for field, text in fields.items()}
+    for said_by, line, told in found:
+        fields = {field: normalize("NFC", text) for field, text in told.items()}
         where = f"{said_by}, line {line}" if line else str(said_by)
         row = _row(where, line, fields)
         until = "" if row.end == math.inf else f"{row.end:.10g}"
@@ -240,12 +252,12 @@ def _to_labels(
         rows[item], labels[item] = row, fields["label"]
     if not rows:
         raise SourceError(f"{file}: lists no clips; write one line a clip under the headings")
-    names = _class_names(labels.values())
-    numbers = {name: number for number, name in enumerate(names)}
-    numbered = {
-        item: replace(row, label=numbers.get(labels[item], UNKNOWN_LABEL)) for item, row in rows.items()
-    }
-    return Labels(file, numbered, names, in_seconds, tuple(remarks))
+    names = set(labels.values()) - {""}
+    is_numbers = all(name.isdecimal() and len(name) < 20 for name in names)
+    class_names = tuple(sorted(names, key=lambda name: (int(name) if is_numbers else 0, name)))
+    place = {name: number for number, name in enumerate(class_names)} | {"": UNKNOWN_LABEL}
+    numbered = {item: replace(row, label=place[labels[item]]) for item, row in rows.items()}
+    return Labels(file, numbered, class_names, in_seconds, tuple(remarks))
 
 
 def _row(where: str, line: int, fields: Mapping[str, str]) -> LabelRow:
@@ -256,9 +268,9 @@ def _row(where: str, line: int, fields: Mapping[str, str]) -> LabelRow:
 
     # What a person writes may have Windows' separators; what lies on the disk may be called anything.
     path = PurePosixPath(fields["path"].replace("\\", "/") if line else fields["path"])
-    outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(fields["path"]).drive
-    absurd = not path.name or "\0" in fields["path"] or any(len(part) > _LONGEST_NAME for part in path.parts)
-    if line and (outside or absurd):
+    is_outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(fields["path"]).drive
+    is_absurd = not path.name or "\0" in fields["path"] or max(map(len, path.parts)) > _LONGEST_NAME
+    if line and (is_outside or is_absurd):
         refuse("path", f"'{brief(fields['path'], 80)}' must be a path inside the source folder")
     if fields["label"] == "-1":
         refuse(
@@ -271,27 +283,18 @@ def _row(where: str, line: int, fields: Mapping[str, str]) -> LabelRow:
     except SourceError as error:
         refuse("split", str(error))
     instants = {"start": 0.0, "end": math.inf}
-    for field, default in instants.items():
-        text = fields.get(field, "")
-        instants[field] = _instant(text) if text else default
-        if not (0 <= instants[field] < math.inf or not text):
-            refuse(field, f"must be frames or seconds from 0; got '{brief(text, 40)}'")
+    for field in instants:
+        if text := fields.get(field, ""):
+            instants[field] = _instant(text)
+            if not 0 <= instants[field] < math.inf:
+                refuse(field, f"must be frames or seconds from 0; got '{brief(text, 40)}'")
     if instants["start"] >= instants["end"]:
         refuse("end", f"must be above the start, {instants['start']:g}; got {instants['end']:g}")
     persons = fields.get("persons", "")
-    if not re.fullmatch(r"(?:[1-9]\d{0,2})?", persons, re.ASCII):
+    if persons and not re.fullmatch(r"[1-9]\d{0,2}", persons, re.ASCII):
         refuse("persons", f"must be a whole number from 1; got '{brief(persons, 40)}'")
-    return LabelRow(
-        path.as_posix(),
-        subject=fields.get("subject", ""),
-        camera=fields.get("camera", ""),
-        setup=fields.get("setup", ""),
-        split=split,
-        line=line,
-        start=instants["start"],
-        end=instants["end"],
-        persons=int(persons or 0),
-    )
+    words = {field: fields.get(field, "") for field in ("subject", "camera", "setup")}
+    return LabelRow(path.as_posix(), **words, split=split, line=line, **instants, persons=int(persons or 0))
 
 
 def _instant(text: str) -> float:
@@ -305,12 +308,6 @@ def _instant(text: str) -> float:
     return instant
 
 
-def _class_names(labels: Iterable[str]) -> tuple[str, ...]:
-    names = set(labels) - {""}
-    numbers = all(name.isdecimal() and len(name) < 20 for name in names)
-    return tuple(sorted(names, key=lambda name: (int(name), name) if numbers else (0, name)))
-
-
 def _read_lists(file: Path) -> Labels:
     """A list of lines ``path label``, with the lists of other parts that are beside it under the same name."""
     name, part = _without_part(file)
@@ -322,7 +319,7 @@ def _read_lists(file: Path) -> Labels:
             if text.strip() and not (line == 1 and text.split()[0].lower() in COLUMNS["path"]):
                 path, _, label = text.strip().rpartition(" ")
                 found.append((one, line, {"path": path.strip(), "label": label, "split": split}))
-    return _to_labels(
+    return to_labels(
         file, found, remarks=[f"lists of lines 'path label': {', '.join(one.name for one in files)}"]
     )
 
@@ -338,16 +335,11 @@ def _without_part(file: Path) -> tuple[str, str]:
 def folder_labels(source: Path, files: Iterable[str]) -> Labels | None:
     """Labels from folders: one a class, ``wave/1.mp4``, or one a part and in it one a class, ``train/wave/1.mp4``.
 
-    Args:
-        source: the folder.
-        files: the clips' files, relative to it; those that lie in no folder of a class are left out.
-
-    Returns:
-        The labels; None unless there are two classes.
+    Those of ``files``, which are relative to ``source``, that lie in no folder of a class are left out. None unless
+    there are two classes.
     """
-    paths = [PurePosixPath(file) for file in files]
-    tops = {path.parts[0] for path in paths if len(path.parts) > 1}
-    has_parts = bool(tops) and all(top.lower() in _WORDS for top in tops)
+    paths = [path for path in map(PurePosixPath, files) if len(path.parts) > 1]
+    has_parts = bool(paths) and all(path.parts[0].lower() in _WORDS for path in paths)
     found = []
     for path in paths:
         if len(path.parts) > 1 + has_parts:
@@ -356,39 +348,7 @@ def folder_labels(source: Path, files: Iterable[str]) -> Labels | None:
             found.append((source / path, 0, {"path": path.as_posix(), "label": label, "split": split}))
     if len({fields["label"] for *_, fields in found}) < 2:
         return None
-    return _to_labels(source, found, remarks=["the folders are the classes"])
-
-
-def action_labels(source: Path, files: Iterable[str]) -> Labels:
-    """Labels of UTKinect's recordings, in which ``actionLabel.txt`` says from which to which frame an action goes on.
-
-    Args:
-        source: the folder of the recordings; the table lies in it, below it, or in ``joints``.
-        files: the recordings, relative to it.
-
-    Raises:
-        SourceError: there is no such table, with the line, or it names none of the recordings.
-    """
-    by_name = {PurePosixPath(path).stem.lower().removeprefix("joints_"): path for path in files}
-    places = [folder / "actionLabel.txt" for folder in (source, source.parent, source / "joints")]
-    table = next((place for place in places if place.is_file()), None)
-    if table is None:
-        raise SourceError(f"{places[0]}: there is no such file; it says in which frames the actions are")
-    found, recording = [], ""
-    for line, text in enumerate(read_lines(table, "it says in which frames the actions are"), start=1):
-        action, colon, frames = text.partition(":")
-        if text.strip() and not colon:
-            recording = text.strip().lower()
-        elif (numbers := re.fullmatch(r"\s*(\d{1,9})\s+(\d{1,9})\s*", frames, re.ASCII)) is not None:
-            if recording in by_name:
-                fields = {"path": by_name[recording], "label": action, "subject": str(int(recording[1:3]))}
-                fields |= {"start": numbers[1], "end": str(int(numbers[2]) + 1)}
-                found.append((table, line, fields))
-        elif colon and "nan" not in frames.lower():
-            raise SourceError(f"{table}, line {line}: must be an action, a colon, and two frames")
-    if not found:
-        raise SourceError(f"{table}: none of its recordings is in {source}")
-    return _to_labels(table, found)
+    return to_labels(source, found, remarks=["the folders are the classes"])
 
 
 def printable(name: str) -> str:

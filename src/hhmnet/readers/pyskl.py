@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
@@ -15,11 +16,10 @@ import numpy as np
 from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError
 from hhmnet.readers.arrays import ArrayConfig, clip_fields, survey
 from hhmnet.readers.clip_files import RawClip, nested, to_clip
-from hhmnet.readers.labels import PARTS, split_of
-from hhmnet.readers.listed import hold_out
+from hhmnet.readers.labels import hold_out, split_of
 from hhmnet.readers.ntu import NAME, NTU120_CLASSES
 from hhmnet.readers.text import disguised, read_lines
-from hhmnet.readers.unpickling import StoredArray, UnpicklingError, load_plain
+from hhmnet.readers.unpickling import StoredArray, load_plain
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 
 MAX_LABEL = 9_999
@@ -27,16 +27,12 @@ FRAMES_DIFFER = "total_frames differs from the frames of keypoint; the latter ar
 
 _CALLED = {"joints": "keypoint", "confidence": "keypoint_score"}
 _CLASSES = {"ntu60": NTU120_CLASSES[:60], "ntu120": NTU120_CLASSES}
-_PART = re.compile("(?:(.*)_)?(?:{0})|(?:{0})(.*)".format("|".join(PARTS)))
+_PART = re.compile("(?:(.*)_)?(?:train|val|test)|(?:train|val|test)(.*)")
 
 
 class SetClip(NamedTuple):
-    """One of the clips of a data set in a file.
-
-    Attributes:
-        label: its label, as the file has it; None if it doesn't say.
-        load: reads its joints; takes the order of their axes, "" if that isn't said.
-        action: what its class is called; "" if the file doesn't say.
+    """One of the clips of a data set in a file: its label as the file has it, None if it doesn't say; what reads its
+    joints, given the order of their axes or ""; what its class is called, "" if the file doesn't say.
     """
 
     label: Any
@@ -45,29 +41,13 @@ class SetClip(NamedTuple):
 
 
 class ClipSet(NamedTuple):
-    """The clips of a data set in a file.
-
-    Attributes:
-        clips: the clips by name; their arrays are still in the file. One without a name, or with that of another, is
-            called ``[7]`` by its place.
-        parts: by clip, the parts that it belongs to, as :func:`~hhmnet.readers.labels.split_of` has them.
+    """The clips of a data set in a file by name, whose arrays are still there, and the parts that each belongs to, as
+    :func:`~hhmnet.readers.labels.split_of` has them. A clip without a name, or with that of another, is called ``[7]``
+    by its place.
     """
 
     clips: dict[str, SetClip]
     parts: dict[str, list[str]]
-
-    @property
-    def sizes(self) -> Counter[str]:
-        """How many clips each part has."""
-        return Counter(part for parts in self.parts.values() for part in parts)
-
-
-def load_clip(clip: SetClip, axes: str = "") -> RawClip:
-    """The joints of a clip; raises ReadError if they can't be used."""
-    try:
-        return clip.load(axes)
-    except UnpicklingError as error:
-        raise ReadError(str(error)) from None
 
 
 @dataclass
@@ -80,22 +60,19 @@ class PysklConfig(ArrayConfig):
 
 
 class Pyskl(Reader):
-    """Annotation files of pyskl and MMAction2, in 2-D and 3-D.
+    """Annotation files of pyskl and MMAction2, in 2-D and 3-D: a pickle, or a folder of pickles.
 
-    Format: a pickle with ``{"split": {part: [frame_dir, ...]}, "annotations": [...]}``, or, as older versions of
-    MMAction2 have it, the list of annotations alone, a file for each part. An annotation is a dict with ``frame_dir``
-    (the clip's name), ``label`` (from 0), ``keypoint`` ``(M, T, V, 2 or 3)``, and mostly ``keypoint_score``
-    ``(M, T, V)``, ``total_frames`` and ``img_shape`` (height, width). Arrays may be nested lists. What the numbers are
-    is found out as :mod:`hhmnet.readers.arrays` says.
+    Format: ``{"split": {part: [frame_dir, ...]}, "annotations": [...]}``, or, as older versions of MMAction2 have it,
+    the list of annotations alone, a file for each part. An annotation is a dict with ``frame_dir`` (the clip's name),
+    ``label`` (from 0), ``keypoint`` ``(M, T, V, 2 or 3)``, and mostly ``keypoint_score`` ``(M, T, V)``,
+    ``total_frames`` and ``img_shape`` (height, width). Arrays may be nested lists. What the numbers are is found out as
+    :mod:`hhmnet.readers.arrays` says.
 
-    A pickle can run any program when Python loads it. Here it can't, see :mod:`hhmnet.readers.unpickling`; what
-    is neither a NumPy array nor a plain container is refused by name.
+    A pickle can run any program when Python loads it. Here it can't, see :mod:`hhmnet.readers.unpickling`.
 
-    Splits: the parts of a clip become the sample's ``split``, and the protocol is that of the first split in the file,
-    such as ``pyskl:xsub`` for ``xsub_train`` and ``xsub_val``. Without parts, clips are held out as from a table
-    without a split (:func:`~hhmnet.readers.listed.hold_out`).
-
-    ``source`` is the pickle, or a folder of pickles.
+    The parts of a clip become the sample's ``split``, and the protocol is that of the first split in the file, such as
+    ``pyskl:xsub`` for ``xsub_train`` and ``xsub_val``. Without parts, clips are held out
+    (:func:`~hhmnet.readers.labels.hold_out`).
     """
 
     name: ClassVar[str] = "pyskl"
@@ -116,12 +93,12 @@ class Pyskl(Reader):
         self._opened: dict[str, ClipSet] = {}
         self._held: tuple[dict[str, str], str] | None = None
         where = self.source / self._files[0] if len(self._files) == 1 else self.source
-        self.form, self._found = survey(self.items(), self._raw, self.config, str(where))
+        self.form, self._found = survey(self.items(), self._raw, self.config, where)
         self.layout = self.form.layout
         self.class_names = self._name_classes()
-        parts = [part for file in self._files for part in self._open(file).sizes]
+        parts = [part for file in self._files for part in _sizes(self._open(file))]
         self._has_parts = bool(parts)
-        if splits := prefixes(parts):
+        if splits := _splits(parts):
             self.protocol = f"pyskl:{splits[0]}"  # a data set's, not the format's
 
     def __getstate__(self) -> dict[str, Any]:
@@ -142,13 +119,13 @@ class Pyskl(Reader):
         lines, all_parts = [*super().describe(), *self._found], list[str]()
         for file in self._files:
             found = self._open(file)
-            all_parts += found.sizes
-            sizes = ", ".join(f"{part} {size:,}" for part, size in found.sizes.items()) or "none"
-            lines.append(f"{file}: {len(found.clips):,} clips; parts: {sizes}")
+            sizes = _sizes(found)
+            all_parts += sizes
+            told = ", ".join(f"{part} {size:,}" for part, size in sizes.items()) or "none"
+            lines.append(f"{file}: {len(found.clips):,} clips; parts: {told}")
             if missing := len(found.parts.keys() - found.clips.keys()):
                 lines.append(f"{file}: warning: {missing:,} names in the parts have no annotation")
-            splits = map(prefixes, found.parts.values())
-            if twice := sum(len(set(split)) < len(split) for split in splits):
+            if twice := sum(len({*_splits(parts)}) < len(_splits(parts)) for parts in found.parts.values()):
                 lines.append(f"{file}: warning: {twice:,} clips are in two parts of one split")
         if not self._has_parts:
             lines.append(f"split: {self._hold_out()[1]}")
@@ -160,16 +137,15 @@ class Pyskl(Reader):
     def read(self, item: str, notes: Counter[str]) -> Sample:
         """Read one clip; raises ReadError, naming the field, if it can't be used."""
         fields = clip_fields(self._raw(item), self.form, notes, "keypoint")
-        file, name = self._place(item)
-        found = self._open(file)
-        parts = found.parts.get(name, []) if self._has_parts else [self._hold_out()[0][item]]
-        return Sample(
-            sample_id=name,
-            label=self._label(found.clips[name].label),
-            split=" ".join(parts),
-            **_recorded(name),
-            **fields,
-        )
+        found, name = self._place(item)
+        label = found.clips[name].label
+        if label is not None and not _is_label(label):
+            raise ReadError(f"field 'label' must be a class index from 0 to {MAX_LABEL:,}")
+        if label is not None and label >= len(self.class_names):
+            raise ReadError(f"field 'label' is {label}, but there are {len(self.class_names)} class names")
+        split = " ".join(found.parts.get(name, [])) if self._has_parts else self._hold_out()[0][item]
+        told = _recorded(name)
+        return Sample(name, UNKNOWN_LABEL if label is None else int(label), split=split, **told, **fields)
 
     def _read_file(self, file: Path) -> ClipSet:
         return read_annotations(file)
@@ -179,14 +155,14 @@ class Pyskl(Reader):
             self._opened[file] = self._read_file(self.source / file)
         return self._opened[file]
 
-    def _place(self, item: str) -> tuple[str, str]:
-        """The file and the clip's name there."""
+    def _place(self, item: str) -> tuple[ClipSet, str]:
+        """The file that a clip is in, and its name there."""
         file = next(file for file in self._files if item.startswith(f"{file}#"))
-        return file, item[len(file) + 1 :]
+        return self._open(file), item[len(file) + 1 :]
 
     def _raw(self, item: str) -> RawClip:
-        file, name = self._place(item)
-        return load_clip(self._open(file).clips[name], self.config.axes)
+        found, name = self._place(item)
+        return found.clips[name].load(self.config.axes)
 
     def _hold_out(self) -> tuple[dict[str, str], str]:
         """The part of each clip where the files name none, and by which rule."""
@@ -195,28 +171,26 @@ class Pyskl(Reader):
             self._held = hold_out(subjects)
         return self._held
 
-    def _label(self, label: Any) -> int:
-        if label is None:
-            return UNKNOWN_LABEL
-        if not is_label(label):
-            raise ReadError(f"field 'label' must be a class index from 0 to {MAX_LABEL:,}")
-        if label >= len(self.class_names):
-            raise ReadError(f"field 'label' is {label}, but there are {len(self.class_names)} class names")
-        return int(label)
-
     def _name_classes(self) -> tuple[str, ...]:
+        if self.config.classes in _CLASSES:
+            return _CLASSES[self.config.classes]
         if self.config.classes:
-            return _CLASSES.get(self.config.classes) or _read_classes(Path(self.config.classes))
+            purpose = f"field 'classes' must be a text file, or {' or '.join(_CLASSES)}"
+            names = [line.strip() for line in read_lines(Path(self.config.classes), purpose) if line.strip()]
+            if not names or len(set(names)) != len(names):
+                where = f"field 'classes': {self.config.classes}"
+                raise SourceError(f"{where}: must name the classes, one a line and each once")
+            return tuple(names)
         clips = [pair for file in self._files for pair in self._open(file).clips.items()]
         if actions := {clip.label: clip.action for _, clip in clips if clip.action}:
             return tuple(actions[label] for label in sorted(actions))
-        count = 1 + max((int(clip.label) for _, clip in clips if is_label(clip.label)), default=0)
+        count = 1 + max((int(clip.label) for _, clip in clips if _is_label(clip.label)), default=0)
         # Whether all clips are named as NTU's are, and their labels are what those names say.
         named = [(_ntu_name(name), clip.label) for name, clip in clips]
         is_ntu = all(match is not None and int(match["action"]) - 1 == label for match, label in named)
-        for names in _CLASSES.values():
-            if count <= len(names) and is_ntu:
-                return names
+        for known in _CLASSES.values():
+            if count <= len(known) and is_ntu:
+                return known
         return tuple(f"class {label}" for label in range(count))
 
 
@@ -230,33 +204,24 @@ def _recorded(name: str) -> dict[str, Any]:
     return {} if match is None else {who: str(int(match[who])) for who in ("setup", "camera", "subject")}
 
 
-def _read_classes(file: Path) -> tuple[str, ...]:
-    """The names in a text file, one a line; raises SourceError."""
-    where = f"field 'classes': {file}"
-    purpose = f"field 'classes' must be a text file, or {' or '.join(_CLASSES)}"
-    names = [line.strip() for line in read_lines(file, purpose) if line.strip()]
-    if not names or len(set(names)) != len(names):
-        raise SourceError(f"{where}: must name the classes, one a line and each once")
-    return tuple(names)
-
-
 def read_annotations(file: Path) -> ClipSet:
-    """Read an annotation file, but for its arrays.
-
-    Raises:
-        SourceError: it can't be read, or isn't an annotation file; says why.
-    """
+    """Read an annotation file, but for its arrays; raises SourceError if it isn't one."""
     try:
         if what := disguised(file, ".pkl"):
-            raise SourceError(f"{file}: is {what}")
-        content = load_plain(file)
+            raise ReadError(f"is {what}")
+        with open(file, "rb") as handle:
+            content = load_plain(handle)
+        return _annotations(content, file.stem)
     except OSError as error:
         raise SourceError(f"{file}: {error.strerror or error}") from None
-    except UnpicklingError as error:
+    except ReadError as error:
         raise SourceError(f"{file}: {error}") from None
+
+
+def _annotations(content: Any, stem: str) -> ClipSet:
     annotations = content.get("annotations") if isinstance(content, dict) else content
     if not isinstance(annotations, list):
-        raise SourceError(f"{file}: is no annotation file: it has no list 'annotations'")
+        raise ReadError("is no annotation file: it has no list 'annotations'")
     clips: dict[str, SetClip] = {}
     for place, annotation in enumerate(annotations):
         fields = annotation if isinstance(annotation, dict) else {}
@@ -265,12 +230,12 @@ def read_annotations(file: Path) -> ClipSet:
         name = str(name) if usable else f"[{place}]"
         clips[name] = SetClip(fields.get("label"), partial(_clip, name, fields))
     if isinstance(content, dict):
-        return ClipSet(clips, _read_parts(file, content.get("split", {})))
-    try:  # older versions of MMAction2 have a file for each part
-        part = split_of(file.stem)
-    except SourceError:
-        return ClipSet(clips, {})
-    return ClipSet(clips, {name: [part] for name in clips if not name.startswith("[")})
+        return ClipSet(clips, _read_parts(content.get("split", {})))
+    parts: dict[str, list[str]] = {}
+    with suppress(SourceError):  # older versions of MMAction2 have a file for each part
+        part = split_of(stem)
+        parts = {name: [part] for name in clips if not name.startswith("[")}
+    return ClipSet(clips, parts)
 
 
 def _clip(name: str, fields: Mapping[str, Any], axes: str) -> RawClip:
@@ -280,51 +245,47 @@ def _clip(name: str, fields: Mapping[str, Any], axes: str) -> RawClip:
     if fields.get("keypoint") is None:
         elsewhere = ": its joints are in the file that 'raw_file' names" if "raw_file" in fields else ""
         raise ReadError(f"field 'keypoint' is missing{elsewhere}")
-    arrays = {
-        field: _load(fields[called], called)
-        for field, called in _CALLED.items()
-        if fields.get(called) is not None
-    }
+    known = {field: called for field, called in _CALLED.items() if fields.get(called) is not None}
+    clip = to_clip({field: _load(fields[called], called) for field, called in known.items()}, axes, _CALLED)
     match fields.get("img_shape"):
         case (int(height), int(width)):
-            size: tuple[int, int] | None = width, height
-        case _:
-            size = None
-    clip = to_clip(arrays, axes, _CALLED, size=size)
+            clip = clip._replace(size=(width, height))
     total = fields.get("total_frames")
     differs = isinstance(total, (int, np.integer)) and total != clip.joints.shape[1]
     return clip._replace(notes=(FRAMES_DIFFER,)) if differs else clip
 
 
-def _read_parts(file: Path, split: Any) -> dict[str, list[str]]:
-    """The parts of each clip; raises SourceError."""
+def _read_parts(split: Any) -> dict[str, list[str]]:
+    """The parts of each clip; raises ReadError."""
     parts: dict[str, list[str]] = {}
-    named: list[tuple[Any, Any]] = [*split.items()] if isinstance(split, dict) else [(None, None)]
-    for part, names in named:
+    for part, names in split.items() if isinstance(split, dict) else ((None, None),):
         is_list = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
         if not isinstance(part, str) or not is_list:
-            raise SourceError(f"{file}: field 'split' must be a dict of parts, each a list of names")
+            raise ReadError("field 'split' must be a dict of parts, each a list of names")
         try:
             word = split_of("_".join(part.split()))  # a sample's parts are separated by spaces
         except SourceError as error:
-            raise SourceError(f"{file}: field 'split': {error}") from None
+            raise ReadError(f"field 'split': {error}") from None
         for name in names:
             if word not in parts.setdefault(name, []):
                 parts[name].append(word)
     return parts
 
 
-def prefixes(parts: list[str]) -> list[str]:
+def _sizes(found: ClipSet) -> Counter[str]:
+    """How many clips each part has."""
+    return Counter(part for parts in found.parts.values() for part in parts)
+
+
+def _splits(parts: Iterable[str]) -> list[str]:
     """The split that each part belongs to, if it is one's: ``xsub`` for ``xsub_train``, ``1`` for ``train1``."""
     found = (match for part in parts if (match := _PART.fullmatch(part)) is not None)
     return [match[1] or match[2] or "" for match in found]
 
 
-def is_label(label: Any) -> bool:
-    """Whether ``label`` is a class index."""
-    return (
-        isinstance(label, (int, np.integer)) and not isinstance(label, bool) and 0 <= int(label) <= MAX_LABEL
-    )
+def _is_label(label: Any) -> bool:
+    is_whole = isinstance(label, (int, np.integer)) and not isinstance(label, bool)
+    return is_whole and 0 <= int(label) <= MAX_LABEL
 
 
 def _load(array: Any, field: str) -> np.ndarray:
@@ -333,7 +294,7 @@ def _load(array: Any, field: str) -> np.ndarray:
         return nested(field, array)
     try:
         found = array.load() if isinstance(array, StoredArray) else array
-    except UnpicklingError as error:
+    except ReadError as error:
         raise ReadError(f"field '{field}': {error}") from None
     if not isinstance(found, np.ndarray):
         raise ReadError(f"field '{field}' must be an array, is {type(found).__name__}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from hhmnet.conversion import targets
 from hhmnet.fields import one_of
-from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses, clip_fields
+from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, clip_fields
 from hhmnet.pose.networks import NETWORKS, PoseError, fetch_models
 from hhmnet.readers import ReaderConfig, ReadError
 from hhmnet.readers.labels import DEFAULT_TABLE, LabelRow
@@ -44,14 +44,11 @@ class VideosConfig(PoseConfig, ReaderConfig):
 class Videos(ListedReader):
     """Videos of your own, in whatever FFmpeg reads, with the joints estimated from them.
 
-    What is told of the clips, and which are tested, says :class:`~hhmnet.readers.listed.ListedReader`; here scenes are
-    groups, too. Each clip keeps every frame of its video. The person who acts is followed, see
-    :class:`~hhmnet.pose.estimate.VideoPoseEstimator`; frames in which that person isn't seen have no body. Pixels,
-    confidence, boxes, and which bodies were filled in are kept with the joints, which in metres have a Kinect's axes,
-    see :func:`~hhmnet.pose.estimate.clip_fields`.
-
-    Raises:
-        PoseError: the networks can't be had.
+    A table says what they are, see the base class; here scenes are groups, too. Each clip keeps every frame of its
+    video. The person who acts is followed, see :class:`~hhmnet.pose.estimate.VideoPoseEstimator`; frames in which that
+    person isn't seen have no body. Pixels, confidence, boxes, and which bodies were filled in are kept with the joints,
+    which in metres have a Kinect's axes, see :func:`~hhmnet.pose.estimate.clip_fields`. Raises PoseError where the
+    networks can't be had.
     """
 
     name: ClassVar[str] = "videos"
@@ -99,7 +96,7 @@ class Videos(ListedReader):
     def read(self, item: str, notes: Counter[str]) -> Sample:
         """Estimate the joints of one video; raises ReadError if nobody is seen in it or it can't be decoded."""
         file, row = self.file(item), self.labels.rows[item]
-        config = self._pose_config(row.persons)
+        config = dataclasses.replace(self.config, persons=row.persons or self.config.persons)
         begin, end = 0.0, math.inf
         try:
             if row.is_segment:
@@ -112,33 +109,20 @@ class Videos(ListedReader):
             ) from None
         except PoseError as error:
             raise ReadError(str(error)) from None
-        _count(poses, notes)
-        fields = clip_fields(poses, self.layout, config) | {"video": self.place(item)}
+        found = {
+            f"{IN_PART}: {poses.damage}": bool(poses.damage),
+            "frames without the person": (~poses.present).sum(),
+            "bodies filled in": poses.interpolated.sum(),
+            "tracks of bystanders left out": poses.others,
+        }
+        notes.update({note: int(count) for note, count in found.items() if count})
         frames = np.arange(int(begin), int(begin) + poses.present.shape[1], dtype=np.int32)
+        fields = clip_fields(poses, self.layout, config) | {"video": self.place(item)}
         fields |= {"frame_index": frames, "video_frames": frames}
         return self.sample(item, fields, notes, poses.fps)
-
-    def _pose_config(self, persons: int) -> PoseConfig:
-        """How joints are found in a clip of so many persons; 0 if the table doesn't say."""
-        names = [field.name for field in dataclasses.fields(PoseConfig)]
-        values = {name: getattr(self.config, name) for name in names}
-        return PoseConfig(**values | ({"persons": persons} if persons else {}))
 
 
 @lru_cache(maxsize=2)
 def _estimator(fields: tuple[Any, ...]) -> VideoPoseEstimator:
     """The networks, loaded once a process; clips of one person and of two may alternate."""
-    return VideoPoseEstimator(PoseConfig(*fields))
-
-
-def _count(poses: VideoPoses, notes: Counter[str]) -> None:
-    if poses.damage:
-        notes[f"{IN_PART}: {poses.damage}"] += 1
-    found = (
-        ("frames without the person", int((~poses.present).sum())),
-        ("bodies filled in", int(poses.interpolated.sum())),
-        ("tracks of bystanders left out", poses.others),
-    )
-    for what, count in found:
-        if count:
-            notes[what] += count
+    return VideoPoseEstimator(VideosConfig(*fields))
