@@ -34,7 +34,9 @@ def measure(file: Path, rounds: int) -> dict[str, Any]:
         with open_video(file) as video:
             times["row"].append(timed(lambda video=video: sum(1 for _ in video)))
             spread = np.linspace(0, len(video) - 1, SET).round().astype(int)
-            times["set"].append(timed(lambda video=video, spread=spread: video.frames(spread)))
+            times["set"].append(
+                timed(lambda video=video, spread=spread: [video.frame(int(index)) for index in spread])
+            )
         times["jump"] += _jumps(file, number)
     with open_video(file) as video:
         return _figures(video, times) | {"file": file.name}

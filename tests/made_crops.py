@@ -50,13 +50,13 @@ def made_clip(number: int = 0, frames: int = 12, persons: int = 1, **more: Any) 
     return Sample(**(fields | more))
 
 
-def pictures(count: int, seed: int = 0, size: tuple[int, int] = (WIDTH, HEIGHT)) -> list[np.ndarray]:
+def pictures(count: int, seed: int = 0) -> list[np.ndarray]:
     """Pictures of coloured noise with some structure, all different."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[: size[1], : size[0]]
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
     wave = np.stack([(x * 2 + y) % 256, (x + 3 * y) % 256, (5 * x) % 256], -1)
     return [
-        np.clip(0.6 * wave + rng.integers(0, 100, (size[1], size[0], 3)), 0, 255).astype(np.uint8)
+        np.clip(0.6 * wave + rng.integers(0, 100, (HEIGHT, WIDTH, 3)), 0, 255).astype(np.uint8)
         for _ in range(count)
     ]
 
@@ -88,13 +88,13 @@ def plain_resize(square: np.ndarray, side: int) -> np.ndarray:
     return np.einsum("ij,kl,jlc->ikc", weights, weights, square.astype(np.float64), optimize=True)
 
 
-def write_made_store(folder: Path, samples: Sequence[Sample], frames: int = 12) -> tuple[Store, Path]:
+def write_made_store(folder: Path, samples: Sequence[Sample]) -> tuple[Store, Path]:
     """A store of these clips in ``folder/store``, and lossless videos of theirs in ``folder/videos``."""
     videos = folder / "videos"
     videos.mkdir(parents=True)
     for number, sample in enumerate(samples):
         if sample.video is not None:
-            write_video(videos / sample.video, "ffv1", pictures=pictures(frames, number), pixels="bgr0")
+            write_video(videos / sample.video, "ffv1", pictures=pictures(12, number), pixels="bgr0")
     write_store(
         folder / "store",
         samples,

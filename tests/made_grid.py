@@ -9,18 +9,15 @@ from hhmnet.data.video_batch import VideoBatch, VideoInput
 PARTS = 5
 
 
-def made_input(
-    count: int = 3, *, instants: int = 4, cell: int = 32, scenes: int = 2, side: int = 32, seed: int = 0
-) -> VideoInput:
-    """Random pictures, all of them there, at even instants of 16 sampled frames."""
+def made_input(count: int = 3, *, cell: int = 32, seed: int = 0) -> VideoInput:
+    """Random pictures, all of them there, at four even instants of 16 sampled frames."""
     generator = torch.Generator().manual_seed(seed)
-    times = (torch.arange(instants) + 0.5) * 16 / instants - 0.5
     return VideoInput(
-        grid=torch.randn(count, 3, PARTS * cell, instants * cell, generator=generator),
-        cell_mask=torch.ones(count, PARTS, instants, dtype=torch.bool),
-        scene=torch.randn(count, scenes, 3, side, side, generator=generator),
-        scene_mask=torch.ones(count, scenes, dtype=torch.bool),
-        times=times.expand(count, instants),
+        grid=torch.randn(count, 3, PARTS * cell, 4 * cell, generator=generator),
+        cell_mask=torch.ones(count, PARTS, 4, dtype=torch.bool),
+        scene=torch.randn(count, 2, 3, 32, 32, generator=generator),
+        scene_mask=torch.ones(count, 2, dtype=torch.bool),
+        times=torch.tensor([1.5, 5.5, 9.5, 13.5]).expand(count, 4),
     )
 
 
@@ -37,23 +34,14 @@ def blind(video: VideoInput, *rows: int) -> VideoInput:
     return video._replace(cell_mask=cells, scene_mask=scenes)
 
 
-def made_batch(
-    count: int = 3, *, instants: int = 6, cell: int = 40, side: int = 40, seed: int = 0
-) -> VideoBatch:
-    """Random cached crops, all of them there, of clips of ten frames."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def pixels(*shape: int) -> torch.Tensor:
-        return torch.randint(256, shape, generator=generator, dtype=torch.uint8)
-
-    def times(amount: int) -> torch.Tensor:
-        return ((torch.arange(amount) + 0.5) * 10 / amount - 0.5).expand(count, amount)
-
+def made_batch() -> VideoBatch:
+    """Random cached crops, all of them there, of three clips of ten frames."""
+    generator = torch.Generator().manual_seed(0)
     return VideoBatch(
-        parts=pixels(count, instants, PARTS, cell, cell, 3),
-        part_mask=torch.ones(count, instants, PARTS, dtype=torch.bool),
-        scene=pixels(count, 2, side, side, 3),
-        scene_mask=torch.ones(count, 2, dtype=torch.bool),
-        times=times(instants),
-        scene_times=times(2),
+        parts=torch.randint(256, (3, 6, PARTS, 40, 40, 3), generator=generator, dtype=torch.uint8),
+        part_mask=torch.ones(3, 6, PARTS, dtype=torch.bool),
+        scene=torch.randint(256, (3, 2, 40, 40, 3), generator=generator, dtype=torch.uint8),
+        scene_mask=torch.ones(3, 2, dtype=torch.bool),
+        times=((torch.arange(6) + 0.5) * 10 / 6 - 0.5).expand(3, 6),
+        scene_times=torch.tensor([2.0, 7.0]).expand(3, 2),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hhmnet.pose.estimators import Pose
-from hhmnet.skeleton import BLAZEPOSE33, SkeletonLayout
+from hhmnet.skeleton import BLAZEPOSE33
 from made_video import write_video
 
 Way = Callable[[int], tuple[float, float, float, float] | None]
@@ -34,13 +34,11 @@ def straight(
     return way
 
 
-def detections(
-    ways: Sequence[Way], frame: int, score: float = 0.9
-) -> tuple[np.ndarray, np.ndarray, list[int]]:
+def detections(ways: Sequence[Way], frame: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Boxes, scores, and whose each box is."""
     found = [(box(place), person) for person, way in enumerate(ways) if (place := way(frame)) is not None]
     boxes = np.array([one for one, _ in found], np.float32).reshape(-1, 4)
-    return boxes, np.full(len(boxes), score, np.float32), [person for _, person in found]
+    return boxes, np.full(len(boxes), 0.9, np.float32), [person for _, person in found]
 
 
 class MadeVideo:
@@ -82,20 +80,19 @@ class BoxEstimator:
     """Puts the joints into the box that it is asked about, on a grid; or, led by a region, where the region is.
 
     Args:
-        layout: its skeleton.
         blind: frames in which it finds nobody.
         doubtful: joints, and the frames in which it doesn't trust them.
         leads: whether it says where to look in the next frame.
     """
 
+    layout = BLAZEPOSE33
+
     def __init__(
         self,
-        layout: SkeletonLayout = BLAZEPOSE33,
         blind: Sequence[int] = (),
         doubtful: dict[int, Sequence[int]] | None = None,
         leads: bool = True,
     ) -> None:
-        self.layout = layout
         self.blind, self.doubtful, self.leads = blind, doubtful or {}, leads
         self.led: list[tuple[int, bool]] = []
 

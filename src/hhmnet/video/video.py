@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
 from itertools import chain, islice
@@ -145,17 +145,6 @@ class Video:
         if not 0 <= index < self.num_frames:
             raise VideoError(self.path, index, f"isn't one of the video's frames 0 to {self.num_frames - 1}")
         return self._to_image(index, self._find(index))
-
-    def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Images ``(n, H, W, 3)`` uint8 of these frames, in any order and as often as asked for.
-
-        No part of the file is decoded twice for one call. Raises VideoError at the first that can't be had.
-        """
-        wanted = np.asarray(indices, np.int64)
-        images = np.empty((len(wanted), *self._shape()), np.uint8)
-        for index in np.unique(wanted):
-            images[wanted == index] = self.frame(int(index))
-        return images
 
     def __len__(self) -> int:
         return self.num_frames
