@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -29,7 +30,6 @@ from hhmnet.store import (
 )
 
 CLASSES = ("sit", "stand", "wave")
-ARRAYS = ("joints", "present", "frame_index", "pixels", "confidence", "boxes", "interpolated", "video_frames")
 COLUMNS = {
     "sample_ids": "sample_id",
     "subjects": "subject",
@@ -39,7 +39,6 @@ COLUMNS = {
     "lengths": "num_frames",
     "persons": "num_persons",
 }
-TEXTS = ("sample_id", "label", "subject", "camera", "setup", "split", "video")
 
 
 def make(number: int, layout: SkeletonLayout = KINECT20, frames: int | None = None, **changed: Any) -> Sample:
@@ -80,14 +79,10 @@ def write(folder: Path, samples: Any, **changed: Any) -> int:
 
 
 def assert_same(found: Sample, expected: Sample) -> None:
-    for name in TEXTS:
-        assert getattr(found, name) == getattr(expected, name)
-    for name in ARRAYS:
-        got, wanted = getattr(found, name), getattr(expected, name)
-        assert (got is None) == (wanted is None)
-        if wanted is not None:
-            assert got.dtype == wanted.dtype
-            np.testing.assert_array_equal(got, wanted)
+    for field in dataclasses.fields(Sample):
+        got, wanted = getattr(found, field.name), getattr(expected, field.name)
+        assert type(got) is type(wanted)
+        np.testing.assert_array_equal(got, wanted, strict=True)
 
 
 @pytest.fixture(scope="module")
@@ -278,20 +273,18 @@ def test_the_note_on_videos_is_relative_so_both_may_be_moved(filmed: Path, tmp_p
     (tmp_path / "deep/down").mkdir(parents=True)
     (tmp_path / "deep/down/link").symlink_to(filmed)
     assert Store(tmp_path / "deep/down/link").find_videos() == (filmed.parent / "videos").resolve()
-    there = shutil.move(filmed.parent, tmp_path / "there")
+    there = Path(shutil.move(filmed.parent, tmp_path / "there"))
     assert Store(there / "store").find_videos() == (there / "videos").resolve()
     shutil.rmtree(there / "videos")
-    with pytest.raises(VideoFolderError, match=r"no folder at .*videos, where store .* had its videos"):
-        Store(there / "store").find_videos()
     with pytest.raises(
-        VideoFolderError, match=r"no folder at .*none; name the folder of videos with --videos DIR"
+        VideoFolderError, match=r"no folder at .*videos, where store .* its videos; .* --videos DIR"
     ):
-        Store(there / "store").find_videos(tmp_path / "none")
+        Store(there / "store").find_videos()
     write_video_folder(there / "store", None)
     assert Store(there / "store").video_folder is None
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b'{"folder": 3}', b"\xff"])
+@pytest.mark.parametrize("text", [b"[]", b'{"folder": 3}', b"\xff"])
 def test_a_note_that_cannot_be_read(filmed: Path, text: bytes) -> None:
     (filmed / VIDEOS_FILE).write_bytes(text)
     with pytest.raises(VideoFolderError, match=r"videos\.json should hold"):

@@ -15,7 +15,7 @@ from plain_ntu import PlainBody, plain_parse
 
 from hhmnet.readers import ReadError, ntu_skeleton
 from hhmnet.readers.ntu import NTU60
-from hhmnet.readers.ntu_skeleton import SkeletonFile, Track, mend, parse, persons, seat
+from hhmnet.readers.ntu_skeleton import SkeletonFile, parse, persons
 from hhmnet.sample import Sample
 from made_ntu import ID, JOINTS, NAME, Body, changed, put, skeleton
 
@@ -166,11 +166,6 @@ CHAIR = (0.3, 0.5, 0.3)
 FRAMES = 60
 
 
-def track(body: Body) -> Track:
-    frames = np.array(list(body.frames))
-    return Track(frames, frames, np.stack([body.joints(frame) for frame in frames]).astype(np.float32))
-
-
 def chosen(bodies: Sequence[Body]) -> tuple[list[list[int]], dict[str, int]]:
     """For every person the last digits of the ids in its frames (-1: absent), and what was noted."""
     file = parse(skeleton(bodies, FRAMES))
@@ -184,6 +179,7 @@ def chosen(bodies: Sequence[Body]) -> tuple[list[list[int]], dict[str, int]]:
     return found, dict(notes)
 
 
+BROKE = "track joined: goes on one that broke off nearby"
 MOVER = Body(ID, range(FRAMES), sway=0.4)  # ids end in 01, 02, …
 OTHER = Body(ID + 1, range(FRAMES), at=(1.2, 0, 3), sway=0.2)
 GHOST = Body(ID + 2, range(FRAMES), at=(-1.2, 0, 3), sway=0.1)
@@ -236,34 +232,32 @@ def test_a_person_whose_id_changes_stays_one_person() -> None:
     ids, notes = chosen(parts)
     assert ids[0] == [1] * 25 + [-1] * 3 + [7] * 8 + [8] * 24
     assert ids[1] == [2] * FRAMES
-    assert notes == {"track joined: goes on one that broke off nearby": 2}
+    assert notes == {BROKE: 2}
 
 
-def test_mending_looks_nearby_and_not_too_long() -> None:
-    first = track(replace(MOVER, frames=range(20)))
-    near = track(replace(MOVER, frames=range(49, 55), at=(0.3, 0, 3)))
-    assert [len(body.frames) for body in mend([near, first], Counter())] == [26]
-    far = track(replace(MOVER, frames=range(24, 30), at=(0.9, 0, 3)))
-    late = track(replace(MOVER, frames=range(50, 55)))
-    overlapping = track(replace(MOVER, frames=range(19, 30)))
-    for other in (far, late, overlapping):
-        assert len(mend([first, other], Counter())) == 2
+BACK = "track joined: fills a person's place before or after it was seen"
 
 
-def test_a_person_who_comes_back_elsewhere_takes_the_same_place() -> None:
-    back = replace(MOVER, id=ID + 6, frames=range(45, FRAMES), at=(-2, 0, 3))
-    ids, notes = chosen([replace(MOVER, frames=range(20)), back])
-    assert [set(person) for person in ids] == [{1, -1, 7}]
-    assert notes == {"track joined: fills a person's place before or after it was seen": 1}
+@pytest.mark.parametrize(
+    ("frames", "x", "note"),
+    [
+        (range(44, FRAMES), 0.3, BROKE),
+        (range(45, FRAMES), 0, BACK),
+        (range(25, 45), 0.9, BACK),
+        (range(14, 30), 0, ""),
+    ],
+    ids=["nearby", "too late", "too far", "both at once"],
+)
+def test_who_comes_back_is_the_same_person(frames: range, x: float, note: str) -> None:
+    """Nearby and soon the track goes on; later or elsewhere it takes the same place, if nobody is there meanwhile."""
+    again = replace(MOVER, id=ID + 6, frames=frames, at=(x, 0, 3))
+    ids, notes = chosen([replace(MOVER, frames=range(15)), again])
+    assert len(ids) == (1 if note else 2)
+    assert notes == ({note: 1} if note else {})
 
 
 def test_a_place_is_taken_between_its_first_and_last_frame() -> None:
     """A body seen in a gap of another is someone else: the other has its own id again after the gap."""
-    gap = Track(np.array([0, 30]), np.array([0, 1]), np.zeros((2, 25, 3), np.float32))
-    inside = Track(np.array([10, 20]), np.array([2, 3]), np.ones((2, 25, 3), np.float32))
-    assert [person.rows.tolist() for person in seat([gap, inside], Counter())] == [[0, 1], [2, 3]]
-    after = Track(np.array([31]), np.array([4]), np.ones((1, 25, 3), np.float32))
-    assert [person.rows.tolist() for person in seat([gap, inside, after], Counter())] == [
-        [0, 1, 4],
-        [2, 3],
-    ]
+    gap = replace(MOVER, frames=[*range(15), *range(45, FRAMES)])
+    ids, _ = chosen([gap, replace(OTHER, frames=range(20, 40))])
+    assert [{*person} - {-1} for person in ids] == [{1}, {2}]

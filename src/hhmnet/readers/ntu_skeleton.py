@@ -314,13 +314,13 @@ def mend(bodies: Sequence[Track], notes: Counter[str]) -> list[Track]:
     mended: list[Track] = []
     for track in sorted(bodies, key=lambda track: track.frames[0]):
         start = track.joints[0].mean(0, np.float64)
-        near = [np.linalg.norm(start - earlier.joints[-1].mean(0, np.float64)) for earlier in mended]
-        gaps = [track.frames[0] - earlier.frames[-1] for earlier in mended]
+        near = [float(np.linalg.norm(start - one.joints[-1].mean(0, np.float64))) for one in mended]
+        gaps = [track.frames[0] - one.frames[-1] for one in mended]
         apart = [
             distance if 0 < gap <= JOIN_GAP else np.inf for distance, gap in zip(near, gaps, strict=True)
         ]
         if min(apart, default=np.inf) <= JOIN_DISTANCE:
-            place = int(np.argmin(apart))
+            place = apart.index(min(apart))
             mended[place] = _joined([mended[place], track])
             notes["track joined: goes on one that broke off nearby"] += 1
         else:

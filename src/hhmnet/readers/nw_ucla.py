@@ -166,14 +166,14 @@ def _read_classes(file: Path) -> dict[int, str]:
         raise SourceError(f"{file}: {error}") from None
     if not isinstance(entries, list) or not entries:
         raise SourceError(f"{file}: field 'classes' must be a list of objects with 'id' and 'name'")
-    classes: dict[int, str] = {}
+    classes: dict[Any, str] = {}
     for place, entry in enumerate(entries):
         action, name = (entry.get(key) if isinstance(entry, dict) else None for key in ("id", "name"))
-        is_id = type(action) is int and action >= 0 and action not in classes
-        if not is_id or not isinstance(name, str) or not name or name in classes.values():
+        is_entry = type(action) is int and action >= 0 and isinstance(name, str) and name != ""
+        if not is_entry or action in classes or name in classes.values():
             raise SourceError(
                 f"{file}: field 'classes', entry {place} needs an 'id', the action's whole number in the files' names, "
                 f"and a 'name', each of them once; it is {brief(repr(entry), 60)}"
             )
-        classes[action] = name
+        classes[action] = str(name)
     return classes
