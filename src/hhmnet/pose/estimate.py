@@ -88,8 +88,7 @@ class VideoPoseEstimator:
 
     First persons are detected in every n-th frame and joined to tracks, and those who act are told from bystanders by
     their whole tracks. Then the joints of those alone are found in every frame. A ``detector`` and an ``estimator`` of
-    your own stand in for SSD and BlazePose.
-        threads: frames in which persons are looked for at the same time; what is found doesn't depend on it.
+    your own stand in for SSD and BlazePose. So many ``threads`` detect at the same time, with the same result.
 
     Raises:
         PoseError: a network can't be had or run.
