@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hhmnet.data.roi import GREY, RoiConfig
+from hhmnet.data.roi import GREY, ClipCrops, RoiConfig, cut_clip
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store, write_store
@@ -76,6 +76,13 @@ class Frames:
         if index in self.lost or not 0 <= index < len(self.images):
             raise VideoError(Path("made.mkv"), index, "is lost")
         return self.images[index]
+
+
+def crops_of(sample: Sample, video: Frames, config: RoiConfig) -> ClipCrops:
+    """What is cut out of a whole video."""
+    crops, problem = cut_clip(sample, KINECT20, video, config)
+    assert not problem
+    return crops
 
 
 def plain_resize(square: np.ndarray, side: int) -> np.ndarray:

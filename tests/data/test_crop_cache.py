@@ -26,11 +26,10 @@ from hhmnet.data.crop_cache import (
     read_facts,
     write_crops,
 )
-from hhmnet.data.roi import ClipCrops, RoiConfig, crop_clip, cut_clip, empty_crops
+from hhmnet.data.roi import ClipCrops, RoiConfig, cut_clip, empty_crops
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store, write_store
-from hhmnet.video import open_video
 from made_crops import made_clip, write_made_store
 
 SMALL = RoiConfig(instants=3, cell=12, scene=16, scene_instants=2)
@@ -84,8 +83,7 @@ def assert_same(one: ClipCrops, other: ClipCrops) -> None:
 
 def plain(store: Store, i: int, videos: Path, config: RoiConfig = SMALL) -> ClipCrops:
     sample = store.sample(i)
-    with open_video(videos / sample.video) as video:
-        return crop_clip(sample, store.layout, video, config)
+    return cut_clip(sample, store.layout, videos / sample.video, config)[0]
 
 
 def files_in(folder: Path) -> list[str]:

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from hhmnet.data.places import person_sizes
-from hhmnet.data.roi import GREY, RoiConfig, crop_clip, cut_clip, empty_crops
+from hhmnet.data.roi import GREY, RoiConfig, cut_clip, empty_crops
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20, PARTS
-from hhmnet.video import VideoError
 from made_crops import (
     HEIGHT,
     SMALL,
     TOLERANCE,
     WIDTH,
     Frames,
+    crops_of,
     made_clip,
     pictures,
     plain_cut,
@@ -52,7 +52,7 @@ def test_parts_by_the_definition(config: RoiConfig) -> None:
     boxes = np.stack([np.array([20 + t, 5, 50 + t, 25 + 3 * t], np.float32) for t in range(9)])[None]
     sample = made_clip(3, frames=9, boxes=boxes)
     images = pictures(9)
-    crops = crop_clip(sample, KINECT20, Frames(images), config)
+    crops = crops_of(sample, Frames(images), config)
     for n in range(config.instants):
         t = min(range(9), key=lambda t: abs(t - ((n + 0.5) * 9 / config.instants - 0.5)))
         assert crops.times[n] == t
@@ -74,9 +74,7 @@ def test_parts_by_the_definition(config: RoiConfig) -> None:
 
 def test_lost_pictures_are_named_and_left_empty() -> None:
     sample, images = made_clip(frames=5), pictures(5)
-    with pytest.raises(VideoError, match="frame 2: is lost"):
-        crop_clip(sample, KINECT20, Frames(images, lost=[2]), SMALL)
-    whole = crop_clip(sample, KINECT20, Frames(images), SMALL)
+    whole = crops_of(sample, Frames(images), SMALL)
     cut, problem = cut_clip(sample, KINECT20, Frames(images, lost=[1, 2]), SMALL)
     assert problem == "frame 1: is lost (2 pictures in all)"
     assert cut.part_mask.any(1).tolist() == [True, False, False, True, True]
@@ -95,15 +93,15 @@ def test_a_missing_part_is_shown_as_in_the_nearest_frame_that_has_it() -> None:
     config, part = dataclasses.replace(SMALL, window=1.0), PARTS.index("left_hand")
     confidence = np.ones((1, 5, 20), np.float32)
     confidence[0, [[0], [1], [3]], list(KINECT20.parts["left_hand"])] = 0
-    full = crop_clip(whole, KINECT20, video, config)
-    crops = crop_clip(dataclasses.replace(whole, confidence=confidence), KINECT20, video, config)
+    full = crops_of(whole, video, config)
+    crops = crops_of(dataclasses.replace(whole, confidence=confidence), video, config)
     assert crops.part_mask.all()
     for n, shown in enumerate([2, 2, 2, 2, 4]):  # of two frames equally near the earlier
         np.testing.assert_array_equal(crops.parts[n, part], full.parts[shown, part])
     others = [p for p in range(5) if p != part]
     np.testing.assert_array_equal(crops.parts[:, others], full.parts[:, others])
     never = dataclasses.replace(whole, confidence=confidence * 0)
-    assert not crop_clip(never, KINECT20, video, config).part_mask.any()
+    assert not crops_of(never, video, config).part_mask.any()
 
 
 def test_a_part_out_of_the_picture_is_nothing_and_near_its_edge_partly_grey() -> None:
@@ -114,7 +112,7 @@ def test_a_part_out_of_the_picture_is_nothing_and_near_its_edge_partly_grey() ->
     pixels[0, 3, foot] = (-1e30, 1e30)
     pixels[0, 1, head] = (48, 0)
     sample = dataclasses.replace(sample, pixels=pixels)
-    crops = crop_clip(sample, KINECT20, Frames([np.full((HEIGHT, WIDTH, 3), 200, np.uint8)] * 5), SMALL)
+    crops = crops_of(sample, Frames([np.full((HEIGHT, WIDTH, 3), 200, np.uint8)] * 5), SMALL)
     assert crops.part_mask[:, PARTS.index("left_foot")].tolist() == [True, True, False, False, True]
     assert not crops.parts[2:4, PARTS.index("left_foot")].any()
     edge = crops.parts[1, 0]
@@ -125,12 +123,10 @@ def test_a_part_out_of_the_picture_is_nothing_and_near_its_edge_partly_grey() ->
 def test_the_nearest_frame_that_the_video_has() -> None:
     sample = made_clip(frames=5, video_frames=np.array([-1, 0, -1, 1, -1], np.int32))
     video = Frames(pictures(2))
-    crops = crop_clip(sample, KINECT20, video, SMALL)
+    crops = crops_of(sample, video, SMALL)
     assert crops.times.tolist() == [1, 1, 1, 3, 3]
     assert video.asked == [0, 1]
-    whole = crop_clip(
-        made_clip(frames=5), KINECT20, Frames([video.images[0]] * 3 + [video.images[1]] * 2), SMALL
-    )
+    whole = crops_of(made_clip(frames=5), Frames([video.images[0]] * 3 + [video.images[1]] * 2), SMALL)
     np.testing.assert_array_equal(crops.parts[:3], np.stack([whole.parts[1]] * 3))
     np.testing.assert_array_equal(crops.parts[3:], np.stack([whole.parts[3]] * 2))
 
@@ -150,16 +146,14 @@ def test_a_person_who_is_absent() -> None:
     joints = sample.joints * present[..., None, None]
     absent = dataclasses.replace(sample, present=present, joints=joints)
     video = Frames(pictures(5))
-    crops, whole = (
-        crop_clip(s, KINECT20, video, dataclasses.replace(SMALL, window=0.0)) for s in (absent, sample)
-    )
+    crops, whole = (crops_of(s, video, dataclasses.replace(SMALL, window=0.0)) for s in (absent, sample))
     assert crops.part_mask.all()
     np.testing.assert_array_equal(crops.parts, whole.parts[[2, 2, 2, 3, 3]])
     nobody = dataclasses.replace(sample, present=np.zeros_like(present), joints=np.zeros_like(sample.joints))
-    crops = crop_clip(nobody, KINECT20, video, SMALL)
+    crops = crops_of(nobody, video, SMALL)
     assert not crops.part_mask.any()
     assert crops.scene_mask.all()  # the whole picture
-    hidden = crop_clip(nobody, KINECT20, video, HIDDEN)
+    hidden = crops_of(nobody, video, HIDDEN)
     assert not hidden.scene_mask.any(), "the person may be anywhere"
 
 
@@ -191,7 +185,7 @@ def test_scenes_by_the_definition(size: float) -> None:
     config = dataclasses.replace(SMALL, scene_size=size, scene_instants=3)
     sample = made_clip(5, frames=9, persons=2)
     images = pictures(9)
-    crops = crop_clip(sample, KINECT20, Frames(images), config)
+    crops = crops_of(sample, Frames(images), config)
     times = [1, 4, 7]
     assert crops.scene_times.tolist() == times
     for n, t in enumerate(times):
@@ -222,7 +216,7 @@ def plain_background(sample: Sample, t: int, image: np.ndarray, config: RoiConfi
 def test_a_background_by_the_definition(grow: float) -> None:
     config = dataclasses.replace(HIDDEN, grow=grow)
     sample, images = made_clip(5, frames=9, persons=2), pictures(9)
-    crops = crop_clip(sample, KINECT20, Frames(images), config)
+    crops = crops_of(sample, Frames(images), config)
     assert crops.scene_times.tolist() == [1, 4, 7]
     for n, t in enumerate((1, 4, 7)):
         assert np.abs(crops.scene[n] - plain_background(sample, t, images[t], config)).max() < TOLERANCE

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hhmnet.data.augment import AugmentConfig
-from hhmnet.data.roi import RoiConfig, crop_clip, empty_crops
+from hhmnet.data.roi import RoiConfig, empty_crops
 from hhmnet.data.transform import DataConfig, SampledFrames, SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import (
     MEAN,
@@ -24,7 +24,7 @@ from hhmnet.data.video_batch import (
     stack_crops,
 )
 from hhmnet.skeleton import KINECT20
-from made_crops import Frames, made_clip, pictures
+from made_crops import Frames, crops_of, made_clip, pictures
 
 ROI = RoiConfig(instants=7, cell=12, scene=16, scene_instants=3)
 CONFIG = VideoConfig(instants=4, cell=8, scene=10, scenes=2)
@@ -172,10 +172,8 @@ def test_mirroring_input_is_filming_and_measuring_in_a_mirror() -> None:
     )
     image_sample = dataclasses.replace(sample, joints=joints, pixels=pixels)
     config = dataclasses.replace(ROI, margin=0)
-    here = stack_crops([crop_clip(sample, KINECT20, Frames(images), config)])
-    there = stack_crops(
-        [crop_clip(image_sample, KINECT20, Frames([i[:, ::-1].copy() for i in images]), config)]
-    )
+    here = stack_crops([crops_of(sample, Frames(images), config)])
+    there = stack_crops([crops_of(image_sample, Frames([i[:, ::-1].copy() for i in images]), config)])
 
     data, lengths = DataConfig(frames=6, center="first"), torch.tensor([9])
     view = choose_frames(lengths, data, MIRROR, seeded(4))

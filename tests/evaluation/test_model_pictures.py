@@ -14,7 +14,7 @@ import torch
 from matplotlib.colors import to_hex
 
 from hhmnet.cli import main
-from hhmnet.data.roi import RoiConfig, crop_clip
+from hhmnet.data.roi import RoiConfig, cut_clip
 from hhmnet.data.transform import DataConfig
 from hhmnet.data.video_batch import VideoConfig
 from hhmnet.evaluation import model_pictures
@@ -33,7 +33,6 @@ from hhmnet.models.re_dmt import REDMT
 from hhmnet.models.stst import STSTConfig
 from hhmnet.skeleton import KINECT20, PARTS
 from hhmnet.store import Store
-from hhmnet.video import open_video
 from made_crops import made_clip, write_made_store
 
 ENCODER = STSTConfig(widths=(16, 32), strides=(1, 2), dropout=0.0, drop_path=0.0, chunks=2)
@@ -78,8 +77,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_without_a_model_crops_are_shown_as_they_are_cut(made: tuple[Store, Path], drawn: list[Any]) -> None:
     store, videos = made
     found = crops_of(store, 0, videos)
-    with open_video(videos / "made03.mkv") as video:
-        crops = crop_clip(store.sample(0), KINECT20, video, RoiConfig())
+    crops, _ = cut_clip(store.sample(0), KINECT20, videos / "made03.mkv", RoiConfig())
     np.testing.assert_array_equal(found.cells, crops.parts.swapaxes(0, 1))
     np.testing.assert_array_equal(found.cell_mask, crops.part_mask.T)
     assert (found.frames[0], found.frames[-1]) == (20, 31)
@@ -100,8 +98,7 @@ def test_cells_weights_and_answers_are_the_networks(phase1: ActionModel, made: t
     )
     found = guidance_of(whole, store, 0, videos)
     assert whole.training, "it is left as it was"
-    with open_video(videos / "made03.mkv") as video:
-        crops = crop_clip(store.sample(0), KINECT20, video, ROI)
+    crops, _ = cut_clip(store.sample(0), KINECT20, videos / "made03.mkv", ROI)
     np.testing.assert_array_equal(found.cells, crops.parts[:, :, 2:34, 2:34].swapaxes(0, 1))
     np.testing.assert_array_equal(found.scenes, crops.scene[:, 3:51, 3:51])
     assert found.cell_mask.all()

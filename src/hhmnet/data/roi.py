@@ -118,13 +118,9 @@ def slots(frames: int, count: int) -> np.ndarray:
     return (np.arange(count) + 0.5) * frames / count - 0.5
 
 
-def crop_clip(
-    sample: Sample,
-    layout: SkeletonLayout,
-    video: Pictures,
-    config: RoiConfig,
-    problems: list[str] | None = None,
-) -> ClipCrops:
+def cut_clip(
+    sample: Sample, layout: SkeletonLayout, video: Path | Pictures | None, config: RoiConfig
+) -> tuple[ClipCrops, str]:
     """Cut the parts of person 0, and all persons with their surroundings, out of a clip's video.
 
     A part's place is the mean of its joints that are known. Where none is, or the video has no picture of that frame,
@@ -137,17 +133,36 @@ def crop_clip(
     Args:
         sample: the clip; without ``pixels`` no part is shown.
         layout: its skeleton.
-        video: its video.
+        video: its video: a file, or pictures, which aren't closed; None for a clip without.
         config: which crops.
-        problems: takes what is wrong with the video, a line each; those crops then stay empty.
 
-    Raises:
-        VideoError: a frame can't be had, and ``problems`` is None.
+    Returns:
+        The crops, empty as far as the video can't be read; and what is wrong with that, "" if nothing is.
     """
     crops = empty_crops(config, sample.num_frames)
+    problems: list[str] = []
+    if video is not None:
+        try:
+            with open_video(video) if isinstance(video, Path) else nullcontext(video) as pictures:
+                _fill(crops, sample, layout, pictures, config, problems)
+        except VideoError as error:
+            problems.append(error.reason)
+    more = f" ({len(problems)} pictures in all)" if len(problems) > 1 else ""
+    return crops, f"{problems[0]}{more}" if problems else ""
+
+
+def _fill(
+    crops: ClipCrops,
+    sample: Sample,
+    layout: SkeletonLayout,
+    video: Pictures,
+    config: RoiConfig,
+    problems: list[str],
+) -> None:
+    """Cut the crops out of the pictures; those of a picture that can't be had stay empty, and ``problems`` say so."""
     pictures = pictures_of(sample, len(video))
     if not (pictures >= 0).any():
-        return crops
+        return
     plan = _plan(sample, layout, config, crops, pictures >= 0)
     crops.times[:], crops.scene_times[:] = plan.frames, plan.scene_frames
     of_part = np.where(plan.part_frames >= 0, pictures[plan.part_frames], -1)
@@ -155,42 +170,16 @@ def crop_clip(
     if config.show == "background":
         of_part[:] = -1
         if np.isnan(plan.persons).all():
-            return crops
+            return
     for picture in np.union1d(of_part[of_part >= 0], of_scene):
         try:
             image = video.frame(int(picture))
         except VideoError as error:
-            if problems is None:
-                raise
             problems.append(f"frame {picture}: {error.reason}")
             continue
         _cut_parts(image, np.argwhere(of_part == picture), plan, crops)
         cut = _cut_backgrounds if config.show == "background" else _cut_scenes
         cut(image, np.flatnonzero(of_scene == picture), plan, crops, config)
-    return crops
-
-
-def cut_clip(
-    sample: Sample, layout: SkeletonLayout, video: Path | Pictures | None, config: RoiConfig
-) -> tuple[ClipCrops, str]:
-    """Crops of one clip, empty as far as its video can't be read; and what is wrong with that, "" if nothing is.
-
-    Args:
-        sample: the clip.
-        layout: its skeleton.
-        video: its video: a file, or pictures, which aren't closed; None for a clip without.
-        config: which crops.
-    """
-    problems: list[str] = []
-    crops = empty_crops(config, sample.num_frames)
-    if video is not None:
-        try:
-            with open_video(video) if isinstance(video, Path) else nullcontext(video) as pictures:
-                crops = crop_clip(sample, layout, pictures, config, problems)
-        except VideoError as error:
-            problems.append(error.reason)
-    more = f" ({len(problems)} pictures in all)" if len(problems) > 1 else ""
-    return crops, f"{problems[0]}{more}" if problems else ""
 
 
 class _Plan(NamedTuple):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hhmnet.confidence import Confidence, softmax
 from hhmnet.data.dataset import ClipDataset, to_clips
-from hhmnet.data.roi import ClipCrops, RoiConfig, crop_clip
+from hhmnet.data.roi import ClipCrops, RoiConfig, cut_clip
 from hhmnet.data.transform import choose_frames, prepare
 from hhmnet.data.video_batch import MEAN, STD, prepare_video, stack_crops
 from hhmnet.evaluation.figures import SIDE_COLOURS, class_labels, new_figure, save_figure
@@ -21,7 +21,6 @@ from hhmnet.models.stst import STST
 from hhmnet.sample import Sample
 from hhmnet.skeleton import PARTS, SkeletonLayout
 from hhmnet.store import Store
-from hhmnet.video import open_video
 
 TOP = 3
 """Answers that are drawn of each modality."""
@@ -61,8 +60,7 @@ def crops_of(store: Store, row: int, videos: Path) -> Guidance:
     """What is cut out of the video of clip ``row`` of a store, margins included, without a model.
 
     Raises:
-        GuidanceError: the clip has no video.
-        VideoError: the video can't be read.
+        GuidanceError: the clip has no video, or it can't be read.
     """
     sample = store.sample(row)
     crops = _crops(sample, store, videos, RoiConfig())
@@ -74,8 +72,10 @@ def crops_of(store: Store, row: int, videos: Path) -> Guidance:
 def _crops(sample: Sample, store: Store, videos: Path, config: RoiConfig) -> ClipCrops:
     if sample.video is None:
         raise GuidanceError(f"sample {sample.sample_id!r} has no video to cut anything out of")
-    with open_video(videos / sample.video) as video:
-        return crop_clip(sample, store.layout, video, config)
+    crops, problem = cut_clip(sample, store.layout, videos / sample.video, config)
+    if problem:
+        raise GuidanceError(f"{videos / sample.video}: {problem}")
+    return crops
 
 
 @torch.inference_mode()
@@ -85,8 +85,7 @@ def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Gui
     The video's own answer is the guided one, that which takes part in the joint one.
 
     Raises:
-        GuidanceError: the model looks at no video, or the clip has none.
-        VideoError: the video can't be read.
+        GuidanceError: the model looks at no video, or the clip has none that can be read.
     """
     spec = model.spec
     if spec.roi is None or spec.video is None:
