@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -166,45 +165,35 @@ class OnnxEngine:
         there = np.zeros(joints.shape[:2], bool) if present is None else present
         inputs, times = {"joints": joints, "present": there, "lengths": lengths}, None
         if crops is not None:
-            more, times = self._pictures(lengths, crops, present is not None)
-            inputs |= more
+            import torch
+
+            from hhmnet.data.transform import choose_frames
+            from hhmnet.data.video_batch import frames_shown, prepare_video
+
+            spec, positions = self.spec, None
+            assert spec.video is not None
+            if present is not None:
+                positions = choose_frames(torch.from_numpy(lengths), spec.data).positions
+            shown = prepare_video(crops, positions, None, spec.video)
+            times = frames_shown(shown, crops.times if positions is None else positions).numpy()
+            inputs |= {name: value.numpy() for name, value in shown._asdict().items()}
         elif self.looks_at_video:
             kinds = {"tensor(float)": np.float32, "tensor(bool)": np.bool_}
             for node in self._session.get_inputs()[3:]:
                 inputs[node.name] = np.zeros((len(lengths), *node.shape[1:]), kinds[node.type])
-        out = self.run(inputs)
+        try:
+            found = self._session.run(None, inputs)
+        except Exception as error:  # onnxruntime's have no class in common but this
+            raise OnnxModelError(
+                f"{self.file}: its graph can't be run on this input ({_brief(error)})"
+            ) from None
+        out = dict(zip((node.name for node in self._session.get_outputs()), found, strict=True))
         for name, width in (("logits", len(self.class_names)), ("used", len(MODALITIES))):
             shape = len(lengths), width
             if name not in out or out[name].shape != shape:
                 raise OnnxModelError(f"{self.file}: its graph gives no '{name}' of shape {shape}; {_REMEDY}")
         members = dict(zip(self.members, out["members"], strict=True)) if "members" in out else {}
         return StreamLogits(out["logits"], members, out["used"], out.get("guidance"), times)
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The graph's outputs by name for its inputs by name; docs/export.md says what they are."""
-        try:
-            found = self._session.run(None, dict(inputs))
-        except Exception as error:  # onnxruntime's have no class in common but this
-            raise OnnxModelError(
-                f"{self.file}: its graph can't be run on this input ({_brief(error)})"
-            ) from None
-        return dict(zip((node.name for node in self._session.get_outputs()), found, strict=True))
-
-    def _pictures(
-        self, lengths: np.ndarray, crops: VideoBatch, with_skeletons: bool
-    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The graph's inputs for crops of videos, and the frame of its clip that each instant shows, ``(N, K)``."""
-        import torch
-
-        from hhmnet.data.transform import choose_frames
-        from hhmnet.data.video_batch import frames_shown, prepare_video
-
-        spec = self.spec
-        assert spec.video is not None
-        positions = choose_frames(torch.from_numpy(lengths), spec.data).positions if with_skeletons else None
-        shown = prepare_video(crops, positions, None, spec.video)
-        times = frames_shown(shown, crops.times if positions is None else positions)
-        return {name: value.numpy() for name, value in shown._asdict().items()}, times.numpy()
 
 
 Engine = TorchEngine | OnnxEngine

@@ -164,10 +164,9 @@ def edges_between(middles: np.ndarray, duration: float) -> np.ndarray:
 
 
 def windows(duration: float, window: float, stride: float) -> tuple[np.ndarray, np.ndarray]:
-    """Begins and ends of windows over a recording, ``(W,)`` each, in seconds.
+    """Begins and ends of windows over a recording, ``(W,)`` each, in seconds; one where it is shorter than a window.
 
-    The last one ends with the recording, or less than a tenth of a stride earlier. A recording that is shorter than a
-    window is one window.
+    The last one ends with the recording, or less than a tenth of a stride earlier.
     """
     if duration <= window:
         return np.zeros(1), np.array([duration])
@@ -195,8 +194,7 @@ def merge(probabilities: np.ndarray, enter: float, leave: float) -> list[tuple[i
     """Runs of windows in which one class holds, by hysteresis: (first window, last window, class).
 
     A class begins to hold where it is the most probable, and as probable as ``enter``. It holds until it falls below
-    ``leave``, another class begins to hold, or a window has no answer: NaN in ``probabilities (W, classes)``. Since
-    ``leave`` lies below ``enter``, an answer that wavers between the two doesn't fall to pieces.
+    ``leave``, another class begins to hold, or a window has no answer: NaN in ``probabilities (W, classes)``.
     """
     runs: list[tuple[int, int, int]] = []
     holds: int | None = None

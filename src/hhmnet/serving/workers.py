@@ -111,26 +111,24 @@ class Workers:
             raise busy(f"no worker was free within {seconds:g} seconds") from None
         loop = asyncio.get_running_loop()
         working = loop.run_in_executor(self._threads, worker.work, job, end - time.monotonic())
-        reply: dict[str, Any] | None = None
         try:
             reply = await asyncio.shield(working)
-        except TimeoutError:
-            detail = f"'{job['name']}' took longer than {seconds:g} seconds and was given up"
-            raise Refused(504, detail) from None
-        except EOFError:
-            log.error("a worker ended on a request (exit code %s)", worker.process.exitcode)
-            raise Refused(500, _FAULT) from None
-        finally:
-            if reply is not None:
-                self._idle.put_nowait(worker)
-            else:  # also where the client is gone, and work goes on
-                worker.kill()
-                await asyncio.gather(working, return_exceptions=True)
-                worker.pipe.close()
-                self._all.discard(worker)
-                refilling = asyncio.ensure_future(self._refill())
-                self._refilling.add(refilling)
-                refilling.add_done_callback(self._refilling.discard)
+        except BaseException as error:  # also where the client is gone, and work goes on
+            worker.kill()
+            await asyncio.gather(working, return_exceptions=True)
+            worker.pipe.close()
+            self._all.discard(worker)
+            refilling = asyncio.ensure_future(self._refill())
+            self._refilling.add(refilling)
+            refilling.add_done_callback(self._refilling.discard)
+            if isinstance(error, TimeoutError):
+                detail = f"'{job['name']}' took longer than {seconds:g} seconds and was given up"
+                raise Refused(504, detail) from None
+            if isinstance(error, EOFError):
+                log.error("a worker ended on a request (exit code %s)", worker.process.exitcode)
+                raise Refused(500, _FAULT) from None
+            raise
+        self._idle.put_nowait(worker)
         if "response" not in reply:
             raise Refused(reply["status"], reply["detail"])
         response: dict[str, Any] = reply["response"]
