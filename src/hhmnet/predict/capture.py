@@ -17,7 +17,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 
-from hhmnet.video import Video, VideoError, open_video
+from hhmnet.video import Video, open_video
 from hhmnet.video.packets import reason
 
 PATIENCE = 10.0
@@ -30,7 +30,7 @@ _ENDLESS = ("rtsp", "rtsps", "rtmp")
 
 
 class CaptureError(ValueError):
-    """A camera, stream or file that can't be opened; the message names it and what to look at."""
+    """A camera or stream that can't be opened; the message names it and what to look at."""
 
 
 class Frame(NamedTuple):
@@ -63,7 +63,7 @@ class Capture:
         broken: why the source broke off; "" if it hasn't.
 
     Raises:
-        CaptureError: the source can't be opened.
+        CaptureError, VideoError: the source can't be opened.
     """
 
     def __init__(self, source: str, real_time: bool = True, loop: bool = False, buffer: int = BUFFER) -> None:
@@ -77,10 +77,7 @@ class Capture:
             self.rate = float(container.streams.video[0].average_rate or _DEFAULT_RATE)
             self._frames = self._live_frames(container)
         else:
-            try:
-                self._opened = video = open_video(source)
-            except VideoError as error:
-                raise CaptureError(str(error)) from None
+            self._opened = video = open_video(source)
             self.rate = video.fps
             self._frames = self._file_frames(video, real_time, loop)
         if real_time or is_live(source):

@@ -91,8 +91,8 @@ def find_examples(folder: Path, tell: Callable[[str], None] = lambda line: None)
     ``tell`` is called with a line that counts files that are no clips.
 
     Raises:
-        EnrollError: there is no such folder, one of a class holds no clip, two have one name, or the store says
-            nothing of training clips.
+        EnrollError, InputError: there is no such folder, one of a class holds no clip, two have one name, or the
+            store says nothing of training clips.
     """
     if (folder / SAMPLES_FILE).is_file():
         return _training_clips(Store(folder))
@@ -104,10 +104,7 @@ def find_examples(folder: Path, tell: Callable[[str], None] = lambda line: None)
             f"{folder}: holds no folders; make one for each class, with its videos or skeleton files"
         )
     _check_names([path.name for path in classes])
-    try:
-        return {path.name: find_inputs([path], tell) for path in classes}
-    except InputError as error:
-        raise EnrollError(str(error)) from None
+    return {path.name: find_inputs([path], tell) for path in classes}
 
 
 def _training_clips(store: Store) -> dict[str, list[Input]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -178,12 +177,10 @@ def _api(app: FastAPI, limits: Limits) -> FastAPI:
     async def taught_model() -> Response:
         job = {"kind": "save", "name": "the model", "taught": classroom.enough()}
         async with slot():
-            folder = Path(tempfile.mkdtemp(dir=app.state.folder))
-            try:
-                await workers.work(job | {"path": str(folder / "taught.zip")})
-                content = (folder / "taught.zip").read_bytes()
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+            with tempfile.TemporaryDirectory(dir=app.state.folder, ignore_cleanup_errors=True) as folder:
+                file = Path(folder, "taught.zip")
+                await workers.work(job | {"path": str(file)})
+                content = file.read_bytes()
         named = {"Content-Disposition": 'attachment; filename="taught.zip"'}
         return Response(content, media_type="application/zip", headers=named)
 

@@ -137,26 +137,23 @@ async def received(request: Request, folder: Path, limits: Limits) -> AsyncItera
         ClientDisconnect: the client went away.
     """
     form = await _form(request, limits)
-    place: Path | None = None
     try:
         file, fields = _one_file(form)
         name = shown_name(file.filename)
         suffix = ending(await file.read(HEAD))
         if suffix is None:
             raise Refused(415, f"'{name}' is nothing that this server takes: {TAKEN}")
-        place = Path(tempfile.mkdtemp(dir=folder))
-        path = place / f"upload{suffix}"
-        copying = asyncio.ensure_future(asyncio.to_thread(_copy, file, path))
-        try:
-            await asyncio.shield(copying)
-        except asyncio.CancelledError:
-            await copying  # else the file could appear after its folder was removed
-            raise
-        yield Upload(path, name, fields)
+        with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as place:
+            path = Path(place, f"upload{suffix}")
+            copying = asyncio.ensure_future(asyncio.to_thread(_copy, file, path))
+            try:
+                await asyncio.shield(copying)
+            except asyncio.CancelledError:
+                await copying  # else the file could appear after its folder was removed
+                raise
+            yield Upload(path, name, fields)
     finally:
         await form.close()
-        if place is not None:
-            shutil.rmtree(place, ignore_errors=True)
 
 
 def _copy(source: UploadFile, path: Path) -> None:
