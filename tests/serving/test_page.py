@@ -171,7 +171,7 @@ def test_the_webcam_is_recorded_and_answered(page: Any) -> None:
     assert [url for method, url in page.asked if method == "POST"][-1].endswith("/api/v1/predict")
 
 
-def test_a_refusal_is_shown_as_text_and_modalities_are_chosen(page: Any, tmp_path: Path) -> None:
+def test_a_refusal_is_shown_as_text(page: Any, tmp_path: Path) -> None:
     file = tmp_path / "<img src=x onerror=document.title=1>.txt"
     file.write_text("words")
     _until_it_says(page, "3 actions")
@@ -179,6 +179,10 @@ def test_a_refusal_is_shown_as_text_and_modalities_are_chosen(page: Any, tmp_pat
     _until_it_says(page, "is nothing that this server takes")
     assert "<img" in page.inner_text("#stage .status")
     assert page.query_selector("#stage .status img") is None
+
+
+def test_modalities_are_chosen(page: Any, tmp_path: Path) -> None:
+    _until_it_says(page, "3 actions")
     page.click("#modalities label:has-text('video')")
     page.set_input_files("#stage input.file", write_video(tmp_path / "clip.mp4"))
     _until_it_says(page, "by skeleton")
