@@ -206,18 +206,18 @@ def _videopose3d(subjects: Any, in_space: bool, metadata: Any) -> Found:
         action: re.sub(r" [0-9]+$", "", str(action)) for actions in subjects.values() for action in actions
     }
     labels = {stem: label for label, stem in enumerate(sorted(set(stems.values())))}
-    told = metadata.get("layout_name") if isinstance(metadata, dict) else ""
+    layout = metadata.get("layout_name") if isinstance(metadata, dict) else ""
     parts = _H36M_PARTS if subjects.keys() <= _H36M_PARTS.keys() else {}
     for subject, actions in subjects.items():
         for action, arrays in actions.items():
             for camera, array in enumerate(arrays if isinstance(arrays, list) else [arrays]):
                 name = f"{subject}/{action}" + (f"/{camera}" if isinstance(arrays, list) else "")
-                load = partial(_h36m_clip, array, in_space, str(told))
+                load = partial(_h36m_clip, array, in_space, layout)
                 stem = stems[action]
                 yield name, SetClip(labels[stem], load, stem), parts.get(subject, "")
 
 
-def _h36m_clip(array: Any, in_space: bool, told: str, axes: str) -> RawClip:
+def _h36m_clip(array: Any, in_space: bool, skeleton: Any, axes: str) -> RawClip:
     """A clip of Human3.6M, or of a video of one's own."""
     if not isinstance(array, StoredArray) or len(array.shape) != 3 or array.shape[2] != 2 + in_space:
         raise ReadError(f"must be an array of shape (T, V, {2 + in_space})")
@@ -229,7 +229,7 @@ def _h36m_clip(array: Any, in_space: bool, told: str, axes: str) -> RawClip:
     confidence = None
     if layout and not in_space:
         layout = "coco17"
-        if told == "h36m":
+        if skeleton == "h36m":
             joints, confidence = convert(joints, H36M17, COCO17)
     notes = (f"VideoPose3D: read as {layout or 'an unknown skeleton'}",)
     return RawClip(joints, np.arange(joints.shape[1]), confidence, layout=layout, notes=notes)

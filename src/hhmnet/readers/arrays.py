@@ -187,14 +187,14 @@ def _choose(
         if layout.dims == (3 if third == "z" else 2) and _has_joints(layout, clip)
     ]
     if not found:
-        said = " or ".join(_THIRDS[third] for third in thirds)
+        readings = " or ".join(_THIRDS[third] for third in thirds)
         called = f" ({', '.join(clip.names)})" if clip.names else ""
-        fits = f"no known layout as {said}"
+        fits = f"no known layout as {readings}"
         if layout := chosen or wanted:
             has = f"{layout.num_joints} joints of {layout.dims} coordinates"
             fits += f"; the model takes {layout.name} with {has}"
             if chosen:
-                fits = f"layout {chosen.name} not: that has {has}, and the numbers are {said}"
+                fits = f"layout {chosen.name} not: that has {has}, and the numbers are {readings}"
         raise ReadError(
             f"has {clip.joints.shape[2]} joints of {clip.joints.shape[3]} numbers{called}, which fits {fits}; "
             "--layout gives a name, or a YAML file that describes the skeleton, and --third what a third number is"

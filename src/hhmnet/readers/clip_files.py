@@ -93,11 +93,11 @@ def to_clip(
         )
     sizes = dict(zip(order, array.shape, strict=True)) | {"C": 2}  # pixels have two
     for field in _AXES.keys() & fields.keys():
-        said, own = called.get(field, field), [letter for letter in order if letter in _AXES[field]]
+        name, own = called.get(field, field), [letter for letter in order if letter in _AXES[field]]
         shape = tuple(sizes[letter] for letter in own)
         if fields[field].shape != shape:
-            raise ReadError(f"field '{said}' must have the shape {shape}, has {fields[field].shape}")
-        more[field] = numbers(said, _arranged(fields[field], own, _AXES[field]), truths=field == "present")
+            raise ReadError(f"field '{name}' must have the shape {shape}, has {fields[field].shape}")
+        more[field] = numbers(name, _arranged(fields[field], own, _AXES[field]), truths=field == "present")
     return RawClip(joints, _frame_index(fields.get("frame_index"), joints.shape[1]), axes=order, **more)
 
 

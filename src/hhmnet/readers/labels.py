@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import NoReturn
+from typing import Any, NoReturn
 from unicodedata import normalize
 
 from hhmnet.fields import brief
@@ -241,9 +241,9 @@ def to_labels(
     """Labels of what is said in the lines of some files; raises SourceError, with the line, for what can't be used."""
     rows: dict[str, LabelRow] = {}
     labels: dict[str, str] = {}
-    for said_by, line, told in found:
-        fields = {field: normalize("NFC", text) for field, text in told.items()}
-        where = f"{said_by}, line {line}" if line else str(said_by)
+    for source, line, cells in found:
+        fields = {field: normalize("NFC", text) for field, text in cells.items()}
+        where = f"{source}, line {line}" if line else str(source)
         row = _row(where, line, fields)
         until = "" if row.end == math.inf else f"{row.end:.10g}"
         item = f"{row.path}#{row.start:.10g}-{until}" if row.is_segment else row.path
@@ -282,7 +282,7 @@ def _row(where: str, line: int, fields: Mapping[str, str]) -> LabelRow:
         split = " ".join(split_of(word) for word in fields.get("split", "").split())
     except SourceError as error:
         refuse("split", str(error))
-    instants = {"start": 0.0, "end": math.inf}
+    instants: dict[str, Any] = {"start": 0.0, "end": math.inf}
     for field in instants:
         if text := fields.get(field, ""):
             instants[field] = _instant(text)
@@ -293,7 +293,7 @@ def _row(where: str, line: int, fields: Mapping[str, str]) -> LabelRow:
     persons = fields.get("persons", "")
     if persons and not re.fullmatch(r"[1-9]\d{0,2}", persons, re.ASCII):
         refuse("persons", f"must be a whole number from 1; got '{brief(persons, 40)}'")
-    words = {field: fields.get(field, "") for field in ("subject", "camera", "setup")}
+    words: dict[str, Any] = {field: fields.get(field, "") for field in ("subject", "camera", "setup")}
     return LabelRow(path.as_posix(), **words, split=split, line=line, **instants, persons=int(persons or 0))
 
 

@@ -139,8 +139,8 @@ class ListedReader(Reader):
             notes[MORE_PERSONS] += len(fields["present"]) - row.persons
             fields = _kept(fields, np.arange(row.persons), slice(None))
         name = PurePosixPath(row.path).with_suffix("").as_posix() + item.removeprefix(row.path)
-        told = {"subject": row.subject, "camera": row.camera, "setup": row.setup, "split": self.split[item]}
-        return Sample(printable(name), row.label, **told, **fields)
+        recorded: dict[str, Any] = {"subject": row.subject, "camera": row.camera, "setup": row.setup}
+        return Sample(printable(name), row.label, split=self.split[item], **recorded, **fields)
 
     def frames(self, row: LabelRow, rate: float | None) -> tuple[float, float]:
         """The first frame of a segment, and the first after it; raises ReadError where a rate is needed."""

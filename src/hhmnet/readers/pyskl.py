@@ -121,8 +121,8 @@ class Pyskl(Reader):
             found = self._open(file)
             sizes = _sizes(found)
             all_parts += sizes
-            told = ", ".join(f"{part} {size:,}" for part, size in sizes.items()) or "none"
-            lines.append(f"{file}: {len(found.clips):,} clips; parts: {told}")
+            parts = ", ".join(f"{part} {size:,}" for part, size in sizes.items()) or "none"
+            lines.append(f"{file}: {len(found.clips):,} clips; parts: {parts}")
             if missing := len(found.parts.keys() - found.clips.keys()):
                 lines.append(f"{file}: warning: {missing:,} names in the parts have no annotation")
             if twice := sum(len({*_splits(parts)}) < len(_splits(parts)) for parts in found.parts.values()):
@@ -144,8 +144,8 @@ class Pyskl(Reader):
         if label is not None and label >= len(self.class_names):
             raise ReadError(f"field 'label' is {label}, but there are {len(self.class_names)} class names")
         split = " ".join(found.parts.get(name, [])) if self._has_parts else self._hold_out()[0][item]
-        told = _recorded(name)
-        return Sample(name, UNKNOWN_LABEL if label is None else int(label), split=split, **told, **fields)
+        number = UNKNOWN_LABEL if label is None else int(label)
+        return Sample(name, number, split=split, **_recorded(name), **fields)
 
     def _read_file(self, file: Path) -> ClipSet:
         return read_annotations(file)
@@ -258,7 +258,8 @@ def _clip(name: str, fields: Mapping[str, Any], axes: str) -> RawClip:
 def _read_parts(split: Any) -> dict[str, list[str]]:
     """The parts of each clip; raises ReadError."""
     parts: dict[str, list[str]] = {}
-    for part, names in split.items() if isinstance(split, dict) else ((None, None),):
+    named: list[tuple[Any, Any]] = [*split.items()] if isinstance(split, dict) else [(None, None)]
+    for part, names in named:
         is_list = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
         if not isinstance(part, str) or not is_list:
             raise ReadError("field 'split' must be a dict of parts, each a list of names")

@@ -183,7 +183,7 @@ class _Unpickler(pickle._Unpickler):
     dispatch = _PYTHONS.copy()
 
     def __init__(self, content: mmap.mmap) -> None:
-        super().__init__(content)  # type: ignore[arg-type]
+        super().__init__(content)
         self._content, self._bytes, self._copied = content, memoryview(content), 0
 
     def load(self) -> Any:
