@@ -117,6 +117,6 @@ def make_trainer(config: TrainConfig, stores: Store | Sequence[Store], folder: P
         config = dataclasses.replace(config, phase1=str(folder / "phase1"))
     trainer = Trainer(config, stores, folder, videos=folder)
     if isinstance(trainer.phase, VideoPhase):
-        trainer.phase.cache = MadeCrops(config.roi)
+        trainer.phase.cache = MadeCrops(config=config.roi)
         trainer.dataset = trainer.phase.dataset(trainer.rows)
     return trainer
