@@ -25,6 +25,7 @@ from hhmnet.pose.networks import CACHE_VARIABLE
 from hhmnet.store import Store, read_video_folder
 from made_clips import clip, put
 from made_video import write_video
+from made_video_world import VIDEO_RECIPE
 
 ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
 CLIPS = 70
@@ -36,15 +37,7 @@ data: {frames: 8}
 optim: {epochs: 3, batch_size: 16, ema: 0.9, warmup_epochs: 1}
 run: {threads: 1, device: cpu, checkpoint_every: 1}
 """,
-    "two.yaml": """\
-phase: 2
-heterogeneous: {backbone: small, projection: 8, modality_dropout: 0.2}
-roi: {instants: 4, cell: 20, scene: 36, scene_instants: 2}
-video: {instants: 2, cell: 16, scene: 32}
-augment: {yaw: 0, tilt: 0, mirror: 0.5}
-optim: {epochs: 2, batch_size: 16, ema: 0.9, warmup_epochs: 1}
-run: {threads: 1, device: cpu, checkpoint_every: 1}
-""",
+    "two.yaml": VIDEO_RECIPE.replace("batch_size: 8", "batch_size: 16, warmup_epochs: 1"),
 }
 PREPARE = "prepare nw_ucla --source {world}/raw --videos {world}/raw/videos --out {out} --jobs "
 COMMANDS = {
