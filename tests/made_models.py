@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from hhmnet.confidence import Confidence
 from hhmnet.data.roi import RoiConfig
@@ -80,3 +82,9 @@ def _widen(model: ActionModel) -> None:
         for name, weight in model.named_parameters():
             if "classifier" in name:
                 weight.mul_(20)
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    """Whether the models in two folders are equal, bit by bit."""
+    ours, theirs = (load_file(run / "model.safetensors") for run in (one, other))
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)

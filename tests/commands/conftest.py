@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from hhmnet.cli import main
-from hhmnet.commands.train import TrainingProgress
 from hhmnet.pose.networks import CACHE_VARIABLE
 from hhmnet.synthetic import generate
+from hhmnet.training.engine import Hooks
+from hhmnet.training.logs import EpochLog
 from made_video_world import VIDEO_RECIPE, VideoWorld
 
 
@@ -49,13 +50,14 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], obje
     """Does something when a training reaches a step."""
 
     def install(wanted: int, action: Callable[[], object]) -> None:
-        before = TrainingProgress.on_step
+        def hooks(show: Callable[[int, int], None], on_epoch: Callable[[EpochLog], None]) -> Hooks:
+            def on_step(step: int, total: int) -> None:
+                show(step, total)
+                if step == wanted:
+                    action()
 
-        def on_step(self: TrainingProgress, step: int, total: int) -> None:
-            before(self, step, total)
-            if step == wanted:
-                action()
+            return Hooks(on_step, on_epoch)
 
-        monkeypatch.setattr(TrainingProgress, "on_step", on_step)
+        monkeypatch.setattr("hhmnet.commands.train.Hooks", hooks)
 
     return install

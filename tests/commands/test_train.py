@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import hhmnet
 from hhmnet.cli import main
@@ -21,6 +20,7 @@ from hhmnet.commands.configuration import read_config
 from hhmnet.files import locked
 from hhmnet.store import Store
 from hhmnet.training import engine
+from made_models import same_weights
 
 STEPS = 10  # 40 training clips, batches of 8, 2 epochs
 
@@ -32,11 +32,6 @@ def train(store_folder: Path, recipe: Path, tmp_path: Path):
         return main(words if config is None else [*words, "--config", str(config)])
 
     return run
-
-
-def same(one: Path, other: Path) -> bool:
-    ours, theirs = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def epochs(run: Path) -> list[str]:
@@ -97,7 +92,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_end(train, at_step, finished_
     assert not (out / "model.safetensors").exists()
     assert json.loads((out / "environment.json").read_text())["steps"] == 7
     assert train("--resume", config=None) == 0
-    assert same(out, finished_run)
+    assert same_weights(out, finished_run)
     assert epochs(out) == ["1", "2"]
 
 
@@ -141,7 +136,7 @@ def test_a_run_is_trained_again_from_its_folder_and_what_is_not_as_it_was_is_sai
     train, run_copy, tmp_path, capsys
 ):
     assert train("--from", str(run_copy), config=None, out=tmp_path / "same") == 0
-    assert same(tmp_path / "same", run_copy)
+    assert same_weights(tmp_path / "same", run_copy)
     assert "this one's is" not in capsys.readouterr().err
     file, again = run_copy / "environment.json", tmp_path / "again"
     facts = json.loads(file.read_text())
@@ -171,13 +166,13 @@ def test_what_happens_in_a_finished_runs_folder(train, run_copy, finished_run, c
     ):
         assert train(*words, out=run_copy) == code
         assert message in capsys.readouterr().err
-        assert same(run_copy, finished_run)
+        assert same_weights(run_copy, finished_run)
     with locked(run_copy, "training"):
         assert train("--resume", out=run_copy) == 2
     assert "another training is at work in this folder" in capsys.readouterr().err
     (run_copy / "model.safetensors").unlink()
     assert train("--resume", config=None, out=run_copy) == 0
-    assert same(run_copy, finished_run)
+    assert same_weights(run_copy, finished_run)
     (run_copy / "checkpoint.safetensors").write_bytes(b"torn")
     assert train("--resume", out=run_copy) == 2
     assert f"{run_copy / 'checkpoint.safetensors'}: can't be used" in capsys.readouterr().err

@@ -10,14 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 import hhmnet
 from hhmnet.cli import main
 from hhmnet.commands.configuration import read_config
 from hhmnet.pose.networks import CACHE_VARIABLE
 from hhmnet.store import Store
+from made_models import same_weights
 from made_video_world import VideoWorld
 
 STEPS = 4  # 20 training clips, batches of 8, 2 epochs
@@ -32,11 +31,6 @@ def train(video_world: VideoWorld, tmp_path: Path) -> Train:
         return main(words if config is None else [*words, "--config", str(config)])
 
     return run
-
-
-def same(one: Path, other: Path) -> bool:
-    ours, theirs = (load_file(run / "model.safetensors") for run in (one, other))
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_a_run_leaves_all_that_is_promised(video_world: VideoWorld) -> None:
@@ -67,7 +61,7 @@ def test_a_stopped_run_goes_on_without_being_told_of_phase_1(
     assert not (tmp_path / "run/model.safetensors").exists()
     begun = Path(shutil.copytree(tmp_path / "run", tmp_path / "begun"))
     assert main(hint.split()[1:]) == 0
-    assert same(tmp_path / "run", video_world.run)
+    assert same_weights(tmp_path / "run", video_world.run)
     shutil.rmtree(tmp_path / "run")
     begun.rename(tmp_path / "run")
     first.rename(tmp_path / "moved")
@@ -75,7 +69,7 @@ def test_a_stopped_run_goes_on_without_being_told_of_phase_1(
     assert train("--resume", config=None) == 2
     assert f"error: {first}/config.json: not found" in capsys.readouterr().err
     assert train("--resume", "--phase1", str(tmp_path / "moved"), config=None) == 0
-    assert same(tmp_path / "run", video_world.run)
+    assert same_weights(tmp_path / "run", video_world.run)
 
 
 @pytest.mark.parametrize(

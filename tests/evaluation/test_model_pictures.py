@@ -6,23 +6,17 @@ import dataclasses
 import itertools
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import to_hex
 
 from hhmnet.cli import main
 from hhmnet.data.roi import RoiConfig, cut_clip
 from hhmnet.data.transform import DataConfig
 from hhmnet.data.video_batch import VideoConfig
-from hhmnet.evaluation import model_pictures
-from hhmnet.evaluation.figures import SIDE_COLOURS
 from hhmnet.evaluation.model_pictures import (
-    Guidance,
     crops_of,
-    draw_guidance,
     guidance_of,
 )
 from hhmnet.models.heterogeneous import HeterogeneousConfig
@@ -31,7 +25,7 @@ from hhmnet.models.layers import MASKS, RERANKINGS
 from hhmnet.models.pretrained import ActionModel, ModelSpec, with_video
 from hhmnet.models.re_dmt import REDMT
 from hhmnet.models.stst import STSTConfig
-from hhmnet.skeleton import KINECT20, PARTS
+from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store
 from made_crops import made_clip, write_made_store
 
@@ -66,27 +60,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
     return write_made_store(tmp_path_factory.mktemp("made"), clips)
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that would be saved."""
-    figures: list[Any] = []
-    monkeypatch.setattr(model_pictures, "save_figure", lambda figure, file: figures.append(figure))
-    return figures
-
-
-def test_without_a_model_crops_are_shown_as_they_are_cut(made: tuple[Store, Path], drawn: list[Any]) -> None:
+def test_without_a_model_crops_are_shown_as_they_are_cut(made: tuple[Store, Path]) -> None:
     store, videos = made
     found = crops_of(store, 0, videos)
     crops, _ = cut_clip(store.sample(0), KINECT20, videos / "made03.mkv", RoiConfig())
     np.testing.assert_array_equal(found.cells, crops.parts.swapaxes(0, 1))
     np.testing.assert_array_equal(found.cell_mask, crops.part_mask.T)
     assert (found.frames[0], found.frames[-1]) == (20, 31)
-    draw_guidance(
-        found._replace(cells=found.cells[:, :2], cell_mask=found.cell_mask[:, :2]), "", None, Path()
-    )
-    (figure,) = drawn
-    assert len(figure.subfigs[0].axes) == 10
-    assert figure.subfigs[1].axes[0].images
 
 
 def test_cells_weights_and_answers_are_the_networks(phase1: ActionModel, made: tuple[Store, Path]) -> None:
@@ -122,31 +102,6 @@ def test_cells_weights_and_answers_are_the_networks(phase1: ActionModel, made: t
     )
     assert not control.cell_mask.any()
     assert control.scene_mask.all()
-
-
-def test_the_picture_names_parts_frames_weights_and_answers(drawn: list[Any], tmp_path: Path) -> None:
-    mask = np.ones((5, 2), bool)
-    mask[0, 1] = False
-    answers = {"skeleton": [("sit", 0.75), ("stand", 0.25)], "both": [("\u0378", 1.0)]}
-    cells, scenes = np.zeros((5, 2, 8, 8, 3), np.uint8), np.zeros((2, 9, 9, 3), np.uint8)
-    weights = np.linspace(0, 1.8, 10).reshape(5, 2)
-    names, both = ("sit", "stand", "\u0378"), np.array([True, True])  # no font has the last one
-    found = Guidance(cells, mask, weights, scenes, both, np.array([3, 11]), answers, names)
-    draw_guidance(found, "clip 7", "\u0378", tmp_path / "a.png")
-    draw_guidance(found._replace(weights=None, scene_mask=np.zeros(2, bool)), "", None, tmp_path / "b.png")
-    (grid, right), (plain, empty) = (figure.subfigs for figure in drawn)
-    assert drawn[0].get_suptitle() == "clip 7"
-    assert [axes.get_title() for axes in grid.axes[:2]] == ["frame 3", "frame 11"]
-    assert [axes.get_ylabel() for axes in grid.axes[::2]] == [part.replace("_", " ") for part in PARTS]
-    shown = [text.get_text() for axes in grid.axes for text in axes.texts]
-    assert shown == ["0.0", "nothing", *(f"{weight:.1f}" for weight in weights[1:].flat)]
-    assert [text.get_text() for axes in plain.axes for text in axes.texts] == ["nothing"]
-    scene, bars = right.axes
-    assert scene.images[0].get_array().shape == (9, 18, 3)
-    assert (empty.axes[0].get_title(), len(empty.axes[0].images)) == ("no scene", 0)
-    assert [text.get_text() for text in bars.texts] == ["sit  75 %", "stand  25 %", "2  100 %"]
-    own = [to_hex(bar.get_facecolor()) == SIDE_COLOURS["left"] for bar in bars.patches]
-    assert own == [False, False, True]
 
 
 def test_inspect_draws_guidance(

@@ -165,9 +165,10 @@ def _show_comparison(out: Path, store: Store, log: Console) -> None:
     for name, file in _score_files(out):
         scores = Scores.load(file)
         paired = scores.right[np.isin(np.array(scores.class_names)[scores.labels], PAIRED)]
-        figures = {key: evaluate(scores)[key] for key in ("n", "top1", "top1_interval")}
+        figures = evaluate(scores)
         pairs = 100 * float(paired.mean()) if len(paired) else None
-        rows.append({"model": name, **figures, "pairs": pairs})
+        shown = {key: figures[key] for key in ("n", "top1", "top1_interval")}
+        rows.append({"model": name, **shown, "pairs": pairs})
     write_json(out / RESULTS_FILE, {"store": store.path.name, "models": rows})
     title = f"{rows[0]['n']} test clips, seen by a camera that no training clip is from"
     view = table(title, "model", ">top-1 %", ">95 % interval", ">object pairs %")

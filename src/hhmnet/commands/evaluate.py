@@ -188,39 +188,45 @@ def evaluate_run(
         whole.save(out / SCORES_FILE)
         for name, scores in streams.items():
             scores.save(out / stream_scores_file(name))
-        has_labels = bool((whole.labels >= 0).any())
-        metrics = evaluate(whole) if has_labels else {"n": 0}
+        metrics = _measured(whole, streams, alone)
         metrics |= {"split": split, "protocol": rule.name, "fold": fold, "store": store.path.resolve().name}
         metrics |= {"temperature": whole.temperature}
         metrics |= {name: classes for name, classes in lacking.items() if classes}
-        if has_labels:
-            metrics["surest_mistakes"] = surest_mistakes(whole)
-            if streams:
-                metrics["streams"] = {name: brief(scores) for name, scores in streams.items()}
-            if alone:
-                metrics["modalities"] = {name: brief(scores) for name, scores in alone.items()}
-                metrics["fusion"] = fusion_changes(whole, alone)
-            if others is not None:
-                with log.status(f"scoring {len(others)} clips of {unknown}"):
-                    strange = score(model, others, np.arange(len(others)), device=place)
-                metrics["unknown"] = told_apart(whole, strange, sure)
-            if parts:
+        if metrics["n"] and others is not None:
+            with log.status(f"scoring {len(others)} clips of {unknown}"):
+                strange = score(model, others, np.arange(len(others)), device=place)
+            metrics["unknown"] = told_apart(whole, strange, sure)
+        if metrics["n"] and parts:
 
-                def run_alone() -> Scores:
-                    found = score(model, store, rows, device=place, videos=videos)
-                    return dataclasses.replace(found, labels=labels)
+            def run_alone() -> Scores:
+                found = score(model, store, rows, device=place, videos=videos)
+                return dataclasses.replace(found, labels=labels)
 
-                with log.status("taking the parts away one at a time"):
-                    metrics["knock_out"] = knock_out(model, run_alone)
-                    metrics["static_share"] = static_share(model)
+            with log.status("taking the parts away one at a time"):
+                metrics["knock_out"] = knock_out(model, run_alone)
+                metrics["static_share"] = static_share(model)
+        write_json(out / METRICS_FILE, metrics)
+        if metrics["n"]:
             draw_confusion(confusion(whole), whole.class_names, out / CONFUSION_FILE)
             title = f"{run.name} on {metrics['store']}, {split}"
             write_report(metrics, title, out / REPORT_FILE, out / CONFUSION_FILE)
         else:  # those of an earlier call would be of other clips
             for file in (CONFUSION_FILE, REPORT_FILE):
                 (out / file).unlink(missing_ok=True)
-        write_json(out / METRICS_FILE, metrics)
     return metrics, out
+
+
+def _measured(whole: Scores, streams: dict[str, Scores], alone: dict[str, Scores]) -> dict[str, Any]:
+    """Metrics of all together, of each stream, and of each modality alone; ``n`` is 0 where no clip has a label."""
+    if not (whole.labels >= 0).any():
+        return {"n": 0}
+    metrics = evaluate(whole) | {"surest_mistakes": surest_mistakes(whole)}
+    if streams:
+        metrics["streams"] = {name: brief(scores) for name, scores in streams.items()}
+    if alone:
+        metrics["modalities"] = {name: brief(scores) for name, scores in alone.items()}
+        metrics["fusion"] = fusion_changes(whole, alone)
+    return metrics
 
 
 def corrected_labels(run: Path, protocol: Protocol, store: Store) -> np.ndarray:

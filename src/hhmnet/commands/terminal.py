@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -123,18 +123,13 @@ def table(title: str, *columns: str, rows: Iterable[Iterable[str]] = ()) -> Tabl
     return view
 
 
-class Shown(Protocol):
-    """Shows how far something is."""
-
-    def __call__(self, done: int, total: int, text: str = "", last: bool = False) -> None:
-        """Show ``done`` of ``total``, or a ``text`` that says so; the ``last`` is printed whenever it comes."""
-
-
 @contextmanager
-def counting(log: Console, label: str, unit: str) -> Iterator[Shown]:
+def counting(log: Console, label: str, unit: str) -> Iterator[Callable[..., None]]:
     """A callback that shows a bar, or now and then a line where there is no terminal.
 
-    Pace and time left count from the first call on, so work that was done before doesn't flatter them.
+    It is given what is ``done`` and the ``total``, and perhaps a ``text`` that says so; the ``last`` one is printed
+    whenever it comes. Pace and time left count from the first call on, so work that was done before doesn't flatter
+    them.
     """
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}")
     with Progress(*columns, console=log, disable=not log.is_terminal) as bar:

@@ -18,7 +18,7 @@ from rich.console import Console
 from hhmnet.commands.configuration import CONFIG_FILE, format_help, read_config, write_config
 from hhmnet.commands.crops import cut_crops
 from hhmnet.commands.prepare import warnings_of_split
-from hhmnet.commands.terminal import Parser, Shown, console, counting, duration
+from hhmnet.commands.terminal import Parser, console, counting, duration
 from hhmnet.config import TrainConfig
 from hhmnet.files import locked, made, remedy, remove_leftovers
 from hhmnet.prepare import WorkerLost
@@ -225,13 +225,21 @@ def _train(trainer: Trainer, time_limit: float | None, facts: dict[str, Any], lo
         log.print("TensorBoard events are left out: pip install 'hhmnet[tensorboard]' adds them")
     try:
         with counting(log, "", "steps") as show, _explained(trainer):
-            progress = TrainingProgress(show, trainer.config.optim.epochs)
+            epochs, about = trainer.config.optim.epochs, ""
+
+            def on_step(step: int, total: int, last: bool = False) -> None:
+                epoch = min((step - 1) * epochs // total + 1, epochs)
+                show(step, total, f"epoch {epoch}/{epochs} step {step}/{total}{about}", last)
 
             def on_epoch(figures: EpochLog) -> None:
+                nonlocal about
                 run_log.add(figures)
-                progress.on_epoch(figures)
+                about = f" loss {figures.loss:.3f} accuracy {figures.accuracy:.1f} %"
+                about += f" {figures.samples_per_second:.0f} clips/s"
+                about += "" if figures.val_top1 is None else f" validation {figures.val_top1:.2f} %"
+                on_step(trainer.step, trainer.total_steps, figures.epoch == epochs)
 
-            trainer.hooks = Hooks(progress.on_step, on_epoch)
+            trainer.hooks = Hooks(on_step, on_epoch)
             trainer.train(time_limit)
     except Interrupted:
         late = time_limit is not None and time.monotonic() - began > time_limit
@@ -273,28 +281,3 @@ def _explained(trainer: Trainer) -> Iterator[None]:
         raise WorkerLost(
             f"a process that loads clips was killed{hint}; --resume goes on from the last checkpoint"
         ) from None
-
-
-class TrainingProgress:
-    """Says which epoch and step it is, with the loss, accuracy and speed of the epoch before."""
-
-    def __init__(self, show: Shown, epochs: int) -> None:
-        self._show, self._epochs, self._figures = show, epochs, ""
-        self._step = self._total = 0
-
-    def on_step(self, step: int, total: int) -> None:
-        """Take note of a finished step."""
-        self._step, self._total = step, total
-        self._tell()
-
-    def on_epoch(self, figures: EpochLog) -> None:
-        """Take note of an epoch's figures."""
-        text = f" loss {figures.loss:.3f} accuracy {figures.accuracy:.1f} % {figures.samples_per_second:.0f} clips/s"
-        validation = "" if figures.val_top1 is None else f" validation {figures.val_top1:.2f} %"
-        self._figures = text + validation
-        self._tell(last=figures.epoch == self._epochs)
-
-    def _tell(self, last: bool = False) -> None:
-        step, total = self._step, self._total
-        epoch = min((step - 1) * self._epochs // total + 1, self._epochs)
-        self._show(step, total, f"epoch {epoch}/{self._epochs} step {step}/{total}{self._figures}", last)
