@@ -63,8 +63,14 @@ def main(words: Sequence[str] | None = None) -> int:
     if name == "--version":
         print(f"hhmnet {__version__}")
         return DONE
+    if not name:
+        print(_help(), file=sys.stderr)
+        return CALLERS_MISTAKE
     if name not in COMMANDS:
-        return _unknown(name)
+        near = difflib.get_close_matches(name[:50], COMMANDS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(COMMANDS)}"
+        print(f"hhmnet: error: unknown command '{_shown(name[:50])}'; {hint}", file=sys.stderr)
+        return CALLERS_MISTAKE
     with _terminable():
         return _run(name, rest)
 
@@ -117,29 +123,12 @@ def _shown(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _unknown(name: str) -> int:
-    if not name:
-        print(_help(), file=sys.stderr)
-        return CALLERS_MISTAKE
-    near = difflib.get_close_matches(name[:50], COMMANDS, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(COMMANDS)}"
-    print(f"hhmnet: error: unknown command '{_shown(name[:50])}'; {hint}", file=sys.stderr)
-    return CALLERS_MISTAKE
-
-
 def _help() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: hhmnet COMMAND [options]",
-            "",
-            "Action recognition from skeletons and video.",
-            "",
-            *lines,
-            "",
-            "hhmnet COMMAND --help says more about a command; hhmnet --version shows the version.",
-        ]
+    lines = "\n".join(f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items())
+    return (
+        f"usage: hhmnet COMMAND [options]\n\nAction recognition from skeletons and video.\n\n{lines}\n\n"
+        "hhmnet COMMAND --help says more about a command; hhmnet --version shows the version."
     )
 
 

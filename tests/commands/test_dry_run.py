@@ -71,21 +71,3 @@ def test_phase_2_on_made_clips_and_made_crops(
     both = table(capsys, *words, *VIDEO, "--phase1", str(phase1), "--fold=0")
     assert sorted(tmp_path.rglob("*")) == before
     assert weights(both) > weights(skeletons) + 100_000
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("--dry-run",), "protocol '' is isn't known; give --data STORE"),
-        (("--out", "r"), "--data"),
-        (
-            ("--dry-run", *VIDEO, "--protocol=tennis"),
-            "has to know the network of skeletons: give --phase1 RUN",
-        ),
-    ],
-)
-def test_mistakes(words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", *words, *SHORT]) == 2
-    err = capsys.readouterr().err
-    assert message in err
-    assert err.count("\n") == 1

@@ -101,8 +101,6 @@ def test_it_is_compared_and_not_written_where_it_answers_otherwise(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("export RUN --out model.pt", "'model.pt' must end in .onnx"),
-        ("export RUN --out model.onnx --clips 0", "'0' is not a number from 1"),
         ("predict ONNX CLIP --timeline out", "--timeline and --overlay need the model's folder"),
         ("predict ONNX CLIP --device cuda", "an ONNX file runs on the CPU"),
         ("predict ONNX CLIP --no-such-field 1", "unknown flag '--no-such-field'"),

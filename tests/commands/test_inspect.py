@@ -119,10 +119,5 @@ def test_rois_of_videos_that_were_moved(tmp_path, capsys):
     assert (tmp_path / "rois.png").read_bytes().startswith(b"\x89PNG")
     assert main([*words, "--videos", str(tmp_path / "store")]) == 2
     assert "made00.mkv" in capsys.readouterr().err
-    for mistake, told in (
-        (["--sample", "made01", "--rois", "x.png"], "sample 'made01' has no video"),
-        (["--rois", "x.png"], "name it with --sample ID"),
-        (["--videos", "."], "--videos goes with --rois"),
-    ):
-        assert main(["inspect", str(store.path), *mistake]) == 2
-        assert told in capsys.readouterr().err
+    assert main(["inspect", str(store.path), "--sample", "made01", "--rois", "x.png"]) == 2
+    assert "sample 'made01' has no video" in capsys.readouterr().err

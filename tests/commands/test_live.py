@@ -107,26 +107,6 @@ def test_ctrl_c_ends_it_cleanly(
     assert not [thread for thread in threading.enumerate() if thread.name == "capture"]
 
 
-@pytest.mark.parametrize(
-    ("words", "reason"),
-    [
-        (["--source", "987"], "/dev/video987: there is no such camera"),
-        (["--source", "nowhere.mp4"], "nowhere.mp4"),
-        (["--source", "0", "--as-fast-as-possible"], "its own rate"),
-        (["--source", "rtsp://a/b", "--loop"], "--loop is for files"),
-        (["--source", "a.mp4", "--every", "0"], "not a number from 1"),
-        ([], "--source"),
-    ],
-)
-def test_mistakes_are_one_line(
-    words: list[str], reason: str, run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["live", str(run), *words]) == 2
-    output = capsys.readouterr().err.splitlines()
-    assert reason in output[-1]
-    assert [line for line in output if "error" in line] == output[-1:]
-
-
 def test_the_terminal_shows_label_bars_and_speed() -> None:
     page, meter = io.StringIO(), live.Meter(SimpleNamespace(dropped=1234))  # type: ignore[arg-type]
     meter.note(capture.Frame(np.zeros((2, 2, 3), np.uint8), 0.0, 0.0), True)

@@ -125,28 +125,3 @@ def test_a_timeline(
     assert (out / "timeline.png").read_bytes()[:4] == b"\x89PNG"
     assert main(["predict", str(run), str(clip), *map(str, words)]) == 0
     assert rows[0]["label"] in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("words", "reason"),
-    [
-        (["--topp", "3"], "unknown flag '--topp'; did you mean '--top'?"),
-        (["--every", "often"], "field 'every' must be a whole number; got 'often'"),
-        (["--window", "2"], "--window goes with --timeline"),
-        (["--modality", "sound"], "invalid choice: 'sound'"),
-        (["--modality", "video"], "looks at skeletons alone"),
-        (["more.mp4", "--timeline", "out"], "--timeline takes one video or skeleton file"),
-        (["--overlay", "out.gif"], "has no video to draw on"),
-        (["--timeline", "out", "--leave", "0.9"], "field 'leave' must be at most enter"),
-        (["--timeline", "out", "--overlay", "out.mp4"], "without --timeline"),
-        (["--engine", "ray"], "--engine and --jobs go with --out DIR"),
-        (["--out", "answers", "--timeline", "lines"], "--out takes many clips"),
-    ],
-)
-def test_mistakes_are_one_line(
-    run: Path, raw_folder: Path, words: list[str], reason: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["predict", str(run), str(next(raw_folder.glob("a*.json"))), *words]) == 2
-    output = capsys.readouterr()
-    assert reason in output.err
-    assert (output.err.count("\n"), output.out) == (1, "")

@@ -66,29 +66,6 @@ def test_shows_splits_and_twenty_rejected_files_and_lists_all(flawed, tmp_path, 
     assert "cut short" in document["rejected"][0]["reason"]
 
 
-def test_what_is_unknown_missing_or_in_the_way_is_named_before_anything_is_read(
-    raw_folder, tmp_path, capsys, monkeypatch
-):
-    out = tmp_path / "store"
-
-    def refused(*words: str) -> str:
-        assert main(["prepare", *words]) == 2
-        assert not out.is_dir()
-        return capsys.readouterr().err
-
-    places = ["--source", str(raw_folder), "--out", str(out)]
-    assert "unknown reader 'ntu'; known: nw_ucla" in refused("ntu", *places)
-    assert "--source, --out" in refused("nw_ucla")
-    assert f"no folder at {tmp_path / 'none'}" in refused(
-        "nw_ucla", *places, "--source", str(tmp_path / "none")
-    )
-    with monkeypatch.context() as patch:
-        patch.setattr("hhmnet.readers.nw_ucla.NWUCLA.protocol", "cross_vew")
-        assert "unknown protocol 'cross_vew'; known: nw_ucla_cross_view" in refused("nw_ucla", *places)
-    out.write_text("")
-    assert str(out) in refused("nw_ucla", *places)
-
-
 def test_a_readers_fields_are_flags_and_what_it_understood_and_did_is_said(made, tmp_path, capsys):
     assert made() == 0
     captured = capsys.readouterr()
@@ -105,23 +82,6 @@ def test_a_readers_fields_are_flags_and_what_it_understood_and_did_is_said(made,
     assert made("--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["notes"] == {"frames of two persons": 5, "two persons": 2}
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--scael", "2"], "unknown flag '--scael'; did you mean '--scale'?"),
-        (["--xyzzy"], "unknown flag '--xyzzy'; see hhmnet prepare made --help"),
-        (["--scale", "much"], "field 'scale' must be a number; got 'much'"),
-        (["--engine", "steam"], "'steam' (choose from "),
-    ],
-)
-def test_mistakes_in_flags_are_named(made, tmp_path, capsys, words, message):
-    assert made(*words) == 2
-    err = capsys.readouterr().err
-    assert message in err
-    assert err.count("\n") == 1
-    assert not (tmp_path / "store").exists()
 
 
 def test_what_a_split_lacks_is_said_by_train_too(store_folder, recipe, tmp_path, capsys, monkeypatch):

@@ -14,35 +14,10 @@ from pathlib import Path
 import pytest
 
 from hhmnet.cli import main
-from hhmnet.commands.serve import TOKEN_VARIABLE
 
 pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
 
 TOKEN = "a-token-of-many-letters"
-FOREIGN = ("0.0.0.0", "::", "192.0.2.1", "some.example")
-
-
-@pytest.fixture(autouse=True)
-def _no_token_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
-
-
-@pytest.mark.parametrize(
-    ("words", "reason"),
-    [
-        *((f"--host {host}", "from other computers: give a --token") for host in FOREIGN),
-        ("--token short", "16 characters"),
-        ("--port 70000", "not a port"),
-        ("--workers 0", "field 'workers'"),
-        ("--video_second 3", "did you mean '--video_seconds'?"),
-        (f"--host {'x' * 80} --token {TOKEN}", "can't listen"),
-    ],
-)
-def test_mistakes_are_told_in_one_line(words: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serve", "run", *words.split()]) == 2
-    error = capsys.readouterr().err
-    assert reason in error
-    assert error.count("\n") == 1
 
 
 def test_serves_a_trained_model_until_it_is_told_to_end(

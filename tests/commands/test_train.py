@@ -96,26 +96,6 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_end(train, at_step, finished_
     assert epochs(out) == ["1", "2"]
 
 
-@pytest.mark.parametrize(
-    ("mistake", "message"),
-    [
-        ("--fold=9", "fold"),
-        ("--model.chunks=3", "'model.chunks' is 3; it must divide the frames of every block, and one has 8"),
-        ("--config={folder}/none.yaml", "{folder}/none.yaml: No such file or directory"),
-        ("--data={folder}/none", "no store at {folder}/none"),
-        ("--out={folder}/file", "{folder}/file: is a file; name a folder"),
-    ],
-)
-def test_a_mistake_leaves_no_folder(train, recipe, tmp_path, capsys, mistake, message):
-    (tmp_path / "file").touch()
-    assert train(f"--config={recipe}", mistake.format(folder=tmp_path), config=None) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("hhmnet train: error: ")
-    assert message.format(folder=tmp_path) in err
-    assert err.count("\n") == 1
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_full_disk_and_a_small_gpu_are_one_line(train, tmp_path, capsys, monkeypatch):
     def fail(error: Exception) -> str:
         def raise_it(*_) -> None:

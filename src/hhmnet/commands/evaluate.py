@@ -56,19 +56,9 @@ def main(words: list[str]) -> int:
         log = console() if group.is_main else Console(quiet=True)
         with group.together():
             store = Store(options.data)
-        metrics, out = evaluate_run(
-            options.model,
-            store,
-            split=options.split,
-            fold=options.fold,
-            protocol=options.protocol,
-            out=options.out,
-            device=options.device,
-            videos=options.videos,
-            parts=options.knock_out,
-            unknown=options.unknown,
-            log=log,
-        )
+        names = ("split", "fold", "protocol", "out", "device", "videos", "parts", "unknown")
+        own = {name: getattr(options, name) for name in names}
+        metrics, out = evaluate_run(options.model, store, **own, log=log)
     except ProcessLost as error:
         print(f"hhmnet evaluate: error: {error}", file=sys.stderr)
         return 1
@@ -104,7 +94,7 @@ def _parser() -> Parser:
     out = "folder for the results (default: MODEL/eval-SPLIT, of several heads MODEL/eval-SPLIT-HEAD)"
     add("--out", type=Path, metavar="DIR", help=out)
     parts = "take the model's parts away one at a time, and say how many clips that costs"
-    add("--knock-out", action="store_true", help=parts)
+    add("--knock-out", dest="parts", action="store_true", help=parts)
     other = "also measure how well clips of this store, which are none of the classes, are told from those measured"
     add("--unknown", type=Path, metavar="STORE", help=other)
     parser.add_shared("videos", "json", "device")

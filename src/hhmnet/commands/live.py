@@ -29,7 +29,6 @@ DETECT_EVERY = 6
 """Persons are looked for in every n-th frame: half as often as in files, so that two cores keep up with a camera."""
 SHOWN = 5
 """Classes that are shown."""
-_RECENT = 3.0
 
 
 def main(words: list[str]) -> int:
@@ -134,26 +133,19 @@ def _watch(
 
 
 class Meter:
-    """Frames a second, and how long answers take, from the picture's capture to the answer.
-
-    Latencies are kept for the last 1,000 answers.
-    """
+    """Frames a second, and how long answers take, from the picture's capture to the answer; of the last ones each."""
 
     def __init__(self, capture: Capture) -> None:
-        self._capture, self._begun = capture, time.monotonic()
-        self._recent: deque[float] = deque()
+        self._capture, self._begun, self._frames = capture, time.monotonic(), 0
+        self._recent: deque[float] = deque(maxlen=100)
         self._latencies: deque[float] = deque(maxlen=1000)
-        self._frames = 0
 
     def note(self, frame: Frame, has_answer: bool) -> None:
         """Count a frame that was recognised."""
-        now = time.monotonic()
         self._frames += 1
-        self._recent.append(now)
-        while now - self._recent[0] > _RECENT:
-            self._recent.popleft()
+        self._recent.append(time.monotonic())
         if has_answer:
-            self._latencies.append(now - frame.captured)
+            self._latencies.append(self._recent[-1] - frame.captured)
 
     def figures(self) -> dict[str, Any]:
         """Frames a second lately, latency of the last answer in ms, dropped frames."""
@@ -178,16 +170,12 @@ def headline(answer: LivePrediction | None) -> str:
     """What the person does, in a line."""
     if answer is None or not answer.person:
         text = "nobody is there"
-    elif answer.probabilities is None:
-        text = f"person {answer.person}: watching"
-    elif answer.label is None:
-        text = f"person {answer.person}: standing still"
-    elif answer.label == UNKNOWN:
-        text = f"person {answer.person}: unknown"
-    else:
+    elif answer.probabilities is not None and answer.label not in (None, UNKNOWN):
         text = f"{answer.label}  {answer.probabilities.max():.0%}"
-    more = f"   ({answer.more} more in the picture)" if answer is not None and answer.more else ""
-    return text + more
+    else:
+        state = "watching" if answer.probabilities is None else answer.label or "standing still"
+        text = f"person {answer.person}: {state}"
+    return text + (f"   ({answer.more} more in the picture)" if answer is not None and answer.more else "")
 
 
 def view(answer: LivePrediction | None, class_names: tuple[str, ...], meter: Meter) -> Group:

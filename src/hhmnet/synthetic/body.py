@@ -31,9 +31,7 @@ class Subject:
 
     number: int  # in file names, from 1
     height: float  # metres
-    bones: dict[
-        str, float
-    ]  # lengths in metres, by the far joint ("elbow" is the upper arm); both sides are alike
+    bones: dict[str, float]  # metres, by the far joint ("elbow" is the upper arm); both sides are alike
     handedness: str  # "left" or "right", the hand that acts
     speed: float  # how fast the person moves; 1 is average, also of amplitude
     amplitude: float  # how widely the person moves

@@ -7,7 +7,7 @@ of the object alone. Clothes, light and room are new in every clip, so that none
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,17 +18,14 @@ from hhmnet.synthetic.scene import Canvas, add_grain, animate, any_colour, colou
 _SUBJECT_STREAM, _CLOTHES_STREAM, _OBJECT_STREAM, _ROOM_STREAM = 4, 5, 6, 7  # others use 1 to 3
 _AVERAGE = 1.70  # body height in metres to which the sizes below apply
 _UP = np.array([0.0, 1.0, 0.0])
-_SHOWN = np.array(
-    [0.0, 0.35, 0.95]
-)  # where flat objects turn their face: to the side where the cameras stand
+_SHOWN = np.array([0.0, 0.35, 0.95])  # where flat objects turn their face: to the cameras
 
 
 class Appearance(NamedTuple):
     """How a person looks in one clip."""
 
-    strips: dict[
-        str, np.ndarray
-    ]  # colours (n, 3) along skin, hair, shirt, shoulders, sleeves, trousers, legs, shoes
+    # Colours (n, 3) along skin, hair, shirt, shoulders, sleeves, trousers, legs, shoes.
+    strips: dict[str, np.ndarray]
     build: float  # how thick the limbs are; 1 is average
     light: np.ndarray  # (3,) direction towards the light, in the sensor's coordinates
 
@@ -98,9 +95,7 @@ def _draw_body(canvas: Canvas, joints: np.ndarray, worn: Appearance, size: float
     """Draw a person with these joints ``(T, 20, 3)`` in the sensor's coordinates; ``size`` 1 is an average adult."""
     place = {name: joints[:, index] for name, index in JOINT.items()}
 
-    def limb(
-        start: np.ndarray, end: np.ndarray, radii: tuple[float, float], strip: str, thick: float
-    ) -> None:
+    def limb(start: Any, end: Any, radii: tuple[float, float], strip: str, thick: float) -> None:
         canvas.limb(start, end, (radii[0] * thick, radii[1] * thick), worn.strips[strip])
 
     full = size * worn.build
