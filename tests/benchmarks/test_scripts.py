@@ -5,18 +5,24 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import house
 import latency
+import loading
 import ntu_reading
 import numpy as np
 import paired
+import preparing
 import pytest
 import torch
 import videos
 
+from hhmnet.commands.configuration import read_config
 from hhmnet.evaluation.scores import Scores
+from hhmnet.store import Store
 from made_exports import exported
 from made_ntu import put
 from made_video import write_video
@@ -146,3 +152,57 @@ def test_what_one_kind_of_model_gains_over_another(tmp_path: Path, capsys: Print
     assert "+25.00" in row
     with pytest.raises(paired.BenchmarkError, match="equally many"):
         paired.main(["--ours", str(files[0]), str(files[1]), "--theirs", str(files[2])])
+
+
+def test_the_large_store_is_like_ntu_and_stages_and_parts_add_up(
+    tmp_path: Path, store_folder: Path, recipe: Path
+) -> None:
+    loading.make_large_store(tmp_path, 150)
+    store = Store(tmp_path)
+    assert (store.layout.name, len(store), len(store.class_names)) == ("ntu25", 150, 120)
+    assert np.bincount(store.persons).tolist() == [0, 120, 30]
+    loading.make_large_store(tmp_path, 150)  # it is there
+    for folder, clips in ((tmp_path, 151), (store_folder, 60)):  # and no other is replaced
+        with pytest.raises(loading.BenchmarkError, match="holds another store"):
+            loading.make_large_store(folder, clips)
+    seconds = dict(loading.first_batch(tmp_path, time.time())["s"])
+    total, after = seconds.pop("total"), seconds.pop("total after imports")
+    assert min(seconds.values()) >= 0
+    assert total == pytest.approx(sum(seconds.values()))
+    assert after == pytest.approx(total - seconds["interpreter and imports"])
+    figures = loading.training_step(Store(store_folder), read_config(recipe), steps=3)
+    ms = figures["ms"]
+    data = ms["loading"] + ms["prepare()"]
+    assert 0 < data < ms["whole step"]
+    assert figures["%"]["data share"] == pytest.approx(100 * data / ms["whole step"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_the_command_is_watched_and_its_stores_must_be_equal(
+    raw_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    once, rows = preparing.prepare_once, []
+
+    def kept(reader: str, source: Path, out: Path, jobs: int) -> dict[str, Any]:
+        """One process is enough: its figures stand again for the others."""
+        if not rows:
+            rows.append(once(reader, source, out, jobs))
+        out.mkdir(exist_ok=True)
+        (out / "samples.arrow").touch()
+        return rows[-1] | {"jobs": jobs}
+
+    monkeypatch.setattr(preparing, "prepare_once", kept)
+    words = ["--reader", "nw_ucla", "--source", str(raw_folder), "--folder", str(tmp_path)]
+    words += ["--files", "70", "--json", str(tmp_path / "report.json")]
+    assert preparing.run(preparing.main, words) == 0
+    assert "files/s and core" in capsys.readouterr().out
+    one, two = json.loads((tmp_path / "report.json").read_text())["sizes"]
+    assert (one["jobs"], two["jobs"]) == (1, 2)
+    assert (one["files"], one["rejected"]) == (70, 0)  # files under new names are all usable
+    assert one["files_per_second"] == pytest.approx(70 / one["seconds"])
+    assert 0 < one["peak_own_mib"] <= one["peak_resident_mib"]
+    assert one["processes"] >= 1
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+    monkeypatch.setattr(preparing, "prepare_once", lambda *words: kept(*words) | {"sha256": words[-1]})
+    assert preparing.run(preparing.main, words) == 2
+    assert "the stores of 70 files differ with the number of jobs" in capsys.readouterr().err

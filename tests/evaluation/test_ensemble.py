@@ -1,39 +1,37 @@
-"""Joining scores: what goes together, by which weights, and what comes of it."""
+"""Joining scores: what goes together, by which weights, and what comes of it; also as a user runs it."""
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hhmnet.evaluation.ensemble import (
-    EnsembleError,
-    align,
-    check_weights,
-    choose_weights,
-    fuse,
-)
+from hhmnet.cli import main
+from hhmnet.evaluation.ensemble import EnsembleError, align, check_weights, choose_weights, fuse
 from hhmnet.evaluation.scores import Scores
 
 ALL = np.arange(30)
 
 
-def scores(seed: int, good: float = 1.0) -> Scores:
+def scores(seed: int, good: float = 1.0, name: str = "clip") -> Scores:
     """Scores of the same clips for every seed; ``good`` is how far the right class stands out."""
     labels = np.random.default_rng(0).integers(0, 3, 30)
     logits = np.random.default_rng(seed).normal(size=(30, 3)).astype(np.float32)
     logits[ALL, labels] += good
-    return Scores(np.array([f"clip {i}" for i in ALL]), labels, logits, ("sit", "stand", "walk"))
+    return Scores(np.array([f"{name} {i}" for i in ALL]), labels, logits, ("sit", "stand", "walk"))
 
 
 def of(one: Scores, rows: np.ndarray) -> Scores:
     return Scores(one.sample_ids[rows], one.labels[rows], one.logits[rows], one.class_names)
 
 
-A, B, C, D = (scores(seed) for seed in range(1, 5))
+A, B, C = (scores(seed) for seed in range(1, 4))
+BLANK = np.full(30, -1)
 
 
 def test_the_answer_is_the_weighted_sum_clip_by_clip_whatever_the_files_order() -> None:
@@ -72,10 +70,10 @@ def test_bad_weights_and_what_chooses_none_are_refused() -> None:
     with pytest.raises(EnsembleError, match="for up to 6 score files, got 7"):
         choose_weights({str(number): B for number in range(7)})
     with pytest.raises(EnsembleError, match="no validation clip has a label"):
-        choose_weights({"a": replace(A, labels=np.full(30, -1))})
+        choose_weights({"a": replace(A, labels=BLANK)})
 
 
-def test_chosen_weights_have_the_fewest_clips_wrong() -> None:
+def test_chosen_weights_have_the_fewest_clips_wrong_and_of_equals_the_surest_are_taken() -> None:
     members = {"a": scores(1, good=1.5), "b": scores(2, good=0.7), "c": scores(3, good=0.0)}
     found = choose_weights(members)
     logits = [member.logits.astype(np.float64) for member in members.values()]
@@ -86,3 +84,60 @@ def test_chosen_weights_have_the_fewest_clips_wrong() -> None:
             wrong[tenths] = int((np.asarray(joined).argmax(1) != A.labels).sum())
     assert wrong[tuple(np.round(found * 10).astype(int).tolist())] == min(wrong.values())
     assert found.sum() == pytest.approx(1)
+    sure, unsure = (replace(A, logits=size * np.eye(3, dtype=np.float32)[A.labels]) for size in (2, 1))
+    np.testing.assert_allclose(choose_weights({"a": sure, "b": unsure}), [1, 0])
+
+
+def saved(file: Path, one: Scores) -> str:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    one.save(file)
+    return str(file)
+
+
+def test_the_command_joins_and_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    members, out = {"a": A, "b": B, "c": C}, tmp_path / "joined"
+    for name, one in members.items():
+        saved(tmp_path / name / "scores.parquet", one)
+    three = [str(tmp_path / name) for name in members]
+    assert main(["ensemble", *three, "--weights", "2", "1", "1", "--out", str(out)]) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    joined = 2 * A.logits + B.logits + C.logits
+    assert metrics["top1"] == pytest.approx(100 * (joined.argmax(1) == A.labels).mean())
+    assert metrics["weights"] == {"a": 0.5, "b": 0.25, "c": 0.25}
+    assert list(metrics["members"]) == ["a", "b", "c"]
+    assert list(metrics["subsets"]) == ["a + b", "a + c", "b + c"]
+    np.testing.assert_allclose(Scores.load(out / "scores.parquet").logits, joined / 4, rtol=1e-4, atol=1e-6)
+    shown = capsys.readouterr().out
+    assert "a + b" in shown
+    assert "clips answered differently: a / b" in shown
+
+
+def test_its_weights_come_from_validation_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    test = [saved(tmp_path / f"t{i}.parquet", scores(i)) for i in range(2)]
+    held = [saved(tmp_path / f"v{i}.parquet", scores(9 + i, 4 - 4 * i, "val")) for i in range(2)]
+    out = tmp_path / "o"
+    assert main(["ensemble", *test, "--validation", *held, "--out", str(out), "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)  # the only output
+    assert metrics == json.loads((out / "metrics.json").read_text())
+    assert metrics["weights_from"] == "30 validation clips"
+    assert metrics["weights"]["t0"] > metrics["weights"]["t1"]
+
+
+def test_bad_calls_end_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = (saved(tmp_path / f"{name}.parquet", one) for name, one in (("a", A), ("b", B)))
+    other = saved(tmp_path / "other.parquet", scores(1, name="other"))
+    blank = saved(tmp_path / "blank.parquet", replace(A, labels=BLANK))
+    for words, message in (
+        ([a, b, "--weights", "1"], "1 weights for 2 score files"),
+        ([a, a], "a score file is given twice"),
+        ([blank], "no clip has a label"),
+        ([str(tmp_path / "none.parquet")], "none.parquet"),
+        ([a, b, "--validation", other], "--validation has 1 score files, there are 2"),
+        ([a, "--validation", b], "30 clips are in --validation and among those to be measured"),
+        ([a, "--weights", "1", "--validation", other], "not both"),
+    ):
+        assert main(["ensemble", *words, "--out", str(tmp_path / "never")]) == 2, words
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+        assert not (tmp_path / "never").exists()
