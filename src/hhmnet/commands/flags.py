@@ -119,7 +119,8 @@ def _build(section: type, values: dict[str, Any], name: str = "") -> Any:
     kinds, built = get_type_hints(section), {}
     for field in dataclasses.fields(section):
         value, kind = values[field.name], kinds[field.name]
-        built[field.name] = _build(kind, value, field.name) if dataclasses.is_dataclass(kind) else value
+        is_section = dataclasses.is_dataclass(kind)
+        built[field.name] = _build(kind, value, field.name) if is_section else value
     try:
         return section(**built)
     except ValueError as error:
