@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ class Section(NamedTuple):
 
     title: str
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     note: str = ""
 
 
@@ -51,6 +51,7 @@ def headline(metrics: dict[str, Any]) -> str:
 
 def sections(metrics: dict[str, Any]) -> Iterator[Section]:
     """The tables of what ``hhmnet evaluate`` measured; the hardest class comes first, one without clips last."""
+    rows: list[tuple[str, ...]]
     for key, title, name, all_of_it in (
         ("streams", "Streams", "stream {}", "all joined"),
         ("modalities", "Skeleton and video", "{} alone", "both"),
