@@ -11,7 +11,7 @@ import dataclasses
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,13 +29,10 @@ from hhmnet.files import replacing
 from hhmnet.models.homogeneous import HomogeneousNetwork
 from hhmnet.models.pretrained import ActionModel
 from hhmnet.models.stst import STST
-from hhmnet.predict.engines import TorchEngine
+from hhmnet.predict.engines import Engine, TorchEngine
 from hhmnet.predict.sources import Input, InputError, Sources, find_inputs
 from hhmnet.sample import Sample
 from hhmnet.store import SAMPLES_FILE, Store
-
-if TYPE_CHECKING:
-    from hhmnet.predict.recognizer import Recognizer
 
 EXAMPLES_FILE = "examples.safetensors"
 """Beside an enrolled model's weights: what classes are added to."""
@@ -129,11 +126,11 @@ def _check_names(names: Sequence[str]) -> None:
         seen[key] = name
 
 
-def encoders_of(recognizer: Recognizer) -> ActionModel:
+def encoders_of(engine: Engine) -> ActionModel:
     """The model whose encoders embed clips; raises EnrollError for an exported one."""
-    if not isinstance(recognizer.engine, TorchEngine):
+    if not isinstance(engine, TorchEngine):
         raise EnrollError("an exported model has no encoders to build on; give the model's folder")
-    return recognizer.engine.model
+    return engine.model
 
 
 def embed(model: ActionModel, samples: Sequence[Sample]) -> np.ndarray:

@@ -231,7 +231,7 @@ class Recognizer:
         """
         from hhmnet.predict.enroll import encoders_of, enrolled, read_examples
 
-        model = encoders_of(self)
+        model = encoders_of(self.engine)
         found, _ = read_examples(model, self.sources, {name: [*files] for name, files in examples.items()})
         return Recognizer(enrolled(model, found)[0], next(model.parameters()).device, self.sources.pose)
 

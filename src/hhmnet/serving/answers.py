@@ -178,7 +178,7 @@ def learn(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[s
     clip, _ = read_upload(recognizer, job, limits)
     if not clip.sample.present.any():
         raise InputError("nobody is found in it")
-    (embedding,) = embed(encoders_of(recognizer), [clip.sample])
+    (embedding,) = embed(encoders_of(recognizer.engine), [clip.sample])
     return {"embedding": base64.b64encode(embedding.tobytes()).decode(), "frames": clip.sample.num_frames}
 
 
@@ -209,7 +209,7 @@ def _examples(recognizer: Recognizer, taught: Taught) -> tuple[ActionModel, Exam
     """The model that embedded the taught clips, and what it made of them."""
     from hhmnet.predict.enroll import Examples, encoders_of
 
-    model = encoders_of(recognizer)
+    model = encoders_of(recognizer.engine)
     clips = [(label, clip) for label, name in enumerate(taught) for clip in taught[name]]
     rows = [np.frombuffer(base64.b64decode(clip["embedding"]), np.float32) for _, clip in clips]
     embeddings = np.stack(rows).reshape(len(rows), len(model.spec.data.streams), -1)
