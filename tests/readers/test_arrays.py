@@ -11,7 +11,7 @@ import pytest
 from hhmnet.readers import ReadError
 from hhmnet.readers.arrays import ArrayConfig, clip_fields, survey, understand
 from hhmnet.readers.clip_files import RawClip, to_clip
-from hhmnet.skeleton import COCO17, KINECT20, LAYOUTS, NTU25, SkeletonLayout
+from hhmnet.skeleton import COCO17, KINECT20, LAYOUTS, SkeletonLayout
 from made_bodies import standing
 
 RNG = np.random.default_rng(0)
@@ -58,19 +58,6 @@ def test_every_layout_is_found_by_its_own_bodies(layout: SkeletonLayout) -> None
 )
 def test_what_the_numbers_are(joints: np.ndarray, said: dict[str, str], found: str) -> None:
     assert found in form(joints, **said)
-
-
-def test_a_third_number_beside_pixels_is_confidence() -> None:
-    """25 joints with x, y and score are no Kinect's metres, whatever ``--layout`` says."""
-    joints = scored(standing(RNG, NTU25)[..., :2] * [150, -150] + [320, 300])
-    reason = "layout ntu25 not: that has 25 joints of 3 coordinates, and the numbers are x, y and"
-    with pytest.raises(ReadError, match=reason):
-        form(joints, layout="ntu25")
-    found = understand([clip(scored(COCO))], ArrayConfig())
-    fields = clip_fields(clip(scored(COCO)), found, Counter())
-    np.testing.assert_array_equal(fields["joints"][0], COCO.astype(np.float32))
-    np.testing.assert_array_equal(fields["pixels"], fields["joints"])
-    assert 0.7 <= fields["confidence"].min() <= fields["confidence"].max() <= 0.95
 
 
 def test_two_readings_are_both_said_with_their_flags() -> None:

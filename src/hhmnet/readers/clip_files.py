@@ -264,7 +264,7 @@ def read_npz(file: Path, axes: str = "") -> RawClip:
             found = {}
             for field in held.keys() & FIELDS:
                 with archive.open(held[field]) as member:
-                    found[field] = read_array(member, f"field '{field}': ")
+                    found[field] = npy_array(member, f"field '{field}': ")
     except ReadError:
         raise
     except Exception as error:  # nearly anything, if the file is damaged
@@ -288,7 +288,7 @@ def npy_header(handle: IO[bytes], where: str = "") -> tuple[tuple[int, ...], str
         raise ReadError(f"{where}is no array that NumPy has written, or a damaged one") from None
 
 
-def read_array(handle: IO[bytes], where: str = "") -> np.ndarray:
+def npy_array(handle: IO[bytes], where: str = "") -> np.ndarray:
     """The array that NumPy has written; unlike ``np.load`` this reads no pickles and no more than the file holds."""
     shape, order, dtype = npy_header(handle, where)
     if dtype.kind not in "biuf":

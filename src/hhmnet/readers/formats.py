@@ -16,7 +16,7 @@ from hhmnet.readers.clip_files import (
     SUFFIXES,
     RawClip,
     from_json,
-    read_array,
+    npy_array,
     read_csv,
     read_npz,
     to_clip,
@@ -93,7 +93,7 @@ def read_clip(path: Path, axes: str = "") -> RawClip:
     if suffix == ".npz":
         return read_npz(path, axes)
     with open(path, "rb") as handle:
-        return to_clip({"joints": read_array(handle)}, axes)
+        return to_clip({"joints": npy_array(handle)}, axes)
 
 
 def read_skeleton(
