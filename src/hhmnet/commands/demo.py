@@ -173,8 +173,8 @@ def _show_comparison(out: Path, store: Store, log: Console) -> None:
     title = f"{rows[0]['n']} test clips, seen by a camera that no training clip is from"
     view = table(title, "model", ">top-1 %", ">95 % interval", ">object pairs %")
     for row in rows:
-        pairs = "-" if row["pairs"] is None else f"{row['pairs']:.2f}"
-        view.add_row(row["model"], *accuracy(row), pairs, style="bold" if row is rows[-1] else None)
+        share = "-" if row["pairs"] is None else f"{row['pairs']:.2f}"
+        view.add_row(row["model"], *accuracy(row), share, style="bold" if row is rows[-1] else None)
     view.add_section()
     view.add_row("highest possible with skeletons", f"{100 * SKELETON_CEILING:.2f}", "", "50.00")
     console(stderr=False).print("", view)

@@ -205,7 +205,9 @@ def _cut_crops(trainer: Trainer, group: ProcessGroup, log: Console) -> dict[str,
 
 def _name_lost_videos(trainer: Trainer, known: dict[str, str], log: Console) -> None:
     """Name the clips whose crops were there before training, and weren't in it."""
-    clips = [trainer.store.sample(i) for i in sorted(trainer.blind)]
+    if not isinstance(trainer.phase, VideoPhase):
+        return
+    clips = [trainer.phase.store.sample(i) for i in sorted(trainer.blind)]
     lost = [clip.sample_id for clip in clips if clip.video is not None and clip.sample_id not in known]
     if lost:
         shown = ", ".join(lost[:SHOWN_CLIPS]) + (", ..." if len(lost) > SHOWN_CLIPS else "")
