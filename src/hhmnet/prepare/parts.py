@@ -135,8 +135,8 @@ class Parts:
         for number, items in enumerate(chunks):
             if self._is_finished(source, number, items):
                 finished.add(number)
-            else:
-                self._file(number, ".json").unlink(missing_ok=True)
+            elif self.has(number):
+                self._file(number, ".json").unlink()
         return finished, have_parts
 
     def _is_finished(self, source: Path, number: int, items: Sequence[str]) -> bool:
