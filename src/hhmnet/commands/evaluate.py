@@ -16,7 +16,7 @@ from rich.console import Console
 
 from hhmnet.commands.configuration import CONFIG_FILE, read_config
 from hhmnet.commands.crops import cut_crops
-from hhmnet.commands.terminal import Parser, console, print_json, table
+from hhmnet.commands.terminal import Parser, console, counting, print_json, table
 from hhmnet.confidence import Confidence
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.protocols import PARTS, Protocol, ProtocolError, get_protocol
@@ -192,9 +192,9 @@ def evaluate_run(
                 found = score(model, store, rows, device=place, videos=videos)
                 return dataclasses.replace(found, labels=labels)
 
-            with log.status("taking the parts away one at a time"):
-                metrics["knock_out"] = knock_out(model, run_alone)
-                metrics["static_share"] = static_share(model)
+            with counting(log, "taking away", "parts") as progress:
+                metrics["knock_out"] = knock_out(model, run_alone, progress)
+            metrics["static_share"] = static_share(model)
         write_json(out / METRICS_FILE, metrics)
         if metrics["n"]:
             draw_confusion(confusion(whole), whole.class_names, out / CONFUSION_FILE)

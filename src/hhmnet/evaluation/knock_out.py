@@ -28,12 +28,15 @@ Run = Callable[[], Scores]
 Block = Callable[[], AbstractContextManager[None]]
 
 
-def knock_out(model: ActionModel, run: Run) -> list[dict[str, Any]]:
+def knock_out(
+    model: ActionModel, run: Run, progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[dict[str, Any]]:
     """What each part of a model is worth to its labelled clips.
 
     Args:
         model: the model that ``run`` scores; afterwards it is as it was.
         run: see :data:`Run`; it is called once or twice a part.
+        progress: called with (parts done, parts in all).
 
     Returns:
         By ``part``: ``lost``, the clips that are recognised only with it; ``won``, those only without; ``top1`` without
@@ -41,7 +44,9 @@ def knock_out(model: ActionModel, run: Run) -> list[dict[str, Any]]:
     """
     whole, found = run(), []
     known = whole.labels >= 0
-    for part, taken_out in parts_of(model, run).items():
+    parts = parts_of(model, run)
+    for part, taken_out in parts.items():
+        progress(len(found), len(parts))
         with taken_out():
             without = run()
         lost = int((whole.right & ~without.right)[known].sum())
