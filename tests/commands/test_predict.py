@@ -35,7 +35,7 @@ def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A video of two made persons, and networks that find them; what the detector is built with is kept."""
     ways = straight((100, 130), (0.8, 0), (60, 140)), straight((240, 130), (-0.3, 0), (50, 130))
     monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector(*ways))
-    monkeypatch.setattr(estimate, "_load_estimator", lambda: BoxEstimator())
+    monkeypatch.setattr(estimate, "_load_estimator", lambda threads: BoxEstimator())
     MadeVideo(tmp_path / "clip.mkv", 30)
     return tmp_path / "clip.mkv"
 

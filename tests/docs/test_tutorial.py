@@ -77,7 +77,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     players = KnowingDetector(lambda t: (80 + 8 * np.sin(t / 3), 62, 40 + 12 * np.sin(t / 2), 100))
     monkeypatch.setattr(videos, "fetch_models", dict)
     monkeypatch.setattr(estimate, "_load_detector", lambda config: players)
-    monkeypatch.setattr(estimate, "_load_estimator", BoxEstimator)
+    monkeypatch.setattr(estimate, "_load_estimator", lambda threads: BoxEstimator())
     monkeypatch.setattr("hhmnet.commands.crops.cores", lambda: 1)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)

@@ -46,7 +46,7 @@ def made_networks(monkeypatch: pytest.MonkeyPatch) -> BoxEstimator:
     """Made networks in the place of those that find joints: one player walks through every MadeVideo."""
     estimator = BoxEstimator()
     monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector(PLAYER))
-    monkeypatch.setattr(estimate, "_load_estimator", lambda: estimator)
+    monkeypatch.setattr(estimate, "_load_estimator", lambda threads: estimator)
     return estimator
 
 
@@ -54,7 +54,7 @@ def made_networks(monkeypatch: pytest.MonkeyPatch) -> BoxEstimator:
 def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Made networks that find nobody."""
     monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector())
-    monkeypatch.setattr(estimate, "_load_estimator", lambda: BoxEstimator())
+    monkeypatch.setattr(estimate, "_load_estimator", lambda threads: BoxEstimator())
 
 
 @pytest.fixture(autouse=True)

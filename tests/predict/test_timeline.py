@@ -150,7 +150,7 @@ def test_joints_are_estimated_once_and_each_person_has_a_timeline(
     ways = straight((80, 120), (0.5, 0), (50, 120)), straight((240, 130), (-0.2, 0), (50, 140))
     estimator = BoxEstimator()
     monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector(*ways))
-    monkeypatch.setattr(estimate, "_load_estimator", lambda: estimator)
+    monkeypatch.setattr(estimate, "_load_estimator", lambda threads: estimator)
     MadeVideo(tmp_path / "a.mkv", 50, rate=25)
     model = of_skeletons.engine.model  # type: ignore[attr-defined]
     found = recognise_long(Recognizer(model, pose=estimate.PoseConfig(persons=2)), tmp_path / "a.mkv", CONFIG)

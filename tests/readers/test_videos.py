@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (source / "labels.csv").write_text(f"video,label,scene,fold\n{rows}")
     monkeypatch.setattr(videos, "fetch_models", dict)
     monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector(BYSTANDER, PLAYER))
-    monkeypatch.setattr(estimate, "_load_estimator", BoxEstimator)
+    monkeypatch.setattr(estimate, "_load_estimator", lambda threads: BoxEstimator())
     videos._estimator.cache_clear()
     return source
 
@@ -102,7 +102,7 @@ def test_other_layouts(folder: Path, layout: str) -> None:
 
 def test_metres_are_where_the_person_walks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """x to the camera's left, y up, z away: the player walks to the right of the picture, below its middle."""
-    monkeypatch.setattr(estimate, "_load_estimator", lambda: BoxEstimator(leads=False))
+    monkeypatch.setattr(estimate, "_load_estimator", lambda threads: BoxEstimator(leads=False))
     sample = Videos(folder, VideosConfig(persons=1)).read("a.mkv", Counter())
     hips = sample.joints[0, :, KINECT20.index("hip_center")]
     assert sample.pixels is not None
@@ -120,7 +120,7 @@ def test_missing_joints_stay_with_the_person_and_have_no_pixels(
     certain = Videos(folder).read("a.mkv", Counter())
     videos._estimator.cache_clear()
     doubtful = BoxEstimator(doubtful={15: range(FRAMES)})  # the left wrist
-    monkeypatch.setattr(estimate, "_load_estimator", lambda: doubtful)
+    monkeypatch.setattr(estimate, "_load_estimator", lambda threads: doubtful)
     sample = Videos(folder).read("a.mkv", Counter())
     wrist = KINECT20.index("left_wrist")
     assert sample.confidence is not None
@@ -163,7 +163,7 @@ def test_faults_of_single_videos_are_told(folder: Path, monkeypatch: pytest.Monk
     with pytest.raises(ReadError, match=r"there is no such file; labels\.csv names it in line 4"):
         reader.read("more/c.mkv", notes)
     with monkeypatch.context() as patch:
-        patch.setattr(estimate, "_load_estimator", lambda: BoxEstimator(blind=[4, 5, *range(8, 16)]))
+        patch.setattr(estimate, "_load_estimator", lambda threads: BoxEstimator(blind=[4, 5, *range(8, 16)]))
         patch.setattr(estimate, "MAX_GAP", 3)
         videos._estimator.cache_clear()
         reader.read("a.mkv", notes)

@@ -88,7 +88,7 @@ class VideoPoseEstimator:
 
     First persons are detected in every n-th frame and joined to tracks, and those who act are told from bystanders by
     their whole tracks. Then the joints of those alone are found in every frame. A ``detector`` and an ``estimator`` of
-    your own stand in for SSD and BlazePose. So many ``threads`` detect at the same time, with the same result.
+    your own stand in for SSD and BlazePose. So many ``threads`` work on a video at the same time, with the same result.
 
     Raises:
         PoseError: a network can't be had or run.
@@ -103,13 +103,13 @@ class VideoPoseEstimator:
     ) -> None:
         self.config, self.threads = config or PoseConfig(), threads
         self.detector = detector or _load_detector(self.config)
-        self.estimator = estimator or _load_estimator()
+        self.estimator = estimator or _load_estimator(threads)
 
     def estimate(self, path: Path, begin: int = 0, end: float = math.inf) -> VideoPoses:
         """Joints of those who act in the video at ``path``, or its frames ``begin`` to ``end``, that one left out.
 
-        A damaged video gives what comes before the damage. Each network runs in one thread, so that the result is the
-        same however many videos are in work.
+        A damaged video gives what comes before the damage. PyTorch works in one thread a picture, so that the result is
+        the same however many videos are in work.
 
         Raises:
             VideoError: the video has no frame that can be decoded.
@@ -201,8 +201,8 @@ def _load_detector(config: PoseConfig) -> Detector:
     return PersonDetector(read_constants(fetch_models()["ssd"]), config.detector_size)
 
 
-def _load_estimator() -> PoseEstimator:
-    return BlazePose(fetch_models()["blazepose"])
+def _load_estimator(threads: int) -> PoseEstimator:
+    return BlazePose(fetch_models()["blazepose"], threads)
 
 
 @contextmanager

@@ -128,6 +128,7 @@ class BlazePose:
 
     Args:
         model: the file ``pose_landmark_full.tflite``.
+        threads: of the network; what it finds doesn't depend on it.
 
     Raises:
         PoseError: the package ``ai-edge-litert`` is missing, or the file is not a model.
@@ -135,7 +136,7 @@ class BlazePose:
 
     layout: SkeletonLayout = BLAZEPOSE33
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, threads: int = 1) -> None:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
@@ -143,8 +144,7 @@ class BlazePose:
             raise PoseError(f"the package ai-edge-litert can't be used ({error}); {remedy}") from None
         try:
             with _quiet():
-                # One thread is the fastest for a network this small; a folder of videos is spread over the cores.
-                self._net: Any = Interpreter(str(model), num_threads=1)
+                self._net: Any = Interpreter(str(model), num_threads=threads)
                 self._net.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise PoseError(f"{model} is not a TensorFlow Lite model ({error})") from None
