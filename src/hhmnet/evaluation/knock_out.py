@@ -42,7 +42,7 @@ def knock_out(
         By ``part``: ``lost``, the clips that are recognised only with it; ``won``, those only without; ``top1`` without
         it, in percent; ``interval``, the 95 % interval (a paired bootstrap over clips) of the points that it brings.
     """
-    whole, found = run(), []
+    whole, found = run(), list[dict[str, Any]]()
     known = whole.labels >= 0
     parts = parts_of(model, run)
     for part, taken_out in parts.items():
