@@ -166,3 +166,10 @@ def test_without_groups_a_clip_stays_where_it_is(clips: list[str], other: str) -
     assert all(more[clip] == part for clip, part in split.items())
     assert "the same persons may be in training and test" in rule
     assert hold_out(dict.fromkeys(clips, "ann"))[0] == split
+    numbered = {
+        "a": "s2",
+        "b": "s10",
+        "c": "s02",
+        "d": "9" * 5000,
+    }  # as people sort; more digits than int() takes
+    assert list(hold_out(numbered)[0].values()).count("test") == 1

@@ -81,9 +81,12 @@ def hold_out(groups: Mapping[str, str]) -> tuple[dict[str, str], str]:
     return split, f"tested are the groups {_few(tested)}, {len(tested)} of {len(names)}{warning}"
 
 
-def _as_people_sort(name: str) -> list[tuple[int, int, str]]:
-    pieces = re.findall(r"[0-9]+|[^0-9]+", name)
-    return [(0, int(piece), piece) if piece.isdecimal() else (1, 0, piece) for piece in pieces]
+def _as_people_sort(name: str) -> list[tuple[int, int, str, str]]:
+    key = []
+    for piece in re.findall(r"[0-9]+|[^0-9]+", name):
+        number = piece.lstrip("0")  # by length, then as text: Python makes no number of thousands of digits
+        key.append((0, len(number), number, piece) if piece[0].isdecimal() else (1, 0, piece, ""))
+    return key
 
 
 def split_doubts(class_names: Sequence[str], train: Iterable[int], test: Iterable[int]) -> list[str]:
