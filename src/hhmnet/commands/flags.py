@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+_LONGEST = 200  # characters of a name that are compared
 
 
 class ConfigError(ValueError):
@@ -103,7 +104,10 @@ def names_in(words: Sequence[str]) -> list[str]:
 
 
 def _alike(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one.lower(), other.lower()).ratio()
+    one, other = (
+        text[:_LONGEST].lower() for text in (one, other)
+    )  # it takes time by the square of the length
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 def _kinds(section: type, above: str = "") -> dict[str, Any]:
