@@ -104,9 +104,8 @@ def names_in(words: Sequence[str]) -> list[str]:
 
 
 def _alike(one: str, other: str) -> float:
-    one, other = (
-        text[:_LONGEST].lower() for text in (one, other)
-    )  # it takes time by the square of the length
+    # It takes time by the square of the length.
+    one, other = (text[:_LONGEST].lower() for text in (one, other))
     return difflib.SequenceMatcher(None, one, other).ratio()
 
 
