@@ -1,10 +1,9 @@
-"""The format of a store's file: its columns and metadata, samples as Arrow record batches, and back."""
+"""The columns of a store's file: samples as Arrow record batches, and back."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, TypeVar
 
@@ -14,9 +13,7 @@ import pyarrow as pa
 from hhmnet.sample import Sample
 from hhmnet.skeleton import SkeletonLayout
 
-FORMAT = "hhmnet-store"
 VERSION = 2
-_METADATA_KEY = b"hhmnet"
 _BATCH_SAMPLES = 256
 _BATCH_BYTES = 16 * 2**20
 
@@ -44,61 +41,10 @@ _COLUMNS = (  # the axes of arrays say their shapes
 _NULLABLE = ("video", "pixels", "confidence", "boxes", "interpolated", "video_frames")
 _AXES = {name: axes for name, _, axes in _COLUMNS if axes}
 _PLAIN = [name for name, _, axes in _COLUMNS if not axes and name not in ("persons", "length")]
-_WEIGHTY = [
-    name for name, kind, _ in _COLUMNS if kind == _FLOATS
-]  # their size decides where a record batch ends
+# Their size decides where a record batch ends.
+_WEIGHTY = [name for name, kind, _ in _COLUMNS if kind == _FLOATS]
 SCHEMA = pa.schema([pa.field(name, kind, nullable=name in _NULLABLE) for name, kind, _ in _COLUMNS])
 T = TypeVar("T")
-
-
-class FormatError(ValueError):
-    """What can't be a store's metadata, or is that of another format or version."""
-
-
-def store_schema(
-    layout: SkeletonLayout, class_names: Sequence[str], protocol: str, provenance: Mapping[str, Any]
-) -> pa.Schema:
-    """:data:`SCHEMA` with what holds for a whole store; raises FormatError where that can't be written."""
-    if len(set(class_names)) != len(class_names) or not class_names:
-        raise FormatError("field 'class_names': a store needs class names, each of them once")
-    fields = {
-        "format": FORMAT,
-        "version": VERSION,
-        "layout": layout.to_dict(),
-        "class_names": list(class_names),
-        "protocol": protocol,
-        "provenance": dict(provenance),
-    }
-    try:
-        return SCHEMA.with_metadata({_METADATA_KEY: json.dumps(fields, allow_nan=False)})
-    except (TypeError, ValueError) as error:
-        raise FormatError(f"the store's metadata can't be written as JSON: {error}") from None
-
-
-def read_metadata(schema: pa.Schema) -> dict[str, Any]:
-    """What :func:`store_schema` wrote: layout, class_names, protocol and provenance.
-
-    Raises:
-        FormatError: the file is no store, or one of another version.
-        KeyError, TypeError, ValueError: the metadata is damaged.
-    """
-    try:
-        fields: dict[str, Any] = json.loads((schema.metadata or {})[_METADATA_KEY])
-        is_store = fields["format"] == FORMAT
-    except (KeyError, TypeError, ValueError, RecursionError):
-        is_store = False
-    if not is_store:
-        raise FormatError("is an Arrow file, but not one that `hhmnet prepare` wrote")
-    if (version := fields.get("version")) != VERSION:
-        versions = f"has store version {version}, this hhmnet reads version {VERSION}"
-        raise FormatError(f"{versions}; make it again with `hhmnet prepare`")
-    fields["layout"] = SkeletonLayout.from_dict(fields["layout"])
-    names = fields["class_names"]
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ValueError("field 'class_names' is no list of names")
-    if not isinstance(fields["protocol"], str) or not isinstance(fields["provenance"], dict):
-        raise ValueError("field 'protocol' is no text, or 'provenance' no object")
-    return fields
 
 
 def groups(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
@@ -160,33 +106,49 @@ def _ragged(arrays: Sequence[np.ndarray | None]) -> pa.LargeListArray:
     return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values), mask=mask)
 
 
-def view(record: pa.RecordBatch, row: int, name: str, layout: SkeletonLayout) -> np.ndarray | None:
-    """An array of one row as a read-only view on the file; None if it has none.
-
-    Args:
-        record: a record batch of :data:`SCHEMA`, validated.
-        row: which of its rows.
-        name: a list column.
-        layout: the layout of its joints.
+class Rows:
+    """The rows of a record batch of :data:`SCHEMA`, whose arrays are read-only views on the file.
 
     Raises:
         pyarrow.ArrowInvalid: the columns contradict each other or the layout.
     """
-    values = record.column(name)[row].values
-    if values is None:
-        return None
-    sizes = {"M": record.column("persons")[row].as_py() or 0, "T": record.column("length")[row].as_py() or 0}
-    sizes |= {"V": layout.num_joints, "C": layout.dims, "2": 2, "4": 4}
-    shape = [sizes[axis] for axis in _AXES[name]]
-    array = values.to_numpy()
-    if min(shape) < 1 or len(array) != math.prod(shape):
-        raise pa.ArrowInvalid(f"column '{name}' does not have the samples' persons, frames and joints")
-    array = array.reshape(shape)
-    return array.view(np.bool_) if array.dtype == np.uint8 else array
 
+    def __init__(self, record: pa.RecordBatch, layout: SkeletonLayout) -> None:
+        record.validate(full=True)
+        for field, column in zip(SCHEMA, record.columns, strict=True):
+            if column.null_count and not field.nullable:
+                raise pa.ArrowInvalid(f"column '{field.name}' has gaps")
+        persons, lengths = (record.column(name).to_numpy().astype(np.int64) for name in ("persons", "length"))
+        sizes = {"M": persons, "T": lengths, "V": layout.num_joints, "C": layout.dims, "2": 2, "4": 4}
+        if (persons < 1).any() or (lengths < 1).any():
+            raise pa.ArrowInvalid("a sample has no persons or no frames")
+        self._bodies = list(zip(persons.tolist(), lengths.tolist(), strict=True))
+        self._plain = {name: record.column(name) for name in _PLAIN}
+        self._arrays: dict[
+            str, Any
+        ] = {}  # values, offsets, which rows have any, shape behind persons and frames
+        for name, axes in _AXES.items():
+            column = record.column(name)
+            offsets, values = column.offsets.to_numpy(), column.values.to_numpy()
+            known = column.is_valid().to_numpy(zero_copy_only=False)
+            if (np.diff(offsets) != known * math.prod(sizes[axis] for axis in axes)).any():
+                raise pa.ArrowInvalid(
+                    f"column '{name}' does not have the samples' persons, frames and joints"
+                )
+            if values.dtype == np.uint8:
+                values = values.view(np.bool_)
+            tail = tuple(sizes[axis] for axis in axes.lstrip("MT"))
+            self._arrays[name] = values, offsets, known, tail
 
-def read_row(record: pa.RecordBatch, row: int, layout: SkeletonLayout) -> Sample:
-    """All that one row says; raises SampleError where that contradicts itself, and as :func:`view`."""
-    plain = {name: record.column(name)[row].as_py() for name in _PLAIN}
-    arrays: dict[str, Any] = {name: view(record, row, name, layout) for name in _AXES}
-    return Sample(**plain, **arrays)
+    def array(self, row: int, name: str) -> Any:
+        """An array of one row, a column of :data:`SCHEMA`; None if it has none."""
+        values, offsets, known, tail = self._arrays[name]
+        if not known[row]:
+            return None
+        flat = values[offsets[row] : offsets[row + 1]]
+        return flat.reshape(self._bodies[row] + tail) if _AXES[name].startswith("M") else flat
+
+    def sample(self, row: int) -> Sample:
+        """All that one row says; raises SampleError where that contradicts itself."""
+        plain: dict[str, Any] = {name: column[row].as_py() for name, column in self._plain.items()}
+        return Sample(**plain, **{name: self.array(row, name) for name in _AXES})

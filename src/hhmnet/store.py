@@ -23,21 +23,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from hhmnet.arrow import (
-    SCHEMA,
-    FormatError,
-    groups,
-    read_metadata,
-    read_row,
-    record_batch,
-    store_schema,
-    view,
-)
+from hhmnet.arrow import SCHEMA, VERSION, Rows, groups, record_batch
 from hhmnet.files import made, remedy, replacing
 from hhmnet.sample import UNKNOWN_LABEL, Sample, SampleError
 from hhmnet.skeleton import LayoutError, SkeletonLayout
 
 SAMPLES_FILE, VIDEOS_FILE = "samples.arrow", "videos.json"
+_FORMAT, _METADATA_KEY = "hhmnet-store", b"hhmnet"
 
 
 class StoreError(ValueError):
@@ -79,24 +71,35 @@ def write_store(
         StoreError: two samples of one name, a sample of another layout or class, no samples at all, class
             names that aren't unique, metadata JSON can't hold, or a folder that can't be written.
     """
+    if len(set(class_names)) != len(class_names) or not class_names:
+        raise StoreError("field 'class_names': a store needs class names, each of them once")
+    about: dict[str, Any] = {
+        "layout": layout.to_dict(),
+        "class_names": list(class_names),
+        "protocol": protocol,
+    }
+    about |= {"format": _FORMAT, "version": VERSION, "provenance": dict(provenance)}
+    try:
+        schema = SCHEMA.with_metadata({_METADATA_KEY: json.dumps(about, allow_nan=False)})
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"the store's metadata can't be written as JSON: {error}") from None
     if batches is None:
         batches = (record_batch(group) for group in groups(_checked(samples, layout, class_names)))
     folder, count = Path(folder), 0
-    place = f"make the folder {folder}"
     try:
-        schema = store_schema(layout, class_names, protocol, provenance)
-        with made(folder):
-            place = f"write {folder / SAMPLES_FILE}"
-            with replacing(folder / SAMPLES_FILE) as file, pa.ipc.new_file(file, schema) as writer:
-                for batch in batches:
-                    writer.write_batch(batch)
-                    count += batch.num_rows
-                if not count:
-                    raise StoreError(f"there are no samples to write to {folder}")
-    except FormatError as error:
-        raise StoreError(str(error)) from None
+        with (
+            made(folder),
+            replacing(folder / SAMPLES_FILE) as file,
+            pa.ipc.new_file(file, schema) as writer,
+        ):
+            for batch in batches:
+                writer.write_batch(batch)
+                count += batch.num_rows
+            if not count:
+                raise StoreError(f"there are no samples to write to {folder}")
     except OSError as error:
-        raise StoreError(f"can't {place}: {error.strerror or error}{remedy(error)}") from error
+        reason = f"{error.strerror or error}{remedy(error)}"
+        raise StoreError(f"can't write {folder / SAMPLES_FILE}: {reason}") from error
     return count
 
 
@@ -145,22 +148,38 @@ class Store:
         try:
             reader = pa.ipc.open_file(_mapped(self._file), options=options)
             self._records = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-            about = read_metadata(reader.schema)
-            self.layout: SkeletonLayout = about["layout"]
-            self.class_names: tuple[str, ...] = tuple(about["class_names"])
-            self.protocol: str = about["protocol"]
-            self.provenance: dict[str, Any] = about["provenance"]
-        except FormatError as error:
-            raise StoreError(f"{self._file} {error}") from None
-        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from None
+        self._read_metadata(reader.schema.metadata or {})
         if not reader.schema.equals(SCHEMA):
             raise self._damaged("its columns are not those of a store")
         self._starts = list(accumulate((record.num_rows for record in self._records), initial=0))
         self._length = self._starts.pop()
         if not self._length:
             raise self._damaged("it holds no samples")
-        self._valid: set[int] = set()  # record batches that were looked through
+        self._rows: dict[int, Rows] = {}  # by record batch, of those that were looked through
+
+    def _read_metadata(self, metadata: Mapping[bytes, bytes]) -> None:
+        try:
+            about = json.loads(metadata[_METADATA_KEY])
+            is_store = about["format"] == _FORMAT
+        except (KeyError, TypeError, ValueError, RecursionError):
+            is_store = False
+        if not is_store:
+            raise StoreError(f"{self._file} is an Arrow file, but not one that `hhmnet prepare` wrote")
+        if (version := about.get("version")) != VERSION:
+            versions = f"has store version {version}, this hhmnet reads version {VERSION}"
+            raise StoreError(f"{self._file} {versions}; make it again with `hhmnet prepare`")
+        names, protocol, provenance = (about.get(key) for key in ("class_names", "protocol", "provenance"))
+        try:
+            self.layout = SkeletonLayout.from_dict(about.get("layout"))
+        except LayoutError as error:
+            raise self._damaged(error) from None
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise self._damaged("field 'class_names' is no list of names")
+        if not isinstance(protocol, str) or not isinstance(provenance, dict):
+            raise self._damaged("field 'protocol' is no text, or 'provenance' no object")
+        self.class_names, self.protocol, self.provenance = tuple(names), protocol, provenance
 
     def __len__(self) -> int:
         return self._length
@@ -185,16 +204,14 @@ class Store:
         Raises:
             VideoFolderError: there is no such folder, or the store doesn't know of one.
         """
-        folder = self.video_folder if override is None else Path(override)
+        folder, way = self.video_folder if override is None else Path(override), "with --videos DIR"
         if folder is None:
             raise VideoFolderError(
-                f"store {self.path} doesn't say where its videos are; name their folder with --videos DIR"
+                f"store {self.path} doesn't say where its videos are; name their folder {way}"
             )
         if not folder.is_dir():
             noted = "" if override is not None else f", where store {self.path} had its videos"
-            raise VideoFolderError(
-                f"no folder at {folder}{noted}; name the folder of videos with --videos DIR"
-            )
+            raise VideoFolderError(f"no folder at {folder}{noted}; name the folder of videos {way}")
         return folder
 
     sample_ids = _column("sample_id", "Names of all samples, ``(N,)`` text.")
@@ -210,27 +227,20 @@ class Store:
 
     def joints(self, i: int) -> np.ndarray:
         """Joints ``(M, T, V, C)`` float32 of sample ``i``: a read-only view on the file, not a copy."""
-        return self._view(i, "joints")
+        rows, row = self._locate(i)
+        return rows.array(row, "joints")
 
     def present(self, i: int) -> np.ndarray:
         """Which bodies are there, ``(M, T)`` bool: a read-only view on the file."""
-        return self._view(i, "present")
-
-    def _view(self, i: int, name: str) -> np.ndarray:
-        record, row = self._locate(i)
-        try:
-            if (array := view(record, row, name, self.layout)) is not None:
-                return array
-        except pa.ArrowException as error:
-            raise self._damaged(error) from None
-        raise self._damaged(f"column '{name}' has gaps")
+        rows, row = self._locate(i)
+        return rows.array(row, "present")
 
     def sample(self, i: int) -> Sample:
         """All that is known of sample ``i``; its arrays are read-only views on the file."""
-        record, row = self._locate(i)
+        rows, row = self._locate(i)
         try:
-            return read_row(record, row, self.layout)
-        except (SampleError, pa.ArrowException) as error:
+            return rows.sample(row)
+        except SampleError as error:
             raise self._damaged(error) from None
 
     def index(self, sample_id: str) -> int:
@@ -248,30 +258,29 @@ class Store:
     def _positions(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.sample_ids.tolist())}
 
-    def _locate(self, i: int) -> tuple[pa.RecordBatch, int]:
+    def _locate(self, i: int) -> tuple[Rows, int]:
         i = operator.index(i)
         if not 0 <= i < self._length:
             raise IndexError(f"store {self.path} has samples 0..{self._length - 1}, not {i}")
         number = bisect_right(self._starts, i) - 1
-        if number not in self._valid:
-            self._validate(self._records[number])
-            self._valid.add(number)
-        return self._records[number], i - self._starts[number]
+        if number not in self._rows:
+            try:
+                self._rows[number] = Rows(self._records[number], self.layout)
+            except pa.ArrowException as error:
+                raise self._damaged(error) from None
+        return self._rows[number], i - self._starts[number]
 
     def _read_column(self, name: str) -> np.ndarray:
         """One small column, without touching the joints; text as numpy's."""
         column = pa.chunked_array([record.column(name) for record in self._records])
-        self._validate(column)
+        try:
+            column.validate(full=True)
+        except pa.ArrowException as error:
+            raise self._damaged(error) from None
         if column.null_count:
             raise self._damaged(f"column '{name}' has gaps")
         values = column.to_numpy()
         return values.astype(np.str_) if values.dtype == object else values
-
-    def _validate(self, data: pa.RecordBatch | pa.ChunkedArray) -> None:
-        try:
-            data.validate(full=True)
-        except pa.ArrowException as error:
-            raise self._damaged(error) from None
 
     def _damaged(self, cause: object) -> StoreError:
         reason = " ".join(str(cause).split())
