@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import io
 import os
 import re
@@ -73,6 +74,13 @@ def main(words: Sequence[str] | None = None) -> int:
         return CALLERS_MISTAKE
     with _terminable():
         return _run(name, rest)
+
+
+def program() -> int:
+    """The program ``hhmnet``: one command in a process of its own."""
+    code = main()
+    gc.freeze()  # Python looks through all objects of torch at the end otherwise, for a third of a second
+    return code
 
 
 def _run(name: str, words: list[str]) -> int:

@@ -64,7 +64,7 @@ def test_networks_are_fetched_once_and_again_if_damaged(
     assert {"--no-deps", "--only-binary=:all:"} <= set(first)
     assert second[second.index("--platform") + 1] == "manylinux_2_28_x86_64"
     files["ssd"].write_text("netw")
-    assert fetch_models()["ssd"].read_text() == "network ssd"
+    assert fetch_models("ssd")["ssd"].read_text() == "network ssd"
     assert len(index.calls) == 3
 
 

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+from hypothesis import given as for_all
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
-from hhmnet.pose.tracking import Motion, Track, Tracker, choose_actors, join, to_center
+from hhmnet.pose.tracking import Motion, Track, Tracker, assign, choose_actors, join, to_center
 from made_people import Way, box, detections, straight
 
 SIZE = (480, 270)
@@ -124,3 +129,19 @@ def test_pieces_of_one_way_are_joined_and_other_persons_are_not(frames: range, w
     first, piece, other = track(1, range(10), own), track(3, range(52, 60), own), track(2, frames, way)
     whole, left = join(first, [other, piece])
     assert (whole.frames, left) == ([*range(10), *range(52, 60)], [other])
+
+
+@for_all(hnp.arrays(np.float64, st.tuples(st.integers(0, 4), st.integers(0, 4)), elements=st.floats(0, 2)))
+def test_as_many_pairs_as_may_be_at_the_least_cost(costs: np.ndarray) -> None:
+    rows, columns = costs.shape
+    ways = [
+        list(zip(chosen, order, strict=True))
+        for count in range(min(rows, columns) + 1)
+        for chosen in itertools.combinations(range(rows), count)
+        for order in itertools.permutations(range(columns), count)
+    ]
+    allowed = [pairs for pairs in ways if all(costs[pair] <= 0.8 for pair in pairs)]
+    best = min(allowed, key=lambda pairs: (-len(pairs), sum(costs[pair] for pair in pairs)))
+    found = assign(costs, 0.8)
+    assert len(found) == len(best)
+    assert sum(costs[pair] for pair in found) == pytest.approx(sum(costs[pair] for pair in best))

