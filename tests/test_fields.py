@@ -6,7 +6,12 @@ import pytest
 
 from hhmnet.config import OptimConfig, RuntimeConfig
 from hhmnet.data.augment import AugmentConfig
+from hhmnet.data.roi import RoiConfig
 from hhmnet.data.transform import DataConfig
+from hhmnet.data.video_batch import VideoAugmentConfig, VideoConfig
+from hhmnet.losses import LossConfig
+from hhmnet.models.heterogeneous import HeterogeneousConfig
+from hhmnet.models.homogeneous import FusionConfig
 from hhmnet.models.stst import STSTConfig
 
 
@@ -24,10 +29,26 @@ from hhmnet.models.stst import STSTConfig
         (AugmentConfig, "swap", 3.0, ""),
         (DataConfig, "frames", 0, "at least 1"),
         (DataConfig, "stream", "bones", ""),
+        (DataConfig, "stream", "bone+bone", ""),
+        (DataConfig, "center", "last", "one of"),
         (STSTConfig, "mask", "top", "one of"),
         (STSTConfig, "widths", (), ""),
         (STSTConfig, "widths", (16, -1), ""),
         (STSTConfig, "head_width", 7, ""),
+        (STSTConfig, "strides", (1, 2), ""),
+        (STSTConfig, "kernel", 4, ""),
+        (FusionConfig, "projection", 0, "at least 1"),
+        (FusionConfig, "weights", (1.0, -1.0), "at least 0"),
+        (FusionConfig, "weights", (0.0, 0.0), "not be all zero"),
+        (HeterogeneousConfig, "backbone", "vit", "one of efficientnet_lite0, small; got 'vit'"),
+        (HeterogeneousConfig, "guidance", "both", "one of none, feature"),
+        (HeterogeneousConfig, "modality_dropout", 1.1, ""),
+        (LossConfig, "positives", "all", "one of class, clip"),
+        (LossConfig, "part_temperature", 0.0, ""),
+        (RoiConfig, "person_scale", "shoe", ""),
+        (RoiConfig, "cell", 2, ""),
+        (VideoConfig, "instants", 0, ""),
+        (VideoAugmentConfig, "zoom", 1.0, ""),
     ],
 )
 def test_every_configuration_refuses_what_it_cannot_use(

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from hhmnet.losses import (
-    LossConfig,
     distillation,
     info_nce,
     part_contrast,
@@ -169,11 +168,3 @@ def test_distillation_is_the_divergence_of_the_definition(mask: list[bool] | Non
     assert teachers.grad is None
     assert students.grad is not None
     assert students.grad.any() == bool(rows)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"), [("contrast", -0.1), ("positives", "all"), ("part_temperature", 0.0)]
-)
-def test_bad_settings_are_named(field: str, value: float | str) -> None:
-    with pytest.raises(ValueError, match=f"field '{field}'"):
-        LossConfig(**{field: value})  # type: ignore[arg-type]

@@ -104,48 +104,7 @@ def test_every_clip_once_an_epoch(count: int, size: int, drop_last: bool) -> Non
             assert all(len(batch) == size for batch in batches[:-1])
 
 
-def test_order_depends_on_epoch_and_seed_alone() -> None:
-    def order(seed: int | None, epoch: int) -> list[list[int]]:
-        sampler = EpochSampler(40, 7, seed)
-        sampler.epoch = epoch
-        np.random.seed(len(list(sampler)))  # noqa: NPY002 - global state must not matter
-        return list(sampler)
-
-    orders = [order(seed, epoch) for seed in (0, 1) for epoch in range(4)]
-    assert len({str(o) for o in orders}) == 8
-    assert orders == [order(seed, epoch) for seed in (0, 1) for epoch in range(4)]
-    assert order(None, 0) == order(None, 3) == [list(range(i, min(i + 7, 40))) for i in range(0, 40, 7)]
-
-
-@pytest.mark.parametrize("parts", [2, 3])
-@pytest.mark.parametrize("drop_last", [False, True])
-def test_the_parts_of_a_batch_are_the_batch(parts: int, drop_last: bool) -> None:
-    whole = list(EpochSampler(40, 6, seed=3, drop_last=drop_last))
-    each = [EpochSampler(40, 6, 3, drop_last, (part, parts)) for part in range(parts)]
-    assert [[clip for rows in batch for clip in rows] for batch in zip(*each, strict=True)] == whole
-    assert all(len(sampler) == len(whole) for sampler in each)
-    sizes = [[len(rows) for rows in sampler][:6] for sampler in each]
-    assert sizes == [[6 // parts] * 6] * parts
-
-
 # The loader.
-
-
-def read(store: Store, workers: int) -> list[RawBatch]:
-    sampler = EpochSampler(18, 5, seed=4)
-    loader = make_loader(ClipDataset(store, np.arange(18), 2), sampler, workers)
-    batches = []
-    for epoch, start in ((0, 0), (1, 2)):
-        sampler.epoch, sampler.start = epoch, start
-        batches += list(loader)
-    return batches
-
-
-def test_workers_change_nothing(patchy_store: Store) -> None:
-    here, there = read(patchy_store, 0), read(patchy_store, 2)
-    assert len(here) == len(there) == 4 + 2
-    for a, b in zip(here, there, strict=True):
-        assert_same(a, b)
 
 
 # How long clips are.

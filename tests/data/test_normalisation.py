@@ -14,7 +14,6 @@ from hhmnet.data.transform import (
     DataConfig,
     SkeletonBatch,
     center,
-    choose_frames,
     face_camera,
     prepare,
     rescale,
@@ -59,19 +58,6 @@ def test_evaluation_takes_the_middle_of_equal_slots() -> None:
     x, _ = prepare(clips, KINECT20, plain)
     places = torch.tensor([[(t + 0.5) / 4 * length - 0.5 for t in range(4)] for length in LENGTHS])
     torch.testing.assert_close(x.permute(0, 2, 4, 3, 1), sample_frames(clips, places)[0])
-
-
-def test_frames_and_mirrors_chosen_beforehand_change_nothing() -> None:
-    """As they are chosen for a video and its skeleton at once."""
-    clips, config = make(gaps=0.3), DataConfig(frames=8, persons=2, facing="mean", scale="trunk")
-    first, second = (torch.Generator().manual_seed(3) for _ in range(2))
-    for augmentation, generators in ((None, (None, None)), (AugmentConfig(mirror=0.5), (first, second))):
-        expected, _ = prepare(clips, KINECT20, config, augmentation, generators[0])
-        chosen = choose_frames(clips.lengths, config, augmentation, generators[1])
-        assert (chosen.mirrored is None) == (augmentation is None)
-        found, _ = prepare(clips, KINECT20, config, augmentation, generators[1], sampled=chosen)
-        assert torch.equal(found, expected)
-    assert torch.equal(first.get_state(), second.get_state())
 
 
 @pytest.mark.parametrize("augmentation", [None, AugmentConfig(offset=0.05, noise=0.05)])
@@ -148,12 +134,6 @@ def test_without_the_first_person_the_next_one_is_faced_and_measured() -> None:
     assert (faced - alone).abs().max() > 0.1
     scaled = rescale(x, "trunk", KINECT20, mask)[:, :, 1:]
     torch.testing.assert_close(scaled, rescale(alone, "trunk", KINECT20, seen))
-
-
-def test_facing_needs_three_dimensions() -> None:
-    clips = make(layout=COCO17)
-    with pytest.raises(ValueError, match="field 'facing' needs a 3-D layout, coco17 has 2 dimensions"):
-        prepare(clips, COCO17, DataConfig(facing="mean", persons=2))
 
 
 # Scale.

@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from hhmnet.data.transform import STREAMS
-from hhmnet.losses import distillation, part_contrast
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork, HeterogeneousOutput
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork
 from hhmnet.models.layers import part_weights
@@ -155,44 +153,11 @@ def test_a_clip_has_no_neighbours() -> None:
 # Training.
 
 
-def loss_of(output: HeterogeneousOutput, labels: Tensor) -> Tensor:
-    assert output.video is not None
-    assert output.part_features is not None
-    assert output.part_teacher is not None
-    assert output.teacher is not None
-    loss = functional.cross_entropy(output.video, labels)
-    loss = loss + part_contrast(output.part_features, output.part_teacher, output.part_mask, 0.07)
-    return loss + distillation(output.video, output.teacher, output.used.all(1), 2.0)
-
-
-@pytest.mark.parametrize("autocast", [False, True])
-def test_every_weight_is_trained_but_the_skeletons_which_stay_bit_for_bit(autocast: bool) -> None:
-    network = build(2, dropout=0.0)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    # All parameters, as an optimiser gets them that knows of nothing frozen.
-    optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=0.5)
-    for seed in range(2):
-        network.eval()
-        network.train()
-        assert not any(module.training for module in network.skeleton.modules())
-        assert network.video.training
-        optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            output = network(*made_clips(seed=seed), blind(made_input(seed=seed), 1))
-        assert output.logits.dtype == torch.float32
-        assert output.guidance is not None
-        assert output.guidance.dtype == torch.float32
-        loss_of(output, torch.tensor([0, 1, 2])).backward()
-        optimizer.step()
-    for name, value in network.state_dict().items():
-        assert torch.equal(value, before[name]) == name.startswith(("skeleton.", "teacher_projection")), name
-
-
-@pytest.mark.parametrize(("rate", "low", "high"), [(0.4, 8, 56), (1.0, 64, 64)])
+@pytest.mark.parametrize(("rate", "low", "high"), [(0.4, 2, 22), (1.0, 24, 24)])
 def test_dropped_modalities_lose_their_guidance_in_training(rate: float, low: int, high: int) -> None:
     network = build(1, modality_dropout=rate)
-    x, mask = made_clips(1, count=64)
-    video = made_input(64)
+    x, mask = made_clips(1, count=24)
+    video = made_input(24)
     torch.manual_seed(1)
     with torch.no_grad():
         trained = network.train()(x, mask, video).guidance
@@ -206,20 +171,3 @@ def test_dropped_modalities_lose_their_guidance_in_training(rate: float, low: in
 
 
 # What is refused.
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({"backbone": "vit"}, "field 'backbone' must be one of"),
-        ({"guidance": "both"}, "field 'guidance' must be one of none, feature"),
-        ({"norm": "layer"}, "field 'norm' must be one of frozen, batch"),
-        ({"dropout": 1.0}, "field 'dropout'"),
-        ({"modality_dropout": 1.1}, "field 'modality_dropout'"),
-        ({"weights": (1.0, -1.0)}, "field 'weights'"),
-        ({"weights": (0.0, 0.0)}, "not be all zero"),
-    ],
-)
-def test_bad_settings_are_named(config: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        HeterogeneousConfig(**config)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
 
 from hhmnet.data.transform import STREAMS, DataConfig, SkeletonBatch
@@ -55,12 +54,3 @@ def test_every_parameter_belongs_to_one_stream_and_learns_from_that_alone() -> N
     assert moved == [False, True, False, False]
     single = model("bone").network
     assert [len(part) for part in stream_parts(single)] == [len(list(single.parameters()))]
-
-
-def test_bad_settings_are_named() -> None:
-    with pytest.raises(ValueError, match="not be all zero"):
-        FusionConfig(weights=(0.0, 0.0))
-    with pytest.raises(ValueError, match="field 'weights'"):
-        FusionConfig(weights=(1.0, -1.0))
-    with pytest.raises(ValueError, match="field 'projection'"):
-        FusionConfig(projection=0)

@@ -4,17 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hhmnet.models.layers import DropPath, Norm, convolve, stride_mask
-
-
-@pytest.mark.parametrize("frames", [5, 6])
-@pytest.mark.parametrize("stride", [1, 2, 3])
-def test_a_strided_frame_counts_if_any_frame_it_stands_for_does(frames: int, stride: int) -> None:
-    mask = torch.rand(4, frames, generator=torch.Generator().manual_seed(2)) < 0.4
-    found = stride_mask(mask, stride)
-    assert found is not None
-    for b in range(4):
-        assert found[b].tolist() == [bool(mask[b, t : t + stride].any()) for t in range(0, frames, stride)]
+from hhmnet.models.layers import DropPath, Norm
 
 
 def test_drop_path_drops_whole_samples_and_keeps_the_expectation() -> None:
@@ -86,16 +76,3 @@ def test_a_masked_norm_survives_nobody_and_is_fixed_where_it_is_frozen() -> None
     assert norm.norm.num_batches_tracked == 1
     norm.norm.eval()  # as where an encoder in training is frozen by its norms alone
     torch.testing.assert_close(norm(x, nobody), norm.norm(x))
-
-
-@pytest.mark.parametrize("dilation", [1, 3])
-def test_a_convolution_does_the_work_of_a_norm_that_is_fixed(
-    dilation: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch.manual_seed(1)
-    conv = nn.Conv2d(4, 6, (1, 5), (1, 2), (0, 2 * dilation), (1, dilation), bias=False)
-    norm, x = Norm(6), torch.randn(3, 4, 5, 9)
-    norm(conv(x) * 3 + 2)  # statistics that aren't those of a fresh norm
-    expected = norm.eval()(conv(x))
-    monkeypatch.setattr(norm.norm, "forward", None)  # it would cost half of the convolution's time
-    torch.testing.assert_close(convolve(conv, norm, x, None), expected, atol=1e-5, rtol=1e-4)

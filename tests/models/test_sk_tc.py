@@ -125,9 +125,3 @@ def test_gradients_of_the_module(stride: int) -> None:
         return y if stride > 1 else y.permute(0, 3, 1, 2)[there]
 
     assert torch.autograd.gradcheck(call, (x, *(parameters[n] for n in names)), eps=1e-6, atol=1e-5)
-
-
-def test_selection_is_per_clip_and_sums_to_1() -> None:
-    weights = build().weights([feature(4, width=16, seed=i) for i in range(2)], None)
-    torch.testing.assert_close(weights.sum(0), torch.ones(2, 16))
-    assert (weights[:, 0] - weights[:, 1]).abs().max() > 1e-2

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hhmnet.models.backbones import EfficientNetLite0, RGBBackbone, SmallNet
+from hhmnet.models.backbones import RGBBackbone, SmallNet
 from hhmnet.models.start import zero_heads
 from hhmnet.models.video_net import VideoNetwork, over_time
 from made_grid import blind, made_input, only
@@ -90,16 +90,6 @@ def test_the_first_step_leaves_the_backbone_alone() -> None:
     assert slopes["backbone.conv.weight"] == 0
 
 
-@pytest.mark.parametrize("moments", [1, 2])
-def test_what_came_first_is_known_with_two_moments(moments: int) -> None:
-    video, network = made_input(), build(moments=moments).eval()
-    cells = video.grid.unflatten(3, (4, -1)).flip(3).flatten(3)
-    backwards = video._replace(grid=cells, scene=video.scene.flip(1))
-    first, second = network(video), network(backwards)
-    torch.testing.assert_close(first.parts, second.parts)
-    assert torch.allclose(first.logits, second.logits, atol=1e-6) == (moments == 1)
-
-
 def test_the_whole_is_the_mean_of_the_scenes_that_are_there() -> None:
     video = made_input()
     mask = torch.tensor([[True, True], [False, True], [False, False]])
@@ -157,43 +147,24 @@ def test_missing_clips_stay_out_of_the_batch_statistics() -> None:
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize(
-    ("backbone", "side", "stride"), [(SmallNet(), 40, 16), (EfficientNetLite0(), 48, 32), (Averages(), 8, 16)]
-)
-def test_cells_must_hold_whole_cells_of_the_map(backbone: RGBBackbone, side: int, stride: int) -> None:
-    with pytest.raises(ValueError, match=rf"'video.cell' is {side}; it must be a multiple of {stride}"):
-        build(backbone)(made_input(cell=side))
-
-
-def train_a_little(network: VideoNetwork) -> None:
-    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, weight_decay=0.5)
-    for seed in range(3):
-        optimizer.zero_grad()
-        network.eval()
-        network.train()
-        network(made_input(seed=seed)).logits.square().mean().backward()
-        optimizer.step()
-
-
 @pytest.mark.parametrize("freeze", [True, False])
 @pytest.mark.parametrize("freeze_norms", [True, False])
 def test_frozen_is_frozen_for_good(freeze: bool, freeze_norms: bool) -> None:
     network = build(Normed(), frozen=float(freeze), freeze_norms=freeze_norms)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    train_a_little(network)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, weight_decay=0.5)
+    network.eval()
+    network.train()
+    network(made_input()).logits.square().mean().backward()
+    optimizer.step()
     moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
-    weights = {"backbone.conv.weight", "backbone.norm.weight"}
-    statistics = {"backbone.norm.running_mean", "backbone.norm.running_var"}
-    assert (weights <= moved) == (not freeze)
-    assert (statistics <= moved) == (not freeze and not freeze_norms)
+    assert ("backbone.conv.weight" in moved) == (not freeze)
+    assert ("backbone.norm.running_mean" in moved) == (not freeze and not freeze_norms)
     assert freeze is False or not any(name.startswith("backbone") for name in moved)
     assert "part_head.weight" in moved
 
 
 @pytest.mark.parametrize(("frozen", "count"), [(0.0, 0), (0.7, 5), (1.0, 7)])
 def test_a_share_of_the_layers_can_be_frozen(frozen: float, count: int) -> None:
-    network = build(SmallNet(), frozen=frozen).train()
-    layers = network.backbone.layers()
+    layers = build(SmallNet(), frozen=frozen).train().backbone.layers()
     assert [layer.training for layer in layers] == [False] * count + [True] * (7 - count)
-    learns = [all(weight.requires_grad for weight in layer.parameters()) for layer in layers]
-    assert learns == [False] * count + [True] * (7 - count)

@@ -29,20 +29,6 @@ def load(folder: Path) -> Progress:
 READERS = pytest.mark.parametrize("read", [load, checkpoint.read_progress])
 
 
-def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path)
-    before = (tmp_path / checkpoint.FILE).read_bytes()
-
-    def fail(*_: object, **__: object) -> None:
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr("hhmnet.files.os.replace", fail)
-    with pytest.raises(OSError, match="no space"):
-        write(tmp_path)
-    assert (tmp_path / checkpoint.FILE).read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == [checkpoint.FILE]
-
-
 @READERS
 def test_a_missing_or_damaged_checkpoint_is_named(tmp_path: Path, read: Callable[[Path], Progress]) -> None:
     file = tmp_path / checkpoint.FILE

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from short_run import make_config, make_run
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from hhmnet.models.stst import STST
-from hhmnet.store import Store
 from hhmnet.training.learner import GraphedUpdate
 
 
@@ -68,30 +63,3 @@ def test_batches_with_a_mask_and_without_are_recorded_and_replayed(monkeypatch: 
         for ours, theirs in zip(graphed(x, mask, classes), update(x, mask, classes), strict=True):
             assert torch.equal(ours, theirs), number
     assert (stand_in.recorded, stand_in.replayed) == (2, 2 + 6)
-
-
-@pytest.mark.parametrize("stream", ["joint", "joint+bone"])
-def test_a_masked_step_has_shapes_that_no_value_decides(
-    patchy_store: Store, tmp_path: Path, stream: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Tensors without values: whatever would ask for one raises."""
-    monkeypatch.setattr(STST, "static_shapes", True)
-    config = make_config(persons=2, mixup=0.0, mask="threshold")
-    config.data.stream = stream
-    trainer = make_run(tmp_path, config, patchy_store)
-    batch = trainer.dataset.__getitems__([0, 1, 2, 3])
-    classes = torch.nn.functional.one_hot(batch.labels, 3).float()
-    (x, mask), classes = trainer.phase.inputs(batch, classes, trainer.generator)
-    assert mask is not None
-    assert not mask.all()
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        for module in trainer.network.modules():
-            for held in (module._parameters, module._buffers):
-                held.update(
-                    {name: None if value is None else mode.from_tensor(value) for name, value in held.items()}
-                )
-        fake = (mode.from_tensor(value) for value in (x, mask, classes))
-        loss, logits = trainer.learner._loss(*fake)
-        loss.backward()
-    assert logits.shape == (4, 3)
-    assert all(p.grad is not None and p.grad.shape == p.shape for p in trainer.network.parameters())

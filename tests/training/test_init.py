@@ -20,6 +20,7 @@ from short_run import (
 
 from hhmnet.config import RuntimeConfig, TrainConfig
 from hhmnet.models.pretrained import ActionModel, from_pretrained
+from hhmnet.skeleton import COCO17
 from hhmnet.store import Store
 from hhmnet.training.engine import Trainer
 from hhmnet.training.phases import PhaseError
@@ -51,18 +52,6 @@ def test_network_and_preprocessing_are_the_models_where_nobody_gives_others(
     assert spec.class_names == tiny_store.class_names
 
 
-def test_encoders_learn_at_their_share_of_the_rate(tmp_path: Path, tiny_store: Store, init: Path) -> None:
-    trainer = make_run(tmp_path / "run", make_config(init=str(init), encoder_lr=0.25), tiny_store)
-    shares = {
-        id(weight): group["share"]
-        for group in trainer.learner.optimizer.param_groups
-        for weight in group["params"]
-    }
-    found = {name: shares[id(weight)] for name, weight in trainer.network.named_parameters()}
-    assert {share for name, share in found.items() if name.startswith("classifier.")} == {1.0}
-    assert {share for name, share in found.items() if not name.startswith("classifier.")} == {0.25}
-
-
 def test_a_video_network_starts_from_another(tmp_path: Path) -> None:
     store = write_video_store(tmp_path, made_samples())
     phase1 = write_phase1(tmp_path / "phase1", store)
@@ -80,8 +69,11 @@ def test_a_video_network_starts_from_another(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"stream": "joint_motion"}, "'init'.*joint_motion"),
-        ({"widths": (16, 24)}, "'init'.*shape"),
+        (
+            {"stream": "joint_motion"},
+            "'init'.*it has the streams joint, bone; field 'data.stream' is joint_motion",
+        ),
+        ({"widths": (16, 24)}, r"'init'.*its '.*' has the shape .*the section 'model'"),
     ],
 )
 def test_what_cannot_start_is_one_line(
@@ -89,3 +81,6 @@ def test_what_cannot_start_is_one_line(
 ) -> None:
     with pytest.raises(PhaseError, match=message):
         make_run(tmp_path / "run", make_config(init=str(init), **changed), tiny_store)
+    flat = write_phase1(tmp_path / "flat", tiny_store, layout=COCO17)
+    with pytest.raises(PhaseError, match="its joints have 2 coordinates, the store's 3"):
+        make_run(tmp_path / "run", make_config(init=str(flat)), tiny_store)

@@ -35,8 +35,11 @@ def rates(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, tup
     return {name: found[id(p)] for name, p in network.named_parameters() if id(p) in found}
 
 
-def test_only_matrices_decay() -> None:
-    network = build(mask="threshold")
+@pytest.mark.parametrize(
+    "layer", [nn.Linear(3, 4), nn.Conv1d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.Conv3d(3, 4, 1)]
+)
+def test_only_matrices_decay(layer: nn.Module) -> None:
+    network = nn.Sequential(build(), layer)
     found = rates(make_optimizer(network, OptimConfig(weight_decay=0.07)), network)
     assert found.keys() == dict(network.named_parameters()).keys()
     free = ("norm", "bias", "graph", "gate", "joint_embedding", "scale", "thresh")
@@ -44,21 +47,19 @@ def test_only_matrices_decay() -> None:
         assert decay == (0.0 if any(word in name for word in free) else 0.07), name
 
 
-@pytest.mark.parametrize(("kind", "frozen"), [("adamw", 0.0), ("sgd", 1.0)])
-def test_the_backbone_learns_at_its_share_and_the_frozen_not_at_all(kind: str, frozen: float) -> None:
-    config = HeterogeneousConfig(backbone="small", projection=8, frozen=frozen)
-    network = HeterogeneousNetwork(build(), config, KINECT20, 3)
-    optimizer = make_optimizer(network, OptimConfig(optimizer=kind, momentum=0.8, backbone_lr=0.25))
-    set_rate(optimizer, 0.2)
-    first = optimizer.param_groups[0]
-    assert (first["betas"] == (0.8, 0.999)) if kind == "adamw" else (first["momentum"], first["nesterov"])
-    found = rates(optimizer, network)
-    for name, _ in network.named_parameters():
-        slow = name.startswith("video.backbone.")
-        if name.startswith("skeleton.") or (slow and frozen):
-            assert name not in found, name
-        else:
-            assert found[name][0] == pytest.approx(0.05 if slow else 0.2), name
+def test_encoders_and_backbones_learn_at_their_share() -> None:
+    config = OptimConfig(optimizer="sgd", momentum=0.8, backbone_lr=0.25, encoder_lr=0.5)
+    encoder = build()
+    video = HeterogeneousNetwork(build(), HeterogeneousConfig(backbone="small", projection=8), KINECT20, 3)
+    for network in (encoder, video):
+        optimizer = make_optimizer(network, config)
+        set_rate(optimizer, 0.2)
+        assert (optimizer.param_groups[0]["momentum"], optimizer.param_groups[0]["nesterov"]) == (0.8, True)
+        for name, (rate, _) in rates(optimizer, network).items():
+            share = 0.5 if network is encoder and not name.startswith("classifier.") else 1.0
+            share = 0.25 if name.startswith("video.backbone.") else share
+            assert rate == pytest.approx(0.2 * share), name
+    assert not any(name.startswith("skeleton.") for name in rates(optimizer, video))  # which is frozen
 
 
 def test_learning_rate_rises_then_follows_half_a_cosine() -> None:

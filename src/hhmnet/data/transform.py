@@ -191,8 +191,6 @@ def face_camera(x: Tensor, how: str, layout: SkeletonLayout, mask: Tensor | None
     """
     if how == "none":
         return x
-    if layout.dims != 3:
-        raise ValueError(f"field 'facing' needs a 3-D layout, {layout.name} has {layout.dims} dimensions")
     person, _ = _leader(x, mask)
     body = _of(x, person)
     across = x.new_zeros(x.shape[0], x.shape[1], 3)

