@@ -31,7 +31,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from hhmnet.allocator import keep_freed_memory
-from hhmnet.benchmarks.measure import peak_mib, ratios, spread, take_turns, timed, turns_of
+from hhmnet.benchmarks.measure import ratios, spread, take_turns, timed, turns_of
 from hhmnet.commands.terminal import Parser, console, table
 from hhmnet.config import OptimConfig
 from hhmnet.models.pretrained import from_pretrained
@@ -193,8 +193,11 @@ def peak_memory(name: str, phase: str, options: argparse.Namespace) -> dict[str,
     torch.set_num_threads(options.threads)
     device, before = torch.device(options.device), process_mib("VmRSS") or 0.0
     timed(getattr(build(name, options), phase), MEMORY_STEPS, device)
-    peak = peak_mib(device)
-    return peak | {"added": peak["resident"] - before}
+    resident = process_mib("VmHWM") or 0.0
+    peak = {"resident": resident, "added": resident - before}
+    if device.type == "cuda":
+        peak["gpu"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return peak
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -211,12 +214,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             name: turns_of(getattr(each, phase), options.seconds, device, len(each.labels))
             for name, each in contenders.items()
         }
-
-        def progress(number: int, figures: dict[str, float], phase: str = phase) -> None:
-            now = ", ".join(f"{name} {value:.1f}" for name, value in figures.items())
-            log.print(f"{phase} round {number}/{options.rounds}: {now} samples/s", soft_wrap=True)
-
-        speeds = take_turns(turns, options.rounds, progress)
+        log.print(phase)
+        speeds = take_turns(turns, options.rounds, log)
         for name, values in speeds.items():
             report["models"][name][phase] = {"samples_per_second": spread(values)}
             if options.memory:

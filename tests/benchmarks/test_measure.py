@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from hhmnet.benchmarks import measure
 from hhmnet.benchmarks.measure import ratios, take_turns, turns_of
@@ -44,7 +45,7 @@ def test_a_turn_lasts_as_long_as_asked_for_and_the_ratio_is_that_within_a_round(
     assert turn() == pytest.approx(800)  # 8 things in 10 ms
     assert len(made) == 10
     count = itertools.count(1)
-    found = take_turns({name: lambda: float(next(count)) for name in "ab"}, 2)
+    found = take_turns({name: lambda: float(next(count)) for name in "ab"}, 2, Console(quiet=True))
     assert found == {"a": [1, 3], "b": [2, 4]}
     assert ratios([6, 9, 1], [2, 9, 2]) == {"median": 1, "min": 0.5, "max": 3, "rounds": [3, 1, 0.5]}
 

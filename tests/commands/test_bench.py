@@ -1,46 +1,31 @@
-"""``hhmnet bench``, as a user runs it."""
+"""``hhmnet bench`` and ``hhmnet train --dry-run``, as a user runs them."""
 
 from __future__ import annotations
 
 import copy
-import io
 import json
-from contextlib import redirect_stderr, redirect_stdout
+import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from hhmnet.benchmarks.measure import SHAPES
 from hhmnet.cli import main
 from hhmnet.commands import bench
+from hhmnet.pose.networks import CACHE_VARIABLE
 
-pytestmark = pytest.mark.xdist_group("bench")
-
-MODEL = ("--model.widths=[16,16]", "--model.strides=[2,2]", "--data.frames=8")
-TINY = (*MODEL, "--optim.batch_size=2", "--run.threads=1", "--run.device=cpu", "--run.workers=0")
-SHORT = ("--rounds=2", "--seconds=0.01")
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """A report, the table, and what was said beside it."""
-    file, printed, said = tmp_path_factory.mktemp("bench") / "report.json", io.StringIO(), io.StringIO()
-    with redirect_stdout(printed), redirect_stderr(said):
-        assert main(["bench", *TINY, *SHORT, "--out", str(file)]) == 0
-    return file, printed.getvalue(), said.getvalue()
+SMALL = ("--model.widths=[16,16]", "--model.strides=[2,2]", "--data.frames=8", "--run.device=cpu")
+TINY = (*SMALL, "--optim.batch_size=2", "--run.threads=1", "--run.workers=0", "--rounds=2", "--seconds=0.01")
+VIDEO = ["--heterogeneous.backbone=small", "--heterogeneous.projection=8", "--video.instants=2"]
+VIDEO += ["--video.cell=16", "--video.scene=32", "--run.device=cpu"]
 
 
-@pytest.fixture
-def made(written: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the next measurement finds, without measuring; tests change it."""
-    found: dict[str, Any] = json.loads(written[0].read_text())
-    monkeypatch.setattr(bench, "measure", lambda *words: copy.deepcopy(found))
-    return found
-
-
-def test_what_is_measured(written: tuple[Path, str, str]) -> None:
-    file, printed, said = written
-    report = json.loads(file.read_text())
+def test_what_is_measured_and_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "report.json"
+    assert main(["bench", *TINY, "--out", str(file)]) == 0
+    printed, report = capsys.readouterr(), json.loads(file.read_text())
     about = {"protocol": "nw_ucla_cross_view", "phase": 1, "streams": ["joint"], "batch": 2, "frames": 8}
     about |= {"joints": 20, "persons": 1, "classes": 10, "device": "cpu", "precision": "float32"}
     assert report["about"] == about | {"compile": False, "graph": False}
@@ -51,42 +36,25 @@ def test_what_is_measured(written: tuple[Path, str, str]) -> None:
         )
         assert ratio == pytest.approx([one / other for one, other in zip(ours, theirs, strict=True)])
         assert len(ratio) == 2
-    assert "round 2/2: training" in said
-    for words in ("nw_ucla_cross_view: phase 1, joint, ", "T=8 V=20 M=1, cpu", "ST-GCN, samples/s", "ratio"):
-        assert words in printed
-
-
-@pytest.mark.parametrize(
-    ("factor", "words", "code", "message"),
-    [
-        (1.0, (), 0, "nothing is slower"),
-        (0.85, (), 1, "training: 3.4 times ST-GCN's speed, it was 4 (15 % slower)"),
-        (0.85, ("--tolerance=20",), 0, "by more than 20 %"),
-    ],
-)
-def test_a_baseline(
-    made: dict[str, Any],
-    tmp_path: Path,
-    factor: float,
-    words: tuple[str, ...],
-    code: int,
-    message: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    ratio = made["training"]["ratio"]
-    ratio["median"] = 4.0
-    (tmp_path / "before.json").write_text(json.dumps(made))
-    ratio["median"] *= factor
-    assert main(["bench", *TINY, "--baseline", str(tmp_path / "before.json"), *words]) == code
-    err = capsys.readouterr().err
-    assert message in " ".join(err.split())
-    assert "inference:" not in err
-
-
-def test_mistakes(made: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "before.json"
+    assert "round 2/2: training" in printed.err
+    for words in ("protocol nw_ucla_cross_view", "ST-GCN, samples/s", "ratio"):
+        assert words in printed.out
+    monkeypatch.setattr(bench, "measure", lambda *words: copy.deepcopy(report))
+    report["training"]["ratio"]["median"] = 4.0
+    before = json.dumps(report)
+    file.write_text(before)
+    for ratio, words, code, message in (
+        (4.0, (), 0, "nothing is slower"),
+        (3.4, (), 1, "training: 3.4 times ST-GCN's speed, it was 4 (15 % slower)"),
+        (3.4, ("--tolerance=20",), 0, "by more than 20 %"),
+    ):
+        report["training"]["ratio"]["median"] = ratio
+        assert main(["bench", *TINY, "--baseline", str(file), *words]) == code
+        said = " ".join(capsys.readouterr().err.split())
+        assert message in said
+        assert "inference:" not in said
     for content, message in (
-        (json.dumps(made).replace('"batch": 2', '"batch": 16'), "the field 'batch' was 16, and is 2 now"),
+        (before.replace('"batch": 2', '"batch": 16'), "the field 'batch' was 16, and is 2 now"),
         ("[", "not a report that hhmnet bench --out wrote"),
     ):
         file.write_text(content)
@@ -95,10 +63,49 @@ def test_mistakes(made: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_phase_2(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = "--config=tennis/heterogeneous --heterogeneous.backbone=small --heterogeneous.weights=[] --run.device=cpu "
-    text += "--heterogeneous.projection=8 --video.instants=2 --video.cell=16 --video.scene=32 --optim.batch_size=2"
-    words = [*text.split(), "--phase1", str(recipe), "--json", "--rounds=1", "--seconds=0.01"]
+    words = ["--config=tennis/heterogeneous", "--heterogeneous.weights=[]", "--optim.batch_size=2", *VIDEO]
+    words += ["--phase1", str(recipe), "--json", "--rounds=1", "--seconds=0.01"]
     assert main(["bench", *words]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["about"]["phase"] == 2
     assert report["parameters"] > 100_000
+
+
+def dry_run(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, str]:
+    """What a dry run finds, and the table's title."""
+    short = ("--run.threads=1", "--optim.batch_size=4", "--optim.epochs=3", "--run.device=cpu")
+    assert main(["train", "--dry-run", *words, *short]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    cells = [[cell.strip() for cell in line.split("│")[1:3]] for line in lines if "│" in line]
+    return {name: value for name, value in cells if name} | {"title": lines[0]}
+
+
+def test_a_dry_run_on_made_clips_of_full_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    found = dry_run(capsys, "--protocol", "ntu120_xset", "--data.persons=2", *SMALL)
+    assert "on made clips" in found["title"]
+    clips = SHAPES["ntu120_xset"].train
+    steps, step = 3 * (clips // 4), float(found["a step"].removesuffix(" ms"))
+    assert step > 0
+    assert found["training clips"] == f"{clips:,}"
+    whole = float(found[f"the whole recipe, {steps:,} steps"].removesuffix(" h"))
+    assert whole == pytest.approx(steps * step / 3.6e6, abs=0.06 + steps / 7.2e6)
+    assert int(re.sub(r"\D", "", found["peak memory"])) > 50
+
+
+def test_a_dry_run_of_phase_2_needs_no_video_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*args: object) -> None:
+        raise AssertionError("a video is opened")
+
+    monkeypatch.setattr("hhmnet.data.roi.open_video", refuse)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "no cache"))
+    phase1 = tmp_path / "one.yaml"
+    phase1.write_text(
+        "data: {stream: joint+bone, frames: 8, persons: 2}\n"
+        "model: {widths: [16, 16], strides: [2, 2]}\noptim: {mixup: 0.2}\nrun: {graph: true}\n"
+    )
+    words = ("--protocol", "nw_ucla_cross_view", "--phase=2", *VIDEO, "--phase1", str(phase1), "--fold=0")
+    found = dry_run(capsys, *words)
+    assert list(tmp_path.iterdir()) == [phase1]
+    assert int(found["weights"].replace(",", "")) > 100_000

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hhmnet.benchmarks.made_data import make_trainer, shape_of, write_made_store
+from hhmnet.benchmarks.measure import made_stores, make_trainer, shapes_of
 from hhmnet.commands.bench import of_phase_1
 from hhmnet.commands.configuration import ConfigError, format_help, read_config, recipe_folder, write_config
 from hhmnet.config import TrainConfig
@@ -149,13 +149,8 @@ def test_a_recipe_makes_the_network_that_its_command_would_train(
     config = of_phase_1(
         dataclasses.replace(config, optim=dataclasses.replace(config.optim, batch_size=2, epochs=1))
     )
-    protocols = config.protocol.split("+")
-    stores = [
-        write_made_store(tmp_path / protocol, dataclasses.replace(config, protocol=protocol), batches=1)
-        for protocol in protocols
-    ]
-    trainer = make_trainer(config, stores, tmp_path)
-    spec, shapes = trainer.spec, [shape_of(protocol) for protocol in protocols]
+    trainer = make_trainer(config, made_stores(config, tmp_path, batches=1), tmp_path)
+    spec, shapes = trainer.spec, shapes_of(config).values()
     assert {spec.layout.name} == {shape.layout for shape in shapes}
     assert len(spec.class_names) == sum(shape.classes for shape in shapes)
     assert isinstance(trainer.network, HeterogeneousNetwork) == second

@@ -65,7 +65,7 @@ MISTAKES = {
     f"serve @RUN --host {'x' * 80} --token {TOKEN}": "can't listen",
     "export @RUN --out model.pt": "'model.pt' must end in .onnx",
     "export @RUN --out model.onnx --clips 0": "'0' is not a number from 1",
-    "bench --rounds=0": "argument --rounds: give a number above 0",
+    "bench --rounds=0": "argument --rounds: '0' is not a number from 1",
     "bench --baseline=nowhere.json": "nowhere.json",
 }
 

@@ -16,17 +16,17 @@ from hhmnet.skeleton import SkeletonLayout
 WIDTHS = (64, 64, 64, 64, 128, 128, 128, 256, 256, 256)
 STRIDES = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1)
 """Channels and temporal strides of the ten units (section 3.6, "Network architecture and training")."""
-
 KERNEL = 9
 """Taps of the temporal convolution."""
+DROPOUT = 0.5
 
 
 def spatial_partition(layout: SkeletonLayout) -> np.ndarray:
     """The three adjacency matrices of the spatial partitioning (equation 8), ``(3, V, V)`` float32.
 
-    Element ``[k, i, j]`` is what joint j gives to joint i: k is 0 where both are equally far from the centre (or are
-    the same joint), 1 where j is nearer to it, 2 where j is farther. The centre is the layout's root. Each entry is
-    divided by the number of joints that j gives to, itself included.
+    Element ``[k, i, j]`` is what joint j gives to joint i: k is 0 where both are equally far from the root (or are
+    the same joint), 1 where j is nearer to it, 2 where j is farther. Each entry is divided by the number of joints
+    that j gives to, itself included.
     """
     neighbours = layout.hops <= 1
     distance = layout.hops[layout.root]
@@ -35,64 +35,51 @@ def spatial_partition(layout: SkeletonLayout) -> np.ndarray:
     return np.stack([np.where(further == sign, shares, 0.0) for sign in (0, -1, 1)]).astype(np.float32)
 
 
-class GraphConvolution(nn.Module):
-    """Spatial graph convolution with a weight matrix for each part of a neighbourhood (equation 10)."""
+class Unit(nn.Module):
+    """A spatial graph convolution, then a temporal one of the given stride, beside a shortcut unless it is the first.
+
+    The spatial one has a weight matrix for each part of a neighbourhood (equation 10).
+    """
 
     adjacency: Tensor
 
-    def __init__(self, width_in: int, width: int, adjacency: np.ndarray) -> None:
+    def __init__(self, width_in: int, width: int, stride: int, adjacency: np.ndarray, is_first: bool) -> None:
         super().__init__()
-        self.parts = len(adjacency)
-        self.transform = nn.Conv2d(width_in, width * self.parts, 1)
+        self.transform = nn.Conv2d(width_in, width * len(adjacency), 1)
         self.register_buffer("adjacency", torch.from_numpy(adjacency), persistent=False)
         self.importance = nn.Parameter(torch.ones(adjacency.shape))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``x (B, width_in, T, V)`` to ``(B, width, T, V)``."""
-        y = self.transform(x).unflatten(1, (self.parts, -1))
-        return torch.einsum("bkctj,kij->bcti", y, self.adjacency * self.importance)
-
-
-class Unit(nn.Module):
-    """A spatial graph convolution, then a temporal one of the given stride, beside a shortcut if ``residual``."""
-
-    def __init__(
-        self, width_in: int, width: int, stride: int, adjacency: np.ndarray, dropout: float, residual: bool
-    ) -> None:
-        super().__init__()
-        self.spatial = GraphConvolution(width_in, width, adjacency)
         self.temporal = nn.Sequential(
             nn.BatchNorm2d(width),
             nn.ReLU(),
             nn.Conv2d(width, width, (KERNEL, 1), (stride, 1), (KERNEL // 2, 0)),
             nn.BatchNorm2d(width),
-            nn.Dropout(dropout),
+            nn.Dropout(DROPOUT),
         )
-        self.shortcut: nn.Module | None = None
-        if residual and width_in == width and stride == 1:
-            self.shortcut = nn.Identity()
-        elif residual:
+        self.shortcut: nn.Module | None = None if is_first else nn.Identity()
+        if not is_first and (width_in, stride) != (width, 1):
             self.shortcut = nn.Sequential(nn.Conv2d(width_in, width, 1, (stride, 1)), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x (B, width_in, T, V)`` to ``(B, width, ceil(T / stride), V)``."""
-        y = self.temporal(self.spatial(x))
+        y = self.transform(x).unflatten(1, (len(self.adjacency), -1))
+        y = self.temporal(torch.einsum("bkctj,kij->bcti", y, self.adjacency * self.importance))
         return torch.relu(y if self.shortcut is None else y + self.shortcut(x))
 
 
 class STGCN(nn.Module):
-    """The classifier of ten units, for the joints of ``layout``; the first unit has no shortcut."""
+    """The classifier of ten units, for the joints of ``layout``."""
 
-    def __init__(self, layout: SkeletonLayout, num_classes: int, dropout: float = 0.5) -> None:
+    def __init__(self, layout: SkeletonLayout, num_classes: int) -> None:
         super().__init__()
-        adjacency = spatial_partition(layout)
+        adjacency, widths = spatial_partition(layout), (layout.dims, *WIDTHS)
         self.norm = nn.BatchNorm1d(layout.dims * layout.num_joints)
-        self.units = nn.Sequential()
-        width_in = layout.dims
-        for width, stride in zip(WIDTHS, STRIDES, strict=True):
-            self.units.append(Unit(width_in, width, stride, adjacency, dropout, residual=len(self.units) > 0))
-            width_in = width
-        self.classifier = nn.Linear(width_in, num_classes)
+        self.units = nn.Sequential(
+            *(
+                Unit(widths[i], width, STRIDES[i], adjacency, is_first=i == 0)
+                for i, width in enumerate(WIDTHS)
+            )
+        )
+        self.classifier = nn.Linear(WIDTHS[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(N, classes)`` of joints ``x (N, C, T, V, M)``."""

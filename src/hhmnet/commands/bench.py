@@ -1,12 +1,10 @@
-"""``hhmnet bench`` and ``hhmnet train --dry-run``: how fast a recipe is here, and what all of it would cost.
-
-Without a store both take made clips of the data set's full shape. In phase 2 the crops are made up too, whether or not
-there is a store; see :mod:`hhmnet.benchmarks.made_data`.
-"""
+"""``hhmnet bench`` and ``hhmnet train --dry-run``: how fast a recipe is here, and what all of it would cost."""
 
 from __future__ import annotations
 
 import json
+import resource
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,10 +15,18 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from hhmnet.benchmarks.made_data import make_trainer, shape_of, write_made_store
-from hhmnet.benchmarks.measure import PHASES, WARM_UP, measure, peak_mib, timed, train_steps
+from hhmnet.benchmarks.measure import (
+    PHASES,
+    WARM_UP,
+    made_stores,
+    make_trainer,
+    measure,
+    shapes_of,
+    timed,
+    train_steps,
+)
 from hhmnet.commands.configuration import is_recipe, read_config
-from hhmnet.commands.terminal import Parser, UsageError, console, print_json, table
+from hhmnet.commands.terminal import Parser, UsageError, console, duration, print_json, table, whole
 from hhmnet.config import TrainConfig
 from hhmnet.files import write_json
 from hhmnet.models.pretrained import from_pretrained
@@ -38,9 +44,6 @@ def main(words: list[str]) -> int:
     """Run the command; 0 when measured, 1 where something became slower than in the baseline."""
     parser = _parser()
     options, flags = parser.parse_known_args(words)
-    for name in ("seconds", "rounds", "tolerance"):
-        if not getattr(options, name) > 0:
-            parser.error(f"argument --{name}: give a number above 0")
     before = None if options.baseline is None else read_baseline(options.baseline)
     config, log = of_phase_1(read_config(options.config, flags, parser.names)), console()
     try:
@@ -76,8 +79,10 @@ def _parser() -> Parser:
     )
     add = parser.add_argument
     add("--config", type=Path, default=RECIPE, metavar="FILE", help=f"recipe (default: {RECIPE})")
-    add("--seconds", type=float, default=2.0, metavar="S", help="length of a turn (2)")
-    add("--rounds", type=int, default=5, metavar="R", help="turns of each; the table shows their median (5)")
+    add("--seconds", type=duration, default=2.0, metavar="S", help="length of a turn (2)")
+    add(
+        "--rounds", type=whole, default=5, metavar="R", help="turns of each; the table shows their median (5)"
+    )
     parser.add_shared("json")
     add("--out", type=Path, metavar="FILE", help="write it there too, for --baseline later")
     add("--baseline", type=Path, metavar="FILE", help="an earlier report: exit with 1 if a ratio has fallen")
@@ -87,32 +92,20 @@ def _parser() -> Parser:
 
 def _show(report: dict[str, Any]) -> None:
     """The report for people."""
-    out, facts, settings = console(stderr=False), report["about"], report["settings"]
-    words = [facts["device"], facts["precision"], *(name for name in ("compile", "graph") if facts[name])]
-    out.print(
-        f"{facts['protocol']}: phase {facts['phase']}, {'+'.join(facts['streams'])}, {report['parameters']:,} weights, "
-        f"batch {facts['batch']}, T={facts['frames']} V={facts['joints']} M={facts['persons']}, {', '.join(words)}",
-        soft_wrap=True,
-    )
-    view = table("", "", *(f">{phase}" for phase in PHASES))
+    about = ", ".join(f"{name} {value}" for name, value in report["about"].items())
+    view = table(f"{about}, {report['parameters']:,} weights", "", *(f">{phase}" for phase in PHASES))
     for name, key in (
         ("samples/s", "samples_per_second"),
         ("ST-GCN, samples/s", "reference_samples_per_second"),
         ("ratio", "ratio"),
     ):
-        cells = []
-        for phase in PHASES:
-            figures = report[phase][key]
-            values = (figures[name] for name in ("median", "min", "max"))
-            middle, low, high = (f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values)
-            cells.append(f"{middle} ({low}..{high})")
-        view.add_row(name, *cells)
+        rows = [[report[phase][key][figure] for figure in ("median", "min", "max")] for phase in PHASES]
+        view.add_row(name, *("{:.3g} ({:.3g}..{:.3g})".format(*row) for row in rows))
+    out = console(stderr=False)
     out.print(view)
     machine = "{device}, {threads} threads, torch {torch}".format(**report["machine"])
-    out.print(
-        f"Medians (least..most) of {settings['rounds']} turns of about {settings['seconds']:g} s; {machine}.",
-        soft_wrap=True,
-    )
+    turns = "{rounds} turns of about {seconds:g} s".format(**report["settings"])
+    out.print(f"Medians (least..most) of {turns}; {machine}.", soft_wrap=True)
 
 
 def read_baseline(file: Path) -> dict[str, Any]:
@@ -134,9 +127,9 @@ def compare(report: dict[str, Any], before: dict[str, Any], file: Path, percent:
         UsageError: the earlier report is of something else.
     """
     for field, value in report["about"].items():
-        if before["about"].get(field) != value:
+        if (then := before["about"].get(field)) != value:
             raise UsageError(
-                f"{file}: the field '{field}' was {before['about'].get(field)}, and is {value} now; measure both alike"
+                f"{file}: the field '{field}' was {then}, and is {value} now; measure both alike"
             )
     found = []
     for phase in PHASES:
@@ -153,7 +146,7 @@ def dry_run(config: TrainConfig, stores: Sequence[Path] | None, log: Console) ->
     Args:
         config: the recipe; its fold is left aside. In phase 2 ``phase1`` is a trained model's folder, or the recipe
             that one would be trained by.
-        stores: real clips; made ones of the data set's shape without them.
+        stores: real clips; made ones of the data sets' shapes without them.
         log: where the table goes.
 
     Raises:
@@ -161,29 +154,32 @@ def dry_run(config: TrainConfig, stores: Sequence[Path] | None, log: Console) ->
         UsageError, ConfigError, PretrainedError: see :func:`of_phase_1`.
     """
     config = of_phase_1(replace(config, fold=None))
-    shape = None if stores else shape_of(config.protocol)
+    long = replace(config.optim, epochs=max(config.optim.epochs, ENOUGH))
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder)
-        clips = [Store(store) for store in stores or ()]
-        clips = clips or [write_made_store(made / "store", config, batches=2)]
-        long = replace(config.optim, epochs=max(config.optim.epochs, ENOUGH))
+        clips = [Store(store) for store in stores or ()] or made_stores(config, made, batches=2)
         trainer = make_trainer(replace(config, optim=long), clips, made)
-        step = partial(next, train_steps(trainer))
-        timed(step, WARM_UP[trainer.device.type], trainer.device)
-        seconds = timed(step, TIMED, trainer.device) / TIMED
-    count, peak = shape.train if shape else len(trainer.rows), peak_mib(trainer.device)
+        step, device = partial(next, train_steps(trainer)), trainer.device
+        timed(step, WARM_UP[device.type], device)
+        seconds = timed(step, TIMED, device) / TIMED
+    count = len(trainer.rows) if stores else sum(shape.train for shape in shapes_of(config).values())
     steps = config.optim.epochs * max(count // config.optim.batch_size, 1)
     rate, hours = config.optim.batch_size / seconds, steps * seconds / 3600
+    if device.type == "cuda":
+        peak = f"{torch.cuda.max_memory_allocated(device) / 2**20:,.0f} MiB on the GPU"
+    else:
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        peak = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit:,.0f} MiB"
     rows = {
         "weights": f"{sum(parameter.numel() for parameter in trainer.network.parameters()):,}",
         "training clips": f"{count:,}",
         "a step": f"{1000 * seconds:.0f} ms",
         "clips/s": f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}",
-        "peak memory": f"{peak.get('gpu', peak['resident']):,.0f} MiB" + " on the GPU" * ("gpu" in peak),
+        "peak memory": peak,
         f"the whole recipe, {steps:,} steps": f"{hours:.1f} h",
         "on eight such machines or GPUs, at best": f"{hours / 8:.1f} h",
     }
-    log.print(table("dry run" + (" on made clips" if shape else ""), "", ">", rows=rows.items()))
+    log.print(table("dry run" + ("" if stores else " on made clips"), "", ">", rows=rows.items()))
 
 
 def of_phase_1(config: TrainConfig) -> TrainConfig:
