@@ -65,8 +65,7 @@ def machine(device: torch.device | None = None) -> dict[str, Any]:
     if load is not None and load > BUSY:
         console().print(
             f"The machine was busy in the last minute (load {load:.1f} on {os.cpu_count()} cores); if it still is, "
-            "speeds come out too low and ratios rough.",
-            soft_wrap=True,
+            "speeds come out too low and ratios rough."
         )
     return environment(device or torch.device("cpu")) | {"cores": os.cpu_count(), "load_before": load}
 

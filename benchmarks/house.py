@@ -114,7 +114,7 @@ def main(words: list[str]) -> None:
     out = console(stderr=False)
     out.print(view)
     for line in (*(", ".join(circle) for circle in circles), *arrows):
-        out.print(line, soft_wrap=True)
+        out.print(line)
     write_report(figures | {"circle": circles, "up": arrows}, options.json)
 
 

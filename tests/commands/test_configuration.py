@@ -62,7 +62,7 @@ def test_what_is_written_is_read_again(tmp_path):
         ("just text", "must hold fields"),
         ("optim: {lr: [1\nfold: 1", "line 2: not valid YAML"),
         ("a: &a [1]\nb: *a", "line 2: not valid YAML .aliases"),
-        ("a: \ud800", "not UTF-8"),
+        ("a: \ud800", "not valid YAML .*utf-8"),
     ],
 )
 def test_a_file_that_is_no_configuration(tmp_path, text, message):

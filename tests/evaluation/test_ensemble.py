@@ -51,10 +51,13 @@ OTHER_LABELS = np.where((ALL == 2) | (ALL == 7), (B.labels + 1) % 3, B.labels)
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (of(B, ALL[8:]), "clips, b lacks 8: clip 0, clip 1, clip 2, clip 3, clip 4 and 3 more"),
+        (
+            of(B, ALL[8:]),
+            "different clips, of which only one has: clip 0, clip 1, clip 2, clip 3, clip 4 and 3 more",
+        ),
         (replace(B, labels=OTHER_LABELS), "different labels: clip 2: .*, clip 7:"),
         (replace(B, class_names=("sit", "rise", "walk")), "classes: number 1: 'stand' and 'rise'"),
-        (replace(B, class_names=("sit", "stand"), logits=B.logits[:, :2]), "3 and 2 classes"),
+        (replace(B, class_names=("sit", "stand"), logits=B.logits[:, :2]), "number 2: 'walk' and 'none'"),
         (of(B, np.append(ALL, 3)), "a sample_id stands there twice"),
     ],
 )

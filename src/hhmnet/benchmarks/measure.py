@@ -188,7 +188,7 @@ def take_turns(
         for name, turn in contenders.items():
             found[name].append(turn())
         now = ", ".join(f"{name} {values[-1]:.3g}" for name, values in found.items())
-        log.print(f"round {number}/{rounds}: {now} samples/s", soft_wrap=True)
+        log.print(f"round {number}/{rounds}: {now} samples/s")
     return found
 
 

@@ -65,7 +65,7 @@ def main(words: list[str]) -> int:
     slower = compare(report, before, options.baseline, options.tolerance)
     least = f"nothing is slower than in {options.baseline} by more than {options.tolerance:g} %"
     for line in [f"slower than in {options.baseline}: {line}" for line in slower] or [least]:
-        log.print(line, soft_wrap=True)
+        log.print(line)
     return 1 if slower else 0
 
 
@@ -105,7 +105,7 @@ def _show(report: dict[str, Any]) -> None:
     out.print(view)
     machine = "{device}, {threads} threads, torch {torch}".format(**report["machine"])
     turns = "{rounds} turns of about {seconds:g} s".format(**report["settings"])
-    out.print(f"Medians (least..most) of {turns}; {machine}.", soft_wrap=True)
+    out.print(f"Medians (least..most) of {turns}; {machine}.")
 
 
 def read_baseline(file: Path) -> dict[str, Any]:

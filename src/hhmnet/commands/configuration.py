@@ -13,7 +13,6 @@ import yaml
 
 from hhmnet.commands.flags import ConfigError, Flags, names_in
 from hhmnet.config import RENAMED, RETIRED, TrainConfig
-from hhmnet.fields import brief
 from hhmnet.files import replacing
 
 CONFIG_FILE = "config.yaml"
@@ -33,17 +32,13 @@ def is_recipe(name: Path) -> bool:
 
 
 def read_config(file: Path | None, flags: Sequence[str] = (), others: Iterable[str] = ()) -> TrainConfig:
-    """The configuration that a YAML file and flags describe.
+    """The configuration that a YAML file, or a packaged recipe of this name, and flags describe; flags win.
 
-    Args:
-        file: YAML with the fields of :class:`TrainConfig`, nested or dotted (``optim.lr: 1e-3``), or the name of a
-            packaged recipe; None for the defaults. ``relabel`` may name a file beside it.
-        flags: command line such as ``["--optim.lr", "1e-3"]``; it wins over the file.
-        others: flags of the command itself, which may be what an unknown one was meant to be.
+    The file's fields are nested or dotted (``optim.lr: 1e-3``); ``relabel`` may name a file beside it. ``others`` are
+    flags of the command itself, which may be what an unknown one was meant to be.
 
     Raises:
         ConfigError: one line naming what is wrong and where.
-        OSError: the file can't be read.
     """
     file = None if file is None else _find_recipe(file)
     words = [] if file is None else [_flag(key, value) for key, value in _fields(file)]
@@ -67,9 +62,7 @@ def write_config(config: TrainConfig, file: Path) -> None:
         handle.write(text.encode())
 
 
-def format_help() -> str:
-    """Every field of the configuration with its flag, meaning, type and default."""
-    return _FLAGS.format_help()
+format_help = _FLAGS.format_help
 
 
 def _find_recipe(name: Path) -> Path:
@@ -93,16 +86,13 @@ def _read_yaml(file: Path) -> dict[Any, Any]:
             reason = "aliases (*name) aren't read; write it out"
             raise yaml.MarkedYAMLError(problem=reason, problem_mark=alias.start_mark)
         content = yaml.safe_load(text)
-    except UnicodeDecodeError:
-        raise ConfigError(f"{file}: not UTF-8 text") from None
-    except (RecursionError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f" line {mark.line + 1}:"
         reason = " ".join(str(getattr(error, "problem", None) or error).split())
         raise ConfigError(f"{file}:{line} not valid YAML ({reason})") from None
     if not isinstance(content, dict | None):
-        text = brief(str(content), 80)
-        raise ConfigError(f"{file}: must hold fields such as 'optim: {{lr: 1e-3}}', not only '{text}'")
+        raise ConfigError(f"{file}: must hold fields such as 'optim: {{lr: 1e-3}}'")
     return content or {}
 
 

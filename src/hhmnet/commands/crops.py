@@ -38,7 +38,7 @@ def cut_crops(cache: CropCache, store: Store, rows: np.ndarray, videos: Path, lo
     blind = sum(not (crops.part_mask.any() or crops.scene_mask.any()) for crops in damaged)
     blind += sum(store.sample(int(row)).video is None for row in rows)
     if blind:
-        log.print(f"{blind:,} of {len(rows):,} clips have no picture at all", soft_wrap=True)
+        log.print(f"{blind:,} of {len(rows):,} clips have no picture at all")
     if blind == len(rows):
         raise NoVideoError(
             f"{store.path}: none of the {len(rows):,} clips has a video in {videos} that can be read; name the "

@@ -76,7 +76,7 @@ def main(words: list[str]) -> int:
     video = runs[BEST].heterogeneous
     build_backbone(video.backbone, video.pretrained)  # what is missing is said now, not after phase 1
     _make_sample(out, options.clips, runs, log)
-    log.print(f"\nPreparing the store {out / 'store'}", soft_wrap=True)
+    log.print(f"\nPreparing the store {out / 'store'}")
     reader = NWUCLA(out / "raw", NWUCLAConfig(videos=out / "raw" / VIDEOS))
     report = prepare_store(reader, out / "store", log=log)
     store = Store(out / "store")
@@ -86,7 +86,7 @@ def main(words: list[str]) -> int:
     cut_crops(CropCache(config=runs[BEST].roi), store, np.arange(len(store)), store.find_videos(), log)
     ends = None if options.time_limit is None else time.monotonic() + options.time_limit
     for name, config in runs.items():
-        log.print(f"\nTraining {titles[name]} in {out / name}", soft_wrap=True)
+        log.print(f"\nTraining {titles[name]} in {out / name}")
         left = None if ends is None else max(ends - time.monotonic(), 1e-3)
         code = train(config, [store], out / name, resume=True, time_limit=left, log=log)
         if code != FINISHED or not (out / name / WEIGHTS_FILE).exists():
@@ -132,13 +132,13 @@ def _make_sample(out: Path, clips: int, runs: dict[str, TrainConfig], log: Conso
     if not is_demo and out.exists() and any(out.iterdir()):
         raise DemoError(f"{out}: holds something else than a demo; name a new or empty folder with --out")
     if known == wanted:
-        log.print(f"{raw} holds the {clips} sample clips already", soft_wrap=True)
+        log.print(f"{raw} holds the {clips} sample clips already")
         return
     out.mkdir(parents=True, exist_ok=True)
     write_json(mark, wanted | {"made_of": ""})  # what is there from now on isn't whole
     for name in ("raw", "store", *runs):
         shutil.rmtree(out / name, ignore_errors=True)
-    log.print(f"Making {clips} sample clips with videos in {raw}", soft_wrap=True)
+    log.print(f"Making {clips} sample clips with videos in {raw}")
     jobs = max(1, min(cores(), clips // CLIPS_A_PROCESS))
     try:
         with counting(log, "writing", "clips") as progress:
@@ -181,8 +181,7 @@ def _show_comparison(out: Path, store: Store, log: Console) -> None:
     log.print(
         f"Two pairs of actions ({', '.join(PAIRED)}) differ only in the object in the hand, which no "
         f"skeleton shows: skeletons alone can't pass {100 * SKELETON_CEILING:.0f} % here. The videos show the "
-        "objects. The sample shows that everything works; it says nothing about real people.",
-        soft_wrap=True,
+        "objects. The sample shows that everything works; it says nothing about real people."
     )
 
 
@@ -191,7 +190,7 @@ def _draw_clips(store: Store, file: Path, log: Console) -> None:
     first = [int(np.flatnonzero(store.labels == label)[0]) for label in np.unique(store.labels) if label >= 0]
     clips = [store.sample(i) for i in first]
     draw_strips([(title_of(clip, store), clip) for clip in clips], store.layout, file)
-    log.print(f"{file} shows one clip of every action", soft_wrap=True)
+    log.print(f"{file} shows one clip of every action")
 
 
 def _draw_results(out: Path, store: Store, log: Console) -> None:
@@ -204,5 +203,5 @@ def _draw_results(out: Path, store: Store, log: Console) -> None:
     row = int(tested[np.isin(names[tested], PAIRED)][0])
     found = guidance_of(from_pretrained(out / BEST), store, row, store.find_videos())
     draw_guidance(found, f"{store.sample_ids[row]}  {names[row]}", str(names[row]), out / "rois.png")
-    log.print(f"{out / 'rois.png'} shows what HHMNet sees of a clip, and how much it counts", soft_wrap=True)
-    log.print(f"pictures: {', '.join(str(path) for path in sorted(out.glob('*.png')))}", soft_wrap=True)
+    log.print(f"{out / 'rois.png'} shows what HHMNet sees of a clip, and how much it counts")
+    log.print(f"pictures: {', '.join(str(path) for path in sorted(out.glob('*.png')))}")

@@ -30,21 +30,31 @@ def main(words: list[str]) -> int:
     """Run the command; 0 if all that is always needed is there, else 2."""
     parser = Parser("hhmnet doctor", "Say what is installed, on what machine, and what is missing for what.")
     parser.add_shared("json")
-    options = parser.parse_args(words)
+    as_json = parser.parse_args(words).json
+    from hhmnet.pose.networks import NETWORKS, cache_folder
+
     needed, optional = _parts(""), {}
     for extra in metadata.metadata("hhmnet").get_all("Provides-Extra") or []:
         missing = [part["name"] for part in _parts(extra) if part["problem"] and part not in needed]
         if extra != "all":
             optional[extra] = {"for": PURPOSES.get(extra, ""), "missing": missing}
-    versions = {"hhmnet": __version__, "python": platform.python_version(), "system": platform.platform()}
+    cached = [name for name, network in NETWORKS.items() if network.is_cached]
     document = {
-        "versions": versions,
+        "versions": {
+            "hhmnet": __version__,
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        },
         "machine": _machine(),
         "needed": needed,
         "optional": optional,
-        "networks": _networks(),
+        "networks": {
+            "folder": str(cache_folder()),
+            "cached": cached,
+            "missing": [name for name in NETWORKS if name not in cached],
+        },
     }
-    if options.json:
+    if as_json:
         print_json(document)
     else:
         _show(document)
@@ -67,9 +77,8 @@ def _parts(extra: str) -> list[dict[str, Any]]:
                 problem = f"is {found}, wanted is {wanted.specifier}"
         except metadata.PackageNotFoundError:
             found, problem = None, "isn't installed"
-        parts.append(
-            {"name": wanted.name, "wanted": str(wanted.specifier), "found": found, "problem": problem}
-        )
+        own = {"name": wanted.name, "wanted": str(wanted.specifier)}
+        parts.append(own | {"found": found, "problem": problem})
     return parts
 
 
@@ -92,43 +101,23 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _networks() -> dict[str, Any]:
-    """Which of the networks for joints from video lie in the cache, and where that is."""
-    from hhmnet.pose.networks import NETWORKS, cache_folder
-
-    cached = [name for name, one in NETWORKS.items() if one.is_cached]
-    missing = [name for name in NETWORKS if name not in cached]
-    return {"folder": str(cache_folder()), "cached": cached, "missing": missing}
-
-
 def _show(document: dict[str, Any]) -> None:
     """The same for people."""
-    out, facts, versions = console(stderr=False), document["machine"], document["versions"]
-    gpus = [f"{gpu['name']}, {gpu['memory_gib']} GiB" for gpu in facts["gpus"]]
-    none = "none that torch sees" if facts.get("cuda") else "none: torch is built for the CPU"
-    rows = {
-        "hhmnet": versions["hhmnet"],
-        "Python": f"{versions['python']}, {versions['system']}",
-        "torch": facts["torch"],
-        "processor": f"{facts.get('processor', '')}, {facts['cores']} cores",
-        "threads": f"{facts.get('threads', '?')} of torch; OMP_NUM_THREADS or --run.threads sets them",
-        "GPU": "; ".join(gpus) or none,
-        "cache": document["networks"]["folder"],
-    }
-    out.print(table("this machine", "", "", rows=rows.items()))
-    parts = [
-        (extra, part["for"], f"pip install 'hhmnet[{extra}]'", part["missing"])
-        for extra, part in document["optional"].items()
-    ]
-    networks = "joints from video without the internet", "python -m hhmnet.pose fetch"
-    parts.append(("networks", *networks, document["networks"]["missing"]))
+    out, networks = console(stderr=False), document["networks"]
+    gpus = [f"{gpu['name']}, {gpu['memory_gib']} GiB" for gpu in document["machine"].pop("gpus")]
+    facts = document["versions"] | document["machine"] | {"GPU": "; ".join(gpus) or "none that torch sees"}
+    rows = [(name, str(value)) for name, value in (facts | {"cache": networks["folder"]}).items()]
+    out.print(table("this machine", "", "", rows=rows))
     view = table("optional parts", "part", "for", "")
-    for name, purpose, remedy, lacking in parts:
-        view.add_row(name, purpose, f"{remedy} (lacks {', '.join(lacking)})" if lacking else "there")
+    remedies = {extra: f"pip install 'hhmnet[{extra}]'" for extra in document["optional"]}
+    remedies["networks"] = "python -m hhmnet.pose fetch"
+    networks["for"] = "joints from video without the internet"
+    for name, part in (document["optional"] | {"networks": networks}).items():
+        lacking = f"{remedies[name]} (lacks {', '.join(part['missing'])})"
+        view.add_row(name, part["for"], lacking if part["missing"] else "there")
     out.print(view)
     broken = [part for part in document["needed"] if part["problem"]]
     for part in broken:
-        wanted = f"pip install '{part['name']}{part['wanted']}'"
-        out.print(f"{part['name']} {part['problem']}: {wanted}", soft_wrap=True)
+        out.print(f"{part['name']} {part['problem']}: pip install '{part['name']}{part['wanted']}'")
     if not broken:
         out.print("All that is always needed is there.")

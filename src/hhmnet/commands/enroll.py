@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 
 from hhmnet.commands.flags import Flags, names_in
@@ -42,10 +41,9 @@ def main(words: list[str]) -> int:
     if "persons" not in names_in(rest):
         pose.persons = persons
     sources = Sources(model.spec.layout, pose, arrays=arrays, persons=persons)
-    tell = partial(log.print, soft_wrap=True)
-    inputs = find_examples(options.examples, tell)
+    inputs = find_examples(options.examples, log.print)
     with counting(log, "reading", "clips") as progress:
-        examples, failed = read_examples(model, sources, inputs, progress, tell, fewest=1 if old else 2)
+        examples, failed = read_examples(model, sources, inputs, progress, log.print, fewest=1 if old else 2)
     for error in failed.values():
         print(f"hhmnet enroll: left out: {error}", file=sys.stderr)
     examples = examples if old is None else old.joined(examples)
@@ -67,8 +65,8 @@ def main(words: list[str]) -> int:
         table("each example by the others", "class", ">examples", ">right", rows=rows)
     )
     if model.spec.heterogeneous is not None:
-        tell("its video network isn't part of the new model, which looks at skeletons alone")
-    tell(f"the model is in {options.out}; ask it with: hhmnet predict {options.out} VIDEO")
+        log.print("its video network isn't part of the new model, which looks at skeletons alone")
+    log.print(f"the model is in {options.out}; ask it with: hhmnet predict {options.out} VIDEO")
     return DONE
 
 

@@ -55,7 +55,7 @@ def main(words: list[str]) -> int:
         print_json(document)
     else:
         _show(document)
-    console().print(f"{out} holds {METRICS_FILE} and {SCORES_FILE}", soft_wrap=True)
+    console().print(f"{out} holds {METRICS_FILE} and {SCORES_FILE}")
     return 0
 
 
@@ -127,4 +127,4 @@ def _show(document: dict[str, Any]) -> None:
     log.print(view)
     if document["disagreements"]:
         counts = ", ".join(f"{names} {number}" for names, number in document["disagreements"].items())
-        log.print(f"clips answered differently: {counts}", soft_wrap=True)
+        log.print(f"clips answered differently: {counts}")

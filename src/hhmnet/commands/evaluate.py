@@ -32,11 +32,13 @@ from hhmnet.evaluation.metrics import (
 )
 from hhmnet.evaluation.report import headline, sections, write_report
 from hhmnet.evaluation.scores import Scores, score
+from hhmnet.fields import brief as brief_text
 from hhmnet.files import locked, made, remove_leftovers, write_json
 from hhmnet.models.hub import find_model
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.predict.engines import choose_device
 from hhmnet.sample import MODALITIES
+from hhmnet.skeleton import SkeletonLayout
 from hhmnet.store import Store
 from hhmnet.training.distributed import ProcessLost, join, naming_the_lost, score_together
 
@@ -50,35 +52,32 @@ class EvaluationError(ValueError):
 
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
-    options = _parser().parse_args(words)
+    options = vars(_parser().parse_args(words))
+    run, data, as_json = (options.pop(name) for name in ("model", "data", "json"))
     try:
-        group = join(options.device == "cpu")
+        group = join(options["device"] == "cpu")
         log = console() if group.is_main else Console(quiet=True)
         with group.together():
-            store = Store(options.data)
-        names = ("split", "fold", "protocol", "out", "device", "videos", "parts", "unknown")
-        own = {name: getattr(options, name) for name in names}
-        metrics, out = evaluate_run(options.model, store, **own, log=log)
+            store = Store(data)
+        metrics, out = evaluate_run(run, store, **options, log=log)
     except ProcessLost as error:
         print(f"hhmnet evaluate: error: {error}", file=sys.stderr)
         return 1
     group.leave()
     if not group.is_main:
         return 0
-    if options.json:
+    if as_json:
         print_json(metrics)
     elif metrics["n"]:
         shown = console(stderr=False)
         for section in sections(metrics):
             shown.print(table(section.title, *section.columns, rows=section.rows))
-            shown.print(section.note, soft_wrap=True)
-        shown.print(
-            f"{options.model} on {metrics['store']}, {options.split}: {headline(metrics)}", soft_wrap=True
-        )
+            shown.print(section.note)
+        shown.print(f"{run} on {metrics['store']}, {metrics['split']}: {headline(metrics)}")
     report = f" and {REPORT_FILE}" if metrics["n"] else "; no clip has a label, so there is no top-1"
-    log.print(f"{out} holds {METRICS_FILE}, {SCORES_FILE}{report}", soft_wrap=True)
+    log.print(f"{out} holds {METRICS_FILE}, {SCORES_FILE}{report}")
     if legend := class_legend(list(metrics.get("per_class", []))):
-        log.print(legend, soft_wrap=True)
+        log.print(legend)
     return 0
 
 
@@ -136,12 +135,14 @@ def evaluate_run(
         place = choose_device(device)
         folder = find_model(run)
         model = from_pretrained(folder, place, store)
-        spec, looks_at_video = model.spec, model.spec.roi is not None
+        spec = model.spec
         check_layout(model, run, store)
         rule, fold, rows = _clips(model, store, split, fold, protocol)
-        labels, lacking = _matched(model, run, store, corrected_labels(folder, rule, store)[rows])
+        config = folder / CONFIG_FILE
+        relabel = read_config(config).relabel if config.exists() else {}
+        labels, lacking = _matched(model, run, store, rule.labels(store, relabel)[rows])
         others = None if unknown is None else Store(unknown)
-        sure = spec.confidence.get("+".join(MODALITIES[: 1 + looks_at_video]), Confidence())
+        sure = spec.confidence.get("+".join(MODALITIES[: 1 + (spec.roi is not None)]), Confidence())
         if others is not None:
             check_layout(model, run, others)
             if sure.neighbours is None:
@@ -149,7 +150,7 @@ def evaluate_run(
                     f"{run}: it can't tell what is unknown, as it was trained without a fold; see field 'calibration'"
                 )
         for note in _notes(model, run, store, rule, rows, lacking):
-            log.print(note, soft_wrap=True)
+            log.print(note)
     # Of a model that isn't here, the results are: a cache is no place for them.
     results = f"eval-{split}" + (f"-{model.head_name}" if model.head_name else "")
     out = out or (run if run.exists() else Path(run.name)) / results
@@ -196,13 +197,12 @@ def evaluate_run(
                 metrics["knock_out"] = knock_out(model, run_alone, progress)
             metrics["static_share"] = static_share(model)
         write_json(out / METRICS_FILE, metrics)
+        for file in (CONFUSION_FILE, REPORT_FILE):  # those of an earlier call may be of other clips
+            (out / file).unlink(missing_ok=True)
         if metrics["n"]:
             draw_confusion(confusion(whole), whole.class_names, out / CONFUSION_FILE)
             title = f"{run.name} on {metrics['store']}, {split}"
             write_report(metrics, title, out / REPORT_FILE, out / CONFUSION_FILE)
-        else:  # those of an earlier call would be of other clips
-            for file in (CONFUSION_FILE, REPORT_FILE):
-                (out / file).unlink(missing_ok=True)
     return metrics, out
 
 
@@ -217,12 +217,6 @@ def _measured(whole: Scores, streams: dict[str, Scores], alone: dict[str, Scores
         metrics["modalities"] = {name: brief(scores) for name, scores in alone.items()}
         metrics["fusion"] = fusion_changes(whole, alone)
     return metrics
-
-
-def corrected_labels(run: Path, protocol: Protocol, store: Store) -> np.ndarray:
-    """The store's labels ``(N,)``, with what the run's configuration corrects among its training clips."""
-    config = run / CONFIG_FILE
-    return protocol.labels(store, read_config(config).relabel if config.exists() else {})
 
 
 def stream_scores_file(stream: str) -> str:
@@ -271,16 +265,15 @@ def _matched(
     )
     places = np.array([ours.index(name) if name in ours else -1 for name in theirs] + [-1])
     found = places[labels]  # label -1 finds the last place
-    counts = np.bincount(labels[labels >= 0], minlength=len(theirs)).tolist()
-    if sum(counts) and (found < 0).all():
-        one, other = (", ".join(names[:10]) + (", …" if names[10:] else "") for names in (ours, theirs))
+    if (labels >= 0).any() and (found < 0).all():
+        one, other = (brief_text(", ".join(names), 200) for names in (ours, theirs))
         raise EvaluationError(
             f"{run} and {store.path} have different classes: the model knows {one}, the store {other}; "
             "classes are matched by name"
         )
     lacking = {
         "only_in_model": [name for name in ours if name not in theirs],
-        "only_in_store": {name: counts[i] for i, name in enumerate(theirs) if places[i] < 0},
+        "only_in_store": {name: int((labels == i).sum()) for i, name in enumerate(theirs) if places[i] < 0},
     }
     return found, lacking
 
@@ -297,22 +290,23 @@ def _notes(
     if missing := lacking["only_in_model"]:
         yield f"{store.path} lacks {len(missing)} of the model's classes: {', '.join(missing)}"
     if unknown := lacking["only_in_store"]:
-        names = ", ".join(f"{name} ({count} clip{'s' * (count != 1)})" for name, count in unknown.items())
+        names = ", ".join(f"{name} ({count} clips)" for name, count in unknown.items())
         yield f"{run} lacks {len(unknown)} of the store's classes, whose clips aren't measured: {names}"
 
 
 def check_layout(model: ActionModel, run: Path, store: Store) -> None:
     """Raise EvaluationError, with the first difference, unless model and store have the same skeleton."""
-    ours, theirs = model.spec.layout.to_dict(), store.layout.to_dict()
-    for field, mine in ours.items():
-        other = theirs[field]
-        if mine == other:
-            continue
-        is_list = isinstance(mine, (list, tuple))
-        pairs = zip_longest(mine, other) if is_list else [(mine, other)]
-        number, (one, two) = next((n, pair) for n, pair in enumerate(pairs) if pair[0] != pair[1])
-        place = f"number {number} is " if is_list else ""
-        raise EvaluationError(
-            f"{run} and {store.path} have different skeletons ({model.spec.layout.name} and {store.layout.name}): "
-            f"field '{field}': {place}'{one}' in the model and '{two}' in the store"
-        )
+
+    def facts(layout: SkeletonLayout) -> list[str]:
+        return [
+            f"{field} {number}: {one}"
+            for field, value in layout.to_dict().items()
+            for number, one in enumerate(value if isinstance(value, (list, tuple)) else [value])
+        ]
+
+    for mine, other in zip_longest(facts(model.spec.layout), facts(store.layout), fillvalue="nothing more"):
+        if mine != other:
+            raise EvaluationError(
+                f"{run} and {store.path} have different skeletons ({model.spec.layout.name} and "
+                f"{store.layout.name}): '{mine}' in the model and '{other}' in the store"
+            )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +54,7 @@ def main(words: list[str]) -> int:
         wrong = int((parity.nearest > TOLERANCE).sum())
         log.print(
             f"hhmnet export: error: {options.out} is not written: on {wrong} of {len(parity.nearest)} clips the graph "
-            f"answers otherwise than PyTorch, by up to {parity.nearest.max():.1e}",
-            soft_wrap=True,
+            f"answers otherwise than PyTorch, by up to {parity.nearest.max():.1e}"
         )
         return OUR_FAULT
     return DONE
@@ -106,7 +104,7 @@ def _show(document: dict[str, Any], parity: Parity) -> None:
     figures, edge, tell = (
         document["parity"],
         parity.on_edge,
-        partial(console(stderr=False).print, soft_wrap=True),
+        console(stderr=False).print,
     )
     kept = document["file"] or "not written"
     tell(f"file      {kept}, {document['bytes'] / 2**20:.2f} MiB, opset {document['opset']}")

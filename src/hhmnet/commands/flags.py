@@ -22,14 +22,9 @@ class ConfigError(ValueError):
 
 
 class Flags:
-    """The fields of dataclasses as flags; those of a dataclass in a field are ``--field.name``.
+    """The fields of dataclasses as flags of a ``command``; those of a dataclass in a field are ``--field.name``.
 
-    Args:
-        command: what the user calls, such as ``hhmnet train``.
-        sections: the dataclasses. Every field has a default, and a docstring under it that is its flag's help.
-
-    Attributes:
-        kinds: the type of every field, by dotted name.
+    Every field has a default, and a docstring under it that is its flag's help. ``kinds`` has its type by dotted name.
     """
 
     def __init__(self, command: str, *sections: type) -> None:
@@ -52,11 +47,9 @@ class Flags:
         return re.sub(files, "", self._parser.format_help(), flags=re.MULTILINE).strip() + "\n"
 
     def read(self, words: Sequence[str], others: Iterable[str] = ()) -> list[Any]:
-        """The dataclasses that flags and their values describe, in their order.
+        """The dataclasses that the words of a command line describe, in their order.
 
-        Args:
-            words: the command line, without the flags of the command itself.
-            others: names of these, which may be what an unknown flag was meant to be.
+        The command's own flags aren't among the words; an unknown one may be meant for one of these, the ``others``.
 
         Raises:
             ConfigError: a flag that doesn't exist, or a value that its field doesn't take.
@@ -82,20 +75,22 @@ class Flags:
 
     def suggest(self, key: str, others: Iterable[str] = (), prefix: str = "") -> str:
         """``; did you mean …?`` with the known key most like ``key`` in its name or in what its help says."""
-        helps = {action.dest: re.findall(r"\w+", action.help or "") for action in self._parser._actions}
         leaf = key.rpartition(".")[2].replace("-", "_")
-        count = leaf.count("_") + 1
+        count, known = leaf.count("_") + 1, dict[str, str]()
+        for name in (*self.kinds, *others):
+            known |= {name: name, name.rpartition(".")[2]: name}
+        for action in self._parser._actions:
+            words = re.findall(r"\w+", action.help or "")
+            for i in range(len(words) - count + 1):
+                known.setdefault(" ".join(words[i : i + count]), action.dest)
 
-        def likeness(name: str) -> float:
-            words = helps.get(name, [])
-            passages = (" ".join(words[i : i + count]) for i in range(len(words) - count + 1))
-            explained = max((_alike(leaf.replace("_", " "), passage) for passage in passages), default=0.0)
-            return max(_alike(key, name), _alike(leaf, name.rpartition(".")[2]), 0.9 * explained)
+        def likeness(text: str) -> float:
+            return max(_alike(one, text) for one in (key, leaf, leaf.replace("_", " ")))
 
-        best = max((*self.kinds, *others), key=likeness, default="")
-        if not best or likeness(best) < 0.6:
+        best = max(known, key=likeness)
+        if likeness(best) < 0.6:
             return f"; see {self.command} --help"
-        return f"; did you mean '{prefix}{best}'?"
+        return f"; did you mean '{prefix}{known[best]}'?"
 
 
 def names_in(words: Sequence[str]) -> list[str]:

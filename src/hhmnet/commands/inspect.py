@@ -40,7 +40,8 @@ def main(words: list[str]) -> int:
         facts = _summary(store)
         print_json(facts) if options.json else _show_store(facts)
         return 0
-    sample = store.sample(store.index(options.sample))
+    row = store.index(options.sample)
+    sample = store.sample(row)
     if options.picture:
         if options.attention:  # torch takes seconds to import, and the rest of this command doesn't need it
             from hhmnet.evaluation.model_pictures import attention_of, draw_attention
@@ -49,13 +50,19 @@ def main(words: list[str]) -> int:
             draw_attention(blocks, sample, store.layout, options.picture)
         else:
             draw_strips([(title_of(sample, store), sample)], store.layout, options.picture)
-        console().print(f"picture: {options.picture}", soft_wrap=True)
+        console().print(f"picture: {options.picture}")
     if options.rois:
-        _draw_rois(sample, store, options.guidance, options.videos, options.rois)
+        _draw_rois(row, sample, store, options.guidance, options.videos, options.rois)
+    facts = {
+        "class": _class_name(sample, store),
+        "layout": store.layout.name,
+        "shape": dict(zip("MTVC", sample.joints.shape, strict=True)),
+        **vars(sample),
+    }
     if options.json:
-        print_json(_document(sample, store))
+        print_json({name: value.tolist() if _is_array(value) else value for name, value in facts.items()})
     else:
-        _show_sample(sample, store)
+        _show_fields(facts)
     return 0
 
 
@@ -75,18 +82,19 @@ def _parser() -> Parser:
     return parser
 
 
-def _draw_rois(sample: Sample, store: Store, run: Path | None, videos: Path | None, file: Path) -> None:
+def _draw_rois(
+    row: int, sample: Sample, store: Store, run: Path | None, videos: Path | None, file: Path
+) -> None:
     """Draw the crops of a clip, or what a model sees of them, how much each counts, and its answers."""
     from hhmnet.evaluation.model_pictures import crops_of, draw_guidance, guidance_of
 
-    row = store.index(sample.sample_id)
     folder = store.find_videos(videos) if sample.video is not None else Path()
     found = guidance_of(_model(run, store), store, row, folder) if run else crops_of(store, row, folder)
     draw_guidance(found, title_of(sample, store), _class_name(sample, store), file)
     weights = "a cell counts from 0 (blue) to 2 (orange), as its corner says"
     counts = "" if run is None else f"; {'not guided' if found.weights is None else weights}"
     frames = ", ".join(map(str, found.frames))
-    console().print(f"rois: {file}\n  rows: parts; columns: frames {frames}{counts}", soft_wrap=True)
+    console().print(f"rois: {file}\n  rows: parts; columns: frames {frames}{counts}")
 
 
 def _model(run: Path, store: Store) -> ActionModel:
@@ -132,15 +140,6 @@ def _counts(values: np.ndarray) -> dict[str, int]:
     return {name: counts[name] for name in sorted(counts, key=lambda name: (len(name), name))}
 
 
-def _document(sample: Sample, store: Store) -> dict[str, Any]:
-    """All that is known of a clip, every value included, in plain containers for JSON."""
-    found: dict[str, Any] = {"class": _class_name(sample, store), "layout": store.layout.name}
-    found["shape"] = dict(zip("MTVC", sample.joints.shape, strict=True))
-    for name, value in vars(sample).items():
-        found[name] = value.tolist() if isinstance(value, np.ndarray) else value
-    return found
-
-
 def title_of(sample: Sample, store: Store) -> str:
     """A clip's name and class, as a picture shows them."""
     name = _class_name(sample, store)
@@ -151,56 +150,36 @@ def _class_name(sample: Sample, store: Store) -> str | None:
     return None if sample.label == UNKNOWN_LABEL else store.class_names[sample.label]
 
 
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray)
+
+
 def _show_store(facts: dict[str, Any]) -> None:
     """The same for people."""
-    whole = {**facts["splits"], "all": facts["clips"]}
+    whole = {**facts.pop("splits"), "all": facts["clips"]}
     view = table(f"{facts['store']}: {facts['clips']} clips", "class", *(f">{part}" for part in whole))
-    for name, counts in facts["classes"].items():
+    for name, counts in facts.pop("classes").items():
         view.add_row(name, *(str(counts[part]) for part in whole))
-    if facts["unlabelled"]:
-        view.add_row("(no label)", *[""] * (len(whole) - 1), str(facts["unlabelled"]))
+    if unlabelled := facts.pop("unlabelled"):
+        view.add_row("(no label)", *[""] * (len(whole) - 1), str(unlabelled))
     view.add_section()
     view.add_row("all", *map(str, whole.values()), style="bold")
     console(stderr=False).print(view)
-    layout, frames, persons = facts["layout"], facts["frames"], facts["persons"]
-    span = f"{frames['min']} to {frames['max']} a clip, median {frames['median']:g}"
-    shown = {
-        "protocol": facts["protocol"] or "none",
-        "layout": f"{layout['name']} ({len(layout['joints'])} joints, {layout['dims']} coordinates)",
-        "frames": f"{span}; {frames['all']:,} in all",
-        "persons": f"{persons['min']} to {persons['max']} a clip",
-    }
-    for key in ("subjects", "cameras", "setups"):
-        shown[key] = ", ".join(f"{name} ({count})" for name, count in facts[key].items()) or "unknown"
-    shown["videos"] = facts["video_folder"] or "not known"
-    shown["provenance"] = json.dumps(facts["provenance"], ensure_ascii=False)
-    _show_fields(shown)
+    layout = facts["layout"]
+    facts["layout"] = f"{layout['name']} ({len(layout['joints'])} joints, {layout['dims']} coordinates)"
+    facts["provenance"] = json.dumps(facts["provenance"], ensure_ascii=False)
+    _show_fields(facts)
 
 
-def _show_sample(sample: Sample, store: Store) -> None:
-    """Every field in a line; of an array its shape, range and mean over the bodies that are there."""
-    present, frames, shown = sample.present, sample.frame_index, {}
-    for field, value in vars(sample).items():
-        if isinstance(value, np.ndarray):
-            of_bodies = value.ndim > 2 and value.shape[:2] == present.shape
-            seen = value[present] if of_bodies else value
-            spans = (
-                f"{seen.min():g} to {seen.max():g}, mean {seen.mean():.3f}"
-                if seen.size
-                else "nobody is there"
-            )
-            value = f"{value.shape}; {spans}"
-        shown[field] = "none" if value is None or value == "" else str(value)
-    name = _class_name(sample, store)
-    shown["label"] = "unknown" if name is None else f"{sample.label} ({name})"
-    shown["frame_index"] += f"; {frames[-1] - frames[0] + 1 - len(frames)} missing in between"
-    shown["present"] += f"; {present.sum()} of {present.size} bodies there"
-    if sample.video_frames is not None:
-        shown["video_frames"] += f"; {(sample.video_frames >= 0).sum()} of {len(frames)} are in the video"
-    _show_fields(shown)
-
-
-def _show_fields(fields: dict[str, str]) -> None:
-    out, width = console(stderr=False), max(map(len, fields))
-    for name, text in fields.items():
-        out.print(f"{name:{width}}  {text}", soft_wrap=True)
+def _show_fields(facts: dict[str, Any]) -> None:
+    """A line each; of an array its shape, range and mean over the bodies that are there, of a mapping its entries."""
+    out, width, present = console(stderr=False), max(map(len, facts)), facts.get("present")
+    for name, value in facts.items():
+        if _is_array(value):
+            seen = value[present] if value.ndim > 2 and present.any() else value
+            text = f"{value.shape}; {seen.min():g} to {seen.max():g}, mean {seen.mean():.3f}"
+        elif isinstance(value, dict):
+            text = ", ".join(f"{key} ({one})" for key, one in value.items())
+        else:
+            text = "" if value is None else str(value)
+        out.print(f"{name:{width}}  {text or 'none'}")

@@ -51,12 +51,12 @@ def main(words: list[str]) -> int:
         config.unknown = options.unknown
         recognizer = StreamingRecognizer(model, config, networks)
         meter = Meter(capture)
-        log.print(_begun(recognizer), soft_wrap=True)
+        log.print(_begun(recognizer))
         with suppress(KeyboardInterrupt):  # the usual way to end a camera
             _watch(capture, recognizer, meter, options.limit or float("inf"), options.json, log)
         if capture.broken:
-            log.print(f"{shown(options.source)} broke off: {capture.broken}", soft_wrap=True)
-    log.print(meter.summary(), soft_wrap=True)
+            log.print(f"{shown(options.source)} broke off: {capture.broken}")
+    log.print(meter.summary())
     return 0
 
 

@@ -63,7 +63,7 @@ def main(words: list[str]) -> int:
         if not options.json:
             console(stderr=False).print(prediction_table(found, recognizer.class_names))
         for note in found.notes:
-            log.print(f"{found.input}: {note}", soft_wrap=True)
+            log.print(f"{found.input}: {note}")
     if options.json:
         print_json(documents)
     return CALLERS_MISTAKE if failed else DONE
@@ -158,7 +158,7 @@ def _inputs(paths: Sequence[Path], log: Console) -> Iterator[Input | InputError]
     """The clips that the paths stand for, and an error in the place of a path that stands for none."""
     for path in paths:
         try:
-            yield from find_inputs([path], lambda line: log.print(line, soft_wrap=True))
+            yield from find_inputs([path], log.print)
         except InputError as error:
             yield error
 
@@ -171,7 +171,7 @@ def _overlay(found: Prediction, recognizer: Recognizer, out: Path, log: Console)
     with log.status(f"drawing {out}"):
         draw_overlay(found, recognizer.engine.layout, out, recognizer.engine.spec.roi)
     legend = class_legend(recognizer.engine.spec.class_names)
-    log.print(f"{out} shows it {legend}".strip(), soft_wrap=True)
+    log.print(f"{out} shows it {legend}".strip())
 
 
 def _archive(options: argparse.Namespace, log: Console) -> int:
@@ -182,7 +182,7 @@ def _archive(options: argparse.Namespace, log: Console) -> int:
     model, modalities = find_model(options.model), tuple(options.modality)
     job = ArchiveJob(model, options.top, modalities, _how(options))
     with log.status("looking for clips"):
-        inputs = find_inputs(options.inputs, lambda line: log.print(line, soft_wrap=True))
+        inputs = find_inputs(options.inputs, log.print)
     with counting(log, "recognising", "clips") as progress:
         report = predict_archive(
             inputs, job, options.out, engine=options.engine, jobs=options.jobs, progress=progress
@@ -195,7 +195,7 @@ def _archive(options: argparse.Namespace, log: Console) -> int:
     if options.json:
         print_json({"out": str(options.out), **report._asdict()})
     counts = f"{report.answered:,} clips, {report.found:,} of all were there already"
-    log.print(f"{options.out} holds the answers on {counts}", soft_wrap=True)
+    log.print(f"{options.out} holds the answers on {counts}")
     return CALLERS_MISTAKE if report.failed else DONE
 
 
@@ -213,9 +213,9 @@ def _timeline(recognizer: Recognizer, options: argparse.Namespace, log: Console)
     else:
         console(stderr=False).print(segments_table(found))
     for note in found.notes:
-        log.print(f"{found.input}: {note}", soft_wrap=True)
+        log.print(f"{found.input}: {note}")
     names = ", ".join(file.name for file in files)
-    log.print(f"{options.timeline} holds {names} {class_legend(found.class_names)}".strip(), soft_wrap=True)
+    log.print(f"{options.timeline} holds {names} {class_legend(found.class_names)}".strip())
     return DONE
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -109,20 +108,19 @@ def prepare_store(
     It also notes where the videos are, if there are any.
     """
 
-    tell = partial(log.print, soft_wrap=True)
     understood = reader.describe()
     for line in understood:
-        tell(line)
+        log.print(line)
     try:
         with counting(log, "reading", "files") as progress:
-            report = prepare(reader, out, jobs=jobs, engine=engine, progress=progress, tell=tell)
+            report = prepare(reader, out, jobs=jobs, engine=engine, progress=progress, tell=log.print)
     except PrepareError as error:
         show_rejected(log, error.rejected, out)
         raise
     write_video_folder(out, reader.video_folder)
     for line in warnings_of_split(Store(out)):
         if line not in understood:
-            tell(line)
+            log.print(line)
     return report
 
 
@@ -166,4 +164,4 @@ def show_rejected(log: Console, rejected: list[Rejected], out: Path) -> None:
     ]
     log.print(table(f"{len(rejected)} files left out", "file", ">line", "reason", rows=rows))
     more = "" if len(rejected) <= SHOWN_REJECTED else f"the first {SHOWN_REJECTED} are shown; "
-    log.print(f"{more}all of them are in {out / REJECTED_FILE}", soft_wrap=True)
+    log.print(f"{more}all of them are in {out / REJECTED_FILE}")

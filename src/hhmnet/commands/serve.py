@@ -53,7 +53,7 @@ def main(words: list[str]) -> int:
         listening.listen()  # from here on a request waits instead of being refused
         address, port = listening.getsockname()[:2]
         place = f"[{address}]" if ":" in address else address
-        log.print(f"http://{place}:{port} is ready; Ctrl-C ends it", soft_wrap=True)
+        log.print(f"http://{place}:{port} is ready; Ctrl-C ends it")
         config = uvicorn.Config(
             app,
             http=bounded_protocol(limits),

@@ -34,11 +34,7 @@ class UsageError(ValueError):
 class Parser(argparse.ArgumentParser):
     """argparse with whole option names only, and errors of one line.
 
-    Args:
-        prog: what the user calls, such as ``hhmnet train``.
-        description: what it does.
-        fields: makes what ``--help`` says of the fields that a command takes as flags, too; only called for that.
-        more: as argparse takes it.
+    ``fields`` makes what ``--help`` says of the fields that a command takes as flags, too.
     """
 
     def __init__(
@@ -101,10 +97,18 @@ SHARED: dict[str, dict[str, Any]] = {
 """Options that several commands have, as argparse takes them."""
 
 
+class Terminal(Console):
+    """A console on which tables are wrapped, and lines aren't: what they name can be copied."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print lines or tables; see rich."""
+        super().print(*objects, **{"soft_wrap": all(isinstance(one, str) for one in objects)} | options)
+
+
 def console(stderr: bool = True) -> Console:
     """Standard error, for what happens, or standard output, for results."""
     # File names may hold what rich takes for markup.
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    return Terminal(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def print_json(document: dict[str, Any] | list[Any]) -> None:
@@ -149,6 +153,6 @@ def counting(log: Console, label: str, unit: str) -> Iterator[Callable[..., None
             bar.update(task, completed=done, total=total, figures=figures)
             if not log.is_terminal and (last or now - shown >= PLAIN_SECONDS):
                 shown = now
-                log.print(f"{label} {figures}".strip(), soft_wrap=True)
+                log.print(f"{label} {figures}".strip())
 
         yield show

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,18 +110,10 @@ def train(
     again: Path | None = None,
     log: Console,
 ) -> int:
-    """Train into a run folder, with its log, its progress bar and its lock.
+    """Train into a run folder, with its log, its progress bar and its lock; ``time_limit`` is in seconds.
 
     Of several processes that ``torchrun`` started, all call it; the first has the folder, and says why if all stop.
-
-    Args:
-        config: the run's configuration.
-        stores: opened stores.
-        out: run folder; it is made if it doesn't exist.
-        resume: go on from the folder's checkpoint, or start if there is none.
-        time_limit: seconds after which to checkpoint and stop.
-        videos: folder of the store's videos, for phase 2; the store's own note if None.
-        again: folder of the run that this one repeats; what its surroundings were and these aren't is said.
+    How the surroundings of the run ``again``, which this one repeats, were others is said.
 
     Returns:
         0 when the model is trained or the time is up, 130 after Ctrl-C or SIGTERM.
@@ -130,12 +121,10 @@ def train(
     Raises:
         RunError: the folder holds a run already, or the machine is at its end.
         NoVideoError: phase 2, and not one video can be read.
-        WorkerLost: a process that cuts crops or loads clips was killed.
-        ProcessGroupError, ProcessLost: the processes can't train together, or one has ended.
+        WorkerLost, ProcessGroupError, ProcessLost: a process was killed, or they can't train together.
         TrainingError and others: see :class:`~hhmnet.training.engine.Trainer`.
     """
     group = join(config.run.device == "cpu")
-    tell = partial(log.print, soft_wrap=True)
     with ExitStack() as held:
         with group.together():
             if group.is_main:
@@ -156,24 +145,26 @@ def train(
             group.check_same("the step to go on from", trainer.step)
         finished = begun and trainer.step >= trainer.total_steps and is_finished(out)
         if finished and (out / WEIGHTS_FILE).exists():
-            tell(f"{out}: this run has finished already")
+            log.print(f"{out}: this run has finished already")
             return FINISHED
         provenance = [store.provenance for store in stores]
-        store = {
-            "name": "+".join(store.path.resolve().name for store in stores),
-            "clips": sum(map(len, stores)),
-            "provenance": provenance if len(stores) > 1 else provenance[0],
+        facts = environment(trainer.device) | {
+            "seed": trainer.config.run.seed,
+            "clips": len(trainer.rows),
+            "store": {
+                "name": "+".join(store.path.resolve().name for store in stores),
+                "clips": sum(map(len, stores)),
+                "provenance": provenance if len(stores) > 1 else provenance[0],
+            },
         }
-        facts = {"seed": trainer.config.run.seed, "clips": len(trainer.rows), "store": store}
-        facts = environment(trainer.device) | facts
         with group.together():
             for line in differences(again, facts) if again is not None else ():
-                tell(line)
+                log.print(line)
         for own, protocol in zip(stores, trainer.protocols, strict=True):
             for line in warnings_of_split(own, protocol):
-                tell(f"{own.path}: {line}")
+                log.print(f"{own.path}: {line}")
         for line in () if begun else trainer.phase.started:
-            tell(f"from {config.init}, {line}")
+            log.print(f"from {config.init}, {line}")
         problems = _cut_crops(trainer, group, log)
         with group.together():
             if group.is_main:
@@ -212,9 +203,7 @@ def _name_lost_videos(trainer: Trainer, known: dict[str, str], log: Console) -> 
     if lost:
         shown = ", ".join(lost[:SHOWN_CLIPS]) + (", ..." if len(lost) > SHOWN_CLIPS else "")
         count = f"{len(lost):,} of {len(trainer.rows):,} clips"
-        log.print(
-            f"{count} lost their video during training, and were then seen without: {shown}", soft_wrap=True
-        )
+        log.print(f"{count} lost their video during training, and were then seen without: {shown}")
 
 
 def _train(trainer: Trainer, time_limit: float | None, facts: dict[str, Any], log: Console) -> int:
@@ -248,8 +237,7 @@ def _train(trainer: Trainer, time_limit: float | None, facts: dict[str, Any], lo
         reason = "the time is up" if late else "interrupted"
         log.print(
             f"{reason} after step {trainer.step} of {trainer.total_steps}; go on with: "
-            f"hhmnet train --data {data}{videos} --out {out} --resume",
-            soft_wrap=True,
+            f"hhmnet train --data {data}{videos} --out {out} --resume"
         )
         return FINISHED if late else STOPPED
     finally:
@@ -257,7 +245,7 @@ def _train(trainer: Trainer, time_limit: float | None, facts: dict[str, Any], lo
         write_environment(out, facts | {"steps": trainer.step, "training_seconds": round(trainer.seconds, 2)})
     for store in trainer.stores:
         measure = f"hhmnet evaluate {out} --data {store.path}{videos}"
-        log.print(f"the model is in {out}; measure it with: {measure}", soft_wrap=True)
+        log.print(f"the model is in {out}; measure it with: {measure}")
     return FINISHED
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations, product
+from itertools import combinations, product, zip_longest
 
 import numpy as np
 
@@ -29,35 +29,31 @@ def align(members: Members) -> dict[str, Scores]:
     Raises:
         EnsembleError: other clips, labels or class names than the first one's; the first differences are listed.
     """
-    (first, ours), *others = members.items()
-    aligned = {first: ours}
-    for name, theirs in [(first, ours), *others]:
-        rows = {sample_id: row for row, sample_id in enumerate(theirs.sample_ids.tolist())}
+    (first, ours), *_ = members.items()
+    aligned = {}
+    for name, theirs in members.items():
+        rows = {clip: row for row, clip in enumerate(theirs.sample_ids.tolist())}
         if len(rows) < len(theirs.sample_ids):
             raise EnsembleError(f"{name}: a sample_id stands there twice")
-        if ours.class_names != theirs.class_names:
-            pairs = zip(ours.class_names, theirs.class_names, strict=False)
-            found = [f"number {i}: '{a}' and '{b}'" for i, (a, b) in enumerate(pairs) if a != b]
-            counts = f"{len(ours.class_names)} and {len(theirs.class_names)} classes"
-            _refuse(first, name, "classes", found or [counts])
-        for lacking, clips in (
-            (name, [clip for clip in ours.sample_ids.tolist() if clip not in rows]),
-            (first, np.setdiff1d(theirs.sample_ids, ours.sample_ids).tolist()),
-        ):
-            if clips:
-                _refuse(first, name, f"clips, {lacking} lacks {len(clips)}", clips)
-        places = np.array([rows[clip] for clip in ours.sample_ids.tolist()], np.int64)
-        labels = theirs.labels[places]
-        if (wrong := np.flatnonzero(labels != ours.labels)).size:
-            found = [f"{ours.sample_ids[i]}: {ours.labels[i]} and {labels[i]}" for i in wrong]
-            _refuse(first, name, "labels", found)
+        for what, found in _differences(ours, theirs):
+            if found:
+                more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+                listed = ", ".join(found[:SHOWN])
+                raise EnsembleError(f"{first} and {name} have different {what}: {listed}{more}")
+        places = [rows[clip] for clip in ours.sample_ids.tolist()]
         aligned[name] = replace(ours, logits=theirs.logits[places])
     return aligned
 
 
-def _refuse(one: str, other: str, what: str, found: Sequence[str]) -> None:
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    raise EnsembleError(f"{one} and {other} have different {what}: {', '.join(found[:SHOWN])}{more}")
+def _differences(ours: Scores, theirs: Scores) -> Iterator[tuple[str, list[str]]]:
+    """What two score files don't have in common; labels are compared where the clips are the same."""
+    pairs = enumerate(zip_longest(ours.class_names, theirs.class_names, fillvalue="none"))
+    yield "classes", [f"number {i}: '{a}' and '{b}'" for i, (a, b) in pairs if a != b]
+    mine, other = (
+        dict(zip(each.sample_ids.tolist(), each.labels.tolist(), strict=True)) for each in (ours, theirs)
+    )
+    yield "clips, of which only one has", sorted(mine.keys() ^ other.keys())
+    yield "labels", [f"{clip}: {mine[clip]} and {other[clip]}" for clip in mine if mine[clip] != other[clip]]
 
 
 def check_weights(weights: Sequence[float] | np.ndarray, count: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -98,17 +99,9 @@ class Scores:
             raise ScoresError(f"{file}: not a score file ({' '.join(str(error).split())[:200]})") from None
 
 
-def score(
-    model: ActionModel,
-    store: Store,
-    indices: np.ndarray,
-    batch_size: int = 64,
-    device: torch.device | None = None,
-    videos: Path | None = None,
-    modalities: Sequence[str] = MODALITIES,
-) -> Scores:
+def score(model: ActionModel, store: Store, indices: np.ndarray, *more: Any, **options: Any) -> Scores:
     """Logits of the clips at ``indices`` of a store, in that order, in float32; see :func:`score_streams`."""
-    return score_streams(model, store, indices, batch_size, device, videos, modalities)[""]
+    return score_streams(model, store, indices, *more, **options)[""]
 
 
 @torch.inference_mode()
