@@ -11,8 +11,8 @@ import struct
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,126 +116,109 @@ HUGE = [
 NUMBERS = (b"NaN", b"Infinity", b"-Infinity", b"1e999", b"1e38", b"9" * 5_000, b"null", b"[]")
 
 
-def _slow_body(rng: random.Random) -> Request:
-    cut = NORMAL.index(b"\r\n\r\n") + 4
-    pieces = [NORMAL[:cut], *(NORMAL[cut + n : cut + n + 50] for n in range(0, 300, 50))]
-    return Request(pieces, rng.choice((0.01, 0.05)))
-
-
-def _slow_head(rng: random.Random) -> Request:
-    pieces = [NORMAL[n : n + 7] for n in range(0, rng.choice((21, 70)), 7)]
-    return Request(pieces, rng.choice((0.01, 0.05)), drops=rng.random() < 0.9)
-
-
-def _chunks(rng: random.Random) -> Request:
-    body = f"{rng.choice(CHUNKS.split(' '))}\r\nhello\r\n{rng.choice(('0', '1', 'x', ''))}\r\n\r\n".encode()
-    more = f"Transfer-Encoding: {rng.choice(CODINGS)}\r\n"
-    return Request([post(body, rng.choice(("", 5)), more=more)], drops=rng.random() < 0.8)
-
-
-def _names(rng: random.Random) -> bytes:
-    names = [*NAMES.split(), "", "a\0.json", "\x1b[31m.json", "a" * 5_000, "\u202egnp.json"]
-    return form(CLIP, rng.choice(names), rng.choice(("file", "file", "file", "../file", "", "top")))
-
-
-def _fields(rng: random.Random) -> bytes:
-    texts = [*TEXTS.split(" "), ""]
-    return form(**{rng.choice(FIELDS.split()): rng.choice(texts) for _ in range(rng.choice((1, 2, 4)))})
-
-
-def _numbers(rng: random.Random) -> bytes:
-    if rng.random() < 0.3:
-        return form(CLIP.replace(b"0.", rng.choice(NUMBERS) + b", 0.", rng.choice((1, 3))))
-    return form(CLIP.replace(b"-1.0", rng.choice(NUMBERS), 1))
-
-
-def _bombs(rng: random.Random) -> bytes:
-    kind, handle = rng.randrange(6), io.BytesIO()
-    if kind < 2:
-        array = io.BytesIO()
-        if kind == 1:
-            facts = {"descr": "<f8", "fortran_order": False, "shape": (10**6, 10**5, 3)}
-            np.lib.format.write_array_header_1_0(array, facts)
-        with zipfile.ZipFile(handle, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("joints.npy", array.getvalue() + bytes(1 << 25))
-    elif kind == 2:
-        facts = {"descr": "<f4", "fortran_order": True, "shape": (2**31, 20, 3)}
-        np.lib.format.write_array_header_1_0(handle, facts)
-    elif kind == 3:
-        handle.write(b"[" * 100_000 + b"]" * 100_000)
-    elif kind == 4:
-        heads = b",".join(b"j%d_x,j%d_y" % (n, n) for n in range(20_000))
-        handle.write(b"frame," + heads + b"\n" + b"0," * 40_001)
-    else:
-        handle.write(b"1000000000\n1\n" + b"1 " * 10 + b"\n25\n")
-    return form(handle.getvalue())
-
-
-def _headers(rng: random.Random) -> bytes:
-    more = f"{rng.choice(HEADERS)}\r\n"
-    return get(MODEL, more=more) if rng.random() < 0.5 else post(form(), more=more)
-
-
-def _pipelined(rng: random.Random) -> Request:
-    one = NORMAL.replace(b"Connection: close", b"Connection: keep-alive")
-    return Request([one * rng.choice((2, 5)) + NORMAL], drops=rng.random() < 0.3)
-
-
-def _huge_body(rng: random.Random) -> Request:
-    return Request([post(b"", rng.choice((2_000_000, 10**9, 2**63, 10**30))), bytes(1 << 20), bytes(1 << 20)])
-
-
-def _noise(rng: random.Random) -> Request:
-    noise = rng.choice([*NOISE, rng.randbytes(rng.choice((1, 100, 5_000)))])
-    return Request([noise], drops=rng.random() < 0.7)
-
-
-def _damaged_request(rng: random.Random) -> Request:
-    return Request([damaged(rng, NORMAL, text=True)[:900_000]], drops=rng.random() < 0.7)
-
-
-def _dropped(rng: random.Random) -> Request:
-    return Request([NORMAL[: rng.randrange(len(NORMAL) + 1)]], drops=True, rudely=rng.random() < 0.5)
-
-
-BODIES: dict[str, Callable[[random.Random], bytes]] = {
-    "huge form": lambda rng: form(b"[" * rng.choice((10_000, 900_000, 1_500_000))),
-    "many fields": lambda rng: form(**{f"f{n}": "x" for n in range(rng.choice((9, 100, 5_000)))}),
-    "names": _names,
-    "fields": _fields,
-    "numbers": _numbers,
-    "documents": lambda rng: form(json.dumps(damaged_document(rng, json.loads(CLIP))).encode()),
-    "damaged clip": lambda rng: form(damaged(rng, CLIP, text=True)[:900_000]),
-    "bombs": _bombs,
-}
-HEADS: dict[str, Callable[[random.Random], bytes]] = {
-    "huge head": lambda rng: get(MODEL, more=rng.choice(HUGE)),
-    "methods": lambda rng: get(rng.choice((PREDICT, MODEL, "/", "*")), rng.choice(METHODS.split(" "))),
-    "paths": lambda rng: get(rng.choice([*PATHS.split(), *LONG_PATHS])),
-    "headers": _headers,
-    "broken form": lambda rng: post(
-        damaged(rng, form(top="3", details="true"), text=True), kind=rng.choice(FORMS)
-    ),
-}
-REQUESTS: dict[str, Callable[[random.Random], Request]] = {
-    "huge body": _huge_body,
-    "slow head": _slow_head,
-    "slow body": _slow_body,
-    "wrong length": lambda rng: Request([post(form(), rng.choice(LENGTHS))], drops=rng.random() < 0.9),
-    "chunks": _chunks,
-    "noise": _noise,
-    "damaged request": _damaged_request,
-    "dropped": _dropped,
-    "pipelined": _pipelined,
-}
-KINDS = [*BODIES, *HEADS, *REQUESTS]
+IN_FORMS = ("huge form", "many fields", "names", "fields", "numbers", "documents", "damaged clip", "bombs")
+KINDS = (
+    *IN_FORMS,
+    *("huge head", "methods", "paths", "headers", "broken form", "huge body", "slow head", "slow body"),
+    *("wrong length", "chunks", "noise", "damaged request", "dropped", "pipelined"),
+)
 
 
 def request(name: str, rng: random.Random) -> Request:
     """A hostile request of a kind."""
-    if name in REQUESTS:
-        return REQUESTS[name](rng)
-    return Request([HEADS[name](rng) if name in HEADS else post(BODIES[name](rng))])
+    if name in IN_FORMS:
+        return Request([post(_form(name, rng))])
+    choice = rng.choice
+    match name:
+        case "huge head":
+            return Request([get(MODEL, more=choice(HUGE))])
+        case "methods":
+            return Request([get(choice((PREDICT, MODEL, "/", "*")), choice(METHODS.split(" ")))])
+        case "paths":
+            return Request([get(choice([*PATHS.split(), *LONG_PATHS]))])
+        case "headers":
+            more = f"{choice(HEADERS)}\r\n"
+            return Request([get(MODEL, more=more) if rng.random() < 0.5 else post(form(), more=more)])
+        case "broken form":
+            body = damaged(rng, form(top="3", details="true"), text=True)
+            return Request([post(body, kind=choice(FORMS))])
+        case "huge body":
+            length = choice((2_000_000, 10**9, 2**63, 10**30))
+            return Request([post(b"", length), bytes(1 << 20), bytes(1 << 20)])
+        case "slow head":
+            pieces = [NORMAL[n : n + 7] for n in range(0, choice((21, 70)), 7)]
+            return Request(pieces, choice((0.01, 0.05)), drops=rng.random() < 0.9)
+        case "slow body":
+            cut = NORMAL.index(b"\r\n\r\n") + 4
+            pieces = [NORMAL[:cut], *(NORMAL[cut + n : cut + n + 50] for n in range(0, 300, 50))]
+            return Request(pieces, choice((0.01, 0.05)))
+        case "wrong length":
+            return Request([post(form(), choice(LENGTHS))], drops=rng.random() < 0.9)
+        case "chunks":
+            body = f"{choice(CHUNKS.split(' '))}\r\nhello\r\n{choice(('0', '1', 'x', ''))}\r\n\r\n".encode()
+            coded = post(body, choice(("", 5)), more=f"Transfer-Encoding: {choice(CODINGS)}\r\n")
+            return Request([coded], drops=rng.random() < 0.8)
+        case "noise":
+            noise = choice([*NOISE, rng.randbytes(choice((1, 100, 5_000)))])
+            return Request([noise], drops=rng.random() < 0.7)
+        case "damaged request":
+            return Request([damaged(rng, NORMAL, text=True)[:900_000]], drops=rng.random() < 0.7)
+        case "dropped":
+            part = NORMAL[: rng.randrange(len(NORMAL) + 1)]
+            return Request([part], drops=True, rudely=rng.random() < 0.5)
+    one = NORMAL.replace(b"Connection: close", b"Connection: keep-alive")
+    return Request([one * choice((2, 5)) + NORMAL], drops=rng.random() < 0.3)
+
+
+def _form(name: str, rng: random.Random) -> bytes:
+    choice = rng.choice
+    match name:
+        case "huge form":
+            return form(b"[" * choice((10_000, 900_000, 1_500_000)))
+        case "many fields":
+            return form(**{f"f{n}": "x" for n in range(choice((9, 100, 5_000)))})
+        case "names":
+            names = [*NAMES.split(), "", "a\0.json", "\x1b[31m.json", "a" * 5_000, "\u202egnp.json"]
+            return form(CLIP, choice(names), choice(("file", "file", "file", "../file", "", "top")))
+        case "fields":
+            texts = [*TEXTS.split(" "), ""]
+            return form(**{choice(FIELDS.split()): choice(texts) for _ in range(choice((1, 2, 4)))})
+        case "numbers" if rng.random() < 0.3:
+            return form(CLIP.replace(b"0.", choice(NUMBERS) + b", 0.", choice((1, 3))))
+        case "numbers":
+            return form(CLIP.replace(b"-1.0", choice(NUMBERS), 1))
+        case "documents":
+            return form(json.dumps(damaged_document(rng, json.loads(CLIP))).encode())
+        case "damaged clip":
+            return form(damaged(rng, CLIP, text=True)[:900_000])
+    return form(choice(_bombs()))
+
+
+@cache
+def _bombs() -> list[bytes]:
+    """Small files that stand for many bytes, or make much work."""
+    heads = b",".join(b"j%d_x,j%d_y" % (n, n) for n in range(20_000))
+    return [
+        _zipped(b""),
+        _zipped(_npy_header((10**6, 10**5, 3))),
+        _npy_header((2**31, 20, 3)),
+        b"[" * 100_000 + b"]" * 100_000,
+        b"frame," + heads + b"\n" + b"0," * 40_001,
+        b"1000000000\n1\n" + b"1 " * 10 + b"\n25\n",
+    ]
+
+
+def _npy_header(shape: tuple[int, ...]) -> bytes:
+    handle = io.BytesIO()
+    np.lib.format.write_array_header_1_0(handle, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return handle.getvalue()
+
+
+def _zipped(head: bytes) -> bytes:
+    handle = io.BytesIO()
+    with zipfile.ZipFile(handle, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("joints.npy", head + bytes(1 << 25))
+    return handle.getvalue()
 
 
 def send(port: int, request: Request) -> bytes:

@@ -1,25 +1,18 @@
-"""Gives a target damaged inputs for a while, and notes whatever is neither an answer nor one clear error."""
+"""Gives a target damaged inputs, and stops at what is neither an answer nor one clear error."""
 
 from __future__ import annotations
 
 import faulthandler
-import os
 import random
 import resource
 import shutil
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any
-
-Attempt = Callable[[random.Random, Path], Any]
-"""Makes an input in a folder and has it read."""
+from typing import Any, NamedTuple
 
 CPU_SECONDS = 20.0
 """What one input may take; a hundred times what a whole one does."""
@@ -35,60 +28,49 @@ class TooSlow(BaseException):
     """One input took all of its time."""
 
 
-@dataclass
-class Outcome:
-    """What came of a hunt; ``finds`` by what happened and where: the whole story."""
+class Outcome(NamedTuple):
+    """How many inputs there were, how many of them got an answer, and how many kinds of refusals the others."""
 
-    target: str
-    executions: int = 0
-    answers: int = 0
-    seconds: float = 0.0
-    finds: dict[str, str] = field(default_factory=dict)
-    reasons: set[str] = field(default_factory=set)
-
-    def __str__(self) -> str:
-        line = f"| {self.target} | {self.executions:,} | {self.seconds / 60:.1f} | {len(self.reasons)} |"
-        return "\n".join([line, *self.finds.values()])
+    executions: int
+    answers: int
+    refusals: int
 
 
 def hunt(
-    name: str, attempt: Attempt, names: tuple[str, ...], folder: Path, *, seed: int, seconds: float, most: int
+    attempt: Callable[[random.Random, Path], Any],
+    names: tuple[str, ...],
+    folder: Path,
+    *,
+    seed: int,
+    seconds: float,
+    most: int,
 ) -> Outcome:
     """Give a target at most so many inputs, one after the other, until the time on the clock is over.
 
-    Input n depends on the seed and on n alone; the last one stays in the folder, also where it ends the process. One of
-    ``names``, if there are any, stands in every error, so that a user knows what it is about.
+    ``attempt`` makes an input in a folder and has it read. Input n depends on the seed and on n alone; the last one
+    stays in the folder, also where it ends the process. One of ``names``, if there are any, must stand in every error,
+    so that a user knows what it is about. Raises AssertionError at the first input with which something is wrong.
     """
-    outcome, began = Outcome(name), time.monotonic()
-    while outcome.executions < most and time.monotonic() - began < seconds:
+    answers, executions, reasons, ends = 0, 0, set[str](), time.monotonic() + seconds
+    while executions < most and time.monotonic() < ends:
         shutil.rmtree(folder / "input", ignore_errors=True)
         (folder / "input").mkdir(parents=True)
-        number, problem, story = outcome.executions, "", ""
-        outcome.executions += 1
+        said = f"input {executions} of seed {seed}"
         Path("/proc/self/clear_refs").write_text("5")  # what is in use now becomes the highest that there was
         before = _peak()
         try:
             with _limits():
-                attempt(random.Random(f"{seed}/{number}"), folder / "input")
-            outcome.answers += 1
+                attempt(random.Random(f"{seed}/{executions}"), folder / "input")
+            answers += 1
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            problem = fault_of(error, names)
-            if problem:
-                frames = traceback.extract_tb(error.__traceback__)
-                own = [frame for frame in frames if "/hhmnet/" in frame.filename]
-                problem += f" in {Path(own[-1].filename).name}:{own[-1].name}" if own else " in the harness"
-                story = "".join(traceback.format_exception(error, limit=-8))[-4000:]
-            outcome.reasons.add("".join(c for c in str(error) if c.isalpha() or c == " ")[-60:])
-        if not problem and (grown := (_peak() - before) / 1024) > MEGABYTES:
-            problem = f"took {grown:.0f} MB"
-        if problem:
-            outcome.finds.setdefault(problem, f"- {problem}: input {number} of seed {seed}\n{story}")
-            if keep := os.environ.get("HHMNET_FUZZ_KEEP"):
-                shutil.copytree(folder / "input", Path(keep) / f"{name}-{seed}-{number}", dirs_exist_ok=True)
-    outcome.seconds = time.monotonic() - began
-    return outcome
+            fault = fault_of(error, names)
+            assert not fault, f"{said}: {fault}"
+            reasons.add("".join(c for c in str(error) if c.isalpha() or c == " ")[-60:])
+        assert (grown := (_peak() - before) / 1024) <= MEGABYTES, f"{said} took {grown:.0f} MB"
+        executions += 1
+    return Outcome(executions, answers, len(reasons))
 
 
 def fault_of(error: BaseException, names: tuple[str, ...] = ()) -> str:
@@ -108,7 +90,7 @@ def fault_of(error: BaseException, names: tuple[str, ...] = ()) -> str:
 def _limits() -> Iterator[None]:
     """Time and address space for one input."""
 
-    def too_slow(number: int, frame: FrameType | None) -> None:
+    def too_slow(*_: Any) -> None:
         raise TooSlow
 
     before = signal.signal(signal.SIGPROF, too_slow)

@@ -1,8 +1,12 @@
-"""Everything that reads what comes from outside: one table of files to damage, and what reads them."""
+"""Everything that reads what comes from outside: one table of files to damage, and what reads them.
+
+The files are whole, or odd in a way that damage wouldn't find.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import random
 from collections import Counter
@@ -12,25 +16,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from command_lines import attempt_command
 from noise import damaged_document, damaged_file
-from odd_files import (
+from skeleton_files import (
     CLASSES,
     CLIPS,
-    FLAGS,
     LAYOUT,
     MATS,
     NTU,
     PAIRING,
     POSES,
-    RECIPES,
     Files,
     annotations,
     clip_file,
     labels,
-    scores_file,
-    store_file,
     written,
 )
 
@@ -46,16 +48,16 @@ from hhmnet.data.roi import RoiConfig, empty_crops
 from hhmnet.data.transform import SkeletonBatch
 from hhmnet.evaluation.scores import Scores
 from hhmnet.models.pretrained import from_pretrained
-from hhmnet.readers import ReaderConfig, get_reader
+from hhmnet.readers import get_reader, reader_class
 from hhmnet.readers.arrays import ArrayConfig
-from hhmnet.readers.formats import FolderConfig, read_skeleton
-from hhmnet.readers.nw_ucla import CLASSES_FILE, NWUCLAConfig
+from hhmnet.readers.formats import read_skeleton
+from hhmnet.readers.nw_ucla import CLASSES_FILE
 from hhmnet.sample import Sample
 from hhmnet.serving.answers import check_video
 from hhmnet.serving.limits import Limits, Refused
 from hhmnet.serving.uploads import ending
 from hhmnet.skeleton import KINECT20, load_layout
-from hhmnet.store import Store
+from hhmnet.store import SAMPLES_FILE, Store
 from hhmnet.training import checkpoint
 from hhmnet.video import open_video
 
@@ -74,7 +76,7 @@ class Target(NamedTuple):
     """What is damaged, and what reads it.
 
     Attributes:
-        make: gives the files by name, whole, or odd in a way that damage wouldn't find.
+        make: gives the files by name.
         read: reads them in the folder where they are.
         words: one of them stands in every refusal, so that a user knows what it is about.
         hurt: ends of the names of those files that are damaged.
@@ -98,14 +100,15 @@ def attempt(target: Target, world: World, rng: random.Random, folder: Path) -> N
     target.read(folder)
 
 
-def read_all(
-    name: str, folder: Path, config: Callable[[Path], ReaderConfig] | None = None, file: str = ""
-) -> None:
-    """What ``hhmnet prepare`` does with a source; raises the first refusal of a clip."""
+def read_all(name: str, folder: Path, file: str = "", **fields: Any) -> None:
+    """What ``hhmnet prepare`` does with a source; raises the first refusal of a clip. Paths of ``fields`` lie in the
+    folder.
+    """
     if name == "folder" and not (folder / "labels.csv").exists():
         (clip,) = folder.iterdir()
         (folder / "labels.csv").write_text(f"path,label\n{clip.name},wave\n")
-    reader = get_reader(name, folder / file, config(folder) if config else None)
+    chosen = {key: folder / value if isinstance(value, Path) else value for key, value in fields.items()}
+    reader = get_reader(name, folder / file, reader_class(name).config_class(**chosen))
     for line in reader.describe():
         assert line.strip(), "a line of the description is empty"
     for item in reader.items():
@@ -135,11 +138,61 @@ def _read_layout(folder: Path) -> None:
     assert layout.limbs.shape == (4, layout.num_joints)
 
 
+ODD_COLUMNS = {
+    **dict.fromkeys(("persons", "length"), (0, -1, 2**31 - 1, -(2**31), 7, None)),
+    **dict.fromkeys(("sample_id", "video", "subject", "split"), ("", "../x", "\0", "x" * 3000, "a b", None)),
+    **dict.fromkeys(("joints", "present", "label"), (None,)),
+}
+ODD_SCORES: tuple[list[Any], ...] = (
+    *([1, 2], [None, 1], [1e300, float("nan")], ["x", "y"]),
+    *([[1], [2]], [{"a": 1}, {"a": 2}], [b"\xff", b""]),
+)
+FLAGS = b"--optim.lr 1e-3 --model.widths [16,16] --data.frames 8 --fold 1 --relabel {} --run.seed=3"
+RECIPES = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))[:4]
+
+
+@cache
+def _store_parts(store: Path) -> tuple[pa.RecordBatch, bytes, Any]:
+    with pa.ipc.open_file(store / SAMPLES_FILE) as reader:
+        record, ((key, facts),) = reader.get_batch(0).slice(0, 2), reader.schema.metadata.items()
+    return record, key, json.loads(facts)
+
+
+def _store(world: World, rng: random.Random) -> Files:
+    record, key, facts = _store_parts(world.store)
+    columns, handle, kind = list(record.columns), io.BytesIO(), rng.random()
+    if kind < 0.4:
+        facts = damaged_document(rng, facts)
+    elif kind < 0.7:
+        column = rng.choice(list(ODD_COLUMNS))
+        values = rng.choices(ODD_COLUMNS[column], k=record.num_rows)
+        columns[record.schema.names.index(column)] = pa.array(values, record.schema.field(column).type)
+    schema = record.schema.with_metadata({key: json.dumps(facts).encode()})
+    with pa.ipc.new_file(handle, schema) as writer:
+        writer.write_batch(pa.record_batch(columns, schema=schema))
+    return {f"store/{SAMPLES_FILE}": handle.getvalue()}
+
+
 def _read_store(folder: Path) -> None:
     store = Store(folder / "store")
     assert len(store.sample_ids) == len(store.labels) == len(store)
     for i in range(min(len(store), 3)):
         assert store.sample(i).joints.shape[2:] == (store.layout.num_joints, store.layout.dims)
+
+
+def _scores(world: World, rng: random.Random) -> Files:
+    columns: list[Any] = [["a", "b"], [0, -1], [1.0, 1.0], [1.0, 1.0]]
+    heads, handle = ["sample_id", "label", "nod", "wave"], io.BytesIO()
+    if rng.random() < 0.5:
+        columns[rng.randrange(4)] = rng.choice(ODD_SCORES)
+        heads[rng.randrange(4)] = rng.choice(("nod", "", "label", "\0"))
+    pq.write_table(pa.table(list(map(pa.array, columns)), heads), handle)
+    return {"scores.parquet": handle.getvalue()}
+
+
+def _read_scores(folder: Path) -> None:
+    scores = Scores.load(folder / "scores.parquet")
+    assert scores.logits.shape == (len(scores.sample_ids), len(scores.class_names))
 
 
 def _configuration(world: World, rng: random.Random) -> Files:
@@ -150,11 +203,6 @@ def _configuration(world: World, rng: random.Random) -> Files:
 def _read_configuration(folder: Path) -> None:
     flags = (folder / "flags.txt").read_text(errors="ignore").replace("\0", "").split()[:9]
     read_config(folder / "recipe.yaml", flags)
-
-
-def _read_scores(folder: Path) -> None:
-    scores = Scores.load(folder / "scores.parquet")
-    assert scores.logits.shape == (len(scores.sample_ids), len(scores.class_names))
 
 
 @cache
@@ -248,15 +296,13 @@ def _read_upload(folder: Path) -> None:
             check_video(file, "clip", Limits(resolution=640, video_seconds=10))
 
 
-NW_UCLA = {f"{made_clips.NAME}.json": CLIPS}
 ARRAY_SETS = (made_poses.write_ctr_gcn, made_poses.write_st_gcn, made_poses.write_h36m)
+NW_UCLA = {f"{made_clips.NAME}.json": CLIPS}
 TARGETS = {
     "nw_ucla": Target(chosen(NW_UCLA | {CLASSES_FILE: [CLASSES]}), partial(read_all, "nw_ucla")),
     "nw_ucla_pairing": Target(
         chosen(NW_UCLA | {"pairing.csv": [PAIRING]}),
-        partial(
-            read_all, "nw_ucla", config=lambda here: NWUCLAConfig(videos=here, pairing=here / "pairing.csv")
-        ),
+        partial(read_all, "nw_ucla", videos=Path(), pairing=Path("pairing.csv")),
         ("pairing.csv",),
         hurt=(".csv",),
     ),
@@ -264,8 +310,8 @@ TARGETS = {
     "pyskl": Target(chosen({"all.pkl": list(annotations())}), partial(read_all, "pyskl", file="all.pkl")),
     "folder": Target(lambda world, rng: clip_file(rng), partial(read_all, "folder")),
     "labels": Target(
-        lambda world, rng: labels(rng),
-        partial(read_all, "folder", config=lambda here: FolderConfig(layout="kinect20")),
+        lambda world, rng: labels(),
+        partial(read_all, "folder", layout="kinect20"),
         ("labels.csv",),
         hurt=(".csv",),
     ),
@@ -279,9 +325,9 @@ TARGETS = {
     "utkinect": Target(one_of(made_poses.write_utkinect), partial(read_all, "utkinect")),
     "array_sets": Target(one_of(*ARRAY_SETS), partial(read_all, "arrays")),
     "layout": Target(chosen({"skeleton.yaml": [LAYOUT]}), _read_layout, ("skeleton.yaml",)),
-    "store": Target(lambda world, rng: store_file(world.store, rng), _read_store, ("store",)),
+    "store": Target(_store, _read_store, ("store",)),
     "configuration": Target(_configuration, _read_configuration),
-    "scores": Target(lambda world, rng: scores_file(rng), _read_scores, ("scores.parquet",)),
+    "scores": Target(_scores, _read_scores, ("scores.parquet",)),
     "model": Target(
         lambda world, rng: dict(_saved(rng.choice(("skeleton", "video")))),
         _read_model,

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import yaml
 
-import hhmnet
 from hhmnet.cli import main
 from hhmnet.data.protocols import get_protocol
 from hhmnet.readers import ReadError, SourceError
@@ -54,24 +53,20 @@ def test_clips_and_their_labels(tmp_path: Path) -> None:
     for name, array in joints.items():
         put(tmp_path, name, array)
     put(tmp_path, "other.npz")
-    rows = (
-        "Path,LABEL,Subject,camera,setup,weather",
-        "a.npz,wave,1,left,lab,sun",
-        "sub/b.npz,nod,2,,lab,sun",
-    )
-    rows += ("c.npz,wave,10,left,,sun", "d.npz,,3,,,sun", "e.npz,nod,1,,,sun")
+    rows = ("Path,LABEL,Subject,camera,weather", "a.npz,wave,1,left,sun", "sub/b.npz,nod,2,,sun")
+    rows += ("c.npz,wave,10,left,sun", "d.npz,,3,,sun", "e.npz,nod,1,,sun")
     made = pickle.loads(pickle.dumps(reader(tmp_path, "\n".join(rows))))
     assert (made.layout, made.class_names) == (KINECT20, ("nod", "wave"))
     assert made.items() == ["a.npz", "c.npz", "d.npz", "e.npz", "sub/b.npz"]
-    samples = {item: made.read(item, Counter()) for item in joints}
-    for name, sample in samples.items():
-        np.testing.assert_array_equal(sample.joints, joints[name].astype(np.float32))
-    fields = [(sample.sample_id, sample.label, sample.subject, sample.split) for sample in samples.values()]
-    assert fields == [
-        *(("a", 1, "1", "train"), ("sub/b", 0, "2", "train"), ("c", 1, "10", "test"), ("d", -1, "3", "train"))
+    samples = [made.read(item, Counter()) for item in joints]
+    for sample, array in zip(samples, joints.values(), strict=True):
+        np.testing.assert_array_equal(sample.joints, array.astype(np.float32))
+    assert [(one.sample_id, one.label, one.subject, one.camera, one.split) for one in samples] == [
+        ("a", 1, "1", "left", "train"),
+        ("sub/b", 0, "2", "", "train"),
+        ("c", 1, "10", "left", "test"),
+        ("d", -1, "3", "", "train"),
     ]
-    assert (samples["a.npz"].camera, samples["a.npz"].setup) == ("left", "lab")
-    assert samples["a.npz"].pixels is samples["a.npz"].confidence is None
     with pytest.raises(ReadError, match=r"no such file; labels\.csv names it in line 6"):
         made.read("e.npz", Counter())
     lines = "\n".join(made.describe())
@@ -102,7 +97,7 @@ def test_a_layout_of_your_own(tmp_path: Path) -> None:
     np.testing.assert_array_equal(made.read("a.npz", Counter()).joints[0], joints.astype(np.float32))
     with pytest.raises(SourceError, match="unknown skeleton layout 'moon'"):
         reader(tmp_path, layout="moon")
-    with pytest.raises(SourceError, match="5 joints of 3 numbers, which fits layout ntu25 not: that has 25"):
+    with pytest.raises(SourceError, match=r"fits layout ntu25 not as x, y, z; .* 25 joints of 3"):
         reader(tmp_path, layout="ntu25")
 
 
@@ -115,26 +110,25 @@ def test_a_table_goes_by_the_names_of_its_joints(
     """In any order; a German Excel has semicolons, decimal commas and a byte order mark."""
     joints, labels = body(layout)[0], f"path{separator}label\na.csv{separator}1"
 
-    def written(*names: str) -> None:
+    def write(*names: str) -> None:
         heads = [f"{name}_{axis}" for name in names for axis in "xyz"[: layout.dims]]
         order = [layout.index(name) for name in names]
         rows = [[str(frame), *map(repr, one[order].ravel().tolist())] for frame, one in enumerate(joints, 5)]
         text = "\r\n".join(map(separator.join, [["frame", *heads], *rows]))
+        is_german = separator == ";"
         (tmp_path / "a.csv").write_bytes(
-            text.encode() if separator == "," else text.replace(".", ",").encode("utf-8-sig")
+            text.replace(".", ",").encode("utf-8-sig") if is_german else text.encode()
         )
 
-    written(*reversed(layout.joints))
+    write(*reversed(layout.joints))
     made = reader(tmp_path, labels)
     assert made.layout is layout
     sample = made.read("a.csv", Counter())
     np.testing.assert_allclose(sample.joints[0], joints, rtol=1e-6)
     assert sample.frame_index.tolist() == [5, 6, 7]
-    written(*(name for name in layout.joints if name != "left_hip"))
+    write(*(name for name in layout.joints if name != "left_hip"))
     with pytest.raises(ReadError, match=f"layout {layout.name} has joints .* no columns: left_hip"):
         made.read("a.csv", Counter())
-    with pytest.raises(SourceError, match="which fits no known layout"):
-        reader(tmp_path, labels)
 
 
 def test_what_is_missing_or_absent(tmp_path: Path) -> None:
@@ -171,10 +165,7 @@ def test_a_folder_without_readable_clips_says_why(tmp_path: Path) -> None:
 
 
 def test_the_examples_of_the_docs_are_right(tmp_path: Path) -> None:
-    page = Path(hhmnet.__file__).parents[2] / "docs" / "your_own_data.md"
-    if not page.is_file():
-        pytest.skip("the docs are not there; hhmnet is installed without them")
-    text = page.read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs/your_own_data.md").read_text(encoding="utf-8")
     labels, clip = re.findall(r"```csv\n(.*?)```", text, re.DOTALL)
     (layout,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     (tmp_path / "seven.yaml").write_text(layout)
@@ -201,16 +192,14 @@ def test_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert not out.exists()
     assert prepare(source, out, "--json", "--units", "cm") == 0
     printed = capsys.readouterr()
-    assert "split: tested are the groups r, 1 of 3: test 2, train 4" in printed.err
-    assert printed.err.count("warning: no clip trains the class c") == 1
     document = json.loads(printed.out)
     assert document["warnings"] == ["warning: no clip trains the class c"]
+    assert printed.err.count(document["warnings"][0]) == 1
     assert document["splits"] == {"train": 4, "test": 1}
     assert document["counts"]["class"] == {"a": 3, "b": 2}
-    assert [row["file"] for row in document["rejected"]] == ["5.npz"]
-    assert "no .npz file" in document["rejected"][0]["reason"]
+    (rejected,) = document["rejected"]
+    assert (rejected["file"], "no .npz file" in rejected["reason"]) == ("5.npz", True)
     store = Store(out)
-    assert store.layout == NTU25
     found = {"layout": "ntu25", "units": "cm", "third": "z", "up": "y", "axes": "MTVC"}
     assert found.items() <= store.provenance["options"].items()
     np.testing.assert_allclose(store.joints(3), body(NTU25, seed=3), rtol=1e-5)
@@ -320,14 +309,10 @@ def test_who_moves_most_in_a_segment_comes_first_there_and_all_are_in_one_part(t
     both[1] = both[0] + [2, 0, 0]
     both[0, :10, 5:8, 1] += np.linspace(0, 0.5, 10)[:, None]
     both[1, 10:, 5:8, 1] += np.linspace(0, 0.8, 10)[:, None]
-    rows = []
-    for name in ("a.npy", "b.npy"):
-        put(tmp_path, name, both)
-        rows += [f"{name},0,10,x,", f"{name},10,20,y,1"]
+    put(tmp_path, "a.npy", both)
+    rows = [f"{name}.npy,{span}" for name in "ab" for span in ("0,10,x,", "10,20,y,1")]
     made, notes = reader(tmp_path, "\n".join(["path,start,end,label,persons", *rows])), Counter[str]()
-    assert made.split == {**dict.fromkeys(("a.npy#0-10", "a.npy#10-20"), "train")} | dict.fromkeys(
-        ("b.npy#0-10", "b.npy#10-20"), "test"
-    )
+    assert [made.split[item] for item in made.items()] == ["train", "train", "test", "test"]
     first, second = (made.read(item, notes) for item in ("a.npy#0-10", "a.npy#10-20"))
     np.testing.assert_array_equal(first.joints[0], both[0, :10].astype(np.float32))
     np.testing.assert_array_equal(second.joints[0], both[1, 10:].astype(np.float32))

@@ -1,3 +1,5 @@
+"""Annotation files of pyskl and MMAction2: what is read of them, what is refused, and what is said of them."""
+
 from __future__ import annotations
 
 import json
@@ -22,17 +24,15 @@ from hhmnet.store import Store
 from made_annotations import annotation, hrnet, put_pickle
 from made_bodies import standing
 
-SYSTEM = os.system.__module__
-
 
 def reader(folder: Path, content: Any, protocol: int = 2, **fields: str) -> Pyskl:
     return Pyskl(put_pickle(folder / "made.pkl", content, protocol), PysklConfig(**fields))
 
 
 def read(folder: Path, clip: dict[str, Any], notes: Counter[str] | None = None, **fields: str) -> Sample:
-    """The one clip of a file, which stands beside another that is whole."""
-    made = reader(folder, [clip, annotation("whole", 0)], **fields)
-    item = next(item for item in made.items() if not item.endswith("#whole"))
+    """The one clip of a file, which stands beside others that are whole."""
+    made = reader(folder, [clip, annotation("whole", 0), annotation("whole too", 0)], **fields)
+    item = next(item for item in made.items() if "#whole" not in item)
     return made.read(item, Counter() if notes is None else notes)
 
 
@@ -51,11 +51,10 @@ def test_a_2d_file(tmp_path: Path, protocol: int) -> None:
     assert (sample.setup, sample.camera, sample.subject) == ("2", "1", "4")
     assert sample.split == "xsub_val xview_val"
     order = np.argsort(-clip["keypoint"].astype(float).var(1).sum((1, 2)))  # who moves most comes first
-    np.testing.assert_array_equal(sample.joints, clip["keypoint"][order])
-    np.testing.assert_array_equal(sample.pixels, clip["keypoint"][order])
+    for array in (sample.joints, sample.pixels):
+        np.testing.assert_array_equal(array, clip["keypoint"][order])
     np.testing.assert_array_equal(sample.confidence, clip["keypoint_score"][order])
     assert sample.present.tolist() == [[True] * 4] * 2
-    assert sample.frame_index.tolist() == [0, 1, 2, 3]
 
 
 def test_a_3d_file(tmp_path: Path) -> None:
@@ -68,16 +67,18 @@ def test_a_3d_file(tmp_path: Path) -> None:
         sample = made.read(f"made.pkl#{name}", Counter())
         np.testing.assert_array_equal(sample.joints, clip["keypoint"])
         assert sample.pixels is sample.confidence is None
-        assert (sample.subject, sample.camera, sample.setup, sample.split) == ("", "", "", split)
+        assert (sample.subject, sample.split) == ("", split)
 
 
 def test_an_older_file_is_the_list_alone(tmp_path: Path) -> None:
     for part, names in (("xsub_train", "ab"), ("xsub_val", "c")):
         put_pickle(tmp_path / f"ntu_{part}.pkl", [annotation(name, 0) for name in names])
     made = Pyskl(tmp_path)
-    assert made.items() == ["ntu_xsub_train.pkl#a", "ntu_xsub_train.pkl#b", "ntu_xsub_val.pkl#c"]
-    splits = [made.read(item, Counter()).split for item in made.items()]
-    assert splits == ["ntu_xsub_train"] * 2 + ["ntu_xsub_val"]
+    assert {item: made.read(item, Counter()).split for item in made.items()} == {
+        "ntu_xsub_train.pkl#a": "ntu_xsub_train",
+        "ntu_xsub_train.pkl#b": "ntu_xsub_train",
+        "ntu_xsub_val.pkl#c": "ntu_xsub_val",
+    }
     assert made.protocol == "pyskl:ntu_xsub"
 
 
@@ -109,40 +110,30 @@ def test_scores_and_lengths_that_do_not_fit_are_noted(tmp_path: Path) -> None:
 
 
 ABSENT = object()
-INFINITE = np.ones((1, 4, 17, 2))
-INFINITE[0, 2, 3, 1] = np.inf
 
 
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
         ({"frame_dir": ABSENT}, "annotation 0: field 'frame_dir' must be a name that no other clip has"),
-        ({"frame_dir": "whole"}, "field 'frame_dir' must be a name that no other clip has"),
         ({"keypoint": ABSENT}, "'keypoint' is missing"),
+        ({"keypoint": ABSENT, "raw_file": "x.pkl"}, "in the file that 'raw_file' names"),
         ({"keypoint": "joints"}, "'keypoint' must be an array, is str"),
         ({"keypoint_score": np.array(7, object)}, "'keypoint_score' must be an array, is int"),
-        ({"keypoint": [[[[1.0, 2.0], [3.0]]]]}, r"'keypoint'\[0\]\[0\]\[1\] must be a list of 2"),
         ({"keypoint": np.ones((4, 17))}, r"'keypoint' must have the shape .* has \(4, 17\)"),
-        (
-            {"keypoint": np.ones((1, 4, 25, 3)), "keypoint_score": None},
-            "coco17 has 17 joints, the data has 25",
-        ),
         ({"keypoint": np.ones((1, 4, 17, 3)) * 7}, "2 coordinates a joint, the data has 3"),
-        ({"keypoint": np.ones((0, 4, 17, 2)), "keypoint_score": None}, "no frame has a body"),
-        ({"keypoint": INFINITE}, r"'keypoint': infinite or too large \(person 0, frame 2, joint 3\)"),
+        (
+            {"keypoint": np.full((1, 4, 17, 2), np.inf)},
+            "'keypoint': infinite or too large .person 0, frame 0",
+        ),
         ({"keypoint_score": np.ones((1, 4, 16))}, r"must have the shape \(1, 4, 17\), has"),
         ({"label": -1}, "'label' must be a class index from 0 to 9,999"),
-        ({"keypoint": ABSENT, "raw_file": "x.pkl"}, "in the file that 'raw_file' names"),
     ],
 )
 def test_bad_clips_are_refused(tmp_path: Path, fields: dict[str, Any], reason: str) -> None:
     clip = {key: value for key, value in (annotation("clip", 0) | fields).items() if value is not ABSENT}
-    clips = [clip, annotation("whole", 0), annotation("zone", 0)]
-    made = reader(tmp_path, clips[::-1] if fields.get("frame_dir") == "whole" else clips, layout="coco17")
-    (item,) = (item for item in made.items() if not item.endswith(("#whole", "#zone")))
     with pytest.raises(ReadError, match=reason):
-        made.read(item, Counter())
-    assert made.read("made.pkl#whole", Counter()).label == 0
+        read(tmp_path, clip, layout="coco17")
 
 
 class Hostile:
@@ -150,13 +141,13 @@ class Hostile:
         return os.system, ("touch hacked",)
 
 
-HOSTILE = [annotation("clip", 0) | {"keypoint": Hostile()}]
-
-
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (HOSTILE, rf"made\.pkl: pickle wants {SYSTEM}\.system, which is no NumPy array"),
+        (
+            [annotation("clip", 0) | {"keypoint": Hostile()}],
+            r"made\.pkl: pickle wants \w+\.system, which is no",
+        ),
         ({}, "has no list 'annotations'"),
         ({"annotations": [], "split": []}, "'split' must be a dict"),
         ({"annotations": [], "split": {"train": [1]}}, "'split' must be a dict of parts"),
@@ -182,7 +173,6 @@ def test_class_names(tmp_path: Path) -> None:
     clips = [annotation("a", 1), annotation("b", 2)]
     made = reader(tmp_path, clips, classes=str(file))
     assert made.class_names == ("wave", "nod")
-    assert made.options["classes"] == "names.txt"
     with pytest.raises(ReadError, match="'label' is 2, but there are 2 class names"):
         made.read("made.pkl#b", Counter())
     assert reader(tmp_path, clips, classes="ntu120").class_names == NTU120_CLASSES
@@ -199,15 +189,15 @@ def test_it_says_what_it_understood(tmp_path: Path) -> None:
     content = hrnet()
     content["split"]["xsub_val"] = [*content["split"]["xsub_val"], "gone", content["split"]["xsub_train"][0]]
     lines = reader(tmp_path, content).describe()
-    assert "6 items" in lines[0]
-    assert lines[1] == "skeleton: 17 joints coco17, pixels, up is minus_y, axes MTVC"
-    assert [line for line in lines[2:] if "skeleton" not in line and "head" not in line] == [
+    for line in (
+        "skeleton: 17 joints coco17, pixels, up is minus_y, axes MTVC",
         "made.pkl: 6 clips; parts: xsub_train 3, xsub_val 5, xview_train 3, xview_val 3",
         "made.pkl: warning: 1 names in the parts have no annotation",
         "made.pkl: warning: 1 clips are in two parts of one split",
         "classes: drink water, eat meal, brush teeth, brush hair, …",
         "protocol: pyskl:xsub",
-    ]
+    ):
+        assert line in lines
 
 
 def test_a_third_number_beside_pixels_is_confidence(tmp_path: Path) -> None:
@@ -224,7 +214,7 @@ def test_a_third_number_beside_pixels_is_confidence(tmp_path: Path) -> None:
         sample = made.read("made.pkl#a", Counter())
         np.testing.assert_allclose(sample.pixels, pixels, atol=0.5)
         np.testing.assert_allclose(sample.confidence, 0.8, atol=1e-3)
-    with pytest.raises(SourceError, match="layout ntu25 not: that has 25 joints of 3 coordinates"):
+    with pytest.raises(SourceError, match=r"fits layout ntu25 not .* 25 joints of 3 coordinates"):
         reader(tmp_path, [clip | {"keypoint": keypoint * [640, 480, 1]}], layout="ntu25")
 
 
@@ -268,10 +258,7 @@ def test_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert (document["accepted"], document["protocol"]) == (5, "pyskl:xsub")
     (rejected,) = document["rejected"]
     assert rejected["file"] == "ntu.pkl#S001C001P001R001A001"
-    assert rejected["reason"] == "no frame has a body: all joints are zero or missing"
+    assert "no frame has a body" in rejected["reason"]
     store = Store(out)
-    assert store.layout == COCO17
-    protocol = get_protocol(store.protocol)
-    train = store.sample_ids[protocol.indices(store, "train")].tolist()
+    train = store.sample_ids[get_protocol(store.protocol).indices(store, "train")].tolist()
     assert sorted(train) == ["S001C002P001R001A005", "S001C003P003R001A003"]
-    assert len(protocol.indices(store, "test")) == 3

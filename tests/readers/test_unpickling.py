@@ -1,3 +1,5 @@
+"""Pickles of arrays and plain containers: read as they were; hostile ones run nothing and take nothing."""
+
 from __future__ import annotations
 
 import collections

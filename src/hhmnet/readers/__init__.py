@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, ClassVar, NoReturn
 
@@ -16,8 +17,8 @@ from hhmnet.fields import brief
 from hhmnet.sample import Sample
 from hhmnet.skeleton import SkeletonLayout
 
-# Name of a reader → where its class is, and what it reads. A reader's module is imported when it is chosen and not
-# before: some need packages that not everybody has.
+# Name of a reader → where its class is, and what it reads. Its module is imported when it is chosen: some need packages
+# that not everybody has.
 READERS = {
     "nw_ucla": ("hhmnet.readers.nw_ucla:NWUCLA", "NW-UCLA as JSON clips"),
     "ntu60": ("hhmnet.readers.ntu:NTU60", "NTU RGB+D as .skeleton files"),
@@ -75,30 +76,24 @@ class SourceError(ValueError):
 
 @dataclass
 class ReaderConfig:
-    """What can be chosen for a reader; every field is a flag of ``hhmnet prepare``, its docstring the flag's help.
-
-    A reader with choices has a dataclass of its own below this one. Each field has a default; ``__post_init__`` raises
-    ValueError, naming the field, for values that can't be used.
+    """What can be chosen for a reader: every field has a default and is a flag of ``hhmnet prepare``, its docstring the
+    flag's help. ``__post_init__`` raises ValueError, naming the field, for values that can't be used.
     """
 
 
 class Reader(ABC):
     """Turns the raw files of one data set into samples; raises SourceError where there is no such folder.
 
-    An *item* is what becomes one sample: mostly a file, named by its path relative to the source. A format with many
-    clips in one file has names such as ``ntu60.pkl#S001C001P001R001A001``.
-
-    Items are read by worker processes: a reader must be picklable right after construction, and what :meth:`read`
-    returns may depend on the reader and the item alone. What it needs from files of its own, such as a table of labels,
-    is read at construction, so that a mistake there shows at once.
+    An *item* is what becomes one sample: mostly a file, named by its path relative to the source; of many clips in one
+    file ``ntu60.pkl#S001C001P001R001A001``. Items are read by worker processes: a reader must be picklable right after
+    construction, and what :meth:`read` returns may depend on the reader and the item alone. Tables of its own are read
+    at construction, so that a mistake there shows at once.
 
     Attributes:
-        name, title, citation: what the reader is called on the command line; the data set's full name; the paper to
-            cite.
+        name, title, citation: its name on the command line; the data set's; the paper to cite.
         protocol: name of the protocol that splits the data set unless another is asked for.
         suffixes: endings of its files' names, in lower case.
-        chunk: how many items a worker reads at a time, at the most: what an interruption costs, and what memory it
-            takes.
+        chunk: how many items a worker reads at a time, at the most: what an interruption costs.
         layout, class_names: the skeleton its joints have; the classes, into which a label is an index.
         source, config: folder of the raw files; what was chosen, an instance of ``config_class``.
     """
@@ -125,7 +120,8 @@ class Reader(ABC):
         """What was chosen, as it stands in the store's provenance: of a path only the last part, so that a store's
         bytes are the same on every machine.
         """
-        options: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self.config), default=_last_part))
+        text = json.dumps(dataclasses.asdict(self.config), default=attrgetter("name"))
+        options: dict[str, Any] = json.loads(text)
         return options
 
     @property
@@ -156,10 +152,8 @@ class Reader(ABC):
 
     @abstractmethod
     def read(self, item: str, notes: Counter[str]) -> Sample:
-        """Read one item of :meth:`items`; raises ReadError if it can't be used.
-
-        ``notes`` counts what was done to its data, such as ``"body removed: 4 frames or fewer"``; those of all samples
-        are added up in a store's report.
+        """Read one item of :meth:`items`; raises ReadError if it can't be used. ``notes`` counts what was done to its
+        data, such as ``"body removed: 4 frames or fewer"``; a store's report adds them up.
         """
 
 
@@ -177,7 +171,3 @@ def files_below(folder: Path) -> list[PurePosixPath]:
         inner = PurePath(parent).relative_to(folder).as_posix()
         found += [PurePosixPath(inner, name) for name in names if not name.startswith(".")]
     return found
-
-
-def _last_part(value: Any) -> str:
-    return value.name if isinstance(value, PurePath) else str(value)

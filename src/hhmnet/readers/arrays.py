@@ -78,9 +78,8 @@ class ArrayConfig(ReaderConfig):
 
 @dataclass(frozen=True)
 class ArrayForm:
-    """What the arrays of a source were found to be: the skeleton; m, cm, mm, pixels or fractions; what a third number
-    of each joint is (z, confidence, or "" if there is none or it is left out); where up is; the order of the axes in
-    the file.
+    """What the arrays of a source were found to be, as :class:`ArrayConfig` has it; ``third`` is "" where joints have
+    no third number, or it is left out.
     """
 
     layout: SkeletonLayout
@@ -153,17 +152,17 @@ def understand(
     chosen = load_layout(config.layout) if config.layout else None
     if chosen is not None:
         clips = [in_layout(clip, chosen) for clip in clips]
-    elif not clips:
+    if clips:
+        kinds = [(clip.joints.shape[2:], clip.names, clip.layout) for clip in clips]
+        most = Counter(kinds).most_common(1)[0][0]
+        clips = [clip for clip, kind in zip(clips, kinds, strict=True) if kind == most]
+        third, layout = _choose(clips, config.third, chosen, wanted)
+    elif chosen is not None:
+        third, layout = config.third, chosen
+    else:
         raise ReadError(
             "none of the first clips can be read, so the skeleton isn't known; mend them, or give --layout"
         )
-    kinds = [(clip.joints.shape[2:], clip.names, clip.layout) for clip in clips]
-    most = Counter(kinds).most_common(1)
-    clips = [clip for clip, kind in zip(clips, kinds, strict=True) if kind == most[0][0]]
-    if chosen is not None and not clips:
-        third, layout = config.third, chosen
-    else:
-        third, layout = _choose(clips, config.third, chosen, wanted)
     units = config.units
     if not units or (units in METRES) != (layout.dims == 3):
         units = _units(clips, layout)
@@ -179,22 +178,19 @@ def _choose(
 ) -> tuple[str, SkeletonLayout]:
     """What the third number is, and the skeleton."""
     clip, thirds = clips[0], _thirds(clips, third)
-    known = LAYOUTS | ({wanted.name: wanted} if wanted else {})
+    known = [chosen] if chosen else [*(LAYOUTS | ({wanted.name: wanted} if wanted else {})).values()]
     found = [
         (third, layout)
         for third in thirds
-        for layout in ([chosen] if chosen else known.values())
+        for layout in known
         if layout.dims == (3 if third == "z" else 2) and _has_joints(layout, clip)
     ]
     if not found:
-        readings = " or ".join(_THIRDS[third] for third in thirds)
         called = f" ({', '.join(clip.names)})" if clip.names else ""
-        fits = f"no known layout as {readings}"
+        fits = f"layout {chosen.name} not" if chosen else "no known layout"
+        fits += " as " + " or ".join(_THIRDS[third] for third in thirds)
         if layout := chosen or wanted:
-            has = f"{layout.num_joints} joints of {layout.dims} coordinates"
-            fits += f"; the model takes {layout.name} with {has}"
-            if chosen:
-                fits = f"layout {chosen.name} not: that has {has}, and the numbers are {readings}"
+            fits += f"; {layout.name} is wanted, with {layout.num_joints} joints of {layout.dims} coordinates"
         raise ReadError(
             f"has {clip.joints.shape[2]} joints of {clip.joints.shape[3]} numbers{called}, which fits {fits}; "
             "--layout gives a name, or a YAML file that describes the skeleton, and --third what a third number is"
@@ -329,16 +325,14 @@ def clip_fields(clip: RawClip, form: ArrayForm, notes: Counter[str], field: str 
 
 def _in_order(clip: RawClip, layout: SkeletonLayout) -> tuple[np.ndarray, np.ndarray | None]:
     """The clip's joints and their confidence in the layout's order; raises ReadError if it hasn't got them."""
+    count = clip.joints.shape[2]
     if clip.names is None:
-        if clip.joints.shape[2] != layout.num_joints:
-            raise ReadError(
-                f"layout {layout.name} has {layout.num_joints} joints, the data has {clip.joints.shape[2]}"
-            )
+        if count != layout.num_joints:
+            raise ReadError(f"layout {layout.name} has {layout.num_joints} joints, the data has {count}")
         return clip.joints, clip.confidence
     names = [joint.lower() for joint in layout.joints]
     if missing := [name for name in names if name not in clip.names]:
-        raise ReadError(
-            f"layout {layout.name} has joints for which there are no columns: {', '.join(missing)}"
-        )
+        lacking = ", ".join(missing)
+        raise ReadError(f"layout {layout.name} has joints for which there are no columns: {lacking}")
     order = [clip.names.index(name) for name in names]
     return clip.joints[:, :, order], None if clip.confidence is None else clip.confidence[:, :, order]

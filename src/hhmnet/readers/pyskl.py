@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, ClassVar, NamedTuple
 
@@ -27,6 +28,7 @@ FRAMES_DIFFER = "total_frames differs from the frames of keypoint; the latter ar
 
 _CALLED = {"joints": "keypoint", "confidence": "keypoint_score"}
 _CLASSES = {"ntu60": NTU120_CLASSES[:60], "ntu120": NTU120_CLASSES}
+_OPENED = ("_sets", "_clips", "_parts", "_held")
 _PART = re.compile("(?:(.*)_)?(?:train|val|test)|(?:train|val|test)(.*)")
 
 
@@ -66,9 +68,7 @@ class Pyskl(Reader):
     the list of annotations alone, a file for each part. An annotation is a dict with ``frame_dir`` (the clip's name),
     ``label`` (from 0), ``keypoint`` ``(M, T, V, 2 or 3)``, and mostly ``keypoint_score`` ``(M, T, V)``,
     ``total_frames`` and ``img_shape`` (height, width). Arrays may be nested lists. What the numbers are is found out as
-    :mod:`hhmnet.readers.arrays` says.
-
-    A pickle can run any program when Python loads it. Here it can't, see :mod:`hhmnet.readers.unpickling`.
+    :mod:`hhmnet.readers.arrays` says; nothing in the pickle is run, see :mod:`hhmnet.readers.unpickling`.
 
     The parts of a clip become the sample's ``split``, and the protocol is that of the first split in the file, such as
     ``pyskl:xsub`` for ``xsub_train`` and ``xsub_val``. Without parts, clips are held out
@@ -90,20 +90,16 @@ class Pyskl(Reader):
         source = Path(source)
         super().__init__(source.parent if source.is_file() else source, config)
         self._files = [source.name] if source.is_file() else super().items()
-        self._opened: dict[str, ClipSet] = {}
-        self._held: tuple[dict[str, str], str] | None = None
         where = self.source / self._files[0] if len(self._files) == 1 else self.source
         self.form, self._found = survey(self.items(), self._raw, self.config, where)
         self.layout = self.form.layout
         self.class_names = self._name_classes()
-        parts = [part for file in self._files for part in _sizes(self._open(file))]
-        self._has_parts = bool(parts)
-        if splits := _splits(parts):
+        if splits := _splits(self._parts):
             self.protocol = f"pyskl:{splits[0]}"  # a data set's, not the format's
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker opens the files itself: that costs less than to send it what is in them.
-        return self.__dict__ | {"_opened": {}, "_held": None}
+        return {key: value for key, value in self.__dict__.items() if key not in _OPENED}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -112,24 +108,22 @@ class Pyskl(Reader):
 
     def items(self) -> list[str]:
         """The clips, ``file#name``, sorted."""
-        return sorted(f"{file}#{name}" for file in self._files for name in self._open(file).clips)
+        return sorted(self._clips)
 
     def describe(self) -> list[str]:
         """What was found: clips, layout, parts, classes, and what is odd about them."""
-        lines, all_parts = [*super().describe(), *self._found], list[str]()
-        for file in self._files:
-            found = self._open(file)
-            sizes = _sizes(found)
-            all_parts += sizes
-            parts = ", ".join(f"{part} {size:,}" for part, size in sizes.items()) or "none"
-            lines.append(f"{file}: {len(found.clips):,} clips; parts: {parts}")
-            if missing := len(found.parts.keys() - found.clips.keys()):
+        lines = [*super().describe(), *self._found]
+        for file, (clips, parts) in self._sets.items():
+            sizes = Counter(part for named in parts.values() for part in named)
+            shown = ", ".join(f"{part} {size:,}" for part, size in sizes.items()) or "none"
+            lines.append(f"{file}: {len(clips):,} clips; parts: {shown}")
+            if missing := len(parts.keys() - clips.keys()):
                 lines.append(f"{file}: warning: {missing:,} names in the parts have no annotation")
-            if twice := sum(len({*_splits(parts)}) < len(_splits(parts)) for parts in found.parts.values()):
+            if twice := sum(len({*_splits(named)}) < len(_splits(named)) for named in parts.values()):
                 lines.append(f"{file}: warning: {twice:,} clips are in two parts of one split")
-        if not self._has_parts:
-            lines.append(f"split: {self._hold_out()[1]}")
-        elif all(part.endswith("train") for part in all_parts):
+        if not self._parts:
+            lines.append(f"split: {self._held[1]}")
+        elif all(part.endswith("train") for part in self._parts):
             lines.append("warning: no clip is tested: no part is called val or test")
         shown = ", ".join(self.class_names[:4]) + (", …" if len(self.class_names) > 4 else "")
         return [*lines, f"classes: {shown}", f"protocol: {self.protocol}"]
@@ -137,61 +131,67 @@ class Pyskl(Reader):
     def read(self, item: str, notes: Counter[str]) -> Sample:
         """Read one clip; raises ReadError, naming the field, if it can't be used."""
         fields = clip_fields(self._raw(item), self.form, notes, "keypoint")
-        found, name = self._place(item)
-        label = found.clips[name].label
-        if label is not None and not _is_label(label):
+        name, clip, parts = self._clips[item]
+        label = UNKNOWN_LABEL if clip.label is None else clip.label
+        if clip.label is not None and not _is_label(label):
             raise ReadError(f"field 'label' must be a class index from 0 to {MAX_LABEL:,}")
-        if label is not None and label >= len(self.class_names):
+        if label >= len(self.class_names):
             raise ReadError(f"field 'label' is {label}, but there are {len(self.class_names)} class names")
-        split = " ".join(found.parts.get(name, [])) if self._has_parts else self._hold_out()[0][item]
-        number = UNKNOWN_LABEL if label is None else int(label)
-        return Sample(name, number, split=split, **_recorded(name), **fields)
+        split = " ".join(parts) if self._parts else self._held[0][item]
+        return Sample(name, int(label), split=split, **_recorded(name), **fields)
 
     def _read_file(self, file: Path) -> ClipSet:
         return read_annotations(file)
 
-    def _open(self, file: str) -> ClipSet:
-        if file not in self._opened:
-            self._opened[file] = self._read_file(self.source / file)
-        return self._opened[file]
+    @cached_property
+    def _sets(self) -> dict[str, ClipSet]:
+        return {file: self._read_file(self.source / file) for file in self._files}
 
-    def _place(self, item: str) -> tuple[ClipSet, str]:
-        """The file that a clip is in, and its name there."""
-        file = next(file for file in self._files if item.startswith(f"{file}#"))
-        return self._open(file), item[len(file) + 1 :]
+    @cached_property
+    def _clips(self) -> dict[str, tuple[str, SetClip, list[str]]]:
+        """Name, clip and parts by item."""
+        return {
+            f"{file}#{name}": (name, clip, parts.get(name, []))
+            for file, (clips, parts) in self._sets.items()
+            for name, clip in clips.items()
+        }
+
+    @cached_property
+    def _parts(self) -> list[str]:
+        """The parts that the files name, each once."""
+        return list(dict.fromkeys(chain(*chain(*(found.parts.values() for found in self._sets.values())))))
+
+    @cached_property
+    def _held(self) -> tuple[dict[str, str], str]:
+        """The part of each clip where the files name none, and by which rule."""
+        return hold_out(
+            {item: _recorded(name).get("subject", "") for item, (name, *_) in self._clips.items()}
+        )
 
     def _raw(self, item: str) -> RawClip:
-        found, name = self._place(item)
-        return found.clips[name].load(self.config.axes)
-
-    def _hold_out(self) -> tuple[dict[str, str], str]:
-        """The part of each clip where the files name none, and by which rule."""
-        if self._held is None:
-            subjects = {item: _recorded(self._place(item)[1]).get("subject", "") for item in self.items()}
-            self._held = hold_out(subjects)
-        return self._held
+        return self._clips[item][1].load(self.config.axes)
 
     def _name_classes(self) -> tuple[str, ...]:
-        if self.config.classes in _CLASSES:
-            return _CLASSES[self.config.classes]
-        if self.config.classes:
+        chosen = self.config.classes
+        if chosen in _CLASSES:
+            return _CLASSES[chosen]
+        if chosen:
             purpose = f"field 'classes' must be a text file, or {' or '.join(_CLASSES)}"
-            names = [line.strip() for line in read_lines(Path(self.config.classes), purpose) if line.strip()]
+            names = [line.strip() for line in read_lines(Path(chosen), purpose) if line.strip()]
             if not names or len(set(names)) != len(names):
-                where = f"field 'classes': {self.config.classes}"
-                raise SourceError(f"{where}: must name the classes, one a line and each once")
+                raise SourceError(
+                    f"field 'classes': {chosen}: must name the classes, one a line and each once"
+                )
             return tuple(names)
-        clips = [pair for file in self._files for pair in self._open(file).clips.items()]
-        if actions := {clip.label: clip.action for _, clip in clips if clip.action}:
+        clips = self._clips.values()
+        if actions := {clip.label: clip.action for _, clip, _ in clips if clip.action}:
             return tuple(actions[label] for label in sorted(actions))
-        count = 1 + max((int(clip.label) for _, clip in clips if _is_label(clip.label)), default=0)
+        count = 1 + max((int(clip.label) for _, clip, _ in clips if _is_label(clip.label)), default=0)
         # Whether all clips are named as NTU's are, and their labels are what those names say.
-        named = [(_ntu_name(name), clip.label) for name, clip in clips]
+        named = [(_ntu_name(name), clip.label) for name, clip, _ in clips]
         is_ntu = all(match is not None and int(match["action"]) - 1 == label for match, label in named)
-        for known in _CLASSES.values():
-            if count <= len(known) and is_ntu:
-                return known
-        return tuple(f"class {label}" for label in range(count))
+        numbered = tuple(f"class {label}" for label in range(count))
+        return next((known for known in _CLASSES.values() if is_ntu and count <= len(known)), numbered)
 
 
 def _ntu_name(name: str) -> re.Match[str] | None:
@@ -271,11 +271,6 @@ def _read_parts(split: Any) -> dict[str, list[str]]:
             if word not in parts.setdefault(name, []):
                 parts[name].append(word)
     return parts
-
-
-def _sizes(found: ClipSet) -> Counter[str]:
-    """How many clips each part has."""
-    return Counter(part for parts in found.parts.values() for part in parts)
 
 
 def _splits(parts: Iterable[str]) -> list[str]:

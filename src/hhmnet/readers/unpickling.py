@@ -74,27 +74,15 @@ class StoredBytes:
 class StoredArray:
     """A NumPy array in a pickle; its ``shape`` and the type of its numbers."""
 
-    __slots__ = ("_axes", "_order", "_raw", "dtype", "shape")
+    __slots__ = ("_axes", "_order", "_raw", "_stored", "dtype", "shape")
 
-    def __init__(self, kind: Any, *_: Any) -> None:
-        if kind != _NDARRAY:
-            raise UnpicklingError("holds an array of a kind of its own")
-        self.fill((), np.dtype(np.uint8), b"", "C")
+    def __init__(self, *state: Any) -> None:
+        self.fill(*(state or ((), np.dtype(np.uint8), b"", "C")))
 
-    @classmethod
-    def from_buffer(cls, raw: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> StoredArray:
-        """An array as protocol 5 has it; ``axes`` is the order of its axes where ``order`` is "K"."""
-        array = cls(_NDARRAY)
-        array.fill(shape, dtype, raw, order)
-        if order == "K":
-            if not isinstance(axes, tuple) or sorted(axes) != list(range(len(shape))):
-                raise UnpicklingError("holds an array whose order isn't one")
-            array._axes = axes
-            array.shape = tuple(shape[axis] for axis in axes)
-        return array
-
-    def fill(self, shape: Any, dtype: Any, raw: Any, order: Any) -> None:
-        """Take what NumPy wrote of an array; raises UnpicklingError for anything else."""
+    def fill(self, shape: Any, dtype: Any, raw: Any, order: Any, axes: Any = None) -> None:
+        """Take what NumPy wrote of an array; ``axes`` is the order of its axes where ``order`` is "K". Raises
+        UnpicklingError for anything else.
+        """
         is_shape = isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
         if not is_shape or not isinstance(dtype, np.dtype) or order not in ("C", "F", "K"):
             raise UnpicklingError("holds an array whose shape, type or order isn't one")
@@ -103,8 +91,11 @@ class StoredArray:
                 raise UnpicklingError("holds an array of objects")
         elif not isinstance(raw, (bytes, StoredBytes)):
             raise UnpicklingError("holds an array whose numbers aren't bytes")
-        self.shape, self.dtype, self._raw, self._order = shape, dtype, raw, order
-        self._axes: tuple[int, ...] = ()
+        self._axes = axes if order == "K" else range(len(shape))
+        if sorted(self._axes) != list(range(len(shape))):
+            raise UnpicklingError("holds an array whose order isn't one")
+        self.shape = tuple(shape[axis] for axis in self._axes)
+        self.dtype, self._raw, self._stored, self._order = dtype, raw, shape, "F" if order == "F" else "C"
 
     def load(self) -> Any:
         """The array, read-only, or the object in it; raises UnpicklingError unless the shape fits."""
@@ -115,11 +106,18 @@ class StoredArray:
             raise UnpicklingError(
                 f"holds an array of shape {self.shape} with {len(raw)} bytes of {self.dtype}"
             )
-        array = np.frombuffer(raw, self.dtype)
-        if self._order != "K":
-            return array.reshape(self.shape, order=self._order)
-        stored = [self.shape[self._axes.index(axis)] for axis in range(len(self.shape))]
-        return array.reshape(stored).transpose(self._axes)
+        return np.frombuffer(raw, self.dtype).reshape(self._stored, order=self._order).transpose(self._axes)
+
+
+def _empty_array(kind: Any, *_: Any) -> StoredArray:
+    if kind != _NDARRAY:
+        raise UnpicklingError("holds an array of a kind of its own")
+    return StoredArray()
+
+
+def _array(raw: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> StoredArray:
+    """An array as protocol 5 has it."""
+    return StoredArray(shape, dtype, raw, order, axes)
 
 
 def _dtype(spec: Any, *_: Any) -> np.dtype[Any]:
@@ -165,9 +163,9 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): _ordered_dict,
     ("builtins", "bytes"): lambda: b"",
     ("__builtin__", "bytes"): lambda: b"",  # in protocols 0 to 2
-    **{(f"{core}.multiarray", "_reconstruct"): StoredArray for core in _CORES},
+    **{(f"{core}.multiarray", "_reconstruct"): _empty_array for core in _CORES},
     **{(f"{core}.multiarray", "scalar"): _scalar for core in _CORES},
-    **{(f"{core}.numeric", "_frombuffer"): StoredArray.from_buffer for core in _CORES},
+    **{(f"{core}.numeric", "_frombuffer"): _array for core in _CORES},
 }
 """What each name that a pickle may want stands for. Nothing else that it can get hold of can be called."""
 
@@ -223,19 +221,16 @@ class _Unpickler(pickle._Unpickler):
 
     def _build(self) -> None:
         state, made = self.stack.pop(), self.stack[-1]
-        if isinstance(made, StoredArray):
-            if not isinstance(state, tuple) or len(state) not in (4, 5):
-                raise UnpicklingError("holds an array without shape, type and numbers")
-            shape, dtype, is_fortran, raw = state[-4:]
-            made.fill(shape, dtype, raw, "F" if is_fortran else "C")
-        elif isinstance(made, np.dtype):
-            is_plain = isinstance(state, tuple) and len(state) >= 5 and state[2:5] == (None, None, None)
-            if not is_plain or state[1] not in ("<", ">", "|", "="):
+        match made, state:
+            case StoredArray(), (shape, dtype, is_fortran, raw) | (_, shape, dtype, is_fortran, raw):
+                made.fill(shape, dtype, raw, "F" if is_fortran else "C")
+            case np.dtype(), (_, "<" | ">" | "|" | "=" as order, None, None, None, *_):
+                if not made.hasobject:
+                    made.__setstate__((3, order, None, None, None, -1, -1, 0))  # type: ignore[attr-defined]
+            case StoredArray() | np.dtype(), _:
                 raise UnpicklingError("holds an array of no plain numbers")
-            if not made.hasobject:
-                made.__setstate__((3, state[1], None, None, None, -1, -1, 0))  # type: ignore[attr-defined]
-        else:
-            raise UnpicklingError(f"pickle wants to set the inside of {_shown(made)}")
+            case _:
+                raise UnpicklingError(f"pickle wants to set the inside of {_shown(made)}")
 
     def _refuse(self, *_: Any) -> None:
         raise UnpicklingError(

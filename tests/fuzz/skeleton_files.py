@@ -1,4 +1,4 @@
-"""Whole files of many kinds, and such as are odd in ways that damage wouldn't find."""
+"""Whole files of skeletons of many kinds, and such as are odd in ways that damage wouldn't find."""
 
 from __future__ import annotations
 
@@ -15,27 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from noise import damaged_document
 
-import made_annotations
 import made_clips
 import made_mat
 import made_ntu
 import made_poses
 from hhmnet.skeleton import KINECT20
-from hhmnet.store import SAMPLES_FILE
+from made_annotations import annotation, hrnet
 
 Files = dict[str, bytes]
 """Contents by name."""
-CLIPS = [json.dumps(made_clips.clip(frames=frames)).encode() for frames in (1, 3)]
 CLASSES = json.dumps({"classes": [{"id": n, "name": f"c{n}"} for n in range(12)]}).encode()
+CLIPS = [json.dumps(made_clips.clip(frames=frames)).encode() for frames in (1, 3)]
 PAIRING = f"name,aligned,late\n{made_clips.NAME},1,2\n".encode()
 TWO_BODIES = (made_ntu.Body(), made_ntu.Body(made_ntu.ID + 1, range(1, 4)))
 NTU = [made_ntu.skeleton(TWO_BODIES[:1], frames=3), made_ntu.skeleton(TWO_BODIES, frames=5, end="\n")]
 JOINTS = {"d_skel": np.full((20, 3, 2), 0.5)}
 MATS = [made_mat.mat(JOINTS, order=order, compress=compress) for order in "<>" for compress in (False, True)]
+POSES = [json.dumps(make()).encode() for make, _ in made_poses.JSON_FORMS.values()]
 LAYOUT = b"""name: mine
 joints: [hip, neck, head, left_hand, right_hand]
 edges: [[neck, hip], [head, neck], [left_hand, neck], [right_hand, neck]]
@@ -43,9 +40,6 @@ mirror: [[left_hand, right_hand]]
 parts: {head: [head], left_hand: [left_hand], right_hand: [right_hand], left_foot: [], right_foot: [0]}
 dims: 3
 """
-POSES = [json.dumps(make()).encode() for make, _ in made_poses.JSON_FORMS.values()]
-FLAGS = b"--optim.lr 1e-3 --model.widths [16,16] --data.frames 8 --fold 1 --relabel {} --run.seed=3"
-RECIPES = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))[:4]
 
 
 @cache
@@ -59,17 +53,15 @@ def written(write: Callable[[Path], Any]) -> Files:
 
 def annotations() -> Iterator[bytes]:
     """Pickles of pyskl's kind: whole ones, and such with odd values in them."""
-    whole = [made_annotations.hrnet(2), [made_annotations.annotation("a", 0, joints=25, dims=3)]]
-    for content in whole:
+    for content in (hrnet(2), [annotation("a", 0, joints=25, dims=3)]):
         yield from (pickle.dumps(content, protocol) for protocol in (0, 2, 4, 5))
     values = [None, -1, 10**30, 1e400, "x", "é\ud800", b"x", [], {}, {1}, np.float64("nan")]
     values += [np.zeros(shape, kind) for shape in ((), (1, 2, 17, 0)) for kind in ("f2", "O", "U3")]
-    clip = whole[0]["annotations"][0]
+    clip = hrnet(2)["annotations"][0]
     for key in [*clip, "other"]:
-        for value in values:
-            yield pickle.dumps([clip | {key: value}], 4)
+        yield from (pickle.dumps([clip | {key: value}], 4) for value in values)
     for split in (None, [], {"x": 1}, {1: ["a"]}, {"a_train": [1, None]}, {"a_train": {"b": 1}}):
-        yield pickle.dumps(whole[0] | {"split": split}, 2)
+        yield pickle.dumps(hrnet(2) | {"split": split}, 2)
 
 
 def array_file(rng: random.Random, array: np.ndarray) -> bytes:
@@ -109,64 +101,14 @@ def clip_file(rng: random.Random) -> Files:
         "a.csv": table.getvalue().encode(),
         "a.json": rng.choice([ours, *POSES, *CLIPS]),
         "a.skeleton": rng.choice(NTU),
-        "a01_s01_e01_skeleton3d.txt": b"0.5 1.5 3.0 1.0\n"
-        * 40,  # MSR Action3D and UTKinect go by their names
+        "a01_s01_e01_skeleton3d.txt": b"0.5 1.5 3.0 1.0\n" * 40,  # these two go by their names
         "joints_s01_e01.txt": b"".join(b"%d%s\n" % (frame, b" 0.5" * 60) for frame in range(3)),
     }
     name = rng.choice(list(forms))
     return {name: forms[name]}
 
 
-def labels(rng: random.Random) -> Files:
+def labels() -> Files:
     rows = "".join(f"a{n or ''}.npy,{n % 2},s{n},1,2,train\n" for n in range(4))
     table = f"path,label,subject,camera,setup,split\n{rows}"
     return {"a.npy": array_file(random.Random(2), np.full((2, 20, 3), 0.5)), "labels.csv": table.encode()}
-
-
-@cache
-def _store_parts(store: Path) -> tuple[pa.RecordBatch, bytes, Any]:
-    with pa.ipc.open_file(store / SAMPLES_FILE) as reader:
-        record, ((key, facts),) = reader.get_batch(0).slice(0, 2), reader.schema.metadata.items()
-    return record, key, json.loads(facts)
-
-
-ODD_COLUMNS = {
-    **dict.fromkeys(("persons", "length"), (0, -1, 2**31 - 1, -(2**31), 7, None)),
-    **dict.fromkeys(("sample_id", "video", "subject", "split"), ("", "../x", "\0", "x" * 3000, "a b", None)),
-    **dict.fromkeys(("joints", "present", "label"), (None,)),
-}
-
-
-def store_file(store: Path, rng: random.Random) -> Files:
-    record, key, facts = _store_parts(store)
-    columns, handle, kind = list(record.columns), io.BytesIO(), rng.random()
-    if kind < 0.4:
-        facts = damaged_document(rng, facts)
-    elif kind < 0.7:
-        column = rng.choice(list(ODD_COLUMNS))
-        kind_of = record.schema.field(column).type
-        values = rng.choices(ODD_COLUMNS[column], k=record.num_rows)
-        columns[record.schema.names.index(column)] = pa.array(values, kind_of)
-    schema = record.schema.with_metadata({key: json.dumps(facts).encode()})
-    with pa.ipc.new_file(handle, schema) as writer:
-        writer.write_batch(pa.record_batch(columns, schema=schema))
-    return {f"store/{SAMPLES_FILE}": handle.getvalue()}
-
-
-def scores_file(rng: random.Random) -> Files:
-    columns: list[Any] = [["a", "b"], [0, -1], [1.0, 1.0], [1.0, 1.0]]
-    heads, handle = ["sample_id", "label", "nod", "wave"], io.BytesIO()
-    if rng.random() < 0.5:
-        odd = (
-            [1, 2],
-            [None, 1],
-            [1e300, float("nan")],
-            ["x", "y"],
-            [[1], [2]],
-            [{"a": 1}, {"a": 2}],
-            [b"\xff", b""],
-        )
-        columns[rng.randrange(4)] = rng.choice(odd)
-        heads[rng.randrange(4)] = rng.choice(("nod", "", "label", "\0"))
-    pq.write_table(pa.table(list(map(pa.array, columns)), heads), handle)
-    return {"scores.parquet": handle.getvalue()}
