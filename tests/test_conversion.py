@@ -120,7 +120,7 @@ def test_a_joint_is_as_sure_as_the_least_sure_it_is_made_of(
 @pytest.mark.parametrize(
     ("source", "target", "reason"),
     [
-        (KINECT20, COCO17, r"kinect20 is in metres and coco17 in pixels; give the camera .*camera="),
+        (KINECT20, COCO17, r"kinect20 is in metres and coco17 in pixels; give the camera, .*camera="),
         (COCO17, NTU25, "coco17 has no depth, so it can't become ntu25; estimate 3-D joints"),
         (
             replace(KINECT20, name="mine"),

@@ -2,31 +2,21 @@
 
 A target joint is a source joint of the same name, or the mean of a few that lie around its place. Where there is
 neither, it is missing: zero, with confidence 0. The two Kinects and BlazePose put their joints differently (heights
-measured on UTD-MHAD for v1 and on NTU RGB+D for v2), so these are approximations:
+measured on UTD-MHAD for v1 and on NTU RGB+D for v2), so these are approximations: between the Kinects,
 
-=========================  =======================================  =================================================
-target joint               made from                                what is off
-=========================  =======================================  =================================================
-kinect20 hip_center        ntu25 spine_base, and back               v1 puts it some 7 cm above the hips, v2 between them
-kinect20 spine             mean of ntu25 spine_base, spine_mid      little: v1 puts it some 13 cm above the hips
-kinect20 shoulder_center   ntu25 neck, and back                     little: both some 10 cm above the shoulders
-ntu25 spine_mid            mean of kinect20 hip_center,             a few centimetres too high
-                           shoulder_center
-ntu25 spine_shoulder       mean of kinect20 shoulder_center and     little
-                           both shoulders
-coco17 nose                head of either Kinect                    that is the middle of the skull
-=========================  =======================================  =================================================
+- hips: v1 puts its hip_center some 7 cm above them, v2 its spine_base between them;
+- neck and v1's shoulder_center lie some 10 cm above the shoulders, v1's spine some 13 cm above the hips;
+- ntu25's spine_mid, made from kinect20, is a few centimetres too high; its spine_shoulder is off by little;
+- coco17's nose is the head of a Kinect, which is the middle of the skull.
 
-A Kinect's middle joints lie where BlazePose has no landmark; the weights of their means follow from the heights above,
+A Kinect's middle joints lie where BlazePose has no landmark; the weights of their means follow from these heights,
 of about 50 cm from hips to shoulders and 25 cm from shoulders to ears. A Kinect's hand lies at the knuckles, its foot
-before the ankle. ntu25's hand tips and thumbs have no place in kinect20, and coco17's eyes and ears none in either.
-Human3.6M's 17 joints become kinect20 by the same heights (nobody measured them there); a hand is then the wrist and a
-foot the ankle. Of body25, coco18 and halpe26, coco17 takes the joints of the same names.
+before the ankle. Human3.6M's 17 joints become kinect20 by the same heights (nobody measured them there).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -47,7 +37,7 @@ def _sides(**means: str) -> Means:
     }
 
 
-_MEANS: dict[tuple[str, str], Means] = {
+_MEANS: dict[tuple[str, str], Means] = {  # joints that aren't named here have the same name in both
     ("ntu25", "kinect20"): {
         "hip_center": "spine_base",
         "spine": "spine_base spine_mid",
@@ -76,11 +66,7 @@ _MEANS: dict[tuple[str, str], Means] = {
         "head": _EARS,
         **_sides(hand="wrist index pinky", hand_tip="index", foot="ankle foot"),
     },
-    ("blazepose33", "coco17"): {},
-    ("body25", "coco17"): {},
-    ("coco18", "coco17"): {},
-    ("halpe26", "coco17"): {},
-    ("h36m17", "coco17"): {},
+    **{(source, "coco17"): {} for source in ("blazepose33", "body25", "coco18", "halpe26", "h36m17")},
     ("h36m17", "kinect20"): {
         "hip_center": "hip hip spine",
         "spine": "hip spine",
@@ -100,34 +86,27 @@ def trunk_means(layout: SkeletonLayout) -> np.ndarray:
     """Share of each joint (columns) in each joint (rows), ``(V, V)`` float32, that derives the trunk from the others.
 
     Hips, shoulders and head are found by every sensor and estimator; where the trunk's other joints lie, each decides
-    for itself. As means of these five they are in the same place for all: that in which they are put where joints come
-    from BlazePose. Raises LayoutError where nothing is known of the layout's trunk.
+    for itself. As means of these five they lie where joints from BlazePose are put. Raises LayoutError where nothing is
+    known of the layout's trunk.
     """
     if layout.name not in _TRUNKS:
         raise LayoutError(f"the trunk can be derived in {' and '.join(_TRUNKS)}, not in {layout.name}")
     shares = np.eye(layout.num_joints, dtype=np.float32)
     for joint in _TRUNKS[layout.name]:
-        row, parts = shares[layout.index(joint)], _MEANS["blazepose33", layout.name][joint].split()
-        row[:] = 0
+        parts = _MEANS["blazepose33", layout.name][joint].split()
+        shares[layout.index(joint)] = 0
         for part in parts:
-            row[layout.index("head" if part in _EARS else part)] += 1 / len(parts)
+            shares[layout.index(joint), layout.index("head" if part in _EARS else part)] += 1 / len(parts)
     return shares
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera without lens distortion.
+    """A pinhole camera without lens distortion: focal lengths, middle and size of its picture, all in pixels.
 
     A point (x, y, z) in metres, y up, z away from the camera, is seen at the pixel ``(cx + fx·x/z, cy − fy·y/z)``: x
-    right, y down, (0, 0) the middle of the upper left pixel.
-
-    Kinects deliver mirrored pictures, in which their x goes to the right. In the picture of any other camera it goes to
-    the left: give a negative ``fx`` for joints with a Kinect's axes.
-
-    Attributes:
-        fx: focal length in pixels, across, and ``fy`` down.
-        cx: where the optical axis meets the picture, pixels from the left, and ``cy`` from above.
-        size: width and height of the picture, pixels.
+    right, y down, (0, 0) the middle of the upper left pixel. Kinects deliver mirrored pictures, in which their x goes
+    to the right; for joints with a Kinect's axes in the picture of any other camera, give a negative ``fx``.
     """
 
     fx: float
@@ -139,14 +118,8 @@ class Camera:
     def resized(self, width: int, height: int) -> Camera:
         """The same camera when its pictures are scaled to another size."""
         across, down = width / self.size[0], height / self.size[1]
-        return replace(
-            self,
-            fx=self.fx * across,
-            fy=self.fy * down,
-            cx=(self.cx + 0.5) * across - 0.5,
-            cy=(self.cy + 0.5) * down - 0.5,
-            size=(width, height),
-        )
+        cx, cy = (self.cx + 0.5) * across - 0.5, (self.cy + 0.5) * down - 0.5
+        return Camera(self.fx * across, self.fy * down, cx, cy, (width, height))
 
 
 # Nominal focal length of Microsoft's Kinect for Windows SDK 1.x (NuiImageCamera.h).
@@ -200,36 +173,32 @@ def convert(
     joints = np.asarray(joints)
     if joints.shape[-2:] != (source.num_joints, 2):
         source.check(joints)
-    trust = (
-        np.ones(joints.shape[:-1], np.float32) if confidence is None else np.asarray(confidence, np.float32)
-    )
-    if trust.shape != joints.shape[:-1]:
-        raise LayoutError(f"the confidence must have the shape {joints.shape[:-1]}, got {trust.shape}")
+    if confidence is None:
+        confidence = np.ones(joints.shape[:-1], np.float32)
+    if confidence.shape != joints.shape[:-1]:
+        raise LayoutError(f"the confidence must have the shape {joints.shape[:-1]}, got {confidence.shape}")
     if target.dims > source.dims:
         raise LayoutError(
             f"{source.name} has no depth, so it can't become {target.name}; estimate 3-D joints from the video instead"
         )
     are_known = all(layout == LAYOUTS.get(layout.name) for layout in (source, target))
-    means = _MEANS.get((source.name, target.name)) if are_known else None
-    if source == target:
-        means = {}
+    means = {} if source == target else _MEANS.get((source.name, target.name)) if are_known else None
     if means is None:
         ways = ", ".join(f"{one} → {other}" for one, other in _MEANS)
         raise LayoutError(f"no conversion from {source.name} to {target.name} is defined; there are: {ways}")
     if target.dims < joints.shape[-1]:
         if camera is None:
             raise LayoutError(
-                f"{source.name} is in metres and {target.name} in pixels; give the camera that saw the joints, as "
-                "convert(…, camera=…)"
+                f"{source.name} is in metres and {target.name} in pixels; give the camera, as convert(…, camera=…)"
             )
         joints = project(joints, camera)
-        trust = np.where(np.isfinite(joints).all(axis=-1), trust, 0)
+        confidence = np.where(np.isfinite(joints).all(axis=-1), confidence, 0)
     converted = np.zeros((*joints.shape[:-2], target.num_joints, joints.shape[-1]), np.float32)
     trusted = np.zeros(converted.shape[:-1], np.float32)
     for joint, name in enumerate(target.joints):
         parts = [source.index(part) for part in means.get(name, name).split() if part in source.joints]
         if parts:
-            trusted[..., joint] = trust[..., parts].min(axis=-1)
+            trusted[..., joint] = confidence[..., parts].min(axis=-1)
             converted[..., joint, :] = joints[..., parts, :].mean(axis=-2)
     if not keep_missing:
         converted[trusted <= 0] = 0

@@ -17,20 +17,14 @@ try:
 except ImportError:  # Windows has no flock; there no other process removes a file that is open
     fcntl = None  # type: ignore[assignment]
 
+LOCK_FILE = ".lock"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of some network file systems
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REMEDIES = {
     **dict.fromkeys(_FULL, "make room there and give the same command again, or name another place"),
     errno.EROFS: "name a place that can be written",
     **dict.fromkeys((errno.EACCES, errno.EPERM), "see to its permissions, or name another place"),
 }
-
-
-LOCK_FILE = ".lock"
-_NO_LOCKS = (
-    errno.ENOLCK,
-    errno.ENOSYS,
-    errno.EOPNOTSUPP,
-)  # some network file systems; there nothing is locked
 
 
 class LockedError(ValueError):
@@ -112,13 +106,12 @@ def remove_leftovers(folder: Path, name: str = "") -> None:
     A living process holds a lock on its own, so neither clocks nor ages matter. What can't be removed stays.
     """
     start = f".{name}." if name else "."
-    found: list[str] = []
     with suppress(OSError):
-        found = [one for one in os.listdir(folder) if one.startswith(start) and one.endswith(".tmp")]
-    for one in found if fcntl is not None else ():
-        with suppress(OSError), open(folder / one, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(folder / one)
+        for one in os.listdir(folder) if fcntl is not None else ():
+            if one.startswith(start) and one.endswith(".tmp"):
+                with suppress(OSError), open(folder / one, "rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(folder / one)
 
 
 def is_there(place: Path) -> bool:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,13 @@ class SkeletonLayout:
 
     def __post_init__(self) -> None:
         count, children = len(self.joints), [child for child, _ in self.edges]
-        used = [j for pair in (*self.edges, *self.mirror) for j in pair]
-        used += [j for joints in self.parts.values() for j in joints]
+        used = chain(*self.edges, *self.mirror, *self.parts.values())
         faults = {
             f"field 'joints': {count} joints; at most {MAX_JOINTS:,}": count > MAX_JOINTS,
             "field 'joints': two joints have the same name": len(set(self.joints)) != count,
             "field 'edges': a joint has two parents": len(set(children)) != len(children),
-            f"field 'edges': {count} joints need {count - 1} bones, got {len(children)}": len(children)
-            != count - 1,
-            f"a joint index lies outside 0..{count - 1}": any(not 0 <= j < count for j in used),
+            f"field 'edges': {count} joints need {count - 1} bones": len(children) != count - 1,
+            f"a joint index lies outside 0..{count - 1}": any(not 0 <= joint < count for joint in used),
             f"field 'parts' must name exactly {', '.join(PARTS)}": set(self.parts) != set(PARTS),
         }
         for fault, is_so in faults.items():
@@ -159,52 +158,47 @@ class SkeletonLayout:
         Raises:
             LayoutError: a field is missing, or no layout's; names the field.
         """
-        known = set(fields) if isinstance(fields, Mapping) else set()
-        if missing := {"name", "joints", "edges", "mirror", "parts"} - known:
-            raise LayoutError(f"a skeleton layout lacks the field '{min(missing)}'")
-        name, joints, parts, dims = (fields.get(key, 3) for key in ("name", "joints", "parts", "dims"))
+        if missing := sorted({*_FIELDS[:-1]} - set(fields if isinstance(fields, Mapping) else ())):
+            raise LayoutError(f"a skeleton layout lacks the field '{missing[0]}'")
+        name, joints, edges, mirror, parts, dims = (fields.get(field, 3) for field in _FIELDS)
+        bones = "must be a list of pairs of joints, such as [[neck, hip], [head, neck]]"
         rules = {
             "'name' must be text": isinstance(name, str) and name,
-            "'joints' must be a list of joints": isinstance(joints, list)
-            and all(isinstance(joint, str) and joint for joint in joints),
+            "'joints' must be a list of joints": _is_listed(joints, str) and all(joints),
+            f"'edges' {bones}": _is_listed(edges, list) and all(len(pair) == 2 for pair in edges),
+            f"'mirror' {bones}": _is_listed(mirror, list) and all(len(pair) == 2 for pair in mirror),
+            f"'parts' must give joints, in lists, to some of {', '.join(PARTS)}, and to nothing else": (
+                isinstance(parts, dict) and set(parts) <= set(PARTS) and _is_listed([*parts.values()], list)
+            ),
             "'dims' must be 2 (pixels) or 3 (metres)": str(dims) in ("2", "3"),
-            f"'parts' must give joints to some of {', '.join(PARTS)}, and to nothing else": isinstance(
-                parts, dict
-            )
-            and set(parts) <= set(PARTS),
         }
         for rule, holds in rules.items():
             if not holds:
                 raise LayoutError(f"skeleton layout: field {rule}")
+        places = {str(place): place for place in range(len(joints))}
+        places |= {joint: place for place, joint in enumerate(joints)}
+
+        def indices(field: str, named: list[Any]) -> Any:
+            for joint in map(str, named):
+                if joint not in places:
+                    known = ", ".join(joints)
+                    raise LayoutError(
+                        f"skeleton layout: field '{field}': no joint '{joint}'; the joints: {known}"
+                    )
+            return tuple(places[str(joint)] for joint in named)
+
         return cls(
             name=name,
             joints=tuple(joints),
-            edges=_pairs("edges", fields["edges"], joints),
-            mirror=_pairs("mirror", fields["mirror"], joints),
-            parts={part: _indices(f"parts.{part}", parts.get(part, []), joints) for part in PARTS},
+            edges=tuple(indices("edges", pair) for pair in edges),
+            mirror=tuple(indices("mirror", pair) for pair in mirror),
+            parts={part: indices(f"parts.{part}", parts.get(part, [])) for part in PARTS},
             dims=int(dims),
         )
 
 
-def _indices(field: str, value: Any, joints: Sequence[str]) -> tuple[int, ...]:
-    """Indices of joints that are given by index or name."""
-    if not isinstance(value, list):
-        raise LayoutError(f"skeleton layout: field '{field}' must be a list of joints")
-    places = {str(place): place for place in range(len(joints))}
-    places |= {joint: place for place, joint in enumerate(joints)}
-    for joint in value:
-        if str(joint) not in places:
-            known = ", ".join(joints)
-            raise LayoutError(f"skeleton layout: field '{field}': no joint '{joint}'; the joints: {known}")
-    return tuple(places[str(joint)] for joint in value)
-
-
-def _pairs(field: str, value: Any, joints: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    if not isinstance(value, list) or any(not isinstance(pair, list) or len(pair) != 2 for pair in value):
-        raise LayoutError(
-            f"skeleton layout: field '{field}' must be a list of pairs of joints, such as [[neck, hip], [head, neck]]"
-        )
-    return tuple((pair[0], pair[1]) for pair in (_indices(field, pair, joints) for pair in value))
+def _is_listed(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(one, kind) for one in value)
 
 
 def _sides(joints: Sequence[str]) -> list[list[str]]:
@@ -242,23 +236,21 @@ def load_layout(place: str | Path) -> SkeletonLayout:
         if isinstance(fields, dict):
             if unknown := [key for key in fields if key not in _FIELDS]:
                 raise LayoutError(f"unknown field '{unknown[0]}'; known: {', '.join(_FIELDS)}")
-            joints = fields.get("joints")
-            names = [joint for joint in joints if isinstance(joint, str)] if isinstance(joints, list) else []
-            fields = {"name": file.stem, "mirror": _sides(names), "parts": {}} | fields
+            joints: Any = fields.get("joints")
+            mirror = _sides(joints) if _is_listed(joints, str) else []
+            fields = {"name": file.stem, "mirror": mirror, "parts": {}} | fields
         return SkeletonLayout.from_dict(fields)
     except OSError as error:
-        raise LayoutError(f"{file}: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise LayoutError(f"{file}: not UTF-8 text") from None
-    except RecursionError:
-        raise LayoutError(f"{file}: not a layout: nested too deeply") from None
+        reason = error.strerror or str(error)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f"line {mark.line + 1}: "
-        reason = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise LayoutError(f"{file}: {line}not valid YAML ({reason})") from None
-    except LayoutError as error:
-        raise LayoutError(f"{file}: {error}") from None
+        reason = f"{line}not valid YAML ({getattr(error, 'problem', None) or error})"
+    except RecursionError:
+        reason = "not a layout: nested too deeply"
+    except ValueError as error:  # LayoutError, and what isn't UTF-8 text
+        reason = str(error)
+    raise LayoutError(f"{file}: {' '.join(reason.split())}")
 
 
 def _both(text: str) -> list[str]:

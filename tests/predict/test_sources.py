@@ -102,7 +102,7 @@ def test_what_prepare_doubts_stands_in_the_notes(tmp_path: Path) -> None:
 def test_ntus_form_and_the_video_beside_it_and_another_known_skeleton(ntu_file: Path) -> None:
     MadeVideo(ntu_file.with_name("person_rgb.avi"), 15)
     clip = Sources(NTU25).read(ntu_file)
-    (body,) = persons(parse(ntu_file.read_bytes()), Counter())
+    (body,) = persons(parse(ntu_file.read_bytes())[1], Counter())
     np.testing.assert_array_equal(clip.sample.joints[0, body.frames], body.joints)
     assert clip.video is None  # a model of skeletons alone doesn't look for it
     found = Sources(KINECT20, with_videos=True).read(ntu_file)

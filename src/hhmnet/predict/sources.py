@@ -29,7 +29,7 @@ from hhmnet.readers.kinect_text import is_kinect_text
 from hhmnet.readers.labels import printable
 from hhmnet.readers.listed import count_endings
 from hhmnet.readers.nw_ucla import CLASSES_FILE
-from hhmnet.readers.pairing import VIDEO_SUFFIXES, look_at, pair_frames
+from hhmnet.readers.pairing import VIDEO_SUFFIXES, video_fields
 from hhmnet.readers.pyskl import SetClip
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import SkeletonLayout
@@ -299,12 +299,9 @@ class Sources:
             return Path(folder, fields["video"])
         names = [f"{path.stem}{more}{suffix}" for more in ("", "_rgb") for suffix in VIDEO_SUFFIXES]
         name = next((name for name in names if (folder / name).is_file()), None)
-        look = None if name is None else look_at(folder / name, Counter())
-        if name is None or look is None:
-            return None
-        fields["video_frames"], _ = pair_frames(len(fields["frame_index"]), look.frames)
-        fields["video"] = name
-        return folder / name
+        if name is not None:
+            fields |= video_fields(folder, name, fields["joints"], Counter())
+        return folder / fields["video"] if "video" in fields else None
 
 
 def _clips_of_set(path: Path) -> list[tuple[str, SetClip]]:

@@ -36,41 +36,36 @@ def settle(
     largest: float = np.inf,
     remedy: str = "",
 ) -> dict[str, Any]:
-    """What is there and what is missing, by one rule for all formats.
+    """A sample's fields ``joints``, ``present``, ``frame_index``, ``confidence`` and ``pixels``, by one rule for all
+    formats: zero for what is missing or absent.
 
-    A joint is missing if one of its coordinates is NaN or its confidence is 0. A person is absent from a frame where
-    all joints are zero or missing, or where ``present`` says so. A person who is absent from all is left out. The
-    others are in order of :func:`motion`.
+    A joint is missing if one of its coordinates is NaN or its confidence is 0 or NaN. A person is absent from a frame
+    where all joints are zero or missing, or where ``present`` says so; who is absent from all is left out, the others
+    are in order of :func:`motion`. The confidence is None if nothing is known of it and nothing is missing.
 
     Args:
-        joints: ``(M, T, V, C)``, whole numbers or floats.
+        joints: ``(M, T, V, C)``, whole numbers or floats; ``confidence`` ``(M, T, V)``, ``present`` ``(M, T)`` bool and
+            ``pixels`` ``(M, T, V, 2)``, if known.
         notes: counts what is left out.
-        confidence: ``(M, T, V)``, ``present`` ``(M, T)`` bool and ``pixels`` ``(M, T, V, 2)``, if known; NaN counts
-            as a confidence of 0.
         frame_index: ``(T,)``; from 0 if not known.
         field: what the file calls the joints.
         largest: no coordinate can be larger than this; ``remedy`` says what to do about one that is.
-
-    Returns:
-        A sample's fields ``joints``, ``present``, ``frame_index``, ``confidence`` and ``pixels``, zero for what is
-        missing or absent. The confidence is None if nothing is known of it and nothing is missing.
 
     Raises:
         ReadError: a coordinate is infinite or too large, a confidence lies outside 0 to 1, or no frame has a body.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # nor does a signalling NaN warn
         found = joints.astype(np.float32)
-        trust = None if confidence is None else confidence.astype(np.float32)
-    _refuse(np.any(np.isinf(found), axis=-1), f"field '{field}'", "infinite or too large")
-    beyond = np.any(np.abs(found) > largest, axis=-1)
-    _refuse(beyond, f"field '{field}'", f"beyond {largest:,.0f}{remedy}")
-    missing = np.any(np.isnan(found), axis=-1)
+        trust = None if confidence is None else np.nan_to_num(confidence.astype(np.float32), posinf=np.inf)
+        pixels = None if pixels is None else pixels.astype(np.float32)
+    _refuse(np.isinf(found).any(axis=-1), f"field '{field}': infinite or too large")
+    _refuse((np.abs(found) > largest).any(axis=-1), f"field '{field}': beyond {largest:,.0f}{remedy}")
+    missing = np.isnan(found).any(axis=-1)
     found[missing] = 0
     if trust is not None:
-        trust[np.isnan(trust)] = 0
-        _refuse((trust < 0) | (trust > 1), "field 'confidence'", "not from 0 to 1")
+        _refuse((trust < 0) | (trust > 1), "field 'confidence': not from 0 to 1")
         found[trust == 0] = 0
-    there = np.any(found, axis=(2, 3))
+    there = found.any(axis=(2, 3))
     hidden = np.zeros_like(there) if present is None else there & ~present
     there &= ~hidden
     found[~there] = 0
@@ -84,31 +79,30 @@ def settle(
     counts = {HIDDEN: int(hidden.sum()), MISSING: int(lost.sum()), LEFT_OUT: len(there) - len(persons)}
     counts[ORDERED] = int((np.diff(order) < 0).any())
     notes.update({note: count for note, count in counts.items() if count})
-    persons = persons[order]
-    found, there, missing = found[persons], there[persons], missing[persons]
     if trust is not None:
-        trust = np.where(missing | ~there[..., None], np.float32(0), trust[persons])
+        trust[missing | ~there[..., None]] = 0
     if pixels is not None:
-        with np.errstate(over="ignore"):  # what is infinite then is refused below
-            pixels = pixels[persons].astype(np.float32)
-        pixels[np.broadcast_to(~there[..., None] if trust is None else trust == 0, pixels.shape[:3])] = 0
-        if not np.isfinite(pixels).all():
-            raise ReadError("field 'pixels': not a number, or infinite, for a joint that is there")
+        pixels[np.broadcast_to(~there[..., None] if trust is None else trust == 0, missing.shape)] = 0
+        _refuse(
+            ~np.isfinite(pixels).all(axis=-1),
+            "field 'pixels': not a number, or infinite, for a joint that is there",
+        )
+    persons = persons[order]
     index = np.arange(found.shape[1]) if frame_index is None else frame_index
     return {
-        "joints": found,
-        "present": there,
+        "joints": found[persons],
+        "present": there[persons],
         "frame_index": index.astype(np.int32),
-        "confidence": trust,
-        "pixels": pixels,
+        "confidence": None if trust is None else trust[persons],
+        "pixels": None if pixels is None else pixels[persons],
     }
 
 
-def _refuse(wrong: np.ndarray, field: str, fault: str) -> None:
+def _refuse(wrong: Any, fault: str) -> None:
     """Raise ReadError naming the first joint of ``wrong (M, T, V)`` that is True."""
     if wrong.any():
         person, frame, joint = np.argwhere(wrong)[0]
-        raise ReadError(f"{field}: {fault} (person {person}, frame {frame}, joint {joint})")
+        raise ReadError(f"{fault} (person {person}, frame {frame}, joint {joint})")
 
 
 def motion(joints: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -135,48 +129,44 @@ def tallness(joints: np.ndarray) -> float:
 def bone_ratio(joints: np.ndarray, layout: SkeletonLayout) -> float:
     """How many times as long a skeleton's bones are as the shortest that could join the joints; 1 if none are seen.
 
-    Of ``joints (M, T, V, C)`` the body of which most is seen counts.
+    Of ``joints (M, T, V, C)`` the body of which most is seen counts; the shortest are by Prim's algorithm.
     """
     bodies = _known(joints).reshape(-1, *joints.shape[2:])
     body = bodies[np.isfinite(bodies).all(axis=2).sum(axis=1).argmax()]
     seen = np.isfinite(body).all(axis=1)
-    if seen.sum() < layout.num_joints / 2:
-        return 1.0
     apart = np.linalg.norm(body[:, None] - body[None], axis=-1) + 1e-9  # 0 would be no way at all
     bones = [apart[child, parent] for child, parent in layout.edges if seen[child] and seen[parent]]
-    shortest = _shortest_tree(apart[np.ix_(seen, seen)])
-    return float(np.mean(bones) / np.mean(shortest)) if bones else 1.0
-
-
-def _shortest_tree(apart: np.ndarray) -> list[float]:
-    """Lengths of the edges of the shortest tree over points so far ``apart (N, N)``, by Prim's algorithm."""
-    nearest = apart[0].copy()
-    joined, lengths = np.arange(len(apart)) == 0, []
-    for _ in range(len(apart) - 1):
-        point = int(np.where(joined, np.inf, nearest).argmin())
-        lengths.append(float(nearest[point]))
+    if seen.sum() < layout.num_joints / 2 or not bones:
+        return 1.0
+    apart = apart[np.ix_(seen, seen)]
+    nearest, shortest = apart[0].copy(), []
+    joined = np.arange(len(apart)) == 0
+    while not joined.all():
+        point = np.where(joined, np.inf, nearest).argmin()
+        shortest.append(nearest[point])
         joined[point] = True
         nearest = np.minimum(nearest, apart[point])
-    return lengths
+    return float(np.mean(bones) / np.mean(shortest))
 
 
 def doubts(joints: np.ndarray, layout: SkeletonLayout) -> list[str]:
     """What looks wrong in ``joints (M, T, V, C)``, zero for what is missing: units, an axis that points the wrong way,
     joints in another order than the layout's.
     """
-    joints, found = joints[:, :: joints.shape[1] // _FRAMES + 1], []
-    if layout.dims == 3 and not TALL[0] <= tallness(joints) <= TALL[1]:
-        found.append(
-            f"{DOUBT}body not {TALL[0]:g} to {TALL[1]:g} m tall: does --units say what the joints are measured in?"
-        )
-    if is_upside_down(joints, layout):
-        turn = "minus_y" if layout.dims == 3 else "y"
-        found.append(f"{DOUBT}head below the feet: if y points the other way, --up {turn} turns it")
-    if bone_ratio(joints, layout) > ODD[layout.dims]:
-        found.append(
-            f"{DOUBT}joints not where {layout.name} has them: is it their order? --layout names another skeleton"
-        )
-    return found
+    joints, (low, high) = joints[:, :: joints.shape[1] // _FRAMES + 1], TALL
+    turn = "minus_y" if layout.dims == 3 else "y"
+    found = {
+        f"body not {low:g} to {high:g} m tall: does --units say what the joints are measured in?": (
+            layout.dims == 3 and not low <= tallness(joints) <= high
+        ),
+        f"head below the feet: if y points the other way, --up {turn} turns it": (
+            is_upside_down(joints, layout)
+        ),
+        f"joints not where {layout.name} has them: is it their order? --layout names another skeleton": (
+            bone_ratio(joints, layout) > ODD[layout.dims]
+        ),
+    }
+    return [DOUBT + doubt for doubt, is_so in found.items() if is_so]
 
 
 def is_upside_down(joints: np.ndarray, layout: SkeletonLayout) -> bool:

@@ -58,58 +58,93 @@ def read_poses(document: Any) -> RawClip | None:
             inner = _first(document.get(field))
             if isinstance(inner, dict) and inner.keys() & {"skeleton", "keypoints", *_LANDMARKS}:
                 return read_poses(document[field])
-    first = _first(document)
-    first = _first(first) if isinstance(first, list) else first
+    outer = _first(document)
+    first = _first(outer) if isinstance(outer, list) else outer
     if not isinstance(first, dict):
         return None
+    frames = document if isinstance(document, list) else [document]
+    keys = first.keys()
     if isinstance(first.get("keypoints"), dict):
-        return gather(_ultralytics(document), "ultralytics")
-    for keys, form, read in _FORMATS:
-        if keys <= first.keys():
-            clip = gather(read(document), form)
-            return landmarks_as_metres(clip) if form == "MediaPipe" else clip
+        return gather(_frames([document] if first is outer else document, "", _ultralytics), "ultralytics")
+    if "people" in keys:
+        return gather(_frames(frames, "people", _openpose), "OpenPose")
+    if {"images", "annotations"} <= keys:
+        return gather(_coco(first), "COCO keypoints")
+    if {"image_id", "keypoints"} <= keys:
+        persons = _dicts(document, "the list")
+        names = {str(one["image_id"]): str(one["image_id"]) for one in persons if "image_id" in one}
+        return gather(_in_pictures(persons, names, "entry"), "AlphaPose or COCO results")
+    if "instance_info" in keys:
+        frames = _dicts(first["instance_info"], "field 'instance_info'")
+        keys = _first(frames).keys()
+    if "instances" in keys:
+        return gather(_frames(frames, "instances", _mmpose), "MMPose")
+    if {"keypoints", "keypoint_scores"} <= keys:
+        return gather(_frames([frames], "", _mmpose), "MMPose")
+    if "skeleton" in keys:
+        return gather(_frames(frames, "skeleton", _kinetics), "Kinetics-skeleton")
+    if keys & {*_LANDMARKS} or {"x", "y", "z"} <= keys:
+        return landmarks_as_metres(gather(_mediapipe(document), "MediaPipe"))
     return None
 
 
-def _openpose(document: Any) -> Frames:
-    """A frame, or a list of frames that somebody has put together."""
-    for frame, entry in enumerate(document if isinstance(document, list) else [document]):
-        yield frame, _people(entry, f"frame {frame}") if entry else []
+def _frames(
+    entries: Iterable[Any], field: str, read: Callable[[dict[str, Any], str], Person | None]
+) -> Frames:
+    """Frames, each a list of persons or an object that has that in ``field``, one after the other or as they say."""
+    for frame, entry in _by_frame(entries):
+        where = f"frame {frame}"
+        persons = entry[field] if isinstance(entry, dict) and field in entry else entry
+        found = [read(one, where) for one in _dicts(persons or [], f"{where}: field '{field}'")]
+        yield frame, [one for one in found if one is not None]
 
 
-def _people(frame: Any, where: str) -> list[Person]:
-    """The persons of one frame as OpenPose writes it; raises ReadError."""
-    persons = []
-    for one in _dicts(frame.get("people") if isinstance(frame, dict) else None, f"{where}: field 'people'"):
-        # A face may come without a body.
-        if values := one.get("pose_keypoints_2d") or one.get("pose_keypoints"):
-            ids = one.get("person_id")
-            who = ids[0] if isinstance(ids, list) and ids and ids[0] != -1 else None
-            persons.append(person(values, 3, _OPENPOSE, f"{where}: field 'pose_keypoints_2d'", who=who))
-    return persons
+def _openpose(one: dict[str, Any], where: str) -> Person | None:
+    values, ids = one.get("pose_keypoints_2d") or one.get("pose_keypoints"), one.get("person_id")
+    if not values:  # a face may come without a body
+        return None
+    who = ids[0] if isinstance(ids, list) and ids and ids[0] != -1 else None
+    return person(values, 3, _OPENPOSE, f"{where}: field 'pose_keypoints_2d'", who=who)
 
 
-def _coco_results(document: Any) -> Frames:
-    """A list of persons, each with the picture that it is in."""
-    persons = _dicts(document, "the list")
-    names = {str(one.get("image_id")): str(one.get("image_id")) for one in persons}
-    names.pop("None", None)
-    return _in_pictures(persons, names, "entry")
+def _ultralytics(one: dict[str, Any], where: str) -> Person | None:
+    points, where = one.get("keypoints"), f"{where}: field 'keypoints'"
+    if not isinstance(points, dict):
+        return None
+    values = numbers([points.get("x"), points.get("y")], where).T
+    return person(values, 2, {17: "coco17"}, where, who=one.get("track_id"), trust=points.get("visible"))
 
 
-def _coco(document: Any) -> Frames:
+def _mmpose(one: dict[str, Any], where: str) -> Person:
+    where = f"{where}: field 'keypoints'"
+    points = numbers(one.get("keypoints"), where)
+    dims = points.shape[-1] if points.ndim > 1 else 0
+    if dims not in _MMPOSE:
+        raise ReadError(f"{where}: must be joints of 2 or 3 coordinates")
+    trust, who = one.get("keypoint_scores"), one.get("track_id")
+    found = person(points, dims, _MMPOSE[dims], where, who=who, trust=trust, dims=dims)
+    if dims == 3:  # MMPose turns them so that z points up: x to the left, y towards the camera
+        found = found._replace(points=found.points[:, [0, 2, 1]] * (1, 1, -1))
+    return found
+
+
+def _kinetics(one: dict[str, Any], where: str) -> Person:
+    found = person(one.get("pose"), 2, _KINETICS, f"{where}: field 'pose'", trust=one.get("score"))
+    return found._replace(points=found.points * _KINETICS_SIZE)
+
+
+def _coco(document: dict[str, Any]) -> Frames:
     """Pictures, and the persons in them; a third number of 0, 1 or 2 says whether a joint is labelled and visible."""
-    document = _first(document)
     images = _dicts(document["images"], "field 'images'")
     names = {str(image.get("id")): str(image.get("file_name", image.get("id"))) for image in images}
     folders = sorted({str(PurePosixPath(name).parent) for name in names.values()})
     if len(folders) > 1:
+        few = ", ".join(folders[:3])
         raise ReadError(
-            f"COCO: pictures of {len(folders)} folders ({', '.join(folders[:3])}, …) are several clips; "
-            "write one file a clip"
+            f"COCO: pictures of {len(folders)} folders ({few}, …) are several clips; write one file a clip"
         )
     annotations = _dicts(document["annotations"], "field 'annotations'")
-    frames = _in_pictures(annotations, names, "annotation")
+    frames = _in_pictures([one for one in annotations if "keypoints" in one], names, "annotation")
     trusts = [one.trust for _, persons in frames for one in persons if one.trust is not None]
     if trusts and np.isin(np.concatenate(trusts), (0, 1, 2)).all():
         for trust in trusts:
@@ -124,54 +159,13 @@ def _in_pictures(
     frame_of = _numbered(names.values())
     frames: dict[int, list[Person]] = {number: [] for number in frame_of.values()}
     for place, one in enumerate(persons):
-        if str(one.get("image_id")) not in names:
+        picture, who = str(one.get("image_id")), one.get("idx", one.get("track_id"))
+        if picture not in names:
             raise ReadError(f"{what} {place}: field 'image_id' must name a picture")
-        if what == "entry" or "keypoints" in one:
-            who, where = one.get("idx", one.get("track_id")), f"{what} {place}: field 'keypoints'"
-            found = person(one.get("keypoints"), 3, _COCO, where, who=None if who is None else str(who))
-            frames[frame_of[names[str(one["image_id"])]]].append(found)
+        where = f"{what} {place}: field 'keypoints'"
+        found = person(one.get("keypoints"), 3, _COCO, where, who=None if who is None else str(who))
+        frames[frame_of[names[picture]]].append(found)
     return [*frames.items()]
-
-
-def _ultralytics(document: Any) -> Frames:
-    for frame, entries in enumerate([document] if isinstance(_first(document), dict) else document):
-        persons, where = [], f"frame {frame}: field 'keypoints'"
-        for one in _dicts(entries or [], f"frame {frame}"):
-            if isinstance(points := one.get("keypoints"), dict):
-                values = numbers([points.get("x"), points.get("y")], where).T
-                who, trust = one.get("track_id"), points.get("visible")
-                persons.append(person(values, 2, {17: "coco17"}, where, who=who, trust=trust))
-        yield frame, persons
-
-
-def _mmpose(document: Any) -> Frames:
-    """A list of frames, alone or beside ``meta_info``; or the persons of one picture."""
-    if isinstance(document, dict):
-        document = document.get("instance_info", [document])
-    entries = _dicts(document, "'instance_info'")
-    if entries and "instances" not in entries[0]:
-        entries = [{"instances": entries}]
-    for frame, entry in _by_frame(entries):
-        persons, where = [], f"frame {frame}: field 'keypoints'"
-        for one in _dicts(entry.get("instances") or [], f"frame {frame}: field 'instances'"):
-            points = numbers(one.get("keypoints"), where)
-            dims = points.shape[-1] if points.ndim > 1 else 0
-            if dims not in _MMPOSE:
-                raise ReadError(f"{where}: must be joints of 2 or 3 coordinates")
-            trust, who = one.get("keypoint_scores"), one.get("track_id")
-            found = person(points, dims, _MMPOSE[dims], where, who=who, trust=trust, dims=dims)
-            if dims == 3:  # MMPose turns them so that z points up: x to the left, y towards the camera
-                found = found._replace(points=found.points[:, [0, 2, 1]] * (1, 1, -1))
-            persons.append(found)
-        yield frame, persons
-
-
-def _kinetics(entries: Any) -> Frames:
-    for frame, entry in _by_frame(_dicts(entries, "field 'data'")):
-        where = f"frame {frame}: field 'pose'"
-        persons = _dicts(entry.get("skeleton") or [], f"frame {frame}: field 'skeleton'")
-        found = [person(one.get("pose"), 2, _KINETICS, where, trust=one.get("score")) for one in persons]
-        yield frame, [one._replace(points=one.points * _KINETICS_SIZE) for one in found]
 
 
 def _mediapipe(document: Any) -> Frames:
@@ -228,20 +222,6 @@ def _dicts(value: Any, where: str) -> list[dict[str, Any]]:
     return value
 
 
-_FORMATS: tuple[tuple[set[str], str, Callable[[Any], Frames]], ...] = (
-    ({"people"}, "OpenPose", _openpose),
-    ({"images", "annotations"}, "COCO keypoints", _coco),
-    ({"image_id", "keypoints"}, "AlphaPose or COCO results", _coco_results),
-    ({"instance_info"}, "MMPose", _mmpose),
-    ({"instances"}, "MMPose", _mmpose),
-    ({"keypoints", "keypoint_scores"}, "MMPose", _mmpose),
-    ({"skeleton"}, "Kinetics-skeleton", _kinetics),
-    *(({name}, "MediaPipe", _mediapipe) for name in _LANDMARKS),
-    ({"x", "y", "z"}, "MediaPipe", _mediapipe),
-)
-"""Keys of the document, or of the first entry of its list, that tell a format from all others."""
-
-
 FRAME_FILE = re.compile(r"(?:(.*)_)?([0-9]{1,12})_keypoints\.json", re.IGNORECASE | re.DOTALL)
 
 
@@ -285,17 +265,18 @@ def is_clip(path: Path) -> bool:
         return path.is_dir()
 
 
-def read_recording(frames: Mapping[int, Path]) -> RawClip:
+def read_recording(files: Mapping[int, Path]) -> RawClip:
     """A clip from its frames' files; raises ReadError, which names the file, for one that isn't OpenPose's."""
-
-    def read() -> Frames:
-        for number, file in frames.items():
-            try:
-                yield number, _people(read_json(file), f"frame {number}")
-            except ReadError as error:
-                raise ReadError(f"{file.name}, {error}") from None
-
-    return gather(read(), "OpenPose")
+    frames: list[tuple[int, list[Person]]] = []
+    for number, file in files.items():
+        try:
+            entry = read_json(file)
+            if not isinstance(entry, dict) or "people" not in entry:
+                raise ReadError("has no field 'people'")
+            frames += [(number, persons) for _, persons in _frames([entry], "people", _openpose)]
+        except ReadError as error:
+            raise ReadError(f"{file.name}, {error}") from None
+    return gather(frames, "OpenPose")
 
 
 _RENAMED = {

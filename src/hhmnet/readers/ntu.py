@@ -40,6 +40,10 @@ NTU120_CLASSES = tuple(" ".join(name.split()) for name in _CLASSES.split(","))
 NAME = re.compile(r"S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<subject>\d{3})R\d{3}A(?P<action>\d{3})", re.ASCII)
 
 
+def _numbers(**most: int) -> dict[str, range]:
+    return {group: range(1, number + 1) for group, number in most.items()}
+
+
 @dataclass
 class NTUConfig(RecordedConfig):
     """What can be chosen when NTU RGB+D is read: which files, and which videos."""
@@ -74,12 +78,7 @@ class NTU60(RecordedReader):
         "NTU RGB+D: A Large Scale Dataset for 3D Human Activity Analysis. CVPR 2016."
     )
     protocol = "ntu60_xsub"
-    known: Mapping[str, range] = {
-        "action": range(1, 61),
-        "setup": range(1, 18),
-        "subject": range(1, 41),
-        "camera": range(1, 4),
-    }
+    known: Mapping[str, range] = _numbers(action=60, setup=17, subject=40, camera=3)
     lists: ClassVar[tuple[str, ...]] = (
         "missing_skeletons_60.txt",
         "NTU_RGBD_samples_with_missing_skeletons.txt",
@@ -106,8 +105,7 @@ class NTU60(RecordedReader):
     @property
     def video_folder(self) -> Path:
         """The folder of colour videos: the one that is given, or the source folder."""
-        folder: Path = self.config.videos or self.source
-        return folder
+        return self.config.videos or self.source
 
     def describe(self) -> list[str]:
         """What was found: files, videos, the list of missing skeletons."""
@@ -142,23 +140,13 @@ class NTU120(NTU60):
         "NTU RGB+D 120: A Large-Scale Benchmark for 3D Human Activity Understanding. TPAMI 2020."
     )
     protocol = "ntu120_xsub"
-    known: Mapping[str, range] = {
-        "action": range(1, 121),
-        "setup": range(1, 33),
-        "subject": range(1, 107),
-        "camera": range(1, 4),
-    }
-    lists: ClassVar[tuple[str, ...]] = (
-        "missing_skeletons_120.txt",
-        "NTU_RGBD120_samples_with_missing_skeletons.txt",
-    )
+    known = _numbers(action=120, setup=32, subject=106, camera=3)
+    lists = ("missing_skeletons_120.txt", "NTU_RGBD120_samples_with_missing_skeletons.txt")
 
 
 def read_names(file: Path) -> frozenset[str]:
     """The clips on a list: a name a line, with ``.skeleton`` behind it or not; lines above the first are a heading.
-
-    Raises:
-        SourceError: the file is missing, lists no clips, or has something else between them.
+    Raises SourceError where the file is missing, lists no clips, or has something else between them.
     """
     names: set[str] = set()
     for number, line in enumerate(read_lines(file, "it should list names of clips"), start=1):

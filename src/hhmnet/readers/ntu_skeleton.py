@@ -60,39 +60,22 @@ _PARSE = pa.csv.ParseOptions(
     delimiter=" ", quote_char=False, escape_char=False, newlines_in_values=False, ignore_empty_lines=False
 )
 _CONVERT = pa.csv.ConvertOptions(
-    column_types=dict.fromkeys(_COLUMNS, pa.float64()),
-    null_values=[],
-    strings_can_be_null=False,
-    check_utf8=False,
+    column_types=dict.fromkeys(_COLUMNS, pa.float64()), null_values=[], check_utf8=False
 )
 _READ = pa.csv.ReadOptions(use_threads=False, column_names=_COLUMNS, block_size=2 * MAX_BYTES)
 
 
-class SkeletonFile(NamedTuple):
-    """What one file says: its bodies, one row for each body in each frame, in the order of the file."""
-
-    frames: int
-    """Number of frames; some may have no body."""
-    frame: np.ndarray
-    """The frame of every row, ``(B,)`` int64 from 0."""
-    ids: np.ndarray
-    """The id of every row's body, ``(B,)`` uint64; no frame has an id twice."""
-    joints: np.ndarray
-    """Positions ``(B, 25, 3)`` float32 in metres: x to the image's right, y up, z away from the camera."""
-    pixels: np.ndarray
-    """Colour pixels ``(B, 25, 2)`` float32, zeros where ``mapped`` is False."""
-    mapped: np.ndarray
-    """Whether the camera could place the joint in the colour image, ``(B, 25)`` bool."""
-    state: np.ndarray
-    """Tracking state ``(B, 25)`` float32."""
-
-
 class Track(NamedTuple):
-    """One body over time: the frames it is seen in and its rows in the file's arrays, ``(F,)`` int64, and positions."""
+    """One body over time, a row for every frame that it is seen in."""
 
     frames: np.ndarray
-    rows: np.ndarray
+    """Which frames these are, ``(F,)`` int64 from 0, in order."""
     joints: np.ndarray
+    """Positions ``(F, 25, 3)`` float32 in metres: x to the image's right, y up, z away from the camera."""
+    pixels: np.ndarray
+    """Colour pixels ``(F, 25, 2)`` float32, NaN or infinite where the camera couldn't place a joint."""
+    state: np.ndarray
+    """Tracking state ``(F, 25)`` float32."""
 
 
 def read_persons(path: Path, notes: Counter[str]) -> dict[str, Any]:
@@ -104,102 +87,73 @@ def read_persons(path: Path, notes: Counter[str]) -> dict[str, Any]:
     """
     if path.stat().st_size > MAX_BYTES:
         raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no skeleton file")
-    file = parse(path.read_bytes())
-    bodies = persons(file, notes)
+    frames, tracks = parse(path.read_bytes())
+    bodies = persons(tracks, notes)
     if not bodies:
         raise ReadError("no frame has a body")
-    size = (len(bodies), file.frames)
-    joints = np.zeros((*size, JOINTS, 3), np.float32)
-    pixels = np.zeros((*size, JOINTS, 2), np.float32)
-    confidence = np.zeros((*size, JOINTS), np.float32)
-    present = np.zeros(size, bool)
+    size = (len(bodies), frames)
+    joints, pixels = (np.zeros((*size, JOINTS, dims), np.float32) for dims in (3, 2))
+    confidence, present = np.zeros((*size, JOINTS), np.float32), np.zeros(size, bool)
+    unmapped = 0
     for person, body in enumerate(bodies):
-        place = (person, body.frames)
-        joints[place] = body.joints
-        pixels[place] = file.pixels[body.rows]
-        confidence[place] = file.state[body.rows] / 2 * file.mapped[body.rows]
-        present[place] = True
-    if unmapped := sum(int((~file.mapped[body.rows]).sum()) for body in bodies):
+        place, mapped = (person, body.frames), np.isfinite(body.pixels).all(-1)
+        joints[place], present[place] = body.joints, True
+        pixels[place] = np.where(mapped[..., None], body.pixels, np.float32(0))
+        confidence[place] = body.state / 2 * mapped
+        unmapped += int((~mapped).sum())
+    if unmapped:
         notes["joint without finite pixels: pixels and confidence set to 0"] += unmapped
     if empty := int((~present.any(0)).sum()):
         notes["frame without a person: kept and masked"] += empty
+    index = np.arange(frames, dtype=np.int32)
     return {
         "joints": joints,
         "present": present,
-        "frame_index": np.arange(file.frames, dtype=np.int32),
+        "frame_index": index,
         "pixels": pixels,
         "confidence": confidence,
     }
 
 
-def parse(data: bytes) -> SkeletonFile:
-    """The bodies in a file's text.
+def parse(data: bytes) -> tuple[int, list[Track]]:
+    """The number of frames in a file's text, and its bodies by their ids, in the order in which they appear.
 
     NaN and infinity, in any spelling that C++ writes, are allowed where a joint has no place in an image (the pixels)
     and in values that aren't kept, but not in its position. Raises ReadError, with the line, for anything that isn't
     the format, an id that a frame has twice, and a file of no frames or of more than 100,000.
     """
     lines = _Lines(data)
-    frame: list[int] = []
-    ids: list[int] = []
+    frame: list[int] = []  # of every body in the file's order
+    rows: dict[int, list[int]] = {}  # a body's places in that order, by its id
     try:
-        frames = _walk(lines, frame, ids)
+        frames = lines.count("the number of frames", 1, MAX_FRAMES)
+        for number in range(frames):
+            for _ in range(lines.count(f"the number of bodies of frame {number}", 0, _MOST)):
+                seen = rows.setdefault(body := lines.body(), [])
+                if seen and frame[seen[-1]] == number:
+                    raise lines.fault(f"frame {number} has the body id {body} twice")
+                seen.append(len(frame))
+                frame.append(number)
+                lines.count("the number of joints", JOINTS, JOINTS)
+                lines.pass_joints()
+        if lines.at < len(lines.lines):
+            lines.at += 1
+            raise lines.fault(f"goes on after the {frames:,} frames that its first line announces")
     except ReadError:
         lines.read_joints()  # what is wrong with one of them comes first
         raise
-    kept = _table(lines.joint_lines())
-    if kept is None:
-        kept = lines.read_joints()
+    kept, frame_of = lines.read_joints(), np.array(frame, np.int64)
     with np.errstate(over="ignore", invalid="ignore"):
-        pixels = kept[..., 3:5].astype(np.float32)
-    mapped = np.asarray(np.isfinite(pixels).all(-1))
-    pixels[~mapped] = 0
-    joints, state = kept[..., :3].astype(np.float32), kept[..., 5].astype(np.float32)
-    return SkeletonFile(
-        frames, np.array(frame, np.int64), np.array(ids, np.uint64), joints, pixels, mapped, state
-    )
-
-
-def _walk(lines: _Lines, frame: list[int], ids: list[int]) -> int:
-    """Enter the frame and the id of every body; the number of frames. What joints hold isn't looked at."""
-    frames = lines.count("the number of frames", 1, MAX_FRAMES)
-    for number in range(frames):
-        first = len(ids)
-        for _ in range(lines.count(f"the number of bodies of frame {number}", 0, _MOST)):
-            if (body := lines.body()) in ids[first:]:
-                raise lines.fault(f"frame {number} has the body id {body} twice")
-            ids.append(body)
-            frame.append(number)
-            lines.count("the number of joints", JOINTS, JOINTS)
-            lines.pass_joints()
-    while lines.at < len(lines.lines):
-        if lines.take(""):
-            raise lines.fault(f"goes on after the {frames:,} frames that its first line announces")
-    return frames
-
-
-def _table(lines: list[bytes]) -> np.ndarray | None:
-    """What is kept of joints ``(B, 25, 6)`` float64, by Arrow; None where something isn't quite as in most files."""
-    text = b"\n".join(lines)
-    if not lines or b"(" in text:  # Arrow would take nan(anything) for a number
-        return None
-    try:
-        table = pa.csv.read_csv(pa.BufferReader(text), _READ, _PARSE, _CONVERT)
-    except pa.ArrowInvalid:
-        return None
-    kept = np.stack([table.column(column).to_numpy() for column in _KEPT], axis=-1)
-    if len(kept) != len(lines) or not (np.abs(kept[:, :3]) < _TOO_LARGE).all():
-        return None
-    return kept.reshape(-1, JOINTS, len(_KEPT)) if np.isin(kept[:, -1], _STATES).all() else None
+        kept = kept.astype(np.float32)
+    joints, pixels, state = kept[..., :3], kept[..., 3:5], kept[..., 5]
+    return frames, [Track(frame_of[at], joints[at], pixels[at], state[at]) for at in rows.values()]
 
 
 class _Lines:
     """A file's lines, taken one after the other."""
 
     def __init__(self, data: bytes) -> None:
-        self.lines = data.split(b"\n")
-        if not self.lines[-1]:
-            self.lines.pop()
+        self.lines = data.rstrip().split(b"\n") if data.strip() else []
         self.at = 0  # how many were taken
         self._bodies: list[int] = []  # where each body's joints begin
 
@@ -237,31 +191,38 @@ class _Lines:
         """Take a body's joints, whatever they hold."""
         self._bodies.append(self.at)
         self.at += JOINTS
-        if self.at > len(self.lines):
-            self.take("a joint")
-
-    def joint_lines(self) -> list[bytes]:
-        """The lines of all joints that were passed."""
-        return [line for start in self._bodies for line in self.lines[start : start + JOINTS]]
 
     def read_joints(self) -> np.ndarray:
         """What is kept of the joints that were passed, ``(B, 25, 6)`` float64; raises ReadError for the first fault."""
-        values = []
-        for start in self._bodies:
-            self.at = start
-            values += [self._joint() for _ in range(JOINTS)]
-        return np.array(values).reshape(-1, JOINTS, len(_KEPT))
+        values = _by_arrow([line for start in self._bodies for line in self.lines[start : start + JOINTS]])
+        if values is None or len(values) != JOINTS * len(self._bodies):
+            rows = [self._joint(start + joint) for start in self._bodies for joint in range(JOINTS)]
+            values = np.array(rows)
+        return values.reshape(-1, JOINTS, len(_KEPT))
 
-    def _joint(self) -> list[float]:
+    def _joint(self, at: int) -> list[float]:
+        self.at = at
         words = self.take("a joint")
         if len(words) == _JOINT_VALUES and all(map(_NUMBER.fullmatch, words)):
             values = [float("nan") if b"#" in word else float(word) for word in words]
             if all(abs(value) < _TOO_LARGE for value in values[:3]) and values[-1] in _STATES:
                 return [values[column] for column in _KEPT]
-        rule = (
-            f"must have {_JOINT_VALUES} numbers, first a finite position, last 0, 1 or 2 (how it was tracked)"
-        )
-        raise self.fault(f"a joint {rule}; has {len(words)}: {_short(b' '.join(words))}")
+        rule = f"{_JOINT_VALUES} numbers, first a finite position, last 0, 1 or 2 (how it was tracked)"
+        raise self.fault(f"a joint must have {rule}; has {len(words)}: {_short(b' '.join(words))}")
+
+
+def _by_arrow(lines: list[bytes]) -> np.ndarray | None:
+    """What is kept of joints ``(B · 25, 6)`` float64; None where something isn't quite as in most files."""
+    text = b"\n".join(lines)
+    if not lines or b"(" in text:  # Arrow would take nan(anything) for a number
+        return None
+    try:
+        table = pa.csv.read_csv(pa.BufferReader(text), _READ, _PARSE, _CONVERT)
+    except pa.ArrowInvalid:
+        return None
+    kept = np.stack([table.column(column).to_numpy() for column in _KEPT], axis=-1)
+    is_good = len(kept) == len(lines) and (np.abs(kept[:, :3]) < _TOO_LARGE).all()
+    return kept if is_good and np.isin(kept[:, -1], _STATES).all() else None
 
 
 def _short(text: bytes) -> str:
@@ -270,25 +231,24 @@ def _short(text: bytes) -> str:
     return f"{shown[:-1]}...'" if len(text) > 60 else shown
 
 
-def persons(file: SkeletonFile, notes: Counter[str]) -> list[Track]:
+def persons(tracks: Sequence[Track], notes: Counter[str]) -> list[Track]:
     """The persons of a clip, the one who moves most first; empty if no frame has a body.
 
-    In this order: tracks by id, without bodies all of whose joints lie in the camera's own place (zeros); those that
-    broke are joined (:func:`mend`); those are removed, but never the last, that are too short (published: 11 frames or
-    fewer), too wide or vary too little or too much; the rest take the persons' places (:func:`seat`). ``notes`` counts
-    everything that was done.
+    In this order: bodies all of whose joints lie in the camera's own place (zeros) are left out; tracks that broke are
+    joined; those are removed, but never the last, that are too short (published: 11 frames or fewer), too wide or vary
+    too little or too much; the rest take the persons' places. ``notes`` counts everything that was done.
     """
-    seen = file.joints.any(axis=(1, 2))
-    if not seen.all():
-        notes["body left out: all joints are zero"] += int((~seen).sum())
-    tracks = []
-    for body in dict.fromkeys(file.ids[seen].tolist()):
-        rows = np.flatnonzero(seen & (file.ids == np.uint64(body)))
-        tracks.append(Track(file.frame[rows], rows, file.joints[rows]))
-    bodies = mend(tracks, notes)
+    bodies = []
+    for track in tracks:
+        seen = track.joints.any(axis=(1, 2))
+        if not seen.all():
+            notes["body left out: all joints are zero"] += int((~seen).sum())
+        if seen.any():
+            bodies.append(Track(*(part[seen] for part in track)))
+    bodies = _mend(bodies, notes)
     if len(bodies) < 2:  # as in most clips
         return bodies
-    bodies.sort(key=lambda body: (-_motion(body), body.frames[0], body.rows[0]))
+    bodies.sort(key=lambda body: -_motion(body))
     low, high = MOTION
     checks: dict[str, Callable[[Track], bool]] = {
         f"in fewer than {MIN_FRAMES} frames": lambda body: len(body.frames) < MIN_FRAMES,
@@ -303,21 +263,22 @@ def persons(file: SkeletonFile, notes: Counter[str]) -> list[Track]:
         if len(kept) < len(bodies):
             notes[f"body removed: {reason}"] += len(bodies) - len(kept)
         bodies = kept
-    return seat(bodies, notes)
+    return _seat(bodies, notes)
 
 
-def mend(bodies: Sequence[Track], notes: Counter[str]) -> list[Track]:
+def _mend(tracks: Sequence[Track], notes: Counter[str]) -> list[Track]:
     """Join the tracks into which a person broke when the sensor gave them a new id.
 
     A track goes on the nearest of those that ended near it in time and space (of the means of their joints).
     """
     mended: list[Track] = []
-    for track in sorted(bodies, key=lambda track: track.frames[0]):
+    for track in sorted(tracks, key=lambda track: track.frames[0]):
         start = track.joints[0].mean(0, np.float64)
-        near = [float(np.linalg.norm(start - one.joints[-1].mean(0, np.float64))) for one in mended]
-        gaps = [track.frames[0] - one.frames[-1] for one in mended]
         apart = [
-            distance if 0 < gap <= JOIN_GAP else np.inf for distance, gap in zip(near, gaps, strict=True)
+            float(np.linalg.norm(start - one.joints[-1].mean(0, np.float64)))
+            if 0 < track.frames[0] - one.frames[-1] <= JOIN_GAP
+            else np.inf
+            for one in mended
         ]
         if min(apart, default=np.inf) <= JOIN_DISTANCE:
             place = apart.index(min(apart))
@@ -328,10 +289,34 @@ def mend(bodies: Sequence[Track], notes: Counter[str]) -> list[Track]:
     return mended
 
 
+def _seat(bodies: Sequence[Track], notes: Counter[str]) -> list[Track]:
+    """Give the bodies, first is strongest, a person's place each; :data:`MAX_PERSONS` at most.
+
+    Each takes the first place that is free all the while between its first and last frame: a person who comes back
+    after longer than :func:`_mend` looks for, or elsewhere, goes on in the same place.
+    """
+    seated: list[list[Track]] = []
+    for body in bodies:
+        place = next((place for place in seated if all(_are_apart(body, other) for other in place)), None)
+        if place is not None:
+            place.append(body)
+            notes["track joined: fills a person's place before or after it was seen"] += 1
+        elif len(seated) < MAX_PERSONS:
+            seated.append([body])
+        else:
+            notes[f"body removed: beyond {MAX_PERSONS} persons at a time"] += 1
+    return [_joined(place) for place in seated]
+
+
 def _joined(parts: Sequence[Track]) -> Track:
     """Tracks that don't overlap as one."""
     ordered = sorted(parts, key=lambda track: track.frames[0])
     return Track(*map(np.concatenate, zip(*ordered, strict=True)))
+
+
+def _are_apart(one: Track, other: Track) -> bool:
+    """Whether one track ends before the other begins."""
+    return bool(one.frames[-1] < other.frames[0] or other.frames[-1] < one.frames[0])
 
 
 def _motion(body: Track) -> float:
@@ -348,27 +333,3 @@ def _variance(body: Track) -> float:
     """The variance of a body's joints' positions over all joints and frames together, summed over x, y, z; in m²."""
     # One row a coordinate: along rows of three numpy is five times as slow.
     return float(body.joints.reshape(-1, 3).T.astype(np.float64, order="C").var(1).sum())
-
-
-def seat(bodies: Sequence[Track], notes: Counter[str]) -> list[Track]:
-    """Give the bodies, first is strongest, a person's place each; :data:`MAX_PERSONS` at most.
-
-    Each takes the first place that is free all the while between its first and last frame: a person who comes back
-    after longer than :func:`mend` looks for, or elsewhere, goes on in the same place.
-    """
-    seated: list[list[Track]] = []
-    for body in bodies:
-        place = next((place for place in seated if all(_are_apart(body, other) for other in place)), None)
-        if place is not None:
-            place.append(body)
-            notes["track joined: fills a person's place before or after it was seen"] += 1
-        elif len(seated) < MAX_PERSONS:
-            seated.append([body])
-        else:
-            notes[f"body removed: beyond {MAX_PERSONS} persons at a time"] += 1
-    return [_joined(place) for place in seated]
-
-
-def _are_apart(one: Track, other: Track) -> bool:
-    """Whether one track ends before the other begins."""
-    return bool(one.frames[-1] < other.frames[0] or other.frames[-1] < one.frames[0])

@@ -149,13 +149,14 @@ def _object(file: Path) -> dict[str, Any]:
 def _read_aligned(file: Path) -> frozenset[str]:
     """Names of the clips whose ``aligned`` is 1; raises SourceError, with the line, for a table that can't be used."""
     (_, headings), *lines = read_table(file, "it should say which clips are aligned")
-    if not {"name", "aligned"} <= set(headings):
-        raise SourceError(f"{file}, line 1: must name the columns 'name' and 'aligned'")
-    rows = {line: dict(zip(headings, cells, strict=False)) for line, cells in lines}
-    for line, row in rows.items():
+    names = set()
+    for line, cells in lines:
+        row = dict(zip(headings, cells, strict=False))
         if row.get("aligned") not in ("0", "1") or not row.get("name"):
-            raise SourceError(f"{file}, line {line}: needs a name, and 0 or 1 for 'aligned'")
-    return frozenset(row["name"] for row in rows.values() if row["aligned"] == "1")
+            raise SourceError(f"{file}, line {line}: columns 'name' and 'aligned' need a name, and 0 or 1")
+        if row["aligned"] == "1":
+            names.add(row["name"])
+    return frozenset(names)
 
 
 def _read_classes(file: Path) -> dict[int, str]:
@@ -166,14 +167,13 @@ def _read_classes(file: Path) -> dict[int, str]:
         raise SourceError(f"{file}: {error}") from None
     if not isinstance(entries, list) or not entries:
         raise SourceError(f"{file}: field 'classes' must be a list of objects with 'id' and 'name'")
-    classes: dict[Any, str] = {}
+    classes: dict[int, str] = {}
     for place, entry in enumerate(entries):
         action, name = (entry.get(key) if isinstance(entry, dict) else None for key in ("id", "name"))
         is_entry = type(action) is int and action >= 0 and isinstance(name, str) and name != ""
         if not is_entry or action in classes or name in classes.values():
-            raise SourceError(
-                f"{file}: field 'classes', entry {place} needs an 'id', the action's whole number in the files' names, "
-                f"and a 'name', each of them once; it is {brief(repr(entry), 60)}"
-            )
-        classes[action] = str(name)
+            rule = "an 'id', the action's whole number in the files' names, and a 'name', each of them once"
+            shown = brief(repr(entry), 60)
+            raise SourceError(f"{file}: field 'classes', entry {place} needs {rule}; it is {shown}")
+        classes[action] = name  # type: ignore[index, assignment]
     return classes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from unicodedata import normalize
 
 import numpy as np
@@ -33,38 +33,15 @@ LONGER = "video has more frames than its skeleton: its last ones are unused; not
 STRETCHED = "video frames were paired by relative time"
 
 
-class Look(NamedTuple):
-    """How many frames a video has, and the width and height of its picture."""
-
-    frames: int
-    size: tuple[int, int]
-
-
-def look_at(file: Path, notes: Counter[str]) -> Look | None:
-    """Frames and size of the video in a file; None, with a note, if it can't be read."""
-    from hhmnet.video import VideoError, open_video  # PyAV is needed for videos alone
-
-    try:
-        with open_video(file) as video:
-            if video.damage is not None:
-                notes[f"{IN_PART}: {video.damage.reason}"] += 1
-            return Look(len(video), (video.width, video.height))
-    except VideoError as error:
-        notes[f"{UNREADABLE}: {error.reason}"] += 1
-        return None
-
-
 def pair_frames(
     count: int, frames: int, delay: float = 0, *, stretch: bool = False
 ) -> tuple[np.ndarray, str | None]:
     """Which of a video's frames shows each of a skeleton's ``count``, the video so many of those late.
 
     One to one for what was recorded together: where the numbers differ, nobody knows which frame is missing. With
-    ``stretch``, for unequal rates that begin and end together, by relative time: the frame in which the middle of the
-    skeleton's falls when both are laid over the same span.
-
-    Returns:
-        ``(T,)`` int32, -1 beyond the video's end; and what to note, None if both are equally long.
+    ``stretch``, for unequal rates that begin and end together, the frame in which the middle of the skeleton's falls
+    when both are laid over the same span. Returns ``(T,)`` int32, -1 beyond the video's end; and what to note, if
+    anything.
     """
     if stretch:
         middles = (np.arange(count) + 0.5 + delay) * (frames / count)
@@ -78,12 +55,8 @@ def pair_frames(
 def find_videos(folder: Path, clips: Iterable[str], tail: str = "") -> tuple[dict[str, str], list[str]]:
     """Find clips' videos in a folder and those below it: each is named as its clip, perhaps with ``tail`` behind.
 
-    Returns:
-        The path of each clip's video, relative to the folder, with forward slashes; and the videos that are left
-        over, which are of no clip or of one that has its own.
-
-    Raises:
-        SourceError: there is no such folder, or it can't be listed.
+    Returns the path of each clip's video, relative to the folder, with forward slashes; and the videos that are left
+    over. Raises SourceError where there is no such folder, or it can't be listed.
     """
     if not folder.is_dir():
         raise SourceError(f"field 'videos': no folder at {folder}; it should hold the videos")
@@ -111,24 +84,26 @@ def video_fields(
 ) -> dict[str, Any]:
     """A sample's fields ``video``, ``video_frames`` and, if its camera is known, ``pixels``; none if it can't be read.
 
-    Args:
-        folder: the folder of videos.
-        video: the clip's, relative to it.
-        joints: ``(M, T, V, 3)`` metres in the camera's coordinates.
-        notes: counts what doesn't fit.
-        camera: the camera; its picture was scaled to the video's size, across and down by unequal factors. Joints that
-            are missing (zeros), or not in front of it, have pixels of zero.
-        delay: as :func:`pair_frames` has it, and ``stretch``.
+    ``video`` is relative to ``folder``, ``joints (M, T, V, 3)`` are metres in the coordinates of the ``camera``, whose
+    picture was scaled to the video's size. Joints that are missing (zeros), or not in front of it, have pixels of zero.
+    ``notes`` counts what doesn't fit; :func:`pair_frames` has the rest.
     """
-    look = look_at(folder / video, notes)
-    if look is None:
+    from hhmnet.video import VideoError, open_video  # PyAV is needed for videos alone
+
+    try:
+        with open_video(folder / video) as opened:
+            if opened.damage is not None:
+                notes[f"{IN_PART}: {opened.damage.reason}"] += 1
+            count, size = len(opened), (opened.width, opened.height)
+    except VideoError as error:
+        notes[f"{UNREADABLE}: {error.reason}"] += 1
         return {}
-    frames, note = pair_frames(joints.shape[1], look.frames, delay, stretch=stretch)
+    frames, note = pair_frames(joints.shape[1], count, delay, stretch=stretch)
     if note is not None:
         notes[note] += 1
     fields: dict[str, Any] = {"video": video, "video_frames": frames}
     if camera is not None:
-        pixels = project(joints, camera.resized(*look.size))
+        pixels = project(joints, camera.resized(*size))
         lost = ~np.isfinite(pixels).all(-1)
         if behind := int((lost & joints.any(-1)).sum()):
             notes[NO_PICTURE] += behind

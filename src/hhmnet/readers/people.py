@@ -20,14 +20,13 @@ _TALL = 400.0
 
 
 class Person(NamedTuple):
-    """One person in one frame."""
+    """One person in one frame: joints ``(V, C)`` float64, NaN where one wasn't found; how sure each is, ``(V,)``, if
+    that is known; what the file calls the person in all frames, if it says that; the layout.
+    """
 
     points: np.ndarray
-    """``(V, C)`` float64; NaN for a joint that wasn't found."""
     trust: np.ndarray | None
-    """``(V,)`` float64; None if nothing is known of it."""
     who: Hashable
-    """What the file calls the person in all frames; None if it doesn't say."""
     layout: str
 
 
@@ -94,22 +93,20 @@ def gather(found: Iterable[tuple[int, Sequence[Person]]], form: str) -> RawClip:
         for one, who in zip(seen[place], called, strict=True):
             tracks.setdefault(who, {}).setdefault(place, one)
     kept = sorted(tracks.values(), key=len, reverse=True)[:MOST]
-    shape = next(iter(kept[0].values())).points.shape
-    joints = np.full((len(kept), len(frames), *shape), np.nan)
-    trust = np.ones(joints.shape[:3])
-    is_rated = False
+    size = (len(kept), len(frames), LAYOUTS[layouts[0]].num_joints)
+    joints, trust = np.full((*size, next(iter(kept[0].values())).points.shape[1]), np.nan), np.ones(size)
     for who, track in enumerate(kept):
         for place, one in track.items():
             joints[who, place] = one.points
-            if one.trust is not None:
-                trust[who, place], is_rated = one.trust, True
+            trust[who, place] = 1 if one.trust is None else one.trust
     notes = [f"{form}: read as {layouts[0]}"]
     if len(tracks) > MOST:
         notes.append(f"persons left out: more than {MOST} in a clip")
     if (trust < 0).any() or (trust > 1).any():
         notes.append("confidence moved to 0 to 1")
-    index = np.array([number for number, _ in frames])
+    is_rated = any(one.trust is not None for track in kept for one in track.values())
     confidence = np.clip(trust, 0, 1) if is_rated else None
+    index = np.array([number for number, _ in frames])
     return RawClip(joints, index, confidence, layout=layouts[0], notes=tuple(notes))
 
 

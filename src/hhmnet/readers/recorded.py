@@ -35,9 +35,8 @@ class RecordedReader(Reader):
     known: Mapping[str, Collection[int]]
     """The numbers that there can be, by group."""
     tail: ClassVar[str] = ""
-    """What a file's name has behind the clip's."""
+    """What a file's name has behind the clip's; ``video_tail`` is what a video's name has."""
     video_tail: ClassVar[str] = ""
-    """What a video's name has behind the clip's."""
 
     def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
         super().__init__(source, config)
@@ -50,36 +49,26 @@ class RecordedReader(Reader):
     @property
     def video_folder(self) -> Path | None:
         """The folder of videos, if one is given."""
-        folder: Path | None = self.config.videos
-        return folder
+        return self.config.videos
 
     def describe(self) -> list[str]:
         """What was found: files and videos."""
-        lines, folder = super().describe(), self.video_folder
-        if folder is not None:
-            lines.append(
-                f"videos for {len(self._videos):,} of {len(self.items()):,} clips in {folder}; "
-                f"{len(self._left_over):,} videos of no clip"
-            )
-        return lines
+        if self.video_folder is None:
+            return super().describe()
+        found = f"videos for {len(self._videos):,} of {len(self.items()):,} clips in {self.video_folder}"
+        return [*super().describe(), f"{found}; {len(self._left_over):,} videos of no clip"]
 
     def read(self, item: str, notes: Counter[str]) -> Sample:
         """Read one clip; raises ReadError, with the reason, if it can't be used."""
         told = self.told_by(PurePosixPath(item).stem)
         fields, clip = self.parse(self.source / item, told, notes), self._clip(item)
         if clip in self._videos and self.video_folder is not None:
-            aligned = self.alignment(told)
-            fields |= video_fields(self.video_folder, self._videos[clip], fields["joints"], notes, **aligned)
+            video, aligned = self._videos[clip], self.alignment(told)
+            fields |= video_fields(self.video_folder, video, fields["joints"], notes, **aligned)
         elif self.config.videos is not None:
             notes[NO_VIDEO] += 1
-        return Sample(
-            sample_id=clip,
-            label=self.label(told),
-            subject=str(told.get("subject", "")),
-            camera=str(told.get("camera", "")),
-            setup=str(told.get("setup", "")),
-            **fields,
-        )
+        recorded = {name: str(told.get(name, "")) for name in ("subject", "camera", "setup")}
+        return Sample(clip, self.label(told), **recorded, **fields)  # type: ignore[arg-type]
 
     def label(self, told: Mapping[str, int]) -> int:
         """The class index of a clip, by what its name says: the place of its action among those that are known."""
@@ -88,9 +77,7 @@ class RecordedReader(Reader):
     @abstractmethod
     def parse(self, file: Path, told: Mapping[str, int], notes: Counter[str]) -> dict[str, Any]:
         """A sample's fields that a file gives: joints, who is there, frames; ``told`` is what its name says, by group.
-
-        Raises:
-            ReadError: it can't be used.
+        Raises ReadError if it can't be used.
         """
 
     def alignment(self, told: Mapping[str, int]) -> dict[str, Any]:

@@ -7,14 +7,14 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from hhmnet.readers import ReadError, SourceError
 
 _SEPARATORS = ",;\t"
-T = TypeVar("T")
 
 
 def decode(content: bytes) -> str:
@@ -28,9 +28,8 @@ def decode(content: bytes) -> str:
 
 
 def decode_table(content: bytes) -> tuple[str, bool]:
-    """The text of a table: as :func:`decode` says, or else cp1252, which Excel writes in Western Europe.
-
-    Returns the text, and whether it is cp1252 because it is nothing else. Raises ReadError, with the line, for others.
+    """The text of a table: as :func:`decode` says, or else cp1252, which Excel writes in Western Europe; and whether it
+    is the latter because it is nothing else. Raises ReadError, with the line, for others.
     """
     try:
         text, is_guess = decode(content), False
@@ -49,10 +48,8 @@ def table_lines(content: bytes) -> Iterator[tuple[int, list[str]]]:
     """The lines of a table, each with its number: first the headings, then those that hold anything.
 
     Cells are separated by commas, semicolons or tabs: as a first line ``sep=;`` says, or else by what parts the
-    headings into most. A line may end in empty cells without a heading, as Excel writes them.
-
-    Raises:
-        ReadError: it isn't such a table, or a line has more cells than there are headings; with the line.
+    headings into most. A line may end in empty cells without a heading, as Excel writes them. Raises ReadError, with
+    the line, if it isn't such a table, or a line has more cells than there are headings.
     """
     text, _ = decode_table(content)
     told = re.match(rf'"?sep=([{_SEPARATORS}|])"?\r?\n', text, re.IGNORECASE)
@@ -68,10 +65,9 @@ def table_lines(content: bytes) -> Iterator[tuple[int, list[str]]]:
                 cells.pop()
             line = table.line_num + before
             if len(cells) > len(headings):
+                quote = f"put a text that holds {separator!r} into double quotes"
                 raise ReadError(
-                    f"has {len(cells)} cells, and there are {len(headings)} headings; put a text that holds "
-                    f"{separator!r} into double quotes",
-                    line,
+                    f"has {len(cells)} cells, and there are {len(headings)} headings; {quote}", line
                 )
             if any(cell.strip() for cell in cells):
                 yield line, cells
@@ -88,17 +84,20 @@ def _cells(line: str, separator: str) -> list[str]:
 
 def read_table(file: Path, purpose: str) -> list[tuple[int, list[str]]]:
     """The lines of a table as :func:`table_lines` gives them; raises SourceError, which says its ``purpose``."""
-    return _read(file, purpose, lambda content: list(table_lines(content)))
+    with _named(file, purpose):
+        return list(table_lines(file.read_bytes()))
 
 
 def read_lines(file: Path, purpose: str) -> list[str]:
     """The lines of a text; raises SourceError, which says its ``purpose``."""
-    return _read(file, purpose, lambda content: decode_table(content)[0].splitlines())
+    with _named(file, purpose):
+        return decode_table(file.read_bytes())[0].splitlines()
 
 
-def _read(file: Path, purpose: str, understand: Callable[[bytes], list[T]]) -> list[T]:
+@contextmanager
+def _named(file: Path, purpose: str) -> Iterator[None]:
     try:
-        return understand(file.read_bytes())
+        yield
     except OSError as error:
         raise SourceError(f"{file}: {error.strerror or error}; {purpose}") from None
     except ReadError as error:
@@ -134,7 +133,8 @@ def read_json(file: Path, *, nan: bool = False) -> Any:
         raise ReadError(f"not valid JSON: {error}") from None
 
 
-_TORCH = "a file of torch.save: load it with torch and save its arrays with NumPy"
+_TORCH_SIGN = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
+_PAGE = "a web page (HTML), perhaps of a download that failed: download the file again"
 _SIGNS = {
     b"version https://git-lfs": "a Git LFS pointer and not the file itself: fetch that with 'git lfs pull'",
     b"\x89HDF\r\n": "an HDF5 file: open it with h5py and save its arrays with numpy.savez",
@@ -145,36 +145,29 @@ _SIGNS = {
     b"Rar!": "a RAR archive: unpack it first",
     b"x\x9c": "zlib data, perhaps of joblib: load it with joblib and save it with pickle",
     b"\x93NUMPY": "an array of NumPy: its name must end in .npy",
-    b"\x80\x02\x8a\nl\xfc\x9cF\xf9": _TORCH,
-    b"<!doctype html": "a web page (HTML), perhaps of a download that failed: download the file again",
-    b"<html": "a web page (HTML), perhaps of a download that failed: download the file again",
+    b"<!doctype html": _PAGE,
+    b"<html": _PAGE,
 }
 _OWN = {".npy": b"\x93NUMPY", ".npz": b"PK\x03\x04", ".pkl": b"\x80", ".pickle": b"\x80"}
 
 
 def disguised(file: Path, suffix: str) -> str:
-    """What a file is by its first bytes, and the way out, where it is something that its ``suffix`` doesn't say.
-
-    Returns:
-        Such as "a gzip file: unpack it first, with gunzip"; "" where it may be what its name says.
-
-    Raises:
-        OSError: it can't be read.
+    """What a file is by its first bytes, and the way out, where its ``suffix`` doesn't say so; "" where that may be
+    what it is. Raises OSError.
     """
     with open(file, "rb") as handle:
         head = handle.read(512)
-    is_own = suffix in _OWN and head.startswith(_OWN[suffix])
+    is_zip, is_pickle = head.startswith(b"PK\x03\x04"), head[:1] == b"\x80" and head[1:2] <= b"\x05"
+    if head.startswith(_TORCH_SIGN) or (is_zip and (b"/data.pkl" in head or b"/.format_version" in head)):
+        return "a file of torch.save: load it with torch and save its arrays with NumPy"
+    if suffix in _OWN and head.startswith(_OWN[suffix]):
+        return ""
     for sign, what in _SIGNS.items():
         if head.startswith(sign) or head.lstrip().lower().startswith(sign):
-            return "" if is_own and what is not _TORCH else what
-    is_zip = head.startswith(b"PK\x03\x04")
-    if is_zip and (b"/data.pkl" in head or b"/.format_version" in head):
-        return _TORCH
-    if is_own:
-        return ""
-    if is_zip and b".npy" in head[:100]:
-        return "an archive of NumPy: its name must end in .npz"
+            return what
     if is_zip:
-        return "a zip archive: unpack it first"
-    is_pickle = head[:1] == b"\x80" and head[1:2] <= b"\x05"
+        is_numpy = b".npy" in head[:100]
+        return (
+            "an archive of NumPy: its name must end in .npz" if is_numpy else "a zip archive: unpack it first"
+        )
     return "a pickle: its name must end in .pkl" if is_pickle else ""
