@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import multiprocessing
 import os
 import shutil
@@ -18,14 +17,7 @@ import numpy as np
 import pytest
 
 from hhmnet.data import crop_cache
-from hhmnet.data.crop_cache import (
-    CacheError,
-    CropCache,
-    DamagedError,
-    read_crops,
-    read_facts,
-    write_crops,
-)
+from hhmnet.data.crop_cache import CacheError, CropCache, read_crops, write_crops
 from hhmnet.data.roi import ClipCrops, RoiConfig, cut_clip, empty_crops
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
@@ -33,6 +25,9 @@ from hhmnet.store import Store, write_store
 from made_crops import made_clip, write_made_store
 
 SMALL = RoiConfig(instants=3, cell=12, scene=16, scene_instants=2)
+NAMES: dict[str, Any] = {
+    **{"layout": KINECT20, "class_names": ["sit", "stand"], "protocol": "given", "provenance": {}}
+}
 
 Made = tuple[Store, Path]
 
@@ -45,14 +40,26 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 @pytest.fixture
+def copy(made: Made, tmp_path: Path) -> Path:
+    """A copy of the videos; two of them are damaged and one is missing."""
+    folder = Path(shutil.copytree(made[1], tmp_path / "copy"))
+    (folder / "made01.mkv").write_bytes(b"this is no video")
+    os.truncate(folder / "made02.mkv", (folder / "made02.mkv").stat().st_size * 2 // 3)
+    (folder / "made04.mkv").unlink()
+    return folder
+
+
+@pytest.fixture
 def fork() -> Iterator[Callable[..., BaseProcess]]:
-    """Runs a function in another process that begins at once: a fork, which imports nothing anew."""
+    """Builds all crops in another process that begins at once: a fork, which imports nothing anew."""
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
     started = []
 
-    def start(function: Callable[..., object], *words: object) -> BaseProcess:
-        started.append(multiprocessing.get_context("fork").Process(target=function, args=words))
+    def start(store: Store, videos: Path, folder: Path, config: RoiConfig) -> BaseProcess:
+        words = store, range(len(store)), videos
+        build = CropCache(folder, config).build
+        started.append(multiprocessing.get_context("fork").Process(target=build, args=words))
         started[-1].start()
         return started[-1]
 
@@ -75,42 +82,38 @@ def cutting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return cut
 
 
-def assert_same(one: ClipCrops, other: ClipCrops) -> None:
-    for name, a, b in zip(ClipCrops._fields, one, other, strict=True):
+def check(cache: CropCache, i: int, made: Made) -> None:
+    """The cache has what is cut out of the clip's video."""
+    sample = made[0].sample(i)
+    whole, _ = cut_clip(sample, KINECT20, made[1] / sample.video, cache.config)
+    for name, a, b in zip(ClipCrops._fields, cache.get(made[0], i, made[1]), whole, strict=True):
         assert a.dtype == b.dtype, name
         np.testing.assert_array_equal(a, b, err_msg=name)
-
-
-def plain(store: Store, i: int, videos: Path, config: RoiConfig = SMALL) -> ClipCrops:
-    sample = store.sample(i)
-    return cut_clip(sample, store.layout, videos / sample.video, config)[0]
 
 
 def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("??/*"))
 
 
-def test_crops_are_cut_once(made: Made, tmp_path: Path, cutting: list[str]) -> None:
-    store, videos = made
-    cache = CropCache(tmp_path / "c", SMALL)
-    for i in (0, 3, 0):
-        assert_same(cache.get(store, i, videos), plain(store, i, videos))
-    assert_same(CropCache(tmp_path / "c", SMALL).get(store, 3, videos), plain(store, 3, videos))
-    assert cutting == ["made00", "made03"]
-    assert len(files_in(tmp_path / "c")) == 2
-    assert cache.problems == {}
-    # A video is known by its content.
-    copy = Path(shutil.copytree(videos, tmp_path / "copy"))
+def test_crops_are_cut_once_and_a_video_is_known_by_its_content(
+    made: Made, tmp_path: Path, cutting: list[str]
+) -> None:
+    for cache in (CropCache(tmp_path / "c", SMALL), CropCache(tmp_path / "c", SMALL)):
+        for i in (0, 3, 0):
+            check(cache, i, made)
+    assert (cutting, cache.problems, len(files_in(tmp_path / "c"))) == (["made00", "made03"], {}, 2)
+    copy = Path(shutil.copytree(made[1], tmp_path / "copy"))
     os.utime(copy / "made00.mkv", (1, 1))
-    CropCache(tmp_path / "c", SMALL).get(store, 0, copy)
+    CropCache(tmp_path / "c", SMALL).get(made[0], 0, copy)
     assert len(cutting) == 2
-    shutil.copy(videos / "made01.mkv", copy / "made00.mkv")
-    crops = CropCache(tmp_path / "c", SMALL).get(store, 0, copy)
+    for kept in (tmp_path / "c/videos").iterdir():
+        assert str(tmp_path) not in kept.name + kept.read_text(), "nobody's paths are kept"
+        kept.write_text(kept.read_text()[:20])  # of a killed process
+    CropCache(tmp_path / "c", SMALL).get(made[0], 0, copy)
+    assert len(cutting) == 2
+    shutil.copy(made[1] / "made01.mkv", copy / "made00.mkv")
+    CropCache(tmp_path / "c", SMALL).get(made[0], 0, copy)
     assert len(cutting) == 3
-    assert (crops.parts != plain(store, 0, videos).parts).any()
-
-
-# What a clip's crops depend on.
 
 
 def test_crops_that_were_made_earlier_are_found(tmp_path: Path) -> None:
@@ -123,8 +126,7 @@ def test_crops_that_were_made_earlier_are_found(tmp_path: Path) -> None:
         pixels=np.ones((1, 3, 20, 2), np.float32),
         boxes=np.ones((1, 3, 4), np.float32),
     )
-    names = {"layout": KINECT20, "class_names": ["x"], "protocol": "given", "provenance": {}}
-    write_store(tmp_path / "s", [sample], **names)  # type: ignore[arg-type]
+    write_store(tmp_path / "s", [sample], **NAMES)
     (tmp_path / "a.mkv").write_bytes(b"no video")
     for config, name in (
         (RoiConfig(), "2601a0972746e3522c12185d49c6e03d4470b785"),
@@ -134,7 +136,7 @@ def test_crops_that_were_made_earlier_are_found(tmp_path: Path) -> None:
         assert file == tmp_path / "c" / name[:2] / f"{name}.safetensors"
 
 
-def test_what_crops_depend_on(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_crops_depend_on(made: Made, tmp_path: Path) -> None:
     clip, usual = made_clip(0), CropCache(tmp_path / "c", SMALL).locate(made[0], 0, made[1])
     present = np.ones((1, 12), bool)
     present[0, 3] = False
@@ -146,84 +148,58 @@ def test_what_crops_depend_on(made: Made, tmp_path: Path, monkeypatch: pytest.Mo
         "video_frames": {"video_frames": clip.video_frames[::-1].copy()},
     }
     others = {"label": {"label": 1}, "joints": {"joints": clip.joints + 1}, "sample_id": {"sample_id": "new"}}
-    names = {"layout": KINECT20, "class_names": ["sit", "stand"], "protocol": "given", "provenance": {}}
     for field, change in (matters | others).items():
-        write_store(tmp_path / field, [dataclasses.replace(clip, **change)], **names)
+        write_store(tmp_path / field, [dataclasses.replace(clip, **change)], **NAMES)
         found = CropCache(tmp_path / "c", SMALL).locate(Store(tmp_path / field), 0, made[1])
         assert (found != usual) == (field in matters), field
-    words = {"person_scale": "box", "show": "background", "margin": 0.3}
-    for setting in dataclasses.fields(RoiConfig):
-        value = words.get(setting.name) or getattr(SMALL, setting.name) * 2
-        config = dataclasses.replace(SMALL, **{setting.name: value})
-        assert CropCache(tmp_path / "c", config).locate(made[0], 0, made[1]) != usual, setting.name
-    monkeypatch.setattr(crop_cache, "VERSION", crop_cache.VERSION + 1)
-    assert CropCache(tmp_path / "c", SMALL).locate(made[0], 0, made[1]) != usual
-
-
-# What goes wrong.
+    for config in (dataclasses.replace(SMALL, margin=0.3), dataclasses.replace(SMALL, instants=4)):
+        assert CropCache(tmp_path / "c", config).locate(made[0], 0, made[1]) != usual
 
 
 @pytest.mark.parametrize("harm", ["longer", "cut", "noise", "other size"])
 def test_a_damaged_file_is_made_again(made: Made, tmp_path: Path, cutting: list[str], harm: str) -> None:
-    store, videos = made
     cache = CropCache(tmp_path, SMALL)
-    cache.get(store, 0, videos)
+    cache.get(made[0], 0, made[1])
     (file,) = tmp_path.glob("*/*.safetensors")
-    content, facts = file.read_bytes(), read_facts(file)
+    content = file.read_bytes()
     other = {"longer": content + b"\0", "cut": content[:-1], "noise": os.urandom(len(content))}
     if harm == "other size":
-        write_crops(file, empty_crops(RoiConfig(instants=2, cell=9)), facts)
+        write_crops(file, empty_crops(RoiConfig(instants=2, cell=9)))
     else:
         file.write_bytes(other[harm])
-        with pytest.raises(DamagedError, match=file.name):
-            read_crops(file)
-    assert_same(cache.get(store, 0, videos), plain(store, 0, videos))
+    check(cache, 0, made)
     assert file.read_bytes() == content
     assert cutting == ["made00"] * 2
 
 
-def test_a_video_that_is_not_there(made: Made, tmp_path: Path) -> None:
-    store, videos = made
-    copy = Path(shutil.copytree(videos, tmp_path / "copy"))
-    (copy / "made02.mkv").unlink()
-    cache = CropCache(tmp_path / "c", SMALL)
-    assert_same(cache.get(store, 2, copy), empty_crops(SMALL, 12))
-    assert list(cache.problems) == ["made02"]
-    assert "made02.mkv: No such file" in cache.problems["made02"]
-    assert files_in(tmp_path / "c") == [], "nothing may be kept of a video that comes later"
-    assert not cache.ensure(store, 2, copy)
-    shutil.copy(videos / "made02.mkv", copy)
-    assert CropCache(tmp_path / "c", SMALL).get(store, 2, copy).part_mask.any()
-    assert (cache.ensure(store, 2, copy), cache.problems) == (False, {})
-
-
-def test_a_video_that_cannot_be_read(made: Made, tmp_path: Path, cutting: list[str]) -> None:
-    store, videos = made
-    copy = Path(shutil.copytree(videos, tmp_path / "copy"))
-    (copy / "made01.mkv").write_bytes(b"this is no video")
-    content = (copy / "made02.mkv").read_bytes()
-    (copy / "made02.mkv").write_bytes(content[: len(content) * 2 // 3])
-    cache = CropCache(tmp_path / "c", SMALL)
-    assert_same(cache.get(store, 1, copy), empty_crops(SMALL, 12))
-    cut = cache.get(store, 2, copy)
+def test_videos_that_are_missing_or_damaged(
+    made: Made, copy: Path, tmp_path: Path, cutting: list[str]
+) -> None:
+    store, cache = made[0], CropCache(tmp_path / "c", SMALL)
+    blind, cut, gone = (cache.get(store, i, copy) for i in (1, 2, 4))
+    assert not blind.part_mask.any()
     assert cut.part_mask[0].all()
     assert not cut.part_mask[-1].any()
-    assert set(cache.problems) == {"made01", "made02"}
+    for one, empty in zip(gone, empty_crops(SMALL, 12), strict=True):
+        np.testing.assert_array_equal(one, empty)
+    assert set(cache.problems) == {"made01", "made02", "made04"}
     assert cache.problems["made02"].startswith("made02.mkv: frame ")
+    assert "made04.mkv: No such file" in cache.problems["made04"]
     again = CropCache(tmp_path / "c", SMALL)
-    again.get(store, 1, copy)
-    again.get(store, 2, copy)
+    assert [again.get(store, i, copy).part_mask.any() for i in (1, 2, 4)] == [False, True, False]
     assert again.problems == cache.problems, "what is wrong is kept with the crops"
     assert cutting == ["made01", "made02"]
-    assert CropCache(tmp_path / "c", SMALL).ensure(store, 2, copy), "building tries again"
+    assert len(files_in(tmp_path / "c")) == 2, "nothing may be kept of a video that comes later"
+    for name in again.problems:
+        shutil.copy(made[1] / f"{name}.mkv", copy)
+    assert again.build(store, [1, 2, 4], copy) == again.problems == {}
 
 
 def test_a_folder_that_cannot_be_written(made: Made, tmp_path: Path) -> None:
-    store, videos = made
     (tmp_path / "file").write_text("")
     cache = CropCache(tmp_path / "file" / "c", SMALL)
     with pytest.raises(CacheError, match=r"can't be written to .*; name another folder in HHMNET_CACHE"):
-        cache.build(store, [0], videos)
+        cache.build(made[0], [0], made[1])
 
 
 def test_too_little_space_is_noticed_beforehand(
@@ -241,62 +217,22 @@ def test_too_little_space_is_noticed_beforehand(
     assert len(cutting) == 4
 
 
-def test_a_video_is_read_through_once_unless_it_changes(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, videos = made
-    copy, cache = Path(shutil.copytree(videos, tmp_path / "copy")), tmp_path / "cache"
-    reading: list[str] = []
-    digest = hashlib.file_digest
-    monkeypatch.setattr(hashlib, "file_digest", lambda *file: reading.append(file[0].name) or digest(*file))
-
-    def locate() -> Path | None:
-        return CropCache(cache, SMALL).locate(store, 0, copy)
-
-    first = locate()
-    assert first == locate()
-    (kept,) = (cache / "videos").iterdir()
-    assert str(tmp_path) not in kept.name + kept.read_text(), "nobody's paths are kept"
-    assert reading == [str(copy / "made00.mkv")]
-    kept.write_text(kept.read_text()[:20])  # of a killed process
-    assert first == locate()
-    shutil.copy(videos / "made01.mkv", copy / "made00.mkv")
-    assert first != locate()
-    assert len(reading) == 3
-    (tmp_path / "file").write_text("")
-    assert CropCache(tmp_path / "file", SMALL).locate(store, 0, videos) is not None, "it is done without"
-
-
-# Built ahead, in processes.
-
-
-def test_building(made: Made, tmp_path: Path, cutting: list[str]) -> None:
-    store, videos = made
-    jobs = 2
-    copy = Path(shutil.copytree(videos, tmp_path / "copy"))
-    (copy / "made05.mkv").write_bytes(b"this is no video")
-    (copy / "made04.mkv").unlink()
-    cache = CropCache(tmp_path / "c", SMALL)
-    steps: list[tuple[int, int]] = []
-    rows = np.array([6, 0, 1, 2, 4, 5])
-    found = cache.build(store, rows, copy, jobs, lambda done, total: steps.append((done, total)))
-    assert set(found) == set(cache.problems) == {"made04", "made05"}
-    assert (steps[0], steps[-1]) == ((0, 6), (6, 6))
-    for i in (0, 1, 2):
-        assert_same(cache.get(store, i, copy), plain(store, i, videos))
+def test_building_in_processes(made: Made, copy: Path, tmp_path: Path, cutting: list[str]) -> None:
+    cache, steps = CropCache(tmp_path / "c", SMALL), list[tuple[int, int]]()
+    rows = np.array([6, 0, 1, 3, 4, 5])
+    found = cache.build(made[0], rows, copy, 2, lambda done, total: steps.append((done, total)))
+    assert set(found) == set(cache.problems) == {"made01", "made04"}
+    assert (steps[0], steps[-1]) == ((2, 6), (6, 6))
+    for i in (0, 3, 5):
+        check(cache, i, made)
     cutting.clear()
-    CropCache(tmp_path / "c", SMALL).build(store, range(7), copy)
-    assert cutting == ["made03", "made05"]  # this one once more
-
-
-def build_all(store: Store, videos: Path, folder: Path, config: RoiConfig) -> None:
-    CropCache(folder, config).build(store, range(len(store)), videos)
+    CropCache(tmp_path / "c", SMALL).build(made[0], range(7), copy)
+    assert cutting == ["made01", "made02"]  # the first once more
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_processes_that_write_at_once(made: Made, tmp_path: Path, fork) -> None:
-    store, videos = made
-    running = [fork(build_all, store, videos, tmp_path / "c", SMALL) for _ in range(3)]
+def test_processes_that_write_at_once(made: Made, tmp_path: Path, fork, cutting: list[str]) -> None:
+    running = [fork(*made, tmp_path / "c", SMALL) for _ in range(3)]
     for process in running:
         process.join(120)
         assert process.exitcode == 0
@@ -304,31 +240,28 @@ def test_processes_that_write_at_once(made: Made, tmp_path: Path, fork) -> None:
     assert len(names) == 6
     assert all(name.endswith(".safetensors") and not name.startswith(".") for name in names)
     cache = CropCache(tmp_path / "c", SMALL)
+    assert cache.build(made[0], range(7), made[1]) == {}
+    assert cutting == []
     for i in range(6):
-        assert not cache.ensure(store, i, videos)
-        assert_same(cache.get(store, i, videos), plain(store, i, videos))
+        check(cache, i, made)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_killed_process_leaves_nothing_that_could_be_taken_for_crops(
     made: Made, tmp_path: Path, fork
 ) -> None:
-    store, videos = made
     config = dataclasses.replace(SMALL, cell=400)  # large files, so that it is killed while it writes one
-    cache = CropCache(tmp_path / "c", config)
     for count in (1, 2):
-        process = fork(build_all, store, videos, tmp_path / "c", config)
+        process = fork(*made, tmp_path / "c", config)
         while len(files_in(tmp_path / "c")) < 2 * count and process.is_alive():
             pass
         process.kill()
         process.join()
         assert process.exitcode in (-signal.SIGKILL, 0)
-        whole = [name for name in files_in(tmp_path / "c") if not name.startswith(".")]
-        for i in range(6):
-            file = cache.locate(store, i, videos)
-            assert file.exists() == (file.name in whole)
-            if file.exists():
-                assert_same(cache.get(store, i, videos), plain(store, i, videos, config))
-    build_all(store, videos, tmp_path / "c", config)
-    assert not any(cache.ensure(store, i, videos) for i in range(6))
+        for file in (tmp_path / "c").glob("??/[!.]*"):
+            read_crops(file)
+    cache = CropCache(tmp_path / "c", config)
+    cache.build(made[0], range(7), made[1])
+    for i in range(6):
+        check(cache, i, made)
     assert all(not name.startswith(".") for name in files_in(tmp_path / "c")), "leftovers are removed"

@@ -44,7 +44,7 @@ def test_training_is_told_to_stop(number: int, to: str, workers: str, world: Wor
 @pytest.mark.parametrize(
     ("name", "about"),
     [
-        ("prepare", ".json"),
+        ("prepare", "000001.arrow"),
         ("prepare, two jobs", ""),
         long("crops", ".tmp"),
         long("evaluate", "metrics.json"),

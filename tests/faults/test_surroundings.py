@@ -40,8 +40,8 @@ def test_a_source_that_goes_away(gone: str, world: World, tmp_path: Path) -> Non
     """Its clips are not taken for bad ones, and what was read before counts."""
     other, out = copied(world, tmp_path, "raw"), tmp_path / "out"
     place = other.folder / gone
-    # A part's second file is whole when its temporary name is given up.
-    ended = other.run("prepare", out, fault=Fault(change=1, about=".json", away=str(place)))
+    # A part is whole when its temporary name is given up.
+    ended = other.run("prepare", out, fault=Fault(change=1, about="000000.arrow", away=str(place)))
     refused(ended, f"{place} went away while it was read")
     assert "64 of 70 items are read and kept" in ended.told
     assert not (out / "samples.arrow").exists()

@@ -242,7 +242,7 @@ def _read_checkpoint(folder: Path) -> None:
 
 def _save_crops(folder: Path) -> None:
     crops = empty_crops(RoiConfig(instants=3, cell=9, scene=11, scene_instants=2))
-    write_crops(folder / "clip.safetensors", crops, {"problem": ""})
+    write_crops(folder / "clip.safetensors", crops)
 
 
 def _onnx(world: World, rng: random.Random) -> Files:

@@ -146,7 +146,7 @@ def test_scores_that_are_no_numbers(logit: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [["3", 11], [3, [11]], [-3, 11], [float("inf")], [2**40, 2**40], [743]])
 def test_crops_whose_shapes_are_none(shape: list[Any], tmp_path: Path) -> None:
     file, config = tmp_path / "clip.safetensors", RoiConfig(instants=3, cell=9, scene=11, scene_instants=2)
-    write_crops(file, empty_crops(config), {})
+    write_crops(file, empty_crops(config))
     content = file.read_bytes()
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])

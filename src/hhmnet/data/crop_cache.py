@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
@@ -43,23 +43,24 @@ class DamagedError(ValueError):
     """A file that is cut short, or isn't one of ours."""
 
 
-def write_crops(file: Path, crops: ClipCrops, facts: Mapping[str, str]) -> None:
-    """Write crops and facts about them at once."""
+def write_crops(file: Path, crops: ClipCrops, problem: str = "") -> None:
+    """Write crops, and what is wrong with their video, at once."""
+    facts = json.dumps({"format": f"hhmnet crops {VERSION}", "problem": problem})
     with files.replacing(file) as handle:
         # As one entry, since the library writes several in any order: the same crops are the same bytes.
-        handle.write(save(crops._asdict(), {_KEY: json.dumps(dict(facts))}))
+        handle.write(save(crops._asdict(), {_KEY: facts}))
 
 
-def read_facts(file: Path) -> dict[str, str]:
-    """The facts that were written with crops, from the file's header; raises DamagedError, or OSError."""
+def read_problem(file: Path) -> str:
+    """What was wrong with the video of a file's crops, by its header; raises DamagedError, or OSError."""
     with _undamaged(file), safe_open(file, "numpy") as content:
-        return dict(json.loads(content.metadata()[_KEY]))
+        return str(json.loads(content.metadata()[_KEY])["problem"])
 
 
-def read_crops(file: Path) -> tuple[ClipCrops, dict[str, str]]:
-    """The crops in a file, and the facts about them; raises as :func:`read_facts` does."""
+def read_crops(file: Path) -> tuple[ClipCrops, str]:
+    """The crops in a file, and what was wrong with their video; raises as :func:`read_problem` does."""
     with _undamaged(file):
-        return ClipCrops(**load(file.read_bytes())), read_facts(file)
+        return ClipCrops(**load(file.read_bytes())), read_problem(file)
 
 
 @contextmanager
@@ -96,14 +97,12 @@ class CropCache:
         file = self.locate(store, i, video_folder)
         if file is None:
             return empty
-        try:
-            crops, facts = read_crops(file)
-            if any(one.shape != other.shape for one, other in zip(crops, empty, strict=True)):
-                raise DamagedError(f"{file}: its crops are of another size")
-        except (DamagedError, OSError):
-            return self._make(store, i, video_folder, file) or empty
-        self._note(str(store.sample_ids[i]), facts.get("problem", ""))
-        return crops
+        with suppress(DamagedError, OSError):
+            crops, problem = read_crops(file)
+            if all(one.shape == other.shape for one, other in zip(crops, empty, strict=True)):
+                self._note(str(store.sample_ids[i]), problem)
+                return crops
+        return self._make(store, i, video_folder, file) or empty
 
     def build(
         self,
@@ -126,33 +125,21 @@ class CropCache:
             CacheError: the crops can't be written, don't fit on the disk, or the folder of videos went away.
             WorkerLost: a process was killed.
         """
-        rows = [int(row) for row in rows]
         with self._refusals():
             self.folder.mkdir(parents=True, exist_ok=True)
         for below in self.folder.glob("??/"):
             files.remove_leftovers(below)
         was_there = video_folder is not None and files.is_there(video_folder)
-        self._check_space(store, rows, video_folder)
-        names = [str(name) for name in store.sample_ids[rows]]
-        for name in names:
-            self.problems.pop(name, None)
-        done, has_made = 0, False
-
-        def count(clips: Sequence[int]) -> None:
-            nonlocal done
-            done += len(clips)
-            progress(done, len(rows))
-
-        count([])
-        for row in rows:  # processes take seconds to start: as long as all crops are there, none is needed
-            if jobs > 1 and has_made and len(rows) - done > jobs:
-                break
-            has_made |= self.ensure(store, row, video_folder)
-            count([row])
-        length = max(1, min(_CHUNK, (len(rows) - done) // (4 * jobs)))
-        chunks = [rows[start : start + length] for start in range(done, len(rows), length)]
-        for found in in_workers(partial(_build_chunk, self, store, video_folder), chunks, jobs, count):
+        missing = [row for row in map(int, rows) if self._is_missing(store, row, video_folder)]
+        done = len(rows) - len(missing)
+        progress(done, len(rows))
+        self._check_space(len(missing))
+        length = max(1, min(_CHUNK, len(missing) // (4 * jobs)))
+        chunks = [missing[start : start + length] for start in range(0, len(missing), length)]
+        for chunk, found in in_workers(partial(_build_chunk, self, store, video_folder), chunks, jobs):
             self.problems |= found
+            progress(done := done + len(chunk), len(rows))
+        names = map(str, store.sample_ids[np.asarray(rows, int)])
         problems = {name: self.problems[name] for name in names if name in self.problems}
         if was_there and problems and not files.is_there(video_folder):  # type: ignore[arg-type]
             raise CacheError(
@@ -161,20 +148,15 @@ class CropCache:
             )
         return problems
 
-    def ensure(self, store: Store, i: int, video_folder: Path | None) -> bool:
-        """See to it that the crops of one clip are there; whether they were made.
-
-        A video that couldn't be read is tried again.
-        """
+    def _is_missing(self, store: Store, i: int, video_folder: Path | None) -> bool:
+        """Whether a clip's crops are to be made; those of a video that couldn't be read are tried again."""
         self.problems.pop(str(store.sample_ids[i]), None)
         self._located.pop((store.path, i, video_folder), None)
         file = self.locate(store, i, video_folder)
-        if file is None:
-            return False
-        with suppress(DamagedError, OSError, KeyError):
-            if not read_facts(file)["problem"]:
-                return False
-        return self._make(store, i, video_folder, file) is not None
+        try:
+            return file is not None and bool(read_problem(file))
+        except (DamagedError, OSError):
+            return True
 
     def locate(self, store: Store, i: int, video_folder: Path | None) -> Path | None:
         """The file of a clip's crops, there or not; None if the clip has no video, or it isn't there."""
@@ -228,9 +210,7 @@ class CropCache:
     def _make(self, store: Store, i: int, video_folder: Path | None, file: Path) -> ClipCrops | None:
         """Cut the crops out of the video, and write them; None if the video is gone."""
         sample = store.sample(i)
-        assert sample.video is not None
-        assert video_folder is not None
-        video = video_folder / sample.video
+        video = Path(video_folder or "", sample.video or "")
         if not video.is_file():
             self._note(sample.sample_id, f"{video}: there is no such file")
             return None
@@ -239,7 +219,7 @@ class CropCache:
         self._note(sample.sample_id, problem)
         with self._refusals():
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_crops(file, crops, {"format": f"hhmnet crops {VERSION}", "problem": problem})
+            write_crops(file, crops, problem)
         return crops
 
     def _note(self, name: str, problem: str) -> None:
@@ -258,19 +238,14 @@ class CropCache:
                 f"{CACHE_VARIABLE}"
             ) from None
 
-    def _check_space(self, store: Store, rows: Sequence[int], video_folder: Path | None) -> None:
-        """Raise CacheError if the disk hasn't the space that the missing crops take."""
+    def _check_space(self, count: int) -> None:
+        """Raise CacheError if the disk hasn't the space that the crops of so many clips take."""
+        needed = count * sum(array.nbytes for array in empty_crops(self.config))
         free = shutil.disk_usage(self.folder).free
-        size = sum(array.nbytes for array in empty_crops(self.config))
-        if len(rows) * size < free:
-            return
-        located = [self.locate(store, row, video_folder) for row in rows]
-        missing = sum(file is not None and not file.exists() for file in located)
-        if missing * size >= free:
+        if needed and needed >= free:
             raise CacheError(
-                f"the crops of {missing:,} clips take {missing * size / 1e9:,.1f} GB, and {self.folder} has "
-                f"{free / 1e9:,.1f} GB left; name another folder in {CACHE_VARIABLE}, or choose fewer instants or "
-                "smaller cells"
+                f"the crops of {count:,} clips take {needed / 1e9:,.1f} GB, and {self.folder} has {free / 1e9:,.1f} GB "
+                f"left; name another folder in {CACHE_VARIABLE}, or choose fewer instants or smaller cells"
             )
 
 
@@ -278,5 +253,8 @@ def _build_chunk(cache: CropCache, store: Store, videos: Path | None, rows: Sequ
     """Make the crops of some clips, in a process of several; returns what is wrong with their videos."""
     torch.set_num_threads(1)  # the other cores have processes of their own
     for row in rows:
-        cache.ensure(store, row, videos)
+        # Another process may have made them meanwhile.
+        file = cache.locate(store, row, videos)
+        if file is not None and cache._is_missing(store, row, videos):
+            cache._make(store, row, videos, file)
     return cache.problems

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ import hhmnet
 from hhmnet.arrow import regroup
 from hhmnet.files import locked, made, remove_leftovers, replacing
 from hhmnet.prepare.parts import REJECTED_FILE, Parts, Rejected, cut, fingerprint_work, printable
-from hhmnet.prepare.workers import EngineError, WorkerLost, in_workers, read_in_cluster
+from hhmnet.prepare.workers import EngineError, WorkerLost, in_cluster, in_workers
 from hhmnet.readers import Reader
 from hhmnet.readers.pairing import LISTED
 from hhmnet.store import StoreError, write_store
@@ -80,7 +81,7 @@ def prepare(
         out: the store's folder; an older store there is replaced only if all goes well.
         jobs: number of processes, see :func:`~hhmnet.prepare.workers.in_workers`; 1 stays in this one, None
             is one a core. With Ray, the number of tasks at a time.
-        engine: ``"local"``, or ``"ray"`` for a cluster, see :func:`~hhmnet.prepare.workers.read_in_cluster`.
+        engine: ``"local"``, or ``"ray"`` for a cluster, see :func:`~hhmnet.prepare.workers.in_cluster`.
         progress: called with (items done, items in all), from time to time.
         tell: called with what the user should know meanwhile, in one line.
 
@@ -108,27 +109,20 @@ def prepare(
         progress(done, len(items))
         if finished:
             tell(f"going on: {done:,} of {len(items):,} items were read by an earlier call")
-
-        def on_done(chunk: tuple[int, list[str]]) -> None:
-            nonlocal done
-            done += len(chunk[1])
-            progress(done, len(items))
-
+        todo = [chunk for chunk in enumerate(chunks) if chunk[0] not in finished]
         try:
-            todo = [chunk for chunk in enumerate(chunks) if chunk[0] not in finished]
             if todo and engine == "ray":
-                read_in_cluster(reader, parts, todo, jobs, on_done)
+                for (number, chunk), content in in_cluster(reader, todo, jobs):
+                    parts.save(number, content)
+                    progress(done := done + len(chunk), len(items))
             else:
-                in_workers(partial(parts.make, reader), todo, jobs, on_done)
+                for (_, chunk), _ in in_workers(partial(parts.make, reader), todo, jobs):
+                    progress(done := done + len(chunk), len(items))
             report = _merge(reader, parts, chunks, out)
-        except PrepareError:
-            parts.remove()
-            raise
-        except BaseException:
-            kept = sum(len(chunk) for number, chunk in enumerate(chunks) if parts.has(number))
-            if kept:
+        except BaseException as error:
+            if done and not isinstance(error, PrepareError):
                 where = f"kept in {parts.folder}; the same call goes on from there"
-                tell(f"{kept:,} of {len(items):,} items are read and {where}")
+                tell(f"{done:,} of {len(items):,} items are read and {where}")
             else:
                 parts.remove()
             raise
@@ -139,7 +133,7 @@ def prepare(
 
 def _merge(reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]], out: Path) -> PrepareReport:
     """Finished parts → one store and its report; only names are kept of what has been seen."""
-    report = _survey(reader, parts, chunks)
+    report, counted = _survey(reader, parts, chunks)
     files = sum(map(len, chunks))
     if not report.accepted:
         _write_rejected(out / REJECTED_FILE, report.rejected)
@@ -151,7 +145,7 @@ def _merge(reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]], out: P
     write_store(
         out,
         (),
-        batches=regroup(_records(parts, len(chunks))),
+        batches=regroup(_records(parts, counted)),
         layout=reader.layout,
         class_names=reader.class_names,
         protocol=reader.protocol,
@@ -169,41 +163,43 @@ def _merge(reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]], out: P
     return report
 
 
-def _survey(reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]]) -> PrepareReport:
-    """What became of all items; of two samples with one id the first counts."""
-    report, first = PrepareReport(), dict[str, str]()
+def _survey(
+    reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]]
+) -> tuple[PrepareReport, list[list[bool]]]:
+    """What became of all items, and which samples of each part count: of two with one id the first."""
+    report, first, counted = PrepareReport(), dict[str, str](), []
     for number, items in enumerate(chunks):
-        for item, row in zip(items, parts.summary(number)["items"], strict=True):
+        counted.append(list[bool]())
+        for item, row in zip(items, parts.outcomes(number), strict=True):
             if "rejected" in row:
                 report.rejected.append(Rejected(*row["rejected"]))
-            elif (taken := first.setdefault(row["sample_id"], item)) != item:
+                continue
+            taken = first.setdefault(row["sample_id"], item)
+            counted[-1].append(taken == item)
+            if taken != item:
                 reason = f"sample id {row['sample_id']!r} is taken by {taken}"
                 report.rejected.append(printable(item, None, reason))
-            else:
-                report.accepted += 1
-                report.frames += row["num_frames"]
-                row["class"] = reader.class_names[row["label"]] if row["label"] >= 0 else ""
-                for key, counter in report.counts.items():
-                    counter[row[key]] += 1
-                for note, times in row["notes"].items():
-                    kind = next((kind for kind in LISTED if note.startswith(kind)), None)
-                    if kind is not None:
-                        report.in_part.append(printable(item, None, note))
-                    report.notes[kind or note] += times
-    return report
+                continue
+            report.accepted += 1
+            report.frames += row["num_frames"]
+            row["class"] = reader.class_names[row["label"]] if row["label"] >= 0 else ""
+            for key, counter in report.counts.items():
+                counter[row[key]] += 1
+            for note, times in row["notes"].items():
+                kind = next((kind for kind in LISTED if note.startswith(kind)), None)
+                if kind is not None:
+                    report.in_part.append(printable(item, None, note))
+                report.notes[kind or note] += times
+    return report, counted
 
 
-def _records(parts: Parts, count: int) -> Iterator[pa.RecordBatch]:
+def _records(parts: Parts, counted: Sequence[Sequence[bool]]) -> Iterator[pa.RecordBatch]:
     """The samples that count, part by part."""
-    seen: set[str] = set()
-    for number in range(count):
+    for number, flags in enumerate(counted):
+        left = iter(flags)
         for record in parts.records(number):
-            names = record.column("sample_id").to_pylist()
-            is_new = []
-            for name in names:
-                is_new.append(name not in seen)
-                seen.add(name)
-            yield record if all(is_new) else record.filter(pa.array(is_new))
+            mask = list(islice(left, record.num_rows))
+            yield record if all(mask) else record.filter(pa.array(mask))
 
 
 def _write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:

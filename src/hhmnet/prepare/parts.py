@@ -1,7 +1,7 @@
 """The finished pieces of a store in the making: what an interrupted ``hhmnet prepare`` goes on from.
 
-A *chunk* is a run of items, a *part* what was read of it: its usable samples as an Arrow file, and as JSON what became
-of each item. The JSON is written last: where it is, the part is whole.
+A *chunk* is a run of items, a *part* what was read of it: one Arrow file, which appears whole, of its usable samples.
+What became of each item, usable or not, stands as JSON in the metadata of an empty last batch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import IO, Any, NamedTuple
 
@@ -31,6 +31,8 @@ from hhmnet.store import StoreError, check_fits
 PARTS_FOLDER = ".parts"
 REJECTED_FILE = "rejected.csv"
 
+_OUTCOMES = b"hhmnet"
+
 
 class Rejected(NamedTuple):
     """A raw item that was left out: its name (a path relative to the source), the line if known, and why."""
@@ -40,16 +42,15 @@ class Rejected(NamedTuple):
     reason: str
 
 
+Outcome = dict[str, Any]
+"""What became of an item: why it was left out (``rejected``: name, line, reason), or what a report counts
+(``sample_id``, ``label``, ``num_frames``, ``subject``, ``camera``, ``setup``, ``notes``)."""
+
+
 def printable(file: str, line: int | None, reason: str) -> Rejected:
     """A file's name need not be text, nor a reason one line; what is listed and printed must."""
     file, reason = (text.encode(errors="backslashreplace").decode() for text in (file, reason))
     return Rejected(file, line, " ".join(reason.split()))
-
-
-Summary = dict[str, Any]
-"""What became of a chunk's items, as JSON: ``files``, a digest of their files; ``items``, for each either why it was
-left out (``rejected``: name, line, reason) or what a report counts (``sample_id``, ``label``, …, ``notes``); ``size``,
-bytes of the Arrow file with the samples."""
 
 
 def cut(items: Sequence[str], longest: int) -> list[list[str]]:
@@ -61,8 +62,8 @@ def cut(items: Sequence[str], longest: int) -> list[list[str]]:
     return [list(items[start : start + length]) for start in range(0, len(items), length)]
 
 
-def read_chunk(reader: Reader, items: Sequence[str], file: IO[bytes]) -> Summary:
-    """Read items, and write the usable samples to ``file`` as an Arrow file of :data:`hhmnet.arrow.SCHEMA`.
+def read_chunk(reader: Reader, items: Sequence[str], file: IO[bytes]) -> None:
+    """Read items into a part.
 
     Raises:
         SourceError: the source, or the folder of its videos, has gone meanwhile; what its files seem to lack then is
@@ -72,20 +73,21 @@ def read_chunk(reader: Reader, items: Sequence[str], file: IO[bytes]) -> Summary
     if videos is not None and (is_there(videos) or not videos.exists()):
         places.append(videos)  # not if it is empty from the start
     # Taken beforehand: a file that changes while it is read must not look as if it hadn't.
-    summary: Summary = {"files": fingerprint_files(reader.source, items), "items": []}
+    digest, outcomes = fingerprint_files(reader.source, items), list[Outcome]()
     with pa.ipc.new_file(file, SCHEMA) as writer:
-        for group in groups(_usable(reader, items, summary["items"])):
+        for group in groups(_usable(reader, items, outcomes)):
             writer.write_batch(record_batch(group))
+        text = json.dumps({"files": digest, "items": outcomes}, default=int)  # a label may be numpy's
+        writer.write_batch(record_batch([]), custom_metadata={_OUTCOMES: text.encode()})
     for place in places:
         if not is_there(place):
             raise SourceError(
                 f"{place} went away while it was read; once it is back, the same call goes on from there"
             )
-    return summary | {"size": file.tell()}
 
 
-def _usable(reader: Reader, items: Sequence[str], rows: list[dict[str, Any]]) -> Iterator[Sample]:
-    """The usable samples; what became of every item goes into ``rows``."""
+def _usable(reader: Reader, items: Sequence[str], outcomes: list[Outcome]) -> Iterator[Sample]:
+    """The usable samples; what became of every item goes into ``outcomes``."""
     for item in items:
         notes: Counter[str] = Counter()
         try:
@@ -95,13 +97,13 @@ def _usable(reader: Reader, items: Sequence[str], rows: list[dict[str, Any]]) ->
             line, reason = getattr(error, "line", None), getattr(error, "reason", str(error))
             if isinstance(error, OSError):
                 reason = f"can't be read: {error.strerror or error}"
-            rows.append({"rejected": printable(item, line, reason)})
+            outcomes.append({"rejected": printable(item, line, reason)})
         except Exception as error:
             error.add_note(f"(while {type(reader).__name__} read {item!r})")
             raise
         else:
             counted = ("sample_id", "label", "num_frames", "subject", "camera", "setup")
-            rows.append({name: getattr(sample, name) for name in counted} | {"notes": notes})
+            outcomes.append({name: getattr(sample, name) for name in counted} | {"notes": notes})
             yield sample
 
 
@@ -117,74 +119,61 @@ class Parts:
         self.folder = out / PARTS_FOLDER
         self._own = self.folder / key
 
-    def _file(self, number: int, suffix: str) -> Path:
-        return self._own / f"{number:06d}{suffix}"
-
     def open(self, source: Path, chunks: Sequence[Sequence[str]]) -> tuple[set[int], bool]:
-        """Make the folder and clear it of all that can't be used.
+        """Make the folder, clear it of all that can't be used, and see what is there.
 
         Returns:
             The numbers of the finished parts, and whether parts of something else were thrown away.
         """
         self._own.mkdir(parents=True, exist_ok=True)
         others = [path for path in self.folder.iterdir() if path != self._own]
-        have_parts = any(any(path.glob("*.json")) for path in others)
+        have_parts = any(any(path.glob("[0-9]*.arrow")) for path in others)
         for path in others:
             shutil.rmtree(path, ignore_errors=True)  # the workers of a killed call may just be leaving
         finished = set()
         for number, items in enumerate(chunks):
-            if self._is_finished(source, number, items):
-                finished.add(number)
-            elif self.has(number):
-                self._file(number, ".json").unlink()
+            with suppress(OSError, ValueError, LookupError, TypeError):
+                if self._facts(number)["files"] == fingerprint_files(source, items):
+                    finished.add(number)
         return finished, have_parts
-
-    def _is_finished(self, source: Path, number: int, items: Sequence[str]) -> bool:
-        try:
-            summary = self.summary(number)
-            is_whole = self._file(number, ".arrow").stat().st_size == summary["size"]
-            return is_whole and bool(summary["files"] == fingerprint_files(source, items))
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-
-    def has(self, number: int) -> bool:
-        """Whether a part is finished."""
-        return self._file(number, ".json").exists()
 
     def make(self, reader: Reader, chunk: tuple[int, Sequence[str]]) -> None:
         """Read a chunk, a number and items, into a part."""
-        number, items = chunk
-        with replacing(self._file(number, ".arrow")) as file:
-            summary = read_chunk(reader, items, file)
-        self._finish(number, summary)
+        with replacing(self._file(chunk[0])) as file:
+            read_chunk(reader, chunk[1], file)
 
-    def save(self, number: int, samples: bytes, summary: Summary) -> None:
+    def save(self, number: int, content: bytes) -> None:
         """Write a part that was read elsewhere."""
-        with replacing(self._file(number, ".arrow")) as file:
-            file.write(samples)
-        self._finish(number, summary)
+        with replacing(self._file(number)) as file:
+            file.write(content)
 
-    def _finish(self, number: int, summary: Summary) -> None:
-        with replacing(self._file(number, ".json")) as file:
-            file.write(json.dumps(summary, default=int).encode())  # a label may be numpy's
-
-    def summary(self, number: int) -> Summary:
-        """The summary of a finished part; raises OSError or ValueError if it isn't there or not whole."""
-        summary: Summary = json.loads(self._file(number, ".json").read_bytes())
-        return summary
+    def outcomes(self, number: int) -> list[Outcome]:
+        """What became of the items of a finished part."""
+        return list(self._facts(number)["items"])
 
     def records(self, number: int) -> Iterator[pa.RecordBatch]:
-        """The record batches of a finished part."""
-        options = pa.ipc.IpcReadOptions(use_threads=False)
-        # Read, not mapped: mapped pages count as memory until the system takes them back.
-        with pa.OSFile(str(self._file(number, ".arrow"))) as file:
-            reader = pa.ipc.open_file(file, options=options)
-            for place in range(reader.num_record_batches):
+        """The samples of a finished part, in record batches."""
+        with self._opened(number) as reader:
+            for place in range(reader.num_record_batches - 1):
                 yield reader.get_batch(place)
 
     def remove(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _file(self, number: int) -> Path:
+        return self._own / f"{number:06d}.arrow"
+
+    def _facts(self, number: int) -> dict[str, Any]:
+        with self._opened(number) as reader:
+            _, found = reader.get_batch_with_custom_metadata(reader.num_record_batches - 1)
+            return dict(json.loads(found[_OUTCOMES]))
+
+    @contextmanager
+    def _opened(self, number: int) -> Iterator[pa.ipc.RecordBatchFileReader]:
+        # Read, not mapped: mapped pages count as memory until the system takes them back.
+        with pa.OSFile(str(self._file(number))) as file:
+            yield pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(use_threads=False))
 
 
 def fingerprint_work(reader: Reader, items: Sequence[str], chunk: int) -> str:

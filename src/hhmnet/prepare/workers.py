@@ -15,7 +15,7 @@ from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from hhmnet.prepare.parts import Parts, Summary, read_chunk
+from hhmnet.prepare.parts import read_chunk
 from hhmnet.readers import Reader, SourceError
 
 Task = TypeVar("Task")
@@ -30,32 +30,32 @@ class WorkerLost(RuntimeError):
     """A worker process ended before its work was done."""
 
 
+class EngineError(ValueError):
+    """An engine that can't be used here."""
+
+
 def cores() -> int:
     """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_workers(
-    work: Callable[[Task], Result], tasks: Sequence[Task], jobs: int | None, on_done: Callable[[Task], None]
-) -> list[Result]:
-    """What comes of ``work`` for some tasks in ``jobs`` processes, in the order in which they are finished.
+    work: Callable[[Task], Result], tasks: Sequence[Task], jobs: int | None
+) -> Iterator[tuple[Task, Result]]:
+    """Tasks, and what comes of ``work`` for them in ``jobs`` processes, in the order in which they are finished.
 
     One job or one task stays in this process; None is a process a core. Processes are started afresh, not forked: a
     fork of a process with threads, such as torch's, can hang. So they import the module of ``work`` and the program's
-    main module, whose work must stand under ``if __name__ == "__main__"``. ``work`` goes to each of them once, pickled;
-    ``on_done`` is called with every task that is done.
+    main module, whose work must stand under ``if __name__ == "__main__"``. ``work`` goes to each of them once, pickled.
 
     Raises:
         WorkerLost: a process was killed or could not start.
         Exception: what a process raised.
     """
     jobs = min(jobs or cores(), len(tasks))
-    results: list[Result] = []
     if jobs <= 1:
-        for task in tasks:
-            results.append(work(task))
-            on_done(task)
-        return results
+        yield from ((task, work(task)) for task in tasks)
+        return
     processes: list[BaseProcess] = []
     try:
         with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (work,)) as pool:
@@ -63,8 +63,7 @@ def in_workers(
                 with _uninterrupted():
                     futures = {pool.submit(_do, task): task for task in tasks}
                 for future in as_completed(futures):
-                    results.append(future.result())
-                    on_done(futures[future])
+                    yield futures.pop(future), future.result()
             except BaseException:
                 processes = list(pool._processes.values())
                 for process in processes:
@@ -72,7 +71,6 @@ def in_workers(
                 raise
     except BrokenProcessPool:
         raise _lost(processes) from None
-    return results
 
 
 @contextmanager
@@ -117,17 +115,11 @@ def _do(task: Any) -> Any:
     return _work(task)
 
 
-class EngineError(ValueError):
-    """An engine that can't be used here."""
+def in_cluster(reader: Reader, chunks: Sequence[Chunk], jobs: int | None) -> Iterator[tuple[Chunk, bytes]]:
+    """Chunks, and the content of their parts, read by tasks of a Ray cluster, see :func:`connected`.
 
-
-def read_in_cluster(
-    reader: Reader, parts: Parts, chunks: Sequence[Chunk], jobs: int | None, on_done: Callable[[Chunk], None]
-) -> None:
-    """Read chunks into parts, as tasks of a Ray cluster, see :func:`connected`.
-
-    Every node needs hhmnet, and must see the source under the same path. The store is written here: its folder need
-    not be seen by the nodes. At most ``jobs`` tasks run at a time, or as many as the cluster has cores.
+    Every node needs hhmnet, and must see the source under the same path. At most ``jobs`` tasks run at a time, or as
+    many as the cluster has cores.
 
     Raises:
         EngineError: Ray isn't installed, or the cluster can't be reached.
@@ -137,9 +129,7 @@ def read_in_cluster(
     """
     with connected(jobs) as ray:
         most = jobs or int(ray.cluster_resources().get("CPU", 1))
-        task = ray.remote(num_cpus=1)(_read)
-        shared = ray.put(reader)
-        waiting = iter(chunks)
+        task, shared, waiting = ray.remote(num_cpus=1)(_read), ray.put(reader), iter(chunks)
         running: dict[Any, Chunk] = {}
         try:
             while True:
@@ -148,17 +138,16 @@ def read_in_cluster(
                 if not running:
                     return
                 (reference, *_), _ = ray.wait(list(running), num_returns=1)
-                chunk = running.pop(reference)
-                parts.save(chunk[0], *_result(ray, reference))
+                chunk, content = running.pop(reference), _result(ray, reference)
                 del reference  # Ray keeps a result for as long as anybody knows it
-                on_done(chunk)
+                yield chunk, content
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)
 
 
-def _read(reader: Reader, folder: str, items: list[str]) -> tuple[bytes, Summary]:
-    """The task: a part's samples and summary."""
+def _read(reader: Reader, folder: str, items: list[str]) -> bytes:
+    """The task: a part's content."""
     if os.path.isdir(folder):
         os.chdir(folder)  # paths may be relative to where the command was given
     if not reader.source.is_dir():
@@ -166,14 +155,13 @@ def _read(reader: Reader, folder: str, items: list[str]) -> tuple[bytes, Summary
             f"the folder {reader.source} isn't there on every node of the cluster; put it on a shared disk"
         )
     file = io.BytesIO()
-    summary = read_chunk(reader, items, file)
-    return file.getvalue(), summary
+    read_chunk(reader, items, file)
+    return file.getvalue()
 
 
-def _result(ray: Any, reference: Any) -> tuple[bytes, Summary]:
+def _result(ray: Any, reference: Any) -> bytes:
     try:
-        result: tuple[bytes, Summary] = ray.get(reference)
-        return result
+        return bytes(ray.get(reference))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ray.exceptions.RaySystemError):
             raise EngineError(

@@ -75,13 +75,9 @@ def generate(
     size = 1 if jobs == 1 else _CHUNK
     chunks = [range(start, min(start + size, clips)) for start in range(0, clips, size)]
     written = 0
-
-    def count(chunk: Sequence[int]) -> None:
-        nonlocal written
+    for chunk, _ in in_workers(partial(_write, out, seed, videos), chunks, jobs):
         written += len(chunk)
         progress(written, clips)
-
-    in_workers(partial(_write, out, seed, videos), chunks, jobs, count)
     classes = [{"id": action.id, "name": action.name} for action in ACTIONS]
     text = json.dumps({"name": "hhmnet-sample", "classes": classes}, indent=1) + "\n"
     (out / "classes.json").write_text(text, encoding="utf-8")
