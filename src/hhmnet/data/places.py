@@ -16,7 +16,9 @@ def nearest(wanted: np.ndarray, usable: np.ndarray) -> np.ndarray:
     frames = np.flatnonzero(usable)
     if not len(frames):
         return np.full(len(wanted), -1)
-    return np.asarray(frames[np.abs(frames[None, :] - wanted[:, None]).argmin(1)])
+    place = np.searchsorted(frames, wanted)
+    before, after = frames[(place - 1).clip(0)], frames[place.clip(max=len(frames) - 1)]
+    return np.where(wanted - before <= abs(after - wanted), before, after)
 
 
 def pictures_of(sample: Sample, count: int) -> np.ndarray:
@@ -29,31 +31,91 @@ def pictures_of(sample: Sample, count: int) -> np.ndarray:
     return np.where(sample.frame_index < count, sample.frame_index, -1).astype(np.int64)
 
 
-def known_joints(sample: Sample) -> np.ndarray:
-    """Which joints' pixels are known, ``(M, T, V)`` bool; those of a joint that isn't are zero."""
-    if sample.pixels is None:
-        return np.zeros(sample.joints.shape[:3], bool)
-    known = sample.pixels.any(-1) & sample.present[..., None]
-    return known if sample.confidence is None else known & (sample.confidence > 0)
+def part_squares(
+    sample: Sample,
+    layout: SkeletonLayout,
+    frames: np.ndarray,
+    shown: np.ndarray,
+    *,
+    person_scale: str,
+    window: float,
+    share: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Squares around the parts of person 0 at ``frames (L,)``, of those T that are ``shown (T,)``.
 
+    A part lies in the middle of its joints that are known. For the head, those on which the rest of the body hangs (the
+    neck, say) don't count: they would pull the square down to the chest. Its side is ``share`` of the median of the
+    person's size (:func:`person_sizes`) over ``window``, a share of the clip.
 
-def part_places(sample: Sample, known: np.ndarray, layout: SkeletonLayout) -> tuple[np.ndarray, np.ndarray]:
-    """Place of each part of person 0 in every frame, ``(T, P, 2)`` pixels, and where it is known, ``(T, P)``.
-
-    It is the mean of the part's joints that are known, but for those of the head on which the rest of the body hangs
-    (the neck, say): they would pull the crop down to the chest.
+    Returns:
+        The frame nearest to each in which the part is known, ``(L, P)``, -1 if there is none; its middle there,
+        ``(L, P, 2)`` pixels; and the side there in whole pixels, ``(L, P)``.
     """
-    places = np.zeros((sample.num_frames, len(PARTS), 2))
-    found = np.zeros((sample.num_frames, len(PARTS)), bool)
-    if sample.pixels is None:
-        return places, found
+    known, pixels = _known_joints(sample)
+    part_frames = np.full((len(frames), len(PARTS)), -1)
+    places = np.zeros((*part_frames.shape, 2))
     for part, name in enumerate(PARTS):
         joints = _head(layout) if name == "head" else list(layout.parts[name])
         weight = known[0][:, joints, None].astype(np.float64)
         count = weight.sum(1)
-        found[:, part] = count[:, 0] > 0
-        places[:, part] = (sample.pixels[0][:, joints] * weight).sum(1) / np.maximum(count, 1)
-    return places, found
+        part_frames[:, part] = nearest(frames, shown & (count[:, 0] > 0))
+        middles = (pixels[0][:, joints] * weight).sum(1) / np.maximum(count, 1)
+        places[:, part] = middles[part_frames[:, part]]
+    sizes = person_sizes(sample, layout, person_scale)
+    sizes = np.zeros_like(sizes) if np.isnan(sizes).all() else sizes
+    sides, times = np.zeros_like(part_frames), np.arange(len(sizes))
+    for frame in np.unique(part_frames):
+        near = sizes[np.abs(times - frame) <= window * len(sizes) / 2]
+        size = min(np.nanmedian(sizes if np.isnan(near).all() else near), FAR)
+        sides[part_frames == frame] = max(round(size * share), SMALLEST)
+    return part_frames, places, sides
+
+
+def person_sizes(sample: Sample, layout: SkeletonLayout, scale: str = "bones") -> np.ndarray:
+    """Size of person 0 in every frame, ``(T,)`` float64 pixels; NaN where nothing is known of it.
+
+    With ``"bones"`` it is the way from the head to a foot along the bones, the longer of the two sides, which changes
+    less with the posture than the body's extent does. Bones that aren't known count as long as the others on average.
+    """
+    known, pixels = (array[0] for array in _known_joints(sample))
+    sizes = np.full(sample.num_frames, np.nan)
+    for foot in ("left_foot", "right_foot") if scale == "bones" else ():
+        ends = [(int(layout.hops[a, b]), a, b) for a in layout.parts["head"] for b in layout.parts[foot]]
+        if ends:
+            way = _way(layout, *max(ends)[1:])
+            sizes = np.fmax(sizes, _length(pixels[:, way].astype(np.float64), known[:, way]))
+    if sample.boxes is not None:
+        left, top, right, bottom = sample.boxes[0].astype(np.float64).T
+        boxes = np.where(sample.present[0], np.maximum(right - left, bottom - top), 0)
+        sizes = np.where(np.isnan(sizes) & (boxes > 0), boxes, sizes)
+    low, high = _span(pixels, known)  # where there are no bones, the joints' extent
+    spans = (high - low).max(-1)
+    return np.where(np.isnan(sizes) & (spans > 0), spans, sizes)
+
+
+def person_boxes(sample: Sample, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What joints and boxes span at ``frames (L,)``: of all persons together ``(L, 4)``, of each ``(M, L, 4)``.
+
+    Left, top, right, bottom. Where nobody, or that person, is there, it is what they span in the nearest frame in which
+    they are; NaN if they never are.
+    """
+    known, pixels = _known_joints(sample)
+    low, high = _span(pixels, known)
+    if sample.boxes is not None:
+        real = sample.present & (sample.boxes[..., :2] < sample.boxes[..., 2:]).all(-1)
+        low = np.where(real[..., None], np.minimum(low, sample.boxes[..., :2]), low)
+        high = np.where(real[..., None], np.maximum(high, sample.boxes[..., 2:]), high)
+    each = [_boxes_at(*corners, frames) for corners in zip(low, high, strict=True)]
+    return _boxes_at(low.min(0), high.max(0), frames), np.stack(each)
+
+
+def _known_joints(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """Which joints' pixels are known, ``(M, T, V)`` bool, and the pixels ``(M, T, V, 2)``; others may be anything."""
+    if sample.pixels is None:
+        shape = sample.joints.shape[:3]
+        return np.zeros(shape, bool), np.zeros((*shape, 2))
+    known = sample.pixels.any(-1) & sample.present[..., None]
+    return known if sample.confidence is None else known & (sample.confidence > 0), sample.pixels
 
 
 def _head(layout: SkeletonLayout) -> list[int]:
@@ -64,56 +126,6 @@ def _head(layout: SkeletonLayout) -> list[int]:
         joint for joint in sorted(joints) if any(joints & set(_way(layout, joint, foot)[1:]) for foot in feet)
     ]
     return hanging or sorted(joints)
-
-
-def person_sizes(
-    sample: Sample, layout: SkeletonLayout, scale: str = "bones", known: np.ndarray | None = None
-) -> np.ndarray:
-    """Size of person 0 in every frame, ``(T,)`` float64 pixels; NaN where nothing is known of it.
-
-    With ``"bones"`` it is the way from the head to a foot along the bones, the longer of the two sides, which changes
-    less with the posture than the body's extent does. Bones that aren't known count as long as the others on average.
-    """
-    known = known_joints(sample) if known is None else known
-    nowhere = np.zeros((sample.num_frames, layout.num_joints, 2))
-    pixels = nowhere if sample.pixels is None else sample.pixels[0]
-    sizes = np.full(sample.num_frames, np.nan)
-    if scale == "bones":
-        for way in _ways(layout):
-            sizes = np.fmax(sizes, _length(pixels[:, way].astype(np.float64), known[0][:, way]))
-    if sample.boxes is not None:
-        left, top, right, bottom = sample.boxes[0].astype(np.float64).T
-        boxes = np.where(sample.present[0], np.maximum(right - left, bottom - top), 0)
-        sizes = np.where(np.isnan(sizes) & (boxes > 0), boxes, sizes)
-    low, high = _span(pixels, known[0])  # where there are no bones, the joints' extent
-    spans = (high - low).max(-1)
-    return np.where(np.isnan(sizes) & (spans > 0), spans, sizes)
-
-
-def part_sides(sizes: np.ndarray, frames: np.ndarray, window: float, share: float) -> np.ndarray:
-    """Side of the parts' crops at ``frames (L, P)``, in whole pixels, ``(L, P)`` int64.
-
-    It is ``share`` of the median of ``sizes (T,)`` (:func:`person_sizes`) over ``window``, a share of the clip.
-    """
-    sizes = np.zeros_like(sizes) if np.isnan(sizes).all() else sizes
-    times, reach = np.arange(len(sizes)), window * len(sizes) / 2
-    sides = np.zeros(frames.shape, np.int64)
-    for frame in np.unique(frames):
-        near = sizes[np.abs(times - frame) <= reach]
-        size = min(np.nanmedian(sizes if np.isnan(near).all() else near), FAR)
-        sides[frames == frame] = max(round(size * share), SMALLEST)
-    return sides
-
-
-def _ways(layout: SkeletonLayout) -> list[list[int]]:
-    """The joints from the head to each foot along the bones, from whichever of the head's joints that is farthest."""
-    ways = []
-    for foot in ("left_foot", "right_foot"):
-        ends = [(int(layout.hops[a, b]), a, b) for a in layout.parts["head"] for b in layout.parts[foot]]
-        if ends:
-            _, start, end = max(ends)
-            ways.append(_way(layout, start, end))
-    return ways
 
 
 def _way(layout: SkeletonLayout, start: int, end: int) -> list[int]:
@@ -138,25 +150,9 @@ def _span(pixels: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return low, high
 
 
-def spans(sample: Sample, known: np.ndarray, scenes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What joints and boxes span at the frames ``scenes (L2,)``: of all persons ``(L2, 4)``, of each ``(M, L2, 4)``.
-
-    Left, top, right, bottom. Where nobody, or that person, is there, it is what they span in the nearest frame in which
-    they are; NaN if they never are.
-    """
-    pixels = np.zeros((*known.shape, 2)) if sample.pixels is None else sample.pixels
-    low, high = _span(pixels, known)
-    if sample.boxes is not None:
-        real = sample.present & (sample.boxes[..., :2] < sample.boxes[..., 2:]).all(-1)
-        low = np.where(real[..., None], np.minimum(low, sample.boxes[..., :2]), low)
-        high = np.where(real[..., None], np.maximum(high, sample.boxes[..., 2:]), high)
-    each = [_boxes_at(*corners, scenes) for corners in zip(low, high, strict=True)]
-    return _boxes_at(low.min(0), high.max(0), scenes), np.stack(each)
-
-
-def _boxes_at(low: np.ndarray, high: np.ndarray, scenes: np.ndarray) -> np.ndarray:
-    """Boxes ``(L2, 4)`` in the known frames nearest to ``scenes`` of one's corners ``(T, 2)``; NaN if none is known."""
-    frames = nearest(scenes, np.asarray((low <= high).all(-1)))
-    if frames[0] < 0:
-        return np.full((len(scenes), 4), np.nan)
-    return np.concatenate([low[frames], high[frames]], 1)
+def _boxes_at(low: np.ndarray, high: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Boxes ``(L, 4)`` in the known frames nearest to ``frames`` of one's corners ``(T, 2)``; NaN if none is known."""
+    known = nearest(frames, np.asarray((low <= high).all(-1)))
+    if known[0] < 0:
+        return np.full((len(frames), 4), np.nan)
+    return np.concatenate([low[known], high[known]], 1)

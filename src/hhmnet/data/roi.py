@@ -17,17 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from hhmnet.data.places import (
-    FAR,
-    SMALLEST,
-    known_joints,
-    nearest,
-    part_places,
-    part_sides,
-    person_sizes,
-    pictures_of,
-    spans,
-)
+from hhmnet.data.places import FAR, SMALLEST, nearest, part_squares, person_boxes, pictures_of
 from hhmnet.fields import one_of, within
 from hhmnet.sample import Sample
 from hhmnet.skeleton import PARTS, SkeletonLayout
@@ -161,15 +151,23 @@ def _fill(
 ) -> None:
     """Cut the crops out of the pictures; those of a picture that can't be had stay empty, and ``problems`` say so."""
     pictures = pictures_of(sample, len(video))
-    if not (pictures >= 0).any():
+    shown = pictures >= 0
+    if not shown.any():
         return
-    plan = _plan(sample, layout, config, crops, pictures >= 0)
-    crops.times[:], crops.scene_times[:] = plan.frames, plan.scene_frames
-    of_part = np.where(plan.part_frames >= 0, pictures[plan.part_frames], -1)
-    of_scene = pictures[plan.scene_frames]
+    frames, scene_frames = nearest(crops.times, shown), nearest(crops.scene_times, shown)
+    crops.times[:], crops.scene_times[:] = frames, scene_frames
+    part_frames, places, sides = part_squares(
+        *(sample, layout, frames, shown),
+        person_scale=config.person_scale,
+        window=config.window,
+        share=config.part_size * (1 + config.margin),
+    )
+    everybody, each = person_boxes(sample, scene_frames)
+    of_part = np.where(part_frames >= 0, pictures[part_frames], -1)
+    of_scene = pictures[scene_frames]
     if config.show == "background":
         of_part[:] = -1
-        if np.isnan(plan.persons).all():
+        if np.isnan(everybody).all():
             return
     for picture in np.union1d(of_part[of_part >= 0], of_scene):
         try:
@@ -177,122 +175,62 @@ def _fill(
         except VideoError as error:
             problems.append(f"frame {picture}: {error.reason}")
             continue
-        _cut_parts(image, np.argwhere(of_part == picture), plan, crops)
-        cut = _cut_backgrounds if config.show == "background" else _cut_scenes
-        cut(image, np.flatnonzero(of_scene == picture), plan, crops, config)
+        for at in zip(*np.nonzero(of_part == picture), strict=True):
+            side = min(int(sides[at]), max(image.shape[:2]))
+            # (0, 0) is the middle of the upper left pixel.
+            left, top = np.floor(np.clip(places[at], -FAR, FAR) - (side - 1) / 2 + 0.5).astype(int).tolist()
+            square, inside = _cut(image, left, top, side)
+            if inside >= _INSIDE:
+                crops.parts[at], crops.part_mask[at] = _resized(square, config.cell), True
+        for number in np.flatnonzero(of_scene == picture):
+            if config.show == "background":
+                square = _background(image, each[:, number], config)
+            else:
+                square = _scene(image, everybody, number, config)
+            crops.scene[number], crops.scene_mask[number] = _resized(square, config.scene), True
 
 
-class _Plan(NamedTuple):
-    """Which frames of the skeleton a clip's crops show, and where they lie in pixels."""
+def _scene(image: np.ndarray, boxes: np.ndarray, number: int, config: RoiConfig) -> np.ndarray:
+    """The square around the persons at one of the instants, in which they span ``boxes (L2, 4)``.
 
-    frames: np.ndarray  # (L,) of each instant
-    scene_frames: np.ndarray  # (L2,) of the whole persons
-    part_frames: np.ndarray  # (L, P) the nearest in which the part is known; -1 if it never is
-    places: np.ndarray  # (L, P, 2) the part's place there
-    sides: np.ndarray  # (L, P) side of its crop
-    persons: np.ndarray  # (L2, 4) what all persons span
-    each: np.ndarray  # (M, L2, 4) what each of them spans
-
-
-def _plan(
-    sample: Sample, layout: SkeletonLayout, config: RoiConfig, crops: ClipCrops, shown: np.ndarray
-) -> _Plan:
-    """Lay out the crops among the frames that the video shows, ``shown (T,)``."""
-    frames, scene_frames = nearest(crops.times, shown), nearest(crops.scene_times, shown)
-    known = known_joints(sample)
-    places, found = part_places(sample, known, layout)
-    sizes = person_sizes(sample, layout, config.person_scale, known)
-    part_frames = np.stack([nearest(frames, shown & found[:, part]) for part in range(len(PARTS))], 1)
-    share = config.part_size * (1 + config.margin)
-    return _Plan(
-        *(frames, scene_frames, part_frames, places[part_frames, np.arange(len(PARTS))]),
-        part_sides(sizes, part_frames, config.window, share),
-        *spans(sample, known, scene_frames),
-    )
-
-
-def _cut_parts(image: np.ndarray, which: np.ndarray, plan: _Plan, crops: ClipCrops) -> None:
-    """Fill in the parts that this image shows, given by instant and part, ``(n, 2)``."""
-    for instant, part in which:
-        side = min(int(plan.sides[instant, part]), max(image.shape[:2]))
-        place = np.clip(plan.places[instant, part], -FAR, FAR)
-        # (0, 0) is the middle of the upper left pixel.
-        left, top = np.floor(place - (side - 1) / 2 + 0.5).astype(int).tolist()
-        if _share_inside(image, left, top, side) >= _INSIDE:
-            crops.parts[instant, part] = _resized(_cut(image, left, top, side), crops.parts.shape[2])
-            crops.part_mask[instant, part] = True
-
-
-def _share_inside(image: np.ndarray, left: int, top: int, side: int) -> float:
-    across = min(left + side, image.shape[1]) - max(left, 0)
-    down = min(top + side, image.shape[0]) - max(top, 0)
-    return max(across, 0) * max(down, 0) / side**2
-
-
-def _cut_scenes(
-    image: np.ndarray, which: np.ndarray, plan: _Plan, crops: ClipCrops, config: RoiConfig
-) -> None:
-    """Fill in the whole persons that this image shows: ``which (n,)`` of the instants.
-
-    The square around them is of one side over the clip. It lies inside the picture if it fits, and is never larger than
-    the picture's longer side; where nobody is in the picture, it shows all of that.
+    It is of one side over the clip. It lies inside the picture if it fits, and is never larger than the picture's
+    longer side; where nobody is in the picture, it shows all of that.
     """
-    height, width = image.shape[:2]
-    last = np.array([width, height]) - 1
-    boxes = np.clip(plan.persons, 0, np.tile(last, 2))
+    size = np.array([image.shape[1], image.shape[0]])
+    boxes = np.clip(boxes, 0, np.tile(size - 1, 2))
     spans = boxes[:, 2:] - boxes[:, :2]
-    empty = ~(spans > 0).all(1)
-    boxes[empty], spans[empty] = (0, 0, *last), 0
-    widest = max(width, height) if empty.all() else spans.max()
-    side = math.ceil(widest * config.scene_size * (1 + config.margin))
-    for number in which:
-        length = max(width, height) if empty[number] else max(min(side, max(width, height)), SMALLEST)
-        middle = (boxes[number, :2] + boxes[number, 2:]) / 2
-        room = last + 1 - length
-        corner = np.where(room < 0, room / 2, np.clip(middle - (length - 1) / 2, 0, np.maximum(room, 0)))
-        left, top = np.floor(corner + 0.5).astype(int).tolist()
-        crops.scene[number] = _resized(_cut(image, left, top, length), crops.scene.shape[1])
-        crops.scene_mask[number] = True
+    there = (spans > 0).all(1)
+    side, middle = int(size.max()), (size - 1) / 2
+    if there[number]:
+        wanted = math.ceil(spans[there].max() * config.scene_size * (1 + config.margin))
+        side, middle = max(min(wanted, side), SMALLEST), (boxes[number, :2] + boxes[number, 2:]) / 2
+    room = size - side
+    corner = np.where(room < 0, room / 2, np.clip(middle - (side - 1) / 2, 0, np.maximum(room, 0)))
+    return _cut(image, *np.floor(corner + 0.5).astype(int).tolist(), side)[0]
 
 
-def _cut_backgrounds(
-    image: np.ndarray, which: np.ndarray, plan: _Plan, crops: ClipCrops, config: RoiConfig
-) -> None:
-    """Fill in the whole picture, without the persons, at ``which (n,)`` of the instants; the margin lies around it."""
-    height, width = image.shape[:2]
-    side = math.ceil(max(height, width) * (1 + config.margin))
-    left, top = (width - side) // 2, (height - side) // 2
-    for number in which:
-        empty = image.copy()
-        for box in plan.each[:, number]:
-            if not np.isnan(box).any():
-                _hide(empty, np.clip(box, -FAR, FAR), config.grow)
-        crops.scene[number] = _resized(_cut(empty, left, top, side), crops.scene.shape[1])
-        crops.scene_mask[number] = True
+def _background(image: np.ndarray, boxes: np.ndarray, config: RoiConfig) -> np.ndarray:
+    """The whole picture with the margin around it, and grey where the persons are: ``boxes (M, 4)``, grown."""
+    image, side = image.copy(), math.ceil(max(image.shape[:2]) * (1 + config.margin))
+    for box in np.clip(boxes[~np.isnan(boxes).any(1)], -FAR, FAR):
+        reach = config.grow * (box[2:] - box[:2]).max()
+        left, top = np.maximum(np.floor(box[:2] - reach), 0).astype(int)
+        right, bottom = np.maximum(np.ceil(box[2:] + reach) + 1, 0).astype(int)
+        image[top:bottom, left:right] = GREY
+    return _cut(image, (image.shape[1] - side) // 2, (image.shape[0] - side) // 2, side)[0]
 
 
-def _hide(image: np.ndarray, box: np.ndarray, grow: float) -> None:
-    """Fill a box, grown on each side, with grey, in place."""
-    reach = grow * (box[2:] - box[:2]).max()
-    left, top = np.maximum(np.floor(box[:2] - reach), 0).astype(int)
-    right, bottom = np.maximum(np.ceil(box[2:] + reach) + 1, 0).astype(int)
-    image[top:bottom, left:right] = GREY
-
-
-def _cut(image: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
-    """A square ``(side, side, 3)`` of an image, grey where it reaches beyond."""
-    height, width = image.shape[:2]
-    x, y = slice(max(left, 0), min(left + side, width)), slice(max(top, 0), min(top + side, height))
-    if x.stop - x.start == side and y.stop - y.start == side:
-        return image[y, x]
-    square = np.full((side, side, 3), GREY, np.uint8)
-    if x.start < x.stop and y.start < y.stop:
-        square[y.start - top : y.stop - top, x.start - left : x.stop - left] = image[y, x]
-    return square
+def _cut(image: np.ndarray, left: int, top: int, side: int) -> tuple[np.ndarray, float]:
+    """A square ``(side, side, 3)`` of an image, grey where it reaches beyond, and the share of it that is inside."""
+    inside = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
+    square, (rows, columns) = np.full((side, side, 3), GREY, np.uint8), inside.shape[:2]
+    y, x = max(-top, 0), max(-left, 0)
+    square[y : y + rows, x : x + columns] = inside
+    return square, rows * columns / side**2
 
 
 def _resized(square: np.ndarray, side: int) -> np.ndarray:
     """A square image of another size, averaged over areas where it shrinks."""
-    pixels = torch.from_numpy(np.ascontiguousarray(square)).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(square).permute(2, 0, 1)[None]
     pixels = functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
     return pixels[0].permute(1, 2, 0).numpy()

