@@ -58,12 +58,22 @@ class Made(Reader):
         if self.config.seconds:
             time.sleep(self.config.seconds)
         word, _, number = (self.source / item).read_text().partition(" ")
-        if word in FAULTS:
-            FAULTS[word](self, item)
-        if word == "bad":
-            notes["never counted"] += 1
-            raise ReadError("it is\nbad", int(number))
-        return self._sample(item, word, int(number or 2), notes)
+        match word:
+            case "bad":
+                notes["never counted"] += 1
+                raise ReadError("it is\nbad", int(number))
+            case "gone":
+                raise PermissionError(13, "Permission denied", str(self.source / item))
+            case "crash":
+                raise KeyError("a fault in the reader")
+            case "wrong":
+                raise SourceError("the disk was taken away")
+            case "torch":
+                assert "torch" not in sys.modules, "torch was imported where it isn't needed"
+            case "kill" if number == "always" or not (self.source / "killed").exists():
+                (self.source / "killed").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return self._sample(item, word, int(number) if number.isdigit() else 2, notes)
 
     def _sample(self, item: str, word: str, frames: int, notes: Counter[str]) -> Sample:
         rng = np.random.default_rng(list(item.encode()))
@@ -103,38 +113,6 @@ class Plain(Made):
 
     def read(self, item: str, notes: Counter[str]) -> Sample:
         return Made(self.source).read(item, notes)
-
-
-def _gone(reader: Made, item: str) -> None:
-    raise PermissionError(13, "Permission denied", str(reader.source / item))
-
-
-def _crash(reader: Made, item: str) -> None:
-    raise KeyError("a fault in the reader")
-
-
-def _wrong(reader: Made, item: str) -> None:
-    raise SourceError("the disk was taken away")
-
-
-def _torch(reader: Made, item: str) -> None:
-    assert "torch" not in sys.modules, "torch was imported where it isn't needed"
-
-
-def _kill(reader: Made, item: str) -> None:
-    mark = reader.source / "killed"
-    if not mark.exists() or "always" in (reader.source / item).read_text():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-FAULTS = {
-    "gone": _gone,
-    "crash": _crash,
-    "wrong": _wrong,
-    "torch": _torch,
-    "kill": _kill,
-}
 
 
 def put_made(folder: Path, texts: list[str]) -> Path:

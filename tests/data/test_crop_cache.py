@@ -6,7 +6,6 @@ import dataclasses
 import multiprocessing
 import os
 import shutil
-import signal
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 
 from hhmnet.data import crop_cache
-from hhmnet.data.crop_cache import CacheError, CropCache, read_crops, write_crops
+from hhmnet.data.crop_cache import CacheError, CropCache, write_crops
 from hhmnet.data.roi import ClipCrops, RoiConfig, cut_clip, empty_crops
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
@@ -244,24 +243,3 @@ def test_processes_that_write_at_once(made: Made, tmp_path: Path, fork, cutting:
     assert cutting == []
     for i in range(6):
         check(cache, i, made)
-
-
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_killed_process_leaves_nothing_that_could_be_taken_for_crops(
-    made: Made, tmp_path: Path, fork
-) -> None:
-    config = dataclasses.replace(SMALL, cell=400)  # large files, so that it is killed while it writes one
-    for count in (1, 2):
-        process = fork(*made, tmp_path / "c", config)
-        while len(files_in(tmp_path / "c")) < 2 * count and process.is_alive():
-            pass
-        process.kill()
-        process.join()
-        assert process.exitcode in (-signal.SIGKILL, 0)
-        for file in (tmp_path / "c").glob("??/[!.]*"):
-            read_crops(file)
-    cache = CropCache(tmp_path / "c", config)
-    cache.build(made[0], range(7), made[1])
-    for i in range(6):
-        check(cache, i, made)
-    assert all(not name.startswith(".") for name in files_in(tmp_path / "c")), "leftovers are removed"

@@ -27,7 +27,7 @@ def check_killed(name: str, fault: Fault, world: World, out: Path) -> bool:
 
 @pytest.mark.parametrize(
     ("name", "share"),
-    [("prepare", 0.9), ("train phase 1", 0.6), long("train phase 1", 0.98), long("crops", 0.5)],
+    [("prepare", 0.9), ("train phase 1", 0.6), long("train phase 1", 0.98), ("crops", 0.5)],
 )
 def test_killed_between_two_changes_of_files(name: str, share: float, world: World, tmp_path: Path) -> None:
     fault = Fault(change=int(share * world.whole(name).changes))

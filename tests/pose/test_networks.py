@@ -1,22 +1,17 @@
-"""How networks are fetched; and the real ones, if they are in the cache and HHMNET_DATA names a folder with a video."""
+"""How networks are fetched."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import zipfile
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from hhmnet.pose import networks
-from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
 from hhmnet.pose.networks import NETWORKS, PoseError, cache_folder, fetch_models
-from hhmnet.skeleton import NTU25
 
 
 class MadeIndex:
@@ -93,28 +88,3 @@ def test_what_keeps_networks_from_being_fetched(
         fetch_models()
     assert "\n" not in str(caught.value)
     assert not (cache_folder() / "models").exists()
-
-
-needs_networks = pytest.mark.skipif(
-    find_spec("ai_edge_litert") is None or not all(one.is_cached for one in NETWORKS.values()),
-    reason="the networks aren't in the cache; `python -m hhmnet.pose fetch`",
-)
-
-
-@needs_networks
-def test_joints_lie_where_the_kinect_saw_them() -> None:
-    """The one NTU video, where its Kinect saw the joints, by those that it really saw."""
-    name = Path(os.environ.get("HHMNET_DATA", "nowhere")) / "ntu/S001C001P001R001A001"
-    if not name.with_suffix(".skeleton").is_file():
-        pytest.skip("HHMNET_DATA names no folder with ntu's first clip")
-    rows = [line.split() for line in name.with_suffix(".skeleton").read_text().splitlines()]
-    values = np.array([row for row in rows if len(row) == 12], float).reshape(-1, 25, 12)
-    truth, tracked = values[..., 5:7], values[..., 11] == 2
-    found = VideoPoseEstimator(PoseConfig(mirrored=True)).estimate(name.with_name(f"{name.name}_rgb.avi"))
-    assert found.present.all()
-    tall = np.median(found.boxes[0, :, 3] - found.boxes[0, :, 1])
-    for part in ("shoulder", "elbow", "wrist", "knee", "ankle"):
-        for joint in (f"left_{part}", f"right_{part}"):
-            place = NTU25.index(joint)
-            apart = np.linalg.norm(found.pixels[0, :, found.layout.index(joint)] - truth[:, place], axis=1)
-            assert np.median(apart[tracked[:, place]]) < 0.05 * tall, joint

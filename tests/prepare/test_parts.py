@@ -172,17 +172,6 @@ def half_done(tmp_path: Path) -> tuple[Path, Path]:
     return source, out
 
 
-def test_the_same_call_goes_on(half_done: tuple[Path, Path]) -> None:
-    source, out = half_done
-    told: list[str] = []
-    steps: list[int] = []
-    report = prepare(Made(source), out, tell=told.append, progress=lambda done, total: steps.append(done))
-    assert told == ["going on: 6 of 9 items were read by an earlier call"]
-    assert steps == [6, 9]
-    assert (report.resumed, report.accepted) == (6, 9)
-    assert prepare(Made(source), out).resumed == 0  # a finished store is made anew
-
-
 @pytest.mark.parametrize("change", ["option", "item", "version", "source", "code"])
 def test_parts_of_something_else_are_thrown_away(
     half_done: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str

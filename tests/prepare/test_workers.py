@@ -58,7 +58,7 @@ def test_what_a_worker_raises_is_raised_here(tmp_path: Path) -> None:
     source = put_made(tmp_path / "raw", ["ok"] * 3 + ["wrong"])
     with pytest.raises(SourceError, match="the disk was taken away") as caught:
         prepare(Made(source), tmp_path / "store", jobs=2)
-    assert "in _wrong\n" in str(caught.value.__cause__)  # where it came about
+    assert "made_reader.py" in str(caught.value.__cause__)  # where it came about
     assert "(while Made read '0003.made')" in str(caught.value.__cause__)
 
 

@@ -60,6 +60,7 @@ def read_constants(path: Path) -> dict[str, np.ndarray]:
     try:
         from google.protobuf.message import DecodeError
         from tensorboard.compat.proto.graph_pb2 import GraphDef
+        from tensorboard.util.tensor_util import make_ndarray
     except ImportError as error:
         remedy = "install hhmnet with its extra: pip install 'hhmnet[pose]'"
         raise PoseError(f"the package tensorboard can't be used ({error}); {remedy}") from None
@@ -67,15 +68,8 @@ def read_constants(path: Path) -> dict[str, np.ndarray]:
     try:
         graph.ParseFromString(Path(path).read_bytes())
         for node in graph.node:
-            tensor = node.attr["value"].tensor
-            if node.op == "Const" and tensor.dtype == _DT_FLOAT:
-                shape = [size.size for size in tensor.tensor_shape.dim]
-                flat = (
-                    np.frombuffer(tensor.tensor_content, "<f4") if tensor.tensor_content else tensor.float_val
-                )
-                # One number may stand for all of them.
-                values = np.resize(np.asarray(flat, np.float32), shape) if len(flat) == 1 else flat
-                constants[node.name] = np.asarray(values, np.float32).reshape(shape)
+            if node.op == "Const" and (tensor := node.attr["value"].tensor).dtype == _DT_FLOAT:
+                constants[node.name] = make_ndarray(tensor)
     except (DecodeError, ValueError) as error:
         raise PoseError(f"{path} is not a frozen TensorFlow graph ({error})") from None
     if not constants:

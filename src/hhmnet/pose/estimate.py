@@ -54,15 +54,10 @@ class PoseConfig:
 class VideoPoses:
     """Joints of M persons in the T frames of a video, the most important person first.
 
+    The first six are as in :class:`~hhmnet.pose.following.Follower`; where a joint is missing, ``pixels`` and
+    ``confidence`` are zero, and where it was filled in, ``confidence`` lies between that and the least confidence.
+
     Attributes:
-        layout: the estimator's skeleton, with V joints.
-        pixels: ``(M, T, V, 2)`` float32 from the picture's upper left corner; zero where a joint is missing.
-        confidence: ``(M, T, V)`` float32; 0 where a joint is missing, above 0 but below the least confidence where it
-            was filled in.
-        world: ``(M, T, V, 3)`` float32 metres from the middle between the hips (x right and y down in the picture, z
-            away from the camera).
-        boxes: ``(M, T, 4)`` float32 pixels.
-        present: whether the person is there, ``(M, T)`` bool.
         interpolated: whether the whole body was filled in, ``(M, T)`` bool.
         size: width and height of the picture.
         fps: frames a second.
@@ -88,7 +83,7 @@ class VideoPoseEstimator:
 
     First persons are detected in every n-th frame and joined to tracks, and those who act are told from bystanders by
     their whole tracks. Then the joints of those alone are found in every frame. A ``detector`` and an ``estimator`` of
-    your own stand in for SSD and BlazePose. So many ``threads`` work on a video at the same time, with the same result.
+    your own stand in for SSD and BlazePose. The result doesn't depend on ``threads``, which work at the same time.
 
     Raises:
         PoseError: a network can't be had or run.
@@ -171,30 +166,15 @@ def video_poses(
     damage: str = "",
 ) -> VideoPoses:
     """What a follower found from the frame ``begin`` on, with what wasn't seen masked, filled and marked."""
-    pixels, world, boxes, confidence, present = (
-        array[:, begin:].copy()
-        for array in (found.pixels, found.world, found.boxes, found.confidence, found.present)
-    )
+    pixels, confidence, world, boxes, present = (array[:, begin:].copy() for array in found.arrays)
     interpolated = np.zeros_like(present)
     for row in range(len(present)):
         bodies = [pixels[row], world[row], boxes[row]]
         interpolated[row] = fill_bodies(present[row], bodies, confidence[row], MAX_GAP)
-        one = present[row], pixels[row], world[row], confidence[row]
-        fill_joints(*one, MIN_CONFIDENCE, MAX_GAP)
+        fill_joints(present[row], pixels[row], world[row], confidence[row], MIN_CONFIDENCE, MAX_GAP)
     swap = found.layout.mirrored if config.mirrored else slice(None)
-    return VideoPoses(
-        layout=found.layout,
-        pixels=pixels[:, :, swap],
-        confidence=confidence[:, :, swap],
-        world=world[:, :, swap],
-        boxes=boxes,
-        present=present,
-        interpolated=interpolated,
-        size=size,
-        fps=fps,
-        others=others,
-        damage=damage,
-    )
+    joints = (array[:, :, swap] for array in (pixels, confidence, world))
+    return VideoPoses(found.layout, *joints, boxes, present, interpolated, size, fps, others, damage)
 
 
 def _load_detector(config: PoseConfig) -> Detector:

@@ -31,11 +31,11 @@ class Follower:
 
     Attributes:
         layout: the estimator's skeleton, with V joints.
-        pixels: ``(M, T, V, 2)`` float32.
+        pixels: ``(M, T, V, 2)`` float32 from the picture's upper left corner.
         confidence: ``(M, T, V)`` float32.
-        world: ``(M, T, V, 3)`` float32.
-        boxes: ``(M, T, 4)`` float32, around the joints inside the picture, with a border.
-        present: ``(M, T)`` bool.
+        world: ``(M, T, V, 3)`` float32 metres from the middle between the hips (x right, y down, z away).
+        boxes: ``(M, T, 4)`` float32 pixels, around the joints inside the picture, with a border.
+        present: whether the person is there, ``(M, T)`` bool.
     """
 
     def __init__(self, estimator: PoseEstimator, tracks: Sequence[Track], num_frames: int) -> None:
@@ -46,6 +46,7 @@ class Follower:
         self.world = np.zeros((*shape, joints, 3), np.float32)
         self.boxes = np.zeros((*shape, 4), np.float32)
         self.present, self._wanted, self._detected = (np.zeros(shape, bool) for _ in range(3))
+        self.arrays = self.pixels, self.confidence, self.world, self.boxes, self.present
         self._paths = np.zeros((*shape, 4))
         self._regions: list[np.ndarray | None] = [None] * len(tracks)
         for row, track in enumerate(tracks):
@@ -91,7 +92,7 @@ class Follower:
         return bool(self.present[row, frame] and (is_near or not self._detected[row, frame]))
 
     def _drop(self, row: int, frame: int) -> None:
-        for array in (self.pixels, self.confidence, self.world, self.boxes, self.present):
+        for array in self.arrays:
             array[row, frame] = 0
         self._regions[row] = None
 

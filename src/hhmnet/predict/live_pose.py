@@ -54,10 +54,7 @@ class LivePerson(Follower):
         track, last = self.track, self._window - 1
         steps = min(steps if self.length else 1, self._window)
         kept = self._window - steps
-        for array in (
-            *(self.pixels, self.confidence, self.world, self.boxes, self.present),
-            *(self._paths, self._wanted, self._detected),
-        ):
+        for array in (*self.arrays, self._paths, self._wanted, self._detected):
             array[:, :kept] = array[:, steps:].copy()
             array[:, kept:] = 0
         self.length = min(self.length + steps, self._window)
