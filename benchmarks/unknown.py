@@ -25,6 +25,7 @@ from sklearn.metrics import roc_auc_score
 from hhmnet.commands.configuration import read_config
 from hhmnet.commands.terminal import Parser, console, table
 from hhmnet.data.protocols import get_protocol
+from hhmnet.evaluation.scores import score
 from hhmnet.predict.enroll import embed
 from hhmnet.store import Store
 from hhmnet.training.engine import Trainer
@@ -41,7 +42,7 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 def to_neighbour(train: np.ndarray, x: np.ndarray, number: int = 1) -> np.ndarray:
     """Cosine ``(N,)`` to the k-th nearest training clip (Sun et al., ICML 2022)."""
-    return np.asarray(np.sort(unit(x) @ unit(train).T, axis=1)[:, -number])
+    return np.asarray(np.sort(unit(x) @ unit(train).T, axis=1)[:, -min(number, len(train))])
 
 
 def mahalanobis(train: np.ndarray, labels: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -80,9 +81,8 @@ SCORES: dict[str, Callable[[Clips, Clips], np.ndarray]] = {
 def features(model: Any, store: Store, rows: np.ndarray, known: np.ndarray) -> Clips:
     """Embeddings ``(N, D)``, logits of the known classes and labels of some clips."""
     embeddings = embed(model, [store[int(row)] for row in rows])[:, 0]
-    classifier = model.network.classifier
-    logits = embeddings @ classifier.weight.detach().numpy().T + classifier.bias.detach().numpy()
-    return {"embeddings": embeddings, "logits": logits[:, known], "labels": store.labels[rows]}
+    logits = score(model, store, rows).logits[:, known]
+    return {"embeddings": embeddings, "logits": logits, "labels": store.labels[rows]}
 
 
 def train(
@@ -118,11 +118,11 @@ def areas(file: Path, asked_part: str, others: list[str]) -> dict[str, dict[str,
     train, asked = part("train"), part(asked_part)
     is_known = ~np.isin(asked["labels"], arrays["unknown"])
     found: dict[str, dict[str, float]] = {}
-    for name, score in SCORES.items():
-        values = score(train, asked)
+    for name, likeness in SCORES.items():
+        values = likeness(train, asked)
         found[name] = {"left out": 100 * roc_auc_score(is_known, values)}
         for other in others:
-            beside = score(train, part(other))
+            beside = likeness(train, part(other))
             truth = np.repeat([1, 0], [is_known.sum(), len(beside)])
             found[name][other] = 100 * roc_auc_score(truth, np.concatenate([values[is_known], beside]))
     return found

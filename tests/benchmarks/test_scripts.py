@@ -18,6 +18,7 @@ import paired
 import preparing
 import pytest
 import torch
+import unknown
 import videos
 
 from hhmnet.commands.configuration import read_config
@@ -206,3 +207,22 @@ def test_the_command_is_watched_and_its_stores_must_be_equal(
     monkeypatch.setattr(preparing, "prepare_once", lambda *words: kept(*words) | {"sha256": words[-1]})
     assert preparing.run(preparing.main, words) == 2
     assert "the stores of 70 files differ with the number of jobs" in capsys.readouterr().err
+
+
+def test_scores_that_tell_unknown_classes_are_compared(
+    tiny_store: Store, tmp_path: Path, capsys: Printed
+) -> None:
+    words = ["--data", str(tiny_store.path), "--out", str(tmp_path / "draws"), "--draws", "1"]
+    small = [
+        "--model.widths=[16]",
+        "--model.strides=[2]",
+        "--data.frames=8",
+        "--optim.epochs=1",
+        "--run.device=cpu",
+    ]
+    for _ in range(2):  # the second call only tables
+        assert unknown.run(unknown.main, [*words, *small]) == 0
+    out, err = capsys.readouterr()
+    assert err.count("draw 0: without") == 1
+    assert out.count("neighbour, logits") == 8
+    assert [file.name for file in (tmp_path / "draws").iterdir()] == ["0.npz"]
