@@ -1,69 +1,167 @@
-"""The four streams, and the whole way from joints to network input."""
+"""Joints become network input: where frames are taken, the origin, the front and the unit, the four streams."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from hhmnet.data.augment import AugmentConfig
 from hhmnet.data.transform import (
     STREAMS,
     DataConfig,
+    SkeletonBatch,
+    center,
+    face_camera,
     prepare,
+    rescale,
+    sample_frames,
     stream,
 )
 from hhmnet.skeleton import COCO17, KINECT20, NTU25, SkeletonLayout
-from made_ragged import FORMS, OFF, make, moved, one
+from made_ragged import FORMS, LENGTHS, OFF, about_y, make, moved, one
 
 
-def joints(layout: SkeletonLayout = KINECT20, frames: int = 5) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(3, frames, 2, layout.num_joints, layout.dims, generator=generator)
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
-def patchy(frames: int = 5) -> Tensor:
-    mask = torch.rand(3, frames, 2, generator=torch.Generator().manual_seed(1)) < 0.6
-    mask[0], mask[1, :, 0] = True, False
-    return mask
+@pytest.mark.parametrize("gaps", [0.0, 0.4])
+def test_sampling_matches_a_loop(gaps: float) -> None:
+    clips = make((6, 9, 1, 4), gaps=gaps)
+    positions = torch.rand(4, 20, generator=seeded(3)) * 10 - 1
+    positions[:, :4] = positions[:, :4].round()
+    x, mask = sample_frames(clips, positions)
+    assert (mask is None) == (not gaps)
+    kinds = set()
+    for n, t, m in itertools.product(range(4), range(20), range(2)):
+        clip = one(clips, n)
+        place = min(max(positions[n, t].item(), 0.0), len(clip.joints) - 1.0)
+        before, share = math.floor(place), place - math.floor(place)
+        sides = [(before, 1 - share), (before + 1, share)]
+        there = [
+            clip.present is None or bool(clip.present[min(frame, len(clip.joints) - 1), m])
+            for frame, _ in sides
+        ]
+        seen = [side for side, known in zip(sides, there, strict=True) if side[1] > 0 and known]
+        kinds.add((len(sides) - sum(weight == 0 for _, weight in sides), len(seen)))
+        assert mask is None or mask[n, t, m] == bool(seen)
+        expected = torch.zeros(20, 3)
+        for frame, weight in seen:
+            expected += clip.joints[frame, m] * weight / sum(w for _, w in seen)
+        torch.testing.assert_close(x[n, t, m], expected, atol=1e-5, rtol=1e-4)
+    assert kinds == ({(1, 0), (1, 1), (2, 0), (2, 1), (2, 2)} if gaps else {(1, 1), (2, 2)})
 
 
-def plain_bones(x: Tensor, layout: SkeletonLayout) -> Tensor:
-    out = torch.zeros_like(x)
-    for child, parent in layout.edges:
-        for n, t, m in itertools.product(*map(range, x.shape[:3])):
-            out[n, t, m, child] = x[n, t, m, child] - x[n, t, m, parent]
-    return out
+def test_evaluation_takes_the_middle_of_equal_slots() -> None:
+    clips = make()
+    plain = DataConfig(frames=4, persons=2, center="none")
+    x, _ = prepare(clips, KINECT20, plain)
+    places = torch.tensor([[(t + 0.5) / 4 * length - 0.5 for t in range(4)] for length in LENGTHS])
+    torch.testing.assert_close(x.permute(0, 2, 4, 3, 1), sample_frames(clips, places)[0])
 
 
-def plain_motion(x: Tensor, mask: Tensor | None) -> Tensor:
-    out = torch.zeros_like(x)
-    for n, t, m in itertools.product(range(x.shape[0]), range(x.shape[1] - 1), range(x.shape[2])):
-        if mask is None or (mask[n, t, m] and mask[n, t + 1, m]):
-            out[n, t, m] = x[n, t + 1, m] - x[n, t, m]
-    return out
+@pytest.mark.parametrize("augmentation", [None, AugmentConfig(offset=0.05, noise=0.05)])
+def test_a_derived_trunk_is_the_same_whatever_was_stored(augmentation: AugmentConfig | None) -> None:
+    config = DataConfig(frames=8, trunk="derived", scale="trunk")
+    stored = torch.randn(30, 1, 20, 3, generator=seeded())
+    moved = stored.clone()
+    trunk = [KINECT20.index(name) for name in ("hip_center", "spine", "shoulder_center")]
+    moved[:, :, trunk] += 0.3
+    lengths = torch.tensor([10, 20])
+    batches = (SkeletonBatch(joints, None, lengths) for joints in (stored, moved))
+    x, y = (prepare(batch, KINECT20, config, augmentation, seeded(1))[0] for batch in batches)
+    torch.testing.assert_close(x, y)
+    hips = [KINECT20.index(f"{side}_hip") for side in ("left", "right")]
+    shoulders = [KINECT20.index(f"{side}_shoulder") for side in ("left", "right")]
+    wanted = (3 * x[..., hips, :].mean(-2) + x[..., shoulders, :].mean(-2)) / 4
+    torch.testing.assert_close(x[..., KINECT20.index("spine"), :], wanted)
+
+
+def test_the_origin_is_the_first_persons_root_or_the_next_ones() -> None:
+    """Else the others would stand metres away, in the camera's coordinates."""
+    x = make((6, 6), persons=3).joints.view(2, 6, 3, 20, 3)
+    mask = torch.ones(2, 6, 3).bool()
+    mask[0, :, 0] = mask[0, 2, 1] = mask[1, 3, 0] = False
+    x = x * mask[..., None, None]
+    root = KINECT20.root
+    origin = torch.stack([x[0, 0, 1, root], x[1, 0, 0, root]])[:, None, None, None]
+    torch.testing.assert_close(center(x, "first", root, mask), (x - origin) * mask[..., None, None])
+    assert center(x, "none", root, mask) is x
+    whole = center(x, "first", root, None)  # everybody is there
+    torch.testing.assert_close(whole[:, 0, 0, root], torch.zeros(2, 3))
+    torch.testing.assert_close(whole.diff(dim=3), x.diff(dim=3))
+
+
+@pytest.mark.parametrize("layout", [KINECT20, NTU25], ids=lambda layout: layout.name)
+def test_where_a_clip_is_filmed_from_does_not_matter(layout: SkeletonLayout) -> None:
+    """Hips and shoulders of the first person lie along x, the left ones first."""
+    clips = make((5, 12, 9), gaps=0.3, layout=layout)
+    turned = moved(clips, clips.joints @ about_y(200).T)
+    config = DataConfig(frames=8, persons=2, facing="mean")
+    expected = prepare(clips, layout, config)[0]
+    torch.testing.assert_close(prepare(turned, layout, config)[0], expected, atol=1e-4, rtol=1e-4)
+    x = expected[..., 0].sum(2)
+    pairs = [(layout.index(f"left_{name}"), layout.index(f"right_{name}")) for name in ("shoulder", "hip")]
+    line = sum(x[..., left] - x[..., right] for left, right in pairs)
+    torch.testing.assert_close(line[:, 2], torch.zeros(3), atol=1e-4, rtol=0)
+    assert (line[:, 0] < 0).all()
+
+
+def test_without_the_first_person_the_next_one_is_faced_and_measured() -> None:
+    x = make((6,)).joints[None].clone()
+    mask = torch.ones(1, 6, 2).bool()
+    mask[0, :, 0] = mask[0, 0, 1] = False
+    x = x * mask[..., None, None]
+    alone, seen = x[:, :, 1:], mask[:, :, 1:]
+    faced = face_camera(x, "mean", KINECT20, mask)[:, :, 1:]
+    torch.testing.assert_close(faced, face_camera(alone, "mean", KINECT20, seen))
+    assert (faced - alone).abs().max() > 0.1
+    scaled = rescale(x, "trunk", KINECT20, mask)[:, :, 1:]
+    torch.testing.assert_close(scaled, rescale(alone, "trunk", KINECT20, seen))
+
+
+def test_trunk_is_the_mean_way_from_shoulders_to_hips() -> None:
+    mask = torch.tensor([1, 0, 1, 1, 0, 1]).bool()[None, :, None].expand(1, 6, 2)
+    x = make((6,)).joints[None] * mask[..., None, None]
+    lengths = [
+        (x[0, t, 0, KINECT20.index(f"{side}_shoulder")] - x[0, t, 0, KINECT20.index(f"{side}_hip")]).norm()
+        for t in (0, 2, 3, 5)
+        for side in ("left", "right")
+    ]
+    torch.testing.assert_close(rescale(x, "trunk", KINECT20, mask), x / torch.stack(lengths).mean())
+
+
+@pytest.mark.parametrize("gaps", [0.0, 0.3])
+def test_box_spans_minus_1_to_1_on_every_axis(gaps: float) -> None:
+    x, mask = prepare(make((5, 12, 4), gaps=gaps), KINECT20, DataConfig(frames=8, persons=2, scale="box"))
+    rows = x.permute(0, 2, 4, 3, 1)
+    for n in range(3):
+        seen = rows[n] if mask is None else rows[n][mask[n]]
+        torch.testing.assert_close(seen.reshape(-1, 3).amin(0), -torch.ones(3))
+        torch.testing.assert_close(seen.reshape(-1, 3).amax(0), torch.ones(3))
 
 
 @pytest.mark.parametrize("layout", [KINECT20, NTU25, COCO17], ids=lambda layout: layout.name)
 @pytest.mark.parametrize("frames", [1, 5])
 @pytest.mark.parametrize("masked", [False, True])
 def test_streams_are_bones_and_motion(layout: SkeletonLayout, frames: int, masked: bool) -> None:
-    x, mask = joints(layout, frames), patchy(frames) if masked else None
-    expected = {
-        "joint": x,
-        "bone": plain_bones(x, layout),
-        "joint_motion": plain_motion(x, mask),
-        "bone_motion": plain_motion(plain_bones(x, layout), mask),
-    }
-    assert set(STREAMS) == set(expected)
-    for name, wanted in expected.items():
-        torch.testing.assert_close(stream(name, x, layout, mask), wanted, msg=name)
-
-
-# The whole.
+    x = torch.randn(3, frames, 2, layout.num_joints, layout.dims, generator=seeded())
+    mask = torch.rand(3, frames, 2, generator=seeded(1)) < 0.6
+    bone = torch.zeros_like(x)
+    for child, parent in layout.edges:
+        bone[..., child, :] = x[..., child, :] - x[..., parent, :]
+    for name, positions in (("joint", x), ("bone", bone)):
+        torch.testing.assert_close(stream(name, x, layout, mask if masked else None), positions)
+        motion = torch.zeros_like(x)
+        for n, t, m in itertools.product(range(3), range(frames - 1), range(2)):
+            if not masked or (mask[n, t, m] and mask[n, t + 1, m]):
+                motion[n, t, m] = positions[n, t + 1, m] - positions[n, t, m]
+        found = stream(f"{name}_motion", x, layout, mask if masked else None)
+        torch.testing.assert_close(found, motion)
 
 
 @pytest.mark.parametrize(("center", "facing", "scale"), FORMS)
@@ -83,13 +181,11 @@ def test_a_clip_alone_among_others_and_with_augmentation_switched_off(
         torch.testing.assert_close(alone[0], together[n])
         assert own_mask is not None
         assert torch.equal(own_mask[0], mask[n])
-    found, found_mask = prepare(clips, KINECT20, config, OFF, torch.Generator().manual_seed(0))
+    found, found_mask = prepare(clips, KINECT20, config, OFF, seeded())
     torch.testing.assert_close(found, together)
     assert torch.equal(found_mask, mask)
     assert not mask[-1].any()
-    noisy, noisy_mask = prepare(
-        clips, KINECT20, config, AugmentConfig(mirror=0.5), torch.Generator().manual_seed(0)
-    )
+    noisy, noisy_mask = prepare(clips, KINECT20, config, AugmentConfig(mirror=0.5), seeded())
     for x, there in ((together, mask), (noisy, noisy_mask)):
         assert x.isfinite().all()
         assert not x.permute(0, 2, 4, 1, 3)[~there].any()
@@ -99,14 +195,9 @@ def test_all_four_streams_show_one_augmented_body() -> None:
     """Bones taken from the augmented joint stream are the augmented bone stream of the same seed."""
     clips = make()
     config = DataConfig(frames=8, persons=2)
-    joints, mask = prepare(clips, KINECT20, config, AugmentConfig(), torch.Generator().manual_seed(5))
+    joints, mask = prepare(clips, KINECT20, config, AugmentConfig(), seeded(5))
     for name in STREAMS:
-        x, _ = prepare(
-            clips,
-            KINECT20,
-            dataclasses.replace(config, stream=name),
-            AugmentConfig(),
-            torch.Generator().manual_seed(5),
-        )
+        own = dataclasses.replace(config, stream=name)
+        x, _ = prepare(clips, KINECT20, own, AugmentConfig(), seeded(5))
         expected = stream(name, joints.permute(0, 2, 4, 3, 1), KINECT20, mask)
         torch.testing.assert_close(x.permute(0, 2, 4, 3, 1), expected)

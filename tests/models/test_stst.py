@@ -53,12 +53,6 @@ def patchy(count: int = 3, frames: int = 8, persons: int = 2) -> Tensor:
     return mask
 
 
-def assert_same(one: torch.nn.Module, other: torch.nn.Module) -> None:
-    """All weights and statistics alike."""
-    for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5, msg=name)
-
-
 @EACH
 def test_every_variant_learns_also_in_bfloat16(variant: dict[str, object]) -> None:
     network = build(**variant).train()
@@ -96,30 +90,28 @@ def test_leaving_absent_persons_out_and_computing_them_is_the_same(
         torch.testing.assert_close(a.grad, b.grad, atol=1e-5, rtol=1e-4, msg=name)
         assert a.grad is not None
         assert a.grad.isfinite().all(), name
-    assert_same(static, plain)
+    for (name, value), other in zip(static.state_dict().items(), plain.state_dict().values(), strict=True):
+        torch.testing.assert_close(value, other, atol=1e-5, rtol=1e-5, msg=name)
     nobody = plain(clips(), torch.zeros(3, 8, 2).bool())
     torch.testing.assert_close(nobody.logits, plain.classifier.bias.expand(3, 5))
 
 
+class Loss(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        config = STSTConfig(widths=(16,), strides=(2,), head_width=8, mutual=True)
+        self.network = HomogeneousNetwork(config, FusionConfig(8), KINECT20, 5, ("joint", "bone"))
+
+    def forward(self, x: Tensor, mask: Tensor, classes: Tensor) -> Tensor:
+        output = self.network(x, mask)
+        loss = torch.stack([functional.cross_entropy(each, classes) for each in output.each]).sum()
+        return loss + stream_contrast(output.projections, classes, 0.07)
+
+
 def test_a_masked_training_step_has_no_operation_that_depends_on_data() -> None:
     """Else a CUDA graph couldn't record it. Export has symbols for data: a size that hangs on a value ends it."""
-    config = STSTConfig(widths=(16,), strides=(2,), head_width=8, mutual=True)
-
-    class Loss(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = HomogeneousNetwork(
-                config, FusionConfig(projection=8), KINECT20, 5, ("joint", "bone")
-            )
-
-        def forward(self, x: Tensor, mask: Tensor, classes: Tensor) -> Tensor:
-            output = self.network(x, mask)
-            loss = torch.stack([functional.cross_entropy(each, classes) for each in output.each]).sum()
-            return loss + stream_contrast(output.projections, classes, 0.07)
-
-    module, x = Loss().train(), clips().repeat(1, 2, 1, 1, 1)
-    classes = functional.one_hot(torch.tensor([0, 1, 2]), 5).float()
-    program = torch.export.export(module, (x, patchy(), classes), strict=False)
+    x, classes = clips().repeat(1, 2, 1, 1, 1), torch.eye(5)[:3]
+    program = torch.export.export(Loss().train(), (x, patchy(), classes), strict=False)
     for node in program.graph.nodes:
         assert torch.Tag.data_dependent_output not in getattr(node.target, "tags", ()), node
         assert not node.meta.get("unbacked_bindings"), node  # sizes that are known only when it runs
@@ -140,47 +132,35 @@ def test_a_clip_has_no_neighbours() -> None:
         torch.testing.assert_close(a[1:2], b, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("missing", ["other values", "no numbers", "a person more", "frames more"])
+@pytest.mark.parametrize("variant", [{"mask": "none"}, {"mutual": True}], ids=str)
 @pytest.mark.parametrize("static", [False, True])
 @TRAINING
-@pytest.mark.parametrize("variant", [{"mask": "none"}, {"mutual": True}], ids=str)
-def test_what_stands_in_masked_places_does_not_matter(
-    variant: dict[str, object], training: bool, static: bool
+def test_what_is_missing_has_no_influence(
+    variant: dict[str, object], training: bool, static: bool, missing: str
 ) -> None:
-    x, mask = clips(), patchy()
-    plain = build(**variant).train(training)
-    plain.static_shapes = static
-    expected, state = plain(x, mask), {name: value.clone() for name, value in plain.state_dict().items()}
-    for value in (7.0, float("nan")):
-        y = clips()
-        y.permute(0, 2, 4, 1, 3)[~mask] = value
-        other = build(**variant).train(training)
-        other.static_shapes = static
-        for a, b in zip(other(y, mask), expected, strict=True):
-            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
-        for name, kept in other.state_dict().items():
-            torch.testing.assert_close(kept, state[name], msg=name)
-
-
-@TRAINING
-@pytest.mark.parametrize("added", ["person", "frames"])
-def test_absent_persons_and_padded_frames_change_nothing(training: bool, added: str) -> None:
     x, mask = clips().double(), patchy()  # the order of a sum is other with more frames
-    if added == "person":
-        wide = torch.cat([x, clips(persons=1).double()], -1)
-        wide_mask = torch.cat([mask, torch.zeros(3, 8, 1).bool()], 2)
+    y, other_mask = clips().double(), mask
+    if missing == "a person more":
+        y = torch.cat([x, clips(persons=1).double()], -1)
+        other_mask = torch.cat([mask, torch.zeros(3, 8, 1).bool()], 2)
+    elif missing == "frames more":
+        variant = variant | {"chunks": 1}  # more frames are cut elsewhere
+        y = torch.cat([x, clips(frames=4).double()], 2)
+        other_mask = torch.cat([mask, torch.zeros(3, 4, 2).bool()], 1)
     else:
-        wide = torch.cat([x, clips(frames=4).double()], 2)
-        wide_mask = torch.cat([mask, torch.zeros(3, 4, 2).bool()], 1)
-    fields = {"mutual": True} if added == "person" else {"chunks": 1}  # more frames are cut elsewhere
-    plain, other = (build(**fields).double().train(training) for _ in range(2))
-    expected, found = plain(x, mask), other(wide, wide_mask)
+        y.permute(0, 2, 4, 1, 3)[~mask] = 7.0 if missing == "other values" else float("nan")
+    plain, other = (build(**variant).double().train(training) for _ in range(2))
+    plain.static_shapes = other.static_shapes = static
+    expected, found = plain(x, mask), other(y, other_mask)
     torch.testing.assert_close(found.logits, expected.logits)
     torch.testing.assert_close(found.embedding, expected.embedding)
     persons, frames = expected.features.shape[1:3]
     torch.testing.assert_close(found.features[:, :persons, :frames], expected.features)
     assert not found.features[:, persons:].any()
     assert not found.features[:, :, frames:].any()
-    assert_same(other, plain)
+    for (name, a), b in zip(plain.state_dict().items(), other.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, msg=name)
 
 
 @pytest.mark.parametrize(("masked", "pooling"), [(False, "body"), (True, "body"), (True, "parts")])
