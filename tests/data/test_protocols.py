@@ -5,6 +5,8 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,19 +23,17 @@ TRAIN120 = [
 ]
 
 
-def columns(**values: list[str] | str) -> dict[str, np.ndarray]:
-    """Attributes as a store has them: text, "" where nothing is said."""
-    length = max(len(value) for value in values.values() if isinstance(value, list))
-    return {
-        axis: np.array(given if isinstance(given := values.get(axis, ""), list) else [given] * length)
-        for axis in ("camera", "subject", "setup", "split")
-    }
+def columns(**values: list[str]) -> Any:
+    """What a protocol looks at of a store: text, "" where nothing is said."""
+    nothing = [""] * max(map(len, values.values()))
+    axes = ("camera", "subject", "setup", "split")
+    return SimpleNamespace(**{f"{axis}s": np.array(values.get(axis, nothing)) for axis in axes})
 
 
-def num_folds(protocol: Protocol, values: dict[str, np.ndarray]) -> int:
+def num_folds(protocol: Protocol, values: Any) -> int:
     for fold in itertools.count():
         try:
-            protocol.select(values, "val", fold)
+            protocol.indices(values, "val", fold)
         except ProtocolError:
             return fold
     raise AssertionError
@@ -61,11 +61,11 @@ def test_who_trains_who_is_tested_and_what_is_held_out(
     values = columns(**{axis: each})
 
     def found(part: str, fold: int | None = None) -> set[int]:
-        return {int(each[row]) for row in protocol.select(values, part, fold)}
+        return {int(each[row]) for row in protocol.indices(values, part, fold)}
 
     assert found("train") == set(trains)
     assert found("test") == set(every) - set(trains)
-    assert len(protocol.select(values, "all")) == len(each)
+    assert len(protocol.indices(values, "all")) == len(each)
     assert num_folds(protocol, values) == folds
     held = [found("val", fold) for fold in range(folds)]
     assert all(held)
@@ -108,10 +108,11 @@ def test_the_published_counts(name: str, file: str, counts: tuple[int, int]) -> 
     if not listed.is_file():
         pytest.skip(f"HHMNET_DATA names no data folder with ntu/{file}")
     parts = re.findall(r"S(\d{3})C(\d{3})P(\d{3})R\d{3}A\d{3}", listed.read_text())
-    values = dict(zip(("setup", "camera", "subject"), np.array(parts).astype(int).astype(str).T, strict=True))
+    each = zip(("setup", "camera", "subject"), zip(*parts, strict=True), strict=True)
+    values = columns(**{axis: [str(int(number)) for number in numbers] for axis, numbers in each})
     protocol = PROTOCOLS[name]
-    assert tuple(len(protocol.select(values, part)) for part in ("train", "test")) == counts
-    held = [len(protocol.select(values, "val", fold)) for fold in range(num_folds(protocol, values))]
+    assert tuple(len(protocol.indices(values, part)) for part in ("train", "test")) == counts
+    held = [len(protocol.indices(values, "val", fold)) for fold in range(num_folds(protocol, values))]
     assert sum(held) == counts[0]
     assert min(held) > counts[0] / len(held) / 2
 
@@ -121,33 +122,33 @@ def test_automatic_folds_deal_the_values_out_in_order() -> None:
     subjects = ["10", "9", "", "2", "x", "1", "2", "7"]
     values = columns(split=["train"] * 7 + ["test"], subject=subjects)
     protocol = PROTOCOLS["given"]
-    held = [protocol.select(values, "val", fold) for fold in range(num_folds(protocol, values))]
-    assert [sorted(set(values["subject"][rows])) for rows in held] == [["1", "x"], ["2"], ["9"], ["10"]]
-    assert all(2 in protocol.select(values, "train", fold) for fold in range(4))
+    held = [protocol.indices(values, "val", fold) for fold in range(num_folds(protocol, values))]
+    assert [sorted(set(values.subjects[rows])) for rows in held] == [["1", "x"], ["2"], ["9"], ["10"]]
+    assert all(2 in protocol.indices(values, "train", fold) for fold in range(4))
     assert held[1].tolist() == [3, 6]
     both = columns(split=["xsub_train xsub_test", "xsub_train", "xsub_test"], subject=["1", "2", "3"])
-    assert get_protocol("pyskl:xsub").select(both, "train").tolist() == [1], "a clip of both parts is tested"
+    assert get_protocol("pyskl:xsub").indices(both, "train").tolist() == [1], "a clip of both parts is tested"
 
 
 def test_given_parts_fall_back_on_setups_and_say_where_there_are_none() -> None:
     protocol = PROTOCOLS["given"]
     values = columns(split=["", "train", "train", "test"], subject=["1", "1", "", "2"], setup=list("ABCD"))
     assert num_folds(protocol, values) == 3
-    assert protocol.select(values, "val", 1).tolist() == [1]
-    assert protocol.select(values, "test").tolist() == [3]
+    assert protocol.indices(values, "val", 1).tolist() == [1]
+    assert protocol.indices(values, "test").tolist() == [3]
     alone = columns(split=["train", "test"])
-    assert protocol.select(alone, "train").tolist() == [0]
+    assert protocol.indices(alone, "train").tolist() == [0]
     with pytest.raises(ProtocolError, match=r"no two training clips differ in their subject or setup"):
-        protocol.select(alone, "val", 0)
+        protocol.indices(alone, "val", 0)
 
 
 def test_a_published_validation_part_is_the_only_fold() -> None:
     protocol = PROTOCOLS["given"]
     values = columns(split=["train", "val", "test", "val", "train"], subject=list("abcde"))
     assert num_folds(protocol, values) == 1
-    assert protocol.select(values, "train").tolist() == [0, 1, 3, 4]
-    assert protocol.select(values, "train", 0).tolist() == [0, 4]
-    assert protocol.select(values, "val", 0).tolist() == [1, 3]
+    assert protocol.indices(values, "train").tolist() == [0, 1, 3, 4]
+    assert protocol.indices(values, "train", 0).tolist() == [0, 4]
+    assert protocol.indices(values, "val", 0).tolist() == [1, 3]
 
 
 @pytest.mark.parametrize("prefix", ["", "fold"])
@@ -155,21 +156,21 @@ def test_tennis_tests_fold_2_and_holds_out_scenes(prefix: str) -> None:
     folds = [prefix + number for number in "0011222"]
     values = columns(split=folds, setup=["19", "25", "2", "44", "3", "19", "11"])
     protocol = PROTOCOLS["tennis"]
-    assert protocol.select(values, "train").tolist() == [0, 1, 2, 3]
-    assert protocol.select(values, "test").tolist() == [4, 5, 6]
-    assert [protocol.select(values, "val", fold).tolist() for fold in range(2)] == [[0, 3], [2]]
-    assert protocol.select(values, "train", 0).tolist() == [1, 2]  # scene 25 always trains
+    assert protocol.indices(values, "train").tolist() == [0, 1, 2, 3]
+    assert protocol.indices(values, "test").tolist() == [4, 5, 6]
+    assert [protocol.indices(values, "val", fold).tolist() for fold in range(2)] == [[0, 3], [2]]
+    assert protocol.indices(values, "train", 0).tolist() == [1, 2]  # scene 25 always trains
 
 
 def test_pyskl_validates_on_the_val_part_where_there_is_a_test_part() -> None:
     values = columns(split=["train", "val", "test", "train"])
     protocol = get_protocol("pyskl:")
-    assert protocol.select(values, "test").tolist() == [2]
-    assert protocol.select(values, "train").tolist() == [0, 1, 3]
-    assert protocol.select(values, "val", 0).tolist() == [1]
+    assert protocol.indices(values, "test").tolist() == [2]
+    assert protocol.indices(values, "train").tolist() == [0, 1, 3]
+    assert protocol.indices(values, "val", 0).tolist() == [1]
     numbered = columns(split=["train1 test2", "test1 train2"])
-    assert get_protocol("pyskl:1").select(numbered, "train").tolist() == [0]
-    assert get_protocol("pyskl:2").select(numbered, "test").tolist() == [0]
+    assert get_protocol("pyskl:1").indices(numbered, "train").tolist() == [0]
+    assert get_protocol("pyskl:2").indices(numbered, "test").tolist() == [0]
 
 
 def test_a_store_of_another_data_set_is_refused() -> None:
@@ -177,10 +178,10 @@ def test_a_store_of_another_data_set_is_refused() -> None:
     with pytest.raises(
         ProtocolError, match=r"no clip has one of .*nope_train.*; the clips have xset_train, xsub"
     ):
-        get_protocol("pyskl:nope").select(values, "train")
+        get_protocol("pyskl:nope").indices(values, "train")
     with pytest.raises(ProtocolError, match=r"ntu60_xsub goes by subject, .*; the clips have a, b"):
-        PROTOCOLS["ntu60_xsub"].select(values, "test")
-    assert PROTOCOLS["ntu60_xsub"].select(values, "all").tolist() == [0, 1]
+        PROTOCOLS["ntu60_xsub"].indices(values, "test")
+    assert PROTOCOLS["ntu60_xsub"].indices(values, "all").tolist() == [0, 1]
 
 
 def test_labels_are_corrected_by_sample_id(tiny_store: Store) -> None:

@@ -29,10 +29,8 @@ from hhmnet.training.engine import Hooks, Interrupted, Trainer
 from hhmnet.training.logs import EpochLog
 from hhmnet.training.phases import VideoPhase
 from made_crops import made_clip, write_made_store
+from made_ragged import OFF
 
-OFF = AugmentConfig(
-    **{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)} | {"crop": 1.0}  # type: ignore[arg-type]
-)
 CERTAIN = {
     "dropout": 0.0,
     "drop_path": 0.0,

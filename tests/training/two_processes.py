@@ -111,22 +111,23 @@ def all_of_it(folder: Path, paths: dict[str, Path]) -> None:
     rank, device = group.rank, torch.device("cpu")
     patchy, videos = Store(paths["patchy"]), Store(paths["videos"])
     notes: dict[str, Any] = {}
-    notes["phase 1"] = run(folder / "two-1", phase_1_config(), patchy)
-    notes["two sets"] = run(folder / "two-sets", phase_1_config(mixup=0.0), [patchy, Store(paths["tiny"])])
+    notes["phase 1"] = run(folder / "two phase 1", phase_1_config(), patchy)
+    notes["two sets"] = run(
+        folder / "two two sets", phase_1_config(mixup=0.0), [patchy, Store(paths["tiny"])]
+    )
     notes["cut"] = run(folder / "cut", phase_1_config(), patchy, stop=3)
     notes["resumed"] = run(folder / "begun", phase_1_config(), patchy, resume=True)
-    notes["phase 2"] = run(folder / "two-2", phase_2_config(paths["phase1"]), videos)
+    notes["phase 2"] = run(folder / "two phase 2", phase_2_config(paths["phase1"]), videos)
     notes["refused"] = _error(lambda: run(folder / "odd", phase_1_config(batch_size=5), patchy))
     notes["not finite"] = _error(lambda: _spoilt(folder / "nan", patchy))
     notes["alone wrong"] = _error(lambda: _fails(group, "the disk is full", (1,)))
     notes["both wrong"] = _error(lambda: _fails(group, "there is no such store", (0, 1)))
-    model = from_pretrained(folder / "two-1")
+    model = from_pretrained(folder / "two phase 1")
     for count in (11, 1):
         scores = score_together(group, model, patchy, np.arange(count), device)
         logits = {name or "all": part.logits for name, part in scores.items()}
         np.savez(folder / f"scores-{count}-{rank}.npz", **logits)
-    torch.save(normed(group, (slice(0, 2), slice(2, 7))[rank]), folder / f"norms-{rank}.pt")
-    torch.save(normed(group, (slice(0, 7), slice(7, 7))[rank]), folder / f"norms-one-{rank}.pt")
+    torch.save(normed(group, (slice(0, 7), slice(7, 7))[rank]), folder / f"norms-{rank}.pt")
     words = ["train", "--config", paths["recipe"], "--data", paths["sample"], "--out", folder / "command"]
     with pytest.MonkeyPatch.context() as patch:
         # Each command ends a process, and here three are in one.

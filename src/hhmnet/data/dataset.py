@@ -151,9 +151,6 @@ class ClipDataset(Dataset[RawBatch]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, item: int) -> RawBatch:
-        return self.__getitems__([item])
-
     def __getitems__(self, items: list[int]) -> RawBatch:
         """A batch of the clips at these positions among ``indices``."""
         rows = self.indices[items]

@@ -60,15 +60,10 @@ class Protocol:
     val_is_test: bool = False
 
     def indices(self, store: Store, part: str, fold: int | None = None) -> np.ndarray:
-        """Positions of a part's clips in the store, in the store's order: :meth:`select` on its attributes."""
-        return self.select(attributes(store), part, fold)
-
-    def select(self, values: Mapping[str, np.ndarray], part: str, fold: int | None = None) -> np.ndarray:
-        """Positions of a part's clips, ``(K,)`` int64, ascending.
+        """Positions of a part's clips in the store, ``(K,)`` int64, ascending.
 
         Args:
-            values: by attribute (:data:`AXES`), the value of every clip, ``(N,)`` text; only the attributes that the
-                protocol looks at are needed.
+            store: opened store; only the attributes of its clips are looked at.
             part: ``train``, ``val``, ``test`` or ``all``.
             fold: with a fold, ``train`` leaves out that fold's group and ``val`` is that group. Without one,
                 ``train`` is the whole training data and ``val`` is empty.
@@ -79,6 +74,8 @@ class Protocol:
         """
         if part not in PARTS:
             raise ProtocolError(f"unknown split '{part}'; known: {', '.join(PARTS)}")
+        each = store.cameras, store.subjects, store.setups, store.splits
+        values = dict(zip(AXES, each, strict=True))
         train, test = self._train_and_test(values)
         if self.train is not None and part != "all" and not (train | test).any():
             raise ProtocolError(self._no_clip(values))
@@ -86,7 +83,10 @@ class Protocol:
         if fold is not None:
             groups = self._groups(values, train)
             if not 0 <= fold < len(groups):
-                raise ProtocolError(self._no_fold(fold, len(groups)))
+                needed = " or ".join(self.fold_axes or (self.axis,))
+                found = f"folds 0 to {len(groups) - 1}, got {fold}"
+                none = f"no folds here: no two training clips differ in their {needed}"
+                raise ProtocolError(f"protocol {self.name} has {found if groups else none}")
             held = groups[fold] & train
         chosen = {"train": train & ~held, "val": held, "test": test, "all": np.ones_like(test)}[part]
         return np.flatnonzero(chosen)
@@ -152,17 +152,6 @@ class Protocol:
         found = _in_order(names)
         shown = ", ".join(found[:20]) + (", …" if len(found) > 20 else "") if found else "none"
         return f"protocol {self.name} goes by {self.axis}, and no clip has one of {wanted}; the clips have {shown}"
-
-    def _no_fold(self, fold: int, count: int) -> str:
-        if count:
-            return f"protocol {self.name} has folds 0 to {count - 1}, got {fold}"
-        needed = " or ".join(self.fold_axes or (self.axis,))
-        return f"protocol {self.name} has no folds here: no two training clips differ in their {needed}"
-
-
-def attributes(store: Store) -> dict[str, np.ndarray]:
-    """The attributes of a store's clips, ``(N,)`` text each, by the names in :data:`AXES`."""
-    return dict(zip(AXES, (store.cameras, store.subjects, store.setups, store.splits), strict=True))
 
 
 def dealt(values: Iterable[str], groups: int) -> tuple[frozenset[str], ...]:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from hhmnet.fields import one_of, within
 from hhmnet.models.backbones import BACKBONES, build_backbone
-from hhmnet.models.homogeneous import HomogeneousNetwork, check_shares
+from hhmnet.models.homogeneous import HomogeneousNetwork, HomogeneousOutput, check_shares
 from hhmnet.models.layers import part_weights, stride_mask
-from hhmnet.models.stst import STST
+from hhmnet.models.stst import STST, STSTOutput
 from hhmnet.models.video_net import VideoNetwork, guidance, part_meanings
 from hhmnet.skeleton import SkeletonLayout
 
@@ -93,24 +93,6 @@ class HeterogeneousOutput(NamedTuple):
     teacher: Tensor | None
     guidance: Tensor | None
     used: Tensor
-
-
-class SkeletonOutput(NamedTuple):
-    """What the frozen skeleton network says of N clips.
-
-    Attributes:
-        logits: ``(S, N, classes)``.
-        features: ``(N, M, T', V, D)`` of every stream.
-        embeddings: ``(N, D)`` of every stream.
-        there: ``(N, M, T')`` bool, true where a body is there.
-        frames: sampled frames, T.
-    """
-
-    logits: Tensor
-    features: tuple[Tensor, ...]
-    embeddings: tuple[Tensor, ...]
-    there: Tensor
-    frames: int
 
 
 class HeterogeneousNetwork(nn.Module):
@@ -201,28 +183,28 @@ class HeterogeneousNetwork(nn.Module):
         """
         if x is None and video is None:
             raise ValueError("there is neither a skeleton nor a video")
-        known = None if x is None else self._skeleton_output(x, mask)
+        known, there = (None, None) if x is None else self._skeleton_output(x, mask)
         count = x.shape[0] if x is not None else video.grid.shape[0]  # type: ignore[union-attr]
         absent = self.weights.new_zeros(count, self.num_classes)
         nobody = torch.zeros(count, dtype=torch.bool, device=absent.device)
         seen = features = taught = part_mask = weight = None
         if video is not None:
-            weight = self.cell_weights(known, video)
+            weight = self.cell_weights(known, there, video, 0 if x is None else x.shape[2])
             seen = self.video(video, weight)
             whole = seen.parts[:, -1:]
             features = torch.cat([self.projections[0](seen.parts[:, :-1]), self.projections[1](whole)], 1)
-        has_skeleton = nobody if known is None else known.there.any(2).any(1)
+        has_skeleton = nobody if there is None else there.any(2).any(1)
         has_video = nobody if seen is None else seen.there.any(1)
         if known is not None and seen is not None:
             with torch.no_grad():
                 meanings = part_meanings(known.features, known.embeddings, self.part_joints)
                 taught = meanings @ self.teacher_projection
             part_mask = seen.there & has_skeleton[:, None] & meanings.any(2)
-        streams = absent.expand(self.num_streams, -1, -1) if known is None else known.logits
+        streams = absent.expand(self.num_streams, -1, -1) if known is None else known.each
         each = torch.cat([streams, (absent if seen is None else seen.logits)[None]])
         return HeterogeneousOutput(
             logits=self._join(each, has_skeleton, has_video),
-            skeleton=None if known is None else known.logits,
+            skeleton=None if known is None else known.each,
             video=None if seen is None else seen.logits,
             part_features=features,
             part_teacher=taught,
@@ -233,30 +215,29 @@ class HeterogeneousNetwork(nn.Module):
         )
 
     @torch.no_grad()
-    def _skeleton_output(self, x: Tensor, mask: Tensor | None) -> SkeletonOutput:
-        """What the frozen network says of these skeletons."""
+    def _skeleton_output(self, x: Tensor, mask: Tensor | None) -> tuple[HomogeneousOutput, Tensor]:
+        """What the frozen network says of these skeletons, and where in its features a body is, ``(N, M, T')``."""
         count, _, frames, _, persons = x.shape
         output = self.skeleton(x, mask)
+        if isinstance(output, STSTOutput):  # as of one stream
+            logits = output.logits.float()
+            output = HomogeneousOutput(logits, logits[None], (output.embedding,), (), (output.features,))
         if mask is None:
             mask = torch.ones(count, frames, persons, dtype=torch.bool, device=x.device)
         there = stride_mask(mask.transpose(1, 2).reshape(-1, frames), self.time_stride)
         assert there is not None
-        there = there.unflatten(0, (count, persons))
-        if isinstance(self.skeleton, HomogeneousNetwork):
-            return SkeletonOutput(output.each, output.features, output.embeddings, there, frames)
-        logits = output.logits.float()[None]
-        return SkeletonOutput(logits, (output.features,), (output.embedding,), there, frames)
+        return output, there.unflatten(0, (count, persons))
 
     @torch.no_grad()
-    def cell_weights(self, known: SkeletonOutput | None, video: VideoInput) -> Tensor | None:
+    def cell_weights(
+        self, known: HomogeneousOutput | None, there: Tensor | None, video: VideoInput, frames: int
+    ) -> Tensor | None:
         """Weights ``(N, P, K)`` of the grid's cells; 1 throughout for a clip whose skeleton is missing or dropped."""
         if self.config.guidance == "none":
             return None
-        if known is None:
+        if known is None or there is None:
             return torch.ones(video.cell_mask.shape, device=video.grid.device)
-        weight = guidance(
-            known.features, known.there, video.times, known.frames, self.time_stride, self.part_joints
-        )
+        weight = guidance(known.features, there, video.times, frames, self.time_stride, self.part_joints)
         if self.training and self.config.modality_dropout:
             lost = torch.rand(len(weight), 1, 1, device=weight.device) < self.config.modality_dropout
             weight = torch.where(lost, 1.0, weight)

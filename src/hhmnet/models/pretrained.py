@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hhmnet.confidence import NEIGHBOURS_FILE, neighbours_of, with_neighbours
 from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
-from hhmnet.files import replacing
+from hhmnet.files import replacing, write_json
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork, HomogeneousOutput
 from hhmnet.models.hub import find_model
@@ -215,16 +215,15 @@ class ActionModel(nn.Module):
             if name in learned and not weights[name].isfinite().all():
                 raise PretrainedError(f"the weight {name} is too large for half precision; save it in full")
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / "config.json") as file:
-            file.write(json.dumps(self.spec.to_dict(), indent=1).encode() + b"\n")
-        kept = neighbours_of(self.spec.confidence) | {
-            f"{head.name}/{name}": array
-            for head in self.spec.heads
-            for name, array in neighbours_of(head.confidence).items()
+        write_json(folder / "config.json", self.spec.to_dict())
+        neighbours = {
+            f"{prefix}{name}": array
+            for prefix, one in zip(_classes_by_prefix(self.spec), self.spec.confidences(), strict=True)
+            for name, array in neighbours_of(one).items()
         }
-        if kept:
+        if neighbours:
             with replacing(folder / NEIGHBOURS_FILE) as file:
-                file.write(arrays.save(kept))
+                file.write(arrays.save(neighbours))
         # The weights come last: where they are, the rest is there too.
         with replacing(folder / "model.safetensors") as file:
             file.write(save(weights, metadata={"format": "pt"}))
@@ -313,21 +312,23 @@ def from_pretrained(
     return model
 
 
+def _classes_by_prefix(spec: ModelSpec) -> dict[str, int]:
+    """What the names of each head's neighbours begin with, and how many classes it has."""
+    return {f"{head.name}/": head.classes for head in spec.heads} or {"": len(spec.class_names)}
+
+
 def _with_neighbours(spec: ModelSpec, file: Path) -> ModelSpec:
     """The same with what was kept of training clips, where that is there; raises PretrainedError naming the file."""
     if not file.is_file():
         return spec
     try:
-        kept = arrays.load_file(file)
-        heads = []
-        for head in spec.heads:
-            own = {name.removeprefix(f"{head.name}/"): array for name, array in kept.items()}
-            confidence = with_neighbours(head.confidence, own, head.classes)
-            heads.append(dataclasses.replace(head, confidence=confidence))
-        confidence = with_neighbours(spec.confidence, kept, len(spec.class_names))
+        kept, found = arrays.load_file(file), []
+        for (prefix, classes), one in zip(_classes_by_prefix(spec).items(), spec.confidences(), strict=True):
+            own = {name.removeprefix(prefix): array for name, array in kept.items()}
+            found.append(with_neighbours(one, own, classes))
     except (SafetensorError, OSError, ValueError) as error:
         raise PretrainedError(f"{file}: {' '.join(str(error).split())[:200]}") from None
-    return dataclasses.replace(spec, heads=tuple(heads), confidence=confidence)
+    return spec.with_confidences(found)
 
 
 def _head_of(spec: ModelSpec, store: Store | None, folder: Path) -> str:

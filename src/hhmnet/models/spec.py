@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -156,6 +157,19 @@ class ModelSpec:
         """Each head with its part of ``class_names``."""
         ends = list(accumulate(head.classes for head in self.heads))
         return [(head, slice(end - head.classes, end)) for head, end in zip(self.heads, ends, strict=True)]
+
+    def confidences(self) -> list[dict[str, Confidence]]:
+        """How sure the answers of each head are, or of the model where it has none."""
+        return [head.confidence for head in self.heads] or [self.confidence]
+
+    def with_confidences(self, found: Sequence[dict[str, Confidence]]) -> ModelSpec:
+        """The same with others in the places of :meth:`confidences`."""
+        if not self.heads:
+            return dataclasses.replace(self, confidence=found[0])
+        pairs = zip(self.heads, found, strict=True)
+        return dataclasses.replace(
+            self, heads=tuple(dataclasses.replace(head, confidence=one) for head, one in pairs)
+        )
 
     def _check_skeleton(self) -> None:
         streams = self.data.streams

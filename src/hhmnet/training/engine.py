@@ -7,7 +7,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +176,7 @@ class Trainer:
             if self.step < self.total_steps:
                 raise Interrupted(f"stopped after step {self.step} of {self.total_steps}; --resume goes on")
             if self._given or self.config.fold is not None:
-                self._fit_confidence(self._given)
+                self._fit_confidence()
             model = self.result.eval()
             with self.group.together():
                 if self.group.is_main:
@@ -257,16 +257,14 @@ class Trainer:
         last = epoch == self.config.optim.epochs
         if self.config.fold is None or not (last or epoch % self.config.run.validate_every == 0):
             return None
-        return float(np.mean([evaluate(scores)["top1"] for scores in self._held_out()]))
+        return float(np.mean([evaluate(scores)["top1"] for scores in self._scored(self._held_out())]))
 
-    def _held_out(self, modalities: Sequence[str] = MODALITIES) -> list[Scores]:
-        """Scores of each set's held-out clips by its own head."""
+    def _held_out(self) -> list[np.ndarray]:
+        """Positions of each set's held-out clips."""
         each = zip(self.stores, self.protocols, strict=True)
-        return self._scored(
-            [rule.indices(store, "val", self.config.fold) for store, rule in each], modalities
-        )
+        return [rule.indices(store, "val", self.config.fold) for store, rule in each]
 
-    def _scored(self, rows: Sequence[np.ndarray], modalities: Sequence[str]) -> list[Scores]:
+    def _scored(self, rows: Sequence[np.ndarray], modalities: Sequence[str] = MODALITIES) -> list[Scores]:
         """Scores of some clips of each set by its own head, with corrected labels."""
         heads = [self.result.head(head.name) for head in self.spec.heads] or [self.result]
         found = []
@@ -276,43 +274,34 @@ class Trainer:
             found.append(dataclasses.replace(scores, labels=labels))
         return found
 
-    def _fit_confidence(self, given: Sequence[Mapping[str, Confidence]] = ()) -> None:
-        """By the held-out clips; or as another run found it, ``given`` of each head, with this run's training clips."""
-        learned = []
-        for store, (_, _, rows) in zip(self.stores, _training_clips(self.config, self.stores), strict=True):
-            learned.append(rows[kept(len(rows), len(store.class_names))])
+    def _fit_confidence(self) -> None:
+        """By the held-out clips; or as the run of ``calibration`` found it, with this run's training clips."""
+        learned = [
+            rows[kept(len(rows), len(store.class_names))]
+            for store, (_, _, rows) in zip(
+                self.stores, _training_clips(self.config, self.stores), strict=True
+            )
+        ]
         found: list[dict[str, Confidence]] = [{} for _ in self.stores]
-        parts = MODALITIES[: 1 + bool(self.spec.roi)]
-        for modalities in [(name,) for name in parts] + ([MODALITIES] if len(parts) > 1 else []):
+        for modalities in [("skeleton",), ("video",), MODALITIES] if self.spec.roi else [("skeleton",)]:
             name = "+".join(modalities)
-            near = [scores.answered for scores in self._scored(learned, modalities)]
-            if given:
-                for one, other, scores in zip(found, given, near, strict=True):
+            near = [scores.answered.logits for scores in self._scored(learned, modalities)]
+            if self._given:
+                for one, other, own in zip(found, self._given, near, strict=True):
                     if name in other:
-                        neighbours = as_neighbours(scores.logits)
-                        one[name] = dataclasses.replace(other[name], neighbours=neighbours)
-                continue
-            for one, scores, own in zip(found, self._held_out(modalities), near, strict=True):
-                one[name] = fit_confidence(scores.answered.logits, scores.answered.labels, own.logits)
-        self._set_confidence(found)
+                        one[name] = dataclasses.replace(other[name], neighbours=as_neighbours(own))
+            else:
+                held_out = [scores.answered for scores in self._scored(self._held_out(), modalities)]
+                for one, scores, own in zip(found, held_out, near, strict=True):
+                    one[name] = fit_confidence(scores.logits, scores.labels, own)
+        self.spec = self.spec.with_confidences(found)
 
     def _other_confidence(self, name: str) -> list[dict[str, Confidence]]:
         """Another model's, of the same classes, of each head."""
         other = from_pretrained(name, all_heads=True).spec
         if other.class_names != self.spec.class_names or len(other.heads) != len(self.spec.heads):
             raise TrainingError(f"field 'calibration', {name}: it tells other classes apart than this run")
-        return [head.confidence for head in other.heads] or [other.confidence]
-
-    def _set_confidence(self, found: Sequence[dict[str, Confidence]]) -> None:
-        """Keep what was found of each head, or of the model where it has none."""
-        if self.spec.heads:
-            heads = tuple(
-                dataclasses.replace(head, confidence=one)
-                for head, one in zip(self.spec.heads, found, strict=True)
-            )
-            self.spec = dataclasses.replace(self.spec, heads=heads)
-        else:
-            self.spec = dataclasses.replace(self.spec, confidence=found[0])
+        return other.confidences()
 
     def _checkpoint(self) -> None:
         figures = [step.tolist() for step in self._figures]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import hhmnet
-from hhmnet.files import append, replacing
+from hhmnet.files import append, replacing, write_json
 
 LOG_FILE = "log.csv"
 ENVIRONMENT_FILE = "environment.json"
@@ -162,8 +162,7 @@ def git_commit() -> str | None:
 
 def write_environment(folder: Path, facts: dict[str, Any]) -> None:
     """Write ``environment.json``, whole or not at all."""
-    with replacing(folder / ENVIRONMENT_FILE) as handle:
-        handle.write((json.dumps(facts, indent=1) + "\n").encode())
+    write_json(folder / ENVIRONMENT_FILE, facts)
 
 
 def is_finished(folder: Path) -> bool:
