@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hhmnet.conversion import KINECT_V1_DEPTH, Camera, convert, project, trunk_means
+from hhmnet.conversion import Camera, convert, project, trunk_means
 from hhmnet.skeleton import BLAZEPOSE33, COCO17, KINECT20, NTU25, LayoutError, SkeletonLayout
 from made_poses import body
 
@@ -55,18 +55,12 @@ def test_joint_by_joint(source: SkeletonLayout, target: SkeletonLayout, missing:
 @pytest.mark.parametrize(
     ("target", "heights"),
     [
-        (
-            KINECT20,
-            {"hip_center": 0.45 / 7, "spine": 0.45 / 4, "shoulder_center": 0.45 + 0.2 / 3, "head": 0.65},
-        ),
-        (
-            NTU25,
-            {"spine_mid": 0.225, "spine_shoulder": 0.45, "neck": 0.45 + 0.2 / 3, "head": 0.65},
-        ),
+        (KINECT20, {"hip_center": 0.45 / 7, "spine": 0.45 / 4, "shoulder_center": 0.45 + 0.2 / 3, "head": 0.65}),
+        (NTU25, {"spine_mid": 0.225, "spine_shoulder": 0.45, "neck": 0.45 + 0.2 / 3, "head": 0.65}),
     ],
     ids=["kinect20", "ntu25"],
-)
-def test_a_person_from_video_stands_in_kinects_layouts(
+)  # fmt: skip
+def test_a_person_from_video_stands_as_a_kinect_sees_them(
     target: SkeletonLayout, heights: dict[str, float]
 ) -> None:
     """Metres from the hips, y up: shoulders are at 0.45, ears at 0.65."""
@@ -87,9 +81,13 @@ def test_coco_joints_are_seen_by_the_camera() -> None:
         x, y, z = at(joints, KINECT20, "head" if name == "nose" else name)[1, 3, 0]
         expected = [320 + 500 * x / z, 240 - 510 * y / z]
         np.testing.assert_allclose(at(pixels, COCO17, name)[1, 3, 0], expected, rtol=1e-5)
-    unseen = [COCO17.index(name) for name in ("left_eye", "right_eye", "left_ear", "right_ear")]
-    assert not pixels[..., unseen, :].any()
+    assert not at(pixels, COCO17, "left_eye", "right_eye", "left_ear", "right_ear").any()
     assert trust.sum(-1).tolist() == [[13, 13, 0, 13, 13], [13] * 5]
+    seen = project(np.array([[1, 0.5, 2.0], [0, 0, 0], [1, 1, -1], [1e30, 0, 1e-30]]), CAMERA)
+    np.testing.assert_allclose(seen, [[570, 112.5], *[[np.nan] * 2] * 3])
+    half = project(joints[1], CAMERA.resized(320, 120))
+    # Pixel 0 of the small picture covers pixels 0 and 1 of the large one, whose middle is 0.5.
+    np.testing.assert_allclose((half + 0.5) * [2, 4] - 0.5, project(joints[1], CAMERA), rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -100,21 +98,18 @@ def test_a_joint_is_as_sure_as_the_least_sure_it_is_made_of(
     source: SkeletonLayout, target: SkeletonLayout, keep: bool
 ) -> None:
     joints = clip(source, 50)
-    trust = np.random.default_rng(1).choice(
-        np.float32([0, 0.25, 0.5, 1]), joints.shape[:-1], p=[0.1, 0.1, 0.1, 0.7]
-    )
+    rng = np.random.default_rng(1)
+    trust = rng.choice(np.float32([0, 0.25, 0.5, 1]), joints.shape[:-1], p=[0.1, 0.1, 0.1, 0.7])
     made, trusted = convert(joints, source, target, trust, CAMERA, keep_missing=keep)
     sure, _ = convert(joints, source, target, camera=CAMERA)
     np.testing.assert_array_equal(made, sure if keep else sure * (trusted > 0)[..., None])
     for joint in range(source.num_joints):  # it follows each joint that moves it, and no other
-        moved = joints.copy()
+        moved, lost = joints.copy(), trust.copy()
         moved[:, joint] += 0.5
+        lost[:, joint] = 0
         is_part = (convert(moved, source, target, camera=CAMERA)[0] != sure).any((0, -1))
         assert (trusted[:, is_part] <= trust[:, joint, None]).all()
-        trust_here = trust.copy()
-        trust_here[:, joint] = 0
-        changed = convert(joints, source, target, trust_here, CAMERA)[1] != trusted
-        assert not changed[:, ~is_part].any()
+        assert not (convert(joints, source, target, lost, CAMERA)[1] != trusted)[:, ~is_part].any()
 
 
 @pytest.mark.parametrize(
@@ -122,11 +117,7 @@ def test_a_joint_is_as_sure_as_the_least_sure_it_is_made_of(
     [
         (KINECT20, COCO17, r"kinect20 is in metres and coco17 in pixels; give the camera, .*camera="),
         (COCO17, NTU25, "coco17 has no depth, so it can't become ntu25; estimate 3-D joints"),
-        (
-            replace(KINECT20, name="mine"),
-            NTU25,
-            "no conversion from mine to ntu25 is defined; there are: ntu25 →",
-        ),
+        (replace(KINECT20, name="mine"), NTU25, "no conversion from mine to ntu25 .* there are: ntu25 →"),
     ],
 )
 def test_where_there_is_no_way(source: SkeletonLayout, target: SkeletonLayout, reason: str) -> None:
@@ -134,36 +125,12 @@ def test_where_there_is_no_way(source: SkeletonLayout, target: SkeletonLayout, r
         convert(clip(source)[..., : source.dims], source, target)
 
 
-def test_projection_by_hand() -> None:
-    seen = project(
-        np.array([[0, 0, 2], [1, 0.5, 2], [-1, -1, 4], [0, 0, 0], [1, 1, -1], [1e30, 0, 1e-30]]), CAMERA
-    )
-    np.testing.assert_allclose(seen[:3], [[320, 240], [570, 112.5], [195, 367.5]])
-    assert np.isnan(seen[3:]).all()
-    np.testing.assert_allclose(project(np.array([1, 0.5, 2.0]), replace(CAMERA, fx=-500)), [70, 112.5])
-    points = clip(KINECT20)
-    half = project(points, CAMERA.resized(320, 120))
-    # Pixel 0 of the small picture covers pixels 0 and 1 of the large one, whose middle is 0.5.
-    np.testing.assert_allclose((half + 0.5) * [2, 4] - 0.5, project(points, CAMERA), rtol=1e-4, atol=1e-3)
-    assert KINECT_V1_DEPTH.resized(640, 480).fx == pytest.approx(571.26)
-
-
-@pytest.mark.parametrize(
-    ("layout", "derived"),
-    [
-        (KINECT20, {"hip_center", "spine", "shoulder_center"}),
-        (NTU25, {"spine_base", "spine_mid", "spine_shoulder", "neck"}),
-    ],
-    ids=["kinect20", "ntu25"],
-)
-def test_a_derived_trunk_follows_from_hips_shoulders_and_head(
-    layout: SkeletonLayout, derived: set[str]
-) -> None:
+@pytest.mark.parametrize("layout", [KINECT20, NTU25], ids=["kinect20", "ntu25"])
+def test_a_derived_trunk_follows_from_hips_shoulders_and_head(layout: SkeletonLayout) -> None:
     shares = trunk_means(layout)
     np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-6)
-    np.testing.assert_allclose(shares @ shares, shares, atol=1e-6)
     trunk = [joint for joint in range(layout.num_joints) if shares[joint, joint] != 1]
-    assert {layout.joints[joint] for joint in trunk} == derived
+    assert len(trunk) == (3 if layout is KINECT20 else 4)
     assert not shares[:, trunk].any()
     # Joints from video are there already, so that deriving them again changes nothing.
     estimated, _ = convert(clip(BLAZEPOSE33), BLAZEPOSE33, layout)

@@ -12,18 +12,6 @@ from hhmnet.skeleton import LAYOUTS, NTU25, PARTS, LayoutError, SkeletonLayout, 
 ALL = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
 
 
-def chain(**fields: object) -> SkeletonLayout:
-    """Three joints in a row, a-b-c with b as the root."""
-    known = {
-        "name": "chain",
-        "joints": ("a", "b", "c"),
-        "edges": ((0, 1), (2, 1)),
-        "mirror": ((0, 2),),
-        "parts": dict.fromkeys(PARTS, (0,)),
-    }
-    return SkeletonLayout(**(known | fields))  # type: ignore[arg-type]
-
-
 def walk(layout: SkeletonLayout, start: int) -> list[int]:
     """Bones from ``start`` to every joint, counted by a plain breadth-first walk."""
     steps = {start: 0}
@@ -42,10 +30,8 @@ def walk(layout: SkeletonLayout, start: int) -> list[int]:
 def test_hops_match_a_walk(layout: SkeletonLayout) -> None:
     expected = [walk(layout, joint) for joint in range(layout.num_joints)]
     np.testing.assert_array_equal(layout.hops, expected)
-    for row, hops in zip(
-        layout.adjacency, layout.hops, strict=True
-    ):  # the mean of a joint and its neighbours
-        np.testing.assert_allclose(row, (hops <= 1) / (hops <= 1).sum(), rtol=1e-6)
+    near = layout.hops <= 1  # the mean of a joint and its neighbours
+    np.testing.assert_allclose(layout.adjacency, near / near.sum(1, keepdims=True), rtol=1e-6)
 
 
 @ALL
@@ -65,24 +51,6 @@ def test_ntu_order_is_that_of_the_kinect_sdk() -> None:
     # Numbers as in the NTU RGB+D paper's figure, from 1.
     expected = {"spine_base": 1, "neck": 3, "head": 4, "left_hand": 8, "right_foot": 20, "spine_shoulder": 21}
     assert {name: NTU25.index(name) + 1 for name in expected} == expected
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"edges": ((0, 1), (0, 2))}, "two parents"),
-        ({"edges": ((0, 1),)}, "3 joints need 2 bones"),
-        ({"edges": ((0, 1), (2, 3))}, "outside 0..2"),
-        ({"mirror": ((0, -1),)}, "outside 0..2"),
-        ({"parts": dict.fromkeys(PARTS, (7,))}, "outside 0..2"),
-        ({"parts": {"head": (0,)}}, "'parts' must name exactly head, left_hand"),
-        ({"joints": ("a", "b", "a")}, "'joints': two joints have the same name"),
-        ({"edges": ((0, 2), (2, 0))}, "the way from joint 'a' to the root goes in a circle"),
-    ],
-)
-def test_bad_layouts_are_refused(fields: dict[str, object], message: str) -> None:
-    with pytest.raises(LayoutError, match=message):
-        chain(**fields)
 
 
 SMALL = """\
@@ -125,6 +93,10 @@ def test_a_file_needs_little(tmp_path: Path) -> None:
         ("joints: [a, b]\nedges: [[a, b]]\nparts: {head: [c]}", r"'parts\.head': no joint 'c'"),
         ("joints: [a, b]\nedges: [[a, b]]\ndims: 4", r"'dims' must be 2 \(pixels\) or 3 \(metres\)"),
         ("joints: &x [*x]\nedges: []", "line 1: not valid YAML"),
+        ("joints: [a, b, c]\nedges: [[a, b], [a, c]]", "'edges': a joint has two parents"),
+        ("joints: [a, b, c]\nedges: [[a, b]]", "'edges': 3 joints need 2 bones"),
+        ("joints: [a, b, c]\nedges: [[a, c], [c, a]]", "the way from joint 'a' to the root goes in a circle"),
+        ("joints: [a, b, a]\nedges: [[0, 1], [1, 2]]", "'joints': two joints have the same name"),
     ],
 )
 def test_bad_files_name_file_and_field(tmp_path: Path, text: str | bytes, reason: str) -> None:

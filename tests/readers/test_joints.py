@@ -77,22 +77,16 @@ def test_as_a_plain_loop_has_it(data: st.DataObject) -> None:
     [
         (1e39, {"field": "it"}, "field 'it': infinite or too large"),
         (-1500, {"largest": 1400, "remedy": " m; why?"}, "field 'joints': beyond 1,400 m; why\\?"),
+        (-0.1, {"confidence": True}, "field 'confidence': not from 0 to 1"),
+        (1.5, {"confidence": True}, "field 'confidence': not from 0 to 1"),
     ],
 )
 def test_what_is_too_large_is_refused(value: float, options: dict[str, Any], reason: str) -> None:
-    joints = np.ones((2, 3, 4, 3))
-    joints[1, 2, 3, 0] = value
+    joints, trust = np.ones((2, 3, 4, 3)), np.ones((2, 3, 4))
+    (trust if "confidence" in options else joints[..., 0])[1, 2, 3] = value
     with pytest.raises(ReadError, match=rf"{reason} \(person 1, frame 2, joint 3\)"):
-        settle(joints, Counter(), **options)
-    settle(np.clip(joints, -1400, 1400), Counter(), **options)
-
-
-@pytest.mark.parametrize("value", [-0.1, 1.5])
-def test_confidence_is_from_0_to_1(value: float) -> None:
-    trust = np.ones((1, 2, 3))
-    trust[0, 1, 2] = value
-    with pytest.raises(ReadError, match=r"'confidence': not from 0 to 1 \(person 0, frame 1, joint 2\)"):
-        settle(np.ones((1, 2, 3, 2)), Counter(), confidence=trust)
+        settle(joints, Counter(), **(options | {"confidence": trust}))
+    settle(np.clip(joints, -1400, 1400), Counter(), **(options | {"confidence": np.clip(trust, 0, 1)}))
 
 
 def test_who_moves_most_comes_first() -> None:
