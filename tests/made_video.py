@@ -51,22 +51,10 @@ def write_video(
     container: dict[str, str] | None = None,
     change: Callable[[list[av.Packet[Any]]], None] | None = None,
 ) -> Path:
-    """Encode pictures.
+    """Encode ``pictures``, by default FRAMES numbered ones of ``size``, at a ``rate`` or each at its ``milliseconds``.
 
-    Args:
-        file: where to; its suffix is the container's.
-        codec: the encoder.
-        pictures: images of one size; by default FRAMES numbered ones.
-        milliseconds: when each is shown, for variable rate.
-        rate: frames a second else.
-        size: width and height of the numbered pictures.
-        b_frames: how many B-frames may follow each other.
-        keyframe_every: the longest way from a keyframe to the next.
-        pixels: pixel format.
-        rotation: degrees counterclockwise, and whether to mirror horizontally and vertically.
-        options: of the encoder.
-        container: options of the container's format.
-        change: what to do to the packets before they are written.
+    ``rotation`` is in degrees counterclockwise, and whether to mirror horizontally and vertically; ``options`` are the
+    encoder's, ``container`` its format's; ``change`` may change the packets before they are written.
     """
     if pictures is None:
         pictures = [picture(number, *size) for number in range(FRAMES)]

@@ -17,15 +17,8 @@ run: {threads: 1, device: cpu, checkpoint_every: 1}
 
 
 class VideoWorld(NamedTuple):
-    """Everything that a run of phase 2 needs; only for reading.
-
-    Attributes:
-        store: thirty clips of the sample data, twenty for training.
-        videos: their videos.
-        recipe: a configuration of phase 2 that trains in a second.
-        phase1: a finished run of two streams.
-        run: a finished run of phase 2.
-    """
+    """Everything that a run of phase 2 needs: thirty clips of the sample data and their videos, the recipe, a finished
+    run of two streams, and one of phase 2. Only for reading."""
 
     store: Path
     videos: Path

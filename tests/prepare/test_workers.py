@@ -54,14 +54,6 @@ def test_a_killed_worker_is_reported_and_the_same_command_goes_on(
     assert (document["resumed"] >= 6, document["accepted"]) == (True, 13)
 
 
-def test_what_a_worker_raises_is_raised_here(tmp_path: Path) -> None:
-    source = put_made(tmp_path / "raw", ["ok"] * 3 + ["wrong"])
-    with pytest.raises(SourceError, match="the disk was taken away") as caught:
-        prepare(Made(source), tmp_path / "store", jobs=2)
-    assert "made_reader.py" in str(caught.value.__cause__)  # where it came about
-    assert "(while Made read '0003.made')" in str(caught.value.__cause__)
-
-
 def test_a_worker_that_cannot_start_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     class Here(Made):
         """No other process finds this class."""

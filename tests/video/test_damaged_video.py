@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from hhmnet.video import Video, VideoError, open_video
+from hhmnet.video import VideoError, open_video
 from made_video import FRAMES, KINDS, Kind, number_in, write_kind, write_sound, write_video
 
 CUT = {
@@ -21,11 +21,6 @@ CUT = {
     "MP4, index first": Kind("a.mp4", {"b_frames": 2, "container": {"movflags": "faststart"}}),
     "MP4, fragmented": KINDS["fragmented"],
 }
-
-
-def good_until_damage(video: Video) -> tuple[list[int], VideoError | None]:
-    """The numbers of the frames up to the damage, and what that is."""
-    return [number_in(image) for _, image in video], video.damage
 
 
 @pytest.mark.parametrize("name", CUT)
@@ -41,7 +36,7 @@ def test_a_file_that_was_cut_off(
     os.truncate(file, last.pos + int(part * last.size))
     capfd.readouterr()
     with open_video(file) as video:
-        numbers, error = good_until_damage(video)
+        numbers, error = [number_in(image) for _, image in video], video.damage
     assert numbers == list(range(len(numbers)))
     assert error is not None
     assert (error.path, error.frame) == (file, len(numbers))
@@ -68,8 +63,8 @@ def test_a_broken_frame_is_named_and_later_keyframes_lead_on(tmp_path: Path) -> 
     with open_video(file) as video:
         assert [number_in(video.frame(index)) for index in (18, 40)] == [18, 40]
         assert video.damage is None
-        numbers, error = good_until_damage(video)
-        assert numbers == list(range(17))
+        assert [number_in(image) for _, image in video] == list(range(17))
+        error = video.damage
         assert error is not None
         assert (error.path, error.frame) == (file, 17)
         assert "can't be decoded" in error.reason

@@ -60,7 +60,6 @@ def read_constants(path: Path) -> dict[str, np.ndarray]:
     try:
         from google.protobuf.message import DecodeError
         from tensorboard.compat.proto.graph_pb2 import GraphDef
-        from tensorboard.util.tensor_util import make_ndarray
     except ImportError as error:
         remedy = "install hhmnet with its extra: pip install 'hhmnet[pose]'"
         raise PoseError(f"the package tensorboard can't be used ({error}); {remedy}") from None
@@ -69,7 +68,10 @@ def read_constants(path: Path) -> dict[str, np.ndarray]:
         graph.ParseFromString(Path(path).read_bytes())
         for node in graph.node:
             if node.op == "Const" and (tensor := node.attr["value"].tensor).dtype == _DT_FLOAT:
-                constants[node.name] = make_ndarray(tensor)
+                values = np.array(tensor.float_val or np.frombuffer(tensor.tensor_content, "<f4"), np.float32)
+                shape = [size.size for size in tensor.tensor_shape.dim]
+                # One number may stand for all of them.
+                constants[node.name] = np.resize(values, shape) if len(values) == 1 else values.reshape(shape)
     except (DecodeError, ValueError) as error:
         raise PoseError(f"{path} is not a frozen TensorFlow graph ({error})") from None
     if not constants:

@@ -198,10 +198,9 @@ def _one_thread() -> Iterator[None]:
 def clip_fields(poses: VideoPoses, layout: SkeletonLayout, config: PoseConfig) -> dict[str, Any]:
     """A sample's fields that follow from what was seen: joints, pixels, confidence, boxes, frames.
 
-    Axes of joints in metres: as a Kinect gives them, y up and z away from the camera, so that of a person who faces the
-    camera the left joints have the smaller x. In a picture that isn't mirrored, x therefore goes to the left. A joint
-    that isn't seen stays where the estimator supposes it: legs under a desk are somewhere below the hips, not at the
-    camera, where a zero would put them and stretch the body's box to them.
+    Axes of joints in metres are a Kinect's, y up and z away from the camera, so that of a person who faces the camera
+    the left joints have the smaller x. A joint that isn't seen stays where the estimator supposes it: legs under a desk
+    are somewhere below the hips, not at the camera, where a zero would put them.
 
     Raises:
         LayoutError: there is no way from the estimator's joints to these.

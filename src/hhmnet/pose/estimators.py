@@ -114,10 +114,10 @@ _MIN_HEAT = 0.5
 class BlazePose:
     """Joints of persons by BlazePose's landmark network, the variant *full*.
 
-    The network wants a square piece of the picture, centred on the hips and turned until the person stands upright.
-    Two of its outputs say where that piece should be; so the piece of one frame comes from the frame before. With
-    nothing but a box it looks twice: first at a wide upright square around the box, then at the piece that follows from
-    it. If nobody is found in the first, the box may show the upper half of a person whom the picture's edge cuts off.
+    The network wants a square piece of the picture, centred on the hips and turned until the person stands upright;
+    two of its outputs say where that is in the next frame. With nothing but a box it looks twice: at a wide upright
+    square around the box, then at the piece that follows from it. If nobody is found in the first, the box may show the
+    upper half of a person whom the picture's edge cuts off.
 
     A joint's confidence is ``presence · (1 + visibility) / 2``: about 1 for a joint that is seen and about a half for
     one that is hidden or outside the picture and was inferred, as an NTU file's tracking states are read.
@@ -236,5 +236,5 @@ def refine(points: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """The logistic function, without overflow."""
+    """The logistic function."""
     return 1 / (1 + np.exp(-np.clip(x, -60, 60)))

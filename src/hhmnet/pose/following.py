@@ -152,9 +152,8 @@ def fill_joints(
     """Mask joints that can't be trusted, in place, and fill their short gaps.
 
     A joint whose ``confidence (T, V)`` is below ``least`` is missing: its ``pixels (T, V, 2)`` and confidence become
-    zero, while in ``world (T, V, 3)`` it stays where the estimator supposes it. If it was missing for at most
-    ``longest`` frames between two in which it wasn't, and the body was ``present (T,)`` all the while, it gets a place
-    on the straight line between them and half of ``least`` as confidence, which tells that it was filled in.
+    zero, while in ``world (T, V, 3)`` it stays where the estimator supposes it. In gaps of at most ``longest`` frames
+    in which the body was ``present (T,)`` it gets a place on the straight line, and half of ``least`` as confidence.
     """
     seen = (confidence >= least) & present[:, None]
     pixels[~seen] = 0
@@ -189,23 +188,16 @@ def root_path(
     size: tuple[int, int],
     focal: float,
 ) -> np.ndarray:
-    """Positions of the hips relative to the camera, by weak perspective.
+    """Positions of the hips relative to the camera, ``(T, 3)`` float32 metres, by weak perspective.
 
     In each frame the joints in metres are laid over the joints in pixels at the scale s (pixels a metre) and place
     that fit best. A camera of focal length f (pixels) then sees the hips, at the pixel (u, v), from the point
     ((u − cx)/s, (v − cy)/s, f/s). If the focal length is wrong by a factor, so is the way along the optical axis, while
     that across it stays right. A camera that moves adds its own way.
 
-    Args:
-        world: ``(T, V, 3)`` metres from the middle between the hips: x right, y down, z away from the camera.
-        pixels: ``(T, V, 2)`` from the picture's upper left corner.
-        confidence: ``(T, V)``; joints below 0.7 don't count.
-        present: ``(T,)`` bool.
-        size: width and height of the picture.
-        focal: focal length as a share of the picture's longer side.
-
-    Returns:
-        ``(T, 3)`` float32 metres; zero without a body, and everywhere if in no frame enough joints are trusted.
+    The first four are one person's of a :class:`Follower`; joints below a confidence of 0.7 don't count. ``size`` is
+    the picture's width and height, ``focal`` the focal length as a share of the longer of them. The result is zero
+    without a body, and everywhere if in no frame enough joints are trusted.
     """
     trusted = (confidence >= _TRUSTED) & present[:, None]
     weight = np.where(trusted, confidence, 0)[..., None].astype(np.float64)

@@ -64,8 +64,7 @@ class Tracker:
     def update(self, frame: int, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """Enter boxes ``(P, 4)`` with scores ``(P,)`` of one frame; frames may be left out but must ascend.
 
-        Returns:
-            Number of the track that each detection belongs to, ``(P,)`` int64; 0 for none.
+        Returns the number of the track that each detection belongs to, ``(P,)`` int64; 0 for none.
         """
         self._living = [one for one in self._living if frame - one[0].frames[-1] <= PATIENCE]
         predicted = np.array([motion.predict(frame) for _, motion in self._living]).reshape(-1, 4)
@@ -198,16 +197,11 @@ def rate_tracks(
 
     Persons were looked for in ``frames`` of a video of ``size`` (width, height) with ``rate`` frames a second.
 
-    Importance is presence × √score × size × centrality × (1 + motion, at most 2). A product, since each of these alone
-    can rule a person out: a spectator may be sharp, central and there all the time, but is small; a coach may be large,
-    but stands still. The score counts less than the others, since who is nearest is often out of focus.
-
-    - presence: share of the frames looked at in which the person was found.
-    - score: the detector's mean score.
-    - size: median height of the box, as a share of the picture's.
-    - centrality: 1 in the middle of the picture, falling to 0.5 at its edge, half way across.
-    - motion: how far the box's edges move a second, in heights of the box; what all tracks do together is the camera's
-      motion and doesn't count.
+    Importance is presence (share of those frames) × √(mean score) × size (median height, as a share of the picture's)
+    × centrality (1 in the middle, 0.5 at the edges) × (1 + motion, at most 2: how far the box's edges move a second, in
+    heights of the box, without what all tracks do together, which is the camera's). A product, since each alone can
+    rule a person out: a spectator may be sharp and central, but is small; a coach may be large, but stands still. The
+    score counts less, since who is nearest is often out of focus.
     """
     width, height = size
     camera = _camera_motion(tracks)

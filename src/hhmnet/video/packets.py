@@ -42,9 +42,8 @@ class LostError(Exception):
 
 
 class PacketInfo(NamedTuple):
-    """One packet of a stream: its byte in the file, the times of showing and decoding its frame (in the stream's time
-    base; None where the file doesn't say), its bytes, whether decoding can begin there, and whether it is shown.
-    """
+    """One packet of a stream: its place in the file, when its frame is shown and decoded (None where the file doesn't
+    say), its bytes, whether decoding can begin there, and whether it is shown."""
 
     pos: int | None
     pts: int | None
@@ -159,14 +158,12 @@ def _check_tables(path: Path) -> None:
     with open(path, "rb") as handle:
         if handle.read(8)[4:] not in (b"ftyp", b"moov", b"wide", b"mdat", b"free", b"skip"):
             return
-        for kind, start, end in islice(_boxes(handle, 0, size, 0), _MAX_BOXES):
-            head = 12 if kind == b"stsz" else 8
+        for kind, start, end in islice(_boxes(handle, 0, size), _MAX_BOXES):
+            head = 12 if kind == b"stsz" else 8  # its last number counts frames, or entries of the table
             if kind not in (b"stsz", b"stts", b"ctts") or end - start < head:
                 continue
             handle.seek(start)
-            *_, count = struct.unpack(
-                f">{head // 4}I", handle.read(head)
-            )  # of frames, or entries of the table
+            count = int.from_bytes(handle.read(head)[-4:])
             if kind != b"stsz":
                 table = handle.read(min(8 * count, end - start - head, _MAX_TABLE_BYTES))
                 count = sum(times for times, _ in struct.iter_unpack(">II", table[: len(table) // 8 * 8]))
@@ -174,14 +171,14 @@ def _check_tables(path: Path) -> None:
                 raise ValueError(f"announces {count:,} frames in {size:,} bytes")
 
 
-def _boxes(handle: IO[bytes], start: int, end: int, depth: int) -> Iterator[tuple[bytes, int, int]]:
+def _boxes(handle: IO[bytes], start: int, end: int, depth: int = 0) -> Iterator[tuple[bytes, int, int]]:
     """Kind, begin and end of the content of the boxes on the way to a stream's tables, in the order of the file."""
     while start + 8 <= end and depth <= len(_PARENT_BOXES):
         handle.seek(start)
-        length, kind = struct.unpack(">I4s", handle.read(8))
+        length, kind, large = struct.unpack(">I4sQ", handle.read(16).ljust(16, b"\0"))
         content = start + 8
         if length == 1 and start + 16 <= end:
-            (length,), content = struct.unpack(">Q", handle.read(8)), start + 16
+            length, content = large, start + 16
         after = end if length == 0 else start + length
         if after < content:
             return

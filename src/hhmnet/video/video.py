@@ -56,12 +56,10 @@ class Video:
     Images are turned and mirrored as the file's display matrix says; pixels that aren't square stay as stored. Where
     the size changes in mid-file, as in recordings of browsers, later images are scaled into the first one's.
 
-    The index is made from the file's packets, without decoding. A frame is reached by decoding from the nearest
-    keyframe before it, or by going on from the frame that came last; every frame that comes is checked against the
-    index. Where a file doesn't say in which order its frames are shown (raw streams, B-frames in some AVI files), or
-    says it wrongly, all of it is decoded once to see.
-
-    A damaged file gives its frames up to the damage, and by index also those that a later keyframe leads to.
+    The index is made from the file's packets. A frame is reached by decoding from the nearest keyframe before it, or by
+    going on from the frame that came last, and checked against the index. Where a file doesn't say in which order its
+    frames are shown (raw streams, B-frames in some AVI files), or says it wrongly, all of it is decoded once to see. A
+    damaged file gives its frames up to the damage, and by index also those that a later keyframe leads to.
 
     Attributes:
         num_frames: number of frames in the file, counted, whatever its header says.
@@ -81,28 +79,23 @@ class Video:
         self._failure: LostError | None = None  # what ended the run's decoding
         self._container, self._stream = open_stream(path)
         try:
-            self._read_index()
+            self._packets, self._cut = scan(self._container, self._stream)
+            keys = {(packet.pos, packet.pts): number for number, packet in enumerate(self._packets)}
+            self._keys = keys if len(keys) == len(self._packets) else {}  # nothing tells some of them apart
+            order = frame_order(self._packets, self._stream, is_cut=bool(self._cut))
+            self._is_learned = order is None
+            if order is None:
+                order, ended = self._learn_order()
+                self._cut = self._cut or ended
+                if not order:
+                    raise LostError("has no picture that can be decoded" + (f": {ended}" if ended else ""))
         except LostError as lost:
             self.close()
             raise VideoError(path, None, str(lost)) from None
-        self.num_frames = len(self._order)
+        self._set_order(order)
+        self.num_frames = len(order)
         if self._cut:
             self.damage = VideoError(path, self.num_frames, self._cut)
-
-    def _read_index(self) -> None:
-        """Learn from the file's packets how many frames there are, and in which order they are shown."""
-        self._announced = self._stream.codec_context.width, self._stream.codec_context.height
-        self._packets, self._cut = scan(self._container, self._stream)
-        keys = {(packet.pos, packet.pts): number for number, packet in enumerate(self._packets)}
-        self._keys = keys if len(keys) == len(self._packets) else {}  # nothing tells some of them apart
-        order = frame_order(self._packets, self._stream, is_cut=bool(self._cut))
-        self._is_learned = order is None
-        if order is None:
-            order, ended = self._learn_order()
-            self._cut = self._cut or ended
-            if not order:
-                raise LostError("has no picture that can be decoded" + (f": {ended}" if ended else ""))
-        self._set_order(order)
 
     def __enter__(self) -> Video:
         return self
@@ -144,7 +137,16 @@ class Video:
         """Image ``(H, W, 3)`` uint8 of one frame; raises VideoError if it can't be had."""
         if not 0 <= index < self.num_frames:
             raise VideoError(self.path, index, f"isn't one of the video's frames 0 to {self.num_frames - 1}")
-        return self._to_image(index, self._find(index))
+        if self._size is None and index > 0:
+            with suppress(VideoError):  # of a first frame that is lost nobody knows the size
+                self.frame(0)
+        frame = self._find(index)
+        try:
+            image = _oriented(frame.to_ndarray(**_CONVERSION), frame)
+        except (av.FFmpegError, ValueError) as error:
+            raise VideoError(self.path, index, f"can't be turned into colours: {error}") from None
+        self._size = self._size or image.shape
+        return image if image.shape == self._size else _fitted(image, *self._size[:2])
 
     def __len__(self) -> int:
         return self.num_frames
@@ -198,16 +200,15 @@ class Video:
             return self._last[1]
         nearest = bisect_right(self._key_ranks, index)
         keyframes = self._key_ranks[max(nearest - 2, 0) : nearest][::-1]
-        starts: list[int | None] = [self._order[rank] for rank in keyframes]
+        runs = [self._frames_from(start) for start in [*(self._order[rank] for rank in keyframes), 0]]
         reached = self._last[0] + 1 if self._last is not None else 0
         if self._run is not None and max([0, *keyframes]) <= reached <= index:
-            starts.insert(0, None)
+            runs.insert(0, self._run)
         losses = []
-        for start in [*starts, 0]:
-            if start is not None:
-                self._run, self._last = self._frames_from(start), None
-            run, self._run = self._run, None
-            assert run is not None
+        for run in runs:
+            if run is not self._run:
+                self._last = None
+            self._run = None
             try:
                 for self._last in run:
                     if self._last[0] == index:
@@ -310,19 +311,6 @@ class Video:
     def _read(self) -> Iterator[Packet[VideoStream]]:
         with suppress(av.FFmpegError, IndexError):  # the packets end here, as they did when they were counted
             yield from (packet for packet in self._container.demux(self._stream) if packet.size)
-
-    def _to_image(self, index: int, frame: VideoFrame) -> np.ndarray:
-        """The frame as it is shown, at the first one's size; raises VideoError if its colours can't be had."""
-        try:
-            image = _oriented(frame.to_ndarray(**_CONVERSION), frame)
-        except (av.FFmpegError, ValueError) as error:
-            raise VideoError(self.path, index, f"can't be turned into colours: {error}") from None
-        if self._size is None:
-            if index > 0 and (frame.width, frame.height) != self._announced:
-                with suppress(VideoError):  # of a first frame that is lost nobody knows the size
-                    self.frame(0)
-            self._size = self._size or image.shape
-        return image if image.shape == self._size else _fitted(image, *self._size[:2])
 
 
 class RecentVideo(Video):
