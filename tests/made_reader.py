@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,6 @@ class MadeConfig(ReaderConfig):
 
     scale: float = 1.0
     """Factor of all joints."""
-    seconds: float = 0.0
-    """Seconds that one file takes."""
     table: Path | None = None
     """A file that is only named."""
 
@@ -55,8 +52,6 @@ class Made(Reader):
     config: MadeConfig
 
     def read(self, item: str, notes: Counter[str]) -> Sample:
-        if self.config.seconds:
-            time.sleep(self.config.seconds)
         word, _, number = (self.source / item).read_text().partition(" ")
         match word:
             case "bad":

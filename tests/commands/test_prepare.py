@@ -73,11 +73,11 @@ def test_a_readers_fields_are_flags_and_what_it_understood_and_did_is_said(made,
     assert "frames of two persons" in captured.out
     plain = Store(tmp_path / "store")
     joints = plain.joints(0).copy()
-    assert plain.provenance["options"] == {"scale": 1.0, "seconds": 0.0, "table": None}
+    assert plain.provenance["options"] == {"scale": 1.0, "table": None}
     assert made("--scale", "2.5", "--table=/far/away.csv") == 0
     scaled = Store(tmp_path / "store")
     np.testing.assert_allclose(scaled.joints(0), 2.5 * joints, rtol=1e-6)
-    assert scaled.provenance["options"] == {"scale": 2.5, "seconds": 0.0, "table": "away.csv"}
+    assert scaled.provenance["options"] == {"scale": 2.5, "table": "away.csv"}
     capsys.readouterr()
     assert made("--json") == 0
     document = json.loads(capsys.readouterr().out)

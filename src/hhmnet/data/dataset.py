@@ -106,12 +106,6 @@ class RawBatch(NamedTuple):
         labels, index = (value.to(device, non_blocking=True) for value in (self.labels, self.index))
         return RawBatch(self.clips.to(device), labels, index, self.video and self.video.to(device))
 
-    def pin_memory(self) -> RawBatch:
-        """The same batch in page-locked memory (the loader calls this)."""
-        clips = SkeletonBatch(*(None if x is None else x.pin_memory() for x in self.clips))  # type: ignore[arg-type]
-        video = self.video and self.video.pin_memory()
-        return RawBatch(clips, self.labels.pin_memory(), self.index.pin_memory(), video)
-
 
 def to_clips(joints: Sequence[np.ndarray], present: Sequence[np.ndarray], persons: int) -> SkeletonBatch:
     """Clips one behind the other, as preprocessing takes them.

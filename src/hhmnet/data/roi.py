@@ -182,7 +182,7 @@ def _fill(
             square, inside = _cut(image, left, top, side)
             if inside >= _INSIDE:
                 crops.parts[at], crops.part_mask[at] = _resized(square, config.cell), True
-        for number in np.flatnonzero(of_scene == picture):
+        for number in np.flatnonzero(of_scene == picture).tolist():
             if config.show == "background":
                 square = _background(image, each[:, number], config)
             else:
@@ -206,7 +206,8 @@ def _scene(image: np.ndarray, boxes: np.ndarray, number: int, config: RoiConfig)
         side, middle = max(min(wanted, side), SMALLEST), (boxes[number, :2] + boxes[number, 2:]) / 2
     room = size - side
     corner = np.where(room < 0, room / 2, np.clip(middle - (side - 1) / 2, 0, np.maximum(room, 0)))
-    return _cut(image, *np.floor(corner + 0.5).astype(int).tolist(), side)[0]
+    left, top = np.floor(corner + 0.5).astype(int).tolist()
+    return _cut(image, left, top, side)[0]
 
 
 def _background(image: np.ndarray, boxes: np.ndarray, config: RoiConfig) -> np.ndarray:

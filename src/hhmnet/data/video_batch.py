@@ -92,10 +92,6 @@ class VideoBatch(NamedTuple):
         """The same batch on another device."""
         return VideoBatch(*(value.to(device, non_blocking=True) for value in self))
 
-    def pin_memory(self) -> VideoBatch:
-        """The same batch in page-locked memory (the loader calls this)."""
-        return VideoBatch(*(value.pin_memory() for value in self))
-
 
 class VideoInput(NamedTuple):
     """What the video network takes of N clips.

@@ -173,8 +173,10 @@ def video_poses(
         interpolated[row] = fill_bodies(present[row], bodies, confidence[row], MAX_GAP)
         fill_joints(present[row], pixels[row], world[row], confidence[row], MIN_CONFIDENCE, MAX_GAP)
     swap = found.layout.mirrored if config.mirrored else slice(None)
-    joints = (array[:, :, swap] for array in (pixels, confidence, world))
-    return VideoPoses(found.layout, *joints, boxes, present, interpolated, size, fps, others, damage)
+    pixels, confidence, world = (array[:, :, swap] for array in (pixels, confidence, world))
+    return VideoPoses(
+        *(found.layout, pixels, confidence, world, boxes, present, interpolated, size, fps, others, damage)
+    )
 
 
 def _load_detector(config: PoseConfig) -> Detector:
