@@ -200,22 +200,17 @@ def test_it_says_what_it_understood(tmp_path: Path) -> None:
         assert line in lines
 
 
-def test_a_third_number_beside_pixels_is_confidence(tmp_path: Path) -> None:
-    """BODY_25 with x, y and score is no Kinect in metres; of fractions the picture's size is in the file."""
+def test_a_third_number_beside_fractions_is_confidence(tmp_path: Path) -> None:
+    """BODY_25 with x, y and score is no Kinect in metres; the picture's size is in the file."""
     pixels = standing(np.random.default_rng(0), LAYOUTS["body25"], persons=1)
     score = np.full((*pixels.shape[:-1], 1), 0.8)
-    for size in ([1, 1], [640, 480]):
-        keypoint = np.concatenate([pixels / size, score], axis=-1).astype(np.float16)
-        clip = {"frame_dir": "a", "label": 0, "keypoint": keypoint, "img_shape": (480, 640)}
-        made = reader(tmp_path, [clip])
-        assert made.describe()[1].startswith(
-            f"skeleton: 25 joints body25, {'pixels' if size == [1, 1] else 'fractions'}"
-        )
-        sample = made.read("made.pkl#a", Counter())
-        np.testing.assert_allclose(sample.pixels, pixels, atol=0.5)
-        np.testing.assert_allclose(sample.confidence, 0.8, atol=1e-3)
-    with pytest.raises(SourceError, match=r"fits layout ntu25 not .* 25 joints of 3 coordinates"):
-        reader(tmp_path, [clip | {"keypoint": keypoint * [640, 480, 1]}], layout="ntu25")
+    keypoint = np.concatenate([pixels / [640, 480], score], axis=-1).astype(np.float16)
+    clip = {"frame_dir": "a", "label": 0, "keypoint": keypoint, "img_shape": (480, 640)}
+    made = reader(tmp_path, [clip])
+    assert made.describe()[1].startswith("skeleton: 25 joints body25, fractions")
+    sample = made.read("made.pkl#a", Counter())
+    np.testing.assert_allclose(sample.pixels, pixels, atol=0.5)
+    np.testing.assert_allclose(sample.confidence, 0.8, atol=1e-3)
 
 
 def test_a_file_without_parts_is_held_out_and_says_so(tmp_path: Path) -> None:

@@ -23,14 +23,9 @@ from hhmnet.readers.unpickling import StoredArray, StoredBytes, UnpicklingError,
 PROTOCOLS = pytest.mark.parametrize("protocol", [0, 2, 4, 5])  # 1 and 3 have nothing of their own
 
 
-def put(folder: Path, content: bytes) -> Path:
-    file = folder / "made.pkl"
-    file.write_bytes(content)
-    return file
-
-
 def load(folder: Path, content: bytes) -> Any:
-    with open(put(folder, content), "rb") as handle:
+    (folder / "made.pkl").write_bytes(content)
+    with open(folder / "made.pkl", "rb") as handle:
         return load_plain(handle)
 
 
@@ -48,7 +43,7 @@ KEYS = st.integers() | st.text() | st.binary() | st.none() | st.tuples(st.intege
 PLAIN = st.recursive(
     ATOMS,
     lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(KEYS, inner, max_size=4),
-    max_leaves=20,
+    max_leaves=8,
 )
 
 
@@ -93,10 +88,10 @@ def test_numbers_dicts_text_and_bytes(tmp_path: Path, protocol: int) -> None:
     assert type(found) is dict
     assert list(found.items()) == list(numbers.items())
     assert [type(inner) for inner in found.values()] == [np.int64, np.float32, np.bool_]
-    assert [type(text), type(raw)] == ([str, bytes] if protocol == 0 else [StoredBytes] * 2)
     if protocol:
-        assert raw.load() == value[2]
-        assert text.load() == value[1].encode("latin1" if text.is_text else "utf-8")
+        assert (raw.load(), text.load()) == (value[2], value[1].encode("latin1"))
+    else:
+        assert [text, raw] == value[1:]
 
 
 @pytest.mark.parametrize("protocol", [2, 5])
@@ -121,10 +116,6 @@ class Calls:
         return self.made
 
 
-class Plain:
-    """An object of a class."""
-
-
 class Special(np.ndarray):
     """An array of a class of its own."""
 
@@ -142,7 +133,7 @@ def stack_global(*names: str) -> bytes:
         (Calls(np.load, "hacked", None, True), r"numpy\.load"),
         (Calls(bytearray, 10**12), r"(__builtin__|builtins)\.bytearray"),
         (collections.Counter("abc"), r"collections\.Counter"),
-        (Plain(), r"test_unpickling\.Plain|copy_reg\._reconstructor|copyreg\._reconstructor"),
+        (nullcontext(), r"contextlib\.nullcontext|copy_?reg\._reconstructor"),
         (Path("hacked"), r"pathlib"),
         (np.random.default_rng(0), r"numpy\.random\._pickle\."),
         (np.arange(3).view(Special), r"test_unpickling\.Special"),
@@ -195,7 +186,6 @@ BAD: dict[str, tuple[bytes, str]] = {
     "digits without end": (b"L" + b"9" * 5000 + b"L\n.", "is no pickle"),
     "no text": (b"\x80\x02X\x01\x00\x00\x00\xff.", "is no pickle"),
 }
-PAIRS = b"".join(b"M" + struct.pack("<H", number) + b"N\x86" for number in range(20_000))
 BOMBS: dict[str, tuple[bytes, str]] = {
     "a long whole number": (b"\x80\x02\x8b\xff\xff\xff\x7fa.", "is cut short"),
     "long bytes": (b"\x80\x04\x8e" + struct.pack("<Q", 2**36) + b"a.", "is cut short"),
@@ -205,8 +195,14 @@ BOMBS: dict[str, tuple[bytes, str]] = {
         ARRAY + b"(K\x01(L%dL\nL%dL\nt" % (2**20, 2**20) + DTYPE + b"I00\nC\x04abcdtb.",
         "with 4 bytes of float32",
     ),
-    "the same dict made again and again": (
-        b"\x80\x02ccollections\nOrderedDict\nq\x00](" + PAIRS + b"e\x85q\x01" + b"0h\x00h\x01R" * 100 + b".",
+    "the same bytes made again and again": (
+        b"V"
+        + b"a" * 10**5
+        + b"\nX\x06\x00\x00\x00latin1\x86q\x010"
+        + ENCODE
+        + b"q\x00"
+        + b"0h\x00h\x01R" * 100
+        + b".",
         "the same things too many times over",
     ),
     "lists of the same lists": (_laughs(60), ""),

@@ -4,7 +4,6 @@ them.
 
 from __future__ import annotations
 
-import io
 import math
 import warnings
 import zipfile
@@ -259,9 +258,8 @@ def _number(cell: str, line: int) -> float:
 def read_npz(file: Path, axes: str = "") -> RawClip:
     """The clip in an ``.npz`` file; raises ReadError if it isn't one."""
     try:
-        with zipfile.ZipFile(io.BytesIO(file.read_bytes())) as archive:
-            held = {name.removesuffix(".npy"): name for name in archive.namelist()}
-            found = {}
+        with zipfile.ZipFile(file) as archive:
+            held, found = {name.removesuffix(".npy"): name for name in archive.namelist()}, {}
             for field in held.keys() & FIELDS:
                 with archive.open(held[field]) as member:
                     found[field] = npy_array(member, f"field '{field}': ")

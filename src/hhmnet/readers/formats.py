@@ -38,9 +38,7 @@ _MARKERS = f"holds markers on the skin; fit a skeleton to them, then export the 
 _FOREIGN = {
     **dict.fromkeys([".bvh", ".fbx", ".amc", ".asf", ".glb", ".gltf", ".usd"], _RIG),
     **dict.fromkeys((".c3d", ".trc"), _MARKERS),
-    **dict.fromkeys(
-        [".h5", ".slp", ".parquet", ".xlsx"], "isn't read; save or export it as CSV or NumPy's .npy"
-    ),
+    **dict.fromkeys([".h5", ".slp", ".parquet", ".xlsx"], "isn't read; export it as CSV or NumPy's .npy"),
     ".mat": "is read of UTD-MHAD alone, by `hhmnet prepare utd_mhad`; of others save the joints as .npy",
 }
 """Endings of formats that aren't read, and the way out."""
@@ -99,8 +97,7 @@ def read_clip(path: Path, axes: str = "") -> RawClip:
 def read_skeleton(
     path: Path, wanted: SkeletonLayout, arrays: ArrayConfig, videos: Path | None, notes: Counter[str]
 ) -> tuple[SkeletonLayout, dict[str, Any]]:
-    """The skeleton of a file, and a sample's fields that follow from it: of NTU's ``.skeleton``, or what the reader
-    ``folder`` takes, whose numbers are told as :mod:`hhmnet.readers.arrays` says.
+    """The skeleton of a file, NTU's ``.skeleton`` or what ``folder`` reads, and a sample's fields that follow from it.
 
     ``wanted`` is the model's skeleton, ``arrays`` what is said of joints, and ``videos`` a folder of NW-UCLA's depth
     videos, whose fields come too if the clip has one. Raises ReadError where it isn't such a file, or its skeleton
@@ -192,9 +189,8 @@ class UTKinect(Folder):
         """What ``actionLabel.txt`` says in the source, beside it or in ``joints``; raises SourceError."""
         recordings = [path for path in files_below(self.source) if is_kinect_text(path)]
         by_name = {path.stem.lower().removeprefix("joints_"): path.as_posix() for path in recordings}
-        places = [
-            folder / "actionLabel.txt" for folder in (self.source, self.source.parent, self.source / "joints")
-        ]
+        places = [self.source / "actionLabel.txt", self.source.parent / "actionLabel.txt"]
+        places.append(self.source / "joints/actionLabel.txt")
         table = next((place for place in places if place.is_file()), places[0])
         found, recording = [], ""
         for line, text in enumerate(read_lines(table, "it says in which frames the actions are"), start=1):
@@ -202,12 +198,8 @@ class UTKinect(Folder):
             if text.strip() and not colon:
                 recording = text.strip().lower()
             elif (numbers := re.fullmatch(r"\s*(\d{1,9})\s+(\d{1,9})\s*", frames, re.ASCII)) is not None:
-                if recording in by_name:
-                    fields = {
-                        "path": by_name[recording],
-                        "label": action,
-                        "subject": str(int(recording[1:3])),
-                    }
+                if path := by_name.get(recording):
+                    fields = {"path": path, "label": action, "subject": str(int(recording[1:3]))}
                     fields |= {"start": numbers[1], "end": str(int(numbers[2]) + 1)}
                     found.append((table, line, fields))
             elif colon and "nan" not in frames.lower():

@@ -65,11 +65,8 @@ def hold_out(groups: Mapping[str, str]) -> tuple[dict[str, str], str]:
     """
     names = sorted(set(groups.values()) - {""}, key=_as_people_sort)
     if len(names) < 2:
-        hashes = {clip: sha256(clip.encode(errors="surrogatepass")).digest()[:8] for clip in groups}
-        split = {
-            clip: "train" if int.from_bytes(found, "big") % _EVERY_CLIP else "test"
-            for clip, found in hashes.items()
-        }
+        hashes = {clip: sha256(clip.encode(errors="surrogatepass")).hexdigest()[:16] for clip in groups}
+        split = {clip: "train" if int(found, 16) % _EVERY_CLIP else "test" for clip, found in hashes.items()}
         return split, (
             "one clip in five is tested, by a hash of its path. Warning: the same persons may be in training and test, "
             "and results will look better than they are; a column 'subject' or 'split' avoids that"
@@ -153,14 +150,11 @@ class Labels:
     remarks: tuple[str, ...] = ()
 
     def describe(self) -> list[str]:
-        """What the file was understood to say, in a few lines."""
-        lines = [
-            f"{self.file.name}: {len(self.rows)} clips, {len(self.class_names)} classes ({_few(self.class_names)})",
-            *self.remarks,
-        ]
+        """What the file was understood to say."""
+        classes = f"{len(self.class_names)} classes ({_few(self.class_names)})"
+        lines = [f"{self.file.name}: {len(self.rows)} clips, {classes}", *self.remarks]
         for field in ("subject", "camera", "setup", "split"):
-            values = sorted({getattr(row, field) for row in self.rows.values()} - {""})
-            if values:
+            if values := sorted({getattr(row, field) for row in self.rows.values()} - {""}):
                 lines.append(f"{field}: {len(values)} different ({_few(values)})")
         return lines
 
@@ -180,7 +174,6 @@ def read_labels(file: Path) -> Labels:
 
     Raises SourceError, with the line, where the file is missing, isn't such a table, or names a clip twice.
     """
-    file = Path(file)
     (first, headings), *lines = read_table(file, "it should list the clips and their labels")
     if len(headings) == 1 and len(headings[0].split()) > 1:
         return _read_lists(file)
@@ -229,9 +222,8 @@ def _unit(where: str, used: Mapping[str, str], rows: Iterable[Mapping[str, str]]
     if units or not headings:
         return False in units, []
     if all(re.fullmatch(r"\d*", row.get(field, "")) for row in rows for field in ("start", "end")):
-        return False, [
-            f"'{names}': in frames, as all are whole; if they are seconds, call them start_seconds, end_seconds"
-        ]
+        remedy = "if they are seconds, call them start_seconds, end_seconds"
+        return False, [f"'{names}': in frames, as all are whole; {remedy}"]
     return True, [f"'{names}': in seconds, as they have fractions"]
 
 
@@ -276,28 +268,26 @@ def _row(where: str, line: int, fields: Mapping[str, str]) -> LabelRow:
     if line and (is_outside or is_absurd):
         refuse("path", f"'{brief(fields['path'], 80)}' must be a path inside the source folder")
     if fields["label"] == "-1":
-        refuse(
-            "label",
-            "does -1 say that the label isn't known, or is it a class? Leave the cell empty for the one, and give the "
-            "class a name for the other",
-        )
+        remedy = "leave the cell empty for the one, and give the class a name for the other"
+        refuse("label", f"does -1 say that the label isn't known, or is it a class? {remedy}")
     try:
         split = " ".join(split_of(word) for word in fields.get("split", "").split())
     except SourceError as error:
         refuse("split", str(error))
-    instants: dict[str, Any] = {"start": 0.0, "end": math.inf}
-    for field in instants:
-        if text := fields.get(field, ""):
-            instants[field] = _instant(text)
-            if not 0 <= instants[field] < math.inf:
+    said: dict[str, Any] = {field: fields.get(field, "") for field in ("subject", "camera", "setup")}
+    for field in ("start", "end"):
+        if text := fields.get(field):
+            said[field] = _instant(text)
+            if not 0 <= said[field] < math.inf:
                 refuse(field, f"must be frames or seconds from 0; got '{brief(text, 40)}'")
-    if instants["start"] >= instants["end"]:
-        refuse("end", f"must be above the start, {instants['start']:g}; got {instants['end']:g}")
-    persons = fields.get("persons", "")
-    if persons and not re.fullmatch(r"[1-9]\d{0,2}", persons, re.ASCII):
-        refuse("persons", f"must be a whole number from 1; got '{brief(persons, 40)}'")
-    words: dict[str, Any] = {field: fields.get(field, "") for field in ("subject", "camera", "setup")}
-    return LabelRow(path.as_posix(), **words, split=split, line=line, **instants, persons=int(persons or 0))
+    if text := fields.get("persons"):
+        if not re.fullmatch(r"[1-9]\d{0,2}", text, re.ASCII):
+            refuse("persons", f"must be a whole number from 1; got '{brief(text, 40)}'")
+        said["persons"] = int(text)
+    row = LabelRow(path.as_posix(), split=split, line=line, **said)
+    if row.start >= row.end:
+        refuse("end", f"must be above the start, {row.start:g}; got {row.end:g}")
+    return row
 
 
 def _instant(text: str) -> float:
@@ -322,9 +312,8 @@ def _read_lists(file: Path) -> Labels:
             if text.strip() and not (line == 1 and text.split()[0].lower() in COLUMNS["path"]):
                 path, _, label = text.strip().rpartition(" ")
                 found.append((one, line, {"path": path.strip(), "label": label, "split": split}))
-    return to_labels(
-        file, found, remarks=[f"lists of lines 'path label': {', '.join(one.name for one in files)}"]
-    )
+    names = ", ".join(one.name for one in files)
+    return to_labels(file, found, remarks=[f"lists of lines 'path label': {names}"])
 
 
 def _without_part(file: Path) -> tuple[str, str]:

@@ -89,48 +89,46 @@ class ListedReader(Reader):
 
     def describe(self) -> list[str]:
         """What was understood: the table, which files are there, clips a class, what is tested, and what is odd."""
-        rows = self.labels.rows
+        rows, names = self.labels.rows, self.labels.class_names
         paths = sorted({self.place(item) for item in rows})
         there = [path for path in paths if is_clip(self.source / path)]
         listed = {*paths, PurePosixPath(self.config.labels).as_posix()}
         others = [
-            PurePosixPath(path)
+            path
             for path, (file, *_) in clips_among(map(str, files_below(self.source))).items()
             if path not in listed and str(PurePosixPath(file).parent) not in listed
         ]
-        passed = [path.name for path in others if not self._is_raw(path)]
+        passed = [path for path in others if not self._is_raw(PurePosixPath(path))]
         classes = Counter(row.label for row in rows.values())
-        by_class = [f"{name} {classes[label]:,}" for label, name in enumerate(self.labels.class_names)]
+        by_class = ", ".join(f"{name} {classes[label]:,}" for label, name in enumerate(names))
         by_part = _counted(" ".join(part or "(none)" for part in self.split.values()).split())
         lines = [
             *self.labels.describe(),
             f"files: {len(there):,} of {len(paths):,} listed are in {self.source} ({count_endings(there)}); "
             f"{len(others) - len(passed):,} others there are left out",
-            f"clips a class: {', '.join(by_class)}",
+            f"clips a class: {by_class}",
             f"split: {self.rule}: {by_part}; protocol {self.protocol}",
         ]
         if passed:
             lines.append(f"passed over, as no {self.title}s by their endings: {count_endings(passed)}")
         if not there:
-            lines.append(
-                f"none of the listed files is there; the first is looked for at {self.source / paths[0]}"
-            )
+            first = self.source / paths[0]
+            lines.append(f"none of the listed files is there; the first is looked for at {first}")
         if classes[UNKNOWN_LABEL]:
             lines.append(f"{classes[UNKNOWN_LABEL]:,} clips have no label")
         if self.protocol == "given":
             tested = {item for item, part in self.split.items() if "test" in part.split()}
             trained = [row.label for item, row in rows.items() if item not in tested]
-            lines += split_doubts(self.labels.class_names, trained, [rows[item].label for item in tested])
+            lines += split_doubts(names, trained, [rows[item].label for item in tested])
         return lines
 
     def sample(
         self, item: str, fields: Mapping[str, Any], notes: Counter[str], rate: float | None = None
     ) -> Sample:
-        """A clip's sample: what its file says of the whole recording, cut as the table says, with what the table knows
-        of it.
+        """A clip's sample: what its file says of the whole recording, cut as the table says, with what the table adds.
 
-        ``rate`` is how many frames a second there are, for segments in seconds; None if the file doesn't say. Raises
-        ReadError where nobody is there in the segment, or it begins after its recording.
+        ``rate`` are the frames a second, for segments in seconds; None if the file doesn't say. Raises ReadError where
+        nobody is there in the segment, or it begins after its recording.
         """
         row = self.labels.rows[item]
         if row.is_segment:
@@ -152,8 +150,7 @@ class ListedReader(Reader):
                 "many frames it has a second; give field 'fps'"
             )
         # The nearest frame: a container's own rate is a little off.
-        end = math.floor(row.end * rate + 0.5) if row.end < math.inf else math.inf
-        return math.floor(row.start * rate + 0.5), end
+        return float(np.floor(row.start * rate + 0.5)), float(np.floor(row.end * rate + 0.5))
 
 
 def _segment(fields: Mapping[str, Any], start: float, end: float, notes: Counter[str]) -> dict[str, Any]:
@@ -162,9 +159,8 @@ def _segment(fields: Mapping[str, Any], start: float, end: float, notes: Counter
     times = np.flatnonzero((frames >= start) & (frames < end))
     span = f"frames {start:g} to {end:g}"
     if not len(times):
-        raise ReadError(
-            f"the segment has none of the recording's frames: {span}, and it has {frames[0]} to {frames[-1]}"
-        )
+        has = f"{frames[0]} to {frames[-1]}"
+        raise ReadError(f"the segment has none of the recording's frames: {span}, and it has {has}")
     if math.inf > end > frames[-1] + 1:
         notes[CUT_SHORT] += 1
     persons = np.flatnonzero(fields["present"][:, times].any(1))

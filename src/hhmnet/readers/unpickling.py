@@ -95,7 +95,7 @@ class StoredArray:
         if sorted(self._axes) != list(range(len(shape))):
             raise UnpicklingError("holds an array whose order isn't one")
         self.shape = tuple(shape[axis] for axis in self._axes)
-        self.dtype, self._raw, self._stored, self._order = dtype, raw, shape, "F" if order == "F" else "C"
+        self.dtype, self._raw, self._stored, self._order = dtype, raw, shape, order.replace("K", "C")
 
     def load(self) -> Any:
         """The array, read-only, or the object in it; raises UnpicklingError unless the shape fits."""

@@ -44,11 +44,9 @@ class VideosConfig(PoseConfig, ReaderConfig):
 class Videos(ListedReader):
     """Videos of your own, in whatever FFmpeg reads, with the joints estimated from them.
 
-    A table says what they are, see the base class; here scenes are groups, too. Each clip keeps every frame of its
-    video. The person who acts is followed, see :class:`~hhmnet.pose.estimate.VideoPoseEstimator`; frames in which that
-    person isn't seen have no body. Pixels, confidence, boxes, and which bodies were filled in are kept with the joints,
-    which in metres have a Kinect's axes, see :func:`~hhmnet.pose.estimate.clip_fields`. Raises PoseError where the
-    networks can't be had.
+    A table says what they are, see the base class; here scenes are groups, too. The person who acts is followed, see
+    :class:`~hhmnet.pose.estimate.VideoPoseEstimator`; frames without that person have no body. What is kept with the
+    joints, :func:`~hhmnet.pose.estimate.clip_fields` says. Raises PoseError where the networks can't be had.
     """
 
     name: ClassVar[str] = "videos"
@@ -84,13 +82,12 @@ class Videos(ListedReader):
 
     def describe(self) -> list[str]:
         """What was understood: the table, which videos are there, and what is estimated."""
-        config = self.config
-        kind = "metres" if self.layout.dims == 3 else "pixels"
+        layout, config = self.layout, self.config
+        kind = "metres" if layout.dims == 3 else "pixels"
         return [
             *super().describe(),
-            f"joints: blazepose → {self.layout.name} ({self.layout.num_joints} joints, {kind}), "
-            f"{config.persons} person{'s' * (config.persons > 1)} a clip; persons from ssd "
-            f"every {config.every} frames",
+            f"joints: blazepose → {layout.name} ({layout.num_joints} joints, {kind}), {config.persons} "
+            f"person{'s' * (config.persons > 1)} a clip; persons from ssd every {config.every} frames",
         ]
 
     def read(self, item: str, notes: Counter[str]) -> Sample:
@@ -104,9 +101,8 @@ class Videos(ListedReader):
                     begin, end = self.frames(row, video.fps)
             poses = _estimator(dataclasses.astuple(config)).estimate(file, int(begin), end)
         except VideoError as error:
-            raise ReadError(
-                error.reason if error.frame is None else f"frame {error.frame}: {error.reason}"
-            ) from None
+            where = "" if error.frame is None else f"frame {error.frame}: "
+            raise ReadError(f"{where}{error.reason}") from None
         except PoseError as error:
             raise ReadError(str(error)) from None
         found = {
