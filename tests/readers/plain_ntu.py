@@ -2,75 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 NOT_FINITE = {"nan", "inf", "infinity", "1.#ind", "1.#inf", "1.#qnan", "1.#snan"}
 
 
-@dataclass
-class PlainBody:
-    """One body in one frame: its id, and its joints' twelve values ``(25, 12)`` float64."""
-
-    id: int
-    values: np.ndarray
-
-    def __post_init__(self) -> None:
-        """Positions and pixels (zero where not finite), and confidence: half the state of what has pixels."""
-        with np.errstate(over="ignore"):
-            self.joints, self.pixels = (
-                self.values[:, :3].astype(np.float32),
-                self.values[:, 5:7].astype(np.float32),
-            )
-        self.mapped, self.state = np.isfinite(self.pixels).all(1), self.values[:, 11].astype(np.float32)
-        self.pixels[~self.mapped] = 0
-        self.confidence = self.state / 2 * self.mapped
-
-
-def plain_parse(data: bytes) -> list[list[PlainBody]]:
-    """The bodies of every frame; raises ValueError for anything that isn't the format."""
-    data.decode("ascii")
-    lines = data.split(b"\n")
-    while lines and not lines[-1].split():
+def plain_parse(data: bytes) -> list[dict[int, np.ndarray]]:
+    """For every frame the bodies by their ids, each the kept values of its joints ``(25, 6)`` float32: x, y, z, pixels
+    and tracking state. Raises ValueError for anything that isn't the format.
+    """
+    lines = data.decode("ascii").split("\n")
+    while lines and not lines[-1].encode().split():
         lines.pop()
     lines.reverse()  # so that the next line is the last
-    frames = [_frame(lines) for _ in range(_whole(lines, 100_000))]
+    frames = []
+    for _ in range(_whole(lines, 100_000)):
+        count, bodies = _whole(lines, len(lines)), {}
+        for _ in range(count):
+            body, values = _body(lines)
+            bodies[body] = values
+        if len(bodies) != count:
+            raise ValueError("an id twice")
+        frames.append(bodies)
     if lines or not frames:
         raise ValueError("lines are left, or there is no frame")
     return frames
 
 
-def _frame(lines: list[bytes]) -> list[PlainBody]:
-    bodies = [_body(lines) for _ in range(_whole(lines, len(lines)))]
-    if len({body.id for body in bodies}) != len(bodies):
-        raise ValueError("an id twice")
-    return bodies
-
-
-def _body(lines: list[bytes]) -> PlainBody:
+def _body(lines: list[str]) -> tuple[int, np.ndarray]:
     words = _words(lines, 10)
     for word in words[1:]:
         _number(word)
     if not words[0].isdigit() or len(words[0]) > 20 or int(words[0]) >= 2**64 or _whole(lines, 25) != 25:
         raise ValueError("id or number of joints")
     values = np.array([[_number(word) for word in _words(lines, 12)] for _ in range(25)])
-    body = PlainBody(int(words[0]), values)
-    if not np.isfinite(body.joints).all() or not np.isin(values[:, 11], [0, 1, 2]).all():
+    with np.errstate(over="ignore"):
+        kept = values[:, [0, 1, 2, 5, 6, 11]].astype(np.float32)
+    if not np.isfinite(kept[:, :3]).all() or not np.isin(values[:, 11], [0, 1, 2]).all():
         raise ValueError("position or state")
-    return body
+    return int(words[0]), kept
 
 
-def _words(lines: list[bytes], count: int) -> list[str]:
-    if not lines:
-        raise ValueError("cut short")
-    words = [word.decode() for word in lines.pop().split()]
+def _words(lines: list[str], count: int) -> list[str]:
+    words = [word.decode() for word in lines.pop().encode().split()] if lines else []
     if len(words) != count:
-        raise ValueError("wrong number of values")
+        raise ValueError("cut short, or a wrong number of values")
     return words
 
 
-def _whole(lines: list[bytes], most: int) -> int:
+def _whole(lines: list[str], most: int) -> int:
     word = _words(lines, 1)[0]
     if not word.isdigit() or len(word) > 9 or int(word) > most:
         raise ValueError("no count, or too large")

@@ -5,59 +5,47 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from damage import FUZZ, damaged
 from hypothesis import given, settings
-from plain_ntu import PlainBody, plain_parse
+from plain_ntu import plain_parse
 
 from hhmnet.readers import ReadError
-from hhmnet.readers.ntu import NTU60
 from hhmnet.readers.ntu_skeleton import parse, persons
-from hhmnet.sample import Sample
-from made_ntu import ID, NAME, Body, changed, put, skeleton
+from made_ntu import ID, Body, changed, skeleton
 
 assert float(ID) == float(ID + 1)  # ids that float64 can't tell apart stay apart
-TWO = (Body(ID, range(2, 9)), Body(ID + 1, range(5, 12), at=(1, 0, 3)), Body(2**64 - 1, range(2)))
 JOINT = "0.1 0.2 3 270.5 190.25 1000.5 500.25 0 0 0 0 2"  # stands in line 5 of a made file
 BODY = f"{ID} 0 1 1 1 1 0 0.02 -0.05 2"
+TWO = (Body(ID, range(2)), Body(ID + 1, range(1, 4), at=(1, 0, 3)), Body(2**64 - 1, range(2)))
+FILES = [skeleton((Body(),), frames=3), skeleton(TWO, frames=5, end="\n")]
 
 
-def joint(column: int, text: str) -> str:
-    """A joint's line with one of its values replaced."""
-    words = JOINT.split()
-    words[column] = text
-    return " ".join(words)
-
-
-def check(data: bytes, plain: bytes | None = None) -> None:
+def check(data: bytes) -> None:
     """Compare with the plain parser, to the last bit."""
     count, tracks = parse(data)
-    frames = plain_parse(plain or data)
-    expected: dict[int, list[tuple[int, PlainBody]]] = {}
-    for number, bodies in enumerate(frames):
-        for body in bodies:
-            expected.setdefault(body.id, []).append((number, body))
+    expected: dict[int, list[tuple[int, np.ndarray]]] = {}
+    for number, bodies in enumerate(frames := plain_parse(data)):
+        for body, values in bodies.items():
+            expected.setdefault(body, []).append((number, values))
     assert (count, len(tracks)) == (len(frames), len(expected))
     for track, seen in zip(tracks, expected.values(), strict=True):
         assert track.frames.tolist() == [number for number, _ in seen]
-        mapped = np.isfinite(track.pixels).all(-1)
-        pixels = np.where(mapped[..., None], track.pixels, 0)
-        found = {"joints": track.joints, "pixels": pixels, "mapped": mapped, "state": track.state}
-        for name, array in found.items():
-            np.testing.assert_array_equal(array, [getattr(body, name) for _, body in seen])
-        assert track.joints.dtype == track.pixels.dtype == track.state.dtype == np.float32
+        wanted = np.stack([values for _, values in seen])
+        np.testing.assert_array_equal(track.joints, wanted[..., :3], strict=True)
+        np.testing.assert_array_equal(track.state, wanted[..., 5], strict=True)
+        mapped = np.isfinite(wanted[..., 3:5])
+        np.testing.assert_array_equal(np.isfinite(track.pixels), mapped)
+        np.testing.assert_array_equal(track.pixels[mapped], wanted[..., 3:5][mapped], strict=True)
 
 
-@pytest.mark.parametrize("end", ["\r\n", "\n"])
-@pytest.mark.parametrize("bodies", [(Body(),), TWO, ()], ids=["one", "two", "none"])
-def test_it_reads_what_a_plain_parser_does(bodies: tuple[Body, ...], end: str) -> None:
-    data = skeleton(bodies, end=end)
+@pytest.mark.parametrize("data", [*FILES, skeleton(())])
+def test_it_reads_what_a_plain_parser_does(data: bytes) -> None:
     for text in (data, data.rstrip() + b"\r\n \r\n\t\n\n"):
-        check(text, data)
+        check(text)
 
 
 @pytest.mark.parametrize(
@@ -82,21 +70,15 @@ def test_unusual_numbers(line: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("data", "line", "reason"),
     [
-        (b"", 1, "is empty: it ends where the number of frames should stand"),
         (b"0\r\n", 1, "must hold the number of frames, a whole number from 1 to 100,000; holds '0'"),
-        (b"100001\n" + 100_001 * b"0\n", 1, "from 1 to 100,000; holds '100001'"),
         (b"3\n0\n0\n", 3, "cut short: it ends where the number of bodies of frame 2 should stand"),
         (b"2\n0\n0\n0\n", 4, "goes on after the 2 frames that its first line announces"),
         (changed(2, "0"), 3, "must hold the number of bodies of frame 1, a whole number from 0 to 999,999,999; holds"),
-        (changed(3, BODY + " 0"), 3, "a body must have 10 numbers, first its id, a whole number of 64 bits; has 11"),
         (changed(3, BODY.replace("0.02", "x")), 3, f"has 10: '{ID} 0 1 1 1 1 0 x -0.05 2'"),
         (changed(3, BODY.replace(str(ID), str(2**64))), 3, "first its id, a whole number of 64 bits"),
         (changed(4, "1000000"), 4, "must hold the number of joints, 25; holds '1000000'"),
         (changed(5, None), 29, "a joint must have 12 numbers, first a finite position, last 0, 1 or 2"),
-        (changed(6, joint(3, "1_0")), 6, "has 12: '0.1 0.2 3 1_0 190.25"),
-        (changed(6, joint(3, "nan(1)")), 6, "has 12: '0.1 0.2 3 nan(1)"),
-        (changed(6, joint(1, "3.5e38")), 6, "has 12: '0.1 3.5e38 3"),
-        (changed(7, joint(11, "3")), 7, "last 0, 1 or 2"),
+        (changed(6, JOINT.replace("270.5", "nan(1)")), 6, "has 12: '0.1 0.2 3 nan(1)"),
         (changed(30, "00" + BODY, skeleton((Body(), Body(ID + 1)), 3)), 30, f"frame 0 has the body id {ID} twice"),
         (skeleton().replace(b"\n", b"\0\n"), 1, r"holds '20 \x00'"),
     ],
@@ -106,14 +88,8 @@ def test_what_is_not_the_format_is_refused_with_line_and_reason(data: bytes, lin
         parse(data)
     assert reason in caught.value.reason
     assert caught.value.line == line
-    assert caught.value.reason.isascii()
-    assert len(caught.value.reason) < 300
 
 
-FILES = [
-    skeleton((Body(),), frames=3),
-    skeleton((Body(ID, range(2)), Body(ID + 1, range(1, 4), at=(1, 0, 3))), frames=5, end="\n"),
-]
 NUMBERS = "-0 +1 .5 5. . - 0 1 2 3 25 24 -1 1e12 1e400 1e39 1e-400 1_0 0x1p3 1e 1,5 1000000000000 999999999"
 IDS = "18446744073709551615 18446744073709551616 72057594037937102"
 NO_NUMBERS = "nan -inf Infinity 1.#QNAN -1.#IND00 nan(1) word '' é ٣"
@@ -123,35 +99,18 @@ LIKELY = [bytes([byte]) for byte in b"0123456789.-+e \t\r\n\v(naN"]
 
 @settings(FUZZ, max_examples=200)
 @given(data=damaged(*FILES, pieces=WORDS + LIKELY))
-def test_damaged_files_are_read_as_a_plain_parser_does_or_refused(tmp_path: Path, data: bytes) -> None:
+def test_damaged_files_are_read_as_a_plain_parser_does_or_refused(data: bytes) -> None:
     try:
-        frames = plain_parse(data)
+        plain_parse(data)
     except ValueError:
-        frames = None
-    if frames is not None:
+        with pytest.raises(ReadError) as caught:
+            parse(data)
+        assert caught.value.reason.isascii()
+        assert caught.value.reason.isprintable()
+        assert len(caught.value.reason) < 300
+        assert 1 <= (caught.value.line or 0) <= data.count(b"\n") + 1
+    else:
         check(data)
-    put(tmp_path, data)
-    nobody = frames is not None and not any(body.joints.any() for frame in frames for body in frame)
-    if frames is not None and not nobody:
-        check_sample(NTU60(tmp_path).read(f"{NAME}.skeleton", Counter()), frames)
-        return
-    with pytest.raises(ReadError) as caught:
-        NTU60(tmp_path).read(f"{NAME}.skeleton", Counter())
-    assert caught.value.reason.isprintable()
-    assert (caught.value.line is None) == nobody
-    assert nobody or 1 <= (caught.value.line or 0) <= data.count(b"\n") + 1
-
-
-def check_sample(sample: Sample, frames: list[list[PlainBody]]) -> None:
-    """Every body of the sample is one of the file's, in its frame, and no two persons are the same one."""
-    arrays = (sample.joints, sample.pixels, sample.confidence)
-    assert sample.num_frames == len(frames)
-    for t, bodies in enumerate(frames):
-        left = [(body.joints.tolist(), body.pixels.tolist(), body.confidence.tolist()) for body in bodies]
-        for person in np.flatnonzero(sample.present[:, t]):
-            left.remove(tuple(array[person, t].tolist() for array in arrays))  # type: ignore[index]
-    if len({body.id for bodies in frames for body in bodies}) == 1:  # the only body is never removed
-        assert sample.present.tolist() == [[any(body.joints.any() for body in bodies) for bodies in frames]]
 
 
 CHAIR = (0.3, 0.5, 0.3)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 import json
 from collections import Counter
 from pathlib import Path
@@ -39,30 +38,21 @@ def test_a_clip(tmp_path: Path) -> None:
     assert sample.pixels is sample.confidence is sample.video is None
 
 
-def replaced(*path: Any, by: Any) -> dict[str, Any]:
-    """A clip with ``by`` in a place."""
-    content: Any = copy.deepcopy(clip())
-    holder = content
-    for key in path[:-1]:
-        holder = holder[key]
-    holder[path[-1]] = by
-    return content  # type: ignore[no-any-return]
-
-
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         (CUT, f"line {CUT.count(chr(10)) + 1}: cut short"),
         ([1, 2], "must hold one JSON object, holds a list"),
         ("[" * 200_000, "nested too deeply|cut short"),
-        (replaced("skeletons", by=json.loads("[" * 80 + "]" * 80)), "four deep at the most"),
         ({"file_name": NAME, "label": 7}, "field 'skeletons' is missing"),
         (clip("a08_s03_e01_v03"), "'file_name' is 'a08_s03_e01_v03'.* 'a08_s03_e01_v02'"),
         (clip(label=8), "'label' is 8, but by the file's name it is 7"),
-        (replaced("skeletons", by=[]), "'skeletons' must have the shape .*T, 20, 3"),
-        (replaced("skeletons", 2, by=[[1.0, 2.0, 3.0]] * 19), r"'skeletons'\[2\] must be a list of 20"),
-        (replaced("skeletons", 1, 4, 0, by=float("nan")), "holds NaN, which is no number"),
-        (replaced("skeletons", 1, 4, 0, by=10**400), "too large"),
+        (clip() | {"skeletons": []}, "'skeletons' must have the shape .*T, 20, 3"),
+        (
+            clip() | {"skeletons": [[[1, 2, 3]] * 20, [[1, 2, 3]] * 19]},
+            r"'skeletons'\[1\] must be a list of 20",
+        ),
+        (clip() | {"skeletons": float("nan")}, "holds NaN, which is no number"),
     ],
 )
 def test_bad_content_is_refused_with_its_reason(tmp_path: Path, content: Any, reason: str) -> None:
