@@ -152,15 +152,11 @@ def test_writing_holds_two_batches_at_most(tmp_path: Path, monkeypatch: pytest.M
 
 def test_positions_and_names(folder: Path) -> None:
     store = Store(folder)
-    for i in (-1, 300):
-        with pytest.raises(IndexError, match=r"0\.\.299"):
-            store.joints(i)
+    with pytest.raises(IndexError, match=r"0\.\.299"):
+        store.joints(-1)
     assert store.index("clip 231 é") == 231
-    with pytest.raises(StoreError, match="no sample 'clip 2331 é'; the nearest are clip 233 é") as caught:
+    with pytest.raises(StoreError, match="made has no sample 'clip 2331 é'; the nearest are clip 233 é"):
         store.index("clip 2331 é")
-    assert str(folder) in str(caught.value)
-    with pytest.raises(StoreError, match=r"no sample '~~~~~~~~'$"):
-        store.index("~~~~~~~~")
 
 
 @pytest.mark.parametrize(
@@ -244,15 +240,10 @@ def test_what_is_no_store_says_why(
         Store(tmp_path).sample(1)
 
 
-@pytest.fixture
-def filmed(tmp_path: Path) -> Path:
-    """A store's folder beside its videos, which it doesn't know of yet."""
+def test_the_note_on_videos_is_relative_so_both_may_be_moved(tmp_path: Path) -> None:
+    filmed = tmp_path / "here/store"
     (tmp_path / "here/videos").mkdir(parents=True)
-    write(tmp_path / "here/store", [make(1)])
-    return tmp_path / "here/store"
-
-
-def test_the_note_on_videos_is_relative_so_both_may_be_moved(filmed: Path, tmp_path: Path) -> None:
+    write(filmed, [make(1)])
     assert Store(filmed).video_folder is None
     with pytest.raises(VideoFolderError, match=r"store .* doesn't say where its videos are; .* --videos DIR"):
         Store(filmed).find_videos()
@@ -264,16 +255,11 @@ def test_the_note_on_videos_is_relative_so_both_may_be_moved(filmed: Path, tmp_p
     there = Path(shutil.move(filmed.parent, tmp_path / "there"))
     assert Store(there / "store").find_videos() == (there / "videos").resolve()
     shutil.rmtree(there / "videos")
-    with pytest.raises(
-        VideoFolderError, match=r"no folder at .*videos, where store .* its videos; .* --videos DIR"
-    ):
+    with pytest.raises(VideoFolderError, match=r"no folder at .*videos, where store .*; .* --videos DIR"):
         Store(there / "store").find_videos()
+    for text in (b"[]", b'{"folder": 3}', b"\xff"):
+        (there / "store" / VIDEOS_FILE).write_bytes(text)
+        with pytest.raises(VideoFolderError, match=r"videos\.json should hold"):
+            Store(there / "store").find_videos()
     write_video_folder(there / "store", None)
     assert Store(there / "store").video_folder is None
-
-
-@pytest.mark.parametrize("text", [b"[]", b'{"folder": 3}', b"\xff"])
-def test_a_note_that_cannot_be_read(filmed: Path, text: bytes) -> None:
-    (filmed / VIDEOS_FILE).write_bytes(text)
-    with pytest.raises(VideoFolderError, match=r"videos\.json should hold"):
-        Store(filmed).find_videos()
