@@ -21,9 +21,10 @@ from hhmnet.benchmarks.measure import timed
 from hhmnet.data.dataset import RawBatch
 from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import prepare_video
-from hhmnet.export import inputs_of, made_clips, session
+from hhmnet.export import inputs_of, made_clips
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
 from hhmnet.models.pretrained import ActionModel, from_pretrained
+from hhmnet.predict.engines import open_session
 
 WARM_UP = 5
 
@@ -51,7 +52,7 @@ def main() -> None:
 def ways_of(model: ActionModel, content: bytes, frames: int, threads: int) -> dict[str, Callable[[], object]]:
     """What is timed, by name: each answers on the same clip."""
     spec, batch = model.spec, one_clip(model, frames)
-    graph, feed = session(content, threads), inputs_of(spec, batch)
+    graph, feed = open_session(content, threads), inputs_of(spec, batch)
     sampled = choose_frames(batch.clips.lengths, spec.data)
     x, mask = prepare(batch.clips, spec.layout, spec.data, sampled=sampled)
     shown = None

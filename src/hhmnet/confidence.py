@@ -91,14 +91,9 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 def fit_confidence(
     logits: np.ndarray, labels: np.ndarray, learned: np.ndarray, own: bool = False
 ) -> Confidence:
-    """The temperature of the smallest cross-entropy, and where the unknown begins, by clips that weren't learned from.
-
-    Args:
-        logits: ``(N, classes)`` of held-out clips.
-        labels: ``(N,)``; clips with a label below 0 don't count.
-        learned: ``(B, classes)``, logits of training clips, of which a part is kept.
-        own: whether those are the same clips, as in leave-one-out; then all are kept.
-    """
+    """The temperature of the smallest cross-entropy, and where the unknown begins, by clips that weren't learned from:
+    their ``logits (N, classes)`` and ``labels (N,)``, of which those below 0 don't count. ``learned (B, classes)`` are
+    logits of training clips, of which a part is kept; with ``own`` the same clips, by leave-one-out: all are kept."""
     from scipy.optimize import minimize_scalar
 
     counted = labels >= 0

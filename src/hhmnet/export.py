@@ -27,16 +27,17 @@ from torch import Tensor, nn
 from hhmnet import __version__
 from hhmnet.confidence import neighbours_of
 from hhmnet.data.dataset import RawBatch
+from hhmnet.data.roi import RoiConfig, empty_crops
 from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
+from hhmnet.data.video_batch import VideoBatch, VideoInput, prepare_video, stack_crops
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
 from hhmnet.models.pretrained import ActionModel
 from hhmnet.models.spec import ModelSpec
+from hhmnet.predict.engines import METADATA, open_session
 from hhmnet.skeleton import PARTS
 
 OPSET = 20
 """Version of ONNX's operators, the first with GELU; onnxruntime has had it since 1.17."""
-METADATA = "hhmnet"
-"""Key in the file's metadata under which the model's settings are, as JSON."""
 TOLERANCE = 1e-4
 """The largest difference of a logit that still counts as the same answer."""
 ROUNDING = (1e-7, 3e-7, 1e-6)
@@ -77,12 +78,7 @@ class Graph(nn.Module):
             ``logits (N, classes)``; for several members ``members (S, N, classes)``; ``used (N, 2)`` bool, whether
             skeleton and video counted; for a guided video ``guidance (N, P, K)``.
         """
-        crops = None
-        if video:
-            from hhmnet.data.video_batch import VideoInput
-
-            crops = VideoInput(*video)
-        spec = self.model.spec
+        spec, crops = self.model.spec, VideoInput(*video) if video else None
         x, mask = prepare(SkeletonBatch(joints, present, lengths), spec.layout, spec.data)
         output = self.model.classify(x, mask, crops)
         found = {"logits": output.logits, "used": output.used, "guidance": output.guidance}
@@ -124,13 +120,8 @@ def to_onnx(model: ActionModel) -> bytes:
     del proto.graph.value_info[:]
     proto.producer_name, proto.producer_version = "hhmnet", __version__
     kept = base64.b64encode(save(neighbours_of(model.spec.confidence))).decode()
-    notes = {
-        "version": __version__,
-        "members": model.members,
-        "model": model.spec.to_dict(),
-        "neighbours": kept,
-    }
-    onnx.helper.set_model_props(proto, {METADATA: json.dumps(notes)})
+    about = {"members": model.members, "model": model.spec.to_dict(), "neighbours": kept}
+    onnx.helper.set_model_props(proto, {METADATA: json.dumps({"version": __version__, **about})})
     onnx.checker.check_model(proto)
     return bytes(proto.SerializeToString())
 
@@ -184,17 +175,14 @@ def package(name: str) -> Any:
 
 def inputs_of(spec: ModelSpec, batch: RawBatch) -> dict[str, np.ndarray]:
     """The exported graph's inputs, by name, of clips with at most ``spec.data.persons`` persons."""
-    clips = batch.clips
-    present = clips.present
+    joints, present, lengths = batch.clips
     if present is None:
-        present = torch.ones(clips.joints.shape[:2], dtype=torch.bool)
-    feed = {"joints": clips.joints, "present": present, "lengths": clips.lengths}
+        present = torch.ones(joints.shape[:2], dtype=torch.bool)
+    feed = {"joints": joints, "present": present, "lengths": lengths}
     if spec.video is not None:
-        from hhmnet.data.video_batch import prepare_video
-
         assert batch.video is not None
-        sampled = choose_frames(clips.lengths, spec.data)
-        feed |= prepare_video(batch.video, sampled.positions, None, spec.video)._asdict()
+        positions = choose_frames(lengths, spec.data).positions
+        feed |= prepare_video(batch.video, positions, None, spec.video)._asdict()
     return {name: value.contiguous().numpy() for name, value in feed.items()}
 
 
@@ -218,38 +206,33 @@ def made_clips(spec: ModelSpec, count: int, batch: int = 8, seed: int = 0) -> It
             present[np.repeat(numbers, lengths) % 4 == 2] = False
         joints[~present] = 0
         clips = SkeletonBatch(torch.from_numpy(joints), torch.from_numpy(present), torch.from_numpy(lengths))
-        rows = torch.from_numpy(numbers)
-        raw = RawBatch(clips, torch.full_like(rows, -1), rows)
-        yield raw if spec.video is None else _with_noise(spec, raw, draw)
+        rows, crops = torch.from_numpy(numbers), None
+        if spec.roi is not None:
+            crops = _made_crops(spec.roi, numbers, lengths, draw)
+        yield RawBatch(clips, torch.full_like(rows, -1), rows, crops)
 
 
-def _with_noise(spec: ModelSpec, raw: RawBatch, draw: np.random.Generator) -> RawBatch:
-    from hhmnet.data.roi import empty_crops
-    from hhmnet.data.video_batch import stack_crops
-
-    assert spec.roi is not None
+def _made_crops(
+    roi: RoiConfig, numbers: np.ndarray, lengths: np.ndarray, draw: np.random.Generator
+) -> VideoBatch:
     found = []
-    for number, length in zip(raw.index.tolist(), raw.clips.lengths.tolist(), strict=True):
-        crops = empty_crops(spec.roi, length)
+    for number, length in zip(numbers, lengths, strict=True):
+        crops = empty_crops(roi, int(length))
         if number % 4 != 3:
             crops.parts[:] = draw.integers(0, 256, crops.parts.shape)
             crops.part_mask[:] = draw.random((len(crops.parts), len(PARTS))) > 0.2
             crops.scene[:] = draw.integers(0, 256, crops.scene.shape)
             crops.scene_mask[:] = number % 4 != 1
         found.append(crops)
-    return raw._replace(video=stack_crops(found))
+    return stack_crops(found)
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How an exported graph's logits, the members' own among them, differ from PyTorch's.
-
-    Attributes:
-        plain: largest difference of each clip, ``(N,)``.
-        nearest: the same, but for a clip beyond :data:`TOLERANCE` the difference from the nearest of the answers
-            that PyTorch gives when the skeletons move by a rounding error.
-        same: whether both name the same class, ``(N,)`` bool.
-    """
+    """How an exported graph's logits, the members' own among them, differ from PyTorch's: the largest difference of
+    each clip, ``plain (N,)``; the same, but for a clip beyond :data:`TOLERANCE` the difference from the nearest of the
+    answers that PyTorch gives when the skeletons move by a rounding error, ``nearest (N,)``; and whether both name the
+    same class, ``same (N,)`` bool."""
 
     plain: np.ndarray
     nearest: np.ndarray
@@ -281,23 +264,10 @@ class Parity:
         }
 
 
-def session(content: bytes, threads: int = 1) -> Any:
-    """onnxruntime's session of an ONNX file's content, on the CPU."""
-    runtime = package("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-
 def measure_parity(model: ActionModel, content: bytes, batches: Iterable[RawBatch]) -> Parity:
-    """Compare an exported graph, the ``content`` of an ONNX file, with the model it was made of.
-
-    The model is on the CPU, in eval mode; the clips have crops where it has a video side.
-
-    Raises:
-        ExportError: onnxruntime isn't installed.
-    """
-    graph = session(content)
+    """Compare an exported graph, the ``content`` of an ONNX file, with the model it was made of, on the CPU and in eval
+    mode; the clips have crops where it has a video side. Raises OnnxModelError: onnxruntime isn't installed."""
+    graph = open_session(content, threads=1)
     plain, nearest, same = [], [], []
     for batch in batches:
         feed = inputs_of(model.spec, batch)
@@ -320,8 +290,8 @@ def measure_parity(model: ActionModel, content: bytes, batches: Iterable[RawBatc
 def _answers_near(model: ActionModel, batch: RawBatch, row: int) -> np.ndarray:
     """PyTorch's logits ``(1 + members, copies, classes)`` of one clip whose joints move by rounding errors."""
     clips, video = batch.clips, batch.video
-    begin = int(clips.lengths[:row].sum())
-    of_clip = slice(begin, begin + int(clips.lengths[row]))
+    end = int(clips.lengths[: row + 1].sum())
+    of_clip = slice(end - int(clips.lengths[row]), end)
     joints, lengths = clips.joints[of_clip], clips.lengths[row].repeat(COPIES)
     present = None if clips.present is None else clips.present[of_clip].repeat(COPIES, 1)
     crops = video and type(video)(*(part[row : row + 1].repeat_interleave(COPIES, 0) for part in video))

@@ -18,7 +18,6 @@ import hhmnet
 from hhmnet.data.dataset import RawBatch
 from hhmnet.data.transform import SkeletonBatch
 from hhmnet.export import (
-    METADATA,
     OPSET,
     TOLERANCE,
     ExportError,
@@ -26,10 +25,10 @@ from hhmnet.export import (
     inputs_of,
     made_clips,
     measure_parity,
-    session,
     to_onnx,
 )
 from hhmnet.models.pretrained import ActionModel, ModelSpec
+from hhmnet.predict.engines import METADATA, open_session
 from made_exports import exported
 from made_models import skeleton_model, video_model
 
@@ -38,7 +37,7 @@ pytestmark = pytest.mark.xdist_group("export")
 
 
 def answer(content: bytes, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    graph = session(content)
+    graph = open_session(content, threads=1)
     return dict(zip((node.name for node in graph.get_outputs()), graph.run(None, feed), strict=True))
 
 

@@ -180,7 +180,7 @@ def test_an_onnx_file_with_odd_settings(
         return SimpleNamespace(custom_metadata_map={engines.METADATA: notes})
 
     session = SimpleNamespace(get_modelmeta=told, get_outputs=list)
-    monkeypatch.setattr(engines, "_open", lambda file, threads: session)
+    monkeypatch.setattr(engines, "open_session", lambda file, threads: session)
     with pytest.raises(engines.OnnxModelError) as error:
         engines.OnnxEngine(tmp_path / "model.onnx")
     refusal(error, "model.onnx", word)

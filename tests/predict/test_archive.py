@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from hhmnet.cli import main
-from hhmnet.predict.archive import ArchiveError, ArchiveReport, predict_archive
-from hhmnet.prepare.workers import EngineError
-from made_archive_job import MadeJob, make_job, put_clips
+from hhmnet.predict.archive import ArchiveReport, predict_archive
+from hhmnet.predict.sources import InputError
+from made_archive_job import make_job, put_clips
 
 pytestmark = pytest.mark.xdist_group("ray")  # one cluster for all
 TEXTS = ["wave", "nod", "bad", "wave", "odd", "kick", "nod"]
@@ -76,15 +76,15 @@ def test_what_is_not_of_this_job_is_named(tmp_path: Path) -> None:
     content = (out / "answers.jsonl").read_text()
     for line in ("{", "7", '{"label": "wave"}'):
         (out / "answers.jsonl").write_text(f"{content}{line}\n")
-        with pytest.raises(ArchiveError, match=r"answers\.jsonl: line 8 is no answer; remove"):
+        with pytest.raises(InputError, match=r"answers\.jsonl: line 8 is no answer; remove"):
             predict_archive(inputs, job, out)
     other = make_job(tmp_path / "other")
     (other.run / "model.safetensors").write_text("others")
     for changed in (dataclasses.replace(job, top=3), other):
-        with pytest.raises(ArchiveError, match="holds answers of another model, or with other settings"):
+        with pytest.raises(InputError, match="holds answers of another model, or with other settings"):
             predict_archive(inputs, changed, out)
     (out / "archive.json").write_text("{")
-    with pytest.raises(ArchiveError, match="holds answers of another model"):
+    with pytest.raises(InputError, match="holds answers of another model"):
         predict_archive(inputs, job, out)
 
 
@@ -139,15 +139,3 @@ def test_a_clip_that_kills_its_worker_is_named_and_its_neighbours_are_answered(
     assert labels(tmp_path / "out") == {"clip 0": "wave", "clip 2": "nod", "clip 3": "kick"}
     tried = Counter(line.split(" ", 1)[1] for line in (job.run / "tried").read_text().splitlines())
     assert tried == {"clip 0": 1, "clip 1": 3, "clip 2": 1, "clip 3": 1}
-
-
-@pytest.mark.long
-def test_a_model_that_the_nodes_do_not_have(
-    ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job, inputs = make_job(tmp_path / "model"), put_clips(tmp_path / "clips", ["wave"])
-    monkeypatch.setattr(MadeJob, "digest", lambda self: "0")
-    (job.run / "model.safetensors").unlink()
-    with pytest.raises(EngineError, match=r"a worker of the cluster can't load the model: FileNotFoundError"):
-        predict_archive(inputs, job, tmp_path / "out", engine="ray", jobs=1)
-    assert not (tmp_path / "out" / "answers.jsonl").exists()

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from hhmnet.predict import capture as module
-from hhmnet.predict.capture import Capture, CaptureError
+from hhmnet.predict.capture import Capture
+from hhmnet.predict.sources import InputError
 from hhmnet.video import VideoError
 from made_video import number_in, picture, write_video
 
@@ -107,7 +108,7 @@ def test_a_stream_that_ends_and_one_that_breaks_off(tmp_path: Path, missing: int
     ],
 )
 def test_what_cannot_be_opened_is_named_in_one_line_without_a_password(source: str, reason: str) -> None:
-    with pytest.raises((CaptureError, VideoError), match=reason) as caught:
+    with pytest.raises((InputError, VideoError), match=reason) as caught:
         Capture(source)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)

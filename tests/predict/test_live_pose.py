@@ -34,7 +34,7 @@ def followed(pose: LivePose, frames: int) -> list[int]:
     persons = []
     for frame in range(frames):
         pose.look(frame, picture(frame))
-        persons.append(pose.followed.person if pose.followed else 0)
+        persons.append(pose.person)
     return persons
 
 
@@ -56,7 +56,7 @@ def test_the_most_important_person_is_followed_and_what_is_kept_does_not_grow() 
     assert (len(tracks) <= 8, len(pose._looked) <= 31) == (True, True)
     assert max(len(track.frames) for track in tracks) <= 31
     assert pose._networks.detector.asked == list(range(0, 150, 3))  # type: ignore[attr-defined]
-    found = pose.poses(pose.followed)
+    found = pose.poses()
     assert (found.pixels.shape, found.present.all()) == ((1, 50, 33, 2), True)
 
 
@@ -79,7 +79,7 @@ def test_who_comes_back_soon_is_the_same_person_and_else_is_gone(away: int, pers
     pose = live(way, window=40, estimator=BoxEstimator(blind=range(30, 30 + away)))
     assert set(followed(pose, away + 75)) == persons
     assert pose.followed is not None
-    assert pose.poses(pose.followed).present.all()
+    assert pose.poses().present.all()
 
 
 def test_dropped_frames_are_filled_and_persons_looked_for_all_the_same() -> None:
@@ -88,7 +88,7 @@ def test_dropped_frames_are_filled_and_persons_looked_for_all_the_same() -> None
         pose.look(frame, picture(frame))
     assert pose.followed is not None
     assert pose.followed.person == 1
-    filled = pose.poses(pose.followed)
+    filled = pose.poses()
     assert filled.present.shape == (1, 49)
     assert filled.present.all()
     joint, places = filled.pixels[0, :, 4], range(0, 49, 12)

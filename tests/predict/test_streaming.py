@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses, clip_fields
-from hhmnet.predict.live import StreamError, StreamingConfig, StreamingRecognizer
+from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
+from hhmnet.predict.live_pose import LivePose
 from hhmnet.predict.recognizer import Recognizer
+from hhmnet.predict.sources import InputError
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.video import open_video
@@ -74,9 +76,8 @@ def test_pictures_of_a_whole_clip_give_what_the_clip_gives(tmp_path: Path, detec
 
 def followed(recognizer: StreamingRecognizer) -> VideoPoses:
     """The joints that a stream of pictures has kept."""
-    assert recognizer.pose is not None
-    assert recognizer.pose.followed is not None
-    return recognizer.pose.poses(recognizer.pose.followed)
+    assert isinstance(recognizer.kept, LivePose)
+    return recognizer.kept.poses()
 
 
 def test_a_model_that_looks_at_the_video_gives_what_the_clip_gives(tmp_path: Path) -> None:
@@ -111,16 +112,16 @@ def test_what_does_not_fit_or_go_together_is_refused() -> None:
         (np.zeros((25, 3)), r"\(20, 3\) of kinect20"),
         (np.full((20, 3), np.nan), "finite"),
     ):
-        with pytest.raises(StreamError, match=reason):
+        with pytest.raises(InputError, match=reason):
             recognizer.push_skeleton(joints)
-    with pytest.raises(StreamError, match=r"\(H, W, 3\) uint8"):
+    with pytest.raises(InputError, match=r"\(H, W, 3\) uint8"):
         recognizer.push_frame(image[..., 0])
     recognizer.push_skeleton(movement(1)[0, 0])
-    with pytest.raises(StreamError, match=r"reset\(\)"):
+    with pytest.raises(InputError, match=r"reset\(\)"):
         recognizer.push_frame(image)
     recognizer.reset()
     recognizer.push_frame(image)
-    with pytest.raises(StreamError, match=r"reset\(\)"):
+    with pytest.raises(InputError, match=r"reset\(\)"):
         recognizer.push_skeleton(movement(1)[0, 0])
     for field in ("window", "every", "rate", "least", "smoothing"):
         with pytest.raises(ValueError, match=f"field '{field}'"):

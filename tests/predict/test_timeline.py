@@ -18,12 +18,12 @@ from hhmnet.predict.timeline import (
     RecentVideo,
     Segment,
     TimelineConfig,
+    Windows,
     merge,
+    of_person,
     recognise_long,
     sliced,
     smooth,
-    to_segments,
-    windows,
 )
 from hhmnet.store import Store
 from hhmnet.video import VideoError, open_video
@@ -31,13 +31,6 @@ from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight
 from made_video import FRAMES, number_in, write_video
 
 CONFIG = TimelineConfig(window=1.0, stride=0.5, smooth=0, enter=0.3, leave=0.2, shortest=0, still=0)
-
-
-def test_windows_reach_from_end_to_end() -> None:
-    for duration, starts in ((1.5, [0]), (2.2, [0, 0.2]), (3.1, [0, 0.5, 1, 1.1]), (3.01, [0, 0.5, 1])):
-        found, ends = windows(duration, 2.0, 0.5)
-        np.testing.assert_allclose(found, starts)
-        np.testing.assert_allclose(ends, np.minimum(np.array(starts) + 2, duration))
 
 
 def test_smoothing_is_a_gaussian_mean_of_what_is_known() -> None:
@@ -86,15 +79,16 @@ def test_hysteresis(rows: np.ndarray, gaps: set[int]) -> None:
         assert first > last + 1 or other != label  # what goes on is one run
 
 
-def test_segments_in_seconds_and_frames() -> None:
-    times, edges, moves = np.arange(100) / 10, np.array([0, 1.5, 2.5, 3.5, 6.5, 10]), np.ones(100, bool)
-    moves[:3] = moves[33:36] = False
+def test_segments_begin_and_end_with_motion_and_short_ones_are_left_out() -> None:
+    times, edges, pace = np.arange(100) / 10, np.array([0, 1.5, 2.5, 3.5, 6.5, 10]), np.ones(100)
+    pace[:3] = pace[33:36] = 0
     rows = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [np.nan] * 2, [0.7, 0.3]])
-    config, names = TimelineConfig(shortest=0), ("sit", "walk")
+    config = TimelineConfig(shortest=0, smooth=0, still=0.5)
 
     def found(last: int = 5) -> list[Segment]:
-        some = rows[:last]
-        return to_segments(2, some, merge(some, 0.5, 0.3), names, edges[: last + 1], times, config, moves)
+        windows = Windows(edges[:last], edges[1 : last + 1], edges[:last] + 0.5, edges[: last + 1], times)
+        known = np.where(np.isnan(rows[:last, :1]), np.nan, 1.0)
+        return of_person(2, windows, rows[:last], known, pace, config, ("sit", "walk"))[2]
 
     first, second, third = found()
     assert first[:6] == (2, "sit", pytest.approx(0.3), 2.5, 3, 24)  # begins with motion
@@ -123,7 +117,7 @@ def test_each_window_gets_the_answer_of_a_clip_of_one_person(
 ) -> None:
     progress: list[tuple[int, int]] = []
     found = recognise_long(of_skeletons, two, CONFIG, progress=lambda *counts: progress.append(counts))
-    np.testing.assert_allclose(found.starts, [0, 0.5, 1, 1.5, 2])
+    np.testing.assert_allclose(found.windows.starts, [0, 0.5, 1, 1.5, 2])
     assert (found.duration, found.modalities) == (pytest.approx(3), ("skeleton",))
     whole = of_skeletons.sources.read(two).sample
     for person, numbers in ((0, range(5)), (1, (4,))):
@@ -167,7 +161,7 @@ def test_windows_of_a_model_with_video(of_both: Recognizer, filmed: Store) -> No
     sample = filmed.sample(0)
     with open_video(Path(str(filmed.video_folder), str(sample.video))) as video:
         times = video.times[sample.video_frames]
-    for number, (start, end) in enumerate(zip(found.starts, found.ends, strict=True)):
+    for number, (start, end) in enumerate(zip(*found.windows[:2], strict=True)):
         first, last = np.searchsorted(times - times[0], [start, end])
         part = sliced(sample, 0, slice(first, last))
         wanted = of_both.predict(part, videos=filmed.video_folder)

@@ -13,14 +13,13 @@ from hhmnet.models.pretrained import from_pretrained
 from hhmnet.pose.estimate import PoseConfig
 from hhmnet.predict.engines import choose_device
 from hhmnet.predict.enroll import (
-    EnrollError,
     enrolled,
     find_examples,
     load_examples,
     read_examples,
     save_examples,
 )
-from hhmnet.predict.sources import Sources
+from hhmnet.predict.sources import InputError, Sources
 from hhmnet.readers.arrays import ArrayConfig
 
 DONE = 0
@@ -36,7 +35,7 @@ def main(words: list[str]) -> int:
     model = from_pretrained(options.model, choose_device(options.device), all_heads=True)
     old = load_examples(find_model(options.model), model.spec.class_names) if options.add else None
     if (options.out / "config.json").exists():
-        raise EnrollError(f"{options.out}: holds a model already; name another folder")
+        raise InputError(f"{options.out}: holds a model already; name another folder")
     persons = model.spec.data.persons
     if "persons" not in names_in(rest):
         pose.persons = persons

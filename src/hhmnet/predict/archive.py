@@ -26,19 +26,13 @@ Row = dict[str, Any]
 """A prediction as it is written, or a clip's name as ``input`` and what is wrong with it as ``error``."""
 
 
-class ArchiveError(ValueError):
-    """A folder of predictions that can't be used."""
-
-
 @dataclass(frozen=True)
 class ArchiveJob:
     """How every clip is recognised; it goes to each worker, which loads the model.
 
-    Attributes:
-        run: folder with the model, or an ONNX file.
-        top: how many classes to name.
-        modalities: what to go by; all that the model looks at if empty.
-        options: what else :meth:`Recognizer.from_pretrained` takes, by name.
+    ``run`` is the model's folder or an ONNX file, ``top`` how many classes to name, ``modalities`` what to go by
+    (all that the model looks at if empty), and ``options`` what else :meth:`Recognizer.from_pretrained` takes, by
+    name.
     """
 
     run: Path
@@ -83,17 +77,12 @@ def predict_archive(
 
     The same call after an interruption, however hard, goes on where it was; so does one with more clips. A clip that
     can't be read is named with an ``error`` and costs only itself, even where it kills the process that reads it.
-
-    Args:
-        inputs: the clips, from :func:`~hhmnet.predict.sources.find_inputs`.
-        job: how they are recognised.
-        out: folder of the rows; it is made if it doesn't exist, and only this process needs to see it.
-        engine: ``local``, in this process, or ``ray``, on a Ray cluster whose nodes all see clips and model.
-        jobs: workers of the cluster, at the most; None for one a core, or one a GPU on ``cuda``.
-        progress: called with (clips done, clips in all).
+    ``engine`` is ``local``, this process, or ``ray``, a cluster whose nodes all see clips and model; ``jobs`` its
+    workers at the most, None for one a core, or one a GPU on ``cuda``. ``progress`` is called with (clips done, clips
+    in all).
 
     Raises:
-        ArchiveError: ``out`` has predictions of another model, or with other settings.
+        InputError: ``out`` has predictions of another model, or with other settings.
         EngineError: Ray isn't there, or its workers can't load the model.
         LockedError: another process writes into ``out``.
     """
@@ -104,7 +93,7 @@ def predict_archive(
             with replacing(out / ABOUT_FILE) as handle:
                 handle.write(about)
         elif (out / ABOUT_FILE).read_bytes() != about:
-            raise ArchiveError(
+            raise InputError(
                 f"{out}: holds answers of another model, or with other settings; name another folder or remove it"
             )
         errors = _errors_in(out / ANSWERS_FILE)
@@ -136,7 +125,7 @@ def _errors_in(file: Path) -> dict[str, str]:
                 row = json.loads(line)
                 found[row["input"]] = row.get("error", "")
             except (ValueError, KeyError, TypeError, AttributeError):
-                raise ArchiveError(f"{file}: line {number} is no answer; remove it") from None
+                raise InputError(f"{file}: line {number} is no answer; remove it") from None
             end += len(line)
     os.truncate(file, end)
     return found
@@ -169,10 +158,8 @@ class Worker:
 
 
 def _in_cluster(job: ArchiveJob, items: Sequence[Input], jobs: int | None) -> Iterator[Row]:
-    """The rows of clips, in whatever order they are ready.
-
-    A worker has one clip at a time. Where it dies, Ray starts it anew and gives it the same clip again, which is left
-    out in the end.
+    """The rows of clips, in whatever order they are ready. A worker has one clip at a time; where it dies, Ray
+    starts it anew and gives it the same clip again, which is left out in the end.
     """
     if not items:
         return

@@ -17,6 +17,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 
+from hhmnet.predict.sources import InputError
 from hhmnet.video import Video, open_video
 from hhmnet.video.packets import reason
 
@@ -29,15 +30,9 @@ _DEFAULT_RATE = 30.0
 _ENDLESS = ("rtsp", "rtsps", "rtmp")
 
 
-class CaptureError(ValueError):
-    """A camera or stream that can't be opened; the message names it and what to look at."""
-
-
 class Frame(NamedTuple):
-    """One picture ``(H, W, 3)`` uint8, red, green, blue.
-
-    Its ``time`` is in seconds by the source's own clock, when it was ``captured`` in those of ``time.monotonic()``.
-    """
+    """One picture ``(H, W, 3)`` uint8, red, green, blue; its ``time`` in seconds by the source's own clock, and when it
+    was ``captured``, in those of ``time.monotonic()``."""
 
     image: np.ndarray
     time: float
@@ -55,16 +50,13 @@ class Capture:
             ``rtsp://…``, or a video file.
         real_time: play a file at its own rate, not as fast as its frames are taken, when none is dropped.
         loop: play a file again and again; its times go on.
-        buffer: frames that wait at the most.
 
     Attributes:
         rate: frames a second, as the source says; 30 where it doesn't.
-        dropped: frames that were never taken.
         broken: why the source broke off; "" if it hasn't.
 
     Raises:
-        CaptureError, VideoError: the source can't be opened.
-    """
+        InputError, VideoError: the source can't be opened."""
 
     def __init__(self, source: str, real_time: bool = True, loop: bool = False, buffer: int = BUFFER) -> None:
         self.source, self.dropped, self.broken = source, 0, ""
@@ -90,7 +82,7 @@ class Capture:
         self.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """The frames from now on, until the source ends or breaks off or :meth:`close` is called; only once."""
+        """The frames from now on, once, until the source ends or breaks off or :meth:`close` is called."""
         if self._thread is None:
             yield from self._frames
             return
@@ -148,7 +140,7 @@ class Capture:
                     return
 
     def _wait_until(self, moment: float) -> bool:
-        """Sleep until then; returns False if the capture was closed meanwhile."""
+        """Sleep until then; whether the capture is still open."""
         return not self._stopped.wait(max(moment - monotonic(), 0))
 
     def _live_frames(self, container: InputContainer) -> Generator[Frame]:
@@ -179,14 +171,14 @@ def shown(source: str) -> str:
 
 
 def _open_live(source: str) -> InputContainer:
-    """Open a camera or a stream that has pictures; raises CaptureError."""
+    """Open a camera or a stream that has pictures; raises InputError."""
     settings: dict[str, Any] = {"timeout": PATIENCE}
     if "://" not in source:
         if not sys.platform.startswith("linux"):
-            raise CaptureError(f"camera {source}: cameras are read on Linux alone; give a stream or a file")
+            raise InputError(f"camera {source}: cameras are read on Linux alone; give a stream or a file")
         source = f"/dev/video{source}" if source.isdecimal() else source
         if not Path(source).exists():
-            raise CaptureError(f"{source}: there is no such camera; ls /dev/video* shows those there are")
+            raise InputError(f"{source}: there is no such camera; ls /dev/video* shows those there are")
         settings["format"] = "v4l2"
     elif source.startswith("rtsp"):
         settings["options"] = {"rtsp_transport": "tcp"}  # over UDP lost packets tear pictures
@@ -195,8 +187,8 @@ def _open_live(source: str) -> InputContainer:
     except (av.FFmpegError, OSError, ValueError) as error:
         late = f"nothing came for {PATIENCE:.0f} seconds"
         why = late if isinstance(error, av.error.ExitError) else reason(error)
-        raise CaptureError(f"{shown(source)}: can't be opened: {why}") from None
+        raise InputError(f"{shown(source)}: can't be opened: {why}") from None
     if not container.streams.video:
         container.close()
-        raise CaptureError(f"{shown(source)}: has no pictures")
+        raise InputError(f"{shown(source)}: has no pictures")
     return container

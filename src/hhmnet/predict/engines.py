@@ -37,12 +37,10 @@ _MOST = 1_000  # persons of a clip; a file that says more would take all memory
 class StreamLogits(NamedTuple):
     """What a model gives for N clips; P parts, K instants.
 
-    Attributes:
-        logits: ``(N, classes)``, joined from what each clip has.
-        members: ``(N, classes)`` of every stream and of the video, by name; empty for a network of one stream.
-        used: ``(N, 2)`` bool, whether a clip's skeleton and its video were there and used.
-        guidance: ``(N, P, K)``, weights of parts and instants; None without guidance or video.
-        times: ``(N, K)``, the frame of its clip that each instant shows; None without video.
+    ``logits (N, classes)`` are joined from what each clip has, ``members (N, classes)`` those of every stream and of
+    the video, by name; empty for a network of one stream. ``used (N, 2)`` bool is whether a clip's skeleton and its
+    video were there and used. ``guidance (N, P, K)`` are weights of parts and instants, ``times (N, K)`` the frame
+    of its clip that each instant shows; None without.
     """
 
     logits: np.ndarray
@@ -110,30 +108,32 @@ class OnnxEngine:
     """An exported model on the CPU, with so many ``threads`` of onnxruntime; 0 leaves the number to it.
 
     Attributes:
-        class_names: what the model tells apart, in the order of the logits.
-        layout: the joints that it takes.
+        class_names, layout: of the logits, in their order; the joints that it takes.
         persons: how many persons of a clip it looks at, M.
         looks_at_video: whether it looks at pictures, or at skeletons alone.
-        body_size: how long bodies are in its training data, see ``ModelSpec``; None if it brings all to one size.
-        confidence: how sure its answers are, see ``ModelSpec``.
+        body_size, confidence: as of ``ModelSpec``; None for the first if it brings all bodies to one size.
         members: names of what its answer is joined from; empty for one stream.
-        settings: the model's settings, as in a run's ``config.json``.
+        settings: as in a run's ``config.json``.
 
     Raises:
-        OnnxModelError: the file is missing or is no such model, or onnxruntime isn't installed.
-    """
+        OnnxModelError: the file is missing or is no such model, or onnxruntime isn't installed."""
 
     def __init__(self, file: str | Path, threads: int = 0) -> None:
         self.file = Path(file)
-        self._session = _open(self.file, threads)
+        self._session = open_session(self.file, threads)
         try:
             metadata = self._session.get_modelmeta().custom_metadata_map
             notes = json.loads(metadata[METADATA])
             self.settings: dict[str, Any] = notes["model"]
             if self.settings["format"] != "hhmnet-model":
                 raise ValueError("field 'format' is another program's")
-            self.members = _names("members", notes["members"])
-            self.class_names = _names("class_names", self.settings["class_names"])
+            for field, names in (("members", notes), ("class_names", self.settings)):
+                if not isinstance(names[field], list) or not all(
+                    isinstance(name, str) for name in names[field]
+                ):
+                    raise ValueError(f"field '{field}' must be a list of names")
+            self.members: tuple[str, ...] = tuple(notes["members"])
+            self.class_names: tuple[str, ...] = tuple(self.settings["class_names"])
             self.layout = SkeletonLayout.from_dict(self.settings["layout"])
             self.persons = self.settings["data"]["persons"]
             if type(self.persons) is not int or not 1 <= self.persons <= _MOST:
@@ -199,30 +199,25 @@ class OnnxEngine:
 Engine = TorchEngine | OnnxEngine
 
 
-def _open(file: Path, threads: int) -> Any:
-    """onnxruntime's session of a file, on the CPU."""
+def open_session(model: Path | bytes, threads: int) -> Any:
+    """onnxruntime's session of a file, or of the content of one, on the CPU; raises OnnxModelError."""
+    named = model if isinstance(model, Path) else "the graph"
     try:
         import onnxruntime
     except ModuleNotFoundError:
         raise OnnxModelError(
-            f"{file}: running it needs the package 'onnxruntime', which isn't installed; pip install 'hhmnet[export]'"
+            f"{named}: running it needs the package 'onnxruntime', which isn't installed; pip install 'hhmnet[export]'"
         ) from None
-    if not file.is_file():
-        raise OnnxModelError(f"{file}: not found; hhmnet export RUN --out {file} makes it")
+    if isinstance(model, Path) and not model.is_file():
+        raise OnnxModelError(f"{model}: not found; hhmnet export RUN --out {model} makes it")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    content = model if isinstance(model, bytes) else str(model)
     try:
-        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's have no class in common but this
-        raise OnnxModelError(f"{file}: no ONNX file that onnxruntime can run ({_brief(error)})") from None
+        raise OnnxModelError(f"{named}: no ONNX file that onnxruntime can run ({_brief(error)})") from None
 
 
 def _brief(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
-
-
-def _names(field: str, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise ValueError(f"field '{field}' must be a list of names")
-    return tuple(value)

@@ -47,10 +47,6 @@ clip of the same person tells nothing of how persons differ."""
 _SCALES = np.logspace(0, 2, 41)
 
 
-class EnrollError(ValueError):
-    """Examples that no model can be made of; the message names the folder or class and the remedy."""
-
-
 class Examples(NamedTuple):
     """N clips that a head is fitted to: names of the classes, labels and lengths in frames ``(N,)`` int64, embeddings
     ``(N, S, D)`` float32 of S streams, D channels of all parts."""
@@ -61,9 +57,9 @@ class Examples(NamedTuple):
     lengths: np.ndarray
 
     def joined(self, other: Examples) -> Examples:
-        """These and those of other classes; raises EnrollError: a class is in both, or other encoders made them."""
+        """These and those of other classes; raises InputError: a class is in both, or other encoders made them."""
         if self.embeddings.shape[1:] != other.embeddings.shape[1:]:
-            raise EnrollError("made by other encoders: give the examples of all classes, without --add")
+            raise InputError("made by other encoders: give the examples of all classes, without --add")
         names = (*self.class_names, *other.class_names)
         _check_names(names)
         labels = np.concatenate([self.labels, other.labels + len(self.class_names)])
@@ -85,19 +81,16 @@ class Head(NamedTuple):
 def find_examples(folder: Path, tell: Callable[[str], None] = lambda line: None) -> dict[str, list[Input]]:
     """The clips of a folder with a folder for each class, or the training clips of a store, by class.
 
-    ``tell`` is called with a line that counts files that are no clips.
-
-    Raises:
-        EnrollError, InputError: there is no such folder, one of a class holds no clip, two have one name, or the
-            store says nothing of training clips.
+    ``tell`` is called with a line that counts files that are no clips. Raises InputError: there is no such folder,
+    one of a class holds no clip, two have one name, or the store says nothing of training clips.
     """
     if (folder / SAMPLES_FILE).is_file():
         return _training_clips(Store(folder))
     if not folder.is_dir():
-        raise EnrollError(f"{folder}: there is no such folder; give one with a folder for each class")
+        raise InputError(f"{folder}: there is no such folder; give one with a folder for each class")
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not classes:
-        raise EnrollError(
+        raise InputError(
             f"{folder}: holds no folders; make one for each class, with its videos or skeleton files"
         )
     _check_names([path.name for path in classes])
@@ -108,7 +101,7 @@ def _training_clips(store: Store) -> dict[str, list[Input]]:
     try:
         rows = get_protocol(store.protocol).indices(store, "train")
     except ProtocolError as error:
-        raise EnrollError(f"{store.path}: {error}") from None
+        raise InputError(f"{store.path}: {error}") from None
     found: dict[str, list[Input]] = {name: [] for name in store.class_names}
     for row in rows[store.labels[rows] >= 0]:
         name = f"{store.path}#{store.sample_ids[row]}"
@@ -117,19 +110,19 @@ def _training_clips(store: Store) -> dict[str, list[Input]]:
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """Raise EnrollError where two classes have one name, but for case, blanks and Unicode form."""
+    """Raise InputError where two classes have one name, but for case, blanks and Unicode form."""
     seen: dict[str, str] = {}
     for name in names:
         key = " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())
         if key in seen:
-            raise EnrollError(f"two classes are named alike: '{seen[key]}' and '{name}'; rename one")
+            raise InputError(f"two classes are named alike: '{seen[key]}' and '{name}'; rename one")
         seen[key] = name
 
 
 def encoders_of(engine: Engine) -> ActionModel:
-    """The model whose encoders embed clips; raises EnrollError for an exported one."""
+    """The model whose encoders embed clips; raises InputError for an exported one."""
     if not isinstance(engine, TorchEngine):
-        raise EnrollError("an exported model has no encoders to build on; give the model's folder")
+        raise InputError("an exported model has no encoders to build on; give the model's folder")
     return engine.model
 
 
@@ -161,12 +154,10 @@ def read_examples(
     """The clips of every class, read and embedded, and why clips are left out, by name.
 
     ``progress`` is called with how many are read, of how many; ``tell`` with what is odd about a clip that is taken.
-
-    Raises:
-        EnrollError: there are less than ``fewest`` classes, or a class has too few clips that can be read.
+    Raises InputError where there are less than ``fewest`` classes, or a class has too few clips that can be read.
     """
     if len(inputs) < fewest:
-        raise EnrollError(f"there is one class, {next(iter(inputs), 'none')}: telling apart takes two")
+        raise InputError(f"there is one class, {next(iter(inputs), 'none')}: telling apart takes two")
     labels, lengths, failed = list[int](), list[int](), dict[str, str]()
     embeddings, done, total = list[np.ndarray](), 0, sum(map(len, inputs.values()))
     for label, clips in enumerate(inputs.values()):
@@ -189,9 +180,7 @@ def read_examples(
     for label, name in enumerate(inputs):
         if (count := labels.count(label)) < FEWEST:
             why = f" ({next(iter(failed.values()))})" if failed else ""
-            raise EnrollError(
-                f"class '{name}' has {count} clips that can be used; give {FEWEST} or more{why}"
-            )
+            raise InputError(f"class '{name}' has {count} clips that can be used; give {FEWEST} or more{why}")
     taken = np.array(labels), np.concatenate(embeddings), np.array(lengths)
     return Examples(tuple(inputs), *taken), failed
 
@@ -279,10 +268,10 @@ def save_examples(examples: Examples, folder: Path) -> None:
 
 
 def load_examples(folder: Path, class_names: tuple[str, ...]) -> Examples:
-    """The examples of an enrolled model's folder; raises EnrollError: it has none, or they aren't this model's."""
+    """The examples of an enrolled model's folder; raises InputError: it has none, or they aren't this model's."""
     file = folder / EXAMPLES_FILE
     if not file.is_file():
-        raise EnrollError(
+        raise InputError(
             f"{folder}: has no {EXAMPLES_FILE}, so hhmnet enroll didn't make it and no class can be added; give the "
             "examples of all classes, without --add"
         )
@@ -290,8 +279,8 @@ def load_examples(folder: Path, class_names: tuple[str, ...]) -> Examples:
         arrays = load_file(file)
         labels, embeddings, lengths = (arrays[name] for name in Examples._fields[1:])
     except (SafetensorError, OSError, KeyError) as error:
-        raise EnrollError(f"{file}: not the examples of an enrolled model ({error})") from None
+        raise InputError(f"{file}: not the examples of an enrolled model ({error})") from None
     fits = embeddings.ndim == 3 and 0 < len(labels) == len(embeddings) == len(lengths)
     if not fits or labels.min() < 0 or labels.max() >= len(class_names):
-        raise EnrollError(f"{file}: not the examples of this model")
+        raise InputError(f"{file}: not the examples of this model")
     return Examples(class_names, labels, embeddings, lengths)

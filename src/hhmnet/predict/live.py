@@ -13,22 +13,19 @@ import numpy as np
 from hhmnet.confidence import MOST, RATE, UNKNOWN
 from hhmnet.fields import within
 from hhmnet.models.pretrained import ActionModel, from_pretrained
-from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, clip_fields
+from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
 from hhmnet.pose.following import fill_bodies
 from hhmnet.pose.tracking import JOIN_GAP
 from hhmnet.predict.engines import choose_device
 from hhmnet.predict.live_pose import LastPictures, LivePose
 from hhmnet.predict.recognizer import Recognizer, best
-from hhmnet.predict.sources import InputClip
+from hhmnet.predict.sources import InputClip, InputError
 from hhmnet.predict.timeline import STILL, speeds
 from hhmnet.sample import MODALITIES, UNKNOWN_LABEL, Sample
+from hhmnet.skeleton import SkeletonLayout
 
 DEFAULT_WINDOW = 2.0
 """Seconds of a window where neither the user nor the model says."""
-
-
-class StreamError(ValueError):
-    """Frames or skeletons that can't be used; the message says what to give instead."""
 
 
 @dataclass
@@ -73,9 +70,8 @@ class LivePrediction:
     """What the model says of the most important person in the window that ends at a frame.
 
     Attributes:
-        frame: the newest frame, counted from 0 with those that were dropped.
-        time: when that frame was, in seconds since the first.
-        person: number of the person, from 1 in the order in which they were followed; 0 for nobody.
+        frame: the newest frame, counted from 0 with those that were dropped; ``time`` in seconds since the first.
+        person: from 1 in the order in which they were followed; 0 for nobody.
         label: the most probable class, or ``unknown``; None as long as there is no answer, and while nothing is done.
         probabilities: of all classes, ``(classes,)``, smoothed; None where nobody is there, or not for long enough.
         covered: share of the window since the person was first seen, 0 to 1.
@@ -113,17 +109,16 @@ class LivePrediction:
         }
 
 
-class SkeletonWindow:
-    """The bodies of the last frames that were pushed, at most T; frames that never came are filled.
-
-    Args:
-        shape: ``(M, T, V, C)``.
-        longest: so many frames that never came, one behind the other, are filled with a straight line.
+class LiveSkeletons:
+    """The bodies of the last frames that were pushed, at most T; so many frames that never came, one behind the other,
+    as ``longest`` says are filled with a straight line.
 
     Attributes:
         joints: ``(M, t, V, C)`` since somebody was first there.
         person: counts from 1 on how often somebody came who wasn't there for over 60 frames; 0 with nobody.
     """
+
+    others = 0
 
     def __init__(self, shape: tuple[int, int, int, int], longest: int) -> None:
         self._frames, self._longest = shape[1], longest
@@ -132,10 +127,9 @@ class SkeletonWindow:
 
     def push(self, frame: int, bodies: np.ndarray) -> None:
         """Append the bodies ``(m, V, C)`` float32 of a frame, m at most M; a body of zeros isn't there."""
-        is_there = bool(bodies.any())
         if self.person and frame - self._seen > JOIN_GAP:  # whoever comes now is somebody new
             self.joints, self.person = self.joints[:, :0], 0
-        if is_there:
+        if bodies.any():
             self._seen = frame
             if not self.person:
                 self.person = self._persons = self._persons + 1
@@ -149,6 +143,11 @@ class SkeletonWindow:
         for body in came:
             fill_bodies(np.asarray(body.any((1, 2))), [body], np.zeros(len(body)), self._longest)
         self.joints = np.concatenate([self.joints[:, :-1], came], 1)[:, -self._frames :]
+
+    def fields(self, layout: SkeletonLayout) -> dict[str, Any]:
+        """A sample's fields of what is kept."""
+        index = np.arange(self.joints.shape[1], dtype=np.int32)
+        return {"joints": self.joints, "present": self.joints.any((2, 3)), "frame_index": index}
 
 
 class StreamingRecognizer:
@@ -165,11 +164,13 @@ class StreamingRecognizer:
     Attributes:
         config: with the window that is used.
         modalities: what answers go by, as far as it is there.
-        pose: who is followed in pictures; None before the first.
+        kept: the persons in the window's pictures, or its skeletons; None before the first.
 
     Raises:
         InputError: ``config.modalities`` aren't the model's.
     """
+
+    kept: LivePose | LiveSkeletons | None
 
     def __init__(
         self,
@@ -186,7 +187,6 @@ class StreamingRecognizer:
         self._recognizer = Recognizer(model, device, unknown=config.unknown)
         self.modalities = config.modalities or MODALITIES[: 1 + self._recognizer.looks_at_video]
         self._recognizer.check_modalities(self.modalities)
-        self.pose: LivePose | None = None
         self.class_names = model.spec.class_names
         self.reset()
 
@@ -202,14 +202,11 @@ class StreamingRecognizer:
         return cls(from_pretrained(folder, choose_device(device)), config, pose)
 
     def reset(self) -> None:
-        """Begin anew, as before the first frame."""
+        """Begin anew, as before the first frame; the networks stay loaded."""
         self._frame = self._newest_answer = -1
         self._start = 0.0
         self._smooth: tuple[int, int, np.ndarray] | None = None  # person, frame, probabilities
-        self._pictures = LastPictures(self.config.frames)
-        self._skeletons: SkeletonWindow | None = None
-        if self.pose is not None:
-            self.pose.reset()
+        self._pictures, self.kept = LastPictures(self.config.frames), None
 
     def push_frame(self, image: np.ndarray, time: float | None = None) -> LivePrediction | None:
         """Append one picture ``(H, W, 3)`` uint8, red, green, blue; returns the answer if one is due, else None.
@@ -218,21 +215,19 @@ class StreamingRecognizer:
         begins anew, as a source does that was opened again.
 
         Raises:
-            StreamError: the picture isn't one, or skeletons were pushed before.
+            InputError: the picture isn't one, or skeletons were pushed before.
             PoseError: a network can't be had or run.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise StreamError(f"a picture must be (H, W, 3) uint8; got {image.shape} {image.dtype}")
-        if self._skeletons is not None:
-            raise StreamError("skeletons were pushed before; call reset() to go on with pictures")
-        if self.pose is None:
-            networks = self._networks
-            if not isinstance(networks, VideoPoseEstimator):
-                networks = VideoPoseEstimator(networks)
-            self.pose = LivePose(networks, self.config.frames, self.config.rate)
+            raise InputError(f"a picture must be (H, W, 3) uint8; got {image.shape} {image.dtype}")
+        if isinstance(self.kept, LiveSkeletons):
+            raise InputError("skeletons were pushed before; call reset() to go on with pictures")
+        if not isinstance(self._networks, VideoPoseEstimator):
+            self._networks = VideoPoseEstimator(self._networks)
         if not self._step(time):
             return None
-        self.pose.look(self._frame, image)
+        self.kept = self.kept or LivePose(self._networks, self.config.frames, self.config.rate)
+        self.kept.look(self._frame, image)
         if "video" in self.modalities:
             self._pictures.add(self._frame, image)
         return self._answer_if_due()
@@ -244,47 +239,51 @@ class StreamingRecognizer:
         nobody is there. A person whose joints are all zero isn't there.
 
         Raises:
-            StreamError: the joints aren't the model's or aren't finite, or pictures were pushed before.
+            InputError: the joints aren't the model's or aren't finite, or pictures were pushed before.
         """
-        if self._skeletons is None and self._frame >= 0:
-            raise StreamError("pictures were pushed before; call reset() to go on with skeletons")
+        if isinstance(self.kept, LivePose):
+            raise InputError("pictures were pushed before; call reset() to go on with skeletons")
         layout, persons = self.model.spec.layout, self.model.spec.data.persons
         shape = layout.num_joints, layout.dims
         bodies = np.zeros((0, *shape), np.float32) if joints is None else np.array(joints, np.float32)
         bodies = bodies[None] if bodies.ndim == 2 else bodies
         if bodies.ndim != 3 or bodies.shape[1:] != shape:
-            raise StreamError(
+            raise InputError(
                 f"joints must be {shape} of {layout.name}, for one person or several; got {bodies.shape}"
             )
         if not np.isfinite(bodies).all():
-            raise StreamError("joints must be finite; give zeros, or None, for a person who isn't there")
+            raise InputError("joints must be finite; give zeros, or None, for a person who isn't there")
         if not self._step(time):
             return None
-        if self._skeletons is None:
-            window = persons, self.config.frames, *shape
-            self._skeletons = SkeletonWindow(window, longest=round(self.config.rate))
-        self._skeletons.push(self._frame, bodies[:persons])
+        window = persons, self.config.frames, *shape
+        self.kept = self.kept or LiveSkeletons(window, longest=round(self.config.rate))
+        self.kept.push(self._frame, bodies[:persons])
         return self._answer_if_due()
 
     def answer(self, least: float = 0.0) -> LivePrediction:
         """What the window says now, due or not, once ``least`` of it has passed since the person was first seen."""
-        begun, config = clock.perf_counter(), self.config
+        begun, config, kept = clock.perf_counter(), self.config, self.kept
         self._newest_answer = self._frame
-        person, clip, more = self._window()
-        nothing = LivePrediction(self._frame, self._frame / config.rate, person, more=more)
-        if clip is None:
+        nothing = LivePrediction(self._frame, self._frame / config.rate, 0)
+        if kept is None or not kept.person:
             return nothing
+        clip = self._clip(kept)
         present = clip.sample.present
-        covered = present.shape[1] / config.frames
-        nothing = replace(nothing, covered=covered, present=float(present.any(0).mean()))
+        nothing = replace(
+            nothing,
+            person=kept.person,
+            covered=present.shape[1] / config.frames,
+            present=float(present.any(0).mean()),
+            more=kept.others,
+        )
         if not present.any():
             self._smooth = None
-        if not present.any() or covered < least:
+        if not present.any() or nothing.covered < least:
             return nothing
         (found,) = self._recognizer.predict_clips([clip], self.modalities)
         if not found.modalities:
             return nothing
-        probabilities = self._smoothed(person, found.probabilities)
+        probabilities = self._smoothed(kept.person, found.probabilities)
         label = self.class_names[int(probabilities.argmax())] if found.known else UNKNOWN
         moves = any(
             speeds(joints, there, config.rate)[-(config.frames // 2) :].max(initial=0.0) >= config.still
@@ -298,24 +297,14 @@ class StreamingRecognizer:
             seconds=clock.perf_counter() - begun,
         )
 
-    def _window(self) -> tuple[int, InputClip | None, int]:
-        """Number of the person, what is kept of them, and how many others are there."""
-        if self._skeletons is not None:
-            joints, person = self._skeletons.joints, self._skeletons.person
-            index = np.arange(joints.shape[1], dtype=np.int32)
-            fields: dict[str, Any] = {"joints": joints, "present": joints.any((2, 3)), "frame_index": index}
-            return person, _clip_of(fields) if person else None, 0
-        if self.pose is None or self.pose.followed is None:
-            return 0, None, 0
-        poses = self.pose.poses(self.pose.followed)
-        fields = clip_fields(poses, self.model.spec.layout, self.pose.config) | {"video_frames": None}
-        if "video" in self.modalities:
-            frames = np.arange(self._frame - poses.present.shape[1] + 1, self._frame + 1)
+    def _clip(self, kept: LivePose | LiveSkeletons) -> InputClip:
+        """The window as a clip."""
+        fields, video = kept.fields(self.model.spec.layout), None
+        if "video" in self.modalities and isinstance(kept, LivePose):
+            frames = np.arange(self._frame - fields["present"].shape[1] + 1, self._frame + 1)
             fields |= {"video": "stream", "video_frames": self._pictures.shown(frames)}
-        clip = _clip_of(fields)
-        if "video" in self.modalities:
-            clip = clip._replace(video=self._pictures)
-        return self.pose.followed.person, clip, self.pose.others
+            video = self._pictures
+        return InputClip("window", Sample("window", UNKNOWN_LABEL, **fields), video)
 
     def _step(self, time: float | None) -> int:
         """Steps on the even grid from the last frame's place to the one nearest to this frame's time.
@@ -337,9 +326,8 @@ class StreamingRecognizer:
         return steps
 
     def _answer_if_due(self) -> LivePrediction | None:
-        if self._frame - self._newest_answer < self.config.every:
-            return None
-        return self.answer(self.config.least)
+        is_due = self._frame - self._newest_answer >= self.config.every
+        return self.answer(self.config.least) if is_due else None
 
     def _smoothed(self, person: int, own: np.ndarray) -> np.ndarray:
         """Mix a window's probabilities with those before it; another person's don't count."""
@@ -350,8 +338,3 @@ class StreamingRecognizer:
             own = kept * probabilities + (1 - kept) * own
         self._smooth = person, self._frame, own
         return own
-
-
-def _clip_of(fields: dict[str, Any]) -> InputClip:
-    """A window as a clip."""
-    return InputClip("window", Sample("window", UNKNOWN_LABEL, **fields))

@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from hhmnet.pose.estimate import VideoPoseEstimator, VideoPoses, video_poses
+from hhmnet.pose.estimate import VideoPoseEstimator, VideoPoses, clip_fields, video_poses
 from hhmnet.pose.estimators import PoseEstimator
 from hhmnet.pose.following import BEHIND, Follower, fill_bodies
 from hhmnet.pose.tracking import JOIN_GAP, Track, Tracker, choose_actors, is_double
+from hhmnet.skeleton import SkeletonLayout
 from hhmnet.video import KEPT_BYTES, VideoError
 
 SWITCH = 1.5
@@ -26,12 +28,9 @@ _LATEST = 15  # persons are looked for again after so many frames, however few o
 
 
 class LivePerson(Follower):
-    """A follower of one person whose frames move on: the last of its T frames is always the newest.
-
-    Between two looks that found the person, the frames that never came are filled with a straight line.
+    """A follower of one person, ``person`` by number, whose frames move on: the last of its T is always the newest.
 
     Attributes:
-        person: its number.
         track: where it was detected: pieces put together.
         length: frames since it was first seen, at most T.
     """
@@ -47,10 +46,8 @@ class LivePerson(Follower):
         return any(box is self.track.boxes[-1] for box in track.boxes) or is_double(track, self.track)
 
     def go_on(self, steps: int, image: np.ndarray, frame: int, longest: int) -> None:
-        """Move on by ``steps`` frames, and look at the newest, whose index in the track is ``frame``.
-
-        Frames that never came are filled if they are at most ``longest``.
-        """
+        """Move on by ``steps`` frames, and look at the newest, whose index in the track is ``frame``; at most
+        ``longest`` that never came are filled with a straight line."""
         track, last = self.track, self._window - 1
         steps = min(steps if self.length else 1, self._window)
         kept = self._window - steps
@@ -78,19 +75,20 @@ class LivePose:
     no movement. Memory doesn't grow: tracks keep what the window needs, joints are kept for the window alone.
 
     Attributes:
-        followed: who is followed, numbered from 1; None for nobody.
+        followed: who is followed; None for nobody.
         others: how many more were there when persons were detected last.
     """
 
     def __init__(self, networks: VideoPoseEstimator, window: int = 60, rate: float = 30.0) -> None:
         self._networks, self.config = networks, networks.config
         self.window, self.rate = window, rate
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all, as before the first frame; the networks stay loaded."""
         self._persons = 0
         self._begin((0, 0))
+
+    @property
+    def person(self) -> int:
+        """Who is followed, numbered from 1; 0 for nobody."""
+        return 0 if self.followed is None else self.followed.person
 
     def _begin(self, size: tuple[int, int]) -> None:
         """Forget who was there; pictures of a new size follow."""
@@ -117,10 +115,15 @@ class LivePose:
         if self.followed is not None:
             self.followed.go_on(steps, image, frame, round(self.rate))
 
-    def poses(self, person: LivePerson) -> VideoPoses:
-        """What is kept of a followed person, with what wasn't seen masked, filled and marked as in a whole video."""
-        begin = self.window - person.length
-        return video_poses(person, self.config, self._size, self.rate, begin=begin)
+    def poses(self) -> VideoPoses:
+        """What is kept of who is followed, with what wasn't seen masked, filled and marked as in a whole video."""
+        assert self.followed is not None
+        begin = self.window - self.followed.length
+        return video_poses(self.followed, self.config, self._size, self.rate, begin=begin)
+
+    def fields(self, layout: SkeletonLayout) -> dict[str, Any]:
+        """A sample's fields of it, in other joints, without a video."""
+        return clip_fields(self.poses(), layout, self.config) | {"video_frames": None}
 
     def _detect(self, frame: int, image: np.ndarray) -> None:
         self._since = 0

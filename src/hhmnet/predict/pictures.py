@@ -18,7 +18,7 @@ from hhmnet.evaluation.figures import class_label, class_labels, new_figure, sav
 from hhmnet.files import replacing, write_json
 from hhmnet.predict.recognizer import Prediction
 from hhmnet.predict.sources import InputError
-from hhmnet.predict.timeline import Segment, Timeline, edges_between
+from hhmnet.predict.timeline import Segment, Timeline
 from hhmnet.skeleton import SkeletonLayout
 from hhmnet.video import Video, open_video
 
@@ -175,8 +175,7 @@ def write_timeline(timeline: Timeline, folder: Path) -> list[Path]:
 
 def _draw_timeline(timeline: Timeline, file: Path) -> None:
     """Draw each person's probabilities over time, a row a class, with the segments framed."""
-    edges = edges_between((timeline.starts + timeline.ends) / 2, timeline.duration)
-    names, persons = timeline.class_names, timeline.smoothed
+    names, persons, edges = timeline.class_names, timeline.smoothed, timeline.windows.edges
     figure = new_figure(11, len(persons) * (0.9 + 0.28 * min(len(names), 30)))
     rows = figure.subplots(len(persons), squeeze=False, sharex=True)[:, 0]
     image = None

@@ -31,12 +31,11 @@ class Prediction:
     """The answer for one clip; P parts, K instants.
 
     Attributes:
-        input: the file or the clip's name, as it was given.
+        input: the file or the clip's name, as it was given; ``sample`` is the clip, ``video`` the file of its video.
         label: the most probable class, or ``unknown``.
         top: the most probable classes with their probabilities, the best first.
-        probabilities: of all classes, ``(classes,)``, in the order of the model's class names.
+        probabilities: ``(classes,)``, in the order of the model's class names.
         modalities: what the answer rests on: ``skeleton``, ``video``, both, or nothing.
-        sample: the clip itself; ``video`` is the file of its video.
         members: probabilities ``(classes,)`` by each stream alone, by its name, and by the ``video`` alone.
         seconds: time from the opened input to the answer.
         guidance: weights ``(P, K)`` of parts and instants, as the video network used them; None without guidance.
@@ -132,10 +131,8 @@ class Recognizer:
     def from_pretrained(cls, folder: str | Path, device: str = "auto", **more: Any) -> Recognizer:
         """A recognizer with a trained model; ``pose``, ``videos``, ``arrays`` and ``unknown`` are as of the class.
 
-        Args:
-            folder: the model's folder, a file that ``hhmnet export`` wrote, which runs on the CPU, a name of the zoo
-                or ``org/name`` on the Hugging Face hub.
-            device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
+        ``folder`` is the model's folder, a file that ``hhmnet export`` wrote, which runs on the CPU, a name of the zoo
+        or ``org/name`` on the Hugging Face hub; ``device`` is ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
 
         Raises:
             PretrainedError, HubError, OnnxModelError: there is no such model, or it can't be had or run here.
@@ -194,7 +191,11 @@ class Recognizer:
         if not clips:
             return []
         found, notes = self._logits(clips, modalities)
-        probabilities, known = self._judged(found)
+        probabilities, known = softmax(found.logits), np.ones(len(clips), bool)
+        for name, one in self.engine.confidence.items():
+            rows = (found.used == [modality in name.split("+") for modality in MODALITIES]).all(1)
+            probabilities[rows] = softmax(found.logits[rows], one.temperature)
+            known[rows] = one.known(found.logits[rows], self.unknown)
         members = {}
         for name, logits in found.members.items():  # each as sure as its modality
             own = self.engine.confidence.get(_modality_of(name))
@@ -224,11 +225,8 @@ class Recognizer:
         return predictions
 
     def enroll(self, examples: Mapping[str, Sequence[str | Path]]) -> Recognizer:
-        """A recognizer of other classes, from two or more files of each; the skeleton encoders stay as they are.
-
-        Raises:
-            EnrollError: the examples are too few, or the model is an exported one.
-        """
+        """A recognizer of other classes, from two or more files of each; the skeleton encoders stay as they are. Raises
+        InputError: the examples are too few, or the model is an exported one."""
         from hhmnet.predict.enroll import encoders_of, enrolled, read_examples
 
         model = encoders_of(self.engine)
@@ -277,15 +275,6 @@ class Recognizer:
             crops.append(cut)
             notes.append((*clip.notes, f"video: {problem}") if problem else clip.notes)
         return stack_crops(crops), notes
-
-    def _judged(self, found: StreamLogits) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities ``(N, classes)`` of clips, and whether each is of a known class, ``(N,)`` bool."""
-        probabilities, known = softmax(found.logits), np.ones(len(found.logits), bool)
-        for name, one in self.engine.confidence.items():
-            rows = (found.used == [modality in name.split("+") for modality in MODALITIES]).all(1)
-            probabilities[rows] = softmax(found.logits[rows], one.temperature)
-            known[rows] = one.known(found.logits[rows], self.unknown)
-        return probabilities, known
 
 
 def _modality_of(member: str) -> str:

@@ -58,12 +58,8 @@ class Input(NamedTuple):
 
 
 class InputClip(NamedTuple):
-    """A clip in a model's joints, with nobody in it where nobody was found.
-
-    Attributes:
-        video: the file of its video, or its pictures where somebody has them open.
-        notes: what is missing, and why.
-    """
+    """A clip in a model's joints, with nobody in it where nobody was found; its ``video`` is a file, or pictures where
+    somebody has them open, and its ``notes`` say what is missing, and why."""
 
     name: str
     sample: Sample
@@ -81,10 +77,8 @@ def find_inputs(paths: Iterable[str | Path], tell: Callable[[str], None] = lambd
     """The clips that these paths stand for: a file for itself, a folder for the files in and below it, a store for all
     its clips. A video beside a skeleton file of its name belongs to that and isn't a clip of its own.
 
-    ``tell`` is called with a line that counts the files of a folder that are no clips.
-
-    Raises:
-        InputError: a path doesn't exist, is no clip, or a folder holds none.
+    ``tell`` is called with a line that counts the files of a folder that are no clips. Raises InputError: a path
+    doesn't exist, is no clip, or a folder holds none.
     """
     found: list[Input] = []
     for path in map(on_disk, map(Path, paths)):

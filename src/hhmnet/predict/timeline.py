@@ -1,4 +1,4 @@
-"""What is done when in a long recording: windows over it, probabilities over time, segments, and their files."""
+"""What is done when in a long recording: windows over it, probabilities over time, and segments."""
 
 from __future__ import annotations
 
@@ -86,30 +86,25 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """What is done when in a recording; M persons, W windows.
+    """What is done when in a recording of so many ``frames`` and seconds (``duration``); M persons, W windows.
 
     Attributes:
-        input: the recording, as it was given, of so many ``frames`` and seconds (``duration``).
-        starts: ``(W,)`` seconds, where each window begins; ``ends`` likewise.
+        input: the recording, as it was given.
+        labels: ``[M][W]``, what the person does in each window; None without an answer, or where nobody moves.
         probabilities: ``(M, W, classes)`` float32 of each window; NaN where the person isn't seen enough.
-        known: ``(M, W)`` bool, whether the person does one of the classes, as far as the model can tell.
-        moving: ``(M, W)`` bool, whether the person moves at the window's middle.
-        smoothed: ``(M, W, classes)``, smoothed over time; NaN too where what is done is unknown or nobody moves.
+        smoothed: the same, smoothed over time; NaN too where what is done is unknown or nobody moves.
         segments: of all persons, in order of time.
         modalities: what the answers rest on; they took so many ``seconds``.
-        notes: what couldn't be had of the recording.
-    """
+        notes: what couldn't be had of the recording."""
 
     input: str
     class_names: tuple[str, ...]
     config: TimelineConfig
     frames: int
     duration: float
-    starts: np.ndarray
-    ends: np.ndarray
+    windows: Windows
+    labels: list[list[str | None]]
     probabilities: np.ndarray
-    known: np.ndarray
-    moving: np.ndarray
     smoothed: np.ndarray
     segments: list[Segment]
     modalities: tuple[str, ...]
@@ -120,37 +115,36 @@ class Timeline:
         """The segments of one person, by number from 1."""
         return [segment for segment in self.segments if segment.person == person]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain containers for JSON; a window without an answer has the probabilities null, a pause its label alone."""
+    def to_dict(self, classes: Sequence[int] | None = None, offset: float = 0.0) -> dict[str, Any]:
+        """Plain containers for JSON, of some ``classes`` or all, with ``offset`` seconds before the recording; a window
+        without an answer has the probabilities null, a pause its label alone."""
+        chosen = list(range(len(self.class_names)) if classes is None else classes)
         persons = []
-        for number in range(1, len(self.probabilities) + 1):
-            segments = [
-                segment._asdict() | {"start": round(segment.start, 3), "end": round(segment.end, 3)}
-                for segment in self.of_person(number)
+        for number, labels in enumerate(self.labels):
+            windows = [
+                {
+                    "start": round(float(self.windows.starts[place]) + offset, 3),
+                    "end": round(float(self.windows.ends[place]) + offset, 3),
+                    "label": label,
+                    "probabilities": _rounded(self.probabilities[number, place, chosen]),
+                    "smoothed": _rounded(self.smoothed[number, place, chosen]),
+                }
+                for place, label in enumerate(labels)
             ]
-            windows = [self._window(number - 1, window) for window in range(len(self.starts))]
-            persons.append({"person": number, "segments": segments, "windows": windows})
+            segments = [
+                one._asdict() | {"start": round(one.start + offset, 3), "end": round(one.end + offset, 3)}
+                for one in self.of_person(number + 1)
+            ]
+            persons.append({"person": number + 1, "segments": segments, "windows": windows})
         return {
             "input": self.input,
             "frames": self.frames,
             "duration": round(self.duration, 3),
-            "classes": list(self.class_names),
+            "classes": [self.class_names[number] for number in chosen],
             "config": dataclasses.asdict(self.config),
             "modalities": list(self.modalities),
             "seconds": self.seconds,
             "persons": persons,
-        }
-
-    def _window(self, person: int, window: int) -> dict[str, Any]:
-        row, label = self.probabilities[person, window], None
-        if self.moving[person, window] and not np.isnan(row).any():
-            label = self.class_names[int(row.argmax())] if self.known[person, window] else UNKNOWN
-        return {
-            "start": round(float(self.starts[window]), 3),
-            "end": round(float(self.ends[window]), 3),
-            "label": label,
-            "probabilities": _rounded(row),
-            "smoothed": _rounded(self.smoothed[person, window]),
         }
 
 
@@ -158,23 +152,48 @@ def _rounded(row: np.ndarray) -> list[float] | None:
     return None if np.isnan(row).any() else [round(float(value), 5) for value in row]
 
 
-def edges_between(middles: np.ndarray, duration: float) -> np.ndarray:
-    """Where the time that each window stands for begins and ends, ``(W + 1,)``: half-way to its neighbours."""
-    return np.concatenate([[0.0], (middles[1:] + middles[:-1]) / 2, [duration]])
+class Windows(NamedTuple):
+    """W windows over a recording of T frames, in seconds: ``starts``, ``ends`` and ``middles (W,)``; ``edges (W + 1,)``
+    between the times that they stand for, half-way between their middles; and when each frame is shown, ``times``."""
 
+    starts: np.ndarray
+    ends: np.ndarray
+    middles: np.ndarray
+    edges: np.ndarray
+    times: np.ndarray
 
-def windows(duration: float, window: float, stride: float) -> tuple[np.ndarray, np.ndarray]:
-    """Begins and ends of windows over a recording, ``(W,)`` each, in seconds; one where it is shorter than a window.
+    @classmethod
+    def over(cls, times: np.ndarray, duration: float, window: float, stride: float) -> Windows:
+        """Windows of ``window`` seconds, ``stride`` apart, over frames at ``times (T,)`` from 0 to ``duration``; one
+        where it is shorter. The last one ends with the recording, or less than a tenth of a stride earlier."""
+        starts = np.arange(math.floor(max(duration - window, 0) / stride + 1e-9) + 1) * stride
+        if duration - window - starts[-1] >= stride / 10:
+            starts = np.append(starts, duration - window)
+        ends = np.minimum(starts + window, duration)
+        middles = (starts + ends) / 2
+        edges = np.concatenate([[0.0], (middles[1:] + middles[:-1]) / 2, [duration]])
+        return cls(starts, ends, middles, edges, times)
 
-    The last one ends with the recording, or less than a tenth of a stride earlier.
-    """
-    if duration <= window:
-        return np.zeros(1), np.array([duration])
-    count = math.floor((duration - window) / stride + 1e-9) + 1
-    starts = np.arange(count) * stride
-    if duration - window - starts[-1] >= stride / 10:
-        starts = np.append(starts, duration - window)
-    return starts, starts + window
+    def fastest(self, pace: np.ndarray) -> np.ndarray:
+        """The largest of the speeds ``pace (T,)`` about each window's middle, ``(W,)``."""
+        starts = np.minimum(self.edges[:-1], self.middles - PAUSE / 2)
+        ends = np.maximum(self.edges[1:], self.middles + PAUSE / 2)
+        spans = np.searchsorted(self.times, [starts, ends]).T
+        return np.array([pace[first:end].max(initial=0.0) for first, end in spans])
+
+    def segment(self, first: int, last: int, moves: np.ndarray) -> tuple[float, float, int, int] | None:
+        """From when to when, and in which frames, windows ``first`` to ``last`` hold what begins and ends with motion,
+        ``moves (T,)`` bool; None without any."""
+        start, end = self.edges[first], self.edges[last + 1]
+        inside = np.flatnonzero((self.times >= start - 1e-9) & (self.times < end - 1e-9))
+        frames = inside[moves[inside]]
+        if not len(frames):
+            return None
+        if frames[0] > inside[0]:
+            start = self.times[frames[0]]
+        if frames[-1] < inside[-1]:
+            end = self.times[frames[-1] + 1]
+        return float(start), float(end), int(frames[0]), int(frames[-1])
 
 
 def smooth(probabilities: np.ndarray, times: np.ndarray, deviation: float) -> np.ndarray:
@@ -210,39 +229,6 @@ def merge(probabilities: np.ndarray, enter: float, leave: float) -> list[tuple[i
     return runs
 
 
-def to_segments(
-    person: int,
-    probabilities: np.ndarray,
-    runs: list[tuple[int, int, int]],
-    class_names: tuple[str, ...],
-    edges: np.ndarray,
-    times: np.ndarray,
-    config: TimelineConfig,
-    moves: np.ndarray,
-) -> list[Segment]:
-    """What one person does, from smoothed ``probabilities (W, classes)`` and the ``runs`` that :func:`merge` found.
-
-    It begins and ends with motion, ``moves (T,)``; less than ``config.shortest`` is left out, unless the recording is
-    no longer. ``edges (W + 1,)`` and ``times (T,)`` are seconds: between the windows' shares, and of each frame.
-    """
-    found, ends = [], np.append(times[1:], edges[-1])
-    for first, last, label in runs:
-        start, end = edges[first], edges[last + 1]
-        inside = np.flatnonzero((times >= start - 1e-9) & (times < end - 1e-9))
-        frames = inside[moves[inside]]
-        if not len(frames):
-            continue
-        if frames[0] > inside[0]:
-            start = times[frames[0]]
-        if frames[-1] < inside[-1]:
-            end = ends[frames[-1]]
-        if end - start >= config.shortest or last + 1 - first == len(probabilities):
-            mean = float(np.nanmean(probabilities[first : last + 1, label]))
-            numbers = int(frames[0]), int(frames[-1])
-            found.append(Segment(person, class_names[label], float(start), float(end), *numbers, mean))
-    return found
-
-
 def recognise_long(
     recognizer: Recognizer,
     source: str | Path | Input | InputClip,
@@ -250,83 +236,100 @@ def recognise_long(
     modalities: Sequence[str] = MODALITIES,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Timeline:
-    """The timeline of a recording. Joints are estimated once for all windows, see :class:`TimelineConfig` for the rest.
+    """The timeline of a recording; joints are estimated once for all windows.
 
     Every person has a timeline of their own, in which the others aren't seen: as many persons as
     ``PoseConfig.persons`` says, or as a skeleton file holds. ``source`` and ``modalities`` are as of
     :meth:`Recognizer.predict`; without a ``config`` windows are as long as the clips that the model was trained on;
-    ``progress`` is called with (windows done, windows in all).
-
-    Raises:
-        InputError: the recording can't be read, or nobody is in it.
+    ``progress`` is called with (windows done, windows in all). Raises InputError: the recording can't be read, or
+    nobody is in it.
     """
     began = clock.perf_counter()
     config = config or TimelineConfig().as_long_as(recognizer.clip_seconds)
     recognizer.check_modalities(modalities)
-    clip = recognizer.sources.read(source)
+    clip, names = recognizer.sources.read(source), recognizer.class_names
     sample = clip.sample
     if not sample.present.any():
         raise InputError(f"{clip.name}: {'; '.join(clip.notes) or 'nobody is in it'}")
     times, duration = frame_times(clip, config.fps)
-    times = times - times[0]
-    starts, ends = windows(duration, config.window, config.stride)
-    ranges, middles = np.searchsorted(times, [starts, ends]).T, (starts + ends) / 2
-    edges, rate = edges_between(middles, duration), len(times) / duration
-    shape = sample.num_persons, len(ranges), len(recognizer.class_names)
+    windows = Windows.over(times - times[0], duration, config.window, config.stride)
+    ranges = np.searchsorted(windows.times, [windows.starts, windows.ends]).T
+    shape = sample.num_persons, len(ranges), len(names)
     probabilities, smoothed = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
-    known, moving = np.zeros(shape[:2], bool), np.zeros(shape[:2], bool)
-    segments, used = list[Segment](), set[str]()
+    labels, segments, used = list[list[str | None]](), list[Segment](), set[str]()
     looks = recognizer.looks_at_video and "video" in modalities and isinstance(clip.video, Path)
     # Opened once for all windows.
     with RecentVideo(Path(clip.video)) if looks else nullcontext() as video:  # type: ignore[arg-type]
-        for person in range(shape[0]):
-            there = sample.present[person]
+        for person, there in enumerate(sample.present):
             # Where the person is hardly seen there is no answer.
             shares = [there[first:end].mean() if first < end else 0.0 for first, end in ranges]
             numbers = np.flatnonzero(np.array(shares) >= max(config.least, 1e-9))
+            known = np.full((len(ranges), 1), np.nan)
             for first in range(0, len(numbers), _BATCH):
                 batch = numbers[first : first + _BATCH]
                 parts = [sliced(sample, person, slice(*ranges[number])) for number in batch]
                 clips = [clip._replace(sample=part, video=video) for part in parts]
                 for number, found in zip(batch, recognizer.predict_clips(clips, modalities), strict=True):
                     if found.modalities:
-                        probabilities[person, number] = found.probabilities
-                        known[person, number] = found.known
+                        probabilities[person, number], known[number] = found.probabilities, found.known
                         used |= {*found.modalities}
                 progress(person * shape[1] + first + len(batch), shape[0] * shape[1])
-            answered = ~np.isnan(probabilities[person, :, :1])
-            # One window of many may err.
-            votes = smooth(np.where(answered, known[person, :, None], np.nan), middles, config.smooth)
-            known[person] = np.nan_to_num(votes[:, 0]) >= 0.5
-            pace = speeds(sample.joints[person], there, rate)
-            moving[person] = fastest(pace, times, middles, edges) >= config.still
-            shown = np.where(moving[person, :, None], probabilities[person], np.nan)
-            smoothed[person] = smooth(shown, middles, config.smooth)
-            runs = merge(smoothed[person], config.enter, config.leave)
-            # What an action begins or ends in looks like none; the window in its middle shows the most of it.
-            runs = [run for run in runs if known[person, (run[0] + run[1]) // 2]]
-            for first, last, _ in runs:
-                known[person, first : last + 1] = True
-            how = recognizer.class_names, edges, times, config, pace >= config.still
-            segments += to_segments(person + 1, smoothed[person], runs, *how)
-            smoothed[person, ~known[person]] = np.nan
+            pace = speeds(sample.joints[person], there, len(times) / duration)
+            answers = probabilities[person], known, pace
+            shown, smoothed[person], found_segments = of_person(person + 1, windows, *answers, config, names)
+            labels.append(shown)
+            segments += found_segments
     return Timeline(
         input=clip.name,
-        class_names=recognizer.class_names,
+        class_names=names,
         config=config,
         frames=sample.num_frames,
         duration=duration,
-        starts=starts,
-        ends=ends,
+        windows=windows,
+        labels=labels,
         probabilities=probabilities,
-        known=known,
-        moving=moving,
         smoothed=smoothed,
         segments=sorted(segments, key=lambda segment: (segment.start, segment.person)),
         modalities=tuple(name for name in MODALITIES if name in used),
         seconds=clock.perf_counter() - began,
         notes=clip.notes,
     )
+
+
+def of_person(
+    person: int,
+    windows: Windows,
+    rows: np.ndarray,
+    known: np.ndarray,
+    pace: np.ndarray,
+    config: TimelineConfig,
+    names: tuple[str, ...],
+) -> tuple[list[str | None], np.ndarray, list[Segment]]:
+    """One person's labels, smoothed probabilities and segments, as :class:`Timeline` has them.
+
+    ``rows (W, classes)`` are the windows' answers, ``known (W, 1)`` is 1 where they are of known classes and NaN
+    without an answer, ``pace (T,)`` speeds.
+    """
+    moving = windows.fastest(pace) >= config.still
+    rested = np.where(moving[:, None], rows, np.nan)
+    smoothed = smooth(rested, windows.middles, config.smooth)
+    # One window of many may err.
+    is_known = np.nan_to_num(smooth(known, windows.middles, config.smooth)[:, 0]) >= 0.5
+    runs = merge(smoothed, config.enter, config.leave)
+    segments = []
+    # What an action begins or ends in looks like none; the window in its middle shows the most of it.
+    for first, last, label in [run for run in runs if is_known[(run[0] + run[1]) // 2]]:
+        is_known[first : last + 1] = True
+        span = windows.segment(first, last, pace >= config.still)
+        # A recording that is no longer keeps its only one.
+        if span and (span[1] - span[0] >= config.shortest or last + 1 - first == len(rows)):
+            mean = float(np.nanmean(smoothed[first : last + 1, label]))
+            segments.append(Segment(person, names[label], *span, mean))
+    smoothed[~is_known] = np.nan
+    labels: list[str | None] = [None] * len(rows)
+    for number in np.flatnonzero(~np.isnan(rested).any(1)):
+        labels[number] = names[int(rested[number].argmax())] if is_known[number] else UNKNOWN
+    return labels, smoothed, segments
 
 
 def speeds(joints: np.ndarray, present: np.ndarray, rate: float) -> np.ndarray:
@@ -346,13 +349,6 @@ def speeds(joints: np.ndarray, present: np.ndarray, rate: float) -> np.ndarray:
     before, after = (frames - half).clip(0), (frames + half).clip(max=len(frames) - 1)
     each = np.linalg.norm(steady[after] - steady[before], axis=2) * rate / (2 * half)
     return np.asarray(np.sort(each, axis=1)[:, -max(each.shape[1] // 5, 1) :].mean(1) / size)
-
-
-def fastest(pace: np.ndarray, times: np.ndarray, middles: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """The largest of the speeds ``pace (T,)`` about each window's middle, ``(W,)``; for ``edges`` see the timeline."""
-    starts, ends = np.minimum(edges[:-1], middles - PAUSE / 2), np.maximum(edges[1:], middles + PAUSE / 2)
-    spans = np.searchsorted(times, [starts, ends]).T
-    return np.array([pace[first:end].max(initial=0.0) for first, end in spans])
 
 
 def frame_times(clip: InputClip, fps: float) -> tuple[np.ndarray, float]:

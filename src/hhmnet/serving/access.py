@@ -41,13 +41,10 @@ _HEADERS = {
 
 
 class Access:
-    """ASGI middleware that passes on the requests that may come in, and refuses the others.
+    """ASGI middleware that passes on the requests that may come in to ``app``, and refuses the others.
 
-    Args:
-        app: what comes behind.
-        token: needed for the API, as ``Authorization: Bearer TOKEN``; none if None.
-        hosts: names by which the server may be called, so that no web page reaches it by a name of its own that it
-            points here; any if None.
+    The API needs the ``token``, as ``Authorization: Bearer TOKEN``; none if None. ``hosts`` are names by which the
+    server may be called, so that no web page reaches it by a name of its own that it points here; any if None.
     """
 
     def __init__(self, app: ASGIApp, token: str | None = None, hosts: tuple[str, ...] | None = None) -> None:

@@ -30,7 +30,6 @@ FASTEST = 240
 """Frames a second beyond which a video counts as too long."""
 MOST_WINDOWS = 120
 """Windows of one timeline, of all persons together."""
-
 MODEL_FOLDER = "taught"
 """The one folder in the file that holds the model."""
 
@@ -39,17 +38,15 @@ Size = tuple[int, int]
 
 
 def respond(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    """The response on the file of a job, as the API's clients get it.
-
-    Raises:
-        Refused: the file lies beyond the limits.
-        InputError: it can't be read, or nobody is in it.
-    """
+    """The response on the file of a job, as the API's clients get it. Raises Refused: the file lies beyond the limits;
+    InputError: it can't be read, or nobody is in it."""
     began, options = time.perf_counter(), RequestOptions(**job["options"])
+    if "taught" in job:
+        recognizer = taught_recognizer(recognizer, job["taught"])
     clip, size = read_upload(recognizer, job, limits)  # once, as finding the joints takes longest
     prediction = recognizer.predict(clip, top=options.top, modalities=options.modality)
-    response = prediction.to_dict()
-    response |= {"input": job["name"], "votes": prediction.votes(recognizer.class_names)}
+    votes = prediction.votes(recognizer.class_names)
+    response = prediction.to_dict() | {"input": job["name"], "votes": votes}
     times, duration = frame_times(clip, TimelineConfig.fps)
     if options.details:
         response["details"] = details(prediction, recognizer.sources.layout, times, size)
@@ -107,8 +104,7 @@ def details(
     """What the page draws; M persons, T frames, V joints, P parts, K instants.
 
     ``points``: ``[M][T][V]`` of ``[x, y]`` or null, in pixels of ``size``, y down. ``seconds``: ``[T]``, when each
-    frame is shown. ``guidance``: ``[P][K]`` and ``instants``: ``[K]``, in seconds; null without guidance.
-    """
+    frame is shown. ``guidance``: ``[P][K]`` and ``instants``: ``[K]``, in seconds; null without guidance."""
     sample = prediction.sample
     seen = np.repeat(sample.present[..., None], sample.joints.shape[2], 2)
     if size is None:
@@ -119,24 +115,22 @@ def details(
         points = sample.pixels.astype(np.float64)
     if sample.confidence is not None:
         seen = seen & (sample.confidence > 0)
+    shown = points.round(1).astype(object)
+    shown[~seen] = None
     instants = None
     if prediction.times is not None:
         instants = np.interp(prediction.times, np.arange(len(times)), times).round(3).tolist()
     guidance = prediction.guidance
     return {
-        "points": [_listed(*person) for person in zip(points, seen, strict=True)],
+        "points": [
+            [[None if joint[0] is None else joint for joint in frame] for frame in person]
+            for person in shown.tolist()
+        ],
         "seconds": times.round(4).tolist(),
         "size": [int(side) for side in size],
         "guidance": None if guidance is None else guidance.round(4).tolist(),
         "instants": instants,
     }
-
-
-def _listed(points: np.ndarray, seen: np.ndarray) -> list[list[list[float] | None]]:
-    return [
-        [point if is_seen else None for point, is_seen in zip(frame, row, strict=True)]
-        for frame, row in zip(points.round(1).tolist(), seen.tolist(), strict=True)
-    ]
 
 
 def _from_ahead(joints: np.ndarray, present: np.ndarray, layout: SkeletonLayout) -> tuple[np.ndarray, Size]:
@@ -152,22 +146,14 @@ def _from_ahead(joints: np.ndarray, present: np.ndarray, layout: SkeletonLayout)
 
 def _strongest(timeline: Timeline, top: int, offset: float) -> dict[str, Any]:
     """A timeline in its video's time, with the ``top`` strongest classes and those that segments name."""
-    response = timeline.to_dict()
-    peaks = np.nan_to_num(timeline.smoothed).max((0, 1))
+    order = np.argsort(-np.nan_to_num(timeline.smoothed).max((0, 1)), kind="stable").tolist()
     named = {segment.label for segment in timeline.segments}
-    order = [int(i) for i in np.argsort(-peaks, kind="stable")]
-    kept = [i for rank, i in enumerate(order) if rank < top or timeline.class_names[i] in named]
-    for person in response["persons"]:
-        for entry in (*person["segments"], *person["windows"]):
-            entry["start"], entry["end"] = (round(entry[edge] + offset, 3) for edge in ("start", "end"))
-        for window in person["windows"]:
-            for field in ("probabilities", "smoothed"):
-                window[field] = window[field] and [window[field][i] for i in kept]
+    kept = [one for rank, one in enumerate(order) if rank < top or timeline.class_names[one] in named]
+    found = timeline.to_dict(kept, offset)
     return {
         "start": round(offset, 3),
         "end": round(offset + timeline.duration, 3),
-        "classes": [timeline.class_names[i] for i in kept],
-        **{field: response[field] for field in ("frames", "config", "modalities", "persons")},
+        **{field: found[field] for field in ("classes", "frames", "config", "modalities", "persons")},
     }
 
 
@@ -215,3 +201,7 @@ def _examples(recognizer: Recognizer, taught: Taught) -> tuple[ActionModel, Exam
     embeddings = np.stack(rows).reshape(len(rows), len(model.spec.data.streams), -1)
     labels, lengths = np.array([label for label, _ in clips]), np.array([clip["frames"] for _, clip in clips])
     return model, Examples(tuple(taught), labels, embeddings, lengths)
+
+
+KINDS = {"predict": respond, "learn": learn, "save": save}
+"""What jobs can ask for."""

@@ -159,7 +159,8 @@ def _api(app: FastAPI, limits: Limits) -> FastAPI:
     async def teach(request: Request) -> TaughtClasses:
         classroom.check_room()
         async with slot(), received(request, app.state.folder, limits) as upload:
-            label = Lesson.from_form(upload.fields).label
+            texts = {name: " ".join(given[-1].split()) for name, given in upload.fields.items()}
+            label = Lesson.checked(texts).label
             classroom.add(label, await _while_connected(request, workers.work(upload.job("learn"))))
         return classroom.summary()
 
@@ -189,16 +190,16 @@ def _api(app: FastAPI, limits: Limits) -> FastAPI:
 
 class Classroom:
     """Classes that clients teach by a few examples, ``most`` at a time; they stay in memory and nowhere else, as what
-    the workers' encoders make of each clip."""
+    the workers' encoders make of each clip. Raises Refused where it can't do what it is asked for."""
 
     def __init__(self, most: int) -> None:
-        self.most = most
+        self._most = most
         self._taught: Taught = {}
 
     def check_room(self) -> None:
-        """Raise Refused where no further example is taken."""
-        if sum(map(len, self._taught.values())) >= self.most:
-            raise Refused(409, f"this server keeps {self.most} examples; forget some first")
+        """Refuse where no further example is taken."""
+        if sum(map(len, self._taught.values())) >= self._most:
+            raise Refused(409, f"this server keeps {self._most} examples; forget some first")
 
     def add(self, label: str, example: dict[str, Any]) -> None:
         """Keep an example; a class that differs in capitals alone is the same."""
@@ -207,14 +208,14 @@ class Classroom:
         self._taught.setdefault(known, []).append(example)
 
     def forget(self, label: str | None) -> None:
-        """Forget a class, or all of them; raises Refused where there is no such class."""
+        """Forget a class, or all of them."""
         if label is None:
             self._taught.clear()
         elif self._taught.pop(label, None) is None:
             raise Refused(404, "no class of that name is taught")
 
     def enough(self) -> Taught:
-        """The examples; raises Refused where they are too few."""
+        """The examples of two classes or more."""
         if not self.summary().ready:
             raise Refused(409, f"teach {FEWEST} classes or more, by {FEWEST} examples each or more")
         return dict(self._taught)
@@ -223,7 +224,7 @@ class Classroom:
         """What a client is told."""
         counts = {name: len(examples) for name, examples in self._taught.items()}
         ready = len(counts) >= FEWEST and min(counts.values()) >= FEWEST
-        return TaughtClasses(classes=counts, most=self.most, ready=ready)
+        return TaughtClasses(classes=counts, most=self._most, ready=ready)
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:

@@ -8,9 +8,6 @@ from hhmnet.fields import brief, within
 
 MEGABYTE = 1_000_000
 
-RETRY_AFTER = 5
-"""Seconds after which a client that found the server busy may try again."""
-
 
 @dataclass
 class Limits:
@@ -48,20 +45,10 @@ class Limits:
         within(self, 64, 10_000_000, "memory_mb")
         within(self, 0, 10_000, "examples")
 
-    @property
-    def upload_bytes(self) -> int:
-        """Largest request in bytes."""
-        return round(self.upload_mb * MEGABYTE)
-
 
 class Refused(Exception):
-    """A request that gets no answer.
-
-    Attributes:
-        status: HTTP status.
-        detail: one line for the client, which never names a file or folder of the server.
-        headers: what the client is told beside it.
-    """
+    """A request that gets no answer: an HTTP ``status``, and one line for the client, ``detail``, which never names a
+    file or folder of the server; with ``headers``."""
 
     def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(status, detail)
@@ -69,5 +56,5 @@ class Refused(Exception):
 
 
 def busy(detail: str) -> Refused:
-    """503 with Retry-After."""
-    return Refused(503, detail, {"Retry-After": str(RETRY_AFTER)})
+    """503, to come again after five seconds."""
+    return Refused(503, detail, {"Retry-After": "5"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hhmnet.serving.limits import Refused
 
@@ -108,30 +108,29 @@ class FormFields(BaseModel):
 
 
 class RequestOptions(FormFields):
-    """The form's fields beside the file."""
+    """What a client wants to know of its file."""
 
     top: int = Field(5, ge=1, le=10_000, description="Classes to name.")
     modality: list[Literal["skeleton", "video"]] = Field(
         ["skeleton", "video"], description="What to go by; all that the model looks at if left out."
     )
-    details: StrictBool = Field(False, description="Joints and guidance too.")
-    timeline: StrictBool = Field(
+    details: bool = Field(False, description="Joints and guidance too.")
+    timeline: bool = Field(
         False, description="What is done when, too: the model's answer on windows over the recording."
     )
-    taught: StrictBool = Field(
+    taught: bool = Field(
         False, description="By the classes that were taught to this server, which go by skeletons alone."
     )
 
     @classmethod
     def from_form(cls, fields: dict[str, list[str]], modalities: list[str]) -> RequestOptions:
         """The options that a form's texts say, for a model that looks at ``modalities``; raises Refused."""
-        values: dict[str, Any] = {name: texts[-1] for name, texts in fields.items()}
-        for name, text in values.items():
-            values[name] = {"true": True, "false": False}.get(text.lower(), text)
-        if "modality" in fields:
-            values["modality"] = fields["modality"]
-        known = ["skeleton"] if values.get("taught") is True else modalities
-        options = cls.checked({"modality": known} | values)
+        options = cls.checked(
+            {name: texts if name == "modality" else texts[-1] for name, texts in fields.items()}
+        )
+        known = ["skeleton"] if options.taught else modalities
+        if "modality" not in fields:
+            return options.model_copy(update={"modality": known})
         if not set(options.modality) <= set(known):
             looks = " or ".join(known)
             raise Refused(422, f"field 'modality' must be {looks}: the model looks at nothing else")
@@ -139,7 +138,7 @@ class RequestOptions(FormFields):
 
 
 class Lesson(FormFields):
-    """The form's fields beside the file of an example."""
+    """What an example teaches."""
 
     label: str = Field(
         min_length=1,
@@ -147,11 +146,6 @@ class Lesson(FormFields):
         pattern=r"^[^\x00-\x1f\x7f-\x9f]+$",
         description="What the person in it does.",
     )
-
-    @classmethod
-    def from_form(cls, fields: dict[str, list[str]]) -> Lesson:
-        """What a form's texts say; raises Refused."""
-        return cls.checked({name: " ".join(texts[-1].split()) for name, texts in fields.items()})
 
 
 def form(fields: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,6 @@ from hhmnet.serving.schema import FILE_FIELD, TAKEN
 PREFIX = "hhmnet-serve-"
 HEAD = 4096
 """Bytes that tell what a file is."""
-_MAX_FIELDS, _MAX_FIELD_BYTES = 8, 4096
 _LONGEST_NAME = 100
 
 # Bytes at an offset → ending. Formats that can name other files or addresses (playlists, concatenations) are not
@@ -130,17 +129,21 @@ def remove_leftovers(place: Path) -> list[Path]:
 
 @asynccontextmanager
 async def received(request: Request, folder: Path, limits: Limits) -> AsyncIterator[Upload]:
-    """The one file of a request's form, in a folder below ``folder`` that is gone when the block ends.
-
-    Raises:
-        Refused: the request is too large or too slow, no form, or its file is nothing that is taken.
-        ClientDisconnect: the client went away.
+    """The one file of a request's form, in a folder below ``folder`` that is gone when the block ends. Raises
+    Refused: the request is too large or too slow, no form, or its file is nothing that is taken; ClientDisconnect.
     """
     form = await _form(request, limits)
     try:
-        file, fields = _one_file(form)
-        name = shown_name(file.filename)
-        suffix = ending(await file.read(HEAD))
+        file = form.get(FILE_FIELD)
+        if not isinstance(file, UploadFile):
+            others = [shown_name(name) for name, value in form.items() if isinstance(value, UploadFile)]
+            wrong = "".join(f", but one in the field '{name}'" for name in others)
+            what = "put a video or a skeleton file there"
+            raise Refused(422, f"the form has no file in the field '{FILE_FIELD}'{wrong}; {what}")
+        name, head = shown_name(file.filename), await file.read(HEAD)
+        if not head:
+            raise Refused(422, f"'{name}' is empty")
+        suffix = ending(head)
         if suffix is None:
             raise Refused(415, f"'{name}' is nothing that this server takes: {TAKEN}")
         with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as place:
@@ -151,7 +154,8 @@ async def received(request: Request, folder: Path, limits: Limits) -> AsyncItera
             except asyncio.CancelledError:
                 await copying  # else the file could appear after its folder was removed
                 raise
-            yield Upload(path, name, fields)
+            texts = {key: [one for one in form.getlist(key) if isinstance(one, str)] for key in form}
+            yield Upload(path, name, {key: found for key, found in texts.items() if found})
     finally:
         await form.close()
 
@@ -172,25 +176,24 @@ class _Parser(MultiPartParser):
 
 
 async def _form(request: Request, limits: Limits) -> FormData:
-    closing = {"Connection": "close"}
-    too_large = Refused(413, f"the upload is larger than {limits.upload_bytes / MEGABYTE:g} MB", closing)
+    """A request's form; raises as :func:`received`."""
+    closing, most = {"Connection": "close"}, limits.upload_mb * MEGABYTE
+    too_large = Refused(413, f"the upload is larger than {limits.upload_mb:g} MB", closing)
 
     async def limited() -> AsyncGenerator[bytes, None]:
         size = 0
         async for chunk in request.stream():
             size += len(chunk)
-            if size > limits.upload_bytes:
+            if size > most:
                 raise too_large
             yield chunk
 
-    kind = request.headers.get("content-type", "")
+    kind, length = (request.headers.get(name, "") for name in ("content-type", "content-length"))
     if kind.partition(";")[0].strip().lower() != "multipart/form-data":
         raise Refused(415, f"send a form (multipart/form-data) with the file in the field '{FILE_FIELD}'")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limits.upload_bytes:
+    if length.isdecimal() and int(length) > most:
         raise too_large
-    most = {"max_files": 1, "max_fields": _MAX_FIELDS, "max_part_size": _MAX_FIELD_BYTES}
-    parser = _Parser(request.headers, limited(), **most)
+    parser = _Parser(request.headers, limited(), max_files=1, max_fields=8, max_part_size=4096)
     try:
         async with asyncio.timeout(limits.upload_seconds):
             form = await parser.parse()
@@ -204,22 +207,3 @@ async def _form(request: Request, limits: Limits) -> FormData:
             unfinished.close()
         raise Refused(400, "the upload ends in the middle")
     return form
-
-
-def _one_file(form: FormData) -> tuple[UploadFile, dict[str, list[str]]]:
-    fields: dict[str, list[str]] = {}
-    file: UploadFile | None = None
-    for name, value in form.multi_items():
-        if isinstance(value, str):
-            fields.setdefault(name, []).append(value)
-        elif name == FILE_FIELD:
-            file = value
-        else:
-            wrong = shown_name(name)
-            raise Refused(422, f"the file stands in the field '{wrong}'; it must be '{FILE_FIELD}'")
-    if file is None:
-        what = "put a video or a skeleton file into the field"
-        raise Refused(422, f"the form has no file; {what} '{FILE_FIELD}'")
-    if not file.size:
-        raise Refused(422, f"'{shown_name(file.filename)}' is empty")
-    return file, fields

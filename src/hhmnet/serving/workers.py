@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,27 +56,24 @@ class Workers:
     """Some processes with the same recognizer, which ``make`` makes in each.
 
     A process is killed when its work takes too long or nobody waits for it any more, and another one takes its place;
-    so work that was given up costs nothing further.
-
-    Attributes:
-        model: what a client may know of the model, see :class:`hhmnet.serving.schema.Model`; None until it is loaded.
-    """
+    so work that was given up costs nothing further. ``model`` is what a client may know of the model, see
+    :class:`hhmnet.serving.schema.Model`; None until it is loaded."""
 
     def __init__(self, make: Maker, limits: Limits) -> None:
         self._make, self._limits = make, limits
         self._all: set[_Worker] = set()
-        self._stopped = True
         self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
         self._refilling: set[asyncio.Task[None]] = set()
         # The loop's own threads are fewer than the workers may be.
         self._threads = ThreadPoolExecutor(limits.workers, "worker")
         self.model: dict[str, Any] | None = None
+        self._runs = False
 
     def start(self) -> None:
         """Start the processes and wait until each has loaded; raises NotLoaded. Does nothing if they run."""
-        if not self._stopped:
+        if self._runs:
             return
-        self._stopped = False
+        self._runs = True
         self._all = {_Worker(self._make, self._limits) for _ in range(self._limits.workers)}
         try:
             for worker in self._all:
@@ -87,7 +85,7 @@ class Workers:
 
     def stop(self) -> None:
         """End all processes."""
-        self._stopped = True
+        self._runs = False
         for worker in self._all:
             worker.kill()
         self._all, self._idle = set(), asyncio.Queue()
@@ -98,10 +96,8 @@ class Workers:
         return any(worker.loaded and worker.process.is_alive() for worker in self._all)
 
     async def work(self, job: dict[str, Any]) -> dict[str, Any]:
-        """The response to a job: its ``kind``, ``path`` and ``name`` of a file, and what that kind needs.
-
-        Raises:
-            Refused: the file can't be answered, or not in time, or the work failed.
+        """The response to a job: its ``kind``, ``path`` and ``name`` of a file, and what that kind needs. Raises
+        Refused: the file can't be answered, or not in time, or the work failed.
         """
         seconds = self._limits.answer_seconds
         end = time.monotonic() + seconds
@@ -117,7 +113,6 @@ class Workers:
         except BaseException as error:  # also where the client is gone, and work goes on
             worker.kill()
             await asyncio.gather(working, return_exceptions=True)
-            worker.pipe.close()
             self._all.discard(worker)
             refilling = asyncio.ensure_future(self._refill())
             self._refilling.add(refilling)
@@ -137,19 +132,18 @@ class Workers:
 
     async def _refill(self) -> None:
         """Begin another process in the place of one that has ended."""
-        while not self._stopped:
+        while self._runs:
             worker = _Worker(self._make, self._limits)
             self._all.add(worker)
             try:
                 await asyncio.get_running_loop().run_in_executor(self._threads, worker.wait_for_model)
-            except NotLoaded as error:
-                self._all.discard(worker)
-                if not self._stopped:
-                    log.error("a worker can't be replaced: %s", error)
-                    await asyncio.sleep(_PAUSE_SECONDS)
-            else:
                 self._idle.put_nowait(worker)
                 return
+            except NotLoaded as error:
+                self._all.discard(worker)
+                if self._runs:
+                    log.error("a worker can't be replaced: %s", error)
+                    await asyncio.sleep(_PAUSE_SECONDS)
 
 
 class _Worker:
@@ -157,7 +151,7 @@ class _Worker:
 
     def __init__(self, make: Maker, limits: Limits) -> None:
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
+        self._pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(make, limits, theirs), daemon=True)
         self.process.start()
         theirs.close()
@@ -165,10 +159,9 @@ class _Worker:
 
     def wait_for_model(self) -> dict[str, Any]:
         """What was loaded, as soon as it is; raises NotLoaded."""
-        try:
+        reply = {"failed": "a worker process ended, or hung, while it loaded the model"}
+        with suppress(EOFError, TimeoutError):
             reply = self._receive(START_SECONDS)
-        except (EOFError, TimeoutError):
-            reply = {"failed": "a worker process ended, or hung, while it loaded the model"}
         if "failed" in reply:
             self.kill()
             raise NotLoaded(reply["failed"])
@@ -178,16 +171,16 @@ class _Worker:
     def work(self, job: dict[str, Any], seconds: float) -> dict[str, Any]:
         """The reply to a job; raises TimeoutError after ``seconds``, or EOFError if the process is gone."""
         try:
-            self.pipe.send_bytes(json.dumps(job).encode())
+            self._pipe.send_bytes(json.dumps(job).encode())
         except OSError:
             raise EOFError from None
         return self._receive(seconds)
 
     def _receive(self, seconds: float) -> dict[str, Any]:
         try:
-            if not self.pipe.poll(max(seconds, 0)):
+            if not self._pipe.poll(max(seconds, 0)):
                 raise TimeoutError
-            reply: dict[str, Any] = json.loads(self.pipe.recv_bytes())
+            reply: dict[str, Any] = json.loads(self._pipe.recv_bytes())
         except ConnectionError:
             raise EOFError from None
         return reply
@@ -226,12 +219,9 @@ def _work(make: Maker, limits: Limits, pipe: Connection) -> None:
     )
     _limit_memory(limits)
     gc.freeze()  # the networks stay, and looking through them for garbage takes a tenth of a second
-    while True:
-        try:
-            job = json.loads(pipe.recv_bytes())
-        except EOFError:
-            return
-        say(_reply(recognizer, job, limits))
+    with suppress(EOFError):
+        while True:
+            say(_reply(recognizer, json.loads(pipe.recv_bytes()), limits))
 
 
 def _reply(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
@@ -239,10 +229,7 @@ def _reply(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[
 
     path, name = Path(job["path"]), job["name"]
     try:
-        if job["kind"] == "predict" and "taught" in job:
-            recognizer = answers.taught_recognizer(recognizer, job["taught"])
-        kinds = {"predict": answers.respond, "learn": answers.learn, "save": answers.save}
-        return {"response": kinds[job["kind"]](recognizer, job, limits)}
+        return {"response": answers.KINDS[job["kind"]](recognizer, job, limits)}
     except Refused as refused:
         return {"status": refused.status, "detail": refused.detail}
     except Exception as error:
