@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,7 @@ from hhmnet.models.heterogeneous import HeterogeneousNetwork
 from hhmnet.models.pretrained import ActionModel
 from hhmnet.models.spec import ModelSpec
 from hhmnet.predict.engines import METADATA, open_session
+from hhmnet.predict.sources import InputError
 from hhmnet.skeleton import PARTS
 
 OPSET = 20
@@ -46,10 +46,6 @@ digit of float32 to what adds up in a network. A stream of motions sees small di
 more would be more than rounding."""
 COPIES = 24
 """So many times each."""
-
-
-class ExportError(ValueError):
-    """A model that can't be exported, or a package that is missing."""
 
 
 class Graph(nn.Module):
@@ -88,13 +84,17 @@ class Graph(nn.Module):
 
 
 def to_onnx(model: ActionModel) -> bytes:
-    """A model as the content of an ONNX file: dynamic clips and frames, settings in the metadata.
-
-    Raises:
-        ExportError: the model can't be exported, or the packages for it aren't installed.
+    """A model as the content of an ONNX file: dynamic clips and frames, settings in the metadata. Raises InputError:
+    the packages for it aren't installed.
     """
-    onnx, ir = package("onnx"), package("onnx_ir")
-    package("onnxscript")
+    try:
+        import onnx
+        import onnx_ir as ir
+        import onnxscript  # noqa: F401  # torch needs it
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"exporting needs the package '{error.name}', which isn't installed; pip install 'hhmnet[export]'"
+        ) from None
     graph = Graph(model).eval()
     feed = inputs_of(model.spec, next(made_clips(model.spec, 3)))
     clips, frames = torch.export.Dim("clips"), torch.export.Dim("frames")
@@ -130,11 +130,12 @@ def _simplify(model: Any) -> None:
     """Compute what is known already in a graph, ``onnx_ir.Model``, and keep each result once.
 
     That is what the exporter does unasked, without its rules for nodes that could be one: to look for those takes as
-    long as all the rest, and what runs a graph looks for them too.
-    """
-    passes = package("onnx_ir.passes.common")
+    long as all the rest, and what runs a graph looks for them too."""
+    from onnx_ir.passes import common as passes
+    from onnxscript.optimizer import fold_constants
+
     passes.InlinePass()(model)
-    package("onnxscript.optimizer").fold_constants(model)
+    fold_constants(model)
     for step in (
         passes.RemoveUnusedNodesPass(),
         passes.RemoveUnusedFunctionsPass(),
@@ -161,16 +162,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def package(name: str) -> Any:
-    """A package that only exporting needs; raises ExportError where it isn't installed."""
-    try:
-        return import_module(name)
-    except ModuleNotFoundError:
-        raise ExportError(
-            f"exporting needs the package '{name}', which isn't installed; pip install 'hhmnet[export]'"
-        ) from None
 
 
 def inputs_of(spec: ModelSpec, batch: RawBatch) -> dict[str, np.ndarray]:

@@ -58,7 +58,9 @@ def test_examples_make_a_model_that_knows_the_next_clip(
     for pose in POSES:
         clip = write_clip(tmp_path / "later" / f"{pose}.npz", pose, 50)
         assert main(["predict", str(new), str(clip), "--json"]) == 0
-        assert json.loads(capsys.readouterr().out)[0]["label"] == pose
+        (answer,) = json.loads(capsys.readouterr().out)
+        assert answer["label"] == pose
+        assert 0.5 < answer["top"][0]["probability"] < 0.95  # of few examples it isn't sure
     enroll(model_folder, folder, new, code=2)
     assert "holds a model already" in capsys.readouterr().err
 
@@ -90,16 +92,6 @@ def test_classes_are_added_to_what_was_enrolled(
     for wrong, message in ((second, "named alike"), (model, "without --add")):
         enroll(wrong, begun, tmp_path / "x", "--add", code=2)
         assert message in capsys.readouterr().err
-
-
-def test_a_program_enrolls_without_files_and_few_examples_make_no_sure_answers(
-    folder: Path, tmp_path: Path
-) -> None:
-    examples = {pose: sorted((folder / pose).iterdir()) for pose in POSES}
-    enrolled = Recognizer(skeleton_model()).enroll(examples)
-    found = enrolled.predict(write_clip(tmp_path / "later.npz", "crouch", 80))
-    assert found.label == "crouch"
-    assert 0.5 < found.top[0][1] < 0.95
 
 
 def test_labels_by_chance_are_not_told_by_the_others() -> None:

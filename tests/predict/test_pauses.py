@@ -9,22 +9,17 @@ import numpy as np
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.timeline import Segment, TimelineConfig, recognise_long
 from hhmnet.skeleton import KINECT20
+from made_bodies import at_rest
 from made_models import skeleton_model
 
 RATE = 30
 MOVING = {"wave": ("right_hand", "right_wrist"), "kick": ("left_foot", "left_ankle"), "nod": ("head",)}
-HEIGHTS = {"head": 1.7, "shoulder": 1.4, "spine": 1.1, "hip": 0.95, "elbow": 1.15, "wrist": 0.95, "hand": 0.9}
 
 
 def acting(name: str, frames: int, rng: np.random.Generator) -> np.ndarray:
     """Somebody who swings one limb twice, or stands and sways, before a sensor that errs by half a centimetre."""
-    rest = np.zeros((20, 3))
-    for place, joint in enumerate(KINECT20.joints):
-        side = joint.startswith("left") - joint.startswith("right")
-        height = next((value for part, value in HEIGHTS.items() if part in joint), 0.5 * ("knee" in joint))
-        rest[place] = 0.25 * side, height, 0
     sway = 0.01 * np.sin(np.arange(frames) / 20 + rng.uniform(0, 6))[:, None, None]
-    joints = rest + sway + rng.normal(0, 0.005, (frames, 20, 3))
+    joints = at_rest() + sway + rng.normal(0, 0.005, (frames, 20, 3))
     swing = rng.uniform(0.35, 0.5) * np.sin(np.linspace(0, 4 * np.pi, frames))
     for joint in MOVING.get(name, ()):
         joints[:, KINECT20.index(joint), 0] += swing

@@ -22,17 +22,17 @@ pytestmark = pytest.mark.xdist_group("serving")  # they share a server
 
 
 def test_answers_a_video(client: TestClient, clip: bytes) -> None:
-    response = client.post(PREDICT, files={"file": ("a clip.mp4", clip)}, data={"top": "2"})
-    assert response.status_code == 200
-    answer = response.json()
+    answer = client.post(PREDICT, files={"file": ("a clip.mp4", clip)}, data={"top": "2"}).json()
     names = {"input", "label", "known", "top", "modalities", "seconds", "members", "votes", "notes"}
     assert answer.keys() == names
     assert (answer["input"], answer["label"]) == ("a clip.mp4", "walk")
     assert [entry["label"] for entry in answer["top"]] == ["walk", "stand"]
     assert answer["top"][0]["probability"] == pytest.approx(0.7)
-    assert answer["modalities"] == ["skeleton", "video"]
     np.testing.assert_allclose(answer["members"]["video"], [0.7, 0.2, 0.1], rtol=1e-6)
-    assert answer["votes"] == {"joint": "walk", "video": "sit"}
+    assert (answer["modalities"], answer["votes"]) == (
+        ["skeleton", "video"],
+        {"joint": "walk", "video": "sit"},
+    )
     assert left_over(client) == []
     answer = client.post(PREDICT, files={"file": ("c.mp4", clip)}, data={"modality": ["skeleton"]}).json()
     assert (answer["modalities"], list(answer["members"])) == (["skeleton"], ["joint"])
@@ -85,26 +85,23 @@ def test_the_timeline_tells_windows_and_segments(client: TestClient) -> None:
     assert answer["seconds"] < 100  # its own, not the recognizer's
 
 
-def test_every_person_has_a_timeline_in_the_videos_own_time(client: TestClient, clip: bytes) -> None:
+def test_every_person_has_a_timeline_in_the_videos_own_time_of_bounded_length(
+    client: TestClient, clip: bytes
+) -> None:
     first, second = timeline(client, frames=240, persons=2)["timeline"]["persons"]
     assert [segment["label"] for segment in first["segments"]] == ["sit", "walk"]
     assert [segment["label"] for segment in second["segments"]] == ["walk"]  # is there from 4 s on
     assert second["windows"][0]["label"] is second["windows"][0]["probabilities"] is None
     assert timeline(client, persons=0)["timeline"] is None
     found = timeline(client, {"file": ("c.mp4", clip)})["timeline"]
-    assert found["end"] == pytest.approx(41 / 25, abs=1e-3)
     (window,) = found["persons"][0]["windows"]  # a clip that is shorter than a window has one
+    assert found["end"] == pytest.approx(41 / 25, abs=1e-3)
     assert window["end"] == pytest.approx(41 / 25, abs=0.03)
     assert found["modalities"] == ["skeleton", "video"]
-
-
-def test_a_timeline_has_a_bounded_number_of_windows(client: TestClient) -> None:
-    for persons in (1, 2):
-        answer = timeline(client, frames=3000, persons=persons)
-        windows = answer["timeline"]["persons"][0]["windows"]
-        assert len(windows) == 120 / persons
-        assert windows[-1]["end"] == pytest.approx(100, abs=0.01)
-        assert "s apart, so that the answer comes in time" in answer["notes"][0]
+    answer = timeline(client, frames=3000, persons=2)
+    windows = answer["timeline"]["persons"][0]["windows"]
+    assert (len(windows), windows[-1]["end"]) == (120 / 2, pytest.approx(100, abs=0.01))
+    assert "s apart, so that the answer comes in time" in answer["notes"][0]
 
 
 def test_facts_of_the_model_and_of_the_server(client: TestClient) -> None:
@@ -128,7 +125,6 @@ def test_facts_of_the_model_and_of_the_server(client: TestClient) -> None:
         ("\u202egpj.exe", "gpj.exe"),
         ("x" * 300 + ".json", "x" * 100),
         ("http://127.0.0.1/x.m3u8", "x.m3u8"),
-        ("<img src=x onerror=alert(1)>.mp4", "<img src=x onerror=alert(1)>.mp4"),
     ],
 )
 def test_a_hostile_name_is_shown_and_never_opened(client: TestClient, name: str, shown: str) -> None:
@@ -160,7 +156,6 @@ def check_refused(client: TestClient, status: int, reason: str, **more: Any) -> 
         (PLAYLIST, 415, "nothing that this server takes"),
         (b"\x00\x00\x00\x18ftypisom" + PLAYLIST, 422, "no video that can be read"),
         (b"ffconcat version 1.0\nfile /etc/passwd\n", 415, "nothing that this server takes"),
-        (b"\x7fELF\x02\x01\x01" + bytes(100), 415, "nothing that this server takes"),
         (b"RIFF\x00\x00\x00\x00WAVEfmt ", 415, "nothing that this server takes"),
         (b"", 422, "is empty"),
         (b"\x1a\x45\xdf\xa3" + bytes(200), 422, "no video that can be read"),
@@ -174,7 +169,6 @@ def test_wrong_content_is_refused(client: TestClient, content: bytes, status: in
     ("body", "kind", "status", "reason"),
     [
         (b'{"a": 1}', "application/json", 415, "send a form"),
-        (b"--b", "multipart/form-data", 400, "boundary"),
         (b"garbage", FORM, 400, "form can't be read"),
         (PART % b'file"; filename="a' + b'{"do"', FORM, 400, "ends in the middle"),
         (PART % b"top" + b"3\r\n--b--\r\n", FORM, 422, "no file"),
@@ -231,14 +225,10 @@ def test_bytes_are_limited(client: TestClient) -> None:
     check_refused(client, 413, "larger", content=pieces(), headers={"Content-Type": FORM})
 
 
-@pytest.mark.parametrize(
-    ("size", "frames", "reason"), [((32, 656), 3, "656 x 32 pixels"), ((32, 32), 100, "takes 4.0 seconds")]
-)
-def test_videos_are_limited(
-    client: TestClient, tmp_path: Path, size: tuple[int, int], frames: int, reason: str
-) -> None:
-    file = write_video(tmp_path / "l.mp4", pictures=[np.zeros((*size, 3), np.uint8)] * frames)
-    check_refused(client, 413, reason, files={"file": ("l.mp4", file.read_bytes())})
+def test_videos_are_limited(client: TestClient, tmp_path: Path) -> None:
+    for size, frames, reason in (((32, 656), 3, "656 x 32 pixels"), ((32, 32), 100, "takes 4.0 seconds")):
+        file = write_video(tmp_path / "l.mp4", pictures=[np.zeros((*size, 3), np.uint8)] * frames)
+        check_refused(client, 413, reason, files={"file": ("l.mp4", file.read_bytes())})
 
 
 def test_time_workers_and_requests_at_a_time_are_limited(clip: bytes) -> None:

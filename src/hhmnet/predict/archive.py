@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -101,8 +101,7 @@ def predict_archive(
         missing = [item for item in dict.fromkeys(inputs) if item.name not in errors]
         total = found + len(missing)
         progress(found, total)
-        rows: Iterable[Row] = map(Worker(job).row, missing)
-        for row in _in_cluster(job, missing, jobs) if engine == "ray" else rows:
+        for row in _in_cluster(job, missing, jobs) if engine == "ray" else map(Worker(job).row, missing):
             line = json.dumps(row, ensure_ascii=False) + "\n"
             append(out / ANSWERS_FILE, line.encode(errors="backslashreplace"))
             errors[row["input"]] = row.get("error", "")
@@ -183,10 +182,10 @@ def _in_cluster(job: ArchiveJob, items: Sequence[Input], jobs: int | None) -> It
                 row = ray.get(result)
             except ray.exceptions.RayActorError:
                 row = {"input": item.name, "error": f"it was being read when {DEATHS} processes were killed"}
-            except ray.exceptions.RayTaskError as error:
-                reason = f"{type(error.cause).__name__}: {' '.join(str(error.cause).split())}"
-                raise EngineError(f"a worker of the cluster can't load the model: {reason}") from None
             except ray.exceptions.RayError as error:
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-                raise EngineError(f"the workers of the cluster can't answer: {reason}") from None
+                cause = getattr(error, "cause", error)
+                reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+                raise EngineError(
+                    f"a worker of the cluster can't load the model or answer: {reason}"
+                ) from None
             yield row

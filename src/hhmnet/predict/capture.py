@@ -26,6 +26,7 @@ PATIENCE = 10.0
 BUFFER = 4
 """Frames that wait at the most."""
 
+_LATE = f"nothing came for {PATIENCE:.0f} seconds"
 _DEFAULT_RATE = 30.0
 _ENDLESS = ("rtsp", "rtsps", "rtmp")
 
@@ -56,7 +57,8 @@ class Capture:
         broken: why the source broke off; "" if it hasn't.
 
     Raises:
-        InputError, VideoError: the source can't be opened."""
+        InputError, VideoError: the source can't be opened.
+    """
 
     def __init__(self, source: str, real_time: bool = True, loop: bool = False, buffer: int = BUFFER) -> None:
         self.source, self.dropped, self.broken = source, 0, ""
@@ -154,10 +156,8 @@ class Capture:
                             yield Frame(image, captured if frame.time is None else frame.time, captured)
                 if "://" not in self.source or self.source.partition("://")[0] in _ENDLESS:
                     self.broken = "no more pictures came"
-            except av.error.ExitError:
-                self.broken = f"nothing came for {PATIENCE:.0f} seconds"
             except (av.FFmpegError, OSError, ValueError) as error:
-                self.broken = reason(error)
+                self.broken = _why(error)
 
 
 def is_live(source: str) -> bool:
@@ -168,6 +168,10 @@ def is_live(source: str) -> bool:
 def shown(source: str) -> str:
     """A source for people to read, without the name and password that an address may hold."""
     return re.sub(r"(?<=://)[^/@]*@", "", source)
+
+
+def _why(error: Exception) -> str:
+    return _LATE if isinstance(error, av.error.ExitError) else reason(error)
 
 
 def _open_live(source: str) -> InputContainer:
@@ -185,9 +189,7 @@ def _open_live(source: str) -> InputContainer:
     try:
         container = av.open(source, "r", **settings)
     except (av.FFmpegError, OSError, ValueError) as error:
-        late = f"nothing came for {PATIENCE:.0f} seconds"
-        why = late if isinstance(error, av.error.ExitError) else reason(error)
-        raise InputError(f"{shown(source)}: can't be opened: {why}") from None
+        raise InputError(f"{shown(source)}: can't be opened: {_why(error)}") from None
     if not container.streams.video:
         container.close()
         raise InputError(f"{shown(source)}: has no pictures")

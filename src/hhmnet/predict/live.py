@@ -155,11 +155,10 @@ class StreamingRecognizer:
 
     Frames stand at the places of an even grid of ``config.rate``. A frame that was dropped leaves a gap, which is
     filled with a straight line if it is no longer than a second; so speed stays right whatever gets lost. The window's
-    joints go through the same steps as a whole clip's; pushing all frames of a clip that the window covers gives what
+    joints go through the same steps as a whole clip's: pushing all frames of a clip that the window covers gives what
     :class:`~hhmnet.predict.recognizer.Recognizer` gives, as long as the person is found in the first frame and never
     lost between two detections. Joints of a frame are found once, by ``pose``: how, or the networks that do it, loaded
-    with the first picture. Memory is bounded: joints of the window, the persons' tracks over it, and for a model that
-    looks at the video at most 256 MiB of its pictures.
+    with the first picture. Memory is bounded, by 256 MiB for pictures of a model that looks at them.
 
     Attributes:
         config: with the window that is used.
@@ -167,8 +166,7 @@ class StreamingRecognizer:
         kept: the persons in the window's pictures, or its skeletons; None before the first.
 
     Raises:
-        InputError: ``config.modalities`` aren't the model's.
-    """
+        InputError: ``config.modalities`` aren't the model's."""
 
     kept: LivePose | LiveSkeletons | None
 
@@ -212,11 +210,8 @@ class StreamingRecognizer:
         """Append one picture ``(H, W, 3)`` uint8, red, green, blue; returns the answer if one is due, else None.
 
         ``time`` is in seconds by the source's clock; by default one frame after the one before. A time in the past
-        begins anew, as a source does that was opened again.
-
-        Raises:
-            InputError: the picture isn't one, or skeletons were pushed before.
-            PoseError: a network can't be had or run.
+        begins anew, as a source does that was opened again. Raises InputError: the picture isn't one, or skeletons
+        were pushed before; PoseError: a network can't be had or run.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise InputError(f"a picture must be (H, W, 3) uint8; got {image.shape} {image.dtype}")
@@ -235,11 +230,9 @@ class StreamingRecognizer:
     def push_skeleton(self, joints: np.ndarray | None, time: float | None = None) -> LivePrediction | None:
         """Append the joints of one frame; returns the answer if one is due, else None. For ``time`` see above.
 
-        Joints are ``(V, C)``, or ``(M, V, C)`` with the most important person first, in the model's layout; None where
-        nobody is there. A person whose joints are all zero isn't there.
-
-        Raises:
-            InputError: the joints aren't the model's or aren't finite, or pictures were pushed before.
+        Joints are ``(V, C)``, or ``(M, V, C)`` with the most important person first, in the model's layout; None
+        where nobody is there. A person whose joints are all zero isn't there. Raises InputError: the joints aren't
+        the model's or aren't finite, or pictures were pushed before.
         """
         if isinstance(self.kept, LivePose):
             raise InputError("pictures were pushed before; call reset() to go on with skeletons")

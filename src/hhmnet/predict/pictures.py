@@ -39,10 +39,8 @@ def draw_overlay(
 
     The squares around head, hands and feet are those whose content the video network sees, cut out as ``roi`` says;
     their colour, from grey through yellow to red, says how strongly the skeleton's guidance weights them (0 to 2).
-
-    Raises:
-        InputError: there is no video to draw on, or ``out`` isn't an MP4 file.
-        VideoError: the video can't be read.
+    Raises InputError: there is no video to draw on, or ``out`` isn't an MP4 file; VideoError: the video can't be
+    read.
     """
     sample = prediction.sample
     if prediction.video is None:

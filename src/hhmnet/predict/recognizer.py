@@ -97,11 +97,9 @@ class Recognizer:
         unknown: share of clips of known classes that may be called unknown, up to 0.2; 0 calls no clip so.
 
     Attributes:
-        engine: computes the logits.
-        class_names: what it tells apart.
+        engine: computes the logits; ``class_names`` is what it tells apart.
         looks_at_video: whether it looks at pictures, or at skeletons alone.
-        sources: reads inputs as clips in the model's joints.
-    """
+        sources: reads inputs as clips in the model's joints."""
 
     def __init__(
         self,
@@ -158,17 +156,12 @@ class Recognizer:
         modalities: Sequence[str] = MODALITIES,
         videos: Path | None = None,
     ) -> Prediction:
-        """The answer on one clip.
+        """The answer on one clip: a video, a skeleton file, a clip of a store (see ``find_inputs``), a sample in the
+        model's joints, or a clip that ``sources.read`` gave.
 
-        Args:
-            source: a video, a skeleton file, a clip of a store (see ``find_inputs``), a sample in the model's joints,
-                or a clip that ``sources.read`` gave.
-            top: how many classes to name.
-            modalities: what to go by: ``skeleton``, ``video`` or both.
-            videos: folder of a sample's video.
-
-        Raises:
-            InputError: the input can't be read, or has nothing that the model looks at.
+        ``top`` is how many classes to name, ``modalities`` what to go by: ``skeleton``, ``video`` or both;
+        ``videos`` the folder of a sample's video. Raises InputError: the input can't be read, or has nothing that
+        the model looks at.
         """
         began = time.perf_counter()
         self.check_modalities(modalities)

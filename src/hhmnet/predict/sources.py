@@ -6,7 +6,6 @@ Free of torch as long as no joints have to be estimated.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -18,7 +17,7 @@ import numpy as np
 
 from hhmnet.conversion import convert
 from hhmnet.files import on_disk
-from hhmnet.readers import SourceError
+from hhmnet.readers import SourceError, files_below
 from hhmnet.readers.array_sets import read_set
 from hhmnet.readers.arrays import ArrayConfig
 from hhmnet.readers.clip_files import SUFFIXES
@@ -102,24 +101,21 @@ def _in_file(path: Path) -> list[Input]:
 
 
 def _in_folder(folder: Path, tell: Callable[[str], None]) -> list[Input]:
-    def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename}: can't be listed: {error.strerror or error}")
-
-    found, passed = list[Path](), list[str]()
-    for parent, below, names in os.walk(folder, onerror=refuse):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        files = [Path(parent, name) for name in names if not name.startswith(".") and name not in _TABLES]
-        known = [file for file in files if file.suffix.lower() in SKELETON_SUFFIXES or is_kinect_text(file)]
-        skeletons = [Path(clip) for clip in clips_among(map(str, known))]
-        paired = {file.stem for file in skeletons}
-        videos = [file for file in files if is_video(file) and file.stem.removesuffix("_rgb") not in paired]
-        found += sorted(skeletons + videos)
-        passed += [file.name for file in files if not is_video(file) and file not in known]
-    if not found:
+    try:
+        files = [folder / path for path in files_below(folder) if path.name not in _TABLES]
+    except SourceError as error:
+        raise InputError(str(error)) from None
+    known = [file for file in files if file.suffix.lower() in SKELETON_SUFFIXES or is_kinect_text(file)]
+    skeletons = [Path(clip) for clip in clips_among(map(str, known))]
+    paired = {(file.parent, file.stem) for file in skeletons}
+    videos = [file for file in files if is_video(file)]
+    alone = [file for file in videos if (file.parent, file.stem.removesuffix("_rgb")) not in paired]
+    if not skeletons and not alone:
         raise InputError(f"{folder}: holds no videos or skeleton files, and is no store")
-    if passed:
-        endings = count_endings(passed)
+    if passed := {*files} - {*known, *videos}:
+        endings = count_endings(file.name for file in passed)
         tell(f"{folder}: passed over, as no videos or skeleton files by their endings: {endings}")
+    found = sorted(skeletons + alone, key=lambda file: (file.parent, file))
     return [one for file in found for one in _in_file(file)]
 
 
