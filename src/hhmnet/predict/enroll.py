@@ -102,11 +102,11 @@ def _training_clips(store: Store) -> dict[str, list[Input]]:
         rows = get_protocol(store.protocol).indices(store, "train")
     except ProtocolError as error:
         raise InputError(f"{store.path}: {error}") from None
-    found: dict[str, list[Input]] = {name: [] for name in store.class_names}
-    for row in rows[store.labels[rows] >= 0]:
-        name = f"{store.path}#{store.sample_ids[row]}"
-        found[store.class_names[store.labels[row]]].append(Input(name, store.path, int(row)))
-    return found
+    inputs = find_inputs([store.path])
+    return {
+        name: [inputs[row] for row in rows[store.labels[rows] == label]]
+        for label, name in enumerate(store.class_names)
+    }
 
 
 def _check_names(names: Sequence[str]) -> None:

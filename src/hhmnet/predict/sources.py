@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache, cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,7 +30,6 @@ from hhmnet.readers.labels import printable
 from hhmnet.readers.listed import count_endings
 from hhmnet.readers.nw_ucla import CLASSES_FILE
 from hhmnet.readers.pairing import VIDEO_SUFFIXES, video_fields
-from hhmnet.readers.pyskl import SetClip
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import SkeletonLayout
 from hhmnet.store import SAMPLES_FILE, Store
@@ -174,7 +174,7 @@ class Sources:
     ) -> None:
         self.layout, self.pose, self.videos, self.with_videos = layout, pose, videos, with_videos
         self.arrays, self._persons, self._body_size = arrays or ArrayConfig(), persons, body_size
-        self._store, self._set = cache(Store), cache(_clips_of_set)
+        self._store, self._set = cache(Store), cache(read_set)
 
     @cached_property
     def estimator(self) -> VideoPoseEstimator:
@@ -197,10 +197,8 @@ class Sources:
             check_file(path)
             source = Input(str(source), path)
         try:
-            if source.row is not None:
-                of_row = self._of_set if source.path.is_file() else self._of_store
-                return of_row(source, source.row)
-            return self._of_video(source) if is_video(source.path) else self._of_skeleton(source)
+            is_film = source.row is None and is_video(source.path)
+            return self._of_video(source) if is_film else self._of_skeletons(source)
         except ModuleNotFoundError as error:
             raise InputError(
                 f"{source.path}: joints are found in videos with PyTorch, {without_torch(error)}; "
@@ -216,32 +214,27 @@ class Sources:
             reason = " ".join(str(error).split()).removeprefix(f"{source.path}: ")
             raise InputError(f"{source.name}: {reason}") from None
 
-    def _of_store(self, source: Input, row: int) -> InputClip:
-        store = self._store(source.path)
-        sample = in_layout(store.sample(row), store.layout, self.layout)
-        videos = store.find_videos(self.videos) if sample.video and self.with_videos else None
-        return InputClip.of(sample, videos)._replace(name=source.name, notes=tuple(self._differs(sample)))
-
-    def _of_set(self, source: Input, row: int) -> InputClip:
-        title, clip = self._set(source.path)[row]
-        notes = Counter[str]()
-        return self._in_layout(
-            source, title, *understood(clip.load(""), self.layout, self.arrays, notes), notes
-        )
-
-    def _of_skeleton(self, source: Input) -> InputClip:
-        videos = self.videos if self.with_videos else None
-        notes = Counter[str]()
-        layout, fields = read_skeleton(source.path, self.layout, self.arrays, videos, notes)
-        video = self._paired(source.path, fields) if self.with_videos else None
-        clip = self._in_layout(source, source.path.stem, layout, fields, notes)
-        return clip._replace(video=video)
-
-    def _in_layout(
-        self, source: Input, title: str, layout: SkeletonLayout, fields: dict[str, Any], notes: Counter[str]
-    ) -> InputClip:
-        sample = in_layout(Sample(printable(title), UNKNOWN_LABEL, **fields), layout, self.layout)
-        return InputClip(source.name, sample, None, (*notes, *self._differs(sample)))
+    def _of_skeletons(self, source: Input) -> InputClip:
+        """A clip of a skeleton file, of a data set in one file or of a store, with its video if that is wanted."""
+        path, row, notes, video = source.path, source.row, Counter[str](), None
+        if row is not None and not path.is_file():
+            store = self._store(path)
+            sample, layout = store.sample(row), store.layout
+            if sample.video is not None and self.with_videos:
+                video = InputClip.of(sample, store.find_videos(self.videos)).video
+        else:
+            if row is not None:
+                found = self._set(path)
+                assert found is not None  # find_inputs saw it
+                title, clip = next(islice(found.clips.items(), row, None))
+                layout, fields = understood(clip.load(""), self.layout, self.arrays, notes)
+            else:
+                title, videos = path.stem, self.videos if self.with_videos else None
+                layout, fields = read_skeleton(path, self.layout, self.arrays, videos, notes)
+                video = self._paired(path, fields) if self.with_videos else None
+            sample = Sample(printable(title), UNKNOWN_LABEL, **fields)
+        sample = in_layout(sample, layout, self.layout)
+        return InputClip(source.name, sample, video, (*notes, *self._differs(sample)))
 
     def _of_video(self, source: Input) -> InputClip:
         """A clip of the person who acts; where nobody is found, the video alone."""
@@ -292,12 +285,6 @@ class Sources:
         if name is not None:
             fields |= video_fields(folder, name, fields["joints"], Counter())
         return folder / fields["video"] if "video" in fields else None
-
-
-def _clips_of_set(path: Path) -> list[tuple[str, SetClip]]:
-    """Names and arrays of a whole data set's clips in one file."""
-    found = read_set(path)
-    return [] if found is None else list(found.clips.items())
 
 
 def in_layout(sample: Sample, source: SkeletonLayout, target: SkeletonLayout) -> Sample:
