@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hhmnet.cli import main
 from hhmnet.confidence import softmax
 from hhmnet.evaluation.scores import score_streams
 from hhmnet.pose.networks import CACHE_VARIABLE
@@ -23,9 +24,9 @@ from hhmnet.readers import videos
 from hhmnet.readers.videos import Videos
 from hhmnet.sample import MODALITIES
 from hhmnet.store import Store
-from made_bodies import standing
+from made_bodies import standing, write_clip
 from made_exports import exported
-from made_models import skeleton_model
+from made_models import CLASSES, KNOWN, UNKNOWN, skeleton_model
 from made_people import MadeVideo
 
 FRAMES = 20
@@ -190,3 +191,25 @@ def test_files_that_are_no_models_are_refused(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(OnnxModelError, match="'onnxruntime', which isn't installed; pip install"):
         Recognizer.from_pretrained(onnx_files["skeletons"])
+
+
+def test_predict_says_unknown_from_a_folder_and_from_an_onnx_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, content = exported("skeletons")
+    model.save_pretrained(tmp_path / "run")
+    (tmp_path / "model.onnx").write_bytes(content)
+    clips = [str(write_clip(tmp_path / f"{pose}.npz", pose, 0)) for pose in (KNOWN, UNKNOWN)]
+    capsys.readouterr()
+    sure = []
+    for place in ("run", "model.onnx"):
+        assert main(["predict", str(tmp_path / place), *clips, "--json"]) == 0
+        known, unknown = json.loads(capsys.readouterr().out)
+        assert (known["known"], known["label"]) == (True, known["top"][0]["label"])
+        assert (unknown["known"], unknown["label"]) == (False, "unknown")
+        assert unknown["top"][0]["label"] in CLASSES
+        sure.append(unknown["top"][0]["probability"])
+        assert main(["predict", str(tmp_path / place), *clips, "--json", "--unknown", "0"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert [one["label"] for one in found] == [one["top"][0]["label"] for one in found]
+    assert sure[0] == pytest.approx(sure[1], abs=1e-4)  # the same temperature

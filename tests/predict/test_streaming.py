@@ -18,7 +18,8 @@ from hhmnet.predict.sources import InputError
 from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.video import open_video
-from made_models import video_model
+from made_bodies import posed
+from made_models import KNOWN, UNKNOWN, skeleton_model, telling_unknown, video_model
 from made_people import BoxEstimator, KnowingDetector, MadeVideo, Way
 from made_stream import (
     CLASSES,
@@ -216,3 +217,14 @@ def test_who_comes_back_soon_is_the_same_person_and_later_another_of_whom_nothin
     assert answers[199].probabilities is answers[199].label is None
     expected = whole(recognizer, sample_of(joints[:, :10]))
     np.testing.assert_allclose(probabilities(answers[209]), expected, atol=1e-6)  # nothing of the first
+
+
+def test_a_stream_says_unknown() -> None:
+    model = telling_unknown(skeleton_model())
+    recognizer = StreamingRecognizer(model, StreamingConfig(window=0.4, every=12, still=0))
+    for pose, is_unknown in ((KNOWN, False), (UNKNOWN, True)):
+        recognizer.reset()
+        for joints in posed(pose, 0):
+            answer = recognizer.push_skeleton(joints)
+        assert answer is not None
+        assert (answer.label == "unknown") == is_unknown

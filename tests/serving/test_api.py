@@ -150,48 +150,44 @@ def check_refused(client: TestClient, status: int, reason: str, **more: Any) -> 
     assert left_over(client) == []
 
 
-@pytest.mark.parametrize(
-    ("content", "status", "reason"),
-    [
-        (PLAYLIST, 415, "nothing that this server takes"),
-        (b"\x00\x00\x00\x18ftypisom" + PLAYLIST, 422, "no video that can be read"),
-        (b"ffconcat version 1.0\nfile /etc/passwd\n", 415, "nothing that this server takes"),
-        (b"RIFF\x00\x00\x00\x00WAVEfmt ", 415, "nothing that this server takes"),
-        (b"", 422, "is empty"),
-        (b"\x1a\x45\xdf\xa3" + bytes(200), 422, "no video that can be read"),
-    ],
-)
-def test_wrong_content_is_refused(client: TestClient, content: bytes, status: int, reason: str) -> None:
-    check_refused(client, status, reason, files={"file": ("clip.mp4", content)})
+def file_of(content: bytes) -> dict[str, Any]:
+    return {"files": {"file": ("clip.mp4", content)}}
+
+
+def body(content: bytes, kind: str = FORM) -> dict[str, Any]:
+    return {"content": content, "headers": {"Content-Type": kind}}
+
+
+def fields(**texts: str) -> dict[str, Any]:
+    return {"files": order("nothing"), "data": texts}
 
 
 @pytest.mark.parametrize(
-    ("body", "kind", "status", "reason"),
+    ("status", "reason", "request_"),
     [
-        (b'{"a": 1}', "application/json", 415, "send a form"),
-        (b"garbage", FORM, 400, "form can't be read"),
-        (PART % b'file"; filename="a' + b'{"do"', FORM, 400, "ends in the middle"),
-        (PART % b"top" + b"3\r\n--b--\r\n", FORM, 422, "no file"),
-        (PART % b'video"; filename="a' + b"{}\r\n--b--\r\n", FORM, 422, "field 'video'"),
-        ((PART % b'file"; filename="a' + b"{}\r\n") * 2 + b"--b--\r\n", FORM, 400, "Too many files"),
+        (415, "nothing that this server takes", file_of(PLAYLIST)),
+        (422, "no video that can be read", file_of(b"\x00\x00\x00\x18ftypisom" + PLAYLIST)),
+        (415, "nothing that this server takes", file_of(b"ffconcat version 1.0\nfile /etc/passwd\n")),
+        (415, "nothing that this server takes", file_of(b"RIFF\x00\x00\x00\x00WAVEfmt ")),
+        (422, "is empty", file_of(b"")),
+        (422, "no video that can be read", file_of(b"\x1a\x45\xdf\xa3" + bytes(200))),
+        (415, "send a form", body(b'{"a": 1}', "application/json")),
+        (400, "form can't be read", body(b"garbage")),
+        (400, "ends in the middle", body(PART % b'file"; filename="a' + b'{"do"')),
+        (422, "no file", body(PART % b"top" + b"3\r\n--b--\r\n")),
+        (422, "field 'video'", body(PART % b'video"; filename="a' + b"{}\r\n--b--\r\n")),
+        (400, "Too many files", body((PART % b'file"; filename="a' + b"{}\r\n") * 2 + b"--b--\r\n")),
+        (422, "field 'top' must be greater than or equal to 1", fields(top="0")),
+        (422, "field 'top' must be a valid integer", fields(top="1e3")),
+        (422, "field 'modality' must be 'skeleton' or 'video'", fields(modality="sound")),
+        (422, "field 'details' must be a valid boolean", fields(details="maybe")),
+        (422, 'no field "path"; known: file, top, modality, details, timeline', fields(path="/etc/passwd")),
     ],
 )
-def test_a_bad_form_is_refused(client: TestClient, body: bytes, kind: str, status: int, reason: str) -> None:
-    check_refused(client, status, reason, content=body, headers={"Content-Type": kind})
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"top": "0"}, "field 'top' must be greater than or equal to 1"),
-        ({"top": "1e3"}, "field 'top' must be a valid integer"),
-        ({"modality": "sound"}, "field 'modality' must be 'skeleton' or 'video'"),
-        ({"details": "maybe"}, "field 'details' must be a valid boolean"),
-        ({"path": "/etc/passwd"}, 'no field "path"; known: file, top, modality, details, timeline'),
-    ],
-)
-def test_a_bad_field_is_refused(client: TestClient, fields: dict[str, str], reason: str) -> None:
-    check_refused(client, 422, reason, files=order("nothing"), data=fields)
+def test_what_cannot_be_taken_is_refused(
+    client: TestClient, status: int, reason: str, request_: dict[str, Any]
+) -> None:
+    check_refused(client, status, reason, **request_)
 
 
 @pytest.mark.parametrize(
