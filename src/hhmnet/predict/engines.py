@@ -116,7 +116,8 @@ class OnnxEngine:
         settings: as in a run's ``config.json``.
 
     Raises:
-        OnnxModelError: the file is missing or is no such model, or onnxruntime isn't installed."""
+        OnnxModelError: the file is missing or is no such model, or onnxruntime isn't installed.
+    """
 
     def __init__(self, file: str | Path, threads: int = 0) -> None:
         self.file = Path(file)

@@ -166,7 +166,8 @@ class StreamingRecognizer:
         kept: the persons in the window's pictures, or its skeletons; None before the first.
 
     Raises:
-        InputError: ``config.modalities`` aren't the model's."""
+        InputError: ``config.modalities`` aren't the model's.
+    """
 
     kept: LivePose | LiveSkeletons | None
 

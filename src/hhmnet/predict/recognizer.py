@@ -99,7 +99,8 @@ class Recognizer:
     Attributes:
         engine: computes the logits; ``class_names`` is what it tells apart.
         looks_at_video: whether it looks at pictures, or at skeletons alone.
-        sources: reads inputs as clips in the model's joints."""
+        sources: reads inputs as clips in the model's joints.
+    """
 
     def __init__(
         self,

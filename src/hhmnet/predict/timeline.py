@@ -95,7 +95,8 @@ class Timeline:
         smoothed: the same, smoothed over time; NaN too where what is done is unknown or nobody moves.
         segments: of all persons, in order of time.
         modalities: what the answers rest on; they took so many ``seconds``.
-        notes: what couldn't be had of the recording."""
+        notes: what couldn't be had of the recording.
+    """
 
     input: str
     class_names: tuple[str, ...]
