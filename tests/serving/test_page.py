@@ -149,18 +149,6 @@ def test_the_timeline_is_drawn_and_leads_through_the_clip(page: Any, tmp_path: P
     assert page.faults == []
 
 
-def test_it_fits_a_telephone_and_the_answer_is_seen_first(page: Any, tmp_path: Path) -> None:
-    page.set_viewport_size({"width": 360, "height": 740})
-    (tmp_path / "clip.json").write_text('{"frames": 240}')
-    _until_it_says(page, "3 actions")
-    page.set_input_files("#stage input.file", tmp_path / "clip.json")
-    _until_it_says(page, "answered in")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    plot = page.locator("#figures .plot").bounding_box()
-    assert plot["width"] > 200
-    assert page.locator("#answer h2").bounding_box()["y"] < min(740, plot["y"])
-
-
 def test_the_webcam_is_recorded_and_answered(page: Any) -> None:
     _until_it_says(page, "3 actions")
     page.click("#stage .record")
