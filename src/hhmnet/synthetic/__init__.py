@@ -51,21 +51,13 @@ def generate(
     Clips come in rounds: every action once by one subject, seen by every camera. The subject changes with each round,
     the episode when every subject has been on. A multiple of 30 clips is therefore balanced. A clip's content does not
     depend on how many there are. Videos go to the folder ``videos`` in ``out``, named like the clips, with a frame for
-    each of the skeleton's.
-
-    Args:
-        out: the folder; it is made if it does not exist.
-        clips: how many clips, 1 to :data:`MAX_CLIPS`.
-        seed: seed of the whole set; not negative.
-        videos: whether to write the clips' videos, too.
-        jobs: number of processes, see :func:`~hhmnet.prepare.workers.in_workers`.
-        progress: called with (clips written, clips wanted).
+    each of the skeleton's. ``progress`` is called with (clips written, clips wanted).
 
     Returns:
         The paths of the clips' skeletons.
 
     Raises:
-        ValueError: ``clips`` is out of range, or ``out`` holds something.
+        ValueError: ``clips`` isn't 1 to :data:`MAX_CLIPS`, or ``out`` holds something.
     """
     if not 1 <= clips <= MAX_CLIPS:
         raise ValueError(f"sample set: field 'clips' must be 1 to {MAX_CLIPS}, got {clips}")

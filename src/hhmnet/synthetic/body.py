@@ -27,11 +27,11 @@ _UP, _AHEAD = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
 
 @dataclass(frozen=True)
 class Subject:
-    """One person: a body and a way of moving."""
+    """One person: a body, lengths in metres, and a way of moving."""
 
     number: int  # in file names, from 1
-    height: float  # metres
-    bones: dict[str, float]  # metres, by the far joint ("elbow" is the upper arm); both sides are alike
+    height: float
+    bones: dict[str, float]  # by the far joint ("elbow" is the upper arm); both sides are alike
     handedness: str  # "left" or "right", the hand that acts
     speed: float  # how fast the person moves; 1 is average, also of amplitude
     amplitude: float  # how widely the person moves
@@ -41,17 +41,17 @@ class Subject:
 
     @property
     def arm(self) -> float:
-        """Length of upper arm and forearm together, metres."""
+        """Length of upper arm and forearm together."""
         return self.bones["elbow"] + self.bones["wrist"]
 
     @property
     def ankle_height(self) -> float:
-        """Height of the ankle above the floor when the foot stands flat, metres."""
+        """Height of the ankle above the floor when the foot stands flat."""
         return _ANKLE_HEIGHT * self.height
 
     @property
     def hip_height(self) -> float:
-        """Height of hip_center in relaxed standing, with the knees a little bent, metres."""
+        """Height of hip_center in relaxed standing, with the knees a little bent."""
         legs = self.bones["knee"] + self.bones["ankle"]
         return self.ankle_height + 0.985 * legs + _HIP_DROP * self.bones["hip"]
 
@@ -171,60 +171,45 @@ def joints_of(pose: Pose, subject: Subject) -> np.ndarray:
 
     A left-handed subject gets the mirror image of the pose.
     """
-    joints = np.empty((len(pose.root), KINECT20.num_joints, 3))
-    joints[:, JOINT["hip_center"]] = pose.root
-    _place_trunk(joints, pose, subject)
-    for side, name in enumerate(_SIDES):
-        _place_arm(joints, pose, subject, side, name)
-        _place_leg(joints, pose, subject, side, name)
-    if subject.handedness == "left":
-        joints = joints[:, KINECT20.mirrored] * np.array([-1.0, 1.0, 1.0])
-    return joints
+    bones, bend, lean, heading = subject.bones, pose.bend, pose.lean, pose.heading
+    shoulders = heading + pose.twist
+    flat = np.arcsin(0.6 * subject.ankle_height / bones["foot"])
+    at = {"hip_center": pose.root}
 
-
-def _place_trunk(joints: np.ndarray, pose: Pose, subject: Subject) -> None:
     def grow(child: str, parent: str, direction: np.ndarray, facing: np.ndarray, bone: str) -> None:
         """Put ``child`` one bone away from ``parent`` along ``direction (T, 3)``, turned to ``facing``."""
-        joints[:, JOINT[child]] = joints[:, JOINT[parent]] + subject.bones[bone] * turn(direction, facing)
+        at[child] = at[parent] + bones[bone] * turn(direction, facing)
 
-    bend, lean, heading = pose.bend, pose.lean, pose.heading
     grow("spine", "hip_center", _tilt(_UP, 0.6 * bend, 0.6 * lean), heading, "spine")
     grow("shoulder_center", "spine", _tilt(_UP, bend, lean), heading, "shoulder_center")
     grow("head", "shoulder_center", _tilt(_UP, pose.nod, 0.5 * lean), heading + pose.gaze, "head")
-    for side, sign in zip(_SIDES, (1.0, -1.0), strict=True):
+    for side, (name, sign) in enumerate((("left", 1.0), ("right", -1.0))):
         collar = np.array([sign * 0.83, -0.55, -0.08])
         collar = _tilt(collar / np.linalg.norm(collar), bend, lean)
-        grow(f"{side}_shoulder", "shoulder_center", collar, heading + pose.twist, "shoulder")
+        grow(f"{name}_shoulder", "shoulder_center", collar, shoulders, "shoulder")
         pelvis = np.array([sign * np.sqrt(1 - _HIP_DROP**2), -_HIP_DROP, 0.0])
-        grow(f"{side}_hip", "hip_center", _tilt(pelvis, 0.4 * bend, 0.3 * lean), heading, "hip")
+        grow(f"{name}_hip", "hip_center", _tilt(pelvis, 0.4 * bend, 0.3 * lean), heading, "hip")
 
+        outward, shoulder = np.array([sign, 1.0, 1.0]), at[f"{name}_shoulder"]
+        target = shoulder + subject.arm * turn(pose.wrists[:, side] * outward, shoulders)
+        pole = turn(pose.elbows[:, side] * outward, shoulders)
+        elbow, wrist = two_bones(shoulder, target, pole, bones["elbow"], bones["wrist"])
+        hand = wrist + (wrist - elbow) / bones["wrist"] * bones["hand"]  # it goes on along the forearm
 
-def _place_arm(joints: np.ndarray, pose: Pose, subject: Subject, side: int, name: str) -> None:
-    """Shoulder to wrist by :func:`two_bones`; the hand goes on along the forearm."""
-    bones, outward = subject.bones, np.array([1.0 if name == "left" else -1.0, 1.0, 1.0])
-    facing = pose.heading + pose.twist
-    shoulder = joints[:, JOINT[f"{name}_shoulder"]]
-    target = shoulder + subject.arm * turn(pose.wrists[:, side] * outward, facing)
-    pole = turn(pose.elbows[:, side] * outward, facing)
-    elbow, wrist = two_bones(shoulder, target, pole, bones["elbow"], bones["wrist"])
-    hand = wrist + (wrist - elbow) / bones["wrist"] * bones["hand"]
-    joints[:, [JOINT[f"{name}_{part}"] for part in ("elbow", "wrist", "hand")]] = np.stack(
-        [elbow, wrist, hand], 1
-    )
-
-
-def _place_leg(joints: np.ndarray, pose: Pose, subject: Subject, side: int, name: str) -> None:
-    """Hip to ankle by :func:`two_bones` with the knee above the toes, then the foot."""
-    bones, ahead = subject.bones, turn(_AHEAD, pose.toes[:, side])
-    flat = np.arcsin(0.6 * subject.ankle_height / bones["foot"])
-    slope = flat + pose.heel[:, side]
-    rise = bones["foot"] * np.maximum(np.sin(slope) - np.sin(flat), 0.0)  # a raised heel turns about the toes
-    target = pose.ankles[:, side] + rise[:, None] * _UP
-    knee, ankle = two_bones(joints[:, JOINT[f"{name}_hip"]], target, ahead, bones["knee"], bones["ankle"])
-    foot = ankle + bones["foot"] * (np.cos(slope)[:, None] * ahead - np.sin(slope)[:, None] * _UP)
-    joints[:, [JOINT[f"{name}_{part}"] for part in ("knee", "ankle", "foot")]] = np.stack(
-        [knee, ankle, foot], 1
-    )
+        ahead = turn(_AHEAD, pose.toes[:, side])  # the knee bends above the toes
+        slope = flat + pose.heel[:, side]
+        rise = bones["foot"] * np.maximum(
+            np.sin(slope) - np.sin(flat), 0.0
+        )  # a raised heel turns about the toes
+        target = pose.ankles[:, side] + rise[:, None] * _UP
+        knee, ankle = two_bones(at[f"{name}_hip"], target, ahead, bones["knee"], bones["ankle"])
+        foot = ankle + bones["foot"] * (np.cos(slope)[:, None] * ahead - np.sin(slope)[:, None] * _UP)
+        at |= {f"{name}_elbow": elbow, f"{name}_wrist": wrist, f"{name}_hand": hand}
+        at |= {f"{name}_knee": knee, f"{name}_ankle": ankle, f"{name}_foot": foot}
+    joints = np.stack([at[name] for name in KINECT20.joints], 1)
+    if subject.handedness == "left":
+        joints = joints[:, KINECT20.mirrored] * np.array([-1.0, 1.0, 1.0])
+    return joints
 
 
 @dataclass(frozen=True)

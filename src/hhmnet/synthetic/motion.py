@@ -39,7 +39,7 @@ class Action(NamedTuple):
     object: str | None = None
 
 
-ACTIONS: tuple[Action, ...] = (
+ACTIONS = (
     Action(1, "wave", "wave"),
     Action(2, "throw", "throw"),
     Action(3, "pick up", "pick_up"),
@@ -82,7 +82,11 @@ def performance(action: int, subject: int, episode: int, seed: int = 0) -> Perfo
     person = make_subject(subject, np.random.default_rng([seed, _SUBJECT_STREAM, subject]))
     acted = Performance(np.empty(0), entry, person, episode, seed)
     rng = acted.random(_MOTION_STREAM)
-    u = _clock(motion, person, rng)
+    # A clip may start late or end early, and its time does not run evenly.
+    start, end = rng.uniform(-0.15, 0.2), rng.uniform(0.8, 1.15)
+    seconds = rng.uniform(*motion.seconds) * (end - start) / person.speed
+    u = np.linspace(start, end, int(np.clip(round(seconds * FPS), MIN_FRAMES, MAX_FRAMES)))
+    u = u + rng.uniform(-0.06, 0.06) * np.sin(np.pi * u)
     pose = standing(person, len(u), rng)
     motion.move(u, pose, person, rng)
     joints = joints_of(pose, person)
@@ -91,23 +95,11 @@ def performance(action: int, subject: int, episode: int, seed: int = 0) -> Perfo
     return dataclasses.replace(acted, joints=turned + np.array([place[0], 0.0, place[1]]))
 
 
-def _clock(motion: Motion, subject: Subject, rng: np.random.Generator) -> np.ndarray:
-    """Time ``u (T,)`` of one clip: it may start late or end early, and does not run evenly."""
-    start, end = rng.uniform(-0.15, 0.2), rng.uniform(0.8, 1.15)
-    seconds = rng.uniform(*motion.seconds) * (end - start) / subject.speed
-    frames = int(np.clip(round(seconds * FPS), MIN_FRAMES, MAX_FRAMES))
-    u = np.linspace(start, end, frames)
-    return u + rng.uniform(-0.06, 0.06) * np.sin(np.pi * u)
-
-
 class Motion(NamedTuple):
-    """How a motion is performed.
+    """How a motion is performed: ``move(u, pose, subject, rng)`` turns relaxed standing into it.
 
-    Attributes:
-        move: ``move(u, pose, subject, rng)`` turns relaxed standing into the motion; ``u (T,)`` is the time,
-            from about 0 to about 1.
-        seconds: shortest and longest time for u from 0 to 1 at average speed.
-        facing: largest angle between the actor's facing and camera 1, radians.
+    ``u (T,)`` is the time, from about 0 to about 1; ``seconds`` are the shortest and longest that takes at average
+    speed, and ``facing`` is the largest angle between the actor's facing and camera 1, radians.
     """
 
     move: Callable[[np.ndarray, Pose, Subject, np.random.Generator], None]

@@ -21,17 +21,13 @@ _UP = np.array([0.0, 1.0, 0.0])
 _SHOWN = np.array([0.0, 0.35, 0.95])  # where flat objects turn their face: to the cameras
 
 
-class Appearance(NamedTuple):
-    """How a person looks in one clip."""
+def dress(acted: Performance, view: int) -> tuple[dict[str, np.ndarray], float, np.ndarray]:
+    """How the subject looks in a clip: skin, hair, build and favourite colour are the person's, the rest the clip's.
 
-    # Colours (n, 3) along skin, hair, shirt, shoulders, sleeves, trousers, legs, shoes.
-    strips: dict[str, np.ndarray]
-    build: float  # how thick the limbs are; 1 is average
-    light: np.ndarray  # (3,) direction towards the light, in the sensor's coordinates
-
-
-def dress(acted: Performance, view: int) -> Appearance:
-    """How the subject looks in a clip: skin, hair, build and favourite colour are the person's, the rest the clip's."""
+    Returns:
+        Colours ``(n, 3)`` along skin, hair, shirt, shoulders, sleeves, trousers, legs and shoes; how thick the limbs
+        are, 1 is average; the direction towards the light ``(3,)`` in the sensor's coordinates.
+    """
     person = np.random.default_rng([acted.seed, _SUBJECT_STREAM, acted.subject.number])
     skin = colour(person.uniform(0.04, 0.09), person.uniform(0.3, 0.6), person.uniform(0.4, 0.95))[None]
     hair = colour(person.uniform(0.03, 0.13), person.uniform(0.2, 0.7), person.uniform(0.08, 0.6))[None]
@@ -45,7 +41,7 @@ def dress(acted: Performance, view: int) -> Appearance:
     strips["legs"] = trousers if rng.random() < 0.75 else skin
     strips["shoes"] = any_colour(rng)[None]
     light = np.array([rng.uniform(-1, 1), rng.uniform(0.3, 1.2), rng.uniform(-1.2, -0.4)])
-    return Appearance(strips, build, light)
+    return strips, build, light
 
 
 def _fabric(base: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -61,15 +57,20 @@ def render(acted: Performance, view: int, frames: Sequence[int] | np.ndarray | N
     They are mirrored, as Kinect v1's software delivers them. The body stands where the joints are, without the errors
     of :func:`~hhmnet.synthetic.observe`. The depth is finite on the body and the object.
     """
-    camera, worn = CAMERAS[view], dress(acted, view)
+    camera, (strips, build, light) = CAMERAS[view], dress(acted, view)
     shown = np.arange(len(acted.joints)) if frames is None else np.asarray(frames, np.intp)
     rng = acted.random(_ROOM_STREAM, view)
     backdrop = room(camera, rng)
-    _scatter_objects(backdrop, worn.light, rng)
-    canvas = Canvas(animate(backdrop, shown, rng), worn.light)
+    # A few of the objects lie about the room, so that one somewhere in the picture says nothing of the action.
+    lying = Canvas(backdrop[None], light)
+    for kind in rng.choice(list(_OBJECTS), rng.integers(2, 6)):
+        place = np.array([[rng.uniform(-2, 2), rng.uniform(-0.9, 1.2), rng.uniform(3.6, 4.3)]])
+        turned = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        _OBJECTS[kind](lying, _Grip(place, _unit(rng.normal(size=(1, 3))), turned), rng)
+    canvas = Canvas(animate(backdrop, shown, rng), light)
     joints = camera.to_camera(acted.joints[shown])
     _draw_shadow(canvas, acted.joints[shown], camera)
-    _draw_body(canvas, joints, worn, acted.subject.height / _AVERAGE)
+    _draw_body(canvas, joints, strips, acted.subject.height / _AVERAGE, build)
     if acted.action.object is not None:
         hand, elbow = (joints[:, JOINT[f"{acted.subject.handedness}_{name}"]] for name in ("hand", "elbow"))
         grip = _Grip(hand, _unit(hand - elbow), camera.rotation)
@@ -91,14 +92,16 @@ def _draw_shadow(canvas: Canvas, joints: np.ndarray, camera: Camera) -> None:
     canvas.plate(camera.to_camera(middle), right, down, texture)
 
 
-def _draw_body(canvas: Canvas, joints: np.ndarray, worn: Appearance, size: float) -> None:
+def _draw_body(
+    canvas: Canvas, joints: np.ndarray, strips: dict[str, np.ndarray], size: float, build: float
+) -> None:
     """Draw a person with these joints ``(T, 20, 3)`` in the sensor's coordinates; ``size`` 1 is an average adult."""
     place = {name: joints[:, index] for name, index in JOINT.items()}
 
     def limb(start: Any, end: Any, radii: tuple[float, float], strip: str, thick: float) -> None:
-        canvas.limb(start, end, (radii[0] * thick, radii[1] * thick), worn.strips[strip])
+        canvas.limb(start, end, (radii[0] * thick, radii[1] * thick), strips[strip])
 
-    full = size * worn.build
+    full = size * build
     neck, head, hips = place["shoulder_center"], place["head"], place["hip_center"]
     up = size * _unit(head - neck)
     ahead = np.cross(_unit(place["left_shoulder"] - place["right_shoulder"]), up)
@@ -196,12 +199,3 @@ _OBJECTS: dict[str, Callable[[Canvas, _Grip, np.random.Generator], None]] = {
     "racket": _draw_racket,
     "bat": _draw_bat,
 }
-
-
-def _scatter_objects(backdrop: np.ndarray, light: np.ndarray, rng: np.random.Generator) -> None:
-    """Leave a few of the objects about the room, so that one somewhere in the picture says nothing of the action."""
-    canvas = Canvas(backdrop[None], light)
-    for kind in rng.choice(list(_OBJECTS), rng.integers(2, 6)):
-        place = np.array([[rng.uniform(-2, 2), rng.uniform(-0.9, 1.2), rng.uniform(3.6, 4.3)]])
-        turned = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-        _OBJECTS[kind](canvas, _Grip(place, _unit(rng.normal(size=(1, 3))), turned), rng)

@@ -59,7 +59,7 @@ class Canvas:
             (LENS.fx * radius / points[:, 2:]).astype(np.float32)
             for radius, points in zip(radii, (start, end), strict=True)
         )
-        row, column = self._patch([a, b], [thick_a, thick_b])
+        row, column = self._patch(np.minimum(a - thick_a, b - thick_b), np.maximum(a + thick_a, b + thick_b))
         way = (b - a)[:, None, None]
         x, y = column - a[:, None, None, 0], row - a[:, None, None, 1]
         t = np.clip((x * way[..., 0] + y * way[..., 1]) / ((way**2).sum(-1) + 1e-6), 0, 1)
@@ -87,7 +87,8 @@ class Canvas:
         """
         c, u, v = (project(points, LENS) for points in (middle, middle + right, middle + down))
         u, v = u - c, v - c
-        row, column = self._patch([c], [np.abs(u) + np.abs(v) + 1])
+        margin = np.abs(u) + np.abs(v) + 1
+        row, column = self._patch(c - margin, c + margin)
         area = u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]
         least = _EDGE * np.maximum(np.hypot(*u.T), np.hypot(*v.T)) + 1e-6
         area = np.where(np.abs(area) < least, np.copysign(least, area), area)[:, None, None]
@@ -108,14 +109,12 @@ class Canvas:
         solid = texels[:, 3] > 0.5
         self.depth.reshape(-1)[places[solid]] = depth[shown][solid]
 
-    def _patch(self, points: list[np.ndarray], margins: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Rows ``(T, h, 1)`` and columns ``(T, 1, w)`` that hold points ``(T, 2)`` with margins ``(T, 1 or 2)``.
+    def _patch(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows ``(T, h, 1)`` and columns ``(T, 1, w)`` from ``low`` to ``high (T, 2)``, as far as they lie inside.
 
-        The patches lie in the picture and are of one size in all frames, the largest that any of them needs.
+        The patches are of one size in all frames, the largest that any of them needs.
         """
         last = np.array([self.depth.shape[2] - 1, self.depth.shape[1] - 1], np.float32)
-        low = np.min([point - margin for point, margin in zip(points, margins, strict=True)], 0)
-        high = np.max([point + margin for point, margin in zip(points, margins, strict=True)], 0)
         low, high = np.clip(np.floor(low), 0, last), np.clip(np.ceil(high), 0, last)
         size = (high - low).max(0)
         low = np.minimum(low, last - size)
@@ -152,7 +151,9 @@ def room(camera: Camera, rng: np.random.Generator) -> np.ndarray:
     floor = _pattern(turned[..., 0], turned[..., 2], rng)
     behind = _pattern(wall * rays[..., 0], wall * rays[..., 1], rng)
     picture = np.where((to_floor < wall)[..., None], floor, behind)
-    picture = picture * _unevenly_lit(rng)
+    rows, columns = np.linspace(-1, 1, HEIGHT)[:, None], np.linspace(-1, 1, WIDTH)
+    a, b, c, d = rng.normal(0, 0.12, 4)  # it is lit unevenly, the same on the whole
+    picture = picture * (1 + a * rows + b * columns + c * rows * columns + d * (columns**2 - 0.3))[..., None]
     for _ in range(rng.integers(6, 12)):
         sides = rng.uniform(0.06, 0.4, 2) * HEIGHT
         _paste(picture, _thing(sides, rng), rng.uniform(0, WIDTH), rng.uniform(0, 0.8 * HEIGHT))
@@ -186,23 +187,10 @@ def _pattern(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarr
     base = any_colour(rng)
     other = np.clip(base * rng.uniform(0.6, 1.3) + rng.normal(0, 0.03, 3), 0, 1)
     size, shape = rng.uniform(0.15, 0.8), rng.integers(4)
-    lines = np.floor(y / size)
-    if shape == 0:
-        choice = np.zeros(x.shape, bool)
-    elif shape == 1:
-        choice = (np.floor(x / size) + lines) % 2 > 0
-    elif shape == 2:
-        choice = np.floor(x / size) % 2 > 0
-    else:
-        choice = ((x / size + 0.5 * lines) % 1 < 0.08) | (y / size % 1 < 0.1)
+    stripes, lines = np.floor(x / size), np.floor(y / size)
+    bricks = ((x / size + 0.5 * lines) % 1 < 0.08) | (y / size % 1 < 0.1)
+    choice = (np.zeros(x.shape, bool), (stripes + lines) % 2 > 0, stripes % 2 > 0, bricks)[shape]
     return np.where(choice[..., None], other, base)
-
-
-def _unevenly_lit(rng: np.random.Generator) -> np.ndarray:
-    """Brightness ``(H, W, 1)`` that varies smoothly about 1."""
-    rows, columns = np.linspace(-1, 1, HEIGHT)[:, None], np.linspace(-1, 1, WIDTH)
-    a, b, c, d = rng.normal(0, 0.12, 4)
-    return (1 + a * rows + b * columns + c * rows * columns + d * (columns**2 - 0.3))[..., None]
 
 
 def _thing(sides: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -220,9 +208,6 @@ def _thing(sides: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _paste(picture: np.ndarray, thing: np.ndarray, x: float, y: float) -> None:
     """Put a thing's middle at column ``x`` and row ``y``; what lies outside of the picture is cut off."""
     top, left = round(y - len(thing) / 2), round(x - thing.shape[1] / 2)
-    rows = slice(max(top, 0), max(min(top + len(thing), HEIGHT), 0))
-    columns = slice(max(left, 0), max(min(left + thing.shape[1], WIDTH), 0))
-    if rows.start >= rows.stop or columns.start >= columns.stop:
-        return
-    part = thing[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-    np.copyto(picture[rows, columns], part[..., :3], where=part[..., 3:] > 0)
+    part = thing[max(-top, 0) : max(HEIGHT - top, 0), max(-left, 0) : max(WIDTH - left, 0)]
+    place = picture[max(top, 0) :, max(left, 0) :][: part.shape[0], : part.shape[1]]
+    np.copyto(place, part[..., :3], where=part[..., 3:] > 0)
