@@ -71,9 +71,6 @@ def test_light_commands_do_not_import_torch(store_folder, raw_folder, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-PARTLY = f"/a/.b.csv.{'0' * 32}.tmp"
-
-
 @pytest.mark.parametrize(
     ("error", "text"),
     [
@@ -84,7 +81,7 @@ PARTLY = f"/a/.b.csv.{'0' * 32}.tmp"
         ),
         (OSError(5, "Input/output error", "/a/b"), "/a/b: Input/output error"),
         (
-            OSError(28, "No space left on device", PARTLY),
+            OSError(28, "No space left on device", f"/a/.b.csv.{'0' * 32}.tmp"),
             "/a/b.csv: No space left on device; make room there",
         ),
         (FileExistsError(17, "File exists", "/a/b"), "/a/b: is a file; name a folder"),
@@ -138,10 +135,9 @@ def test_a_program_that_ends_a_pipe_early_or_fails(store_folder: Path):
     assert (cut.returncode, cut.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("9m", 540), ("1.5h", 5400), ("0.25", 0.25)])
-def test_duration(text: str, seconds: float) -> None:
-    assert duration(text) == seconds
-    for wrong in (f"-{text}", f"{text} {text}", "0", "nan"):
+def test_a_duration() -> None:
+    assert [duration(text) for text in ("90s", "9m", "1.5h", "0.25")] == [90, 540, 5400, 0.25]
+    for wrong in ("-9m", "9m 9m", "0", "nan"):
         with pytest.raises(argparse.ArgumentTypeError, match=r"write 90s, 9m or 1\.5h"):
             duration(wrong)
 
@@ -158,8 +154,3 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 10
     assert lines[0] == "reading 550/1,000 files, 10 files/s, 0:00:45 left"
-    with counting(console(), "reading", "files") as progress:
-        progress(0, 114_000)
-        now += 10
-        progress(10, 114_000)
-    assert capsys.readouterr().err == "reading 10/114,000 files, 1.0 files/s, 1 day, 7:39:50 left\n"

@@ -51,13 +51,14 @@ def main(words: Sequence[str] | None = None) -> int:
         words: the command line after the program's name; this process's own by default.
 
     Returns:
-        0 when done, 2 after a mistake of the caller's (one line on standard error says which), 130 after
-        Ctrl-C or SIGTERM. A fault of ours is raised, so Python shows the traceback and exits with 1.
+        0 when done, 2 after a mistake of the caller's (one line on standard error says which), 1 where a process of
+        ours was killed, 130 after Ctrl-C or SIGTERM. A fault of ours is raised, so Python shows the traceback and
+        exits with 1.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold bytes that are no text
         sys.stdout.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if words is None else list(words)
-    name, rest = (words[0], list(words[1:])) if words else ("", [])
+    name, *rest = words or [""]
     if name in ("-h", "--help"):
         print(_help())
         return DONE
@@ -103,15 +104,15 @@ def _run(name: str, words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Exception as error:
-        if not _is_callers_mistake(error):
+        if not _is_explained(error):
             raise
         print(f"hhmnet {name}: error: {_one_line(error)}", file=sys.stderr)
-        return CALLERS_MISTAKE
+        return getattr(error, "exit_code", CALLERS_MISTAKE)
     return code
 
 
-def _is_callers_mistake(error: Exception) -> bool:
-    """Whether a better call avoids ``error``: all of our own exceptions, and what the system refuses."""
+def _is_explained(error: Exception) -> bool:
+    """Whether one line says all of ``error``: all of our own exceptions, and what the system refuses."""
     ours = any(kind.__module__.partition(".")[0] == "hhmnet" for kind in type(error).__mro__)
     return ours or isinstance(error, OSError)
 

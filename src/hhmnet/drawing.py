@@ -26,14 +26,8 @@ def draw_skeleton(
     Left is orange and right blue. Joints that aren't finite, or have confidence 0, are left out with their bones; an
     inferred joint (confidence up to a half) is a ring.
 
-    Args:
-        image: ``(H, W, 3)`` uint8.
-        pixels: ``(V, 2)``, x right and y down; (0, 0) is the middle of the upper left pixel.
-        layout: the skeleton of the V joints.
-        confidence: ``(V,)`` from 0 to 1; all are drawn if None.
-
-    Raises:
-        LayoutError: there are more or fewer joints than the layout has.
+    ``image`` is ``(H, W, 3)`` uint8, ``pixels (V, 2)`` x right and y down, ``confidence (V,)`` from 0 to 1; (0, 0) is
+    the middle of the upper left pixel. Raises LayoutError where there aren't as many joints as the layout has.
     """
     pixels = np.asarray(pixels, np.float64)
     layout.check(np.zeros((len(pixels), layout.dims)))

@@ -117,14 +117,13 @@ class Sample:
             text = getattr(self, field)
             if text is None and field == "video":
                 continue
-            if not isinstance(text, str):
-                raise self._error(field, f"must be text, got {type(text).__name__}")
+            rule = "text, and not empty" if field == "sample_id" else "text"
+            if not isinstance(text, str) or (not text and field == "sample_id"):
+                raise self._error(field, f"must be {rule}, got {type(text).__name__}")
             try:
                 text.encode()
             except UnicodeEncodeError:
                 raise self._error(field, f"can't be written as UTF-8: {text!r}") from None
-        if not self.sample_id:
-            raise self._error("sample_id", "must be text, and not empty")
         if self.video is not None:
             path = PurePosixPath(self.video.replace("\\", "/"))
             outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(self.video).drive

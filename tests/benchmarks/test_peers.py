@@ -5,12 +5,8 @@ from pathlib import Path
 
 import peers
 import pytest
-import torch
 
-from hhmnet.data.transform import DataConfig
-from hhmnet.models.pretrained import ActionModel, ModelSpec
-from hhmnet.models.stst import STSTConfig
-from hhmnet.skeleton import KINECT20
+from made_models import skeleton_model
 
 MODEL_FILE = """\
 import torch
@@ -23,47 +19,36 @@ class Model(torch.nn.Module):
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A model of one stream whose accuracy was measured."""
-    torch.manual_seed(0)
-    config = STSTConfig(widths=(16, 16), strides=(2, 2), head_width=8)
-    spec = ModelSpec(config, DataConfig(frames=8), KINECT20, tuple("abcdefghij"))
-    ActionModel(spec.build(), spec).save_pretrained(tmp_path / "model")
-    (tmp_path / "model/metrics.json").write_text('{"top1": 94.61}')
-    return tmp_path / "model"
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """What stands in for CTR-GCN's: its recipe, and a model by the same name."""
-    recipe = tmp_path / "peer/config/ucla/default.yaml"
-    recipe.parent.mkdir(parents=True)
-    recipe.write_text("model_args: {num_class: 10}\ntrain_feeder_args: {window_size: 6}\n")
-    (tmp_path / "peer/model").mkdir()
-    (tmp_path / "peer/model/ctrgcn.py").write_text(MODEL_FILE)
-    return tmp_path / "peer"
-
-
 def call(*words: str | Path) -> int:
     short = ("--rounds", "2", "--seconds", "0.01", "--batch", "2", "--threads", "1", "--give-back")
     return peers.run(peers.main, [*map(str, words), *short])
 
 
 def test_a_speed_stands_beside_the_accuracy_of_the_same_weights(
-    folder: Path, checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    folder, checkout = tmp_path / "model", tmp_path / "peer"
+    model = skeleton_model(streams="joint", class_names=tuple("abcdefghij"))
+    frames = model.spec.data.frames
+    model.save_pretrained(folder)
+    (folder / "metrics.json").write_text('{"top1": 94.61}')
+    # What stands in for CTR-GCN's: its recipe, and a model by the same name.
+    (checkout / "config/ucla").mkdir(parents=True)
+    (checkout / "model").mkdir()
+    recipe = "model_args: {num_class: 10}\ntrain_feeder_args: {window_size: 6}\n"
+    (checkout / "config/ucla/default.yaml").write_text(recipe)
+    (checkout / "model/ctrgcn.py").write_text(MODEL_FILE)
     assert call(folder, "--ctrgcn", checkout, "--json", tmp_path / "r.json") == 0
     assert "top-1 94.61 %" in capsys.readouterr().out
     report = json.loads((tmp_path / "r.json").read_text())
     ours, peer = report["models"]["ST&ST"], report["models"]["CTR-GCN"]
-    assert (ours["top1"], ours["frames"], peer["frames"]) == (94.61, 8, 6)
+    assert (ours["top1"], ours["frames"], peer["frames"]) == (94.61, frames, 6)
     for phase in ("train", "infer"):
         speeds = [model[phase]["samples_per_second"]["rounds"] for model in (ours, peer)]
         expected = [one / other for one, other in zip(*speeds, strict=True)]
         assert report["speed_ratio"][phase]["rounds"] == pytest.approx(expected)
 
-    assert call(folder, "--frames", "16") == 0  # nobody measured the accuracy there
+    assert call(folder, "--frames", str(2 * frames)) == 0  # nobody measured the accuracy there
     assert "(top-1 not measured like this)" in " ".join(capsys.readouterr().out.split())
     (folder / "metrics.json").unlink()
     assert call(folder) == 2

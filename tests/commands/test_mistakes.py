@@ -52,6 +52,8 @@ MISTAKES = {
     f"{PREDICT} --timeline out --overlay out.mp4": "without --timeline",
     f"{PREDICT} --engine ray": "--engine and --jobs go with --out DIR",
     f"{PREDICT} --out answers --timeline lines": "--out takes many clips",
+    "predict a.onnx @CLIP --timeline out": "--timeline and --overlay need the model's folder",
+    "predict a.onnx @CLIP --device cuda": "an ONNX file runs on the CPU",
     "live @RUN --source 987": "/dev/video987: there is no such camera",
     "live @RUN --source nowhere.mp4": "nowhere.mp4",
     "live @RUN --source 0 --as-fast-as-possible": "its own rate",

@@ -63,12 +63,13 @@ def test_a_terminal_has_a_bar_and_elsewhere_progress_is_plain(train, tmp_path, c
     assert train() == 0
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert f"epoch 2/2 step {STEPS}/{STEPS} loss " in captured.err
-    assert "clips/s 0:00:00 left" in captured.err
+    for text in (
+        f"epoch 2/2 step {STEPS}/{STEPS} loss ",
+        "hhmnet evaluate",
+        "pip install 'hhmnet[tensorboard]'",
+    ):
+        assert text in captured.err
     assert "\x1b" not in captured.err
-    assert "hhmnet evaluate" in captured.err
-    assert "pip install 'hhmnet[tensorboard]'" in captured.err
-    assert not (tmp_path / "run" / "tensorboard").exists()
 
 
 @pytest.mark.parametrize("cause", ["--time-limit", signal.SIGTERM])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -79,13 +80,13 @@ def test_bad_weights_and_what_chooses_none_are_refused() -> None:
 def test_chosen_weights_have_the_fewest_clips_wrong_and_of_equals_the_surest_are_taken() -> None:
     members = {"a": scores(1, good=1.5), "b": scores(2, good=0.7), "c": scores(3, good=0.0)}
     found = choose_weights(members)
-    logits = [member.logits.astype(np.float64) for member in members.values()]
-    wrong = {}
-    for tenths in product(range(11), repeat=3):
-        if sum(tenths) == 10:
-            joined = sum(t * part for t, part in zip(tenths, logits, strict=True))
-            wrong[tenths] = int((np.asarray(joined).argmax(1) != A.labels).sum())
-    assert wrong[tuple(np.round(found * 10).astype(int).tolist())] == min(wrong.values())
+
+    def wrong(weights: Sequence[float]) -> int:
+        joined = sum(w * member.logits for w, member in zip(weights, members.values(), strict=True))
+        return int((np.asarray(joined).argmax(1) != A.labels).sum())
+
+    grid = [tenths for tenths in product(range(11), repeat=3) if sum(tenths) == 10]
+    assert wrong(found.tolist()) == min(map(wrong, grid))
     assert found.sum() == pytest.approx(1)
     sure, unsure = (replace(A, logits=size * np.eye(3, dtype=np.float32)[A.labels]) for size in (2, 1))
     np.testing.assert_allclose(choose_weights({"a": sure, "b": unsure}), [1, 0])

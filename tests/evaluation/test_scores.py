@@ -57,13 +57,9 @@ def test_scores_are_each_clips_own_in_the_order_asked_for_of_every_member(patchy
     assert {name: scores.logits.shape for name, scores in none.items()} == dict.fromkeys(found, (0, 3))
 
 
-@pytest.mark.parametrize("count", [4, 0])
-def test_scores_survive_a_file_that_any_reader_of_parquet_takes(tmp_path: Path, count: int) -> None:
+def test_scores_survive_a_file_that_any_reader_of_parquet_takes(tmp_path: Path) -> None:
     file, scores = tmp_path / "scores.parquet", make()
-    scores.save(file)  # and is replaced
-    scores = Scores(scores.sample_ids[:count], scores.labels[:count], scores.logits[:count], CLASSES)
     scores.save(file)
-    assert [file.name for file in tmp_path.iterdir()] == ["scores.parquet"]
     found = Scores.load(file)
     for name in ("sample_ids", "labels", "logits"):
         np.testing.assert_array_equal(getattr(found, name), getattr(scores, name))
@@ -76,28 +72,25 @@ def test_scores_survive_a_file_that_any_reader_of_parquet_takes(tmp_path: Path, 
         replace(scores, class_names=("label", "wave", "kick")).save(file)
 
 
-@pytest.mark.parametrize("keep", [None, -20])
-def test_a_missing_or_damaged_file_is_named(tmp_path: Path, keep: int | None) -> None:
-    file = tmp_path / "scores.parquet"
-    if keep is not None:
-        make().save(file)
-        file.write_bytes(file.read_bytes()[:keep])
-    with pytest.raises(ScoresError, match=r"scores\.parquet: not a score file \(.+\)$"):
-        Scores.load(file)
-
-
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
+        (None, ""),
         ({"label": [1], "sample_id": ["a"], "wave": [0.5]}, "columns must be sample_id, label"),
-        ({"sample_id": ["a"], "label": [1]}, "one for each class"),
         ({"sample_id": ["a"], "label": ["one"], "wave": [0.5]}, "labels must be whole numbers"),
         ({"sample_id": ["a"], "label": [1], "wave": ["much"]}, ""),
         ({"sample_id": ["a", "b"], "label": [1, 1], "wave": [0.5, None]}, "it has gaps"),
     ],
     ids=str,
 )
-def test_a_foreign_table_is_refused(tmp_path: Path, columns: dict[str, list[object]], message: str) -> None:
-    pq.write_table(pa.table(columns), tmp_path / "table.parquet")
-    with pytest.raises(ScoresError, match=rf"table\.parquet: not a score file .*{message}"):
-        Scores.load(tmp_path / "table.parquet")
+def test_a_file_that_holds_no_scores_is_named(
+    tmp_path: Path, columns: dict[str, list[object]] | None, message: str
+) -> None:
+    file = tmp_path / "table.parquet"
+    if columns is None:
+        make().save(file)
+        file.write_bytes(file.read_bytes()[:-20])
+    else:
+        pq.write_table(pa.table(columns), file)
+    with pytest.raises(ScoresError, match=rf"table\.parquet: not a score file \(.*{message}"):
+        Scores.load(file)

@@ -205,13 +205,7 @@ def ratios(ours: list[float], theirs: list[float]) -> dict[str, Any]:
 def measure(config: TrainConfig, seconds: float, rounds: int, log: Console) -> dict[str, Any]:
     """Measure a recipe on made clips of its protocol's shape, beside ST-GCN on the joints of the same clips.
 
-    ST-GCN's clips are prepared once; it is always in float32, and never compiled.
-
-    Args:
-        config: the recipe; its fold is left aside. See :func:`make_trainer` for phase 2.
-        seconds: of a turn.
-        rounds: turns of everyone.
-        log: where each round's figures go.
+    ST-GCN's clips are prepared once; it is always in float32, and never compiled. The recipe's fold is left aside.
 
     Returns:
         ``about`` (what two reports must have in common for their ratios to be compared), ``parameters`` and

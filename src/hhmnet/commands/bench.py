@@ -141,13 +141,7 @@ def compare(report: dict[str, Any], before: dict[str, Any], file: Path, percent:
 
 
 def dry_run(config: TrainConfig, stores: Sequence[Path] | None, log: Console) -> None:
-    """Time a few steps of a recipe and say what all of it would take.
-
-    Args:
-        config: the recipe; its fold is left aside. In phase 2 ``phase1`` is a trained model's folder, or the recipe
-            that one would be trained by.
-        stores: real clips; made ones of the data sets' shapes without them.
-        log: where the table goes.
+    """Time a few steps of a recipe, on made clips where there are no stores, and say what all of it would take.
 
     Raises:
         ShapeError: there is no store, and the recipe's protocol isn't one whose data set is known.
@@ -184,6 +178,8 @@ def dry_run(config: TrainConfig, stores: Sequence[Path] | None, log: Console) ->
 
 def of_phase_1(config: TrainConfig) -> TrainConfig:
     """A recipe to be timed; one of phase 2 with the skeleton network and the preprocessing that its ``phase1`` has.
+
+    That is a trained model's folder, or the recipe that one would be trained by.
 
     Raises:
         UsageError: a recipe of phase 2 without ``phase1``.

@@ -7,15 +7,14 @@ import hashlib
 import json
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from hhmnet import synthetic
 from hhmnet.commands.configuration import read_config
 from hhmnet.commands.crops import cut_crops
 from hhmnet.commands.evaluate import CONFUSION_FILE, SCORES_FILE, evaluate_run, stream_scores_file
@@ -51,9 +50,7 @@ VIDEO_RUNS = {
 }
 """Phase 2, one step after the other: the run's folder, its title, and what it leaves out of the recipe."""
 SKELETONS, BEST = "skeletons", "hhmnet"
-PAIRED = tuple(
-    action.name for action in ACTIONS if Counter(other.motion for other in ACTIONS)[action.motion] > 1
-)
+PAIRED = tuple(action.name for action in ACTIONS if action.object)
 """Names of the sample's actions that another one equals but for the object in the hand."""
 
 
@@ -115,7 +112,7 @@ def _parser() -> Parser:
 
 
 def _packaged(name: str) -> Path:
-    return Path(str(resources.files("hhmnet.synthetic") / name))
+    return Path(synthetic.__file__).parent / name
 
 
 def _make_sample(out: Path, clips: int, runs: dict[str, TrainConfig], log: Console) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -40,7 +39,7 @@ from hhmnet.predict.engines import choose_device
 from hhmnet.sample import MODALITIES
 from hhmnet.skeleton import SkeletonLayout
 from hhmnet.store import Store
-from hhmnet.training.distributed import ProcessLost, join, naming_the_lost, score_together
+from hhmnet.training.distributed import join, naming_the_lost, score_together
 
 METRICS_FILE, SCORES_FILE = "metrics.json", "scores.parquet"
 CONFUSION_FILE, REPORT_FILE = "confusion.png", "report.html"
@@ -54,15 +53,11 @@ def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
     options = vars(_parser().parse_args(words))
     run, data, as_json = (options.pop(name) for name in ("model", "data", "json"))
-    try:
-        group = join(options["device"] == "cpu")
-        log = console() if group.is_main else Console(quiet=True)
-        with group.together():
-            store = Store(data)
-        metrics, out = evaluate_run(run, store, **options, log=log)
-    except ProcessLost as error:
-        print(f"hhmnet evaluate: error: {error}", file=sys.stderr)
-        return 1
+    group = join(options["device"] == "cpu")
+    log = console() if group.is_main else Console(quiet=True)
+    with group.together():
+        store = Store(data)
+    metrics, out = evaluate_run(run, store, **options, log=log)
     group.leave()
     if not group.is_main:
         return 0

@@ -101,11 +101,7 @@ def _clips(model: ActionModel, options: argparse.Namespace) -> tuple[str, Iterat
 
 def _show(document: dict[str, Any], parity: Parity) -> None:
     """File and comparison for the terminal."""
-    figures, edge, tell = (
-        document["parity"],
-        parity.on_edge,
-        console(stderr=False).print,
-    )
+    figures, edge, tell = document["parity"], parity.on_edge, console(stderr=False).print
     kept = document["file"] or "not written"
     tell(f"file      {kept}, {document['bytes'] / 2**20:.2f} MiB, opset {document['opset']}")
     tell(f"members   {', '.join(document['members']) or 'one stream'}")

@@ -51,7 +51,8 @@ def main(words: list[str]) -> int:
         config.unknown = options.unknown
         recognizer = StreamingRecognizer(model, config, networks)
         meter = Meter(capture)
-        log.print(_begun(recognizer))
+        frames, by = recognizer.config.frames, " and ".join(recognizer.modalities)
+        log.print(f"answers by {by}, over the last {frames / recognizer.config.rate:.2g} s ({frames} frames)")
         with suppress(KeyboardInterrupt):  # the usual way to end a camera
             _watch(capture, recognizer, meter, options.limit or float("inf"), options.json, log)
         if capture.broken:
@@ -83,15 +84,6 @@ def _parser() -> Parser:
     return parser
 
 
-def _begun(recognizer: StreamingRecognizer) -> str:
-    """What the answers will rest on."""
-    frames, rate, by = recognizer.config.frames, recognizer.config.rate, " and ".join(recognizer.modalities)
-    text = f"answers by {by}, over the last {frames / rate:.2g} s ({frames} frames)"
-    if recognizer.model.spec.roi is not None and "video" not in recognizer.modalities:
-        text += "; the model could look at the video too"
-    return text
-
-
 def _watch(
     capture: Capture,
     recognizer: StreamingRecognizer,
@@ -111,6 +103,8 @@ def _watch(
             print(json.dumps(line, ensure_ascii=False, allow_nan=False), flush=True)
         elif page is None:
             print(f"{answer.time:8.2f} s  {headline(answer)}", flush=True)
+        else:
+            page.update(view(answer, names, meter))
 
     with page or nullcontext():
         for frame in capture:
@@ -122,14 +116,12 @@ def _watch(
             if answer is not None:
                 last = answer
                 tell(answer)
-            if page is not None:
+            elif page is not None:
                 page.update(view(last, names, meter))
         if last is None or last.probabilities is None:  # what is over before an answer was due still gets one
             answer = recognizer.answer()
             if answer.frame >= 0:
                 tell(answer)
-                if page is not None:
-                    page.update(view(answer, names, meter))
 
 
 class Meter:
@@ -145,14 +137,14 @@ class Meter:
         self._frames += 1
         self._recent.append(time.monotonic())
         if has_answer:
-            self._latencies.append(self._recent[-1] - frame.captured)
+            self._latencies.append(1000 * (self._recent[-1] - frame.captured))
 
     def figures(self) -> dict[str, Any]:
         """Frames a second lately, latency of the last answer in ms, dropped frames."""
         span = self._recent[-1] - self._recent[0] if self._recent else 0.0
         return {
             "frames_per_second": round((len(self._recent) - 1) / span, 1) if span else 0.0,
-            "latency_ms": round(1000 * self._latencies[-1], 1) if self._latencies else None,
+            "latency_ms": round(self._latencies[-1], 1) if self._latencies else None,
             "dropped": self._capture.dropped,
         }
 
@@ -161,7 +153,7 @@ class Meter:
         seconds = time.monotonic() - self._begun
         text = f"{self._frames:,} frames in {seconds:.1f} s, {self._capture.dropped:,} dropped"
         if self._latencies:
-            middle, high = 1000 * np.percentile(self._latencies, [50, 95])
+            middle, high = np.percentile(self._latencies, [50, 95])
             text += f"; answers {middle:.0f} ms after the picture (median), {high:.0f} ms (95 %)"
         return text
 
@@ -185,9 +177,7 @@ def view(answer: LivePrediction | None, class_names: tuple[str, ...], meter: Met
     ranked = [(name, 0.0) for name in class_names[:SHOWN]]
     for name, share in ranked if chances is None else best(chances, class_names, SHOWN):
         bars.add_row(Text(name), ProgressBar(100, 100 * share, width=40), f"{share:4.0%}")
-    found = meter.figures()
-    latency = "-" if found["latency_ms"] is None else f"{found['latency_ms']:.0f} ms"
-    speed = (
-        f"{found['frames_per_second']:.1f} frames/s   answer after {latency}   {found['dropped']:,} dropped"
+    speed = "{frames_per_second} frames/s   answer after {latency_ms} ms   {dropped:,} dropped"
+    return Group(
+        Text(headline(answer), style="bold"), bars, Text(speed.format(**meter.figures()), style="dim")
     )
-    return Group(Text(headline(answer), style="bold"), bars, Text(speed, style="dim"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,14 @@ from rich.table import Table
 from hhmnet.commands.flags import Flags
 from hhmnet.commands.terminal import Parser, console, counting, print_json, table, whole
 from hhmnet.data.protocols import Protocol, ProtocolError, get_protocol
-from hhmnet.prepare import ENGINES, PrepareError, PrepareReport, Rejected, WorkerLost, prepare
+from hhmnet.prepare import ENGINES, PrepareError, PrepareReport, Rejected, prepare
 from hhmnet.prepare.parts import REJECTED_FILE
 from hhmnet.readers import READERS, Reader, reader_class
 from hhmnet.readers.labels import split_doubts
 from hhmnet.store import Store, write_video_folder
 
 SHOWN_REJECTED = 20
-DONE, WORKER_LOST = 0, 1
+DONE = 0
 
 
 def main(words: list[str]) -> int:
@@ -30,11 +29,7 @@ def main(words: list[str]) -> int:
     reader = kind(options.source, *_flags(options.reader).read(rest, parser.names))
     get_protocol(reader.protocol)  # a name that doesn't exist would else show only after hours
     log = console()
-    try:
-        report = prepare_store(reader, options.out, jobs=options.jobs, engine=options.engine, log=log)
-    except WorkerLost as error:
-        print(f"hhmnet prepare: error: {error}", file=sys.stderr)
-        return WORKER_LOST
+    report = prepare_store(reader, options.out, jobs=options.jobs, engine=options.engine, log=log)
     store = Store(options.out)
     if options.json:
         print_json(

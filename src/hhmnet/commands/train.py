@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,13 +22,13 @@ from hhmnet.files import locked, made, remedy, remove_leftovers
 from hhmnet.prepare import WorkerLost
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
-from hhmnet.training.distributed import ProcessGroup, ProcessLost, join
+from hhmnet.training.distributed import ProcessGroup, join
 from hhmnet.training.engine import Hooks, Interrupted, Trainer
 from hhmnet.training.logs import EpochLog, RunLog, differences, environment, is_finished, write_environment
 from hhmnet.training.phases import VideoPhase
 
 WEIGHTS_FILE = "model.safetensors"
-FINISHED, PROCESS_LOST, STOPPED = 0, 1, 130
+FINISHED, STOPPED = 0, 130
 SHOWN_CLIPS = 10
 _LOST_WORKER = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)")
 
@@ -53,22 +52,18 @@ def main(words: list[str]) -> int:
     for name in ("data", "out"):
         if getattr(options, name) is None and not options.dry_run:
             parser.error(f"the following arguments are required: --{name}")
-    try:
-        group = join(config.run.device == "cpu")
-        log = console(stderr=not options.dry_run) if group.is_main else Console(quiet=True)
-        if options.dry_run:
-            from hhmnet.commands.bench import dry_run
+    group = join(config.run.device == "cpu")
+    log = console(stderr=not options.dry_run) if group.is_main else Console(quiet=True)
+    if options.dry_run:
+        from hhmnet.commands.bench import dry_run
 
-            dry_run(config, options.data, log)
-            code = FINISHED
-        else:
-            with group.together():
-                stores = [Store(folder) for folder in options.data]
-            own = {name: getattr(options, name) for name in ("resume", "time_limit", "videos", "again")}
-            code = train(config, stores, options.out, **own, log=log)
-    except (ProcessLost, WorkerLost) as error:
-        print(f"hhmnet train: error: {error}", file=sys.stderr)
-        return PROCESS_LOST
+        dry_run(config, options.data, log)
+        code = FINISHED
+    else:
+        with group.together():
+            stores = [Store(folder) for folder in options.data]
+        own = {name: getattr(options, name) for name in ("resume", "time_limit", "videos", "again")}
+        code = train(config, stores, options.out, **own, log=log)
     group.leave()
     return code
 

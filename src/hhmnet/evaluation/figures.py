@@ -61,14 +61,9 @@ def draw_curves(rows: Sequence[Any], file: Path) -> None:
 
 
 def draw_strips(clips: Sequence[tuple[str, Sample]], layout: SkeletonLayout, file: Path) -> None:
-    """Draw each clip as a row of poses, spread evenly over its frames: x to the right, and up what is up.
+    """Draw each clip, below its title, as a row of poses spread evenly over its frames, on one scale.
 
-    Left joints are orange, right ones blue. All poses of a row share one scale.
-
-    Args:
-        clips: what stands above each, and the clip.
-        layout: their skeleton.
-        file: PNG to write.
+    Left joints are orange, right ones blue.
     """
     from matplotlib.collections import LineCollection
 

@@ -31,12 +31,7 @@ Block = Callable[[], AbstractContextManager[None]]
 def knock_out(
     model: ActionModel, run: Run, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> list[dict[str, Any]]:
-    """What each part of a model is worth to its labelled clips.
-
-    Args:
-        model: the model that ``run`` scores; afterwards it is as it was.
-        run: see :data:`Run`; it is called once or twice a part.
-        progress: called with (parts done, parts in all).
+    """What each part of a model that ``run`` scores is worth to its labelled clips; afterwards it is as it was.
 
     Returns:
         By ``part``: ``lost``, the clips that are recognised only with it; ``won``, those only without; ``top1`` without
@@ -44,23 +39,19 @@ def knock_out(
     """
     whole, found = run(), list[dict[str, Any]]()
     known = whole.labels >= 0
-    parts = parts_of(model, run)
+    count, parts = int(known.sum()), parts_of(model, run)
     for part, taken_out in parts.items():
         progress(len(found), len(parts))
         with taken_out():
             without = run()
         lost = int((whole.right & ~without.right)[known].sum())
         won = int((without.right & ~whole.right)[known].sum())
-        figures = {"lost": lost, "won": won, "top1": 100 * float(without.right[known].mean())}
-        found.append({"part": part, **figures, "interval": paired_interval(lost, won, int(known.sum()))})
+        shares = np.array([lost, won, count - lost - won]) / count
+        drawn = np.random.default_rng(0).multinomial(count, shares, DRAWS)
+        interval = np.percentile(100 * (drawn[:, 0] - drawn[:, 1]) / count, [2.5, 97.5]).tolist()
+        top1 = 100 * float(without.right[known].mean())
+        found.append({"part": part, "lost": lost, "won": won, "top1": top1, "interval": interval})
     return found
-
-
-def paired_interval(lost: int, won: int, count: int) -> list[float]:
-    """95 % bootstrap interval of ``100 · (lost - won) / count``, drawing ``count`` clips with replacement."""
-    shares = np.array([lost, won, count - lost - won]) / count
-    drawn = np.random.default_rng(0).multinomial(count, shares, DRAWS)
-    return np.percentile(100 * (drawn[:, 0] - drawn[:, 1]) / count, [2.5, 97.5]).tolist()
 
 
 def parts_of(model: ActionModel, run: Run) -> dict[str, Block]:

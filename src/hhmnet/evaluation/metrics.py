@@ -36,16 +36,10 @@ def calibration_error(scores: Scores) -> float:
 
 
 def evaluate(scores: Scores) -> dict[str, Any]:
-    """Metrics of labelled clips, in percent.
+    """``top1``, ``top5``, ``mean_class``, ``n``, ``top1_interval``, ``calibration_error``, ``per_class``, in percent.
 
-    ``mean_class`` is the mean of the per-class accuracies over the classes that occur. Clips without a label
-    are left out.
-
-    Returns:
-        ``top1``, ``top5``, ``mean_class``, ``n``, ``top1_interval``, ``calibration_error`` and ``per_class``.
-
-    Raises:
-        ValueError: where no clip has a label.
+    ``mean_class`` is the mean of the per-class accuracies over the classes that occur. Clips without a label are left
+    out; raises ValueError where none has one.
     """
     known = scores.labels >= 0
     if not known.any():
@@ -82,33 +76,24 @@ def brief(scores: Scores) -> dict[str, Any]:
 
 
 def surest_mistakes(scores: Scores, count: int = 10) -> list[dict[str, Any]]:
-    """The labelled clips that are most surely taken for another class, the surest first.
-
-    Returns:
-        For each ``sample_id``, ``label``, ``answer`` and its ``probability``.
-    """
+    """``sample_id``, ``label``, ``answer`` and ``probability`` of clips taken for another class, the surest first."""
     confidence = scores.probabilities.max(1)
     wrong = np.flatnonzero((scores.labels >= 0) & ~scores.right)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
-    clips = _listed(scores, worst, answer=scores)
     return [
         clip | {"probability": round(float(confidence[row]), 4)}
-        for clip, row in zip(clips, worst, strict=True)
+        for clip, row in zip(_listed(scores, worst, answer=scores), worst, strict=True)
     ]
 
 
 def fusion_changes(joined: Scores, alone: Mapping[str, Scores], count: int = 10) -> dict[str, Any]:
     """Which labelled clips the joined answer gets right where one modality alone doesn't, and the other way round.
 
-    Args:
-        joined: scores with all modalities.
-        alone: scores of the same clips in the same order with each modality alone, by its name.
-        count: clips named at most, those first whose true class gains or loses the most probability.
+    ``alone`` has scores of the same clips in the same order with each modality alone, by its name.
 
     Returns:
-        For each name of ``alone`` two entries, ``mended`` (wrong alone, right when joined) and ``broken`` (right alone,
-        wrong when joined). Each has ``n`` and ``clips`` with ``sample_id``, ``label``, ``alone`` and ``joined``, the
-        last two being answers.
+        For each name ``mended`` (wrong alone, right when joined) and ``broken`` (right alone, wrong when joined), each
+        with ``n`` and at most ``count`` ``clips``, those first whose true class gains or loses the most probability.
     """
     found: dict[str, Any] = {}
     clips = np.arange(len(joined.labels)), joined.labels
@@ -134,19 +119,15 @@ def _listed(clips: Scores, rows: np.ndarray, **answers: Scores) -> list[dict[str
 
 
 def told_apart(known: Scores, others: Scores, confidence: Confidence) -> dict[str, Any]:
-    """How well clips of a model's classes and others are told apart, in percent.
+    """How well clips of a model's classes and others are told apart by a confidence with neighbours, in percent.
 
     Returns:
         ``auroc``, area under the ROC curve; at the default rate ``known``, the share of known clips that stay known,
         and ``unknown``, the share of the others that are called unknown; ``n``, how many others there are.
-
-    Raises:
-        ValueError: where the confidence has no neighbours.
     """
     from sklearn.metrics import roc_auc_score
 
-    if confidence.neighbours is None:
-        raise ValueError("nothing was kept of the training clips")
+    assert confidence.neighbours is not None
     logits = known.logits[known.labels >= 0], others.logits
     near = [similarity(one, confidence.neighbours) for one in logits]
     truth = np.repeat([1, 0], [len(one) for one in near])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,27 +35,16 @@ class GuidanceError(ValueError):
 
 
 class Guidance(NamedTuple):
-    """What is shown of a clip, to a model or to nobody yet. P parts, K instants.
+    """What is shown of a clip, to a model or to nobody yet. P parts, K instants."""
 
-    Attributes:
-        cells: ``(P, K, S, S, 3)`` uint8.
-        cell_mask: ``(P, K)`` bool, whether a cell shows something.
-        weights: ``(P, K)`` from 0 to 2, what the skeleton makes each cell count; None where it guides nothing.
-        scenes: ``(K2, W, W, 3)`` uint8, the persons and their surroundings.
-        scene_mask: ``(K2,)`` bool.
-        frames: ``(K,)`` number of the recording's frame that each instant shows.
-        answers: what is answered by ``skeleton``, ``video`` and both: classes and probabilities, the surest first.
-        class_names: the model's.
-    """
-
-    cells: np.ndarray
-    cell_mask: np.ndarray
-    weights: np.ndarray | None
-    scenes: np.ndarray
-    scene_mask: np.ndarray
-    frames: np.ndarray
-    answers: dict[str, list[tuple[str, float]]]
-    class_names: tuple[str, ...]
+    cells: np.ndarray  # (P, K, S, S, 3) uint8
+    cell_mask: np.ndarray  # (P, K) bool, whether a cell shows something
+    scenes: np.ndarray  # (K2, W, W, 3) uint8, the persons and their surroundings, where there are any
+    frames: np.ndarray  # (K,) number of the recording's frame that each instant shows
+    weights: np.ndarray | None = None  # (P, K) from 0 to 2, what each cell counts; None where nothing guides
+    answers: Mapping[str, list[tuple[str, float]]] = MappingProxyType({})
+    """What is answered by ``skeleton``, ``video`` and both: classes and probabilities, the surest first."""
+    class_names: tuple[str, ...] = ()
 
 
 def crops_of(store: Store, row: int, videos: Path) -> Guidance:
@@ -65,8 +56,7 @@ def crops_of(store: Store, row: int, videos: Path) -> Guidance:
     sample = store.sample(row)
     crops = _crops(sample, store, videos, RoiConfig())
     frames = sample.frame_index[crops.times.round().astype(int)]
-    cells, mask = crops.parts.swapaxes(0, 1), crops.part_mask.T
-    return Guidance(cells, mask, None, crops.scene, crops.scene_mask, frames, {}, ())
+    return Guidance(crops.parts.swapaxes(0, 1), crops.part_mask.T, crops.scene[crops.scene_mask], frames)
 
 
 def _crops(sample: Sample, store: Store, videos: Path, config: RoiConfig) -> ClipCrops:
@@ -102,21 +92,17 @@ def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Gui
     parts, instants = shown.cell_mask.shape[1:]
     cells = shown.grid[0].unflatten(2, (instants, -1)).unflatten(1, (parts, -1)).permute(1, 3, 2, 4, 0)
     answers = {}
-    for name, logits in (
-        ("skeleton", skeleton.logits),
-        ("video", both.each["video"]),
-        ("skeleton+video", both.logits),
-    ):
+    given = {"skeleton": skeleton.logits, "video": both.each["video"], "skeleton+video": both.logits}
+    for name, logits in given.items():
         shares = softmax(logits[0].numpy(), spec.confidence.get(name, Confidence()).temperature)
         surest = np.argsort(-shares, kind="stable")[:TOP].tolist()
         answers[name] = [(spec.class_names[label], float(shares[label])) for label in surest]
     return Guidance(
         _picture(cells),
         shown.cell_mask[0].numpy(),
-        None if both.guidance is None else both.guidance[0].numpy(),
-        _picture(shown.scene[0].permute(0, 2, 3, 1)),
-        shown.scene_mask[0].numpy(),
+        _picture(shown.scene[0].permute(0, 2, 3, 1))[shown.scene_mask[0].numpy()],
         sample.frame_index[both.times[0].numpy().round().astype(int).clip(0, sample.num_frames - 1)],
+        None if both.guidance is None else both.guidance[0].numpy(),
         answers,
         spec.class_names,
     )
@@ -139,15 +125,12 @@ def draw_guidance(found: Guidance, title: str, label: str | None, file: Path) ->
     left, right = figure.subfigures(1, 2, width_ratios=(1.15 * instants, 4.2))
     _draw_cells(left, found)
     scene, answers = right.subplots(2, 1, height_ratios=(1.2, 1))
-    pictures = found.scenes[found.scene_mask]
-    if len(pictures):
-        scene.imshow(np.concatenate(list(pictures), 1))
-    scene.set_title("persons and surroundings" if len(pictures) else "no scene", fontsize=9)
+    if len(found.scenes):
+        scene.imshow(np.concatenate(list(found.scenes), 1))
+    scene.set_title("persons and surroundings" if len(found.scenes) else "no scene", fontsize=9)
     scene.axis("off")
-    if found.answers:
-        _draw_answers(answers, found, label)
-    else:
-        answers.axis("off")
+    answers.set_visible(bool(found.answers))
+    _draw_answers(answers, found, label)
     save_figure(figure, file)
 
 

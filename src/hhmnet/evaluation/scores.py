@@ -117,9 +117,7 @@ def score_streams(
     """Scores of the whole model, under the name "", and of every member that it joins, by name.
 
     Args:
-        model: the model.
-        store: opened store.
-        indices: positions of the clips.
+        model, store, indices: which clips of which store it is asked for.
         batch_size: clips at a time.
         device: where the model is; the CPU if None.
         videos: folder of the clips' videos, for a model that looks at them; the store's own note if None.

@@ -29,6 +29,8 @@ _work: Callable[[Any], Any]
 class WorkerLost(RuntimeError):
     """A worker process ended before its work was done."""
 
+    exit_code = 1
+
 
 class EngineError(ValueError):
     """An engine that can't be used here."""

@@ -38,6 +38,8 @@ class ProcessGroupError(ValueError):
 class ProcessLost(RuntimeError):
     """Another process of the run has ended before its end."""
 
+    exit_code = 1
+
 
 @dataclass(frozen=True)
 class ProcessGroup:
