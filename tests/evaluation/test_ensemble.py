@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 from hhmnet.cli import main
-from hhmnet.evaluation.ensemble import EnsembleError, align, check_weights, choose_weights, fuse
+from hhmnet.evaluation.ensemble import EnsembleError, align, choose_weights, fuse
 from hhmnet.evaluation.scores import Scores
 
 ALL = np.arange(30)
@@ -65,16 +64,6 @@ OTHER_LABELS = np.where((ALL == 2) | (ALL == 7), (B.labels + 1) % 3, B.labels)
 def test_what_does_not_go_together_is_refused_with_the_first_differences(other: Scores, message: str) -> None:
     with pytest.raises(EnsembleError, match=message):
         align({"a": A, "b": other})
-
-
-def test_bad_weights_and_what_chooses_none_are_refused() -> None:
-    for weights in ((1.0,), (1.0, -0.1), (0.0, 0.0), (math.nan, 1.0)):
-        with pytest.raises(EnsembleError, match="weights"):
-            check_weights(weights, 2)
-    with pytest.raises(EnsembleError, match="for up to 6 score files, got 7"):
-        choose_weights({str(number): B for number in range(7)})
-    with pytest.raises(EnsembleError, match="no validation clip has a label"):
-        choose_weights({"a": replace(A, labels=BLANK)})
 
 
 def test_chosen_weights_have_the_fewest_clips_wrong_and_of_equals_the_surest_are_taken() -> None:
@@ -133,12 +122,17 @@ def test_bad_calls_end_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     blank = saved(tmp_path / "blank.parquet", replace(A, labels=BLANK))
     for words, message in (
         ([a, b, "--weights", "1"], "1 weights for 2 score files"),
+        ([a, b, "--weights", "0", "0"], "weights must be 0 or more, and not all 0"),
+        ([a, b, "--weights", "1", "nan"], "weights must be 0 or more, and not all 0"),
         ([a, a], "a score file is given twice"),
         ([blank], "no clip has a label"),
         ([str(tmp_path / "none.parquet")], "none.parquet"),
         ([a, b, "--validation", other], "--validation has 1 score files, there are 2"),
         ([a, "--validation", b], "30 clips are in --validation and among those to be measured"),
-        ([a, "--weights", "1", "--validation", other], "not both"),
+        (
+            [a, "--weights", "1", "--validation", other],
+            "argument --validation: not allowed with argument --weights",
+        ),
     ):
         assert main(["ensemble", *words, "--out", str(tmp_path / "never")]) == 2, words
         error = capsys.readouterr().err

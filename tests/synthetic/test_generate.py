@@ -14,8 +14,6 @@ from hhmnet.readers.nw_ucla import NWUCLA, NWUCLAConfig
 from hhmnet.synthetic import (
     ACTIONS,
     CAMERAS,
-    SKELETON_CEILING,
-    SUBJECTS,
     VIDEOS,
     generate,
     observe,
@@ -90,19 +88,6 @@ def test_clips_and_pictures_are_those_that_figures_were_measured_on() -> None:
     np.testing.assert_allclose(found.mean((0, 1, 2)), (61.14, 110.16, 90.96), atol=0.05)
 
 
-def test_no_skeleton_passes_the_ceiling() -> None:
-    """The members of a pair differ in the object alone, so the best answer to both is right for one."""
-    answers: dict[bytes, list[int]] = {}
-    for action in ACTIONS:
-        for subject in range(1, SUBJECTS + 1):
-            seen = observe(performance(action.id, subject, 7), 3)
-            answers.setdefault(seen.tobytes(), []).append(action.id)
-    best = sum(max(ids.count(answer) for answer in ids) for ids in answers.values())
-    assert best / (len(ACTIONS) * SUBJECTS) == pytest.approx(SKELETON_CEILING)
-    pairs = {frozenset(ACTIONS[i - 1].object for i in ids) for ids in answers.values() if len(ids) > 1}
-    assert pairs == {frozenset({"bottle", "book"}), frozenset({"racket", "bat"})}
-
-
 @pytest.mark.parametrize(("first", "reach"), [(7, 0.3), (9, 0.75)])
 def test_the_members_of_a_pair_differ_in_the_object_alone(first: int, reach: float) -> None:
     """Which ``reach`` metres at the most lead from the hand to, and which is seen."""
@@ -110,6 +95,7 @@ def test_the_members_of_a_pair_differ_in_the_object_alone(first: int, reach: flo
     for subject in (1, 2):
         for view in CAMERAS:
             one, other = (performance(action, subject, 0, 11) for action in (first, first + 1))
+            np.testing.assert_array_equal(one.joints, other.joints)  # so no skeleton passes the ceiling
             frames = np.arange(0, len(one.joints), 20)
             differ = (render(one, view, frames).pictures != render(other, view, frames).pictures).any(-1)
             held = JOINT[f"{one.subject.handedness}_hand"]

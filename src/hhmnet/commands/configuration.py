@@ -41,7 +41,7 @@ def read_config(file: Path | None, flags: Sequence[str] = (), others: Iterable[s
         ConfigError: one line naming what is wrong and where.
     """
     file = None if file is None else _find_recipe(file)
-    words = [] if file is None else [_flag(key, value) for key, value in _fields(file)]
+    words = [] if file is None else [_flag(key, value) for key, value in _fields(_read_yaml(file), file)]
     _FLAGS.parse(words, f" in {file}")
     for old in names_in(flags):
         if old in RENAMED:
@@ -96,30 +96,20 @@ def _read_yaml(file: Path) -> dict[Any, Any]:
     return content or {}
 
 
-def _fields(file: Path) -> Iterator[tuple[str, Any]]:
+def _fields(content: dict[Any, Any], file: Path, above: str = "") -> Iterator[tuple[str, Any]]:
     """``(dotted key, value)`` of every field in a file; raises ConfigError for any that doesn't exist."""
-    for key, value in _flatten(_read_yaml(file)):
-        if key in _SECTIONS and value is None:
-            continue  # a section's name with nothing below it
-        if key in _SECTIONS:
+    for name, value in content.items():
+        key = RENAMED.get(f"{above}{name}", f"{above}{name}")
+        if key in _SECTIONS and isinstance(value, dict | None):
+            yield from _fields(value or {}, file, f"{key}.")
+        elif key in _SECTIONS:
             first = next(name for name in _FLAGS.kinds if name.startswith(f"{key}."))
             raise ConfigError(f"field '{key}' in {file} is a section; give its fields, such as '{first}'")
-        key = RENAMED.get(key, key)
-        if key in RETIRED and RETIRED[key] in (None, value):
-            continue
-        if key not in _FLAGS.kinds:
+        elif key in _FLAGS.kinds:
+            is_file = key == "relabel" and isinstance(value, str)
+            yield key, _read_yaml(file.parent / value) if is_file else value
+        elif key not in RETIRED or RETIRED[key] not in (None, value):
             raise ConfigError(f"unknown key '{key}' in {file}{_FLAGS.suggest(key)}")
-        named = key == "relabel" and isinstance(value, str)
-        yield key, _read_yaml(file.parent / value) if named else value
-
-
-def _flatten(content: dict[Any, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in content.items():
-        name = f"{above}{key}"
-        if isinstance(value, dict) and name in _SECTIONS:
-            yield from _flatten(value, f"{name}.")
-        else:
-            yield name, value
 
 
 def _flag(key: str, value: Any) -> str:

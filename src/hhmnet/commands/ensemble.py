@@ -32,8 +32,6 @@ LARGEST_TABLE = 6
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
     options = _parser().parse_args(words)
-    if options.weights is not None and options.validation:
-        raise EnsembleError("give --weights, or --validation to choose them, not both")
     members = align(_members(options.scores))
     if not (next(iter(members.values())).labels >= 0).any():
         raise EnsembleError(f"{options.scores[0]}: no clip has a label, so there is nothing to measure")
@@ -64,10 +62,11 @@ def _parser() -> Parser:
     parser = Parser("hhmnet ensemble", about)
     add = parser.add_argument
     add("scores", nargs="+", type=Path, metavar="SCORES", help="score files, or folders that hold one")
+    either = parser.add_mutually_exclusive_group().add_argument
     weights = "weight of each score file (default: all alike)"
-    add("--weights", nargs="+", type=float, metavar="W", help=weights)
+    either("--weights", nargs="+", type=float, metavar="W", help=weights)
     held = "score files of held-out training clips, in the same order, on which the weights are chosen"
-    add("--validation", nargs="+", type=Path, metavar="SCORES", help=held)
+    either("--validation", nargs="+", type=Path, metavar="SCORES", help=held)
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_shared("json")
     return parser
