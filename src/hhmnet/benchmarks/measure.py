@@ -102,8 +102,14 @@ def made_stores(config: TrainConfig, folder: Path, batches: int = BATCHES) -> li
             )
             for number in range(batches * config.optim.batch_size)
         )
-        about = {"layout": layout, "protocol": name, "provenance": {"made": True}}
-        write_store(folder / name, clips, class_names=[f"class {n}" for n in range(shape.classes)], **about)
+        write_store(
+            folder / name,
+            clips,
+            layout=layout,
+            class_names=[f"class {number}" for number in range(shape.classes)],
+            protocol=name,
+            provenance={"made": True},
+        )
         stores.append(Store(folder / name))
     return stores
 

@@ -173,7 +173,7 @@ def _show_store(facts: dict[str, Any]) -> None:
 
 def _show_fields(facts: dict[str, Any]) -> None:
     """A line each; of an array its shape, range and mean over the bodies that are there, of a mapping its entries."""
-    out, width, present = console(stderr=False), max(map(len, facts)), facts.get("present")
+    out, width, present = console(stderr=False), max(map(len, facts)), facts.get("present", np.zeros(0, bool))
     for name, value in facts.items():
         if _is_array(value):
             seen = value[present] if value.ndim > 2 and present.any() else value
