@@ -51,8 +51,6 @@ from hhmnet.models.stst import STSTConfig
         (VideoAugmentConfig, "zoom", 1.0, ""),
     ],
 )
-def test_every_configuration_refuses_what_it_cannot_use(
-    config: type, field: str, value: object, rule: str
-) -> None:
+def test_every_configuration_refuses_what_it_cannot_use(config, field, value, rule):
     with pytest.raises(ValueError, match=f"'{field}'.*{rule}"):
         config(**{field: value})

@@ -44,7 +44,7 @@ def clips(count: int = 6, layout: SkeletonLayout = KINECT20) -> Tensor:
 
 @pytest.mark.parametrize("frames", [1, 40])
 @pytest.mark.parametrize(("crop", "jitter"), [(0.1, 1.0), (1.0, 0.0)])
-def test_positions_rise_and_stay_within_the_clip(frames: int, crop: float, jitter: float) -> None:
+def test_positions_rise_and_stay_within_the_clip(frames, crop, jitter):
     """A frame reaches half a frame to each side of its index, so a clip spans -0.5 to length - 0.5."""
     for seed in range(10):
         positions = frame_positions(LENGTHS, frames, only(crop=crop, jitter=jitter), seeded(seed))
@@ -54,7 +54,7 @@ def test_positions_rise_and_stay_within_the_clip(frames: int, crop: float, jitte
         assert (positions <= LENGTHS[:, None] - 0.5 + 1e-4).all()
 
 
-def test_crop_keeps_at_least_its_share_and_reaches_both_ends() -> None:
+def test_crop_keeps_at_least_its_share_and_reaches_both_ends():
     positions = frame_positions(torch.full((4000,), 100), 100, only(crop=0.6), seeded())
     kept, start = (positions[:, -1] - positions[:, 0]) / 99, positions[:, 0]
     assert (kept.min(), kept.max()) == (pytest.approx(0.6, abs=0.01), pytest.approx(1.0, abs=0.01))
@@ -65,7 +65,7 @@ def test_crop_keeps_at_least_its_share_and_reaches_both_ends() -> None:
 # Deformations.
 
 
-def test_one_switch_leaves_poses_as_they_are() -> None:
+def test_one_switch_leaves_poses_as_they_are():
     """As the eight zeros in recipes of phase 2 did: the same frames, mirrors and random numbers."""
     zeros = dict.fromkeys(("yaw", "tilt", "scale", "stretch", "shear", "noise", "offset"), 0.0)
     config, other = AugmentConfig(mirror=0.3, deform=False), AugmentConfig(mirror=0.3, **zeros)
@@ -77,7 +77,7 @@ def test_one_switch_leaves_poses_as_they_are() -> None:
 
 @pytest.mark.parametrize("layout", [KINECT20, COCO17], ids=lambda layout: layout.name)
 @pytest.mark.parametrize("part", PARTS)
-def test_every_part_does_something(layout: SkeletonLayout, part: str) -> None:
+def test_every_part_does_something(layout, part):
     amount = 30.0 if part in ("yaw", "tilt") else 0.5
     changed = augment(clips(layout=layout), layout, only(**{part: amount, "limb_size": 0.5}), seeded())
     if part == "yaw" and layout.dims == 2:
@@ -86,14 +86,14 @@ def test_every_part_does_something(layout: SkeletonLayout, part: str) -> None:
         assert (changed - clips(layout=layout)).abs().max() > 1e-2
 
 
-def test_rotation_is_about_x_then_y_then_z() -> None:
+def test_rotation_is_about_x_then_y_then_z():
     angles = torch.tensor([[0.3, -0.7, 1.1], [2.0, 0.1, -0.4]])
     expected = Rotation.from_euler("xyz", angles.numpy()).as_matrix()
     np.testing.assert_allclose(rotation(angles), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_size_and_shear_stay_within_their_ranges(dims: int) -> None:
+def test_size_and_shear_stay_within_their_ranges(dims):
     eye = torch.eye(dims).bool()
     same, apart, sheared = (
         linear_map(3000, dims, only(**{part: 0.2}), seeded()) for part in ("scale", "stretch", "shear")
@@ -107,7 +107,7 @@ def test_size_and_shear_stay_within_their_ranges(dims: int) -> None:
 
 
 @pytest.mark.parametrize("layout", [KINECT20, COCO17], ids=lambda layout: layout.name)
-def test_mirror_swaps_left_and_right(layout: SkeletonLayout) -> None:
+def test_mirror_swaps_left_and_right(layout):
     x = clips(layout=layout)
     image = augment(x, layout, only(mirror=1.0), seeded())
     for here, name in enumerate(layout.joints):
@@ -118,7 +118,7 @@ def test_mirror_swaps_left_and_right(layout: SkeletonLayout) -> None:
     torch.testing.assert_close(augment(image, layout, only(mirror=1.0), seeded()), x)
 
 
-def test_limbs_drift_smoothly_and_most_at_their_ends() -> None:
+def test_limbs_drift_smoothly_and_most_at_their_ends():
     layout = KINECT20
     x = torch.zeros(400, 31, 2, layout.num_joints, layout.dims)
     shift = augment(x, layout, only(limb=1.0, limb_size=0.2), seeded())
@@ -136,7 +136,7 @@ def test_limbs_drift_smoothly_and_most_at_their_ends() -> None:
     assert spread[list(layout.parts["head"])].max() == 0
 
 
-def test_joints_wander_slowly_each_for_itself() -> None:
+def test_joints_wander_slowly_each_for_itself():
     moved = let_joints_wander(torch.zeros(40, 64, 1, 20, 3), 0.03, seeded())
     assert moved.std().item() == pytest.approx(0.03 * math.sqrt(2 / 3), rel=0.15)  # between knots it is less
     assert (moved.diff(dim=1).abs().mean() / moved.abs().mean()).item() < 0.2
@@ -145,7 +145,7 @@ def test_joints_wander_slowly_each_for_itself() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.3, 1.0])
-def test_sides_change_places_for_one_stretch_of_some_clips(rate: float) -> None:
+def test_sides_change_places_for_one_stretch_of_some_clips(rate):
     x = torch.randn(300, 16, 2, 20, 3, generator=seeded(1))
     swapped = swap_sides(x, KINECT20, rate, seeded(2))
     other = x[..., KINECT20.mirrored.tolist(), :]

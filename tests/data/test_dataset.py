@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,15 +9,12 @@ import torch
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.dataset import ClipDataset, EpochSampler, VideoDataset, clip_length, make_loader
 from hhmnet.data.roi import RoiConfig
-from hhmnet.store import Store
 from made_crops import made_clip, write_made_store
 
 
 @pytest.mark.parametrize("persons", [1, 4])
 @pytest.mark.parametrize("items", [[2, 0, 5, 3], [5, 5]])
-def test_a_batch_holds_its_clips_one_behind_the_other(
-    patchy_store: Store, persons: int, items: list[int]
-) -> None:
+def test_a_batch_holds_its_clips_one_behind_the_other(patchy_store, persons, items):
     indices = np.array([3, 10, 1, 17, 8, 4])
     batch = ClipDataset(patchy_store, indices, persons).__getitems__(items)
     rows = indices[items]
@@ -43,7 +38,7 @@ def test_a_batch_holds_its_clips_one_behind_the_other(
     assert len(batch.clips.joints) == start
 
 
-def test_skeletons_and_crops_of_the_same_clips(tmp_path: Path) -> None:
+def test_skeletons_and_crops_of_the_same_clips(tmp_path):
     samples = [made_clip(n, frames=6 + n) for n in range(4)] + [made_clip(4, video=None, video_frames=None)]
     store, videos = write_made_store(tmp_path, samples)
     cache = CropCache(tmp_path / "c", RoiConfig(instants=3, cell=12, scene=16, scene_instants=2))
@@ -53,20 +48,18 @@ def test_skeletons_and_crops_of_the_same_clips(tmp_path: Path) -> None:
         plain = ClipDataset(store, batch.index.numpy(), 1).__getitems__(list(range(len(batch.index))))
         assert torch.equal(batch.clips.joints, plain.clips.joints)
         assert plain.video is None
-        assert batch.video is not None
         for n, row in enumerate(batch.index.tolist()):
             for value, array in zip(batch.video, cache.get(store, row, videos), strict=True):
                 np.testing.assert_array_equal(value[n].numpy(), array)
         assert batch.video.part_mask.any((1, 2)).tolist() == [i != 4 for i in batch.index.tolist()]
         moved = batch.to(torch.device("meta")).video
-        assert moved is not None
         assert moved.parts.device.type == "meta"
     assert sorted(i for batch in batches for i in batch.index.tolist()) == [0, 1, 3, 4]
 
 
 @pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize(("count", "size"), [(10, 3), (9, 3), (2, 5), (0, 4)])
-def test_every_clip_once_an_epoch_in_another_order(count: int, size: int, drop_last: bool) -> None:
+def test_every_clip_once_an_epoch_in_another_order(count, size, drop_last):
     sampler, orders = EpochSampler(count, size, seed=1, drop_last=drop_last), set()
     for epoch in range(3):
         sampler.epoch = epoch
@@ -80,7 +73,7 @@ def test_every_clip_once_an_epoch_in_another_order(count: int, size: int, drop_l
     assert count < size or len(orders) == 3
 
 
-def test_frames_are_the_median_and_the_rate_is_the_videos(tmp_path: Path) -> None:
+def test_frames_are_the_median_and_the_rate_is_the_videos(tmp_path):
     # The videos have 25 pictures a second, the skeletons of all clips but the first half as many or none.
     every_second = 2 * np.arange(6, dtype=np.int32)
     halved = [made_clip(number, 6, video_frames=every_second) for number in (1, 2)]

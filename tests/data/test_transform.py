@@ -21,7 +21,7 @@ from hhmnet.data.transform import (
     sample_frames,
     stream,
 )
-from hhmnet.skeleton import COCO17, KINECT20, NTU25, SkeletonLayout
+from hhmnet.skeleton import COCO17, KINECT20, NTU25
 from made_ragged import FORMS, LENGTHS, OFF, about_y, make, moved, one
 
 
@@ -30,7 +30,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 @pytest.mark.parametrize("gaps", [0.0, 0.4])
-def test_sampling_matches_a_loop(gaps: float) -> None:
+def test_sampling_matches_a_loop(gaps):
     clips = make((6, 9, 1, 4), gaps=gaps)
     positions = torch.rand(4, 20, generator=seeded(3)) * 10 - 1
     positions[:, :4] = positions[:, :4].round()
@@ -56,7 +56,7 @@ def test_sampling_matches_a_loop(gaps: float) -> None:
     assert kinds == ({(1, 0), (1, 1), (2, 0), (2, 1), (2, 2)} if gaps else {(1, 1), (2, 2)})
 
 
-def test_evaluation_takes_the_middle_of_equal_slots() -> None:
+def test_evaluation_takes_the_middle_of_equal_slots():
     clips = make()
     plain = DataConfig(frames=4, persons=2, center="none")
     x, _ = prepare(clips, KINECT20, plain)
@@ -65,7 +65,7 @@ def test_evaluation_takes_the_middle_of_equal_slots() -> None:
 
 
 @pytest.mark.parametrize("augmentation", [None, AugmentConfig(offset=0.05, noise=0.05)])
-def test_a_derived_trunk_is_the_same_whatever_was_stored(augmentation: AugmentConfig | None) -> None:
+def test_a_derived_trunk_is_the_same_whatever_was_stored(augmentation):
     config = DataConfig(frames=8, trunk="derived", scale="trunk")
     stored = torch.randn(30, 1, 20, 3, generator=seeded())
     moved = stored.clone()
@@ -81,7 +81,7 @@ def test_a_derived_trunk_is_the_same_whatever_was_stored(augmentation: AugmentCo
     torch.testing.assert_close(x[..., KINECT20.index("spine"), :], wanted)
 
 
-def test_the_origin_is_the_first_persons_root_or_the_next_ones() -> None:
+def test_the_origin_is_the_first_persons_root_or_the_next_ones():
     """Else the others would stand metres away, in the camera's coordinates."""
     x = make((6, 6), persons=3).joints.view(2, 6, 3, 20, 3)
     mask = torch.ones(2, 6, 3).bool()
@@ -97,7 +97,7 @@ def test_the_origin_is_the_first_persons_root_or_the_next_ones() -> None:
 
 
 @pytest.mark.parametrize("layout", [KINECT20, NTU25], ids=lambda layout: layout.name)
-def test_where_a_clip_is_filmed_from_does_not_matter(layout: SkeletonLayout) -> None:
+def test_where_a_clip_is_filmed_from_does_not_matter(layout):
     """Hips and shoulders of the first person lie along x, the left ones first."""
     clips = make((5, 12, 9), gaps=0.3, layout=layout)
     turned = moved(clips, clips.joints @ about_y(200).T)
@@ -111,7 +111,7 @@ def test_where_a_clip_is_filmed_from_does_not_matter(layout: SkeletonLayout) -> 
     assert (line[:, 0] < 0).all()
 
 
-def test_without_the_first_person_the_next_one_is_faced_and_measured() -> None:
+def test_without_the_first_person_the_next_one_is_faced_and_measured():
     x = make((6,)).joints[None].clone()
     mask = torch.ones(1, 6, 2).bool()
     mask[0, :, 0] = mask[0, 0, 1] = False
@@ -124,7 +124,7 @@ def test_without_the_first_person_the_next_one_is_faced_and_measured() -> None:
     torch.testing.assert_close(scaled, rescale(alone, "trunk", KINECT20, seen))
 
 
-def test_trunk_is_the_mean_way_from_shoulders_to_hips() -> None:
+def test_trunk_is_the_mean_way_from_shoulders_to_hips():
     mask = torch.tensor([1, 0, 1, 1, 0, 1]).bool()[None, :, None].expand(1, 6, 2)
     x = make((6,)).joints[None] * mask[..., None, None]
     lengths = [
@@ -136,7 +136,7 @@ def test_trunk_is_the_mean_way_from_shoulders_to_hips() -> None:
 
 
 @pytest.mark.parametrize("gaps", [0.0, 0.3])
-def test_box_spans_minus_1_to_1_on_every_axis(gaps: float) -> None:
+def test_box_spans_minus_1_to_1_on_every_axis(gaps):
     x, mask = prepare(make((5, 12, 4), gaps=gaps), KINECT20, DataConfig(frames=8, persons=2, scale="box"))
     rows = x.permute(0, 2, 4, 3, 1)
     for n in range(3):
@@ -148,7 +148,7 @@ def test_box_spans_minus_1_to_1_on_every_axis(gaps: float) -> None:
 @pytest.mark.parametrize("layout", [KINECT20, NTU25, COCO17], ids=lambda layout: layout.name)
 @pytest.mark.parametrize("frames", [1, 5])
 @pytest.mark.parametrize("masked", [False, True])
-def test_streams_are_bones_and_motion(layout: SkeletonLayout, frames: int, masked: bool) -> None:
+def test_streams_are_bones_and_motion(layout, frames, masked):
     x = torch.randn(3, frames, 2, layout.num_joints, layout.dims, generator=seeded())
     mask = torch.rand(3, frames, 2, generator=seeded(1)) < 0.6
     bone = torch.zeros_like(x)
@@ -165,21 +165,17 @@ def test_streams_are_bones_and_motion(layout: SkeletonLayout, frames: int, maske
 
 
 @pytest.mark.parametrize(("center", "facing", "scale"), FORMS)
-def test_a_clip_alone_among_others_and_with_augmentation_switched_off(
-    center: str, facing: str, scale: str
-) -> None:
+def test_a_clip_alone_among_others_and_with_augmentation_switched_off(center, facing, scale):
     """It comes out the same, and finite; absent bodies are zero, whatever is varied."""
     clips = make((5, 1, 12, 3, 4), gaps=0.4)
-    assert clips.present is not None
     clips.present[-4:] = False
     clips = moved(clips, clips.joints)
     form = {"center": center, "facing": facing, "scale": scale}
-    config = DataConfig(frames=8, persons=2, stream="+".join(STREAMS), **form)  # type: ignore[arg-type]
+    config = DataConfig(frames=8, persons=2, stream="+".join(STREAMS), **form)
     together, mask = prepare(clips, KINECT20, config)
     for n in range(5):
         alone, own_mask = prepare(one(clips, n), KINECT20, config)
         torch.testing.assert_close(alone[0], together[n])
-        assert own_mask is not None
         assert torch.equal(own_mask[0], mask[n])
     found, found_mask = prepare(clips, KINECT20, config, OFF, seeded())
     torch.testing.assert_close(found, together)
@@ -191,7 +187,7 @@ def test_a_clip_alone_among_others_and_with_augmentation_switched_off(
         assert not x.permute(0, 2, 4, 1, 3)[~there].any()
 
 
-def test_all_four_streams_show_one_augmented_body() -> None:
+def test_all_four_streams_show_one_augmented_body():
     """Bones taken from the augmented joint stream are the augmented bone stream of the same seed."""
     clips = make()
     config = DataConfig(frames=8, persons=2)

@@ -11,12 +11,11 @@ import pytest
 import hhmnet
 from hhmnet.cli import main
 from hhmnet.models.hub import ZOO, find_model
-from hhmnet.store import Store
 from made_models import skeleton_model
 
 
 @pytest.fixture
-def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cached(tmp_path, monkeypatch):
     """The snapshot of ``someone/fights`` in a cache of the hub's, on a machine without a network."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
@@ -28,9 +27,7 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return snapshot
 
 
-def test_a_model_of_the_hub_comes_from_its_cache(
-    cached: Path, tiny_store: Store, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_of_the_hub_comes_from_its_cache(cached, tiny_store, capsys):
     model = hhmnet.from_pretrained("someone/fights")
     assert model.spec == skeleton_model().spec
     assert main(["predict", "someone/fights", str(tiny_store.path), "--json"]) == 0
@@ -39,14 +36,14 @@ def test_a_model_of_the_hub_comes_from_its_cache(
     assert found[0]["label"] == hhmnet.Recognizer(model).predict(tiny_store[0]).label
 
 
-def test_what_is_nowhere_is_told_in_one_line(cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_nowhere_is_told_in_one_line(cached, capsys):
     assert main(["predict", "someone/else", "clip.json"]) == 2
     error = capsys.readouterr().err
     assert "someone/else: neither a folder nor a model of the zoo, and not to be had from" in error
     assert error.count("\n") == 1
 
 
-def test_what_is_here_comes_first(cached: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_here_comes_first(cached, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_model("someone/fights") == cached
     (tmp_path / "someone" / "fights").mkdir(parents=True)

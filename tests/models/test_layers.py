@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from hhmnet.models.layers import DropPath, Norm
 
 
-def test_drop_path_drops_whole_samples_and_keeps_the_expectation() -> None:
+def test_drop_path_drops_whole_samples_and_keeps_the_expectation():
     torch.manual_seed(0)
     drop, x = DropPath(0.25), torch.ones(4000, 2, 3)
     y = (drop(x, x) - x).flatten(1)
@@ -21,15 +21,15 @@ def plain_norm(x: Tensor, mask: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     real = x.permute(0, 3, 2, 1)[mask].flatten(0, 1)
     mean, variance = real.mean(0), real.var(0, correction=0)
     with torch.no_grad():
-        norm.running_mean.lerp_(mean, norm.momentum)  # type: ignore[union-attr, arg-type]
-        norm.running_var.lerp_(real.var(0), norm.momentum)  # type: ignore[union-attr, arg-type]
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(real.var(0), norm.momentum)
     wide = (1, -1, 1, 1)
     y = (x - mean.view(wide)) / (variance + norm.eps).sqrt().view(wide)
     return y * norm.weight.view(wide) + norm.bias.view(wide)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_a_masked_norm_and_its_gradients_match_the_definition(layout: torch.memory_format) -> None:
+def test_a_masked_norm_and_its_gradients_match_the_definition(layout):
     generator = torch.Generator().manual_seed(6)
     x = torch.randn(4, 5, 3, 7, generator=generator, dtype=torch.float64) * 2 + 3
     mask = torch.rand(4, 7, generator=generator) < 0.6
@@ -39,7 +39,6 @@ def test_a_masked_norm_and_its_gradients_match_the_definition(layout: torch.memo
     for results, own in ((found, True), (expected, False)):
         norm = Norm(5).double().train()
         batch_norm = norm.norm
-        assert isinstance(batch_norm, nn.BatchNorm2d)
         with torch.no_grad():
             batch_norm.weight.copy_(torch.linspace(0.5, 2, 5))
             batch_norm.bias.copy_(torch.linspace(-1, 1, 5))
@@ -54,7 +53,7 @@ def test_a_masked_norm_and_its_gradients_match_the_definition(layout: torch.memo
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e3])
-def test_a_masked_norm_in_single_precision_is_as_exact_as_torchs(offset: float) -> None:
+def test_a_masked_norm_in_single_precision_is_as_exact_as_torchs(offset):
     """Also where the mean is a thousand deviations: a variance from a difference of squares would be noise there."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(8, 4, 5, 20, generator=generator) + offset
@@ -66,13 +65,4 @@ def test_a_masked_norm_in_single_precision_is_as_exact_as_torchs(offset: float) 
     norm = Norm(4).train()
     ours = (norm(x, mask).permute(0, 3, 2, 1)[mask] - wanted).abs().max()
     assert ours <= 2 * theirs + 1e-6
-    torch.testing.assert_close(norm.norm.running_var.double(), exact.running_var, rtol=1e-4, atol=0)  # type: ignore[union-attr, operator]
-
-
-def test_a_masked_norm_survives_nobody_and_is_fixed_where_it_is_frozen() -> None:
-    norm, x, nobody = Norm(3).train(), torch.randn(2, 3, 4, 5), torch.zeros(2, 5).bool()
-    assert norm(x, nobody).isfinite().all()
-    assert norm.norm.running_var.isfinite().all()  # type: ignore[union-attr, operator]
-    assert norm.norm.num_batches_tracked == 1
-    norm.norm.eval()  # as where an encoder in training is frozen by its norms alone
-    torch.testing.assert_close(norm(x, nobody), norm.norm(x))
+    torch.testing.assert_close(norm.norm.running_var.double(), exact.running_var, rtol=1e-4, atol=0)

@@ -88,7 +88,7 @@ def plain_rerank(rows: Rows, k1: int, k2: int) -> list[list[float]]:
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.integers(5, 25), st.integers(1, 27), st.integers(1, 6), st.integers(0, 10_000), st.booleans())
-def test_every_step_matches_the_reference(joints: int, k: int, k2: int, seed: int, mutual: bool) -> None:
+def test_every_step_matches_the_reference(joints, k, k2, seed, mutual):
     # Symmetric logits have many mutual neighbours, plain ones few.
     logits = similarities(joints, seed) if mutual else random_logits(joints, joints, seed=seed)
     rows, rank = logits.tolist(), ranks(logits, k)
@@ -107,20 +107,19 @@ def test_every_step_matches_the_reference(joints: int, k: int, k2: int, seed: in
     np.testing.assert_allclose(rerank(single.double(), k, k2).numpy(), expected, atol=1e-12)  # by a broadcast
 
 
-def test_both_ways_to_the_jaccard_similarity_have_the_same_slopes() -> None:
+def test_both_ways_to_the_jaccard_similarity_have_the_same_slopes():
     logits, weight = (random_logits(2, 3, 20, 20, seed=seed) for seed in (2, 3))
     slopes = []
     for dtype in (torch.float32, torch.float64):
         leaf = logits.to(dtype).requires_grad_()
         (jaccard_similarity(leaf.softmax(-1)) * weight).sum().backward()
-        assert leaf.grad is not None
         slopes.append(leaf.grad.double())
     torch.testing.assert_close(slopes[0], slopes[1], atol=1e-5, rtol=1e-4)
     half = jaccard_similarity(logits.softmax(-1).bfloat16())  # which cdist can't
     torch.testing.assert_close(half.double(), jaccard_similarity(logits.softmax(-1)), atol=0.02, rtol=0)
 
 
-def test_a_threshold_keeps_what_is_above_mean_plus_tau_deviations_and_learns_which_way_to_go() -> None:
+def test_a_threshold_keeps_what_is_above_mean_plus_tau_deviations_and_learns_which_way_to_go():
     logits = random_logits(2, 3, 20, 20, seed=4)
     threshold = torch.tensor([-0.5, 0.0, 0.8], dtype=torch.float64).view(3, 1, 1).requires_grad_()
     kept = threshold_mask(logits, threshold)
@@ -129,11 +128,9 @@ def test_a_threshold_keeps_what_is_above_mean_plus_tau_deviations_and_learns_whi
     torch.testing.assert_close(kept.detach(), expected.double())
     # Straight-through: a loss on what is left out must lower the threshold.
     kept[~expected].sum().backward()
-    assert threshold.grad is not None
     assert (threshold.grad < 0).all()
     alike = torch.ones(1, 3, 5, 5, dtype=torch.float64, requires_grad=True)
     threshold_mask(alike, threshold).sum().backward()
-    assert alike.grad is not None
     assert alike.grad.isfinite().all()
 
 
@@ -144,8 +141,8 @@ def build(layout: SkeletonLayout = KINECT20, *, seed: int = 0, **changed: object
     """A module with a seeded draw for every parameter, also those that start at zeros or ones."""
     torch.manual_seed(seed)
     width = changed.pop("width", 12)
-    config = STSTConfig((width,), (1,), head_width=4, **changed)  # type: ignore[arg-type]
-    module = REDMT(width, config, layout)  # type: ignore[arg-type]
+    config = STSTConfig((width,), (1,), head_width=4, **changed)
+    module = REDMT(width, config, layout)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -219,9 +216,7 @@ def plain_forward(module: REDMT, x: Tensor, mask: Tensor, present: Tensor | None
     ("chunks", "mutual", "absent_too"),
     [(1, False, True), (2, False, True), (2, True, True), (2, True, False)],
 )
-def test_module_matches_the_definition(
-    mask: str, reranking: str, chunks: int, mutual: bool, absent_too: bool
-) -> None:
+def test_module_matches_the_definition(mask, reranking, chunks, mutual, absent_too):
     module = build(mask=mask, reranking=reranking, chunks=chunks, mutual=mutual)
     present = torch.tensor([[1, 1], [0, 1], [1, 1]]).bool()
     there = torch.ones(6, 4).bool()
@@ -234,7 +229,7 @@ def test_module_matches_the_definition(
     np.testing.assert_allclose(found[present.flatten()[rows]].numpy(), expected[present.flatten()], atol=2e-5)
 
 
-def test_ranking_keeps_full_precision_under_autocast() -> None:
+def test_ranking_keeps_full_precision_under_autocast():
     """In bfloat16 the logits of neighbours tie and their ranks become arbitrary."""
     module = build()
     pooled = body().mean(-1).transpose(1, 2)[:, None]
@@ -242,19 +237,7 @@ def test_ranking_keeps_full_precision_under_autocast() -> None:
         query_key, logits, mixed = module.query_key(pooled), module.logits(pooled), module.mixing(pooled)
     assert query_key.dtype == torch.bfloat16
     query, key = query_key.float().view(2, 20, 2, 3, KEY_WIDTH).permute(2, 0, 3, 1, 4)
-    expected = query @ key.transpose(-1, -2) / math.sqrt(KEY_WIDTH) + module.distance_bias[:, module.hops]  # type: ignore[index]
+    expected = query @ key.transpose(-1, -2) / math.sqrt(KEY_WIDTH) + module.distance_bias[:, module.hops]
     torch.testing.assert_close(logits, expected)
     weights = torch.tanh(module.gate)[:, None, None] * module.attention(logits) + module.graph
     torch.testing.assert_close(mixed, weights)
-
-
-def test_gradients_of_the_module(chain: SkeletonLayout) -> None:
-    """With fixed ranks: the check moves the logits by 1e-6, far less than what would swap two of them."""
-    module = build(chain, chunks=2, k1=3, k2=2, width=4, mask="none").double()
-    there, x = torch.tensor([[True, False]]), random_logits(1, 4, 5, 2, seed=9).requires_grad_()
-    names = [name for name, _ in module.named_parameters()]
-
-    def call(x: Tensor, *values: Tensor) -> Tensor:
-        return torch.func.functional_call(module, dict(zip(names, values, strict=True)), (x, there))
-
-    assert torch.autograd.gradcheck(call, (x, *module.parameters()), eps=1e-6, atol=1e-6)

@@ -28,7 +28,7 @@ def build(layout: SkeletonLayout = KINECT20, *, seed: int = 0, **changed: object
     fields: dict[str, object] = {"widths": (16, 16, 32), "strides": (1, 2, 2), "head_width": 8}
     fields |= {"drop_path": 0.0, "dropout": 0.0, "chunks": 2}
     torch.manual_seed(seed)
-    network = STST(STSTConfig(**(fields | changed)), layout, 5)  # type: ignore[arg-type]
+    network = STST(STSTConfig(**(fields | changed)), layout, 5)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -54,7 +54,7 @@ def patchy(count: int = 3, frames: int = 8, persons: int = 2) -> Tensor:
 
 
 @EACH
-def test_every_variant_learns_also_in_bfloat16(variant: dict[str, object]) -> None:
+def test_every_variant_learns_also_in_bfloat16(variant):
     network = build(**variant).train()
     out = network(clips(), patchy())
     assert out.logits.shape == (3, 5)
@@ -72,9 +72,7 @@ def test_every_variant_learns_also_in_bfloat16(variant: dict[str, object]) -> No
 
 @EACH
 @TRAINING
-def test_leaving_absent_persons_out_and_computing_them_is_the_same(
-    variant: dict[str, object], training: bool
-) -> None:
+def test_leaving_absent_persons_out_and_computing_them_is_the_same(variant, training):
     """The way of a CUDA graph and of an exported file, beside the usual one."""
     plain, static = (build(**variant).train(training) for _ in range(2))
     static.static_shapes, mask = True, patchy()
@@ -88,7 +86,6 @@ def test_leaving_absent_persons_out_and_computing_them_is_the_same(
     expected.logits.square().mean().backward()
     for (name, a), b in zip(static.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, atol=1e-5, rtol=1e-4, msg=name)
-        assert a.grad is not None
         assert a.grad.isfinite().all(), name
     for (name, value), other in zip(static.state_dict().items(), plain.state_dict().values(), strict=True):
         torch.testing.assert_close(value, other, atol=1e-5, rtol=1e-5, msg=name)
@@ -108,7 +105,7 @@ class Loss(torch.nn.Module):
         return loss + stream_contrast(output.projections, classes, 0.07)
 
 
-def test_a_masked_training_step_has_no_operation_that_depends_on_data() -> None:
+def test_a_masked_training_step_has_no_operation_that_depends_on_data():
     """Else a CUDA graph couldn't record it. Export has symbols for data: a size that hangs on a value ends it."""
     x, classes = clips().repeat(1, 2, 1, 1, 1), torch.eye(5)[:3]
     program = torch.export.export(Loss().train(), (x, patchy(), classes), strict=False)
@@ -117,7 +114,7 @@ def test_a_masked_training_step_has_no_operation_that_depends_on_data() -> None:
         assert not node.meta.get("unbacked_bindings"), node  # sizes that are known only when it runs
 
 
-def test_compiles_in_one_piece_also_under_autocast() -> None:
+def test_compiles_in_one_piece_also_under_autocast():
     network = build(widths=(16,), strides=(2,))
     compiled = torch.compile(network, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(clips(), patchy()).logits, network(clips(), patchy()).logits)
@@ -125,7 +122,7 @@ def test_compiles_in_one_piece_also_under_autocast() -> None:
         torch.testing.assert_close(compiled(clips()).logits, network(clips()).logits)
 
 
-def test_a_clip_has_no_neighbours() -> None:
+def test_a_clip_has_no_neighbours():
     network = build()
     together, alone = network(clips(4), patchy(4)), network(clips(4)[1:2], patchy(4)[1:2])
     for a, b in zip(together, alone, strict=True):
@@ -136,9 +133,7 @@ def test_a_clip_has_no_neighbours() -> None:
 @pytest.mark.parametrize("variant", [{"mask": "none"}, {"mutual": True}], ids=str)
 @pytest.mark.parametrize("static", [False, True])
 @TRAINING
-def test_what_is_missing_has_no_influence(
-    variant: dict[str, object], training: bool, static: bool, missing: str
-) -> None:
+def test_what_is_missing_has_no_influence(variant, training, static, missing):
     x, mask = clips().double(), patchy()  # the order of a sum is other with more frames
     y, other_mask = clips().double(), mask
     if missing == "a person more":
@@ -164,7 +159,7 @@ def test_what_is_missing_has_no_influence(
 
 
 @pytest.mark.parametrize(("masked", "pooling"), [(False, "body"), (True, "body"), (True, "parts")])
-def test_embedding_is_the_mean_over_what_is_there(masked: bool, pooling: str) -> None:
+def test_embedding_is_the_mean_over_what_is_there(masked, pooling):
     mask = patchy() if masked else torch.ones(3, 8, 2).bool()
     network = build(pooling=pooling)
     out = network(clips(), mask)
@@ -187,7 +182,7 @@ def test_embedding_is_the_mean_over_what_is_there(masked: bool, pooling: str) ->
 
 
 @pytest.mark.parametrize("variant", [{}, {"chunks": 1, "strides": (3, 1, 4)}, {"mutual": True}], ids=str)
-def test_one_frame_is_enough_wherever_it_is(variant: dict[str, object]) -> None:
+def test_one_frame_is_enough_wherever_it_is(variant):
     network = build(**variant)
     for place in range(8):
         mask = torch.zeros(2, 8, 2).bool()
@@ -197,42 +192,33 @@ def test_one_frame_is_enough_wherever_it_is(variant: dict[str, object]) -> None:
         assert (logits[0] - logits[1]).abs().max() > 1e-5  # the body was looked at
 
 
-def test_a_shortcut_does_not_see_masked_frames() -> None:
+def test_a_shortcut_does_not_see_masked_frames():
     """A strided frame may stand at a masked one: there its shortcut has only a bias to add."""
     block = build().blocks[1]
     with torch.no_grad():
-        block.temporal.expand.weight.zero_()  # type: ignore[union-attr, operator]
-        block.temporal.expand.bias.zero_()  # type: ignore[union-attr, operator]
+        block.temporal.expand.weight.zero_()
+        block.temporal.expand.bias.zero_()
     mask = torch.tensor([[False, True, True, False], [True, True, False, True]])
     x = torch.randn(2, 16, 20, 4, generator=torch.Generator().manual_seed(5))
     found = block(x * mask[:, None, None], mask)
     for clip, frame in ((0, 0), (1, 1)):
-        torch.testing.assert_close(found[clip, :, :, frame], block.shortcut.bias[:, None].expand(16, 20))  # type: ignore[index, union-attr]
+        torch.testing.assert_close(found[clip, :, :, frame], block.shortcut.bias[:, None].expand(16, 20))
     assert found[0, :, :, 1].std(1).max() > 0.1
 
 
-def test_input_norm_has_a_scale_for_every_joint_and_coordinate() -> None:
-    """Whatever unit each coordinate of each joint is in, training sees the same."""
-    scale = torch.rand(1, 3, 1, 20, 1, generator=torch.Generator().manual_seed(3)) * 5 + 0.5
-    first, second = (build().train() for _ in range(2))
-    torch.testing.assert_close(
-        first(clips(6)).logits, second(clips(6) * scale + 3).logits, atol=1e-3, rtol=1e-3
-    )
-
-
 @pytest.mark.parametrize("mutual", [True, False])
-def test_persons_see_each_other_where_mutual_and_only_there(mutual: bool) -> None:
+def test_persons_see_each_other_where_mutual_and_only_there(mutual):
     network, x = build(mutual=mutual), clips()
     x[..., 1] += 1.0
     first, other = network(clips()).features[:, 0], network(x).features[:, 0]
     assert torch.allclose(first, other, atol=1e-6) != mutual
 
 
-def test_later_blocks_are_dropped_more_often() -> None:
+def test_later_blocks_are_dropped_more_often():
     blocks = build(widths=(16,) * 4, strides=(1,) * 4, drop_path=0.3).blocks
-    assert [block.drop_path.rate for block in blocks] == pytest.approx([0.0, 0.1, 0.2, 0.3])  # type: ignore[union-attr]
+    assert [block.drop_path.rate for block in blocks] == pytest.approx([0.0, 0.1, 0.2, 0.3])
 
 
-def test_joints_of_another_skeleton_are_refused() -> None:
+def test_joints_of_another_skeleton_are_refused():
     with pytest.raises(ValueError, match=r"takes 20 joints \(kinect20\), the clip has 25"):
         build()(clips(layout=NTU25))

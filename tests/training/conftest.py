@@ -1,34 +1,30 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from short_run import made_samples, make_run, make_video_config, write_phase1, write_video_store
 
 from hhmnet.pose.networks import CACHE_VARIABLE
-from hhmnet.store import Store
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
         yield
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(tmp_path_factory):
     return write_video_store(tmp_path_factory.mktemp("made"), made_samples())
 
 
 @pytest.fixture(scope="session")
-def phase1(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def phase1(store, tmp_path_factory):
     return write_phase1(tmp_path_factory.mktemp("phase1"), store)
 
 
 @pytest.fixture(scope="session")
-def whole_run(store: Store, phase1: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole_run(store, phase1, tmp_path_factory):
     """A run of phase 2."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     make_run(folder, make_video_config(phase1), store).train()

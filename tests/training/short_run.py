@@ -27,7 +27,6 @@ from hhmnet.store import Store, write_video_folder
 from hhmnet.training import checkpoint
 from hhmnet.training.engine import Hooks, Interrupted, Trainer
 from hhmnet.training.logs import EpochLog
-from hhmnet.training.phases import VideoPhase
 from made_crops import made_clip, write_made_store
 from made_ragged import OFF
 
@@ -133,7 +132,7 @@ def write_phase1(folder: Path, store: Store, persons: int = 1, **changed: Any) -
     torch.manual_seed(5)
     fields: dict[str, Any] = {"class_names": store.class_names, "layout": store.layout}
     data = DataConfig(stream="joint+bone", frames=8, persons=persons)
-    fields |= {"protocol": "nw_ucla_cross_view", "model": STSTConfig(**SMALL_MODEL), "data": data}  # type: ignore[arg-type]
+    fields |= {"protocol": "nw_ucla_cross_view", "model": STSTConfig(**SMALL_MODEL), "data": data}
     spec = ModelSpec(**fields | changed)
     ActionModel(spec.build(), spec).save_pretrained(folder)
     return folder
@@ -155,8 +154,3 @@ def make_video_config(phase1: Path | str, **changed: Any) -> TrainConfig:
         "video": VideoConfig(instants=2, cell=16, scene=32),
     }
     return make_config(**settings | changed)
-
-
-def video_phase(trainer: Trainer) -> VideoPhase:
-    assert isinstance(trainer.phase, VideoPhase)
-    return trainer.phase

@@ -6,9 +6,6 @@ import copy
 import dataclasses
 import multiprocessing
 import signal
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,14 +17,13 @@ from hhmnet.data.dataset import ClipDataset
 from hhmnet.data.transform import prepare
 from hhmnet.evaluation.scores import score
 from hhmnet.models.pretrained import from_pretrained
-from hhmnet.sample import Sample
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.training.engine import Hooks, TrainingError
 from hhmnet.training.logs import EpochLog
 
 
-def test_steps_match_a_plain_training_loop(tiny_store: Store, tmp_path: Path) -> None:
+def test_steps_match_a_plain_training_loop(tiny_store, tmp_path):
     """Without chance, a run is order, cross-entropy and SGD with Nesterov momentum: written out here."""
     rates = {"optimizer": "sgd", "lr": 0.05, "min_lr": 0.05, "warmup_epochs": 0.0, "weight_decay": 0.01}
     config = make_config(
@@ -64,7 +60,7 @@ def test_steps_match_a_plain_training_loop(tiny_store: Store, tmp_path: Path) ->
         torch.testing.assert_close(value, network.state_dict()[name], atol=1e-4, rtol=1e-3, msg=name)
 
 
-def test_the_result_is_the_moving_average(tiny_store: Store, tmp_path: Path) -> None:
+def test_the_result_is_the_moving_average(tiny_store, tmp_path):
     trainer = make_run(tmp_path, make_config(ema=0.45), tiny_store)
 
     def copies() -> dict[str, torch.Tensor]:
@@ -103,13 +99,8 @@ def test_the_result_is_the_moving_average(tiny_store: Store, tmp_path: Path) -> 
     ids=str,
 )
 def test_an_interrupted_run_ends_bit_by_bit_like_a_whole_one(
-    tiny_store: Store,
-    patchy_store: Store,
-    tmp_path: Path,
-    stops: list[int],
-    changed: dict[str, Any],
-    free: dict[str, Any],
-) -> None:
+    tiny_store, patchy_store, tmp_path, stops, changed, free
+):
     """And so do its rows of the log, also of the epochs that were cut."""
     store = patchy_store if "persons" in changed else tiny_store
     changed = {"batch_size": 4} | changed if "persons" in changed else changed
@@ -132,9 +123,7 @@ def test_an_interrupted_run_ends_bit_by_bit_like_a_whole_one(
 
 
 @pytest.mark.parametrize("fold", [None, 0])
-def test_test_clips_are_never_touched(
-    tiny_store: Store, tmp_path: Path, fold: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_test_clips_are_never_touched(tiny_store, tmp_path, fold, monkeypatch):
     store, seen = Store(tiny_store.path), set[str]()
     read = store.joints
     monkeypatch.setattr(store, "joints", lambda i: (seen.add(str(store.cameras[i])), read(i))[1])
@@ -144,9 +133,7 @@ def test_test_clips_are_never_touched(
     assert seen == {"1", "2"}
 
 
-def test_corrected_labels_hold_in_training_and_in_validation(
-    tmp_path: Path, make_sample: Callable[..., Sample], write_clips: Callable[..., Store]
-) -> None:
+def test_corrected_labels_hold_in_training_and_in_validation(tmp_path, make_sample, write_clips):
     samples = [make_sample(n) for n in range(30)]
     samples[6] = dataclasses.replace(samples[6], label=-1)
     store = write_clips(tmp_path / "store", samples)
@@ -164,7 +151,7 @@ def test_corrected_labels_hold_in_training_and_in_validation(
     assert logs[-1].val_top1 == pytest.approx(100 * np.mean(answers == store.class_names.index("nod")))
 
 
-def test_a_loss_that_is_not_finite_names_its_clips(tiny_store: Store, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_names_its_clips(tiny_store, tmp_path):
     trainer = make_run(tmp_path, make_config(checkpoint_every=100), tiny_store)
 
     def spoil(done: int, total: int) -> None:
@@ -181,12 +168,7 @@ def test_a_loss_that_is_not_finite_names_its_clips(tiny_store: Store, tmp_path: 
     assert not (tmp_path / checkpoint.FILE).exists()
 
 
-def test_what_is_refused(
-    tiny_store: Store,
-    tmp_path: Path,
-    make_sample: Callable[..., Sample],
-    write_clips: Callable[..., Store],
-) -> None:
+def test_what_is_refused(tiny_store, tmp_path, make_sample, write_clips):
     untrainable = write_clips(tmp_path / "test only", [make_sample(n, camera="3") for n in range(4)])
     with pytest.raises(TrainingError, match="nw_ucla_cross_view leaves no labelled clip to train on"):
         make_run(tmp_path / "run", make_config(), untrainable)
@@ -204,8 +186,8 @@ def test_what_is_refused(
             make_run(tmp_path / "run", make_config(**changed), store).resume()
 
 
-def test_a_second_ctrl_c_does_not_wait(tiny_store: Store, tmp_path: Path) -> None:
+def test_a_second_ctrl_c_does_not_wait(tiny_store, tmp_path):
     trainer = make_run(tmp_path, make_config(), tiny_store)
-    trainer.hooks.on_step = lambda step, total: [signal.raise_signal(signal.SIGINT) for _ in range(2)]  # type: ignore[assignment,return-value]
+    trainer.hooks.on_step = lambda step, total: [signal.raise_signal(signal.SIGINT) for _ in range(2)]
     with pytest.raises(KeyboardInterrupt):
         trainer.train()

@@ -49,7 +49,7 @@ class StandIn:
         graph.replay = replay
 
 
-def test_batches_with_a_mask_and_without_are_recorded_and_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_with_a_mask_and_without_are_recorded_and_replayed(monkeypatch):
     def update(x: Tensor, mask: Tensor | None, classes: Tensor) -> tuple[Tensor, Tensor]:
         there = x if mask is None else x * mask
         return there.sum(), there[:, None] + classes

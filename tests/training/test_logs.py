@@ -16,7 +16,7 @@ def fill(folder: Path, epochs: range, done: int = 0) -> None:
     log.close()
 
 
-def test_a_resumed_run_has_every_epoch_once_in_both_logs(tmp_path: Path) -> None:
+def test_a_resumed_run_has_every_epoch_once_in_both_logs(tmp_path):
     fill(tmp_path, range(1, 6))
     with open(tmp_path / "log.csv", "ab") as file:
         file.write(b"6,0.1,9")  # half a line, as a machine leaves it that loses power
@@ -47,15 +47,13 @@ def test_a_resumed_run_has_every_epoch_once_in_both_logs(tmp_path: Path) -> None
         ("{head}1,2,3,4,5,6\n", "line 2 is not a row"),
     ],
 )
-def test_a_log_that_is_none_names_the_line(tmp_path: Path, text: str, message: str) -> None:
+def test_a_log_that_is_none_names_the_line(tmp_path, text, message):
     (tmp_path / "log.csv").write_text(text.replace("{head}", logs._HEAD))
     with pytest.raises(LogError, match=message):
         RunLog(tmp_path)
 
 
-def test_commit_of_a_checkout_and_of_a_package_in_somebody_elses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commit_of_a_checkout_and_of_a_package_in_somebody_elses(tmp_path, monkeypatch):
     def git(*words: str) -> None:
         author = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
         subprocess.run(["git", "-C", str(tmp_path), *author, *words], check=True, capture_output=True)
@@ -67,7 +65,6 @@ def test_commit_of_a_checkout_and_of_a_package_in_somebody_elses(
     git("commit", "-m", "one")
     monkeypatch.setattr(logs, "__file__", str(file))
     commit = git_commit()
-    assert commit is not None
     assert len(commit) == 40
     file.write_text("2\n")
     assert git_commit() == commit + "+changes"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from short_run import (
     make_run,
     make_video_config,
     train_in_slices,
-    video_phase,
     write_phase1,
     write_video_store,
 )
@@ -27,8 +25,6 @@ from hhmnet.data.transform import SampledFrames
 from hhmnet.losses import distillation, part_contrast
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
 from hhmnet.models.pretrained import from_pretrained
-from hhmnet.sample import Sample
-from hhmnet.store import Store
 from hhmnet.training import phases
 from hhmnet.training.engine import Trainer, TrainingError
 from hhmnet.training.phases import PhaseError, make_phase
@@ -48,9 +44,7 @@ def all_finite(network: torch.nn.Module) -> bool:
 
 
 @pytest.mark.parametrize("positives", ["class", "clip"])
-def test_the_loss_is_that_of_its_definition(
-    store: Store, phase1: Path, tmp_path: Path, positives: str
-) -> None:
+def test_the_loss_is_that_of_its_definition(store, phase1, tmp_path, positives):
     weights = {"part_contrast": 0.3, "distill": 0.7, "part_temperature": 0.3}
     config = make_video_config(phase1, part_positives=positives, **weights)
     rows = [0, 1, 3, 4, 6, 7]  # the third has no video
@@ -68,7 +62,7 @@ def test_the_loss_is_that_of_its_definition(
     assert torch.equal(trainer.phase.logits(output), output.video)
 
 
-def test_a_batch_of_clips_without_video_changes_no_number_to_nan(phase1: Path, tmp_path: Path) -> None:
+def test_a_batch_of_clips_without_video_changes_no_number_to_nan(phase1, tmp_path):
     samples = [made_clip(number, video=None, video_frames=None) for number in range(9)]
     blind = write_video_store(tmp_path, [*samples, made_clip(9)])
     trainer = make_run(tmp_path / "run", make_video_config(phase1, epochs=1), blind)
@@ -78,34 +72,29 @@ def test_a_batch_of_clips_without_video_changes_no_number_to_nan(phase1: Path, t
 
 
 def test_skeleton_and_crops_are_seen_at_the_same_instants_and_mirrored_alike(
-    store: Store, phase1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    store, phase1, tmp_path, monkeypatch
+):
     given: dict[str, SampledFrames] = {}
 
-    def watched(name: str) -> None:
-        call = getattr(phases, name)
+    def watched(call: Any, *words: Any, **more: Any) -> Any:
+        given[call.__name__] = more.get("sampled") or SampledFrames(*words[1:3])
+        return call(*words, **more)
 
-        def recorded(*words: Any, **more: Any) -> Any:
-            given[name] = more.get("sampled") or SampledFrames(*words[1:3])
-            return call(*words, **more)
-
-        monkeypatch.setattr(phases, name, recorded)
-
-    watched("prepare")
-    watched("prepare_video")
+    for name in ("prepare", "prepare_video"):
+        monkeypatch.setattr(phases, name, partial(watched, getattr(phases, name)))
     first_output(make_run(tmp_path, make_video_config(phase1), store), [0, 1, 4, 6, 7])
     joints, crops = given["prepare"], given["prepare_video"]
     assert torch.equal(joints.positions, crops.positions)
-    assert joints.mirrored is not None
-    assert torch.equal(joints.mirrored, crops.mirrored)  # type: ignore[arg-type]
+    assert torch.equal(joints.mirrored, crops.mirrored)
     assert 0 < joints.mirrored.sum() < 5
 
 
-def test_the_skeleton_network_stays_bit_by_bit(store: Store, phase1: Path, tmp_path: Path) -> None:
+def test_the_skeleton_network_stays_bit_by_bit(store, phase1, tmp_path):
     config = make_video_config(phase1, lr=0.1, weight_decay=0.5)
     given = copy.deepcopy(config)
     trainer = make_run(tmp_path, config, store)
     fresh = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    assert not fresh["video.part_head.weight"].any()  # the first step leaves the backbone alone
     trainer.train()
     assert config == given
     before, after = load_file(phase1 / "model.safetensors"), load_file(tmp_path / "model.safetensors")
@@ -117,17 +106,13 @@ def test_the_skeleton_network_stays_bit_by_bit(store: Store, phase1: Path, tmp_p
         assert torch.equal(fresh[name], parameter) == name.startswith("skeleton."), name
 
 
-def test_an_interrupted_run_ends_bit_by_bit_like_a_whole_one(
-    store: Store, phase1: Path, tmp_path: Path, whole_run: Path
-) -> None:
+def test_an_interrupted_run_ends_bit_by_bit_like_a_whole_one(store, phase1, tmp_path, whole_run):
     config = make_video_config(phase1, workers=1)
     assert train_in_slices(tmp_path / "run", config, store, [1, 3]) == [1, 3]
     assert_same_runs(tmp_path / "run", whole_run)
 
 
-def test_a_moved_phase_1_is_the_same_one_and_another_is_not(
-    store: Store, phase1: Path, tmp_path: Path, whole_run: Path
-) -> None:
+def test_a_moved_phase_1_is_the_same_one_and_another_is_not(store, phase1, tmp_path, whole_run):
     moved = shutil.copytree(phase1, tmp_path / "moved")
     trainer = make_run(whole_run, make_video_config(moved), store)
     trainer.resume()
@@ -139,40 +124,33 @@ def test_a_moved_phase_1_is_the_same_one_and_another_is_not(
         make_run(whole_run, make_video_config(moved), store).resume()
 
 
-# Clips that are amiss: how each is made, and whether its persons can be seen.
-ODD: dict[str, tuple[Callable[[int], Sample], bool]] = {
-    "the video is shorter than the skeleton": (lambda n: made_clip(n, frames=20), True),
-    "joints outside the picture": (lambda n: made_clip(n, pixels=made_clip(n).pixels + 5000), False),
-    "nobody is known": (lambda n: made_clip(n, confidence=np.zeros((1, 12, 20), np.float32)), False),
-    "no pixels": (lambda n: made_clip(n, pixels=None), False),
-    "two persons": (lambda n: made_clip(n, persons=2), True),
-    "a single frame": (lambda n: made_clip(n, frames=1), True),
-    "no body at all": (
-        lambda n: made_clip(
-            n, present=np.zeros((1, 12), bool), joints=np.zeros((1, 12, 20, 3), np.float32), pixels=None
-        ),
-        False,
-    ),
+NOBODY = {"present": np.zeros((1, 12), bool), "joints": np.zeros((1, 12, 20, 3), np.float32), "pixels": None}
+# Clips that are amiss: what each has, and whether its persons can be seen.
+ODD: dict[str, tuple[dict[str, Any], bool]] = {
+    "the video is shorter than the skeleton": ({"frames": 20}, True),
+    "joints outside the picture": ({"pixels": np.full((1, 12, 20, 2), 5000, np.float32)}, False),
+    "nobody is known": ({"confidence": np.zeros((1, 12, 20), np.float32)}, False),
+    "no pixels": ({"pixels": None}, False),
+    "two persons": ({"persons": 2}, True),
+    "a single frame": ({"frames": 1}, True),
+    "no body at all": (NOBODY, False),
+    "whole": ({}, True),
 }
 
 
-def test_odd_clips_are_trained_on(tmp_path: Path) -> None:
+def test_odd_clips_are_trained_on(tmp_path):
     numbers = [n for n in range(12) if n % 3 != 2]  # those of the training views
-    kinds = dict(zip(numbers, ODD.items(), strict=False))
-    samples = [kinds[n][1][0](n) if n in kinds else made_clip(n) for n in range(12)]
-    store = write_video_store(tmp_path, samples)
+    samples = [made_clip(n, **fields) for n, (fields, _) in zip(numbers, ODD.values(), strict=True)]
+    store = write_video_store(tmp_path, [*samples, made_clip(2)])
     config = make_video_config(write_phase1(tmp_path / "phase1", store, persons=2), epochs=1)
     trainer = make_run(tmp_path / "run", config, store)
-    model = trainer.train()
+    model, phase = trainer.train(), trainer.phase
     assert all_finite(model)
-    phase = video_phase(trainer)
-    batch = phase.dataset(np.array(numbers)).__getitems__(list(range(8)))
-    assert batch.video is not None
+    batch = phase.dataset(np.arange(8)).__getitems__(list(range(8)))
     with torch.no_grad():
         answer = model.eval().answer(batch.clips, batch.video)
     assert answer.logits.isfinite().all()
-    for row, number in enumerate(numbers):
-        name, (_, seen) = kinds.get(number, ("whole", (None, True)))
+    for row, (name, (_, seen)) in enumerate(ODD.items()):
         assert bool(batch.video.part_mask[row].any()) == seen, name
         assert batch.video.scene_mask[row, 0], name
         assert answer.used[row].tolist() == [name != "no body at all", True], name
@@ -193,9 +171,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("theirs", "ours", "message"), REFUSED, ids=str)
-def test_what_is_refused(
-    store: Store, tmp_path: Path, theirs: dict[str, Any], ours: dict[str, Any], message: str
-) -> None:
+def test_what_is_refused(store, tmp_path, theirs, ours, message):
     first = write_phase1(tmp_path / "phase1", store, **theirs)
     with pytest.raises(PhaseError, match=message):
         make_phase(make_video_config(**{"phase1": first} | ours), store, [get_protocol(store.protocol)])

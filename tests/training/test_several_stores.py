@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +22,6 @@ from hhmnet.data.dataset import StoresError
 from hhmnet.evaluation.scores import Scores, score
 from hhmnet.losses import LossConfig
 from hhmnet.models.pretrained import PretrainedError, from_pretrained
-from hhmnet.sample import Sample
 from hhmnet.skeleton import COCO17, KINECT20
 from hhmnet.store import Store, write_store
 from hhmnet.training.engine import Hooks, TrainingError
@@ -35,23 +32,23 @@ NAMES = "tiny", "other"
 
 
 @pytest.fixture(scope="session")
-def other(tmp_path_factory: pytest.TempPathFactory, make_sample: Callable[..., Sample]) -> Store:
+def other(tmp_path_factory, make_sample):
     """18 clips of two classes, one of which the tiny store has too, of five subjects; the last one has no label."""
     samples = [make_sample(n, label=n % 2) for n in range(40, 58)]
     samples[-1] = dataclasses.replace(samples[-1], label=-1)
     folder = tmp_path_factory.mktemp("stores") / "other"
     about = {"class_names": ("nod", "sit"), "protocol": "given", "provenance": {}}
-    write_store(folder, samples, layout=KINECT20, **about)  # type: ignore[arg-type]
+    write_store(folder, samples, layout=KINECT20, **about)
     return Store(folder)
 
 
 @pytest.fixture(scope="session")
-def both(tiny_store: Store, other: Store) -> list[Store]:
+def both(tiny_store, other):
     return [tiny_store, other]
 
 
 @pytest.mark.parametrize("stream", ["joint", "joint+bone"])
-def test_a_clips_loss_is_its_own_heads(both: list[Store], tmp_path: Path, stream: str) -> None:
+def test_a_clips_loss_is_its_own_heads(both, tmp_path, stream):
     config = make_config(**CERTAIN, stream=stream, label_smoothing=0.2, loss=LossConfig(contrast=0.0))
     trainer = make_run(tmp_path, config, both)
     rows = [0, 1, 20, 3, 36, 21]  # of both sets, one batch
@@ -71,7 +68,7 @@ def test_a_clips_loss_is_its_own_heads(both: list[Store], tmp_path: Path, stream
     torch.testing.assert_close(found, expected)
 
 
-def test_a_run_cut_in_slices_measures_each_set_and_ends_the_same(both: list[Store], tmp_path: Path) -> None:
+def test_a_run_cut_in_slices_measures_each_set_and_ends_the_same(both, tmp_path):
     """With mixup, two loader processes and validation on both sets; and every step has clips of both."""
     logs: list[EpochLog] = []
     config = make_config(fold=0, batch_size=8, workers=1)
@@ -97,16 +94,12 @@ def test_a_run_cut_in_slices_measures_each_set_and_ends_the_same(both: list[Stor
         make_run(tmp_path / "whole", config, both[::-1]).resume()
 
 
-def test_the_commands_take_several_stores(
-    both: list[Store], recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_commands_take_several_stores(both, recipe, tmp_path, capsys):
     run, data = tmp_path / "run", ["--data", *(str(store.path) for store in both)]
     words = ["train", "--config", str(recipe), "--protocol", "nw_ucla_cross_view+", *data]
     assert main([*words, "--dry-run"]) == 0
     assert "training clips │ 37 │" in " ".join(capsys.readouterr().out.split())
-    assert main([*words, "--out", str(run), "--time-limit", "0.001s"]) == 0
-    assert f"hhmnet train {' '.join(data)} --out {run} --resume" in capsys.readouterr().err
-    assert main(["train", "--out", str(run), *data, "--resume"]) == 0
+    assert main([*words, "--out", str(run)]) == 0
     said = capsys.readouterr().err
     facts = json.loads((run / "environment.json").read_text())["store"]
     assert (facts["name"], facts["clips"], len(facts["provenance"])) == ("tiny+other", 48, 2)
@@ -132,9 +125,7 @@ def test_the_commands_take_several_stores(
     assert {one["label"] for one in top} == {"nod", "sit"}
 
 
-def test_what_is_refused(
-    both: list[Store], tmp_path: Path, make_sample: Callable[..., Sample], write_clips: Callable[..., Store]
-) -> None:
+def test_what_is_refused(both, tmp_path, make_sample, write_clips):
     def of(*stores: Store, **changed: object) -> None:
         make_run(tmp_path / "run", make_config(**changed), stores)
 
@@ -145,7 +136,7 @@ def test_what_is_refused(
         dataclasses.replace(make_sample(n), joints=make_sample(n).joints[:, :, :17, :2]) for n in range(6)
     ]
     about = {"class_names": ("a", "b", "c"), "protocol": "given", "provenance": {}}
-    write_store(tmp_path / "flat", flat, layout=COCO17, **about)  # type: ignore[arg-type]
+    write_store(tmp_path / "flat", flat, layout=COCO17, **about)
     with pytest.raises(StoresError, match=r"has the joints of coco17, .* those of kinect20"):
         of(both[0], Store(tmp_path / "flat"))
     with pytest.raises(TrainingError, match="field 'protocol' names 1 for 2 stores"):

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
-from short_run import made_samples, make_run, write_video_store
+from safetensors.torch import load_file
 from torch import distributed
-from two_processes import in_pair, phase_2_config
 
 from hhmnet.cli import main
-from hhmnet.models.pretrained import from_pretrained
-from hhmnet.store import Store
 from hhmnet.training import checkpoint
-from hhmnet.training.distributed import join
 
 pytestmark = [
     pytest.mark.long,
@@ -35,7 +29,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+def start():
     """A function that starts a command of hhmnet in two processes."""
     started: list[subprocess.Popen[str]] = []
 
@@ -62,7 +56,7 @@ def start() -> Iterator[Start]:
 
 
 @pytest.fixture
-def words(store_folder: Path, recipe: Path, tmp_path: Path) -> list[str]:
+def words(store_folder, recipe, tmp_path):
     """A training into ``run``."""
     return ["train", "--config", str(recipe), "--data", str(store_folder), "--out", str(tmp_path / "run")]
 
@@ -92,9 +86,7 @@ def children(process: subprocess.Popen[str]) -> list[int]:
     return [found[False], found[True]]
 
 
-def test_sigterm_stops_both_with_a_checkpoint_and_one_process_goes_on(
-    start: Start, words: list[str], tmp_path: Path
-) -> None:
+def test_sigterm_stops_both_with_a_checkpoint_and_one_process_goes_on(start, words, tmp_path):
     process = start(*words, *ENDLESS)
     wait_for(tmp_path / "run" / checkpoint.FILE)
     process.send_signal(signal.SIGTERM)
@@ -106,9 +98,7 @@ def test_sigterm_stops_both_with_a_checkpoint_and_one_process_goes_on(
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_ends_the_other_with_a_word(
-    start: Start, words: list[str], tmp_path: Path, rank: int
-) -> None:
+def test_a_killed_process_ends_the_other_with_a_word(start, words, tmp_path, rank):
     run = tmp_path / "run"
     process = start(*words, *ENDLESS)
     wait_for(run / checkpoint.FILE)
@@ -120,26 +110,3 @@ def test_a_killed_process_ends_the_other_with_a_word(
     assert (f"process {2 - rank} of 2 stops: another one has ended" in text) or "SIGTERM" in text
     assert "Traceback" not in text.partition("torch/distributed/elastic")[0]
     assert main([*words, *ENDLESS, "--resume", "--time-limit", "1s"]) == 0
-
-
-def test_phase_2_with_batch_norms_waits_for_nobody_without_a_picture(tmp_path: Path, phase1: Path) -> None:
-    """Two clips a step, one a process: the clip without a video leaves its process without pictures."""
-    in_pair(train_with_batch_norms, tmp_path, write_video_store(tmp_path, made_samples()).path, phase1)
-    first, second = (load_file(tmp_path / f"state-{rank}.safetensors") for rank in range(2))
-    weights = [name for name in first if "running" not in name and "batches" not in name]
-    assert len(weights) > 100  # statistics are of each process's own clips
-    for name in weights:
-        assert (first[name] - second[name]).abs().max() < 1e-5, name
-    assert from_pretrained(tmp_path / "run").spec.video is not None
-
-
-def train_with_batch_norms(folder: Path, store: Path, phase1: Path) -> None:
-    """Train, and keep each process's state."""
-    group = join(cpu=True)
-    config = phase_2_config(phase1, backbone="efficientnet_lite0", pretrained=False, batch_size=2)
-    config.roi = dataclasses.replace(config.roi, cell=40, scene=72)
-    config.video = dataclasses.replace(config.video, cell=32, scene=64)
-    trainer = make_run(folder / "run", config, Store(store))
-    trainer.train()
-    state = {name: value.contiguous() for name, value in trainer.network.state_dict().items()}
-    save_file(state, folder / f"state-{group.rank}.safetensors")

@@ -158,9 +158,7 @@ class VideoDataset(ClipDataset):
     """Some clips of a store together with the crops of their videos.
 
     Args:
-        store: an opened store.
-        indices: positions of the clips in the store.
-        persons: persons kept of every clip's skeleton, M.
+        store, indices, persons: as of :class:`ClipDataset`, of one store.
         cache: where the crops are, or are put when they are first needed.
         video_folder: where the store's videos are.
     """
@@ -249,15 +247,8 @@ def make_loader(
 def clip_length(store: Store, rows: np.ndarray, videos: Path | None = None) -> tuple[int, float | None]:
     """Median length of some clips in frames, and how many of those there are in a second.
 
-    A store doesn't say the rate of its skeletons; it is taken from the videos of five of the clips.
-
-    Args:
-        store: opened store.
-        rows: positions of the clips in it.
-        videos: folder of its videos; the store's own note if None.
-
-    Returns:
-        Frames, and the rate; None where no video can be had.
+    A store doesn't say the rate of its skeletons; it is taken from the videos of five of the clips at ``rows``, and is
+    None where no video can be had.
     """
     frames = max(round(float(np.median(store.lengths[rows]))), 1)
     try:

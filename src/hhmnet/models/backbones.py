@@ -38,8 +38,9 @@ class RGBBackbone(nn.Module):
     stride: int
 
     def layers(self) -> list[nn.Module]:
-        """Its layers, the one next to the pictures first; a network whose children aren't that says so itself."""
-        return list(self.children())
+        """Its layers, the one next to the pictures first: its children, and what stands in a sequence."""
+        parts = (part if isinstance(part, nn.Sequential) else [part] for part in self.children())
+        return [layer for part in parts for layer in part]
 
 
 class ConvNorm(nn.Module):
@@ -146,10 +147,6 @@ class EfficientNetLite0(RGBBackbone):
         self.blocks = nn.Sequential(*blocks)
         self.head = ConvNorm(before, self.channels, 1)
 
-    def layers(self) -> list[nn.Module]:
-        """Stem, blocks and head."""
-        return [self.stem, *self.blocks, self.head]
-
     def forward(self, x: Tensor) -> Tensor:
         """Map pictures ``(B, 3, H, W)`` to ``(B, 1280, ceil(H / 32), ceil(W / 32))``."""
         return self.head(self.blocks(self.stem(x)))
@@ -204,10 +201,6 @@ class SmallNet(RGBBackbone):
             ConvNorm(96, self.channels, 3, 2, norm="group"),
         )
         self.last = ConvNorm(self.channels, self.channels, 3, active=False, norm="group")
-
-    def layers(self) -> list[nn.Module]:
-        """The stages and the last convolution."""
-        return [*self.stages, self.last]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map pictures ``(B, 3, H, W)`` to ``(B, 160, ceil(H / 16), ceil(W / 16))``."""

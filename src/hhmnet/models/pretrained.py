@@ -20,24 +20,13 @@ from hhmnet.files import replacing, write_json
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork, HomogeneousOutput
 from hhmnet.models.hub import find_model
-from hhmnet.models.spec import ModelSpec, Network, PretrainedError, SpecError, check_weights
+from hhmnet.models.spec import ModelSpec, Network, PretrainedError, check_weights
 from hhmnet.models.stst import STST
 from hhmnet.store import Store
 
 if TYPE_CHECKING:
     from hhmnet.data.roi import RoiConfig
     from hhmnet.data.video_batch import VideoBatch, VideoConfig, VideoInput
-
-__all__ = [
-    "ActionModel",
-    "ModelOutput",
-    "ModelSpec",
-    "Network",
-    "PretrainedError",
-    "SpecError",
-    "from_pretrained",
-    "with_video",
-]
 
 
 class ModelOutput(NamedTuple):
@@ -237,11 +226,7 @@ def with_video(
 ) -> ActionModel:
     """A model of phase 2 around a trained one of phase 1: its network is copied and frozen, the video side is fresh.
 
-    Args:
-        model: a model of skeletons alone, of one stream or several.
-        config: of the video side.
-        video: how crops become input; the default settings if None.
-        roi: how crops are cut; the default settings if None.
+    ``video`` says how crops become input, ``roi`` how they are cut; the default settings if None.
 
     Raises:
         PretrainedError: the model has a video side already.

@@ -25,8 +25,6 @@ from hhmnet.models.re_dmt import REDMT, Company, Explanation, company_of
 from hhmnet.models.sk_tc import SKTC
 from hhmnet.skeleton import SkeletonLayout
 
-__all__ = ["STST", "STSTBlock", "STSTConfig", "STSTOutput"]
-
 
 class STSTOutput(NamedTuple):
     """What ST&ST returns.

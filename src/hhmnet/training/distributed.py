@@ -197,14 +197,7 @@ def score_together(
 ) -> dict[str, Scores]:
     """What :func:`~hhmnet.evaluation.scores.score_streams` gives, in every process; each clip is scored by one.
 
-    Args:
-        group: the processes; all of them must call.
-        model: the model, the same in all.
-        store: opened store.
-        indices: positions of the clips; their number need not be a multiple of the group's size.
-        device: where the model is.
-        videos: folder of the clips' videos, for a model that looks at them.
-        modalities: what the model is given.
+    All processes must call, with the same model; the number of clips need not be a multiple of theirs.
     """
     mine = indices[group.rank :: group.size]
     each = score_streams(model, store, mine, device=device, videos=videos, modalities=modalities)
@@ -253,12 +246,12 @@ class SynchronisedNorm(_BatchNorm):
         away = exact - mean.view(shape)
         var = gathered(away.square().sum(axes)[None]).sum(0) / count
         y = away * (var + self.eps).rsqrt().view(shape)
-        if self.running_mean is not None and self.running_var is not None and self.momentum is not None:
-            unbiased = var.detach() * count / (count - 1).clamp_min(1)
-            self.running_mean.lerp_(mean.detach().to(self.running_mean.dtype), self.momentum)
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
-            assert self.num_batches_tracked is not None
-            self.num_batches_tracked.add_(1)
-        if self.affine:
-            y = y * self.weight.view(shape) + self.bias.view(shape)
-        return y.to(x.dtype)
+        unbiased = var.detach() * count / (count - 1).clamp_min(1)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.running_mean.lerp_(mean.detach(), self.momentum)
+        self.running_var.lerp_(unbiased, self.momentum)
+        self.num_batches_tracked.add_(1)
+        return (y * self.weight.view(shape) + self.bias.view(shape)).to(x.dtype)

@@ -24,12 +24,6 @@ Update = Callable[..., tuple[Tensor, Tensor]]
 class Learner:
     """A network with its optimiser, and what one step does to both.
 
-    Args:
-        config: the run's configuration.
-        phase: has the network, and its loss.
-        device: where it trains.
-        group: the processes that train.
-
     Attributes:
         network: the phase's network, on the device.
         average: its moving average; None without.

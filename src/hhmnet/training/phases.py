@@ -45,14 +45,7 @@ def make_phase(
     videos: Path | None = None,
     group: ProcessGroup | None = None,
 ) -> Phase:
-    """The phase that a configuration asks for.
-
-    Args:
-        config: the run's configuration.
-        store: opened store, or several as one.
-        protocols: the protocol in force, of each store.
-        videos: folder of the store's videos; the store's own note if None.
-        group: the processes that train; this one alone if None.
+    """The phase that a configuration asks for; the arguments are those of the two phases.
 
     Raises:
         PhaseError: the configuration doesn't say clearly which phase it is of, or see :class:`VideoPhase`.
@@ -161,16 +154,11 @@ class SkeletonPhase:
 class VideoPhase:
     """Phase 2: a video network that a frozen skeleton network guides and teaches (design, 1.3).
 
-    Args:
-        config: the run's configuration; ``phase1`` names a model.
-        store: opened store.
-        split: the protocol in force.
-        videos: folder of the store's videos.
-        group: the processes that train.
+    Its arguments and attributes are those of :class:`SkeletonPhase`, for one store. ``config`` gets the phase-1 model's
+    network and preprocessing, so that the run's own file says what was trained.
 
-    Attributes:
-        config: the configuration with the phase-1 model's network and preprocessing, so that the run's own file says
-            what was trained.
+    Args:
+        videos: folder of the store's videos.
 
     Raises:
         PhaseError: the phase-1 model has other joints or classes than the store, has seen clips that are to be
