@@ -6,8 +6,6 @@ import multiprocessing
 import os
 import pickle
 import shutil
-import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ import pyarrow as pa
 import pyarrow.ipc
 import pytest
 
-import hhmnet.arrow
 from hhmnet.arrow import SCHEMA
 from hhmnet.sample import Sample
 from hhmnet.skeleton import COCO17, KINECT20, SkeletonLayout
@@ -129,25 +126,6 @@ def test_opening_allocates_nothing_for_the_joints(tmp_path: Path) -> None:
     for view in (store.joints, store.present):
         assert np.shares_memory(view(3), view(3))
         assert not view(3).flags.writeable
-
-
-def test_writing_holds_two_batches_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hhmnet.arrow, "_BATCH_BYTES", 2**20)
-    alive: weakref.WeakSet[Sample] = weakref.WeakSet()
-    most = 0
-
-    def stream() -> Iterator[Sample]:
-        nonlocal most
-        for number in range(60):
-            sample = make(number, frames=250, pixels=None, confidence=None)
-            alive.add(sample)
-            most = max(most, len(alive))
-            yield sample
-            del sample
-
-    assert write(tmp_path, stream()) == 60
-    assert most <= 30  # a batch is about 11 of these; one is written while the next fills
-    assert Store(tmp_path).lengths.tolist() == [250] * 60
 
 
 def test_positions_and_names(folder: Path) -> None:

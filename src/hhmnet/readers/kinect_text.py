@@ -40,11 +40,8 @@ def read_kinect_text(path: Path) -> RawClip:
 
     MSR Action3D: a line a joint, ``x y z confidence``, 20 lines a frame; their order is that of the data set's drawing
     code, with the right side first. UTKinect: a line a frame, its number and the 20 joints of the Kinect's SDK; a frame
-    that stands there twice counts once. Both are metres with y up.
-
-    Raises:
-        ReadError: it isn't such a text, with the line.
-        OSError: it can't be read.
+    that stands there twice counts once. Both are metres with y up. Raises ReadError, with the line, if it isn't such a
+    text; OSError.
     """
     width, form = (4, "MSR Action3D") if _MSR.fullmatch(path.stem) else (61, "UTKinect")
     rows = []
