@@ -12,7 +12,7 @@ import pytest
 from hhmnet.cli import main
 from hhmnet.readers import ReadError, SourceError
 from hhmnet.readers.ntu import NTU60, NTU120, NTUConfig
-from hhmnet.readers.pairing import LONGER
+from hhmnet.readers.recorded import LONGER
 from hhmnet.store import Store
 from made_ntu import ID, NAME, Body, changed, put, skeleton
 from made_video import picture, write_video

@@ -11,7 +11,7 @@ import pytest
 from hhmnet.cli import main
 from hhmnet.readers import ReadError, SourceError
 from hhmnet.readers.nw_ucla import NWUCLA, NWUCLAConfig
-from hhmnet.readers.pairing import NO_PICTURE, NO_VIDEO, SHORTER, STRETCHED
+from hhmnet.readers.recorded import NO_PICTURE, NO_VIDEO, SHORTER, STRETCHED
 from hhmnet.sample import Sample
 from hhmnet.store import Store
 from made_clips import CUT, NAME, clip, put

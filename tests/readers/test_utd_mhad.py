@@ -18,7 +18,7 @@ from hhmnet.cli import main
 from hhmnet.readers import ReadError
 from hhmnet.readers.joints import MISSING
 from hhmnet.readers.mat5 import MAX_BYTES, read_array
-from hhmnet.readers.pairing import NO_VIDEO, SHORTER, UNREADABLE
+from hhmnet.readers.recorded import NO_VIDEO, SHORTER, UNREADABLE
 from hhmnet.readers.utd_mhad import UTDMHAD
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store

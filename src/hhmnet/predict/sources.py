@@ -29,7 +29,7 @@ from hhmnet.readers.kinect_text import is_kinect_text
 from hhmnet.readers.labels import printable
 from hhmnet.readers.listed import count_endings
 from hhmnet.readers.nw_ucla import CLASSES_FILE
-from hhmnet.readers.pairing import VIDEO_SUFFIXES, video_fields
+from hhmnet.readers.recorded import VIDEO_SUFFIXES, video_fields
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import SkeletonLayout
 from hhmnet.store import SAMPLES_FILE, Store

@@ -19,7 +19,7 @@ from hhmnet.files import locked, made, remove_leftovers, replacing
 from hhmnet.prepare.parts import REJECTED_FILE, Parts, Rejected, cut, fingerprint_work, printable
 from hhmnet.prepare.workers import EngineError, WorkerLost, in_cluster, in_workers
 from hhmnet.readers import Reader
-from hhmnet.readers.pairing import LISTED
+from hhmnet.readers.recorded import LISTED
 from hhmnet.store import StoreError, write_store
 
 __all__ = ["ENGINES", "EngineError", "PrepareError", "PrepareReport", "Rejected", "WorkerLost", "prepare"]

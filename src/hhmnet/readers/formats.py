@@ -27,7 +27,7 @@ from hhmnet.readers.labels import DEFAULT_TABLE, Labels, to_labels
 from hhmnet.readers.listed import ListedReader
 from hhmnet.readers.ntu_skeleton import read_persons
 from hhmnet.readers.nw_ucla import skeletons_of
-from hhmnet.readers.pairing import find_videos, video_fields
+from hhmnet.readers.recorded import find_videos, video_fields
 from hhmnet.readers.text import disguised, read_json, read_lines
 from hhmnet.sample import Sample
 from hhmnet.skeleton import NTU25, SkeletonLayout

@@ -19,7 +19,7 @@ from hhmnet.pose.networks import NETWORKS, PoseError, fetch_models
 from hhmnet.readers import ReaderConfig, ReadError
 from hhmnet.readers.labels import DEFAULT_TABLE, LabelRow
 from hhmnet.readers.listed import ListedReader
-from hhmnet.readers.pairing import IN_PART, VIDEO_SUFFIXES
+from hhmnet.readers.recorded import IN_PART, VIDEO_SUFFIXES
 from hhmnet.sample import Sample
 from hhmnet.skeleton import BLAZEPOSE33, LAYOUTS
 from hhmnet.video import VideoError, open_video

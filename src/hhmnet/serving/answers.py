@@ -16,7 +16,7 @@ import numpy as np
 
 from hhmnet.predict.sources import Input, InputClip, InputError
 from hhmnet.predict.timeline import Timeline, TimelineConfig, frame_times, recognise_long
-from hhmnet.readers.pairing import VIDEO_SUFFIXES
+from hhmnet.readers.recorded import VIDEO_SUFFIXES
 from hhmnet.serving.limits import Limits, Refused
 from hhmnet.serving.schema import RequestOptions, Taught
 from hhmnet.skeleton import SkeletonLayout

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hhmnet.readers import SourceError
-from hhmnet.readers.pairing import find_videos, pair_frames
+from hhmnet.readers.recorded import find_videos, pair_frames
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.floats(-20, 20))
