@@ -77,32 +77,24 @@ def test_a_line_for_each_answer_as_json_or_as_text(
     assert f"{FRAMES} frames in" in output.err
 
 
-def test_a_loop_ends_after_its_time(
+def test_ctrl_c_and_the_time_end_a_loop_cleanly(
     run: Path, video: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moments = count()  # the clock goes on by a second each time it is read: once at the start, once a frame
-    monkeypatch.setattr(capture, "monotonic", lambda: float(next(moments)))
     words = ["live", str(run), "--source", str(video), "--loop", "--as-fast-as-possible"]
-    assert main([*words, "--for", "70s"]) == 0
+    moments = count()  # the clock goes on by a second each time it is read: once at the start, once a frame
+    with monkeypatch.context() as patch:
+        patch.setattr(capture, "monotonic", lambda: float(next(moments)))
+        assert main([*words, "--for", "70s"]) == 0
     assert "71 frames in" in capsys.readouterr().err
+    push, pushed = StreamingRecognizer.push_frame, count(1)
 
-
-def test_ctrl_c_ends_it_cleanly(
-    run: Path, video: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    push, count = StreamingRecognizer.push_frame, 0
-
-    def interrupted(
-        self: StreamingRecognizer, image: np.ndarray, time: float | None
-    ) -> LivePrediction | None:
-        nonlocal count
-        count += 1
-        if count == 5:
+    def interrupted(self: StreamingRecognizer, *frame: Any) -> LivePrediction | None:
+        if next(pushed) == 5:
             raise KeyboardInterrupt
-        return push(self, image, time)
+        return push(self, *frame)
 
     monkeypatch.setattr(StreamingRecognizer, "push_frame", interrupted)
-    assert main(["live", str(run), "--source", str(video), "--loop"]) == 0
+    assert main(words) == 0
     assert capsys.readouterr().err.splitlines()[-1].startswith("4 frames in")
     assert not [thread for thread in threading.enumerate() if thread.name == "capture"]
 

@@ -54,15 +54,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
     return write_made_store(tmp_path_factory.mktemp("made"), clips)
 
 
-def test_without_a_model_crops_are_shown_as_they_are_cut(made: tuple[Store, Path]) -> None:
-    store, videos = made
-    found = crops_of(store, 0, videos)
-    crops, _ = cut_clip(store.sample(0), KINECT20, videos / "made03.mkv", RoiConfig())
-    np.testing.assert_array_equal(found.cells, crops.parts.swapaxes(0, 1))
-    np.testing.assert_array_equal(found.cell_mask, crops.part_mask.T)
-    assert (found.frames[0], found.frames[-1]) == (20, 31)
-
-
 def test_cells_weights_and_answers_are_the_networks(phase1: ActionModel, made: tuple[Store, Path]) -> None:
     store, videos = made
     whole = phase2(phase1).train()
@@ -86,6 +77,10 @@ def test_cells_weights_and_answers_are_the_networks(phase1: ActionModel, made: t
         assert {name for name, _ in answers} == set(CLASSES)
         assert answers[0][1] >= answers[1][1]
         assert sum(share for _, share in answers) == pytest.approx(1, abs=1e-5)
+    cut, _ = cut_clip(store.sample(0), KINECT20, videos / "made03.mkv", RoiConfig())
+    np.testing.assert_array_equal(
+        crops_of(store, 0, videos).cells, cut.parts.swapaxes(0, 1)
+    )  # without a model
     unguided = guidance_of(phase2(phase1, "none"), store, 0, videos)
     assert unguided.weights is None
     assert unguided.answers["skeleton"] == found.answers["skeleton"]

@@ -50,7 +50,7 @@ def test_scores_are_each_clips_own_in_the_order_asked_for_of_every_member(patchy
         assert scores.logits.dtype == np.float32
         alone = model.single(name) if name else model
         for row, logits in zip(rows, scores.logits, strict=True):
-            clip = ClipDataset(patchy_store, np.array([row]), 2)[0].clips
+            clip = ClipDataset(patchy_store, np.array([row]), 2).__getitems__([0]).clips
             np.testing.assert_allclose(logits, alone(clip)[0].detach().numpy(), atol=1e-5)
     assert np.abs(found["joint"].logits - found["bone"].logits).max() > 1e-3
     none = score_streams(model, patchy_store, rows[:0])

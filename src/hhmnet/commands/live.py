@@ -177,7 +177,7 @@ def view(answer: LivePrediction | None, class_names: tuple[str, ...], meter: Met
     ranked = [(name, 0.0) for name in class_names[:SHOWN]]
     for name, share in ranked if chances is None else best(chances, class_names, SHOWN):
         bars.add_row(Text(name), ProgressBar(100, 100 * share, width=40), f"{share:4.0%}")
-    speed = "{frames_per_second} frames/s   answer after {latency_ms} ms   {dropped:,} dropped"
-    return Group(
-        Text(headline(answer), style="bold"), bars, Text(speed.format(**meter.figures()), style="dim")
-    )
+    found = meter.figures()
+    speed = f"{found['frames_per_second']} frames/s   answer after {found['latency_ms'] or '-'} ms"
+    speed += f"   {found['dropped']:,} dropped"
+    return Group(Text(headline(answer), style="bold"), bars, Text(speed, style="dim"))

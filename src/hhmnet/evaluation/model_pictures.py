@@ -82,7 +82,7 @@ def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Gui
         raise GuidanceError("the model looks at skeletons alone; --guidance needs one of phase 2")
     sample = store.sample(row)
     crops = stack_crops([_crops(sample, store, videos, spec.roi)])
-    clips = ClipDataset(store, np.array([row]), spec.data.persons)[0].clips
+    clips = ClipDataset(store, np.array([row]), spec.data.persons).__getitems__([0]).clips
     training = model.training
     model.eval()
     both, skeleton = model.answer(clips, crops), model.answer(clips, None)
