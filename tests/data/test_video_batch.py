@@ -64,14 +64,9 @@ def views(lengths: tuple[int, ...], frames: int, seed: int | None) -> Tensor:
 
 
 def plain_chosen(times: list[float], positions: list[float], count: int) -> list[int]:
-    chosen = []
-    for k in range(count):
-        middle = min(max((k + 0.5) * len(positions) / count - 0.5, 0), len(positions) - 1)
-        before = min(int(middle), len(positions) - 2) if len(positions) > 1 else 0
-        after = min(before + 1, len(positions) - 1)
-        wanted = positions[before] + (positions[after] - positions[before]) * (middle - before)
-        chosen.append(min(range(len(times)), key=lambda n: abs(times[n] - wanted)))
-    return chosen
+    frames = len(positions)
+    wanted = np.interp((np.arange(count) + 0.5) * frames / count - 0.5, np.arange(frames), positions)
+    return [min(range(len(times)), key=lambda n: abs(times[n] - one)) for one in wanted]
 
 
 def plain_among(value: float, positions: list[float]) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.compat.proto.graph_pb2 import GraphDef
+from tensorboard.util.tensor_util import make_tensor_proto
 from torch import Tensor
 
 from hhmnet.pose.detectors import PersonDetector, anchors, decode, read_constants, same_conv, suppress
@@ -140,22 +141,14 @@ def test_anchors_and_boxes_are_those_of_the_paper() -> None:
     assert decode(code, anchor)[0].tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def frozen(**constants: np.ndarray) -> GraphDef:
-    graph = GraphDef()
-    for name, array in constants.items():
-        tensor = graph.node.add(name=name, op="Const").attr["value"].tensor
-        tensor.dtype = 1 if array.dtype == np.float32 else 3
-        for size in array.shape:
-            tensor.tensor_shape.dim.add(size=size)
-        tensor.tensor_content = array.tobytes()
-    return graph
-
-
 def test_constants_are_read_with_their_shapes_and_other_files_are_no_graph(tmp_path: Path) -> None:
     weights = {"weights": np.arange(24, dtype=np.float32).reshape(2, 3, 4), "scale": np.float32(7)}
-    graph = frozen(**weights, axis=np.int32([1]), ones=np.zeros(3, np.float32))
-    graph.node[-1].attr["value"].tensor.tensor_content = b""
-    graph.node[-1].attr["value"].tensor.float_val.append(1)  # one number stands for all
+    graph = GraphDef()
+    for name, array in (weights | {"axis": np.int32([1]), "ones": np.zeros(3, np.float32)}).items():
+        tensor = graph.node.add(name=name, op="Const").attr["value"].tensor
+        tensor.CopyFrom(make_tensor_proto(array))
+    tensor.ClearField("tensor_content")
+    tensor.float_val[:] = [1]  # one number stands for all
     graph.node.add(name="out", op="Identity", input=["weights"])
     file, whole = tmp_path / "graph.pb", graph.SerializeToString()
     file.write_bytes(whole)

@@ -36,8 +36,7 @@ def part_squares(
     layout: SkeletonLayout,
     frames: np.ndarray,
     shown: np.ndarray,
-    *,
-    person_scale: str,
+    scale: str,
     window: float,
     share: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -61,7 +60,7 @@ def part_squares(
         part_frames[:, part] = nearest(frames, shown & (count[:, 0] > 0))
         middles = (pixels[0][:, joints] * weight).sum(1) / np.maximum(count, 1)
         places[:, part] = middles[part_frames[:, part]]
-    sizes = person_sizes(sample, layout, person_scale)
+    sizes = person_sizes(sample, layout, scale)
     sizes = np.zeros_like(sizes) if np.isnan(sizes).all() else sizes
     sides, times = np.zeros_like(part_frames), np.arange(len(sizes))
     for frame in np.unique(part_frames):

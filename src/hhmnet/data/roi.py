@@ -156,12 +156,8 @@ def _fill(
         return
     frames, scene_frames = nearest(crops.times, shown), nearest(crops.scene_times, shown)
     crops.times[:], crops.scene_times[:] = frames, scene_frames
-    part_frames, places, sides = part_squares(
-        *(sample, layout, frames, shown),
-        person_scale=config.person_scale,
-        window=config.window,
-        share=config.part_size * (1 + config.margin),
-    )
+    size = config.person_scale, config.window, config.part_size * (1 + config.margin)
+    part_frames, places, sides = part_squares(sample, layout, frames, shown, *size)
     everybody, each = person_boxes(sample, scene_frames)
     of_part = np.where(part_frames >= 0, pictures[part_frames], -1)
     of_scene = pictures[scene_frames]
