@@ -110,7 +110,7 @@ class VideoPoseEstimator:
             VideoError: the video has no frame that can be decoded.
             PoseError: no person was found in it.
         """
-        config, tracker, looked, count = self.config, Tracker(), list[int](), 0
+        config, tracker, count = self.config, Tracker(), 0
         waiting: deque[tuple[int, Future[tuple[np.ndarray, np.ndarray]]]] = deque()
 
         def follow(most: int) -> None:
@@ -118,7 +118,6 @@ class VideoPoseEstimator:
             while len(waiting) > most:
                 index, found = waiting.popleft()
                 tracker.update(index, *found.result())
-                looked.append(index)
 
         with _one_thread(), open_video(path) as video, ThreadPoolExecutor(self.threads) as pool:
             # A small video is decoded once, a larger one twice.
@@ -134,6 +133,7 @@ class VideoPoseEstimator:
                 where = f" from frame {begin} on" if begin else ""
                 raise video.damage or VideoError(path, None, f"has no frame that can be decoded{where}")
             size = (video.width, video.height)
+            looked = range(0, count, config.every)
             actors = choose_actors(tracker.tracks, looked, size, video.fps, config.persons)
             if not actors:
                 raise PoseError("no person was found in it")

@@ -59,12 +59,10 @@ class Follower:
     def estimate(self, frame: int, image: np.ndarray) -> None:
         """Find all persons in one frame; frames come in order."""
         for row in map(int, np.flatnonzero(self._wanted[:, frame])):
-            was_led = self._regions[row] is not None
-            self._estimate(row, frame, image)
-            if was_led and not self._is_right(row, frame):
-                self._drop(row, frame)
+            for _ in range(1 if self._regions[row] is None else 2):  # who was lost is looked for in the box
                 self._estimate(row, frame, image)
-            if not self._is_right(row, frame):
+                if self._is_right(row, frame):
+                    break
                 self._drop(row, frame)
         for pair in combinations(map(int, np.flatnonzero(self.present[:, frame])), 2):
             wrong = stray(self.boxes[list(pair), frame], self._paths[list(pair), frame])
