@@ -12,7 +12,7 @@ import filelock
 import pytest
 
 from hhmnet import files
-from hhmnet.files import LOCK_FILE, LockedError, append, locked, made, remove_leftovers, replacing
+from hhmnet.files import LOCK_FILE, LockedError, append, locked, remove_leftovers, replacing
 
 HALF = ".a.csv.0123456789abcdef0123456789abcdef.tmp"
 
@@ -120,15 +120,6 @@ def test_a_line_is_added_whole_or_not_at_all(tmp_path: Path) -> None:
     told = subprocess.check_output([sys.executable, "-c", script, str(file)], text=True)
     assert told.strip() == str(file)
     assert file.read_bytes() == b"one\ntwo\n"
-
-
-def test_a_folder_goes_again_if_nothing_comes_into_it(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no"), made(tmp_path / "a" / "b"):
-        raise ValueError("no")
-    assert not (tmp_path / "a" / "b").exists()
-    with made(tmp_path / "c"):
-        (tmp_path / "c" / "file").touch()
-    assert (tmp_path / "c" / "file").exists()
 
 
 def hold(folder: Path) -> None:
