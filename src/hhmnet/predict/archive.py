@@ -185,7 +185,5 @@ def _in_cluster(job: ArchiveJob, items: Sequence[Input], jobs: int | None) -> It
             except ray.exceptions.RayError as error:
                 cause = getattr(error, "cause", error)
                 reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
-                raise EngineError(
-                    f"a worker of the cluster can't load the model or answer: {reason}"
-                ) from None
+                raise EngineError(f"a worker of the cluster can't load the model: {reason}") from None
             yield row

@@ -128,13 +128,11 @@ class OnnxEngine:
             self.settings: dict[str, Any] = notes["model"]
             if self.settings["format"] != "hhmnet-model":
                 raise ValueError("field 'format' is another program's")
-            for field, names in (("members", notes), ("class_names", self.settings)):
-                if not isinstance(names[field], list) or not all(
-                    isinstance(name, str) for name in names[field]
-                ):
+            named = {"members": notes["members"], "class_names": self.settings["class_names"]}
+            for field, names in named.items():
+                if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                     raise ValueError(f"field '{field}' must be a list of names")
-            self.members: tuple[str, ...] = tuple(notes["members"])
-            self.class_names: tuple[str, ...] = tuple(self.settings["class_names"])
+            self.members, self.class_names = (tuple(names) for names in named.values())
             self.layout = SkeletonLayout.from_dict(self.settings["layout"])
             self.persons = self.settings["data"]["persons"]
             if type(self.persons) is not int or not 1 <= self.persons <= _MOST:
