@@ -17,9 +17,8 @@ from hhmnet.commands import live
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
 from hhmnet.predict import capture
 from hhmnet.predict.live import LivePrediction, StreamingRecognizer
-from made_models import CLASSES, video_model
+from made_models import CLASSES, skeleton_model, video_model
 from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight
-from made_stream import model
 
 FRAMES = 50
 PLAYER = straight((100, 130), (0.2, 0), (60, 140))
@@ -30,7 +29,7 @@ OTHER = straight((240, 130), (0, 0), (60, 140))
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of two streams that nobody trained."""
     folder = tmp_path_factory.mktemp("live") / "model"
-    model().save_pretrained(folder)
+    skeleton_model().save_pretrained(folder)
     return folder
 
 
