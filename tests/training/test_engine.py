@@ -141,7 +141,7 @@ def test_corrected_labels_hold_in_training_and_in_validation(tmp_path, make_samp
     held = np.flatnonzero(store.cameras == "2")
     config = make_config(fold=0, batch_size=5, epochs=1)
     config.relabel = {str(store.sample_ids[first]): "", str(store.sample_ids[second]): "nod"}
-    config.relabel |= {str(name): "nod" for name in store.sample_ids[held]}
+    config.relabel |= {str(name): "nod" for name in store.sample_ids[held]} | {"of another store": "nod"}
     logs: list[EpochLog] = []
     trainer = make_run(tmp_path / "run", config, store, Hooks(on_epoch=logs.append))
     assert not {first, 6} & set(trainer.rows)

@@ -25,17 +25,6 @@ TRUNKS = ("stored", "derived")
 SCALES = ("none", "trunk", "box")
 
 
-def split_names(names: str) -> tuple[str, ...]:
-    """Stream names from ``joint`` or ``joint+bone``; raises ValueError for an unknown or repeated one."""
-    found = tuple(names.split("+"))
-    for name in found:
-        if name not in STREAMS:
-            raise ValueError(f"unknown stream '{name}'; known: {', '.join(STREAMS)}; several are joined by +")
-    if len(set(found)) < len(found):
-        raise ValueError(f"a stream stands twice in '{names}'")
-    return found
-
-
 @dataclass
 class DataConfig:
     """How a clip becomes network input. Kept with the weights: a model without it is useless."""
@@ -57,10 +46,14 @@ class DataConfig:
     """Unit of length: none (as stored), trunk (the torso's length) or box (each axis spans -1 to 1 over the clip)."""
 
     def __post_init__(self) -> None:
-        try:
-            split_names(self.stream)
-        except ValueError as error:
-            raise ValueError(f"field 'stream': {error}") from None
+        for name in self.streams:
+            if name not in STREAMS:
+                known = ", ".join(STREAMS)
+                raise ValueError(
+                    f"field 'stream': unknown stream '{name}'; known: {known}; several are joined by +"
+                )
+        if len(set(self.streams)) < len(self.streams):
+            raise ValueError(f"field 'stream': a stream stands twice in '{self.stream}'")
         one_of(self, "center", CENTERS)
         one_of(self, "facing", FACINGS)
         one_of(self, "trunk", TRUNKS)
@@ -70,7 +63,7 @@ class DataConfig:
     @property
     def streams(self) -> tuple[str, ...]:
         """Names of the streams, in order."""
-        return split_names(self.stream)
+        return tuple(self.stream.split("+"))
 
 
 class SkeletonBatch(NamedTuple):
