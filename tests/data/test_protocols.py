@@ -72,6 +72,15 @@ def test_who_trains_who_is_tested_and_what_is_held_out(name, axis, trains, every
         assert found("train", fold) == set(trains) - own
 
 
+def test_test_clips_never_validate_nor_train(tiny_store):
+    """Not even where a fold's group names a tested value by mistake."""
+    protocol = Protocol("made", "camera", frozenset({"3"}), "nowhere", (frozenset({"2", "3"}),))
+    test = protocol.indices(tiny_store, "test")
+    for part in ("train", "val"):
+        assert not np.isin(protocol.indices(tiny_store, part, 0), test).any()
+    assert len(test) == 10
+
+
 def test_unknown_parts_and_folds_are_refused(tiny_store):
     for part, fold, message in (
         ("testing", None, "unknown split 'testing'; known: train, val, test, all"),

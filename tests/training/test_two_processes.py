@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from short_run import make_config, make_run, make_video_config
 from torch import distributed, multiprocessing
 
@@ -98,6 +99,13 @@ def all_of_it(folder: Path, paths: dict[str, Path]) -> None:
     notes["cut"] = run(folder / "cut", phase_1_config(), patchy, stop=3)
     notes["resumed"] = run(folder / "begun", phase_1_config(), patchy, resume=True)
     notes["phase 2"] = run(folder / "two phase 2", phase_2_config(paths["phase1"]), videos)
+    config = phase_2_config(paths["phase1"], backbone="efficientnet_lite0", pretrained=False)
+    config.roi = dataclasses.replace(config.roi, cell=40, scene=72)
+    config.video = dataclasses.replace(config.video, cell=32, scene=64)
+    trainer = make_run(folder / "norms", config, videos)
+    trainer.train()
+    state = {name: value.contiguous() for name, value in trainer.network.state_dict().items()}
+    save_file(state, folder / f"norms-{rank}.safetensors")
     notes["refused"] = _error(lambda: run(folder / "odd", phase_1_config(batch_size=5), patchy))
     notes["not finite"] = _error(lambda: _spoilt(folder / "nan", patchy))
     notes["alone wrong"] = _error(lambda: _fails(group, "the disk is full", (1,)))
@@ -193,6 +201,15 @@ def test_two_have_the_losses_and_weights_of_one(
     for noted in notes:
         assert noted[kind] == pytest.approx(losses, rel=tolerance)
     assert_close_runs(folder / f"one {kind}", folder / f"two {kind}", tolerance)
+
+
+def test_batch_norms_of_a_video_network_wait_for_nobody_without_a_picture(folder, notes):
+    """A clip a process: the one without a video leaves its process without pictures."""
+    first, second = (load_file(folder / f"norms-{rank}.safetensors") for rank in range(2))
+    weights = [name for name in first if "running" not in name and "batches" not in name]
+    assert any("video.backbone" in name for name in weights)
+    for name in weights:  # statistics are of each process's own clips
+        torch.testing.assert_close(first[name], second[name], atol=1e-5, rtol=0, msg=name)
 
 
 def test_two_stop_and_one_goes_on_and_the_other_way_round(folder, notes, alone, patchy_store):
