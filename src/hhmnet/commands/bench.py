@@ -45,6 +45,8 @@ def main(words: list[str]) -> int:
     parser = _parser()
     options, flags = parser.parse_known_args(words)
     before = None if options.baseline is None else read_baseline(options.baseline)
+    if not options.tolerance > 0:
+        raise UsageError(f"--tolerance must be above 0; got {options.tolerance:g}")
     config, log = of_phase_1(read_config(options.config, flags, parser.names)), console()
     try:
         report = measure(config, options.seconds, options.rounds, log)
