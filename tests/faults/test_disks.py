@@ -36,9 +36,9 @@ FULL, SEALED = "No space left on device", "Read-only file system"
         long("evaluate", 80_000, (FULL, "report.html", REMEDY)),
         long("export", 60_000, (FULL, "model.onnx", REMEDY)),
         # The size of crops is known before; but the disk may fill up by something else: here there is as much as the
-        # crops themselves take, but not the rest of their last pages.
+        # notes on the videos and the crops themselves take, but not the rest of their last pages.
         long("crops", 1 << 20, ("the crops of 70 clips take 0.0 GB, and", "has 0.0 GB left")),
-        long("crops", 70 * 32_000, ("crops can't be written to", FULL, "make room there")),
+        long("crops", 70 * 36_100, ("crops can't be written to", FULL, "make room there")),
         *(long(name, None, (SEALED, "name a")) for name in ("prepare", "crops", "evaluate", "export")),
     ],
 )

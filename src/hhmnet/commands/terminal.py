@@ -58,6 +58,16 @@ class Parser(argparse.ArgumentParser):
         fields = self._fields()
         return super().format_help() + (f"\n{fields}" if fields else "")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does; but ``--data --`` is an error there, and no empty list."""
+        found, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            if action.nargs is None and getattr(found, action.dest, None) == []:
+                self.error(
+                    f"argument {'/'.join(action.option_strings) or action.dest}: expected one argument"
+                )
+        return found, rest
+
     def error(self, message: str) -> NoReturn:
         """Raise UsageError instead of printing the usage and leaving."""
         raise UsageError(f"{message}; see {self.prog} --help")

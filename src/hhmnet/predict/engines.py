@@ -191,8 +191,11 @@ class OnnxEngine:
             shape = len(lengths), width
             if name not in out or out[name].shape != shape:
                 raise OnnxModelError(f"{self.file}: its graph gives no '{name}' of shape {shape}; {_REMEDY}")
-        members = dict(zip(self.members, out["members"], strict=True)) if "members" in out else {}
-        return StreamLogits(out["logits"], members, out["used"], out.get("guidance"), times)
+        members = out.get("members", ())
+        if len(members) not in (0, len(self.members)):
+            raise OnnxModelError(f"{self.file}: its graph gives {len(members)} 'members'; {_REMEDY}")
+        named = dict(zip(self.members, members, strict=False))
+        return StreamLogits(out["logits"], named, out["used"], out.get("guidance"), times)
 
 
 Engine = TorchEngine | OnnxEngine
