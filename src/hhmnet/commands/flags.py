@@ -75,22 +75,20 @@ class Flags:
 
     def suggest(self, key: str, others: Iterable[str] = (), prefix: str = "") -> str:
         """``; did you mean …?`` with the known key most like ``key`` in its name or in what its help says."""
+        helps = {action.dest: re.findall(r"\w+", action.help or "") for action in self._parser._actions}
         leaf = key.rpartition(".")[2].replace("-", "_")
-        count, known = leaf.count("_") + 1, dict[str, str]()
-        for name in (*self.kinds, *others):
-            known |= {name: name, name.rpartition(".")[2]: name}
-        for action in self._parser._actions:
-            words = re.findall(r"\w+", action.help or "")
-            for i in range(len(words) - count + 1):
-                known.setdefault(" ".join(words[i : i + count]), action.dest)
+        count = leaf.count("_") + 1
 
-        def likeness(text: str) -> float:
-            return max(_alike(one, text) for one in (key, leaf, leaf.replace("_", " ")))
+        def likeness(name: str) -> float:
+            words = helps.get(name, [])
+            passages = (" ".join(words[i : i + count]) for i in range(len(words) - count + 1))
+            explained = max((_alike(leaf.replace("_", " "), passage) for passage in passages), default=0.0)
+            return max(_alike(key, name), _alike(leaf, name.rpartition(".")[2]), 0.9 * explained)
 
-        best = max(known, key=likeness)
-        if likeness(best) < 0.6:
+        best = max((*self.kinds, *others), key=likeness, default="")
+        if not best or likeness(best) < 0.6:
             return f"; see {self.command} --help"
-        return f"; did you mean '{prefix}{known[best]}'?"
+        return f"; did you mean '{prefix}{best}'?"
 
 
 def names_in(words: Sequence[str]) -> list[str]:

@@ -115,9 +115,13 @@ def _is_local(host: str) -> bool:
 
 def _listen(host: str, port: int) -> socket.socket:
     """A socket at an address; raises UsageError if it can't be had, before a model is loaded in vain."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, dualstack_ipv6=":" in host)
-    except (OSError, ValueError) as error:  # a part of a host's name may be too long to be encoded
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        kind, *_, where = found[0]
+        listening = socket.socket(kind, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(where)
+    except (OSError, UnicodeError) as error:  # a part of a host's name may be too long to be encoded
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"can't listen at {host} port {port}: {reason}") from None
+    return listening
