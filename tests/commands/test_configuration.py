@@ -69,6 +69,7 @@ def test_a_file_that_is_no_configuration(tmp_path, text, message):
     [
         (["--optim.epoch=1"], "unknown flag '--optim.epoch'; did you mean '--optim.epochs'"),
         (["--" + "a-" * 200_000, "1"], "unknown flag '--a-a-"),
+        (["--data.frame=8"], "unknown flag '--data.frame'; did you mean '--data.frames'"),
         (["--timelimit", "1"], "unknown flag '--timelimit'; did you mean '--time-limit'"),
         (["--fusion.contrast=0"], "the flag '--fusion.contrast' is called '--loss.contrast' now"),
         (["--optim.lr"], r"optim\.lr.*expected one argument"),

@@ -64,7 +64,7 @@ MISTAKES = {
     "serve @RUN --port 70000": "not a port",
     "serve @RUN --workers 0": "field 'workers'",
     "serve @RUN --video_second 3": "did you mean '--video_seconds'?",
-    f"serve @RUN --host {'x' * 80} --token {TOKEN}": "can't listen",
+    **{f"serve @RUN --host={host} --token {TOKEN}": "can't listen" for host in ("", "x" * 80, "é" * 80)},
     "export @RUN --out model.pt": "'model.pt' must end in .onnx",
     "export @RUN --out model.onnx --clips 0": "'0' is not a number from 1",
     "bench --rounds=0": "argument --rounds: '0' is not a number from 1",

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -14,10 +15,16 @@ from pathlib import Path
 import pytest
 
 from hhmnet.cli import main
+from hhmnet.commands.serve import _listen
 
 pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
 
 TOKEN = "a-token-of-many-letters"
+
+
+def test_a_client_is_heard_before_the_server_has_loaded_its_model() -> None:
+    with _listen("127.0.0.1", 0) as listening:
+        socket.create_connection(listening.getsockname(), timeout=60).close()
 
 
 def test_serves_a_trained_model_until_it_is_told_to_end(

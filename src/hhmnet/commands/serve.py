@@ -17,6 +17,7 @@ TOKEN_VARIABLE = "HHMNET_SERVE_TOKEN"
 _SHORTEST_TOKEN = 16
 _LOCAL = "127.0.0.1"
 _GRACE_SECONDS = 5
+_BACKLOG = 128
 
 
 def main(words: list[str]) -> int:
@@ -121,6 +122,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(kind, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(where)
+        listening.listen(_BACKLOG)  # from here on a client waits where it would be refused
     except (OSError, UnicodeError) as error:  # a part of a host's name may be too long to be encoded
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"can't listen at {host} port {port}: {reason}") from None
