@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,16 @@ def test_bad_files_name_file_and_field(tmp_path: Path, text: str | bytes, reason
         load_layout("h36")
     with pytest.raises(LayoutError, match=r"none\.yaml: No such file"):
         load_layout(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("edges", ((0, 1), (1, 2), (3, 2), (4, 5))),
+        ("mirror", ((0, -1),)),
+        ("parts", dict.fromkeys(PARTS, (7,))),
+    ],
+)
+def test_an_index_that_is_no_joint_is_refused(chain: SkeletonLayout, field: str, value: object) -> None:
+    with pytest.raises(LayoutError, match=r"chain: a joint index lies outside 0\.\.4"):
+        replace(chain, **{field: value})

@@ -241,3 +241,15 @@ def test_ranking_keeps_full_precision_under_autocast():
     torch.testing.assert_close(logits, expected)
     weights = torch.tanh(module.gate)[:, None, None] * module.attention(logits) + module.graph
     torch.testing.assert_close(mixed, weights)
+
+
+def test_gradients_of_the_module(chain):
+    """With fixed ranks: the check moves the logits by 1e-6, far less than what would swap two of them."""
+    module = build(chain, chunks=2, k1=3, k2=2, width=4, mask="none").double()
+    there, x = torch.tensor([[True, False]]), random_logits(1, 4, 5, 2, seed=9).requires_grad_()
+    names = [name for name, _ in module.named_parameters()]
+
+    def call(x: Tensor, *values: Tensor) -> Tensor:
+        return torch.func.functional_call(module, dict(zip(names, values, strict=True)), (x, there))
+
+    assert torch.autograd.gradcheck(call, (x, *module.parameters()), atol=1e-6)

@@ -110,3 +110,17 @@ def test_module_matches_the_definition(frames, stride, variant):
         found = module(x, mask).detach().numpy()
         assert found.shape == (2, 8, 3, -(-frames // stride))
         np.testing.assert_allclose(found.swapaxes(1, 3)[counts], expected.swapaxes(1, 3)[counts], atol=2e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_of_the_module(stride):
+    module = build(2, 3, kernel=3, dilations=(1, 2), stride=stride).double().train()
+    there, x = torch.tensor([[1, 1, 0], [1, 0, 1]]).bool(), feature(3, width=2, joints=2).double()
+    names = ["reduce.weight", "choose.bias", "branch_norms.0.norm.weight"]
+    given = [x.requires_grad_(), *(module.get_parameter(name) for name in names)]
+
+    def call(x: Tensor, *values: Tensor) -> Tensor:
+        y = torch.func.functional_call(module, dict(zip(names, values, strict=True)), (x, there))
+        return y if stride > 1 else y.permute(0, 3, 1, 2)[there]
+
+    assert torch.autograd.gradcheck(call, given, atol=1e-5)

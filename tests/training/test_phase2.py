@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,16 @@ from short_run import (
     write_video_store,
 )
 
+import hhmnet.synthetic
+from hhmnet.commands.configuration import read_config
+from hhmnet.config import TrainConfig
 from hhmnet.data.protocols import get_protocol
 from hhmnet.data.transform import SampledFrames
 from hhmnet.losses import distillation, part_contrast
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
 from hhmnet.models.pretrained import from_pretrained
+from hhmnet.models.spec import ModelSpec
+from hhmnet.skeleton import KINECT20
 from hhmnet.training import phases
 from hhmnet.training.engine import Trainer, TrainingError
 from hhmnet.training.phases import PhaseError, make_phase
@@ -175,3 +181,16 @@ def test_what_is_refused(store, tmp_path, theirs, ours, message):
     first = write_phase1(tmp_path / "phase1", store, **theirs)
     with pytest.raises(PhaseError, match=message):
         make_phase(make_video_config(**{"phase1": first} | ours), store, [get_protocol(store.protocol)])
+
+
+def test_the_demo_recipes_fit_each_other():
+    """What phase 2 leaves unsaid of the skeletons it takes from phase 1; neither says it twice."""
+    folder, usual = Path(hhmnet.synthetic.__file__).parent, TrainConfig()
+    first, second = (read_config(folder / f"{name}.yaml") for name in ("demo", "demo_video"))
+    assert (second.model, second.data, second.fusion) == (usual.model, usual.data, usual.fusion)
+    assert (first.protocol, first.fold, len(first.data.streams)) == (second.protocol, second.fold, 4)
+    assert (first.looks_at_video, second.looks_at_video) == (False, True)
+    video = {name: getattr(second, name) for name in ("heterogeneous", "video", "roi")}
+    ModelSpec(first.model, first.data, KINECT20, ("lift", "swing"), **video)  # refuses what doesn't fit
+    assert second.heterogeneous.guidance != "none"
+    assert second.loss.part_contrast > 0
