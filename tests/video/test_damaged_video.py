@@ -1,16 +1,29 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
-from hhmnet.video import VideoError, open_video
-from made_video import FRAMES, KINDS, Kind, number_in, write_kind, write_sound, write_video
+from hhmnet.video import VideoError, open_video, packets
+from made_video import (
+    FRAMES,
+    HEIGHT,
+    KINDS,
+    WIDTH,
+    Kind,
+    number_in,
+    picture,
+    write_kind,
+    write_sound,
+    write_video,
+)
 
 CUT = {
     "AVI": KINDS["MPEG-4 in AVI"],
@@ -135,20 +148,63 @@ def test_what_is_no_video(tmp_path: Path, content: bytes | str | None, reason: s
         open_video(write_sound(tmp_path / "sound.mp4"))
 
 
-@pytest.mark.parametrize("table", [b"stsz", b"stts", b"ctts"])
+@pytest.mark.parametrize("table", [b"stsz", b"stts", b"ctts", b"trun"])
 @pytest.mark.parametrize("count", [50_000, 2**32 - 1])
 def test_tables_that_announce_more_frames_than_bytes(table: bytes, count: int, tmp_path: Path) -> None:
     """FFmpeg would make room for all of them: gigabytes."""
-    kind = KINDS["variable rate, B-frames"]
+    kind = KINDS["fragmented" if table == b"trun" else "variable rate, B-frames"]
     file = write_video(tmp_path / kind.file, **kind.settings)
     content = bytearray(file.read_bytes())
     place = content.index(table) + 4
-    struct.pack_into(">I", content, place + 8, count)
+    struct.pack_into(">I", content, place + 8 if table != b"trun" else place + 4, count)
     if table == b"stsz":
         struct.pack_into(">I", content, place + 4, 1)
     file.write_bytes(content)
     with pytest.raises(VideoError, match=r"announces [\d,]+ frames in [\d,]+ bytes"):
         open_video(file)
+
+
+def test_fragments_that_announce_more_frames_together(tmp_path: Path) -> None:
+    kind = KINDS["fragmented"]
+    file = write_video(tmp_path / kind.file, **kind.settings)
+    content = bytearray(file.read_bytes())
+    places = [found.start() for found in re.finditer(b"trun", content)]
+    for place in places:
+        struct.pack_into(">I", content, place + 8, len(content) // 2)
+    file.write_bytes(content)
+    with pytest.raises(VideoError, match=f"announces {len(content) // 2 * 3:,} frames"):
+        open_video(file)
+
+
+def test_sound_of_a_few_bytes_each_is_no_damage(tmp_path: Path) -> None:
+    """A sample of sound counts as a frame there."""
+    with av.open(str(tmp_path / "a.mov"), "w") as output:
+        pictures: Any = output.add_stream("libx264", rate=25)
+        pictures.width, pictures.height, pictures.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        sound: Any = output.add_stream("pcm_s16le", rate=48_000)
+        heard = av.AudioFrame.from_ndarray(np.zeros((1, 48_000), np.int16), format="s16", layout="mono")
+        heard.sample_rate = 48_000
+        for stream, frame in ((sound, heard), (pictures, av.VideoFrame.from_ndarray(picture(5)))):
+            output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+    with open_video(tmp_path / "a.mov") as video:
+        assert [number_in(image) for _, image in video] == [5]
+
+
+def test_pictures_beyond_all_sizes_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes can say that they are of gigabytes, in the file's header or only in the stream."""
+    file = write_video(tmp_path / "a.avi", "libvpx")
+    monkeypatch.setattr(packets, "LARGEST_PICTURE", WIDTH * HEIGHT - 1)
+    with pytest.raises(VideoError, match=f"announces pictures of {WIDTH} x {HEIGHT} pixels"):
+        open_video(file)
+    content = bytearray(file.read_bytes())
+    struct.pack_into("<I", content, content.index(b"strf") + 12, 8)
+    file.write_bytes(content)
+    with pytest.raises(VideoError, match="no picture that can be decoded"):
+        open_video(file)
+    monkeypatch.undo()
+    with open_video(file) as video:
+        assert video.width == WIDTH
 
 
 @pytest.mark.parametrize(

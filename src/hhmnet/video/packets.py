@@ -22,8 +22,12 @@ _PLAIN_CODECS = {
 _SMALLEST_MPEG4_FRAME = 16
 _SMALLEST_FRAME = 8
 """Bytes; no coder of pictures makes fewer of one."""
-_PARENT_BOXES = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
+_PARENT_BOXES = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf")
 _MAX_BOXES, _MAX_TABLE_BYTES = 100_000, 1 << 26
+
+
+LARGEST_PICTURE = 1 << 26
+"""Pixels of a picture that is decoded, at the most; 8K video has half as many."""
 
 
 class VideoError(ValueError):
@@ -66,8 +70,15 @@ def open_stream(path: Path) -> tuple[InputContainer, VideoStream]:
     if not streams or streams[0].codec_context is None:
         container.close()
         raise VideoError(path, None, "has pictures of an unknown kind" if streams else "has no pictures")
-    streams[0].codec_context.thread_count = 1
-    streams[0].codec_context.options = {"err_detect": "explode"}
+    context = streams[0].codec_context
+    if context.width * context.height > LARGEST_PICTURE:
+        container.close()
+        raise VideoError(path, None, f"announces pictures of {context.width:,} x {context.height:,} pixels")
+    context.thread_count = 1
+    context.options = {
+        "err_detect": "explode",
+        "max_pixels": str(LARGEST_PICTURE),
+    }  # later ones may be larger
     return container, streams[0]
 
 
@@ -152,22 +163,32 @@ def _check_tables(path: Path) -> None:
     """Raise ValueError if an MP4 or MOV file announces more frames than its size allows.
 
     A few hundred bytes can announce a thousand million frames, for which FFmpeg takes gigabytes of memory and minutes.
-    The boxes are those of ISO/IEC 14496-12: sizes of samples (8.7.3) and how long they last (8.6.1.2 and 8.6.1.3).
+    The boxes are those of ISO/IEC 14496-12: sizes of samples (8.7.3), how long they last (8.6.1.2 and 8.6.1.3), and
+    the runs of a fragmented file (8.8.8), which may be of sound, as may be a whole track (8.4.3).
     """
-    size = path.stat().st_size
+    size, smallest, in_fragments = path.stat().st_size, _SMALLEST_FRAME, 0
     with open(path, "rb") as handle:
         if handle.read(8)[4:] not in (b"ftyp", b"moov", b"wide", b"mdat", b"free", b"skip"):
             return
         for kind, start, end in islice(_boxes(handle, 0, size), _MAX_BOXES):
-            head = 12 if kind == b"stsz" else 8  # its last number counts frames, or entries of the table
-            if kind not in (b"stsz", b"stts", b"ctts") or end - start < head:
+            head = (
+                12 if kind in (b"stsz", b"hdlr") else 8
+            )  # its last number counts frames, or entries of the table
+            if kind not in (b"hdlr", b"stsz", b"stts", b"ctts", b"trun") or end - start < head:
                 continue
             handle.seek(start)
-            count = int.from_bytes(handle.read(head)[-4:])
-            if kind != b"stsz":
+            last = handle.read(head)[-4:]
+            if kind == b"hdlr":
+                smallest = {b"vide": _SMALLEST_FRAME, b"soun": 1}.get(last, smallest)
+                continue
+            count = int.from_bytes(last)
+            if kind == b"trun":
+                count = in_fragments = in_fragments + count
+                smallest = 1
+            elif kind != b"stsz":
                 table = handle.read(min(8 * count, end - start - head, _MAX_TABLE_BYTES))
                 count = sum(times for times, _ in struct.iter_unpack(">II", table[: len(table) // 8 * 8]))
-            if count > max(size // _SMALLEST_FRAME, 1):
+            if count > max(size // smallest, 1):
                 raise ValueError(f"announces {count:,} frames in {size:,} bytes")
 
 
