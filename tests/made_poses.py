@@ -162,18 +162,6 @@ def write_msr(folder: Path, name: str = "a02_s03_e01_skeleton3D.txt") -> Path:
     return folder / name
 
 
-def write_utkinect(folder: Path) -> Path:
-    """Recordings of two persons, each frame's line twice."""
-    (folder / "joints").mkdir()
-    rows = np.hstack([np.arange(10, 10 + 2 * FRAMES, 2)[:, None], kinect_body().reshape(FRAMES, 60)])
-    labels = ""
-    for subject in (1, 2):
-        np.savetxt(folder / f"joints/joints_s{subject:02}_e01.txt", np.repeat(rows, 2, axis=0), fmt="%.6f")
-        labels += f"s{subject:02}_e01\nwalk: 10 14 \npush: 16 20\ncarry: NaN NaN\n"
-    (folder / "actionLabel.txt").write_text(labels)
-    return folder / "joints/joints_s01_e01.txt"
-
-
 def write_ctr_gcn(folder: Path, save: Callable[..., None] = np.savez) -> Path:
     """Two clips of each part, filled up with zeros; the second person isn't there."""
     rows = np.zeros((2, FRAMES + 5, 150), np.float32)

@@ -24,7 +24,6 @@ from made_poses import (
     write_msr,
     write_openpose,
     write_st_gcn,
-    write_utkinect,
 )
 
 PAGE = Path(__file__).parents[2] / "docs/your_own_data.md"
@@ -57,7 +56,6 @@ MAKE: dict[str, Callable[[Path], object]] = {
     "ST-GCN": write_st_gcn,
     "VideoPose3D": lambda folder: write_h36m(folder).rename(folder / "FILE.npz"),
     "MSR Action3D": write_msr,
-    "UTKinect": write_utkinect,
     "a pickle of pyskl": lambda folder: made_annotations.put_pickle(
         folder / "FILE.pkl", made_annotations.hrnet(2)
     ),

@@ -101,8 +101,7 @@ def clip_file(rng: random.Random) -> Files:
         "a.csv": table.getvalue().encode(),
         "a.json": rng.choice([ours, *POSES, *CLIPS]),
         "a.skeleton": rng.choice(NTU),
-        "a01_s01_e01_skeleton3d.txt": b"0.5 1.5 3.0 1.0\n" * 40,  # these two go by their names
-        "joints_s01_e01.txt": b"".join(b"%d%s\n" % (frame, b" 0.5" * 60) for frame in range(3)),
+        "a01_s01_e01_skeleton3d.txt": b"0.5 1.5 3.0 1.0\n" * 40,  # goes by its name
     }
     name = rng.choice(list(forms))
     return {name: forms[name]}

@@ -322,7 +322,6 @@ TARGETS = {
         one_of(lambda folder: made_poses.write_openpose(folder / "a")), partial(read_all, "folder")
     ),
     "msr_action3d": Target(one_of(made_poses.write_msr), partial(read_all, "msr_action3d")),
-    "utkinect": Target(one_of(made_poses.write_utkinect), partial(read_all, "utkinect")),
     "array_sets": Target(one_of(*ARRAY_SETS), partial(read_all, "arrays")),
     "layout": Target(chosen({"skeleton.yaml": [LAYOUT]}), _read_layout, ("skeleton.yaml",)),
     "store": Target(_store, _read_store, ("store",)),

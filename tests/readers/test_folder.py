@@ -18,9 +18,9 @@ import yaml
 from hhmnet.cli import main
 from hhmnet.data.protocols import get_protocol
 from hhmnet.readers import ReadError, SourceError
-from hhmnet.readers.formats import Folder, FolderConfig, read_clip
+from hhmnet.readers.formats import read_clip
 from hhmnet.readers.joints import HIDDEN, LEFT_OUT, MISSING
-from hhmnet.readers.listed import CUT_SHORT, MORE_PERSONS
+from hhmnet.readers.listed import CUT_SHORT, MORE_PERSONS, Folder, FolderConfig
 from hhmnet.skeleton import COCO17, KINECT20, NTU25, SkeletonLayout
 from hhmnet.store import Store
 from made_bodies import standing

@@ -8,8 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hhmnet.cli import main
+from hhmnet.predict.sources import InputError, Sources, find_inputs
 from hhmnet.readers import SourceError
 from hhmnet.readers.recorded import find_videos, pair_frames
+from hhmnet.skeleton import KINECT20
+from hhmnet.store import Store
+from made_poses import kinect_body, write_msr
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.floats(-20, 20))
@@ -36,3 +41,23 @@ def test_videos_are_found_by_their_names(tmp_path: Path) -> None:
     assert left_over == ["S_rgb.mp4", "b.mp4", "d.mkv"]
     with pytest.raises(SourceError, match=r"no folder at .*nothing"):
         find_videos(tmp_path / "nothing", [])
+
+
+def test_msr_action3d(tmp_path: Path) -> None:
+    file, out = write_msr(tmp_path), tmp_path / "out"
+    (tmp_path / "readme.txt").write_text("no clip")
+    assert main(["prepare", "msr_action3d", "--source", str(tmp_path), "--out", str(out), "--jobs", "1"]) == 0
+    store = Store(out)
+    sample = store.sample(0)
+    np.testing.assert_allclose(sample.joints[0], kinect_body(), atol=1e-5)
+    assert (store.class_names[sample.label], sample.subject) == ("horizontal arm wave", "3")
+    (found,) = find_inputs([tmp_path])[:1]
+    np.testing.assert_array_equal(Sources(KINECT20).read(found).sample.joints, sample.joints)
+    for text, reason in (
+        ("1 2 3\n", "line 1: has 3 numbers; MSR Action3D has 4"),
+        ("1 2 3 1\n" * 21, "has 21 joints, which is no multiple of 20"),
+        ("1 2 x 1\n", "line 1: holds something else than numbers"),
+    ):
+        file.write_text(text)
+        with pytest.raises(InputError, match=reason):
+            Sources(KINECT20).read(file)

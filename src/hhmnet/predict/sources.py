@@ -22,14 +22,13 @@ from hhmnet.readers import SourceError, files_below
 from hhmnet.readers.array_sets import read_set
 from hhmnet.readers.arrays import ArrayConfig
 from hhmnet.readers.clip_files import SUFFIXES
-from hhmnet.readers.formats import foreign, read_skeleton, understood
+from hhmnet.readers.formats import clips_among, is_clip, is_msr, read_skeleton, understood
 from hhmnet.readers.joints import DOUBT, tallness
-from hhmnet.readers.json_poses import clips_among, is_clip
-from hhmnet.readers.kinect_text import is_kinect_text
 from hhmnet.readers.labels import printable
 from hhmnet.readers.listed import count_endings
 from hhmnet.readers.nw_ucla import CLASSES_FILE
 from hhmnet.readers.recorded import VIDEO_SUFFIXES, video_fields
+from hhmnet.readers.text import foreign
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 from hhmnet.skeleton import SkeletonLayout
 from hhmnet.store import SAMPLES_FILE, Store
@@ -105,7 +104,7 @@ def _in_folder(folder: Path, tell: Callable[[str], None]) -> list[Input]:
         files = [folder / path for path in files_below(folder) if path.name not in _TABLES]
     except SourceError as error:
         raise InputError(str(error)) from None
-    known = [file for file in files if file.suffix.lower() in SKELETON_SUFFIXES or is_kinect_text(file)]
+    known = [file for file in files if file.suffix.lower() in SKELETON_SUFFIXES or is_msr(file)]
     skeletons = [Path(clip) for clip in clips_among(map(str, known))]
     paired = {(file.parent, file.stem) for file in skeletons}
     videos = [file for file in files if is_video(file)]
@@ -122,8 +121,8 @@ def _in_folder(folder: Path, tell: Callable[[str], None]) -> list[Input]:
 def check_file(path: Path) -> None:
     """Raise InputError unless a path is a recording of OpenPose, or a file called like a video or a skeleton file."""
     if path.is_file() and (fault := foreign(path)) is not None:
-        raise InputError(f"{path}: {fault}")
-    if is_kinect_text(path) or (not path.is_file() and is_clip(path)):
+        raise InputError(f"{path}: is {fault}")
+    if is_msr(path) or (not path.is_file() and is_clip(path)):
         return
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give one of its clips, which find_inputs lists")

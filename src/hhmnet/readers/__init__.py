@@ -28,9 +28,8 @@ READERS = {
         "hhmnet.readers.array_sets:ArraySets",
         "data sets as arrays of CTR-GCN, ST-GCN, 2s-AGCN and VideoPose3D",
     ),
-    "msr_action3d": ("hhmnet.readers.kinect_text:MSRAction3D", "MSR Action3D as text"),
-    "utkinect": ("hhmnet.readers.formats:UTKinect", "UTKinect-Action3D as text"),
-    "folder": ("hhmnet.readers.formats:Folder", "a folder of your own skeletons with a labels.csv"),
+    "msr_action3d": ("hhmnet.readers.formats:MSRAction3D", "MSR Action3D as text"),
+    "folder": ("hhmnet.readers.listed:Folder", "a folder of your own skeletons with a labels.csv"),
     "videos": ("hhmnet.readers.videos:Videos", "a folder of your own videos with a labels.csv"),
     "utd_mhad": ("hhmnet.readers.utd_mhad:UTDMHAD", "UTD-MHAD as skeleton .mat files"),
 }

@@ -1,16 +1,19 @@
-"""What a file of skeletons is, by its content, and how it is read: one table for `predict` and a folder of them."""
+"""What a file of skeletons is, by its content, and how it is read: for `predict` and for a folder of them."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from hhmnet.readers import ReaderConfig, ReadError, SourceError, files_below
+import numpy as np
+
+from hhmnet.readers import ReadError, SourceError
 from hhmnet.readers.array_sets import read_set
-from hhmnet.readers.arrays import ArrayConfig, clip_fields, survey, understand
+from hhmnet.readers.arrays import ArrayConfig, clip_fields, understand
 from hhmnet.readers.clip_files import (
     MAX_BYTES,
     SUFFIXES,
@@ -21,35 +24,57 @@ from hhmnet.readers.clip_files import (
     read_npz,
     to_clip,
 )
-from hhmnet.readers.json_poses import find_recording, named_landmarks, read_poses, read_recording
-from hhmnet.readers.kinect_text import is_kinect_text, read_kinect_text
-from hhmnet.readers.labels import DEFAULT_TABLE, Labels, to_labels
-from hhmnet.readers.listed import ListedReader
+from hhmnet.readers.joints import settle
+from hhmnet.readers.json_poses import named_landmarks, read_poses, read_recording
 from hhmnet.readers.ntu_skeleton import read_persons
 from hhmnet.readers.nw_ucla import skeletons_of
-from hhmnet.readers.recorded import find_videos, video_fields
-from hhmnet.readers.text import disguised, read_json, read_lines
-from hhmnet.sample import Sample
-from hhmnet.skeleton import NTU25, SkeletonLayout
+from hhmnet.readers.recorded import RecordedReader, find_videos, video_fields
+from hhmnet.readers.text import decode, disguised, foreign, read_json
+from hhmnet.skeleton import KINECT20, NTU25, SkeletonLayout
 
-_AS_CSV = "as a CSV with a line a frame (docs/your_own_data.md)"
-_RIG = f"holds a moving figure, mostly as rotations of bones; export the joints' positions, {_AS_CSV}"
-_MARKERS = f"holds markers on the skin; fit a skeleton to them, then export the joints' positions, {_AS_CSV}"
-_FOREIGN = {
-    **dict.fromkeys([".bvh", ".fbx", ".amc", ".asf", ".glb", ".gltf", ".usd"], _RIG),
-    **dict.fromkeys((".c3d", ".trc"), _MARKERS),
-    **dict.fromkeys([".h5", ".slp", ".parquet", ".xlsx"], "isn't read; export it as CSV or NumPy's .npy"),
-    ".mat": "is read of UTD-MHAD alone, by `hhmnet prepare utd_mhad`; of others save the joints as .npy",
-}
-"""Endings of formats that aren't read, and the way out."""
-_BEGINNINGS = {b"HIERARCHY": ".bvh", b"Kaydara FBX": ".fbx", b"glTF": ".glb", b"PathFileType": ".trc"}
+_FRAME_FILE = re.compile(r"(?:(.*)_)?([0-9]{1,12})_keypoints\.json", re.IGNORECASE | re.DOTALL)
 
 
-def foreign(path: Path, head: bytes = b"") -> str | None:
-    """What a file is that can't be read, and what to do, by its first bytes or name; None if it isn't known."""
-    kinds = (suffix for start, suffix in _BEGINNINGS.items() if head.startswith(start))
-    kind = next(kinds, path.suffix.lower())
-    return f"is {kind[1:].upper()}, which {_FOREIGN[kind]}" if kind in _FOREIGN else None
+def clips_among(names: Iterable[str]) -> dict[str, list[str]]:
+    """The files of each clip among the names of files: a file for itself, OpenPose's frames for their recording.
+
+    A recording goes by its folder and its video's name; by the folder alone where that is called like the video.
+    """
+    clips: dict[str, list[str]] = {}
+    for name in names:
+        path = PurePosixPath(name)
+        match = _FRAME_FILE.fullmatch(path.name)
+        if match is not None:
+            path = path.parent if match[1] in (None, path.parent.name) else path.parent / match[1]
+        clips.setdefault(str(path), []).append(name)
+    return clips
+
+
+def is_clip(path: Path) -> bool:
+    """Whether there is a file, or a recording of OpenPose, at ``path``."""
+    try:
+        return path.is_file() or bool(_recording(path))
+    except (OSError, ReadError):
+        return path.is_dir()
+
+
+def _recording(path: Path) -> list[Path]:
+    """The frames' files of the recording that goes by a path, see :func:`clips_among`; none if there is none.
+
+    Raises ReadError for a folder with several recordings, OSError for one that can't be listed.
+    """
+    folder = path if path.is_dir() else path.parent
+    names = os.listdir(folder) if folder.is_dir() else ()
+    clips = clips_among(f"{folder.name}/{name}" for name in names if _FRAME_FILE.fullmatch(name))
+    wanted = path.name if path.name == folder.name else f"{folder.name}/{path.name}"
+    if folder == path and wanted not in clips:
+        if len(clips) > 1:
+            few = ", ".join(sorted(clips)[:3])
+            raise ReadError(
+                f"holds OpenPose's frames of {len(clips)} videos; name one of them, such as {few}"
+            )
+        wanted = next(iter(clips), wanted)
+    return [folder / PurePosixPath(name).name for name in clips.get(wanted, ())]
 
 
 def read_clip(path: Path, axes: str = "") -> RawClip:
@@ -57,37 +82,33 @@ def read_clip(path: Path, axes: str = "") -> RawClip:
     Raises ReadError if it isn't a clip, with what it is instead, or OSError.
     """
     if not path.is_file():
-        if (frames := find_recording(path)) is not None:
-            return read_recording(frames)
+        if frames := _recording(path):
+            return read_recording({int(_FRAME_FILE.fullmatch(file.name)[2]): file for file in frames})
         is_folder = "is a folder without frames of OpenPose (…_keypoints.json)"
         raise ReadError(is_folder if path.is_dir() else "there is no such file")
     if path.stat().st_size > MAX_BYTES:
         raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no single clip")
-    with open(path, "rb") as handle:
-        head = handle.read(256)
-    if (fault := foreign(path, head)) is not None:
-        raise ReadError(fault)
-    if is_kinect_text(path):
-        return read_kinect_text(path)
     suffix = path.suffix.lower()
+    if what := foreign(path) or disguised(path, suffix):
+        raise ReadError(f"is {what}")
+    if is_msr(path):
+        return read_msr(path)
     if suffix not in SUFFIXES:
         raise ReadError(f"'{suffix}' is none of the endings {', '.join(SUFFIXES)}")
-    if what := disguised(path, suffix):
-        raise ReadError(f"is {what}")
     if suffix == ".json":
         document = read_json(path, nan=True)
         if isinstance(document, dict) and "skeletons" in document:
             return skeletons_of(document)
         is_plain = isinstance(document, dict) and "joints" in document
         return (None if is_plain else read_poses(document)) or from_json(document, axes)
+    if suffix == ".csv":
+        return named_landmarks(read_csv(path))
     try:
         found = read_set(path)
     except SourceError as error:
         raise ReadError(str(error).removeprefix(f"{path}: ")) from None
     if found is not None:
         raise ReadError(f"holds a data set of {len(found.clips):,} clips; `hhmnet prepare arrays` reads it")
-    if suffix == ".csv":
-        return named_landmarks(read_csv(path))
     if suffix == ".npz":
         return read_npz(path, axes)
     with open(path, "rb") as handle:
@@ -123,87 +144,65 @@ def understood(
     return form.layout, clip_fields(raw, form, notes)
 
 
-@dataclass
-class FolderConfig(ArrayConfig):
-    """What can be chosen for a folder of skeletons."""
+_MSR = re.compile(r"a(?P<action>\d\d)_s(?P<subject>\d\d)_e\d\d_skeleton3d", re.ASCII | re.IGNORECASE)
+_MSR_JOINTS = (
+    "right_shoulder left_shoulder shoulder_center spine right_hip left_hip hip_center right_elbow left_elbow "
+    "right_wrist left_wrist right_hand left_hand right_knee left_knee right_ankle left_ankle right_foot left_foot head"
+)
+_MSR_CLASSES = (
+    "high arm wave, horizontal arm wave, hammer, hand catch, forward punch, high throw, draw x, draw tick, "
+    "draw circle, hand clap, two hand wave, side boxing, bend, forward kick, side kick, jogging, tennis swing, "
+    "tennis serve, golf swing, pick up and throw"
+)
 
-    labels: Path = DEFAULT_TABLE
-    """The table of the clips and their labels; a relative path is looked for in the source folder first."""
-    fps: float = 0.0
-    """Frames a second, for a table whose columns start and end are in seconds."""
+
+def is_msr(path: Path | PurePosixPath) -> bool:
+    """Whether a file is called as MSR Action3D's are."""
+    return path.suffix.lower() == ".txt" and _MSR.fullmatch(path.stem) is not None
 
 
-class Folder(ListedReader):
-    """Skeletons of your own, in files of a common format, a file a clip; docs/your_own_data.md has examples.
-
-    A joint whose position is NaN (empty, null) is missing. A table says what the clips are, see its base class.
+def read_msr(path: Path) -> RawClip:
+    """The clip in a file of MSR Action3D: a line a joint, ``x y z confidence`` in metres with y up, 20 lines a frame in
+    the order of the data set's drawing code. Raises ReadError, with the line, if it isn't such a text; OSError.
     """
+    numbers: list[float] = []
+    for line, text in enumerate(decode(path.read_bytes()).splitlines(), 1):
+        cells = text.split()
+        if len(cells) not in (0, 4):
+            raise ReadError(f"has {len(cells)} numbers; MSR Action3D has 4", line)
+        try:
+            numbers += map(float, cells)
+        except ValueError:
+            raise ReadError("holds something else than numbers", line) from None
+    if not numbers or len(numbers) % 80:
+        raise ReadError(f"has {len(numbers) // 4} joints, which is no multiple of 20")
+    order = [_MSR_JOINTS.split().index(joint) for joint in KINECT20.joints]
+    joints = np.array(numbers).reshape(1, -1, 20, 4)[:, :, order, :3]
+    notes = ("MSR Action3D: read as kinect20",)
+    return RawClip(joints, np.arange(joints.shape[1]), layout="kinect20", notes=notes)
 
-    name: ClassVar[str] = "folder"
-    title: ClassVar[str] = "skeleton"
-    citation: ClassVar[str] = "Your own data."
-    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
-    config_class: ClassVar[type[ReaderConfig]] = FolderConfig
-    config: FolderConfig
 
-    def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
-        super().__init__(source, config)
-        self.form, self._found = survey(self.items(), self._raw, self.config, self.source)
-        self.layout = self.form.layout
+class MSRAction3D(RecordedReader):
+    """MSR Action3D: 20 actions of 10 persons, the files ``a01_s02_e03_skeleton3D.txt`` of its real-world joints."""
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """What was chosen, with what was found."""
-        return super().options | self.form.options
-
-    def describe(self) -> list[str]:
-        """What was understood: the table, the files, the skeleton, the classes, and what is tested."""
-        return [*super().describe(), *self._found]
-
-    def read(self, item: str, notes: Counter[str]) -> Sample:
-        """Read one clip; raises ReadError, with the reason, if it can't be used."""
-        fields = clip_fields(self._raw(item), self.form, notes)
-        return self.sample(item, fields, notes, self.config.fps)
+    name: ClassVar[str] = "msr_action3d"
+    title: ClassVar[str] = "MSR Action3D"
+    citation: ClassVar[str] = (
+        "W. Li, Z. Zhang, Z. Liu. Action Recognition Based on a Bag of 3D Points. CVPRW 2010."
+    )
+    protocol = "msr_action3d"
+    suffixes: ClassVar[tuple[str, ...]] = (".txt",)
+    pattern = _MSR
+    form = "aAA_sSS_eEE_skeleton3D.txt"
+    known: Mapping[str, range] = {"action": range(1, 21)}
+    layout = KINECT20
+    class_names = tuple(_MSR_CLASSES.split(", "))
 
     def _is_raw(self, path: PurePosixPath) -> bool:
-        return super()._is_raw(path) or is_kinect_text(path)
+        return is_msr(path)
 
-    def _raw(self, item: str) -> RawClip:
-        return read_clip(self.file(item), self.config.axes)
-
-
-class UTKinect(Folder):
-    """UTKinect-Action3D: 10 actions of 10 persons, cut out of its recordings as ``actionLabel.txt`` says.
-
-    Its paper tests each sequence by itself; here some persons are tested.
-    """
-
-    name: ClassVar[str] = "utkinect"
-    title: ClassVar[str] = "UTKinect-Action3D"
-    citation: ClassVar[str] = (
-        "L. Xia, C.-C. Chen, J. K. Aggarwal. View Invariant Human Action Recognition. CVPRW 2012."
-    )
-    suffixes: ClassVar[tuple[str, ...]] = ()
-
-    def find_labels(self) -> Labels:
-        """What ``actionLabel.txt`` says in the source, beside it or in ``joints``; raises SourceError."""
-        recordings = [path for path in files_below(self.source) if is_kinect_text(path)]
-        by_name = {path.stem.lower().removeprefix("joints_"): path.as_posix() for path in recordings}
-        places = [self.source / "actionLabel.txt", self.source.parent / "actionLabel.txt"]
-        places.append(self.source / "joints/actionLabel.txt")
-        table = next((place for place in places if place.is_file()), places[0])
-        found, recording = [], ""
-        for line, text in enumerate(read_lines(table, "it says in which frames the actions are"), start=1):
-            action, colon, frames = text.partition(":")
-            if text.strip() and not colon:
-                recording = text.strip().lower()
-            elif (numbers := re.fullmatch(r"\s*(\d{1,9})\s+(\d{1,9})\s*", frames, re.ASCII)) is not None:
-                if path := by_name.get(recording):
-                    fields = {"path": path, "label": action, "subject": str(int(recording[1:3]))}
-                    fields |= {"start": numbers[1], "end": str(int(numbers[2]) + 1)}
-                    found.append((table, line, fields))
-            elif colon and "nan" not in frames.lower():
-                raise SourceError(f"{table}, line {line}: must be an action, a colon, and two frames")
-        if not found:
-            raise SourceError(f"{table}: none of its recordings is in {self.source}")
-        return to_labels(table, found)
+    def parse(self, file: Path, told: Mapping[str, int], notes: Counter[str]) -> dict[str, Any]:
+        """The skeleton of one file; raises ReadError if it can't be used."""
+        clip = read_msr(file)
+        notes.update(clip.notes)
+        return settle(clip.joints, notes, largest=100.0, remedy=" m")

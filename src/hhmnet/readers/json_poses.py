@@ -21,19 +21,17 @@ Hands and face (OpenPose's, Halpe's, COCO-WholeBody's) are left out.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hhmnet.readers import ReadError
 from hhmnet.readers.clip_files import RawClip
-from hhmnet.readers.people import Person, gather, numbers, person
 from hhmnet.readers.text import read_json
-from hhmnet.skeleton import BLAZEPOSE33
+from hhmnet.skeleton import BLAZEPOSE33, LAYOUTS
 
 _OPENPOSE = {25: "body25", 18: "coco18"}
 _KINETICS = {18: "coco18", 17: "coco17"}
@@ -46,6 +44,123 @@ _LANDMARKS = (
     *("pose_landmarks", "poseLandmarks", "landmarks", "landmark"),
 )
 _FRAME = ("frame", "frame_id", "frame_index", "frame_idx")
+_MOST = 20  # persons that are kept of a clip; passers-by and mistakes of a detector make hundreds
+_LARGEST = 1e9  # coordinates and scores beyond this are no one's
+_TALL = 400.0  # height that persons are brought to before they are followed: the tracker thinks in pixels
+
+
+class Person(NamedTuple):
+    """One person in one frame: joints ``(V, C)`` float64, NaN where one wasn't found; how sure each is, ``(V,)``, if
+    that is known; what the file calls the person in all frames, if it says that; the layout.
+    """
+
+    points: np.ndarray
+    trust: np.ndarray | None
+    who: Hashable
+    layout: str
+
+
+def person(
+    values: Any,
+    size: int,
+    known: Mapping[int, str],
+    where: str,
+    *,
+    who: Any = None,
+    trust: Any = None,
+    dims: int = 2,
+) -> Person:
+    """A person from a flat list of numbers, or from a list of joints; raises ReadError if ``values`` are no such.
+
+    A joint has ``size`` numbers: ``dims`` coordinates, and then perhaps its confidence, unless ``trust`` has that for
+    all of them. ``known`` are the layouts by the number of joints in the file; those after the layout's own (hands,
+    face) are left out. ``where`` names the place in the file, ``who`` is what the file calls the person.
+    """
+    array = numbers(values, where).reshape(-1)
+    count = len(array) // size
+    if len(array) % size or count not in known:
+        wanted = ", ".join(f"{joints} ({layout})" for joints, layout in known.items())
+        raise ReadError(f"{where}: {len(array)} numbers; joints of {size} numbers can be {wanted}")
+    joints = LAYOUTS[known[count]].num_joints
+    array = array.reshape(count, size)[:joints]
+    points, rated = array[:, :dims].copy(), array[:, dims] if size > dims else None
+    if trust is not None:
+        rated = numbers(trust, where).reshape(-1)[:joints]
+        if len(rated) != joints:
+            raise ReadError(f"{where}: {len(rated)} scores for {joints} joints")
+    if dims == 2:
+        points[~points.any(axis=1)] = np.nan  # estimators write (0, 0) for a joint that they didn't find
+    return Person(points, rated, who if isinstance(who, (int, str)) else None, known[count])
+
+
+def numbers(values: Any, where: str) -> np.ndarray:
+    """``values`` as float64, null as NaN; raises ReadError if they aren't finite numbers."""
+    try:
+        array = np.array(values, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise ReadError(f"{where}: must be numbers") from None
+    if (np.abs(array) > _LARGEST).any():
+        raise ReadError(f"{where}: infinite or too large")
+    return array
+
+
+def gather(found: Iterable[tuple[int, Sequence[Person]]], form: str) -> RawClip:
+    """A clip of all persons in frames by their numbers; those who are there longest come first.
+
+    Who is who is what the file says, or else follows from where they are
+    (:class:`~hhmnet.pose.tracking.Tracker`); where no frame has more than one, that is one person. ``form`` is what the
+    file's format is called. Raises ReadError where nobody is there, or their skeletons differ.
+    """
+    frames = sorted(found, key=lambda frame: frame[0])
+    seen = [[one for one in persons if np.isfinite(one.points).any()] for _, persons in frames]
+    layouts = sorted({one.layout for persons in seen for one in persons})
+    if not layouts:
+        raise ReadError(f"{form}: no frame has a body: it lists no persons")
+    if len(layouts) > 1:
+        raise ReadError(f"{form}: its persons have different skeletons: {', '.join(layouts)}")
+    tracks: dict[Hashable, dict[int, Person]] = {}
+    for place, called in enumerate(_follow(seen)):
+        for one, who in zip(seen[place], called, strict=True):
+            tracks.setdefault(who, {}).setdefault(place, one)
+    kept = sorted(tracks.values(), key=len, reverse=True)[:_MOST]
+    size = (len(kept), len(frames), LAYOUTS[layouts[0]].num_joints)
+    joints, trust = np.full((*size, next(iter(kept[0].values())).points.shape[1]), np.nan), np.ones(size)
+    for who, track in enumerate(kept):
+        for place, one in track.items():
+            joints[who, place] = one.points
+            trust[who, place] = 1 if one.trust is None else one.trust
+    notes = [f"{form}: read as {layouts[0]}"]
+    if len(tracks) > _MOST:
+        notes.append(f"persons left out: more than {_MOST} in a clip")
+    if (trust < 0).any() or (trust > 1).any():
+        notes.append("confidence moved to 0 to 1")
+    is_rated = any(one.trust is not None for track in kept for one in track.values())
+    confidence = np.clip(trust, 0, 1) if is_rated else None
+    index = np.array([number for number, _ in frames])
+    return RawClip(joints, index, confidence, layout=layouts[0], notes=tuple(notes))
+
+
+def _follow(frames: Sequence[Sequence[Person]]) -> list[list[Hashable]]:
+    """What each person in each frame is called."""
+    if all(one.who is not None for persons in frames for one in persons):
+        return [[one.who for one in persons] for persons in frames]
+    if max(map(len, frames)) == 1:
+        return [[0] * len(persons) for persons in frames]
+    from hhmnet.pose.tracking import Tracker  # SciPy's optimiser takes longer to load than most files to read
+
+    boxes = [np.array([_box(one.points) for one in persons]).reshape(-1, 4) for persons in frames]
+    scale = _TALL / max(float(np.median([box[3] - box[1] for inner in boxes for box in inner])), 1e-9)
+    tracker, called = Tracker(), list[list[Hashable]]()
+    for place, inner in enumerate(boxes):
+        wide = np.clip(inner * scale, -1e6, 1e6) + np.array([-1, -1, 1, 1])
+        called.append(tracker.update(place, wide, np.ones(len(inner))).tolist())
+    return called
+
+
+def _box(points: np.ndarray) -> np.ndarray:
+    """Left, top, right and bottom of the joints that were found."""
+    return np.concatenate([np.nanmin(points[:, :2], axis=0), np.nanmax(points[:, :2], axis=0)])
+
 
 Frames = Iterable[tuple[int, list[Person]]]
 """Frames by their numbers, with the persons in them."""
@@ -222,63 +337,6 @@ def _dicts(value: Any, where: str) -> list[dict[str, Any]]:
     return value
 
 
-FRAME_FILE = re.compile(r"(?:(.*)_)?([0-9]{1,12})_keypoints\.json", re.IGNORECASE | re.DOTALL)
-
-
-def clips_among(names: Iterable[str]) -> dict[str, list[str]]:
-    """The files of each clip among the names of files: a file for itself, OpenPose's frames for their recording.
-
-    A recording goes by its folder and its video's name; by the folder alone where that is called like the video.
-    """
-    clips: dict[str, list[str]] = {}
-    for name in names:
-        path = PurePosixPath(name)
-        match = FRAME_FILE.fullmatch(path.name)
-        if match is not None:
-            path = path.parent if match[1] in (None, path.parent.name) else path.parent / match[1]
-        clips.setdefault(str(path), []).append(name)
-    return clips
-
-
-def find_recording(path: Path) -> dict[int, Path] | None:
-    """The frames' files of the recording that goes by a path; None if there is none.
-
-    Raises ReadError for a folder with several recordings, OSError for one that can't be listed.
-    """
-    folder = path if path.is_dir() else path.parent
-    videos: dict[str, dict[int, Path]] = {}
-    for name in os.listdir(folder) if folder.is_dir() else ():
-        if (match := FRAME_FILE.fullmatch(name)) is not None:
-            videos.setdefault(match[1] or folder.name, {})[int(match[2])] = folder / name
-    if folder == path and len(videos) > 1 and path.name not in videos:
-        few = ", ".join(f"{path.name}/{video}" for video in sorted(videos)[:3])
-        raise ReadError(f"holds OpenPose's frames of {len(videos)} videos; name one of them, such as {few}")
-    only = next(iter(videos.values()), None) if folder == path else None
-    return videos.get(path.name, only)
-
-
-def is_clip(path: Path) -> bool:
-    """Whether there is a file, or a recording of OpenPose, at ``path``."""
-    try:
-        return path.is_file() or bool(find_recording(path))
-    except (OSError, ReadError):
-        return path.is_dir()
-
-
-def read_recording(files: Mapping[int, Path]) -> RawClip:
-    """A clip from its frames' files; raises ReadError, which names the file, for one that isn't OpenPose's."""
-    frames: list[tuple[int, list[Person]]] = []
-    for number, file in files.items():
-        try:
-            entry = read_json(file)
-            if not isinstance(entry, dict) or "people" not in entry:
-                raise ReadError("has no field 'people'")
-            frames += [(number, persons) for _, persons in _frames([entry], "people", _openpose)]
-        except ReadError as error:
-            raise ReadError(f"{file.name}, {error}") from None
-    return gather(frames, "OpenPose")
-
-
 _RENAMED = {
     "mouth_left": "left_mouth",
     "mouth_right": "right_mouth",
@@ -317,3 +375,17 @@ def named_landmarks(clip: RawClip) -> RawClip:
     notes = (*clip.notes, "MediaPipe: read as blazepose33")
     found = clip._replace(joints=clip.joints[:, :, places], confidence=trust, names=None, notes=notes)
     return landmarks_as_metres(found._replace(layout=BLAZEPOSE33.name))
+
+
+def read_recording(files: Mapping[int, Path]) -> RawClip:
+    """A clip from OpenPose's files by frame; raises ReadError, which names the file, for one that is no such."""
+    frames: list[tuple[int, list[Person]]] = []
+    for number, file in files.items():
+        try:
+            entry = read_json(file)
+            if not isinstance(entry, dict) or "people" not in entry:
+                raise ReadError("has no field 'people'")
+            frames += [(number, persons) for _, persons in _frames([entry], "people", _openpose)]
+        except ReadError as error:
+            raise ReadError(f"{file.name}, {error}") from None
+    return gather(frames, "OpenPose")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from hhmnet.files import on_disk
 from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError, files_below
+from hhmnet.readers.arrays import ArrayConfig, clip_fields, survey
+from hhmnet.readers.clip_files import SUFFIXES, RawClip
+from hhmnet.readers.formats import clips_among, is_clip, is_msr, read_clip
 from hhmnet.readers.joints import motion
-from hhmnet.readers.json_poses import clips_among, is_clip
 from hhmnet.readers.labels import (
     DEFAULT_TABLE,
     LabelRow,
@@ -186,3 +189,52 @@ def count_endings(names: Iterable[str]) -> str:
 
 def _counted(words: Iterable[str]) -> str:
     return ", ".join(f"{word} {count:,}" for word, count in sorted(Counter(words).items()))
+
+
+@dataclass
+class FolderConfig(ArrayConfig):
+    """What can be chosen for a folder of skeletons."""
+
+    labels: Path = DEFAULT_TABLE
+    """The table of the clips and their labels; a relative path is looked for in the source folder first."""
+    fps: float = 0.0
+    """Frames a second, for a table whose columns start and end are in seconds."""
+
+
+class Folder(ListedReader):
+    """Skeletons of your own, in files of a common format, a file a clip; docs/your_own_data.md has examples.
+
+    A joint whose position is NaN (empty, null) is missing. A table says what the clips are, see its base class.
+    """
+
+    name: ClassVar[str] = "folder"
+    title: ClassVar[str] = "skeleton"
+    citation: ClassVar[str] = "Your own data."
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
+    config_class: ClassVar[type[ReaderConfig]] = FolderConfig
+    config: FolderConfig
+
+    def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
+        super().__init__(source, config)
+        self.form, self._found = survey(self.items(), self._raw, self.config, self.source)
+        self.layout = self.form.layout
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was chosen, with what was found."""
+        return super().options | self.form.options
+
+    def describe(self) -> list[str]:
+        """What was understood: the table, the files, the skeleton, the classes, and what is tested."""
+        return [*super().describe(), *self._found]
+
+    def read(self, item: str, notes: Counter[str]) -> Sample:
+        """Read one clip; raises ReadError, with the reason, if it can't be used."""
+        fields = clip_fields(self._raw(item), self.form, notes)
+        return self.sample(item, fields, notes, self.config.fps)
+
+    def _is_raw(self, path: PurePosixPath) -> bool:
+        return super()._is_raw(path) or is_msr(path)
+
+    def _raw(self, item: str) -> RawClip:
+        return read_clip(self.file(item), self.config.axes)

@@ -133,6 +133,24 @@ def read_json(file: Path, *, nan: bool = False) -> Any:
         raise ReadError(f"not valid JSON: {error}") from None
 
 
+_AS_CSV = "as a CSV with a line a frame (docs/your_own_data.md)"
+_RIG = f"holds a moving figure, mostly as rotations of bones; export the joints' positions, {_AS_CSV}"
+_MARKERS = f"holds markers on the skin; fit a skeleton to them, then export the joints' positions, {_AS_CSV}"
+_FOREIGN = {
+    **dict.fromkeys([".bvh", ".fbx", ".amc", ".asf", ".glb", ".gltf", ".usd"], _RIG),
+    **dict.fromkeys((".c3d", ".trc"), _MARKERS),
+    **dict.fromkeys([".h5", ".slp", ".parquet", ".xlsx"], "isn't read; export it as CSV or NumPy's .npy"),
+    ".mat": "is read of UTD-MHAD alone, by `hhmnet prepare utd_mhad`; of others save the joints as .npy",
+}
+"""Endings of formats that aren't read, and the way out."""
+
+
+def foreign(path: Path) -> str | None:
+    """What a file is that isn't read, and what to do, by its ending; None if that isn't known."""
+    kind = path.suffix.lower()
+    return f"{kind[1:].upper()}, which {_FOREIGN[kind]}" if kind in _FOREIGN else None
+
+
 _TORCH_SIGN = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
 _PAGE = "a web page (HTML), perhaps of a download that failed: download the file again"
 _SIGNS = {
@@ -147,6 +165,10 @@ _SIGNS = {
     b"\x93NUMPY": "an array of NumPy: its name must end in .npy",
     b"<!doctype html": _PAGE,
     b"<html": _PAGE,
+    b"HIERARCHY": f"BVH, which {_RIG}",
+    b"Kaydara FBX": f"FBX, which {_RIG}",
+    b"glTF": f"GLB, which {_RIG}",
+    b"PathFileType": f"TRC, which {_MARKERS}",
 }
 _OWN = {".npy": b"\x93NUMPY", ".npz": b"PK\x03\x04", ".pkl": b"\x80", ".pickle": b"\x80"}
 
