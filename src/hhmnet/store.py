@@ -74,11 +74,13 @@ def write_store(
     if len(set(class_names)) != len(class_names) or not class_names:
         raise StoreError("field 'class_names': a store needs class names, each of them once")
     about: dict[str, Any] = {
+        "format": _FORMAT,
+        "version": VERSION,
         "layout": layout.to_dict(),
         "class_names": list(class_names),
         "protocol": protocol,
+        "provenance": dict(provenance),
     }
-    about |= {"format": _FORMAT, "version": VERSION, "provenance": dict(provenance)}
     try:
         schema = SCHEMA.with_metadata({_METADATA_KEY: json.dumps(about, allow_nan=False)})
     except (TypeError, ValueError) as error:

@@ -82,8 +82,9 @@ def test_action_ids_are_the_data_set_s_or_those_of_the_folder(tmp_path: Path) ->
         ("classes.json", '{"classes": []}', "'classes' must be a list"),
         ("classes.json", '{"classes": [{"id": 1, "name": "sit"}, {"id": "2"}]}', "entry 1 needs an 'id'"),
         ("classes.json", '{"classes": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}', "entry 1 .* once"),
-        ("pairing.csv", "clip,aligned\na,1\n", "line 2: columns 'name' and 'aligned' need"),
-        ("pairing.csv", "name,aligned\na,1\nb,yes\n", "line 3: .* need a name, and 0 or 1"),
+        ("pairing.csv", "", "line 1: must name the columns 'name' and 'aligned'"),
+        ("pairing.csv", "clip,aligned\n", "line 1: must name the columns 'name' and 'aligned'"),
+        ("pairing.csv", "name,aligned\na,1\nb,yes\n", "line 3: needs a name, and 0 or 1 for 'aligned'"),
     ],
 )
 def test_bad_tables_beside_the_clips_are_refused(

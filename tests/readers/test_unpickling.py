@@ -178,6 +178,12 @@ BAD: dict[str, tuple[bytes, str]] = {
     "an array of objects": (pickle.dumps(np.array([{}, 1], object)), "an array of objects"),
     "an array with no state": (ARRAY + b".", "with 0 bytes"),
     "an array of a list": (ARRAY + b"(K\x01K\x01\x85" + DTYPE + b"I00\n]tb.", "numbers aren't bytes"),
+    "an order of axes that is a dict": (
+        b"\x80\x02cnumpy._core.numeric\n_frombuffer\n(C\x04abcd"
+        + DTYPE
+        + b"(K\x01tX\x01\x00\x00\x00K}K\x00K\x00stR.",
+        "an array whose order isn't one",
+    ),
     "a number without its bytes": (CORE + b"scalar\n(" + DTYPE + b"C\x01atR.", "has not the bytes"),
     "a list as a key": (b"\x80\x02}]Ns.", "a list as a key"),
     "a tuple as a key that takes for ever": (b"\x80\x02})" + b"\x86".join([b"2"] * 60) + b"Ns.", "as a key"),

@@ -120,7 +120,9 @@ def prepare(
                     progress(done := done + len(chunk), len(items))
             report = _merge(reader, parts, chunks, out)
         except BaseException as error:
-            if done and not isinstance(error, PrepareError):
+            lying = parts.open(reader.source, chunks)[0]  # a worker may have ended a part that wasn't told
+            if lying and not isinstance(error, PrepareError):
+                done = sum(len(chunks[number]) for number in lying)
                 where = f"kept in {parts.folder}; the same call goes on from there"
                 tell(f"{done:,} of {len(items):,} items are read and {where}")
             else:

@@ -149,11 +149,13 @@ def _object(file: Path) -> dict[str, Any]:
 def _read_aligned(file: Path) -> frozenset[str]:
     """Names of the clips whose ``aligned`` is 1; raises SourceError, with the line, for a table that can't be used."""
     (_, headings), *lines = read_table(file, "it should say which clips are aligned")
+    if not {"name", "aligned"} <= set(headings):
+        raise SourceError(f"{file}, line 1: must name the columns 'name' and 'aligned'")
     names = set()
     for line, cells in lines:
         row = dict(zip(headings, cells, strict=False))
         if row.get("aligned") not in ("0", "1") or not row.get("name"):
-            raise SourceError(f"{file}, line {line}: columns 'name' and 'aligned' need a name, and 0 or 1")
+            raise SourceError(f"{file}, line {line}: needs a name, and 0 or 1 for 'aligned'")
         if row["aligned"] == "1":
             names.add(row["name"])
     return frozenset(names)

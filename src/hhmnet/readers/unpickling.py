@@ -92,7 +92,7 @@ class StoredArray:
         elif not isinstance(raw, (bytes, StoredBytes)):
             raise UnpicklingError("holds an array whose numbers aren't bytes")
         self._axes = axes if order == "K" else range(len(shape))
-        if sorted(self._axes) != list(range(len(shape))):
+        if not isinstance(self._axes, (tuple, range)) or sorted(self._axes) != list(range(len(shape))):
             raise UnpicklingError("holds an array whose order isn't one")
         self.shape = tuple(shape[axis] for axis in self._axes)
         self.dtype, self._raw, self._stored, self._order = dtype, raw, shape, order.replace("K", "C")
