@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,8 @@ from common import BenchmarkError, positive, run
 from hhmnet.commands.configuration import read_config
 from hhmnet.commands.terminal import Parser, console, duration, table
 from hhmnet.config import TrainConfig
-from hhmnet.evaluation.knock_out import parts_of
-from hhmnet.evaluation.scores import Scores, score
+from hhmnet.evaluation.knock_out import WHOLE, answers_without
 from hhmnet.files import append
-from hhmnet.models.pretrained import ActionModel
 from hhmnet.store import Store
 from hhmnet.training.engine import Trainer
 from hhmnet.training.logs import environment
@@ -41,8 +38,6 @@ from hhmnet.training.logs import environment
 SMALL = Path(__file__).with_name("kinect20.yaml")
 DRAWS = 4_000
 """Resamplings of a bootstrap."""
-WHOLE = ""
-"""The whole model among its parts."""
 Hits = dict[tuple[int, int], dict[str, np.ndarray]]
 """By fold and seed, then by set: 1 for every held-out clip that was recognised, 0 for every other, ``(N,)``."""
 
@@ -80,22 +75,16 @@ def train(config: TrainConfig, stores: Sequence[Store]) -> dict[str, Any]:
         trainer = Trainer(config, stores, Path(folder))
         model = trainer.train()
     cost = {"seconds": trainer.seconds, "processor_seconds": time.process_time() - began}
-    right: dict[str, dict[str, str]] = {WHOLE: {}}
+    right: dict[str, dict[str, str]] = {}
     heads = [model.head(head.name) for head in model.spec.heads] or [model]
     for head, store, protocol in zip(heads, trainer.stores, trainer.protocols, strict=True):
         clips, name = protocol.indices(store, "val", config.fold), store.path.resolve().name
         labels = protocol.labels(store, config.relabel)[clips]
-        answer = partial(scores_of, head.to(trainer.device), store, clips[labels >= 0], labels[labels >= 0])
-        right[WHOLE][name] = "".join("01"[hit] for hit in answer().right.tolist())
-        for part, taken_out in parts_of(head, answer).items():
-            with taken_out():
-                right.setdefault(part, {})[name] = "".join("01"[hit] for hit in answer().right.tolist())
+        head, clips, labels = head.to(trainer.device), clips[labels >= 0], labels[labels >= 0]
+        for part, logits in answers_without(head, store, clips, device=trainer.device).items():
+            hits = (logits.argmax(1) == labels).tolist()
+            right.setdefault(part, {})[name] = "".join("01"[hit] for hit in hits)
     return {"right": right, **cost, "environment": environment(trainer.device)}
-
-
-def scores_of(model: ActionModel, store: Store, clips: np.ndarray, labels: np.ndarray) -> Scores:
-    """Scores of some clips, with labels as in training."""
-    return replace(score(model, store, clips, device=next(model.parameters()).device), labels=labels)
 
 
 def hits_of(lines: Sequence[dict[str, Any]], row: str, part: str = WHOLE) -> Hits:

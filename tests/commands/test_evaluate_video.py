@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from hhmnet.cli import main
-from hhmnet.evaluation.knock_out import parts_of
+from hhmnet.evaluation import knock_out
+from hhmnet.evaluation.knock_out import WHOLE, answers_without
 from hhmnet.evaluation.scores import Scores, score
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
 from hhmnet.models.pretrained import from_pretrained
@@ -98,13 +99,12 @@ def test_what_a_video_is_worth(video_world: VideoWorld) -> None:
     assert isinstance(network, HeterogeneousNetwork)
     network.register_buffer("weights", torch.tensor([0.0, 0.0, 1.0]))  # the video's answer alone
 
-    def run() -> Scores:
-        return score(model, store, np.arange(30), batch_size=7)
+    def logits() -> np.ndarray:
+        return score(model, store, np.arange(30), batch_size=7).logits
 
-    whole, found = run().logits, {}
-    for part, taken_out in parts_of(model, run).items():
-        with taken_out():
-            found[part] = run().logits
+    found = answers_without(model, store, np.arange(30), batch_size=7)
+    whole = found[WHOLE]
+    np.testing.assert_array_equal(logits(), whole)
     assert list(found)[-7:] == [
         *("stream joint", "stream bone", "video", "guidance", "guidance, against another clip's"),
         *("pictures of body parts", "picture of the scene"),
@@ -115,9 +115,19 @@ def test_what_a_video_is_worth(video_world: VideoWorld) -> None:
     np.testing.assert_allclose(whole - found["picture of the scene"], scenes, atol=1e-4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "config", replace(network.config, guidance="none"))
-        np.testing.assert_allclose(found["guidance"], run().logits, atol=1e-5)
+        np.testing.assert_allclose(found["guidance"], logits(), atol=1e-5)
     assert abs(found["guidance, against another clip's"] - whole).max() > 1e-4
-    np.testing.assert_array_equal(run().logits, whole)
+
+
+def test_what_is_computed_once_is_what_every_part_would_compute(video_world: VideoWorld) -> None:
+    model, rows = from_pretrained(video_world.run), np.arange(30)
+    found = answers_without(model, Store(video_world.store), rows, batch_size=7)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(knock_out, "once", lambda *what: nullcontext())
+        expected = answers_without(model, Store(video_world.store), rows, batch_size=7)
+    assert list(found) == list(expected)
+    for part, logits in expected.items():
+        np.testing.assert_array_equal(found[part], logits, err_msg=part)
 
 
 def test_the_command_has_the_table(

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from hhmnet.data.transform import DataConfig
-from hhmnet.evaluation.knock_out import at_random, knock_out, parts_of, static_share
-from hhmnet.evaluation.scores import Scores, score, score_streams
+from hhmnet.evaluation.knock_out import WHOLE, answers_without, at_random, knock_out, static_share
+from hhmnet.evaluation.scores import score, score_streams
 from hhmnet.models.pretrained import ActionModel, ModelSpec
 from hhmnet.models.re_dmt import REDMT
 from hhmnet.models.sk_tc import SKTC
@@ -41,11 +41,7 @@ def logits_of(model: ActionModel, store: Store) -> np.ndarray:
 
 
 def logits_without(model: ActionModel, store: Store, part: str) -> np.ndarray:
-    def run() -> Scores:
-        return score(model, store, np.arange(len(store)), batch_size=7)
-
-    with parts_of(model, run)[part]():
-        return run().logits
+    return answers_without(model, store, np.arange(len(store)), batch_size=7)[part]
 
 
 @pytest.mark.parametrize(
@@ -134,12 +130,10 @@ def test_clips_lost_and_won_with_their_interval() -> None:
     """Against drawing whole clips, written out."""
     right = np.array([[1, 1, 1, 0, 0, 1, 1], [0, 1, 0, 1, 0, 1, 1]])
     labels = np.array([0, 1, 0, 1, 0, 1, -1])  # the last one is nobody's
-    ids, known = np.array([f"clip{n}" for n in range(7)]), np.maximum(labels, 0)
-    answers = np.where(right == 1, known, 1 - known)
-    whole, without = (Scores(ids, labels, np.eye(2, dtype=np.float32)[one], ("a", "b")) for one in answers)
-    given = iter([whole, *[without] * 9])
-    (found,) = knock_out(build(mask="none", reranking="none", select=False), lambda: next(given))
-    assert found["part"] == "attention, against its mean over clips"
+    known = np.maximum(labels, 0)
+    whole, without = (np.eye(2)[np.where(hits == 1, known, 1 - known)] for hits in right)
+    (found,) = knock_out({WHOLE: whole, "a part": without}, labels)
+    assert found["part"] == "a part"
     assert (found["lost"], found["won"], found["top1"]) == (2, 1, pytest.approx(50))
     drawn = np.random.default_rng(5).choice((right[0] - right[1])[:6], (20_000, 6)).mean(1)
     wanted = 100 * np.percentile(drawn, [2.5, 97.5])

@@ -20,7 +20,7 @@ from hhmnet.confidence import Confidence
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.protocols import PARTS, Protocol, ProtocolError, get_protocol
 from hhmnet.evaluation.figures import class_legend, draw_confusion
-from hhmnet.evaluation.knock_out import knock_out, static_share
+from hhmnet.evaluation.knock_out import answers_without, knock_out, static_share
 from hhmnet.evaluation.metrics import (
     brief,
     confusion,
@@ -183,13 +183,9 @@ def evaluate_run(
                 strange = score(model, others, np.arange(len(others)), device=place)
             metrics["unknown"] = told_apart(whole, strange, sure)
         if metrics["n"] and parts:
-
-            def run_alone() -> Scores:
-                found = score(model, store, rows, device=place, videos=videos)
-                return dataclasses.replace(found, labels=labels)
-
-            with counting(log, "taking away", "parts") as progress:
-                metrics["knock_out"] = knock_out(model, run_alone, progress)
+            with counting(log, "without parts", "clips") as progress:
+                answers = answers_without(model, store, rows, progress, device=place, videos=videos)
+            metrics["knock_out"] = knock_out(answers, labels)
             metrics["static_share"] = static_share(model)
         write_json(out / METRICS_FILE, metrics)
         for file in (CONFUSION_FILE, REPORT_FILE):  # those of an earlier call may be of other clips

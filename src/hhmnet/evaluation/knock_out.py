@@ -2,13 +2,14 @@
 
 What a part hands on is replaced within a ``with`` block, at one method or tensor each: ``REDMT.dynamic_mask``,
 ``similarity`` and ``attention``, ``SKTC.weights``, ``HeterogeneousNetwork.cell_weights``, the streams' ``weights``, and
-the masks of ``VideoNetwork``'s pictures.
+the masks of ``VideoNetwork``'s pictures. None of it changes what the backbone makes of pictures, and what is replaced
+around the encoders leaves alone what they say, so each batch of clips has that computed once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,67 +18,125 @@ import torch
 from torch import Tensor, nn
 
 from hhmnet.evaluation.metrics import DRAWS
-from hhmnet.evaluation.scores import Scores
+from hhmnet.evaluation.scores import ask_batches
 from hhmnet.models.heterogeneous import HeterogeneousNetwork
 from hhmnet.models.pretrained import ActionModel
 from hhmnet.models.re_dmt import REDMT
 from hhmnet.models.sk_tc import SKTC
+from hhmnet.models.stst import STST
+from hhmnet.models.video_net import VideoNetwork
+from hhmnet.store import Store
 
-Run = Callable[[], Scores]
-"""Scores all clips with the model as it stands, in the same order every time."""
-Block = Callable[[], AbstractContextManager[None]]
+WHOLE = ""
+"""The whole model among its parts."""
+Blocks = dict[str, Callable[[], AbstractContextManager[None]]]
+"""By a part's name the block within which the model lacks it."""
+Change = Callable[[int, Any], Any]
+"""From a module's number, and what a method of it returns, to what is to be returned instead."""
 
 
-def knock_out(
-    model: ActionModel, run: Run, progress: Callable[[int, int], None] = lambda done, total: None
-) -> list[dict[str, Any]]:
-    """What each part of a model that ``run`` scores is worth to its labelled clips; afterwards it is as it was.
+def knock_out(answers: Mapping[str, np.ndarray], labels: np.ndarray) -> list[dict[str, Any]]:
+    """What each part of a model is worth to its labelled clips.
+
+    Args:
+        answers: of :func:`answers_without`.
+        labels: ``(N,)``, -1 where unknown.
 
     Returns:
         By ``part``: ``lost``, the clips that are recognised only with it; ``won``, those only without; ``top1`` without
         it, in percent; ``interval``, the 95 % interval (a paired bootstrap over clips) of the points that it brings.
     """
-    whole, found = run(), list[dict[str, Any]]()
-    known = whole.labels >= 0
-    count, parts = int(known.sum()), parts_of(model, run)
-    for part, taken_out in parts.items():
-        progress(len(found), len(parts))
-        with taken_out():
-            without = run()
-        lost = int((whole.right & ~without.right)[known].sum())
-        won = int((without.right & ~whole.right)[known].sum())
+    known, found = labels >= 0, list[dict[str, Any]]()
+    right = {part: (logits.argmax(1) == labels)[known] for part, logits in answers.items()}
+    whole, count = right.pop(WHOLE), int(known.sum())
+    for part, without in right.items():
+        lost, won = int((whole & ~without).sum()), int((without & ~whole).sum())
         shares = np.array([lost, won, count - lost - won]) / count
         drawn = np.random.default_rng(0).multinomial(count, shares, DRAWS)
         interval = np.percentile(100 * (drawn[:, 0] - drawn[:, 1]) / count, [2.5, 97.5]).tolist()
-        top1 = 100 * float(without.right[known].mean())
+        top1 = 100 * float(without.mean())
         found.append({"part": part, "lost": lost, "won": won, "top1": top1, "interval": interval})
     return found
 
 
-def parts_of(model: ActionModel, run: Run) -> dict[str, Block]:
-    """The parts that a model has, by name, each with the block within which it is taken away."""
+def answers_without(
+    model: ActionModel,
+    store: Store,
+    indices: np.ndarray,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    **options: Any,
+) -> dict[str, np.ndarray]:
+    """Logits ``(N, classes)`` of the model whole, under ``WHOLE``, and without each part; it is as before afterwards.
+
+    The clips are gone through twice, since what stands for a part may come from all of them. ``progress`` is of the
+    second time; other arguments and errors are those of :func:`~hhmnet.evaluation.scores.ask_batches`.
+    """
+    attentions, encoders, pictures = (modules_of(model, kind) for kind in (REDMT, STST, VideoNetwork))
+    note, mean = mean_attention(attentions)
+    inner, outer = parts_of(model, mean)
+
+    def asked(inside: Blocks, around: Blocks) -> Iterator[tuple[str, np.ndarray]]:
+        def ask(*batch: Any) -> Tensor:
+            x, mask, shown, _ = model.inputs(*batch)
+
+            def answers(blocks: Blocks) -> Iterator[Tensor]:
+                for block in blocks.values():
+                    with block():
+                        yield model.classify(x, mask, shown).logits
+
+            with once(pictures, "cells"), once(pictures, "scenes"):
+                found = list(answers(inside))
+                with once(encoders, "forward"):
+                    return torch.stack([*found, *answers(around)])
+
+        batches = list[Tensor]()
+        for logits in ask_batches(ask, model, store, indices, **options):
+            batches.append(logits)
+            if inside:
+                progress(sum(part.shape[1] for part in batches), len(indices))
+        return zip((*inside, *around), torch.cat(batches, 1).numpy(), strict=True)
+
+    with changed(attentions, "attention", note), unseen(pictures, "cell_mask", "scene_mask"):
+        found = dict(asked({}, outer))
+    found |= asked(inner, outer if pictures else {})
+    return {part: found[part] for part in (WHOLE, *inner, *outer)}
+
+
+def modules_of(model: nn.Module, kind: type[nn.Module]) -> list[Any]:
+    """A model's modules of a kind, in order."""
+    return [module for module in model.modules() if isinstance(module, kind)]
+
+
+def parts_of(model: ActionModel, mean: Change) -> tuple[Blocks, Blocks]:
+    """The parts that a model has: those inside of its encoders, then, after the whole, those around them.
+
+    Where attention is to be the mean over all clips, it is changed by ``mean``.
+    """
     network, config = model.network, model.spec.model
-    attentions = [module for module in network.modules() if isinstance(module, REDMT)]
-    kernels = [module for module in network.modules() if isinstance(module, SKTC)]
-    parts: dict[str, Block] = {}
+    attentions, kernels = modules_of(model, REDMT), modules_of(model, SKTC)
+    inside: Blocks = {}
     if config.mask != "none":
-        parts["dynamic mask"] = partial(changed, attentions, "dynamic_mask", lambda n, mask: None)
-        parts["dynamic mask, against one at random"] = partial(changed, attentions, "dynamic_mask", at_random)
+        inside["dynamic mask"] = partial(changed, attentions, "dynamic_mask", lambda n, mask: None)
+        inside["dynamic mask, against one at random"] = partial(
+            changed, attentions, "dynamic_mask", at_random
+        )
     if config.reranking != "none":
-        parts["reranking"] = partial(changed, attentions, "similarity", lambda n, j: 0 * j)
-    parts["attention, against its mean over clips"] = partial(static_attention, attentions, run)
+        inside["reranking"] = partial(changed, attentions, "similarity", lambda n, j: 0 * j)
+    inside["attention, against its mean over clips"] = partial(changed, attentions, "attention", mean)
     if config.select and len(config.dilations) > 1:
-        parts["selection of kernels"] = partial(changed, kernels, "weights", lambda n, w: 0 * w + 1 / len(w))
+        inside["selection of kernels"] = partial(changed, kernels, "weights", lambda n, w: 0 * w + 1 / len(w))
+    around: Blocks = {WHOLE: nullcontext}
     for place, name in enumerate(model.members):
-        parts[name if name == "video" else f"stream {name}"] = partial(weighing_nothing, network, place)
+        around[name if name == "video" else f"stream {name}"] = partial(weighing_nothing, network, place)
     if isinstance(network, HeterogeneousNetwork):
         if network.config.guidance != "none":
-            parts["guidance"] = partial(changed, [network], "cell_weights", lambda n, w: 0 * w + 1)
-            parts["guidance, against another clip's"] = partial(others_guidance, network, run)
-        parts["pictures of body parts"] = partial(unseen, network.video, "cell_mask")
+            guided = partial(changed, [network], "cell_weights")
+            around["guidance"] = partial(guided, lambda n, w: 0 * w + 1)
+            around["guidance, against another clip's"] = partial(guided, guidance_before())
+        around["pictures of body parts"] = partial(unseen, [network.video], "cell_mask")
         if network.config.scene:
-            parts["picture of the scene"] = partial(unseen, network.video, "scene_mask")
-    return parts
+            around["picture of the scene"] = partial(unseen, [network.video], "scene_mask")
+    return inside, around
 
 
 def static_share(model: ActionModel) -> float:
@@ -87,20 +146,15 @@ def static_share(model: ActionModel) -> float:
     a query's attention sums to 1, whatever it falls on.
     """
     shares = []
-    for module in model.network.modules():
-        if isinstance(module, REDMT):
-            graph = module.graph.detach().abs().sum((1, 2))
-            shares.append(graph / (graph + module.graph.shape[-1] * torch.tanh(module.gate.detach()).abs()))
+    for module in modules_of(model, REDMT):
+        graph = module.graph.detach().abs().sum((1, 2))
+        shares.append(graph / (graph + module.graph.shape[-1] * torch.tanh(module.gate.detach()).abs()))
     return float(torch.cat(shares).mean())
 
 
 @contextmanager
-def changed(modules: Sequence[nn.Module], method: str, change: Callable[[int, Any], Any]) -> Iterator[None]:
-    """Let a method of modules return ``change(the module's number, what it returns)``."""
-
-    def call(number: int, original: Callable[..., Any], *inputs: Any) -> Any:
-        return change(number, original(*inputs))
-
+def replaced(modules: Sequence[nn.Module], method: str, call: Callable[..., Any]) -> Iterator[None]:
+    """Let ``call(the module's number, the method, *its arguments)`` answer for a method of modules."""
     for number, module in enumerate(modules):
         setattr(module, method, partial(call, number, getattr(module, method)))
     try:
@@ -108,6 +162,23 @@ def changed(modules: Sequence[nn.Module], method: str, change: Callable[[int, An
     finally:
         for module in modules:
             delattr(module, method)  # the instance's; the class's own shows again
+
+
+def changed(modules: Sequence[nn.Module], method: str, change: Change) -> AbstractContextManager[None]:
+    """Let a method of modules return ``change(the module's number, what it returns)``."""
+    return replaced(modules, method, lambda number, own, *inputs: change(number, own(*inputs)))
+
+
+def once(modules: Sequence[nn.Module], method: str) -> AbstractContextManager[None]:
+    """Let a method of modules run once, and return the same at every later call, whatever it is given."""
+    kept: dict[int, Any] = {}
+
+    def call(number: int, own: Callable[..., Any], *inputs: Any) -> Any:
+        if number not in kept:
+            kept[number] = own(*inputs)
+        return kept[number]
+
+    return replaced(modules, method, call)
 
 
 def at_random(number: int, mask: Tensor) -> Tensor:
@@ -118,9 +189,8 @@ def at_random(number: int, mask: Tensor) -> Tensor:
     return mask.float().sort(-1, descending=True).values.gather(-1, rank.expand(mask.shape)).to(mask.dtype)
 
 
-@contextmanager
-def static_attention(attentions: Sequence[REDMT], run: Run) -> Iterator[None]:
-    """Let every body be mixed by the mean of all bodies' attention, chunk by chunk of a clip."""
+def mean_attention(attentions: Sequence[REDMT]) -> tuple[Change, Change]:
+    """What notes all bodies' attention, and what then returns the mean of it, chunk by chunk of a clip."""
     sums: list[Any] = [0] * len(attentions)
     counts = [0] * len(attentions)
 
@@ -134,10 +204,19 @@ def static_attention(attentions: Sequence[REDMT], run: Run) -> Iterator[None]:
         one = sums[number] / counts[number]
         return one.repeat(len(weights) // len(one), 1, 1, 1).to(weights.dtype)
 
-    with changed(attentions, "attention", note):
-        run()
-    with changed(attentions, "attention", mean):
-        yield
+    return note, mean
+
+
+def guidance_before() -> Change:
+    """What returns the guidance of the clip before; where the clips come again, the last stands before the first."""
+    last: list[Tensor] = []
+
+    def before(number: int, weights: Tensor) -> Tensor:
+        found = torch.cat([*last, weights])[: len(weights)]
+        last[:] = [weights[-1:]]
+        return found
+
+    return before
 
 
 @contextmanager
@@ -152,30 +231,16 @@ def weighing_nothing(network: Any, place: int) -> Iterator[None]:
 
 
 @contextmanager
-def others_guidance(network: HeterogeneousNetwork, run: Run) -> Iterator[None]:
-    """Guide every clip by the weights of the clip before it."""
-    given: list[Tensor] = []
-
-    def note(number: int, weight: Tensor) -> Tensor:
-        given.append(weight)
-        return weight
-
-    with changed([network], "cell_weights", note):
-        run()
-    turned = iter(torch.cat(given).roll(1, 0).split([len(weight) for weight in given]))
-    with changed([network], "cell_weights", lambda n, weight: next(turned)):
-        yield
-
-
-@contextmanager
-def unseen(video: nn.Module, mask: str) -> Iterator[None]:
-    """Hide some of the pictures from a video network: those that this mask of its input names."""
+def unseen(videos: Sequence[nn.Module], *masks: str) -> Iterator[None]:
+    """Hide some of the pictures from video networks: those that these masks of their input name."""
 
     def hide(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return inputs[0]._replace(**{mask: torch.zeros_like(getattr(inputs[0], mask))}), *inputs[1:]
+        hidden = {mask: torch.zeros_like(getattr(inputs[0], mask)) for mask in masks}
+        return inputs[0]._replace(**hidden), *inputs[1:]
 
-    hook = video.register_forward_pre_hook(hide)
+    hooks = [video.register_forward_pre_hook(hide) for video in videos]
     try:
         yield
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
 from hhmnet.confidence import Confidence
 from hhmnet.data.dataset import ClipDataset, EpochSampler, VideoDataset, make_loader
@@ -99,13 +100,39 @@ class Scores:
             raise ScoresError(f"{file}: not a score file ({' '.join(str(error).split())[:200]})") from None
 
 
-def score(model: ActionModel, store: Store, indices: np.ndarray, *more: Any, **options: Any) -> Scores:
+def score(model: ActionModel, store: Store, indices: np.ndarray, **options: Any) -> Scores:
     """Logits of the clips at ``indices`` of a store, in that order, in float32; see :func:`score_streams`."""
-    return score_streams(model, store, indices, *more, **options)[""]
+    return score_streams(model, store, indices, **options)[""]
+
+
+def score_streams(
+    model: ActionModel,
+    store: Store,
+    indices: np.ndarray,
+    *,
+    modalities: Sequence[str] = MODALITIES,
+    **options: Any,
+) -> dict[str, Scores]:
+    """Scores of the whole model, under the name "", and of every member that it joins, by name.
+
+    Arguments and errors as of :func:`ask_batches`, which is asked for ``model.streams``.
+    """
+    names, spec = ("", *model.members), model.spec
+    parts = [torch.zeros(len(names), 0, len(spec.class_names))]
+    parts += ask_batches(model.streams, model, store, indices, modalities=modalities, **options)
+    given = set(modalities) if spec.roi is not None else {"skeleton"}
+    found = {}
+    for name, logits in zip(names, torch.cat(parts, dim=1).numpy(), strict=True):
+        used = {"video" if name == "video" else "skeleton"} if name else given
+        sure = spec.confidence.get("+".join(one for one in MODALITIES if one in used), Confidence())
+        about = store.sample_ids[indices], store.labels[indices]
+        found[name] = Scores(*about, logits, spec.class_names, sure.temperature)
+    return found
 
 
 @torch.inference_mode()
-def score_streams(
+def ask_batches(
+    ask: Callable[..., Tensor],
     model: ActionModel,
     store: Store,
     indices: np.ndarray,
@@ -113,11 +140,12 @@ def score_streams(
     device: torch.device | None = None,
     videos: Path | None = None,
     modalities: Sequence[str] = MODALITIES,
-) -> dict[str, Scores]:
-    """Scores of the whole model, under the name "", and of every member that it joins, by name.
+) -> Iterator[Tensor]:
+    """The answers of ``ask``, on the CPU, to one batch of clips after another; the model is in eval mode meanwhile.
 
     Args:
-        model, store, indices: which clips of which store it is asked for.
+        ask: answers ``(A, N, classes)`` to ``(clips, video)`` of N raw clips, as ``model.streams`` does.
+        model, store, indices: which clips of which store are prepared for which model.
         batch_size: clips at a time.
         device: where the model is; the CPU if None.
         videos: folder of the clips' videos, for a model that looks at them; the store's own note if None.
@@ -128,24 +156,14 @@ def score_streams(
     """
     training = model.training
     model.eval()
-    spec, dataset = model.spec, ClipDataset(store, indices, model.spec.data.persons)
-    given = set(modalities) if spec.roi is not None else {"skeleton"}
-    if spec.roi is not None and "video" in given:
+    looks, dataset = model.spec.roi is not None, ClipDataset(store, indices, model.spec.data.persons)
+    if looks and "video" in modalities:
         # A model of skeletons alone does without the video reader.
         from hhmnet.data.crop_cache import CropCache
 
-        cache = CropCache(config=spec.roi)
-        dataset = VideoDataset(store, indices, spec.data.persons, cache, store.find_videos(videos))
-    names = ("", *model.members)
-    parts = [torch.zeros(len(names), 0, len(spec.class_names))]
+        cache = CropCache(config=model.spec.roi)
+        dataset = VideoDataset(store, indices, model.spec.data.persons, cache, store.find_videos(videos))
     for batch in make_loader(dataset, EpochSampler(len(indices), batch_size)):
         there = batch.to(device or torch.device("cpu"))
-        parts.append(model.streams(there.clips if "skeleton" in given else None, there.video).cpu())
+        yield ask(there.clips if not looks or "skeleton" in modalities else None, there.video).cpu()
     model.train(training)
-    found = {}
-    for name, logits in zip(names, torch.cat(parts, dim=1).numpy(), strict=True):
-        used = {"video" if name == "video" else "skeleton"} if name else given
-        sure = spec.confidence.get("+".join(one for one in MODALITIES if one in used), Confidence())
-        about = store.sample_ids[indices], store.labels[indices]
-        found[name] = Scores(*about, logits, spec.class_names, sure.temperature)
-    return found

@@ -90,6 +90,13 @@ class ActionModel(nn.Module):
         Raises:
             PretrainedError: nothing is given that this model looks at.
         """
+        x, mask, shown, times = self.inputs(clips, video)
+        return self.classify(x, mask, shown)._replace(times=times)
+
+    def inputs(
+        self, clips: SkeletonBatch | None, video: VideoBatch | None = None
+    ) -> tuple[Tensor | None, Tensor | None, VideoInput | None, Tensor | None]:
+        """What :meth:`classify` takes of raw clips, and the ``times`` of its answer; arguments as of :meth:`answer`."""
         video = video if isinstance(self.network, HeterogeneousNetwork) else None
         if clips is None and video is None:
             looks = "a skeleton or a video" if self.spec.heterogeneous else "a skeleton"
@@ -100,13 +107,12 @@ class ActionModel(nn.Module):
             positions = sampled.positions
             x, mask = prepare(clips, self.spec.layout, self.spec.data, sampled=sampled)
         if video is None:
-            return self.classify(x, mask)
+            return x, mask, None, None
         from hhmnet.data.video_batch import frames_shown, prepare_video
 
         assert self.spec.video is not None
         shown = prepare_video(video, positions, None, self.spec.video)
-        times = frames_shown(shown, video.times if positions is None else positions)
-        return self.classify(x, mask, shown)._replace(times=times)
+        return x, mask, shown, frames_shown(shown, video.times if positions is None else positions)
 
     def classify(self, x: Tensor | None, mask: Tensor | None, video: VideoInput | None = None) -> ModelOutput:
         """The output, without times, on what :func:`prepare` and ``prepare_video`` made of the clips.

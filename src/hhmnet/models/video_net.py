@@ -91,7 +91,7 @@ class VideoNetwork(nn.Module):
             video: crops of the clips.
             guidance: ``(N, P, K)`` weight of every cell's features, or None.
         """
-        cells = self._cells(video)
+        cells = self.cells(video)
         if guidance is not None:
             cells = cells * guidance[..., None]
         parts = over_time(cells, video.cell_mask, self.moments)
@@ -101,7 +101,8 @@ class VideoNetwork(nn.Module):
             count = there.sum(1, keepdim=True)
             whole, whole_there = parts.sum(1) / count.clamp_min(1), count[:, 0] > 0
         else:
-            whole, whole_there = self._scene(video), video.scene_mask.any(1)
+            whole = over_time(self.scenes(video), video.scene_mask, self.moments)
+            whole_there = video.scene_mask.any(1)
             logits = logits + self.scene_head(self.dropout(whole))
         return VideoOutput(
             logits.float(),
@@ -109,7 +110,7 @@ class VideoNetwork(nn.Module):
             torch.cat([there, whole_there[:, None]], 1),
         )
 
-    def _cells(self, video: VideoInput) -> Tensor:
+    def cells(self, video: VideoInput) -> Tensor:
         """Features ``(N, P, K, D)`` of the grid's cells, each the mean of whole cells of the feature map."""
         _, parts, instants = video.cell_mask.shape
 
@@ -120,13 +121,13 @@ class VideoNetwork(nn.Module):
         shape = (parts, instants, self.backbone.channels)
         return _on_rows(video.grid, video.cell_mask.any((1, 2)), features, shape)
 
-    def _scene(self, video: VideoInput) -> Tensor:
-        """Features ``(N, moments·D)`` of the whole person, over the frames that there are."""
+    def scenes(self, video: VideoInput) -> Tensor:
+        """Features ``(N, K2, D)`` of the pictures of the whole person."""
         mask, shape = video.scene_mask, (self.backbone.channels,)
         each = _on_rows(
             video.scene.flatten(0, 1), mask.flatten(), lambda x: self._maps(x).mean((2, 3)), shape
         )
-        return over_time(each.unflatten(0, (-1, mask.shape[1])), mask, self.moments)
+        return each.unflatten(0, (-1, mask.shape[1]))
 
     def _maps(self, images: Tensor) -> Tensor:
         # Depthwise convolutions are several times faster so on a CPU.
