@@ -83,7 +83,7 @@ def read_clip(path: Path, axes: str = "") -> RawClip:
     """
     if not path.is_file():
         if frames := _recording(path):
-            return read_recording({int(_FRAME_FILE.fullmatch(file.name)[2]): file for file in frames})
+            return read_recording({int(file.stem.split("_")[-2]): file for file in frames})
         is_folder = "is a folder without frames of OpenPose (…_keypoints.json)"
         raise ReadError(is_folder if path.is_dir() else "there is no such file")
     if path.stat().st_size > MAX_BYTES:
