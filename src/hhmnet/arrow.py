@@ -124,21 +124,18 @@ class Rows:
             raise pa.ArrowInvalid("a sample has no persons or no frames")
         self._bodies = list(zip(persons.tolist(), lengths.tolist(), strict=True))
         self._plain = {name: record.column(name) for name in _PLAIN}
-        self._arrays: dict[
-            str, Any
-        ] = {}  # values, offsets, which rows have any, shape behind persons and frames
+        # By name: values, offsets, which rows have any, shape behind persons and frames.
+        self._arrays: dict[str, Any] = {}
         for name, axes in _AXES.items():
             column = record.column(name)
             offsets, values = column.offsets.to_numpy(), column.values.to_numpy()
             known = column.is_valid().to_numpy(zero_copy_only=False)
             if (np.diff(offsets) != known * math.prod(sizes[axis] for axis in axes)).any():
-                raise pa.ArrowInvalid(
-                    f"column '{name}' does not have the samples' persons, frames and joints"
-                )
-            if values.dtype == np.uint8:
-                values = values.view(np.bool_)
+                fault = "does not have the samples' persons, frames and joints"
+                raise pa.ArrowInvalid(f"column '{name}' {fault}")
             tail = tuple(sizes[axis] for axis in axes.lstrip("MT"))
-            self._arrays[name] = values, offsets, known, tail
+            is_flags = values.dtype == np.uint8
+            self._arrays[name] = values.view(np.bool_) if is_flags else values, offsets, known, tail
 
     def array(self, row: int, name: str) -> Any:
         """An array of one row, a column of :data:`SCHEMA`; None if it has none."""

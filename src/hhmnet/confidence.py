@@ -13,15 +13,12 @@ from hhmnet.fields import check_types, within
 
 UNKNOWN = "unknown"
 """The label of a clip that is none of the classes."""
-RATE = 0.05
-"""Share of clips of known classes that are called unknown, unless somebody wants another."""
-MOST = 0.2
-"""The largest such share that can be asked for."""
+RATE = 0.05  # share of clips of known classes that are called unknown, unless somebody wants another
+MOST = 0.2  # the largest such share that can be asked for
 
 NEIGHBOURS_FILE = "neighbours.safetensors"
 """Beside a model's weights: logits of training clips, in half precision."""
-KEPT = 100_000
-"""Numbers of a model's neighbours at the most, by modalities: 200 kB."""
+KEPT = 100_000  # numbers of a model's neighbours at the most, by modalities: 200 kB
 
 _STEP = 0.01
 _HOTTEST = 100.0

@@ -127,9 +127,8 @@ KINECT_V1_DEPTH = Camera(285.63, 285.63, 159.5, 119.5, (320, 240))
 
 
 def project(joints: np.ndarray, camera: Camera) -> np.ndarray:
-    """Where a camera sees ``joints (..., 3)``, in metres in its own coordinates.
-
-    Returns ``(..., 2)`` float32 pixels, also outside the picture; NaN for a joint that isn't in front of the camera.
+    """Where a camera sees ``joints (..., 3)``, in metres in its own coordinates: ``(..., 2)`` float32 pixels, also
+    outside the picture; NaN for a joint that isn't in front of the camera.
     """
     x, y, z = np.moveaxis(np.asarray(joints, np.float64), -1, 0)
     z = np.where(z > 0, z, np.nan)
@@ -178,9 +177,8 @@ def convert(
     if confidence.shape != joints.shape[:-1]:
         raise LayoutError(f"the confidence must have the shape {joints.shape[:-1]}, got {confidence.shape}")
     if target.dims > source.dims:
-        raise LayoutError(
-            f"{source.name} has no depth, so it can't become {target.name}; estimate 3-D joints from the video instead"
-        )
+        remedy = "estimate 3-D joints from the video instead"
+        raise LayoutError(f"{source.name} has no depth, so it can't become {target.name}; {remedy}")
     are_known = all(layout == LAYOUTS.get(layout.name) for layout in (source, target))
     means = {} if source == target else _MEANS.get((source.name, target.name)) if are_known else None
     if means is None:
@@ -188,9 +186,8 @@ def convert(
         raise LayoutError(f"no conversion from {source.name} to {target.name} is defined; there are: {ways}")
     if target.dims < joints.shape[-1]:
         if camera is None:
-            raise LayoutError(
-                f"{source.name} is in metres and {target.name} in pixels; give the camera, as convert(…, camera=…)"
-            )
+            remedy = "give the camera, as convert(…, camera=…)"
+            raise LayoutError(f"{source.name} is in metres and {target.name} in pixels; {remedy}")
         joints = project(joints, camera)
         confidence = np.where(np.isfinite(joints).all(axis=-1), confidence, 0)
     converted = np.zeros((*joints.shape[:-2], target.num_joints, joints.shape[-1]), np.float32)

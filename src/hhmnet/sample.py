@@ -19,6 +19,13 @@ class SampleError(ValueError):
     """A sample whose fields contradict each other; the message names the sample and the field."""
 
 
+def is_inside(path: str) -> bool:
+    """Whether a relative path, with the separators of whatever system, stays in its folder."""
+    inner = PurePosixPath(path.replace("\\", "/"))
+    leaves = inner.is_absolute() or ".." in inner.parts or PureWindowsPath(path).drive
+    return bool(inner.name) and not leaves and "\0" not in path
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One recorded clip.
@@ -124,12 +131,9 @@ class Sample:
                 text.encode()
             except UnicodeEncodeError:
                 raise self._error(field, f"can't be written as UTF-8: {text!r}") from None
-        if self.video is not None:
-            path = PurePosixPath(self.video.replace("\\", "/"))
-            outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(self.video).drive
-            if outside or not path.name or "\0" in self.video:
-                got = brief(self.video, 80)
-                raise self._error("video", f"must be a path inside the folder of videos, got {got!r}")
+        if self.video is not None and not is_inside(self.video):
+            got = brief(self.video, 80)
+            raise self._error("video", f"must be a path inside the folder of videos, got {got!r}")
 
     def _check_array(self, field: str, dtype: type, shape: tuple[int | None, ...]) -> None:
         """Raise SampleError unless a field is an array of this dtype, shape (None: any but 0) and finite."""

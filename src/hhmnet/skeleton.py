@@ -153,10 +153,8 @@ class SkeletonLayout:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> SkeletonLayout:
-        """Inverse of :meth:`to_dict`; a joint may also be given by its name, and a part without joints left out.
-
-        Raises:
-            LayoutError: a field is missing, or no layout's; names the field.
+        """Inverse of :meth:`to_dict`; a joint may also be given by its name, and a part without joints left out. Raises
+        LayoutError, which names the field, where one is missing, or no layout's.
         """
         if missing := sorted({*_FIELDS[:-1]} - set(fields if isinstance(fields, Mapping) else ())):
             raise LayoutError(f"a skeleton layout lacks the field '{missing[0]}'")
@@ -179,12 +177,9 @@ class SkeletonLayout:
         places |= {joint: place for place, joint in enumerate(joints)}
 
         def indices(field: str, named: list[Any]) -> Any:
-            for joint in map(str, named):
-                if joint not in places:
-                    known = ", ".join(joints)
-                    raise LayoutError(
-                        f"skeleton layout: field '{field}': no joint '{joint}'; the joints: {known}"
-                    )
+            if unknown := [joint for joint in map(str, named) if joint not in places]:
+                known = f"no joint '{unknown[0]}'; the joints: {', '.join(joints)}"
+                raise LayoutError(f"skeleton layout: field '{field}': {known}")
             return tuple(places[str(joint)] for joint in named)
 
         return cls(
@@ -219,17 +214,14 @@ def load_layout(place: str | Path) -> SkeletonLayout:
         edges: [[neck, hip], [head, neck], [left_hand, neck], [right_hand, neck]]   # child, parent
         parts: {head: [head], left_hand: [left_hand], right_hand: [right_hand]}
 
-    Raises:
-        LayoutError: no layout is called so, or the file is missing or isn't a layout; names file and field.
+    Raises LayoutError, which names file and field: no layout is called so, the file is missing or isn't a layout.
     """
     if str(place) in LAYOUTS:
         return LAYOUTS[str(place)]
     file = Path(place)
     if file.suffix.lower() not in (".yaml", ".yml"):
-        known = ", ".join(LAYOUTS)
-        raise LayoutError(
-            f"unknown skeleton layout '{place}'; known: {known}; or name a YAML file of your own"
-        )
+        known = f"known: {', '.join(LAYOUTS)}; or name a YAML file of your own"
+        raise LayoutError(f"unknown skeleton layout '{place}'; {known}")
     try:
         # BaseLoader makes text, lists and mappings and nothing else: a joint called "no" stays one.
         fields = yaml.load(file.read_bytes().decode("utf-8-sig"), Loader=yaml.BaseLoader)
@@ -268,15 +260,12 @@ def _named(
     ``right_``. The last two of ``parts`` (head, hand, foot) and ``sides``, the order of mirrored joints where it isn't
     that of ``joints``, are said without left and right.
     """
-    names = _both(joints)
+    names, members = _both(joints), {"head": parts[0].split()}
+    for part, text in (("hand", parts[1]), ("foot", parts[2])):
+        for side in ("left_", "right_"):
+            members[f"{side}{part}"] = [side + joint for joint in text.split()]
     edges = [bone.split(">") for bone in _both(bones)]
-    limbs = {
-        f"{side}{part}": [side + joint for joint in text.split()]
-        for part, text in (("hand", parts[1]), ("foot", parts[2]))
-        for side in ("left_", "right_")
-    }
     mirror = [[f"left_{joint}", f"right_{joint}"] for joint in sides.split()] or _sides(names)
-    members = {"head": parts[0].split()} | limbs
     fields = {"joints": names, "edges": edges, "mirror": mirror, "parts": members, "dims": dims}
     return SkeletonLayout.from_dict({"name": name} | fields)
 

@@ -67,9 +67,8 @@ def write_store(
     the same bytes. An older store in ``folder`` is replaced only once the new one is complete. ``batches`` are taken
     instead of ``samples`` where these are record batches already, and were checked when they became that.
 
-    Raises:
-        StoreError: two samples of one name, a sample of another layout or class, no samples at all, class
-            names that aren't unique, metadata JSON can't hold, or a folder that can't be written.
+    Raises StoreError: two samples of one name, a sample of another layout or class, no samples at all, class names that
+    aren't unique, metadata JSON can't hold, or a folder that can't be written.
     """
     if len(set(class_names)) != len(class_names) or not class_names:
         raise StoreError("field 'class_names': a store needs class names, each of them once")
@@ -89,11 +88,7 @@ def write_store(
         batches = (record_batch(group) for group in groups(_checked(samples, layout, class_names)))
     folder, count = Path(folder), 0
     try:
-        with (
-            made(folder),
-            replacing(folder / SAMPLES_FILE) as file,
-            pa.ipc.new_file(file, schema) as writer,
-        ):
+        with made(folder), replacing(folder / SAMPLES_FILE) as file, pa.ipc.new_file(file, schema) as writer:
             for batch in batches:
                 writer.write_batch(batch)
                 count += batch.num_rows
@@ -116,10 +111,18 @@ def _checked(samples: Iterable[Sample], layout: SkeletonLayout, names: Sequence[
 
 
 def _column(name: str, about: str) -> cached_property[np.ndarray]:
-    """An attribute of a store: one of its columns, read when it is first asked for."""
+    """An attribute of a store: one of its small columns, read when it is first asked for; text as numpy's."""
 
     def read(store: Store) -> np.ndarray:
-        return store._read_column(name)
+        column = pa.chunked_array([record.column(name) for record in store._records])
+        try:
+            column.validate(full=True)
+        except pa.ArrowException as error:
+            raise store._damaged(error) from None
+        if column.null_count:
+            raise store._damaged(f"column '{name}' has gaps")
+        values = column.to_numpy()
+        return values.astype(np.str_) if values.dtype == object else values
 
     read.__doc__ = about
     return cached_property(read)
@@ -201,10 +204,8 @@ class Store:
         return read_video_folder(self.path)
 
     def find_videos(self, override: Path | None = None) -> Path:
-        """The folder that the clips' ``video`` names are relative to: ``override`` if the user names one.
-
-        Raises:
-            VideoFolderError: there is no such folder, or the store doesn't know of one.
+        """The folder that the clips' ``video`` names are relative to: ``override`` if the user names one. Raises
+        VideoFolderError where there is no such folder, or the store doesn't know of one.
         """
         folder, way = self.video_folder if override is None else Path(override), "with --videos DIR"
         if folder is None:
@@ -220,9 +221,7 @@ class Store:
     subjects = _column("subject", 'Subject of every sample, ``(N,)`` text; "" if unknown.')
     cameras = _column("camera", 'Camera or view of every sample, ``(N,)`` text; "" if unknown.')
     setups = _column("setup", 'Setup or scene of every sample, ``(N,)`` text; "" if unknown.')
-    splits = _column(
-        "split", "The published parts that every sample belongs to, ``(N,)`` text, separated by spaces."
-    )
+    splits = _column("split", "The parts that every sample belongs to, ``(N,)`` text, separated by spaces.")
     labels = _column("label", "Class index of every sample, ``(N,)`` int64; -1 if unknown.")
     lengths = _column("length", "Number of frames T of every sample, ``(N,)`` int32.")
     persons = _column("persons", "Number of persons M of every sample, ``(N,)`` int32.")
@@ -272,30 +271,14 @@ class Store:
                 raise self._damaged(error) from None
         return self._rows[number], i - self._starts[number]
 
-    def _read_column(self, name: str) -> np.ndarray:
-        """One small column, without touching the joints; text as numpy's."""
-        column = pa.chunked_array([record.column(name) for record in self._records])
-        try:
-            column.validate(full=True)
-        except pa.ArrowException as error:
-            raise self._damaged(error) from None
-        if column.null_count:
-            raise self._damaged(f"column '{name}' has gaps")
-        values = column.to_numpy()
-        return values.astype(np.str_) if values.dtype == object else values
-
     def _damaged(self, cause: object) -> StoreError:
-        reason = " ".join(str(cause).split())
-        return StoreError(
-            f"{self._file} is cut short or damaged ({reason}); make it again with `hhmnet prepare`"
-        )
+        damage = f"is cut short or damaged ({' '.join(str(cause).split())})"
+        return StoreError(f"{self._file} {damage}; make it again with `hhmnet prepare`")
 
 
 def _mapped(file: Path) -> pa.BufferReader:
-    """The file in memory, page by page as it is touched.
-
-    ``pa.memory_map`` asks the system to read ahead whatever is opened, which is the whole store: gigabytes
-    from a cold disk before the first clip.
+    """The file in memory, page by page as it is touched. ``pa.memory_map`` asks the system to read ahead whatever is
+    opened, which is the whole store: gigabytes from a cold disk before the first clip.
     """
     with open(file, "rb") as opened:
         try:
@@ -322,10 +305,8 @@ def write_video_folder(store_folder: Path, videos: Path | None) -> None:
 
 
 def read_video_folder(store_folder: Path) -> Path | None:
-    """What :func:`write_video_folder` noted; None where there is no note. The folder itself may be gone.
-
-    Raises:
-        VideoFolderError: the note can't be read.
+    """What :func:`write_video_folder` noted; None where there is no note. The folder itself may be gone. Raises
+    VideoFolderError where the note can't be read.
     """
     file = store_folder / VIDEOS_FILE
     try:

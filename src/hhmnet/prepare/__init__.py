@@ -71,17 +71,14 @@ def prepare(
     """Read all raw files into a store, and list those that can't be used in its ``rejected.csv``.
 
     A bad file costs only itself: the rest goes on. Of two items with one sample id the first counts. The bytes of
-    the store don't depend on ``jobs``, ``engine`` or interruptions.
-
-    What is read lies in ``out/.parts`` until the store is complete, so for a while there are two copies of it. If
-    this call is interrupted, however hard, the same call goes on from there.
+    the store don't depend on ``jobs``, ``engine`` or interruptions. What is read lies in ``out/.parts`` until the
+    store is complete; if this call is interrupted, however hard, the same call goes on from there.
 
     Args:
         reader: the reader on its source folder.
         out: the store's folder; an older store there is replaced only if all goes well.
-        jobs: number of processes, see :func:`~hhmnet.prepare.workers.in_workers`; 1 stays in this one, None
-            is one a core. With Ray, the number of tasks at a time.
-        engine: ``"local"``, or ``"ray"`` for a cluster, see :func:`~hhmnet.prepare.workers.in_cluster`.
+        jobs: number of processes; 1 stays in this one, None is one a core. With Ray, the number of tasks at a time.
+        engine: ``"local"``, or ``"ray"`` for a cluster; see :mod:`hhmnet.prepare.workers`.
         progress: called with (items done, items in all), from time to time.
         tell: called with what the user should know meanwhile, in one line.
 
@@ -206,8 +203,6 @@ def _records(parts: Parts, counted: Sequence[Sequence[bool]]) -> Iterator[pa.Rec
 
 def _write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Rejected._fields)
-    writer.writerows(rejected)
+    csv.writer(text, lineterminator="\n").writerows([Rejected._fields, *rejected])
     with replacing(path) as file:
         file.write(text.getvalue().encode())

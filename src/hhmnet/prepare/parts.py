@@ -54,20 +54,16 @@ def printable(file: str, line: int | None, reason: str) -> Rejected:
 
 
 def cut(items: Sequence[str], longest: int) -> list[list[str]]:
-    """Items in chunks of one length; it depends on nothing but their number and ``longest``.
-
-    Few items are cut finer, so that many cores have something to do.
+    """Items in chunks of one length; it depends on nothing but their number and ``longest``. Few items are cut finer,
+    so that many cores have something to do.
     """
     length = min(longest, max(64, -(-len(items) // 64)))
     return [list(items[start : start + length]) for start in range(0, len(items), length)]
 
 
 def read_chunk(reader: Reader, items: Sequence[str], file: IO[bytes]) -> None:
-    """Read items into a part.
-
-    Raises:
-        SourceError: the source, or the folder of its videos, has gone meanwhile; what its files seem to lack then is
-            not their fault.
+    """Read items into a part. Raises SourceError where the source, or the folder of its videos, has gone meanwhile;
+    what its files seem to lack then is not their fault.
     """
     places, videos = [reader.source], reader.video_folder
     if videos is not None and (is_there(videos) or not videos.exists()):
@@ -81,9 +77,8 @@ def read_chunk(reader: Reader, items: Sequence[str], file: IO[bytes]) -> None:
         writer.write_batch(record_batch([]), custom_metadata={_OUTCOMES: text.encode()})
     for place in places:
         if not is_there(place):
-            raise SourceError(
-                f"{place} went away while it was read; once it is back, the same call goes on from there"
-            )
+            remedy = "once it is back, the same call goes on from there"
+            raise SourceError(f"{place} went away while it was read; {remedy}")
 
 
 def _usable(reader: Reader, items: Sequence[str], outcomes: list[Outcome]) -> Iterator[Sample]:
@@ -108,11 +103,8 @@ def _usable(reader: Reader, items: Sequence[str], outcomes: list[Outcome]) -> It
 
 
 class Parts:
-    """The folder of the parts.
-
-    Args:
-        out: the store's folder.
-        key: digest of the work, by :func:`fingerprint_work`. Parts with another key are of something else.
+    """The folder of the parts in a store's folder ``out``. ``key`` is the digest of the work, by
+    :func:`fingerprint_work`: parts with another key are of something else.
     """
 
     def __init__(self, out: Path, key: str) -> None:
@@ -120,10 +112,8 @@ class Parts:
         self._own = self.folder / key
 
     def open(self, source: Path, chunks: Sequence[Sequence[str]]) -> tuple[set[int], bool]:
-        """Make the folder, clear it of all that can't be used, and see what is there.
-
-        Returns:
-            The numbers of the finished parts, and whether parts of something else were thrown away.
+        """Make the folder, and clear it of all that can't be used. Returns the numbers of the finished parts, and
+        whether parts of something else were thrown away.
         """
         self._own.mkdir(parents=True, exist_ok=True)
         others = [path for path in self.folder.iterdir() if path != self._own]
@@ -177,10 +167,9 @@ class Parts:
 
 
 def fingerprint_work(reader: Reader, items: Sequence[str], chunk: int) -> str:
-    """A digest of all that decides what reading these items gives, but for the content of their files.
-
-    That is the reader with its code, its choices and what it has read at construction, the source, the items
-    and how they are cut into chunks, and the versions of hhmnet and the store.
+    """A digest of all that decides what reading these items gives, but for the content of their files: the reader with
+    its code, its choices and what it has read at construction, the source, the items and how they are cut into chunks,
+    and the versions of hhmnet and the store.
     """
     kinds = [kind for kind in type(reader).__mro__ if issubclass(kind, Reader) and kind is not Reader]
     facts = (

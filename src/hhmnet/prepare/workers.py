@@ -22,8 +22,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 Chunk = tuple[int, list[str]]
 
-_work: Callable[[Any], Any]
-"""What a worker process does with a task; the initializer of the process sets it."""
+_work: Callable[[Any], Any]  # what a worker process does with a task; its initializer sets it
 
 
 class WorkerLost(RuntimeError):
@@ -153,9 +152,8 @@ def _read(reader: Reader, folder: str, items: list[str]) -> bytes:
     if os.path.isdir(folder):
         os.chdir(folder)  # paths may be relative to where the command was given
     if not reader.source.is_dir():
-        raise SourceError(
-            f"the folder {reader.source} isn't there on every node of the cluster; put it on a shared disk"
-        )
+        fault = "isn't there on every node of the cluster; put it on a shared disk"
+        raise SourceError(f"the folder {reader.source} {fault}")
     file = io.BytesIO()
     read_chunk(reader, items, file)
     return file.getvalue()
@@ -166,10 +164,9 @@ def _result(ray: Any, reference: Any) -> bytes:
         return bytes(ray.get(reference))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ray.exceptions.RaySystemError):
-            raise EngineError(
-                f"a node of the cluster can't load the reader ({str(error.cause).splitlines()[0]}); hhmnet, and the "
-                "reader's own module if it has one, must be installed on every node"
-            ) from None
+            fault = f"a node of the cluster can't load the reader ({str(error.cause).splitlines()[0]})"
+            remedy = "hhmnet, and the reader's own module if it has one, must be installed on every node"
+            raise EngineError(f"{fault}; {remedy}") from None
         raise error.cause from RuntimeError(f"in a task of the cluster:\n\n{error}")
     except ray.exceptions.RayError as error:
         reason = " ".join(str(error).split())
@@ -178,10 +175,8 @@ def _result(ray: Any, reference: Any) -> bytes:
 
 @contextmanager
 def connected(jobs: int | None) -> Iterator[Any]:
-    """Ray, connected to a cluster.
-
-    That is the one that this process is connected to already, else the one ``RAY_ADDRESS`` names or that runs on this
-    machine, else a new one on this machine, which is stopped at the end.
+    """Ray, connected to a cluster: the one that this process is connected to already, else the one that ``RAY_ADDRESS``
+    names or that runs on this machine, else a new one on this machine, which is stopped at the end.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers unless told not to
     try:

@@ -35,8 +35,7 @@ from hhmnet.readers.pyskl import ClipSet, Pyskl, SetClip
 from hhmnet.readers.unpickling import StoredArray, load_plain
 from hhmnet.skeleton import COCO17, H36M17
 
-LARGEST_MEMBER = 2**31
-"""Bytes that a compressed array may take when it is unpacked."""
+LARGEST_MEMBER = 2**31  # bytes that a compressed array may take when it is unpacked
 _JOINTS_FILE = re.compile(r"(.*?)_?data(?:_joint)?\.npy", re.IGNORECASE)
 _KINETICS_SIZE = np.array([340.0, 256.0])
 _H36M_KEPT = [0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27]
@@ -48,9 +47,8 @@ Found = Iterator[tuple[str, SetClip, str]]
 
 
 class ArraySets(Pyskl):
-    """Data sets as arrays; what they have in common with annotation files is read likewise.
-
-    Splits: the parts that the file names, in Human3.6M the usual subjects; or else clips are held out.
+    """Data sets as arrays, read as annotation files are. Splits: the parts that the file names, in Human3.6M the usual
+    subjects; or else clips are held out.
     """
 
     name: ClassVar[str] = "arrays"
@@ -171,9 +169,8 @@ def _st_gcn(file: Path) -> Found:
             with open(beside, "rb") as handle:
                 content = load_plain(handle)
             columns = [one.load().tolist() if isinstance(one, StoredArray) else one for one in content]
-            if len(columns) != 2 or any(
-                not isinstance(one, list) or len(one) != len(rows) for one in columns
-            ):
+            fitting = [one for one in columns if isinstance(one, list) and len(one) == len(rows)]
+            if not len(columns) == len(fitting) == 2:
                 raise ReadError(f"{beside.name} must hold a list of {len(rows)} names and one of labels")
             names, labels = [str(name).removesuffix(".skeleton") for name in columns[0]], columns[1]
         with suppress(SourceError):
@@ -194,7 +191,7 @@ def _st_gcn_clip(rows: np.ndarray, row: int, axes: str) -> RawClip:
         spines = joints[:, :, 1] - joints[:, :, 0]
         first = next(iter(spines[spines.any(axis=-1)]), np.zeros(3))
         if np.abs(first[:2]).max() < 1e-3 * abs(first[2]):  # 2s-AGCN turns the first spine to z
-            joints = np.stack([joints[..., 0], joints[..., 2], -joints[..., 1]], axis=-1)
+            joints = joints[..., [0, 2, 1]] * (1, 1, -1)
         return _without_padding(joints, "ntu25", "ST-GCN or 2s-AGCN")
     return _without_padding(joints, "", "ST-GCN or 2s-AGCN")
 
@@ -202,18 +199,17 @@ def _st_gcn_clip(rows: np.ndarray, row: int, axes: str) -> RawClip:
 def _videopose3d(subjects: Any, in_space: bool, metadata: Any) -> Found:
     if not isinstance(subjects, dict) or not all(isinstance(actions, dict) for actions in subjects.values()):
         raise ReadError("must hold a dict of actions for each subject")
-    stems = {
-        action: re.sub(r" [0-9]+$", "", str(action)) for actions in subjects.values() for action in actions
-    }
+    named = {action for actions in subjects.values() for action in actions}
+    stems = {action: re.sub(r" [0-9]+$", "", str(action)) for action in named}
     labels = {stem: label for label, stem in enumerate(sorted(set(stems.values())))}
     layout = metadata.get("layout_name") if isinstance(metadata, dict) else ""
     parts = _H36M_PARTS if subjects.keys() <= _H36M_PARTS.keys() else {}
     for subject, actions in subjects.items():
         for action, arrays in actions.items():
+            stem = stems[action]
             for camera, array in enumerate(arrays if isinstance(arrays, list) else [arrays]):
                 name = f"{subject}/{action}" + (f"/{camera}" if isinstance(arrays, list) else "")
                 load = partial(_h36m_clip, array, in_space, layout)
-                stem = stems[action]
                 yield name, SetClip(labels[stem], load, stem), parts.get(subject, "")
 
 
@@ -225,7 +221,7 @@ def _h36m_clip(array: Any, in_space: bool, skeleton: Any, axes: str) -> RawClip:
     joints = joints[:, :, _H36M_KEPT] if joints.shape[2] == 32 else joints
     layout = "h36m17" if joints.shape[2] == 17 else ""
     if in_space:
-        joints = np.stack([joints[..., 0], joints[..., 2], -joints[..., 1]], axis=-1)  # z is up there
+        joints = joints[..., [0, 2, 1]] * (1, 1, -1)  # z is up there
     confidence = None
     if layout and not in_space:
         layout = "coco17"

@@ -23,17 +23,13 @@ from hhmnet.skeleton import LAYOUTS, LayoutError, SkeletonLayout, load_layout
 
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 PLANE = ("pixels", "fractions")
-LARGEST = {2: 100_000.0, 3: 100.0}
-"""Pixels and metres that no joint is beyond."""
+LARGEST = {2: 100_000.0, 3: 100.0}  # pixels and metres that no joint is beyond
 SCORE_MOVED = "score below 0 or above 1: set to 0 or 1"
 
 _LOOKED_AT, _TRIED = 8, 20
-_SURELY = 1.25
-"""So many times as long must the bones of the worse of two skeletons be."""
-_TRUST = 1.0
-"""So far from 0 to 1 may a confidence lie; a heatmap's peak can be a little above 1."""
-_FRACTION = 2.0
-"""Positions in 2-D up to this are fractions of the picture, in which a joint can lie beyond the edge."""
+_SURELY = 1.25  # so many times as long must the bones of the worse of two skeletons be
+_TRUST = 1.0  # so far from 0 to 1 may a confidence lie; a heatmap's peak can be a little above 1
+_FRACTION = 2.0  # positions in 2-D up to this are fractions of the picture; a joint can lie beyond its edge
 _THIRDS = {"": "x and y", "z": "x, y, z", "confidence": "x, y and confidence"}
 _TURNS = {"y": ((0, 1, 2), (1, 1, 1)), "minus_y": ((0, 1, 2), (1, -1, 1))}
 _TURNS |= {"z": ((0, 2, 1), (1, 1, -1)), "minus_z": ((0, 2, 1), (1, -1, 1))}
@@ -63,17 +59,13 @@ class ArrayConfig(ReaderConfig):
     MTVC if the values don't say otherwise."""
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("units", (*METRES, *PLANE)),
-            ("third", ("z", "confidence")),
-            ("up", tuple(_TURNS)),
-        ):
+        words = {"units": (*METRES, *PLANE), "third": ("z", "confidence"), "up": tuple(_TURNS)}
+        for name, known in words.items():
             if getattr(self, name):
                 one_of(self, name, known)
         if self.axes and sorted(self.axes) not in (sorted("TVC"), sorted("MTVC")):
-            raise ValueError(
-                f"field 'axes' must be the letters of TVC or MTVC in the arrays' order; got '{self.axes}'"
-            )
+            rule = "must be the letters of TVC or MTVC in the arrays' order"
+            raise ValueError(f"field 'axes' {rule}; got '{self.axes}'")
 
 
 @dataclass(frozen=True)
@@ -113,8 +105,7 @@ def survey(
     ``read`` reads one of the items; ``where`` is the source, for messages. Raises SourceError as :func:`understand`, or
     where no clip can be read.
     """
-    clips: dict[str, RawClip] = {}
-    first = ""
+    clips, first = dict[str, RawClip](), ""
     for item in list(dict.fromkeys([*items[:: len(items) // _LOOKED_AT + 1], *items]))[:_TRIED]:
         try:
             clips[item] = read(item)
@@ -160,9 +151,8 @@ def understand(
     elif chosen is not None:
         third, layout = config.third, chosen
     else:
-        raise ReadError(
-            "none of the first clips can be read, so the skeleton isn't known; mend them, or give --layout"
-        )
+        fault = "none of the first clips can be read, so the skeleton isn't known"
+        raise ReadError(f"{fault}; mend them, or give --layout")
     units = config.units
     if not units or (units in METRES) != (layout.dims == 3):
         units = _units(clips, layout)
@@ -179,12 +169,8 @@ def _choose(
     """What the third number is, and the skeleton."""
     clip, thirds = clips[0], _thirds(clips, third)
     known = [chosen] if chosen else [*(LAYOUTS | ({wanted.name: wanted} if wanted else {})).values()]
-    found = [
-        (third, layout)
-        for third in thirds
-        for layout in known
-        if layout.dims == (3 if third == "z" else 2) and _has_joints(layout, clip)
-    ]
+    fitting = [layout for layout in known if _has_joints(layout, clip)]
+    found = [(third, one) for third in thirds for one in fitting if one.dims == (3 if third == "z" else 2)]
     if not found:
         called = f" ({', '.join(clip.names)})" if clip.names else ""
         fits = f"layout {chosen.name} not" if chosen else "no known layout"
@@ -253,11 +239,8 @@ def _has_joints(layout: SkeletonLayout, clip: RawClip) -> bool:
 
 def _misfit(clips: Sequence[RawClip], layout: SkeletonLayout) -> float:
     """How little the clips' joints lie where a layout has them, in x and y; 1 is as close as can be."""
-    ratios = [
-        bone_ratio(clip.joints[..., :2], layout) * (_SURELY if is_upside_down(clip.joints, layout) else 1)
-        for clip in clips
-    ]
-    return float(np.median(ratios))
+    turned = [_SURELY if is_upside_down(clip.joints, layout) else 1 for clip in clips]
+    return float(np.median([bone_ratio(clip.joints[..., :2], layout) for clip in clips] * np.array(turned)))
 
 
 def _units(clips: Sequence[RawClip], layout: SkeletonLayout) -> str:

@@ -1,6 +1,4 @@
-"""What a file says of one clip, as arrays; and ``.npz``, ``.npy``, ``.json`` and ``.csv`` as docs/your_own_data.md has
-them.
-"""
+"""What a file says of one clip, as arrays; and ``.npz``, ``.npy``, ``.json``, ``.csv`` as in docs/your_own_data.md."""
 
 from __future__ import annotations
 
@@ -21,10 +19,8 @@ from hhmnet.readers.text import table_lines, to_number
 SUFFIXES = (".npz", ".npy", ".json", ".csv")
 MAX_PERSONS = 100
 FIELDS = ("joints", "confidence", "pixels", "present", "frame_index")
-PICTURE = 10.0
-"""Positions beyond this are no metres."""
-MAX_BYTES = 2**28
-"""The most that a file, or an array in it, may take: 256 MiB are eleven hours of a Kinect's joints."""
+PICTURE = 10.0  # positions beyond this are no metres
+MAX_BYTES = 2**28  # of a file, or an array in it: 256 MiB are eleven hours of a Kinect's joints
 _AXES = {"confidence": "MTV", "pixels": "MTVC", "present": "MT"}
 _CONFIDENCES = ("confidence", "score", "visibility", "likelihood")
 _LAST_FRAME = np.iinfo(np.int32).max
@@ -36,9 +32,8 @@ class RawClip(NamedTuple):
     Attributes:
         joints: ``(M, T, V, C)`` float64; NaN for what isn't there. C is 2, 3 or 4, as the file has it.
         frame_index: ``(T,)`` int64.
-        confidence: ``(M, T, V)`` float64, if the file has it beside the joints.
-        pixels: ``(M, T, V, 2)`` float64, likewise.
-        present: ``(M, T)`` bool, likewise.
+        confidence, pixels, present: ``(M, T, V)`` and ``(M, T, V, 2)`` float64 and ``(M, T)`` bool, if the file has
+            them beside the joints.
         names: names of the joints in lower case, if the file has them; then a third number is z.
         axes: the order of the array's axes in the file.
         size: width and height of the picture in pixels, if the file has them.
@@ -70,9 +65,7 @@ def to_clip(
     order must be said.
     """
     called = called or {}
-    name, array = called.get("joints", "joints"), fields.get("joints")
-    if array is None:
-        raise ReadError(f"has no field '{name}'")
+    name, array = called.get("joints", "joints"), fields["joints"]
     joints = numbers(name, array)
     if joints.ndim not in (3, 4) or not joints.size:
         hint = "" if joints.size else ": no frame has a body"
@@ -86,10 +79,8 @@ def to_clip(
     order = axes or _order(name, joints)
     joints = _arranged(joints, order, "MTVC")
     if joints.shape[-1] not in (2, 3, 4):
-        raise ReadError(
-            f"field '{name}' of shape {array.shape} has {joints.shape[-1]} numbers a joint; there must be 2 to 4; "
-            "--axes gives the order of the axes"
-        )
+        fault = f"has {joints.shape[-1]} numbers a joint; there must be 2 to 4"
+        raise ReadError(f"field '{name}' of shape {array.shape} {fault}; --axes gives the order of the axes")
     sizes = dict(zip(order, array.shape, strict=True)) | {"C": 2}  # pixels have two
     for field in _AXES.keys() & fields.keys():
         name, own = called.get(field, field), [letter for letter in order if letter in _AXES[field]]
@@ -182,10 +173,10 @@ def nested(field: str, value: Any) -> np.ndarray:
 def from_json(content: Any, axes: str = "") -> RawClip:
     """The clip in a JSON document: nested lists of joints, or an object with arrays by name; raises ReadError."""
     fields = content if isinstance(content, dict) else {"joints": content}
+    fields = {field: value for field, value in fields.items() if value is not None}
     if "joints" not in fields:
         raise ReadError(f"has no field 'joints'; it has {', '.join(map(str, fields))[:80] or 'none'}")
-    known = {field: fields[field] for field in FIELDS if fields.get(field) is not None}
-    return to_clip({field: nested(field, value) for field, value in known.items()}, axes)
+    return to_clip({field: nested(field, fields[field]) for field in FIELDS if field in fields}, axes)
 
 
 def read_csv(file: Path) -> RawClip:
@@ -199,7 +190,7 @@ def read_csv(file: Path) -> RawClip:
     places, joints = _columns(headings)
     used = list(chain(*joints.values()))
     frame_at, person_at = places.get("frame"), places.get("person")
-    bodies: dict[tuple[str, int], list[float]] = {}
+    persons: dict[str, dict[int, list[float]]] = {}
     for number, (line, cells) in enumerate(lines):
         if len(cells) <= max(frame_at or 0, person_at or 0, *used):
             raise ReadError(f"has only {len(cells)} columns", line)
@@ -207,20 +198,19 @@ def read_csv(file: Path) -> RawClip:
         if not 0 <= frame <= _LAST_FRAME or frame != int(frame):
             raise ReadError("column 'frame' must be a whole number from 0", line)
         person = "" if person_at is None else cells[person_at].strip()
-        if (person, int(frame)) in bodies:
+        bodies = persons.setdefault(person, {})
+        if frame in bodies:
             who = f" for person '{person}'" if person else ""
             raise ReadError(f"frame {int(frame)} stands there twice{who}", line)
-        bodies[person, int(frame)] = [_number(cells[place], line) if place >= 0 else 1.0 for place in used]
-    if not bodies:
+        bodies[int(frame)] = [_number(cells[place], line) if place >= 0 else 1.0 for place in used]
+    if not persons:
         raise ReadError("has no lines under its headings")
-    persons = list(dict.fromkeys(person for person, _ in bodies))
     if len(persons) > MAX_PERSONS:
         raise ReadError(f"has {len(persons)} persons; a clip has {MAX_PERSONS} at the most")
-    frames = np.unique([frame for _, frame in bodies])
-    rows = np.full((len(persons), len(frames), len(used)), np.nan)
-    for (person, frame), row in bodies.items():
-        rows[persons.index(person), np.searchsorted(frames, frame)] = row
-    values = rows.reshape(*rows.shape[:2], len(joints), -1)
+    frames = np.array(sorted(set(chain(*persons.values()))))
+    absent = [np.nan] * len(used)
+    rows = [[bodies.get(frame, absent) for frame in frames.tolist()] for bodies in persons.values()]
+    values = np.array(rows).reshape(len(persons), len(frames), len(joints), -1)
     is_rated = any(columns[-1] >= 0 for columns in joints.values())
     rest = [head for head, place in places.items() if place not in {frame_at, person_at, *used} and head]
     notes = (f"columns not used: {', '.join(rest)}",) if rest else ()

@@ -58,14 +58,17 @@ def is_clip(path: Path) -> bool:
         return path.is_dir()
 
 
-def _recording(path: Path) -> list[Path]:
-    """The frames' files of the recording that goes by a path, see :func:`clips_among`; none if there is none.
+def _recording(path: Path) -> dict[int, Path]:
+    """The files by frame of the recording that goes by a path, see :func:`clips_among`; none if there is none.
 
     Raises ReadError for a folder with several recordings, OSError for one that can't be listed.
     """
     folder = path if path.is_dir() else path.parent
     names = os.listdir(folder) if folder.is_dir() else ()
-    clips = clips_among(f"{folder.name}/{name}" for name in names if _FRAME_FILE.fullmatch(name))
+    frames = {
+        f"{folder.name}/{match[0]}": int(match[2]) for match in map(_FRAME_FILE.fullmatch, names) if match
+    }
+    clips = clips_among(frames)
     wanted = path.name if path.name == folder.name else f"{folder.name}/{path.name}"
     if folder == path and wanted not in clips:
         if len(clips) > 1:
@@ -74,7 +77,7 @@ def _recording(path: Path) -> list[Path]:
                 f"holds OpenPose's frames of {len(clips)} videos; name one of them, such as {few}"
             )
         wanted = next(iter(clips), wanted)
-    return [folder / PurePosixPath(name).name for name in clips.get(wanted, ())]
+    return {frames[name]: folder / PurePosixPath(name).name for name in clips.get(wanted, ())}
 
 
 def read_clip(path: Path, axes: str = "") -> RawClip:
@@ -83,7 +86,7 @@ def read_clip(path: Path, axes: str = "") -> RawClip:
     """
     if not path.is_file():
         if frames := _recording(path):
-            return read_recording({int(file.stem.split("_")[-2]): file for file in frames})
+            return read_recording(frames)
         is_folder = "is a folder without frames of OpenPose (…_keypoints.json)"
         raise ReadError(is_folder if path.is_dir() else "there is no such file")
     if path.stat().st_size > MAX_BYTES:

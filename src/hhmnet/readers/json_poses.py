@@ -60,12 +60,15 @@ class Person(NamedTuple):
     layout: str
 
 
+Frames = Iterable[tuple[int, list[Person]]]
+"""Frames by their numbers, with the persons in them."""
+
+
 def person(
     values: Any,
     size: int,
-    known: Mapping[int, str],
+    known: dict[int, str],
     where: str,
-    *,
     who: Any = None,
     trust: Any = None,
     dims: int = 2,
@@ -104,12 +107,12 @@ def numbers(values: Any, where: str) -> np.ndarray:
     return array
 
 
-def gather(found: Iterable[tuple[int, Sequence[Person]]], form: str) -> RawClip:
+def gather(found: Frames, form: str) -> RawClip:
     """A clip of all persons in frames by their numbers; those who are there longest come first.
 
-    Who is who is what the file says, or else follows from where they are
-    (:class:`~hhmnet.pose.tracking.Tracker`); where no frame has more than one, that is one person. ``form`` is what the
-    file's format is called. Raises ReadError where nobody is there, or their skeletons differ.
+    Who is who is what the file says, or else follows from where they are (:class:`~hhmnet.pose.tracking.Tracker`). If
+    no frame has more than one, that is one person. ``form`` is what the file's format is called. Raises ReadError where
+    nobody is there, or their skeletons differ.
     """
     frames = sorted(found, key=lambda frame: frame[0])
     seen = [[one for one in persons if np.isfinite(one.points).any()] for _, persons in frames]
@@ -162,10 +165,6 @@ def _box(points: np.ndarray) -> np.ndarray:
     return np.concatenate([np.nanmin(points[:, :2], axis=0), np.nanmax(points[:, :2], axis=0)])
 
 
-Frames = Iterable[tuple[int, list[Person]]]
-"""Frames by their numbers, with the persons in them."""
-
-
 def read_poses(document: Any) -> RawClip | None:
     """The clip in a JSON document of one of these formats; None if it is none. Raises ReadError, which says where."""
     if isinstance(document, dict):
@@ -203,9 +202,7 @@ def read_poses(document: Any) -> RawClip | None:
     return None
 
 
-def _frames(
-    entries: Iterable[Any], field: str, read: Callable[[dict[str, Any], str], Person | None]
-) -> Frames:
+def _frames(entries: Iterable[Any], field: str, read: Callable[..., Person | None]) -> Frames:
     """Frames, each a list of persons or an object that has that in ``field``, one after the other or as they say."""
     for frame, entry in _by_frame(entries):
         where = f"frame {frame}"
@@ -254,12 +251,10 @@ def _coco(document: dict[str, Any]) -> Frames:
     names = {str(image.get("id")): str(image.get("file_name", image.get("id"))) for image in images}
     folders = sorted({str(PurePosixPath(name).parent) for name in names.values()})
     if len(folders) > 1:
-        few = ", ".join(folders[:3])
-        raise ReadError(
-            f"COCO: pictures of {len(folders)} folders ({few}, …) are several clips; write one file a clip"
-        )
+        several = f"{len(folders)} folders ({', '.join(folders[:3])}, …)"
+        raise ReadError(f"COCO: pictures of {several} are several clips; write one file a clip")
     annotations = _dicts(document["annotations"], "field 'annotations'")
-    frames = _in_pictures([one for one in annotations if "keypoints" in one], names, "annotation")
+    frames = list(_in_pictures([one for one in annotations if "keypoints" in one], names, "annotation"))
     trusts = [one.trust for _, persons in frames for one in persons if one.trust is not None]
     if trusts and np.isin(np.concatenate(trusts), (0, 1, 2)).all():
         for trust in trusts:
@@ -267,9 +262,7 @@ def _coco(document: dict[str, Any]) -> Frames:
     return frames
 
 
-def _in_pictures(
-    persons: Sequence[Mapping[str, Any]], names: Mapping[str, str], what: str
-) -> list[tuple[int, list[Person]]]:
+def _in_pictures(persons: Sequence[Mapping[str, Any]], names: Mapping[str, str], what: str) -> Frames:
     """COCO's persons by frame; ``names`` are the pictures' by their ids."""
     frame_of = _numbered(names.values())
     frames: dict[int, list[Person]] = {number: [] for number in frame_of.values()}
@@ -280,7 +273,7 @@ def _in_pictures(
         where = f"{what} {place}: field 'keypoints'"
         found = person(one.get("keypoints"), 3, _COCO, where, who=None if who is None else str(who))
         frames[frame_of[names[picture]]].append(found)
-    return [*frames.items()]
+    return frames.items()
 
 
 def _mediapipe(document: Any) -> Frames:
@@ -337,13 +330,9 @@ def _dicts(value: Any, where: str) -> list[dict[str, Any]]:
     return value
 
 
-_RENAMED = {
-    "mouth_left": "left_mouth",
-    "mouth_right": "right_mouth",
-    "left_foot_index": "left_foot",
-    "right_foot_index": "right_foot",
-}
-"""What the ``PoseLandmark`` enumeration of MediaPipe's documentation calls otherwise than our blazepose33."""
+# What the ``PoseLandmark`` enumeration of MediaPipe's documentation calls otherwise than our blazepose33.
+_RENAMED = {"mouth_left": "left_mouth", "mouth_right": "right_mouth"}
+_RENAMED |= {f"{side}_foot_index": f"{side}_foot" for side in ("left", "right")}
 
 
 def landmarks_as_metres(clip: RawClip) -> RawClip:

@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 from unicodedata import normalize
 
 from hhmnet.fields import brief
 from hhmnet.readers import SourceError
 from hhmnet.readers.text import decode_table, read_lines, read_table, to_number
-from hhmnet.sample import UNKNOWN_LABEL
+from hhmnet.sample import UNKNOWN_LABEL, is_inside
 
 COLUMNS = {
     "path": ("path", "video", "file"),
@@ -37,6 +37,9 @@ _WORDS = {word: part for part, words in _PARTS.items() for word in words.split()
 _PART = re.compile(rf"(?:(?P<split>.+)[_-])?(?P<word>{'|'.join(_WORDS)})(?P<number>\d*)", re.IGNORECASE)
 _EVERY_GROUP, _EVERY_CLIP = 4, 5
 
+Line = tuple[Path, int, Mapping[str, str]]
+"""A file, a line of it, and what that says by field."""
+
 
 def split_of(word: str) -> str:
     """The part that a word of a table, a pickle or a folder's name stands for; raises SourceError for any other word.
@@ -47,17 +50,16 @@ def split_of(word: str) -> str:
     if (fold := re.fullmatch(r"(?:fold)?[_-]?(\d+)", word, re.IGNORECASE | re.ASCII)) is not None:
         return f"fold{fold[1]}"
     if (found := _PART.fullmatch(word)) is None:
-        raise SourceError(
-            f"'{brief(word, 80)}' names no part; known: {', '.join(_WORDS)}, in any case, a fold's number, and these "
-            "words behind the name of a split, as in xsub_train"
+        known = (
+            f"{', '.join(_WORDS)}, in any case, a fold's number, and these words behind the name of a split"
         )
+        raise SourceError(f"'{brief(word, 80)}' names no part; known: {known}, as in xsub_train")
     split = f"{found['split']}_" if found["split"] else ""
     return f"{split}{_WORDS[found['word'].lower()]}{found['number']}"
 
 
 def hold_out(groups: Mapping[str, str]) -> tuple[dict[str, str], str]:
-    """The part of each clip, ``train`` or ``test``, by whole groups where that can be; and a sentence that says by
-    which rule.
+    """The part of each clip, ``train`` or ``test``, by whole groups where that can be; and by which rule, in words.
 
     Of the groups, sorted as people do ("2" before "10"), every fourth is tested; of two or three, the last. Clips whose
     group is "" train. Without two groups, about every fifth clip is tested, by a hash of its name, so that a clip stays
@@ -78,12 +80,10 @@ def hold_out(groups: Mapping[str, str]) -> tuple[dict[str, str], str]:
     return split, f"tested are the groups {_few(tested)}, {len(tested)} of {len(names)}{warning}"
 
 
-def _as_people_sort(name: str) -> list[tuple[int, int, str, str]]:
-    key = []
-    for piece in re.findall(r"[0-9]+|[^0-9]+", name):
-        number = piece.lstrip("0")  # by length, then as text: Python makes no number of thousands of digits
-        key.append((0, len(number), number, piece) if piece[0].isdecimal() else (1, 0, piece, ""))
-    return key
+def _as_people_sort(name: str) -> tuple[list[tuple[str, int, str]], str]:
+    # Numbers by their length, then as text: Python makes none of thousands of digits.
+    pieces = re.findall(r"([^0-9]*)0*([0-9]*)", name)
+    return [(text, len(digits), digits) for text, digits in pieces], name
 
 
 def split_doubts(class_names: Sequence[str], train: Iterable[int], test: Iterable[int]) -> list[str]:
@@ -187,13 +187,12 @@ def read_labels(file: Path) -> Labels:
     used = {field: headings[place] for field, place in places.items()}
     in_seconds, remarks = _unit(f"{file}, line {first}", used, [fields for *_, fields in found])
     if decode_table(file.read_bytes())[1]:
-        remarks.append(
-            f"{file.name} isn't UTF-8: read as cp1252 of Western Europe; if names look wrong, save it as UTF-8"
-        )
+        guess = "read as cp1252 of Western Europe; if names look wrong, save it as UTF-8"
+        remarks.append(f"{file.name} isn't UTF-8: {guess}")
     remarks.insert(0, "columns: " + ", ".join(f"{heading} → {field}" for field, heading in used.items()))
     if unused := [heading for heading in headings if heading and heading not in used.values()]:
         remarks.append(f"columns not used: {', '.join(unused)}")
-    return to_labels(file, found, in_seconds, remarks)
+    return _labels(file, found, in_seconds, remarks)
 
 
 def _places(where: str, headings: Sequence[str]) -> dict[str, int]:
@@ -227,15 +226,11 @@ def _unit(where: str, used: Mapping[str, str], rows: Iterable[Mapping[str, str]]
     return True, [f"'{names}': in seconds, as they have fractions"]
 
 
-def to_labels(
-    file: Path,
-    found: Iterable[tuple[Path, int, Mapping[str, str]]],
-    in_seconds: bool = False,
-    remarks: Sequence[str] = (),
+def _labels(
+    file: Path, found: Iterable[Line], in_seconds: bool = False, remarks: Sequence[str] = ()
 ) -> Labels:
     """Labels of what is said in the lines of some files; raises SourceError, with the line, for what can't be used."""
-    rows: dict[str, LabelRow] = {}
-    labels: dict[str, str] = {}
+    rows, labels = dict[str, LabelRow](), dict[str, str]()
     for source, line, cells in found:
         fields = {field: normalize("NFC", text) for field, text in cells.items()}
         where = f"{source}, line {line}" if line else str(source)
@@ -263,9 +258,7 @@ def _row(where: str, line: int, fields: Mapping[str, str]) -> LabelRow:
 
     # What a person writes may have Windows' separators; what lies on the disk may be called anything.
     path = PurePosixPath(fields["path"].replace("\\", "/") if line else fields["path"])
-    is_outside = path.is_absolute() or ".." in path.parts or PureWindowsPath(fields["path"]).drive
-    is_absurd = not path.name or "\0" in fields["path"] or max(map(len, path.parts)) > _LONGEST_NAME
-    if line and (is_outside or is_absurd):
+    if line and not (is_inside(fields["path"]) and max(map(len, path.parts)) <= _LONGEST_NAME):
         refuse("path", f"'{brief(fields['path'], 80)}' must be a path inside the source folder")
     if fields["label"] == "-1":
         remedy = "leave the cell empty for the one, and give the class a name for the other"
@@ -313,7 +306,7 @@ def _read_lists(file: Path) -> Labels:
                 path, _, label = text.strip().rpartition(" ")
                 found.append((one, line, {"path": path.strip(), "label": label, "split": split}))
     names = ", ".join(one.name for one in files)
-    return to_labels(file, found, remarks=[f"lists of lines 'path label': {names}"])
+    return _labels(file, found, remarks=[f"lists of lines 'path label': {names}"])
 
 
 def _without_part(file: Path) -> tuple[str, str]:
@@ -340,7 +333,7 @@ def folder_labels(source: Path, files: Iterable[str]) -> Labels | None:
             found.append((source / path, 0, {"path": path.as_posix(), "label": label, "split": split}))
     if len({fields["label"] for *_, fields in found}) < 2:
         return None
-    return to_labels(source, found, remarks=["the folders are the classes"])
+    return _labels(source, found, remarks=["the folders are the classes"])
 
 
 def printable(name: str) -> str:

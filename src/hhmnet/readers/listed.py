@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -38,9 +39,8 @@ _BY_FRAME = ("frame_index", "video_frames")
 class ListedReader(Reader):
     """A reader of the files that a table of labels lists; its configuration has a field ``labels``.
 
-    Where there is no table, the folders in the source are the classes, see :func:`folder_labels`. Files that aren't
-    listed are left out. ``split`` is the part of each clip and ``rule`` says why: as the table says, or else by
-    :func:`hold_out`.
+    Without a table, the folders in the source are the classes, see :func:`folder_labels`. Files that aren't listed are
+    left out. ``split`` is the part of each clip and ``rule`` says why: as the table says, or else by :func:`hold_out`.
     """
 
     protocol = "given"
@@ -62,13 +62,10 @@ class ListedReader(Reader):
         file = beside if beside.is_file() else self.config.labels
         if self.config.labels != DEFAULT_TABLE or file.is_file():
             return read_labels(file)
-        found = folder_labels(self.source, list(clips_among(super().items())))
-        if found is None:
-            raise SourceError(
-                f"{beside}: No such file or directory; it should list the clips and their labels. Without one, "
-                f"{self.source} must hold a folder for each class"
-            )
-        return found
+        if (found := folder_labels(self.source, list(clips_among(super().items())))) is not None:
+            return found
+        fault = "No such file or directory; it should list the clips and their labels"
+        raise SourceError(f"{beside}: {fault}. Without one, {self.source} must hold a folder for each class")
 
     def group(self, row: LabelRow) -> str:
         """What must be in one part together, such as the clips of a subject or recording; "" if that isn't known."""
@@ -96,11 +93,8 @@ class ListedReader(Reader):
         paths = sorted({self.place(item) for item in rows})
         there = [path for path in paths if is_clip(self.source / path)]
         listed = {*paths, PurePosixPath(self.config.labels).as_posix()}
-        others = [
-            path
-            for path, (file, *_) in clips_among(map(str, files_below(self.source))).items()
-            if path not in listed and str(PurePosixPath(file).parent) not in listed
-        ]
+        clips = clips_among(map(str, files_below(self.source)))
+        others = [path for path, files in clips.items() if not {path, os.path.dirname(files[0])} & listed]
         passed = [path for path in others if not self._is_raw(PurePosixPath(path))]
         classes = Counter(row.label for row in rows.values())
         by_class = ", ".join(f"{name} {classes[label]:,}" for label, name in enumerate(names))
@@ -148,10 +142,8 @@ class ListedReader(Reader):
         if not self.labels.in_seconds:
             return row.start, row.end
         if not rate:
-            raise ReadError(
-                f"{self.labels.file.name}, line {row.line}: start and end are in seconds, and the file doesn't say how "
-                "many frames it has a second; give field 'fps'"
-            )
+            fault = "start and end are in seconds, and the file doesn't say how many frames it has a second"
+            raise ReadError(f"{self.labels.file.name}, line {row.line}: {fault}; give field 'fps'")
         # The nearest frame: a container's own rate is a little off.
         return float(np.floor(row.start * rate + 0.5)), float(np.floor(row.end * rate + 0.5))
 

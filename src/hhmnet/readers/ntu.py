@@ -63,10 +63,9 @@ class NTU60(RecordedReader):
     finite pixels gets pixels of zero and confidence 0. Every frame of the file is kept, also those without a body.
 
     Left out: the names on the authors' list of 302 missing or incomplete skeletons, which is looked for in the source
-    folder (``missing_skeletons_60.txt`` or as published) or given by ``missing``.
-
-    Videos: ``NAME_rgb.avi`` in or below the source folder, or that of ``videos``, recorded frame by frame with the
-    skeletons. Splits: cross-subject (20 subjects train) and cross-view (cameras 2 and 3 train), as in the paper.
+    folder (``missing_skeletons_60.txt`` or as published) or given by ``missing``. Videos: ``NAME_rgb.avi`` in or below
+    the source folder, or that of ``videos``, recorded frame by frame with the skeletons. Splits: cross-subject (20
+    subjects train) and cross-view (cameras 2 and 3 train), as in the paper.
 
     Terms: after registration with the authors, for research. hhmnet brings no part of it along.
     """

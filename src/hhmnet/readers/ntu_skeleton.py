@@ -54,15 +54,11 @@ _NUMBER = re.compile(
     rb"[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?|nan|inf|infinity|1\.#(?:IND|INF|QNAN|SNAN)0*)",
     re.IGNORECASE,
 )
-_COLUMNS = [str(number) for number in range(_JOINT_VALUES)]
+_COLUMNS = dict.fromkeys(map(str, range(_JOINT_VALUES)), pa.float64())
 # Without quotes, escapes and words for "nothing", the only numbers that Arrow knows beyond those above are nan(…).
-_PARSE = pa.csv.ParseOptions(
-    delimiter=" ", quote_char=False, escape_char=False, newlines_in_values=False, ignore_empty_lines=False
-)
-_CONVERT = pa.csv.ConvertOptions(
-    column_types=dict.fromkeys(_COLUMNS, pa.float64()), null_values=[], check_utf8=False
-)
-_READ = pa.csv.ReadOptions(use_threads=False, column_names=_COLUMNS, block_size=2 * MAX_BYTES)
+_PARSE = pa.csv.ParseOptions(delimiter=" ", quote_char=False, escape_char=False, ignore_empty_lines=False)
+_CONVERT = pa.csv.ConvertOptions(column_types=_COLUMNS, null_values=[], check_utf8=False)
+_READ = pa.csv.ReadOptions(use_threads=False, column_names=[*_COLUMNS], block_size=2 * MAX_BYTES)
 
 
 class Track(NamedTuple):
@@ -81,9 +77,7 @@ class Track(NamedTuple):
 def read_persons(path: Path, notes: Counter[str]) -> dict[str, Any]:
     """A sample's fields that a ``.skeleton`` file gives: joints, who is there, frames, pixels and confidence.
 
-    Raises:
-        ReadError: it isn't such a file, with the line; or it has no body.
-        OSError: it can't be read.
+    Raises ReadError where it isn't such a file, with the line, or has no body; OSError.
     """
     if path.stat().st_size > MAX_BYTES:
         raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no skeleton file")
@@ -101,18 +95,13 @@ def read_persons(path: Path, notes: Counter[str]) -> dict[str, Any]:
         pixels[place] = np.where(mapped[..., None], body.pixels, np.float32(0))
         confidence[place] = body.state / 2 * mapped
         unmapped += int((~mapped).sum())
-    if unmapped:
-        notes["joint without finite pixels: pixels and confidence set to 0"] += unmapped
-    if empty := int((~present.any(0)).sum()):
-        notes["frame without a person: kept and masked"] += empty
-    index = np.arange(frames, dtype=np.int32)
-    return {
-        "joints": joints,
-        "present": present,
-        "frame_index": index,
-        "pixels": pixels,
-        "confidence": confidence,
+    counts = {
+        "joint without finite pixels: pixels and confidence set to 0": unmapped,
+        "frame without a person: kept and masked": int((~present.any(0)).sum()),
     }
+    notes.update(+Counter(counts))
+    index, known = np.arange(frames, dtype=np.int32), {"pixels": pixels, "confidence": confidence}
+    return {"joints": joints, "present": present, "frame_index": index, **known}
 
 
 def parse(data: bytes) -> tuple[int, list[Track]]:
@@ -135,7 +124,8 @@ def parse(data: bytes) -> tuple[int, list[Track]]:
                 seen.append(len(frame))
                 frame.append(number)
                 lines.count("the number of joints", JOINTS, JOINTS)
-                lines.pass_joints()
+                lines.bodies.append(lines.at)
+                lines.at += JOINTS
         if lines.at < len(lines.lines):
             lines.at += 1
             raise lines.fault(f"goes on after the {frames:,} frames that its first line announces")
@@ -155,7 +145,7 @@ class _Lines:
     def __init__(self, data: bytes) -> None:
         self.lines = data.rstrip().split(b"\n") if data.strip() else []
         self.at = 0  # how many were taken
-        self._bodies: list[int] = []  # where each body's joints begin
+        self.bodies: list[int] = []  # where the joints of each begin, which are read in the end, all at once
 
     def fault(self, reason: str) -> ReadError:
         """A ReadError at the line that was taken last."""
@@ -187,17 +177,11 @@ class _Lines:
             raise self.fault(f"a body {rule}; has {len(words)}: {_short(b' '.join(words))}")
         return int(words[0])
 
-    def pass_joints(self) -> None:
-        """Take a body's joints, whatever they hold."""
-        self._bodies.append(self.at)
-        self.at += JOINTS
-
     def read_joints(self) -> np.ndarray:
-        """What is kept of the joints that were passed, ``(B, 25, 6)`` float64; raises ReadError for the first fault."""
-        values = _by_arrow([line for start in self._bodies for line in self.lines[start : start + JOINTS]])
-        if values is None or len(values) != JOINTS * len(self._bodies):
-            rows = [self._joint(start + joint) for start in self._bodies for joint in range(JOINTS)]
-            values = np.array(rows)
+        """What is kept of the bodies' joints, ``(B, 25, 6)`` float64; raises ReadError for the first fault."""
+        values = _by_arrow([line for start in self.bodies for line in self.lines[start : start + JOINTS]])
+        if values is None or len(values) != JOINTS * len(self.bodies):
+            values = np.array([self._joint(start + at) for start in self.bodies for at in range(JOINTS)])
         return values.reshape(-1, JOINTS, len(_KEPT))
 
     def _joint(self, at: int) -> list[float]:
@@ -249,13 +233,10 @@ def persons(tracks: Sequence[Track], notes: Counter[str]) -> list[Track]:
     if len(bodies) < 2:  # as in most clips
         return bodies
     bodies.sort(key=lambda body: -_motion(body))
-    low, high = MOTION
     checks: dict[str, Callable[[Track], bool]] = {
         f"in fewer than {MIN_FRAMES} frames": lambda body: len(body.frames) < MIN_FRAMES,
         f"wider than {SPREAD_RATIO:g} of its height in most frames": _is_wide,
-        f"varies by less than {low:g} or more than {high:g} m²": lambda body: (
-            not low <= _variance(body) <= high
-        ),
+        f"varies by less than {MOTION[0]:g} or more than {MOTION[1]:g} m²": _is_still_or_wild,
     }
     for reason, fails in checks.items():
         # Somebody must have been there: if all fail, the one who moves most stays.
@@ -273,15 +254,12 @@ def _mend(tracks: Sequence[Track], notes: Counter[str]) -> list[Track]:
     """
     mended: list[Track] = []
     for track in sorted(tracks, key=lambda track: track.frames[0]):
-        start = track.joints[0].mean(0, np.float64)
-        apart = [
-            float(np.linalg.norm(start - one.joints[-1].mean(0, np.float64)))
-            if 0 < track.frames[0] - one.frames[-1] <= JOIN_GAP
-            else np.inf
-            for one in mended
-        ]
-        if min(apart, default=np.inf) <= JOIN_DISTANCE:
-            place = apart.index(min(apart))
+        start, apart = track.joints[0].mean(0, np.float64), {}
+        for place, one in enumerate(mended):
+            if 0 < track.frames[0] - one.frames[-1] <= JOIN_GAP:
+                apart[place] = float(np.linalg.norm(start - one.joints[-1].mean(0, np.float64)))
+        if min(apart.values(), default=np.inf) <= JOIN_DISTANCE:
+            place = min(apart, key=apart.__getitem__)
             mended[place] = _joined([mended[place], track])
             notes["track joined: goes on one that broke off nearby"] += 1
         else:
@@ -329,7 +307,9 @@ def _is_wide(body: Track) -> bool:
     return bool((width > SPREAD_RATIO * height).mean() >= SPREAD_SHARE)
 
 
-def _variance(body: Track) -> float:
-    """The variance of a body's joints' positions over all joints and frames together, summed over x, y, z; in m²."""
+def _is_still_or_wild(body: Track) -> bool:
+    """By the variance of positions over all joints and frames together, summed over x, y, z; in m²."""
     # One row a coordinate: along rows of three numpy is five times as slow.
-    return float(body.joints.reshape(-1, 3).T.astype(np.float64, order="C").var(1).sum())
+    return (
+        not MOTION[0] <= body.joints.reshape(-1, 3).T.astype(np.float64, order="C").var(1).sum() <= MOTION[1]
+    )

@@ -33,10 +33,9 @@ _CLASSES = dict(zip((1, 2, 3, 4, 5, 6, 8, 9, 11, 12), _NAMES.split(", "), strict
 
 ALIGNED = "aligned"
 DELAYS = {1: 1.0, 2: 3.5, 3: 1.0}
-"""How many frames of the skeleton the depth videos of each view come late.
-
-Measured in two ways that agree within a frame: by how well projected bodies cover the walking persons (124 clips of
-action 4), and by the correlation of the joints' speed with the change between pictures (420 clips of other actions).
+"""How many frames of the skeleton the depth videos of each view come late, measured in two ways that agree within one:
+by how well projected bodies cover the walking persons (124 clips of action 4), and by the correlation of the joints'
+speed with the change between pictures (420 clips of other actions).
 """
 
 
@@ -68,10 +67,8 @@ class NWUCLA(RecordedReader):
     are taken from it, and the labels count its entries from 1.
 
     Depth videos: those of :class:`NWUCLAConfig`, on which the joints are projected, were made from the colour videos by
-    estimating depth; no sensor measured it.
-
-    Splits: cross-view, as in the paper and since: train on views 1 and 2 (1,020 clips), test on view 3 (464).
-    The view is the sample's ``camera``.
+    estimating depth; no sensor measured it. Splits: cross-view, as in the paper and since: train on views 1 and 2
+    (1,020 clips), test on view 3 (464). The view is the sample's ``camera``.
 
     Terms: published for research by the authors of the paper. hhmnet brings no part of it along.
     """

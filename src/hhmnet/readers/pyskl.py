@@ -141,7 +141,14 @@ class Pyskl(Reader):
         return Sample(name, int(label), split=split, **_recorded(name), **fields)
 
     def _read_file(self, file: Path) -> ClipSet:
-        return read_annotations(file)
+        """The clips of a file, but for their arrays; raises SourceError if it isn't one of this data set."""
+        try:
+            if what := disguised(file, ".pkl"):
+                raise ReadError(f"is {what}")
+            with open(file, "rb") as handle:
+                return _annotations(load_plain(handle), file.stem)
+        except (OSError, ReadError) as error:
+            raise SourceError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
 
     @cached_property
     def _sets(self) -> dict[str, ClipSet]:
@@ -164,9 +171,8 @@ class Pyskl(Reader):
     @cached_property
     def _held(self) -> tuple[dict[str, str], str]:
         """The part of each clip where the files name none, and by which rule."""
-        return hold_out(
-            {item: _recorded(name).get("subject", "") for item, (name, *_) in self._clips.items()}
-        )
+        subjects = {item: _recorded(name).get("subject", "") for item, (name, *_) in self._clips.items()}
+        return hold_out(subjects)
 
     def _raw(self, item: str) -> RawClip:
         return self._clips[item][1].load(self.config.axes)
@@ -202,20 +208,6 @@ def _recorded(name: str) -> dict[str, Any]:
     """Setup, camera and subject, which NTU's clips have in their names."""
     match = _ntu_name(name)
     return {} if match is None else {who: str(int(match[who])) for who in ("setup", "camera", "subject")}
-
-
-def read_annotations(file: Path) -> ClipSet:
-    """Read an annotation file, but for its arrays; raises SourceError if it isn't one."""
-    try:
-        if what := disguised(file, ".pkl"):
-            raise ReadError(f"is {what}")
-        with open(file, "rb") as handle:
-            content = load_plain(handle)
-        return _annotations(content, file.stem)
-    except OSError as error:
-        raise SourceError(f"{file}: {error.strerror or error}") from None
-    except ReadError as error:
-        raise SourceError(f"{file}: {error}") from None
 
 
 def _annotations(content: Any, stem: str) -> ClipSet:
@@ -258,7 +250,7 @@ def _clip(name: str, fields: Mapping[str, Any], axes: str) -> RawClip:
 def _read_parts(split: Any) -> dict[str, list[str]]:
     """The parts of each clip; raises ReadError."""
     parts: dict[str, list[str]] = {}
-    named: list[tuple[Any, Any]] = [*split.items()] if isinstance(split, dict) else [(None, None)]
+    named: Iterable[tuple[Any, Any]] = split.items() if isinstance(split, dict) else [(None, None)]
     for part, names in named:
         is_list = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
         if not isinstance(part, str) or not is_list:

@@ -1,6 +1,4 @@
-"""Published data sets, a file a clip, named after who does what; and which video belongs to a clip, and which of its
-frames shows the same instant as a frame of the skeleton.
-"""
+"""Published data sets, a file a clip, named after who does what; and their videos, frame by frame."""
 
 from __future__ import annotations
 
@@ -149,16 +147,14 @@ def pair_frames(
 
 
 def find_videos(folder: Path, clips: Iterable[str], tail: str = "") -> tuple[dict[str, str], list[str]]:
-    """Find clips' videos in a folder and those below it: each is named as its clip, perhaps with ``tail`` behind.
-
-    Returns the path of each clip's video, relative to the folder, with forward slashes; and the videos that are left
-    over. Raises SourceError where there is no such folder, or it can't be listed.
+    """Clips' videos in a folder and those below it, each named as its clip, perhaps with ``tail`` behind: the path of
+    each, relative to the folder, with forward slashes; and the videos that are left over. Raises SourceError where no
+    such folder is there, or it can't be listed.
     """
     if not folder.is_dir():
         raise SourceError(f"field 'videos': no folder at {folder}; it should hold the videos")
     named = {normalize("NFC", name): name for name in clips}
-    videos: dict[str, str] = {}
-    left_over: list[str] = []
+    videos, left_over = dict[str, str](), list[str]()
     for path in sorted(path for path in files_below(folder) if path.suffix.lower() in VIDEO_SUFFIXES):
         clip = named.get(normalize("NFC", path.stem).removesuffix(tail))
         if clip is None or clip in videos:

@@ -7,14 +7,14 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from hhmnet.readers import ReadError, SourceError
 
 _SEPARATORS = ",;\t"
+T = TypeVar("T")
 
 
 def decode(content: bytes) -> str:
@@ -65,10 +65,10 @@ def table_lines(content: bytes) -> Iterator[tuple[int, list[str]]]:
                 cells.pop()
             line = table.line_num + before
             if len(cells) > len(headings):
-                quote = f"put a text that holds {separator!r} into double quotes"
-                raise ReadError(
-                    f"has {len(cells)} cells, and there are {len(headings)} headings; {quote}", line
+                reason = (
+                    f"has {len(cells)} cells, and there are {len(headings)} headings; put a text that holds "
                 )
+                raise ReadError(f"{reason}{separator!r} into double quotes", line)
             if any(cell.strip() for cell in cells):
                 yield line, cells
     except csv.Error as error:
@@ -84,20 +84,17 @@ def _cells(line: str, separator: str) -> list[str]:
 
 def read_table(file: Path, purpose: str) -> list[tuple[int, list[str]]]:
     """The lines of a table as :func:`table_lines` gives them; raises SourceError, which says its ``purpose``."""
-    with _named(file, purpose):
-        return list(table_lines(file.read_bytes()))
+    return _read(file, purpose, lambda content: list(table_lines(content)))
 
 
 def read_lines(file: Path, purpose: str) -> list[str]:
     """The lines of a text; raises SourceError, which says its ``purpose``."""
-    with _named(file, purpose):
-        return decode_table(file.read_bytes())[0].splitlines()
+    return _read(file, purpose, lambda content: decode_table(content)[0].splitlines())
 
 
-@contextmanager
-def _named(file: Path, purpose: str) -> Iterator[None]:
+def _read(file: Path, purpose: str, parse: Callable[[bytes], T]) -> T:
     try:
-        yield
+        return parse(file.read_bytes())
     except OSError as error:
         raise SourceError(f"{file}: {error.strerror or error}; {purpose}") from None
     except ReadError as error:
@@ -125,12 +122,11 @@ def read_json(file: Path, *, nan: bool = False) -> Any:
         whole = text[error.pos :].strip() and text.rstrip().endswith(end)
         reason = "not valid JSON" if whole else "cut short"
         raise ReadError(f"{reason}: {error.msg} (column {error.colno})", error.lineno) from None
-    except RecursionError:
-        raise ReadError("not valid JSON: nested too deeply") from None
     except ReadError:
         raise
-    except ValueError as error:  # a number of thousands of digits
-        raise ReadError(f"not valid JSON: {error}") from None
+    except (RecursionError, ValueError) as error:  # or a number of thousands of digits
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ReadError(f"not valid JSON: {reason}") from None
 
 
 _AS_CSV = "as a CSV with a line a frame (docs/your_own_data.md)"
@@ -187,9 +183,8 @@ def disguised(file: Path, suffix: str) -> str:
     for sign, what in _SIGNS.items():
         if head.startswith(sign) or head.lstrip().lower().startswith(sign):
             return what
+    if is_zip and b".npy" in head[:100]:
+        return "an archive of NumPy: its name must end in .npz"
     if is_zip:
-        is_numpy = b".npy" in head[:100]
-        return (
-            "an archive of NumPy: its name must end in .npz" if is_numpy else "a zip archive: unpack it first"
-        )
+        return "a zip archive: unpack it first"
     return "a pickle: its name must end in .pkl" if is_pickle else ""

@@ -23,8 +23,7 @@ import numpy as np
 
 from hhmnet.readers import ReadError
 
-KEPT = 1024
-"""Bytes and text longer than this stay in the file."""
+KEPT = 1024  # bytes and text longer than this stay in the file
 
 _NUMERIC = re.compile(r"[<>|=]?(\?|b1|[iu][1248]|f[248])")
 _LATIN1 = ("latin1", "latin-1", "iso-8859-1")
@@ -45,9 +44,8 @@ def load_plain(handle: IO[bytes]) -> Any:
 
     Lists, tuples, dicts, numbers, text, bytes and None are what they were, NumPy's numbers too; an ``OrderedDict`` is a
     dict. An array is a :class:`StoredArray`, text or bytes of more than 1,024 are :class:`StoredBytes`: they take what
-    they hold from the mapped file when told to ``load()``.
-
-    Raises UnpicklingError where the file is damaged, or wants anything else; OSError.
+    they hold from the mapped file when told to ``load()``. Raises UnpicklingError where the file is damaged, or wants
+    anything else; OSError.
     """
     if not os.fstat(handle.fileno()).st_size:
         raise UnpicklingError("is cut short: it is empty")
@@ -77,7 +75,7 @@ class StoredArray:
     __slots__ = ("_axes", "_order", "_raw", "_stored", "dtype", "shape")
 
     def __init__(self, *state: Any) -> None:
-        self.fill(*(state or ((), np.dtype(np.uint8), b"", "C")))
+        self.fill(*state)
 
     def fill(self, shape: Any, dtype: Any, raw: Any, order: Any, axes: Any = None) -> None:
         """Take what NumPy wrote of an array; ``axes`` is the order of its axes where ``order`` is "K". Raises
@@ -112,7 +110,7 @@ class StoredArray:
 def _empty_array(kind: Any, *_: Any) -> StoredArray:
     if kind != _NDARRAY:
         raise UnpicklingError("holds an array of a kind of its own")
-    return StoredArray()
+    return StoredArray((), np.dtype(np.uint8), b"", "C")
 
 
 def _array(raw: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> StoredArray:
@@ -233,10 +231,8 @@ class _Unpickler(pickle._Unpickler):
                 raise UnpicklingError(f"pickle wants to set the inside of {_shown(made)}")
 
     def _refuse(self, *_: Any) -> None:
-        raise UnpicklingError(
-            "pickle wants a new object, a set, a persistent id or an extension code, which is no NumPy array or "
-            "plain container"
-        )
+        wanted = "a new object, a set, a persistent id or an extension code"
+        raise UnpicklingError(f"pickle wants {wanted}, which is no NumPy array or plain container")
 
     _instantiate = _refuse
 
@@ -273,8 +269,7 @@ _REPLACED: dict[bytes, Callable[[Any], None]] = {
     pickle.BINUNICODE: lambda unpickler: unpickler._long("<I", True),
     pickle.BINUNICODE8: lambda unpickler: unpickler._long("<Q", True),
     pickle.BINBYTES: lambda unpickler: unpickler._long("<I", False),
-    pickle.BINBYTES8: lambda unpickler: unpickler._long("<Q", False),
-    pickle.BYTEARRAY8: lambda unpickler: unpickler._long("<Q", False),
+    **dict.fromkeys((pickle.BINBYTES8, pickle.BYTEARRAY8), lambda unpickler: unpickler._long("<Q", False)),
     pickle.SETITEM: lambda unpickler: unpickler._keyed(pickle.SETITEM, -2, 2),
     pickle.SETITEMS: lambda unpickler: unpickler._keyed(pickle.SETITEMS, 0, 2),
     pickle.DICT: lambda unpickler: unpickler._keyed(pickle.DICT, 0, 2),

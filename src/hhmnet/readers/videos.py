@@ -105,13 +105,13 @@ class Videos(ListedReader):
             raise ReadError(f"{where}{error.reason}") from None
         except PoseError as error:
             raise ReadError(str(error)) from None
-        found = {
-            f"{IN_PART}: {poses.damage}": bool(poses.damage),
-            "frames without the person": (~poses.present).sum(),
-            "bodies filled in": poses.interpolated.sum(),
+        counts = {
+            f"{IN_PART}: {poses.damage}": int(bool(poses.damage)),
+            "frames without the person": int((~poses.present).sum()),
+            "bodies filled in": int(poses.interpolated.sum()),
             "tracks of bystanders left out": poses.others,
         }
-        notes.update({note: int(count) for note, count in found.items() if count})
+        notes.update(+Counter(counts))
         frames = np.arange(int(begin), int(begin) + poses.present.shape[1], dtype=np.int32)
         fields = clip_fields(poses, self.layout, config) | {"video": self.place(item)}
         fields |= {"frame_index": frames, "video_frames": frames}
