@@ -21,7 +21,7 @@ from hhmnet.synthetic import (
     render,
 )
 from hhmnet.synthetic.body import JOINT
-from hhmnet.synthetic.scene import HEIGHT, LENS, WIDTH
+from hhmnet.synthetic.pictures import HEIGHT, LENS, WIDTH
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -2,14 +2,14 @@
 
 Skeletons come from parametric motion (:mod:`~hhmnet.synthetic.motion`) of a body with fixed bone lengths
 (:mod:`~hhmnet.synthetic.body`), written here as three noisy sensors would have recorded them; colour videos of the same
-bodies come from :mod:`~hhmnet.synthetic.rendering`. The set lets every command run without a download. Figures reached
+bodies come from :mod:`~hhmnet.synthetic.pictures`. The set lets every command run without a download. Figures reached
 on it show that the software works; they say nothing about real people.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,13 @@ from hhmnet.prepare.workers import in_workers
 from hhmnet.skeleton import KINECT20
 from hhmnet.synthetic.body import CAMERAS, FPS
 from hhmnet.synthetic.motion import ACTIONS, EPISODES, SKELETON_CEILING, SUBJECTS, Performance, performance
-from hhmnet.synthetic.rendering import render
+from hhmnet.synthetic.pictures import render
 
 __all__ = ["ACTIONS", "CAMERAS", "SKELETON_CEILING", "SUBJECTS", "performance", "render"]
 
 MAX_CLIPS = len(ACTIONS) * SUBJECTS * EPISODES * len(CAMERAS)
 VIDEOS = "videos"
 
-_CHUNK = 12  # clips that a worker process is given at a time
 _NOISE_STREAM = 3  # hhmnet.synthetic.motion uses 1 and 2
 
 # Kinect finds the trunk more steadily than what moves fast or is thin.
@@ -64,12 +63,9 @@ def generate(
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise ValueError(f"{out} is there already; name a new or empty folder for the sample set")
     (out / VIDEOS if videos else out).mkdir(parents=True, exist_ok=True)
-    size = 1 if jobs == 1 else _CHUNK
-    chunks = [range(start, min(start + size, clips)) for start in range(0, clips, size)]
-    written = 0
-    for chunk, _ in in_workers(partial(_write, out, seed, videos), chunks, jobs):
-        written += len(chunk)
-        progress(written, clips)
+    written = in_workers(partial(_write, out, seed, videos), range(clips), jobs)
+    for done, _ in enumerate(written, 1):
+        progress(done, clips)
     classes = [{"id": action.id, "name": action.name} for action in ACTIONS]
     text = json.dumps({"name": "hhmnet-sample", "classes": classes}, indent=1) + "\n"
     (out / "classes.json").write_text(text, encoding="utf-8")
@@ -85,16 +81,15 @@ def _numbers(clip: int) -> tuple[str, int, int, int, int]:
     return name, action + 1, subject + 1, episode, view + 1
 
 
-def _write(folder: Path, seed: int, videos: bool, clips: Sequence[int]) -> None:
-    """Write some clips, in whichever process."""
-    for clip in clips:
-        name, action, subject, episode, view = _numbers(clip)
-        acted = performance(action, subject, episode, seed)
-        joints = np.round(observe(acted, view), 5).tolist()
-        text = json.dumps({"file_name": name, "skeletons": joints, "label": action})
-        (folder / f"{name}.json").write_text(text, encoding="utf-8")
-        if videos:
-            write_video(folder / VIDEOS / f"{name}.mp4", render(acted, view).pictures, round(FPS))
+def _write(folder: Path, seed: int, videos: bool, clip: int) -> None:
+    """Write a clip, in whichever process."""
+    name, action, subject, episode, view = _numbers(clip)
+    acted = performance(action, subject, episode, seed)
+    joints = np.round(observe(acted, view), 5).tolist()
+    text = json.dumps({"file_name": name, "skeletons": joints, "label": action})
+    (folder / f"{name}.json").write_text(text, encoding="utf-8")
+    if videos:
+        write_video(folder / VIDEOS / f"{name}.mp4", render(acted, view).pictures, round(FPS))
 
 
 def write_video(file: Path, pictures: np.ndarray, fps: int) -> None:

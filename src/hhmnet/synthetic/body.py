@@ -7,7 +7,7 @@ Arrays are ``(T, ...)``: time is vectorised, not looped over.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,7 @@ _BONES = {"spine": 0.040, "shoulder_center": 0.205, "head": 0.113, "shoulder": 0
 _BONES |= {"wrist": 0.143, "hand": 0.048, "hip": 0.058, "knee": 0.262, "ankle": 0.228, "foot": 0.056}
 _ANKLE_HEIGHT = 0.040  # of body height; the foot joint hangs a little lower
 _HIP_DROP = 0.7  # downward part of the unit vector from hip_center to a hip
-_SIDES = ("left", "right")
-_UP, _AHEAD = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
+UP, _AHEAD = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,10 @@ class Subject:
 def make_subject(number: int, rng: np.random.Generator) -> Subject:
     """Draw a person from ``rng``."""
     height = float(np.clip(rng.normal(1.70, 0.09), 1.50, 1.92))
-    limbs = {"arms": rng.normal(1.0, 0.03), "legs": rng.normal(1.0, 0.025), "trunk": rng.normal(1.0, 0.025)}
-    arms, legs = ("elbow", "wrist", "hand"), ("knee", "ankle", "foot")
-    groups = dict.fromkeys(arms, "arms") | dict.fromkeys(legs, "legs")
+    arms, legs, trunk = rng.normal(1.0, (0.03, 0.025, 0.025))
+    limbs = dict.fromkeys(("elbow", "wrist", "hand"), arms) | dict.fromkeys(("knee", "ankle", "foot"), legs)
     bones = {
-        bone: float(share * height * limbs[groups.get(bone, "trunk")] * rng.normal(1.0, 0.015))
+        bone: float(share * height * limbs.get(bone, trunk) * rng.normal(1.0, 0.015))
         for bone, share in _BONES.items()
     }
     return Subject(
@@ -116,7 +114,7 @@ def standing(subject: Subject, frames: int, rng: np.random.Generator) -> Pose:
     stagger = rng.normal(0.0, 0.025)
     ankles = [[sign * apart, subject.ankle_height, sign * stagger - 0.03] for sign in (1, -1)]
     toe_out = rng.uniform(0.05, 0.35)
-    wander = np.stack([np.stack([sway(0.012) for _ in range(3)], 1) for _ in _SIDES], 1)
+    wander = np.stack([sway(0.012) for _ in range(6)], 1).reshape(frames, 2, 3)
     return Pose(
         root=root,
         heading=np.zeros(frames),
@@ -133,11 +131,11 @@ def standing(subject: Subject, frames: int, rng: np.random.Generator) -> Pose:
     )
 
 
-def turn(vectors: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Rotate ``vectors (T, 3)`` or ``(3,)`` by ``angle (T,)`` radians about the upright, z towards x."""
-    x, y, z = np.moveaxis(np.broadcast_to(vectors, (len(angle), 3)), -1, 0)
+def turn(vectors: np.ndarray, angle: np.ndarray | float) -> np.ndarray:
+    """Rotate ``vectors (..., 3)`` by angles ``(...)``, or one for all, in radians about the upright, z towards x."""
+    x, y, z = np.moveaxis(vectors, -1, 0)
     cos, sin = np.cos(angle), np.sin(angle)
-    return np.stack([cos * x + sin * z, y, cos * z - sin * x], -1)
+    return np.stack(np.broadcast_arrays(cos * x + sin * z, y, cos * z - sin * x), -1)
 
 
 def _tilt(vector: np.ndarray, bend: np.ndarray, lean: np.ndarray) -> np.ndarray:
@@ -180,9 +178,9 @@ def joints_of(pose: Pose, subject: Subject) -> np.ndarray:
         """Put ``child`` one bone away from ``parent`` along ``direction (T, 3)``, turned to ``facing``."""
         at[child] = at[parent] + bones[bone] * turn(direction, facing)
 
-    grow("spine", "hip_center", _tilt(_UP, 0.6 * bend, 0.6 * lean), heading, "spine")
-    grow("shoulder_center", "spine", _tilt(_UP, bend, lean), heading, "shoulder_center")
-    grow("head", "shoulder_center", _tilt(_UP, pose.nod, 0.5 * lean), heading + pose.gaze, "head")
+    grow("spine", "hip_center", _tilt(UP, 0.6 * bend, 0.6 * lean), heading, "spine")
+    grow("shoulder_center", "spine", _tilt(UP, bend, lean), heading, "shoulder_center")
+    grow("head", "shoulder_center", _tilt(UP, pose.nod, 0.5 * lean), heading + pose.gaze, "head")
     for side, (name, sign) in enumerate((("left", 1.0), ("right", -1.0))):
         collar = np.array([sign * 0.83, -0.55, -0.08])
         collar = _tilt(collar / np.linalg.norm(collar), bend, lean)
@@ -198,12 +196,10 @@ def joints_of(pose: Pose, subject: Subject) -> np.ndarray:
 
         ahead = turn(_AHEAD, pose.toes[:, side])  # the knee bends above the toes
         slope = flat + pose.heel[:, side]
-        rise = bones["foot"] * np.maximum(
-            np.sin(slope) - np.sin(flat), 0.0
-        )  # a raised heel turns about the toes
-        target = pose.ankles[:, side] + rise[:, None] * _UP
+        rise = bones["foot"] * np.maximum(np.sin(slope) - np.sin(flat), 0.0)  # it turns about the toes
+        target = pose.ankles[:, side] + rise[:, None] * UP
         knee, ankle = two_bones(at[f"{name}_hip"], target, ahead, bones["knee"], bones["ankle"])
-        foot = ankle + bones["foot"] * (np.cos(slope)[:, None] * ahead - np.sin(slope)[:, None] * _UP)
+        foot = ankle + bones["foot"] * (np.cos(slope)[:, None] * ahead - np.sin(slope)[:, None] * UP)
         at |= {f"{name}_elbow": elbow, f"{name}_wrist": wrist, f"{name}_hand": hand}
         at |= {f"{name}_knee": knee, f"{name}_ankle": ankle, f"{name}_foot": foot}
     joints = np.stack([at[name] for name in KINECT20.joints], 1)
@@ -212,8 +208,7 @@ def joints_of(pose: Pose, subject: Subject) -> np.ndarray:
     return joints
 
 
-@dataclass(frozen=True)
-class Camera:
+class Camera(NamedTuple):
     """A Kinect-like sensor's place in the room.
 
     Camera coordinates are Kinect v1's: metres from the sensor, x to the *sensor's* left, y up, z away from it. A person
@@ -221,31 +216,24 @@ class Camera:
     ``(x, y, z)`` lies in column ``cx + f * x / z`` and row ``cy - f * y / z``.
     """
 
-    yaw: float  # where the sensor stands around the room's middle, radians from +z towards +x
-    distance: float  # metres from the upright through the middle
-    height: float  # metres above the floor
-    pitch: float  # how far it looks down, radians
-
-    @cached_property
-    def position(self) -> np.ndarray:
-        """The sensor in room coordinates, ``(3,)`` metres."""
-        return np.array([self.distance * np.sin(self.yaw), self.height, self.distance * np.cos(self.yaw)])
-
-    @cached_property
-    def rotation(self) -> np.ndarray:
-        """``(3, 3)`` rotation; its rows are the camera's axes in room coordinates."""
-        level = np.array([-np.sin(self.yaw), 0.0, -np.cos(self.yaw)])
-        axis_z = np.cos(self.pitch) * level - np.sin(self.pitch) * _UP
-        axis_y = np.sin(self.pitch) * level + np.cos(self.pitch) * _UP
-        return np.stack([np.cross(axis_y, axis_z), axis_y, axis_z])
+    position: np.ndarray  # (3,) metres in the room
+    rotation: np.ndarray  # (3, 3); its rows are the camera's axes in the room
 
     def to_camera(self, points: np.ndarray) -> np.ndarray:
         """Room coordinates ``(..., 3)`` to camera coordinates ``(..., 3)``."""
         return (points - self.position) @ self.rotation.T
 
 
+def _camera(yaw: float, distance: float, height: float, pitch: float) -> Camera:
+    """A sensor so many metres from the room's middle and the floor, at ``yaw`` from +z towards +x; it looks down."""
+    level = np.array([-np.sin(yaw), 0.0, -np.cos(yaw)])
+    axis_z = np.cos(pitch) * level - np.sin(pitch) * UP
+    axis_y = np.sin(pitch) * level + np.cos(pitch) * UP
+    return Camera(height * UP - distance * level, np.stack([np.cross(axis_y, axis_z), axis_y, axis_z]))
+
+
 CAMERAS: dict[int, Camera] = {
-    1: Camera(yaw=0.0, distance=3.00, height=0.95, pitch=0.02),
-    2: Camera(yaw=-np.pi / 4, distance=3.10, height=1.10, pitch=0.06),
-    3: Camera(yaw=np.pi / 4, distance=2.90, height=0.85, pitch=0.00),
+    1: _camera(yaw=0.0, distance=3.00, height=0.95, pitch=0.02),
+    2: _camera(yaw=-np.pi / 4, distance=3.10, height=1.10, pitch=0.06),
+    3: _camera(yaw=np.pi / 4, distance=2.90, height=0.85, pitch=0.00),
 }

@@ -11,12 +11,11 @@ Motions are written for a right-handed actor; :mod:`hhmnet.synthetic.body` mirro
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.interpolate import BPoly, PchipInterpolator
 
 from hhmnet.synthetic.body import FPS, Pose, Subject, joints_of, make_subject, standing, turn
 
@@ -56,8 +55,7 @@ ACTIONS = (
 SKELETON_CEILING = len({action.motion for action in ACTIONS}) / len(ACTIONS)
 
 
-@dataclass(frozen=True)
-class Performance:
+class Performance(NamedTuple):
     """One subject doing one action once, in the room: metres, y up from the floor, camera 1 on +z."""
 
     joints: np.ndarray  # (T, 20, 3) of the kinect20 layout; every bone keeps its length
@@ -89,10 +87,9 @@ def performance(action: int, subject: int, episode: int, seed: int = 0) -> Perfo
     u = u + rng.uniform(-0.06, 0.06) * np.sin(np.pi * u)
     pose = standing(person, len(u), rng)
     motion.move(u, pose, person, rng)
-    joints = joints_of(pose, person)
-    facing, place = rng.uniform(-motion.facing, motion.facing), rng.uniform(-0.2, 0.2, 2)
-    turned = turn(joints.reshape(-1, 3), np.full(joints.size // 3, facing)).reshape(joints.shape)
-    return dataclasses.replace(acted, joints=turned + np.array([place[0], 0.0, place[1]]))
+    turned = turn(joints_of(pose, person), rng.uniform(-motion.facing, motion.facing))
+    x, z = rng.uniform(-0.2, 0.2, 2)
+    return acted._replace(joints=turned + np.array([x, 0.0, z]))
 
 
 class Motion(NamedTuple):
@@ -114,26 +111,12 @@ def keyframes(u: np.ndarray, *keys: tuple[float, float | Vector | np.ndarray]) -
     elsewhere the velocity is the weighted harmonic mean of its neighbours' (Fritsch and Butland, 1984), so nothing
     overshoots. Before the first and after the last key the path rests.
     """
-    times = np.array([time for time, _ in keys])
+    times = [time for time, _ in keys]
     values = np.array([value for _, value in keys], dtype=float)
-    flat = values.reshape(len(keys), -1)
-    gaps = np.diff(times)[:, None]
-    slopes = np.diff(flat, axis=0) / gaps
-    velocity = np.zeros_like(flat)
-    before, after = slopes[:-1], slopes[1:]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weights = (2 * gaps[1:] + gaps[:-1], gaps[1:] + 2 * gaps[:-1])
-        mean = (weights[0] + weights[1]) / (weights[0] / before + weights[1] / after)
-    velocity[1:-1] = np.where(before * after > 0, mean, 0.0)
-    piece = np.clip(np.searchsorted(times, u, side="right") - 1, 0, len(keys) - 2)
-    gap = gaps[piece]
-    t = np.clip((u[:, None] - times[piece, None]) / gap, 0.0, 1.0)
-    ease = t**3 * (10 - 15 * t + 6 * t**2)
-    leave = t - t**3 * (6 - 8 * t + 3 * t**2)
-    arrive = t**3 * (-4 + 7 * t - 3 * t**2)
-    path = flat[piece] + ease * (flat[piece + 1] - flat[piece])
-    path += gap * (leave * velocity[piece] + arrive * velocity[piece + 1])
-    return path.reshape(len(u), *values.shape[1:])
+    velocity = PchipInterpolator(times, values).derivative()(times)
+    velocity[[0, -1]] = 0.0
+    path = BPoly.from_derivatives(times, np.stack([values, velocity, np.zeros_like(values)], 1))
+    return np.asarray(path(np.clip(u, times[0], times[-1])))
 
 
 def _arm(pose: Pose, side: int, u: np.ndarray, rng: np.random.Generator, *keys: Key) -> None:

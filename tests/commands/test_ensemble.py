@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hhmnet.cli import main
-from hhmnet.evaluation.ensemble import EnsembleError, align, choose_weights, fuse
+from hhmnet.commands.ensemble import EnsembleError, align, choose_weights, fuse
 from hhmnet.evaluation.scores import Scores
 
 ALL = np.arange(30)
