@@ -138,9 +138,7 @@ def test_a_duration() -> None:
             duration(wrong)
 
 
-def test_without_a_terminal_progress_is_a_line_now_and_then(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_terminal_progress_is_a_line_now_and_then(capsys, monkeypatch):
     now = 0.0
     monkeypatch.setattr(terminal, "monotonic", lambda: now)
     with counting(console(), "reading", "files") as progress:

@@ -90,9 +90,7 @@ def test_a_file_taken_for_a_leftover_is_begun_anew(tmp_path: Path, monkeypatch: 
     assert os.listdir(tmp_path) == ["a.csv"]
 
 
-def test_without_locks_files_are_written_and_leftovers_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_locks_files_are_written_and_leftovers_stay(tmp_path, monkeypatch):
     def refuse(*what: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from types import FrameType
 
 from hhmnet import __version__
 from hhmnet.allocator import keep_freed_memory
@@ -45,15 +44,11 @@ DONE, OUR_FAULT, CALLERS_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run one command, by the words after the program's name; this process's own by default.
 
-    Args:
-        words: the command line after the program's name; this process's own by default.
-
-    Returns:
-        0 when done, 2 after a mistake of the caller's (one line on standard error says which), 1 where a process of
-        ours was killed, 130 after Ctrl-C or SIGTERM. A fault of ours is raised, so Python shows the traceback and
-        exits with 1.
+    Returns 0 when done, 2 after a mistake of the caller's (one line on standard error says which), 1 where a process of
+    ours was killed, 130 after Ctrl-C or SIGTERM. A fault of ours is raised, so Python shows the traceback and exits
+    with 1.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold bytes that are no text
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -104,17 +99,12 @@ def _run(name: str, words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Exception as error:
-        if not _is_explained(error):
+        ours = any(kind.__module__.partition(".")[0] == "hhmnet" for kind in type(error).__mro__)
+        if not ours and not isinstance(error, OSError):  # what one line doesn't explain
             raise
         print(f"hhmnet {name}: error: {_one_line(error)}", file=sys.stderr)
         return getattr(error, "exit_code", CALLERS_MISTAKE)
     return code
-
-
-def _is_explained(error: Exception) -> bool:
-    """Whether one line says all of ``error``: all of our own exceptions, and what the system refuses."""
-    ours = any(kind.__module__.partition(".")[0] == "hhmnet" for kind in type(error).__mro__)
-    return ours or isinstance(error, OSError)
 
 
 def _one_line(error: Exception) -> str:
@@ -147,11 +137,7 @@ def _terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

@@ -16,10 +16,7 @@ OUTLINE: Colour = (20, 20, 20)
 
 
 def draw_skeleton(
-    image: np.ndarray,
-    pixels: np.ndarray,
-    layout: SkeletonLayout,
-    confidence: np.ndarray | None = None,
+    image: np.ndarray, pixels: np.ndarray, layout: SkeletonLayout, confidence: np.ndarray | None = None
 ) -> np.ndarray:
     """A copy of an image with one body's joints and bones over it.
 
@@ -37,15 +34,16 @@ def draw_skeleton(
     if not seen.any():
         return image
     thickness = max(1.5, min(float(np.ptp(pixels[seen, 1])), len(image)) / 60)
+    colours = [SIDES.get(name.partition("_")[0], SIDES[""]) for name in layout.joints]
     bones = [(child, parent) for child, parent in layout.edges if seen[child] and seen[parent]]
     for child, parent in bones:
         _stroke(image, pixels[child], pixels[parent], thickness + 2, OUTLINE)
     for child, parent in bones:
-        _stroke(image, pixels[child], pixels[parent], thickness, _side(layout.joints[child]))
+        _stroke(image, pixels[child], pixels[parent], thickness, colours[child])
     for joint in np.flatnonzero(seen):
         place = pixels[joint]
         _stroke(image, place, place, 2 * thickness + 2, OUTLINE)
-        _stroke(image, place, place, 2 * thickness, _side(layout.joints[joint]))
+        _stroke(image, place, place, 2 * thickness, colours[joint])
         if trust[joint] <= 0.5:
             _stroke(image, place, place, thickness, OUTLINE)
     return image
@@ -60,10 +58,6 @@ def draw_box(image: np.ndarray, box: Sequence[float], colour: Colour, thickness:
         for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
             _stroke(image, start, end, thickness, colour)
     return image
-
-
-def _side(joint: str) -> Colour:
-    return SIDES.get(joint.partition("_")[0], SIDES[""])
 
 
 def _stroke(image: np.ndarray, start: np.ndarray, end: np.ndarray, thickness: float, colour: Colour) -> None:

@@ -157,9 +157,8 @@ def _created(path: Path) -> IO[bytes]:
 def locked(folder: Path, work: str) -> Iterator[None]:
     """Hold the lock file of a folder that exists; the system lets go of it even if this process is killed.
 
-    Raises:
-        LockedError: another process holds it; says what ``work`` is done there, such as ``"training"``.
-        OSError: the folder can't be written; it names the folder.
+    Raises LockedError where another process holds it, which says what ``work`` is done there, such as ``"training"``;
+    OSError, naming the folder, where it can't be written.
     """
     from filelock import FileLock, Timeout  # brings asyncio along, which light commands do without
 

@@ -29,9 +29,7 @@ def advance(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return move
 
 
-def test_a_turn_lasts_as_long_as_asked_for_and_the_ratio_is_that_within_a_round(
-    advance: Callable[[float], None],
-) -> None:
+def test_a_turn_lasts_as_long_as_asked_for_and_the_ratio_is_that_within_a_round(advance):
     made: list[int] = []
 
     def step() -> None:

@@ -24,9 +24,7 @@ def call(*words: str | Path) -> int:
     return peers.run(peers.main, [*map(str, words), *short])
 
 
-def test_a_speed_stands_beside_the_accuracy_of_the_same_weights(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_speed_stands_beside_the_accuracy_of_the_same_weights(tmp_path, capsys):
     folder, checkout = tmp_path / "model", tmp_path / "peer"
     model = skeleton_model(streams="joint", class_names=tuple("abcdefghij"))
     frames = model.spec.data.frames

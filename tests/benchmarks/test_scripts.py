@@ -55,9 +55,7 @@ def test_a_checkout_is_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.xdist_group("export")  # one worker makes the graphs for all
-def test_latency_of_ways_that_answer_alike(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
-) -> None:
+def test_latency_of_ways_that_answer_alike(tmp_path, monkeypatch, capsys):
     model, content = exported("skeletons")
     model.save_pretrained(tmp_path / "two")
     (tmp_path / "two.onnx").write_bytes(content)
@@ -113,9 +111,7 @@ def test_both_readers_of_ntu_take_turns_and_must_see_the_same(tmp_path: Path, ca
         ("preparing", "--reader nw_ucla --source {}/none", "no folder at"),
     ],
 )
-def test_mistakes_are_one_line(
-    script: str, words: str, message: str, tmp_path: Path, capsys: Printed
-) -> None:
+def test_mistakes_are_one_line(script, words, message, tmp_path, capsys):
     module = importlib.import_module(script)
     assert module.run(module.main, words.format(tmp_path, tmp_path).split()) == 2
     *_, line = capsys.readouterr().err.splitlines()  # a busy machine is told above
@@ -137,9 +133,7 @@ def test_what_one_kind_of_model_gains_over_another(tmp_path: Path, capsys: Print
         paired.main(["--ours", str(files[0]), str(files[1]), "--theirs", str(files[2])])
 
 
-def test_the_large_store_is_like_ntu_and_stages_and_parts_add_up(
-    tmp_path: Path, store_folder: Path, recipe: Path
-) -> None:
+def test_the_large_store_is_like_ntu_and_stages_and_parts_add_up(tmp_path, store_folder, recipe):
     loading.make_large_store(tmp_path, 150)
     store = Store(tmp_path)
     assert (store.layout.name, len(store), len(store.class_names)) == ("ntu25", 150, 120)
@@ -168,9 +162,7 @@ def test_prepare_is_watched_on_repeated_files(raw_folder: Path, tmp_path: Path) 
     assert found["processes"] >= 1
 
 
-def test_scores_that_tell_unknown_classes_are_compared(
-    tiny_store: Store, tmp_path: Path, capsys: Printed
-) -> None:
+def test_scores_that_tell_unknown_classes_are_compared(tiny_store, tmp_path, capsys):
     words = ["--data", str(tiny_store.path), "--out", str(tmp_path / "draws"), "--draws", "1"]
     words += ["--model.widths=[16]", "--model.strides=[2]", "--data.frames=8", "--optim.epochs=1"]
     for _ in range(2):  # the second call only tables

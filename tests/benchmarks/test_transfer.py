@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import transfer
 
 from hhmnet.config import TrainConfig
-from hhmnet.store import Store
 from made_models import skeleton_model
 
 CONFIG = (
@@ -17,9 +15,7 @@ CONFIG = (
 )
 
 
-def test_outcomes_are_made_once_tabled_and_drawn(
-    tiny_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_outcomes_are_made_once_tabled_and_drawn(tiny_store, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     skeleton_model(streams="joint").save_pretrained(tmp_path / "model")
     (tmp_path / "c.yaml").write_text(CONFIG)

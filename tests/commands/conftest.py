@@ -22,9 +22,7 @@ def filmed_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def video_world(
-    tmp_path_factory: pytest.TempPathFactory, recipe: Path, filmed_clips: Path
-) -> Iterator[VideoWorld]:
+def video_world(tmp_path_factory, recipe, filmed_clips) -> Iterator[VideoWorld]:
     """Made by the commands that a user gives: prepare, train, train."""
     folder = tmp_path_factory.mktemp("video")
     world = VideoWorld(

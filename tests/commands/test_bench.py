@@ -20,9 +20,7 @@ VIDEO = ["--heterogeneous.backbone=small", "--heterogeneous.projection=8", "--vi
 VIDEO += ["--video.cell=16", "--video.scene=32", "--run.device=cpu"]
 
 
-def test_what_is_measured_and_compared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_measured_and_compared(tmp_path, monkeypatch, capsys):
     file = tmp_path / "report.json"
     assert main(["bench", *TINY, "--out", str(file)]) == 0
     printed, report = capsys.readouterr(), json.loads(file.read_text())
@@ -92,9 +90,7 @@ def test_a_dry_run_on_made_clips_of_full_shape(capsys: pytest.CaptureFixture[str
     assert int(re.sub(r"\D", "", found["peak memory"])) > 50
 
 
-def test_a_dry_run_of_phase_2_needs_no_video_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_of_phase_2_needs_no_video_and_leaves_nothing(tmp_path, monkeypatch, capsys):
     def refuse(*args: object) -> None:
         raise AssertionError("a video is opened")
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-
-import pytest
 
 from hhmnet.cli import main
 from hhmnet.confidence import neighbours_of
@@ -14,9 +11,7 @@ from hhmnet.predict.recognizer import Recognizer
 from hhmnet.store import Store
 
 
-def test_a_fold_says_how_sure_a_model_may_be(
-    store_folder: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_fold_says_how_sure_a_model_may_be(store_folder, recipe, tmp_path, capsys):
     train = ["train", "--config", str(recipe), "--data", str(store_folder)]
     fold, whole = tmp_path / "fold", tmp_path / "whole"
     assert main([*train, "--out", str(fold), "--fold", "0"]) == 0

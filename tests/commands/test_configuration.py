@@ -122,9 +122,7 @@ def test_help_explains_every_field():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_makes_the_network_that_its_command_would_train(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recipe_makes_the_network_that_its_command_would_train(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = read_config(Path(name))
     assert config == read_config(CONFIGS / f"{name}.yaml")

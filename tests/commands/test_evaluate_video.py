@@ -73,9 +73,7 @@ def test_every_member_and_every_modality_is_measured(video_world: VideoWorld, re
     np.testing.assert_allclose(whole.logits, mean, rtol=1e-4, atol=1e-4)
 
 
-def test_a_clip_without_its_video_is_answered_by_its_skeleton(
-    video_world: VideoWorld, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_clip_without_its_video_is_answered_by_its_skeleton(video_world, results, tmp_path, capsys):
     videos = Path(shutil.copytree(video_world.videos, tmp_path / "videos"))
     store = Store(video_world.store)
     rows = np.flatnonzero(store.cameras == "3")
@@ -130,12 +128,7 @@ def test_what_is_computed_once_is_what_every_part_would_compute(video_world: Vid
         np.testing.assert_array_equal(found[part], logits, err_msg=part)
 
 
-def test_the_command_has_the_table(
-    video_world: VideoWorld,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_command_has_the_table(video_world, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     words = ["evaluate", str(video_world.phase1), "--data", str(video_world.store), "--out", str(tmp_path)]
     assert main([*words, "--knock-out"]) == 0

@@ -42,9 +42,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_a_trained_model_becomes_a_file_that_answers_without_torch(
-    run: Path, raw_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_trained_model_becomes_a_file_that_answers_without_torch(run, raw_folder, capsys):
     clips = [str(file) for file in sorted(raw_folder.rglob("*.json")) if file.name != "classes.json"][:4]
     done = subprocess.run(
         [sys.executable, "-c", PREDICT, str(run.with_name("model.onnx")), *clips],

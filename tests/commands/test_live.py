@@ -57,9 +57,7 @@ def live_lines(capsys: pytest.CaptureFixture[str], *words: str | Path) -> list[d
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_a_line_for_each_answer_as_json_or_as_text(
-    run: Path, video: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_line_for_each_answer_as_json_or_as_text(run, video, capsys):
     words = [str(run), "--source", str(video), "--every", "10"]
     found = live_lines(capsys, *words)
     assert [line["frame"] for line in found] == [9, 19, 29, 39, 49]
@@ -76,9 +74,7 @@ def test_a_line_for_each_answer_as_json_or_as_text(
     assert f"{FRAMES} frames in" in output.err
 
 
-def test_ctrl_c_and_the_time_end_a_loop_cleanly(
-    run: Path, video: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_and_the_time_end_a_loop_cleanly(run, video, capsys, monkeypatch):
     words = ["live", str(run), "--source", str(video), "--loop", "--as-fast-as-possible"]
     moments = count()  # the clock goes on by a second each time it is read: once at the start, once a frame
     with monkeypatch.context() as patch:
@@ -109,9 +105,7 @@ def test_the_terminal_shows_label_bars_and_speed() -> None:
     assert "1,234 dropped" in lines[4]
 
 
-def test_what_ends_before_an_answer_is_due_gets_one_also_by_skeletons_alone(
-    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_ends_before_an_answer_is_due_gets_one_also_by_skeletons_alone(video, tmp_path, capsys):
     video_model().save_pretrained(tmp_path / "model")
     words = [tmp_path / "model", "--source", video, "--every", "1000"]
     (both,), (alone,) = live_lines(capsys, *words), live_lines(capsys, *words, "--modality", "skeleton")

@@ -46,9 +46,7 @@ def predicted(capsys: pytest.CaptureFixture[str], *words: str | Path, code: int 
     return json.loads(capsys.readouterr().out)
 
 
-def test_several_files_as_json_and_as_a_table(
-    run: Path, raw_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_several_files_as_json_and_as_a_table(run, raw_folder, capsys):
     files = sorted(raw_folder.glob("a*.json"))[:2]
     found = predicted(capsys, run, *files, "--top", "2")
     recognizer = Recognizer.from_pretrained(run, "cpu")
@@ -63,9 +61,7 @@ def test_several_files_as_json_and_as_a_table(
     )
 
 
-def test_what_fails_is_named_and_the_others_are_answered(
-    run: Path, raw_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_fails_is_named_and_the_others_are_answered(run, raw_folder, tmp_path, capsys):
     (tmp_path / "bad.npz").write_text("nothing")
     words = [
         str(run),
@@ -83,9 +79,7 @@ def test_what_fails_is_named_and_the_others_are_answered(
     assert [line.startswith("hhmnet predict: error: ") for line in lines] == [True, True]
 
 
-def test_a_video_with_an_overlay_and_by_one_modality(
-    models: tuple[Path, Path], clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_video_with_an_overlay_and_by_one_modality(models, clip, tmp_path, capsys):
     (found,) = predicted(capsys, models[1], clip, "--overlay", tmp_path / "out.mp4")
     assert found["modalities"] == ["skeleton", "video"]
     assert list(found["members"]) == ["joint", "bone", "video"]

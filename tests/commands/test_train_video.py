@@ -47,9 +47,7 @@ def test_a_run_leaves_all_that_is_promised(video_world: VideoWorld) -> None:
     assert (facts["clips"], facts["steps"]) == (20, STEPS)
 
 
-def test_a_stopped_run_goes_on_without_being_told_of_phase_1(
-    video_world: VideoWorld, train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_stopped_run_goes_on_without_being_told_of_phase_1(video_world, train, tmp_path, capsys):
     """Unless it has moved; then where it is now has to be said."""
     first = Path(shutil.copytree(video_world.phase1, tmp_path / "first"))
     videos = ("--videos", str(video_world.videos))
@@ -80,13 +78,7 @@ def moved(video_world: VideoWorld, tmp_path: Path) -> tuple[Path, Path]:
     return store, Path(shutil.copytree(video_world.videos, tmp_path / "elsewhere"))
 
 
-def test_mistakes_are_one_line_and_leave_nothing(
-    video_world: VideoWorld,
-    train: Train,
-    moved: tuple[Path, Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_mistakes_are_one_line_and_leave_nothing(video_world, train, moved, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     capsys.readouterr()
     videos = ("--videos", str(moved[1]))

@@ -86,9 +86,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("exports", [False, pytest.param(True, marks=pytest.mark.long)])
-def test_the_tutorial_leads_to_a_model_that_answers(
-    exports: bool, checkout: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_tutorial_leads_to_a_model_that_answers(exports, checkout, capsys):
     """Exporting takes two thirds of the time, and has tests of its own."""
     for package in ("onnx", "onnxruntime", "onnxscript", "matplotlib"):
         pytest.importorskip(package, reason="the tutorial needs pip install 'hhmnet[all]'")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -57,9 +56,7 @@ def logits_without(model: ActionModel, store: Store, part: str) -> np.ndarray:
         ),
     ],
 )
-def test_a_part_is_replaced_by_what_it_says_and_comes_back(
-    patchy_store: Store, part: str, owner: type, method: str, value: Callable[..., object]
-) -> None:
+def test_a_part_is_replaced_by_what_it_says_and_comes_back(patchy_store, part, owner, method, value):
     model = build()
     whole = logits_of(model, patchy_store)
     with pytest.MonkeyPatch.context() as patch:

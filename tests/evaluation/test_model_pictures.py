@@ -87,9 +87,7 @@ def test_cells_weights_and_answers_are_the_networks(phase1: ActionModel, made: t
     assert unguided.answers["skeleton+video"] != found.answers["skeleton+video"]
 
 
-def test_inspect_draws_guidance_and_attention(
-    phase1: ActionModel, made: tuple[Store, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_inspect_draws_guidance_and_attention(phase1, made, tmp_path, capsys):
     store, videos = made
     phase2(phase1).save_pretrained(tmp_path / "run")
     phase1.save_pretrained(tmp_path / "first")
@@ -111,9 +109,7 @@ def test_inspect_draws_guidance_and_attention(
     ("mask", "reranking"),
     [("none", "none"), ("none", "jaccard"), ("threshold", "none"), ("threshold", "jaccard")],
 )
-def test_an_explanation_holds_the_weights_that_are_used(
-    mask: str, reranking: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_explanation_holds_the_weights_that_are_used(mask, reranking, monkeypatch):
     torch.manual_seed(0)
     config = STSTConfig((16,), (1,), head_width=8, mask=mask, reranking=reranking)
     module = REDMT(16, config, KINECT20).eval()

@@ -83,9 +83,7 @@ def test_scores_survive_a_file_that_any_reader_of_parquet_takes(tmp_path: Path) 
     ],
     ids=str,
 )
-def test_a_file_that_holds_no_scores_is_named(
-    tmp_path: Path, columns: dict[str, list[object]] | None, message: str
-) -> None:
+def test_a_file_that_holds_no_scores_is_named(tmp_path, columns, message):
     file = tmp_path / "table.parquet"
     if columns is None:
         make().save(file)

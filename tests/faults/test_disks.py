@@ -42,9 +42,7 @@ FULL, SEALED = "No space left on device", "Read-only file system"
         *(long(name, None, (SEALED, "name a")) for name in ("prepare", "crops", "evaluate", "export")),
     ],
 )
-def test_a_disk_that_takes_no_more(
-    name: str, room: int | None, words: tuple[str, ...], world: World, disk: Disk
-) -> None:
+def test_a_disk_that_takes_no_more(name, room, words, world, disk):
     """So many bytes are left; or, with None, nobody can write there."""
     out = disk.folder / "out"
     if room is None:

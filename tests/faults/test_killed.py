@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,9 +35,7 @@ def test_killed_between_two_changes_of_files(name: str, share: float, world: Wor
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", COMMANDS)
-def test_killed_at_every_change_of_files(
-    name: str, world: World, tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
+def test_killed_at_every_change_of_files(name, world, tmp_path, record_property):
     """Of the many alike of crops some."""
     total = world.whole(name).changes
     numbers = list(range(total) if total <= 40 else [*range(10), *range(10, total, total // 15)])
@@ -48,9 +45,7 @@ def test_killed_at_every_change_of_files(
 
 
 @pytest.mark.parametrize(("name", "kills"), [("prepare", 1), *(long(name, 30) for name in COMMANDS)])
-def test_killed_at_random_moments(
-    name: str, kills: int, world: World, tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
+def test_killed_at_random_moments(name, kills, world, tmp_path, record_property):
     moments, seconds, late = random.Random(f"{name} 0"), world.whole(name).seconds, 0
     for _ in range(kills):
         while not check_killed(name, Fault(after=moments.random() * seconds), world, tmp_path / "out"):

@@ -83,8 +83,7 @@ def shapes_of(config: TrainConfig) -> dict[str, Shape]:
 def made_stores(config: TrainConfig, folder: Path, batches: int = BATCHES) -> list[Store]:
     """So many batches of noise in the shape of each data set of a recipe, everybody present: the worst case.
 
-    Raises:
-        ShapeError: see :func:`shapes_of`.
+    Raises ShapeError; see :func:`shapes_of`.
     """
     random, stores = np.random.default_rng(0), []
     for name, shape in shapes_of(config).items():
@@ -218,9 +217,7 @@ def measure(config: TrainConfig, seconds: float, rounds: int, log: Console) -> d
         ``reference_parameters``; for ``training`` and ``inference`` ``samples_per_second``,
         ``reference_samples_per_second`` and ``ratio``, a :func:`spread` each.
 
-    Raises:
-        ShapeError: nobody knows the protocol's clips.
-        TrainingError, PhaseError: the recipe can't be trained here.
+    Raises ShapeError where nobody knows the protocol's clips, TrainingError or PhaseError where it can't be trained.
     """
     # Without an end, and with steps so small that noise can't blow a model up.
     optim = replace(config.optim, epochs=10**9, lr=1e-7, min_lr=0.0)

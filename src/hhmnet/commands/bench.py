@@ -36,15 +36,13 @@ from hhmnet.training.logs import environment
 RECIPE = Path("nw_ucla/skeleton")
 TIMED = 5
 """Steps of a dry run that the clock counts."""
-ENOUGH = 1000
-"""Epochs in which there are as many steps as are timed, whatever the size of one."""
 
 
 def main(words: list[str]) -> int:
     """Run the command; 0 when measured, 1 where something became slower than in the baseline."""
     parser = _parser()
     options, flags = parser.parse_known_args(words)
-    before = None if options.baseline is None else read_baseline(options.baseline)
+    before = options.baseline and read_baseline(options.baseline)
     if not options.tolerance > 0:
         raise UsageError(f"--tolerance must be above 0; got {options.tolerance:g}")
     config, log = of_phase_1(read_config(options.config, flags, parser.names)), console()
@@ -65,9 +63,10 @@ def main(words: list[str]) -> int:
     if before is None:
         return 0
     slower = compare(report, before, options.baseline, options.tolerance)
-    least = f"nothing is slower than in {options.baseline} by more than {options.tolerance:g} %"
-    for line in [f"slower than in {options.baseline}: {line}" for line in slower] or [least]:
-        log.print(line)
+    for line in slower:
+        log.print(f"slower than in {options.baseline}: {line}")
+    if not slower:
+        log.print(f"nothing is slower than in {options.baseline} by more than {options.tolerance:g} %")
     return 1 if slower else 0
 
 
@@ -82,9 +81,8 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("--config", type=Path, default=RECIPE, metavar="FILE", help=f"recipe (default: {RECIPE})")
     add("--seconds", type=duration, default=2.0, metavar="S", help="length of a turn (2)")
-    add(
-        "--rounds", type=whole, default=5, metavar="R", help="turns of each; the table shows their median (5)"
-    )
+    turns = "turns of each; the table shows their median (5)"
+    add("--rounds", type=whole, default=5, metavar="R", help=turns)
     parser.add_shared("json")
     add("--out", type=Path, metavar="FILE", help="write it there too, for --baseline later")
     add("--baseline", type=Path, metavar="FILE", help="an earlier report: exit with 1 if a ratio has fallen")
@@ -96,13 +94,10 @@ def _show(report: dict[str, Any]) -> None:
     """The report for people."""
     about = ", ".join(f"{name} {value}" for name, value in report["about"].items())
     view = table(f"{about}, {report['parameters']:,} weights", "", *(f">{phase}" for phase in PHASES))
-    for name, key in (
-        ("samples/s", "samples_per_second"),
-        ("ST-GCN, samples/s", "reference_samples_per_second"),
-        ("ratio", "ratio"),
-    ):
-        rows = [[report[phase][key][figure] for figure in ("median", "min", "max")] for phase in PHASES]
-        view.add_row(name, *("{:.3g} ({:.3g}..{:.3g})".format(*row) for row in rows))
+    keys = "samples_per_second", "reference_samples_per_second", "ratio"
+    for name, key in zip(("samples/s", "ST-GCN, samples/s", "ratio"), keys, strict=True):
+        cells = ["{median:.3g} ({min:.3g}..{max:.3g})".format(**report[phase][key]) for phase in PHASES]
+        view.add_row(name, *cells)
     out = console(stderr=False)
     out.print(view)
     machine = "{device}, {threads} threads, torch {torch}".format(**report["machine"])
@@ -125,11 +120,11 @@ def read_baseline(file: Path) -> dict[str, Any]:
 def compare(report: dict[str, Any], before: dict[str, Any], file: Path, percent: float) -> list[str]:
     """What has become slower beside ST-GCN than in the report that ``file`` holds, a line each.
 
-    Raises:
-        UsageError: the earlier report is of something else.
+    Raises UsageError where the earlier report is of something else.
     """
     for field, value in report["about"].items():
-        if (then := before["about"].get(field)) != value:
+        then = before["about"].get(field)
+        if then != value:
             raise UsageError(
                 f"{file}: the field '{field}' was {then}, and is {value} now; measure both alike"
             )
@@ -145,22 +140,20 @@ def compare(report: dict[str, Any], before: dict[str, Any], file: Path, percent:
 def dry_run(config: TrainConfig, stores: Sequence[Path] | None, log: Console) -> None:
     """Time a few steps of a recipe, on made clips where there are no stores, and say what all of it would take.
 
-    Raises:
-        ShapeError: there is no store, and the recipe's protocol isn't one whose data set is known.
-        UsageError, ConfigError, PretrainedError: see :func:`of_phase_1`.
+    Raises ShapeError where there is no store and the protocol's clips aren't known, and as :func:`of_phase_1`.
     """
     config = of_phase_1(replace(config, fold=None))
-    long = replace(config.optim, epochs=max(config.optim.epochs, ENOUGH))
+    endless, size = replace(config.optim, epochs=10**9), config.optim.batch_size
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder)
         clips = [Store(store) for store in stores or ()] or made_stores(config, made, batches=2)
-        trainer = make_trainer(replace(config, optim=long), clips, made)
+        trainer = make_trainer(replace(config, optim=endless), clips, made)
         step, device = partial(next, train_steps(trainer)), trainer.device
         timed(step, WARM_UP[device.type], device)
         seconds = timed(step, TIMED, device) / TIMED
     count = len(trainer.rows) if stores else sum(shape.train for shape in shapes_of(config).values())
-    steps = config.optim.epochs * max(count // config.optim.batch_size, 1)
-    rate, hours = config.optim.batch_size / seconds, steps * seconds / 3600
+    steps, rate = config.optim.epochs * max(count // size, 1), size / seconds
+    hours = steps * seconds / 3600
     if device.type == "cuda":
         peak = f"{torch.cuda.max_memory_allocated(device) / 2**20:,.0f} MiB on the GPU"
     else:
@@ -181,11 +174,8 @@ def dry_run(config: TrainConfig, stores: Sequence[Path] | None, log: Console) ->
 def of_phase_1(config: TrainConfig) -> TrainConfig:
     """A recipe to be timed; one of phase 2 with the skeleton network and the preprocessing that its ``phase1`` has.
 
-    That is a trained model's folder, or the recipe that one would be trained by.
-
-    Raises:
-        UsageError: a recipe of phase 2 without ``phase1``.
-        ConfigError, PretrainedError: ``phase1`` can't be read.
+    That is a trained model's folder, or the recipe that one would be trained by. Raises UsageError where it is missing,
+    ConfigError or PretrainedError where it can't be read.
     """
     if not config.looks_at_video:
         return config

@@ -35,13 +35,13 @@ def read_config(file: Path | None, flags: Sequence[str] = (), others: Iterable[s
     """The configuration that a YAML file, or a packaged recipe of this name, and flags describe; flags win.
 
     The file's fields are nested or dotted (``optim.lr: 1e-3``); ``relabel`` may name a file beside it. ``others`` are
-    flags of the command itself, which may be what an unknown one was meant to be.
-
-    Raises:
-        ConfigError: one line naming what is wrong and where.
+    flags of the command itself, which may be what an unknown one was meant to be. Raises ConfigError, in one line.
     """
     file = None if file is None else _find_recipe(file)
-    words = [] if file is None else [_flag(key, value) for key, value in _fields(_read_yaml(file), file)]
+    words = []
+    for key, value in () if file is None else _fields(_read_yaml(file), file):
+        # Text goes as it is: YAML 1.1 takes 1e-3 for text, and a flag's text is read as the number it is.
+        words.append(f"--{key}={value if isinstance(value, str) else json.dumps(value, default=str)}")
     _FLAGS.parse(words, f" in {file}")
     for old in names_in(flags):
         if old in RENAMED:
@@ -110,8 +110,3 @@ def _fields(content: dict[Any, Any], file: Path, above: str = "") -> Iterator[tu
             yield key, _read_yaml(file.parent / value) if is_file else value
         elif key not in RETIRED or RETIRED[key] not in (None, value):
             raise ConfigError(f"unknown key '{key}' in {file}{_FLAGS.suggest(key)}")
-
-
-def _flag(key: str, value: Any) -> str:
-    # Text goes as it is: YAML 1.1 takes 1e-3 for text, and a flag's text is read as the number it is.
-    return f"--{key}={value if isinstance(value, str) else json.dumps(value, default=str)}"

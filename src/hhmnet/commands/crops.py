@@ -22,11 +22,7 @@ class NoVideoError(ValueError):
 def cut_crops(cache: CropCache, store: Store, rows: np.ndarray, videos: Path, log: Console) -> dict[str, str]:
     """See to it that the crops of these clips are there before anything looks at them; what is wrong is shown.
 
-    Returns:
-        What is wrong with a clip's video, by the clip's name.
-
-    Raises:
-        NoVideoError: not one of the clips has a video that can be read.
+    Returns what is wrong, by the clip's name. Raises NoVideoError where not one of the clips has a video.
     """
     with counting(log, "cutting crops out of videos", "clips") as progress:
         problems = cache.build(store, rows, videos, cores(), progress)

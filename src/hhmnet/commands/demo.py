@@ -19,13 +19,13 @@ from hhmnet.commands.configuration import read_config
 from hhmnet.commands.crops import cut_crops
 from hhmnet.commands.evaluate import CONFUSION_FILE, SCORES_FILE, evaluate_run, stream_scores_file
 from hhmnet.commands.inspect import title_of
-from hhmnet.commands.prepare import prepare_store, show_rejected, splits_table
-from hhmnet.commands.terminal import Parser, console, counting, duration, table
+from hhmnet.commands.prepare import prepare_store, splits_table
+from hhmnet.commands.terminal import Parser, UsageError, console, counting, duration, table
 from hhmnet.commands.train import FINISHED, WEIGHTS_FILE, train
 from hhmnet.config import TrainConfig
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.protocols import get_protocol
-from hhmnet.evaluation.figures import draw_curves, draw_strips
+from hhmnet.evaluation.figures import draw_strips
 from hhmnet.evaluation.metrics import evaluate
 from hhmnet.evaluation.model_pictures import draw_guidance, guidance_of
 from hhmnet.evaluation.report import accuracy
@@ -37,7 +37,6 @@ from hhmnet.prepare.workers import cores
 from hhmnet.readers.nw_ucla import NWUCLA, NWUCLAConfig
 from hhmnet.store import Store
 from hhmnet.synthetic import ACTIONS, SKELETON_CEILING, VIDEOS, generate
-from hhmnet.training.logs import LOG_FILE, read_log
 
 CLIPS = 540
 MARK_FILE, FORMAT = "demo.json", "hhmnet-demo"
@@ -52,10 +51,6 @@ VIDEO_RUNS = {
 SKELETONS, BEST = "skeletons", "hhmnet"
 PAIRED = tuple(action.name for action in ACTIONS if action.object)
 """Names of the sample's actions that another one equals but for the object in the hand."""
-
-
-class DemoError(ValueError):
-    """A demo that can't run in this place."""
 
 
 def main(words: list[str]) -> int:
@@ -78,8 +73,10 @@ def main(words: list[str]) -> int:
     report = prepare_store(reader, out / "store", log=log)
     store = Store(out / "store")
     log.print(splits_table(store, f"{report.accepted} clips of {len(store.class_names)} actions"))
-    show_rejected(log, report.rejected, out / "store")
-    _draw_clips(store, out / "clips.png", log)
+    rows = [np.flatnonzero(store.labels == label)[0] for label in np.unique(store.labels) if label >= 0]
+    clips = [store.sample(int(row)) for row in rows]
+    draw_strips([(title_of(clip, store), clip) for clip in clips], store.layout, out / "clips.png")
+    log.print(f"{out / 'clips.png'} shows one clip of every action")
     cut_crops(CropCache(config=runs[BEST].roi), store, np.arange(len(store)), store.find_videos(), log)
     ends = None if options.time_limit is None else time.monotonic() + options.time_limit
     for name, config in runs.items():
@@ -121,14 +118,10 @@ def _make_sample(out: Path, clips: int, runs: dict[str, TrainConfig], log: Conso
     modules = [file.read_bytes() for file in sorted(_packaged("").glob("*.py"))]
     about = [clips, modules, {name: dataclasses.asdict(config) for name, config in runs.items()}]
     wanted = {"format": FORMAT, "made_of": hashlib.sha256(repr(about).encode()).hexdigest()}
-    try:
-        known = json.loads(mark.read_text(encoding="utf-8"))
-        is_demo = known["format"] == FORMAT
-    except (OSError, ValueError, KeyError, TypeError):
-        known, is_demo = None, False
-    if not is_demo and out.exists() and any(out.iterdir()):
-        raise DemoError(f"{out}: holds something else than a demo; name a new or empty folder with --out")
-    if known == wanted:
+    known = mark.read_text(encoding="utf-8", errors="replace") if mark.is_file() else ""
+    if FORMAT not in known and out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out}: holds something else than a demo; name a new or empty folder with --out")
+    if wanted["made_of"] in known:
         log.print(f"{raw} holds the {clips} sample clips already")
         return
     out.mkdir(parents=True, exist_ok=True)
@@ -141,7 +134,7 @@ def _make_sample(out: Path, clips: int, runs: dict[str, TrainConfig], log: Conso
         with counting(log, "writing", "clips") as progress:
             generate(raw, clips=clips, videos=True, jobs=jobs, progress=progress)
     except ValueError as error:
-        raise DemoError(str(error)) from None
+        raise UsageError(str(error)) from None
     write_json(mark, wanted)
 
 
@@ -162,8 +155,7 @@ def _show_comparison(out: Path, store: Store, log: Console) -> None:
     for name, file in _score_files(out):
         scores = Scores.load(file)
         paired = scores.right[np.isin(np.array(scores.class_names)[scores.labels], PAIRED)]
-        figures = evaluate(scores)
-        pairs = 100 * float(paired.mean()) if len(paired) else None
+        pairs, figures = 100 * float(paired.mean()) if len(paired) else None, evaluate(scores)
         shown = {key: figures[key] for key in ("n", "top1", "top1_interval")}
         rows.append({"model": name, **shown, "pairs": pairs})
     write_json(out / RESULTS_FILE, {"store": store.path.name, "models": rows})
@@ -182,18 +174,8 @@ def _show_comparison(out: Path, store: Store, log: Console) -> None:
     )
 
 
-def _draw_clips(store: Store, file: Path, log: Console) -> None:
-    """Draw the skeleton of one clip of every class."""
-    first = [int(np.flatnonzero(store.labels == label)[0]) for label in np.unique(store.labels) if label >= 0]
-    clips = [store.sample(i) for i in first]
-    draw_strips([(title_of(clip, store), clip) for clip in clips], store.layout, file)
-    log.print(f"{file} shows one clip of every action")
-
-
 def _draw_results(out: Path, store: Store, log: Console) -> None:
-    """Draw the trainings' curves, and what the best model sees of the first test clip of a paired action."""
-    draw_curves(read_log(out / SKELETONS / LOG_FILE), out / "curves.png")
-    draw_curves(read_log(out / BEST / LOG_FILE), out / "curves-video.png")
+    """Draw the best model's mistakes, and what it sees of the first test clip of a paired action."""
     shutil.copyfile(out / BEST / EVALUATION / CONFUSION_FILE, out / CONFUSION_FILE)
     names = np.array(store.class_names)[store.labels]
     tested = get_protocol(store.protocol).indices(store, "test")

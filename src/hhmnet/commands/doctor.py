@@ -39,20 +39,14 @@ def main(words: list[str]) -> int:
         if extra != "all":
             optional[extra] = {"for": PURPOSES.get(extra, ""), "missing": missing}
     cached = [name for name, network in NETWORKS.items() if network.is_cached]
+    absent = [name for name in NETWORKS if name not in cached]
+    versions = {"hhmnet": __version__, "python": platform.python_version(), "system": platform.platform()}
     document = {
-        "versions": {
-            "hhmnet": __version__,
-            "python": platform.python_version(),
-            "system": platform.platform(),
-        },
+        "versions": versions,
         "machine": _machine(),
         "needed": needed,
         "optional": optional,
-        "networks": {
-            "folder": str(cache_folder()),
-            "cached": cached,
-            "missing": [name for name in NETWORKS if name not in cached],
-        },
+        "networks": {"folder": str(cache_folder()), "cached": cached, "missing": absent},
     }
     if as_json:
         print_json(document)

@@ -12,17 +12,9 @@ from hhmnet.models.hub import find_model
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.pose.estimate import PoseConfig
 from hhmnet.predict.engines import choose_device
-from hhmnet.predict.enroll import (
-    enrolled,
-    find_examples,
-    load_examples,
-    read_examples,
-    save_examples,
-)
+from hhmnet.predict.enroll import enrolled, find_examples, load_examples, read_examples, save_examples
 from hhmnet.predict.sources import InputError, Sources
 from hhmnet.readers.arrays import ArrayConfig
-
-DONE = 0
 
 
 def main(words: list[str]) -> int:
@@ -51,14 +43,13 @@ def main(words: list[str]) -> int:
     with locked(options.out, "enrolling"):
         save_examples(examples, options.out)
         made.save_pretrained(options.out)
-    right = head.held_out.argmax(1) == examples.labels
-    counts = {
-        name: [int((examples.labels == label).sum()), int(right[examples.labels == label].sum())]
-        for label, name in enumerate(examples.class_names)
-    }
+    right, counts = head.held_out.argmax(1) == examples.labels, {}
+    for label, name in enumerate(examples.class_names):
+        own = examples.labels == label
+        counts[name] = [int(own.sum()), int(right[own].sum())]
     if options.json:
         print_json({"out": str(options.out), "classes": counts, "left_out": failed})
-        return DONE
+        return 0
     rows = [(name, *map(str, numbers)) for name, numbers in counts.items()]
     console(stderr=False).print(
         table("each example by the others", "class", ">examples", ">right", rows=rows)
@@ -66,7 +57,7 @@ def main(words: list[str]) -> int:
     if model.spec.heterogeneous is not None:
         log.print("its video network isn't part of the new model, which looks at skeletons alone")
     log.print(f"the model is in {options.out}; ask it with: hhmnet predict {options.out} VIDEO")
-    return DONE
+    return 0
 
 
 def _parser(flags: Flags) -> Parser:

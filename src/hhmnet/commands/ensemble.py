@@ -134,8 +134,7 @@ def _show(document: dict[str, Any]) -> None:
 def align(members: Members) -> dict[str, Scores]:
     """The same members with all their rows in the first one's order.
 
-    Raises:
-        EnsembleError: other clips, labels or class names than the first one's; the first differences are listed.
+    Raises EnsembleError where clips, labels or class names are others than the first one's; it lists some.
     """
     (first, ours), *_ = members.items()
     aligned = {}
@@ -184,13 +183,8 @@ def fuse(members: Members, weights: Sequence[float] | np.ndarray) -> Scores:
 def choose_weights(members: Members) -> np.ndarray:
     """The weights with most clips right, ``(S,)``, from a grid in tenths; of equals those of least cross-entropy.
 
-    Meant for held-out training clips. What is chosen on test clips says nothing about other clips.
-
-    Args:
-        members: aligned scores of labelled validation clips.
-
-    Raises:
-        EnsembleError: no clip has a label, or there are too many members for a grid.
+    Meant for aligned scores of held-out training clips: what is chosen on test clips says nothing about other clips.
+    Raises EnsembleError where no clip has a label, or there are too many members for a grid.
     """
     if len(members) > LARGEST:
         raise EnsembleError(f"weights can be chosen for up to {LARGEST} score files, got {len(members)}")

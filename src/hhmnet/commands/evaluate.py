@@ -21,14 +21,7 @@ from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.protocols import PARTS, Protocol, ProtocolError, get_protocol
 from hhmnet.evaluation.figures import class_legend, draw_confusion
 from hhmnet.evaluation.knock_out import answers_without, knock_out, static_share
-from hhmnet.evaluation.metrics import (
-    brief,
-    confusion,
-    evaluate,
-    fusion_changes,
-    surest_mistakes,
-    told_apart,
-)
+from hhmnet.evaluation.metrics import brief, confusion, evaluate, fusion_changes, surest_mistakes, told_apart
 from hhmnet.evaluation.report import headline, sections, write_report
 from hhmnet.evaluation.scores import Scores, score
 from hhmnet.fields import brief as brief_text
@@ -155,7 +148,6 @@ def evaluate_run(
                 held.enter_context(made(out))
                 held.enter_context(locked(out, "hhmnet evaluate"))
                 remove_leftovers(out)
-        with group.together():
             if spec.roi is not None:
                 videos = store.find_videos(videos)
                 if group.is_main:

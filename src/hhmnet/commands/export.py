@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,23 @@ import numpy as np
 from hhmnet.commands.evaluate import check_layout
 from hhmnet.commands.terminal import Parser, console, print_json, whole
 from hhmnet.data.crop_cache import CropCache
-from hhmnet.data.dataset import ClipDataset, RawBatch, VideoDataset
+from hhmnet.data.dataset import ClipDataset, EpochSampler, RawBatch, VideoDataset, make_loader
 from hhmnet.data.protocols import ProtocolError, get_protocol
 from hhmnet.export import OPSET, TOLERANCE, Parity, made_clips, measure_parity, to_onnx
 from hhmnet.files import replacing
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.store import Store
 
-DONE, OUR_FAULT = 0, 1
 _BATCH = 8
 SPLITS = ("all", "train", "test")
 
 
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code: 1 where the graph doesn't answer as PyTorch does."""
-    options = _parser().parse_args(words)
-    log = console()
+    parser, log = _parser(), console()
+    options = parser.parse_args(words)
+    if options.out.suffix != ".onnx":
+        parser.error(f"argument --out: '{options.out}' must end in .onnx")
     model = from_pretrained(options.model)
     source, batches = _clips(model, options)
     with log.status("making the graph, which takes a while"):
@@ -56,15 +57,15 @@ def main(words: list[str]) -> int:
             f"hhmnet export: error: {options.out} is not written: on {wrong} of {len(parity.nearest)} clips the graph "
             f"answers otherwise than PyTorch, by up to {parity.nearest.max():.1e}"
         )
-        return OUR_FAULT
-    return DONE
+        return 1
+    return 0
 
 
 def _parser() -> Parser:
     parser = Parser("hhmnet export", "Write a trained model as one ONNX file that runs without PyTorch.")
     parser.add_shared("model")
     add = parser.add_argument
-    add("--out", type=_onnx_file, required=True, metavar="FILE.onnx", help="the file to write")
+    add("--out", type=Path, required=True, metavar="FILE.onnx", help="the file to write")
     add("--data", type=Path, metavar="STORE", help="store to compare on (default: made-up clips)")
     add("--split", choices=SPLITS, default="all", help="clips of STORE to compare on (default: all)")
     add("--clips", type=whole, default=64, metavar="N", help="clips to compare on (default: 64)")
@@ -72,13 +73,7 @@ def _parser() -> Parser:
     return parser
 
 
-def _onnx_file(text: str) -> Path:
-    if Path(text).suffix != ".onnx":
-        raise argparse.ArgumentTypeError(f"'{text}' must end in .onnx")
-    return Path(text)
-
-
-def _clips(model: ActionModel, options: argparse.Namespace) -> tuple[str, Iterator[RawBatch]]:
+def _clips(model: ActionModel, options: argparse.Namespace) -> tuple[str, Iterable[RawBatch]]:
     """What to compare on, and what that is called; of a store, clips that lie evenly over what is asked for."""
     spec = model.spec
     if options.data is None:
@@ -93,9 +88,8 @@ def _clips(model: ActionModel, options: argparse.Namespace) -> tuple[str, Iterat
     if spec.roi is not None:
         videos = store.find_videos(options.videos)
         dataset = VideoDataset(store, rows, spec.data.persons, CropCache(config=spec.roi), videos)
-    starts = range(0, len(rows), _BATCH)
-    batches = (dataset.__getitems__(list(range(i, min(i + _BATCH, len(rows))))) for i in starts)
     part = "" if options.split == "all" else f" ({options.split})"
+    batches = make_loader(dataset, EpochSampler(len(rows), _BATCH))
     return f"{len(rows)} clips of {options.data}{part}", batches
 
 

@@ -50,9 +50,7 @@ class Flags:
         """The dataclasses that the words of a command line describe, in their order.
 
         The command's own flags aren't among the words; an unknown one may be meant for one of these, the ``others``.
-
-        Raises:
-            ConfigError: a flag that doesn't exist, or a value that its field doesn't take.
+        Raises ConfigError for a flag that doesn't exist, or a value that its field doesn't take.
         """
         for name in names_in(words):
             if name not in self.kinds:

@@ -53,14 +53,11 @@ def main(words: list[str]) -> int:
         console().print(f"picture: {options.picture}")
     if options.rois:
         _draw_rois(row, sample, store, options.guidance, options.videos, options.rois)
-    facts = {
-        "class": _class_name(sample, store),
-        "layout": store.layout.name,
-        "shape": dict(zip("MTVC", sample.joints.shape, strict=True)),
-        **vars(sample),
-    }
+    shape = dict(zip("MTVC", sample.joints.shape, strict=True))
+    facts = {"class": _class_name(sample, store), "layout": store.layout.name, "shape": shape} | vars(sample)
     if options.json:
-        print_json({name: value.tolist() if _is_array(value) else value for name, value in facts.items()})
+        arrays = {name: value.tolist() for name, value in facts.items() if isinstance(value, np.ndarray)}
+        print_json(facts | arrays)
     else:
         _show_fields(facts)
     return 0
@@ -74,8 +71,7 @@ def _parser() -> Parser:
     add("--picture", type=Path, metavar="FILE.png", help="draw the clip's skeleton over time")
     attention = "draw instead what this model's attention does to the clip"
     add("--attention", type=Path, metavar="MODEL", help=attention)
-    rois = "draw what is cut out of the clip's video for a model"
-    add("--rois", type=Path, metavar="FILE.png", help=rois)
+    add("--rois", type=Path, metavar="FILE.png", help="draw what is cut out of the clip's video for a model")
     guidance = "draw what this model of phase 2 sees of it, how much each cell counts, and its answers"
     add("--guidance", type=Path, metavar="MODEL", help=guidance)
     parser.add_shared("videos", "json")
@@ -150,10 +146,6 @@ def _class_name(sample: Sample, store: Store) -> str | None:
     return None if sample.label == UNKNOWN_LABEL else store.class_names[sample.label]
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray)
-
-
 def _show_store(facts: dict[str, Any]) -> None:
     """The same for people."""
     whole = {**facts.pop("splits"), "all": facts["clips"]}
@@ -175,7 +167,7 @@ def _show_fields(facts: dict[str, Any]) -> None:
     """A line each; of an array its shape, range and mean over the bodies that are there, of a mapping its entries."""
     out, width, present = console(stderr=False), max(map(len, facts)), facts.get("present", np.zeros(0, bool))
     for name, value in facts.items():
-        if _is_array(value):
+        if isinstance(value, np.ndarray):
             seen = value[present] if value.ndim > 2 and present.any() else value
             text = f"{value.shape}; {seen.min():g} to {seen.max():g}, mean {seen.mean():.3f}"
         elif isinstance(value, dict):

@@ -29,16 +29,16 @@ DETECT_EVERY = 6
 """Persons are looked for in every n-th frame: half as often as in files, so that two cores keep up with a camera."""
 SHOWN = 5
 """Classes that are shown."""
+NOBODY = LivePrediction(-1, 0.0, 0)
+"""What is shown until there is an answer."""
 
 
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
     options = _parser().parse_args(words)
-    for flag in ("as_fast_as_possible", "loop"):
-        if getattr(options, flag) and is_live(options.source):
-            raise UsageError(
-                f"--{flag.replace('_', '-')} is for files; a camera or a stream has its own rate"
-            )
+    for flag in ("as-fast-as-possible", "loop"):
+        if getattr(options, flag.replace("-", "_")) and is_live(options.source):
+            raise UsageError(f"--{flag} is for files; a camera or a stream has its own rate")
     log = console()
     pose = PoseConfig(every=DETECT_EVERY, mirrored=options.mirrored)
     # All is loaded before the first frame is taken, or the first ones would be dropped.
@@ -85,16 +85,10 @@ def _parser() -> Parser:
 
 
 def _watch(
-    capture: Capture,
-    recognizer: StreamingRecognizer,
-    meter: Meter,
-    limit: float,
-    as_json: bool,
-    log: Console,
+    capture: Capture, recognizer: StreamingRecognizer, meter: Meter, limit: float, as_json: bool, log: Console
 ) -> None:
     """Tell answers until the source ends or ``limit`` seconds are over."""
-    last: LivePrediction | None = None
-    end, names = float("inf"), recognizer.class_names
+    last, end, names = NOBODY, float("inf"), recognizer.class_names
     page = Live(console=log, refresh_per_second=8) if log.is_terminal and not as_json else None
 
     def tell(answer: LivePrediction) -> None:
@@ -118,7 +112,7 @@ def _watch(
                 tell(answer)
             elif page is not None:
                 page.update(view(last, names, meter))
-        if last is None or last.probabilities is None:  # what is over before an answer was due still gets one
+        if last.probabilities is None:  # what is over before an answer was due still gets one
             answer = recognizer.answer()
             if answer.frame >= 0:
                 tell(answer)
@@ -158,24 +152,22 @@ class Meter:
         return text
 
 
-def headline(answer: LivePrediction | None) -> str:
+def headline(answer: LivePrediction) -> str:
     """What the person does, in a line."""
-    if answer is None or not answer.person:
+    if not answer.person:
         text = "nobody is there"
     elif answer.probabilities is not None and answer.label not in (None, UNKNOWN):
         text = f"{answer.label}  {answer.probabilities.max():.0%}"
     else:
         state = "watching" if answer.probabilities is None else answer.label or "standing still"
         text = f"person {answer.person}: {state}"
-    return text + (f"   ({answer.more} more in the picture)" if answer is not None and answer.more else "")
+    return text + (f"   ({answer.more} more in the picture)" if answer.more else "")
 
 
-def view(answer: LivePrediction | None, class_names: tuple[str, ...], meter: Meter) -> Group:
+def view(answer: LivePrediction, class_names: tuple[str, ...], meter: Meter) -> Group:
     """The label, a bar for each of the most probable classes, and how fast it goes."""
-    bars = Table.grid(padding=(0, 1))
-    chances = None if answer is None else answer.probabilities
-    ranked = [(name, 0.0) for name in class_names[:SHOWN]]
-    for name, share in ranked if chances is None else best(chances, class_names, SHOWN):
+    bars, chances = Table.grid(padding=(0, 1)), answer.probabilities
+    for name, share in best(np.zeros(len(class_names)) if chances is None else chances, class_names, SHOWN):
         bars.add_row(Text(name), ProgressBar(100, 100 * share, width=40), f"{share:4.0%}")
     found = meter.figures()
     speed = f"{found['frames_per_second']} frames/s   answer after {found['latency_ms'] or '-'} ms"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hhmnet.predict.recognizer import Prediction, Recognizer
     from hhmnet.predict.timeline import Timeline
 
-DONE, CALLERS_MISTAKE = 0, 2
+CALLERS_MISTAKE = 2
 SHOWN_FAILED = 20
 
 
@@ -66,7 +66,7 @@ def main(words: list[str]) -> int:
             log.print(f"{found.input}: {note}")
     if options.json:
         print_json(documents)
-    return CALLERS_MISTAKE if failed else DONE
+    return CALLERS_MISTAKE if failed else 0
 
 
 def _parser() -> Parser:
@@ -183,10 +183,9 @@ def _archive(options: argparse.Namespace, log: Console) -> int:
     job = ArchiveJob(model, options.top, modalities, _how(options))
     with log.status("looking for clips"):
         inputs = find_inputs(options.inputs, log.print)
+    shared = {"engine": options.engine, "jobs": options.jobs}
     with counting(log, "recognising", "clips") as progress:
-        report = predict_archive(
-            inputs, job, options.out, engine=options.engine, jobs=options.jobs, progress=progress
-        )
+        report = predict_archive(inputs, job, options.out, **shared, progress=progress)
     for name, error in list(report.failed.items())[:SHOWN_FAILED]:
         line = error if error.startswith(name) else f"{name}: {error}"
         print(f"hhmnet predict: error: {line}", file=sys.stderr)
@@ -196,7 +195,7 @@ def _archive(options: argparse.Namespace, log: Console) -> int:
         print_json({"out": str(options.out), **report._asdict()})
     counts = f"{report.answered:,} clips, {report.found:,} of all were there already"
     log.print(f"{options.out} holds the answers on {counts}")
-    return CALLERS_MISTAKE if report.failed else DONE
+    return CALLERS_MISTAKE if report.failed else 0
 
 
 def _timeline(recognizer: Recognizer, options: argparse.Namespace, log: Console) -> int:
@@ -216,7 +215,7 @@ def _timeline(recognizer: Recognizer, options: argparse.Namespace, log: Console)
         log.print(f"{found.input}: {note}")
     names = ", ".join(file.name for file in files)
     log.print(f"{options.timeline} holds {names} {class_legend(found.class_names)}".strip())
-    return DONE
+    return 0
 
 
 def segments_table(found: Timeline) -> Table:

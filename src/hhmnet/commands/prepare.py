@@ -18,7 +18,6 @@ from hhmnet.readers.labels import split_doubts
 from hhmnet.store import Store, write_video_folder
 
 SHOWN_REJECTED = 20
-DONE = 0
 
 
 def main(words: list[str]) -> int:
@@ -47,14 +46,14 @@ def main(words: list[str]) -> int:
                 "rejected": [row._asdict() for row in report.rejected],
             }
         )
-        return DONE
+        return 0
     out = console(stderr=False)
     out.print(splits_table(store, f"{options.out}: {report.accepted} clips"))
     if report.notes:
         notes = [(note, f"{times:,}") for note, times in sorted(report.notes.items())]
         out.print(table("what was done to the data", "note", ">times", rows=notes))
     show_rejected(log, report.rejected, options.out)
-    return DONE
+    return 0
 
 
 def _parser(words: list[str]) -> Parser:
@@ -91,18 +90,12 @@ def _more_help(words: list[str]) -> str:
 
 
 def prepare_store(
-    reader: Reader,
-    out: Path,
-    *,
-    jobs: int | None = None,
-    engine: str = "local",
-    log: Console,
+    reader: Reader, out: Path, *, jobs: int | None = None, engine: str = "local", log: Console
 ) -> PrepareReport:
     """:func:`hhmnet.prepare.prepare` as a user watches it; shows the files in the way if no store is made.
 
     It also notes where the videos are, if there are any.
     """
-
     understood = reader.describe()
     for line in understood:
         log.print(line)
@@ -154,9 +147,8 @@ def show_rejected(log: Console, rejected: list[Rejected], out: Path) -> None:
     """The first rejected files as a table, and where all of them are listed."""
     if not rejected:
         return
-    rows = [
-        (file, "" if line is None else str(line), reason) for file, line, reason in rejected[:SHOWN_REJECTED]
-    ]
+    shown = rejected[:SHOWN_REJECTED]
+    rows = [(file, "" if line is None else str(line), reason) for file, line, reason in shown]
     log.print(table(f"{len(rejected)} files left out", "file", ">line", "reason", rows=rows))
     more = "" if len(rejected) <= SHOWN_REJECTED else f"the first {SHOWN_REJECTED} are shown; "
     log.print(f"{more}all of them are in {out / REJECTED_FILE}")

@@ -1,4 +1,4 @@
-"""Pictures: confusion matrix, training curves, skeletons over time."""
+"""Pictures: confusion matrix, skeletons over time."""
 
 from __future__ import annotations
 
@@ -39,24 +39,6 @@ def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], file: Path) -
             axes.text(
                 column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=8
             )
-    save_figure(figure, file)
-
-
-def draw_curves(rows: Sequence[Any], file: Path) -> None:
-    """Draw loss and accuracy over the epochs of a ``log.csv``, whose rows are given."""
-    figure = new_figure(9, 3.5)
-    loss, accuracy = figure.subplots(1, 2)
-    epochs = [row.epoch for row in rows]
-    loss.plot(epochs, [row.loss for row in rows], color=SIDE_COLOURS["right"])
-    loss.set(xlabel="epoch", ylabel="training loss")
-    accuracy.plot(epochs, [row.accuracy for row in rows], label="training", color=SIDE_COLOURS["right"])
-    validated = [(row.epoch, row.val_top1) for row in rows if row.val_top1 is not None]
-    if validated:
-        accuracy.plot(*zip(*validated, strict=True), "o-", label="validation", color=SIDE_COLOURS["left"])
-    accuracy.set(xlabel="epoch", ylabel="accuracy, %", ylim=(0, 101))
-    accuracy.legend()
-    for axes in (loss, accuracy):
-        axes.grid(alpha=0.3)
     save_figure(figure, file)
 
 

@@ -50,8 +50,7 @@ class Guidance(NamedTuple):
 def crops_of(store: Store, row: int, videos: Path) -> Guidance:
     """What is cut out of the video of clip ``row`` of a store, margins included, without a model.
 
-    Raises:
-        GuidanceError: the clip has no video, or it can't be read.
+    Raises GuidanceError where the clip has no video, or it can't be read.
     """
     sample = store.sample(row)
     crops = _crops(sample, store, videos, RoiConfig())
@@ -72,10 +71,8 @@ def _crops(sample: Sample, store: Store, videos: Path, config: RoiConfig) -> Cli
 def guidance_of(model: ActionModel, store: Store, row: int, videos: Path) -> Guidance:
     """What the model sees of clip ``row`` of a store, and what it answers.
 
-    The video's own answer is the guided one, that which takes part in the joint one.
-
-    Raises:
-        GuidanceError: the model looks at no video, or the clip has none that can be read.
+    The video's own answer is the guided one, that which takes part in the joint one. Raises GuidanceError where the
+    model looks at no video, or the clip has none that can be read.
     """
     spec = model.spec
     if spec.roi is None or spec.video is None:

@@ -69,8 +69,7 @@ class Scores:
     def save(self, file: Path) -> None:
         """Write a Parquet file: ``sample_id``, ``label``, one float32 column a class.
 
-        Raises:
-            ScoresError: where a class has the name of another column.
+        Raises ScoresError where a class has the name of another column.
         """
         names = ("sample_id", "label", *self.class_names)
         if len(set(names)) < len(names):

@@ -52,11 +52,8 @@ def generate(
     depend on how many there are. Videos go to the folder ``videos`` in ``out``, named like the clips, with a frame for
     each of the skeleton's. ``progress`` is called with (clips written, clips wanted).
 
-    Returns:
-        The paths of the clips' skeletons.
-
-    Raises:
-        ValueError: ``clips`` isn't 1 to :data:`MAX_CLIPS`, or ``out`` holds something.
+    Returns the paths of the skeletons. Raises ValueError where ``clips`` isn't 1 to :data:`MAX_CLIPS`, or ``out`` holds
+    something.
     """
     if not 1 <= clips <= MAX_CLIPS:
         raise ValueError(f"sample set: field 'clips' must be 1 to {MAX_CLIPS}, got {clips}")
