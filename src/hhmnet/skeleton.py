@@ -50,7 +50,8 @@ class SkeletonLayout:
             f"field 'joints': {count} joints; at most {MAX_JOINTS:,}": count > MAX_JOINTS,
             "field 'joints': two joints have the same name": len(set(self.joints)) != count,
             "field 'edges': a joint has two parents": len(set(children)) != len(children),
-            f"field 'edges': {count} joints need {count - 1} bones": len(children) != count - 1,
+            f"field 'edges': {count} joints need {count - 1} bones, got {len(children)}": len(children)
+            != count - 1,
             f"a joint index lies outside 0..{count - 1}": any(not 0 <= joint < count for joint in used),
             f"field 'parts' must name exactly {', '.join(PARTS)}": set(self.parts) != set(PARTS),
         }
@@ -240,7 +241,9 @@ def load_layout(place: str | Path) -> SkeletonLayout:
         reason = f"{line}not valid YAML ({getattr(error, 'problem', None) or error})"
     except RecursionError:
         reason = "not a layout: nested too deeply"
-    except ValueError as error:  # LayoutError, and what isn't UTF-8 text
+    except UnicodeDecodeError:
+        reason = "not UTF-8 text"
+    except LayoutError as error:
         reason = str(error)
     raise LayoutError(f"{file}: {' '.join(reason.split())}")
 

@@ -23,6 +23,7 @@ from made_poses import (
     alphapose,
     coco,
     expected,
+    kinetics,
     landmark_table,
     mmpose,
     openpose_frame,
@@ -103,6 +104,25 @@ def test_missing_joints_empty_frames_and_pictures_in_another_order(tmp_path: Pat
         np.testing.assert_allclose(read(tmp_path, document).joints[0, 0], pixels(COCO17)[0], atol=2e-3)
 
 
+def test_what_is_not_there_is_nobody_and_what_a_file_says_of_frames_counts_where_it_can(
+    tmp_path: Path,
+) -> None:
+    for document, field, gone in ((kinetics(), "data", "skeleton"), (mmpose(), "instance_info", "instances")):
+        del document[field][2][gone]
+        assert np.isnan(read(tmp_path, document).joints[0, 2]).all()
+    begun = {"data": [one | {"frame_index": place + 1} for place, one in enumerate(kinetics()["data"])]}
+    begun["data"][2] = None
+    assert read(tmp_path, begun).frame_index.tolist() == [*range(1, FRAMES + 1)]
+    bare = {"instance_info": mmpose()["instance_info"][0]["instances"]}
+    del bare["instance_info"][0]["keypoint_scores"]
+    assert read(tmp_path, bare).joints.shape[:2] == (1, 1)
+    frames = [openpose_frame(points) | {"frame": "000001"} for points in pixels(BODY25)]
+    assert read(tmp_path, frames).frame_index.tolist() == [*range(FRAMES)]
+    annotated = coco()
+    annotated["annotations"].insert(0, {"image_id": annotated["images"][0]["id"], "bbox": [0, 0, 1, 1]})
+    assert read(tmp_path, annotated).joints.shape[1] == FRAMES
+
+
 @pytest.mark.parametrize(("scale", "shift"), [(1, 0), (1 / 4, 0.5)], ids=["metres", "in the picture"])
 def test_tables_of_mediapipe(tmp_path: Path, scale: float, shift: float) -> None:
     head, *rows = landmark_table().splitlines()
@@ -134,6 +154,7 @@ def test_motion_capture_is_recognised(tmp_path: Path) -> None:
         (lambda d: d[1].update(keypoints="x"), r"entry 1: field 'keypoints': must be numbers"),
         (lambda d: d[2]["keypoints"].__setitem__(0, 1e400), r"entry 2: field 'keypoints': infinite"),
         (lambda d: d[3].pop("image_id"), r"entry 3: field 'image_id'"),
+        (lambda d: d[3].update(image_id=None), r"entry 3: field 'image_id'"),
         (lambda d: [one.update(keypoints=[0] * 51) for one in d], "no frame has a body"),
         (lambda d: d[0].update(keypoints=[1.0] * 78), "different skeletons"),
     ],
@@ -143,6 +164,12 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, change: Any, reas
     change(document)
     with pytest.raises(ReadError, match=reason):
         read(tmp_path, document)
+    beside = coco()
+    beside["annotations"].insert(0, {"image_id": beside["images"][0]["id"]})
+    for field, value in (("keypoints", [1.0] * 50), ("image_id", 987)):
+        beside["annotations"][3][field] = value
+        with pytest.raises(ReadError, match=rf"annotation 3: field '{field}'"):
+            read(tmp_path, beside)
     several = coco()
     several["images"][0]["file_name"] = "other/0.jpg"
     with pytest.raises(ReadError, match="several clips; write one file a clip"):
@@ -177,7 +204,12 @@ def test_folders_of_several_videos_and_of_classes(tmp_path: Path) -> None:
 
 def test_damage_is_named_and_a_face_without_a_body_is_nobody(tmp_path: Path) -> None:
     file = write_openpose(tmp_path / "clip") / "clip_000000000003_keypoints.json"
-    for text, reason in (('{"people": [', "cut short"), ("[" * 200_000, "nested too deeply")):
+    for text, reason in (
+        ('{"people": [', "cut short"),
+        ("[" * 200_000, "nested too deeply"),
+        ('{"people": [1]}', "frame 3: field 'people'"),
+        ('{"version": 1}', "frame 3: has no field 'people'"),
+    ):
         file.write_text(text)
         with pytest.raises(InputError, match=rf"clip_000000000003_keypoints\.json, .*{reason}"):
             Sources(BODY25).read(tmp_path / "clip")

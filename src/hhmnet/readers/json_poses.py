@@ -179,35 +179,38 @@ def read_poses(document: Any) -> RawClip | None:
     frames = document if isinstance(document, list) else [document]
     keys = first.keys()
     if isinstance(first.get("keypoints"), dict):
-        return gather(_frames([document] if first is outer else document, "", _ultralytics), "ultralytics")
+        persons = _by_frame([document] if first is outer else document)
+        return gather(_frames(persons, "", _ultralytics), "ultralytics")
     if "people" in keys:
-        return gather(_frames(frames, "people", _openpose), "OpenPose")
+        return gather(_frames(enumerate(frames), "people", _openpose), "OpenPose")
     if {"images", "annotations"} <= keys:
         return gather(_coco(first), "COCO keypoints")
     if {"image_id", "keypoints"} <= keys:
         persons = _dicts(document, "the list")
-        names = {str(one["image_id"]): str(one["image_id"]) for one in persons if "image_id" in one}
+        pictures = [str(one["image_id"]) for one in persons if one.get("image_id") is not None]
+        names = dict(zip(pictures, pictures, strict=True))
         return gather(_in_pictures(persons, names, "entry"), "AlphaPose or COCO results")
     if "instance_info" in keys:
         frames = _dicts(first["instance_info"], "field 'instance_info'")
-        keys = _first(frames).keys()
+        is_picture = "keypoints" in _first(frames)
+        keys = {"keypoints", "keypoint_scores"} if is_picture else {"instances"}
     if "instances" in keys:
-        return gather(_frames(frames, "instances", _mmpose), "MMPose")
+        return gather(_frames(_by_frame(frames), "instances", _mmpose), "MMPose")
     if {"keypoints", "keypoint_scores"} <= keys:
-        return gather(_frames([frames], "", _mmpose), "MMPose")
+        return gather(_frames([(0, frames)], "", _mmpose), "MMPose")
     if "skeleton" in keys:
-        return gather(_frames(frames, "skeleton", _kinetics), "Kinetics-skeleton")
+        return gather(_frames(_by_frame(frames), "skeleton", _kinetics), "Kinetics-skeleton")
     if keys & {*_LANDMARKS} or {"x", "y", "z"} <= keys:
         return landmarks_as_metres(gather(_mediapipe(document), "MediaPipe"))
     return None
 
 
-def _frames(entries: Iterable[Any], field: str, read: Callable[..., Person | None]) -> Frames:
-    """Frames, each a list of persons or an object that has that in ``field``, one after the other or as they say."""
-    for frame, entry in _by_frame(entries):
-        where = f"frame {frame}"
-        persons = entry[field] if isinstance(entry, dict) and field in entry else entry
-        found = [read(one, where) for one in _dicts(persons or [], f"{where}: field '{field}'")]
+def _frames(entries: Iterable[tuple[int, Any]], field: str, read: Callable[..., Person | None]) -> Frames:
+    """Frames, each a list of persons or an object that may have that in ``field``: without it nobody is there."""
+    for frame, entry in entries:
+        where = f"frame {frame}: field '{field}'" if field else f"frame {frame}"
+        persons = entry.get(field) if isinstance(entry, dict) else entry
+        found = [read(one, f"frame {frame}") for one in _dicts(persons or [], where)]
         yield frame, [one for one in found if one is not None]
 
 
@@ -254,7 +257,7 @@ def _coco(document: dict[str, Any]) -> Frames:
         several = f"{len(folders)} folders ({', '.join(folders[:3])}, …)"
         raise ReadError(f"COCO: pictures of {several} are several clips; write one file a clip")
     annotations = _dicts(document["annotations"], "field 'annotations'")
-    frames = list(_in_pictures([one for one in annotations if "keypoints" in one], names, "annotation"))
+    frames = list(_in_pictures(annotations, names, "annotation"))
     trusts = [one.trust for _, persons in frames for one in persons if one.trust is not None]
     if trusts and np.isin(np.concatenate(trusts), (0, 1, 2)).all():
         for trust in trusts:
@@ -270,6 +273,8 @@ def _in_pictures(persons: Sequence[Mapping[str, Any]], names: Mapping[str, str],
         picture, who = str(one.get("image_id")), one.get("idx", one.get("track_id"))
         if picture not in names:
             raise ReadError(f"{what} {place}: field 'image_id' must name a picture")
+        if what == "annotation" and "keypoints" not in one:  # of something else than a person
+            continue
         where = f"{what} {place}: field 'keypoints'"
         found = person(one.get("keypoints"), 3, _COCO, where, who=None if who is None else str(who))
         frames[frame_of[names[picture]]].append(found)
@@ -298,11 +303,11 @@ def _landmarks(points: Any, where: str) -> Person:
 
 
 def _by_frame(entries: Iterable[Any]) -> Iterable[tuple[int, Any]]:
-    """Frames with their numbers: what they say, or else their place."""
-    used = set()
+    """Frames with their numbers: what they say, or else the one after the frame before."""
+    used, frame = set(), -1
     for place, entry in enumerate(entries):
         named = next((name for name in _FRAME if name in entry), None) if isinstance(entry, dict) else None
-        frame = place if named is None else entry[named]
+        frame = frame + 1 if named is None else entry[named]
         if not isinstance(frame, int) or not 0 <= frame < 2**31 or frame in used:
             raise ReadError(f"entry {place}: field '{named}' must be a whole number that no other entry has")
         used.add(frame)
@@ -372,9 +377,9 @@ def read_recording(files: Mapping[int, Path]) -> RawClip:
     for number, file in files.items():
         try:
             entry = read_json(file)
-            if not isinstance(entry, dict) or "people" not in entry:
-                raise ReadError("has no field 'people'")
-            frames += [(number, persons) for _, persons in _frames([entry], "people", _openpose)]
+            if entry and not (isinstance(entry, dict) and "people" in entry):
+                raise ReadError(f"frame {number}: has no field 'people'")
+            frames += _frames([(number, entry)], "people", _openpose)
         except ReadError as error:
             raise ReadError(f"{file.name}, {error}") from None
     return gather(frames, "OpenPose")
