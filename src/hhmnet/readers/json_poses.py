@@ -179,8 +179,8 @@ def read_poses(document: Any) -> RawClip | None:
     frames = document if isinstance(document, list) else [document]
     keys = first.keys()
     if isinstance(first.get("keypoints"), dict):
-        persons = _by_frame([document] if first is outer else document)
-        return gather(_frames(persons, "", _ultralytics), "ultralytics")
+        lists = _by_frame([document] if first is outer else document)
+        return gather(_frames(lists, "", _ultralytics), "ultralytics")
     if "people" in keys:
         return gather(_frames(enumerate(frames), "people", _openpose), "OpenPose")
     if {"images", "annotations"} <= keys:
@@ -192,9 +192,9 @@ def read_poses(document: Any) -> RawClip | None:
         return gather(_in_pictures(persons, names, "entry"), "AlphaPose or COCO results")
     if "instance_info" in keys:
         frames = _dicts(first["instance_info"], "field 'instance_info'")
-        is_picture = "keypoints" in _first(frames)
-        keys = {"keypoints", "keypoint_scores"} if is_picture else {"instances"}
-    if "instances" in keys:
+        if "keypoints" in _first(frames):  # persons of a single picture
+            return gather(_frames([(0, frames)], "", _mmpose), "MMPose")
+    if keys & {"instance_info", "instances"}:
         return gather(_frames(_by_frame(frames), "instances", _mmpose), "MMPose")
     if {"keypoints", "keypoint_scores"} <= keys:
         return gather(_frames([(0, frames)], "", _mmpose), "MMPose")
