@@ -102,7 +102,7 @@ def first_batch(folder: Path, started: float) -> Figures:
     rows = get_protocol(store.protocol).indices(store, "train")
     rows = rows[store.labels[rows] >= 0]
     marks["protocol and labels"] = time.time()
-    sampler = EpochSampler(len(rows), BATCH, seed=0, drop_last=True)
+    sampler = EpochSampler(len(rows), BATCH, seed=0)
     batch = next(iter(make_loader(ClipDataset(store, rows, persons=2), sampler)))
     marks["loader and first batch"] = time.time()
     random = torch.Generator().manual_seed(0)

@@ -37,7 +37,7 @@ from hhmnet.config import OptimConfig
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.models.stst import STST
 from hhmnet.skeleton import LAYOUTS
-from hhmnet.training.optim import make_optimizer
+from hhmnet.training.learner import make_optimizer
 
 OURS, PEER = "ST&ST", "CTR-GCN"
 PHASES = ("train", "infer")

@@ -10,19 +10,14 @@ import torch
 from torch import Tensor
 
 from hhmnet.data.augment import AugmentConfig
-from hhmnet.data.transform import (
-    CENTERS,
-    FACINGS,
-    SCALES,
-    SkeletonBatch,
-)
+from hhmnet.data.transform import FACINGS, SCALES, SkeletonBatch
 from hhmnet.skeleton import KINECT20, SkeletonLayout
 
 OFF = AugmentConfig(
     **{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)} | {"crop": 1.0, "deform": True}  # type: ignore[arg-type]
 )
 LENGTHS = (5, 1, 12, 3)
-FORMS = list(itertools.product(CENTERS, FACINGS, SCALES))
+FORMS = list(itertools.product(FACINGS, SCALES))
 """All forms of normalisation."""
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 VIDEO_RECIPE = """\
 phase: 2
-heterogeneous: {backbone: small, projection: 8, modality_dropout: 0.2}
+heterogeneous: {backbone: small, projection: 8}
 roi: {instants: 4, cell: 20, scene: 36, scene_instants: 2}
 video: {instants: 2, cell: 16, scene: 32}
 augment: {yaw: 0, tilt: 0, mirror: 0.5}

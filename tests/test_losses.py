@@ -35,7 +35,7 @@ MASKS = [
 
 
 def one_hot(*labels: int) -> Tensor:
-    return functional.one_hot(torch.tensor(labels), 4).float()
+    return functional.one_hot(torch.tensor(labels), 5).float()
 
 
 def embeddings(count: int, streams: int = 4) -> list[Tensor]:
@@ -52,32 +52,31 @@ def cosine(a: Tensor, b: Tensor) -> float:
     return float(a.double() @ b.double() / (a.double().norm() * b.double().norm()))
 
 
-def plain_direction(one: Tensor, other: Tensor, labels: list[int], temperature: float, by: str) -> float:
+def plain_direction(one: Tensor, other: Tensor, labels: list[int], temperature: float) -> float:
     """The mean over clips i of -1/|P(i)| · Σ over p in P(i) of log softmax_p(cos(one_i, other_·) / T)."""
     total = 0.0
     for i in range(len(labels)):
         exponentials = [math.exp(cosine(one[i], other[j]) / temperature) for j in range(len(labels))]
-        same = [j for j in range(len(labels)) if j == i or (by == "class" and labels[j] == labels[i])]
+        same = [j for j in range(len(labels)) if labels[j] == labels[i]]
         total -= sum(math.log(exponentials[p] / sum(exponentials)) for p in same) / len(same)
     return total / len(labels)
 
 
-def plain_contrast(streams: list[Tensor], labels: list[int], temperature: float, by: str) -> float:
+def plain_contrast(streams: list[Tensor], labels: list[int], temperature: float) -> float:
     pairs = [(one, other) for a, one in enumerate(streams) for other in streams[a + 1 :]]
     both = [
-        plain_direction(*pair, labels, temperature, by)
+        plain_direction(*pair, labels, temperature)
         for one, other in pairs
         for pair in ((one, other), (other, one))
     ]
     return sum(both) / len(both)
 
 
-@pytest.mark.parametrize("by", ["class", "clip"])
 @pytest.mark.parametrize("labels", [[0, 1, 2, 1, 0, 3], [2, 2, 2, 2], [1]])
-def test_the_contrast_is_that_of_the_definition(by, labels):
+def test_the_contrast_is_that_of_the_definition(labels):
     streams = embeddings(len(labels))
-    found = stream_contrast(streams, one_hot(*labels), 0.07, by)
-    assert float(found) == pytest.approx(plain_contrast(streams, labels, 0.07, by), rel=1e-5, abs=1e-6)
+    found = stream_contrast(streams, one_hot(*labels), 0.07)
+    assert float(found) == pytest.approx(plain_contrast(streams, labels, 0.07), rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
@@ -85,8 +84,9 @@ def test_the_contrast_is_that_of_the_definition(by, labels):
 def test_equal_embeddings_are_as_hard_as_guessing_and_have_finite_gradients(value, mask):
     streams = [torch.full((5, 4), value, requires_grad=True) for _ in range(3)]
     students = torch.full((5, 3, 4), value, requires_grad=True)
-    loss = stream_contrast(streams, one_hot(0, 0, 1, 2, 1), 0.07)
-    by_part = part_contrast(students, students.detach() + 0, torch.tensor(mask), 0.07)
+    classes = one_hot(0, 0, 1, 2, 1)
+    loss = stream_contrast(streams, classes, 0.07)
+    by_part = part_contrast(students, students.detach() + 0, torch.tensor(mask), 0.07, classes)
     (loss + by_part).backward()
     assert loss.item() == pytest.approx(math.log(5), rel=1e-5)
     assert by_part.item() == pytest.approx(math.log(5), rel=1e-5) or mask is not MASKS[0]
@@ -116,7 +116,7 @@ def test_half_precision_is_compared_in_single_precision():
 
 
 @pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("labels", [None, [0, 1, 0, 2, 1]])
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3, 4], [0, 1, 0, 2, 1]])
 def test_the_contrast_of_parts_is_the_mean_over_parts_that_two_clips_have(mask, labels):
     students, teachers = parts(5)
     losses = [0.0]
@@ -124,9 +124,8 @@ def test_the_contrast_of_parts_is_the_mean_over_parts_that_two_clips_have(mask, 
         rows = [row for row in range(5) if mask[row][part]]
         if len(rows) > 1:
             pair = [students[rows, part], teachers[rows, part]]
-            chosen = rows if labels is None else [labels[row] for row in rows]
-            losses.append(plain_contrast(pair, chosen, 0.07, "clip" if labels is None else "class"))
-    classes = None if labels is None else one_hot(*labels)
+            losses.append(plain_contrast(pair, [labels[row] for row in rows], 0.07))
+    classes = one_hot(*labels)
     found = part_contrast(students, teachers, torch.tensor(mask), 0.07, classes)
     assert float(found) == pytest.approx(sum(losses) / max(len(losses) - 1, 1), rel=1e-5, abs=1e-6)
     if mask is MASKS[0]:
@@ -138,7 +137,7 @@ def test_missing_parts_and_teachers_have_no_gradient():
     mask = torch.tensor(MASKS[1])
     students.requires_grad_()
     teachers.requires_grad_()
-    part_contrast(students, teachers, mask, 0.07).backward()
+    part_contrast(students, teachers, mask, 0.07, one_hot(*range(5))).backward()
     assert teachers.grad is None
     assert not students.grad[~mask].any()
     assert students.grad[mask & (mask.sum(0) > 1)].abs().sum(1).gt(0).all()

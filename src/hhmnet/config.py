@@ -20,6 +20,12 @@ RETIRED = spec.RETIRED | {
     "augment.joint_drop": 0.0,
     "augment.joint_drop_share": None,
     "augment.axis_drop": 0.0,
+    "fusion.positives": "class",
+    "heterogeneous.modality_dropout": 0.0,
+    "heterogeneous.norm": "frozen",
+    "heterogeneous.positives": "class",
+    "loss.part_positives": "class",
+    "loss.positives": "class",
     "optim.freeze": "none",
 }
 """Fields that earlier files hold, and the value with which they may be passed over; None is any."""
@@ -27,10 +33,8 @@ RETIRED = spec.RETIRED | {
 RENAMED = {
     "fusion.contrast": "loss.contrast",
     "fusion.temperature": "loss.temperature",
-    "fusion.positives": "loss.positives",
     "heterogeneous.distill": "loss.part_contrast",
     "heterogeneous.temperature": "loss.part_temperature",
-    "heterogeneous.positives": "loss.part_positives",
     "heterogeneous.logit_distill": "loss.distill",
     "heterogeneous.logit_temperature": "loss.distill_temperature",
 }

@@ -200,7 +200,7 @@ def made_clips(spec: ModelSpec, count: int, batch: int = 8, seed: int = 0) -> It
         rows, crops = torch.from_numpy(numbers), None
         if spec.roi is not None:
             crops = _made_crops(spec.roi, numbers, lengths, draw)
-        yield RawBatch(clips, torch.full_like(rows, -1), rows, crops)
+        yield RawBatch(clips, rows, crops)
 
 
 def _made_crops(

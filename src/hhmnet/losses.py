@@ -1,4 +1,4 @@
-"""What training adds to the cross-entropy: contrast among streams and between modalities, and distillation."""
+"""Losses: cross-entropy, contrast among streams and between modalities, and distillation."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional
 
-from hhmnet.fields import one_of, within
-
-POSITIVES = ("class", "clip")
+from hhmnet.fields import within
 
 
 @dataclass
@@ -25,40 +23,56 @@ class LossConfig:
     """Phase 1: weight of the contrast among the streams (lambda); 0 trains them side by side."""
     temperature: float = 0.07
     """Phase 1: temperature of that contrast."""
-    positives: str = "class"
-    """Phase 1: positives of a clip in the other streams: class (all of its class) or clip (itself alone)."""
     part_contrast: float = 0.1
     """Phase 2: weight of the contrast between video and skeleton, part by part; 0 turns it off."""
     part_temperature: float = 0.07
     """Phase 2: temperature of that contrast."""
-    part_positives: str = "class"
-    """Phase 2: positives of a clip in that contrast: class or clip."""
     distill: float = 0.0
     """Phase 2: weight of the divergence of the video's logits from the skeleton's; 0 turns it off."""
     distill_temperature: float = 4.0
     """Phase 2: temperature of that divergence."""
 
     def __post_init__(self) -> None:
-        one_of(self, "positives", POSITIVES)
-        one_of(self, "part_positives", POSITIVES)
         within(self, 0, math.inf, "contrast", "part_contrast", "distill")
         within(self, 1e-3, math.inf, "temperature", "part_temperature", "distill_temperature")
 
 
-def positive_shares(classes: Tensor, positives: str = "class") -> Tensor:
+def smooth(classes: Tensor, smoothing: float) -> Tensor:
+    """Label-smoothed targets of class shares ``(N, K)`` (Szegedy et al. 2016, section 7)."""
+    return classes * (1 - smoothing) + smoothing / classes.shape[1]
+
+
+def cross_entropy(logits: Tensor, classes: Tensor, smoothing: float, heads: Sequence[int]) -> Tensor:
+    """Label-smoothed cross-entropy, the mean over clips; of several heads each clip's loss is that of its own.
+
+    Args:
+        logits: ``(N, K)``, the heads' one behind the other.
+        classes: class shares ``(N, K)``; a clip that mixup mixed from two sets has shares, and a loss, in two heads.
+        smoothing: share of the target that is spread over all classes of its head.
+        heads: how many of the K classes are each head's.
+    """
+    if len(heads) == 1:
+        return functional.cross_entropy(logits.float(), smooth(classes, smoothing))
+    losses = [
+        functional.cross_entropy(
+            part, own.sum(1, keepdim=True) * smoothing / own.shape[1] + own * (1 - smoothing)
+        )
+        for part, own in zip(logits.float().split(heads, 1), classes.split(heads, 1), strict=True)
+    ]
+    return torch.stack(losses).sum()
+
+
+def positive_shares(classes: Tensor) -> Tensor:
     """How much each clip of a batch counts as a positive of each other one: ``(N, N)``, rows sum to 1.
 
-    A clip is always a positive of itself, with weight 1. With ``class`` every clip counts besides as far as it is of
-    the same class (Khosla et al., "Supervised contrastive learning", NeurIPS 2020, equation 2): by the product of the
-    two clips' class shares, which is 1 or 0 for clips of one class each and in between for mixed ones.
+    A clip is always a positive of itself, with weight 1. Every other clip counts as far as it is of the same class
+    (Khosla et al., "Supervised contrastive learning", NeurIPS 2020, equation 2): by the product of the two clips' class
+    shares, which is 1 or 0 for clips of one class each and in between for mixed ones.
 
     Args:
         classes: class shares ``(N, K)``, rows sum to 1; one-hot where no clips are mixed.
-        positives: ``class`` or ``clip``.
     """
     own = torch.eye(classes.shape[0], dtype=classes.dtype, device=classes.device)
-    if positives == "clip":
-        return own
     shares = torch.maximum(classes @ classes.T, own)
     return shares / shares.sum(1, keepdim=True)
 
@@ -83,9 +97,7 @@ def info_nce(one: Tensor, other: Tensor, shares: Tensor, temperature: float) -> 
     return (forth + back) / 2
 
 
-def stream_contrast(
-    embeddings: Sequence[Tensor], classes: Tensor, temperature: float, positives: str = "class"
-) -> Tensor:
+def stream_contrast(embeddings: Sequence[Tensor], classes: Tensor, temperature: float) -> Tensor:
     """Mean of :func:`info_nce` over all pairs of streams (six pairs of four streams): a scalar.
 
     Under torch.distributed every process compares all processes' clips, so the loss and its gradient are those of
@@ -95,10 +107,9 @@ def stream_contrast(
         embeddings: of every stream, ``(N, D)`` each; at least two.
         classes: class shares ``(N, K)``.
         temperature: of InfoNCE.
-        positives: ``class`` or ``clip``.
     """
     everyone = [gathered(embedding) for embedding in embeddings]
-    shares = positive_shares(gathered(classes), positives)
+    shares = positive_shares(gathered(classes))
     losses = [info_nce(one, other, shares, temperature) for one, other in combinations(everyone, 2)]
     return torch.stack(losses).mean()
 
@@ -133,11 +144,7 @@ class _Gathered(torch.autograd.Function):
 
 
 def part_contrast(
-    students: Tensor,
-    teachers: Tensor,
-    mask: Tensor | None,
-    temperature: float,
-    classes: Tensor | None = None,
+    students: Tensor, teachers: Tensor, mask: Tensor | None, temperature: float, classes: Tensor
 ) -> Tensor:
     """Multi-part contrast between a student's and a teacher's features of the same clips: a scalar.
 
@@ -154,8 +161,7 @@ def part_contrast(
         teachers: ``(N, P, D)``.
         mask: ``(N, P)`` bool, true where both are there; None where all are.
         temperature: divides the cosine similarities.
-        classes: class shares ``(N, K)``; where given, clips of the same class are positives too. By default a clip
-            is its own only positive.
+        classes: class shares ``(N, K)``.
     """
     students, teachers = gathered(students).float(), gathered(teachers.detach()).float()
     there = torch.ones(students.shape[:2], device=students.device)
@@ -163,9 +169,7 @@ def part_contrast(
         there = gathered(mask.to(torch.float32))
     there = there.T  # (P, N)
     both = there[:, :, None] * there[:, None, :]
-    own = torch.eye(len(students), device=students.device)
-    shares = own if classes is None else positive_shares(gathered(classes).float())
-    shares = shares * both
+    shares = positive_shares(gathered(classes).float()) * both
     shares = shares / shares.sum(2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     one, other = (functional.normalize(x, dim=2) for x in (students, teachers))
     similarity = torch.einsum("ipd,jpd->pij", one, other) / temperature

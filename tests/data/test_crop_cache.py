@@ -7,8 +7,7 @@ import multiprocessing
 import os
 import shutil
 from collections import namedtuple
-from collections.abc import Callable, Iterator
-from multiprocessing.process import BaseProcess
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,7 @@ from hhmnet.store import Store, write_store
 from made_crops import made_clip, write_made_store
 
 SMALL = RoiConfig(instants=3, cell=12, scene=16, scene_instants=2)
-NAMES: dict[str, Any] = {
-    **{"layout": KINECT20, "class_names": ["sit", "stand"], "protocol": "given", "provenance": {}}
-}
+NAMES = {"layout": KINECT20, "class_names": ["sit", "stand"], "protocol": "given", "provenance": {}}
 
 Made = tuple[Store, Path]
 
@@ -46,26 +43,6 @@ def copy(made: Made, tmp_path: Path) -> Path:
     os.truncate(folder / "made02.mkv", (folder / "made02.mkv").stat().st_size * 2 // 3)
     (folder / "made04.mkv").unlink()
     return folder
-
-
-@pytest.fixture
-def fork() -> Iterator[Callable[..., BaseProcess]]:
-    """Builds all crops in another process that begins at once: a fork, which imports nothing anew."""
-    if not hasattr(os, "fork"):
-        pytest.skip("needs fork")
-    started = []
-
-    def start(store: Store, videos: Path, folder: Path, config: RoiConfig) -> BaseProcess:
-        words = store, range(len(store)), videos
-        build = CropCache(folder, config).build
-        started.append(multiprocessing.get_context("fork").Process(target=build, args=words))
-        started[-1].start()
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.join()
 
 
 @pytest.fixture
@@ -117,14 +94,10 @@ def test_crops_are_cut_once_and_a_video_is_known_by_its_content(
 
 def test_crops_that_were_made_earlier_are_found(tmp_path: Path) -> None:
     """These names are those of the first version: caches may hold a day's work."""
-    frames = np.arange(3, dtype=np.int32)
-    sample = Sample(
-        *("a", 0, np.zeros((1, 3, 20, 3), np.float32), np.ones((1, 3), bool), frames),
-        video="a.mkv",
-        video_frames=frames,
-        pixels=np.ones((1, 3, 20, 2), np.float32),
-        boxes=np.ones((1, 3, 4), np.float32),
-    )
+    frames, shape = np.arange(3, dtype=np.int32), (1, 3, 20)
+    sample = Sample("a", 0, np.zeros((*shape, 3), np.float32), np.ones(shape[:2], bool), frames)
+    ones = {"pixels": np.ones((*shape, 2), np.float32), "boxes": np.ones((1, 3, 4), np.float32)}
+    sample = dataclasses.replace(sample, video="a.mkv", video_frames=frames, **ones)
     write_store(tmp_path / "s", [sample], **NAMES)
     (tmp_path / "a.mkv").write_bytes(b"no video")
     for config, name in (
@@ -137,18 +110,18 @@ def test_crops_that_were_made_earlier_are_found(tmp_path: Path) -> None:
 
 def test_what_crops_depend_on(made: Made, tmp_path: Path) -> None:
     clip, usual = made_clip(0), CropCache(tmp_path / "c", SMALL).locate(made[0], 0, made[1])
-    present = np.ones((1, 12), bool)
-    present[0, 3] = False
-    matters: dict[str, dict[str, Any]] = {
-        "pixels": {"pixels": clip.pixels + np.float32(0.01)},
-        "boxes": {"boxes": np.zeros((1, 12, 4), np.float32)},
-        "confidence": {"confidence": np.ones((1, 12, 20), np.float32)},
-        "present": {"present": present, "joints": clip.joints * present[..., None, None]},
-        "video_frames": {"video_frames": clip.video_frames[::-1].copy()},
+    matters: dict[str, Any] = {
+        "pixels": clip.pixels + np.float32(0.01),
+        "boxes": np.zeros((1, 12, 4), np.float32),
+        "confidence": np.ones((1, 12, 20), np.float32),
+        "present": np.arange(12)[None] != 3,
+        "video_frames": clip.video_frames[::-1].copy(),
     }
-    others = {"label": {"label": 1}, "joints": {"joints": clip.joints + 1}, "sample_id": {"sample_id": "new"}}
-    for field, change in (matters | others).items():
-        write_store(tmp_path / field, [dataclasses.replace(clip, **change)], **NAMES)
+    others = {"label": 1, "joints": clip.joints + 1, "sample_id": "new"}
+    for field, value in (matters | others).items():
+        changed = dataclasses.replace(clip, **{field: value})
+        changed = dataclasses.replace(changed, joints=changed.joints * changed.present[..., None, None])
+        write_store(tmp_path / field, [changed], **NAMES)
         found = CropCache(tmp_path / "c", SMALL).locate(Store(tmp_path / field), 0, made[1])
         assert (found != usual) == (field in matters), field
     for config in (dataclasses.replace(SMALL, margin=0.3), dataclasses.replace(SMALL, instants=4)):
@@ -229,16 +202,16 @@ def test_building_in_processes(made: Made, copy: Path, tmp_path: Path, cutting: 
     assert cutting == ["made01", "made02"]  # the first once more
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a fork imports nothing anew")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_processes_that_write_at_once(made: Made, tmp_path: Path, fork, cutting: list[str]) -> None:
-    running = [fork(*made, tmp_path / "c", SMALL) for _ in range(3)]
-    for process in running:
-        process.join(120)
-        assert process.exitcode == 0
+def test_processes_that_write_at_once(made: Made, tmp_path: Path, cutting: list[str]) -> None:
+    cache = CropCache(tmp_path / "c", SMALL)
+    with ProcessPoolExecutor(3, multiprocessing.get_context("fork")) as pool:
+        running = [pool.submit(cache.build, made[0], range(7), made[1]) for _ in range(3)]
+        assert [process.result() for process in running] == [{}] * 3
     names = files_in(tmp_path / "c")
     assert len(names) == 6
     assert all(name.endswith(".safetensors") and not name.startswith(".") for name in names)
-    cache = CropCache(tmp_path / "c", SMALL)
     assert cache.build(made[0], range(7), made[1]) == {}
     assert cutting == []
     for i in range(6):

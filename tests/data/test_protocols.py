@@ -1,3 +1,5 @@
+"""Protocols, against the papers' lists: who trains, who is tested, who is held out, and what is refused."""
+
 from __future__ import annotations
 
 import itertools
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hhmnet.data.protocols import NW_UCLA_CROSS_VIEW, PROTOCOLS, Protocol, ProtocolError, get_protocol
+from hhmnet.data.protocols import AXES, NW_UCLA_CROSS_VIEW, PROTOCOLS, Protocol, ProtocolError, get_protocol
 
 # As the papers list them, written out anew.
 TRAIN60 = [1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38]
@@ -22,20 +24,22 @@ TRAIN120 = [
 ]
 
 
-def columns(**values: list[str]) -> Any:
+def columns(**values: Iterable[str]) -> Any:
     """What a protocol looks at of a store: text, "" where nothing is said."""
-    nothing = [""] * max(map(len, values.values()))
-    axes = ("camera", "subject", "setup", "split")
-    return SimpleNamespace(**{f"{axis}s": np.array(values.get(axis, nothing)) for axis in axes})
+    each = {axis: list(cells) for axis, cells in values.items()}
+    nothing = [""] * max(map(len, each.values()))
+    return SimpleNamespace(**{f"{axis}s": np.array(each.get(axis, nothing)) for axis in AXES})
 
 
-def num_folds(protocol: Protocol, values: Any) -> int:
+def held_out(protocol: Protocol, values: Any) -> list[list[int]]:
+    """The clips of every fold."""
+    found: list[list[int]] = []
     for fold in itertools.count():
         try:
-            protocol.indices(values, "val", fold)
+            found.append(protocol.indices(values, "val", fold).tolist())
         except ProtocolError:
-            return fold
-    raise AssertionError
+            break
+    return found
 
 
 # Name, attribute, the values that train, all values, folds.
@@ -63,8 +67,8 @@ def test_who_trains_who_is_tested_and_what_is_held_out(name, axis, trains, every
     assert found("train") == set(trains)
     assert found("test") == set(every) - set(trains)
     assert len(protocol.indices(values, "all")) == len(each)
-    assert num_folds(protocol, values) == folds
-    held = [found("val", fold) for fold in range(folds)]
+    held = [found("val", fold) for fold in range(len(held_out(protocol, values)))]
+    assert len(held) == folds
     assert all(held)
     assert sum(map(len, held)) == len(set.union(*held))
     assert set.union(*held) == set(trains)
@@ -79,16 +83,6 @@ def test_test_clips_never_validate_nor_train(tiny_store):
     for part in ("train", "val"):
         assert not np.isin(protocol.indices(tiny_store, part, 0), test).any()
     assert len(test) == 10
-
-
-def test_unknown_parts_and_folds_are_refused(tiny_store):
-    for part, fold, message in (
-        ("testing", None, "unknown split 'testing'; known: train, val, test, all"),
-        ("val", 2, "nw_ucla_cross_view has folds 0 to 1, got 2"),
-        ("train", -1, "nw_ucla_cross_view has folds 0 to 1, got -1"),
-    ):
-        with pytest.raises(ProtocolError, match=message):
-            NW_UCLA_CROSS_VIEW.indices(tiny_store, part, fold)
 
 
 @pytest.mark.parametrize(
@@ -107,77 +101,80 @@ def test_the_published_counts(name, file, counts):
     parts = re.findall(r"S(\d{3})C(\d{3})P(\d{3})R\d{3}A\d{3}", listed.read_text())
     each = zip(("setup", "camera", "subject"), zip(*parts, strict=True), strict=True)
     values = columns(**{axis: [str(int(number)) for number in numbers] for axis, numbers in each})
-    protocol = PROTOCOLS[name]
-    assert tuple(len(protocol.indices(values, part)) for part in ("train", "test")) == counts
-    held = [len(protocol.indices(values, "val", fold)) for fold in range(num_folds(protocol, values))]
+    assert tuple(len(PROTOCOLS[name].indices(values, part)) for part in ("train", "test")) == counts
+    held = [len(rows) for rows in held_out(PROTOCOLS[name], values)]
     assert sum(held) == counts[0]
     assert min(held) > counts[0] / len(held) / 2
 
 
-def test_automatic_folds_deal_the_values_out_in_order():
-    """Numbers by size, before words; a clip without a value is never held out."""
-    subjects = ["10", "9", "", "2", "x", "1", "2", "7"]
-    values = columns(split=["train"] * 7 + ["test"], subject=subjects)
-    protocol = PROTOCOLS["given"]
-    held = [protocol.indices(values, "val", fold) for fold in range(num_folds(protocol, values))]
-    assert [sorted(set(values.subjects[rows])) for rows in held] == [["1", "x"], ["2"], ["9"], ["10"]]
-    assert all(2 in protocol.indices(values, "train", fold) for fold in range(4))
-    assert held[1].tolist() == [3, 6]
-    both = columns(split=["xsub_train xsub_test", "xsub_train", "xsub_test"], subject=["1", "2", "3"])
-    assert get_protocol("pyskl:xsub").indices(both, "train").tolist() == [1], "a clip of both parts is tested"
+TENNIS = {"setup": ["19", "25", "2", "44", "3", "19", "11"]}
+# What a protocol makes of clips: those that train, those that are tested, those that each fold holds out.
+PARTS: dict[str, tuple[str, dict[str, Iterable[str]], list[int], list[int], list[list[int]]]] = {
+    "folds deal values out in order, numbers by size before words; who has none is never held out": (
+        *("given", {"split": ["train"] * 7 + ["test"], "subject": ["10", "9", "", "2", "x", "1", "2", "7"]}),
+        *([0, 1, 2, 3, 4, 5, 6], [7], [[4, 5], [3, 6], [1], [0]]),
+    ),
+    "folds fall back on setups where all subjects are one": (
+        *(
+            "given",
+            {"split": ["", "train", "train", "test"], "subject": ["1", "1", "", "2"], "setup": "ABCD"},
+        ),
+        *([0, 1, 2], [3], [[0], [1], [2]]),
+    ),
+    "a published validation part is the only fold": (
+        *("given", {"split": ["train", "val", "test", "val", "train"], "subject": "abcde"}),
+        *([0, 1, 3, 4], [2], [[1, 3]]),
+    ),
+    "tennis tests fold 2 and holds out scenes, of which 25 always trains": (
+        *("tennis", {"split": "0011222"} | TENNIS),
+        *([0, 1, 2, 3], [4, 5, 6], [[0, 3], [2]]),
+    ),
+    "the same by other names": (
+        *("tennis", {"split": [f"fold{n}" for n in "0011222"]} | TENNIS),
+        *([0, 1, 2, 3], [4, 5, 6], [[0, 3], [2]]),
+    ),
+    "a clip of both parts is tested": (
+        *("pyskl:xsub", {"split": ["xsub_train xsub_test", "xsub_train", "xsub_test"]}),
+        *([1], [0, 2], []),
+    ),
+    "pyskl's val is tested where there is no test": (
+        *("pyskl:xsub", {"split": ["xsub_train", "xsub_val", "xsub_train"], "subject": "aab"}),
+        *([0, 2], [1], [[0], [2]]),
+    ),
+    "and validates where there is one": (
+        *("pyskl:", {"split": ["train", "val", "test", "train"]}),
+        *([0, 1, 3], [2], [[1]]),
+    ),
+    "numbered parts": ("pyskl:1", {"split": ["train1 test2", "test1 train2"]}, [0], [1], []),
+    "the other number": ("pyskl:2", {"split": ["train1 test2", "test1 train2"]}, [1], [0], []),
+}
 
 
-def test_given_parts_fall_back_on_setups_and_say_where_there_are_none():
-    protocol = PROTOCOLS["given"]
-    values = columns(split=["", "train", "train", "test"], subject=["1", "1", "", "2"], setup=list("ABCD"))
-    assert num_folds(protocol, values) == 3
-    assert protocol.indices(values, "val", 1).tolist() == [1]
-    assert protocol.indices(values, "test").tolist() == [3]
-    alone = columns(split=["train", "test"])
-    assert protocol.indices(alone, "train").tolist() == [0]
-    with pytest.raises(ProtocolError, match=r"no two training clips differ in their subject or setup"):
-        protocol.indices(alone, "val", 0)
+@pytest.mark.parametrize(("name", "given", "trains", "tests", "folds"), PARTS.values(), ids=PARTS)
+def test_parts_that_files_name(name, given, trains, tests, folds):
+    protocol, values = get_protocol(name), columns(**given)
+    assert protocol.indices(values, "train").tolist() == trains
+    assert protocol.indices(values, "test").tolist() == tests
+    assert held_out(protocol, values) == folds
+    for fold, held in enumerate(folds):
+        assert protocol.indices(values, "train", fold).tolist() == [row for row in trains if row not in held]
 
 
-def test_a_published_validation_part_is_the_only_fold():
-    protocol = PROTOCOLS["given"]
-    values = columns(split=["train", "val", "test", "val", "train"], subject=list("abcde"))
-    assert num_folds(protocol, values) == 1
-    assert protocol.indices(values, "train").tolist() == [0, 1, 3, 4]
-    assert protocol.indices(values, "train", 0).tolist() == [0, 4]
-    assert protocol.indices(values, "val", 0).tolist() == [1, 3]
-
-
-@pytest.mark.parametrize("prefix", ["", "fold"])
-def test_tennis_tests_fold_2_and_holds_out_scenes(prefix):
-    folds = [prefix + number for number in "0011222"]
-    values = columns(split=folds, setup=["19", "25", "2", "44", "3", "19", "11"])
-    protocol = PROTOCOLS["tennis"]
-    assert protocol.indices(values, "train").tolist() == [0, 1, 2, 3]
-    assert protocol.indices(values, "test").tolist() == [4, 5, 6]
-    assert [protocol.indices(values, "val", fold).tolist() for fold in range(2)] == [[0, 3], [2]]
-    assert protocol.indices(values, "train", 0).tolist() == [1, 2]  # scene 25 always trains
-
-
-def test_pyskl_validates_on_the_val_part_where_there_is_a_test_part():
-    values = columns(split=["train", "val", "test", "train"])
-    protocol = get_protocol("pyskl:")
-    assert protocol.indices(values, "test").tolist() == [2]
-    assert protocol.indices(values, "train").tolist() == [0, 1, 3]
-    assert protocol.indices(values, "val", 0).tolist() == [1]
-    numbered = columns(split=["train1 test2", "test1 train2"])
-    assert get_protocol("pyskl:1").indices(numbered, "train").tolist() == [0]
-    assert get_protocol("pyskl:2").indices(numbered, "test").tolist() == [0]
-
-
-def test_a_store_of_another_data_set_is_refused():
-    values = columns(split=["xsub_train", "xsub_val xset_train"], subject=["a", "b"])
-    with pytest.raises(
-        ProtocolError, match=r"no clip has one of .*nope_train.*; the clips have xset_train, xsub"
-    ):
-        get_protocol("pyskl:nope").indices(values, "train")
-    with pytest.raises(ProtocolError, match=r"ntu60_xsub goes by subject, .*; the clips have a, b"):
-        PROTOCOLS["ntu60_xsub"].indices(values, "test")
+@pytest.mark.parametrize(
+    ("name", "part", "fold", "message"),
+    [
+        ("nw_ucla_cross_view", "testing", None, "unknown split 'testing'; known: train, val, test, all"),
+        ("nw_ucla_cross_view", "val", 2, "nw_ucla_cross_view has folds 0 to 1, got 2"),
+        ("nw_ucla_cross_view", "train", -1, "nw_ucla_cross_view has folds 0 to 1, got -1"),
+        ("given", "val", 0, "no folds here: no two training clips differ in their subject or setup"),
+        ("pyskl:nope", "train", None, r"no clip has one of .*nope_train.*; the clips have xset_train, xsub"),
+        ("ntu60_xsub", "test", None, "ntu60_xsub goes by subject, .*; the clips have a"),
+    ],
+)
+def test_what_a_store_has_not_is_refused(name, part, fold, message):
+    values = columns(split=["xsub_train", "xsub_val xset_train"], subject="aa", camera="12")
+    with pytest.raises(ProtocolError, match=message):
+        get_protocol(name).indices(values, part, fold)
     assert PROTOCOLS["ntu60_xsub"].indices(values, "all").tolist() == [0, 1]
 
 

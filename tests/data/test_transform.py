@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 
@@ -15,9 +14,10 @@ from hhmnet.data.transform import (
     DataConfig,
     SkeletonBatch,
     center,
+    choose_frames,
     face_camera,
+    in_trunks,
     prepare,
-    rescale,
     sample_frames,
     stream,
 )
@@ -57,11 +57,8 @@ def test_sampling_matches_a_loop(gaps):
 
 
 def test_evaluation_takes_the_middle_of_equal_slots():
-    clips = make()
-    plain = DataConfig(frames=4, persons=2, center="none")
-    x, _ = prepare(clips, KINECT20, plain)
     places = torch.tensor([[(t + 0.5) / 4 * length - 0.5 for t in range(4)] for length in LENGTHS])
-    torch.testing.assert_close(x.permute(0, 2, 4, 3, 1), sample_frames(clips, places)[0])
+    torch.testing.assert_close(choose_frames(torch.tensor(LENGTHS), DataConfig(frames=4)).positions, places)
 
 
 @pytest.mark.parametrize("augmentation", [None, AugmentConfig(offset=0.05, noise=0.05)])
@@ -89,9 +86,8 @@ def test_the_origin_is_the_first_persons_root_or_the_next_ones():
     x = x * mask[..., None, None]
     root = KINECT20.root
     origin = torch.stack([x[0, 0, 1, root], x[1, 0, 0, root]])[:, None, None, None]
-    torch.testing.assert_close(center(x, "first", root, mask), (x - origin) * mask[..., None, None])
-    assert center(x, "none", root, mask) is x
-    whole = center(x, "first", root, None)  # everybody is there
+    torch.testing.assert_close(center(x, root, mask), (x - origin) * mask[..., None, None])
+    whole = center(x, root, None)  # everybody is there
     torch.testing.assert_close(whole[:, 0, 0, root], torch.zeros(2, 3))
     torch.testing.assert_close(whole.diff(dim=3), x.diff(dim=3))
 
@@ -117,22 +113,20 @@ def test_without_the_first_person_the_next_one_is_faced_and_measured():
     mask[0, :, 0] = mask[0, 0, 1] = False
     x = x * mask[..., None, None]
     alone, seen = x[:, :, 1:], mask[:, :, 1:]
-    faced = face_camera(x, "mean", KINECT20, mask)[:, :, 1:]
-    torch.testing.assert_close(faced, face_camera(alone, "mean", KINECT20, seen))
+    faced = face_camera(x, KINECT20, mask)[:, :, 1:]
+    torch.testing.assert_close(faced, face_camera(alone, KINECT20, seen))
     assert (faced - alone).abs().max() > 0.1
-    scaled = rescale(x, "trunk", KINECT20, mask)[:, :, 1:]
-    torch.testing.assert_close(scaled, rescale(alone, "trunk", KINECT20, seen))
+    torch.testing.assert_close(in_trunks(x, KINECT20, mask)[:, :, 1:], in_trunks(alone, KINECT20, seen))
 
 
 def test_trunk_is_the_mean_way_from_shoulders_to_hips():
     mask = torch.tensor([1, 0, 1, 1, 0, 1]).bool()[None, :, None].expand(1, 6, 2)
     x = make((6,)).joints[None] * mask[..., None, None]
-    lengths = [
-        (x[0, t, 0, KINECT20.index(f"{side}_shoulder")] - x[0, t, 0, KINECT20.index(f"{side}_hip")]).norm()
-        for t in (0, 2, 3, 5)
-        for side in ("left", "right")
-    ]
-    torch.testing.assert_close(rescale(x, "trunk", KINECT20, mask), x / torch.stack(lengths).mean())
+    shoulders, hips = (
+        x[0, [0, 2, 3, 5], 0][:, [KINECT20.index(f"{side}_{joint}") for side in ("left", "right")]]
+        for joint in ("shoulder", "hip")
+    )
+    torch.testing.assert_close(in_trunks(x, KINECT20, mask), x / (shoulders - hips).norm(dim=-1).mean())
 
 
 @pytest.mark.parametrize("gaps", [0.0, 0.3])
@@ -164,14 +158,13 @@ def test_streams_are_bones_and_motion(layout, frames, masked):
         torch.testing.assert_close(found, motion)
 
 
-@pytest.mark.parametrize(("center", "facing", "scale"), FORMS)
-def test_a_clip_alone_among_others_and_with_augmentation_switched_off(center, facing, scale):
+@pytest.mark.parametrize(("facing", "scale"), FORMS)
+def test_a_clip_alone_among_others_and_with_augmentation_switched_off(facing, scale):
     """It comes out the same, and finite; absent bodies are zero, whatever is varied."""
     clips = make((5, 1, 12, 3, 4), gaps=0.4)
     clips.present[-4:] = False
     clips = moved(clips, clips.joints)
-    form = {"center": center, "facing": facing, "scale": scale}
-    config = DataConfig(frames=8, persons=2, stream="+".join(STREAMS), **form)
+    config = DataConfig("+".join(STREAMS), frames=8, persons=2, facing=facing, scale=scale)
     together, mask = prepare(clips, KINECT20, config)
     for n in range(5):
         alone, own_mask = prepare(one(clips, n), KINECT20, config)
@@ -188,12 +181,8 @@ def test_a_clip_alone_among_others_and_with_augmentation_switched_off(center, fa
 
 
 def test_all_four_streams_show_one_augmented_body():
-    """Bones taken from the augmented joint stream are the augmented bone stream of the same seed."""
-    clips = make()
-    config = DataConfig(frames=8, persons=2)
-    joints, mask = prepare(clips, KINECT20, config, AugmentConfig(), seeded(5))
-    for name in STREAMS:
-        own = dataclasses.replace(config, stream=name)
-        x, _ = prepare(clips, KINECT20, own, AugmentConfig(), seeded(5))
-        expected = stream(name, joints.permute(0, 2, 4, 3, 1), KINECT20, mask)
-        torch.testing.assert_close(x.permute(0, 2, 4, 3, 1), expected)
+    config = DataConfig("+".join(STREAMS), frames=8, persons=2)
+    x, mask = prepare(make(), KINECT20, config, AugmentConfig(), seeded(5))
+    each = x.permute(0, 2, 4, 3, 1).chunk(4, -1)
+    for name, found in zip(STREAMS, each, strict=True):
+        torch.testing.assert_close(found, stream(name, each[0], KINECT20, mask))

@@ -15,6 +15,8 @@ from torch import Tensor
 from hhmnet.models.layers import MASKS, RERANKINGS, STSTConfig
 from hhmnet.models.re_dmt import (
     BALANCE,
+    K1,
+    K2,
     KEY_WIDTH,
     REDMT,
     company_of,
@@ -76,14 +78,7 @@ def plain_rerank(rows: Rows, k1: int, k2: int) -> list[list[float]]:
     if k2 > 1:
         near = [nearest(rows, i, k2) for i in joints]
         encodings = [[sum(encodings[n][j] for n in near[i]) / len(near[i]) for j in joints] for i in joints]
-    return [
-        [
-            sum(min(a, b) for a, b in zip(encodings[i], encodings[j], strict=True))
-            / sum(max(a, b) for a, b in zip(encodings[i], encodings[j], strict=True))
-            for j in joints
-        ]
-        for i in joints
-    ]
+    return [[sum(map(min, a, b)) / sum(map(max, a, b)) for b in encodings] for a in encodings]
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -137,25 +132,21 @@ def test_a_threshold_keeps_what_is_above_mean_plus_tau_deviations_and_learns_whi
 # The module.
 
 
-def build(layout: SkeletonLayout = KINECT20, *, seed: int = 0, **changed: object) -> REDMT:
+def build(layout: SkeletonLayout = KINECT20, width: int = 12, **changed: object) -> REDMT:
     """A module with a seeded draw for every parameter, also those that start at zeros or ones."""
-    torch.manual_seed(seed)
-    width = changed.pop("width", 12)
-    config = STSTConfig((width,), (1,), head_width=4, **changed)
-    module = REDMT(width, config, layout)
+    torch.manual_seed(0)
+    module = REDMT(width, STSTConfig((width,), (1,), head_width=4, **changed), layout)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     return module.eval()
 
 
-def body(layout: SkeletonLayout = KINECT20, batch: int = 2, frames: int = 4, seed: int = 0) -> Tensor:
-    return random_logits(batch, 12, layout.num_joints, frames, seed=seed, dtype=torch.float32)
+def body(batch: int = 2) -> Tensor:
+    return random_logits(batch, 12, 20, 4, seed=0, dtype=torch.float32)
 
 
-def plain_weights(
-    module: REDMT, pooled: np.ndarray, others: list[np.ndarray], head: int, layout: SkeletonLayout
-) -> np.ndarray:
+def plain_weights(module: REDMT, pooled: np.ndarray, others: list[np.ndarray], head: int) -> np.ndarray:
     """The weights ``(V, K)`` of a head by their definition, from pooled features ``(D, V)`` of a body and of others."""
     parameters = {name: value.detach().double().numpy() for name, value in module.state_dict().items()}
     joints, keys = pooled.shape[1], KEY_WIDTH
@@ -163,7 +154,7 @@ def plain_weights(
     mapped = [one + parameters["query_key.bias"][:, None] for one in each]
     query = mapped[0][head * keys : (head + 1) * keys]
     key = np.hstack([one[(module.heads + head) * keys : (module.heads + head + 1) * keys] for one in mapped])
-    bias, graph = [parameters["distance_bias"][head][layout.hops]], [parameters["graph"][head]]
+    bias, graph = [parameters["distance_bias"][head][KINECT20.hops]], [parameters["graph"][head]]
     for _ in others:
         bias.append(np.full((joints, joints), parameters["others_bias"][head].item()))
         graph.append(parameters["others_graph"][head])
@@ -173,7 +164,7 @@ def plain_weights(
         limit = logits.mean(1) + parameters["threshold"][head].item() * logits.std(1, ddof=1)
         kept = [{i, *np.flatnonzero(logits[i] >= limit[i])} for i in range(joints)]
     if module.reranking == "jaccard":
-        similarity = np.array(plain_rerank(logits[:, :joints].tolist(), module.k1, module.k2))
+        similarity = np.array(plain_rerank(logits[:, :joints].tolist(), K1, K2))
         logits = BALANCE * logits
         logits[:, :joints] += (1 - BALANCE) * parameters["rerank_scale"][head].item() * similarity
     mix = np.zeros(logits.shape)
@@ -203,7 +194,7 @@ def plain_forward(module: REDMT, x: Tensor, mask: Tensor, present: Tensor | None
     for b, chunk, head in itertools.product(range(bodies), range(module.chunks), range(module.heads)):
         clip = range(b // persons * persons, b // persons * persons + persons)
         others = [n for n in clip if present is not None and n != b and present.flatten()[n]]
-        weights = plain_weights(module, pooled[b, chunk], [pooled[n, chunk] for n in others], head, KINECT20)
+        weights = plain_weights(module, pooled[b, chunk], [pooled[n, chunk] for n in others], head)
         channels = slice(head * d, (head + 1) * d)
         for t in range(chunk * span, (chunk + 1) * span):
             values = np.hstack([value[n, channels, :, t] for n in (b, *others)])
@@ -245,7 +236,7 @@ def test_ranking_keeps_full_precision_under_autocast():
 
 def test_gradients_of_the_module(chain):
     """With fixed ranks: the check moves the logits by 1e-6, far less than what would swap two of them."""
-    module = build(chain, chunks=2, k1=3, k2=2, width=4, mask="none").double()
+    module = build(chain, chunks=2, width=4, mask="none").double()
     there, x = torch.tensor([[True, False]]), random_logits(1, 4, 5, 2, seed=9).requires_grad_()
     names = [name for name, _ in module.named_parameters()]
 

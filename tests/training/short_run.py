@@ -147,9 +147,7 @@ def make_video_config(phase1: Path | str, **changed: Any) -> TrainConfig:
         "augment": SIDEWAYS,
         "phase1": str(phase1),
         "loss": _take(changed, LossConfig, distill=0.5),
-        "heterogeneous": _take(
-            changed, HeterogeneousConfig, backbone="small", projection=8, modality_dropout=0.3
-        ),
+        "heterogeneous": _take(changed, HeterogeneousConfig, backbone="small", projection=8),
         "roi": RoiConfig(instants=4, cell=20, scene=36, scene_instants=2),
         "video": VideoConfig(instants=2, cell=16, scene=32),
     }

@@ -46,15 +46,11 @@ def other_model(folder: Path, store: Store, **changed: Any) -> ActionModel:
 
 def test_an_encoder_goes_on_as_the_other_ended_with_a_new_head(tmp_path, tiny_store):
     source = other_model(tmp_path / "init", tiny_store)
-    trainer = make_run(
-        tmp_path / "run", make_config(init=str(tmp_path / "init"), stream="joint+bone_motion"), tiny_store
-    )
-    new, old, x = (
-        trainer.network.eval().encoders["joint"],
-        source.network.encoders["joint"],
-        torch.randn(2, 3, 8, 20, 1),
-    )
-    assert torch.equal(new(x).embedding, old(x).embedding)
+    config = make_config(init=str(tmp_path / "init"), stream="joint+bone_motion")
+    trainer = make_run(tmp_path / "run", config, tiny_store)
+    new, old = trainer.network.eval().encoders["joint"], source.network.encoders["joint"]
+    x = torch.randn(2, 3, 8, 20, 1)
+    assert torch.equal(new(x).embeddings[0], old(x).embeddings[0])
     assert not new.classifier.weight.any()
     assert trainer.phase.started[0].startswith("joint: ")
     assert trainer.phase.started[1] == "bone_motion: new; the model has joint, bone"
@@ -117,7 +113,7 @@ def test_a_video_network_starts_from_another(tmp_path):
     [
         (
             {"stream": "joint_motion"},
-            "'init'.*it has the streams joint, bone; field 'data.stream' is joint_motion",
+            "'init'.*has the streams joint, bone; field 'data.stream' is joint_motion",
         ),
         ({"widths": (16, 24)}, r"'init'.*its '.*' has the shape .*the section 'model'"),
     ],

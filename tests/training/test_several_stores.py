@@ -8,14 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from short_run import (
-    CERTAIN,
-    assert_same_runs,
-    make_config,
-    make_run,
-    make_video_config,
-    train_in_slices,
-)
+from short_run import CERTAIN, assert_same_runs, make_config, make_run, make_video_config, train_in_slices
 
 from hhmnet.cli import main
 from hhmnet.data.dataset import StoresError
@@ -117,9 +110,7 @@ def test_the_commands_take_several_stores(both, recipe, tmp_path, capsys):
     np.savez(clip, joints=both[1].joints(0))
     capsys.readouterr()
     assert main(["predict", str(run), str(clip)]) == 2
-    assert (
-        f"has several heads, of which one is to be named: {run}#tiny, {run}#other" in capsys.readouterr().err
-    )
+    assert f"several heads, of which one is to be named: {run}#tiny, {run}#other" in capsys.readouterr().err
     assert main(["predict", f"{run}#other", str(clip), "--json"]) == 0
     top = json.loads(capsys.readouterr().out)[0]["top"]
     assert {one["label"] for one in top} == {"nod", "sit"}
@@ -132,9 +123,7 @@ def test_what_is_refused(both, tmp_path, make_sample, write_clips):
     same = write_clips(tmp_path / "tiny", [make_sample(n) for n in range(9)])
     with pytest.raises(StoresError, match="names two stores called 'tiny': a head is named after"):
         of(both[0], same)
-    flat = [
-        dataclasses.replace(make_sample(n), joints=make_sample(n).joints[:, :, :17, :2]) for n in range(6)
-    ]
+    flat = [dataclasses.replace(one, joints=one.joints[:, :, :17, :2]) for one in map(make_sample, range(6))]
     about = {"class_names": ("a", "b", "c"), "protocol": "given", "provenance": {}}
     write_store(tmp_path / "flat", flat, layout=COCO17, **about)
     with pytest.raises(StoresError, match=r"has the joints of coco17, .* those of kinect20"):
@@ -144,9 +133,8 @@ def test_what_is_refused(both, tmp_path, make_sample, write_clips):
     with pytest.raises(PhaseError, match="several stores, but phase 2 learns from one"):
         make_run(tmp_path / "run", make_video_config("nowhere"), both)
     make_run(tmp_path / "two", make_config(epochs=1), both).train()
-    with pytest.raises(
-        PretrainedError, match=r"several heads, none with the classes of .*flat: .*#tiny, .*#other"
-    ):
+    message = r"several heads, none with the classes of .*flat: .*#tiny, .*#other"
+    with pytest.raises(PretrainedError, match=message):
         from_pretrained(tmp_path / "two", store=Store(tmp_path / "flat"))
     with pytest.raises(PretrainedError, match="no head 'third'; the model has tiny, other"):
         from_pretrained(f"{tmp_path / 'two'}#third")

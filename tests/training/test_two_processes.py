@@ -55,7 +55,7 @@ def phase_1_config(**changed: Any) -> TrainConfig:
 
 def phase_2_config(phase1: Path, **changed: Any) -> TrainConfig:
     """Four steps of phase 2 with everything random but dropout; a clip has no video, and then a process no picture."""
-    settings = {"modality_dropout": 0.0, "optimizer": "sgd", "epochs": 1, "batch_size": 2}
+    settings = {"optimizer": "sgd", "epochs": 1, "batch_size": 2}
     config = make_video_config(phase1, **settings | changed)
     config.heterogeneous.dropout = 0.0
     return config

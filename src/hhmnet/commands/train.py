@@ -18,13 +18,13 @@ from hhmnet.commands.crops import cut_crops
 from hhmnet.commands.prepare import warnings_of_split
 from hhmnet.commands.terminal import Parser, console, counting, duration
 from hhmnet.config import TrainConfig
-from hhmnet.files import locked, made, remedy, remove_leftovers
+from hhmnet.files import locked, made, remedy, remove_leftovers, write_json
 from hhmnet.prepare import WorkerLost
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.training.distributed import ProcessGroup, join
 from hhmnet.training.engine import Hooks, Interrupted, Trainer
-from hhmnet.training.logs import EpochLog, RunLog, differences, environment, is_finished, write_environment
+from hhmnet.training.logs import ENVIRONMENT_FILE, EpochLog, RunLog, differences, environment, is_finished
 from hhmnet.training.phases import VideoPhase
 
 WEIGHTS_FILE = "model.safetensors"
@@ -205,7 +205,7 @@ def _train(trainer: Trainer, time_limit: float | None, facts: dict[str, Any], lo
     out, began = trainer.out, time.monotonic()
     data = " ".join(str(store.path) for store in trainer.stores)
     videos = "" if trainer.videos is None else f" --videos {trainer.videos}"
-    write_environment(out, facts)
+    write_json(out / ENVIRONMENT_FILE, facts)
     run_log = RunLog(out, trainer.step // len(trainer.sampler))
     if run_log.writer is None:
         log.print("TensorBoard events are left out: pip install 'hhmnet[tensorboard]' adds them")
@@ -237,7 +237,8 @@ def _train(trainer: Trainer, time_limit: float | None, facts: dict[str, Any], lo
         return FINISHED if late else STOPPED
     finally:
         run_log.close()
-        write_environment(out, facts | {"steps": trainer.step, "training_seconds": round(trainer.seconds, 2)})
+        took = {"steps": trainer.step, "training_seconds": round(trainer.seconds, 2)}
+        write_json(out / ENVIRONMENT_FILE, facts | took)
     for store in trainer.stores:
         measure = f"hhmnet evaluate {out} --data {store.path}{videos}"
         log.print(f"the model is in {out}; measure it with: {measure}")

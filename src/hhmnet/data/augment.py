@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -66,7 +67,8 @@ class AugmentConfig:
                 setattr(self, name, 0.0)
 
 
-def _uniform(shape: tuple[int, ...], limit: float, generator: torch.Generator) -> Tensor:
+def uniform(shape: tuple[int, ...], limit: float, generator: torch.Generator) -> Tensor:
+    """Random numbers from ``-limit`` to ``limit``, on the generator's device."""
     return (torch.rand(shape, generator=generator, device=generator.device) * 2 - 1) * limit
 
 
@@ -82,7 +84,7 @@ def frame_positions(
     span = lengths[:, None] * share
     start = (lengths[:, None] - span) * torch.rand(count, 1, generator=generator, device=generator.device)
     slot = torch.arange(frames, device=generator.device)[None, :] + 0.5
-    slot = slot + _uniform((count, frames), 0.5 * config.jitter, generator)
+    slot = slot + uniform((count, frames), 0.5 * config.jitter, generator)
     return start + slot / frames * span - 0.5
 
 
@@ -104,14 +106,14 @@ def linear_map(count: int, dims: int, config: AugmentConfig, generator: torch.Ge
     device = generator.device
     if dims == 3:
         limits = torch.tensor([config.tilt, config.yaw, config.tilt], device=device) * math.pi / 180
-        turn = rotation(_uniform((count, 3), 1.0, generator) * limits)
+        turn = rotation(uniform((count, 3), 1.0, generator) * limits)
     else:
-        angle = _uniform((count,), config.tilt * math.pi / 180, generator)
+        angle = uniform((count,), config.tilt * math.pi / 180, generator)
         turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2)
     size = (
-        1 + _uniform((count, 1), config.scale, generator) + _uniform((count, dims), config.stretch, generator)
+        1 + uniform((count, 1), config.scale, generator) + uniform((count, dims), config.stretch, generator)
     )
-    shear = _uniform((count, dims, dims), config.shear, generator)
+    shear = uniform((count, dims, dims), config.shear, generator)
     eye = torch.eye(dims, device=device)
     return (eye + shear * (1 - eye)) @ (turn * size[:, None, :])
 
@@ -181,13 +183,8 @@ def augment(
     generator: torch.Generator,
     mirrored: Tensor | None = None,
 ) -> Tensor:
-    """Deform ``x (N, T, M, V, C)`` (centred joint positions): mirror, linear map, displacement, noise.
-
-    ``mirrored (N,)`` is drawn here, by :func:`draw_mirrored`, unless it is given.
-    """
+    """Deform ``x (N, T, M, V, C)`` (centred joint positions), after a mirror for the clips ``mirrored (N,)``."""
     count, dims, joints = x.shape[0], x.shape[-1], x.shape[-2]
-    if mirrored is None:
-        mirrored = draw_mirrored(count, config, generator)
     if mirrored is not None:
         x = mirror(x, layout, mirrored)
     if config.limb:
@@ -203,3 +200,24 @@ def augment(
         x = x + config.noise * torch.randn(x.shape, generator=generator, device=generator.device)
     matrix = linear_map(count, dims, config, generator)
     return (x.flatten(1, 3) @ matrix.transpose(1, 2)).view_as(x)
+
+
+def mix_clips(
+    x: Tensor, mask: Tensor | None, classes: Tensor, alpha: float, generator: np.random.Generator
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Mixup (Zhang et al. 2018) of every clip with another of the batch, with one share per clip.
+
+    Args:
+        x: ``(N, C, T, V, M)``.
+        mask: ``(N, T, M)`` or None; a mixed clip has a body wherever either has one.
+        classes: class shares ``(N, K)``.
+        alpha: of the Beta distribution that shares are drawn from, above 0.
+        generator: source of randomness on the host, since torch's Beta takes none.
+    """
+    count = x.shape[0]
+    share = torch.from_numpy(generator.beta(alpha, alpha, count)).to(x)
+    partner = torch.from_numpy(generator.permutation(count)).to(x.device)
+    wide = share.view(-1, 1, 1, 1, 1)
+    mixed = wide * x + (1 - wide) * x[partner]
+    classes = share[:, None] * classes + (1 - share[:, None]) * classes[partner]
+    return mixed, None if mask is None else mask | mask[partner], classes

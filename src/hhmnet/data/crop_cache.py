@@ -177,7 +177,8 @@ class CropCache:
         except OSError as error:
             self._note(sample.sample_id, f"{video_folder / sample.video}: {error.strerror or error}")
             return None
-        settings = json.dumps(asdict(self.config), sort_keys=True)
+        # Earlier files have a setting more in their names.
+        settings = json.dumps(asdict(self.config) | {"person_scale": "bones"}, sort_keys=True)
         digest = hashlib.sha256(f"{VERSION} {content} {settings}".encode())
         digest.update(json.dumps(store.layout.to_dict(), sort_keys=True).encode())
         for name in ("pixels", "boxes", "confidence", "present", "video_frames", "frame_index"):

@@ -39,7 +39,7 @@ class Stores:
         names: of the stores' folders.
         layout: the joints.
         class_names: of all stores, one behind the other; two stores may have a class of the same name.
-        sample_ids, labels: ``(N,)`` of all clips; labels count among all classes, -1 where unknown.
+        sample_ids: ``(N,)`` of all clips.
         first_clip, first_class: where each store's clips and classes begin.
 
     Raises:
@@ -63,9 +63,6 @@ class Stores:
         self.sample_ids = np.concatenate([store.sample_ids for store in stores])
         self.first_clip = np.cumsum([0, *map(len, stores)])
         self.first_class = np.cumsum([0, *(len(store.class_names) for store in stores)])
-        self.labels = np.concatenate(
-            [self.offset_labels(number, store.labels) for number, store in enumerate(stores)]
-        )
 
     def offset_labels(self, number: int, labels: np.ndarray) -> np.ndarray:
         """Labels of one store's clips, counted among all classes; -1 stays."""
@@ -91,20 +88,18 @@ class RawBatch(NamedTuple):
 
     Attributes:
         clips: joints of all clips, ragged.
-        labels: ``(N,)`` int64, -1 where unknown.
         index: ``(N,)`` int64, position of every clip in the store.
         video: crops of the same clips' videos; None where no video is loaded.
     """
 
     clips: SkeletonBatch
-    labels: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     video: VideoBatch | None = None
 
     def to(self, device: torch.device) -> RawBatch:
         """The same batch on another device."""
-        labels, index = (value.to(device, non_blocking=True) for value in (self.labels, self.index))
-        return RawBatch(self.clips.to(device), labels, index, self.video and self.video.to(device))
+        index = self.index.to(device, non_blocking=True)
+        return RawBatch(self.clips.to(device), index, self.video and self.video.to(device))
 
 
 def to_clips(joints: Sequence[np.ndarray], present: Sequence[np.ndarray], persons: int) -> SkeletonBatch:
@@ -150,8 +145,7 @@ class ClipDataset(Dataset[RawBatch]):
         rows = self.indices[items]
         joints = [self.store.joints(int(i)) for i in rows]
         present = [self.store.present(int(i)) for i in rows]
-        clips = to_clips(joints, present, self.persons)
-        return RawBatch(clips, torch.from_numpy(self.store.labels[rows]), torch.from_numpy(rows))
+        return RawBatch(to_clips(joints, present, self.persons), torch.from_numpy(rows))
 
 
 class VideoDataset(ClipDataset):
@@ -179,39 +173,28 @@ class VideoDataset(ClipDataset):
 class EpochSampler(Sampler[list[int]]):
     """Batches of positions for one epoch after another, a function of (seed, epoch, start) alone.
 
+    A last, smaller batch is left out: a batch of one breaks batch normalisation.
+
     Args:
         count: clips.
-        batch_size: clips a batch.
-        seed: of the order; None keeps the order as it is.
-        drop_last: leave out a last, smaller batch (a batch of one breaks batch normalisation).
+        batch_size: clips a batch, or all of them where there are fewer.
+        seed: of the order.
         part: which of how many equal parts of each batch: ``(1, 4)`` is the second quarter; all of it by default.
     """
 
-    def __init__(
-        self,
-        count: int,
-        batch_size: int,
-        seed: int | None = None,
-        drop_last: bool = False,
-        part: tuple[int, int] = (0, 1),
-    ) -> None:
-        self.count, self.batch_size, self.seed = count, batch_size, seed
+    def __init__(self, count: int, batch_size: int, seed: int, part: tuple[int, int] = (0, 1)) -> None:
+        self.count, self.batch_size, self.seed = count, min(batch_size, count), seed
         self.part = part
-        self.drop_last = drop_last and count >= batch_size
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
-        full = self.count // self.batch_size
-        return full if self.drop_last else -(-self.count // self.batch_size)
+        return self.count // self.batch_size
 
     def __iter__(self) -> Iterator[list[int]]:
-        if self.seed is None:
-            order = np.arange(self.count)
-        else:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
+        number, parts = self.part
         for batch in range(self.start, len(self)):
             whole = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            number, parts = self.part
             yield whole[len(whole) * number // parts : len(whole) * (number + 1) // parts].tolist()
 
 
@@ -230,7 +213,7 @@ def _obey_later(number: int, frame: FrameType | None) -> None:
 
 
 def make_loader(
-    dataset: ClipDataset, sampler: EpochSampler, workers: int = 0, pin: bool = False
+    dataset: ClipDataset, sampler: Sampler[list[int]], workers: int = 0, pin: bool = False
 ) -> DataLoader[RawBatch]:
     """A loader that hands whole batches through; workers stay alive between epochs."""
     return DataLoader(

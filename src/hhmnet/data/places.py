@@ -36,7 +36,6 @@ def part_squares(
     layout: SkeletonLayout,
     frames: np.ndarray,
     shown: np.ndarray,
-    scale: str,
     window: float,
     share: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -60,7 +59,7 @@ def part_squares(
         part_frames[:, part] = nearest(frames, shown & (count[:, 0] > 0))
         middles = (pixels[0][:, joints] * weight).sum(1) / np.maximum(count, 1)
         places[:, part] = middles[part_frames[:, part]]
-    sizes = person_sizes(sample, layout, scale)
+    sizes = person_sizes(sample, layout)
     sizes = np.zeros_like(sizes) if np.isnan(sizes).all() else sizes
     sides, times = np.zeros_like(part_frames), np.arange(len(sizes))
     for frame in np.unique(part_frames):
@@ -70,15 +69,16 @@ def part_squares(
     return part_frames, places, sides
 
 
-def person_sizes(sample: Sample, layout: SkeletonLayout, scale: str = "bones") -> np.ndarray:
+def person_sizes(sample: Sample, layout: SkeletonLayout) -> np.ndarray:
     """Size of person 0 in every frame, ``(T,)`` float64 pixels; NaN where nothing is known of it.
 
-    With ``"bones"`` it is the way from the head to a foot along the bones, the longer of the two sides, which changes
-    less with the posture than the body's extent does. Bones that aren't known count as long as the others on average.
+    It is the way from the head to a foot along the bones, the longer of the two sides, which changes less with the
+    posture than the body's extent does. Bones that aren't known count as long as the others on average. Without any it
+    is the longer side of the person's box, or of what the joints span.
     """
     known, pixels = (array[0] for array in _known_joints(sample))
     sizes = np.full(sample.num_frames, np.nan)
-    for foot in ("left_foot", "right_foot") if scale == "bones" else ():
+    for foot in ("left_foot", "right_foot"):
         ends = [(int(layout.hops[a, b]), a, b) for a in layout.parts["head"] for b in layout.parts[foot]]
         if ends:
             way = _way(layout, *max(ends)[1:])
@@ -87,7 +87,7 @@ def person_sizes(sample: Sample, layout: SkeletonLayout, scale: str = "bones") -
         left, top, right, bottom = sample.boxes[0].astype(np.float64).T
         boxes = np.where(sample.present[0], np.maximum(right - left, bottom - top), 0)
         sizes = np.where(np.isnan(sizes) & (boxes > 0), boxes, sizes)
-    low, high = _span(pixels, known)  # where there are no bones, the joints' extent
+    low, high = _span(pixels, known)
     spans = (high - low).max(-1)
     return np.where(np.isnan(sizes) & (spans > 0), spans, sizes)
 

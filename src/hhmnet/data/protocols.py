@@ -123,15 +123,11 @@ class Protocol:
     def _train_and_test(self, values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Which clips train and which are tested, each ``(N,)`` bool; none does both."""
         test = _has(values, self.axis, self.test)
-        tested_instead = self.val_is_test and not test.any()
-        if tested_instead:
+        if self.val_is_test and not test.any():
             test = _has(values, self.axis, self.val)
         if self.train is None:
             return ~test, test
-        train = _has(values, self.axis, self.train)
-        if not tested_instead:
-            train |= _has(values, self.axis, self.val)
-        return train & ~test, test
+        return _has(values, self.axis, self.train | self.val) & ~test, test
 
     def _groups(self, values: Mapping[str, np.ndarray], train: np.ndarray) -> list[np.ndarray]:
         """Every fold's clips, ``(N,)`` bool each."""

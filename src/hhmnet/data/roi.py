@@ -26,7 +26,6 @@ from hhmnet.video import Pictures, VideoError, open_video
 GREY = 127
 """What is shown where a crop reaches beyond the picture."""
 
-_PERSON_SCALES = ("bones", "box")
 _SHOWN = ("all", "background")
 _INSIDE = 0.25  # share of a crop that must lie inside the picture to count as seen
 
@@ -40,10 +39,7 @@ class RoiConfig:
     cell: int = 72
     """Side of a part's crop in pixels, margin included."""
     part_size: float = 0.3
-    """Side of what a part's crop shows, without its margin, as a share of the person's size."""
-    person_scale: str = "bones"
-    """What a person's size is: bones (from head to foot along the bones, whatever the posture) or box (the longer side
-    of the person's box)."""
+    """Side of what a part's crop shows, without its margin, as a share of the person's size from head to foot."""
     window: float = 0.5
     """Share of the clip over which the median of the person's size is taken; shorter where persons come near and go."""
     scene: int = 128
@@ -61,7 +57,6 @@ class RoiConfig:
     """Share of its longer side by which a person's box is grown on each side before it is filled; in background."""
 
     def __post_init__(self) -> None:
-        one_of(self, "person_scale", _PERSON_SCALES)
         one_of(self, "show", _SHOWN)
         within(self, 1, 1000, "instants", "scene_instants")
         within(self, 8, 1024, "cell", "scene")
@@ -156,8 +151,8 @@ def _fill(
         return
     frames, scene_frames = nearest(crops.times, shown), nearest(crops.scene_times, shown)
     crops.times[:], crops.scene_times[:] = frames, scene_frames
-    size = config.person_scale, config.window, config.part_size * (1 + config.margin)
-    part_frames, places, sides = part_squares(sample, layout, frames, shown, *size)
+    share = config.part_size * (1 + config.margin)
+    part_frames, places, sides = part_squares(sample, layout, frames, shown, config.window, share)
     everybody, each = person_boxes(sample, scene_frames)
     of_part = np.where(part_frames >= 0, pictures[part_frames], -1)
     of_scene = pictures[scene_frames]

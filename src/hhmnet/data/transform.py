@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from hhmnet.conversion import trunk_means
-from hhmnet.data.augment import AugmentConfig, augment, draw_mirrored, frame_positions, mirror
+from hhmnet.data.augment import AugmentConfig, augment, draw_mirrored, frame_positions
 from hhmnet.fields import one_of, within
 from hhmnet.skeleton import SkeletonLayout
 
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
-CENTERS = ("none", "first")
 FACINGS = ("none", "mean")
 TRUNKS = ("stored", "derived")
 SCALES = ("none", "trunk", "box")
@@ -35,8 +34,6 @@ class DataConfig:
     """Frames sampled from every clip, T."""
     persons: int = 1
     """Persons kept of every clip, M; the store has them in order of importance."""
-    center: str = "first"
-    """Origin of the coordinates: none (as stored) or first (the root joint in the first frame)."""
     facing: str = "none"
     """Turn the body towards the camera by its hips and shoulders, by their mean over the clip: none or mean."""
     trunk: str = "stored"
@@ -54,7 +51,6 @@ class DataConfig:
                 )
         if len(set(self.streams)) < len(self.streams):
             raise ValueError(f"field 'stream': a stream stands twice in '{self.stream}'")
-        one_of(self, "center", CENTERS)
         one_of(self, "facing", FACINGS)
         one_of(self, "trunk", TRUNKS)
         one_of(self, "scale", SCALES)
@@ -139,10 +135,8 @@ def sample_frames(clips: SkeletonBatch, positions: Tensor) -> tuple[Tensor, Tens
     return joints, mask
 
 
-def derive_trunk(x: Tensor, how: str, layout: SkeletonLayout) -> Tensor:
+def derive_trunk(x: Tensor, layout: SkeletonLayout) -> Tensor:
     """Place the joints of the trunk of ``x (N, T, M, V, C)`` anew, each as a mean of hips, shoulders and head."""
-    if how == "stored":
-        return x
     means = torch.from_numpy(trunk_means(layout)).to(x)
     return torch.einsum("...vc,wv->...wc", x, means)
 
@@ -165,32 +159,26 @@ def _of(x: Tensor, person: Tensor) -> Tensor:
     return x[torch.arange(x.shape[0], device=x.device), :, person]
 
 
-def center(x: Tensor, how: str, root: int, mask: Tensor | None) -> Tensor:
+def center(x: Tensor, root: int, mask: Tensor | None) -> Tensor:
     """Move the origin of ``x (N, T, M, V, C)`` to a root joint; absent bodies stay zero.
 
     It is the joint of person 0 in the first frame; of a clip that person 0 is missing from, of the first who is there.
     """
-    if how == "none":
-        return x
     person, frame = _leader(x, mask)
     x = x - x[torch.arange(x.shape[0], device=x.device), frame, person, root][:, None, None, None, :]
     return x if mask is None else x * mask[..., None, None]
 
 
-def face_camera(x: Tensor, how: str, layout: SkeletonLayout, mask: Tensor | None) -> Tensor:
+def face_camera(x: Tensor, layout: SkeletonLayout, mask: Tensor | None) -> Tensor:
     """Turn ``x (N, T, M, V, 3)`` around the vertical axis until hips and shoulders of person 0 lie along x.
 
     Of a clip without person 0 it is the first who is there.
     """
-    if how == "none":
-        return x
-    person, _ = _leader(x, mask)
-    body = _of(x, person)
+    body = _of(x, _leader(x, mask)[0])
     across = x.new_zeros(x.shape[0], x.shape[1], 3)
     for joint in ("shoulder", "hip"):
-        across = (
-            across + body[:, :, layout.index(f"left_{joint}")] - body[:, :, layout.index(f"right_{joint}")]
-        )
+        left, right = (body[:, :, layout.index(f"{side}_{joint}")] for side in ("left", "right"))
+        across = across + left - right
     across = across.sum(1)
     # Kinect's left joints have the smaller x when a person faces the camera.
     ax, az = -across[:, 0], -across[:, 2]
@@ -203,24 +191,22 @@ def face_camera(x: Tensor, how: str, layout: SkeletonLayout, mask: Tensor | None
     return (x.flatten(1, 3) @ turn.transpose(1, 2)).view_as(x)
 
 
-def rescale(x: Tensor, how: str, layout: SkeletonLayout, mask: Tensor | None) -> Tensor:
-    """Bring ``x (N, T, M, V, C)`` to a unit of length that doesn't depend on the person or the camera.
+def in_trunks(x: Tensor, layout: SkeletonLayout, mask: Tensor | None) -> Tensor:
+    """Measure ``x (N, T, M, V, C)`` in trunks of person 0, in a clip without person 0 of the first who is there."""
+    person, _ = _leader(x, mask)
+    body = _of(x, person)
+    shoulders, hips = (
+        body[:, :, [layout.index(f"left_{joint}"), layout.index(f"right_{joint}")]]
+        for joint in ("shoulder", "hip")
+    )
+    trunk = (shoulders - hips).norm(dim=-1).mean(-1)
+    valid = torch.ones_like(trunk) if mask is None else _of(mask, person).to(trunk.dtype)
+    length = (trunk * valid).sum(1) / valid.sum(1).clamp_min(1)
+    return x / length.clamp_min(1e-3)[:, None, None, None, None]
 
-    A trunk is that of person 0, in a clip without person 0 that of the first who is there.
-    """
-    if how == "none":
-        return x
-    if how == "trunk":
-        person, _ = _leader(x, mask)
-        body = _of(x, person)
-        shoulders, hips = (
-            body[:, :, [layout.index(f"left_{joint}"), layout.index(f"right_{joint}")]]
-            for joint in ("shoulder", "hip")
-        )
-        trunk = (shoulders - hips).norm(dim=-1).mean(-1)
-        valid = torch.ones_like(trunk) if mask is None else _of(mask, person).to(trunk.dtype)
-        length = (trunk * valid).sum(1) / valid.sum(1).clamp_min(1)
-        return x / length.clamp_min(1e-3)[:, None, None, None, None]
+
+def in_box(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Let each clip of ``x (N, T, M, V, C)`` span -1 to 1 on every axis; absent bodies are zero."""
     low, high = x, x
     if mask is not None:
         absent = ~mask[..., None, None]
@@ -285,17 +271,18 @@ def prepare(
     if sampled is None:
         sampled = choose_frames(clips.lengths, config, augmentation, generator)
     x, mask = sample_frames(clips, sampled.positions)
-    x = derive_trunk(x, config.trunk, layout)
-    x = center(x, config.center, layout.root, mask)
-    x = face_camera(x, config.facing, layout, mask)
+    if config.trunk == "derived":
+        x = derive_trunk(x, layout)
+    x = center(x, layout.root, mask)
+    if config.facing == "mean":
+        x = face_camera(x, layout, mask)
     if config.scale == "trunk":
-        x = rescale(x, config.scale, layout, mask)
+        x = in_trunks(x, layout, mask)
     if augmentation is not None and generator is not None:
-        x = derive_trunk(augment(x, layout, augmentation, generator, sampled.mirrored), config.trunk, layout)
-    elif sampled.mirrored is not None:
-        x = mirror(x, layout, sampled.mirrored)
+        x = augment(x, layout, augmentation, generator, sampled.mirrored)
+        x = derive_trunk(x, layout) if config.trunk == "derived" else x
     if config.scale == "box":  # a box is not kept by a rotation, so it comes last
-        x = rescale(x, config.scale, layout, mask)
+        x = in_box(x, mask)
     x = torch.cat([stream(name, x, layout, mask) for name in config.streams], -1)
     if mask is not None:
         x = x * mask[..., None, None]

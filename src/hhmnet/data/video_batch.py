@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hhmnet.data.augment import uniform
 from hhmnet.data.roi import ClipCrops
 from hhmnet.fields import within
 from hhmnet.skeleton import PARTS
@@ -180,18 +181,11 @@ def prepare_video(
     )
 
 
-def frames_shown(video: VideoInput, positions: Tensor) -> Tensor:
-    """The frame of its clip that each instant of the grid shows, ``(N, K)``, such as 3.5 for halfway from 3 to 4.
+def frames_at(positions: Tensor, places: Tensor) -> Tensor:
+    """The positions ``(N, T)`` at ``places (N, K)`` among them, linear in between, such as 3.5 for halfway from 3 to 4.
 
-    Args:
-        video: what :func:`prepare_video` made.
-        positions: what it was given; the cached instants' ``times`` where that was None.
+    At :class:`VideoInput`'s times they are the frames of a clip that the instants show.
     """
-    return _at(positions, video.times)
-
-
-def _at(positions: Tensor, places: Tensor) -> Tensor:
-    """The positions ``(N, T)`` at ``places (N, K)`` among them, linear in between."""
     before = places.floor().long()
     after = (before + 1).clamp_max(positions.shape[1] - 1)
     return torch.lerp(positions.gather(1, before), positions.gather(1, after), places - before)
@@ -201,7 +195,7 @@ def _nearest(times: Tensor, positions: Tensor, count: int) -> Tensor:
     """Which of ``times (N, L)`` are nearest to the middles of K equal chunks of ``positions (N, T)``: ``(N, K)``."""
     frames = positions.shape[1]
     middles = (torch.arange(count, device=positions.device) + 0.5) * frames / count - 0.5
-    wanted = _at(positions, middles.clamp(0, frames - 1).expand(len(positions), count))
+    wanted = frames_at(positions, middles.clamp(0, frames - 1).expand(len(positions), count))
     return (times[:, None, :] - wanted[:, :, None]).abs().argmin(2)
 
 
@@ -250,9 +244,9 @@ def _windows(crops: Tensor, side: int, config: VideoAugmentConfig, generator: to
     Bilinear: a window is hardly larger than what comes of it, so nothing is averaged.
     """
     count, parts, instants, cached = crops.shape[:4]
-    zoom = 1 + config.zoom * _uniform((count * parts, 1), generator)
+    zoom = 1 + uniform((count * parts, 1), config.zoom, generator)
     share = (zoom * side / cached).clamp_max(1)
-    shift = _uniform((count * parts, 2), generator) * config.shift * (1 - share)
+    shift = uniform((count * parts, 2), config.shift, generator) * (1 - share)
     zero = torch.zeros_like(share)
     rows = [torch.cat([share, zero, shift[:, :1]], 1), torch.cat([zero, share, shift[:, 1:]], 1)]
     grid = functional.affine_grid(
@@ -268,7 +262,7 @@ def _colour_matrix(
 ) -> tuple[Tensor, Tensor]:
     """A random change of colours for each clip: a matrix ``(N, 3, 3)`` and each clip's contrast ``(N, 1, 1)``."""
     limits = torch.tensor([config.brightness, config.contrast, config.saturation], device=generator.device)
-    factors = 1 + limits * _uniform((count, 3), generator)
+    factors = 1 + limits * uniform((count, 3), 1.0, generator)
     brightness, contrast, saturation = factors[:, :, None, None].unbind(1)
     eye = torch.eye(3, device=generator.device)
     grey = torch.tensor(_LUMA, device=generator.device).expand(3, 3)
@@ -291,8 +285,3 @@ def _erased(mask: Tensor, config: VideoAugmentConfig, generator: torch.Generator
     draws = torch.rand(mask.shape, generator=generator, device=generator.device)
     rows = torch.rand(mask.shape[:2], generator=generator, device=generator.device)
     return (draws < config.cell_drop) | (rows < config.part_drop)[:, :, None]
-
-
-def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Random numbers from -1 to 1."""
-    return torch.rand(shape, generator=generator, device=generator.device) * 2 - 1

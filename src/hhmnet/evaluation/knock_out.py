@@ -123,7 +123,7 @@ def parts_of(model: ActionModel, mean: Change) -> tuple[Blocks, Blocks]:
     if config.reranking != "none":
         inside["reranking"] = partial(changed, attentions, "similarity", lambda n, j: 0 * j)
     inside["attention, against its mean over clips"] = partial(changed, attentions, "attention", mean)
-    if config.select and len(config.dilations) > 1:
+    if config.select:
         inside["selection of kernels"] = partial(changed, kernels, "weights", lambda n, w: 0 * w + 1 / len(w))
     around: Blocks = {WHOLE: nullcontext}
     for place, name in enumerate(model.members):

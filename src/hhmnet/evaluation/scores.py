@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
+from torch.utils.data import BatchSampler
 
 from hhmnet.confidence import Confidence
-from hhmnet.data.dataset import ClipDataset, EpochSampler, VideoDataset, make_loader
+from hhmnet.data.dataset import ClipDataset, VideoDataset, make_loader
 from hhmnet.files import replacing
 from hhmnet.models.pretrained import ActionModel
 from hhmnet.sample import MODALITIES
@@ -162,7 +163,7 @@ def ask_batches(
 
         cache = CropCache(config=model.spec.roi)
         dataset = VideoDataset(store, indices, model.spec.data.persons, cache, store.find_videos(videos))
-    for batch in make_loader(dataset, EpochSampler(len(indices), batch_size)):
+    for batch in make_loader(dataset, BatchSampler(range(len(indices)), batch_size, drop_last=False)):
         there = batch.to(device or torch.device("cpu"))
         yield ask(there.clips if not looks or "skeleton" in modalities else None, there.video).cpu()
     model.train(training)

@@ -116,12 +116,10 @@ class EfficientNetLite0(RGBBackbone):
     """EfficientNet-Lite0 without its classifier: 3.4 million weights.
 
     Tan and Le, "EfficientNet", ICML 2019, table 1; Lite leaves squeeze-and-excitation out and takes ReLU6.
-
-    Args:
-        drop_path: stochastic depth rate of the last block (linear from 0); 0.2 is the paper's.
     """
 
     channels, stride = 1280, 32
+    DROP_PATH = 0.2  # stochastic depth rate of the last block, linear from 0
     # Repeats, kernel, stride, expansion, channels of every stage.
     STAGES = (
         (1, 3, 1, 1, 16),
@@ -133,14 +131,14 @@ class EfficientNetLite0(RGBBackbone):
         (1, 3, 1, 6, 320),
     )
 
-    def __init__(self, drop_path: float = 0.2) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.stem = ConvNorm(3, 32, 3, 2)
         blocks: list[nn.Module] = []
         before, depth = 32, sum(stage[0] for stage in self.STAGES)
         for repeats, kernel, stride, expand, width in self.STAGES:
             for number in range(repeats):
-                drop = drop_path * len(blocks) / depth
+                drop = self.DROP_PATH * len(blocks) / depth
                 step = stride if number == 0 else 1
                 blocks.append(MobileBlock(before, width, kernel, step, expand, drop))
                 before = width

@@ -9,63 +9,20 @@ al., ICLR 2020) part by part, and a weighted mean of raw logits.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from hhmnet.fields import one_of, within
-from hhmnet.models.backbones import BACKBONES, build_backbone
-from hhmnet.models.homogeneous import HomogeneousNetwork, HomogeneousOutput, check_shares
+from hhmnet.models.backbones import build_backbone
+from hhmnet.models.homogeneous import HomogeneousNetwork
 from hhmnet.models.layers import part_weights, stride_mask
-from hhmnet.models.stst import STST, STSTOutput
-from hhmnet.models.video_net import VideoNetwork, guidance, part_meanings
+from hhmnet.models.stst import STST, SkeletonOutput
+from hhmnet.models.video_net import HeterogeneousConfig, VideoNetwork, guidance, part_meanings
 from hhmnet.skeleton import SkeletonLayout
 
 if TYPE_CHECKING:
     from hhmnet.data.video_batch import VideoInput
-
-GUIDANCES = ("none", "feature")
-BACKBONE_NORMS = ("frozen", "batch")
-
-
-@dataclass
-class HeterogeneousConfig:
-    """How a video network is built, guided by a skeleton network, and joined with it."""
-
-    backbone: str = "efficientnet_lite0"
-    """Image network: efficientnet_lite0 or small."""
-    pretrained: bool = True
-    """Begin with the backbone's ImageNet weights; small has none."""
-    frozen: float = 0.0
-    """Share of the backbone's layers, from the pictures on, that stay as they are; 1 trains only what follows it."""
-    norm: str = "frozen"
-    """Statistics of a pretrained backbone's batch norms: frozen (ImageNet's) or batch (those of the training batches).
-    Without pretrained weights they are always the batches'."""
-    guidance: str = "feature"
-    """What the skeleton's attention weights: feature (the cells' features) or none."""
-    scene: bool = True
-    """See the whole person and the surroundings beside the body parts."""
-    moments: int = 1
-    """Waves over time by which the instants' features are gathered: 1 takes their mean, 2 knows what came first."""
-    projection: int = 128
-    """Channels of the space in which video and skeleton are compared."""
-    dropout: float = 0.5
-    """Dropout before the video's classifier."""
-    modality_dropout: float = 0.0
-    """Probability that a training clip loses its guidance, so that the video learns to do without."""
-    weights: tuple[float, ...] = ()
-    """Weight of each stream's logits, then of the video's; empty weighs the video like an average stream."""
-
-    def __post_init__(self) -> None:
-        one_of(self, "backbone", tuple(BACKBONES))
-        one_of(self, "guidance", GUIDANCES)
-        one_of(self, "norm", BACKBONE_NORMS)
-        within(self, 1, math.inf, "projection", "moments")
-        within(self, 0, 0.99, "dropout")
-        within(self, 0, 1, "modality_dropout", "frozen")
-        check_shares(self)
 
 
 class HeterogeneousOutput(NamedTuple):
@@ -131,16 +88,9 @@ class HeterogeneousNetwork(nn.Module):
         encoders = [module for module in skeleton.modules() if isinstance(module, STST)]
         self.num_streams = len(encoders)
         self.time_stride = math.prod(encoders[0].config.strides)
-        self.video = VideoNetwork(
-            build_backbone(config.backbone, config.pretrained and pretrained),
-            num_classes,
-            scene=config.scene,
-            dropout=config.dropout,
-            frozen=config.frozen,
-            freeze_norms=config.pretrained and config.norm == "frozen",
-            moments=config.moments,
-        )
-        width, channels = self.video.backbone.channels, config.projection
+        backbone = build_backbone(config.backbone, config.pretrained and pretrained)
+        self.video = VideoNetwork(backbone, num_classes, config)
+        width, channels = backbone.channels, config.projection
         # Two maps: the parts come from the grid, the whole from another kind of picture.
         self.projections = nn.ModuleList(
             nn.Sequential(nn.Linear(width, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
@@ -215,13 +165,10 @@ class HeterogeneousNetwork(nn.Module):
         )
 
     @torch.no_grad()
-    def _skeleton_output(self, x: Tensor, mask: Tensor | None) -> tuple[HomogeneousOutput, Tensor]:
+    def _skeleton_output(self, x: Tensor, mask: Tensor | None) -> tuple[SkeletonOutput, Tensor]:
         """What the frozen network says of these skeletons, and where in its features a body is, ``(N, M, T')``."""
         count, _, frames, _, persons = x.shape
         output = self.skeleton(x, mask)
-        if isinstance(output, STSTOutput):  # as of one stream
-            logits = output.logits.float()
-            output = HomogeneousOutput(logits, logits[None], (output.embedding,), (), (output.features,))
         if mask is None:
             mask = torch.ones(count, frames, persons, dtype=torch.bool, device=x.device)
         there = stride_mask(mask.transpose(1, 2).reshape(-1, frames), self.time_stride)
@@ -230,18 +177,14 @@ class HeterogeneousNetwork(nn.Module):
 
     @torch.no_grad()
     def cell_weights(
-        self, known: HomogeneousOutput | None, there: Tensor | None, video: VideoInput, frames: int
+        self, known: SkeletonOutput | None, there: Tensor | None, video: VideoInput, frames: int
     ) -> Tensor | None:
-        """Weights ``(N, P, K)`` of the grid's cells; 1 throughout for a clip whose skeleton is missing or dropped."""
+        """Weights ``(N, P, K)`` of the grid's cells; 1 throughout for a clip whose skeleton is missing."""
         if self.config.guidance == "none":
             return None
         if known is None or there is None:
             return torch.ones(video.cell_mask.shape, device=video.grid.device)
-        weight = guidance(known.features, there, video.times, frames, self.time_stride, self.part_joints)
-        if self.training and self.config.modality_dropout:
-            lost = torch.rand(len(weight), 1, 1, device=weight.device) < self.config.modality_dropout
-            weight = torch.where(lost, 1.0, weight)
-        return weight
+        return guidance(known.features, there, video.times, frames, self.time_stride, self.part_joints)
 
     def _join(self, each: Tensor, has_skeleton: Tensor, has_video: Tensor) -> Tensor:
         """Weighted mean over what each clip has, ``(N, classes)``, of ``each (S + 1, N, classes)``.

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hhmnet.fields import within
-from hhmnet.models.stst import STST, STSTConfig
+from hhmnet.models.stst import STST, SkeletonOutput, STSTConfig
 from hhmnet.skeleton import SkeletonLayout
 
 
@@ -39,24 +39,6 @@ def check_shares(config: Any) -> None:
         within(config, 0, math.inf, "weights")
         if not any(config.weights):
             raise ValueError(f"field 'weights' must not be all zero; got {config.weights}")
-
-
-class HomogeneousOutput(NamedTuple):
-    """What the homogeneous network returns.
-
-    Attributes:
-        logits: ``(N, classes)``, the streams' logits joined by weight.
-        each: ``(S, N, classes)``, every stream's own.
-        embeddings: ``(N, D)`` of every stream, what its classifier sees.
-        projections: ``(N, P)`` of every stream, what the contrastive loss compares.
-        features: ``(N, M, T', V, D)`` of every stream, its last joint feature map.
-    """
-
-    logits: Tensor
-    each: Tensor
-    embeddings: tuple[Tensor, ...]
-    projections: tuple[Tensor, ...]
-    features: tuple[Tensor, ...]
 
 
 class HomogeneousNetwork(nn.Module):
@@ -93,7 +75,7 @@ class HomogeneousNetwork(nn.Module):
         weights = torch.tensor(fusion.weights or (1.0,) * len(streams))
         self.register_buffer("weights", weights / weights.sum(), persistent=False)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> HomogeneousOutput:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> SkeletonOutput:
         """Classify clips.
 
         Args:
@@ -103,15 +85,16 @@ class HomogeneousNetwork(nn.Module):
         parts = x.chunk(len(self.streams), dim=1)
         outputs = [self.encoders[name](part, mask) for name, part in zip(self.streams, parts, strict=True)]
         each = torch.stack([output.logits.float() for output in outputs])
-        return HomogeneousOutput(
+        embeddings = tuple(output.embeddings[0] for output in outputs)
+        return SkeletonOutput(
             logits=torch.einsum("s,snk->nk", self.weights, each),
             each=each,
-            embeddings=tuple(output.embedding for output in outputs),
+            embeddings=embeddings,
             projections=tuple(
-                self.projections[name](output.embedding)
-                for name, output in zip(self.streams, outputs, strict=True)
+                self.projections[name](embedding)
+                for name, embedding in zip(self.streams, embeddings, strict=True)
             ),
-            features=tuple(output.features for output in outputs),
+            features=tuple(output.features[0] for output in outputs),
         )
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from hhmnet.fields import one_of, within
 from hhmnet.skeleton import PARTS, SkeletonLayout
@@ -39,24 +40,12 @@ class STSTConfig:
     """Dynamic mask of RE-DMT: none or threshold."""
     reranking: str = "jaccard"
     """Reranking of RE-DMT: none or jaccard."""
-    k1: int = 8
-    """Size of the k-reciprocal neighbour sets."""
-    k2: int = 3
-    """Neighbours over which a joint's encoding is averaged; 1 leaves the average out."""
     chunks: int = 1
     """Temporal chunks that get spatial attention of their own."""
     mutual: bool = False
     """Let persons see each other: the joints of all persons of a clip are keys of one attention."""
-    kernel: int = 5
-    """Taps of SK-TC's branches."""
-    dilations: tuple[int, ...] = (1, 3)
-    """Dilation of every SK-TC branch: short and long."""
     select: bool = True
     """Mix SK-TC's branches by learned selection; false takes their mean, a plain multi-branch convolution."""
-    bottleneck: float = 0.5
-    """Channels of SK-TC's branches as a share of the block's."""
-    reduction: int = 4
-    """Reduction ratio of SK-TC's selection."""
     drop_path: float = 0.1
     """Stochastic depth rate of the last block (linear from 0)."""
     dropout: float = 0.3
@@ -68,19 +57,13 @@ class STSTConfig:
         one_of(self, "mask", MASKS)
         one_of(self, "reranking", RERANKINGS)
         one_of(self, "pooling", ("body", "parts"))
-        within(self, 1, math.inf, "widths", "head_width", "k1", "k2", "chunks")
+        within(self, 1, math.inf, "widths", "head_width", "chunks")
         within(self, 1, 1000, "strides")
-        within(self, 1, math.inf, "kernel", "dilations", "reduction")
-        within(self, 0.01, 1, "bottleneck")
         within(self, 0, 0.99, "drop_path", "dropout")
         if len(self.widths) != len(self.strides):
             raise ValueError(
                 f"field 'strides' has {len(self.strides)} entries, field 'widths' has {len(self.widths)}: "
                 "give as many"
-            )
-        if self.kernel % 2 == 0:
-            raise ValueError(
-                f"field 'kernel' must be odd, so that a frame has a middle tap; got {self.kernel}"
             )
         if any(width % max(1, width // self.head_width) for width in self.widths):
             raise ValueError(
@@ -148,17 +131,21 @@ def masked_batch_norm(x: Tensor, mask: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     mean = mean.detach() * share.sqrt()
     unused, var = torch.zeros_like(norm.bias), torch.zeros_like(norm.bias)
     y = functional.batch_norm(away, unused, var, norm.weight * share.sqrt(), norm.bias, True, 1.0, norm.eps)
+    # Torch keeps the unbiased variance, Σ/(n-1); it has counted all frames.
+    keep_statistics(norm, mean, var * ((every - 1) / every * count / (count - 1).clamp_min(1)))
+    return y.to(x.dtype)
+
+
+@torch.no_grad()
+def keep_statistics(norm: _BatchNorm, mean: Tensor, var: Tensor) -> None:
+    """Move a norm's running statistics towards a batch's mean and unbiased variance, both ``(D,)``."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
     assert norm.momentum is not None
-    with torch.no_grad():
-        # Torch keeps the unbiased variance, Σ/(n-1); it has counted all frames.
-        unbiased = var * ((every - 1) / every * count / (count - 1).clamp_min(1))
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(unbiased, norm.momentum)
-        norm.num_batches_tracked += 1
-    return y.to(x.dtype)
+    norm.running_mean.lerp_(mean, norm.momentum)
+    norm.running_var.lerp_(var, norm.momentum)
+    norm.num_batches_tracked += 1
 
 
 def folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor | None]:
@@ -229,17 +216,7 @@ def pointwise(width_in: int, width_out: int, stride: int = 1, bias: bool = True)
     return nn.Conv2d(width_in, width_out, 1, stride=(1, stride), bias=bias)
 
 
-def at_least_float32(x: Tensor) -> Tensor:
-    """``x`` in float32, or unchanged where it has more digits, as in a gradient check."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
     """A block without autocast on ``x``'s device; where there is none, an exported graph shows no trace."""
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
-
-
-def activation(x: Tensor) -> Tensor:
-    """The encoder's nonlinearity."""
-    return functional.gelu(x)

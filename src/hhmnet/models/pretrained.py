@@ -18,7 +18,7 @@ from hhmnet.confidence import NEIGHBOURS_FILE, neighbours_of, with_neighbours
 from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.files import replacing, write_json
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork
-from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork, HomogeneousOutput
+from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork
 from hhmnet.models.hub import find_model
 from hhmnet.models.spec import ModelSpec, Network, PretrainedError, check_weights
 from hhmnet.models.stst import STST
@@ -108,11 +108,11 @@ class ActionModel(nn.Module):
             x, mask = prepare(clips, self.spec.layout, self.spec.data, sampled=sampled)
         if video is None:
             return x, mask, None, None
-        from hhmnet.data.video_batch import frames_shown, prepare_video
+        from hhmnet.data.video_batch import frames_at, prepare_video
 
         assert self.spec.video is not None
         shown = prepare_video(video, positions, None, self.spec.video)
-        return x, mask, shown, frames_shown(shown, video.times if positions is None else positions)
+        return x, mask, shown, frames_at(video.times if positions is None else positions, shown.times)
 
     def classify(self, x: Tensor | None, mask: Tensor | None, video: VideoInput | None = None) -> ModelOutput:
         """The output, without times, on what :func:`prepare` and ``prepare_video`` made of the clips.
@@ -133,9 +133,9 @@ class ActionModel(nn.Module):
         there = (
             torch.ones(x.shape[0], dtype=torch.bool, device=x.device) if mask is None else mask.any(2).any(1)
         )
-        each = output.each if isinstance(output, HomogeneousOutput) else ()
+        each = dict(zip(self.members, output.each, strict=False))  # a network of one stream has no members
         used = torch.stack([there, torch.zeros_like(there)], 1)
-        return ModelOutput(output.logits.float(), dict(zip(self.members, each, strict=True)), used)
+        return ModelOutput(output.logits.float(), each, used)
 
     @property
     def skeleton(self) -> ActionModel:

@@ -16,18 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hhmnet.models.layers import (
-    STSTConfig,
-    apply_mask,
-    at_least_float32,
-    masked_mean_time,
-    pointwise,
-    without_autocast,
-)
+from hhmnet.models.layers import STSTConfig, apply_mask, masked_mean_time, pointwise, without_autocast
 from hhmnet.skeleton import SkeletonLayout
 
 KEY_WIDTH = 16
 """Channels of queries and keys a head, d."""
+K1, K2 = 8, 3
+"""Size of the k-reciprocal neighbour sets, and neighbours over which a joint's encoding is averaged."""
 BALANCE = 0.3
 """Share of the plain logits among the reranked ones (lambda in Zhong 2017, section 3.5)."""
 
@@ -181,7 +176,6 @@ class REDMT(nn.Module):
         joints = layout.num_joints
         self.heads = heads = max(1, width // config.head_width)
         self.mask, self.reranking, self.chunks = config.mask, config.reranking, config.chunks
-        self.k1, self.k2 = config.k1, config.k2
         self.query_key = nn.Linear(width, 2 * heads * KEY_WIDTH)
         self.value = pointwise(width, width)
         self.distance_bias = nn.Parameter(torch.zeros(heads, int(layout.hops.max()) + 1))
@@ -211,7 +205,8 @@ class REDMT(nn.Module):
             far = self.others_bias.expand(-1, joints, joints * company.rows.shape[1])
             bias = torch.cat((bias, far), -1)
         with without_autocast(pooled):  # ranking needs full precision: in bfloat16 neighbours tie
-            products = at_least_float32(query) @ at_least_float32(key).transpose(-1, -2)
+            exact = torch.promote_types(query.dtype, torch.float32)
+            products = query.to(exact) @ key.to(exact).transpose(-1, -2)
             logits = products / math.sqrt(KEY_WIDTH) + bias
         if company is not None:
             own = company.there.new_ones(batch, joints)
@@ -237,7 +232,7 @@ class REDMT(nn.Module):
 
     def similarity(self, logits: Tensor) -> Tensor:
         """What reranking adds to the logits: the joints' Jaccard similarity J, ``(B·chunks, H, V, V)``."""
-        return rerank(logits, self.k1, self.k2)
+        return rerank(logits, K1, K2)
 
     def mixing(self, pooled: Tensor, company: Company | None = None) -> Tensor:
         """The weights ``(B·chunks, H, V, K)`` with which joint j reaches joint i: attention and the learned graph."""

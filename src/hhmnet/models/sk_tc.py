@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hhmnet.models.layers import (
     Norm,
     STSTConfig,
-    activation,
     apply_mask,
     convolve,
     masked_mean_time,
     pointwise,
     stride_mask,
 )
+
+KERNEL = 5
+"""Taps of both branches."""
+DILATIONS = 1, 3
+"""Frames between two taps of the short branch and of the long one."""
+BOTTLENECK = 0.5
+"""Channels of the branches as a share of the block's."""
+REDUCTION = 4
+"""SKNet's r: the selection's hidden width is ``max(channels / r, 32)``."""
 
 
 class SKTC(nn.Module):
@@ -28,14 +37,12 @@ class SKTC(nn.Module):
         width_in: channels in.
         width: channels out.
         stride: temporal stride, taken inside the branches.
-        config: kernel, and a branch for each dilation; branch channels as a share of ``width``; and whether they are
-            mixed by softmax, or, for the ablation, simply by their mean. The selection's hidden width is SKNet's
-            ``max(channels / r, 32)``.
+        config: whether the branches are mixed by softmax, or, for the ablation, simply by their mean.
     """
 
     def __init__(self, width_in: int, width: int, stride: int, config: STSTConfig) -> None:
         super().__init__()
-        inner, kernel = max(16, round(width * config.bottleneck)), config.kernel
+        inner = max(16, round(width * BOTTLENECK))
         self.stride = stride
         self.reduce = pointwise(width_in, inner, bias=False)
         self.reduce_norm = Norm(inner)
@@ -43,46 +50,42 @@ class SKTC(nn.Module):
             nn.Conv2d(
                 inner,
                 inner,
-                (1, kernel),
+                (1, KERNEL),
                 stride=(1, stride),
-                padding=(0, dilation * (kernel // 2)),
+                padding=(0, dilation * (KERNEL // 2)),
                 dilation=(1, dilation),
                 bias=False,
             )
-            for dilation in config.dilations
+            for dilation in DILATIONS
         )
-        count = len(config.dilations)
-        self.branch_norms = nn.ModuleList(Norm(inner) for _ in range(count))
-        hidden = max(inner // config.reduction, 32)
-        select = config.select and count > 1  # one branch leaves nothing to choose
-        self.squeeze = nn.Linear(inner, hidden) if select else None
-        self.choose = nn.Linear(hidden, count * inner) if select else None
+        self.branch_norms = nn.ModuleList(Norm(inner) for _ in DILATIONS)
+        hidden = max(inner // REDUCTION, 32)
+        self.squeeze = nn.Linear(inner, hidden) if config.select else None
+        self.choose = nn.Linear(hidden, len(DILATIONS) * inner) if config.select else None
         self.expand = pointwise(inner, width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map ``x (B, D, V, T)`` to ``(B, width, V, ceil(T / stride))``; ``mask (B, T)``: the real frames."""
-        x = apply_mask(activation(convolve(self.reduce, self.reduce_norm, x, mask)), mask)
+        x = apply_mask(functional.gelu(convolve(self.reduce, self.reduce_norm, x, mask)), mask)
         later = stride_mask(mask, self.stride)
         outputs = [
             convolve(branch, norm, x, later)  # type: ignore[arg-type]
             for branch, norm in zip(self.branches, self.branch_norms, strict=True)
         ]
-        return self.expand(self._select([activation(y) for y in outputs], later))
+        return self.expand(self._select([functional.gelu(y) for y in outputs], later))
 
     def weights(self, outputs: list[Tensor], mask: Tensor | None) -> Tensor:
         """Selection weights ``(branches, B, D)`` that sum to 1 over branches (SKNet, equations 1 to 4)."""
         assert self.squeeze is not None
         assert self.choose is not None
-        total = sum(outputs[1:], outputs[0])
-        pooled = masked_mean_time(total, mask).mean(-1)
-        scores = self.choose(activation(self.squeeze(pooled)))
+        short, long = outputs
+        pooled = masked_mean_time(short + long, mask).mean(-1)
+        scores = self.choose(functional.gelu(self.squeeze(pooled)))
         return scores.unflatten(1, (len(outputs), -1)).softmax(1).transpose(0, 1)
 
     def _select(self, outputs: list[Tensor], mask: Tensor | None) -> Tensor:
+        short, long = outputs
         if self.squeeze is None:
-            return sum(outputs[1:], outputs[0]) / len(outputs)
-        first, *others = self.weights(outputs, mask)[..., None, None].unbind()
-        mixed = outputs[0] * first
-        for weight, y in zip(others, outputs[1:], strict=True):
-            mixed = torch.addcmul(mixed, y, weight)
-        return mixed
+            return (short + long) / 2
+        first, second = self.weights(outputs, mask)[..., None, None].unbind()
+        return torch.addcmul(short * first, long, second)

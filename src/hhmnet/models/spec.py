@@ -35,6 +35,7 @@ USUAL_RATE = 30.0
 _OF_CLIPS = ("clip_frames", "clip_rate", "body_size")
 _OPTIONAL = (*_OF_CLIPS, "heterogeneous", "video", "roi", "heads", "confidence")
 RETIRED: dict[str, Any] = {
+    "data.center": "first",
     "fusion.contrast": None,
     "fusion.temperature": None,
     "fusion.positives": None,
@@ -43,12 +44,21 @@ RETIRED: dict[str, Any] = {
     "heterogeneous.positives": None,
     "heterogeneous.logit_distill": None,
     "heterogeneous.logit_temperature": None,
+    "heterogeneous.modality_dropout": None,
+    "heterogeneous.norm": None,
     "data.views": 1,
     "model.attention_dropout": 0.0,
     "model.balance": 0.3,
+    "model.bottleneck": 0.5,
     "model.density": None,
+    "model.dilations": [1, 3],
+    "model.k1": 8,
+    "model.k2": 3,
+    "model.kernel": 5,
     "model.max_pool": False,
     "model.norm": "batch",
+    "model.reduction": 4,
+    "roi.person_scale": "bones",
     "video.mean": None,
     "video.std": None,
 }
@@ -60,7 +70,7 @@ _MOST_PAIRS = 2**24
 _MOST_PIXELS = 2**24
 """Pixels of a clip's grid and scenes; a hundred times the default."""
 _MOST = {
-    "model": {"kernel": 999, "dilations": 999, "k1": 10_000, "k2": 10_000, "head_width": 2**16},
+    "model": {"head_width": 2**16},
     "fusion": {"projection": 2**14},
     "heterogeneous": {"projection": 2**14},
 }

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hhmnet.models.layers import (
     DropPath,
     Norm,
     STSTConfig,
-    activation,
     apply_mask,
     part_weights,
     pointwise,
@@ -26,18 +26,23 @@ from hhmnet.models.sk_tc import SKTC
 from hhmnet.skeleton import SkeletonLayout
 
 
-class STSTOutput(NamedTuple):
-    """What ST&ST returns.
+class SkeletonOutput(NamedTuple):
+    """What a network of S skeleton streams returns; ST&ST itself is one of a single stream.
 
     Attributes:
-        logits: ``(N, classes)``.
-        embedding: ``(N, D)``, the masked mean over T, V and M.
-        features: ``(N, M, T', V, D)``, the last joint feature map; zero where a person or a frame is absent.
+        logits: ``(N, classes)``, the streams' logits joined by weight.
+        each: ``(S, N, classes)``, every stream's own.
+        embeddings: ``(N, D)`` of every stream, the masked mean over T, V and M.
+        projections: ``(N, P)`` of every stream, what the contrastive loss compares; none of a single stream.
+        features: ``(N, M, T', V, D)`` of every stream, the last joint feature map; zero where a person or a frame is
+            absent.
     """
 
     logits: Tensor
-    embedding: Tensor
-    features: Tensor
+    each: Tensor
+    embeddings: tuple[Tensor, ...]
+    projections: tuple[Tensor, ...]
+    features: tuple[Tensor, ...]
 
 
 class STSTBlock(nn.Module):
@@ -67,7 +72,7 @@ class STSTBlock(nn.Module):
         What comes out at frames that ``mask (B, T)`` leaves out means nothing.
         """
         x = self.drop_path(x, self.spatial(self.spatial_norm(x, mask), mask, company))
-        y = self.temporal(activation(self.temporal_norm(x, mask)), mask)
+        y = self.temporal(functional.gelu(self.temporal_norm(x, mask)), mask)
         if self.stride > 1:  # a kept frame of the output may stand at a masked frame of x
             x = apply_mask(x, mask)
         return self.drop_path(self.shortcut(x), y)
@@ -80,7 +85,6 @@ class STST(nn.Module):
         config: shape and variants.
         layout: the skeleton whose joints come in.
         num_classes: number of actions.
-        channels: coordinates per joint, C; the layout's own by default.
 
     Attributes:
         static_shapes: compute absent persons too, who count nothing, so that no shape depends on the mask, as a CUDA
@@ -90,15 +94,12 @@ class STST(nn.Module):
     static_shapes = False
     part_joints: Tensor
 
-    def __init__(
-        self, config: STSTConfig, layout: SkeletonLayout, num_classes: int, channels: int | None = None
-    ) -> None:
+    def __init__(self, config: STSTConfig, layout: SkeletonLayout, num_classes: int) -> None:
         super().__init__()
         self.config, self.layout, self.num_classes = config, layout, num_classes
-        channels = channels or layout.dims
         first, last, depth = config.widths[0], config.widths[-1], len(config.widths)
-        self.input_norm = Norm(channels * layout.num_joints)
-        self.embed = pointwise(channels, first)
+        self.input_norm = Norm(layout.dims * layout.num_joints)
+        self.embed = pointwise(layout.dims, first)
         self.joint_embedding = nn.Parameter(torch.randn(first, layout.num_joints) * 0.02)
         blocks = []
         for i, (width, stride) in enumerate(zip(config.widths, config.strides, strict=True)):
@@ -111,7 +112,7 @@ class STST(nn.Module):
         self.register_buffer("part_joints", part_weights(layout), persistent=False)
         self.classifier = nn.Linear(config.pooled, num_classes)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> STSTOutput:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> SkeletonOutput:
         """Classify clips.
 
         Args:
@@ -130,14 +131,15 @@ class STST(nn.Module):
         x = x.permute(0, 4, 1, 3, 2).reshape(clips * persons, channels, joints, frames)
         if mask is not None:
             mask = mask.permute(0, 2, 1).reshape(clips * persons, frames)
-        if mask is None or self.static_shapes or torch.compiler.is_compiling():
-            company = None
-            if self.config.mutual and persons > 1:
-                present = x.new_ones(clips * persons).bool() if mask is None else mask.any(1)
-                company = company_of(present.view(clips, persons), absent_too=True)
+        whole = mask is None or self.static_shapes or torch.compiler.is_compiling()
+        present = x.new_ones(clips * persons).bool() if mask is None else mask.any(1)
+        company = None
+        if self.config.mutual and persons > 1:
+            company = company_of(present.view(clips, persons), absent_too=whole)
+        if mask is None or whole:
             features, mask = self._encode(x, mask, company)
         else:
-            features, mask = self._encode_present(x, mask, persons)
+            features, mask = self._encode_present(x, mask, present, company)
         return self._pool(features.unflatten(0, (clips, -1)), mask)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
@@ -176,22 +178,20 @@ class STST(nn.Module):
         for block in self.blocks:
             x = block(x, mask, company)
             mask = stride_mask(mask, block.stride)  # type: ignore[arg-type]
-        return apply_mask(activation(self.output_norm(x, mask)), mask), mask
+        return apply_mask(functional.gelu(self.output_norm(x, mask)), mask), mask
 
-    def _encode_present(self, x: Tensor, mask: Tensor, persons: int) -> tuple[Tensor, Tensor]:
+    def _encode_present(
+        self, x: Tensor, mask: Tensor, present: Tensor, company: Company | None
+    ) -> tuple[Tensor, Tensor]:
         """What :meth:`_encode` returns, for which nobody pays who is in no frame."""
-        present = mask.any(1)
         if not present.all():
             x, mask = x[present], mask[present]
-        company = None
-        if self.config.mutual and persons > 1:
-            company = company_of(present.view(-1, persons), absent_too=False)
         features, counted = self._encode(x, None if mask.all() else mask, company)
         if counted is None:
             counted = features.new_ones(len(features), features.shape[-1]).bool()
         return _put_back(features, present), _put_back(counted, present)
 
-    def _pool(self, features: Tensor, mask: Tensor | None) -> STSTOutput:
+    def _pool(self, features: Tensor, mask: Tensor | None) -> SkeletonOutput:
         """The answer, from features ``(N, M, D, V, T')``; ``mask (N·M, T')`` names the frames that count."""
         exact = torch.promote_types(features.dtype, torch.float32)
         if mask is None:
@@ -203,7 +203,7 @@ class STST(nn.Module):
         if self.config.pooling == "parts":
             seen = torch.einsum("ndv,pv->npd", joints, self.part_joints.to(exact)).flatten(1)
         logits = self.classifier(self.dropout(seen))
-        return STSTOutput(logits, embedding, features.permute(0, 1, 4, 3, 2))
+        return SkeletonOutput(logits, logits[None], (embedding,), (), (features.permute(0, 1, 4, 3, 2),))
 
 
 def _put_back(rows: Tensor, present: Tensor) -> Tensor:

@@ -5,7 +5,9 @@ Beneath it stands what a frozen skeleton encoder tells it: where to look, and wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -13,12 +15,49 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hhmnet.models.backbones import RGBBackbone
+from hhmnet.fields import one_of, within
+from hhmnet.models.backbones import BACKBONES, RGBBackbone
+from hhmnet.models.homogeneous import check_shares
 from hhmnet.models.layers import without_autocast
 from hhmnet.skeleton import PARTS
 
 if TYPE_CHECKING:
     from hhmnet.data.video_batch import VideoInput
+
+
+GUIDANCES = ("none", "feature")
+
+
+@dataclass
+class HeterogeneousConfig:
+    """How a video network is built, guided by a skeleton network, and joined with it."""
+
+    backbone: str = "efficientnet_lite0"
+    """Image network: efficientnet_lite0 or small."""
+    pretrained: bool = True
+    """Begin with the backbone's ImageNet weights, whose statistics its batch norms then keep; small has none."""
+    frozen: float = 0.0
+    """Share of the backbone's layers, from the pictures on, that stay as they are; 1 trains only what follows it."""
+    guidance: str = "feature"
+    """What the skeleton's attention weights: feature (the cells' features) or none."""
+    scene: bool = True
+    """See the whole person and the surroundings beside the body parts."""
+    moments: int = 1
+    """Waves over time by which the instants' features are gathered: 1 takes their mean, 2 knows what came first."""
+    projection: int = 128
+    """Channels of the space in which video and skeleton are compared."""
+    dropout: float = 0.5
+    """Dropout before the video's classifier."""
+    weights: tuple[float, ...] = ()
+    """Weight of each stream's logits, then of the video's; empty weighs the video like an average stream."""
+
+    def __post_init__(self) -> None:
+        one_of(self, "backbone", tuple(BACKBONES))
+        one_of(self, "guidance", GUIDANCES)
+        within(self, 1, math.inf, "projection", "moments")
+        within(self, 0, 0.99, "dropout")
+        within(self, 0, 1, "frozen")
+        check_shares(self)
 
 
 class VideoOutput(NamedTuple):
@@ -44,33 +83,21 @@ class VideoNetwork(nn.Module):
     Args:
         backbone: from pictures to feature maps; both kinds of picture go through it.
         num_classes: number of actions.
-        scene: look at the whole person too. Without, "the whole" among the features is the mean of the parts.
-        dropout: before the linear maps.
-        frozen: share of the backbone's layers, from the pictures on, that stay as they are, in eval mode for good.
-        freeze_norms: leave the statistics of its batch norms as they are.
-        moments: waves over time that the instants are gathered by (:func:`over_time`).
+        config: what is looked at, and what stays as it is, in eval mode for good. Without the scene "the whole" among
+            the features is the mean of the parts.
     """
 
-    def __init__(
-        self,
-        backbone: RGBBackbone,
-        num_classes: int,
-        scene: bool = True,
-        dropout: float = 0.0,
-        frozen: float = 0.0,
-        freeze_norms: bool = False,
-        moments: int = 1,
-    ) -> None:
+    def __init__(self, backbone: RGBBackbone, num_classes: int, config: HeterogeneousConfig) -> None:
         super().__init__()
-        self.backbone, self.freeze_norms, self.moments = backbone, freeze_norms, moments
+        self.backbone, self.freeze_norms, self.moments = backbone, config.pretrained, config.moments
         layers = backbone.layers()
-        self._frozen = layers[: round(frozen * len(layers))]
+        self._frozen = layers[: round(config.frozen * len(layers))]
         for layer in self._frozen:
             layer.requires_grad_(False)
-        self.dropout = nn.Dropout(dropout)
-        width = backbone.channels * moments
+        self.dropout = nn.Dropout(config.dropout)
+        width = backbone.channels * config.moments
         self.part_head = nn.Linear(len(PARTS) * width, num_classes)
-        self.scene_head = nn.Linear(width, num_classes, bias=False) if scene else None
+        self.scene_head = nn.Linear(width, num_classes, bias=False) if config.scene else None
         self.train()
 
     def train(self, mode: bool = True) -> VideoNetwork:

@@ -167,14 +167,14 @@ class OnnxEngine:
             import torch
 
             from hhmnet.data.transform import choose_frames
-            from hhmnet.data.video_batch import frames_shown, prepare_video
+            from hhmnet.data.video_batch import frames_at, prepare_video
 
             spec, positions = self.spec, None
             assert spec.video is not None
             if present is not None:
                 positions = choose_frames(torch.from_numpy(lengths), spec.data).positions
             shown = prepare_video(crops, positions, None, spec.video)
-            times = frames_shown(shown, crops.times if positions is None else positions).numpy()
+            times = frames_at(crops.times if positions is None else positions, shown.times).numpy()
             inputs |= {name: value.numpy() for name, value in shown._asdict().items()}
         elif self.looks_at_video:
             kinds = {"tensor(float)": np.float32, "tensor(bool)": np.bool_}

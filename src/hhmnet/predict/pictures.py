@@ -78,8 +78,7 @@ def _parts_of(
     if roi is None or prediction.guidance is None or prediction.times is None:
         return []
     every = np.arange(sample.num_frames)
-    size = roi.person_scale, roi.window, roi.part_size
-    frames, places, sides = part_squares(sample, layout, every, every >= 0, *size)
+    frames, places, sides = part_squares(sample, layout, every, every >= 0, roi.window, roi.part_size)
     half = sides[..., None] / 2
     boxes = np.concatenate([places - half, places + half], -1).tolist()
     weights = prediction.guidance.T[np.abs(every[:, None] - prediction.times).argmin(1)].tolist()

@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hhmnet.evaluation.scores import Scores, score_streams
 from hhmnet.losses import gathered
+from hhmnet.models.layers import keep_statistics
 from hhmnet.models.pretrained import ActionModel
 from hhmnet.sample import MODALITIES
 from hhmnet.store import Store
@@ -246,12 +247,5 @@ class SynchronisedNorm(_BatchNorm):
         away = exact - mean.view(shape)
         var = gathered(away.square().sum(axes)[None]).sum(0) / count
         y = away * (var + self.eps).rsqrt().view(shape)
-        unbiased = var.detach() * count / (count - 1).clamp_min(1)
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        assert self.momentum is not None
-        self.running_mean.lerp_(mean.detach(), self.momentum)
-        self.running_var.lerp_(unbiased, self.momentum)
-        self.num_batches_tracked.add_(1)
+        keep_statistics(self, mean, var * count / (count - 1).clamp_min(1))
         return (y * self.weight.view(shape) + self.bias.view(shape)).to(x.dtype)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,9 +32,8 @@ from hhmnet.sample import MODALITIES
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.training.distributed import ProcessGroup, join, naming_the_lost, score_together
-from hhmnet.training.learner import Learner
+from hhmnet.training.learner import Learner, learning_rate, set_rate
 from hhmnet.training.logs import EpochLog
-from hhmnet.training.optim import learning_rate, set_rate
 from hhmnet.training.phases import make_phase
 
 _FREE = ("checkpoint_every", "validate_every", "workers", "threads", "device", "compile", "graph")
@@ -86,26 +86,27 @@ class Trainer:
         self.stores = [stores] if isinstance(stores, Store) else list(stores)
         joined = Stores(self.stores)
         self.store: Store | Stores = joined if len(self.stores) > 1 else self.stores[0]
-        clips = _training_clips(config, self.stores)
-        self.protocols = [protocol for protocol, _, _ in clips]
+        self._sets = _training_sets(config, self.stores)
+        self.protocols = [one.protocol for one in self._sets]
         self.labels = np.concatenate(
-            [joined.offset_labels(n, labels) for n, (_, labels, _) in enumerate(clips)]
+            [joined.offset_labels(n, one.labels) for n, one in enumerate(self._sets)]
         )
-        self.rows = np.concatenate([joined.first_clip[n] + rows for n, (_, _, rows) in enumerate(clips)])
+        self.rows = np.concatenate([joined.first_clip[n] + one.rows for n, one in enumerate(self._sets)])
         self.group = join(config.run.device == "cpu")
         self.group.check_shares(min(config.optim.batch_size, len(self.rows)))
         self.device = _prepared_device(config.run, self.group)
         self.generator = torch.Generator(self.device)
-        self._seed(config.run.seed, 0)
+        self.config = config
+        self._seed(0)
         self.phase = make_phase(config, self.store, self.protocols, videos, self.group)
         self.config, spec = self.phase.config, self.phase.model.spec
-        each = [clip_length(one, part[2], videos) for one, part in zip(self.stores, clips, strict=True)]
+        each = [clip_length(one.store, one.rows, videos) for one in self._sets]
         heads = tuple(
             dataclasses.replace(head, clip_frames=frames, clip_rate=rate)
             for head, (frames, rate) in zip(spec.heads, each, strict=False)
         )
         frames, rate = (None, None) if heads else each[0]
-        extent = None if heads else body_size(self.stores[0], clips[0][2])
+        extent = None if heads else body_size(self.stores[0], self.rows)
         self.spec = dataclasses.replace(
             spec, clip_frames=frames, clip_rate=rate, heads=heads, body_size=extent, confidence={}
         )
@@ -114,7 +115,7 @@ class Trainer:
         self.network = self.learner.network
         self.dataset = self.phase.dataset(self.rows)
         part, size = (self.group.rank, self.group.size), config.optim.batch_size
-        self.sampler = EpochSampler(len(self.rows), size, config.run.seed, drop_last=True, part=part)
+        self.sampler = EpochSampler(len(self.rows), size, config.run.seed, part)
         self._labels = torch.from_numpy(self.labels).to(self.device)
         # By class, which classes belong to another head than its own.
         number = np.repeat(range(len(self.stores)), [len(one.class_names) for one in self.stores])
@@ -228,7 +229,7 @@ class Trainer:
         set_rate(learner.optimizer, learning_rate(self.step, self.total_steps, len(self.sampler), optim))
         if learner.average is not None:
             learner.average.set_step(self.step)
-        self._seed(self.config.run.seed, self.step + 1)
+        self._seed(self.step + 1)
         labels = self._labels[batch.index]
         classes = functional.one_hot(labels, len(self.store.class_names)).float()
         inputs, classes = self.phase.inputs(batch, classes, self.generator)
@@ -261,27 +262,21 @@ class Trainer:
 
     def _held_out(self) -> list[np.ndarray]:
         """Positions of each set's held-out clips."""
-        each = zip(self.stores, self.protocols, strict=True)
-        return [rule.indices(store, "val", self.config.fold) for store, rule in each]
+        return [one.protocol.indices(one.store, "val", self.config.fold) for one in self._sets]
 
     def _scored(self, rows: Sequence[np.ndarray], modalities: Sequence[str] = MODALITIES) -> list[Scores]:
         """Scores of some clips of each set by its own head, with corrected labels."""
         heads = [self.result.head(head.name) for head in self.spec.heads] or [self.result]
         found = []
-        for model, store, protocol, own in zip(heads, self.stores, self.protocols, rows, strict=True):
-            scores = score_together(self.group, model, store, own, self.device, self.videos, modalities)[""]
-            labels = protocol.labels(store, self.config.relabel)[own]
-            found.append(dataclasses.replace(scores, labels=labels))
+        for model, one, own in zip(heads, self._sets, rows, strict=True):
+            about = one.store, own, self.device, self.videos, modalities
+            scores = score_together(self.group, model, *about)[""]
+            found.append(dataclasses.replace(scores, labels=one.labels[own]))
         return found
 
     def _fit_confidence(self) -> None:
         """By the held-out clips; or as the run of ``calibration`` found it, with this run's training clips."""
-        learned = [
-            rows[kept(len(rows), len(store.class_names))]
-            for store, (_, _, rows) in zip(
-                self.stores, _training_clips(self.config, self.stores), strict=True
-            )
-        ]
+        learned = [one.rows[kept(len(one.rows), len(one.store.class_names))] for one in self._sets]
         found: list[dict[str, Confidence]] = [{} for _ in self.stores]
         for modalities in [("skeleton",), ("video",), MODALITIES] if self.spec.roi else [("skeleton",)]:
             name = "+".join(modalities)
@@ -320,14 +315,16 @@ class Trainer:
         fields["run"] = {name: value for name, value in fields["run"].items() if name not in _FREE}
         return json.dumps(fields | {"training clips": len(self.rows)}, sort_keys=True)
 
-    def _seed(self, seed: int, step: int) -> None:
+    def _seed(self, step: int) -> None:
         """Every step draws from generators of its own, so a run can be cut anywhere and go on as if it hadn't been.
 
         Processes augment by the same numbers, those of the whole batch, and drop out by their own.
         """
         rank = self.group.rank if step else 0
         # Two numbers: dropout and augmentation must not draw the same stream.
-        numbers = np.random.SeedSequence((seed, step)).generate_state(2 + rank, np.uint64) >> 1
+        numbers = (
+            np.random.SeedSequence((self.config.run.seed, step)).generate_state(2 + rank, np.uint64) >> 1
+        )
         torch.manual_seed(int(numbers[1 + rank if rank else 0]))
         self.generator.manual_seed(int(numbers[1]))
 
@@ -348,10 +345,16 @@ class Trainer:
         self._stop = True
 
 
-def _training_clips(
-    config: TrainConfig, stores: Sequence[Store]
-) -> list[tuple[Protocol, np.ndarray, np.ndarray]]:
-    """Of each store its protocol, the corrected labels of all its clips, and the positions of those to train on."""
+class _TrainingSet(NamedTuple):
+    """A store, its protocol, the corrected labels of all its clips, and the positions of those to train on."""
+
+    store: Store
+    protocol: Protocol
+    labels: np.ndarray
+    rows: np.ndarray
+
+
+def _training_sets(config: TrainConfig, stores: Sequence[Store]) -> list[_TrainingSet]:
     names = [config.protocol] if len(stores) == 1 else config.protocol.split("+")
     names = names if config.protocol else [""] * len(stores)
     if len(names) != len(stores):
@@ -369,7 +372,7 @@ def _training_clips(
             raise TrainingError(f"{store.path}: protocol {protocol.name} leaves no labelled clip to train on")
         if len(store.class_names) < 2:
             raise TrainingError(f"{store.path}: it has one class; there is nothing to tell apart")
-        found.append((protocol, labels, rows))
+        found.append(_TrainingSet(store, protocol, labels, rows))
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -10,15 +12,100 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from hhmnet.config import TrainConfig
+from hhmnet.config import OptimConfig, TrainConfig
+from hhmnet.models.heterogeneous import HeterogeneousNetwork
 from hhmnet.models.homogeneous import stream_parts
 from hhmnet.models.pretrained import Network
 from hhmnet.models.stst import STST
 from hhmnet.training.distributed import ProcessGroup, synchronise_norms
-from hhmnet.training.optim import MovingAverage, make_optimizer
 from hhmnet.training.phases import Phase
 
 Update = Callable[..., tuple[Tensor, Tensor]]
+_DECAYING = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def make_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """AdamW or SGD; only the weights of linear layers and convolutions decay.
+
+    A video backbone and, at another rate, skeleton encoders have parameter groups of their own; ``share`` says what
+    part of the learning rate each group has. Frozen weights are left out.
+    """
+    shares: dict[nn.Parameter, float] = {}
+    if isinstance(network, HeterogeneousNetwork):
+        shares = dict.fromkeys(network.video.backbone.parameters(), config.backbone_lr)
+    for module in network.modules():
+        if isinstance(module, STST):
+            shares |= dict.fromkeys(module.encoder_parameters(), config.encoder_lr)
+    parts: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            decays = name == "weight" and isinstance(module, _DECAYING)
+            if parameter.requires_grad:
+                parts.setdefault((shares.get(parameter, 1.0), not decays), []).append(parameter)
+    cuda = next(network.parameters()).is_cuda
+    groups: list[dict[str, Any]] = []
+    for (share, free), parameters in sorted(parts.items(), key=lambda part: (-part[0][0], part[0][1])):
+        decay = 0.0 if free else config.weight_decay
+        # A CUDA graph reads the learning rate from a tensor; a plain number would be recorded as it was at that step.
+        lr = torch.tensor(config.lr, device="cuda") if cuda else config.lr
+        groups.append({"params": parameters, "weight_decay": decay, "share": share, "lr": lr})
+    if config.optimizer == "sgd":
+        nesterov = config.momentum > 0
+        return torch.optim.SGD(groups, momentum=config.momentum, nesterov=nesterov, fused=cuda)
+    return torch.optim.AdamW(groups, betas=(config.momentum, 0.999), fused=True, capturable=cuda)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every parameter group, each by its share."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * group["share"])
+        else:
+            group["lr"] = rate * group["share"]
+
+
+def learning_rate(step: int, total: int, per_epoch: int, config: OptimConfig) -> float:
+    """Learning rate of a step: linear warm-up from 0, then a cosine down to ``min_lr``."""
+    warmup = min(config.warmup_epochs * per_epoch, total - 1)
+    if step < warmup:
+        return config.lr * min((step + 1) / warmup, 1.0)
+    along = (step - warmup) / max(total - warmup, 1)
+    return config.min_lr + 0.5 * (config.lr - config.min_lr) * (1 + math.cos(math.pi * along))
+
+
+class MovingAverage:
+    """Exponential moving average of a network's weights and batch-norm statistics.
+
+    The decay rises with the steps as min(decay, (1 + n) / (10 + n)), so that a short run isn't ruled by its first
+    weights. ``torch.optim.swa_utils.AveragedModel`` branches on a tensor in every step, which a CUDA graph can't hold.
+
+    Args:
+        network: the network that trains.
+        decay: the largest decay.
+    """
+
+    def __init__(self, network: Network, decay: float) -> None:
+        self.module = copy.deepcopy(network).requires_grad_(False).eval()
+        self.decay = decay
+        source, target = network.state_dict(keep_vars=True), self.module.state_dict(keep_vars=True)
+        floating = [name for name, value in source.items() if value.is_floating_point()]
+        self._from = [source[name].detach() for name in floating]
+        self._to = [target[name].detach() for name in floating]
+        self._counts = [(source[n], target[n]) for n in source if not source[n].is_floating_point()]
+        self._share = torch.zeros((), device=self._to[0].device)
+
+    def set_step(self, step: int) -> None:
+        """Set the decay of the next update, the one of optimiser step ``step`` (from 0)."""
+        self._share.fill_(1 - min(self.decay, (1 + step) / (10 + step)))
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average towards the network's weights; no branch, so a CUDA graph can record it."""
+        difference = torch._foreach_sub(self._from, self._to)
+        torch._foreach_mul_(difference, self._share)
+        torch._foreach_add_(self._to, difference)
+        for source, target in self._counts:
+            target.copy_(source)
 
 
 class Learner:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import hhmnet
-from hhmnet.files import append, replacing, write_json
+from hhmnet.files import append, replacing
 
 LOG_FILE = "log.csv"
 ENVIRONMENT_FILE = "environment.json"
@@ -41,7 +41,7 @@ class EpochLog:
     lr: float
     samples_per_second: float
     seconds: float
-    val_top1: float | None = None
+    val_top1: float | None
 
 
 _HEAD = ",".join(field.name for field in dataclasses.fields(EpochLog)) + "\n"
@@ -103,10 +103,8 @@ def read_log(file: Path) -> list[EpochLog]:
         epoch, *cells = line.split(",")
         try:
             figures: list[Any] = [float(cell) if cell else None for cell in cells]
-            if len(figures) != _HEAD.count(","):
-                raise ValueError
             found.append(EpochLog(int(epoch), *figures))
-        except ValueError:
+        except (ValueError, TypeError):
             raise LogError(f"{file}: line {number} is not a row of a training log; remove it") from None
     return found
 
@@ -158,11 +156,6 @@ def git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def write_environment(folder: Path, facts: dict[str, Any]) -> None:
-    """Write ``environment.json``, whole or not at all."""
-    write_json(folder / ENVIRONMENT_FILE, facts)
 
 
 def is_finished(folder: Path) -> bool:

@@ -14,22 +14,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from hhmnet.config import TrainConfig
+from hhmnet.data.augment import mix_clips
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.data.dataset import ClipDataset, RawBatch, Stores, VideoDataset
 from hhmnet.data.protocols import Protocol
 from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import prepare_video
-from hhmnet.losses import distillation, gathered, part_contrast, stream_contrast
+from hhmnet.losses import cross_entropy, distillation, gathered, part_contrast, smooth, stream_contrast
 from hhmnet.models.heterogeneous import HeterogeneousOutput
-from hhmnet.models.homogeneous import HomogeneousOutput
 from hhmnet.models.hub import find_model
 from hhmnet.models.pretrained import ActionModel, ModelSpec, PretrainedError, from_pretrained, with_video
 from hhmnet.models.spec import Head
 from hhmnet.models.start import start_from, start_video, zero_heads
-from hhmnet.models.stst import STSTOutput
+from hhmnet.models.stst import SkeletonOutput
 from hhmnet.store import Store
 from hhmnet.training.distributed import ProcessGroup
-from hhmnet.training.optim import cross_entropy, mix_clips, smooth
 
 _OF_PHASE_2 = ("heterogeneous", "roi", "video", "video_augment")
 
@@ -123,30 +122,27 @@ class SkeletonPhase:
         config, rows = self.config, self.group.rows(len(classes) * self.group.size)
         whole = among_all(batch, self.group)
         x, mask = prepare(whole.clips, self.store.layout, config.data, config.augment, generator)
-        if not config.optim.mixup:
-            return (x[rows], None if mask is None else mask[rows]), classes
-        if self.group.size > 1:  # a clip may be mixed with another process's
-            if mask is None:  # which may have one
-                mask = torch.ones(x.shape[0], x.shape[2], x.shape[4], dtype=torch.bool, device=x.device)
-            x, classes, mask = gathered(x[rows]), gathered(classes), gathered(mask[rows].byte()).bool()
-        random = np.random.default_rng(generator.initial_seed())
-        x, mask, classes = mix_clips(x, mask, classes, config.optim.mixup, random)
-        return (x[rows], None if mask is None else mask[rows]), classes[rows]
+        if config.optim.mixup:
+            if self.group.size > 1:  # a clip may be mixed with another process's
+                if mask is None:  # which may have one
+                    mask = torch.ones(x.shape[0], x.shape[2], x.shape[4], dtype=torch.bool, device=x.device)
+                x, classes, mask = gathered(x[rows]), gathered(classes), gathered(mask[rows].byte()).bool()
+            random = np.random.default_rng(generator.initial_seed())
+            x, mask, classes = mix_clips(x, mask, classes, config.optim.mixup, random)
+            classes = classes[rows]
+        return (x[rows], None if mask is None else mask[rows]), classes
 
-    def loss(self, output: STSTOutput | HomogeneousOutput, classes: Tensor) -> Tensor:
+    def loss(self, output: SkeletonOutput, classes: Tensor) -> Tensor:
         """Cross-entropy, summed over streams, plus the weighted contrast among them; its mean over processes counts."""
-        each = output.each if isinstance(output, HomogeneousOutput) else [output.logits]
-        smoothing = self.config.optim.label_smoothing
-        loss = torch.stack([cross_entropy(logits, classes, smoothing, self.heads) for logits in each]).sum()
-        if not isinstance(output, HomogeneousOutput):
-            return loss
-        config = self.config.loss
-        if config.contrast:
-            contrast = stream_contrast(output.projections, classes, config.temperature, config.positives)
+        config, smoothing = self.config.loss, self.config.optim.label_smoothing
+        each = [cross_entropy(logits, classes, smoothing, self.heads) for logits in output.each]
+        loss = torch.stack(each).sum()
+        if config.contrast and output.projections:
+            contrast = stream_contrast(output.projections, classes, config.temperature)
             loss = loss + config.contrast * contrast
         return loss
 
-    def logits(self, output: STSTOutput | HomogeneousOutput) -> Tensor:
+    def logits(self, output: SkeletonOutput) -> Tensor:
         """Logits ``(N, K)`` of what is being trained, for the accuracy in the log."""
         return output.logits.float()
 
@@ -212,9 +208,8 @@ class VideoPhase:
         each = functional.cross_entropy(output.video.float(), targets, reduction="none")
         loss = (each * seen).sum() / self.group.mean_count(seen.sum())
         if config.part_contrast and output.part_features is not None and output.part_teacher is not None:
-            shares = classes if config.part_positives == "class" else None
             contrast = part_contrast(
-                output.part_features, output.part_teacher, output.part_mask, config.part_temperature, shares
+                output.part_features, output.part_teacher, output.part_mask, config.part_temperature, classes
             )
             loss = loss + config.part_contrast * contrast
         if config.distill and output.teacher is not None:

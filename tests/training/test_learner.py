@@ -1,27 +1,27 @@
+"""One training step's parts: which weights decay, how fast each learns, and a step as a CUDA graph without a GPU."""
+
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from scipy.stats import beta
 from short_run import SMALL_MODEL
-from torch import nn
+from torch import Tensor, nn
 
 from hhmnet.config import OptimConfig
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork
 from hhmnet.models.stst import STST, STSTConfig
 from hhmnet.skeleton import KINECT20
-from hhmnet.training.optim import learning_rate, make_optimizer, mix_clips, set_rate
+from hhmnet.training.learner import GraphedUpdate, learning_rate, make_optimizer, set_rate
 
 
-def build(**changed: object) -> STST:
-    return STST(STSTConfig(**(SMALL_MODEL | changed)), KINECT20, 3)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def build() -> STST:
+    return STST(STSTConfig(**SMALL_MODEL), KINECT20, 3)
 
 
 def rates(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, tuple[float, float]]:
@@ -35,11 +35,8 @@ def rates(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, tup
     return {name: found[id(p)] for name, p in network.named_parameters() if id(p) in found}
 
 
-@pytest.mark.parametrize(
-    "layer", [nn.Linear(3, 4), nn.Conv1d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.Conv3d(3, 4, 1)]
-)
-def test_only_matrices_decay(layer):
-    network = nn.Sequential(build(), layer)
+def test_only_matrices_decay():
+    network = nn.Sequential(build(), nn.Linear(3, 4), nn.Conv1d(3, 4, 1), nn.Conv3d(3, 4, 1))
     found = rates(make_optimizer(network, OptimConfig(weight_decay=0.07)), network)
     assert found.keys() == dict(network.named_parameters()).keys()
     free = ("norm", "bias", "graph", "gate", "joint_embedding", "scale", "thresh")
@@ -70,37 +67,45 @@ def test_learning_rate_rises_then_follows_half_a_cosine():
         assert found[step] == pytest.approx(0.01 + 0.09 * math.cos(math.pi / 2 * (step - 10) / 90) ** 2)
 
 
-def test_mixup_mixes_clips_masks_and_targets_alike():
-    """Each clip has a class of its own, so that targets tell who was mixed with whom."""
-    x, targets = torch.randn(16, 3, 4, 5, 2, generator=seeded(1)), torch.eye(16)
-    mask = torch.rand(16, 4, 2, generator=seeded(2)) < 0.5
-    mixed, either, shares = mix_clips(x, mask, targets, 0.8, np.random.default_rng(0))
-    torch.testing.assert_close(shares.sum(1), torch.ones(16))
-    partners = []
-    for n in range(16):
-        others = [c for c in shares[n].nonzero().flatten().tolist() if c != n]
-        partner = others[0] if others else n
-        partners.append(partner)
-        assert len(others) <= 1
-        share = shares[n, n]
-        torch.testing.assert_close(mixed[n], share * x[n] + (1 - share) * x[partner], atol=1e-5, rtol=1e-4)
-        assert torch.equal(either[n], mask[n] | mask[partner])
-    assert sorted(partners) == list(range(16))
-    assert len({round(shares[n, n].item(), 4) for n in range(16)}) > 12
-    again, whole, _ = mix_clips(x, None, targets, 0.8, np.random.default_rng(0))
-    assert torch.equal(again, mixed)
-    assert whole is None
+def test_batches_with_a_mask_and_without_are_recorded_and_replayed(monkeypatch):
+    """With stand-ins for what a recording needs of torch.cuda: a replay does on its own tensors what was recorded."""
+    calls: list[tuple[Any, Any]] = []
+    replayed, recorded = [], []
 
+    def update(x: Tensor, mask: Tensor | None, classes: Tensor) -> tuple[Tensor, Tensor]:
+        there = x if mask is None else x * mask
+        calls.append(((x, mask, classes), (there.sum(), there[:, None] + classes)))
+        return calls[-1][1]
 
-@pytest.mark.parametrize("alpha", [0.1, 1.0])
-def test_shares_follow_the_beta_distribution(alpha):
-    """Against the distribution function, also where small alphas pile up: near 0 and 1."""
-    count = 20_000
-    x, targets = torch.zeros(count, 1, 1, 1, 1), torch.eye(2)[torch.arange(count) % 2]
-    shares = mix_clips(x, None, targets, alpha, np.random.default_rng(3))[2][:, 0].double().numpy()
-    smaller = np.minimum(shares, 1 - shares)
-    for edge in (1e-4, 0.01, 0.1, 0.3):
-        # Half of the clips are mixed with one of their own class; of the others the smaller of two shares that add up
-        # to 1 lies below an edge twice as often as either does.
-        expected = 0.5 + 0.5 * 2 * beta.cdf(edge, alpha, alpha)
-        assert (smaller < edge).mean() == pytest.approx(expected, abs=0.01), edge
+    @contextmanager
+    def graph(graph: Any, stream: Any) -> Iterator[None]:
+        yield
+        inputs, outputs = calls[-1]
+        recorded.append(graph)
+
+        def replay() -> None:
+            replayed.append(graph)
+            for place, value in zip(outputs, update(*inputs), strict=True):
+                place.copy_(value)
+
+        graph.replay = replay
+
+    waiting = SimpleNamespace(wait_stream=lambda other: None)
+    for name, value in {
+        "Stream": lambda: waiting,
+        "current_stream": lambda: waiting,
+        "stream": lambda stream: nullcontext(),
+        "synchronize": lambda: None,
+        "CUDAGraph": lambda: SimpleNamespace(),
+        "graph": graph,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    graphed = GraphedUpdate(update, warmup=2)
+    random = torch.Generator().manual_seed(0)
+    for number in range(12):
+        x, classes = torch.rand(4, generator=random), torch.rand(4, 3, generator=random)
+        mask = None if number % 3 == 0 else torch.rand(4, generator=random) < 0.5
+        found = graphed(x, mask, classes)
+        for ours, theirs in zip(found, update(x, mask, classes), strict=True):
+            assert torch.equal(ours, theirs), number
+    assert (len(recorded), len(replayed)) == (2, 2 + 6)
