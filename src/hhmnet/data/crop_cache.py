@@ -255,7 +255,6 @@ def _build_chunk(cache: CropCache, store: Store, videos: Path | None, rows: Sequ
     torch.set_num_threads(1)  # the other cores have processes of their own
     for row in rows:
         # Another process may have made them meanwhile.
-        file = cache.locate(store, row, videos)
-        if file is not None and cache._is_missing(store, row, videos):
+        if cache._is_missing(store, row, videos) and (file := cache.locate(store, row, videos)) is not None:
             cache._make(store, row, videos, file)
     return cache.problems

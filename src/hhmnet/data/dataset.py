@@ -132,10 +132,20 @@ class ClipDataset(Dataset[RawBatch]):
         store: an opened store, or several as one.
         indices: positions of the clips in the store.
         persons: persons kept of every clip, M; a clip with fewer is padded with absent ones.
+        cache: where the crops of one store's videos are, or are put when they are first needed; None without crops.
+        videos: where that store's videos are.
     """
 
-    def __init__(self, store: Store | Stores, indices: np.ndarray, persons: int) -> None:
+    def __init__(
+        self,
+        store: Store | Stores,
+        indices: np.ndarray,
+        persons: int,
+        cache: CropCache | None = None,
+        videos: Path | None = None,
+    ) -> None:
         self.store, self.indices, self.persons = store, indices, persons
+        self.cache, self.videos = cache, videos
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -145,29 +155,12 @@ class ClipDataset(Dataset[RawBatch]):
         rows = self.indices[items]
         joints = [self.store.joints(int(i)) for i in rows]
         present = [self.store.present(int(i)) for i in rows]
-        return RawBatch(to_clips(joints, present, self.persons), torch.from_numpy(rows))
-
-
-class VideoDataset(ClipDataset):
-    """Some clips of a store together with the crops of their videos.
-
-    Args:
-        store, indices, persons: as of :class:`ClipDataset`, of one store.
-        cache: where the crops are, or are put when they are first needed.
-        video_folder: where the store's videos are.
-    """
-
-    def __init__(
-        self, store: Store, indices: np.ndarray, persons: int, cache: CropCache, video_folder: Path | None
-    ) -> None:
-        super().__init__(store, indices, persons)
-        self.cache, self.video_folder = cache, video_folder
-
-    def __getitems__(self, items: list[int]) -> RawBatch:
-        """A batch of the clips at these positions among ``indices``, with ``video``."""
+        batch = RawBatch(to_clips(joints, present, self.persons), torch.from_numpy(rows))
+        if self.cache is None:
+            return batch
         assert isinstance(self.store, Store)
-        crops = [self.cache.get(self.store, int(row), self.video_folder) for row in self.indices[items]]
-        return super().__getitems__(items)._replace(video=stack_crops(crops))
+        crops = [self.cache.get(self.store, int(i), self.videos) for i in rows]
+        return batch._replace(video=stack_crops(crops))
 
 
 class EpochSampler(Sampler[list[int]]):

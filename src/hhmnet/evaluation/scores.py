@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler
 
 from hhmnet.confidence import Confidence
-from hhmnet.data.dataset import ClipDataset, VideoDataset, make_loader
+from hhmnet.data.dataset import ClipDataset, make_loader
 from hhmnet.files import replacing
 from hhmnet.models.pretrained import ActionModel
 from hhmnet.sample import MODALITIES
@@ -161,8 +161,7 @@ def ask_batches(
         # A model of skeletons alone does without the video reader.
         from hhmnet.data.crop_cache import CropCache
 
-        cache = CropCache(config=model.spec.roi)
-        dataset = VideoDataset(store, indices, model.spec.data.persons, cache, store.find_videos(videos))
+        dataset.cache, dataset.videos = CropCache(config=model.spec.roi), store.find_videos(videos)
     for batch in make_loader(dataset, BatchSampler(range(len(indices)), batch_size, drop_last=False)):
         there = batch.to(device or torch.device("cpu"))
         yield ask(there.clips if not looks or "skeleton" in modalities else None, there.video).cpu()

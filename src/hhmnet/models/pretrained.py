@@ -225,28 +225,20 @@ class ActionModel(nn.Module):
 
 
 def with_video(
-    model: ActionModel,
-    config: HeterogeneousConfig,
-    video: VideoConfig | None = None,
-    roi: RoiConfig | None = None,
+    model: ActionModel, config: HeterogeneousConfig, video: VideoConfig, roi: RoiConfig
 ) -> ActionModel:
     """A model of phase 2 around a trained one of phase 1: its network is copied and frozen, the video side is fresh.
 
-    ``video`` says how crops become input, ``roi`` how they are cut; the default settings if None.
+    ``video`` says how crops become input, ``roi`` how they are cut.
 
     Raises:
         PretrainedError: the model has a video side already.
         SpecError: the settings don't fit each other or the model.
         BackboneError: the backbone or its weights aren't there.
     """
-    from hhmnet.data.roi import RoiConfig
-    from hhmnet.data.video_batch import VideoConfig
-
     if isinstance(model.network, HeterogeneousNetwork):
         raise PretrainedError("the model has a video side already; give one of skeletons alone")
-    spec = dataclasses.replace(
-        model.spec, heterogeneous=config, video=video or VideoConfig(), roi=roi or RoiConfig()
-    )
+    spec = dataclasses.replace(model.spec, heterogeneous=config, video=video, roi=roi)
     skeleton = copy.deepcopy(model.network)
     return ActionModel(HeterogeneousNetwork(skeleton, config, spec.layout, len(spec.class_names)), spec)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from torch import nn
 
@@ -89,35 +87,19 @@ def start_video(model: ActionModel, source: ActionModel) -> list[str]:
         raise PretrainedError(
             f"its video network is {other.backbone}; field 'heterogeneous.backbone' is {config.backbone}"
         )
-    taken, _ = _take(model.network.video, source.network.video)
-    return [f"video: {taken} tensors taken; new: the classifier, and the projections of the contrast"]
+    values = source.network.video.state_dict()
+    taken = {name: value for name, value in values.items() if not name.startswith(_HEADS)}
+    model.network.video.load_state_dict(taken, strict=False)
+    return [f"video: {len(taken)} tensors taken; new: the classifier, and the projections of the contrast"]
 
 
 def _take_encoder(encoder: STST, known: STST) -> str:
-    names, other = encoder.layout.joints, known.layout.joints
-    shared = [name for name in names if name in other]
-    taken, lacking = _take(encoder, known, [names.index(n) for n in shared], [other.index(n) for n in shared])
-    text = f"{taken} tensors taken; new: the classifier"
-    if lacking:
-        text += f", and what the model was built without ({', '.join(lacking)})"
-    if len(shared) < len(names):
-        text += f"; joints that the model doesn't know: {', '.join(n for n in names if n not in other)}"
-    return text
-
-
-def _take(
-    network: nn.Module, known: nn.Module, ours: Sequence[int] = (), theirs: Sequence[int] = ()
-) -> tuple[int, list[str]]:
-    """Copy all but heads, of the shared joints; returns how many tensors were taken, and names of those not there.
-
-    Args:
-        network: its weights are changed.
-        known: of the same kind.
-        ours: places of the shared joints in the one; of an encoder only.
-        theirs: in the other.
-    """
+    """Copy all but the classifier, of the joints that both have; says what was taken, and what is new."""
+    names, others = encoder.layout.joints, known.layout.joints
+    shared = [name for name in names if name in others]
+    ours, theirs = [names.index(name) for name in shared], [others.index(name) for name in shared]
     values, taken, lacking = known.state_dict(), 0, set[str]()
-    for name, target in network.state_dict().items():
+    for name, target in encoder.state_dict().items():
         part = name.rpartition(".")[2]
         if name.startswith(_HEADS):
             continue
@@ -125,13 +107,13 @@ def _take(
             lacking.add(part)
             continue
         value, axes = values[name], _BY_JOINT.get(part, ())
-        if isinstance(network, STST) and name.startswith("input_norm.") and value.ndim:
+        if name.startswith("input_norm.") and value.ndim:
             # Channels of the input norm are coordinates, and in each the joints.
-            dims = network.layout.dims
+            dims = encoder.layout.dims
             target, value, axes = target.view(dims, -1), value.view(dims, -1), (1,)
         if part == "distance_bias":  # one number a distance, and layouts differ in the longest
-            shared = min(target.shape[1], value.shape[1])
-            target, value = target[:, :shared], value[:, :shared]
+            longest = min(target.shape[1], value.shape[1])
+            target, value = target[:, :longest], value[:, :longest]
         here, there = (
             np.ix_(*(joints if axis in axes else range(size) for axis, size in enumerate(x.shape)))
             for joints, x in ((ours, target), (theirs, value))
@@ -143,4 +125,9 @@ def _take(
             )
         target[here] = value[there]
         taken += 1
-    return taken, sorted(lacking)
+    text = f"{taken} tensors taken; new: the classifier"
+    if lacking:
+        text += f", and what the model was built without ({', '.join(sorted(lacking))})"
+    if len(shared) < len(names):
+        text += f"; joints that the model doesn't know: {', '.join(n for n in names if n not in others)}"
+    return text

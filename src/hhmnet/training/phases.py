@@ -16,7 +16,7 @@ from torch.nn import functional
 from hhmnet.config import TrainConfig
 from hhmnet.data.augment import mix_clips
 from hhmnet.data.crop_cache import CropCache
-from hhmnet.data.dataset import ClipDataset, RawBatch, Stores, VideoDataset
+from hhmnet.data.dataset import ClipDataset, RawBatch, Stores
 from hhmnet.data.protocols import Protocol
 from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import prepare_video
@@ -183,7 +183,7 @@ class VideoPhase:
 
     def dataset(self, rows: np.ndarray) -> ClipDataset:
         """The clips' skeletons and the crops of their videos."""
-        return VideoDataset(self.store, rows, self.config.data.persons, self.cache, self.videos)
+        return ClipDataset(self.store, rows, self.config.data.persons, self.cache, self.videos)
 
     def inputs(
         self, batch: RawBatch, classes: Tensor, generator: torch.Generator
