@@ -36,7 +36,7 @@ from hhmnet.models.stst import STSTConfig
         (STSTConfig, "widths", (16, -1), ""),
         (STSTConfig, "head_width", 7, ""),
         (STSTConfig, "strides", (1, 2), ""),
-        (FusionConfig, "projection", 0, "at least 1"),
+        (FusionConfig, "projection", 0, "from 1 to 16384"),
         (FusionConfig, "weights", (1.0, -1.0), "at least 0"),
         (FusionConfig, "weights", (0.0, 0.0), "not be all zero"),
         (HeterogeneousConfig, "backbone", "vit", "one of efficientnet_lite0, small; got 'vit'"),

@@ -29,7 +29,7 @@ class FusionConfig:
     """Weight of each stream's logits in the answer; empty weighs all alike."""
 
     def __post_init__(self) -> None:
-        within(self, 1, math.inf, "projection")
+        within(self, 1, 2**14, "projection")
         check_shares(self)
 
 

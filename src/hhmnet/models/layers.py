@@ -57,7 +57,8 @@ class STSTConfig:
         one_of(self, "mask", MASKS)
         one_of(self, "reranking", RERANKINGS)
         one_of(self, "pooling", ("body", "parts"))
-        within(self, 1, math.inf, "widths", "head_width", "chunks")
+        within(self, 1, math.inf, "widths", "chunks")
+        within(self, 1, 2**16, "head_width")
         within(self, 1, 1000, "strides")
         within(self, 0, 0.99, "drop_path", "dropout")
         if len(self.widths) != len(self.strides):

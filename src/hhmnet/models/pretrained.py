@@ -190,25 +190,11 @@ class ActionModel(nn.Module):
         model.head_name = head.name
         return model.eval()
 
-    def save_pretrained(self, folder: str | Path, half: bool = False) -> None:
-        """Write ``config.json`` and ``model.safetensors``; each appears whole or not at all.
-
-        Args:
-            folder: made where it doesn't exist.
-            half: keep what was learned as float16, in half the space; :func:`from_pretrained` widens it again. The
-                statistics of batch norms keep their digits.
-
-        Raises:
-            PretrainedError: a weight is too large for float16.
-        """
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors``, each whole or not at all; ``folder`` is made if need be."""
         folder = Path(folder)
-        learned = {name for name, _ in self.network.named_parameters()} if half else set()
-        weights = {}
-        for name, value in self.network.state_dict().items():
-            kept = value.detach().cpu().contiguous()
-            weights[name] = kept.half() if name in learned else kept
-            if name in learned and not weights[name].isfinite().all():
-                raise PretrainedError(f"the weight {name} is too large for half precision; save it in full")
+        state = self.network.state_dict()
+        weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", self.spec.to_dict())
         neighbours = {

@@ -69,11 +69,6 @@ _MOST_PAIRS = 2**24
 """Pairs of joints in all frames of a clip: 26,843 frames of 25 joints. Attention takes memory by them."""
 _MOST_PIXELS = 2**24
 """Pixels of a clip's grid and scenes; a hundred times the default."""
-_MOST = {
-    "model": {"head_width": 2**16},
-    "fusion": {"projection": 2**14},
-    "heterogeneous": {"projection": 2**14},
-}
 
 Network = STST | HomogeneousNetwork | HeterogeneousNetwork
 
@@ -316,8 +311,6 @@ def _check_sizes(spec: ModelSpec) -> None:
         if section is not None:
             try:
                 check_types(section)
-                for field, most in _MOST.get(name, {}).items():
-                    within(section, 0, most, field)
             except ValueError as error:
                 raise PretrainedError(f"section '{name}': {error}") from None
     if not isinstance(spec.protocol, str):

@@ -54,7 +54,8 @@ class HeterogeneousConfig:
     def __post_init__(self) -> None:
         one_of(self, "backbone", tuple(BACKBONES))
         one_of(self, "guidance", GUIDANCES)
-        within(self, 1, math.inf, "projection", "moments")
+        within(self, 1, 2**14, "projection")
+        within(self, 1, math.inf, "moments")
         within(self, 0, 0.99, "dropout")
         within(self, 0, 1, "frozen")
         check_shares(self)

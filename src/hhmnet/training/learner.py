@@ -170,7 +170,8 @@ class _Loss(nn.Module):
         *given, classes = inputs
         with self._autocast:
             output = self._call(*given)
-        return self._phase.loss(output, classes), self._phase.logits(output).detach()
+        loss, logits = self._phase.loss(output, classes)
+        return loss, logits.detach()
 
 
 class GraphedUpdate:

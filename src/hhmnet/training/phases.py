@@ -132,19 +132,18 @@ class SkeletonPhase:
             classes = classes[rows]
         return (x[rows], None if mask is None else mask[rows]), classes
 
-    def loss(self, output: SkeletonOutput, classes: Tensor) -> Tensor:
-        """Cross-entropy, summed over streams, plus the weighted contrast among them; its mean over processes counts."""
+    def loss(self, output: SkeletonOutput, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy, summed over streams, plus the weighted contrast among them; its mean over processes counts.
+
+        With it the logits ``(N, K)`` of what is being trained, for the accuracy in the log.
+        """
         config, smoothing = self.config.loss, self.config.optim.label_smoothing
         each = [cross_entropy(logits, classes, smoothing, self.heads) for logits in output.each]
         loss = torch.stack(each).sum()
         if config.contrast and output.projections:
             contrast = stream_contrast(output.projections, classes, config.temperature)
             loss = loss + config.contrast * contrast
-        return loss
-
-    def logits(self, output: SkeletonOutput) -> Tensor:
-        """Logits ``(N, K)`` of what is being trained, for the accuracy in the log."""
-        return output.logits.float()
+        return loss, output.logits.float()
 
 
 class VideoPhase:
@@ -199,13 +198,16 @@ class VideoPhase:
         own = type(shown)(*(part[rows] for part in shown))
         return (x[rows], None if mask is None else mask[rows], own), classes
 
-    def loss(self, output: HeterogeneousOutput, classes: Tensor) -> Tensor:
-        """Cross-entropy of the video's logits, plus what the skeleton teaches; a clip without video counts nowhere."""
+    def loss(self, output: HeterogeneousOutput, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of the video's logits, plus what the skeleton teaches; a clip without video counts nowhere.
+
+        With it the logits ``(N, K)`` of the video: the skeleton's don't change.
+        """
         config = self.config.loss
         assert output.video is not None
-        seen = output.used[:, 1].float()
+        logits, seen = output.video.float(), output.used[:, 1].float()
         targets = smooth(classes, self.config.optim.label_smoothing)
-        each = functional.cross_entropy(output.video.float(), targets, reduction="none")
+        each = functional.cross_entropy(logits, targets, reduction="none")
         loss = (each * seen).sum() / self.group.mean_count(seen.sum())
         if config.part_contrast and output.part_features is not None and output.part_teacher is not None:
             contrast = part_contrast(
@@ -218,12 +220,7 @@ class VideoPhase:
             count = both.sum()  # a mean over this process's clips becomes one over all
             divergence = divergence * (count.clamp_min(1) / self.group.mean_count(count))
             loss = loss + config.distill * divergence
-        return loss
-
-    def logits(self, output: HeterogeneousOutput) -> Tensor:
-        """The video's own: the skeleton's don't change."""
-        assert output.video is not None
-        return output.video.float()
+        return loss, logits
 
 
 Phase = SkeletonPhase | VideoPhase
