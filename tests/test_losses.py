@@ -12,13 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hhmnet.losses import (
-    distillation,
-    info_nce,
-    part_contrast,
-    positive_shares,
-    stream_contrast,
-)
+from hhmnet.losses import distillation, info_nce, part_contrast, positive_shares, stream_contrast
 
 MASKS = [
     [[True] * 3] * 5,

@@ -29,14 +29,14 @@ Made = tuple[Store, Path]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(tmp_path_factory):
     """Six clips with videos and one without; only for reading."""
     samples = [made_clip(n) for n in range(6)] + [made_clip(6, video=None, video_frames=None)]
     return write_made_store(tmp_path_factory.mktemp("made"), samples)
 
 
 @pytest.fixture
-def copy(made: Made, tmp_path: Path) -> Path:
+def copy(made, tmp_path):
     """A copy of the videos; two of them are damaged and one is missing."""
     folder = Path(shutil.copytree(made[1], tmp_path / "copy"))
     (folder / "made01.mkv").write_bytes(b"this is no video")
@@ -46,7 +46,7 @@ def copy(made: Made, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cutting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def cutting(monkeypatch):
     """Names of the clips that are cut from now on."""
     cut: list[str] = []
 
@@ -71,9 +71,7 @@ def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("??/*"))
 
 
-def test_crops_are_cut_once_and_a_video_is_known_by_its_content(
-    made: Made, tmp_path: Path, cutting: list[str]
-) -> None:
+def test_crops_are_cut_once_and_a_video_is_known_by_its_content(made, tmp_path, cutting):
     for cache in (CropCache(tmp_path / "c", SMALL), CropCache(tmp_path / "c", SMALL)):
         for i in (0, 3, 0):
             check(cache, i, made)
@@ -92,7 +90,7 @@ def test_crops_are_cut_once_and_a_video_is_known_by_its_content(
     assert len(cutting) == 3
 
 
-def test_crops_that_were_made_earlier_are_found(tmp_path: Path) -> None:
+def test_crops_that_were_made_earlier_are_found(tmp_path):
     """These names are those of the first version: caches may hold a day's work."""
     frames, shape = np.arange(3, dtype=np.int32), (1, 3, 20)
     sample = Sample("a", 0, np.zeros((*shape, 3), np.float32), np.ones(shape[:2], bool), frames)
@@ -108,7 +106,7 @@ def test_crops_that_were_made_earlier_are_found(tmp_path: Path) -> None:
         assert file == tmp_path / "c" / name[:2] / f"{name}.safetensors"
 
 
-def test_what_crops_depend_on(made: Made, tmp_path: Path) -> None:
+def test_what_crops_depend_on(made, tmp_path):
     clip, usual = made_clip(0), CropCache(tmp_path / "c", SMALL).locate(made[0], 0, made[1])
     matters: dict[str, Any] = {
         "pixels": clip.pixels + np.float32(0.01),
@@ -129,7 +127,7 @@ def test_what_crops_depend_on(made: Made, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["longer", "cut", "noise", "other size"])
-def test_a_damaged_file_is_made_again(made: Made, tmp_path: Path, cutting: list[str], harm: str) -> None:
+def test_a_damaged_file_is_made_again(made, tmp_path, cutting, harm):
     cache = CropCache(tmp_path, SMALL)
     cache.get(made[0], 0, made[1])
     (file,) = tmp_path.glob("*/*.safetensors")
@@ -144,9 +142,7 @@ def test_a_damaged_file_is_made_again(made: Made, tmp_path: Path, cutting: list[
     assert cutting == ["made00"] * 2
 
 
-def test_videos_that_are_missing_or_damaged(
-    made: Made, copy: Path, tmp_path: Path, cutting: list[str]
-) -> None:
+def test_videos_that_are_missing_or_damaged(made, copy, tmp_path, cutting):
     store, cache = made[0], CropCache(tmp_path / "c", SMALL)
     blind, cut, gone = (cache.get(store, i, copy) for i in (1, 2, 4))
     assert not blind.part_mask.any()
@@ -167,16 +163,14 @@ def test_videos_that_are_missing_or_damaged(
     assert again.build(store, [1, 2, 4], copy) == again.problems == {}
 
 
-def test_a_folder_that_cannot_be_written(made: Made, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written(made, tmp_path):
     (tmp_path / "file").write_text("")
     cache = CropCache(tmp_path / "file" / "c", SMALL)
     with pytest.raises(CacheError, match=r"can't be written to .*; name another folder in HHMNET_CACHE"):
         cache.build(made[0], [0], made[1])
 
 
-def test_too_little_space_is_noticed_beforehand(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cutting: list[str]
-) -> None:
+def test_too_little_space_is_noticed_beforehand(made, tmp_path, monkeypatch, cutting):
     store, videos = made
     cache = CropCache(tmp_path, SMALL)
     usage, size = namedtuple("usage", "total used free"), sum(array.nbytes for array in empty_crops(SMALL))
@@ -189,7 +183,7 @@ def test_too_little_space_is_noticed_beforehand(
     assert len(cutting) == 4
 
 
-def test_building_in_processes(made: Made, copy: Path, tmp_path: Path, cutting: list[str]) -> None:
+def test_building_in_processes(made, copy, tmp_path, cutting):
     cache, steps = CropCache(tmp_path / "c", SMALL), list[tuple[int, int]]()
     rows = np.array([6, 0, 1, 3, 4, 5])
     found = cache.build(made[0], rows, copy, 2, lambda done, total: steps.append((done, total)))
@@ -204,7 +198,7 @@ def test_building_in_processes(made: Made, copy: Path, tmp_path: Path, cutting: 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a fork imports nothing anew")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_processes_that_write_at_once(made: Made, tmp_path: Path, cutting: list[str]) -> None:
+def test_processes_that_write_at_once(made, tmp_path, cutting):
     cache = CropCache(tmp_path / "c", SMALL)
     with ProcessPoolExecutor(3, multiprocessing.get_context("fork")) as pool:
         running = [pool.submit(cache.build, made[0], range(7), made[1]) for _ in range(3)]

@@ -33,7 +33,7 @@ WAYS = {
 
 @pytest.mark.parametrize("name", WAYS)
 @pytest.mark.parametrize("missing", [0.0, 0.5])
-def test_size_along_the_bones(name: str, missing: float) -> None:
+def test_size_along_the_bones(name, missing):
     layout = LAYOUTS[name]
     rng = np.random.default_rng(2)
     pixels = rng.uniform(1, 60, (1, 9, layout.num_joints, 2)).astype(np.float32)
@@ -57,7 +57,7 @@ def test_size_along_the_bones(name: str, missing: float) -> None:
             assert math.isnan(found[t]) or found[t] < 60
 
 
-def test_size_without_bones_is_the_box_or_what_the_joints_span(chain: SkeletonLayout) -> None:
+def test_size_without_bones_is_the_box_or_what_the_joints_span(chain):
     pixels = np.array([[1, 1], [4, 9], [2, 2], [3, 3], [3, 5]], np.float32)
     plain = made_clip(frames=3, pixels=np.stack([pixels] * 3)[None], joints=np.ones((1, 3, 5, 3), np.float32))
     assert person_sizes(plain, chain).tolist() == [8, 8, 8]  # its head is its foot: no bones lie between them

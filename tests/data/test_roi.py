@@ -43,7 +43,7 @@ def plain_side(sample: Sample, t: int, config: RoiConfig) -> int:
     ],
     ids=str,
 )
-def test_parts_by_the_definition(changed: dict[str, float]) -> None:
+def test_parts_by_the_definition(changed):
     sample, images, config = made_clip(3, frames=9), pictures(9), dataclasses.replace(SMALL, **changed)
     crops = crops_of(sample, Frames(images), config)
     for n in range(config.instants):
@@ -65,7 +65,7 @@ def test_parts_by_the_definition(changed: dict[str, float]) -> None:
 # Videos that can't be read.
 
 
-def test_lost_pictures_are_named_and_left_empty() -> None:
+def test_lost_pictures_are_named_and_left_empty():
     sample, images = made_clip(frames=5), pictures(5)
     whole = crops_of(sample, Frames(images), SMALL)
     cut, problem = cut_clip(sample, KINECT20, Frames(images, lost=[1, 2]), SMALL)
@@ -81,7 +81,7 @@ def test_lost_pictures_are_named_and_left_empty() -> None:
 # What is missing.
 
 
-def test_a_missing_part_is_shown_as_in_the_nearest_frame_that_has_it() -> None:
+def test_a_missing_part_is_shown_as_in_the_nearest_frame_that_has_it():
     whole, video = made_clip(frames=5), Frames(pictures(5))
     config, part = dataclasses.replace(SMALL, window=1.0), PARTS.index("left_hand")
     confidence = np.ones((1, 5, 20), np.float32)
@@ -97,7 +97,7 @@ def test_a_missing_part_is_shown_as_in_the_nearest_frame_that_has_it() -> None:
     assert not crops_of(never, video, config).part_mask.any()
 
 
-def test_a_part_out_of_the_picture_is_nothing_and_near_its_edge_partly_grey() -> None:
+def test_a_part_out_of_the_picture_is_nothing_and_near_its_edge_partly_grey():
     sample = made_clip(frames=5, pixels=np.tile(standing(48, 8, 40), (1, 5, 1, 1)).astype(np.float32))
     pixels = sample.pixels.copy()
     foot, head = list(KINECT20.parts["left_foot"]), KINECT20.index("head")
@@ -113,7 +113,7 @@ def test_a_part_out_of_the_picture_is_nothing_and_near_its_edge_partly_grey() ->
     assert (edge[-6:] == 200).all()
 
 
-def test_the_nearest_frame_that_the_video_has() -> None:
+def test_the_nearest_frame_that_the_video_has():
     sample = made_clip(frames=5, video_frames=np.array([-1, 0, -1, 1, -1], np.int32))
     video = Frames(pictures(2))
     crops = crops_of(sample, video, SMALL)
@@ -124,7 +124,7 @@ def test_the_nearest_frame_that_the_video_has() -> None:
     np.testing.assert_array_equal(crops.parts[3:], np.stack([whole.parts[3]] * 2))
 
 
-def test_what_shows_nothing_of_a_clip_is_empty() -> None:
+def test_what_shows_nothing_of_a_clip_is_empty():
     elsewhere = made_clip(frames=4, video_frames=np.full(4, -1, np.int32))
     for video in (Frames(pictures(4)), None):
         cut, problem = cut_clip(elsewhere, KINECT20, video, SMALL)
@@ -133,7 +133,7 @@ def test_what_shows_nothing_of_a_clip_is_empty() -> None:
             np.testing.assert_array_equal(found, empty)
 
 
-def test_a_person_who_is_absent() -> None:
+def test_a_person_who_is_absent():
     sample, video, config = made_clip(frames=5), Frames(pictures(5)), dataclasses.replace(SMALL, window=0.0)
     absent, nobody = (
         dataclasses.replace(sample, present=there, joints=sample.joints * there[..., None, None])
@@ -172,7 +172,7 @@ def plain_scene(sample: Sample, times: list[int], image: np.ndarray, n: int, con
 
 
 @pytest.mark.parametrize("size", [0.9, 3.0])
-def test_scenes_by_the_definition(size: float) -> None:
+def test_scenes_by_the_definition(size):
     config = dataclasses.replace(SMALL, scene_size=size, scene_instants=3)
     sample = made_clip(5, frames=9, persons=2)
     images = pictures(9)
@@ -203,7 +203,7 @@ def plain_background(sample: Sample, t: int, image: np.ndarray, config: RoiConfi
     return plain_resize(plain_cut(image, (WIDTH - 1) / 2, (HEIGHT - 1) / 2, side)[0], config.scene)
 
 
-def test_a_background_by_the_definition() -> None:
+def test_a_background_by_the_definition():
     sample, images = made_clip(5, frames=9, persons=2), pictures(9)
     crops = crops_of(sample, Frames(images), HIDDEN)
     assert crops.scene_times.tolist() == [1, 4, 7]

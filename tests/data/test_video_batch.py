@@ -117,7 +117,7 @@ def plain_input(batch: VideoBatch, positions: Tensor, config: VideoConfig) -> Vi
 
 @pytest.mark.parametrize("seed", [None, 0])
 @pytest.mark.parametrize(("frames", "instants", "motion"), [(1, 7, False), (16, 1, True), (33, 7, False)])
-def test_evaluation_by_the_definition(seed: int | None, frames: int, instants: int, motion: bool) -> None:
+def test_evaluation_by_the_definition(seed, frames, instants, motion):
     config = dataclasses.replace(CONFIG, instants=instants, motion=motion)
     batch, positions = noise_batch(), views(LENGTHS, frames, seed)
     found = prepare_video(batch, positions, None, config)
@@ -128,7 +128,7 @@ def test_evaluation_by_the_definition(seed: int | None, frames: int, instants: i
         torch.testing.assert_close(a, b, atol=0.009 if motion else 1e-5, rtol=1e-5, msg=name)
 
 
-def test_without_a_skeleton_the_whole_clip_is_shown() -> None:
+def test_without_a_skeleton_the_whole_clip_is_shown():
     batch = noise_batch((21, 7))
     found = prepare_video(batch, None, None, dataclasses.replace(CONFIG, instants=7))
     assert found.times.tolist() == [list(range(7))] * 2
@@ -136,7 +136,7 @@ def test_without_a_skeleton_the_whole_clip_is_shown() -> None:
 
 
 @pytest.mark.parametrize("field", ["cell", "scene"])
-def test_crops_that_are_too_small(field: str) -> None:
+def test_crops_that_are_too_small(field):
     with pytest.raises(ValueError, match=f"field '{field}' is 60, but the cached crops have"):
         prepare_video(noise_batch(), None, None, dataclasses.replace(CONFIG, **{field: 60}))
 
@@ -147,7 +147,7 @@ def test_crops_that_are_too_small(field: str) -> None:
 MIRROR = AugmentConfig(mirror=1.0, deform=False)
 
 
-def test_mirroring_input_is_filming_and_measuring_in_a_mirror() -> None:
+def test_mirroring_input_is_filming_and_measuring_in_a_mirror():
     """Both halves of a mirrored clip are those of a clip whose raw skeleton and video were mirrored."""
     sample, images = made_clip(3, frames=9), pictures(9)
     width = images[0].shape[1]
@@ -207,7 +207,7 @@ def rulers(found: VideoInput) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("shift", "zoom"), [(0.4, 0.0), (0.0, 0.25), (1.0, 0.9)])
-def test_windows_shift_and_zoom_inside_the_cached_crop(shift: float, zoom: float) -> None:
+def test_windows_shift_and_zoom_inside_the_cached_crop(shift, zoom):
     found = prepare_video(ruler_batch(), None, None, RULER, only(shift=shift, zoom=zoom), seeded(2))
     parts, scenes = rulers(found)
     for places, side in ((parts, 90), (scenes[:, None], 100)):
@@ -227,7 +227,7 @@ def test_windows_shift_and_zoom_inside_the_cached_crop(shift: float, zoom: float
     assert (parts[:, 0] != parts[:, 1]).any(), "each part has its own"
 
 
-def test_erasing_takes_whole_cells_and_says_so() -> None:
+def test_erasing_takes_whole_cells_and_says_so():
     batch = noise_batch((9,) * 200)
     plain = prepare_video(batch, None, None, CONFIG)
     for config, share in ((only(cell_drop=0.3), 0.3), (only(part_drop=0.3), 0.3)):

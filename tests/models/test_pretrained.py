@@ -20,13 +20,7 @@ from hhmnet.data.transform import STREAMS, DataConfig, SkeletonBatch, choose_fra
 from hhmnet.data.video_batch import VideoBatch, VideoConfig, prepare_video
 from hhmnet.models.heterogeneous import HeterogeneousConfig
 from hhmnet.models.homogeneous import FusionConfig, stream_parts
-from hhmnet.models.pretrained import (
-    ActionModel,
-    ModelSpec,
-    PretrainedError,
-    from_pretrained,
-    with_video,
-)
+from hhmnet.models.pretrained import ActionModel, ModelSpec, PretrainedError, from_pretrained, with_video
 from hhmnet.models.spec import SpecError
 from hhmnet.models.stst import STSTConfig
 from hhmnet.skeleton import BLAZEPOSE33, COCO17, KINECT20

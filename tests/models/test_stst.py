@@ -14,11 +14,7 @@ from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork
 from hhmnet.models.stst import STST, STSTConfig
 from hhmnet.skeleton import KINECT20, NTU25, PARTS, SkeletonLayout
 
-VARIANTS: list[dict[str, object]] = [
-    {},
-    {"mutual": True},
-    {"mask": "none", "chunks": 1, "select": False},
-]
+VARIANTS: list[dict[str, object]] = [{}, {"mutual": True}, {"mask": "none", "chunks": 1, "select": False}]
 EACH = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 TRAINING = pytest.mark.parametrize("training", [False, True])
 

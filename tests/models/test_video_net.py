@@ -13,13 +13,7 @@ from torch.nn import functional
 
 from hhmnet.models.backbones import RGBBackbone, SmallNet
 from hhmnet.models.layers import part_weights
-from hhmnet.models.video_net import (
-    HeterogeneousConfig,
-    VideoNetwork,
-    guidance,
-    over_time,
-    part_meanings,
-)
+from hhmnet.models.video_net import HeterogeneousConfig, VideoNetwork, guidance, over_time, part_meanings
 from hhmnet.skeleton import KINECT20, PARTS
 from made_grid import blind, made_input, only
 

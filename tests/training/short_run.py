@@ -30,13 +30,7 @@ from hhmnet.training.logs import EpochLog
 from made_crops import made_clip, write_made_store
 from made_ragged import OFF
 
-CERTAIN = {
-    "dropout": 0.0,
-    "drop_path": 0.0,
-    "mixup": 0.0,
-    "ema": 0.0,
-    "augment": OFF,
-}
+CERTAIN = {"dropout": 0.0, "drop_path": 0.0, "mixup": 0.0, "ema": 0.0, "augment": OFF}
 SMALL_MODEL = {"widths": (16, 16), "strides": (1, 2), "head_width": 8}
 SIDEWAYS = dataclasses.replace(OFF, crop=0.5, mirror=0.5, jitter=1.0)
 

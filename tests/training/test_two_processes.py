@@ -62,11 +62,7 @@ def phase_2_config(phase1: Path, **changed: Any) -> TrainConfig:
 
 
 def run(
-    folder: Path,
-    config: TrainConfig,
-    store: Store | Sequence[Store],
-    stop: int = 0,
-    resume: bool = False,
+    folder: Path, config: TrainConfig, store: Store | Sequence[Store], stop: int = 0, resume: bool = False
 ) -> list[float]:
     """Train, perhaps up to a step; the epochs' losses."""
     logs: list[EpochLog] = []

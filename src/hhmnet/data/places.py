@@ -32,12 +32,7 @@ def pictures_of(sample: Sample, count: int) -> np.ndarray:
 
 
 def part_squares(
-    sample: Sample,
-    layout: SkeletonLayout,
-    frames: np.ndarray,
-    shown: np.ndarray,
-    window: float,
-    share: float,
+    sample: Sample, layout: SkeletonLayout, frames: np.ndarray, shown: np.ndarray, window: float, share: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Squares around the parts of person 0 at ``frames (L,)``, of those T that are ``shown (T,)``.
 

@@ -12,15 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hhmnet.models.layers import (
-    DropPath,
-    Norm,
-    STSTConfig,
-    apply_mask,
-    part_weights,
-    pointwise,
-    stride_mask,
-)
+from hhmnet.models.layers import DropPath, Norm, STSTConfig, apply_mask, part_weights, pointwise, stride_mask
 from hhmnet.models.re_dmt import REDMT, Company, Explanation, company_of
 from hhmnet.models.sk_tc import SKTC
 from hhmnet.skeleton import SkeletonLayout
@@ -49,13 +41,7 @@ class STSTBlock(nn.Module):
     """RE-DMT then SK-TC, each residual and normalised first."""
 
     def __init__(
-        self,
-        width_in: int,
-        width: int,
-        stride: int,
-        drop: float,
-        config: STSTConfig,
-        layout: SkeletonLayout,
+        self, width_in: int, width: int, stride: int, drop: float, config: STSTConfig, layout: SkeletonLayout
     ) -> None:
         super().__init__()
         self.stride = stride

@@ -85,11 +85,7 @@ class SkeletonPhase:
     """
 
     def __init__(
-        self,
-        config: TrainConfig,
-        store: Store | Stores,
-        protocols: Sequence[Protocol],
-        group: ProcessGroup,
+        self, config: TrainConfig, store: Store | Stores, protocols: Sequence[Protocol], group: ProcessGroup
     ) -> None:
         init = from_pretrained(config.init, all_heads=True) if config.init else None
         config = config if init is None else _as_init(config, init)
