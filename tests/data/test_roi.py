@@ -152,22 +152,13 @@ def test_a_person_who_is_absent():
 
 
 def plain_scene(sample: Sample, times: list[int], image: np.ndarray, n: int, config: RoiConfig) -> np.ndarray:
-    height, width = image.shape[:2]
-    boxes = []
-    for t in times:
-        points = sample.pixels[:, t].reshape(-1, 2)
-        low, high = points.min(0), points.max(0)
-        boxes.append((max(low[0], 0), max(low[1], 0), min(high[0], width - 1), min(high[1], height - 1)))
-    widest = max(max(box[2] - box[0], box[3] - box[1]) for box in boxes)
-    side = min(math.ceil(widest * config.scene_size * (1 + config.margin)), max(width, height))
-    left, top, right, bottom = boxes[n]
-    corner = []
-    for low, high, length in ((left, right, width), (top, bottom, height)):
-        if side > length:
-            corner.append((length - side) / 2)
-        else:
-            corner.append(min(max((low + high) / 2 - (side - 1) / 2, 0), length - side))
-    x, y = (math.floor(value + 0.5) + (side - 1) / 2 for value in corner)
+    size = np.array(image.shape[1::-1])
+    points = sample.pixels[:, times]  # (M, L, V, 2)
+    low, high = points.min((0, 2)).clip(0), np.minimum(points.max((0, 2)), size - 1)
+    side = min(math.ceil((high - low).max() * config.scene_size * (1 + config.margin)), size.max())
+    inside = ((low[n] + high[n]) / 2 - (side - 1) / 2).clip(0, np.maximum(size - side, 0))
+    corner = np.where(side > size, (size - side) / 2, inside)
+    x, y = np.floor(corner + 0.5) + (side - 1) / 2
     return plain_resize(plain_cut(image, x, y, side)[0], config.scene)
 
 

@@ -160,7 +160,7 @@ def test_mirroring_input_is_filming_and_measuring_in_a_mirror():
     here = stack_crops([crops_of(sample, Frames(images), config)])
     there = stack_crops([crops_of(image_sample, Frames([i[:, ::-1].copy() for i in images]), config)])
 
-    data, lengths = DataConfig(frames=6, center="first"), torch.tensor([9])
+    data, lengths = DataConfig(frames=6), torch.tensor([9])
     view = choose_frames(lengths, data, MIRROR, seeded(4))
     assert view.mirrored.tolist() == [True]
     clips, image_clips = (

@@ -6,6 +6,7 @@ import itertools
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -185,34 +186,27 @@ def plain_overlap(times: list[float], k: int, frame: int, stride: int) -> float:
     return max(0.0, min(high, (frame + 1) * stride) - max(low, frame * stride))
 
 
-def plain_scale(cells: dict[tuple[int, int], float]) -> dict[tuple[int, int], float]:
-    if not cells:
-        return {}
-    low, high = min(cells.values()), max(cells.values())
-    return {cell: 2 * (value - low) / (high - low) for cell, value in cells.items()}
+def plain_scale(cells: np.ndarray) -> np.ndarray:
+    """From 0 to 2; cells that nobody saw aren't numbers, and scale nothing."""
+    if np.isnan(cells).all():
+        return cells
+    return 2 * (cells - np.nanmin(cells)) / (np.nanmax(cells) - np.nanmin(cells))
 
 
 def plain_guidance(features: list[Tensor], there: Tensor, times: list[float], stride: int) -> Tensor:
-    """One clip's ``(P, K)``, from every stream's ``(M, T', V, D)``; what nobody saw is 1 and scales nothing."""
+    """One clip's ``(P, K)``, from every stream's ``(M, T', V, D)``; 1 where nobody saw a cell."""
     scaled = []
     for feature in features:
-        cells = {}
+        strength, cells = feature.norm(dim=-1).numpy(), np.full((len(PARTS), len(times)), np.nan)
         for (p, part), k in itertools.product(enumerate(PARTS), range(len(times))):
-            above = below = 0.0
-            for m, t in there.nonzero().tolist():
-                for joint in KINECT20.parts[part]:
-                    above += plain_overlap(times, k, t, stride) * float(feature[m, t, joint].norm())
-                    below += plain_overlap(times, k, t, stride)
-            if below:
-                cells[p, k] = above / below
+            overlap = [plain_overlap(times, k, frame, stride) for frame in range(there.shape[1])]
+            weights = there.numpy() * overlap  # (M, T')
+            if weights.sum():
+                of_part = strength[..., list(KINECT20.parts[part])].mean(-1)
+                cells[p, k] = (weights * of_part).sum() / weights.sum()
         scaled.append(plain_scale(cells))
-    found = scaled[0]
-    if len(features) > 1:
-        found = plain_scale({cell: sum(one[cell] for one in scaled) for cell in found})
-    whole = torch.ones(len(PARTS), len(times))
-    for (p, k), value in found.items():
-        whole[p, k] = value
-    return whole
+    found = scaled[0] if len(features) == 1 else plain_scale(sum(scaled))
+    return torch.from_numpy(np.where(np.isnan(found), 1.0, found)).float()
 
 
 @pytest.mark.parametrize("autocast", [False, True])
