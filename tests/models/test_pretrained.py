@@ -213,12 +213,22 @@ def test_a_saved_model_needs_no_package_of_weights(tmp_path, monkeypatch):
     assert from_pretrained(tmp_path).spec == spec
 
 
-def test_weights_in_half_precision_are_widened(saved):
-    halved = {name: value.half() for name, value in load_file(saved / "model.safetensors").items()}
-    save_file(halved, saved / "model.safetensors")
-    for name, value in from_pretrained(saved).network.state_dict().items():
-        assert torch.equal(value, halved[name].to(value.dtype)), name
-    assert value.dtype == torch.float32
+@torch.no_grad()
+def test_half_precision_halves_what_was_learned(tmp_path):
+    whole = model()
+    whole.save_pretrained(tmp_path / "half", half=True)
+    assert load_file(tmp_path / "half" / "model.safetensors")["video.part_head.weight"].dtype == torch.float16
+    learned = dict(whole.network.named_parameters())
+    again = from_pretrained(tmp_path / "half")
+    for name, value in again.network.state_dict().items():
+        expected = whole.network.state_dict()[name]
+        assert value.dtype == expected.dtype
+        assert torch.equal(value, expected.half().float() if name in learned else expected)
+    bias = whole.network.skeleton.encoders["bone"].classifier.bias
+    bias[0] = 1e5
+    with pytest.raises(PretrainedError, match=r"encoders\.bone\.classifier\.bias is too large"):
+        whole.save_pretrained(tmp_path / "model", half=True)
+    assert not (tmp_path / "model").exists()
 
 
 # What is refused.

@@ -190,11 +190,18 @@ class ActionModel(nn.Module):
         model.head_name = head.name
         return model.eval()
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors``, each whole or not at all; ``folder`` is made if need be."""
-        folder = Path(folder)
-        state = self.network.state_dict()
+    def save_pretrained(self, folder: str | Path, half: bool = False) -> None:
+        """Write ``config.json`` and ``model.safetensors``, each whole or not at all; ``folder`` is made if need be.
+
+        With ``half`` what was learned is kept as float16, in half the space; :func:`from_pretrained` widens it again.
+        The statistics of batch norms keep their digits. Raises PretrainedError for a weight too large for float16.
+        """
+        folder, state = Path(folder), self.network.state_dict()
         weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        for name, _ in self.network.named_parameters() if half else ():
+            weights[name] = weights[name].half()
+            if not weights[name].isfinite().all():
+                raise PretrainedError(f"the weight {name} is too large for half precision; save it in full")
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", self.spec.to_dict())
         neighbours = {
