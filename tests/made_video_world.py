@@ -1,4 +1,4 @@
-"""A recipe of phase 2 that trains in a second, and what its tests share."""
+"""Recipes of both phases that train in a second, and what tests of phase 2 share."""
 
 from __future__ import annotations
 
@@ -13,6 +13,19 @@ video: {instants: 2, cell: 16, scene: 32}
 augment: {yaw: 0, tilt: 0, mirror: 0.5}
 optim: {epochs: 2, batch_size: 8, ema: 0.9}
 run: {threads: 1, device: cpu, checkpoint_every: 1}
+"""
+DEMO_STREAMS = """\
+model: {widths: [16, 16], strides: [2, 2], head_width: 8, reranking: none}
+data: {frames: 8, stream: joint+bone}
+optim: {epochs: 2, batch_size: 8}
+run: {threads: 1, device: cpu}
+"""
+DEMO_VIDEO = """\
+heterogeneous: {backbone: small, pretrained: false, scene: false}
+roi: {instants: 2, cell: 16, scene: 16, scene_instants: 1}
+video: {instants: 2, cell: 16, scene: 16}
+optim: {epochs: 1, batch_size: 8}
+run: {threads: 1, device: cpu}
 """
 
 

@@ -152,17 +152,8 @@ RESUME = "train --resume --config recipe.yaml --data store --out run"
     ],
 )
 def test_no_command_runs_what_a_file_says(
-    form: str,
-    file: str,
-    words: str,
-    payloads: dict[str, bytes],
-    mark: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    finished_run: Path,
-    store_folder: Path,
-    recipe: Path,
-) -> None:
+    form, file, words, payloads, mark, tmp_path, monkeypatch, finished_run, store_folder, recipe
+):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished_run, "run")
     Path("store").symlink_to(store_folder)

@@ -12,21 +12,10 @@ from pathlib import Path
 import numpy
 import pytest
 
+from made_video_world import DEMO_STREAMS, DEMO_VIDEO
+
 pytest.importorskip("hatchling", reason="the extra 'dev' isn't installed")
 
-STREAMS = """\
-model: {widths: [16], strides: [2], head_width: 8}
-data: {frames: 8, stream: joint+bone}
-optim: {epochs: 1, batch_size: 8}
-run: {threads: 1, device: cpu}
-"""
-VIDEO = """\
-heterogeneous: {backbone: small, pretrained: false, scene: false}
-roi: {instants: 2, cell: 16, scene: 16, scene_instants: 1}
-video: {instants: 2, cell: 16, scene: 16}
-optim: {epochs: 1, batch_size: 8}
-run: {threads: 1, device: cpu}
-"""
 BOTH = """
 import hhmnet
 from hhmnet.cli import main
@@ -55,11 +44,8 @@ def test_the_wheel_holds_recipes_and_pages(wheel: Path) -> None:
     for source, place in ((ROOT / "src/hhmnet", "hhmnet"), (ROOT / "configs", "hhmnet/recipes")):
         files = [file for file in source.rglob("*.*") if "__pycache__" not in file.parts]
         assert {f"{place}/{file.relative_to(source)}" for file in files} <= held
-    assert {
-        "hhmnet/serving/web/index.html",
-        "hhmnet/recipes/nw_ucla/skeleton.yaml",
-        "hhmnet/py.typed",
-    } <= held
+    pages = {"hhmnet/serving/web/index.html", "hhmnet/recipes/nw_ucla/skeleton.yaml", "hhmnet/py.typed"}
+    assert pages <= held
 
 
 def test_demo_and_a_recipe_by_its_name_away_from_the_repository(wheel: Path, tmp_path: Path) -> None:
@@ -81,8 +67,8 @@ def test_demo_and_a_recipe_by_its_name_away_from_the_repository(wheel: Path, tmp
         return done.stdout + done.stderr
 
     assert run(str(place / "bin/hhmnet"), "--version").startswith("hhmnet ")
-    (here / "streams.yaml").write_text(STREAMS)
-    (here / "video.yaml").write_text(VIDEO)
+    (here / "streams.yaml").write_text(DEMO_STREAMS)
+    (here / "video.yaml").write_text(DEMO_VIDEO)
     told = run(str(python), "-c", BOTH)
     assert Path(told.splitlines()[0]).is_relative_to(place)
     assert (here / "runs/demo/results.json").is_file()

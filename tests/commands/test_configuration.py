@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,21 +24,16 @@ NAMES = [
 ]
 
 
-@pytest.fixture
-def yaml_file(tmp_path: Path) -> Callable[[str], Path]:
-    def write(text: str) -> Path:
-        (tmp_path / "my.yaml").write_text(text)
-        return tmp_path / "my.yaml"
-
-    return write
+def read(folder: Path, text: str, flags: Sequence[str] = ()) -> TrainConfig:
+    (folder / "my.yaml").write_text(text)
+    return read_config(folder / "my.yaml", flags)
 
 
-def test_flags_win_over_the_file_and_the_file_over_defaults(yaml_file):
+def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path):
     for empty in ("", "# nothing\n", "optim:\n", "optim: {}\n"):
-        assert read_config(yaml_file(empty)) == read_config(None) == TrainConfig()
+        assert read(tmp_path, empty) == read_config(None) == TrainConfig()
     text = "optim: {lr: 1e-2, epochs: 7}\nmodel.widths: [16, 32]\nmodel:\n  strides: [1, 2]\nfold: 1\n"
-    flags = ["--optim.epochs", "9", "--fold=null", "--model.widths", "[8, 8]"]
-    config = read_config(yaml_file(text), flags)
+    config = read(tmp_path, text, ["--optim.epochs", "9", "--fold=null", "--model.widths", "[8, 8]"])
     assert (config.optim.lr, config.optim.epochs, config.fold) == (0.01, 9, None)
     assert (config.model.widths, config.model.strides) == ((8, 8), (1, 2))
     assert config.optim.batch_size == TrainConfig().optim.batch_size
@@ -81,7 +76,7 @@ def test_a_command_line_that_is_none(flags, message):
         read_config(None, flags, ["out", "time-limit"])
 
 
-def test_a_wrong_type_names_field_and_expected_type(yaml_file):
+def test_a_wrong_type_names_field_and_expected_type(tmp_path):
     for key, value, expected in (
         ("optim.lr", "fast", "a number"),
         ("optim.epochs", "1.5", "a whole number"),
@@ -91,16 +86,12 @@ def test_a_wrong_type_names_field_and_expected_type(yaml_file):
             read_config(None, [f"--{key}", value])
         assert str(caught.value) == f"field '{key}' must be {expected}; got '{value}'"
     with pytest.raises(ConfigError, match=r"field 'optim\.lr' in .*my\.yaml must be a number"):
-        read_config(yaml_file("optim.lr: fast\n"))
+        read(tmp_path, "optim.lr: fast\n")
 
 
-def test_a_field_that_was_renamed_is_read(yaml_file):
+def test_a_field_that_was_renamed_is_read(tmp_path):
     """What earlier runs wrote beside their weights is a recipe still."""
-    config = read_config(
-        yaml_file(
-            "fusion: {contrast: 0.4, weights: [1, 2]}\nheterogeneous: {distill: 0.2, logit_distill: 3}\n"
-        )
-    )
+    config = read(tmp_path, "fusion: {contrast: 0.4}\nheterogeneous: {distill: 0.2, logit_distill: 3}\n")
     assert (config.loss.contrast, config.loss.part_contrast, config.loss.distill) == (0.4, 0.2, 3)
 
 
@@ -128,14 +119,13 @@ def test_a_recipe_makes_the_network_that_its_command_would_train(name, tmp_path,
     assert config == read_config(CONFIGS / f"{name}.yaml")
     second = name.endswith("/heterogeneous")
     if second:
-        first = read_config(CONFIGS / f"{name.partition('/')[0]}/homogeneous.yaml")
+        first = read_config(Path(name).with_name("homogeneous"))
         assert (config.phase, config.phase1) == (2, "")
         assert (config.protocol, config.relabel) == (first.protocol, first.relabel)
         assert bool(config.augment.mirror) == bool(first.augment.mirror)
-        config.phase1 = f"{name.partition('/')[0]}/homogeneous"
-    config = of_phase_1(
-        dataclasses.replace(config, optim=dataclasses.replace(config.optim, batch_size=2, epochs=1))
-    )
+        config.phase1 = str(Path(name).with_name("homogeneous"))
+    config.optim = dataclasses.replace(config.optim, batch_size=2, epochs=1)
+    config = of_phase_1(config)
     trainer = make_trainer(config, made_stores(config, tmp_path, batches=1), tmp_path)
     spec, shapes = trainer.spec, shapes_of(config).values()
     assert {spec.layout.name} == {shape.layout for shape in shapes}

@@ -13,20 +13,9 @@ from hhmnet.commands import demo as demo_module
 from hhmnet.commands.configuration import read_config
 from hhmnet.commands.demo import PAIRED
 from hhmnet.synthetic import SKELETON_CEILING, generate
+from hhmnet.training.engine import Trainer
+from made_video_world import DEMO_STREAMS, DEMO_VIDEO
 
-TINY_STREAMS = """\
-model: {widths: [16, 16], strides: [2, 2], head_width: 8, reranking: none}
-data: {frames: 8, stream: joint+bone}
-optim: {epochs: 2, batch_size: 8}
-run: {threads: 1, device: cpu}
-"""
-TINY_VIDEO = """\
-heterogeneous: {backbone: small, pretrained: false, scene: false}
-roi: {instants: 2, cell: 16, scene: 16, scene_instants: 1}
-video: {instants: 2, cell: 16, scene: 16}
-optim: {epochs: 1, batch_size: 8}
-run: {threads: 1, device: cpu}
-"""
 MODELS = ["joint", "bone", "2 streams", "video", "video + guidance", "+ multi-part", "HHMNet"]
 
 
@@ -50,8 +39,8 @@ def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: list[int]):
     # Starting other processes takes longer than all their work.
     for module in ("crops", "demo"):
         monkeypatch.setattr(f"hhmnet.commands.{module}.cores", lambda: 1)
-    (tmp_path / "streams.yaml").write_text(TINY_STREAMS)
-    (tmp_path / "video.yaml").write_text(TINY_VIDEO)
+    (tmp_path / "streams.yaml").write_text(DEMO_STREAMS)
+    (tmp_path / "video.yaml").write_text(DEMO_VIDEO)
 
     def run(*more: str) -> int:
         recipes = ["--config", "streams.yaml", "--video-config", "video.yaml"]
@@ -63,10 +52,7 @@ def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: list[int]):
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """The folder of every training of a demo, and the step that it began at."""
-    from hhmnet.training.engine import Trainer
-
-    steps: list[tuple[str, int]] = []
-    before = Trainer.train
+    steps, before = list[tuple[str, int]](), Trainer.train
 
     def train(self, time_limit=None):
         steps.append((self.out.name, self.step))
@@ -108,7 +94,7 @@ def test_the_whole_way_once_more_and_with_other_recipes(demo, made, trained, cap
 
     # Another recipe starts anew.
     trained.clear()
-    (tmp_path / "video.yaml").write_text(TINY_VIDEO + "video_augment: {shift: 0.5}\n")
+    (tmp_path / "video.yaml").write_text(DEMO_VIDEO + "video_augment: {shift: 0.5}\n")
     assert demo("--time-limit", "0.001s") == 0
     assert (made, trained) == ([30, 30], [("skeletons", 0)])
 

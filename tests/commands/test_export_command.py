@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ import pytest
 from hhmnet.cli import main
 from hhmnet.commands import export
 from hhmnet.export import Parity
-from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import write_store
 from made_exports import exported
@@ -63,12 +61,8 @@ def test_a_trained_model_becomes_a_file_that_answers_without_torch(run, raw_fold
 
 
 def test_it_is_compared_and_not_written_where_it_answers_otherwise(
-    run: Path,
-    make_sample: Callable[..., Sample],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    run, make_sample, tmp_path, monkeypatch, capsys
+):
     content = run.with_name("model.onnx").read_bytes()
     monkeypatch.setattr(export, "to_onnx", lambda model: content)
     store, out = tmp_path / "store", tmp_path / "again.onnx"

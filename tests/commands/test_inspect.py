@@ -19,20 +19,16 @@ def video_store(tmp_path):
     """A store of two persons with pixels, confidence, a video, an unknown label and no protocol we know."""
     generator = np.random.default_rng(0)
     present = np.array([[True, True, True], [False, True, False]])
-    joints = generator.random((2, 3, 17, 2), np.float32) * present[..., None, None]
-    sample = Sample(
-        "clip[1]",
-        -1,
-        joints,
-        present,
-        np.array([2, 3, 7], np.int32),
-        pixels=joints * 2,
-        confidence=np.full((2, 3, 17), 0.5, np.float32) * present[..., None],
-        split="fold2",
-        boxes=np.ones((2, 3, 4), np.float32) * present[..., None],
-        video="clip.mp4",
-        video_frames=np.array([2, 3, -1], np.int32),
-    )
+    there = present[..., None]
+    joints = generator.random((2, 3, 17, 2), np.float32) * there[..., None]
+    about = {
+        "pixels": joints * 2,
+        "confidence": np.full((2, 3, 17), 0.5, np.float32) * there,
+        "split": "fold2",
+    }
+    about |= {"boxes": np.ones((2, 3, 4), np.float32) * there, "video": "clip.mp4"}
+    about |= {"video_frames": np.array([2, 3, -1], np.int32)}
+    sample = Sample("clip[1]", -1, joints, present, np.array([2, 3, 7], np.int32), **about)
     write_store(tmp_path / "v", [sample], layout=COCO17, class_names=["a"], protocol="", provenance={})
     return tmp_path / "v"
 
@@ -81,13 +77,8 @@ def test_a_sample_with_every_value_and_its_picture(store_folder, tmp_path, capsy
 def test_what_is_known_of_a_clip_with_video_and_of_a_store_without_protocol_and_labels(video_store, capsys):
     assert main(["inspect", str(video_store), "--sample", "clip[1]"]) == 0
     out = capsys.readouterr().out
-    for text in (
-        "clip.mp4",
-        "fold2",
-        "(3,); 2 to 7",
-        "(2, 3, 17); 0.5 to 0.5, mean 0.500",
-        "(2, 3, 4); 1 to 1",
-    ):
+    shapes = "(3,); 2 to 7", "(2, 3, 17); 0.5 to 0.5, mean 0.500", "(2, 3, 4); 1 to 1"
+    for text in ("clip.mp4", "fold2", *shapes):
         assert text in out
     assert main(["inspect", str(video_store), "--sample", "clip[1]", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)

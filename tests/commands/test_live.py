@@ -14,7 +14,7 @@ from rich.console import Console
 
 from hhmnet.cli import main
 from hhmnet.commands import live
-from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
+from hhmnet.pose.estimate import VideoPoseEstimator
 from hhmnet.predict import capture
 from hhmnet.predict.live import LivePrediction, StreamingRecognizer
 from made_models import CLASSES, skeleton_model, video_model
@@ -43,11 +43,8 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def made_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command finds made persons in made videos."""
-
-    def load(config: PoseConfig) -> VideoPoseEstimator:
-        return VideoPoseEstimator(config, KnowingDetector(PLAYER, OTHER), BoxEstimator())
-
-    monkeypatch.setattr(live, "VideoPoseEstimator", load)
+    networks = KnowingDetector(PLAYER, OTHER), BoxEstimator()
+    monkeypatch.setattr(live, "VideoPoseEstimator", lambda config: VideoPoseEstimator(config, *networks))
 
 
 def live_lines(capsys: pytest.CaptureFixture[str], *words: str | Path) -> list[dict[str, Any]]:

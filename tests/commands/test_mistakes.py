@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from hhmnet.cli import main
@@ -76,15 +74,8 @@ MISTAKES = {
 
 @pytest.mark.parametrize("words", MISTAKES)
 def test_a_mistake_is_one_line(
-    words: str,
-    finished_run: Path,
-    store_folder: Path,
-    raw_folder: Path,
-    recipe: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    words, finished_run, store_folder, raw_folder, recipe, tmp_path, monkeypatch, capsys
+):
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
     monkeypatch.setattr(live, "VideoPoseEstimator", lambda config: None)
     (tmp_path / "file").touch()

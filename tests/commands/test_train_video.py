@@ -98,14 +98,8 @@ def test_mistakes_are_one_line_and_leave_nothing(video_world, train, moved, tmp_
 
 
 def test_a_video_that_goes_during_training_is_named_at_the_end(
-    video_world: VideoWorld,
-    train: Train,
-    moved: tuple[Path, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    at_step: Callable[[int, Callable[[], object]], None],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    video_world, train, moved, tmp_path, monkeypatch, at_step, capsys
+):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     store, videos = moved
     opened = Store(store)

@@ -48,9 +48,7 @@ class Fault(NamedTuple):
     """What is done to a command on its way."""
 
     after: float | None = None  # it is killed after so many seconds of its processor time
-    change: int | None = (
-        None  # the rest happens when it is about to change watched files for the time of this number
-    )
+    change: int | None = None  # the rest happens before the change of watched files that has this number
     about: str = ""  # only changes count that have this in the file's path
     send: int = signal.SIGKILL
     to: str = "program"  # or "group" for all its processes, "worker" for one of those that it started
@@ -74,8 +72,8 @@ class Server:
         log, fault = self.folder / "log", fault or Fault()
         log.unlink(missing_ok=True)
         counted, counting = self._context.Pipe(duplex=False)
-        request = (list(words), fault, str(watched), environment, log)
-        process = self._context.Process(target=_become, args=(*request, counting))
+        request = (list(words), fault, str(watched), environment, log, counting)
+        process = self._context.Process(target=_become, args=request)
         process.start()
         counting.close()
         while fault.after is not None and process.is_alive():
@@ -110,12 +108,7 @@ def _stat(process: int) -> list[str]:
 
 
 def _become(
-    words: list[str],
-    fault: Fault,
-    watched: str,
-    environment: dict[str, str],
-    log: Path,
-    counting: Connection[Any, Any],
+    words: list[str], fault: Fault, watched: str, environment: dict[str, str], log: Path, counting: Connection
 ) -> None:
     """Run the command as a process of its own would; tells of each change of files, and at last the seconds."""
     os.setsid()
@@ -134,15 +127,13 @@ def _become(
         if event not in _CHANGES or os.getpid() != me:
             return
         path, mode = str(details[0]), details[2] if event == "open" else os.O_WRONLY
-        if not path.startswith(watched) or fault.about not in path:
+        is_change = isinstance(mode, int) and mode & (os.O_WRONLY | os.O_RDWR)
+        if not is_change or not path.startswith(watched) or fault.about not in path:
             return
-        if isinstance(mode, int) and mode & (os.O_WRONLY | os.O_RDWR):
-            counting.send(0.0)
-            if left is not None:
-                left -= 1
-                if left < 0:
-                    left = None
-                    _act(fault)
+        counting.send(0.0)
+        left = None if left is None else left - 1
+        if left == -1:
+            _act(fault)
 
     from hhmnet.cli import COMMANDS, main
     from hhmnet.commands import crops
@@ -168,6 +159,7 @@ def _act(fault: Fault) -> None:
         os.rename(fault.away, fault.away + ".away")
     elif fault.to == "group":
         os.killpg(os.getpid(), fault.send)
+    elif fault.to == "worker":
+        os.kill(multiprocessing.active_children()[-1].pid, fault.send)
     else:
-        is_program = fault.to == "program"
-        os.kill(os.getpid() if is_program else multiprocessing.active_children()[-1].pid, fault.send)
+        os.kill(os.getpid(), fault.send)

@@ -207,10 +207,9 @@ def contents(folder: Path) -> dict[str, Any]:
     Those are ``seconds`` in a checkpoint, ``samples_per_second`` and ``seconds`` in ``log.csv``, ``training_seconds``
     and ``commit`` in ``environment.json``, the order of lines in a list of videos' contents, and how a path is written.
     """
-    files = {
-        file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()
-    }
-    return {name: _content(file) for name, file in files.items() if not name.startswith("tensorboard/")}
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    names = {file.relative_to(folder).as_posix(): file for file in files}
+    return {name: _content(file) for name, file in names.items() if not name.startswith("tensorboard/")}
 
 
 def _content(file: Path) -> Any:
@@ -222,10 +221,8 @@ def _content(file: Path) -> Any:
                 tensors = {name: handle.get_tensor(name).tobytes() for name in sorted(handle.keys())}
                 return handle.metadata() | {"progress": progress}, tensors
         case "log.csv":
-            rows = csv.DictReader(io.StringIO(file.read_text()))
-            return [
-                {k: v for k, v in row.items() if k not in ("samples_per_second", "seconds")} for row in rows
-            ]
+            rows, times = csv.DictReader(io.StringIO(file.read_text())), ("samples_per_second", "seconds")
+            return [{key: value for key, value in row.items() if key not in times} for row in rows]
         case "environment.json":
             facts = json.loads(file.read_text())
             assert facts.pop("training_seconds") > 0
