@@ -111,15 +111,18 @@ def prepare(
             if todo and engine == "ray":
                 for (number, chunk), content in in_cluster(reader, todo, jobs):
                     parts.save(number, content)
+                    finished.add(number)
                     progress(done := done + len(chunk), len(items))
             else:
-                for (_, chunk), _ in in_workers(partial(parts.make, reader), todo, jobs):
+                for (number, chunk), _ in in_workers(partial(parts.make, reader), todo, jobs):
+                    finished.add(number)
                     progress(done := done + len(chunk), len(items))
             report = _merge(reader, parts, chunks, out)
         except BaseException as error:
-            lying = parts.open(reader.source, chunks)[0]  # a worker may have ended a part that wasn't told
-            if lying and not isinstance(error, PrepareError):
-                done = sum(len(chunks[number]) for number in lying)
+            # A worker may have ended a part that wasn't told; and of a source that went away no part is known again.
+            finished |= parts.open(reader.source, chunks)[0]
+            if finished and not isinstance(error, PrepareError):
+                done = sum(len(chunks[number]) for number in finished)
                 where = f"kept in {parts.folder}; the same call goes on from there"
                 tell(f"{done:,} of {len(items):,} items are read and {where}")
             else:
