@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hhmnet.data.protocols import AXES, NW_UCLA_CROSS_VIEW, PROTOCOLS, Protocol, ProtocolError, get_protocol
+from hhmnet.data.protocols import AXES, PROTOCOLS, Protocol, ProtocolError, get_protocol
 
 # As the papers list them, written out anew.
 TRAIN60 = [1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38]
@@ -180,7 +180,8 @@ def test_what_a_store_has_not_is_refused(name, part, fold, message):
 
 def test_labels_that_cannot_be_corrected_are_named(tiny_store):
     train, test = (str(tiny_store.sample_ids[tiny_store.cameras == camera][0]) for camera in "13")
+    protocol = PROTOCOLS["nw_ucla_cross_view"]
     with pytest.raises(ProtocolError, match=f"gives {train} the class 'waving'; the store has"):
-        NW_UCLA_CROSS_VIEW.labels(tiny_store, {train: "waving"})
+        protocol.labels(tiny_store, {train: "waving"})
     with pytest.raises(ProtocolError, match=f"field 'relabel' names {test}, which is a test clip"):
-        NW_UCLA_CROSS_VIEW.labels(tiny_store, {test: "wave"})
+        protocol.labels(tiny_store, {test: "wave"})

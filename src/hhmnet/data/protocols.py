@@ -185,76 +185,61 @@ def _sides(
 
 _NTU60 = "Shahroudy et al., NTU RGB+D: A large scale dataset for 3D human activity analysis, CVPR 2016"
 _NTU120 = "Liu et al., NTU RGB+D 120: A large-scale benchmark for 3D human activity understanding, TPAMI 2020"
+_UTD_MHAD = (
+    "Chen, Jafari, Kehtarnavaz, UTD-MHAD: A multimodal dataset for human action recognition, ICIP 2015"
+)
+_MSR = "Li, Zhang, Liu, Action recognition based on a bag of 3D points, CVPR workshops 2010; its cross-subject test"
 _NTU60_TRAIN = _numbers(1, 2, 4, 5, 8, 9, range(13, 20), 25, 27, 28, 31, 34, 35, 38)
 _NTU120_TRAIN = _NTU60_TRAIN + _numbers(
     *(45, 46, 47, 49, 50, range(52, 60), 70, 74, 78, range(80, 87), 89, range(91, 96), 97, 98, 100, 103)
 )
 
-NW_UCLA_CROSS_VIEW = Protocol(
-    name="nw_ucla_cross_view",
-    axis="camera",
-    test=frozenset({"3"}),
-    folds=(frozenset({"2"}), frozenset({"1"})),
-    source="Wang et al., Cross-view action modeling, learning and recognition, CVPR 2014",
-)
-NTU60_XSUB = _sides("ntu60_xsub", "subject", _NTU60_TRAIN, _numbers(range(1, 41)), 4, _NTU60)
-NTU60_XVIEW = _sides("ntu60_xview", "camera", ("3", "2"), ("1", "2", "3"), 2, _NTU60)
-NTU120_XSUB = _sides("ntu120_xsub", "subject", _NTU120_TRAIN, _numbers(range(1, 107)), 4, _NTU120)
-NTU120_XSET = _sides("ntu120_xset", "setup", _numbers(range(2, 33, 2)), _numbers(range(1, 33)), 4, _NTU120)
-UTD_MHAD = _sides(
-    "utd_mhad",
-    "subject",
-    ("1", "3", "5", "7"),
-    _numbers(range(1, 9)),
-    2,
-    "Chen, Jafari, Kehtarnavaz, UTD-MHAD: A multimodal dataset for human action recognition, ICIP 2015",
-)
-MSR_ACTION3D = _sides(
-    "msr_action3d",
-    "subject",
-    _numbers(range(1, 11, 2)),
-    _numbers(range(1, 11)),
-    2,
-    "Li, Zhang, Liu, Action recognition based on a bag of 3D points, CVPR workshops 2010; its cross-subject test",
-)
-KINDER_GATOR = Protocol(
-    name="kinder_gator",
-    axis="subject",
-    test=frozenset(),
-    source="Aloba et al., Kinder-Gator: The UF Kinect database of child and adult motion, Eurographics 2018; it names "
-    "no test, so subjects are held out in folds",
-    auto_folds=2,
-)
-TENNIS = Protocol(
-    name="tennis",
-    axis="split",
-    test=frozenset({"2", "fold2"}),
-    # Scenes 25 and 14 always train: they hold a third to nearly all of some strokes' training clips.
-    folds=(
-        frozenset({"19", "29", "34", "36", "44"}),
-        frozenset(_numbers(2, 3, 7, 8, 9, 10, 12, 13, 27, 32, 35, 38, 42)),
+_PUBLISHED = (
+    Protocol(
+        name="nw_ucla_cross_view",
+        axis="camera",
+        test=frozenset({"3"}),
+        folds=(frozenset({"2"}), frozenset({"1"})),
+        source="Wang et al., Cross-view action modeling, learning and recognition, CVPR 2014",
     ),
-    source="folds of the data set; a scene is a court and camera, so validation holds out whole scenes",
-    train=frozenset({"0", "1", "fold0", "fold1"}),
-    fold_axes=("setup",),
+    _sides("ntu60_xsub", "subject", _NTU60_TRAIN, _numbers(range(1, 41)), 4, _NTU60),
+    _sides("ntu60_xview", "camera", ("3", "2"), ("1", "2", "3"), 2, _NTU60),
+    _sides("ntu120_xsub", "subject", _NTU120_TRAIN, _numbers(range(1, 107)), 4, _NTU120),
+    _sides("ntu120_xset", "setup", _numbers(range(2, 33, 2)), _numbers(range(1, 33)), 4, _NTU120),
+    _sides("utd_mhad", "subject", ("1", "3", "5", "7"), _numbers(range(1, 9)), 2, _UTD_MHAD),
+    _sides("msr_action3d", "subject", _numbers(range(1, 11, 2)), _numbers(range(1, 11)), 2, _MSR),
+    Protocol(
+        name="kinder_gator",
+        axis="subject",
+        test=frozenset(),
+        source="Aloba et al., Kinder-Gator: The UF Kinect database of child and adult motion, Eurographics 2018; it "
+        "names no test, so subjects are held out in folds",
+        auto_folds=2,
+    ),
+    Protocol(
+        name="tennis",
+        axis="split",
+        test=frozenset({"2", "fold2"}),
+        # Scenes 25 and 14 always train: they hold a third to nearly all of some strokes' training clips.
+        folds=(
+            frozenset({"19", "29", "34", "36", "44"}),
+            frozenset(_numbers(2, 3, 7, 8, 9, 10, 12, 13, 27, 32, 35, 38, 42)),
+        ),
+        source="folds of the data set; a scene is a court and camera, so validation holds out whole scenes",
+        train=frozenset({"0", "1", "fold0", "fold1"}),
+        fold_axes=("setup",),
+    ),
+    Protocol(
+        name="given",
+        axis="split",
+        test=frozenset({"test"}),
+        source="the parts that the data set's own files name: test, val if there is any, and all the rest train",
+        fold_axes=("subject", "setup"),
+        auto_folds=4,
+        val=frozenset({"val"}),
+    ),
 )
-GIVEN = Protocol(
-    name="given",
-    axis="split",
-    test=frozenset({"test"}),
-    source="the parts that the data set's own files name: test, val if there is any, and all the rest train",
-    fold_axes=("subject", "setup"),
-    auto_folds=4,
-    val=frozenset({"val"}),
-)
-
-PROTOCOLS: dict[str, Protocol] = {
-    protocol.name: protocol
-    for protocol in (
-        *(NW_UCLA_CROSS_VIEW, NTU60_XSUB, NTU60_XVIEW, NTU120_XSUB, NTU120_XSET),
-        *(UTD_MHAD, MSR_ACTION3D, KINDER_GATOR, TENNIS, GIVEN),
-    )
-}
+PROTOCOLS = {protocol.name: protocol for protocol in _PUBLISHED}
 
 
 def get_protocol(name: str) -> Protocol:
