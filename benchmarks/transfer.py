@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ablation import SMALL, changed_fields, scores_of
+from ablation import SMALL, changed_fields
 from common import BenchmarkError, positive, run
 
 from hhmnet.commands.configuration import read_config
@@ -28,6 +28,7 @@ from hhmnet.commands.terminal import Parser, console, duration, table
 from hhmnet.config import TrainConfig
 from hhmnet.data.protocols import get_protocol
 from hhmnet.evaluation.figures import new_figure, save_figure
+from hhmnet.evaluation.scores import score
 from hhmnet.files import append
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.predict.enroll import Examples, embed, enrolled
@@ -75,8 +76,8 @@ def trained(config: TrainConfig, clips: Clips, rows: np.ndarray, steps: int) -> 
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(config, clips.store, Path(folder))
         model = trainer.train()
-    labels = clips.labels[clips.scored]
-    return scores_of(model.to(trainer.device), clips.store, clips.scored, labels).right
+    scores = score(model.to(trainer.device), clips.store, clips.scored, device=trainer.device)
+    return scores.logits.argmax(1) == clips.labels[clips.scored]
 
 
 def fitted(model: ActionModel, embeddings: np.ndarray, clips: Clips, rows: np.ndarray) -> np.ndarray:
