@@ -20,8 +20,8 @@ from hhmnet.confidence import softmax
 from hhmnet.predict.recognizer import Prediction, best
 from hhmnet.predict.sources import Input, InputClip, InputError
 from hhmnet.sample import Sample
+from hhmnet.serving import Limits
 from hhmnet.serving.app import create_app
-from hhmnet.serving.limits import Limits
 from hhmnet.skeleton import KINECT20
 from hhmnet.video import open_video
 

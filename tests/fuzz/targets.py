@@ -53,8 +53,8 @@ from hhmnet.readers.arrays import ArrayConfig
 from hhmnet.readers.formats import read_skeleton
 from hhmnet.readers.nw_ucla import CLASSES_FILE
 from hhmnet.sample import Sample
+from hhmnet.serving import Limits, Refused
 from hhmnet.serving.answers import check_video
-from hhmnet.serving.limits import Limits, Refused
 from hhmnet.serving.uploads import ending
 from hhmnet.skeleton import KINECT20, load_layout
 from hhmnet.store import SAMPLES_FILE, Store

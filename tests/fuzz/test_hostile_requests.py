@@ -11,7 +11,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="the extra 'serve' isn't installed")
 
-from hostile import KINDS, NORMAL, Request, Server, assault, form, post, send, statuses
+from hostile import KINDS, NORMAL, Request, Server, assault, send, statuses
 
 pytestmark = pytest.mark.xdist_group("serve")
 
@@ -108,11 +108,3 @@ def test_ten_thousand_hostile_requests(
     count = int(os.environ.get("HHMNET_HOSTILE_REQUESTS", "10000"))
     outcome = withstand(server, count, seed=2, first=110)
     record_property("counts", str(outcome))
-
-
-@pytest.mark.long
-def test_a_client_that_is_slow_within_a_request_is_told_so(server: Server) -> None:
-    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=600)) as client:
-        client.sendall(post(b"--b\r\n", 5_000))
-        assert client.recv(65536).startswith(b"HTTP/1.1 408")
-    assert statuses(send(server.port, Request([post(form(b"{"))]))) == [422]

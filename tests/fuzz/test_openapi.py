@@ -17,7 +17,7 @@ pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
 import jsonschema
 from starlette.testclient import TestClient
 
-from hhmnet.serving.limits import Limits
+from hhmnet.serving import Limits
 from hhmnet.serving.workers import load
 from made_server import PATIENCE, serving
 

@@ -12,7 +12,6 @@ import pytest
 from hhmnet.predict import capture as module
 from hhmnet.predict.capture import Capture
 from hhmnet.predict.sources import InputError
-from hhmnet.video import VideoError
 from made_video import number_in, picture, write_video
 
 FRAMES = 24
@@ -95,14 +94,12 @@ def test_a_stream_that_ends_and_one_that_breaks_off(tmp_path: Path, missing: int
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("987", "/dev/video987: there is no such camera"),
         ("rtsp://name:secret@127.0.0.1:9/door", "rtsp://127.0.0.1:9/door: can't be opened"),
         ("odd://somewhere", "can't be opened"),
-        ("nowhere.mp4", "nowhere.mp4"),
     ],
 )
 def test_what_cannot_be_opened_is_named_in_one_line_without_a_password(source: str, reason: str) -> None:
-    with pytest.raises((InputError, VideoError), match=reason) as caught:
+    with pytest.raises(InputError, match=reason) as caught:
         Capture(source)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -18,7 +18,7 @@ from hhmnet.confidence import softmax
 from hhmnet.evaluation.scores import score_streams
 from hhmnet.pose.networks import CACHE_VARIABLE
 from hhmnet.predict import InputError, Prediction, Recognizer
-from hhmnet.predict.engines import METADATA, OnnxEngine, OnnxModelError
+from hhmnet.predict.engines import OnnxEngine, OnnxModelError
 from hhmnet.predict.sources import find_inputs
 from hhmnet.readers import videos
 from hhmnet.readers.videos import Videos
@@ -173,16 +173,15 @@ def test_without_torch_skeletons_are_answered_and_videos_refused(
 def test_files_that_are_no_models_are_refused(
     tmp_path: Path, onnx_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    onnx, content = pytest.importorskip("onnx"), onnx_files["skeletons"].read_bytes()
-    proto = onnx.load_from_string(content)
+    content = onnx_files["skeletons"].read_bytes()
+    proto = pytest.importorskip("onnx").load_from_string(content)
+    proto.metadata_props[0].value = '{"model": {"format": "other"}, "members": []}'
     files = {
         "missing": (None, "not found; hhmnet export"),
         "text": (b"no graph", "no ONNX file that onnxruntime can run"),
         "cut": (content[: len(content) // 2], "no ONNX file that onnxruntime can run"),
+        "other": (proto.SerializeToString(), "its metadata has no settings of hhmnet"),
     }
-    for name, value in (("list", "[]"), ("other", '{"model": {"format": "other"}, "members": []}')):
-        onnx.helper.set_model_props(proto, {METADATA: value})
-        files[name] = proto.SerializeToString(), "its metadata has no settings of hhmnet"
     for name, (broken, reason) in files.items():
         if broken is not None:
             (tmp_path / f"{name}.onnx").write_bytes(broken)

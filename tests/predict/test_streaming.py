@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from hhmnet.data.transform import DataConfig
-from hhmnet.models.pretrained import ActionModel, ModelSpec
-from hhmnet.models.stst import STSTConfig
 from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator, VideoPoses, clip_fields
 from hhmnet.predict.live import LivePrediction, StreamingConfig, StreamingRecognizer
 from hhmnet.predict.live_pose import LivePose
@@ -23,21 +20,12 @@ from hhmnet.sample import Sample
 from hhmnet.skeleton import KINECT20
 from hhmnet.video import open_video
 from made_bodies import posed
-from made_models import KNOWN, UNKNOWN, skeleton_model, telling_unknown, video_model
+from made_models import CLASSES, KNOWN, UNKNOWN, skeleton_model, telling_unknown, video_model
 from made_people import BoxEstimator, KnowingDetector, MadeVideo, Way, straight
 
-CLASSES = ("kick", "nod", "wave")
 RATE = 30.0
 PLAYER = straight((100, 130), (0.8, 0), (60, 140))
 GROWING: Way = lambda frame: (90 + 6.0 * frame, 170, 60 + 0.4 * frame, 140 + 0.7 * frame)  # noqa: E731
-
-
-def model(persons: int = 1, stream: str = "joint+bone") -> ActionModel:
-    torch.manual_seed(0)
-    config = STSTConfig(widths=(16, 16), strides=(1, 2), head_width=8)
-    data = DataConfig(stream=stream, frames=8, persons=persons, scale="box")
-    spec = ModelSpec(config, data, KINECT20, CLASSES)
-    return ActionModel(spec.build(), spec).eval()
 
 
 def movement(frames: int, persons: int = 1, seed: int = 0) -> np.ndarray:
@@ -61,7 +49,7 @@ def whole(recognizer: StreamingRecognizer, sample: Sample) -> np.ndarray:
 
 def streaming(window: float = 2.0, persons: int = 1, **chosen: float) -> StreamingRecognizer:
     config = StreamingConfig(window=window, **{"smoothing": 0, **chosen})  # type: ignore[arg-type]
-    return StreamingRecognizer(model(persons), config)
+    return StreamingRecognizer(skeleton_model(persons=persons, scale="box"), config)
 
 
 def probabilities(answer: LivePrediction | None) -> np.ndarray:
@@ -99,7 +87,7 @@ def test_pictures_of_a_whole_clip_give_what_the_clip_gives(tmp_path: Path, detec
 
     poses = networks().estimate(tmp_path / "clip.mkv")
     sample = Sample("clip", -1, **clip_fields(poses, KINECT20, pose), video="clip.mkv")
-    recognizer = StreamingRecognizer(model(), StreamingConfig(smoothing=0), networks())
+    recognizer = StreamingRecognizer(skeleton_model(scale="box"), StreamingConfig(smoothing=0), networks())
     with open_video(tmp_path / "clip.mkv") as video:
         for _, image in video:
             recognizer.push_frame(image)
@@ -142,7 +130,10 @@ def test_a_model_that_looks_at_the_video_gives_what_the_clip_gives(tmp_path: Pat
 
 def test_what_does_not_fit_or_go_together_is_refused() -> None:
     networks = VideoPoseEstimator(None, KnowingDetector(), BoxEstimator())
-    recognizer, image = StreamingRecognizer(model(), None, networks), np.zeros((240, 320, 3), np.uint8)
+    recognizer, image = (
+        StreamingRecognizer(skeleton_model(), None, networks),
+        np.zeros((240, 320, 3), np.uint8),
+    )
     for joints, reason in (
         (np.zeros((25, 3)), r"\(20, 3\) of kinect20"),
         (np.full((20, 3), np.nan), "finite"),
@@ -170,7 +161,7 @@ def test_what_does_not_fit_or_go_together_is_refused() -> None:
 def test_the_window_is_as_long_as_the_training_clips(
     frames: int, rate: float | None, given: float | None, expected: float
 ) -> None:
-    trained = model()
+    trained = skeleton_model()
     trained.spec = replace(trained.spec, clip_frames=frames, clip_rate=rate)
     config = StreamingRecognizer(trained, StreamingConfig(window=given)).config
     assert (config.window, config.frames) == (pytest.approx(expected), round(expected * 30))
@@ -201,6 +192,16 @@ def test_probabilities_are_smoothed_over_time() -> None:
     assert expected is not None
 
 
+def check_timed(frames: Iterable[tuple[float, np.ndarray]], wanted: np.ndarray) -> None:
+    """Bodies at their times, in frames of the stream's rate, are answered as a clip of the ``wanted`` joints."""
+    recognizer = streaming()
+    for frame, joints in frames:
+        recognizer.push_skeleton(joints, time=frame / RATE)
+    answer = recognizer.answer()
+    assert (answer.frame, answer.present) == (wanted.shape[1] - 1, 1)
+    np.testing.assert_allclose(probabilities(answer), whole(recognizer, sample_of(wanted)), atol=1e-5)
+
+
 def test_dropped_frames_are_filled_with_a_straight_line() -> None:
     joints = movement(40)
     kept = [t for t in range(40) if t not in (*range(10, 15), 20, *range(25, 38))]
@@ -209,36 +210,20 @@ def test_dropped_frames_are_filled_with_a_straight_line() -> None:
         for t in range(before + 1, after):
             share = (t - before) / (after - before)
             line[:, t] = (1 - share) * joints[:, before] + share * joints[:, after]
-    recognizer = streaming()
-    for t in kept:
-        recognizer.push_skeleton(joints[0, t], time=100 + t / RATE)
-    answer = recognizer.answer()
-    assert (answer.frame, answer.present) == (39, 1)
-    np.testing.assert_allclose(probabilities(answer), whole(recognizer, sample_of(line)), atol=1e-5)
+    check_timed(((3000 + t, joints[0, t]) for t in kept), line)
 
 
 @pytest.mark.parametrize("factor", [1, 2])
 def test_trembling_times_and_a_faster_source_change_nothing(factor: int) -> None:
-    joints = movement(40)
-    recognizer, random = streaming(), np.random.default_rng(1)
-    for t in range(40 * factor):
-        trembling = random.uniform(-0.2, 0.2) if t and factor == 1 else 0.0
-        recognizer.push_skeleton(joints[0, t // factor], time=(t / factor + trembling) / RATE)
-    answer = recognizer.answer()
-    assert answer.frame == 39
-    np.testing.assert_allclose(probabilities(answer), whole(recognizer, sample_of(joints)), atol=1e-6)
+    joints, trembling = movement(40), np.random.default_rng(1).uniform(-0.2, 0.2, 80) * (factor == 1)
+    trembling[0] = 0
+    check_timed(((t / factor + trembling[t], joints[0, t // factor]) for t in range(40 * factor)), joints)
 
 
 def test_a_source_that_begins_anew_begins_a_new_window() -> None:
-    recognizer, joints = streaming(), movement(40)
-    for t in range(40):
-        recognizer.push_skeleton(joints[0, t], time=1000 + t / RATE)
-    for t in range(30):
-        recognizer.push_skeleton(-joints[0, t], time=t / RATE)
-    answer = recognizer.answer()
-    assert answer.frame == 29
-    expected = whole(recognizer, sample_of(-joints[:, :30]))
-    np.testing.assert_allclose(probabilities(answer), expected, atol=1e-6)
+    joints = movement(40)
+    before = [(30_000 + t, joints[0, t]) for t in range(40)]
+    check_timed([*before, *((t, -joints[0, t]) for t in range(30))], -joints[:, :30])
 
 
 def test_who_comes_back_soon_is_the_same_person_and_later_another_of_whom_nothing_is_smoothed() -> None:

@@ -28,6 +28,7 @@ from hhmnet.predict.timeline import (
 from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store
 from hhmnet.video import VideoError, open_video
+from made_bodies import at_rest
 from made_models import skeleton_model
 from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight
 from made_video import FRAMES, number_in, write_video
@@ -181,7 +182,7 @@ def test_a_recording_of_nobody_is_named(of_skeletons: Recognizer, tmp_path: Path
 
 def test_recent_pictures_are_the_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_video(tmp_path / "a.mp4")
-    monkeypatch.setattr("hhmnet.video.video.KEPT_BYTES", 8 * 64 * 48 * 3)  # eight pictures
+    monkeypatch.setattr("hhmnet.video.KEPT_BYTES", 8 * 64 * 48 * 3)  # eight pictures
     with RecentVideo(tmp_path / "a.mp4") as video:
         for index in (0, 3, 9, 5, 9, 11, 2, 30, 28, 31, 40, 0):
             assert number_in(video.frame(index)) == index
@@ -192,18 +193,12 @@ def test_recent_pictures_are_the_videos(tmp_path: Path, monkeypatch: pytest.Monk
 
 RATE = 30
 MOVING = {"wave": ("right_hand", "right_wrist"), "kick": ("left_foot", "left_ankle"), "nod": ("head",)}
-HEIGHTS = {"head": 1.7, "shoulder": 1.4, "spine": 1.1, "hip": 0.95, "elbow": 1.15, "wrist": 0.95, "hand": 0.9}
 
 
 def acting(name: str, frames: int, rng: np.random.Generator) -> np.ndarray:
     """Somebody who swings one limb twice, or stands and sways, before a sensor that errs by half a centimetre."""
-    rest = np.zeros((20, 3))
-    for place, joint in enumerate(KINECT20.joints):
-        side = joint.startswith("left") - joint.startswith("right")
-        height = next((value for part, value in HEIGHTS.items() if part in joint), 0.5 * ("knee" in joint))
-        rest[place] = 0.25 * side, height, 0
     sway = 0.01 * np.sin(np.arange(frames) / 20 + rng.uniform(0, 6))[:, None, None]
-    joints = rest + sway + rng.normal(0, 0.005, (frames, 20, 3))
+    joints = at_rest() + sway + rng.normal(0, 0.005, (frames, 20, 3))
     swing = rng.uniform(0.35, 0.5) * np.sin(np.linspace(0, 4 * np.pi, frames))
     for joint in MOVING.get(name, ()):
         joints[:, KINECT20.index(joint), 0] += swing

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="the extra 'serve' isn't installed")
 
-from hhmnet.serving.limits import Limits
+from hhmnet.serving import Limits
 from made_server import PATIENCE, listening, until
 
 HEAD = (

@@ -18,7 +18,7 @@ pytest.importorskip("playwright.sync_api", reason="playwright isn't installed")
 
 from playwright.sync_api import sync_playwright
 
-from hhmnet.serving.limits import Limits
+from hhmnet.serving import Limits
 from hhmnet.serving.workers import load
 from made_bodies import write_clip
 from made_models import skeleton_model

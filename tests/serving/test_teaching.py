@@ -16,7 +16,7 @@ pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
 from starlette.testclient import TestClient
 
 from hhmnet.predict import Recognizer
-from hhmnet.serving.limits import Limits
+from hhmnet.serving import Limits
 from hhmnet.serving.workers import load
 from made_bodies import POSES, write_clip
 from made_models import KNOWN, UNKNOWN, telling_unknown, video_model

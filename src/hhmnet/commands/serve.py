@@ -11,7 +11,7 @@ from functools import partial
 
 from hhmnet.commands.flags import Flags
 from hhmnet.commands.terminal import Parser, UsageError, console
-from hhmnet.serving.limits import Limits
+from hhmnet.serving import Limits
 
 TOKEN_VARIABLE = "HHMNET_SERVE_TOKEN"
 _SHORTEST_TOKEN = 16

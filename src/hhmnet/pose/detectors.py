@@ -52,11 +52,8 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarra
 
 
 def read_constants(path: Path) -> dict[str, np.ndarray]:
-    """Every constant float tensor of a frozen TensorFlow graph, by the name of its node.
-
-    Raises:
-        PoseError: the file is not a frozen graph, or the package ``tensorboard`` is missing.
-    """
+    """Every constant float tensor of a frozen TensorFlow graph, by the name of its node. Raises PoseError: the file is
+    not a frozen graph, or the package ``tensorboard`` is missing."""
     try:
         from google.protobuf.message import DecodeError
         from tensorboard.compat.proto.graph_pb2 import GraphDef
@@ -96,8 +93,7 @@ class PersonDetector:
     Attributes:
         before: padding on the left and above of each convolution, by name, in their order.
 
-    Raises:
-        PoseError: a weight is missing.
+    Raises PoseError: a weight is missing.
     """
 
     def __init__(self, weights: Mapping[str, np.ndarray], size: int = 512) -> None:

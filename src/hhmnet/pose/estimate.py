@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,8 @@ class VideoPoses:
     interpolated: np.ndarray
     size: tuple[int, int]
     fps: float
-    others: int
-    damage: str
+    others: int = 0
+    damage: str = ""
 
 
 class VideoPoseEstimator:
@@ -84,9 +84,7 @@ class VideoPoseEstimator:
     First persons are detected in every n-th frame and joined to tracks, and those who act are told from bystanders by
     their whole tracks. Then the joints of those alone are found in every frame. A ``detector`` and an ``estimator`` of
     your own stand in for SSD and BlazePose. The result doesn't depend on ``threads``, which work at the same time.
-
-    Raises:
-        PoseError: a network can't be had or run.
+    Raises PoseError: a network can't be had or run.
     """
 
     def __init__(
@@ -104,11 +102,8 @@ class VideoPoseEstimator:
         """Joints of those who act in the video at ``path``, or its frames ``begin`` to ``end``, that one left out.
 
         A damaged video gives what comes before the damage. PyTorch works in one thread a picture, so that the result is
-        the same however many videos are in work.
-
-        Raises:
-            VideoError: the video has no frame that can be decoded.
-            PoseError: no person was found in it.
+        the same however many videos are in work. Raises VideoError: the video has no frame that can be decoded;
+        PoseError: no person was found in it.
         """
         config, tracker, count = self.config, Tracker(), 0
         waiting: deque[tuple[int, Future[tuple[np.ndarray, np.ndarray]]]] = deque()
@@ -119,7 +114,9 @@ class VideoPoseEstimator:
                 index, found = waiting.popleft()
                 tracker.update(index, *found.result())
 
-        with _one_thread(), open_video(path) as video, ThreadPoolExecutor(self.threads) as pool:
+        with ExitStack() as stack, open_video(path) as video, ThreadPoolExecutor(self.threads) as pool:
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(1)
             # A small video is decoded once, a larger one twice.
             is_small = video.num_frames * video.width * video.height * 3 <= KEPT_BYTES
             kept = list(_span(video, begin, end)) if is_small else None
@@ -141,9 +138,10 @@ class VideoPoseEstimator:
             for index, image in kept or _span(video, begin, end):
                 if index < count:
                     follower.estimate(index, image)
-            others = len(tracker.tracks) - len(actors)
-            damage = video.damage.reason if video.damage else ""
-            return video_poses(follower, config, size, video.fps, others=others, damage=damage)
+            poses = video_poses(follower, config, size, video.fps)
+            poses.others = len(tracker.tracks) - len(actors)
+            poses.damage = video.damage.reason if video.damage else ""
+            return poses
 
 
 def _span(video: Video, begin: int, end: float) -> Iterator[tuple[int, np.ndarray]]:
@@ -156,14 +154,7 @@ def _span(video: Video, begin: int, end: float) -> Iterator[tuple[int, np.ndarra
 
 
 def video_poses(
-    found: Follower,
-    config: PoseConfig,
-    size: tuple[int, int],
-    fps: float,
-    *,
-    begin: int = 0,
-    others: int = 0,
-    damage: str = "",
+    found: Follower, config: PoseConfig, size: tuple[int, int], fps: float, begin: int = 0
 ) -> VideoPoses:
     """What a follower found from the frame ``begin`` on, with what wasn't seen masked, filled and marked."""
     pixels, confidence, world, boxes, present = (array[:, begin:].copy() for array in found.arrays)
@@ -174,9 +165,7 @@ def video_poses(
         fill_joints(present[row], pixels[row], world[row], confidence[row], MIN_CONFIDENCE, MAX_GAP)
     swap = found.layout.mirrored if config.mirrored else slice(None)
     pixels, confidence, world = (array[:, :, swap] for array in (pixels, confidence, world))
-    return VideoPoses(
-        *(found.layout, pixels, confidence, world, boxes, present, interpolated, size, fps, others, damage)
-    )
+    return VideoPoses(found.layout, pixels, confidence, world, boxes, present, interpolated, size, fps)
 
 
 def _load_detector(config: PoseConfig) -> Detector:
@@ -187,25 +176,13 @@ def _load_estimator(threads: int) -> PoseEstimator:
     return BlazePose(fetch_models("blazepose")["blazepose"], threads)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def clip_fields(poses: VideoPoses, layout: SkeletonLayout, config: PoseConfig) -> dict[str, Any]:
     """A sample's fields that follow from what was seen: joints, pixels, confidence, boxes, frames.
 
     Axes of joints in metres are a Kinect's, y up and z away from the camera, so that of a person who faces the camera
     the left joints have the smaller x. A joint that isn't seen stays where the estimator supposes it: legs under a desk
-    are somewhere below the hips, not at the camera, where a zero would put them.
-
-    Raises:
-        LayoutError: there is no way from the estimator's joints to these.
+    are somewhere below the hips, not at the camera, where a zero would put them. Raises LayoutError: there is no way
+    from the estimator's joints to these.
     """
     pixels, confidence = convert(poses.pixels, poses.layout, layout, poses.confidence)
     # In a sample (0, 0) is the middle of the first pixel.

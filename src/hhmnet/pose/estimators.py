@@ -130,8 +130,7 @@ class BlazePose:
         model: the file ``pose_landmark_full.tflite``.
         threads: of the network; what it finds doesn't depend on it.
 
-    Raises:
-        PoseError: the package ``ai-edge-litert`` is missing, or the file is not a model.
+    Raises PoseError: the package ``ai-edge-litert`` is missing, or the file is not a model.
     """
 
     layout: SkeletonLayout = BLAZEPOSE33

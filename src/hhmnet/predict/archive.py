@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,12 +79,8 @@ def predict_archive(
     can't be read is named with an ``error`` and costs only itself, even where it kills the process that reads it.
     ``engine`` is ``local``, this process, or ``ray``, a cluster whose nodes all see clips and model; ``jobs`` its
     workers at the most, None for one a core, or one a GPU on ``cuda``. ``progress`` is called with (clips done, clips
-    in all).
-
-    Raises:
-        InputError: ``out`` has predictions of another model, or with other settings.
-        EngineError: Ray isn't there, or its workers can't load the model.
-        LockedError: another process writes into ``out``.
+    in all). Raises InputError: ``out`` has predictions of another model, or with other settings; EngineError: Ray isn't
+    there, or its workers can't load the model; LockedError: another process writes into ``out``.
     """
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "hhmnet predict"):
@@ -137,18 +133,13 @@ class Worker:
     """
 
     def __init__(self, job: ArchiveJob, folder: str = ".") -> None:
-        self._job = job
+        self._load = cache(job.load)  # called later: an actor that fails here looks like one that was killed
         if os.path.isdir(folder):
             os.chdir(folder)
 
-    @cached_property
-    def _recognise(self) -> Callable[[Input], Row]:
-        """Not in the constructor: an actor that fails there looks like one that was killed."""
-        return self._job.load()
-
     def row(self, item: Input) -> Row:
         """The prediction of a clip, or its name and what is wrong with it; raises what loading the model does."""
-        recognise = self._recognise
+        recognise = self._load()
         try:
             return recognise(item)
         except Exception as error:  # whatever a strange file sets off, the other clips go on

@@ -26,10 +26,6 @@ PATIENCE = 10.0
 BUFFER = 4
 """Frames that wait at the most."""
 
-_LATE = f"nothing came for {PATIENCE:.0f} seconds"
-_DEFAULT_RATE = 30.0
-_ENDLESS = ("rtsp", "rtsps", "rtmp")
-
 
 class Frame(NamedTuple):
     """One picture ``(H, W, 3)`` uint8, red, green, blue; its ``time`` in seconds by the source's own clock, and when it
@@ -56,8 +52,7 @@ class Capture:
         rate: frames a second, as the source says; 30 where it doesn't.
         broken: why the source broke off; "" if it hasn't.
 
-    Raises:
-        InputError, VideoError: the source can't be opened.
+    Raises InputError or VideoError: the source can't be opened.
     """
 
     def __init__(self, source: str, real_time: bool = True, loop: bool = False, buffer: int = BUFFER) -> None:
@@ -68,7 +63,7 @@ class Capture:
         self._opened: InputContainer | Video
         if is_live(source):
             self._opened = container = _open_live(source)
-            self.rate = float(container.streams.video[0].average_rate or _DEFAULT_RATE)
+            self.rate = float(container.streams.video[0].average_rate or 30)
             self._frames = self._live_frames(container)
         else:
             self._opened = video = open_video(source)
@@ -154,7 +149,7 @@ class Capture:
                             captured = monotonic()
                             image = frame.to_ndarray(format="rgb24")
                             yield Frame(image, captured if frame.time is None else frame.time, captured)
-                if "://" not in self.source or self.source.partition("://")[0] in _ENDLESS:
+                if "://" not in self.source or self.source.partition("://")[0] in ("rtsp", "rtsps", "rtmp"):
                     self.broken = "no more pictures came"
             except (av.FFmpegError, OSError, ValueError) as error:
                 self.broken = _why(error)
@@ -171,7 +166,8 @@ def shown(source: str) -> str:
 
 
 def _why(error: Exception) -> str:
-    return _LATE if isinstance(error, av.error.ExitError) else reason(error)
+    is_late = isinstance(error, av.error.ExitError)
+    return f"nothing came for {PATIENCE:.0f} seconds" if is_late else reason(error)
 
 
 def _open_live(source: str) -> InputContainer:

@@ -31,7 +31,7 @@ METADATA = "hhmnet"
 """Key of the file's metadata under which the model's settings are, as JSON."""
 
 _REMEDY = "make it with hhmnet export"
-_MOST = 1_000  # persons of a clip; a file that says more would take all memory
+_MOST_PERSONS = 1_000  # a file that says more would take all memory
 
 
 class StreamLogits(NamedTuple):
@@ -115,8 +115,7 @@ class OnnxEngine:
         members: names of what its answer is joined from; empty for one stream.
         settings: as in a run's ``config.json``.
 
-    Raises:
-        OnnxModelError: the file is missing or is no such model, or onnxruntime isn't installed.
+    Raises OnnxModelError: the file is missing or is no such model, or onnxruntime isn't installed.
     """
 
     def __init__(self, file: str | Path, threads: int = 0) -> None:
@@ -135,8 +134,8 @@ class OnnxEngine:
             self.members, self.class_names = (tuple(names) for names in named.values())
             self.layout = SkeletonLayout.from_dict(self.settings["layout"])
             self.persons = self.settings["data"]["persons"]
-            if type(self.persons) is not int or not 1 <= self.persons <= _MOST:
-                raise ValueError(f"field 'persons' must be a whole number from 1 to {_MOST:,}")
+            if type(self.persons) is not int or not 1 <= self.persons <= _MOST_PERSONS:
+                raise ValueError(f"field 'persons' must be a whole number from 1 to {_MOST_PERSONS:,}")
             is_scaled = self.settings["data"].get("scale", "none") != "none"
             self.body_size = None if is_scaled else self.settings.get("body_size")
             kept = load(base64.b64decode(notes["neighbours"])) if "neighbours" in notes else {}
@@ -183,9 +182,8 @@ class OnnxEngine:
         try:
             found = self._session.run(None, inputs)
         except Exception as error:  # onnxruntime's have no class in common but this
-            raise OnnxModelError(
-                f"{self.file}: its graph can't be run on this input ({_brief(error)})"
-            ) from None
+            reason = _brief(error)
+            raise OnnxModelError(f"{self.file}: its graph can't be run on this input ({reason})") from None
         out = dict(zip((node.name for node in self._session.get_outputs()), found, strict=True))
         for name, width in (("logits", len(self.class_names)), ("used", len(MODALITIES))):
             shape = len(lengths), width

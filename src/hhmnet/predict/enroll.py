@@ -85,7 +85,15 @@ def find_examples(folder: Path, tell: Callable[[str], None] = lambda line: None)
     one of a class holds no clip, two have one name, or the store says nothing of training clips.
     """
     if (folder / SAMPLES_FILE).is_file():
-        return _training_clips(Store(folder))
+        store, inputs = Store(folder), find_inputs([folder])
+        try:
+            rows = get_protocol(store.protocol).indices(store, "train")
+        except ProtocolError as error:
+            raise InputError(f"{folder}: {error}") from None
+        chosen = [rows[store.labels[rows] == label] for label in range(len(store.class_names))]
+        return {
+            name: [inputs[row] for row in own] for name, own in zip(store.class_names, chosen, strict=True)
+        }
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; give one with a folder for each class")
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -95,18 +103,6 @@ def find_examples(folder: Path, tell: Callable[[str], None] = lambda line: None)
         )
     _check_names([path.name for path in classes])
     return {path.name: find_inputs([path], tell) for path in classes}
-
-
-def _training_clips(store: Store) -> dict[str, list[Input]]:
-    try:
-        rows = get_protocol(store.protocol).indices(store, "train")
-    except ProtocolError as error:
-        raise InputError(f"{store.path}: {error}") from None
-    inputs = find_inputs([store.path])
-    return {
-        name: [inputs[row] for row in rows[store.labels[rows] == label]]
-        for label, name in enumerate(store.class_names)
-    }
 
 
 def _check_names(names: Sequence[str]) -> None:

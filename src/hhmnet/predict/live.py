@@ -165,8 +165,7 @@ class StreamingRecognizer:
         modalities: what answers go by, as far as it is there.
         kept: the persons in the window's pictures, or its skeletons; None before the first.
 
-    Raises:
-        InputError: ``config.modalities`` aren't the model's.
+    Raises InputError: ``config.modalities`` aren't the model's.
     """
 
     kept: LivePose | LiveSkeletons | None
@@ -190,15 +189,10 @@ class StreamingRecognizer:
         self.reset()
 
     @classmethod
-    def from_pretrained(
-        cls,
-        folder: str | Path,
-        device: str = "auto",
-        config: StreamingConfig | None = None,
-        pose: PoseConfig | None = None,
-    ) -> StreamingRecognizer:
-        """A recognizer with the model of a run folder or a folder of ``zoo/``; raises PretrainedError."""
-        return cls(from_pretrained(folder, choose_device(device)), config, pose)
+    def from_pretrained(cls, folder: str | Path, device: str = "auto", **more: Any) -> StreamingRecognizer:
+        """A recognizer with the model of a run folder or a folder of ``zoo/``; ``config`` and ``pose`` are as of the
+        class. Raises PretrainedError."""
+        return cls(from_pretrained(folder, choose_device(device)), **more)
 
     def reset(self) -> None:
         """Begin anew, as before the first frame; the networks stay loaded."""

@@ -126,6 +126,7 @@ class LivePose:
         return clip_fields(self.poses(), layout, self.config) | {"video_frames": None}
 
     def _detect(self, frame: int, image: np.ndarray) -> None:
+        """Look for persons in a frame, and choose whom to follow from it on."""
         self._since = 0
         self._tracker.update(frame, *self._networks.detector.detect(image))
         self._looked.append(frame)
@@ -136,10 +137,7 @@ class LivePose:
             old = int(np.searchsorted(track.frames, oldest))
             del track.frames[:old], track.boxes[:old], track.scores[:old]
         tracks[:] = [track for track in tracks if track.frames]  # in place: the tracker goes on with it
-        self._choose(frame, choose_actors(tracks, self._looked, self._size, self.rate, len(tracks)))
-
-    def _choose(self, frame: int, ranked: list[tuple[Track, float]]) -> None:
-        """Whom to follow from now on, of whole tracks with their importance."""
+        ranked = choose_actors(tracks, self._looked, self._size, self.rate, len(tracks))
         one, importance, is_away = self.followed, 0.0, True
         mine = next((pair for pair in ranked if one is not None and one.is_on(pair[0])), None)
         if one is None or mine is None or frame - mine[0].frames[-1] > JOIN_GAP:

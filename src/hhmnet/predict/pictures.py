@@ -29,7 +29,6 @@ CLOCK = Fraction(1, 90_000)
 """Unit of a frame's time in the file: the frames of videos of uneven rate stay where they were."""
 
 _RAMP = np.array([(120, 120, 120), (250, 205, 40), (225, 30, 40)])  # of the weights 0, 1 and 2
-_NAMED = 3  # classes in the caption
 
 
 def draw_overlay(
@@ -88,7 +87,7 @@ def _parts_of(
 def _caption(prediction: Prediction, width: int, height: int) -> np.ndarray:
     """The label and the classes that follow, on a dark ground ``(h, w, 4)``, no wider than the picture."""
     order = np.argsort(-prediction.probabilities, kind="stable").tolist()  # that of the answers
-    answers = zip(order, prediction.top[:_NAMED], strict=False)
+    answers = zip(order, prediction.top[:3], strict=False)
     lines = [f"{class_label(label, number)}  {100 * share:.0f} %" for number, (label, share) in answers]
     line = max(round(height / 20), 11)
     while (image := text_image(lines, line)).shape[1] > width and line > 6:

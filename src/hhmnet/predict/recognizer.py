@@ -16,7 +16,7 @@ import numpy as np
 from hhmnet.confidence import MOST, RATE, UNKNOWN, softmax
 from hhmnet.models.hub import find_model
 from hhmnet.predict.engines import Engine, OnnxEngine, StreamLogits, TorchEngine, choose_device
-from hhmnet.predict.sources import Input, InputClip, InputError, Sources, without_torch
+from hhmnet.predict.sources import Input, InputClip, InputError, Sources
 from hhmnet.sample import MODALITIES, Sample
 
 if TYPE_CHECKING:
@@ -132,10 +132,8 @@ class Recognizer:
 
         ``folder`` is the model's folder, a file that ``hhmnet export`` wrote, which runs on the CPU, a name of the zoo
         or ``org/name`` on the Hugging Face hub; ``device`` is ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
-
-        Raises:
-            PretrainedError, HubError, OnnxModelError: there is no such model, or it can't be had or run here.
-            InputError: there is no such device, or ``unknown`` is out of its range.
+        Raises PretrainedError, HubError or OnnxModelError: there is no such model, or it can't be had or run here;
+        InputError: there is no such device, or ``unknown`` is out of its range.
         """
         folder = find_model(folder)
         if folder.suffix == ".onnx":
@@ -190,9 +188,9 @@ class Recognizer:
             rows = (found.used == [modality in name.split("+") for modality in MODALITIES]).all(1)
             probabilities[rows] = softmax(found.logits[rows], one.temperature)
             known[rows] = one.known(found.logits[rows], self.unknown)
-        members = {}
+        members, looks = {}, {name: "video" if name == "video" else "skeleton" for name in found.members}
         for name, logits in found.members.items():  # each as sure as its modality
-            own = self.engine.confidence.get(_modality_of(name))
+            own = self.engine.confidence.get(looks[name])
             members[name] = softmax(logits, own.temperature if own else 1.0)
         seconds = (time.perf_counter() - began) / len(clips)
         predictions = []
@@ -207,7 +205,7 @@ class Recognizer:
                     top=names,
                     probabilities=probabilities[n],
                     modalities=used,
-                    members={name: part[n] for name, part in members.items() if _modality_of(name) in used},
+                    members={name: part[n] for name, part in members.items() if looks[name] in used},
                     seconds=seconds,
                     sample=clip.sample,
                     guidance=found.guidance[n] if found.guidance is not None and len(used) == 2 else None,
@@ -259,7 +257,9 @@ class Recognizer:
             from hhmnet.data.roi import cut_clip
             from hhmnet.data.video_batch import stack_crops
         except ModuleNotFoundError as error:
-            missing = f"video: pictures are cut out of it with PyTorch, {without_torch(error)}"
+            if error.name != "torch":
+                raise
+            missing = "video: pictures are cut out of it with PyTorch, which isn't installed"
             return None, [(*clip.notes, missing) if clip.video else clip.notes for clip in clips]
         layout, roi = self.engine.layout, self.engine.spec.roi
         assert roi is not None
@@ -269,8 +269,3 @@ class Recognizer:
             crops.append(cut)
             notes.append((*clip.notes, f"video: {problem}") if problem else clip.notes)
         return stack_crops(crops), notes
-
-
-def _modality_of(member: str) -> str:
-    """What a member of a model looks at: ``video``, or ``skeleton`` for every stream of joints."""
-    return "video" if member == "video" else "skeleton"

@@ -140,13 +140,6 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def without_torch(error: ModuleNotFoundError) -> str:
-    """That PyTorch isn't installed, if that is the error; raises any other."""
-    if (error.name or "").partition(".")[0] != "torch":
-        raise error
-    return "which isn't installed"
-
-
 class Sources:
     """Reads inputs as clips in one skeleton.
 
@@ -184,11 +177,8 @@ class Sources:
         return VideoPoseEstimator(self.pose or PoseConfig(persons=self._persons), threads=cores())
 
     def read(self, source: Input | InputClip | str | Path) -> InputClip:
-        """One clip; one that was read already is returned as it is.
-
-        Raises:
-            InputError: it can't be read, or can't become the wanted joints; names the file and the reason.
-        """
+        """One clip; one that was read already is returned as it is. Raises InputError, which names the file and the
+        reason: it can't be read, or can't become the wanted joints."""
         if isinstance(source, InputClip):
             return source
         if not isinstance(source, Input):
@@ -199,8 +189,10 @@ class Sources:
             is_film = source.row is None and is_video(source.path)
             return self._of_video(source) if is_film else self._of_skeletons(source)
         except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
             raise InputError(
-                f"{source.path}: joints are found in videos with PyTorch, {without_torch(error)}; "
+                f"{source.path}: joints are found in videos with PyTorch, which isn't installed; "
                 "give a skeleton file, or pip install torch"
             ) from None
         except InputError:
@@ -252,14 +244,10 @@ class Sources:
             poses = self.estimator.estimate(path)
         except PoseError as error:
             with open_video(path) as video:
-                count = len(video)
-            frames, notes = np.arange(count, dtype=np.int32), [str(error)]
-            fields: dict[str, Any] = {
-                "joints": np.zeros((1, count, self.layout.num_joints, self.layout.dims), np.float32),
-                "present": np.zeros((1, count), bool),
-                "frame_index": frames,
-                "video_frames": frames,
-            }
+                frames, notes = np.arange(len(video), dtype=np.int32), [str(error)]
+            joints = np.zeros((1, len(frames), self.layout.num_joints, self.layout.dims), np.float32)
+            fields: dict[str, Any] = {"joints": joints, "present": np.zeros(joints.shape[:2], bool)}
+            fields |= {"frame_index": frames, "video_frames": frames}
         else:
             fields = clip_fields(poses, self.layout, self.estimator.config)
             notes = [f"the video is damaged: {poses.damage}"] if poses.damage else []
@@ -287,11 +275,8 @@ class Sources:
 
 
 def in_layout(sample: Sample, source: SkeletonLayout, target: SkeletonLayout) -> Sample:
-    """A sample of one layout as one of another, with its pixels; itself where they are the same.
-
-    Raises:
-        LayoutError: there is no way from one to the other.
-    """
+    """A sample of one layout as one of another, with its pixels; itself where they are the same. Raises LayoutError:
+    there is no way from one to the other."""
     if source == target:
         return sample
     joints, confidence = convert(sample.joints, source, target, sample.confidence)

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from hhmnet.serving.limits import Limits
+from hhmnet.serving import Limits
 
 API = "/api/v1"
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
@@ -73,19 +73,14 @@ class Access:
             return JSONResponse({"detail": "this server isn't known by that name"}, 421)
         if origin is not None and origin.partition("://")[2] != host:
             return JSONResponse({"detail": "pages of other sites may not use this server"}, 403)
-        is_open = path in _OPEN or not path.startswith(f"{API}/")
-        if not is_open and not self._has_token(headers.get("authorization", "")):
-            detail = "send the server's token: Authorization: Bearer TOKEN"
-            return JSONResponse({"detail": detail}, 401, {"WWW-Authenticate": "Bearer"})
-        return None
-
-    def _has_token(self, authorization: str) -> bool:
-        if self._token is None:
-            return True
-        scheme, _, token = authorization.partition(" ")
+        if self._token is None or path in _OPEN or not path.startswith(f"{API}/"):
+            return None
+        scheme, _, token = headers.get("authorization", "").partition(" ")
         # Comparing takes equally long however much of a wrong token is right.
-        is_right = hmac.compare_digest(token.strip().encode("latin-1"), self._token)
-        return is_right and scheme.lower() == "bearer"
+        if hmac.compare_digest(token.strip().encode("latin-1"), self._token) and scheme.lower() == "bearer":
+            return None
+        detail = "send the server's token: Authorization: Bearer TOKEN"
+        return JSONResponse({"detail": detail}, 401, {"WWW-Authenticate": "Bearer"})
 
 
 def bounded_protocol(limits: Limits) -> type[H11Protocol]:

@@ -17,12 +17,11 @@ import numpy as np
 from hhmnet.predict.sources import Input, InputClip, InputError
 from hhmnet.predict.timeline import Timeline, TimelineConfig, frame_times, recognise_long
 from hhmnet.readers.recorded import VIDEO_SUFFIXES
-from hhmnet.serving.limits import Limits, Refused
+from hhmnet.serving import Limits, Refused
 from hhmnet.serving.schema import RequestOptions, Taught
 from hhmnet.skeleton import SkeletonLayout
 
 if TYPE_CHECKING:
-    from hhmnet.models.pretrained import ActionModel
     from hhmnet.predict.enroll import Examples
     from hhmnet.predict.recognizer import Prediction, Recognizer
 
@@ -30,8 +29,6 @@ FASTEST = 240
 """Frames a second beyond which a video counts as too long."""
 MOST_WINDOWS = 120
 """Windows of one timeline, of all persons together."""
-MODEL_FOLDER = "taught"
-"""The one folder in the file that holds the model."""
 
 Size = tuple[int, int]
 """Width and height of a video in pixels."""
@@ -42,7 +39,7 @@ def respond(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict
     InputError: it can't be read, or nobody is in it."""
     began, options = time.perf_counter(), RequestOptions(**job["options"])
     if "taught" in job:
-        recognizer = taught_recognizer(recognizer, job["taught"])
+        recognizer, _ = taught_recognizer(recognizer, job["taught"])
     clip, size = read_upload(recognizer, job, limits)  # once, as finding the joints takes longest
     prediction = recognizer.predict(clip, top=options.top, modalities=options.modality)
     votes = prediction.votes(recognizer.class_names)
@@ -168,39 +165,32 @@ def learn(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[s
     return {"embedding": base64.b64encode(embedding.tobytes()).decode(), "frames": clip.sample.num_frames}
 
 
-def taught_recognizer(recognizer: Recognizer, taught: Taught) -> Recognizer:
-    """A recognizer of the taught classes, which finds joints by the networks that are loaded."""
-    from hhmnet.predict.enroll import enrolled
-    from hhmnet.predict.recognizer import Recognizer
-
-    model, examples = _examples(recognizer, taught)
-    made = Recognizer(enrolled(model, examples)[0], next(model.parameters()).device)
-    made.sources = recognizer.sources
-    return made
-
-
 def save(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    """Write the model of the taught classes, as ``hhmnet enroll`` does, to a zip file at the job's path."""
-    from hhmnet.predict.enroll import enrolled, save_examples
+    """Write a zip file with the folder ``taught``, the model of the taught classes, to a job's path."""
+    from hhmnet.predict.enroll import encoders_of, save_examples
 
     path = Path(job["path"])
-    folder, (model, examples) = path.parent / MODEL_FOLDER, _examples(recognizer, job["taught"])
-    enrolled(model, examples)[0].save_pretrained(folder)
+    folder, (made, examples) = path.parent / "taught", taught_recognizer(recognizer, job["taught"])
+    encoders_of(made.engine).save_pretrained(folder)
     save_examples(examples, folder)
-    shutil.make_archive(str(path.with_suffix("")), "zip", path.parent, MODEL_FOLDER)
+    shutil.make_archive(str(path.with_suffix("")), "zip", path.parent, folder.name)
     return {}
 
 
-def _examples(recognizer: Recognizer, taught: Taught) -> tuple[ActionModel, Examples]:
-    """The model that embedded the taught clips, and what it made of them."""
-    from hhmnet.predict.enroll import Examples, encoders_of
+def taught_recognizer(recognizer: Recognizer, taught: Taught) -> tuple[Recognizer, Examples]:
+    """A recognizer of the taught classes, which finds joints by the networks that are loaded, and what made it."""
+    from hhmnet.predict.enroll import Examples, encoders_of, enrolled
+    from hhmnet.predict.recognizer import Recognizer
 
     model = encoders_of(recognizer.engine)
     clips = [(label, clip) for label, name in enumerate(taught) for clip in taught[name]]
     rows = [np.frombuffer(base64.b64decode(clip["embedding"]), np.float32) for _, clip in clips]
     embeddings = np.stack(rows).reshape(len(rows), len(model.spec.data.streams), -1)
     labels, lengths = np.array([label for label, _ in clips]), np.array([clip["frames"] for _, clip in clips])
-    return model, Examples(tuple(taught), labels, embeddings, lengths)
+    examples = Examples(tuple(taught), labels, embeddings, lengths)
+    made = Recognizer(enrolled(model, examples)[0], next(model.parameters()).device)
+    made.sources = recognizer.sources
+    return made, examples
 
 
 KINDS = {"predict": respond, "learn": learn, "save": save}

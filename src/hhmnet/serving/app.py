@@ -17,8 +17,8 @@ from starlette.requests import ClientDisconnect
 
 from hhmnet import __version__
 from hhmnet.sample import MODALITIES
+from hhmnet.serving import Limits, Refused, busy
 from hhmnet.serving.access import API, LOCAL_HOSTS, Access
-from hhmnet.serving.limits import Limits, Refused, busy
 from hhmnet.serving.schema import (
     ACCESS_STATUSES,
     FEWEST,
@@ -36,8 +36,6 @@ from hhmnet.serving.schema import (
 from hhmnet.serving.uploads import private_folder, received
 from hhmnet.serving.workers import Maker, Workers
 
-_GONE = 499  # nobody reads it; logs of other servers use the same number
-_LOOK_SECONDS = 0.2  # from one look to the next whether a client is still there
 _OF_UPLOADS = [status for status in REASONS if status not in (404, *ACCESS_STATUSES)]
 _ZIPPED: dict[int | str, Any] = {
     200: {"content": {"application/zip": {}}, "description": "A folder that `hhmnet predict` takes, zipped."}
@@ -108,7 +106,7 @@ def _api(app: FastAPI, limits: Limits) -> FastAPI:
 
     @api.exception_handler(ClientDisconnect)
     async def let_go(request: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=_GONE)
+        return Response(status_code=499)  # nobody reads it; logs of other servers use the same number
 
     @api.exception_handler(Exception)
     async def admit(request: Request, error: Exception) -> Response:
@@ -231,7 +229,7 @@ async def _while_connected(request: Request, work: Coroutine[Any, Any, dict[str,
     """The result of ``work``, which is cancelled when the client goes away; raises ClientDisconnect then."""
     task = asyncio.ensure_future(work)
     try:
-        while not (await asyncio.wait({task}, timeout=_LOOK_SECONDS))[0]:
+        while not (await asyncio.wait({task}, timeout=0.2))[0]:
             if await request.is_disconnected():
                 raise ClientDisconnect
         return task.result()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hhmnet.serving.limits import Refused
+from hhmnet.serving import Refused
 
 FILE_FIELD = "file"
 TAKEN = (

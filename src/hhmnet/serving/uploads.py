@@ -22,13 +22,12 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from hhmnet.files import LOCK_FILE, LockedError, locked
-from hhmnet.serving.limits import MEGABYTE, Limits, Refused
+from hhmnet.serving import MEGABYTE, Limits, Refused
 from hhmnet.serving.schema import FILE_FIELD, TAKEN
 
 PREFIX = "hhmnet-serve-"
 HEAD = 4096
 """Bytes that tell what a file is."""
-_LONGEST_NAME = 100
 
 # Bytes at an offset → ending. Formats that can name other files or addresses (playlists, concatenations) are not
 # here: FFmpeg would open what they name.
@@ -86,7 +85,7 @@ def ending(head: bytes) -> str | None:
 def shown_name(name: str | None) -> str:
     """A client's file name without folders and control characters, and not too long; ``upload`` if nothing is left."""
     last = re.split(r"[/\\]", name or "")[-1]
-    kept = "".join(character for character in last if character.isprintable())[:_LONGEST_NAME].strip()
+    kept = "".join(character for character in last if character.isprintable())[:100].strip()
     return kept if kept.strip(".") else "upload"
 
 

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hhmnet.serving.limits import MEGABYTE, Limits, Refused, busy
+from hhmnet.serving import MEGABYTE, Limits, Refused, busy
 from hhmnet.skeleton import PARTS
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ log = logging.getLogger("hhmnet.serving")
 Maker = Callable[[], "Recognizer"]
 """Makes the recognizer; called in each worker, so it must be a function that another process can import, such as
 ``functools.partial(load, "runs/both")``."""
-START_SECONDS = 600.0
-"""A worker that isn't ready by then never will be; the first one ever may have networks to fetch."""
-_PAUSE_SECONDS = 5.0
 _FAULT = "the server failed on this file; its log says why"
 
 
@@ -143,7 +140,7 @@ class Workers:
                 self._all.discard(worker)
                 if self._runs:
                     log.error("a worker can't be replaced: %s", error)
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                    await asyncio.sleep(5)
 
 
 class _Worker:
@@ -161,7 +158,7 @@ class _Worker:
         """What was loaded, as soon as it is; raises NotLoaded."""
         reply = {"failed": "a worker process ended, or hung, while it loaded the model"}
         with suppress(EOFError, TimeoutError):
-            reply = self._receive(START_SECONDS)
+            reply = self._receive(600)  # the first worker ever may have networks to fetch
         if "failed" in reply:
             self.kill()
             raise NotLoaded(reply["failed"])
