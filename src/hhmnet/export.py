@@ -14,6 +14,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,9 +99,7 @@ def to_onnx(model: ActionModel) -> bytes:
     feed = inputs_of(model.spec, next(made_clips(model.spec, 3)))
     clips, frames = torch.export.Dim("clips"), torch.export.Dim("frames")
     sizes = [{0: frames if name in ("joints", "present") else clips} for name in feed]
-    # No notes of the exporter's about packages and functions of its own.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(action="ignore"), torch.inference_mode(False), torch.no_grad():
+    with _quiet(), torch.inference_mode(False), torch.no_grad():
         program = torch.onnx.export(
             graph,
             tuple(torch.from_numpy(array) for array in feed.values()),
@@ -150,6 +149,19 @@ def _simplify(model: Any) -> None:
         passes.ClearMetadataAndDocStringPass(),
     ):
         step(model)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No notes of the exporter's about packages and functions of its own."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def inputs_of(spec: ModelSpec, batch: RawBatch) -> dict[str, np.ndarray]:
