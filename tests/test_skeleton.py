@@ -98,6 +98,8 @@ def test_a_file_needs_little(tmp_path: Path) -> None:
         ("joints: [a, b, c]\nedges: [[a, b]]", "'edges': 3 joints need 2 bones, got 1"),
         ("joints: [a, b, c]\nedges: [[a, c], [c, a]]", "the way from joint 'a' to the root goes in a circle"),
         ("joints: [a, b, a]\nedges: [[0, 1], [1, 2]]", "'joints': two joints have the same name"),
+        (f"joints: {['j'] * 1001}\nedges: []", "1001 joints; at most 1,000"),  # more would cost time
+        ("joints: [a]\nedges: []\n\x01", "not valid YAML"),
     ],
 )
 def test_bad_files_name_file_and_field(tmp_path: Path, text: str | bytes, reason: str) -> None:

@@ -28,6 +28,7 @@ from hhmnet.store import (
 )
 
 CLASSES = ("sit", "stand", "wave")
+WRONG_LAYOUTS: tuple[dict[str, Any], ...] = ({"parts": "head"}, {"edges": [[0, 1e400]]})
 
 
 def make(number: int, layout: SkeletonLayout = KINECT20, frames: int | None = None, **changed: Any) -> Sample:
@@ -193,6 +194,10 @@ def test_any_cut_is_noticed(tmp_path: Path) -> None:
         ({"layout": {}}, {}, "damaged .*layout"),
         ({"version": 99}, {}, "version 99, this hhmnet reads version 2; make it"),
         ({"format": "run"}, {}, "is an Arrow file, but not one"),
+        (b"[" * 100_000, {}, "is an Arrow file, but not one"),
+        *(({"class_names": wrong}, {}, "'class_names' is no list of names") for wrong in ("abc", [1, 2], [])),
+        *(({field: None}, {}, "'protocol' is no text, or 'prov") for field in ("protocol", "provenance")),
+        *(({"layout": KINECT20.to_dict() | wrong}, {}, "damaged .*layout") for wrong in WRONG_LAYOUTS),
         ({}, {"drop_columns": (["pixels"],)}, "columns"),
         ({}, {"slice": (0, 0)}, "no samples"),
         (
@@ -203,7 +208,7 @@ def test_any_cut_is_noticed(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_store_says_why(
-    tmp_path: Path, metadata: dict[str, Any], change: dict[str, Any], reason: str
+    tmp_path: Path, metadata: dict[str, Any] | bytes, change: dict[str, Any], reason: str
 ) -> None:
     write(tmp_path, [make(1), make(2)])
     file = tmp_path / SAMPLES_FILE
@@ -211,7 +216,8 @@ def test_what_is_no_store_says_why(
         told, batch = json.loads(reader.schema.metadata[b"hhmnet"]), reader.get_batch(0)
     for method, values in change.items():
         batch = getattr(batch, method)(*values)
-    batch = batch.replace_schema_metadata({"hhmnet": json.dumps(told | metadata)})
+    text = metadata if isinstance(metadata, bytes) else json.dumps(told | metadata)
+    batch = batch.replace_schema_metadata({"hhmnet": text})
     with pa.ipc.new_file(file, batch.schema) as writer:
         writer.write_batch(batch)
     with pytest.raises(StoreError, match=reason):

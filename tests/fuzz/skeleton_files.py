@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.io
 
 import made_clips
-import made_mat
 import made_ntu
 import made_poses
 from hhmnet.skeleton import KINECT20
@@ -30,8 +30,6 @@ CLIPS = [json.dumps(made_clips.clip(frames=frames)).encode() for frames in (1, 3
 PAIRING = f"name,aligned,late\n{made_clips.NAME},1,2\n".encode()
 TWO_BODIES = (made_ntu.Body(), made_ntu.Body(made_ntu.ID + 1, range(1, 4)))
 NTU = [made_ntu.skeleton(TWO_BODIES[:1], frames=3), made_ntu.skeleton(TWO_BODIES, frames=5, end="\n")]
-JOINTS = {"d_skel": np.full((20, 3, 2), 0.5)}
-MATS = [made_mat.mat(JOINTS, order=order, compress=compress) for order in "<>" for compress in (False, True)]
 POSES = [json.dumps(make()).encode() for make, _ in made_poses.JSON_FORMS.values()]
 LAYOUT = b"""name: mine
 joints: [hip, neck, head, left_hand, right_hand]
@@ -40,6 +38,13 @@ mirror: [[left_hand, right_hand]]
 parts: {head: [head], left_hand: [left_hand], right_hand: [right_hand], left_foot: [], right_foot: [0]}
 dims: 3
 """
+
+
+def mats() -> Iterator[bytes]:
+    for compress in (False, True):
+        file = io.BytesIO()
+        scipy.io.savemat(file, {"d_skel": np.full((20, 3, 2), 0.5)}, do_compression=compress)
+        yield file.getvalue()
 
 
 @cache

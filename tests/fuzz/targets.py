@@ -25,7 +25,6 @@ from skeleton_files import (
     CLASSES,
     CLIPS,
     LAYOUT,
-    MATS,
     NTU,
     PAIRING,
     POSES,
@@ -33,6 +32,7 @@ from skeleton_files import (
     annotations,
     clip_file,
     labels,
+    mats,
     written,
 )
 
@@ -315,7 +315,7 @@ TARGETS = {
         ("labels.csv",),
         hurt=(".csv",),
     ),
-    "utd_mhad": Target(chosen({"a1_s1_t1_skeleton.mat": MATS}), partial(read_all, "utd_mhad")),
+    "utd_mhad": Target(chosen({"a1_s1_t1_skeleton.mat": [*mats()]}), partial(read_all, "utd_mhad")),
     "skeleton_file": Target(lambda world, rng: clip_file(rng), _read_skeleton),
     "poses": Target(chosen({"a.json": POSES}), partial(read_all, "folder")),
     "openpose": Target(

@@ -217,6 +217,8 @@ def as_if(shape: bytes) -> bytes:
         ("a.json", [[[1, 2], [3]]], r"'joints'\[0\]\[1\] must be a list of 2"),
         ("a.json", [[[[[1]]]]], "four deep at the most"),
         ("a.json", [[[10**400, 1]]], "a number is too large"),
+        ("a.json", [{"pose_world_landmarks": 0.5}] * 2, "frame 0: landmarks: must be a list"),
+        ("a.json", {"joints": None, "author": 1}, "no field 'joints'; it has author"),
         ("a.txt", "1 2 3", "'.txt' is none of the endings .npz, .npy, .json, .csv"),
     ],
 )

@@ -79,14 +79,26 @@ def test_as_a_plain_loop_has_it(data: st.DataObject) -> None:
         (-1500, {"largest": 1400, "remedy": " m; why?"}, "field 'joints': beyond 1,400 m; why\\?"),
         (-0.1, {"confidence": True}, "field 'confidence': not from 0 to 1"),
         (1.5, {"confidence": True}, "field 'confidence': not from 0 to 1"),
+        (1e300, {"pixels": True}, "field 'pixels': not a number, or infinite, for a joint that is there"),
     ],
 )
 def test_what_is_too_large_is_refused(value: float, options: dict[str, Any], reason: str) -> None:
-    joints, trust = np.ones((2, 3, 4, 3)), np.ones((2, 3, 4))
-    (trust if "confidence" in options else joints[..., 0])[1, 2, 3] = value
+    joints, arrays = (
+        np.ones((2, 3, 4, 3)),
+        {"confidence": np.ones((2, 3, 4)), "pixels": np.ones((2, 3, 4, 2))},
+    )
+    field = next((name for name in arrays if name in options), "")
+    arrays.get(field, joints)[1, 2, 3] = value
     with pytest.raises(ReadError, match=rf"{reason} \(person 1, frame 2, joint 3\)"):
-        settle(joints, Counter(), **(options | {"confidence": trust}))
-    settle(np.clip(joints, -1400, 1400), Counter(), **(options | {"confidence": np.clip(trust, 0, 1)}))
+        settle(joints, Counter(), **(options | arrays))
+    arrays = {name: np.clip(array, 0, 1) for name, array in arrays.items()}
+    settle(np.clip(joints, -1400, 1400), Counter(), **(options | arrays))
+
+
+def test_a_nan_that_signals_warns_nobody() -> None:
+    joints = np.ones((1, 2, 20, 3))
+    joints.view(np.uint64)[0, 1, 4] = 0x7FF0000000000001
+    assert settle(joints, Counter())["confidence"][0, 1, 4] == 0
 
 
 def test_who_moves_most_comes_first() -> None:

@@ -71,7 +71,12 @@ def test_a_table_as_excel_and_people_write_it(tmp_path: Path, content: bytes) ->
 
 @pytest.mark.parametrize(
     ("labels", "names"),
-    [("10 9 2", ("2", "9", "10")), ("b a 10", ("10", "a", "b")), ("Ab ab", ("Ab", "ab"))],
+    [
+        ("10 9 2", ("2", "9", "10")),
+        ("b a 10", ("10", "a", "b")),
+        ("Ab ab", ("Ab", "ab")),
+        ("9" * 5000 + " 1", ("1", "9" * 5000)),  # int() takes 4,300 digits
+    ],
 )
 def test_order_of_the_classes(tmp_path: Path, labels: str, names: tuple[str, ...]) -> None:
     rows = "".join(f"{i}.mp4,{label}\n" for i, label in enumerate(labels.split()))
@@ -89,6 +94,7 @@ def test_order_of_the_classes(tmp_path: Path, labels: str, names: tuple[str, ...
         ("path,label\n./a,b\n\na,c\n", "line 4: 'a' stands in line 2 already"),
         ("path,label\n../a,b\n", "line 2: column 'path': '../a' must be a path inside"),
         ("path,label\nC:\\a,b\n", "line 2: column 'path': 'C:\\a' must be a path inside"),
+        *((f"path,label\n{long},b\n", "line 2: column 'path'") for long in ("x" * 300, "y" * 5000 + "/a")),
         ("path,label\na,b\nc,-1\n", "line 3: column 'label': does -1 say that the label isn't known, or"),
         ("path,label,split\na,x,Train\nb,x,tets\n", "line 3: column 'split': 'tets' names no part; known:"),
         ("path,start,end,label\na,5,5,x\n", "line 2: column 'end': must be above the start, 5; got 5"),
@@ -107,6 +113,7 @@ def test_faults_are_named_with_their_line(tmp_path: Path, text: str | bytes, rea
     assert str(caught.value).startswith(str(file))
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600, "what quotes a file is shortened"
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,8 @@ BAD: dict[str, tuple[bytes, str]] = {
     "digits without end": (b"L" + b"9" * 5000 + b"L\n.", "is no pickle"),
     "no text": (b"\x80\x02X\x01\x00\x00\x00\xff.", "is no pickle"),
 }
-BOMBS: dict[str, tuple[bytes, str]] = {
+# Of these a few bytes say that they are many; the two without a reason are read.
+BAD |= {
     "a long whole number": (b"\x80\x02\x8b\xff\xff\xff\x7fa.", "is cut short"),
     "long bytes": (b"\x80\x04\x8e" + struct.pack("<Q", 2**36) + b"a.", "is cut short"),
     "a long string of Python 2": (b"T\xff\xff\xff\x7fa.", "is cut short"),
@@ -202,13 +203,7 @@ BOMBS: dict[str, tuple[bytes, str]] = {
         "with 4 bytes of float32",
     ),
     "the same bytes made again and again": (
-        b"V"
-        + b"a" * 10**5
-        + b"\nX\x06\x00\x00\x00latin1\x86q\x010"
-        + ENCODE
-        + b"q\x00"
-        + b"0h\x00h\x01R" * 100
-        + b".",
+        b"V%s\nX\x06\x00\x00\x00latin1\x86q\x010%sq\x00%s." % (b"a" * 10**5, ENCODE, b"0h\x00h\x01R" * 100),
         "the same things too many times over",
     ),
     "lists of the same lists": (_laughs(60), ""),
@@ -216,25 +211,18 @@ BOMBS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("content", "reason"), BAD.values(), ids=BAD.keys())
-def test_hostile_and_broken_pickles_are_refused(
+def test_hostile_and_broken_pickles_run_nothing_and_take_little_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, reason: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UnpicklingError, match=reason) as caught:
-        whole(load(tmp_path, content))
-    assert "\n" not in str(caught.value)
-    assert [file.name for file in tmp_path.iterdir()] == ["made.pkl"]
-
-
-@pytest.mark.parametrize(("content", "reason"), BOMBS.values(), ids=BOMBS.keys())
-def test_a_small_file_takes_little_memory(tmp_path: Path, content: bytes, reason: str) -> None:
     tracemalloc.start()
     try:
-        with pytest.raises(UnpicklingError, match=reason) if reason else nullcontext():
+        with pytest.raises(UnpicklingError, match=rf"^.*{reason}.*$") if reason else nullcontext():
             whole(load(tmp_path, content)) if reason else load(tmp_path, content)
         assert tracemalloc.get_traced_memory()[1] < 150 * 2**20
     finally:
         tracemalloc.stop()
+    assert [file.name for file in tmp_path.iterdir()] == ["made.pkl"]
 
 
 def test_a_registered_extension_code_is_refused_too(tmp_path: Path) -> None:

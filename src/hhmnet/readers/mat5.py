@@ -1,4 +1,4 @@
-"""Arrays of numbers in MATLAB files, versions 5 to 7.2, after MathWorks' *MAT-File Format*.
+"""Arrays of numbers in MATLAB files, versions 5 to 7.2 of today's byte order, after MathWorks' *MAT-File Format*.
 
 Ours, because scipy.io.loadmat ended the process (SIGSEGV) on 8 of 4,000 damaged files.
 """
@@ -6,6 +6,7 @@ Ours, because scipy.io.loadmat ended the process (SIGSEGV) on 8 of 4,000 damaged
 from __future__ import annotations
 
 import math
+import struct
 import zlib
 from collections.abc import Iterator
 
@@ -13,8 +14,7 @@ import numpy as np
 
 from hhmnet.readers import ReadError
 
-MAX_BYTES = 2**26
-"""The most that one variable may take in memory, 64 MiB; a few kilobytes of compressed zeros can be gigabytes."""
+MAX_BYTES = 2**26  # of one variable in memory, 64 MiB; a few kilobytes of compressed zeros can be gigabytes
 
 _HEADER, _TAG = 128, 8
 _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
@@ -35,31 +35,29 @@ def read_array(content: bytes, name: str) -> np.ndarray:
     """
     if content.startswith(b"MATLAB 7.3"):
         raise ReadError("is a file of MATLAB 7.3; save it again with save(..., '-v7')")
-    order = {b"IM": "<", b"MI": ">"}.get(content[_HEADER - 2 : _HEADER])
-    if order is None:
+    if content[_HEADER - 2 : _HEADER] != b"IM":
         raise ReadError("is no file of MATLAB 5 to 7.2")
-    for kind, data in _elements(content[_HEADER:], order):
+    for kind, data in _elements(content[_HEADER:]):
         if kind == _COMPRESSED:
-            kind, data = next(_elements(_decompress(data), order), (0, b""))
+            kind, data = next(_elements(_decompress(data)), (0, b""))
         if kind == _MATRIX:
-            flags, shape, title, numbers = ([*_elements(data, order)] + [(0, b"")] * 4)[:4]
+            flags, shape, title, numbers = ([*_elements(data)] + [(0, b"")] * 4)[:4]
             if title[1] == name.encode():
-                return _array(name, flags, shape, numbers, order)
+                return _array(name, flags, shape, numbers)
     raise ReadError(f"has no variable '{name}'")
 
 
-def _elements(data: bytes, order: str) -> Iterator[Element]:
+def _elements(data: bytes) -> Iterator[Element]:
     """The elements that stand one after the other in ``data``; raises ReadError if the last is cut short."""
     at = 0
     while at < len(data):
         if at + _TAG > len(data):
             raise ReadError(_DAMAGED)
-        kind, count = (int(word) for word in np.frombuffer(data, f"{order}u4", 2, at))
+        kind, count = struct.unpack_from("<2I", data, at)
         start = at + _TAG
         after = start + count + (0 if kind == _COMPRESSED else -count % 8)
-        if (
-            kind >> 16
-        ):  # a small element: count, type and up to four bytes of data, all in the eight of the tag
+        # A small element has its count, its type and up to four bytes of data in the eight of the tag.
+        if kind >> 16:
             kind, count = kind & 0xFFFF, kind >> 16
             start, after = at + 4, at + _TAG
         if start + count > min(after, len(data)):
@@ -79,16 +77,16 @@ def _decompress(data: bytes) -> bytes:
     return found
 
 
-def _array(name: str, flags: Element, shape: Element, numbers: Element, order: str) -> np.ndarray:
+def _array(name: str, flags: Element, shape: Element, numbers: Element) -> np.ndarray:
     """The array of a matrix element, from its parts."""
     if len(flags[1]) != 8 or shape[0] != 5 or len(shape[1]) % 4:
         raise ReadError(_DAMAGED)
-    flag = int(np.frombuffer(flags[1], f"{order}u4")[0])
+    flag = int.from_bytes(flags[1][:4], "little")
     if flag & 0xFF not in _NUMERIC or flag & _COMPLEX:
         raise ReadError(f"variable '{name}' must be an array of real numbers")
     kind, data = numbers
-    dtype = np.dtype(order + _TYPES.get(kind, "u1"))
-    sizes = [int(size) for size in np.frombuffer(shape[1], f"{order}i4")]
+    dtype = np.dtype("<" + _TYPES.get(kind, "u1"))
+    sizes = np.frombuffer(shape[1], "<i4").tolist()
     if kind not in _TYPES or min(sizes, default=-1) < 0 or math.prod(sizes) * dtype.itemsize != len(data):
         raise ReadError(_DAMAGED)
     return np.frombuffer(data, dtype).reshape(sizes, order="F")
