@@ -22,13 +22,8 @@ _FLAGS, _INTEGERS, _FLOATS = (pa.large_list(kind) for kind in (pa.uint8(), pa.in
 _COLUMNS = (  # the axes of arrays say their shapes
     ("sample_id", pa.string(), ""),
     ("label", pa.int64(), ""),
-    ("subject", pa.string(), ""),
-    ("camera", pa.string(), ""),
-    ("setup", pa.string(), ""),
-    ("split", pa.string(), ""),
-    ("video", pa.string(), ""),
-    ("persons", pa.int32(), ""),
-    ("length", pa.int32(), ""),
+    *((name, pa.string(), "") for name in ("subject", "camera", "setup", "split", "video")),
+    *((name, pa.int32(), "") for name in ("persons", "length")),
     ("frame_index", _INTEGERS, "T"),
     ("present", _FLAGS, "MT"),
     ("joints", _FLOATS, "MTVC"),
@@ -107,10 +102,8 @@ def _ragged(arrays: Sequence[np.ndarray | None]) -> pa.LargeListArray:
 
 
 class Rows:
-    """The rows of a record batch of :data:`SCHEMA`, whose arrays are read-only views on the file.
-
-    Raises:
-        pyarrow.ArrowInvalid: the columns contradict each other or the layout.
+    """The rows of a record batch of :data:`SCHEMA`, whose arrays are read-only views on the file. Raises
+    pyarrow.ArrowInvalid where the columns contradict each other or the layout.
     """
 
     def __init__(self, record: pa.RecordBatch, layout: SkeletonLayout) -> None:

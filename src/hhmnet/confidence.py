@@ -11,13 +11,13 @@ import numpy as np
 
 from hhmnet.fields import check_types, within
 
-UNKNOWN = "unknown"
-"""The label of a clip that is none of the classes."""
+UNKNOWN = "unknown"  # the label of a clip that is none of the classes
 RATE = 0.05  # share of clips of known classes that are called unknown, unless somebody wants another
 MOST = 0.2  # the largest such share that can be asked for
 
-NEIGHBOURS_FILE = "neighbours.safetensors"
-"""Beside a model's weights: logits of training clips, in half precision."""
+NEIGHBOURS_FILE = (
+    "neighbours.safetensors"  # beside a model's weights: logits of training clips, in half precision
+)
 KEPT = 100_000  # numbers of a model's neighbours at the most, by modalities: 200 kB
 
 _STEP = 0.01
@@ -30,10 +30,9 @@ class Confidence:
 
     Attributes:
         temperature: logits are divided by it before they become probabilities (Guo et al., ICML 2017).
-        thresholds: similarities below which a share of 0, 1, 2 to 20 % of known clips lies; empty where every clip
-            counts as known.
-        neighbours: ``(B, classes)`` float16, logits of training clips at length 1; None where every clip counts as
-            known. Kept in a file of its own.
+        thresholds: similarities below which a share of 0, 1, 2 to 20 % of known clips lies.
+        neighbours: ``(B, classes)`` float16, logits of training clips at length 1, kept in a file of its own. Without
+            thresholds or neighbours every clip counts as known.
     """
 
     temperature: float = 1.0

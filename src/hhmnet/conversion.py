@@ -6,7 +6,7 @@ measured on UTD-MHAD for v1 and on NTU RGB+D for v2), so these are approximation
 
 - hips: v1 puts its hip_center some 7 cm above them, v2 its spine_base between them;
 - neck and v1's shoulder_center lie some 10 cm above the shoulders, v1's spine some 13 cm above the hips;
-- ntu25's spine_mid, made from kinect20, is a few centimetres too high; its spine_shoulder is off by little;
+- ntu25's spine_mid, made from kinect20, is a few centimetres too high;
 - coco17's nose is the head of a Kinect, which is the middle of the skull.
 
 A Kinect's middle joints lie where BlazePose has no landmark; the weights of their means follow from these heights,
@@ -22,19 +22,20 @@ import numpy as np
 
 from hhmnet.skeleton import LAYOUTS, LayoutError, SkeletonLayout
 
-Means = dict[str, str]
-"""Target joint → the source joints whose mean it is; one that stands there twice counts twice."""
+Means = dict[
+    str, str
+]  # target joint → the source joints whose mean it is; one that is there twice counts twice
 
 _HIPS, _SHOULDERS, _EARS = (f"left_{joint} right_{joint}" for joint in ("hip", "shoulder", "ear"))
 
 
 def _sides(**means: str) -> Means:
     """The same means for the left and the right joints."""
-    return {
-        f"{side}_{joint}": " ".join(f"{side}_{part}" for part in parts.split())
-        for side in ("left", "right")
-        for joint, parts in means.items()
-    }
+    found = {}
+    for side in ("left", "right"):
+        for joint, parts in means.items():
+            found[f"{side}_{joint}"] = " ".join(f"{side}_{part}" for part in parts.split())
+    return found
 
 
 _MEANS: dict[tuple[str, str], Means] = {  # joints that aren't named here have the same name in both
@@ -77,8 +78,8 @@ _MEANS: dict[tuple[str, str], Means] = {  # joints that aren't named here have t
 }
 
 _TRUNKS = {
-    "kinect20": ("hip_center", "spine", "shoulder_center"),
-    "ntu25": ("spine_base", "spine_mid", "spine_shoulder", "neck"),
+    "kinect20": "hip_center spine shoulder_center",
+    "ntu25": "spine_base spine_mid spine_shoulder neck",
 }
 
 
@@ -92,7 +93,7 @@ def trunk_means(layout: SkeletonLayout) -> np.ndarray:
     if layout.name not in _TRUNKS:
         raise LayoutError(f"the trunk can be derived in {' and '.join(_TRUNKS)}, not in {layout.name}")
     shares = np.eye(layout.num_joints, dtype=np.float32)
-    for joint in _TRUNKS[layout.name]:
+    for joint in _TRUNKS[layout.name].split():
         parts = _MEANS["blazepose33", layout.name][joint].split()
         shares[layout.index(joint)] = 0
         for part in parts:
@@ -162,12 +163,9 @@ def convert(
         camera: needed where the source is in metres and the target 2-D.
         keep_missing: a joint with confidence 0 is where its parts are, as an estimator supposes them, instead of zero.
 
-    Returns:
-        Joints ``(..., V', C')`` and confidence ``(..., V')``, float32. A mean is as trusted as the least trusted of
-        its joints; a missing joint is zero, with confidence 0, and so is one that lies behind the camera.
-
-    Raises:
-        LayoutError: the joints don't fit the source layout, there is no way to the target, or it needs a camera.
+    Returns joints ``(..., V', C')`` and confidence ``(..., V')``, float32. A mean is as trusted as the least trusted of
+    its joints; a missing joint is zero, with confidence 0, and so is one that lies behind the camera. LayoutError is
+    raised where the joints don't fit the source layout, there is no way to the target, or it needs a camera.
     """
     joints = np.asarray(joints)
     if joints.shape[-2:] != (source.num_joints, 2):

@@ -11,8 +11,7 @@ from hhmnet.fields import brief
 
 UNKNOWN_LABEL = -1
 
-MODALITIES = ("skeleton", "video")
-"""What a clip may have, in the order in which models and answers name it."""
+MODALITIES = ("skeleton", "video")  # what a clip may have, in the order in which models and answers name it
 
 
 class SampleError(ValueError):
@@ -30,20 +29,18 @@ def is_inside(path: str) -> bool:
 class Sample:
     """One recorded clip.
 
-    A frame without a body stays where it was, with ``present`` False and zeros for joints: were it dropped,
-    the skeleton and its video would part ways.
+    A frame without a body stays where it was, with ``present`` False and zeros for joints: were it dropped, the
+    skeleton and its video would part ways. Raises SampleError: a field has another shape or type, isn't finite, or
+    contradicts another field.
 
     Attributes:
         sample_id: unique name of the clip; scores, metrics and fusion find it by this name.
         label: class index from 0; -1 if unknown.
-        joints: joint positions ``(M, T, V, C)`` float32, in the layout's units; zeros where a person is
-            absent.
+        joints: joint positions ``(M, T, V, C)`` float32, in the layout's units; zeros where a person is absent.
         present: whether the person's body is there in that frame, ``(M, T)`` bool.
-        frame_index: index of each frame in the original recording, ``(T,)`` int32, 0 or more and strictly
-            increasing.
-        subject: who acts, as text, since users' own groups are names; "" if unknown.
-        camera: which camera or view saw it; "" if unknown.
-        setup: which setup, scene or room; "" if unknown.
+        frame_index: index of each frame in the recording, ``(T,)`` int32, 0 or more and strictly increasing.
+        subject, camera, setup: who acts, as text, since users' own groups are names; which camera or view saw it; which
+            setup, scene or room; "" if unknown.
         split: names of the published parts that the clip belongs to, separated by spaces; "" if none.
         pixels: joint positions in the video, ``(M, T, V, 2)`` float32 pixels (x right, y down).
         confidence: trust in each joint, ``(M, T, V)`` float32 from 0 to 1; 0 for a joint that is missing. Its pixels
@@ -52,11 +49,7 @@ class Sample:
             person is absent.
         interpolated: bodies that no sensor saw and that were filled in between two seen ones, ``(M, T)`` bool.
         video: file name of the video, relative to the video folder.
-        video_frames: for every frame, the index of the video's frame that shows the same instant, ``(T,)``
-            int32; -1 where there is none.
-
-    Raises:
-        SampleError: a field has another shape or type, isn't finite, or contradicts another field.
+        video_frames: index of the video's frame that shows the same instant, ``(T,)`` int32; -1 where there is none.
     """
 
     sample_id: str

@@ -14,8 +14,7 @@ import numpy as np
 import yaml
 
 PARTS = ("head", "left_hand", "right_hand", "left_foot", "right_foot")
-MAX_JOINTS = 1_000
-"""The most that a skeleton has; distances between all joints are computed, so time grows with the cube."""
+MAX_JOINTS = 1_000  # distances between all joints are computed, so time grows with the cube
 _FIELDS = ("name", "joints", "edges", "mirror", "parts", "dims")
 
 
@@ -93,10 +92,9 @@ class SkeletonLayout:
 
     @cached_property
     def limbs(self) -> np.ndarray:
-        """How far out on each limb every joint lies, ``(4, V)`` float32: 0 off the limb, 1 at its end.
-
-        The limbs are both arms and both legs, in the order of the last four parts. A limb begins at its first joint
-        that has a mirror image (shoulder, hip).
+        """How far out on each limb every joint lies, ``(4, V)`` float32: 0 off the limb, 1 at its end. The limbs are
+        both arms and both legs, in the order of the last four parts. A limb begins at its first joint that has a mirror
+        image (shoulder, hip).
         """
         reach = np.zeros((4, self.num_joints), np.float32)
         sided = {joint for pair in self.mirror for joint in pair}
@@ -149,8 +147,7 @@ class SkeletonLayout:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON or YAML."""
-        fields: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return fields
+        return dict(json.loads(json.dumps(asdict(self))))
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> SkeletonLayout:

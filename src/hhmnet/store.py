@@ -14,6 +14,7 @@ import operator
 import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -72,14 +73,8 @@ def write_store(
     """
     if len(set(class_names)) != len(class_names) or not class_names:
         raise StoreError("field 'class_names': a store needs class names, each of them once")
-    about: dict[str, Any] = {
-        "format": _FORMAT,
-        "version": VERSION,
-        "layout": layout.to_dict(),
-        "class_names": list(class_names),
-        "protocol": protocol,
-        "provenance": dict(provenance),
-    }
+    about: dict[str, Any] = {"format": _FORMAT, "version": VERSION, "layout": layout.to_dict()}
+    about |= {"class_names": list(class_names), "protocol": protocol, "provenance": dict(provenance)}
     try:
         schema = SCHEMA.with_metadata({_METADATA_KEY: json.dumps(about, allow_nan=False)})
     except (TypeError, ValueError) as error:
@@ -129,16 +124,11 @@ def _column(name: str, about: str) -> cached_property[np.ndarray]:
 
 
 class Store:
-    """A prepared data set, opened read-only.
+    """A prepared data set, the folder that ``hhmnet prepare`` wrote, opened read-only.
 
-    Opening reads where things are, not the things, so size hardly matters. A store can be handed to other
-    processes: they open the file anew and share its pages.
-
-    Args:
-        folder: the folder ``hhmnet prepare`` wrote.
-
-    Raises:
-        StoreError: the folder or its file is missing, cut short, damaged, of another format or version.
+    Opening reads where things are, not the things, so size hardly matters. A store can be handed to other processes:
+    they open the file anew and share its pages. Raises StoreError: the folder or its file is missing, cut short,
+    damaged, of another format or version.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -165,19 +155,17 @@ class Store:
         self._rows: dict[int, Rows] = {}  # by record batch, of those that were looked through
 
     def _read_metadata(self, metadata: Mapping[bytes, bytes]) -> None:
-        try:
-            about = json.loads(metadata[_METADATA_KEY])
-            is_store = about["format"] == _FORMAT
-        except (KeyError, TypeError, ValueError, RecursionError):
-            is_store = False
-        if not is_store:
+        about: Any = None
+        with suppress(ValueError, RecursionError):
+            about = json.loads(metadata.get(_METADATA_KEY, b"null"))
+        if not isinstance(about, dict) or about.get("format") != _FORMAT:
             raise StoreError(f"{self._file} is an Arrow file, but not one that `hhmnet prepare` wrote")
         if (version := about.get("version")) != VERSION:
             versions = f"has store version {version}, this hhmnet reads version {VERSION}"
             raise StoreError(f"{self._file} {versions}; make it again with `hhmnet prepare`")
         names, protocol, provenance = (about.get(key) for key in ("class_names", "protocol", "provenance"))
         try:
-            self.layout = SkeletonLayout.from_dict(about.get("layout"))
+            self.layout = SkeletonLayout.from_dict(about.get("layout", {}))
         except LayoutError as error:
             raise self._damaged(error) from None
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
@@ -209,9 +197,8 @@ class Store:
         """
         folder, way = self.video_folder if override is None else Path(override), "with --videos DIR"
         if folder is None:
-            raise VideoFolderError(
-                f"store {self.path} doesn't say where its videos are; name their folder {way}"
-            )
+            remedy = f"name their folder {way}"
+            raise VideoFolderError(f"store {self.path} doesn't say where its videos are; {remedy}")
         if not folder.is_dir():
             noted = "" if override is not None else f", where store {self.path} had its videos"
             raise VideoFolderError(f"no folder at {folder}{noted}; name the folder of videos {way}")
@@ -246,14 +233,13 @@ class Store:
 
     def index(self, sample_id: str) -> int:
         """Position of a sample by name; raises StoreError with the nearest names if there is none."""
-        try:
+        if sample_id in self._positions:
             return self._positions[sample_id]
-        except KeyError:
-            # difflib takes seconds for 100,000 names, so compare those with the same beginning, if any.
-            alike = [name for name in self._positions if name.startswith(sample_id[: len(sample_id) // 2])]
-            near = difflib.get_close_matches(sample_id, (alike or list(self._positions))[:5000], n=3)
-            hint = f"; the nearest are {', '.join(near)}" if near else ""
-            raise StoreError(f"store {self.path} has no sample {sample_id!r}{hint}") from None
+        # difflib takes seconds for 100,000 names, so compare those with the same beginning, if any.
+        alike = [name for name in self._positions if name.startswith(sample_id[: len(sample_id) // 2])]
+        near = difflib.get_close_matches(sample_id, (alike or list(self._positions))[:5000], n=3)
+        hint = f"; the nearest are {', '.join(near)}" if near else ""
+        raise StoreError(f"store {self.path} has no sample {sample_id!r}{hint}")
 
     @cached_property
     def _positions(self) -> dict[str, int]:

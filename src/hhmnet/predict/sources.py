@@ -18,13 +18,12 @@ import numpy as np
 
 from hhmnet.conversion import convert
 from hhmnet.files import on_disk
-from hhmnet.readers import SourceError, files_below
+from hhmnet.readers import SourceError, files_below, printable
 from hhmnet.readers.array_sets import read_set
 from hhmnet.readers.arrays import ArrayConfig
 from hhmnet.readers.clip_files import SUFFIXES
 from hhmnet.readers.formats import clips_among, is_clip, is_msr, read_skeleton, understood
 from hhmnet.readers.joints import DOUBT, tallness
-from hhmnet.readers.labels import printable
 from hhmnet.readers.listed import count_endings
 from hhmnet.readers.nw_ucla import CLASSES_FILE
 from hhmnet.readers.recorded import VIDEO_SUFFIXES, video_fields

@@ -16,9 +16,9 @@ import pyarrow as pa
 import hhmnet
 from hhmnet.arrow import regroup
 from hhmnet.files import locked, made, remove_leftovers, replacing
-from hhmnet.prepare.parts import REJECTED_FILE, Parts, Rejected, cut, fingerprint_work, printable
+from hhmnet.prepare.parts import REJECTED_FILE, Parts, Rejected, cut, fingerprint_work, rejected
 from hhmnet.prepare.workers import EngineError, WorkerLost, in_cluster, in_workers
-from hhmnet.readers import Reader
+from hhmnet.readers import Reader, printable
 from hhmnet.readers.recorded import LISTED
 from hhmnet.store import StoreError, write_store
 
@@ -39,10 +39,8 @@ class PrepareReport:
     """What came of preparing a data set.
 
     Attributes:
-        accepted: number of samples in the store.
-        rejected: the items left out, in the order they were met.
-        in_part: the items whose video is missing, or damaged so that a part of it or all is left out.
-        frames: number of frames of all samples.
+        accepted, frames: number of samples in the store, and of their frames.
+        rejected, in_part: the items left out; those whose video is missing, or damaged so that a part or all of it is.
         counts: number of samples per ``"class"``, ``"subject"``, ``"camera"`` and ``"setup"``.
         notes: what the reader did to the data of these samples, and how often.
         resumed: number of items that an earlier, interrupted call had read.
@@ -75,24 +73,20 @@ def prepare(
     store is complete; if this call is interrupted, however hard, the same call goes on from there.
 
     Args:
-        reader: the reader on its source folder.
         out: the store's folder; an older store there is replaced only if all goes well.
         jobs: number of processes; 1 stays in this one, None is one a core. With Ray, the number of tasks at a time.
         engine: ``"local"``, or ``"ray"`` for a cluster; see :mod:`hhmnet.prepare.workers`.
         progress: called with (items done, items in all), from time to time.
         tell: called with what the user should know meanwhile, in one line.
 
-    Raises:
-        PrepareError: no item is usable; ``rejected.csv``, which is written all the same, says why.
-        SourceError: the source folder has no such files.
-        StoreError, OSError: ``out`` can't be written.
-        LockedError: another process prepares ``out``.
-        WorkerLost, EngineError: see the two engines.
+    Raises PrepareError: no item is usable; ``rejected.csv``, which is written all the same, says why. SourceError: the
+    source folder has no such files. StoreError, OSError: ``out`` can't be written. LockedError: another call is at work
+    there. WorkerLost, EngineError: see the two engines.
     """
     if engine not in ENGINES:
         raise EngineError(f"unknown engine '{engine}'; known: {', '.join(ENGINES)}")
     out = Path(out)
-    if (name := str(out).encode(errors="backslashreplace").decode()) != str(out):
+    if (name := printable(str(out))) != str(out):
         raise StoreError(f"{name}: the name isn't UTF-8; Arrow opens no such file, so name another folder")
     items = reader.items()
     chunks = cut(items, reader.chunk)
@@ -139,11 +133,8 @@ def _merge(reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]], out: P
     files = sum(map(len, chunks))
     if not report.accepted:
         _write_rejected(out / REJECTED_FILE, report.rejected)
-        raise PrepareError(
-            f"no store was made: {len(report.rejected)} of {files} files in {reader.source} can't be used; "
-            f"{out / REJECTED_FILE} says why",
-            report.rejected,
-        )
+        fault = f"{len(report.rejected)} of {files} files in {reader.source} can't be used"
+        raise PrepareError(f"no store was made: {fault}; {out / REJECTED_FILE} says why", report.rejected)
     write_store(
         out,
         (),
@@ -154,7 +145,7 @@ def _merge(reader: Reader, parts: Parts, chunks: Sequence[Sequence[str]], out: P
         # Only what is the same on every machine, so that the store's bytes are too.
         provenance={
             "reader": reader.name,
-            "source": reader.source.resolve().name.encode(errors="backslashreplace").decode(),
+            "source": printable(reader.source.resolve().name),
             "options": reader.options,
             "hhmnet": hhmnet.__version__,
             "counts": {"files": files},
@@ -180,7 +171,7 @@ def _survey(
             counted[-1].append(taken == item)
             if taken != item:
                 reason = f"sample id {row['sample_id']!r} is taken by {taken}"
-                report.rejected.append(printable(item, None, reason))
+                report.rejected.append(rejected(item, None, reason))
                 continue
             report.accepted += 1
             report.frames += row["num_frames"]
@@ -190,7 +181,7 @@ def _survey(
             for note, times in row["notes"].items():
                 kind = next((kind for kind in LISTED if note.startswith(kind)), None)
                 if kind is not None:
-                    report.in_part.append(printable(item, None, note))
+                    report.in_part.append(rejected(item, None, note))
                 report.notes[kind or note] += times
     return report, counted
 

@@ -24,7 +24,7 @@ import pyarrow.ipc
 import hhmnet
 from hhmnet.arrow import SCHEMA, VERSION, groups, record_batch
 from hhmnet.files import is_there, replacing
-from hhmnet.readers import Reader, ReadError, SourceError
+from hhmnet.readers import Reader, ReadError, SourceError, printable
 from hhmnet.sample import Sample, SampleError
 from hhmnet.store import StoreError, check_fits
 
@@ -42,15 +42,13 @@ class Rejected(NamedTuple):
     reason: str
 
 
-Outcome = dict[str, Any]
-"""What became of an item: why it was left out (``rejected``: name, line, reason), or what a report counts
-(``sample_id``, ``label``, ``num_frames``, ``subject``, ``camera``, ``setup``, ``notes``)."""
+# Why an item was left out stands under ``rejected`` (name, line, reason); or what a report counts, this and ``notes``.
+_COUNTED = ("sample_id", "label", "num_frames", "subject", "camera", "setup")
 
 
-def printable(file: str, line: int | None, reason: str) -> Rejected:
+def rejected(file: str, line: int | None, reason: str) -> Rejected:
     """A file's name need not be text, nor a reason one line; what is listed and printed must."""
-    file, reason = (text.encode(errors="backslashreplace").decode() for text in (file, reason))
-    return Rejected(file, line, " ".join(reason.split()))
+    return Rejected(printable(file), line, " ".join(printable(reason).split()))
 
 
 def cut(items: Sequence[str], longest: int) -> list[list[str]]:
@@ -69,7 +67,7 @@ def read_chunk(reader: Reader, items: Sequence[str], file: IO[bytes]) -> None:
     if videos is not None and (is_there(videos) or not videos.exists()):
         places.append(videos)  # not if it is empty from the start
     # Taken beforehand: a file that changes while it is read must not look as if it hadn't.
-    digest, outcomes = fingerprint_files(reader.source, items), list[Outcome]()
+    digest, outcomes = fingerprint_files(reader.source, items), list[dict[str, Any]]()
     with pa.ipc.new_file(file, SCHEMA) as writer:
         for group in groups(_usable(reader, items, outcomes)):
             writer.write_batch(record_batch(group))
@@ -81,7 +79,7 @@ def read_chunk(reader: Reader, items: Sequence[str], file: IO[bytes]) -> None:
             raise SourceError(f"{place} went away while it was read; {remedy}")
 
 
-def _usable(reader: Reader, items: Sequence[str], outcomes: list[Outcome]) -> Iterator[Sample]:
+def _usable(reader: Reader, items: Sequence[str], outcomes: list[dict[str, Any]]) -> Iterator[Sample]:
     """The usable samples; what became of every item goes into ``outcomes``."""
     for item in items:
         notes: Counter[str] = Counter()
@@ -92,13 +90,12 @@ def _usable(reader: Reader, items: Sequence[str], outcomes: list[Outcome]) -> It
             line, reason = getattr(error, "line", None), getattr(error, "reason", str(error))
             if isinstance(error, OSError):
                 reason = f"can't be read: {error.strerror or error}"
-            outcomes.append({"rejected": printable(item, line, reason)})
+            outcomes.append({"rejected": rejected(item, line, reason)})
         except Exception as error:
             error.add_note(f"(while {type(reader).__name__} read {item!r})")
             raise
         else:
-            counted = ("sample_id", "label", "num_frames", "subject", "camera", "setup")
-            outcomes.append({name: getattr(sample, name) for name in counted} | {"notes": notes})
+            outcomes.append({name: getattr(sample, name) for name in _COUNTED} | {"notes": notes})
             yield sample
 
 
@@ -137,7 +134,7 @@ class Parts:
         with replacing(self._file(number)) as file:
             file.write(content)
 
-    def outcomes(self, number: int) -> list[Outcome]:
+    def outcomes(self, number: int) -> list[dict[str, Any]]:
         """What became of the items of a finished part."""
         return list(self._facts(number)["items"])
 
@@ -172,10 +169,8 @@ def fingerprint_work(reader: Reader, items: Sequence[str], chunk: int) -> str:
     and the versions of hhmnet and the store.
     """
     kinds = [kind for kind in type(reader).__mro__ if issubclass(kind, Reader) and kind is not Reader]
-    facts = (
-        *(hhmnet.__version__, VERSION, chunk, reader.source.resolve(), items),
-        *(type(reader).__qualname__, list(map(_code, kinds)), reader.__getstate__()),
-    )
+    work = (hhmnet.__version__, VERSION, chunk, reader.source.resolve(), items)
+    facts = (*work, type(reader).__qualname__, list(map(_code, kinds)), reader.__getstate__())
     return hashlib.sha256(_text(facts).encode(errors="surrogatepass")).hexdigest()[:24]
 
 

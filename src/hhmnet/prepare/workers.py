@@ -48,10 +48,7 @@ def in_workers(
     One job or one task stays in this process; None is a process a core. Processes are started afresh, not forked: a
     fork of a process with threads, such as torch's, can hang. So they import the module of ``work`` and the program's
     main module, whose work must stand under ``if __name__ == "__main__"``. ``work`` goes to each of them once, pickled.
-
-    Raises:
-        WorkerLost: a process was killed or could not start.
-        Exception: what a process raised.
+    Raises what a process raised; WorkerLost where one was killed or could not start.
     """
     jobs = min(jobs or cores(), len(tasks))
     if jobs <= 1:
@@ -120,13 +117,8 @@ def in_cluster(reader: Reader, chunks: Sequence[Chunk], jobs: int | None) -> Ite
     """Chunks, and the content of their parts, read by tasks of a Ray cluster, see :func:`connected`.
 
     Every node needs hhmnet, and must see the source under the same path. At most ``jobs`` tasks run at a time, or as
-    many as the cluster has cores.
-
-    Raises:
-        EngineError: Ray isn't installed, or the cluster can't be reached.
-        SourceError: a node doesn't see the source.
-        WorkerLost: a worker process died, and again when it was tried anew.
-        Exception: what reading raised.
+    many as the cluster has cores. Raises what reading raised; EngineError where Ray isn't installed or no cluster is
+    reached; WorkerLost where a worker process died, and again when it was tried anew.
     """
     with connected(jobs) as ray:
         most = jobs or int(ray.cluster_resources().get("CPU", 1))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 from hhmnet.fields import brief
 from hhmnet.sample import Sample
@@ -20,18 +20,15 @@ from hhmnet.skeleton import SkeletonLayout
 # Name of a reader → where its class is, and what it reads. Its module is imported when it is chosen: some need packages
 # that not everybody has.
 READERS = {
-    "nw_ucla": ("hhmnet.readers.nw_ucla:NWUCLA", "NW-UCLA as JSON clips"),
-    "ntu60": ("hhmnet.readers.ntu:NTU60", "NTU RGB+D as .skeleton files"),
-    "ntu120": ("hhmnet.readers.ntu:NTU120", "NTU RGB+D 120 as .skeleton files"),
-    "pyskl": ("hhmnet.readers.pyskl:Pyskl", "annotation pickles of pyskl and MMAction2"),
-    "arrays": (
-        "hhmnet.readers.array_sets:ArraySets",
-        "data sets as arrays of CTR-GCN, ST-GCN, 2s-AGCN and VideoPose3D",
-    ),
-    "msr_action3d": ("hhmnet.readers.formats:MSRAction3D", "MSR Action3D as text"),
-    "folder": ("hhmnet.readers.listed:Folder", "a folder of your own skeletons with a labels.csv"),
-    "videos": ("hhmnet.readers.videos:Videos", "a folder of your own videos with a labels.csv"),
-    "utd_mhad": ("hhmnet.readers.utd_mhad:UTDMHAD", "UTD-MHAD as skeleton .mat files"),
+    "nw_ucla": (".nw_ucla:NWUCLA", "NW-UCLA as JSON clips"),
+    "ntu60": (".ntu:NTU60", "NTU RGB+D as .skeleton files"),
+    "ntu120": (".ntu:NTU120", "NTU RGB+D 120 as .skeleton files"),
+    "pyskl": (".pyskl:Pyskl", "annotation pickles of pyskl and MMAction2"),
+    "arrays": (".array_sets:ArraySets", "data sets as arrays of CTR-GCN, ST-GCN, 2s-AGCN and VideoPose3D"),
+    "msr_action3d": (".formats:MSRAction3D", "MSR Action3D as text"),
+    "folder": (".listed:Folder", "a folder of your own skeletons with a labels.csv"),
+    "videos": (".videos:Videos", "a folder of your own videos with a labels.csv"),
+    "utd_mhad": (".utd_mhad:UTDMHAD", "UTD-MHAD as skeleton .mat files"),
 }
 
 
@@ -41,14 +38,13 @@ def reader_class(name: str) -> type[Reader]:
         raise SourceError(f"unknown reader '{name}'; known: {', '.join(READERS)}")
     module, _, attribute = READERS[name][0].partition(":")
     try:
-        found: type[Reader] = getattr(import_module(module), attribute)
+        found: type[Reader] = getattr(import_module(module, __name__), attribute)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "hhmnet":
             raise
-        raise SourceError(
-            f"reader '{name}' needs the package '{error.name}', which isn't installed; "
-            "pip install 'hhmnet[all]' brings everything that readers need"
-        ) from None
+        fault = f"needs the package '{error.name}', which isn't installed"
+        remedy = "pip install 'hhmnet[all]' brings everything that readers need"
+        raise SourceError(f"reader '{name}' {fault}; {remedy}") from None
     return found
 
 
@@ -58,9 +54,7 @@ def get_reader(name: str, source: str | Path, config: ReaderConfig | None = None
 
 
 class ReadError(ValueError):
-    """One raw item that can't be used: the ``reason`` in one line, and the ``line`` of the file where that shows, from
-    1, if there is such a line.
-    """
+    """One raw item that can't be used: the ``reason`` in one line, and the file's ``line`` that shows it, from 1."""
 
     def __init__(self, reason: str, line: int | None = None) -> None:
         reason = brief(reason)  # it may quote the file, and goes into a table of all that is wrong
@@ -119,9 +113,7 @@ class Reader(ABC):
         """What was chosen, as it stands in the store's provenance: of a path only the last part, so that a store's
         bytes are the same on every machine.
         """
-        text = json.dumps(dataclasses.asdict(self.config), default=attrgetter("name"))
-        options: dict[str, Any] = json.loads(text)
-        return options
+        return dict(json.loads(json.dumps(dataclasses.asdict(self.config), default=attrgetter("name"))))
 
     @property
     def video_folder(self) -> Path | None:
@@ -130,11 +122,9 @@ class Reader(ABC):
 
     def describe(self) -> list[str]:
         """What the reader understood of its source, line by line, for the user to check before it starts."""
-        skeleton = f"{self.layout.name} ({self.layout.num_joints} joints, {self.layout.dims}-D)"
-        return [
-            f"{self.title}: {len(self.items()):,} items in {self.source}, skeleton {skeleton}, "
-            f"{len(self.class_names)} classes"
-        ]
+        layout, found = self.layout, f"{self.title}: {len(self.items()):,} items in {self.source}"
+        skeleton = f"{layout.name} ({layout.num_joints} joints, {layout.dims}-D)"
+        return [f"{found}, skeleton {skeleton}, {len(self.class_names)} classes"]
 
     def items(self) -> list[str]:
         """Names of the items, sorted; by default posix paths of the files with one of the ``suffixes``, at any depth.
@@ -156,17 +146,20 @@ class Reader(ABC):
         """
 
 
+def printable(name: str) -> str:
+    """A file's name as text: bytes of it that are none are written as ``\\udcff``."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def files_below(folder: Path) -> list[PurePosixPath]:
     """The files in a folder and those below it, relative to it, without hidden ones; raises SourceError where one can't
     be listed.
     """
-
-    def refuse(error: OSError) -> NoReturn:
-        raise SourceError(f"{error.filename}: can't be listed: {error.strerror or error}") from None
-
-    found = []
-    for parent, below, names in os.walk(folder, onerror=refuse):
+    found, faults = list[PurePosixPath](), list[OSError]()
+    for parent, below, names in os.walk(folder, onerror=faults.append):
         below[:] = [name for name in below if not name.startswith(".")]
         inner = PurePath(parent).relative_to(folder).as_posix()
         found += [PurePosixPath(inner, name) for name in names if not name.startswith(".")]
+    if faults:
+        raise SourceError(f"{faults[0].filename}: can't be listed: {faults[0].strerror or faults[0]}")
     return found

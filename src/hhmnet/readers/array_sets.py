@@ -38,12 +38,11 @@ from hhmnet.skeleton import COCO17, H36M17
 LARGEST_MEMBER = 2**31  # bytes that a compressed array may take when it is unpacked
 _JOINTS_FILE = re.compile(r"(.*?)_?data(?:_joint)?\.npy", re.IGNORECASE)
 _KINETICS_SIZE = np.array([340.0, 256.0])
+# Human3.6M's joints of 32, and its subjects' parts, that VideoPose3D's run.py uses.
 _H36M_KEPT = [0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27]
 _H36M_PARTS = {f"S{number}": "test" if number in (9, 11) else "train" for number in (1, 5, 6, 7, 8, 9, 11)}
-"""Human3.6M's joints of 32, and its subjects' parts, that VideoPose3D's run.py uses."""
 
-Found = Iterator[tuple[str, SetClip, str]]
-"""Clips with their names and the part that each belongs to, or ""."""
+Found = Iterator[tuple[str, SetClip, str]]  # clips with their names and the part that each belongs to, or ""
 
 
 class ArraySets(Pyskl):

@@ -35,7 +35,7 @@ _TURNS = {"y": ((0, 1, 2), (1, 1, 1)), "minus_y": ((0, 1, 2), (1, -1, 1))}
 _TURNS |= {"z": ((0, 2, 1), (1, 1, -1)), "minus_z": ((0, 2, 1), (1, -1, 1))}
 """By where up is: the axes that become x, y and z, and their signs."""
 _FRACTIONS = (
-    f"{DOUBT}positions are fractions of a picture whose size isn't known: width and height may be stretched"
+    DOUBT + "positions are fractions of a picture whose size isn't known: width and height may be stretched"
 )
 
 
@@ -101,7 +101,6 @@ def survey(
     items: Sequence[str], read: Callable[[str], RawClip], config: ArrayConfig, where: object
 ) -> tuple[ArrayForm, list[str]]:
     """What a source's arrays are, from a few clips all over it, and what the user should know before the work starts.
-
     ``read`` reads one of the items; ``where`` is the source, for messages. Raises SourceError as :func:`understand`, or
     where no clip can be read.
     """
@@ -177,10 +176,11 @@ def _choose(
         fits += " as " + " or ".join(_THIRDS[third] for third in thirds)
         if layout := chosen or wanted:
             fits += f"; {layout.name} is wanted, with {layout.num_joints} joints of {layout.dims} coordinates"
-        raise ReadError(
-            f"has {clip.joints.shape[2]} joints of {clip.joints.shape[3]} numbers{called}, which fits {fits}; "
-            "--layout gives a name, or a YAML file that describes the skeleton, and --third what a third number is"
+        has = (
+            f"has {clip.joints.shape[2]} joints of {clip.joints.shape[3]} numbers{called}, which fits {fits}"
         )
+        flags = "--layout gives a name, or a YAML file that describes the skeleton, and --third what a third number is"
+        raise ReadError(f"{has}; {flags}")
     if clip.names is not None:  # the names of a small skeleton may stand among those of a large one
         return max(found, key=lambda pair: (pair[1] == wanted, pair[1].num_joints))
     is_open = len(found) > 1 or len(thirds) > 1
@@ -191,10 +191,8 @@ def _choose(
         return near[0]
     ways = [f"{_THIRDS[third]} of {layout.name}" for third, layout in near]
     ways += [_THIRDS[third] for third in thirds if third not in {way for way, _ in near}]
-    raise ReadError(
-        f"has {clip.joints.shape[2]} joints whose numbers may be {' or '.join(ways)}; --third z or --third confidence "
-        "and --layout say which"
-    )
+    has = f"has {clip.joints.shape[2]} joints whose numbers may be {' or '.join(ways)}"
+    raise ReadError(f"{has}; --third z or --third confidence and --layout say which")
 
 
 def _thirds(clips: Sequence[RawClip], chosen: str) -> tuple[str, ...]:
@@ -258,10 +256,9 @@ def _units(clips: Sequence[RawClip], layout: SkeletonLayout) -> str:
 
 
 def clip_fields(clip: RawClip, form: ArrayForm, notes: Counter[str], field: str = "joints") -> dict[str, Any]:
-    """A sample's fields that follow from a file: joints, who is there, frames, confidence and pixels.
-
-    ``notes`` counts what is left out, what was changed and what is odd; ``field`` is what the file calls the joints.
-    Raises ReadError where the file hasn't got the layout's joints, or they can't be used.
+    """A sample's fields that follow from a file: joints, who is there, frames, confidence and pixels. ``notes`` counts
+    what is left out, what was changed and what is odd; ``field`` is what the file calls the joints. Raises ReadError
+    where the file hasn't got the layout's joints, or they can't be used.
     """
     layout, dims = form.layout, form.layout.dims
     clip = in_layout(clip, layout)

@@ -36,9 +36,8 @@ class RawClip(NamedTuple):
             them beside the joints.
         names: names of the joints in lower case, if the file has them; then a third number is z.
         axes: the order of the array's axes in the file.
-        size: width and height of the picture in pixels, if the file has them.
-        camera: the camera of the clip's video, if the file's format says it.
-        layout: name of the skeleton, if the file's format says it; "" if it doesn't.
+        size, camera, layout: width and height of the picture in pixels, the camera of the clip's video, and the name
+            of the skeleton, if the file's format says them.
         notes: what was understood of the file, for the user.
     """
 
@@ -71,9 +70,8 @@ def to_clip(
         hint = "" if joints.size else ": no frame has a body"
         if joints.ndim == 2 and joints.shape[1] % 3 == 0:
             hint = f"; if a row is a frame's x, y, z, x, y, z, …, save array.reshape(-1, {joints.shape[1] // 3}, 3)"
-        raise ReadError(
-            f"field '{name}' must have the shape (T, V, C) or (M, T, V, C), has {joints.shape}{hint}"
-        )
+        has = f"has {joints.shape}{hint}"
+        raise ReadError(f"field '{name}' must have the shape (T, V, C) or (M, T, V, C), {has}")
     if axes and len(axes) != joints.ndim:
         raise ReadError(f"field '{name}' has the shape {joints.shape}; --axes {axes} names {len(axes)} axes")
     order = axes or _order(name, joints)
@@ -207,8 +205,7 @@ def read_csv(file: Path) -> RawClip:
         raise ReadError("has no lines under its headings")
     if len(persons) > MAX_PERSONS:
         raise ReadError(f"has {len(persons)} persons; a clip has {MAX_PERSONS} at the most")
-    frames = np.array(sorted(set(chain(*persons.values()))))
-    absent = [np.nan] * len(used)
+    frames, absent = np.array(sorted(set(chain(*persons.values())))), [np.nan] * len(used)
     rows = [[bodies.get(frame, absent) for frame in frames.tolist()] for bodies in persons.values()]
     values = np.array(rows).reshape(len(persons), len(frames), len(joints), -1)
     is_rated = any(columns[-1] >= 0 for columns in joints.values())

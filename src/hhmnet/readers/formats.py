@@ -11,19 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hhmnet.readers import ReadError, SourceError
+from hhmnet.readers import ReadError, SourceError, clip_files
 from hhmnet.readers.array_sets import read_set
 from hhmnet.readers.arrays import ArrayConfig, clip_fields, understand
-from hhmnet.readers.clip_files import (
-    MAX_BYTES,
-    SUFFIXES,
-    RawClip,
-    from_json,
-    npy_array,
-    read_csv,
-    read_npz,
-    to_clip,
-)
+from hhmnet.readers.clip_files import SUFFIXES, RawClip
 from hhmnet.readers.joints import settle
 from hhmnet.readers.json_poses import named_landmarks, read_poses, read_recording
 from hhmnet.readers.ntu_skeleton import read_persons
@@ -36,9 +27,8 @@ _FRAME_FILE = re.compile(r"(?:(.*)_)?([0-9]{1,12})_keypoints\.json", re.IGNORECA
 
 
 def clips_among(names: Iterable[str]) -> dict[str, list[str]]:
-    """The files of each clip among the names of files: a file for itself, OpenPose's frames for their recording.
-
-    A recording goes by its folder and its video's name; by the folder alone where that is called like the video.
+    """The files of each clip among the names of files: a file for itself, OpenPose's frames for their recording, which
+    goes by its folder and its video's name; by the folder alone where that is called like the video.
     """
     clips: dict[str, list[str]] = {}
     for name in names:
@@ -59,23 +49,18 @@ def is_clip(path: Path) -> bool:
 
 
 def _recording(path: Path) -> dict[int, Path]:
-    """The files by frame of the recording that goes by a path, see :func:`clips_among`; none if there is none.
-
-    Raises ReadError for a folder with several recordings, OSError for one that can't be listed.
+    """The files by frame of the recording that goes by a path, see :func:`clips_among`; none if there is none. Raises
+    ReadError for a folder with several recordings, OSError for one that can't be listed.
     """
     folder = path if path.is_dir() else path.parent
-    names = os.listdir(folder) if folder.is_dir() else ()
-    frames = {
-        f"{folder.name}/{match[0]}": int(match[2]) for match in map(_FRAME_FILE.fullmatch, names) if match
-    }
+    found = filter(None, map(_FRAME_FILE.fullmatch, os.listdir(folder) if folder.is_dir() else ()))
+    frames = {f"{folder.name}/{match[0]}": int(match[2]) for match in found}
     clips = clips_among(frames)
     wanted = path.name if path.name == folder.name else f"{folder.name}/{path.name}"
     if folder == path and wanted not in clips:
         if len(clips) > 1:
-            few = ", ".join(sorted(clips)[:3])
-            raise ReadError(
-                f"holds OpenPose's frames of {len(clips)} videos; name one of them, such as {few}"
-            )
+            remedy = f"name one of them, such as {', '.join(sorted(clips)[:3])}"
+            raise ReadError(f"holds OpenPose's frames of {len(clips)} videos; {remedy}")
         wanted = next(iter(clips), wanted)
     return {frames[name]: folder / PurePosixPath(name).name for name in clips.get(wanted, ())}
 
@@ -89,8 +74,8 @@ def read_clip(path: Path, axes: str = "") -> RawClip:
             return read_recording(frames)
         is_folder = "is a folder without frames of OpenPose (…_keypoints.json)"
         raise ReadError(is_folder if path.is_dir() else "there is no such file")
-    if path.stat().st_size > MAX_BYTES:
-        raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no single clip")
+    if path.stat().st_size > clip_files.MAX_BYTES:
+        raise ReadError(f"is larger than {clip_files.MAX_BYTES // 2**20} MiB, so it is no single clip")
     suffix = path.suffix.lower()
     if what := foreign(path) or disguised(path, suffix):
         raise ReadError(f"is {what}")
@@ -103,9 +88,9 @@ def read_clip(path: Path, axes: str = "") -> RawClip:
         if isinstance(document, dict) and "skeletons" in document:
             return skeletons_of(document)
         is_plain = isinstance(document, dict) and "joints" in document
-        return (None if is_plain else read_poses(document)) or from_json(document, axes)
+        return (None if is_plain else read_poses(document)) or clip_files.from_json(document, axes)
     if suffix == ".csv":
-        return named_landmarks(read_csv(path))
+        return named_landmarks(clip_files.read_csv(path))
     try:
         found = read_set(path)
     except SourceError as error:
@@ -113,9 +98,9 @@ def read_clip(path: Path, axes: str = "") -> RawClip:
     if found is not None:
         raise ReadError(f"holds a data set of {len(found.clips):,} clips; `hhmnet prepare arrays` reads it")
     if suffix == ".npz":
-        return read_npz(path, axes)
+        return clip_files.read_npz(path, axes)
     with open(path, "rb") as handle:
-        return to_clip({"joints": npy_array(handle)}, axes)
+        return clip_files.to_clip({"joints": clip_files.npy_array(handle)}, axes)
 
 
 def read_skeleton(
@@ -190,9 +175,7 @@ class MSRAction3D(RecordedReader):
 
     name: ClassVar[str] = "msr_action3d"
     title: ClassVar[str] = "MSR Action3D"
-    citation: ClassVar[str] = (
-        "W. Li, Z. Zhang, Z. Liu. Action Recognition Based on a Bag of 3D Points. CVPRW 2010."
-    )
+    citation = "W. Li, Z. Zhang, Z. Liu. Action Recognition Based on a Bag of 3D Points. CVPRW 2010."
     protocol = "msr_action3d"
     suffixes: ClassVar[tuple[str, ...]] = (".txt",)
     pattern = _MSR

@@ -18,8 +18,7 @@ _FRAMES = 16  # so many of a clip are enough to see what it is
 MISSING = "joint missing: its position is not a number"
 LEFT_OUT = "person left out: never there"
 HIDDEN = "body left out: said to be absent"
-DOUBT = "doubt: "
-"""How notes begin that say what may be wrong, and not what was done."""
+DOUBT = "doubt: "  # how notes begin that say what may be wrong, and not what was done
 ORDERED = "persons put in order of motion: the file has another first"
 
 
@@ -43,15 +42,12 @@ def settle(
     are in order of :func:`motion`. The confidence is None if nothing is known of it and nothing is missing.
 
     Args:
-        joints: ``(M, T, V, C)``, whole numbers or floats; ``confidence`` ``(M, T, V)``, ``present`` ``(M, T)`` bool and
-            ``pixels`` ``(M, T, V, 2)``, if known.
+        joints: ``(M, T, V, C)``, whole numbers or floats, which the file calls ``field``; ``confidence`` ``(M, T, V)``,
+            ``present`` ``(M, T)`` bool, ``pixels`` ``(M, T, V, 2)`` and ``frame_index`` ``(T,)``, if known.
         notes: counts what is left out.
-        frame_index: ``(T,)``; from 0 if not known.
-        field: what the file calls the joints.
         largest: no coordinate can be larger than this; ``remedy`` says what to do about one that is.
 
-    Raises:
-        ReadError: a coordinate is infinite or too large, a confidence lies outside 0 to 1, or no frame has a body.
+    Raises ReadError: a coordinate is infinite or too large, a confidence lies outside 0 to 1, or no frame has a body.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # nor does a signalling NaN warn
         found = joints.astype(np.float32)
@@ -138,20 +134,18 @@ def doubts(joints: np.ndarray, layout: SkeletonLayout) -> list[str]:
     """What looks wrong in ``joints (M, T, V, C)``, zero for what is missing: units, an axis that points the wrong way,
     joints in another order than the layout's.
     """
-    joints, (low, high) = joints[:, :: joints.shape[1] // _FRAMES + 1], TALL
-    turn = "minus_y" if layout.dims == 3 else "y"
-    found = {
-        f"body not {low:g} to {high:g} m tall: does --units say what the joints are measured in?": (
-            layout.dims == 3 and not low <= tallness(joints) <= high
-        ),
-        f"head below the feet: if y points the other way, --up {turn} turns it": (
-            is_upside_down(joints, layout)
-        ),
-        f"joints not where {layout.name} has them: is it their order? --layout names another skeleton": (
-            bone_ratio(joints, layout) > ODD[layout.dims]
-        ),
-    }
-    return [DOUBT + doubt for doubt, is_so in found.items() if is_so]
+    joints, (low, high), found = joints[:, :: joints.shape[1] // _FRAMES + 1], TALL, []
+    if layout.dims == 3 and not low <= tallness(joints) <= high:
+        found.append(
+            f"body not {low:g} to {high:g} m tall: does --units say what the joints are measured in?"
+        )
+    if is_upside_down(joints, layout):
+        turn = "minus_y" if layout.dims == 3 else "y"
+        found.append(f"head below the feet: if y points the other way, --up {turn} turns it")
+    if bone_ratio(joints, layout) > ODD[layout.dims]:
+        remedy = "is it their order? --layout names another skeleton"
+        found.append(f"joints not where {layout.name} has them: {remedy}")
+    return [DOUBT + doubt for doubt in found]
 
 
 def is_upside_down(joints: np.ndarray, layout: SkeletonLayout) -> bool:

@@ -13,10 +13,8 @@ Kinetics-skeleton      README of yysijie/st-gcn: positions from 0 to 1 in videos
 MediaPipe              ``pose_landmarks`` and ``pose_world_landmarks`` of its solution and of its tasks, as dicts
 =====================  ===============================================================================================
 
-OpenPose writes a file a frame, ``VIDEO_000000000012_keypoints.json`` after its video and frame. A folder may hold those
-of several videos; the frames of one are then named as ``FOLDER/VIDEO``.
-
-Hands and face (OpenPose's, Halpe's, COCO-WholeBody's) are left out.
+OpenPose writes a file a frame, ``VIDEO_000000000012_keypoints.json`` after its video and frame. Hands and face
+(OpenPose's, Halpe's, COCO-WholeBody's) are left out.
 """
 
 from __future__ import annotations
@@ -33,11 +31,11 @@ from hhmnet.readers.clip_files import RawClip
 from hhmnet.readers.text import read_json
 from hhmnet.skeleton import BLAZEPOSE33, LAYOUTS
 
+Layouts = dict[int, str]  # by the number of joints in a file, of which the layout's are the first
 _OPENPOSE = {25: "body25", 18: "coco18"}
 _KINETICS = {18: "coco18", 17: "coco17"}
 _MMPOSE = {2: {17: "coco17", 26: "halpe26", 133: "coco17", 136: "halpe26"}, 3: {17: "h36m17"}}
 _COCO = _MMPOSE[2] | _OPENPOSE
-"""Layouts by the number of joints, of which the layout's are the first."""
 _KINETICS_SIZE = (340.0, 256.0)
 _LANDMARKS = (
     *("pose_world_landmarks", "poseWorldLandmarks", "world_landmarks", "worldLandmarks"),  # metres come first
@@ -60,26 +58,19 @@ class Person(NamedTuple):
     layout: str
 
 
-Frames = Iterable[tuple[int, list[Person]]]
-"""Frames by their numbers, with the persons in them."""
+Frames = Iterable[tuple[int, list[Person]]]  # frames by their numbers, with the persons in them
 
 
 def person(
-    values: Any,
-    size: int,
-    known: dict[int, str],
-    where: str,
-    who: Any = None,
-    trust: Any = None,
-    dims: int = 2,
+    array: Any, size: int, known: Layouts, where: str, trust: Any = None, who: Any = None, dims: int = 2
 ) -> Person:
-    """A person from a flat list of numbers, or from a list of joints; raises ReadError if ``values`` are no such.
+    """A person from a flat list of numbers, or from a list of joints; raises ReadError if ``array`` is no such.
 
     A joint has ``size`` numbers: ``dims`` coordinates, and then perhaps its confidence, unless ``trust`` has that for
     all of them. ``known`` are the layouts by the number of joints in the file; those after the layout's own (hands,
     face) are left out. ``where`` names the place in the file, ``who`` is what the file calls the person.
     """
-    array = numbers(values, where).reshape(-1)
+    array = numbers(array, where).reshape(-1)
     count = len(array) // size
     if len(array) % size or count not in known:
         wanted = ", ".join(f"{joints} ({layout})" for joints, layout in known.items())
@@ -341,10 +332,9 @@ _RENAMED |= {f"{side}_foot_index": f"{side}_foot" for side in ("left", "right")}
 
 
 def landmarks_as_metres(clip: RawClip) -> RawClip:
-    """Landmarks as MediaPipe writes them, y down, turned as a Kinect has them: y up, x to the camera's left.
-
-    The origin of world landmarks, which are metres, lies between the hips. Others are places in the picture, x and z
-    in its widths and y in its heights; they stay so, and a note says it. Landmarks whose y points up are left alone.
+    """Landmarks as MediaPipe writes them, y down, turned as a Kinect has them: y up, x to the camera's left. The origin
+    of world landmarks, which are metres, lies between the hips. Others are places in the picture, x and z in its widths
+    and y in its heights; they stay so, and a note says it. Landmarks whose y points up are left alone.
     """
     nose, left, right = (BLAZEPOSE33.index(name) for name in ("nose", "left_hip", "right_hip"))
     hips = clip.joints[:, :, [left, right]]

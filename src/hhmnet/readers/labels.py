@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 from unicodedata import normalize
 
 from hhmnet.fields import brief
-from hhmnet.readers import SourceError
+from hhmnet.readers import SourceError, printable
 from hhmnet.readers.text import decode_table, read_lines, read_table, to_number
 from hhmnet.sample import UNKNOWN_LABEL, is_inside
 
+# What a table says of each clip, and the headings it may say it under; upper and lower case are the same.
 COLUMNS = {
     "path": ("path", "video", "file"),
     "label": ("label", "class", "action"),
@@ -27,7 +28,6 @@ COLUMNS = {
     "end": ("end", "end_frame", "end_seconds", "end_time"),
     "persons": ("persons",),
 }
-"""What a table says of each clip, and the headings it may say it under; upper and lower case are the same."""
 
 DEFAULT_TABLE = Path("labels.csv")
 
@@ -37,23 +37,19 @@ _WORDS = {word: part for part, words in _PARTS.items() for word in words.split()
 _PART = re.compile(rf"(?:(?P<split>.+)[_-])?(?P<word>{'|'.join(_WORDS)})(?P<number>\d*)", re.IGNORECASE)
 _EVERY_GROUP, _EVERY_CLIP = 4, 5
 
-Line = tuple[Path, int, Mapping[str, str]]
-"""A file, a line of it, and what that says by field."""
+Line = tuple[Path, int, Mapping[str, str]]  # a file, a line of it, and what that says by field
 
 
 def split_of(word: str) -> str:
     """The part that a word of a table, a pickle or a folder's name stands for; raises SourceError for any other word.
-
     ``train`` (also ``training``), ``val`` (``valid``, ``validation``, ``dev``) or ``test`` (``testing``), in any case;
     one of several splits, ``xsub_train`` for ``xsub-Training``, and ``train1``; or a fold, ``fold2`` for ``2``.
     """
     if (fold := re.fullmatch(r"(?:fold)?[_-]?(\d+)", word, re.IGNORECASE | re.ASCII)) is not None:
         return f"fold{fold[1]}"
     if (found := _PART.fullmatch(word)) is None:
-        known = (
-            f"{', '.join(_WORDS)}, in any case, a fold's number, and these words behind the name of a split"
-        )
-        raise SourceError(f"'{brief(word, 80)}' names no part; known: {known}, as in xsub_train")
+        more = "in any case, a fold's number, and these words behind the name of a split, as in xsub_train"
+        raise SourceError(f"'{brief(word, 80)}' names no part; known: {', '.join(_WORDS)}, {more}")
     split = f"{found['split']}_" if found["split"] else ""
     return f"{split}{_WORDS[found['word'].lower()]}{found['number']}"
 
@@ -69,15 +65,14 @@ def hold_out(groups: Mapping[str, str]) -> tuple[dict[str, str], str]:
     if len(names) < 2:
         hashes = {clip: sha256(clip.encode(errors="surrogatepass")).hexdigest()[:16] for clip in groups}
         split = {clip: "train" if int(found, 16) % _EVERY_CLIP else "test" for clip, found in hashes.items()}
-        return split, (
-            "one clip in five is tested, by a hash of its path. Warning: the same persons may be in training and test, "
-            "and results will look better than they are; a column 'subject' or 'split' avoids that"
-        )
+        warning = "the same persons may be in training and test, and results will look better than they are"
+        rule = f"one clip in five is tested, by a hash of its path. Warning: {warning}"
+        return split, f"{rule}; a column 'subject' or 'split' avoids that"
     tested = names[_EVERY_GROUP - 1 :: _EVERY_GROUP] or names[-1:]
     split = {clip: "test" if group in tested else "train" for clip, group in groups.items()}
     alone = sum(not group for group in groups.values())
     warning = f". Warning: {alone:,} clips have no subject or group; they train" if alone else ""
-    return split, f"tested are the groups {_few(tested)}, {len(tested)} of {len(names)}{warning}"
+    return split, f"tested are the groups {few(tested)}, {len(tested)} of {len(names)}{warning}"
 
 
 def _as_people_sort(name: str) -> tuple[list[tuple[str, int, str]], str]:
@@ -136,11 +131,10 @@ class Labels:
     """All clips of a folder.
 
     Attributes:
-        file: the table, the list or the folder that says so.
+        file, remarks: the table, the list or the folder that says so, and how it was understood, a line each.
         rows: what is said of each clip, by its item: the path, for a segment ``path#30-60``.
         class_names: the classes; in the order of the numbers if all labels are whole numbers, else of the alphabet.
         in_seconds: whether segments begin and end in seconds; else in frames.
-        remarks: how the file was understood, a line each.
     """
 
     file: Path
@@ -151,21 +145,21 @@ class Labels:
 
     def describe(self) -> list[str]:
         """What the file was understood to say."""
-        classes = f"{len(self.class_names)} classes ({_few(self.class_names)})"
+        classes = f"{len(self.class_names)} classes ({few(self.class_names)})"
         lines = [f"{self.file.name}: {len(self.rows)} clips, {classes}", *self.remarks]
         for field in ("subject", "camera", "setup", "split"):
             if values := sorted({getattr(row, field) for row in self.rows.values()} - {""}):
-                lines.append(f"{field}: {len(values)} different ({_few(values)})")
+                lines.append(f"{field}: {len(values)} different ({few(values)})")
         return lines
 
 
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+def few(names: Sequence[str], most: int = 8) -> str:
+    """The first names of a list, for a line."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def read_labels(file: Path) -> Labels:
-    """Read a table of clips: a line of headings (:data:`COLUMNS`), then a line a clip; or a list of lines ``path
-    label``.
+    """Read a table of clips: a line of headings (:data:`COLUMNS`), then a line a clip; or lines ``path label``.
 
     ``start`` and ``end`` cut a clip out of its recording: in frames under ``start_frame`` and ``end_frame``, in seconds
     under ``start_seconds`` and ``end_seconds``, and else in seconds if any has a fraction or a colon (``1:02.5``).
@@ -226,32 +220,29 @@ def _unit(where: str, used: Mapping[str, str], rows: Iterable[Mapping[str, str]]
     return True, [f"'{names}': in seconds, as they have fractions"]
 
 
-def _labels(
-    file: Path, found: Iterable[Line], in_seconds: bool = False, remarks: Sequence[str] = ()
-) -> Labels:
+def _labels(file: Path, lines: Sequence[Line], in_seconds: bool, remarks: Sequence[str]) -> Labels:
     """Labels of what is said in the lines of some files; raises SourceError, with the line, for what can't be used."""
-    rows, labels = dict[str, LabelRow](), dict[str, str]()
-    for source, line, cells in found:
+    if not lines:
+        raise SourceError(f"{file}: lists no clips; write one line a clip under the headings")
+    names = {normalize("NFC", cells["label"]) for *_, cells in lines} - {""}
+    is_numbers = all(name.isdecimal() and len(name) < 20 for name in names)
+    class_names = tuple(sorted(names, key=lambda name: (int(name) if is_numbers else 0, name)))
+    number = {name: number for number, name in enumerate(class_names)} | {"": UNKNOWN_LABEL}
+    rows: dict[str, LabelRow] = {}
+    for source, line, cells in lines:
         fields = {field: normalize("NFC", text) for field, text in cells.items()}
         where = f"{source}, line {line}" if line else str(source)
-        row = _row(where, line, fields)
+        row = _row(where, line, fields, number[fields["label"]])
         until = "" if row.end == math.inf else f"{row.end:.10g}"
         item = f"{row.path}#{row.start:.10g}-{until}" if row.is_segment else row.path
         if item in rows:
             raise SourceError(f"{where}: '{item}' stands in line {rows[item].line} already")
-        rows[item], labels[item] = row, fields["label"]
-    if not rows:
-        raise SourceError(f"{file}: lists no clips; write one line a clip under the headings")
-    names = set(labels.values()) - {""}
-    is_numbers = all(name.isdecimal() and len(name) < 20 for name in names)
-    class_names = tuple(sorted(names, key=lambda name: (int(name) if is_numbers else 0, name)))
-    place = {name: number for number, name in enumerate(class_names)} | {"": UNKNOWN_LABEL}
-    numbered = {item: replace(row, label=place[labels[item]]) for item, row in rows.items()}
-    return Labels(file, numbered, class_names, in_seconds, tuple(remarks))
+        rows[item] = row
+    return Labels(file, rows, class_names, in_seconds, tuple(remarks))
 
 
-def _row(where: str, line: int, fields: Mapping[str, str]) -> LabelRow:
-    """What a line says of a clip, but for its label's number; raises SourceError."""
+def _row(where: str, line: int, fields: Mapping[str, str], label: int) -> LabelRow:
+    """What a line says of a clip; raises SourceError."""
 
     def refuse(field: str, fault: str) -> NoReturn:
         raise SourceError(f"{where}: column '{field}': {fault}")
@@ -277,7 +268,7 @@ def _row(where: str, line: int, fields: Mapping[str, str]) -> LabelRow:
         if not re.fullmatch(r"[1-9]\d{0,2}", text, re.ASCII):
             refuse("persons", f"must be a whole number from 1; got '{brief(text, 40)}'")
         said["persons"] = int(text)
-    row = LabelRow(path.as_posix(), split=split, line=line, **said)
+    row = LabelRow(path.as_posix(), label, split=split, line=line, **said)
     if row.start >= row.end:
         refuse("end", f"must be above the start, {row.start:g}; got {row.end:g}")
     return row
@@ -306,7 +297,7 @@ def _read_lists(file: Path) -> Labels:
                 path, _, label = text.strip().rpartition(" ")
                 found.append((one, line, {"path": path.strip(), "label": label, "split": split}))
     names = ", ".join(one.name for one in files)
-    return _labels(file, found, remarks=[f"lists of lines 'path label': {names}"])
+    return _labels(file, found, False, [f"lists of lines 'path label': {names}"])
 
 
 def _without_part(file: Path) -> tuple[str, str]:
@@ -317,11 +308,10 @@ def _without_part(file: Path) -> tuple[str, str]:
     return f"{file.stem[: word.start()]}/{file.stem[word.end() :]}{file.suffix}", _WORDS[word[1].lower()]
 
 
-def folder_labels(source: Path, files: Iterable[str]) -> Labels | None:
+def folder_labels(source: Path, files: Iterable[str]) -> Labels:
     """Labels from folders: one a class, ``wave/1.mp4``, or one a part and in it one a class, ``train/wave/1.mp4``.
-
-    Those of ``files``, which are relative to ``source``, that lie in no folder of a class are left out. None unless
-    there are two classes.
+    Those of ``files``, which are relative to ``source``, that lie in no folder of a class are left out. Raises
+    SourceError unless there are two classes.
     """
     paths = [path for path in map(PurePosixPath, files) if len(path.parts) > 1]
     has_parts = bool(paths) and all(path.parts[0].lower() in _WORDS for path in paths)
@@ -332,10 +322,6 @@ def folder_labels(source: Path, files: Iterable[str]) -> Labels | None:
             label = printable(path.parts[has_parts])
             found.append((source / path, 0, {"path": path.as_posix(), "label": label, "split": split}))
     if len({fields["label"] for *_, fields in found}) < 2:
-        return None
-    return _labels(source, found, remarks=["the folders are the classes"])
-
-
-def printable(name: str) -> str:
-    """A file's name as text: bytes of it that are none are written as ``\\udcff``."""
-    return name.encode(errors="backslashreplace").decode()
+        fault = "No such file or directory; it should list the clips and their labels. Without one,"
+        raise SourceError(f"{source / DEFAULT_TABLE}: {fault} {source} must hold a folder for each class")
+    return _labels(source, found, False, ["the folders are the classes"])

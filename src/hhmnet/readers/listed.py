@@ -13,21 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hhmnet.files import on_disk
-from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError, files_below
+from hhmnet.readers import Reader, ReaderConfig, ReadError, files_below, printable
 from hhmnet.readers.arrays import ArrayConfig, clip_fields, survey
 from hhmnet.readers.clip_files import SUFFIXES, RawClip
 from hhmnet.readers.formats import clips_among, is_clip, is_msr, read_clip
 from hhmnet.readers.joints import motion
-from hhmnet.readers.labels import (
-    DEFAULT_TABLE,
-    LabelRow,
-    Labels,
-    folder_labels,
-    hold_out,
-    printable,
-    read_labels,
-    split_doubts,
-)
+from hhmnet.readers.labels import DEFAULT_TABLE, LabelRow, folder_labels, hold_out, read_labels, split_doubts
 from hhmnet.sample import UNKNOWN_LABEL, Sample
 
 CUT_SHORT = "segment ends after its recording: it is cut there"
@@ -48,24 +39,18 @@ class ListedReader(Reader):
 
     def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
         super().__init__(source, config)
-        self.labels = self.find_labels()
+        beside = self.source / self.config.labels
+        file = beside if beside.is_file() else self.config.labels
+        if self.config.labels != DEFAULT_TABLE or file.is_file():
+            self.labels = read_labels(file)
+        else:
+            self.labels = folder_labels(self.source, list(clips_among(super().items())))
         self.class_names = self.labels.class_names or ("unknown",)
         rows = self.labels.rows
         self.split, self.rule = hold_out({item: self.group(row) for item, row in rows.items()})
         if any(row.split for row in rows.values()):
             self.split = {item: row.split for item, row in rows.items()}
             self.rule = f"as {self.labels.file.name} says"
-
-    def find_labels(self) -> Labels:
-        """What is said of the clips; raises SourceError if there is neither a table nor folders of classes."""
-        beside = self.source / self.config.labels
-        file = beside if beside.is_file() else self.config.labels
-        if self.config.labels != DEFAULT_TABLE or file.is_file():
-            return read_labels(file)
-        if (found := folder_labels(self.source, list(clips_among(super().items())))) is not None:
-            return found
-        fault = "No such file or directory; it should list the clips and their labels"
-        raise SourceError(f"{beside}: {fault}. Without one, {self.source} must hold a folder for each class")
 
     def group(self, row: LabelRow) -> str:
         """What must be in one part together, such as the clips of a subject or recording; "" if that isn't known."""
@@ -123,7 +108,6 @@ class ListedReader(Reader):
         self, item: str, fields: Mapping[str, Any], notes: Counter[str], rate: float | None = None
     ) -> Sample:
         """A clip's sample: what its file says of the whole recording, cut as the table says, with what the table adds.
-
         ``rate`` are the frames a second, for segments in seconds; None if the file doesn't say. Raises ReadError where
         nobody is there in the segment, or it begins after its recording.
         """
@@ -222,8 +206,7 @@ class Folder(ListedReader):
 
     def read(self, item: str, notes: Counter[str]) -> Sample:
         """Read one clip; raises ReadError, with the reason, if it can't be used."""
-        fields = clip_fields(self._raw(item), self.form, notes)
-        return self.sample(item, fields, notes, self.config.fps)
+        return self.sample(item, clip_fields(self._raw(item), self.form, notes), notes, self.config.fps)
 
     def _is_raw(self, path: PurePosixPath) -> bool:
         return super()._is_raw(path) or is_msr(path)

@@ -23,15 +23,12 @@ _NUMERIC = range(6, 16)
 _COMPLEX = 0x800
 _DAMAGED = "is a damaged MATLAB file, or cut short"
 
-Element = tuple[int, bytes]
-"""What type it is of, and its bytes."""
+Element = tuple[int, bytes]  # what type it is of, and its bytes
 
 
 def read_array(content: bytes, name: str) -> np.ndarray:
-    """The variable ``name`` of a MATLAB file, as MATLAB shows it; of whatever numbers it is written in.
-
-    Raises:
-        ReadError: the file is damaged or of another version, or has no such variable of real numbers.
+    """The variable ``name`` of a MATLAB file, as MATLAB shows it; of whatever numbers it is written in. Raises
+    ReadError where the file is damaged or of another version, or has no such variable of real numbers.
     """
     if content.startswith(b"MATLAB 7.3"):
         raise ReadError("is a file of MATLAB 7.3; save it again with save(..., '-v7')")
@@ -39,7 +36,7 @@ def read_array(content: bytes, name: str) -> np.ndarray:
         raise ReadError("is no file of MATLAB 5 to 7.2")
     for kind, data in _elements(content[_HEADER:]):
         if kind == _COMPRESSED:
-            kind, data = next(_elements(_decompress(data)), (0, b""))
+            kind, data = next(_elements(_decompressed(data)), (0, b""))
         if kind == _MATRIX:
             flags, shape, title, numbers = ([*_elements(data)] + [(0, b"")] * 4)[:4]
             if title[1] == name.encode():
@@ -66,7 +63,7 @@ def _elements(data: bytes) -> Iterator[Element]:
         at = after
 
 
-def _decompress(data: bytes) -> bytes:
+def _decompressed(data: bytes) -> bytes:
     stream = zlib.decompressobj()
     try:
         found = stream.decompress(data, MAX_BYTES)

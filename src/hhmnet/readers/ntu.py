@@ -16,23 +16,21 @@ from hhmnet.readers.text import read_lines
 from hhmnet.skeleton import NTU25
 
 _CLASSES = """
-drink water, eat meal, brush teeth, brush hair, drop, pick up, throw, sit down, stand up, clapping, reading,
-writing, tear up paper, put on jacket, take off jacket, put on a shoe, take off a shoe, put on glasses, take
-off glasses, put on a hat or cap, take off a hat or cap, cheer up, hand waving, kicking something, reach
-into pocket, hopping, jump up, phone call, play with phone or tablet, type on a keyboard, point to
-something, taking a selfie, check time from watch, rub two hands, nod head or bow, shake head, wipe face,
-salute, put palms together, cross hands in front, sneeze or cough, staggering, falling down, headache, chest
-pain, back pain, neck pain, nausea or vomiting, fan self, punch or slap, kicking, pushing, pat on back,
-point finger, hugging, giving object, touch pocket, shaking hands, walking towards, walking apart, put on
-headphone, take off headphone, shoot at basket, bounce ball, tennis bat swing, juggle table tennis ball,
-hush, flick hair, thumb up, thumb down, make OK sign, make victory sign, staple book, counting money,
-cutting nails, cutting paper, snap fingers, open bottle, sniff, squat down, toss a coin, fold paper, ball up
-paper, play magic cube, apply cream on face, apply cream on hand, put on bag, take off bag, put object into
-bag, take object out of bag, open a box, move heavy objects, shake fist, throw up cap or hat, capitulate,
-cross arms, arm circles, arm swings, run on the spot, butt kicks, cross toe touch, side kick, yawn, stretch
-oneself, blow nose, hit with object, wield knife, knock over, grab stuff, shoot with gun, step on foot,
-high-five, cheers and drink, carry object, take a photo, follow, whisper, exchange things, support somebody,
-rock-paper-scissors
+drink water, eat meal, brush teeth, brush hair, drop, pick up, throw, sit down, stand up, clapping, reading, writing,
+tear up paper, put on jacket, take off jacket, put on a shoe, take off a shoe, put on glasses, take off glasses, put
+on a hat or cap, take off a hat or cap, cheer up, hand waving, kicking something, reach into pocket, hopping, jump up,
+phone call, play with phone or tablet, type on a keyboard, point to something, taking a selfie, check time from watch,
+rub two hands, nod head or bow, shake head, wipe face, salute, put palms together, cross hands in front, sneeze or
+cough, staggering, falling down, headache, chest pain, back pain, neck pain, nausea or vomiting, fan self, punch or
+slap, kicking, pushing, pat on back, point finger, hugging, giving object, touch pocket, shaking hands, walking
+towards, walking apart, put on headphone, take off headphone, shoot at basket, bounce ball, tennis bat swing, juggle
+table tennis ball, hush, flick hair, thumb up, thumb down, make OK sign, make victory sign, staple book, counting
+money, cutting nails, cutting paper, snap fingers, open bottle, sniff, squat down, toss a coin, fold paper, ball up
+paper, play magic cube, apply cream on face, apply cream on hand, put on bag, take off bag, put object into bag, take
+object out of bag, open a box, move heavy objects, shake fist, throw up cap or hat, capitulate, cross arms, arm
+circles, arm swings, run on the spot, butt kicks, cross toe touch, side kick, yawn, stretch oneself, blow nose, hit
+with object, wield knife, knock over, grab stuff, shoot with gun, step on foot, high-five, cheers and drink, carry
+object, take a photo, follow, whisper, exchange things, support somebody, rock-paper-scissors
 """
 NTU120_CLASSES = tuple(" ".join(name.split()) for name in _CLASSES.split(","))
 """The 120 actions in the order of their numbers; the first 60 are those of NTU RGB+D."""
@@ -59,15 +57,13 @@ class NTU60(RecordedReader):
 
     Format: one text file a clip, ``SsssCcccPpppRrrrAaaa.skeleton`` (setup, camera, subject, replication, action);
     :mod:`hhmnet.readers.ntu_skeleton` says what is in it, and who counts as a person. The tracking state becomes the
-    confidence: 0 not tracked, 0.5 inferred, 1 tracked; positions stay as they are in the file. A joint that has no
-    finite pixels gets pixels of zero and confidence 0. Every frame of the file is kept, also those without a body.
+    confidence: 0 not tracked, 0.5 inferred, 1 tracked. A joint that has no finite pixels gets pixels of zero and
+    confidence 0. Every frame of the file is kept, also those without a body.
 
-    Left out: the names on the authors' list of 302 missing or incomplete skeletons, which is looked for in the source
-    folder (``missing_skeletons_60.txt`` or as published) or given by ``missing``. Videos: ``NAME_rgb.avi`` in or below
-    the source folder, or that of ``videos``, recorded frame by frame with the skeletons. Splits: cross-subject (20
-    subjects train) and cross-view (cameras 2 and 3 train), as in the paper.
-
-    Terms: after registration with the authors, for research. hhmnet brings no part of it along.
+    Left out: the names on the authors' list of 302 missing or incomplete skeletons (:class:`NTUConfig`). Videos:
+    ``NAME_rgb.avi``, recorded frame by frame with the skeletons. Splits: cross-subject (20 subjects train) and
+    cross-view (cameras 2 and 3 train), as in the paper. Terms: after registration with the authors, for research.
+    hhmnet brings no part of it along.
     """
 
     name: ClassVar[str] = "ntu60"
@@ -78,10 +74,7 @@ class NTU60(RecordedReader):
     )
     protocol = "ntu60_xsub"
     known: Mapping[str, range] = _numbers(action=60, setup=17, subject=40, camera=3)
-    lists: ClassVar[tuple[str, ...]] = (
-        "missing_skeletons_60.txt",
-        "NTU_RGBD_samples_with_missing_skeletons.txt",
-    )
+    lists = ("missing_skeletons_60.txt", "NTU_RGBD_samples_with_missing_skeletons.txt")
     suffixes: ClassVar[tuple[str, ...]] = (".skeleton",)
     config_class: ClassVar[type[ReaderConfig]] = NTUConfig
     pattern = NAME

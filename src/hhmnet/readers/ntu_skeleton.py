@@ -31,15 +31,13 @@ from hhmnet.readers.joints import motion
 JOINTS = 25
 MAX_BYTES = 64 * 2**20
 MAX_FRAMES = 100_000
-MIN_FRAMES = 12
-"""A body seen in fewer frames is removed."""
+MIN_FRAMES = 12  # a body seen in fewer frames is removed
 SPREAD_RATIO, SPREAD_SHARE = 0.8, 0.69754
 """A body is removed that is wider (x) than so many times its height (y) in this share of its frames or more."""
 MOTION = (0.05, 2.0)
 """A body is removed whose joints' positions vary by less or more, in m². Of the published lower bound, 0.089925,
 persons who stand still and partly hidden come too near: adults have 0.12 to 0.23."""
-MAX_PERSONS = 2
-"""Who moves most is kept."""
+MAX_PERSONS = 2  # who moves most is kept
 JOIN_GAP, JOIN_DISTANCE = 30, 0.5
 """A body is the same person as another if it appears at most so many frames after that one was lost, within so many
 metres."""
@@ -51,8 +49,7 @@ _MOST = 10**9 - 1  # of a count
 _TOO_LARGE = 2.0**128 - 2.0**103  # from here on float32 rounds to infinity
 # With the ways in which C++ streams write what is no number; the last is that of older Windows libraries.
 _NUMBER = re.compile(
-    rb"[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?|nan|inf|infinity|1\.#(?:IND|INF|QNAN|SNAN)0*)",
-    re.IGNORECASE,
+    rb"(?i)[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?|nan|inf|infinity|1\.#(?:IND|INF|QNAN|SNAN)0*)"
 )
 _COLUMNS = dict.fromkeys(map(str, range(_JOINT_VALUES)), pa.float64())
 # Without quotes, escapes and words for "nothing", the only numbers that Arrow knows beyond those above are nan(…).
@@ -64,20 +61,17 @@ _READ = pa.csv.ReadOptions(use_threads=False, column_names=[*_COLUMNS], block_si
 class Track(NamedTuple):
     """One body over time, a row for every frame that it is seen in."""
 
-    frames: np.ndarray
-    """Which frames these are, ``(F,)`` int64 from 0, in order."""
-    joints: np.ndarray
-    """Positions ``(F, 25, 3)`` float32 in metres: x to the image's right, y up, z away from the camera."""
-    pixels: np.ndarray
-    """Colour pixels ``(F, 25, 2)`` float32, NaN or infinite where the camera couldn't place a joint."""
-    state: np.ndarray
-    """Tracking state ``(F, 25)`` float32."""
+    frames: np.ndarray  # which frames these are, ``(F,)`` int64 from 0, in order
+    joints: (
+        np.ndarray
+    )  # ``(F, 25, 3)`` float32 in metres: x to the image's right, y up, z away from the camera
+    pixels: np.ndarray  # ``(F, 25, 2)`` float32, NaN or infinite where the camera couldn't place a joint
+    state: np.ndarray  # how each joint is tracked, ``(F, 25)`` float32
 
 
 def read_persons(path: Path, notes: Counter[str]) -> dict[str, Any]:
-    """A sample's fields that a ``.skeleton`` file gives: joints, who is there, frames, pixels and confidence.
-
-    Raises ReadError where it isn't such a file, with the line, or has no body; OSError.
+    """A sample's fields that a ``.skeleton`` file gives: joints, who is there, frames, pixels and confidence. Raises
+    ReadError where it isn't such a file, with the line, or has no body; OSError.
     """
     if path.stat().st_size > MAX_BYTES:
         raise ReadError(f"is larger than {MAX_BYTES // 2**20} MiB, so it is no skeleton file")
@@ -248,9 +242,8 @@ def persons(tracks: Sequence[Track], notes: Counter[str]) -> list[Track]:
 
 
 def _mend(tracks: Sequence[Track], notes: Counter[str]) -> list[Track]:
-    """Join the tracks into which a person broke when the sensor gave them a new id.
-
-    A track goes on the nearest of those that ended near it in time and space (of the means of their joints).
+    """Join the tracks into which a person broke when the sensor gave them a new id: each goes on the nearest of those
+    that ended near it in time and space (of the means of their joints).
     """
     mended: list[Track] = []
     for track in sorted(tracks, key=lambda track: track.frames[0]):
@@ -268,16 +261,18 @@ def _mend(tracks: Sequence[Track], notes: Counter[str]) -> list[Track]:
 
 
 def _seat(bodies: Sequence[Track], notes: Counter[str]) -> list[Track]:
-    """Give the bodies, first is strongest, a person's place each; :data:`MAX_PERSONS` at most.
-
-    Each takes the first place that is free all the while between its first and last frame: a person who comes back
-    after longer than :func:`_mend` looks for, or elsewhere, goes on in the same place.
+    """Give the bodies, first is strongest, a person's place each; :data:`MAX_PERSONS` at most. Each takes the first
+    place that is free all the while between its first and last frame: a person who comes back after longer than
+    :func:`_mend` looks for, or elsewhere, goes on in the same place.
     """
     seated: list[list[Track]] = []
     for body in bodies:
-        place = next((place for place in seated if all(_are_apart(body, other) for other in place)), None)
-        if place is not None:
-            place.append(body)
+        first, last = body.frames[0], body.frames[-1]
+        free = [
+            all(last < other.frames[0] or other.frames[-1] < first for other in place) for place in seated
+        ]
+        if any(free):
+            seated[free.index(True)].append(body)
             notes["track joined: fills a person's place before or after it was seen"] += 1
         elif len(seated) < MAX_PERSONS:
             seated.append([body])
@@ -290,11 +285,6 @@ def _joined(parts: Sequence[Track]) -> Track:
     """Tracks that don't overlap as one."""
     ordered = sorted(parts, key=lambda track: track.frames[0])
     return Track(*map(np.concatenate, zip(*ordered, strict=True)))
-
-
-def _are_apart(one: Track, other: Track) -> bool:
-    """Whether one track ends before the other begins."""
-    return bool(one.frames[-1] < other.frames[0] or other.frames[-1] < one.frames[0])
 
 
 def _motion(body: Track) -> float:
@@ -310,6 +300,5 @@ def _is_wide(body: Track) -> bool:
 def _is_still_or_wild(body: Track) -> bool:
     """By the variance of positions over all joints and frames together, summed over x, y, z; in m²."""
     # One row a coordinate: along rows of three numpy is five times as slow.
-    return (
-        not MOTION[0] <= body.joints.reshape(-1, 3).T.astype(np.float64, order="C").var(1).sum() <= MOTION[1]
-    )
+    variance = body.joints.reshape(-1, 3).T.astype(np.float64, order="C").var(1).sum()
+    return bool(not MOTION[0] <= variance <= MOTION[1])

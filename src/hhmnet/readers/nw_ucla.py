@@ -58,19 +58,17 @@ class NWUCLAConfig(RecordedConfig):
 class NWUCLA(RecordedReader):
     """Northwestern-UCLA Multiview Action 3D: 1,484 clips of 10 actions by 10 subjects, seen from 3 views.
 
-    Format: one JSON file a clip, ``aAA_sSS_eEE_vVV.json`` (action id, subject, episode, view), an object
-    with ``file_name`` (the same name), ``skeletons`` (T frames of 20 Kinect v1 joints x, y, z in metres, y
-    up, z away from the camera) and ``label`` (from 1). One person a clip. A frame of zeros has no body.
+    Format: one JSON file a clip, ``aAA_sSS_eEE_vVV.json`` (action id, subject, episode, view), an object with
+    ``file_name`` (the same name), ``skeletons`` (T frames of 20 Kinect v1 joints x, y, z in metres, y up, z away from
+    the camera) and ``label`` (from 1). One person a clip. A frame of zeros has no body.
 
-    Classes: action ids 1, 2, 3, 4, 5, 6, 8, 9, 11, 12 are the labels 1 to 10. If the source folder has a
-    ``classes.json``, ``{"name": str, "classes": [{"id": int, "name": str}, ...]}``, the action ids and names
-    are taken from it, and the labels count its entries from 1.
+    Classes: action ids 1, 2, 3, 4, 5, 6, 8, 9, 11, 12 are the labels 1 to 10. A ``classes.json`` in the source folder,
+    ``{"name": str, "classes": [{"id": int, "name": str}, ...]}``, gives other ids and names, in the labels' order.
 
     Depth videos: those of :class:`NWUCLAConfig`, on which the joints are projected, were made from the colour videos by
     estimating depth; no sensor measured it. Splits: cross-view, as in the paper and since: train on views 1 and 2
-    (1,020 clips), test on view 3 (464). The view is the sample's ``camera``.
-
-    Terms: published for research by the authors of the paper. hhmnet brings no part of it along.
+    (1,020 clips), test on view 3 (464). The view is the sample's ``camera``. Terms: published for research by the
+    authors of the paper. hhmnet brings no part of it along.
     """
 
     name: ClassVar[str] = "nw_ucla"

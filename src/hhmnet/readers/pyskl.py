@@ -17,7 +17,7 @@ import numpy as np
 from hhmnet.readers import Reader, ReaderConfig, ReadError, SourceError
 from hhmnet.readers.arrays import ArrayConfig, clip_fields, survey
 from hhmnet.readers.clip_files import RawClip, nested, to_clip
-from hhmnet.readers.labels import hold_out, split_of
+from hhmnet.readers.labels import few, hold_out, split_of
 from hhmnet.readers.ntu import NAME, NTU120_CLASSES
 from hhmnet.readers.text import disguised, read_lines
 from hhmnet.readers.unpickling import StoredArray, load_plain
@@ -43,9 +43,8 @@ class SetClip(NamedTuple):
 
 
 class ClipSet(NamedTuple):
-    """The clips of a data set in a file by name, whose arrays are still there, and the parts that each belongs to, as
-    :func:`~hhmnet.readers.labels.split_of` has them. A clip without a name, or with that of another, is called ``[7]``
-    by its place.
+    """The clips of a data set in a file by name, whose arrays are still there, and the parts that each belongs to. A
+    clip without a name, or with that of another, is called ``[7]`` by its place.
     """
 
     clips: dict[str, SetClip]
@@ -67,12 +66,11 @@ class Pyskl(Reader):
     Format: ``{"split": {part: [frame_dir, ...]}, "annotations": [...]}``, or, as older versions of MMAction2 have it,
     the list of annotations alone, a file for each part. An annotation is a dict with ``frame_dir`` (the clip's name),
     ``label`` (from 0), ``keypoint`` ``(M, T, V, 2 or 3)``, and mostly ``keypoint_score`` ``(M, T, V)``,
-    ``total_frames`` and ``img_shape`` (height, width). Arrays may be nested lists. What the numbers are is found out as
-    :mod:`hhmnet.readers.arrays` says; nothing in the pickle is run, see :mod:`hhmnet.readers.unpickling`.
+    ``total_frames`` and ``img_shape`` (height, width). Arrays may be nested lists. Nothing in the pickle is run, see
+    :mod:`hhmnet.readers.unpickling`.
 
     The parts of a clip become the sample's ``split``, and the protocol is that of the first split in the file, such as
-    ``pyskl:xsub`` for ``xsub_train`` and ``xsub_val``. Without parts, clips are held out
-    (:func:`~hhmnet.readers.labels.hold_out`).
+    ``pyskl:xsub`` for ``xsub_train`` and ``xsub_val``. Without parts, clips are held out.
     """
 
     name: ClassVar[str] = "pyskl"
@@ -125,8 +123,7 @@ class Pyskl(Reader):
             lines.append(f"split: {self._held[1]}")
         elif all(part.endswith("train") for part in self._parts):
             lines.append("warning: no clip is tested: no part is called val or test")
-        shown = ", ".join(self.class_names[:4]) + (", …" if len(self.class_names) > 4 else "")
-        return [*lines, f"classes: {shown}", f"protocol: {self.protocol}"]
+        return [*lines, f"classes: {few(self.class_names, 4)}", f"protocol: {self.protocol}"]
 
     def read(self, item: str, notes: Counter[str]) -> Sample:
         """Read one clip; raises ReadError, naming the field, if it can't be used."""
@@ -157,11 +154,10 @@ class Pyskl(Reader):
     @cached_property
     def _clips(self) -> dict[str, tuple[str, SetClip, list[str]]]:
         """Name, clip and parts by item."""
-        return {
-            f"{file}#{name}": (name, clip, parts.get(name, []))
-            for file, (clips, parts) in self._sets.items()
-            for name, clip in clips.items()
-        }
+        found: dict[str, tuple[str, SetClip, list[str]]] = {}
+        for file, (clips, parts) in self._sets.items():
+            found |= {f"{file}#{name}": (name, clip, parts.get(name, [])) for name, clip in clips.items()}
+        return found
 
     @cached_property
     def _parts(self) -> list[str]:
@@ -185,9 +181,8 @@ class Pyskl(Reader):
             purpose = f"field 'classes' must be a text file, or {' or '.join(_CLASSES)}"
             names = [line.strip() for line in read_lines(Path(chosen), purpose) if line.strip()]
             if not names or len(set(names)) != len(names):
-                raise SourceError(
-                    f"field 'classes': {chosen}: must name the classes, one a line and each once"
-                )
+                rule = "must name the classes, one a line and each once"
+                raise SourceError(f"field 'classes': {chosen}: {rule}")
             return tuple(names)
         clips = self._clips.values()
         if actions := {clip.label: clip.action for _, clip, _ in clips if clip.action}:

@@ -52,18 +52,14 @@ class RecordedReader(Reader):
     config: Any
     pattern: ClassVar[re.Pattern[str]]
     """A file's name without its ending, with a named group for what it tells of action, subject, camera and setup."""
-    form: ClassVar[str]
-    """How such a name looks, for messages."""
-    known: Mapping[str, Collection[int]]
-    """The numbers that there can be, by group."""
-    tail: ClassVar[str] = ""
-    """What a file's name has behind the clip's; ``video_tail`` is what a video's name has."""
-    video_tail: ClassVar[str] = ""
+    form: ClassVar[str]  # how such a name looks, for messages
+    known: Mapping[str, Collection[int]]  # the numbers that there can be, by group
+    tail: ClassVar[str] = ""  # what a file's name has behind the clip's
+    video_tail: ClassVar[str] = ""  # what a video's name has
 
     def __init__(self, source: Path, config: ReaderConfig | None = None) -> None:
         super().__init__(source, config)
-        self._videos: dict[str, str] = {}
-        self._left_over: list[str] = []
+        self._videos, self._left_over = dict[str, str](), list[str]()
         if self.video_folder is not None:
             clips = [self._clip(item) for item in self.items()]
             self._videos, self._left_over = find_videos(self.video_folder, clips, self.video_tail)

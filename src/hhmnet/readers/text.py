@@ -65,10 +65,9 @@ def table_lines(content: bytes) -> Iterator[tuple[int, list[str]]]:
                 cells.pop()
             line = table.line_num + before
             if len(cells) > len(headings):
-                reason = (
-                    f"has {len(cells)} cells, and there are {len(headings)} headings; put a text that holds "
-                )
-                raise ReadError(f"{reason}{separator!r} into double quotes", line)
+                remedy = f"put a text that holds {separator!r} into double quotes"
+                reason = f"has {len(cells)} cells, and there are {len(headings)} headings; {remedy}"
+                raise ReadError(reason, line)
             if any(cell.strip() for cell in cells):
                 yield line, cells
     except csv.Error as error:
@@ -132,13 +131,12 @@ def read_json(file: Path, *, nan: bool = False) -> Any:
 _AS_CSV = "as a CSV with a line a frame (docs/your_own_data.md)"
 _RIG = f"holds a moving figure, mostly as rotations of bones; export the joints' positions, {_AS_CSV}"
 _MARKERS = f"holds markers on the skin; fit a skeleton to them, then export the joints' positions, {_AS_CSV}"
-_FOREIGN = {
+_FOREIGN = {  # endings of formats that aren't read, and the way out
     **dict.fromkeys([".bvh", ".fbx", ".amc", ".asf", ".glb", ".gltf", ".usd"], _RIG),
     **dict.fromkeys((".c3d", ".trc"), _MARKERS),
     **dict.fromkeys([".h5", ".slp", ".parquet", ".xlsx"], "isn't read; export it as CSV or NumPy's .npy"),
     ".mat": "is read of UTD-MHAD alone, by `hhmnet prepare utd_mhad`; of others save the joints as .npy",
 }
-"""Endings of formats that aren't read, and the way out."""
 
 
 def foreign(path: Path) -> str | None:
@@ -148,9 +146,12 @@ def foreign(path: Path) -> str | None:
 
 
 _TORCH_SIGN = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
+_ZIP_SIGN = b"PK\x03\x04"
 _PAGE = "a web page (HTML), perhaps of a download that failed: download the file again"
 _SIGNS = {
     b"version https://git-lfs": "a Git LFS pointer and not the file itself: fetch that with 'git lfs pull'",
+    **{b"\x80%c" % protocol: "a pickle: its name must end in .pkl" for protocol in range(6)},
+    _ZIP_SIGN: "a zip archive: unpack it first",
     b"\x89HDF\r\n": "an HDF5 file: open it with h5py and save its arrays with numpy.savez",
     b"\x1f\x8b": "a gzip file: unpack it first, with gunzip",
     b"BZh": "a bzip2 file: unpack it first",
@@ -166,7 +167,7 @@ _SIGNS = {
     b"glTF": f"GLB, which {_RIG}",
     b"PathFileType": f"TRC, which {_MARKERS}",
 }
-_OWN = {".npy": b"\x93NUMPY", ".npz": b"PK\x03\x04", ".pkl": b"\x80", ".pickle": b"\x80"}
+_OWN = {".npy": b"\x93NUMPY", ".npz": _ZIP_SIGN, ".pkl": b"\x80", ".pickle": b"\x80"}
 
 
 def disguised(file: Path, suffix: str) -> str:
@@ -175,16 +176,12 @@ def disguised(file: Path, suffix: str) -> str:
     """
     with open(file, "rb") as handle:
         head = handle.read(512)
-    is_zip, is_pickle = head.startswith(b"PK\x03\x04"), head[:1] == b"\x80" and head[1:2] <= b"\x05"
+    is_zip = head.startswith(_ZIP_SIGN)
     if head.startswith(_TORCH_SIGN) or (is_zip and (b"/data.pkl" in head or b"/.format_version" in head)):
         return "a file of torch.save: load it with torch and save its arrays with NumPy"
     if suffix in _OWN and head.startswith(_OWN[suffix]):
         return ""
-    for sign, what in _SIGNS.items():
-        if head.startswith(sign) or head.lstrip().lower().startswith(sign):
-            return what
     if is_zip and b".npy" in head[:100]:
         return "an archive of NumPy: its name must end in .npz"
-    if is_zip:
-        return "a zip archive: unpack it first"
-    return "a pickle: its name must end in .pkl" if is_pickle else ""
+    begins = (head, head.lstrip().lower())
+    return next((what for sign, what in _SIGNS.items() if any(one.startswith(sign) for one in begins)), "")

@@ -77,7 +77,7 @@ class StoredArray:
     def __init__(self, *state: Any) -> None:
         self.fill(*state)
 
-    def fill(self, shape: Any, dtype: Any, raw: Any, order: Any, axes: Any = None) -> None:
+    def fill(self, raw: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> None:
         """Take what NumPy wrote of an array; ``axes`` is the order of its axes where ``order`` is "K". Raises
         UnpicklingError for anything else.
         """
@@ -101,21 +101,15 @@ class StoredArray:
             return self._raw[0]
         raw = self._raw if isinstance(self._raw, bytes) else self._raw.load()
         if len(raw) != math.prod(self.shape) * self.dtype.itemsize:
-            raise UnpicklingError(
-                f"holds an array of shape {self.shape} with {len(raw)} bytes of {self.dtype}"
-            )
+            held = f"{len(raw)} bytes of {self.dtype}"
+            raise UnpicklingError(f"holds an array of shape {self.shape} with {held}")
         return np.frombuffer(raw, self.dtype).reshape(self._stored, order=self._order).transpose(self._axes)
 
 
 def _empty_array(kind: Any, *_: Any) -> StoredArray:
     if kind != _NDARRAY:
         raise UnpicklingError("holds an array of a kind of its own")
-    return StoredArray((), np.dtype(np.uint8), b"", "C")
-
-
-def _array(raw: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> StoredArray:
-    """An array as protocol 5 has it."""
-    return StoredArray(shape, dtype, raw, order, axes)
+    return StoredArray(b"", np.dtype(np.uint8), (), "C")
 
 
 def _dtype(spec: Any, *_: Any) -> np.dtype[Any]:
@@ -163,7 +157,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("__builtin__", "bytes"): lambda: b"",  # in protocols 0 to 2
     **{(f"{core}.multiarray", "_reconstruct"): _empty_array for core in _CORES},
     **{(f"{core}.multiarray", "scalar"): _scalar for core in _CORES},
-    **{(f"{core}.numeric", "_frombuffer"): _array for core in _CORES},
+    **{(f"{core}.numeric", "_frombuffer"): StoredArray for core in _CORES},  # in protocol 5
 }
 """What each name that a pickle may want stands for. Nothing else that it can get hold of can be called."""
 
@@ -221,7 +215,7 @@ class _Unpickler(pickle._Unpickler):
         state, made = self.stack.pop(), self.stack[-1]
         match made, state:
             case StoredArray(), (shape, dtype, is_fortran, raw) | (_, shape, dtype, is_fortran, raw):
-                made.fill(shape, dtype, raw, "F" if is_fortran else "C")
+                made.fill(raw, dtype, shape, "F" if is_fortran else "C")
             case np.dtype(), (_, "<" | ">" | "|" | "=" as order, None, None, None, *_):
                 if not made.hasobject:
                     made.__setstate__((3, order, None, None, None, -1, -1, 0))  # type: ignore[attr-defined]
@@ -258,10 +252,15 @@ class _Unpickler(pickle._Unpickler):
         _PYTHONS[code[0]](self)
 
 
-_REFUSED = (
-    *(pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.EMPTY_SET, pickle.FROZENSET),
-    *(pickle.PERSID, pickle.BINPERSID, pickle.EXT1, pickle.EXT2, pickle.EXT4),
-)
+_REFUSED = [
+    pickle.NEWOBJ,
+    pickle.NEWOBJ_EX,
+    pickle.EMPTY_SET,
+    pickle.FROZENSET,
+    pickle.PERSID,
+    pickle.BINPERSID,
+]
+_REFUSED += [pickle.EXT1, pickle.EXT2, pickle.EXT4]
 _REPLACED: dict[bytes, Callable[[Any], None]] = {
     pickle.REDUCE: _Unpickler._reduce,
     pickle.BUILD: _Unpickler._build,

@@ -44,9 +44,9 @@ class VideosConfig(PoseConfig, ReaderConfig):
 class Videos(ListedReader):
     """Videos of your own, in whatever FFmpeg reads, with the joints estimated from them.
 
-    A table says what they are, see the base class; here scenes are groups, too. The person who acts is followed, see
-    :class:`~hhmnet.pose.estimate.VideoPoseEstimator`; frames without that person have no body. What is kept with the
-    joints, :func:`~hhmnet.pose.estimate.clip_fields` says. Raises PoseError where the networks can't be had.
+    A table says what they are; here scenes are groups, too. The person who acts is followed, see
+    :class:`~hhmnet.pose.estimate.VideoPoseEstimator`; frames without that person have no body. Raises PoseError where
+    the networks can't be had.
     """
 
     name: ClassVar[str] = "videos"
@@ -83,12 +83,10 @@ class Videos(ListedReader):
     def describe(self) -> list[str]:
         """What was understood: the table, which videos are there, and what is estimated."""
         layout, config = self.layout, self.config
-        kind = "metres" if layout.dims == 3 else "pixels"
-        return [
-            *super().describe(),
-            f"joints: blazepose → {layout.name} ({layout.num_joints} joints, {kind}), {config.persons} "
-            f"person{'s' * (config.persons > 1)} a clip; persons from ssd every {config.every} frames",
-        ]
+        kind = f"{layout.num_joints} joints, {'metres' if layout.dims == 3 else 'pixels'}"
+        persons = f"{config.persons} person{'s' * (config.persons > 1)} a clip"
+        found = f"joints: blazepose → {layout.name} ({kind}), {persons}; persons from ssd every {config.every} frames"
+        return [*super().describe(), found]
 
     def read(self, item: str, notes: Counter[str]) -> Sample:
         """Estimate the joints of one video; raises ReadError if nobody is seen in it or it can't be decoded."""
