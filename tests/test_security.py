@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -111,12 +112,11 @@ def payloads(mark: Path) -> dict[str, bytes]:
 
 
 def test_the_attacks_work_where_nobody_minds(payloads: dict[str, bytes], mark: Path) -> None:
-    unsafe: dict[str, Callable[[BytesIO], object]] = {
-        "pkl": pickle.load,
-        "npy": lambda file: np.load(file, allow_pickle=True),
-        "npz": lambda file: np.load(file, allow_pickle=True)["joints"],
-        "poses.npz": lambda file: np.load(file, allow_pickle=True)["positions_3d"],
-        "pt": lambda file: torch.load(file, weights_only=False),
+    loose = partial(np.load, allow_pickle=True)
+    unsafe = {"pkl": pickle.load, "npy": loose, "pt": partial(torch.load, weights_only=False)}
+    unsafe |= {
+        "npz": lambda file: loose(file)["joints"],
+        "poses.npz": lambda file: loose(file)["positions_3d"],
     }
     for form, load in unsafe.items():
         load(BytesIO(payloads[form]))

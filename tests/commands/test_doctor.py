@@ -5,6 +5,7 @@ import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -31,14 +32,10 @@ def test_json_knows_every_part_of_the_package(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_missing_part_says_how_to_get_it_and_a_broken_torch_is_no_traceback(monkeypatch, capsys):
-    real = metadata.version
-
-    def version(name: str) -> str:
-        if name in ("onnx", "rich"):
-            raise metadata.PackageNotFoundError(name)
-        return real(name)
-
-    monkeypatch.setattr(metadata, "version", version)
+    real, absent = metadata.version, Mock(side_effect=metadata.PackageNotFoundError)
+    monkeypatch.setattr(
+        metadata, "version", lambda name: (absent if name in ("onnx", "rich") else real)(name)
+    )
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main(["doctor"]) == 2

@@ -8,7 +8,6 @@ import shutil
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +26,8 @@ from made_video_world import VideoWorld
 MEMBERS = ("joint", "bone", "video")
 
 
-def evaluate(world: VideoWorld, out: Path, *more: str, store: Path | None = None) -> int:
-    data = ("--data", str(store or world.store), "--out", str(out), "--device", "cpu")
+def evaluate(world: VideoWorld, out: Path, *more: str) -> int:
+    data = ("--data", str(world.store), "--out", str(out), "--device", "cpu")
     return main(["evaluate", str(world.run), *data, *more])
 
 
@@ -47,14 +46,13 @@ def top1(scores: Scores) -> float:
 
 
 def test_every_member_and_every_modality_is_measured(video_world: VideoWorld, results: Path) -> None:
-    metrics: dict[str, Any] = json.loads((results / "metrics.json").read_text())
+    metrics = json.loads((results / "metrics.json").read_text())
     assert metrics["n"] == 10
     whole = Scores.load(results / "scores.parquet")
     each = {name: Scores.load(results / f"scores-{name}.parquet") for name in MEMBERS}
     assert metrics["top1"] == pytest.approx(top1(whole))
-    assert {name: part["top1"] for name, part in metrics["streams"].items()} == pytest.approx(
-        {name: top1(part) for name, part in each.items()}
-    )
+    streams = {name: part["top1"] for name, part in metrics["streams"].items()}
+    assert streams == pytest.approx({name: top1(part) for name, part in each.items()})
     assert list(metrics["modalities"]) == ["skeleton", "video"]
     assert "What joining them changes" in (results / "report.html").read_text()
     store = Store(video_world.store)
@@ -82,9 +80,8 @@ def test_a_clip_without_its_video_is_answered_by_its_skeleton(video_world, resul
     (videos / str(damaged.video)).write_bytes(b"no video")
     assert evaluate(video_world, tmp_path / "out", "--videos", str(videos)) == 0
     err = capsys.readouterr().err
-    assert "2 of 10 clips have no picture at all" in err
-    assert gone.sample_id in err
-    assert damaged.sample_id in err
+    for text in ("2 of 10 clips have no picture at all", gone.sample_id, damaged.sample_id):
+        assert text in err
     before, after = (Scores.load(folder / "scores.parquet").logits for folder in (results, tmp_path / "out"))
     np.testing.assert_array_equal(before[2:], after[2:])
     each = [Scores.load(tmp_path / f"out/scores-{name}.parquet").logits for name in MEMBERS]

@@ -41,13 +41,9 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_a_trained_model_becomes_a_file_that_answers_without_torch(run, raw_folder, capsys):
-    clips = [str(file) for file in sorted(raw_folder.rglob("*.json")) if file.name != "classes.json"][:4]
-    done = subprocess.run(
-        [sys.executable, "-c", PREDICT, str(run.with_name("model.onnx")), *clips],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    clips = [str(file) for file in sorted(raw_folder.glob("a*.json"))][:4]
+    words = [sys.executable, "-c", PREDICT, str(run.with_name("model.onnx")), *clips]
+    done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.split()[-1] == "False"
     found = json.loads(done.stdout)

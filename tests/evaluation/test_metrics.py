@@ -97,10 +97,8 @@ def test_what_fusion_mends_and_breaks() -> None:
     joined = made_scores([0, 1, 2, 1, 1, 2, 2], [0.6, 0.9, 0.8, 0.9, 0.5, 0.9, 0.9], labels)
     skeleton = made_scores([1, 0, 2, 0, 1, 1, 0], [0.5, 0.6, 0.9, 0.7, 0.9, 0.9, 0.9], labels)
     found = fusion_changes(joined, {"skeleton": skeleton, "same": joined})
-    assert found["skeleton"]["broken"] == {
-        "n": 1,
-        "clips": [{"sample_id": "clip3", "label": "a", "alone": "a", "joined": "b"}],
-    }
+    broken = {"sample_id": "clip3", "label": "a", "alone": "a", "joined": "b"}
+    assert found["skeleton"]["broken"] == {"n": 1, "clips": [broken]}
     mended = found["skeleton"]["mended"]
     assert mended["n"] == 3
     # The true class gains 0.85, 0.7 and 0.35.

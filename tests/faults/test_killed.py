@@ -51,9 +51,8 @@ def test_killed_at_random_moments(name, kills, world, tmp_path, record_property)
         while not check_killed(name, Fault(after=moments.random() * seconds), world, tmp_path / "out"):
             late += 1
             assert late < 30, "the command ends before it is killed"
-    record_property(
-        "counts", f"{name}: {kills} kills within {seconds:.1f} s of processor time; {late} too late"
-    )
+    counts = f"{name}: {kills} kills within {seconds:.1f} s of processor time; {late} too late"
+    record_property("counts", counts)
 
 
 @pytest.mark.long

@@ -11,23 +11,14 @@ import pytest
 
 from hhmnet.conversion import project
 from hhmnet.readers.nw_ucla import NWUCLA, NWUCLAConfig
-from hhmnet.synthetic import (
-    ACTIONS,
-    CAMERAS,
-    VIDEOS,
-    generate,
-    observe,
-    performance,
-    render,
-)
+from hhmnet.synthetic import ACTIONS, CAMERAS, VIDEOS, generate, observe, performance, render
 from hhmnet.synthetic.body import JOINT
 from hhmnet.synthetic.pictures import HEIGHT, LENS, WIDTH
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")

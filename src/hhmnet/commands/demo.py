@@ -55,7 +55,18 @@ PAIRED = tuple(action.name for action in ACTIONS if action.object)
 
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
-    options, log = _parser().parse_args(words), console()
+    parser = Parser(
+        "hhmnet demo",
+        "Make sample data with videos, prepare it, train skeleton streams and then a video network beside them, "
+        "measure all of them and draw pictures. A demo that was stopped goes on where it was.",
+    )
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="folder (default: runs/demo)")
+    add("--config", type=Path, metavar="FILE", help="another recipe for the skeletons than the demo's own")
+    add("--video-config", type=Path, metavar="FILE", help="another recipe for the video network")
+    add("--clips", type=int, default=CLIPS, metavar="N", help=f"clips of the sample (default: {CLIPS})")
+    add("--time-limit", type=duration, metavar="TIME", help="stop training after 90s, 9m, 1.5h")
+    options, log = parser.parse_args(words), console()
     out: Path = options.out
     first = read_config(options.config or _packaged("demo.yaml"))
     streams = len(first.data.streams)
@@ -91,21 +102,6 @@ def main(words: list[str]) -> int:
     _show_comparison(out, store, log)
     _draw_results(out, store, log)
     return FINISHED
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        "hhmnet demo",
-        "Make sample data with videos, prepare it, train skeleton streams and then a video network beside them, "
-        "measure all of them and draw pictures. A demo that was stopped goes on where it was.",
-    )
-    add = parser.add_argument
-    add("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="folder (default: runs/demo)")
-    add("--config", type=Path, metavar="FILE", help="another recipe for the skeletons than the demo's own")
-    add("--video-config", type=Path, metavar="FILE", help="another recipe for the video network")
-    add("--clips", type=int, default=CLIPS, metavar="N", help=f"clips of the sample (default: {CLIPS})")
-    add("--time-limit", type=duration, metavar="TIME", help="stop training after 90s, 9m, 1.5h")
-    return parser
 
 
 def _packaged(name: str) -> Path:

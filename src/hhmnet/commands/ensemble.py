@@ -33,7 +33,18 @@ class EnsembleError(ValueError):
 
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
-    options = _parser().parse_args(words)
+    what = "Join score files that `hhmnet evaluate` wrote, by a weighted sum of logits."
+    parser = Parser("hhmnet ensemble", what)
+    add = parser.add_argument
+    add("scores", nargs="+", type=Path, metavar="SCORES", help="score files, or folders that hold one")
+    either = parser.add_mutually_exclusive_group().add_argument
+    alike = "weight of each score file (default: all alike)"
+    either("--weights", nargs="+", type=float, metavar="W", help=alike)
+    held = "score files of held-out training clips, in the same order, on which the weights are chosen"
+    either("--validation", nargs="+", type=Path, metavar="SCORES", help=held)
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_shared("json")
+    options = parser.parse_args(words)
     members = align(_members(options.scores))
     if not (next(iter(members.values())).labels >= 0).any():
         raise EnsembleError(f"{options.scores[0]}: no clip has a label, so there is nothing to measure")
@@ -57,21 +68,6 @@ def main(words: list[str]) -> int:
         _show(document)
     console().print(f"{out} holds {METRICS_FILE} and {SCORES_FILE}")
     return 0
-
-
-def _parser() -> Parser:
-    about = "Join score files that `hhmnet evaluate` wrote, by a weighted sum of logits."
-    parser = Parser("hhmnet ensemble", about)
-    add = parser.add_argument
-    add("scores", nargs="+", type=Path, metavar="SCORES", help="score files, or folders that hold one")
-    either = parser.add_mutually_exclusive_group().add_argument
-    weights = "weight of each score file (default: all alike)"
-    either("--weights", nargs="+", type=float, metavar="W", help=weights)
-    held = "score files of held-out training clips, in the same order, on which the weights are chosen"
-    either("--validation", nargs="+", type=Path, metavar="SCORES", help=held)
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
-    parser.add_shared("json")
-    return parser
 
 
 def _members(files: Sequence[Path]) -> dict[str, Scores]:

@@ -108,15 +108,10 @@ def evaluate_run(
     several processes that ``torchrun`` started, all call it and score a share of the clips; the first one writes, and
     the others get no metrics.
 
-    Returns:
-        The metrics, and the folder they are in; without labels ``n`` is 0, and there is no ``top1``. ``only_in_model``
-        and ``only_in_store`` (with the number of clips, which are scored, but not measured) name the classes that the
-        other side lacks.
-
-    Raises:
-        EvaluationError: the store has other joints than the model, none of its classes, or no clips there.
-        PretrainedError, ProtocolError: the model can't be read; the split or fold doesn't exist.
-        LockedError: another process writes to ``out``.
+    Returns the metrics, and the folder they are in; without labels ``n`` is 0, and there is no ``top1``.
+    ``only_in_model`` and ``only_in_store`` (with the number of clips, which are scored, but not measured) name the
+    classes that the other side lacks. Raises EvaluationError where the store has other joints than the model, none of
+    its classes, or no clips there; PretrainedError, ProtocolError; LockedError where another process writes to ``out``.
     """
     group = join(device == "cpu")
     with group.together():

@@ -26,8 +26,15 @@ SPLITS = ("all", "train", "test")
 
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code: 1 where the graph doesn't answer as PyTorch does."""
-    parser, log = _parser(), console()
-    options = parser.parse_args(words)
+    parser = Parser("hhmnet export", "Write a trained model as one ONNX file that runs without PyTorch.")
+    parser.add_shared("model")
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="FILE.onnx", help="the file to write")
+    add("--data", type=Path, metavar="STORE", help="store to compare on (default: made-up clips)")
+    add("--split", choices=SPLITS, default="all", help="clips of STORE to compare on (default: all)")
+    add("--clips", type=whole, default=64, metavar="N", help="clips to compare on (default: 64)")
+    parser.add_shared("videos", "json")
+    options, log = parser.parse_args(words), console()
     if options.out.suffix != ".onnx":
         parser.error(f"argument --out: '{options.out}' must end in .onnx")
     model = from_pretrained(options.model)
@@ -60,18 +67,6 @@ def main(words: list[str]) -> int:
         )
         return 1
     return 0
-
-
-def _parser() -> Parser:
-    parser = Parser("hhmnet export", "Write a trained model as one ONNX file that runs without PyTorch.")
-    parser.add_shared("model")
-    add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="FILE.onnx", help="the file to write")
-    add("--data", type=Path, metavar="STORE", help="store to compare on (default: made-up clips)")
-    add("--split", choices=SPLITS, default="all", help="clips of STORE to compare on (default: all)")
-    add("--clips", type=whole, default=64, metavar="N", help="clips to compare on (default: 64)")
-    parser.add_shared("videos", "json")
-    return parser
 
 
 def _clips(model: ActionModel, options: argparse.Namespace) -> tuple[str, Iterable[RawBatch]]:

@@ -31,7 +31,18 @@ NEEDS = {
 
 def main(words: list[str]) -> int:
     """Run the command; returns its exit code."""
-    options = _parser().parse_args(words)
+    parser = Parser("hhmnet inspect", "Show what a store holds, or one of its clips.")
+    add = parser.add_argument
+    add("store", type=Path, metavar="STORE", help="store that `hhmnet prepare` made")
+    add("--sample", metavar="ID", help="show this clip")
+    add("--picture", type=Path, metavar="FILE.png", help="draw the clip's skeleton over time")
+    attention = "draw instead what this model's attention does to the clip"
+    add("--attention", type=Path, metavar="MODEL", help=attention)
+    add("--rois", type=Path, metavar="FILE.png", help="draw what is cut out of the clip's video for a model")
+    guidance = "draw what this model of phase 2 sees of it, how much each cell counts, and its answers"
+    add("--guidance", type=Path, metavar="MODEL", help=guidance)
+    parser.add_shared("videos", "json")
+    options = parser.parse_args(words)
     for given, (needed, why) in NEEDS.items():
         if getattr(options, given) and not getattr(options, needed):
             raise UsageError(why)
@@ -61,21 +72,6 @@ def main(words: list[str]) -> int:
     else:
         _show_fields(facts)
     return 0
-
-
-def _parser() -> Parser:
-    parser = Parser("hhmnet inspect", "Show what a store holds, or one of its clips.")
-    add = parser.add_argument
-    add("store", type=Path, metavar="STORE", help="store that `hhmnet prepare` made")
-    add("--sample", metavar="ID", help="show this clip")
-    add("--picture", type=Path, metavar="FILE.png", help="draw the clip's skeleton over time")
-    attention = "draw instead what this model's attention does to the clip"
-    add("--attention", type=Path, metavar="MODEL", help=attention)
-    add("--rois", type=Path, metavar="FILE.png", help="draw what is cut out of the clip's video for a model")
-    guidance = "draw what this model of phase 2 sees of it, how much each cell counts, and its answers"
-    add("--guidance", type=Path, metavar="MODEL", help=guidance)
-    parser.add_shared("videos", "json")
-    return parser
 
 
 def _draw_rois(

@@ -110,14 +110,9 @@ def train(
     Of several processes that ``torchrun`` started, all call it; the first has the folder, and says why if all stop.
     How the surroundings of the run ``again``, which this one repeats, were others is said.
 
-    Returns:
-        0 when the model is trained or the time is up, 130 after Ctrl-C or SIGTERM.
-
-    Raises:
-        RunError: the folder holds a run already, or the machine is at its end.
-        NoVideoError: phase 2, and not one video can be read.
-        WorkerLost, ProcessGroupError, ProcessLost: a process was killed, or they can't train together.
-        TrainingError and others: see :class:`~hhmnet.training.engine.Trainer`.
+    Returns 0 when the model is trained or the time is up, 130 after Ctrl-C or SIGTERM. Raises RunError where the folder
+    holds a run already, or the machine is at its end; NoVideoError in phase 2, where not one video can be read;
+    WorkerLost, ProcessGroupError and ProcessLost; and as :class:`~hhmnet.training.engine.Trainer`.
     """
     group = join(config.run.device == "cpu")
     with ExitStack() as held:

@@ -89,11 +89,9 @@ def surest_mistakes(scores: Scores, count: int = 10) -> list[dict[str, Any]]:
 def fusion_changes(joined: Scores, alone: Mapping[str, Scores], count: int = 10) -> dict[str, Any]:
     """Which labelled clips the joined answer gets right where one modality alone doesn't, and the other way round.
 
-    ``alone`` has scores of the same clips in the same order with each modality alone, by its name.
-
-    Returns:
-        For each name ``mended`` (wrong alone, right when joined) and ``broken`` (right alone, wrong when joined), each
-        with ``n`` and at most ``count`` ``clips``, those first whose true class gains or loses the most probability.
+    ``alone`` has scores of the same clips in the same order with each modality alone, by its name. Of each come
+    ``mended`` (wrong alone, right when joined) and ``broken`` (right alone, wrong when joined), each with ``n`` and at
+    most ``count`` ``clips``, those first whose true class gains or loses the most probability.
     """
     found: dict[str, Any] = {}
     clips = np.arange(len(joined.labels)), joined.labels
@@ -121,9 +119,8 @@ def _listed(clips: Scores, rows: np.ndarray, **answers: Scores) -> list[dict[str
 def told_apart(known: Scores, others: Scores, confidence: Confidence) -> dict[str, Any]:
     """How well clips of a model's classes and others are told apart by a confidence with neighbours, in percent.
 
-    Returns:
-        ``auroc``, area under the ROC curve; at the default rate ``known``, the share of known clips that stay known,
-        and ``unknown``, the share of the others that are called unknown; ``n``, how many others there are.
+    ``auroc`` is the area under the ROC curve; at the default rate ``known`` is the share of known clips that stay
+    known, ``unknown`` the share of the others that are called unknown; ``n`` is how many others there are.
     """
     from sklearn.metrics import roc_auc_score
 
