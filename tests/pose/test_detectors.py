@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -16,35 +15,29 @@ from hhmnet.pose.estimators import iou
 from hhmnet.pose.networks import PoseError
 
 
-def shapes() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of ssd_mobilenet_v2_coco, from the tables of the two papers."""
+def shapes(channels: int = 8) -> dict[str, tuple[int, ...]]:
+    """Names of ssd_mobilenet_v2_coco's weights, from the tables of the two papers, with fewer channels."""
     found: dict[str, tuple[int, ...]] = {}
 
-    def conv(name: str, size: int, into: int, out: int, deep: bool = False) -> None:
-        name = f"FeatureExtractor/MobilenetV2/{name}"
-        found[f"{name}/{'depthwise_' if deep else ''}weights"] = (size, size, into, 1 if deep else out)
+    def conv(name: str, size: int, into: int = channels) -> None:
+        name, deep = f"FeatureExtractor/MobilenetV2/{name}", name.endswith("depthwise")
+        found[f"{name}/{'depthwise_' if deep else ''}weights"] = (size, size, into, 1 if deep else channels)
         for norm in ("gamma", "beta", "moving_mean", "moving_variance"):
-            found[f"{name}/BatchNorm/{norm}"] = (into if deep else out,)
+            found[f"{name}/BatchNorm/{norm}"] = (channels,)
 
-    conv("Conv", 3, 3, 32)
-    into, number = 32, itertools.count()
-    table = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))
-    for expansion, out, count in table:
-        for block in itertools.islice(number, count):
-            name = f"expanded_conv{f'_{block}' if block else ''}"
-            if expansion > 1:
-                conv(f"{name}/expand", 1, into, into * expansion)
-            conv(f"{name}/depthwise", 3, into * expansion, 0, deep=True)
-            conv(f"{name}/project", 1, into * expansion, out)
-            into = out
-    conv("Conv_1", 1, 320, 1280)
-    maps = [576, 1280]
+    conv("Conv", 3, 3)
+    for block in range(17):
+        name = f"expanded_conv{f'_{block}' if block else ''}"
+        if block:
+            conv(f"{name}/expand", 1)
+        conv(f"{name}/depthwise", 3)
+        conv(f"{name}/project", 1)
+    conv("Conv_1", 1)
     for layer, narrow, wide in ((2, 256, 512), (3, 128, 256), (4, 128, 256), (5, 64, 128)):
-        conv(f"layer_19_1_Conv2d_{layer}_1x1_{narrow}", 1, maps[-1], narrow)
-        conv(f"layer_19_2_Conv2d_{layer}_3x3_s2_{wide}_depthwise", 3, narrow, 0, deep=True)
-        conv(f"layer_19_2_Conv2d_{layer}_3x3_s2_{wide}", 1, narrow, wide)
-        maps.append(wide)
-    for level, channels in enumerate(maps):
+        conv(f"layer_19_1_Conv2d_{layer}_1x1_{narrow}", 1)
+        conv(f"layer_19_2_Conv2d_{layer}_3x3_s2_{wide}_depthwise", 3)
+        conv(f"layer_19_2_Conv2d_{layer}_3x3_s2_{wide}", 1)
+    for level in range(6):
         count = 3 if level == 0 else 6
         for part, size in (("ClassPredictor", 91), ("BoxEncodingPredictor", 4)):
             found[f"BoxPredictor_{level}/{part}/weights"] = (3, 3, channels, count * size)

@@ -34,21 +34,18 @@ def test_cutting_follows_the_definition(region: tuple[float, ...]) -> None:
 
 
 def slow_refine(points: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
-    """MediaPipe's refinement, landmark by landmark and cell by cell."""
+    """MediaPipe's refinement, landmark by landmark."""
     rows, columns, _ = heatmap.shape
     refined = points.copy()
     for k, (x, y) in enumerate(points):
         column, row = math.floor(x * columns), math.floor(y * rows)
-        if not (0 <= column < columns and 0 <= row < rows):
-            continue
-        total = across = down = warmest = 0.0
-        for r in range(max(0, row - 3), min(rows, row + 4)):
-            for c in range(max(0, column - 3), min(columns, column + 4)):
-                heat = 1 / (1 + math.exp(-heatmap[r, c, k]))
-                total, across, down = total + heat, across + heat * c, down + heat * r
-                warmest = max(warmest, heat)
-        if warmest >= 0.5:
-            refined[k] = across / columns / total, down / rows / total
+        if 0 <= column < columns and 0 <= row < rows:
+            top, left = max(0, row - 3), max(0, column - 3)
+            heat = 1 / (1 + np.exp(-heatmap[top : row + 4, left : column + 4, k]))
+            down, across = np.indices(heat.shape)
+            if heat.max() >= 0.5:
+                middle = np.array([(heat * across).sum(), (heat * down).sum()]) / heat.sum() + (left, top)
+                refined[k] = middle / (columns, rows)
     return refined
 
 

@@ -149,30 +149,19 @@ def test_what_is_no_video(tmp_path: Path, content: bytes | str | None, reason: s
 
 
 @pytest.mark.parametrize("table", [b"stsz", b"stts", b"ctts", b"trun"])
-@pytest.mark.parametrize("count", [50_000, 2**32 - 1])
+@pytest.mark.parametrize("count", [2_000, 50_000, 2**32 - 1])
 def test_tables_that_announce_more_frames_than_bytes(table: bytes, count: int, tmp_path: Path) -> None:
-    """FFmpeg would make room for all of them: gigabytes."""
+    """FFmpeg would make room for all of them: gigabytes. Fragments count together."""
     kind = KINDS["fragmented" if table == b"trun" else "variable rate, B-frames"]
     file = write_video(tmp_path / kind.file, **kind.settings)
     content = bytearray(file.read_bytes())
-    place = content.index(table) + 4
-    struct.pack_into(">I", content, place + 8 if table != b"trun" else place + 4, count)
-    if table == b"stsz":
-        struct.pack_into(">I", content, place + 4, 1)
+    for found in re.finditer(table, content):
+        place = found.end()
+        struct.pack_into(">I", content, place + (4 if table == b"trun" else 8), count)
+        if table == b"stsz":
+            struct.pack_into(">I", content, place + 4, 1)
     file.write_bytes(content)
     with pytest.raises(VideoError, match=r"announces [\d,]+ frames in [\d,]+ bytes"):
-        open_video(file)
-
-
-def test_fragments_that_announce_more_frames_together(tmp_path: Path) -> None:
-    kind = KINDS["fragmented"]
-    file = write_video(tmp_path / kind.file, **kind.settings)
-    content = bytearray(file.read_bytes())
-    places = [found.start() for found in re.finditer(b"trun", content)]
-    for place in places:
-        struct.pack_into(">I", content, place + 8, len(content) // 2)
-    file.write_bytes(content)
-    with pytest.raises(VideoError, match=f"announces {len(content) // 2 * 3:,} frames"):
         open_video(file)
 
 
