@@ -1,4 +1,4 @@
-"""The smaller scripts in benchmarks/: each runs on made data, and says what it was meant to say."""
+"""The scripts in benchmarks/: each runs on made data, and says what it was meant to say."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ import loading
 import ntu_reading
 import numpy as np
 import paired
+import peers
 import preparing
 import pytest
 import torch
+import transfer
 import unknown
 import videos
 
 from hhmnet.commands.configuration import read_config
+from hhmnet.config import TrainConfig
 from hhmnet.evaluation.scores import Scores
 from hhmnet.readers import get_reader
 from hhmnet.store import Store
 from made_exports import exported
+from made_models import skeleton_model
 from made_ntu import put
 from made_video import write_video
 
@@ -156,3 +160,79 @@ def test_scores_that_tell_unknown_classes_are_compared(tiny_store, tmp_path, cap
     assert err.count("draw 0: without") == 1
     assert out.count("neighbour, logits") == 8
     assert [file.name for file in (tmp_path / "draws").iterdir()] == ["0.npz"]
+
+
+MODEL_FILE = """\
+import torch
+class Model(torch.nn.Module):
+    def __init__(self, num_class):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, num_class)
+    def forward(self, x):
+        return self.layer(x.mean((2, 3, 4)))
+"""
+
+
+def call(*words: str | Path) -> int:
+    short = ("--rounds", "2", "--seconds", "0.01", "--batch", "2", "--threads", "1", "--give-back")
+    return peers.run(peers.main, [*map(str, words), *short])
+
+
+def test_a_speed_stands_beside_the_accuracy_of_the_same_weights(tmp_path, capsys):
+    folder, checkout = tmp_path / "model", tmp_path / "peer"
+    model = skeleton_model(streams="joint", class_names=tuple("abcdefghij"))
+    frames = model.spec.data.frames
+    model.save_pretrained(folder)
+    (folder / "metrics.json").write_text('{"top1": 94.61}')
+    # What stands in for CTR-GCN's: its recipe, and a model by the same name.
+    (checkout / "config/ucla").mkdir(parents=True)
+    (checkout / "model").mkdir()
+    recipe = "model_args: {num_class: 10}\ntrain_feeder_args: {window_size: 6}\n"
+    (checkout / "config/ucla/default.yaml").write_text(recipe)
+    (checkout / "model/ctrgcn.py").write_text(MODEL_FILE)
+    assert call(folder, "--ctrgcn", checkout, "--json", tmp_path / "r.json") == 0
+    assert "top-1 94.61 %" in capsys.readouterr().out
+    report = json.loads((tmp_path / "r.json").read_text())
+    ours, peer = report["models"]["ST&ST"], report["models"]["CTR-GCN"]
+    assert (ours["top1"], ours["frames"], peer["frames"]) == (94.61, frames, 6)
+    for phase in ("train", "infer"):
+        speeds = [model[phase]["samples_per_second"]["rounds"] for model in (ours, peer)]
+        expected = [one / other for one, other in zip(*speeds, strict=True)]
+        assert report["speed_ratio"][phase]["rounds"] == pytest.approx(expected)
+
+    assert call(folder, "--frames", str(2 * frames)) == 0  # nobody measured the accuracy there
+    assert "(top-1 not measured like this)" in " ".join(capsys.readouterr().out.split())
+    (folder / "metrics.json").unlink()
+    assert call(folder) == 2
+    assert "holds no metrics.json; run hhmnet evaluate on it first" in capsys.readouterr().err
+
+
+CONFIG = (
+    "protocol: nw_ucla_cross_view\noptim: {epochs: 4, batch_size: 4, warmup_epochs: 1}\nrun: {device: cpu}\n"
+)
+
+
+def test_transfers_are_made_once_tabled_and_drawn(tiny_store, tmp_path, capsys):
+    skeleton_model(streams="joint").save_pretrained(tmp_path / "model")
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    out, picture = tmp_path / "out.jsonl", tmp_path / "curve.png"
+    words = ["--data", str(tiny_store.path), "--init", str(tmp_path / "model")]
+    words += ["--config", str(tmp_path / "c.yaml"), "--out", str(out), "--draws", "1", "--steps", "2"]
+    transfer.main([*words, "--sizes", "2", "--time-limit", "0.000001s"])
+    assert "0 of 3 outcomes are there" in capsys.readouterr().err
+    transfer.main([*words, "--sizes", "2"])
+    first = out.read_bytes()
+    transfer.main([*words, "--sizes", "2", "3", "--picture", str(picture)])
+    assert out.read_bytes().startswith(first)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(line["way"], line["clips"], len(line["right"])) for line in lines] == [
+        (way, 3 * size, 10) for size in (2, 3) for way in ("nothing", "init", "head")
+    ]
+    assert f"{10 * lines[-1]['right'].count('1'):.1f}" in capsys.readouterr().out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(transfer.BenchmarkError, match="with another steps"):
+        transfer.main([*words, "--sizes", "2", "--steps", "3"])
+    clips = transfer.Clips(tiny_store, TrainConfig(fold=0))
+    few, more = (set(clips.draw(size, 3, "class").tolist()) for size in (1, 3))
+    assert few < more
+    assert not more & set(clips.scored.tolist())
