@@ -97,30 +97,9 @@ def test_a_full_disk_and_a_small_gpu_are_one_line(train, tmp_path, capsys, monke
         assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_run_is_trained_again_from_its_folder_and_what_is_not_as_it_was_is_said(
-    train, run_copy, tmp_path, capsys
-):
-    assert train("--from", str(run_copy), config=None, out=tmp_path / "same") == 0
+def test_a_run_is_trained_again_by_its_own_configuration(train, run_copy, tmp_path):
+    assert train(config=run_copy / "config.yaml", out=tmp_path / "same") == 0
     assert same_weights(tmp_path / "same", run_copy)
-    assert "this one's is" not in capsys.readouterr().err
-    file, again = run_copy / "environment.json", tmp_path / "again"
-    facts = json.loads(file.read_text())
-    facts["torch"] = "2.9.0"
-    facts["store"] |= {"name": "elsewhere", "clips": 59}
-    file.write_text("[]")
-    assert train("--from", str(run_copy), config=None, out=again) == 2
-    assert "environment.json: not what a run writes" in capsys.readouterr().err
-    assert train("--from", str(run_copy), out=again) == 2
-    assert "leave --config out" in capsys.readouterr().err
-    assert not again.exists()
-    file.write_text(json.dumps(facts))
-    more = ("--run.seed", "3", "--optim.epochs", "1")
-    assert train("--from", str(run_copy), *more, config=None, out=again) == 0
-    err = capsys.readouterr().err
-    assert f"its torch was 2.9.0, this one's is {torch.__version__}" in err
-    assert "its store's clips was 59, this one's is 60" in err
-    assert err.count("this one's is") == 2
-    assert read_config(again / "config.yaml").run.seed == 3
 
 
 def test_what_happens_in_a_finished_runs_folder(train, run_copy, finished_run, capsys):

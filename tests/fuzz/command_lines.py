@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OPTIONS = {
     "prepare": "--source --out --engine --json --layout --labels --units --videos --alignment --classes",
     "inspect": "--sample --json --picture --rois --guidance --videos",
-    "train": "--config --data --out --from --videos --resume --optim.lr --optim.epochs --data.frames --model.widths "
+    "train": "--config --data --out --videos --resume --optim.lr --optim.epochs --data.frames --model.widths "
     "--model --fold --fusion.weights --relabel --run.seed --run --protocol --phase --phase1 --augment --augment.tilt",
     "evaluate": "--knock-out --data --split --fold --out --videos --json",
     "predict": "--json --top --modality --videos --units --timeline --window --stride --every --persons",

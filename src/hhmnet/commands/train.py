@@ -24,7 +24,7 @@ from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.training.distributed import ProcessGroup, join
 from hhmnet.training.engine import Hooks, Interrupted, Trainer
-from hhmnet.training.logs import ENVIRONMENT_FILE, EpochLog, RunLog, differences, environment, is_finished
+from hhmnet.training.logs import ENVIRONMENT_FILE, EpochLog, RunLog, environment, is_finished
 from hhmnet.training.phases import VideoPhase
 
 WEIGHTS_FILE = "model.safetensors"
@@ -42,11 +42,7 @@ def main(words: list[str]) -> int:
     parser = _parser()
     options, flags = parser.parse_known_args(words)
     file = options.config
-    if options.again is not None:
-        if file is not None:
-            parser.error("--from takes that run's configuration; leave --config out, change fields by flags")
-        file = options.again / CONFIG_FILE
-    elif file is None and options.resume and options.out is not None and (options.out / CONFIG_FILE).exists():
+    if file is None and options.resume and options.out is not None and (options.out / CONFIG_FILE).exists():
         file = options.out / CONFIG_FILE
     config = read_config(file, flags, parser.names)
     for name in ("data", "out"):
@@ -62,7 +58,7 @@ def main(words: list[str]) -> int:
     else:
         with group.together():
             stores = [Store(folder) for folder in options.data]
-        own = {name: getattr(options, name) for name in ("resume", "time_limit", "videos", "again")}
+        own = {name: getattr(options, name) for name in ("resume", "time_limit", "videos")}
         code = train(config, stores, options.out, **own, log=log)
     group.leave()
     return code
@@ -81,8 +77,6 @@ def _parser() -> Parser:
         "its default. With --resume the run's own file is taken if none is given"
     )
     add("--config", type=Path, metavar="FILE", help=recipe)
-    again = "train as the run OLD was: its configuration, and a word on what is different now"
-    add("--from", dest="again", type=Path, metavar="OLD", help=again)
     data = "store that `hhmnet prepare` made; of several, one encoder learns from all, with a head for each"
     add("--data", type=Path, nargs="+", metavar="STORE", help=data)
     add("--out", type=Path, metavar="RUN", help="folder of the run")
@@ -102,13 +96,11 @@ def train(
     resume: bool,
     time_limit: float | None,
     videos: Path | None = None,
-    again: Path | None = None,
     log: Console,
 ) -> int:
     """Train into a run folder, with its log, its progress bar and its lock; ``time_limit`` is in seconds.
 
     Of several processes that ``torchrun`` started, all call it; the first has the folder, and says why if all stop.
-    How the surroundings of the run ``again``, which this one repeats, were others is said.
 
     Returns 0 when the model is trained or the time is up, 130 after Ctrl-C or SIGTERM. Raises RunError where the folder
     holds a run already, or the machine is at its end; NoVideoError in phase 2, where not one video can be read;
@@ -147,9 +139,6 @@ def train(
                 "provenance": provenance if len(stores) > 1 else provenance[0],
             },
         }
-        with group.together():
-            for line in differences(again, facts) if again is not None else ():
-                log.print(line)
         for own, protocol in zip(stores, trainer.protocols, strict=True):
             for line in warnings_of_split(own, protocol):
                 log.print(f"{own.path}: {line}")

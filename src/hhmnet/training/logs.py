@@ -19,9 +19,6 @@ from hhmnet.files import append, replacing
 LOG_FILE = "log.csv"
 ENVIRONMENT_FILE = "environment.json"
 TENSORBOARD_FOLDER = "tensorboard"
-
-_SURROUNDINGS = ("hhmnet", "commit", "torch", "python", "device", "threads")
-
 _TAGS = {
     "loss": "train/loss",
     "accuracy": "train/accuracy",
@@ -164,28 +161,3 @@ def is_finished(folder: Path) -> bool:
         return "training_seconds" in json.loads((folder / ENVIRONMENT_FILE).read_bytes())
     except (OSError, ValueError, TypeError):
         return False
-
-
-def differences(folder: Path, facts: dict[str, Any]) -> list[str]:
-    """What isn't as it was in the run in ``folder``, a line each; none where that run left no ``environment.json``.
-
-    With the same bytes in, the same version and the same processor, a run on a CPU ends with the same bytes.
-
-    Raises:
-        LogError: the file is there and is not what a run writes.
-    """
-    file = folder / ENVIRONMENT_FILE
-    if not file.exists():
-        return []
-    try:
-        before = json.loads(file.read_bytes())
-        pairs = [(name, before.get(name), facts.get(name)) for name in _SURROUNDINGS]
-        pairs += [(f"store's {n}", before["store"][n], facts["store"][n]) for n in ("clips", "provenance")]
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        raise LogError(f"{file}: not what a run writes; remove it to go without") from None
-    found = []
-    for name, old, new in pairs:
-        if old != new:
-            was, now = ("not noted" if value is None else value for value in (old, new))
-            found.append(f"{folder}: its {name} was {was}, this one's is {now}")
-    return found
