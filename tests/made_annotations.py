@@ -15,12 +15,8 @@ def annotation(
     """One clip; its numbers depend on its name alone."""
     rng = np.random.default_rng(list(name.encode()))
     shape = (persons, frames, joints)
-    made: dict[str, Any] = {
-        "frame_dir": name,
-        "label": label,
-        "keypoint": (rng.random((*shape, dims)) * (1000 if dims == 2 else 2) + 0.1).astype(np.float16),
-        "total_frames": frames,
-    }
+    keypoint = (rng.random((*shape, dims)) * (1000 if dims == 2 else 2) + 0.1).astype(np.float16)
+    made = {"frame_dir": name, "label": label, "keypoint": keypoint, "total_frames": frames}
     if dims == 2:
         made["img_shape"] = made["original_shape"] = (1080, 1920)
         made["keypoint_score"] = (rng.random(shape) * 0.9 + 0.05).astype(np.float16)
@@ -29,17 +25,10 @@ def annotation(
 
 def hrnet(clips: int = 6) -> dict[str, Any]:
     """A file as pyskl's ``ntu60_hrnet.pkl``: named as NTU's clips, two splits side by side."""
-    made = [
-        annotation(f"S{1 + n % 2:03d}C{1 + n % 3:03d}P{1 + n % 4:03d}R001A{1 + n:03d}", n, persons=1 + n % 2)
-        for n in range(clips)
-    ]
-    names = [clip["frame_dir"] for clip in made]
-    split = {
-        "xsub_train": names[::2],
-        "xsub_val": names[1::2],
-        "xview_train": names[:3],
-        "xview_val": names[3:],
-    }
+    names = [f"S{1 + n % 2:03d}C{1 + n % 3:03d}P{1 + n % 4:03d}R001A{1 + n:03d}" for n in range(clips)]
+    made = [annotation(name, n, persons=1 + n % 2) for n, name in enumerate(names)]
+    split = {"xsub_train": names[::2], "xsub_val": names[1::2]}
+    split |= {"xview_train": names[:3], "xview_val": names[3:]}
     return {"split": split, "annotations": made}
 
 

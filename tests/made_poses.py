@@ -62,10 +62,8 @@ def write_openpose(folder: Path, layout: SkeletonLayout = BODY25, video: str = "
 def alphapose(layout: SkeletonLayout = COCO17, more: int = 0) -> list[Any]:
     """``more`` joints of hands and face."""
     bodies = [flat(np.vstack([points, np.ones((more, 2))])) for points in pixels(layout)]
-    return [
-        {"image_id": f"{frame}.jpg", "category_id": 1, "keypoints": body, "score": 2.9}
-        for frame, body in enumerate(bodies)
-    ]
+    entry = {"category_id": 1, "score": 2.9}
+    return [entry | {"image_id": f"{frame}.jpg", "keypoints": body} for frame, body in enumerate(bodies)]
 
 
 def coco() -> dict[str, Any]:
@@ -91,10 +89,8 @@ def mmpose(joints: np.ndarray | None = None) -> dict[str, Any]:
 
 def kinetics() -> dict[str, Any]:
     points = pixels(LAYOUTS["coco18"]) / (340, 256)
-    frames = [
-        {"frame_index": f + 1, "skeleton": [{"pose": p.reshape(-1).tolist(), "score": [0.9] * 18}]}
-        for f, p in enumerate(points)
-    ]
+    persons = [{"pose": p.reshape(-1).tolist(), "score": [0.9] * 18} for p in points]
+    frames = [{"frame_index": f, "skeleton": [one]} for f, one in enumerate(persons, 1)]
     return {"data": frames, "label": "waving", "label_index": 0}
 
 
@@ -150,14 +146,30 @@ def kinect_body(layout: SkeletonLayout = KINECT20) -> np.ndarray:
     return body(layout) * (-1, -1, 1) + np.array([0, 0, 3])
 
 
-MSR_ORDER = (
-    "right_shoulder left_shoulder shoulder_center spine right_hip left_hip hip_center right_elbow left_elbow "
-    "right_wrist left_wrist right_hand left_hand right_knee left_knee right_ankle left_ankle right_foot left_foot head"
-)
-
-
 def write_msr(folder: Path, name: str = "a02_s03_e01_skeleton3D.txt") -> Path:
-    rows = kinect_body()[:, [KINECT20.index(joint) for joint in MSR_ORDER.split()]].reshape(-1, 3)
+    order = [
+        8,
+        4,
+        2,
+        1,
+        16,
+        12,
+        0,
+        9,
+        5,
+        10,
+        6,
+        11,
+        7,
+        17,
+        13,
+        18,
+        14,
+        19,
+        15,
+        3,
+    ]  # right shoulder, left, …, head
+    rows = kinect_body()[:, order].reshape(-1, 3)
     np.savetxt(folder / name, np.hstack([rows, np.ones((len(rows), 1))]), fmt="%.6e")
     return folder / name
 

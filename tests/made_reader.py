@@ -80,14 +80,10 @@ class Made(Reader):
         joints = rng.normal(size=(*shape, 3)).astype(np.float32) * np.float32(self.config.scale)
         more: dict[str, Any] = {}
         if word == "full":
-            more = {
-                "pixels": rng.normal(size=(*shape, 2)).astype(np.float32),
-                "confidence": rng.random(shape).astype(np.float32),
-                "boxes": rng.random((*shape[:2], 4)).astype(np.float32),
-                "interpolated": rng.random(shape[:2]) < 0.5,
-                "video": f"{item}.avi",
-                "video_frames": np.arange(frames, dtype=np.int32),
-            }
+            sizes = {"pixels": (*shape, 2), "confidence": shape, "boxes": (*shape[:2], 4)}
+            more = {name: rng.random(size).astype(np.float32) for name, size in sizes.items()}
+            more |= {"interpolated": rng.random(shape[:2]) < 0.5, "video": f"{item}.avi"}
+            more["video_frames"] = np.arange(frames, dtype=np.int32)
         return Sample(
             sample_id="same" if word == "same" else item.removesuffix(".made"),
             label=len(item) % 2,

@@ -56,9 +56,7 @@ def test_joint_by_joint(source: SkeletonLayout, target: SkeletonLayout) -> None:
     ],
     ids=["kinect20", "ntu25"],
 )  # fmt: skip
-def test_a_person_from_video_stands_as_a_kinect_sees_them(
-    target: SkeletonLayout, heights: dict[str, float]
-) -> None:
+def test_a_person_from_video_stands_as_kinects_see(target: SkeletonLayout, heights: dict[str, float]) -> None:
     """Metres from the hips, y up: shoulders are at 0.45, ears at 0.65."""
     made, _ = convert(body(BLAZEPOSE33)[0] * (1, -1, 1), BLAZEPOSE33, target)
     for joint, height in heights.items():
@@ -90,9 +88,7 @@ def test_coco_joints_are_seen_by_the_camera() -> None:
     ("source", "target", "keep"),
     [(KINECT20, NTU25, False), (NTU25, COCO17, True), (BLAZEPOSE33, KINECT20, False)],
 )
-def test_a_joint_is_as_sure_as_the_least_sure_it_is_made_of(
-    source: SkeletonLayout, target: SkeletonLayout, keep: bool
-) -> None:
+def test_a_joint_is_as_sure_as_its_parts(source: SkeletonLayout, target: SkeletonLayout, keep: bool) -> None:
     joints = clip(source, 50)
     rng = np.random.default_rng(1)
     trust = rng.choice(np.float32([0, 0.25, 0.5, 1]), joints.shape[:-1], p=[0.1, 0.1, 0.1, 0.7])

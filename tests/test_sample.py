@@ -14,14 +14,8 @@ def fields(**changed: Any) -> dict[str, Any]:
     joints[1, 2] = 0
     present = np.ones((2, 3), bool)
     present[1, 2] = False
-    known: dict[str, Any] = {
-        "sample_id": "clip",
-        "label": 1,
-        "joints": joints,
-        "present": present,
-        "frame_index": np.array([0, 1, 5], np.int32),
-    }
-    return known | changed
+    known = {"sample_id": "clip", "label": 1, "joints": joints, "present": present}
+    return known | {"frame_index": np.array([0, 1, 5], np.int32)} | changed
 
 
 def with_value(array: np.ndarray, value: float) -> np.ndarray:

@@ -14,18 +14,11 @@ import pyarrow as pa
 import pyarrow.ipc
 import pytest
 
+from hhmnet import store as stores
 from hhmnet.arrow import SCHEMA
 from hhmnet.sample import Sample
 from hhmnet.skeleton import COCO17, KINECT20, SkeletonLayout
-from hhmnet.store import (
-    SAMPLES_FILE,
-    VIDEOS_FILE,
-    Store,
-    StoreError,
-    VideoFolderError,
-    write_store,
-    write_video_folder,
-)
+from hhmnet.store import SAMPLES_FILE, Store, StoreError, VideoFolderError
 
 CLASSES = ("sit", "stand", "wave")
 WRONG_LAYOUTS: tuple[dict[str, Any], ...] = ({"parts": "head"}, {"edges": [[0, 1e400]]})
@@ -56,13 +49,9 @@ def make(number: int, layout: SkeletonLayout = KINECT20, frames: int | None = No
 
 
 def write(folder: Path, samples: Any, **changed: Any) -> int:
-    fields: dict[str, Any] = {
-        "layout": KINECT20,
-        "class_names": CLASSES,
-        "protocol": "cross_view",
-        "provenance": {"reader": "made", "options": {"depth": 2}},
-    }
-    return write_store(folder, samples, **(fields | changed))
+    fields: dict[str, Any] = {"layout": KINECT20, "class_names": CLASSES, "protocol": "cross_view"}
+    fields["provenance"] = {"reader": "made", "options": {"depth": 2}}
+    return stores.write_store(folder, samples, **(fields | changed))
 
 
 def assert_same(found: Sample, expected: Sample) -> None:
@@ -146,9 +135,7 @@ def test_positions_and_names(folder: Path) -> None:
         (make(9, label=3), r"'clip 9 é': field 'label': 3 is outside 0\.\.2"),
     ],
 )
-def test_a_sample_that_does_not_fit_leaves_all_as_it_was(
-    tmp_path: Path, broken: Sample, message: str
-) -> None:
+def test_a_sample_that_does_not_fit_changes_nothing(tmp_path: Path, broken: Sample, message: str) -> None:
     folder = tmp_path / "store"
     with pytest.raises(StoreError, match=message):
         write(folder, [make(0), make(1), broken])
@@ -203,7 +190,7 @@ def test_any_cut_is_noticed(tmp_path: Path) -> None:
         (
             {},
             {"set_column": (8, SCHEMA.field("length"), pa.array([2, 4], pa.int32()))},
-            "not have the samples' persons",
+            "not have the samples'",
         ),
     ],
 )
@@ -232,7 +219,7 @@ def test_the_note_on_videos_is_relative_so_both_may_be_moved(tmp_path: Path) -> 
     with pytest.raises(VideoFolderError, match=r"store .* doesn't say where its videos are; .* --videos DIR"):
         Store(filmed).find_videos()
     assert Store(filmed).find_videos(tmp_path) == tmp_path
-    write_video_folder(filmed, filmed.parent / "videos")
+    stores.write_video_folder(filmed, filmed.parent / "videos")
     (tmp_path / "deep/down").mkdir(parents=True)
     (tmp_path / "deep/down/link").symlink_to(filmed)
     assert Store(tmp_path / "deep/down/link").find_videos() == (filmed.parent / "videos").resolve()
@@ -242,8 +229,8 @@ def test_the_note_on_videos_is_relative_so_both_may_be_moved(tmp_path: Path) -> 
     with pytest.raises(VideoFolderError, match=r"no folder at .*videos, where store .*; .* --videos DIR"):
         Store(there / "store").find_videos()
     for text in (b"[]", b'{"folder": 3}', b"\xff"):
-        (there / "store" / VIDEOS_FILE).write_bytes(text)
+        (there / "store" / stores.VIDEOS_FILE).write_bytes(text)
         with pytest.raises(VideoFolderError, match=r"videos\.json should hold"):
             Store(there / "store").find_videos()
-    write_video_folder(there / "store", None)
+    stores.write_video_folder(there / "store", None)
     assert Store(there / "store").video_folder is None

@@ -15,17 +15,7 @@ from targets import World
 from made_video import KINDS, write_video
 
 LIMITS = (
-    "--upload_mb 1 --upload_seconds 20 --answer_seconds 600 --concurrent 32 --memory_mb 1500 --videos false"
-)
-VIDEOS = (
-    "constant rate, B-frames",
-    "variable rate",
-    "H.264 in AVI, times made up",
-    "MPEG-4 in AVI",
-    "MPEG-2 in a transport stream",
-    "VP9",
-    "fragmented",
-    "intra only",
+    "--upload_mb 1 --upload_seconds 20 --answer_seconds 600 --concurrent 32 --memory_mb 1500 --videos=false"
 )
 
 
@@ -40,9 +30,9 @@ def world(
     """Whole things to damage."""
     folder = tmp_path_factory.mktemp("fuzz-videos")
     videos = []
-    for number, name in enumerate(VIDEOS):
+    for number, kind in enumerate(KINDS.values()):
         (folder / str(number)).mkdir()
-        videos.append(write_video(folder / str(number) / KINDS[name].file, **KINDS[name].settings))
+        videos.append(write_video(folder / str(number) / kind.file, **kind.settings))
     return World(store_folder, finished_run, recipe, next(raw_folder.glob("a*.json")), tuple(videos))
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from noise import damaged, damaged_document
+
+from made_noise import damaged, damaged_document
 
 PREDICT = "/api/v1/predict"
 MODEL = "/api/v1/model"
@@ -50,10 +51,9 @@ class Server(NamedTuple):
 
 def form(content: bytes = CLIP, name: str = "a.json", field: str = "file", **fields: str) -> bytes:
     """A multipart body with the boundary ``b``."""
-    parts = "".join(
-        f'--b\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in fields.items()
-    )
-    head = f'--b\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'
+    begin = "--b\r\nContent-Disposition: form-data; name"
+    parts = "".join(f'{begin}="{key}"\r\n\r\n{value}\r\n' for key, value in fields.items())
+    head = f'{begin}="{field}"; filename="{name}"\r\n\r\n'
     return (parts + head).encode() + content + b"\r\n--b--\r\n"
 
 
@@ -246,10 +246,8 @@ def statuses(response: bytes) -> list[int]:
 
 
 def assault(port: int, count: int, seed: int, clients: int = 16) -> Counter[tuple[str, int]]:
-    """Send so many hostile requests, of all kinds in turn, from several clients at a time.
-
-    Returns:
-        How often which status came, by kind and status; 0 where nothing was said.
+    """Send so many hostile requests, of all kinds in turn, from several clients at a time. Returns how often which
+    status came, by kind and status; 0 where nothing was said.
     """
 
     def one(number: int) -> list[tuple[str, int]]:

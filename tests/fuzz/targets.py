@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from command_lines import attempt_command
-from noise import damaged_document, damaged_file
 from skeleton_files import (
     CLASSES,
     CLIPS,
@@ -60,6 +59,7 @@ from hhmnet.skeleton import KINECT20, load_layout
 from hhmnet.store import SAMPLES_FILE, Store
 from hhmnet.training import checkpoint
 from hhmnet.video import open_video
+from made_noise import damaged_document, damaged_file
 
 
 class World(NamedTuple):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,28 +32,28 @@ from hhmnet.video.packets import scan
 from made_video import write_sound
 
 
-def refusal(error: pytest.ExceptionInfo[Any], *words: str) -> None:
-    """The error is one clear line with these words in it."""
+@contextmanager
+def refused(kind: type[Exception], *words: str) -> Iterator[None]:
+    """An error of this kind must come, one clear line with these words in it."""
+    with pytest.raises(kind) as error:
+        yield
     assert not fault_of(error.value), fault_of(error.value)
-    for word in words:
-        assert word in str(error.value)
+    assert all(word in str(error.value) for word in words), str(error.value)
 
 
 def test_yaml_that_is_nested_too_deeply(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("[" * 5000)
-    with pytest.raises(ConfigError) as error:
+    with refused(ConfigError, "mine.yaml"):
         read_config(file)
-    refusal(error, "mine.yaml")
 
 
 @pytest.mark.parametrize("logit", [{"x": 1}, 1e300])
 def test_scores_that_are_no_numbers(logit: Any, tmp_path: Path) -> None:
     file = tmp_path / "scores.parquet"
     pq.write_table(pa.table({"sample_id": ["a"], "label": [0], "nod": [logit]}), file)
-    with pytest.raises(ScoresError) as error:
+    with refused(ScoresError, "scores.parquet"):
         Scores.load(file)
-    refusal(error, "scores.parquet")
 
 
 @pytest.mark.parametrize("shape", [["3", 11], [3, [11]], [-3, 11], [float("inf")], [2**40, 2**40], [743]])
@@ -64,9 +66,8 @@ def test_crops_whose_shapes_are_none(shape: list[Any], tmp_path: Path) -> None:
     header["scene"]["shape"] = shape
     text = json.dumps(header).encode()
     file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
-    with pytest.raises(DamagedError) as error:
+    with refused(DamagedError, "clip.safetensors"):
         read_crops(file)
-    refusal(error, "clip.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -92,9 +93,8 @@ def test_an_onnx_file_with_odd_settings(
 
     session = SimpleNamespace(get_modelmeta=told, get_outputs=list)
     monkeypatch.setattr(engines, "open_session", lambda file, threads: session)
-    with pytest.raises(engines.OnnxModelError) as error:
+    with refused(engines.OnnxModelError, "model.onnx", word):
         engines.OnnxEngine(tmp_path / "model.onnx")
-    refusal(error, "model.onnx", word)
 
 
 @pytest.mark.parametrize(
@@ -112,18 +112,15 @@ def test_an_onnx_file_with_odd_settings(
         ("video", "scenes", 10**8),
     ],
 )
-def test_a_model_that_asks_for_all_memory_or_for_nonsense(
-    section: str, field: str, value: Any, tmp_path: Path
-) -> None:
+def test_a_model_that_asks_for_all_memory(section: str, field: str, value: Any, tmp_path: Path) -> None:
     made = made_models.video_model() if section == "video" else made_models.skeleton_model()
     made.save_pretrained(tmp_path)
     config = tmp_path / "config.json"
     fields = json.loads(config.read_text())
     fields[section][field] = value
     config.write_text(json.dumps(fields))
-    with pytest.raises(PretrainedError) as error:
+    with refused(PretrainedError, str(tmp_path)):
         from_pretrained(tmp_path)
-    refusal(error, str(tmp_path))
 
 
 def test_limits_leave_every_model_of_ours_alone() -> None:
@@ -139,9 +136,8 @@ def test_a_stream_that_a_video_had_not_announced_is_damage(tmp_path: Path) -> No
         yield SimpleNamespace(pos=0, pts=0, dts=0, size=9, is_keyframe=True, is_discard=False, duration=1)
         raise IndexError("list index out of range")
 
-    with pytest.raises(VideoError) as error:
+    with refused(VideoError, "sound.mp4", "no pictures"):
         stored_size(write_sound(tmp_path / "sound.mp4"))
-    refusal(error, "sound.mp4", "no pictures")
     _, cut = scan(SimpleNamespace(demux=demux), None)  # type: ignore[arg-type]
     assert cut == "the file can't be read on: list index out of range"
 

@@ -102,7 +102,7 @@ def test_too_many_connections_are_dropped(server: Server) -> None:
 
 
 @pytest.mark.long
-def test_ten_thousand_hostile_requests(
+def test_thousands_of_hostile_requests(
     server: Server, record_property: Callable[[str, object], None]
 ) -> None:
     count = int(os.environ.get("HHMNET_HOSTILE_REQUESTS", "10000"))

@@ -112,9 +112,7 @@ RAY = pytest.mark.xdist_group("ray")  # one cluster for all
 
 
 @RAY
-def test_the_store_is_the_same_bit_for_bit(
-    ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_store_is_the_same_by_ray(ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_made(tmp_path / "raw", TEXTS)
     monkeypatch.chdir(tmp_path)
     reader = Made(Path("raw"))  # a task is at home somewhere else
@@ -151,9 +149,7 @@ def test_a_lost_worker_is_tried_anew_and_then_reported(ray: None, tmp_path: Path
 
 
 @RAY
-def test_a_reader_that_the_nodes_do_not_have(
-    ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reader_that_nodes_do_not_have(ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Made, "__module__", "no_such_module")
     monkeypatch.setitem(sys.modules, "no_such_module", sys.modules["made_reader"])
     with pytest.raises(EngineError, match=r"can't load the reader .*no_such_module.* on every node"):
@@ -171,7 +167,5 @@ def test_without_ray_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.Mon
             prepare(reader, tmp_path / "store", engine=engine)
     assert not (tmp_path / "store").exists()
     (tmp_path / "raw").rename(tmp_path / "elsewhere")
-    with pytest.raises(
-        SourceError, match=r"raw isn't there on every node of the cluster; put it on a shared"
-    ):
+    with pytest.raises(SourceError, match=r"raw isn't there on every node of the cluster; put it on"):
         workers._read(reader, str(tmp_path), ["0000.made"])

@@ -29,9 +29,8 @@ def prepare(source: Path, *words: str) -> tuple[Store, dict[str, Sample]]:
 def test_ctr_gcn(tmp_path: Path, save) -> None:
     file = write_ctr_gcn(tmp_path, save)
     store, samples = prepare(file, "--classes", "ntu60")
-    assert {name: sample.split for name, sample in samples.items()} == {
-        **{"train-000000": "train", "train-000001": "train", "test-000000": "test", "test-000001": "test"}
-    }
+    names = {"train-000000", "train-000001", "test-000000", "test-000001"}
+    assert {name: sample.split for name, sample in samples.items()} == {name: name[:-7] for name in names}
     sample = samples["test-000000"]
     assert store.layout == NTU25
     assert store.class_names[sample.label] == "sit down"
@@ -73,9 +72,8 @@ def test_human36m_in_3d(tmp_path: Path) -> None:
     file = write_h36m(tmp_path)
     store, samples = prepare(file)
     assert (store.layout, store.class_names) == (H36M17, ("Eating", "Walking"))
-    assert {name: sample.split for name, sample in samples.items()} == {
-        **{"S1/Walking 1": "train", "S1/Eating": "train", "S9/Walking 1": "test", "S9/Eating": "test"}
-    }
+    parts = {"S1/Walking 1": "train", "S1/Eating": "train", "S9/Walking 1": "test", "S9/Eating": "test"}
+    assert {name: sample.split for name, sample in samples.items()} == parts
     wanted = body(H36M17) * (-1, -1, 1)
     np.testing.assert_allclose(samples["S9/Walking 1"].joints[0], wanted, atol=1e-5)
     kinect = Sources(LAYOUTS["kinect20"]).read(find_inputs([file])[0]).sample
@@ -98,12 +96,3 @@ def test_other_arrays_are_none_of_these(tmp_path: Path, capsys: pytest.CaptureFi
     words = ["--source", str(tmp_path / "a.npz"), "--out", str(tmp_path / "out")]
     assert main(["prepare", "arrays", *words]) == 2
     assert "is none of the arrays of CTR-GCN" in capsys.readouterr().err
-
-
-def test_a_signalling_nan_warns_of_nothing(tmp_path: Path) -> None:
-    clip = kinect_body(NTU25).astype(np.float32)
-    clip[0, 0, 0] = np.array([0x7F800001], np.uint32).view(np.float32)[0]
-    with np.errstate(all="ignore"):  # writing it casts
-        found = read_set(write_st_gcn(tmp_path, clip))
-    assert found is not None
-    assert np.isnan(next(iter(found.clips.values())).load("").joints).any()

@@ -32,9 +32,7 @@ def test_a_source_that_is_none_or_cannot_be_listed(tmp_path: Path, monkeypatch: 
         Made(tmp_path).items()
 
 
-def test_unknown_readers_and_missing_packages_are_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_unknown_readers_and_missing_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"unknown reader 'none'; known: .*nw_ucla"):
         get_reader("none", tmp_path)
     monkeypatch.setitem(readers.READERS, "far", ("hhmnet_far.readers:Far", "far"))

@@ -60,10 +60,9 @@ FIELDS = {
 @pytest.mark.parametrize("suffix", ["npz", "json"])
 @pytest.mark.parametrize("persons", [1, 2])
 def test_all_that_a_file_can_say(tmp_path: Path, suffix: str, persons: int) -> None:
-    content: dict[str, Any] = {
-        field: array if field == "frame_index" or persons == 2 else array[0]
-        for field, array in FIELDS.items()
-    }
+    content: dict[str, Any] = FIELDS
+    if persons == 1:
+        content = {field: array if field == "frame_index" else array[0] for field, array in FIELDS.items()}
     if suffix == "json":
         content = {field: array.tolist() for field, array in content.items()} | {"author": "me"}
     clip = read(tmp_path, f"a.{suffix}", content)
@@ -93,9 +92,7 @@ ALONE = KINECT * [[[[1]]], [[[0]]]]
 def test_the_order_of_the_axes(tmp_path: Path, array: np.ndarray, order: str) -> None:
     """A person who isn't there has no y; else the flag decides."""
     if not order:
-        with pytest.raises(
-            ReadError, match=r"3 persons in 2-D \(--axes MTVC\) or 2 persons in 3-D \(--axes CT"
-        ):
+        with pytest.raises(ReadError, match=r"3 persons in 2-D \(--axes MTVC\) or 2 persons in 3-D \(--ax"):
             read(tmp_path, "a.npy", array)
     found = read(tmp_path, "a.npy", array, "" if order else "CTVM")
     assert found.axes == (order or "CTVM")
@@ -124,9 +121,7 @@ def test_null_and_nan_are_what_is_not_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bits", "kind"), [(0x7C01, np.uint16), (0x7F800001, np.uint32), (0x7FF0000000000001, np.uint64)]
 )
-def test_a_signalling_nan_is_not_known_either_and_nothing_warns_of_it(
-    tmp_path: Path, bits: int, kind: type
-) -> None:
+def test_a_signalling_nan_is_not_known_either_unwarned(tmp_path: Path, bits: int, kind: type) -> None:
     joints = np.full((2, 20, 3), bits, kind).view({2: "f2", 4: "f4", 8: "f8"}[np.dtype(kind).itemsize])
     assert np.isnan(read(tmp_path, "a.npy", joints).joints * 0.001).all()
 
@@ -145,9 +140,8 @@ def test_a_table(tmp_path: Path) -> None:
     assert clip.names == ("head", "hand")
     assert clip.frame_index.tolist() == [5, 7]
     none = [np.nan, np.nan]
-    np.testing.assert_array_equal(
-        clip.joints, [[[[-1, 0], [20, 0.5]], [[1, 2], [3, 4]]], [[[5, 6], none], [none, none]]]
-    )
+    wanted = [[[[-1, 0], [20, 0.5]], [[1, 2], [3, 4]]], [[[5, 6], none], [none, none]]]
+    np.testing.assert_array_equal(clip.joints, wanted)
     np.testing.assert_array_equal(clip.confidence, [[[0, 1], [0.5, 1]], [[1, 1], [np.nan, np.nan]]])
 
 
@@ -222,9 +216,7 @@ def as_if(shape: bytes) -> bytes:
         ("a.txt", "1 2 3", "'.txt' is none of the endings .npz, .npy, .json, .csv"),
     ],
 )
-def test_bad_files_are_refused_with_their_reason(
-    tmp_path: Path, name: str, content: Any, reason: str
-) -> None:
+def test_bad_files_are_refused_with_a_reason(tmp_path: Path, name: str, content: Any, reason: str) -> None:
     with pytest.raises(ReadError, match=reason) as caught:
         read(tmp_path, name, content)
     assert "\n" not in str(caught.value)

@@ -100,9 +100,7 @@ def test_a_layout_of_your_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("layout", "separator"), [(NTU25, ","), (COCO17, ","), (KINECT20, ";")], ids=["3-D", "2-D", "German"]
 )
-def test_a_table_goes_by_the_names_of_its_joints(
-    tmp_path: Path, layout: SkeletonLayout, separator: str
-) -> None:
+def test_a_table_goes_by_its_joints_names(tmp_path: Path, layout: SkeletonLayout, separator: str) -> None:
     """In any order; a German Excel has semicolons, decimal commas and a byte order mark."""
     joints, labels = body(layout)[0], f"path{separator}label\na.csv{separator}1"
 
@@ -177,16 +175,12 @@ def test_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     (source / "labels.csv").write_text("\n".join(["path,label,group", *rows]))
     assert prepare(source, out, "--units", "inch") == 2
     assert "field 'units' must be one of m, cm, mm, pixels, fractions; got 'inch'" in capsys.readouterr().err
-    assert not out.exists()
     assert prepare(source, out, "--json", "--units", "cm") == 0
     printed = capsys.readouterr()
     document = json.loads(printed.out)
     assert document["warnings"] == ["warning: no clip trains the class c"]
     assert printed.err.count(document["warnings"][0]) == 1
-    assert document["splits"] == {"train": 4, "test": 1}
-    assert document["counts"]["class"] == {"a": 3, "b": 2}
-    (rejected,) = document["rejected"]
-    assert (rejected["file"], "no .npz file" in rejected["reason"]) == ("5.npz", True)
+    assert [one["file"] for one in document["rejected"]] == ["5.npz"]
     store = Store(out)
     found = {"layout": "ntu25", "units": "cm", "third": "z", "up": "y", "axes": "MTVC"}
     assert found.items() <= store.provenance["options"].items()
@@ -194,17 +188,14 @@ def test_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert get_protocol(store.protocol).indices(store, "test").tolist() == [4]
 
 
-@pytest.mark.parametrize(
-    ("rows", "told"),
-    [
+def test_a_split_that_teaches_nothing_is_said(tmp_path: Path) -> None:
+    put(tmp_path)
+    for rows, told in (
         ("a.npz,x,train\nb.npz,y,train", "no clip is tested; write train, val or test in a column 'split'"),
         ("a.npz,x,test\nb.npz,y,test", "no clip trains"),
         ("a.npz,x,train\nb.npz,x,test", "there is one class only, x; nothing can be told from it"),
-    ],
-)
-def test_a_split_that_teaches_nothing_is_said(tmp_path: Path, rows: str, told: str) -> None:
-    put(tmp_path)
-    assert f"warning: {told}" in reader(tmp_path, f"path,label,split\n{rows}\n").describe()
+    ):
+        assert f"warning: {told}" in reader(tmp_path, f"path,label,split\n{rows}\n").describe()
 
 
 def test_folders_as_classes_and_as_parts(tmp_path: Path) -> None:
@@ -265,9 +256,7 @@ def long(frames: int, persons: int = 1) -> np.ndarray:
         ("start,end", "0:00,0:01 0:01,0:02 0:02,0:03", 30, "in seconds"),
     ],
 )
-def test_segments_are_cut_out_of_a_recording(
-    tmp_path: Path, heads: str, rows: str, fps: float, told: str
-) -> None:
+def test_segments_of_a_recording(tmp_path: Path, heads: str, rows: str, fps: float, told: str) -> None:
     put(tmp_path, "long.npy", long(90))
     lines = [f"long.npy,{row},{'ab'[number % 2]}" for number, row in enumerate(rows.split())]
     made = reader(tmp_path, "\n".join([f"path,{heads},label", *lines]), fps=fps)
@@ -319,7 +308,7 @@ def test_names_are_found_in_either_unicode_form(tmp_path: Path, form: str) -> No
 
 
 @pytest.mark.parametrize("form", [["--json"], []], ids=["JSON", "tables"])
-def test_a_name_of_any_bytes_costs_nothing_else(
+def test_names_of_any_bytes(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], form: list[str]
 ) -> None:
     """Folders as classes, with names of bytes that are no text, and others that programs stumble over."""

@@ -47,9 +47,8 @@ COORDINATES = st.sampled_from([0.0, 1.0, -2.5, np.nan])
 def test_as_a_plain_loop_has_it(data: st.DataObject) -> None:
     shape = data.draw(st.tuples(*[st.integers(1, 3)] * 4))
     joints = data.draw(hnp.arrays(np.float64, shape, elements=COORDINATES))
-    trust = data.draw(
-        st.none() | hnp.arrays(np.float32, shape[:3], elements=st.sampled_from([0, 0.5, 1, np.nan]))
-    )
+    sure = st.sampled_from([0, 0.5, 1, np.nan])
+    trust = data.draw(st.none() | hnp.arrays(np.float32, shape[:3], elements=sure))
     present = data.draw(st.none() | hnp.arrays(np.bool_, shape[:2]))
     expected, counted = plain(joints, trust, present)
     notes: Counter[str] = Counter()
@@ -83,10 +82,8 @@ def test_as_a_plain_loop_has_it(data: st.DataObject) -> None:
     ],
 )
 def test_what_is_too_large_is_refused(value: float, options: dict[str, Any], reason: str) -> None:
-    joints, arrays = (
-        np.ones((2, 3, 4, 3)),
-        {"confidence": np.ones((2, 3, 4)), "pixels": np.ones((2, 3, 4, 2))},
-    )
+    joints, pixels = np.ones((2, 3, 4, 3)), np.ones((2, 3, 4, 2))
+    arrays = {"confidence": np.ones((2, 3, 4)), "pixels": pixels}
     field = next((name for name in arrays if name in options), "")
     arrays.get(field, joints)[1, 2, 3] = value
     with pytest.raises(ReadError, match=rf"{reason} \(person 1, frame 2, joint 3\)"):
@@ -109,9 +106,7 @@ def test_who_moves_most_comes_first() -> None:
     brief[4:] = 0
     present = np.arange(20) < np.array([20, 4, 20])[:, None]
     seen = [[one[one.any(axis=1)] for one in body.transpose(1, 0, 2)] for body in (still, brief, mover)]
-    slow = [
-        sum(one.var(0).sum() for one in body) * share for body, share in zip(seen, (1, 0.2, 1), strict=True)
-    ]
+    slow = np.array([sum(one.var(0).sum() for one in body) for body in seen]) * (1, 0.2, 1)
     np.testing.assert_allclose(motion(np.stack([still, brief, mover]), present), slow)
     notes: Counter[str] = Counter()
     found = settle(np.stack([still, brief, mover]), notes)["joints"]

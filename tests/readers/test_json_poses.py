@@ -51,7 +51,7 @@ def prepare(folder: Path, *paths: str, layout: str = "") -> Store:
 
 
 @ALL
-def test_prepare_and_predict_read_the_same_joints(
+def test_prepare_and_predict_read_alike(
     tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make, layout = JSON_FORMS[form]
@@ -104,9 +104,7 @@ def test_missing_joints_empty_frames_and_pictures_in_another_order(tmp_path: Pat
         np.testing.assert_allclose(read(tmp_path, document).joints[0, 0], pixels(COCO17)[0], atol=2e-3)
 
 
-def test_what_is_not_there_is_nobody_and_what_a_file_says_of_frames_counts_where_it_can(
-    tmp_path: Path,
-) -> None:
+def test_what_is_not_there_is_nobody_and_what_a_file_says_of_frames_counts(tmp_path: Path) -> None:
     for document, field, gone in ((kinetics(), "data", "skeleton"), (mmpose(), "instance_info", "instances")):
         del document[field][2][gone]
         assert np.isnan(read(tmp_path, document).joints[0, 2]).all()

@@ -76,21 +76,17 @@ def test_names_of_each_data_set(tmp_path: Path, name: str, reason60: str, reason
         assert (";" in caught.value.reason) == (not reason120)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "lists no clips"),
-        (f"{NAME}\nS1C1\n".encode(), "line 2: 'S1C1' must be a name such as"),
-        (None, "No such file"),
-    ],
-)
-def test_a_list_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_a_list_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     put(tmp_path)
-    listed = tmp_path / "list.txt"
-    if content is not None:
-        listed.write_bytes(content)
-    with pytest.raises(SourceError, match=rf"list\.txt.*{message}"):
-        NTU60(tmp_path, NTUConfig(missing=listed))
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "wrong.txt").write_text(f"{NAME}\nS1C1\n")
+    for listed, message in (
+        ("empty.txt", "lists no clips"),
+        ("wrong.txt", "line 2: 'S1C1' must be a name such as"),
+        ("none.txt", "No such file"),
+    ):
+        with pytest.raises(SourceError, match=rf"{listed}.*{message}"):
+            NTU60(tmp_path, NTUConfig(missing=tmp_path / listed))
 
 
 @pytest.mark.parametrize(
@@ -102,12 +98,7 @@ def test_a_list_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes | 
     ],
 )
 def test_the_command(
-    tmp_path: Path,
-    reader: str,
-    listed: str,
-    accepted: int,
-    missing: bool,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, reader: str, listed: str, accepted: int, missing: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Clips of two subjects, one of them on the list, and files that can't be used."""
     source, out = tmp_path / "raw", tmp_path / "store"
@@ -134,14 +125,10 @@ def test_the_command(
     assert store.provenance["options"]["missing"] == (listed if missing else None)
     with open(out / "rejected.csv", newline="") as handle:
         rejected = {(row["file"], row["line"], row["reason"].split(";")[0]) for row in csv.DictReader(handle)}
-    rule = "a joint must have 12 numbers, first a finite position, last 0, 1 or 2 (how it was tracked)"
-    expected = {
-        ("S001C001P002R001A001.skeleton", "7", rule),
-        ("S001C001P002R001A004.skeleton", "1", "is empty: it ends where the number of frames should stand"),
-    }
+    expected = {("S001C001P002R001A001.skeleton", "7"), ("S001C001P002R001A004.skeleton", "1")}
     if missing:
-        expected.add(("P3/S001C001P003R001A055.skeleton", "", f"on the list of missing skeletons ({listed})"))
+        expected.add(("P3/S001C001P003R001A055.skeleton", ""))
     if reader == "ntu60":
-        reason = "action 61 in the file's name is not in NTU RGB+D 60 (1 to 60)"
-        expected.add(("S001C001P002R001A061.skeleton", "", reason))
-    assert rejected == expected
+        expected.add(("S001C001P002R001A061.skeleton", ""))
+    assert {row[:2] for row in rejected} == expected
+    assert (f"on the list of missing skeletons ({listed})" in {row[2] for row in rejected}) == missing

@@ -87,9 +87,7 @@ def test_action_ids_are_the_data_set_s_or_those_of_the_folder(tmp_path: Path) ->
         ("pairing.csv", "name,aligned\na,1\nb,yes\n", "line 3: needs a name, and 0 or 1 for 'aligned'"),
     ],
 )
-def test_bad_tables_beside_the_clips_are_refused(
-    tmp_path: Path, name: str, content: str, reason: str
-) -> None:
+def test_bad_tables_beside_clips_are_refused(tmp_path: Path, name: str, content: str, reason: str) -> None:
     (tmp_path / name).write_text(content)
     pairing = tmp_path / name if name.endswith("csv") else None
     with pytest.raises(SourceError, match=rf"{name}.*{reason}"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hhmnet.cli import main
 from hhmnet.data.protocols import get_protocol
 from hhmnet.readers import ReadError, SourceError
 from hhmnet.readers.arrays import SCORE_MOVED
@@ -19,7 +17,6 @@ from hhmnet.readers.ntu import NTU120_CLASSES
 from hhmnet.readers.pyskl import FRAMES_DIFFER, Pyskl, PysklConfig
 from hhmnet.sample import Sample
 from hhmnet.skeleton import COCO17, LAYOUTS, NTU25
-from hhmnet.store import Store
 from made_annotations import annotation, hrnet, put_pickle
 from made_bodies import standing
 
@@ -54,6 +51,9 @@ def test_a_2d_file(tmp_path: Path, protocol: int) -> None:
         np.testing.assert_array_equal(array, clip["keypoint"][order])
     np.testing.assert_array_equal(sample.confidence, clip["keypoint_score"][order])
     assert sample.present.tolist() == [[True] * 4] * 2
+    content["annotations"][0]["keypoint"][:] = 0
+    with pytest.raises(ReadError, match="no frame has a body"):
+        reader(tmp_path, content, protocol).read("made.pkl#S001C001P001R001A001", Counter())
 
 
 def test_a_3d_file(tmp_path: Path) -> None:
@@ -225,19 +225,3 @@ def test_what_is_no_pickle_is_named(tmp_path: Path, content: bytes, reason: str)
     file.write_bytes(content)
     with pytest.raises(SourceError, match=rf"made\.pkl: .*{reason}"):
         Pyskl(file)
-
-
-def test_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    content = hrnet()
-    content["annotations"][0]["keypoint"][:] = 0
-    file, out = put_pickle(tmp_path / "ntu.pkl", content), tmp_path / "store"
-    words = ["prepare", "pyskl", "--source", str(file), "--out", str(out)]
-    assert main([*words, "--json", "--jobs", "2"]) == 0
-    document = json.loads(capsys.readouterr().out)
-    assert (document["accepted"], document["protocol"]) == (5, "pyskl:xsub")
-    (rejected,) = document["rejected"]
-    assert rejected["file"] == "ntu.pkl#S001C001P001R001A001"
-    assert "no frame has a body" in rejected["reason"]
-    store = Store(out)
-    train = store.sample_ids[get_protocol(store.protocol).indices(store, "train")].tolist()
-    assert sorted(train) == ["S001C002P001R001A005", "S001C003P003R001A003"]

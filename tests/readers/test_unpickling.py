@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from damage import FUZZ
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hhmnet.readers.unpickling import StoredArray, StoredBytes, UnpicklingError, load_plain
@@ -47,7 +46,7 @@ PLAIN = st.recursive(
 )
 
 
-@settings(FUZZ, max_examples=60)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=PLAIN, protocol=st.integers(0, 5))
 def test_plain_containers_are_what_they_were(tmp_path: Path, value: Any, protocol: int) -> None:
     found = load(tmp_path, pickle.dumps([value, value], protocol))
@@ -211,7 +210,7 @@ BAD |= {
 
 
 @pytest.mark.parametrize(("content", "reason"), BAD.values(), ids=BAD.keys())
-def test_hostile_and_broken_pickles_run_nothing_and_take_little_memory(
+def test_hostile_pickles(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, reason: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

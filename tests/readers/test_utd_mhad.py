@@ -39,9 +39,8 @@ def mat(compress: bool = False, **variables: Any) -> bytes:
 def test_as_scipy_writes_and_reads_them(compress: bool) -> None:
     content = mat(compress, text="abc", cells=[1, "a"], part={"a": 1}, x=CUBE, n=np.float32([[1, 2]]))
     for name in ("x", "n"):
-        np.testing.assert_array_equal(
-            read_array(content, name), scipy.io.loadmat(io.BytesIO(content))[name], strict=True
-        )
+        expected = scipy.io.loadmat(io.BytesIO(content))[name]
+        np.testing.assert_array_equal(read_array(content, name), expected, strict=True)
     for name in ("text", "part"):
         with pytest.raises(ReadError, match=f"variable '{name}' must be an array of real numbers"):
             read_array(content, name)
@@ -161,6 +160,4 @@ def test_the_docs_show_the_whole_of_it() -> None:
     text = page.read_text(encoding="utf-8")
     shown = re.findall(r"```python title=\"utd_mhad\.py\"\n(.*?)```", text, re.DOTALL)
     source = (root / "readers" / "utd_mhad.py").read_text(encoding="utf-8")
-    assert [line for part in shown for line in part.splitlines() if line] == [
-        line for line in source.splitlines() if line
-    ]
+    assert list(filter(None, "".join(shown).splitlines())) == list(filter(None, source.splitlines()))

@@ -70,9 +70,7 @@ def test_through_the_command(folder: Path, tmp_path: Path, capsys: pytest.Captur
     assert all((folder / store.sample(i).video).is_file() for i in range(3))
 
 
-def test_a_video_that_is_read_in_part_is_noted_and_listed(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_video_read_in_part(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content, out = (folder / "a.mkv").read_bytes(), tmp_path / "store"
     (folder / "a.mkv").write_bytes(content[: len(content) * 2 // 3])
     words = ["prepare", "videos", "--source", str(folder), "--out", str(out), "--jobs", "1", "--json"]
@@ -151,9 +149,7 @@ def test_faults_of_single_videos_are_told(folder: Path, monkeypatch: pytest.Monk
         reader.read("a.mkv", notes)
 
 
-def test_networks_that_cannot_be_had_and_wrong_choices_stop_it_at_once(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_networks_that_cannot_be_had_and_wrong_choices(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
         raise PoseError("can't fetch ssd")
 
