@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from hhmnet.commands.terminal import counting, table
+from hhmnet.commands.terminal import UsageError, counting, table
 from hhmnet.data.crop_cache import CropCache
 from hhmnet.prepare.workers import cores
 from hhmnet.store import Store
@@ -15,14 +15,10 @@ from hhmnet.store import Store
 SHOWN_PROBLEMS = 20
 
 
-class NoVideoError(ValueError):
-    """Clips of which not one has a video."""
-
-
 def cut_crops(cache: CropCache, store: Store, rows: np.ndarray, videos: Path, log: Console) -> dict[str, str]:
     """See to it that the crops of these clips are there before anything looks at them; what is wrong is shown.
 
-    Returns what is wrong, by the clip's name. Raises NoVideoError where not one of the clips has a video.
+    Returns what is wrong, by the clip's name. Raises UsageError where not one of the clips has a video.
     """
     with counting(log, "cutting crops out of videos", "clips") as progress:
         problems = cache.build(store, rows, videos, cores(), progress)
@@ -36,7 +32,7 @@ def cut_crops(cache: CropCache, store: Store, rows: np.ndarray, videos: Path, lo
     if blind:
         log.print(f"{blind:,} of {len(rows):,} clips have no picture at all")
     if blind == len(rows):
-        raise NoVideoError(
+        raise UsageError(
             f"{store.path}: none of the {len(rows):,} clips has a video in {videos} that can be read; name the "
             "folder of videos with --videos DIR"
         )

@@ -103,7 +103,7 @@ def train(
     Of several processes that ``torchrun`` started, all call it; the first has the folder, and says why if all stop.
 
     Returns 0 when the model is trained or the time is up, 130 after Ctrl-C or SIGTERM. Raises RunError where the folder
-    holds a run already, or the machine is at its end; NoVideoError in phase 2, where not one video can be read;
+    holds a run already, or the machine is at its end; UsageError in phase 2, where not one video can be read;
     WorkerLost, ProcessGroupError and ProcessLost; and as :class:`~hhmnet.training.engine.Trainer`.
     """
     group = join(config.run.device == "cpu")
