@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import filelock
 import pytest
@@ -91,9 +92,7 @@ def test_a_file_taken_for_a_leftover_is_begun_anew(tmp_path: Path, monkeypatch: 
 
 
 def test_without_locks_files_are_written_and_leftovers_stay(tmp_path, monkeypatch):
-    def refuse(*what: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
+    refuse = Mock(side_effect=OSError(errno.ENOLCK, "No locks available"))
     monkeypatch.setattr(files.fcntl, "flock", refuse)
     monkeypatch.setattr(filelock.FileLock, "_acquire", refuse)
     (tmp_path / HALF).write_bytes(b"perhaps alive")

@@ -162,15 +162,12 @@ def test_scores_that_tell_unknown_classes_are_compared(tiny_store, tmp_path, cap
     assert [file.name for file in (tmp_path / "draws").iterdir()] == ["0.npz"]
 
 
-MODEL_FILE = """\
-import torch
-class Model(torch.nn.Module):
-    def __init__(self, num_class):
-        super().__init__()
-        self.layer = torch.nn.Linear(3, num_class)
-    def forward(self, x):
-        return self.layer(x.mean((2, 3, 4)))
-"""
+CTR_GCN = {
+    "config/ucla/default.yaml": "model_args: {num_class: 10}\ntrain_feeder_args: {window_size: 6}\n",
+    "model/ctrgcn.py": "from torch import nn\n"
+    "def Model(num_class):\n    return nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(3, num_class))\n",
+}
+"""What stands in for CTR-GCN's: its recipe, and a model by the same name."""
 
 
 def call(*words: str | Path) -> int:
@@ -184,12 +181,9 @@ def test_a_speed_stands_beside_the_accuracy_of_the_same_weights(tmp_path, capsys
     frames = model.spec.data.frames
     model.save_pretrained(folder)
     (folder / "metrics.json").write_text('{"top1": 94.61}')
-    # What stands in for CTR-GCN's: its recipe, and a model by the same name.
-    (checkout / "config/ucla").mkdir(parents=True)
-    (checkout / "model").mkdir()
-    recipe = "model_args: {num_class: 10}\ntrain_feeder_args: {window_size: 6}\n"
-    (checkout / "config/ucla/default.yaml").write_text(recipe)
-    (checkout / "model/ctrgcn.py").write_text(MODEL_FILE)
+    for name, text in CTR_GCN.items():
+        (checkout / name).parent.mkdir(parents=True)
+        (checkout / name).write_text(text)
     assert call(folder, "--ctrgcn", checkout, "--json", tmp_path / "r.json") == 0
     assert "top-1 94.61 %" in capsys.readouterr().out
     report = json.loads((tmp_path / "r.json").read_text())

@@ -127,15 +127,9 @@ def test_clips_without_labels_are_scored_and_not_measured(run_copy, store_folder
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (
-            {"classes": ["jump"], "renamed": dict.fromkeys(NAMES, "jump")},
-            "the store jump; classes are matched by",
-        ),
+        ({"classes": ["jump"], "renamed": dict.fromkeys(NAMES, "jump")}, "the store jump; classes are"),
         ({"layout": RENAMED}, "'joints 0: hip_center' in the model and 'joints 0: hips' in the store"),
-        (
-            {"camera": "", "split": ""},
-            "split 'test' of protocol nw_ucla_cross_view has no clips; --split all",
-        ),
+        ({"camera": "", "split": ""}, "'test' of protocol nw_ucla_cross_view has no clips; --split all"),
     ],
     ids=["classes", "joints", "split"],
 )
