@@ -28,9 +28,9 @@ MEANS = {
         "spine_base": "hip_center",
         "neck": "shoulder_center",
         "spine_mid": "hip_center shoulder_center",
-        "spine_shoulder": "shoulder_center left_shoulder right_shoulder",
     },
 }
+MEANS["ntu25"]["spine_shoulder"] = "shoulder_center left_shoulder right_shoulder"
 
 
 @pytest.mark.parametrize(("source", "target"), [(NTU25, KINECT20), (KINECT20, NTU25), (NTU25, NTU25)])

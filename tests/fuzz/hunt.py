@@ -14,14 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-CPU_SECONDS = 20.0
-"""What one input may take; a hundred times what a whole one does."""
-HUNG_SECONDS = 3600.0
-"""After so long without an end, in C code where no signal helps, the process says where it is and ends."""
-MEGABYTES = 700
-"""How much more memory one input may take than was in use before."""
-CEILING = 3 << 30
-"""Address space beyond what is there that the process gets; the machine must survive a find."""
+CPU_SECONDS = 20.0  # what one input may take; a hundred times what a whole one does
+HUNG_SECONDS = 3600.0  # then, in C code where no signal helps, the process says where it is and ends
+MEGABYTES = 700  # how much more memory one input may take than was in use before
+CEILING = 3 << 30  # address space beyond what is there that the process gets; the machine must survive a find
 
 
 class TooSlow(BaseException):
@@ -36,20 +32,17 @@ class Outcome(NamedTuple):
     refusals: int
 
 
+Attempt = Callable[[random.Random, Path], Any]
+
+
 def hunt(
-    attempt: Callable[[random.Random, Path], Any],
-    names: tuple[str, ...],
-    folder: Path,
-    *,
-    seed: int,
-    seconds: float,
-    most: int,
+    attempt: Attempt, names: tuple[str, ...], folder: Path, *, seed: int, seconds: float, most: int
 ) -> Outcome:
     """Give a target at most so many inputs, one after the other, until the time on the clock is over.
 
     ``attempt`` makes an input in a folder and has it read. Input n depends on the seed and on n alone; the last one
-    stays in the folder, also where it ends the process. One of ``names``, if there are any, must stand in every error,
-    so that a user knows what it is about. Raises AssertionError at the first input with which something is wrong.
+    stays in the folder, also where it ends the process. One of ``names``, if there are any, must stand in every error.
+    Raises AssertionError at the first input with which something is wrong.
     """
     answers, executions, reasons, ends = 0, 0, set[str](), time.monotonic() + seconds
     while executions < most and time.monotonic() < ends:

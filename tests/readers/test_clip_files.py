@@ -118,12 +118,10 @@ def test_null_and_nan_are_what_is_not_known(tmp_path: Path) -> None:
     np.testing.assert_array_equal(clip.joints[0], wanted)
 
 
-@pytest.mark.parametrize(
-    ("bits", "kind"), [(0x7C01, np.uint16), (0x7F800001, np.uint32), (0x7FF0000000000001, np.uint64)]
-)
-def test_a_signalling_nan_is_not_known_either_unwarned(tmp_path: Path, bits: int, kind: type) -> None:
-    joints = np.full((2, 20, 3), bits, kind).view({2: "f2", 4: "f4", 8: "f8"}[np.dtype(kind).itemsize])
-    assert np.isnan(read(tmp_path, "a.npy", joints).joints * 0.001).all()
+def test_a_signalling_nan_is_not_known_either_unwarned(tmp_path: Path) -> None:
+    for bits, size in ((0x7C01, 2), (0x7F800001, 4), (0x7FF0000000000001, 8)):
+        joints = np.full((2, 20, 3), bits, f"u{size}").view(f"f{size}")
+        assert np.isnan(read(tmp_path, "a.npy", joints).joints * 0.001).all()
 
 
 CSV = """\

@@ -95,19 +95,6 @@ def test_other_layouts(folder: Path, layout: str) -> None:
         np.testing.assert_array_equal(sample.joints, sample.pixels)
 
 
-def test_metres_are_where_the_person_walks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """x to the camera's left, y up, z away: the player walks to the right of the picture, below its middle."""
-    monkeypatch.setattr(estimate, "_load_estimator", lambda threads: BoxEstimator(leads=False))
-    sample = Videos(folder, VideosConfig(persons=1)).read("a.mkv", Counter())
-    center = KINECT20.index("hip_center")
-    hips, (first, last) = sample.joints[0, :, center], np.asarray(sample.pixels)[0, [0, -1], center, 0]
-    assert last > first + 5
-    # The made estimator lays 100 pixels to the metre.
-    assert hips[0, 0] - hips[-1, 0] == pytest.approx((last - first) / 100, rel=0.02)
-    assert hips[0, 1] < 0
-    np.testing.assert_allclose(hips[:, 2], 1.2 * 320 / 100, rtol=0.02)
-
-
 def test_segments_and_persons_of_a_table(folder: Path) -> None:
     """Only a segment's own frames are looked at; who moves comes first."""
     rows = "a.mkv,wave,0,0.2,1\na.mkv,nod,0.2,0.5,2\nb.mkv,nod,,,\n"
