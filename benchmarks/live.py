@@ -22,9 +22,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hhmnet.commands.live import DETECT_EVERY
 from hhmnet.models.pretrained import ActionModel, from_pretrained
-from hhmnet.pose.estimate import PoseConfig, VideoPoseEstimator
+from hhmnet.pose.estimate import VideoPoseEstimator
 from hhmnet.pose.estimators import Pose
 from hhmnet.predict.capture import Capture
 from hhmnet.predict.live import StreamingConfig, StreamingRecognizer
@@ -70,7 +69,7 @@ def streaming(
 
 def speed(options: argparse.Namespace, real_time: bool) -> None:
     """One person, joints by the networks, from the video in a loop."""
-    networks = VideoPoseEstimator(PoseConfig(every=DETECT_EVERY))
+    networks = VideoPoseEstimator()
     model = from_pretrained(options.model)
     with Capture(str(options.video), real_time, loop=True) as capture:
         recognizer = streaming(options, model, options.every, capture.rate, networks)
@@ -153,7 +152,7 @@ class Recorded:
 
 def memory(options: argparse.Namespace) -> None:
     """Resident memory while frames go by."""
-    networks = VideoPoseEstimator(PoseConfig(every=DETECT_EVERY))
+    networks = VideoPoseEstimator()
     model = from_pretrained(options.model)
     recorded = Recorded(networks, options.video, 40)
     every = max(options.frames // options.answers, 1)

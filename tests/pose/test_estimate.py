@@ -51,6 +51,14 @@ def test_the_actor_is_followed_through_the_whole_video(video: Path, monkeypatch:
     np.testing.assert_array_equal(again.pixels, found.pixels)
 
 
+@pytest.mark.parametrize(("rate", "every"), [(10, 2), (25, 5), (60, 12)])
+def test_persons_are_looked_for_as_often_a_second_in_any_video(tmp_path: Path, rate: int, every: int) -> None:
+    MadeVideo(tmp_path / "a.mkv", 30, rate=rate)
+    detector = KnowingDetector(PLAYER)
+    VideoPoseEstimator(PoseConfig(), detector, BoxEstimator()).estimate(tmp_path / "a.mkv")
+    assert detector.asked == list(range(0, 30, every))
+
+
 def test_what_is_not_seen_is_missing_or_filled_and_marked(video: Path) -> None:
     doubtful = {5: range(FRAMES), 7: range(44, 47)}
     estimator = BoxEstimator(blind=[*range(10, 14), *range(20, 40)], doubtful=doubtful)

@@ -25,8 +25,6 @@ from hhmnet.predict.live import LivePrediction, StreamingConfig, StreamingRecogn
 from hhmnet.predict.recognizer import best
 from hhmnet.predict.timeline import STILL
 
-DETECT_EVERY = 6
-"""Persons are looked for in every n-th frame: half as often as in files, so that two cores keep up with a camera."""
 SHOWN = 5
 """Classes that are shown."""
 NOBODY = LivePrediction(-1, 0.0, 0)
@@ -40,11 +38,10 @@ def main(words: list[str]) -> int:
         if getattr(options, flag.replace("-", "_")) and is_live(options.source):
             raise UsageError(f"--{flag} is for files; a camera or a stream has its own rate")
     log = console()
-    pose = PoseConfig(every=DETECT_EVERY, mirrored=options.mirrored)
     # All is loaded before the first frame is taken, or the first ones would be dropped.
     with log.status("loading"):
         model = from_pretrained(options.model, choose_device(options.device))
-        networks = VideoPoseEstimator(pose)
+        networks = VideoPoseEstimator(PoseConfig(mirrored=options.mirrored))
     with Capture(options.source, not options.as_fast_as_possible, options.loop) as capture:
         config = StreamingConfig(options.window, options.every, rate=capture.rate)
         config.modalities, config.still = tuple(options.modality or ()), options.still

@@ -28,6 +28,8 @@ MIN_CONFIDENCE = 0.2
 """A joint with less confidence is missing."""
 MAX_GAP = 10
 """Gaps of at most this many frames are filled with a straight line, and marked."""
+RATE = 30
+"""Frames a second of a usual video."""
 FOCAL = 1.2
 """Focal length as a share of the picture's longer side, for the way along the optical axis: 45 degrees are seen."""
 
@@ -38,8 +40,9 @@ class PoseConfig:
 
     detector_size: int = 512
     """The picture's longer side for the detector, in pixels; persons of a tenth of it in height are found."""
-    every: int = 3
-    """Persons are looked for in every n-th frame; in between they are followed."""
+    every: int = 6
+    """Persons are looked for in every n-th frame of 30 a second, in other videos as often a second; in between they are
+    followed."""
     persons: int = 1
     """Persons kept at the most, the most important first."""
     mirrored: bool = False
@@ -120,9 +123,10 @@ class VideoPoseEstimator:
             # A small video is decoded once, a larger one twice.
             is_small = video.num_frames * video.width * video.height * 3 <= KEPT_BYTES
             kept = list(_span(video, begin, end)) if is_small else None
+            every = max(round(config.every * (video.fps or RATE) / RATE), 1)
             for index, image in kept or _span(video, begin, end):
                 count = index + 1
-                if index % config.every == 0:
+                if index % every == 0:
                     waiting.append((index, pool.submit(self.detector.detect, image)))
                     follow(2 * self.threads)  # so many pictures are kept at the most
             follow(0)
@@ -130,7 +134,7 @@ class VideoPoseEstimator:
                 where = f" from frame {begin} on" if begin else ""
                 raise video.damage or VideoError(path, None, f"has no frame that can be decoded{where}")
             size = (video.width, video.height)
-            looked = range(0, count, config.every)
+            looked = range(0, count, every)
             actors = choose_actors(tracker.tracks, looked, size, video.fps, config.persons)
             if not actors:
                 raise PoseError("no person was found in it")
