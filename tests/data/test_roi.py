@@ -175,7 +175,20 @@ def test_scenes_by_the_definition(size):
         assert np.abs(crops.scene[n] - expected).max() < TOLERANCE
 
 
-# The control that sees no person.
+# The controls that see no parts.
+
+
+def test_a_scene_without_parts_is_the_same_scene():
+    sample, images = made_clip(5, frames=9, persons=2), Frames(pictures(9))
+    full, alone = (
+        crops_of(sample, images, config) for config in (SMALL, dataclasses.replace(SMALL, show="scene"))
+    )
+    np.testing.assert_array_equal(alone.scene, full.scene)
+    assert alone.scene_mask.all()
+    assert full.part_mask.any()
+    assert not alone.part_mask.any()
+    assert not alone.parts.any()
+
 
 HIDDEN = dataclasses.replace(SMALL, show="background", scene=108, scene_instants=3)
 

@@ -149,7 +149,9 @@ def test_videos_go_with_the_clips(
     x, y, z = sample.joints[0, seen].astype(np.float64).T
     # The axis lies between the two middle pixels of a row, 79.5 of 160, and a little below the middle of a column.
     np.testing.assert_allclose(sample.pixels[0, seen, 0], 79.5 + 560 * 160 / 640 * x / z, rtol=1e-5)
-    np.testing.assert_allclose(sample.pixels[0, seen, 1], 245.5 * 128 / 480 - 0.5 - 486 * 128 / 480 * y / z, rtol=1e-5)
+    np.testing.assert_allclose(
+        sample.pixels[0, seen, 1], 245.5 * 128 / 480 - 0.5 - 486 * 128 / 480 * y / z, rtol=1e-5
+    )
     assert not sample.pixels[0, ~seen].any()
     for flag, value, fault in (
         ("--alignment", "sideways", "field 'alignment'"),

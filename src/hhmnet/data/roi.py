@@ -26,7 +26,7 @@ from hhmnet.video import Pictures, VideoError, open_video
 GREY = 127
 """What is shown where a crop reaches beyond the picture."""
 
-_SHOWN = ("all", "background")
+_SHOWN = ("all", "scene", "background")
 _INSIDE = 0.25  # share of a crop that must lie inside the picture to count as seen
 
 
@@ -51,8 +51,9 @@ class RoiConfig:
     margin: float = 0.125
     """Share by which all crops are cut larger than what they show: room for random shifts in training."""
     show: str = "all"
-    """What is shown: all, or background, a control: the whole picture with every known person's box filled grey, and no
-    part, so that what is recognised is recognised by the surroundings."""
+    """What is shown: all, or one of two controls without parts. scene: persons and surroundings alone, as one sees them
+    whom no skeleton leads to hands and feet. background: the whole picture with every known person's box filled grey,
+    so that what is recognised is recognised by the surroundings."""
     grow: float = 0.2
     """Share of its longer side by which a person's box is grown on each side before it is filled; in background."""
 
@@ -112,8 +113,8 @@ def cut_clip(
     the nearest frame that has both is shown instead, picture and place. A crop is grey where it reaches beyond the
     picture; one of which less than a quarter lies inside isn't shown.
 
-    With ``show: background`` no part is cut out, and the scene is the whole picture without the persons of whom the
-    clip knows (bystanders stay). Where it never knows of any, nothing is shown: the person may be anywhere.
+    With ``show: scene`` and ``background`` no part is cut out. With the second the scene is the whole picture without
+    the persons of whom the clip knows (bystanders stay); where it never knows of any, nothing is shown.
 
     Args:
         sample: the clip; without ``pixels`` no part is shown.
@@ -156,10 +157,10 @@ def _fill(
     everybody, each = person_boxes(sample, scene_frames)
     of_part = np.where(part_frames >= 0, pictures[part_frames], -1)
     of_scene = pictures[scene_frames]
-    if config.show == "background":
+    if config.show != "all":
         of_part[:] = -1
-        if np.isnan(everybody).all():
-            return
+    if config.show == "background" and np.isnan(everybody).all():
+        return
     for picture in np.union1d(of_part[of_part >= 0], of_scene):
         try:
             image = video.frame(int(picture))
