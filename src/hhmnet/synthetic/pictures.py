@@ -15,14 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hhmnet.conversion import Camera as Lens
 from hhmnet.conversion import project
+from hhmnet.readers.nw_ucla import CAMERA
 from hhmnet.synthetic.body import CAMERAS, FPS, JOINT, UP, Camera, turn
 from hhmnet.synthetic.motion import MAX_FRAMES, Performance
 
-WIDTH, HEIGHT = 256, 192
-LENS = Lens(560.0, 560.0, 319.5, 239.5, (640, 480)).resized(WIDTH, HEIGHT)
-"""The lens that the NW-UCLA reader takes for granted, so that it finds the joints on the bodies."""
+WIDTH, HEIGHT = 240, 208
+LENS = CAMERA.resized(WIDTH, HEIGHT)  # the reader's, so that it finds the joints on the bodies
 
 _GRAIN = 8  # levels of a sensor's noise
 _BRIGHTEST = 255 - _GRAIN  # of all that is drawn, so that noise can be added without a carry
