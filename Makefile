@@ -43,7 +43,7 @@ docs: $(READY) ## the pages as HTML in docs/_build
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -q docs docs/_build
 	@echo docs/_build/index.html
 
-bench: $(READY) ## speed and memory on this machine beside ST-GCN; CTRGCN=CHECKOUT races CTR-GCN too
+bench: $(READY) ## speed on this machine beside ST-GCN; CTRGCN=CHECKOUT races CTR-GCN too
 	$(BIN)/hhmnet bench $(BENCH)
 	$(if $(CTRGCN),$(BIN)/python benchmarks/peers.py zoo/nw_ucla/stst-joint --memory --ctrgcn '$(CTRGCN)')
 
