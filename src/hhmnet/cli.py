@@ -32,7 +32,7 @@ COMMANDS = {
     "serve": ("hhmnet.commands.serve:main", "answer over HTTP, with a page for the browser"),
     "export": ("hhmnet.commands.export:main", "write a trained model as an ONNX file"),
     "ensemble": ("hhmnet.commands.ensemble:main", "join the scores of several models into one answer"),
-    "bench": ("hhmnet.commands.bench:main", "measure how fast a recipe trains and answers here, and why"),
+    "bench": ("hhmnet.commands.bench:main", "measure how fast a recipe trains and answers here"),
     "doctor": ("hhmnet.commands.doctor:main", "say what is installed, on what machine, and what is missing"),
     "demo": ("hhmnet.commands.demo:main", "all of these in a row, on made-up sample data"),
 }

@@ -76,7 +76,7 @@ def _parser(flags: Flags) -> Parser:
     parser = Parser(
         "hhmnet serve",
         "Answer over HTTP, with a page for the browser: drop a video or use the webcam.",
-        lambda: f"what a request may take:\n\n{flags.format_help()}",
+        flags.format_help,
         usage="hhmnet serve MODEL [options] [--field value ...]",
     )
     parser.add_shared("model", "device")

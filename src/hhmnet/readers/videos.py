@@ -85,8 +85,8 @@ class Videos(ListedReader):
         layout, config = self.layout, self.config
         kind = f"{layout.num_joints} joints, {'metres' if layout.dims == 3 else 'pixels'}"
         persons = f"{config.persons} person{'s' * (config.persons > 1)} a clip"
-        found = f"joints: blazepose → {layout.name} ({kind}), {persons}; persons from ssd every {config.every} frames"
-        return [*super().describe(), found]
+        looked = f"persons from ssd every {config.every} frames of 30 a second"
+        return [*super().describe(), f"joints: blazepose → {layout.name} ({kind}), {persons}; {looked}"]
 
     def read(self, item: str, notes: Counter[str]) -> Sample:
         """Estimate the joints of one video; raises ReadError if nobody is seen in it or it can't be decoded."""

@@ -68,7 +68,7 @@ def make_phase(
 
 
 class SkeletonPhase:
-    """Phase 1: one skeleton stream, or several with contrast among them (design, 1.2).
+    """Phase 1: one skeleton stream, or several with contrast among them (docs/method.md).
 
     Args:
         config: the run's configuration.
@@ -143,7 +143,7 @@ class SkeletonPhase:
 
 
 class VideoPhase:
-    """Phase 2: a video network that a frozen skeleton network guides and teaches (design, 1.3).
+    """Phase 2: a video network that a frozen skeleton network guides and teaches (docs/method.md).
 
     Its arguments and attributes are those of :class:`SkeletonPhase`, for one store. ``config`` gets the phase-1 model's
     network and preprocessing, so that the run's own file says what was trained.
