@@ -73,9 +73,10 @@ def test_what_is_not_of_this_job_is_named(tmp_path: Path) -> None:
         (out / "answers.jsonl").write_text(f"{content}{line}\n")
         with pytest.raises(InputError, match=r"answers\.jsonl: line 8 is no answer; remove"):
             predict_archive(inputs, job, out)
-    other = make_job(tmp_path / "other")
+    other, warmer = make_job(tmp_path / "other"), make_job(tmp_path / "warmer")
     (other.run / "model.safetensors").write_text("others")
-    for changed in (dataclasses.replace(job, top=3), other):
+    (warmer.run / "config.json").write_text("another temperature")
+    for changed in (dataclasses.replace(job, top=3), other, warmer):
         with pytest.raises(InputError, match="holds answers of another model, or with other settings"):
             predict_archive(inputs, changed, out)
     (out / "archive.json").write_text("{")

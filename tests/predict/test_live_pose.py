@@ -24,6 +24,14 @@ def live(*ways: Way, window: int = 60, estimator: BoxEstimator | None = None, **
     return LivePose(networks, window, 30.0)
 
 
+@pytest.mark.parametrize(("rate", "step"), [(15.0, 3), (30.0, 6), (60.0, 12)])
+def test_persons_are_looked_for_as_often_a_second_at_any_rate(rate: float, step: int) -> None:
+    detector = KnowingDetector(PLAYER)
+    pose = LivePose(VideoPoseEstimator(PoseConfig(), detector, BoxEstimator()), 60, rate)
+    followed(pose, 30)
+    assert detector.asked == list(range(0, 30, step))
+
+
 def there(start: int, end: int, way: Way) -> Way:
     """A way that leads through some frames alone."""
     return lambda frame: way(frame) if start <= frame < end else None

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hhmnet.predict import pictures
 from hhmnet.predict.pictures import draw_overlay
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import InputError
@@ -53,3 +54,16 @@ def test_odd_sides_and_uneven_times(of_both: Recognizer, filmed: Store, tmp_path
     with pytest.raises(InputError, match=r"out\.gif: .*must end in \.mp4"):
         draw_overlay(found, KINECT20, tmp_path / "out.gif")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "out.mp4"]
+
+
+def test_what_is_unknown_is_called_so(
+    of_both: Recognizer, filmed: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, shown = of_both.predict(filmed.sample(0), videos=filmed.video_folder), []
+    monkeypatch.setattr(
+        pictures, "text_image", lambda lines, height: shown.append(lines) or np.zeros((9, 9, 4))
+    )
+    for known in (True, False):
+        pictures._caption(dataclasses.replace(found, known=known), 320, 240)
+    assert shown == [shown[0], ["unknown", *shown[0]]]
+    assert shown[0][0].startswith(found.top[0][0])

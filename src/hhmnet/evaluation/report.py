@@ -44,7 +44,7 @@ def headline(metrics: dict[str, Any]) -> str:
     if told := metrics.get("unknown"):
         text += (
             f" From {told['n']} clips of no class they are told with an area under the ROC curve of "
-            f"{told['auroc']:.2f} %; {told['known']:.2f} % of them stay known."
+            f"{told['auroc']:.2f} %; {told['known']:.2f} % of its own clips stay known."
         )
     return text
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from hhmnet.confidence import NEIGHBOURS_FILE
+
 ZOO = Path(__file__).parents[3] / "zoo"
 """Trained models of a checkout; a wheel has none."""
-FILES = ("config.json", "config.yaml", "model.safetensors")
+FILES = ("config.json", "config.yaml", "model.safetensors", NEIGHBOURS_FILE, "examples.safetensors")
 """What is taken from the hub: a model as a folder. No code is."""
 
 

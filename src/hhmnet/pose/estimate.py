@@ -52,6 +52,10 @@ class PoseConfig:
         within(self, 64, 4096, "detector_size")
         within(self, 1, float("inf"), "every", "persons")
 
+    def step(self, rate: float) -> int:
+        """Frames from one look for persons to the next where there are ``rate`` a second; 0 if nobody knows."""
+        return max(round(self.every * (rate or RATE) / RATE), 1)
+
 
 @dataclass
 class VideoPoses:
@@ -123,7 +127,7 @@ class VideoPoseEstimator:
             # A small video is decoded once, a larger one twice.
             is_small = video.num_frames * video.width * video.height * 3 <= KEPT_BYTES
             kept = list(_span(video, begin, end)) if is_small else None
-            every = max(round(config.every * (video.fps or RATE) / RATE), 1)
+            every = config.step(video.fps)
             for index, image in kept or _span(video, begin, end):
                 count = index + 1
                 if index % every == 0:

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hhmnet.confidence import RATE
+from hhmnet.confidence import NEIGHBOURS_FILE, RATE
 from hhmnet.files import append, locked, replacing
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import Input, InputError
@@ -48,8 +48,9 @@ class ArchiveJob:
 
     def digest(self) -> str:
         """A short name of all that decides a prediction but the clip."""
-        weights = self.run if self.run.suffix == ".onnx" else self.run / "model.safetensors"
-        text = hashlib.sha256(weights.read_bytes())
+        folder = [self.run / name for name in ("model.safetensors", "config.json", NEIGHBOURS_FILE)]
+        files = [self.run] if self.run.suffix == ".onnx" else folder
+        text = hashlib.sha256(b"".join(file.read_bytes() for file in files if file.exists()))
         pose, arrays, unknown = map(self.options.get, ("pose", "arrays", "unknown"), (None, None, RATE))
         text.update(repr((pose, arrays, self.top, self.modalities, unknown)).encode())
         return text.hexdigest()[:16]

@@ -68,11 +68,11 @@ class LivePerson(Follower):
 class LivePose:
     """Follows the most important person through frames that come one by one.
 
-    Persons are detected in every n-th frame and joined to tracks. Of those seen in the last ``window`` frames (at
-    least 90), the most important is followed (:func:`.tracking.rate_tracks`), until another is half as important again,
-    or has been there for 30 frames in which this one wasn't. Who comes back near the same place within 60 frames is the
-    same person; else, and whenever another person is followed, the window begins anew, since joints of two persons are
-    no movement. Memory doesn't grow: tracks keep what the window needs, joints are kept for the window alone.
+    Persons are detected as often a second as in files and joined to tracks. Of those seen in the last ``window`` frames
+    (at least 90), the most important is followed (:func:`.tracking.rate_tracks`), until another is half as important
+    again, or has been there for 30 frames in which this one wasn't. Who comes back near the same place within 60 frames
+    is the same person; else, and whenever another person is followed, the window begins anew, since joints of two
+    persons are no movement. Memory doesn't grow: tracks keep what the window needs, joints are kept for the window alone.
 
     Attributes:
         followed: who is followed; None for nobody.
@@ -109,8 +109,8 @@ class LivePose:
         steps, self._frame = frame - self._frame, frame
         self._since += 1
         # Where many frames are dropped, tracks would end before the n-th frame that is looked at.
-        latest = max(self.config.every, _LATEST)
-        if not self._looked or self._since >= self.config.every or frame - self._looked[-1] >= latest:
+        step = self.config.step(self.rate)
+        if not self._looked or self._since >= step or frame - self._looked[-1] >= max(step, _LATEST):
             self._detect(frame, image)
         if self.followed is not None:
             self.followed.go_on(steps, image, frame, round(self.rate))

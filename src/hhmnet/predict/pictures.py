@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 
+from hhmnet.confidence import UNKNOWN
 from hhmnet.data.places import part_squares, pictures_of
 from hhmnet.drawing import draw_box, draw_skeleton
 from hhmnet.evaluation.figures import class_label, class_labels, new_figure, save_figure, set_fonts
@@ -85,10 +86,11 @@ def _parts_of(
 
 
 def _caption(prediction: Prediction, width: int, height: int) -> np.ndarray:
-    """The label and the classes that follow, on a dark ground ``(h, w, 4)``, no wider than the picture."""
+    """The surest classes, after ``unknown`` for none of them, on a dark ground ``(h, w, 4)``, no wider than that."""
     order = np.argsort(-prediction.probabilities, kind="stable").tolist()  # that of the answers
     answers = zip(order, prediction.top[:3], strict=False)
     lines = [f"{class_label(label, number)}  {100 * share:.0f} %" for number, (label, share) in answers]
+    lines = lines if prediction.known else [UNKNOWN, *lines]
     line = max(round(height / 20), 11)
     while (image := text_image(lines, line)).shape[1] > width and line > 6:
         line -= 1
