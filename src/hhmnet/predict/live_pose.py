@@ -72,7 +72,7 @@ class LivePose:
     (at least 90), the most important is followed (:func:`.tracking.rate_tracks`), until another is half as important
     again, or has been there for 30 frames in which this one wasn't. Who comes back near the same place within 60 frames
     is the same person; else, and whenever another person is followed, the window begins anew, since joints of two
-    persons are no movement. Memory doesn't grow: tracks keep what the window needs, joints are kept for the window alone.
+    persons are no movement. Memory doesn't grow: tracks keep what the window needs, joints are kept for it alone.
 
     Attributes:
         followed: who is followed; None for nobody.

@@ -86,7 +86,7 @@ def _parts_of(
 
 
 def _caption(prediction: Prediction, width: int, height: int) -> np.ndarray:
-    """The surest classes, after ``unknown`` for none of them, on a dark ground ``(h, w, 4)``, no wider than that."""
+    """``unknown`` where it is none of them, and the surest classes: ``(h, w, 4)``, no wider than the picture."""
     order = np.argsort(-prediction.probabilities, kind="stable").tolist()  # that of the answers
     answers = zip(order, prediction.top[:3], strict=False)
     lines = [f"{class_label(label, number)}  {100 * share:.0f} %" for number, (label, share) in answers]
