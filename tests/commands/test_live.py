@@ -102,6 +102,18 @@ def test_the_terminal_shows_label_bars_and_speed() -> None:
     assert "1,234 dropped" in lines[4]
 
 
+@pytest.mark.parametrize("flag", [("--window", "90s"), ("--still", "-1"), ("--unknown", "0.5")])
+def test_a_value_that_can_not_be_is_one_line(run, video, capsys, flag):
+    assert main(["live", str(run), "--source", str(video), *flag]) == 2
+    assert f"hhmnet live: error: field '{flag[0][2:]}' must be from" in capsys.readouterr().err
+
+
+def test_a_source_of_an_unusual_rate_is_answered(run, tmp_path, capsys):
+    file = tmp_path / "fast.mkv"
+    MadeVideo(file, 4, rate=480)
+    assert live_lines(capsys, str(run), "--source", str(file))[-1]["frame"] >= 0
+
+
 def test_what_ends_before_an_answer_is_due_gets_one_also_by_skeletons_alone(video, tmp_path, capsys):
     video_model().save_pretrained(tmp_path / "model")
     words = [tmp_path / "model", "--source", video, "--every", "1000"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from collections import deque
@@ -43,9 +44,7 @@ def main(words: list[str]) -> int:
         model = from_pretrained(options.model, choose_device(options.device))
         networks = VideoPoseEstimator(PoseConfig(mirrored=options.mirrored))
     with Capture(options.source, not options.as_fast_as_possible, options.loop) as capture:
-        config = StreamingConfig(options.window, options.every, rate=capture.rate)
-        config.modalities, config.still = tuple(options.modality or ()), options.still
-        config.unknown = options.unknown
+        config = _config(options, capture.rate)
         recognizer = StreamingRecognizer(model, config, networks)
         meter = Meter(capture)
         frames, by = recognizer.config.frames, " and ".join(recognizer.modalities)
@@ -79,6 +78,18 @@ def _parser() -> Parser:
     parser.add_shared("modality", "unknown", "device")
     add("--json", action="store_true", help="print a line of JSON for each answer on standard output")
     return parser
+
+
+def _config(options: argparse.Namespace, rate: float) -> StreamingConfig:
+    """How a source of this rate becomes answers; raises UsageError for a value that can't be."""
+    own = {name: getattr(options, name) for name in ("window", "every", "unknown", "still")}
+    try:
+        # A source of another rate has its frames on the nearest even grid that there is.
+        return StreamingConfig(
+            **own, rate=min(max(rate, 1.0), 240.0), modalities=tuple(options.modality or ())
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _watch(
