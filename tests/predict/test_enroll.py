@@ -14,6 +14,7 @@ from hhmnet.data.transform import SkeletonBatch
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.predict import Recognizer
 from hhmnet.predict.enroll import Examples, embed, enrolled, fit_head
+from hhmnet.readers.arrays import ArrayConfig
 from hhmnet.sample import Sample
 from hhmnet.store import Store
 from made_bodies import POSES, standing, write_clip
@@ -92,6 +93,15 @@ def test_classes_are_added_to_what_was_enrolled(
     for wrong, message in ((second, "named alike"), (model, "without --add")):
         enroll(wrong, begun, tmp_path / "x", "--add", code=2)
         assert message in capsys.readouterr().err
+
+
+def test_who_knows_other_classes_reads_files_and_calls_unknown_as_before(folder: Path) -> None:
+    for file in folder.glob("*/*.npz"):
+        np.savez(file, joints=np.load(file)["joints"] * [1, -1, 1])
+    recognizer = Recognizer(skeleton_model(), arrays=ArrayConfig(up="minus_y"), unknown=0)
+    wider = recognizer.enroll({pose: sorted((folder / pose).iterdir()) for pose in POSES})
+    assert wider.unknown == 0
+    assert wider.predict(folder / "crouch" / "0.npz").notes == ()
 
 
 def test_labels_by_chance_are_not_told_by_the_others() -> None:

@@ -223,7 +223,8 @@ class Recognizer:
 
         model = encoders_of(self.engine)
         found, _ = read_examples(model, self.sources, {name: [*files] for name, files in examples.items()})
-        return Recognizer(enrolled(model, found)[0], next(model.parameters()).device, self.sources.pose)
+        made, device, sources = enrolled(model, found)[0], next(model.parameters()).device, self.sources
+        return Recognizer(made, device, sources.pose, arrays=sources.arrays, unknown=self.unknown)
 
     def check_modalities(self, modalities: Sequence[str]) -> None:
         """Raise InputError for modalities that don't exist, or that the model doesn't look at."""
