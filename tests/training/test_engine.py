@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from short_run import CERTAIN, assert_same_runs, make_config, make_run, train_in_slices
+from short_run import CERTAIN, assert_same_runs, make_config, make_run, train_in_slices, write_phase1
 
 from hhmnet.data.dataset import ClipDataset
 from hhmnet.data.transform import prepare
@@ -165,6 +165,12 @@ def test_what_is_refused(tiny_store, tmp_path, make_sample, write_clips):
     untrainable = write_clips(tmp_path / "test only", [make_sample(n, camera="3") for n in range(4)])
     with pytest.raises(TrainingError, match="nw_ucla_cross_view leaves no labelled clip to train on"):
         make_run(tmp_path / "run", make_config(), untrainable)
+    one_view = write_clips(tmp_path / "one view", [make_sample(n, camera="1") for n in range(8)])
+    with pytest.raises(TrainingError, match="fold 0 of protocol nw_ucla_cross_view holds out no labelled"):
+        make_run(tmp_path / "run", make_config(fold=0), one_view)
+    whole = str(write_phase1(tmp_path / "whole", tiny_store))
+    with pytest.raises(TrainingError, match=f"field 'calibration', {whole}: no fold was held out there"):
+        make_run(tmp_path / "run", make_config(calibration=whole), tiny_store)
     if not torch.cuda.is_available():
         with pytest.raises(TrainingError, match=r"field 'run\.device' is cuda, but torch sees no GPU"):
             make_run(tmp_path / "run", make_config(device="cuda"), tiny_store)

@@ -296,6 +296,8 @@ class Trainer:
         other = from_pretrained(name, all_heads=True).spec
         if other.class_names != self.spec.class_names or len(other.heads) != len(self.spec.heads):
             raise TrainingError(f"field 'calibration', {name}: it tells other classes apart than this run")
+        if not all(other.confidences()):
+            raise TrainingError(f"field 'calibration', {name}: no fold was held out there, so it can't say")
         return other.confidences()
 
     def _checkpoint(self) -> None:
@@ -370,6 +372,10 @@ def _training_sets(config: TrainConfig, stores: Sequence[Store]) -> list[_Traini
         rows = rows[labels[rows] >= 0]
         if len(rows) == 0:
             raise TrainingError(f"{store.path}: protocol {protocol.name} leaves no labelled clip to train on")
+        if config.fold is not None and (labels[protocol.indices(store, "val", config.fold)] < 0).all():
+            raise TrainingError(
+                f"{store.path}: fold {config.fold} of protocol {protocol.name} holds out no labelled clip"
+            )
         if len(store.class_names) < 2:
             raise TrainingError(f"{store.path}: it has one class; there is nothing to tell apart")
         found.append(_TrainingSet(store, protocol, labels, rows))
