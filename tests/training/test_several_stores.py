@@ -90,6 +90,7 @@ def test_a_run_cut_in_slices_measures_each_set_and_ends_the_same(both, tmp_path)
 def test_the_commands_take_several_stores(both, recipe, tmp_path, capsys):
     run, data = tmp_path / "run", ["--data", *(str(store.path) for store in both)]
     words = ["train", "--config", str(recipe), "--protocol", "nw_ucla_cross_view+", *data]
+    words += ["--relabel", '{"clip000": "wave"}']
     assert main([*words, "--dry-run"]) == 0
     assert "training clips │ 37 │" in " ".join(capsys.readouterr().out.split())
     assert main([*words, "--out", str(run)]) == 0
@@ -105,6 +106,10 @@ def test_the_commands_take_several_stores(both, recipe, tmp_path, capsys):
         assert scores.class_names == store.class_names
         logits = score(whole, store, np.arange(len(store))).logits
         np.testing.assert_allclose(scores.logits, (logits[:, :3], logits[:, 3:])[number], atol=1e-6)
+    # A head that is named is measured in the run's folder, and by the run's corrected labels.
+    assert main(["evaluate", f"{run}#tiny", "--data", str(both[0].path), "--split", "train"]) == 0
+    scores = Scores.load(run / "eval-train-tiny" / "scores.parquet")
+    assert scores.labels[scores.sample_ids == "clip000"] == both[0].class_names.index("wave")
     assert from_pretrained(f"{run}#other").spec.class_names == ("nod", "sit")
     clip = tmp_path / "clip.npz"
     np.savez(clip, joints=both[1].joints(0))
@@ -114,6 +119,9 @@ def test_the_commands_take_several_stores(both, recipe, tmp_path, capsys):
     assert main(["predict", f"{run}#other", str(clip), "--json"]) == 0
     top = json.loads(capsys.readouterr().out)[0]["top"]
     assert {one["label"] for one in top} == {"nod", "sit"}
+    for head, code in (("other", 0), ("tiny", 2)):
+        assert main(["predict", f"{run}#{head}", str(clip), "--out", str(tmp_path / "answers")]) == code
+    assert "holds answers of another model" in capsys.readouterr().err
 
 
 def test_what_is_refused(both, tmp_path, make_sample, write_clips):

@@ -26,7 +26,7 @@ from hhmnet.evaluation.report import headline, sections, write_report
 from hhmnet.evaluation.scores import Scores, score
 from hhmnet.fields import brief as brief_text
 from hhmnet.files import locked, made, remove_leftovers, write_json
-from hhmnet.models.hub import find_model
+from hhmnet.models.hub import find_model, split_head
 from hhmnet.models.pretrained import ActionModel, from_pretrained
 from hhmnet.predict.engines import choose_device
 from hhmnet.sample import MODALITIES
@@ -116,8 +116,9 @@ def evaluate_run(
     group = join(device == "cpu")
     with group.together():
         place = choose_device(device)
-        folder = find_model(run)
-        model = from_pretrained(folder, place, store)
+        named, head = split_head(run)
+        folder = find_model(named)
+        model = from_pretrained(f"{folder}#{head}" if head else folder, place, store)
         spec = model.spec
         check_layout(model, run, store)
         rule, fold, rows = _clips(model, store, split, fold, protocol)
@@ -136,7 +137,7 @@ def evaluate_run(
             log.print(note)
     # Of a model that isn't here, the results are: a cache is no place for them.
     results = f"eval-{split}" + (f"-{model.head_name}" if model.head_name else "")
-    out = out or (run if run.exists() else Path(run.name)) / results
+    out = out or (Path(named) if Path(named).exists() else Path(Path(named).name)) / results
     with ExitStack() as held:
         with group.together():
             if group.is_main:

@@ -17,6 +17,12 @@ class HubError(ValueError):
     """A model that is in none of these places."""
 
 
+def split_head(name: str | Path) -> tuple[str, str]:
+    """Model and head of ``FOLDER#HEAD``; the head is empty where none is named, or a folder is called so."""
+    model, _, head = (str(name), "", "") if Path(name).exists() else str(name).partition("#")
+    return model, head
+
+
 def find_model(name: str | Path) -> Path:
     """The folder or the ONNX file of a model.
 

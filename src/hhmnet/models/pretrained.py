@@ -19,7 +19,7 @@ from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.files import replacing, write_json
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork
-from hhmnet.models.hub import find_model
+from hhmnet.models.hub import find_model, split_head
 from hhmnet.models.spec import ModelSpec, Network, PretrainedError, check_weights
 from hhmnet.models.stst import STST
 from hhmnet.store import Store
@@ -260,7 +260,7 @@ def from_pretrained(
         PretrainedError: one line naming the file and what is wrong with it.
         HubError: there is no such folder, and the hub's model isn't to be had.
     """
-    name, _, head = (str(folder), "", "") if Path(folder).exists() else str(folder).partition("#")
+    name, head = split_head(folder)
     folder = find_model(name)
     config, weights = folder / "config.json", folder / "model.safetensors"
     for file in (config, weights):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from hhmnet.confidence import NEIGHBOURS_FILE, RATE
 from hhmnet.files import append, locked, replacing
+from hhmnet.models.hub import find_model, split_head
 from hhmnet.predict.recognizer import Recognizer
 from hhmnet.predict.sources import Input, InputError
 from hhmnet.prepare.workers import EngineError, connected
@@ -48,9 +49,12 @@ class ArchiveJob:
 
     def digest(self) -> str:
         """A short name of all that decides a prediction but the clip."""
-        folder = [self.run / name for name in ("model.safetensors", "config.json", NEIGHBOURS_FILE)]
-        files = [self.run] if self.run.suffix == ".onnx" else folder
+        model, head = split_head(self.run)
+        place = find_model(model)
+        folder = [place / name for name in ("model.safetensors", "config.json", NEIGHBOURS_FILE)]
+        files = [place] if place.suffix == ".onnx" else folder
         text = hashlib.sha256(b"".join(file.read_bytes() for file in files if file.exists()))
+        text.update(head.encode())
         pose, arrays, unknown = map(self.options.get, ("pose", "arrays", "unknown"), (None, None, RATE))
         text.update(repr((pose, arrays, self.top, self.modalities, unknown)).encode())
         return text.hexdigest()[:16]

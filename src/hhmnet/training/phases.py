@@ -22,7 +22,7 @@ from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import prepare_video
 from hhmnet.losses import cross_entropy, distillation, gathered, part_contrast, smooth, stream_contrast
 from hhmnet.models.heterogeneous import HeterogeneousOutput
-from hhmnet.models.hub import find_model
+from hhmnet.models.hub import find_model, split_head
 from hhmnet.models.pretrained import ActionModel, ModelSpec, PretrainedError, from_pretrained, with_video
 from hhmnet.models.spec import Head
 from hhmnet.models.start import start_from, start_video, zero_heads
@@ -243,7 +243,7 @@ def _naming(name: str, start: Callable[..., list[str]], model: ActionModel, init
 
 def _weights_hash(name: str) -> str:
     """By content: a folder that was moved holds the same model, and one that was trained anew another."""
-    weights = (find_model(name.partition("#")[0]) / "model.safetensors").read_bytes()
+    weights = (find_model(split_head(name)[0]) / "model.safetensors").read_bytes()
     return hashlib.sha256(weights).hexdigest()
 
 
