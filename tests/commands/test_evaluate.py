@@ -105,12 +105,18 @@ def test_somebody_elses_store_is_measured_by_the_names_of_its_classes(
         assert name in printed.err
 
 
-def test_the_protocol_that_is_named_splits(finished_run, altered_store, tmp_path, capsys):
+def test_the_protocol_that_is_named_splits(run_copy, altered_store, tmp_path, capsys):
+    """A clip that was relabelled for training may then test, by its own label."""
+    config, store = run_copy / "config.yaml", altered_store(split="test")
+    clip = Store(store)[0]
+    other = f"relabel: {{{clip.sample_id}: '{NAMES[clip.label - 1]}'}}"
+    config.write_text(config.read_text().replace("relabel: {}", other))
     words = ("--out", str(tmp_path / "out"), "--json", "--protocol", "given")
-    assert evaluate(finished_run, altered_store(split="test"), *words) == 0
+    assert evaluate(run_copy, store, *words) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)["n"] == 60
     assert "by which 40 of these 60 clips train" in printed.err
+    assert Scores.load(tmp_path / "out" / "scores.parquet").labels[0] == clip.label
 
 
 def test_clips_without_labels_are_scored_and_not_measured(run_copy, store_folder, altered_store, capsys):

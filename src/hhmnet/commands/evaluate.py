@@ -123,7 +123,8 @@ def evaluate_run(
         check_layout(model, run, store)
         rule, fold, rows = _clips(model, store, split, fold, protocol)
         config = folder / CONFIG_FILE
-        relabel = read_config(config).relabel if config.exists() else {}
+        # Where another protocol splits, the clips that were relabelled may test.
+        relabel = read_config(config).relabel if config.exists() and rule.name == spec.protocol else {}
         labels, lacking = _matched(model, run, store, rule.labels(store, relabel)[rows])
         others = None if unknown is None else Store(unknown)
         sure = spec.confidence.get("+".join(MODALITIES[: 1 + (spec.roi is not None)]), Confidence())
