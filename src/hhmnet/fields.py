@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -10,6 +11,11 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 def brief(text: str, most: int = 500) -> str:
     """A text that somebody will read, without its middle where it is longer than ``most`` characters."""
     return text if len(text) <= most else f"{text[: most * 2 // 3]} … {text[-(most // 3) :]}"
+
+
+def plain_name(name: str) -> str:
+    """What two names have in common that people don't tell apart: without case, blanks and Unicode form."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())
 
 
 def one_of(config: Any, name: str, known: tuple[str, ...]) -> None:

@@ -8,7 +8,6 @@ the result is a model like any other. ``results/transfer.md`` says what else was
 from __future__ import annotations
 
 import dataclasses
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +24,7 @@ from hhmnet.confidence import fit_confidence
 from hhmnet.data.dataset import to_clips
 from hhmnet.data.protocols import ProtocolError, get_protocol
 from hhmnet.data.transform import prepare
+from hhmnet.fields import plain_name
 from hhmnet.files import replacing
 from hhmnet.models.homogeneous import HomogeneousNetwork
 from hhmnet.models.pretrained import ActionModel
@@ -109,7 +109,7 @@ def _check_names(names: Sequence[str]) -> None:
     """Raise InputError where two classes have one name, but for case, blanks and Unicode form."""
     seen: dict[str, str] = {}
     for name in names:
-        key = " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())
+        key = plain_name(name)
         if key in seen:
             raise InputError(f"two classes are named alike: '{seen[key]}' and '{name}'; rename one")
         seen[key] = name

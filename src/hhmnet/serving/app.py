@@ -16,6 +16,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.requests import ClientDisconnect
 
 from hhmnet import __version__
+from hhmnet.fields import plain_name
 from hhmnet.sample import MODALITIES
 from hhmnet.serving import Limits, Refused, busy
 from hhmnet.serving.access import API, LOCAL_HOSTS, Access
@@ -200,17 +201,19 @@ class Classroom:
             raise Refused(409, f"this server keeps {self._most} examples; forget some first")
 
     def add(self, label: str, example: dict[str, Any]) -> None:
-        """Keep an example; a class that differs in capitals alone is the same."""
+        """Keep an example; a class whose name differs in case, blanks or Unicode form alone is the same."""
         self.check_room()
-        known = next((name for name in self._taught if name.casefold() == label.casefold()), label)
-        self._taught.setdefault(known, []).append(example)
+        self._taught.setdefault(self._as_known(label), []).append(example)
 
     def forget(self, label: str | None) -> None:
         """Forget a class, or all of them."""
         if label is None:
             self._taught.clear()
-        elif self._taught.pop(label, None) is None:
+        elif self._taught.pop(self._as_known(label), None) is None:
             raise Refused(404, "no class of that name is taught")
+
+    def _as_known(self, label: str) -> str:
+        return next((name for name in self._taught if plain_name(name) == plain_name(label)), label)
 
     def enough(self) -> Taught:
         """The examples of two classes or more."""
