@@ -14,7 +14,7 @@ from hhmnet.cli import main
 from hhmnet.data.roi import RoiConfig, cut_clip
 from hhmnet.data.transform import DataConfig
 from hhmnet.data.video_batch import VideoConfig
-from hhmnet.evaluation.model_pictures import crops_of, guidance_of
+from hhmnet.evaluation.model_pictures import attention_of, crops_of, draw_attention, guidance_of
 from hhmnet.models.heterogeneous import HeterogeneousConfig
 from hhmnet.models.homogeneous import FusionConfig
 from hhmnet.models.pretrained import ActionModel, ModelSpec, with_video
@@ -117,3 +117,11 @@ def test_an_explanation_holds_the_weights_that_are_used(mask, reranking, monkeyp
     torch.testing.assert_close(found.plain.sum(-1), torch.ones(3, 2, 20))
     assert not found.weights[~found.kept].any()
     assert bool(found.kept.all()) == (mask == "none")
+
+
+def test_attention_is_drawn_of_whoever_is_there(phase1: ActionModel, tmp_path: Path) -> None:
+    both = made_clip(4, persons=2)
+    there = both.present & np.array([[False], [True]])
+    alone = dataclasses.replace(both, present=there, joints=both.joints * there[..., None, None])
+    draw_attention(attention_of(phase1, alone), alone, KINECT20, tmp_path / "seen.png")
+    assert (tmp_path / "seen.png").stat().st_size > 1000

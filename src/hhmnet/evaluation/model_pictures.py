@@ -174,9 +174,9 @@ def _draw_answers(axes: Any, found: Guidance, label: str | None) -> None:
 
 
 def attention_of(model: ActionModel, sample: Sample) -> list[Explanation]:
-    """Every block's attention in a clip's first person, ``(V, V)``, means over chunks and heads; ``kept`` is a share.
+    """Every block's attention in the first person who is there, ``(V, V)``, means over chunks and heads.
 
-    Of a model of several streams it is that of the first one.
+    ``kept`` is a share. Of a model of several streams it is that of the first one.
     """
     single = model.single(model.spec.data.streams[0]).eval()
     encoder, data = single.network, single.spec.data
@@ -198,8 +198,9 @@ def draw_attention(blocks: list[Explanation], sample: Sample, layout: SkeletonLa
     queries = [layout.index(name) for name in QUERIES if name in layout.joints] or [0]
     figure = new_figure(2.4 * len(queries), 2.6 * len(blocks))
     grid = figure.subplots(len(blocks), len(queries), squeeze=False)
-    seen = np.flatnonzero(sample.present[0])
-    body = sample.joints[0, seen[len(seen) // 2], :, :2]
+    person = int(sample.present.any(1).argmax())  # the first who is ever there
+    seen = np.flatnonzero(sample.present[person])
+    body = sample.joints[person, seen[len(seen) // 2], :, :2]
     for (row, column), axes in np.ndenumerate(grid):
         block, query = blocks[row], queries[column]
         axes.set_title(f"block {row + 1}, {layout.joints[query].replace('_', ' ')}", fontsize=8)
