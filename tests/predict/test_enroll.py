@@ -75,6 +75,8 @@ def test_a_store_gives_its_training_clips(
     assert {name: count for name, (count, _) in counts.items()} == wanted
     assert main(["evaluate", str(tmp_path / "new"), "--data", str(store_folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 20
+    # By it phase 2 knows which clips it has seen.
+    assert from_pretrained(tmp_path / "new").spec.protocol == Store(store_folder).protocol
 
 
 def test_classes_are_added_to_what_was_enrolled(

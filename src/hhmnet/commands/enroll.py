@@ -15,6 +15,7 @@ from hhmnet.predict.engines import choose_device
 from hhmnet.predict.enroll import enrolled, find_examples, load_examples, read_examples, save_examples
 from hhmnet.predict.sources import InputError, Sources
 from hhmnet.readers.arrays import ArrayConfig
+from hhmnet.store import SAMPLES_FILE, Store
 
 
 def main(words: list[str]) -> int:
@@ -38,7 +39,8 @@ def main(words: list[str]) -> int:
     for error in failed.values():
         print(f"hhmnet enroll: left out: {error}", file=sys.stderr)
     examples = examples if old is None else old.joined(examples)
-    made, head = enrolled(model, examples)
+    is_store = (options.examples / SAMPLES_FILE).is_file() and old is None
+    made, head = enrolled(model, examples, Store(options.examples).protocol if is_store else "")
     options.out.mkdir(parents=True, exist_ok=True)
     with locked(options.out, "enrolling"):
         save_examples(examples, options.out)

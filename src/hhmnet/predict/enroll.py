@@ -209,9 +209,12 @@ def fit_head(examples: Examples, weights: np.ndarray) -> Head:
     return Head(weight, bias, scale * held_out)
 
 
-def enrolled(model: ActionModel, examples: Examples) -> tuple[ActionModel, Head]:
-    """A model of skeletons that tells the examples' classes apart, with copies of the encoders that embedded them."""
-    made = _with_new_heads(model, examples.class_names).cpu()
+def enrolled(model: ActionModel, examples: Examples, protocol: str = "") -> tuple[ActionModel, Head]:
+    """A model of skeletons that tells the examples' classes apart, with copies of the encoders that embedded them.
+
+    ``protocol`` is by which rule the examples are the training clips of a store, if they are.
+    """
+    made = _with_new_heads(model, examples.class_names, protocol).cpu()
     weights = np.ones(1)
     if isinstance(made.network, HomogeneousNetwork):
         weights = made.network.weights.numpy().astype(np.float64)
@@ -233,14 +236,14 @@ def enrolled(model: ActionModel, examples: Examples) -> tuple[ActionModel, Head]
     return made, head
 
 
-def _with_new_heads(model: ActionModel, class_names: Sequence[str]) -> ActionModel:
+def _with_new_heads(model: ActionModel, class_names: Sequence[str], protocol: str = "") -> ActionModel:
     """A copy of a model's skeleton side whose classifiers are new, and see head, hands and feet apart."""
     model = model.skeleton
     spec = dataclasses.replace(
         model.spec,
         model=dataclasses.replace(model.spec.model, pooling="parts"),
         class_names=tuple(class_names),
-        protocol="",
+        protocol=protocol,
         fold=None,
         heads=(),
         confidence={},
