@@ -10,9 +10,7 @@ import pytest
 
 import hhmnet
 from hhmnet.cli import main
-from hhmnet.confidence import NEIGHBOURS_FILE
-from hhmnet.models.hub import FILES, ZOO, find_model
-from hhmnet.predict.enroll import EXAMPLES_FILE
+from hhmnet.models.hub import ZOO, find_model
 from made_models import skeleton_model
 
 
@@ -36,10 +34,6 @@ def test_a_model_of_the_hub_comes_from_its_cache(cached, tiny_store, capsys):
     found = json.loads(capsys.readouterr().out)
     assert len(found) == len(tiny_store)
     assert found[0]["label"] == hhmnet.Recognizer(model).predict(tiny_store[0]).label
-
-
-def test_what_unknown_and_enroll_need_is_taken_too():
-    assert {NEIGHBOURS_FILE, EXAMPLES_FILE} < set(FILES)
 
 
 def test_what_is_nowhere_is_told_in_one_line(cached, capsys):

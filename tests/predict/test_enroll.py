@@ -11,6 +11,7 @@ import torch
 
 from hhmnet.cli import main
 from hhmnet.data.transform import SkeletonBatch
+from hhmnet.models.hub import FILES
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.predict import Recognizer
 from hhmnet.predict.enroll import Examples, embed, enrolled, fit_head
@@ -75,6 +76,9 @@ def test_a_store_gives_its_training_clips(
     assert {name: count for name, (count, _) in counts.items()} == wanted
     assert main(["evaluate", str(tmp_path / "new"), "--data", str(store_folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 20
+    left = {file.name for file in (tmp_path / "new").iterdir() if file.is_file()}
+    assert left >= {"neighbours.safetensors", "examples.safetensors"}
+    assert left <= {*FILES}, "from the hub it comes whole"
     # By it phase 2 knows which clips it has seen.
     assert from_pretrained(tmp_path / "new").spec.protocol == Store(store_folder).protocol
 

@@ -138,7 +138,8 @@ def evaluate_run(
             log.print(note)
     # Of a model that isn't here, the results are: a cache is no place for them.
     results = f"eval-{split}" + (f"-{model.head_name}" if model.head_name else "")
-    out = out or (Path(named) if Path(named).exists() else Path(Path(named).name)) / results
+    place_of_run = Path(named)
+    out = out or (place_of_run if place_of_run.exists() else Path(place_of_run.name)) / results
     with ExitStack() as held:
         with group.together():
             if group.is_main:

@@ -9,7 +9,9 @@ from hhmnet.confidence import NEIGHBOURS_FILE
 
 ZOO = Path(__file__).parents[3] / "zoo"
 """Trained models of a checkout; a wheel has none."""
-FILES = ("config.json", "config.yaml", "model.safetensors", NEIGHBOURS_FILE, "examples.safetensors")
+EXAMPLES_FILE = "examples.safetensors"
+"""Beside an enrolled model's weights: what classes are added to."""
+FILES = ("config.json", "config.yaml", "model.safetensors", NEIGHBOURS_FILE, EXAMPLES_FILE)
 """What is taken from the hub: a model as a folder. No code is."""
 
 

@@ -28,7 +28,7 @@ MIN_CONFIDENCE = 0.2
 """A joint with less confidence is missing."""
 MAX_GAP = 10
 """Gaps of at most this many frames are filled with a straight line, and marked."""
-RATE = 30
+USUAL_RATE = 30
 """Frames a second of a usual video."""
 FOCAL = 1.2
 """Focal length as a share of the picture's longer side, for the way along the optical axis: 45 degrees are seen."""
@@ -54,7 +54,7 @@ class PoseConfig:
 
     def step(self, rate: float) -> int:
         """Frames from one look for persons to the next where there are ``rate`` a second; 0 if nobody knows."""
-        return max(round(self.every * (rate or RATE) / RATE), 1)
+        return max(round(self.every * (rate or USUAL_RATE) / USUAL_RATE), 1)
 
 
 @dataclass

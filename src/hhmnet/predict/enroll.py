@@ -27,6 +27,7 @@ from hhmnet.data.transform import prepare
 from hhmnet.fields import plain_name
 from hhmnet.files import replacing
 from hhmnet.models.homogeneous import HomogeneousNetwork
+from hhmnet.models.hub import EXAMPLES_FILE
 from hhmnet.models.pretrained import ActionModel
 from hhmnet.models.stst import STST
 from hhmnet.predict.engines import Engine, TorchEngine
@@ -34,8 +35,6 @@ from hhmnet.predict.sources import Input, InputError, Sources, find_inputs
 from hhmnet.sample import Sample
 from hhmnet.store import SAMPLES_FILE, Store
 
-EXAMPLES_FILE = "examples.safetensors"
-"""Beside an enrolled model's weights: what classes are added to."""
 BATCH = 32
 """Clips that are embedded at once."""
 FEWEST = 2
