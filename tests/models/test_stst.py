@@ -156,7 +156,9 @@ def test_what_is_missing_has_no_influence(variant, training, static, missing):
         torch.testing.assert_close(a, b, msg=name)
 
 
-@pytest.mark.parametrize(("masked", "pooling"), [(False, "body"), (True, "body"), (True, "parts")])
+@pytest.mark.parametrize(
+    ("masked", "pooling"), [(False, "body"), (True, "body"), (True, "parts"), (True, "joints")]
+)
 def test_embedding_is_the_mean_over_what_is_there(masked, pooling):
     mask = patchy() if masked else torch.ones(3, 8, 2).bool()
     network = build(pooling=pooling)
@@ -176,6 +178,8 @@ def test_embedding_is_the_mean_over_what_is_there(masked, pooling):
         torch.testing.assert_close(out.embeddings[0][n], mean, atol=1e-5, rtol=1e-4)
         if pooling == "parts":
             seen = torch.cat([total[list(KINECT20.parts[part])].mean(0) / count for part in PARTS])
+        if pooling == "joints":
+            seen = (total / count).T.flatten()
         torch.testing.assert_close(network.classifier(seen), out.logits[n], atol=1e-5, rtol=1e-4)
 
 

@@ -56,6 +56,24 @@ def test_an_encoder_goes_on_as_the_other_ended_with_a_new_head(tmp_path, tiny_st
     assert trainer.phase.started[1] == "bone_motion: new; the model has joint, bone"
 
 
+@pytest.mark.parametrize(
+    ("known", "kept"),
+    [({}, True), ({"class_names": ("one", "other", "third")}, False), ({"pooling": "parts"}, False)],
+)
+def test_a_head_of_the_same_classes_comes_along(tmp_path, tiny_store, known, kept):
+    """As of a model that `hhmnet enroll` fitted to the store's own clips."""
+    names = {"class_names": tiny_store.class_names} | {k: v for k, v in known.items() if k == "class_names"}
+    shape = STSTConfig(**SMALL_MODEL | {k: v for k, v in known.items() if k == "pooling"})
+    source = other_model(tmp_path / "init", tiny_store, model=shape, **names)
+    config = make_config(init=str(tmp_path / "init"), pooling="joints")
+    trainer = make_run(tmp_path / "run", config, tiny_store)
+    head = trainer.network.classifier
+    assert bool(head.weight.any()) == kept
+    assert ("classifier" in trainer.phase.started[0]) != kept
+    if kept:
+        assert torch.equal(head.weight, source.single("joint").network.classifier.weight)
+
+
 def test_joints_go_by_name_and_what_the_model_was_built_without_is_new(tmp_path, tiny_store):
     shape = STSTConfig(**SMALL_MODEL, mutual=True, mask="none")
     source = other_model(tmp_path / "init", tiny_store, layout=NTU25, model=shape)

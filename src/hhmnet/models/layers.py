@@ -24,6 +24,7 @@ from hhmnet.skeleton import PARTS, SkeletonLayout
 
 MASKS = ("none", "threshold")
 RERANKINGS = ("none", "jaccard")
+POOLINGS = ("joints", "parts", "body")
 
 
 @dataclass
@@ -50,13 +51,14 @@ class STSTConfig:
     """Stochastic depth rate of the last block (linear from 0)."""
     dropout: float = 0.3
     """Dropout before the classifier."""
-    pooling: str = "body"
-    """What the classifier sees: the mean over the body, or parts: the means over head, hands and feet, side by side."""
+    pooling: str = "joints"
+    """What the classifier sees, means over time: joints (each by weights of its own), parts (the means over head, hands
+    and feet, side by side) or body (one mean)."""
 
     def __post_init__(self) -> None:
         one_of(self, "mask", MASKS)
         one_of(self, "reranking", RERANKINGS)
-        one_of(self, "pooling", ("body", "parts"))
+        one_of(self, "pooling", POOLINGS)
         within(self, 1, math.inf, "widths", "chunks")
         within(self, 1, 2**16, "head_width")
         within(self, 1, 1000, "strides")
@@ -71,10 +73,9 @@ class STSTConfig:
                 f"field 'head_width' is {self.head_width}; it must divide every one of {self.widths}"
             )
 
-    @property
-    def pooled(self) -> int:
-        """Channels that the classifier sees."""
-        return self.widths[-1] * (len(PARTS) if self.pooling == "parts" else 1)
+    def pooled(self, joints: int) -> int:
+        """Channels that the classifier sees of a body of so many joints."""
+        return self.widths[-1] * {"joints": joints, "parts": len(PARTS), "body": 1}[self.pooling]
 
 
 def part_weights(layout: SkeletonLayout) -> Tensor:

@@ -254,7 +254,8 @@ class ModelSpec:
             if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise PretrainedError("field 'class_names' must be a list of names")
             spec = cls(
-                model=STSTConfig(**_section(fields, "model")),
+                # A file without "pooling" was written when there was one kind.
+                model=STSTConfig(**{"pooling": "body"} | _section(fields, "model")),
                 fusion=FusionConfig(**_section({"fusion": {}} | fields, "fusion")),
                 data=DataConfig(**_section(fields, "data")),
                 layout=SkeletonLayout.from_dict(fields["layout"]),
@@ -348,7 +349,7 @@ def check_weights(spec: ModelSpec, file: Path) -> None:
     for stream in streams:
         encoder = f"{above}encoders.{stream}." if len(streams) > 1 else above
         wanted[f"{encoder}joint_embedding"] = [widths[0], joints]
-        wanted[f"{encoder}classifier.weight"] = [len(spec.class_names), spec.model.pooled]
+        wanted[f"{encoder}classifier.weight"] = [len(spec.class_names), spec.model.pooled(joints)]
         for block, before in enumerate((widths[0], *widths[:-1])):
             heads = max(1, before // spec.model.head_width)
             wanted[f"{encoder}blocks.{block}.spatial.graph"] = [heads, joints, joints]

@@ -1,4 +1,7 @@
-"""Where training starts: encoders of another model, stream by stream and joint by joint; new classifiers at zero."""
+"""Where training starts: encoders of another model, stream by stream and joint by joint.
+
+Its classifiers come along where they tell the same classes apart; new ones begin at zero.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,11 @@ def zero_heads(network: nn.Module) -> None:
 
 
 def start_from(model: ActionModel, source: ActionModel) -> list[str]:
-    """Copy a model's skeleton encoders into another's; projections stay as they are, classifiers begin at zero.
+    """Copy a model's skeleton encoders into another's; projections stay as they are.
 
-    What the source lacks begins anew: a stream, joints of another layout, parts that its encoders were built without.
+    Classifiers of the same classes come along: beginning at zero above encoders that know the classes costs ten points
+    where clips are few (results/transfer.md). Others begin at zero. What the source lacks begins anew: a stream, joints
+    of another layout, parts that its encoders were built without.
 
     Args:
         model: a model of skeletons, one stream or several; its network is changed.
@@ -53,6 +58,8 @@ def start_from(model: ActionModel, source: ActionModel) -> list[str]:
         raise PretrainedError(
             f"its joints ({other.name}) and the store's ({layout.name}) have no name in common"
         )
+    same = model.spec.class_names == source.spec.class_names and layout.joints == other.joints
+    same = same and model.spec.model.pooling == source.spec.model.pooling
     lines = []
     for stream in ours:
         if stream not in theirs:
@@ -62,7 +69,7 @@ def start_from(model: ActionModel, source: ActionModel) -> list[str]:
         assert isinstance(encoder, STST)
         assert isinstance(known, STST)
         zero_heads(encoder)
-        lines.append(f"{stream}: {_take_encoder(encoder, known)}")
+        lines.append(f"{stream}: {_take_encoder(encoder, known, same)}")
     return lines
 
 
@@ -93,15 +100,15 @@ def start_video(model: ActionModel, source: ActionModel) -> list[str]:
     return [f"video: {len(taken)} tensors taken; new: the classifier, and the projections of the contrast"]
 
 
-def _take_encoder(encoder: STST, known: STST) -> str:
-    """Copy all but the classifier, of the joints that both have; says what was taken, and what is new."""
+def _take_encoder(encoder: STST, known: STST, classifier: bool) -> str:
+    """Copy all, or all but the classifier, of the joints that both have; says what was taken, and what is new."""
     names, others = encoder.layout.joints, known.layout.joints
     shared = [name for name in names if name in others]
     ours, theirs = [names.index(name) for name in shared], [others.index(name) for name in shared]
     values, taken, lacking = known.state_dict(), 0, set[str]()
     for name, target in encoder.state_dict().items():
         part = name.rpartition(".")[2]
-        if name.startswith(_HEADS):
+        if name.startswith(_HEADS) and not classifier:
             continue
         if name not in values:
             lacking.add(part)
@@ -125,9 +132,10 @@ def _take_encoder(encoder: STST, known: STST) -> str:
             )
         target[here] = value[there]
         taken += 1
-    text = f"{taken} tensors taken; new: the classifier"
+    new = [] if classifier else ["the classifier"]
     if lacking:
-        text += f", and what the model was built without ({', '.join(sorted(lacking))})"
+        new.append(f"what the model was built without ({', '.join(sorted(lacking))})")
+    text = f"{taken} tensors taken" + (f"; new: {', and '.join(new)}" if new else "")
     if len(shared) < len(names):
         text += f"; joints that the model doesn't know: {', '.join(n for n in names if n not in others)}"
     return text

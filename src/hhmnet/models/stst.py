@@ -96,7 +96,7 @@ class STST(nn.Module):
         self.output_norm = Norm(last)
         self.dropout = nn.Dropout(config.dropout)
         self.register_buffer("part_joints", part_weights(layout), persistent=False)
-        self.classifier = nn.Linear(config.pooled, num_classes)
+        self.classifier = nn.Linear(config.pooled(layout.num_joints), num_classes)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> SkeletonOutput:
         """Classify clips.
@@ -188,6 +188,8 @@ class STST(nn.Module):
         seen = embedding = joints.mean(2)
         if self.config.pooling == "parts":
             seen = torch.einsum("ndv,pv->npd", joints, self.part_joints.to(exact)).flatten(1)
+        elif self.config.pooling == "joints":
+            seen = joints.flatten(1)
         logits = self.classifier(self.dropout(seen))
         return SkeletonOutput(logits, logits[None], (embedding,), (), (features.permute(0, 1, 4, 3, 2),))
 
