@@ -134,8 +134,8 @@ class TrainConfig:
     given. A recipe of phase 2 says so, so that nobody trains phase 1 by it when phase1 is forgotten."""
     init: str = ""
     """Model whose encoders training starts from, stream by stream and joint by joint: a folder, a name of the zoo, or
-    org/name on the hub. Where nobody gives the sections model and data they are its own. In phase 2 it brings the
-    video network."""
+    org/name on the hub. Heads of the same classes come along. Where nobody gives the sections model and data they are
+    its own. In phase 2 it brings the video network."""
     calibration: str = ""
     """Where no fold is held out: model that says how sure this one may be of its answers, the run of a fold by the same
     recipe. Empty leaves probabilities as they come, and calls no clip unknown."""

@@ -236,12 +236,11 @@ def enrolled(model: ActionModel, examples: Examples, protocol: str = "") -> tupl
 
 
 def _with_new_heads(model: ActionModel, class_names: Sequence[str], protocol: str = "") -> ActionModel:
-    """A copy of a model's skeleton side whose classifiers are new, and see parts of the body apart."""
+    """A copy of a model's skeleton side whose classifiers are new, and see head, hands and feet apart."""
     model = model.skeleton
-    pooling = "parts" if model.spec.model.pooling == "body" else model.spec.model.pooling
     spec = dataclasses.replace(
         model.spec,
-        model=dataclasses.replace(model.spec.model, pooling=pooling),
+        model=dataclasses.replace(model.spec.model, pooling="parts"),
         class_names=tuple(class_names),
         protocol=protocol,
         fold=None,
