@@ -1,7 +1,7 @@
 """A model of one's own from a few examples a class: a trained model's encoders, and new heads fitted to them.
 
-Nothing is trained. A clip's embeddings, the encoders' features averaged over head, hands and feet, are computed once;
-the new head is ridge regression on them (scikit-learn's RidgeCV). Being linear it becomes the streams' classifiers, so
+Nothing is trained. A clip's embeddings, the encoders' features of every joint (of head, hands and feet where the model's own
+head sees one mean over the body), are computed once; the new head is ridge regression on them (scikit-learn's RidgeCV). Being linear it becomes the streams' classifiers, so
 the result is a model like any other. ``results/transfer.md`` says what else was tried.
 """
 
@@ -236,11 +236,12 @@ def enrolled(model: ActionModel, examples: Examples, protocol: str = "") -> tupl
 
 
 def _with_new_heads(model: ActionModel, class_names: Sequence[str], protocol: str = "") -> ActionModel:
-    """A copy of a model's skeleton side whose classifiers are new, and see head, hands and feet apart."""
+    """A copy of a model's skeleton side whose classifiers are new, and see parts of the body apart."""
     model = model.skeleton
+    pooling = "parts" if model.spec.model.pooling == "body" else model.spec.model.pooling
     spec = dataclasses.replace(
         model.spec,
-        model=dataclasses.replace(model.spec.model, pooling="parts"),
+        model=dataclasses.replace(model.spec.model, pooling=pooling),
         class_names=tuple(class_names),
         protocol=protocol,
         fold=None,
