@@ -1,7 +1,8 @@
 """A model of one's own from a few examples a class: a trained model's encoders, and new heads fitted to them.
 
-Nothing is trained. A clip's embeddings, the encoders' features of every joint (of head, hands and feet where the model's own
-head sees one mean over the body), are computed once; the new head is ridge regression on them (scikit-learn's RidgeCV). Being linear it becomes the streams' classifiers, so
+Nothing is trained. A clip's embeddings are computed once: the encoders' features of every joint, or of head, hands and
+feet where the model's own head sees one mean over the body. The new head is ridge regression on them (scikit-learn's
+RidgeCV). Being linear it becomes the streams' classifiers, so
 the result is a model like any other. ``results/transfer.md`` says what else was tried.
 """
 
