@@ -203,6 +203,9 @@ def test_folders_of_before_are_read(saved):
     phase1().save_pretrained(saved)
     change(saved, lambda fields: fields.pop("fusion"))
     assert from_pretrained(saved).spec == phase1().spec
+    fields = json.loads(json.dumps(phase1().spec.to_dict()))
+    del fields["model"]["pooling"]
+    assert ModelSpec.from_dict(fields).model.pooling == "body"
 
 
 def test_a_saved_model_needs_no_package_of_weights(tmp_path, monkeypatch):

@@ -224,10 +224,8 @@ def test_actions_are_found_and_pauses_stay_empty(tmp_path: Path) -> None:
         file, name = tmp_path / f"{number}.npz", list(MOVING)[number % 3]
         np.savez(file, joints=example(name, rng))
         examples.setdefault(name, []).append(file)
-    model = skeleton_model(frames=16)
-    # Of encoders that have learned nothing twenty clips a class fix a head on three parts, not one on twenty joints.
-    model.spec = dataclasses.replace(model.spec, model=dataclasses.replace(model.spec.model, pooling="body"))
-    recognizer = Recognizer(model).enroll(examples)
+    # Of encoders that have learned nothing twenty clips a class fix a head on five parts, not one on twenty joints.
+    recognizer = Recognizer(skeleton_model(frames=16, pooling="body")).enroll(examples)
     rng, parts, truth, time = np.random.default_rng(1), [], list[tuple[str, float, float]](), 0.0
     for _ in range(8):
         for name in ("", list(MOVING)[int(rng.integers(3))]):

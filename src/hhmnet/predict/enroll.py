@@ -2,8 +2,8 @@
 
 Nothing is trained. A clip's embeddings are computed once: the encoders' features of every joint, or of head, hands and
 feet where the model's own head sees one mean over the body. The new head is ridge regression on them (scikit-learn's
-RidgeCV). Being linear it becomes the streams' classifiers, so
-the result is a model like any other. ``results/transfer.md`` says what else was tried.
+RidgeCV). Being linear it becomes the streams' classifiers, so the result is a model like any other.
+``results/transfer.md`` says what else was tried.
 """
 
 from __future__ import annotations
