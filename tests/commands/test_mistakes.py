@@ -27,7 +27,6 @@ MISTAKES = {
     "inspect @STORE --videos .": "--videos goes with --rois",
     "inspect @STORE --sample a --attention @RUN": "--attention draws a picture; name it with --picture FILE.png",
     f"{TRAIN} --fold=9": "fold",
-    f"{TRAIN} --model.chunks=3": "'model.chunks' is 3; it must divide the frames of every block, and one has 8",
     f"{TRAIN} --config=@FOLDER/none.yaml": "@FOLDER/none.yaml: No such file or directory",
     f"{TRAIN} --data=@FOLDER/none": "no store at @FOLDER/none",
     f"{TRAIN} --out=@FILE": "@FILE: is a file; name a folder",

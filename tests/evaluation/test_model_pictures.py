@@ -24,7 +24,7 @@ from hhmnet.skeleton import KINECT20
 from hhmnet.store import Store
 from made_crops import made_clip, write_made_store
 
-ENCODER = STSTConfig(widths=(16, 32), strides=(1, 2), dropout=0.0, drop_path=0.0, chunks=2)
+ENCODER = STSTConfig(widths=(16, 32), strides=(1, 2), dropout=0.0, drop_path=0.0)
 VIDEO = VideoConfig(instants=4, cell=32, scene=48, scenes=2)
 ROI = RoiConfig(instants=4, cell=36, scene=54, scene_instants=2)
 CLASSES = ("sit", "stand")

@@ -181,34 +181,31 @@ def plain_forward(module: REDMT, x: Tensor, mask: Tensor, present: Tensor | None
     out, value = np.zeros(x.shape), np.zeros(x.shape)
     parameters = {name: value.detach().double().numpy() for name, value in module.state_dict().items()}
     data, there = x.double().numpy(), mask.numpy()
-    span, d = frames // module.chunks, width // module.heads
+    d = width // module.heads
     persons = 1 if present is None else present.shape[1]
-    pooled = np.zeros((bodies, module.chunks, width, joints))
+    pooled = np.zeros((bodies, width, joints))
     for b, t in itertools.product(range(bodies), range(frames)):
         value[b, :, :, t] = parameters["value.weight"][:, :, 0, 0] @ data[b, :, :, t]
         value[b, :, :, t] += parameters["value.bias"][:, None]
         if there[b, t]:
-            pooled[b, t // span] += data[b, :, :, t] / there[b, t // span * span :][:span].sum()
+            pooled[b] += data[b, :, :, t] / there[b].sum()
         elif persons > 1:
             value[b, :, :, t] = 0
-    for b, chunk, head in itertools.product(range(bodies), range(module.chunks), range(module.heads)):
+    for b, head in itertools.product(range(bodies), range(module.heads)):
         clip = range(b // persons * persons, b // persons * persons + persons)
         others = [n for n in clip if present is not None and n != b and present.flatten()[n]]
-        weights = plain_weights(module, pooled[b, chunk], [pooled[n, chunk] for n in others], head)
+        weights = plain_weights(module, pooled[b], [pooled[n] for n in others], head)
         channels = slice(head * d, (head + 1) * d)
-        for t in range(chunk * span, (chunk + 1) * span):
+        for t in range(frames):
             values = np.hstack([value[n, channels, :, t] for n in (b, *others)])
             out[b, channels, :, t] = values @ weights.T
     return out
 
 
 @pytest.mark.parametrize(("mask", "reranking"), list(itertools.product(MASKS, RERANKINGS)))
-@pytest.mark.parametrize(
-    ("chunks", "mutual", "absent_too"),
-    [(1, False, True), (2, False, True), (2, True, True), (2, True, False)],
-)
-def test_module_matches_the_definition(mask, reranking, chunks, mutual, absent_too):
-    module = build(mask=mask, reranking=reranking, chunks=chunks, mutual=mutual)
+@pytest.mark.parametrize(("mutual", "absent_too"), [(False, True), (True, True), (True, False)])
+def test_module_matches_the_definition(mask, reranking, mutual, absent_too):
+    module = build(mask=mask, reranking=reranking, mutual=mutual)
     present = torch.tensor([[1, 1], [0, 1], [1, 1]]).bool()
     there = torch.ones(6, 4).bool()
     there[0, 1] = there[4, 2] = False
@@ -223,7 +220,7 @@ def test_module_matches_the_definition(mask, reranking, chunks, mutual, absent_t
 def test_ranking_keeps_full_precision_under_autocast():
     """In bfloat16 the logits of neighbours tie and their ranks become arbitrary."""
     module = build()
-    pooled = body().mean(-1).transpose(1, 2)[:, None]
+    pooled = body().mean(-1).transpose(1, 2)
     with torch.autocast("cpu", torch.bfloat16):
         query_key, logits, mixed = module.query_key(pooled), module.logits(pooled), module.mixing(pooled)
     assert query_key.dtype == torch.bfloat16
@@ -236,7 +233,7 @@ def test_ranking_keeps_full_precision_under_autocast():
 
 def test_gradients_of_the_module(chain):
     """With fixed ranks: the check moves the logits by 1e-6, far less than what would swap two of them."""
-    module = build(chain, chunks=2, width=4, mask="none").double()
+    module = build(chain, width=4, mask="none").double()
     there, x = torch.tensor([[True, False]]), random_logits(1, 4, 5, 2, seed=9).requires_grad_()
     names = [name for name, _ in module.named_parameters()]
 

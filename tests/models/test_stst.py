@@ -14,7 +14,7 @@ from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork
 from hhmnet.models.stst import STST, STSTConfig
 from hhmnet.skeleton import KINECT20, NTU25, PARTS, SkeletonLayout
 
-VARIANTS: list[dict[str, object]] = [{}, {"mutual": True}, {"mask": "none", "chunks": 1, "select": False}]
+VARIANTS: list[dict[str, object]] = [{}, {"mutual": True}, {"mask": "none", "select": False}]
 EACH = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 TRAINING = pytest.mark.parametrize("training", [False, True])
 
@@ -22,7 +22,7 @@ TRAINING = pytest.mark.parametrize("training", [False, True])
 def build(**changed: object) -> STST:
     """A small network in eval mode, without dropout, its running statistics drawn too."""
     fields: dict[str, object] = {"widths": (16, 16, 32), "strides": (1, 2, 2), "head_width": 8}
-    fields |= {"drop_path": 0.0, "dropout": 0.0, "chunks": 2}
+    fields |= {"drop_path": 0.0, "dropout": 0.0}
     torch.manual_seed(0)
     network = STST(STSTConfig(**(fields | changed)), KINECT20, 5)
     with torch.no_grad():
@@ -137,7 +137,6 @@ def test_what_is_missing_has_no_influence(variant, training, static, missing):
         y = torch.cat([x, clips(persons=1).double()], -1)
         other_mask = torch.cat([mask, torch.zeros(3, 8, 1).bool()], 2)
     elif missing == "frames more":
-        variant = variant | {"chunks": 1}  # more frames are cut elsewhere
         y = torch.cat([x, clips(frames=4).double()], 2)
         other_mask = torch.cat([mask, torch.zeros(3, 4, 2).bool()], 1)
     else:
@@ -183,7 +182,7 @@ def test_embedding_is_the_mean_over_what_is_there(masked, pooling):
         torch.testing.assert_close(network.classifier(seen), out.logits[n], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("variant", [{}, {"chunks": 1, "strides": (3, 1, 4)}, {"mutual": True}], ids=str)
+@pytest.mark.parametrize("variant", [{}, {"strides": (3, 1, 4)}, {"mutual": True}], ids=str)
 def test_one_frame_is_enough_wherever_it_is(variant):
     network = build(**variant)
     for place in range(8):
@@ -222,7 +221,7 @@ def two_persons(count: int, seed: int, layout: SkeletonLayout) -> tuple[Tensor, 
 @pytest.mark.parametrize("mutual", [True, False])
 def test_actions_that_no_single_person_tells_apart_take_persons_who_see_each_other(chain, mutual):
     torch.manual_seed(0)
-    shape = {"widths": (16,), "strides": (1,), "head_width": 8, "chunks": 2, "mutual": mutual}
+    shape = {"widths": (16,), "strides": (1,), "head_width": 8, "mutual": mutual}
     network = STST(STSTConfig(drop_path=0.0, dropout=0.0, **shape), chain, 2)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-2)
     for step in range(100):

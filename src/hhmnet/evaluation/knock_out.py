@@ -190,19 +190,17 @@ def at_random(number: int, mask: Tensor) -> Tensor:
 
 
 def mean_attention(attentions: Sequence[REDMT]) -> tuple[Change, Change]:
-    """What notes all bodies' attention, and what then returns the mean of it, chunk by chunk of a clip."""
+    """What notes all bodies' attention, and what then returns the mean of it."""
     sums: list[Any] = [0] * len(attentions)
     counts = [0] * len(attentions)
 
     def note(number: int, weights: Tensor) -> Tensor:
-        each = weights.unflatten(0, (-1, attentions[number].chunks))
-        sums[number] = sums[number] + each.double().sum(0)
-        counts[number] += len(each)
+        sums[number] = sums[number] + weights.double().sum(0)
+        counts[number] += len(weights)
         return weights
 
     def mean(number: int, weights: Tensor) -> Tensor:
-        one = sums[number] / counts[number]
-        return one.repeat(len(weights) // len(one), 1, 1, 1).to(weights.dtype)
+        return (sums[number] / counts[number]).to(weights.dtype).expand_as(weights)
 
     return note, mean
 

@@ -174,7 +174,7 @@ def _draw_answers(axes: Any, found: Guidance, label: str | None) -> None:
 
 
 def attention_of(model: ActionModel, sample: Sample) -> list[Explanation]:
-    """Every block's attention in the first person who is there, ``(V, V)``, means over chunks and heads.
+    """Every block's attention in the first person who is there, ``(V, V)``, means over heads.
 
     ``kept`` is a share. Of a model of several streams it is that of the first one.
     """
@@ -182,11 +182,7 @@ def attention_of(model: ActionModel, sample: Sample) -> list[Explanation]:
     encoder, data = single.network, single.spec.data
     assert isinstance(encoder, STST)
     x, mask = prepare(to_clips([sample.joints], [sample.present], data.persons), single.spec.layout, data)
-    first = encoder.config.chunks  # those of the first body come first
-    return [
-        Explanation(*(part[:first].double().mean((0, 1)) for part in block))
-        for block in encoder.explain(x, mask)
-    ]
+    return [Explanation(*(part[0].double().mean(0) for part in block)) for block in encoder.explain(x, mask)]
 
 
 def draw_attention(blocks: list[Explanation], sample: Sample, layout: SkeletonLayout, file: Path) -> None:

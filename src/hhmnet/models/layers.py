@@ -41,8 +41,6 @@ class STSTConfig:
     """Dynamic mask of RE-DMT: none or threshold."""
     reranking: str = "jaccard"
     """Reranking of RE-DMT: none or jaccard."""
-    chunks: int = 1
-    """Temporal chunks that get spatial attention of their own."""
     mutual: bool = False
     """Let persons see each other: the joints of all persons of a clip are keys of one attention."""
     select: bool = True
@@ -59,7 +57,7 @@ class STSTConfig:
         one_of(self, "mask", MASKS)
         one_of(self, "reranking", RERANKINGS)
         one_of(self, "pooling", POOLINGS)
-        within(self, 1, math.inf, "widths", "chunks")
+        within(self, 1, math.inf, "widths")
         within(self, 1, 2**16, "head_width")
         within(self, 1, 1000, "strides")
         within(self, 0, 0.99, "drop_path", "dropout")

@@ -28,7 +28,7 @@ BALANCE = 0.3
 
 
 class Explanation(NamedTuple):
-    """What RE-DMT did with the joints of some bodies; chunks of a clip stand one behind the other.
+    """What RE-DMT did with the joints of some bodies.
 
     Attributes:
         plain: softmax of the logits alone, ``(B, H, V, V)``: what attention without mask and reranking would be.
@@ -167,7 +167,7 @@ class REDMT(nn.Module):
 
     Args:
         width: channels D in and out.
-        config: mask, reranking and their sizes, and heads. T must be divisible by its temporal chunks.
+        config: mask, reranking and heads.
         layout: the skeleton, for graph distances and the initial graph.
     """
 
@@ -175,7 +175,7 @@ class REDMT(nn.Module):
         super().__init__()
         joints = layout.num_joints
         self.heads = heads = max(1, width // config.head_width)
-        self.mask, self.reranking, self.chunks = config.mask, config.reranking, config.chunks
+        self.mask, self.reranking = config.mask, config.reranking
         self.query_key = nn.Linear(width, 2 * heads * KEY_WIDTH)
         self.value = pointwise(width, width)
         self.distance_bias = nn.Parameter(torch.zeros(heads, int(layout.hops.max()) + 1))
@@ -191,17 +191,17 @@ class REDMT(nn.Module):
             self.threshold = nn.Parameter(torch.zeros(heads, 1, 1))
 
     def logits(self, pooled: Tensor, company: Company | None = None) -> Tensor:
-        """Attention logits ``(B·chunks, H, V, K)`` from pooled features ``(B, chunks, V, D)``.
+        """Attention logits ``(B, H, V, K)`` from pooled features ``(B, V, D)``.
 
         The keys are the K = V joints of the body itself, and behind them those of its company; minus infinity where
         one is absent.
         """
-        batch, chunks, joints, _ = pooled.shape
-        query_key = self.query_key(pooled).view(batch, chunks, joints, 2, self.heads, KEY_WIDTH)
-        query, key = query_key.permute(3, 0, 1, 4, 2, 5)
+        batch, joints, _ = pooled.shape
+        query_key = self.query_key(pooled).view(batch, joints, 2, self.heads, KEY_WIDTH)
+        query, key = query_key.permute(2, 0, 3, 1, 4)
         bias = self.distance_bias[:, self.hops]  # type: ignore[index]
         if company is not None:
-            key = with_others(key, company, dim=3)
+            key = with_others(key, company, dim=2)
             far = self.others_bias.expand(-1, joints, joints * company.rows.shape[1])
             bias = torch.cat((bias, far), -1)
         with without_autocast(pooled):  # ranking needs full precision: in bfloat16 neighbours tie
@@ -211,11 +211,11 @@ class REDMT(nn.Module):
         if company is not None:
             own = company.there.new_ones(batch, joints)
             there = torch.cat((own, company.there.repeat_interleave(joints, 1)), 1)
-            logits = logits.masked_fill(~there[:, None, None, None], float("-inf"))
-        return logits.flatten(0, 1)
+            logits = logits.masked_fill(~there[:, None, None], float("-inf"))
+        return logits
 
     def attention(self, logits: Tensor) -> Tensor:
-        """Masked and reranked attention weights ``(B·chunks, H, V, K)``, rows sum to 1 (before the gate)."""
+        """Masked and reranked attention weights ``(B, H, V, K)``, rows sum to 1 (before the gate)."""
         mask, joints = self.dynamic_mask(logits), logits.shape[-2]
         if self.reranking == "jaccard":
             likeness = (1.0 - BALANCE) * self.rerank_scale * self.similarity(logits[..., :joints])
@@ -227,15 +227,15 @@ class REDMT(nn.Module):
         return weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
 
     def dynamic_mask(self, logits: Tensor) -> Tensor | None:
-        """What each query keeps, ``(B·chunks, H, V, K)``: 1 or 0, and a slope for the threshold; None keeps all."""
+        """What each query keeps, ``(B, H, V, K)``: 1 or 0, and a slope for the threshold; None keeps all."""
         return threshold_mask(logits, self.threshold) if self.mask == "threshold" else None
 
     def similarity(self, logits: Tensor) -> Tensor:
-        """What reranking adds to the logits: the joints' Jaccard similarity J, ``(B·chunks, H, V, V)``."""
+        """What reranking adds to the logits: the joints' Jaccard similarity J, ``(B, H, V, V)``."""
         return rerank(logits, K1, K2)
 
     def mixing(self, pooled: Tensor, company: Company | None = None) -> Tensor:
-        """The weights ``(B·chunks, H, V, K)`` with which joint j reaches joint i: attention and the learned graph."""
+        """The weights ``(B, H, V, K)`` with which joint j reaches joint i: attention and the learned graph."""
         logits = self.logits(pooled, company)
         with without_autocast(pooled):
             graph: Tensor = self.graph
@@ -247,39 +247,26 @@ class REDMT(nn.Module):
     @torch.no_grad()
     def explain(self, x: Tensor, mask: Tensor | None = None, company: Company | None = None) -> Explanation:
         """The attention among each body's own joints that :meth:`forward` would use, and what became of it."""
-        logits = self.logits(self._pooled(x, mask), company)
+        logits = self.logits(masked_mean_time(x, mask).transpose(1, 2), company)
         kept = self.dynamic_mask(logits)
         kept = torch.ones_like(logits) if kept is None else kept
         parts = logits.softmax(-1), kept > 0.5, self.attention(logits)
         return Explanation(*(part[..., : logits.shape[-2]] for part in parts))
 
-    def _pooled(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Features averaged over every chunk's frames, ``(B, chunks, V, D)``."""
-        batch, width, joints, frames = x.shape
-        if self.chunks == 1:
-            return masked_mean_time(x, mask).transpose(1, 2).unsqueeze(1)
-        span = frames // self.chunks
-        parts = x.view(batch, width, joints, self.chunks, span).permute(0, 3, 1, 2, 4).flatten(0, 1)
-        part_mask = None if mask is None else mask.reshape(batch * self.chunks, span)
-        return masked_mean_time(parts, part_mask).transpose(1, 2).unflatten(0, (batch, self.chunks))
-
     def forward(self, x: Tensor, mask: Tensor | None = None, company: Company | None = None) -> Tensor:
         """Mix the joints of ``x (B, D, V, T)``; ``mask (B, T)`` names the frames that the pooling may see."""
         batch, width, joints, frames = x.shape
-        weights = self.mixing(self._pooled(x, mask), company)
-        value, span = self.value(x), frames // self.chunks
+        weights = self.mixing(masked_mean_time(x, mask).transpose(1, 2), company)
+        value = self.value(x)
         if company is not None:  # a body isn't always there when the other is
             value = apply_mask(value, mask)
-        # (B, V, T, D) in memory -> (B, chunk, H, V, frames * d): one matrix product a head.
-        split = value.permute(0, 2, 3, 1).reshape(
-            batch, joints, self.chunks, span, self.heads, width // self.heads
-        )
-        split = split.permute(0, 2, 4, 1, 3, 5).flatten(-2)
+        # (B, V, T, D) in memory -> (B, H, V, T * d): one matrix product a head.
+        split = value.permute(0, 2, 3, 1).reshape(batch, joints, frames, self.heads, width // self.heads)
+        split = split.permute(0, 3, 1, 2, 4).flatten(-2)
         if company is not None:
-            split = with_others(split, company, dim=3)
-        mix = weights.to(value.dtype).unflatten(0, (batch, self.chunks))
-        mixed = (mix @ split).view(batch, self.chunks, self.heads, joints, span, width // self.heads)
-        mixed = mixed.permute(0, 3, 1, 4, 2, 5).reshape(batch, joints, frames, width)
+            split = with_others(split, company, dim=2)
+        mixed = (weights.to(value.dtype) @ split).view(batch, self.heads, joints, frames, width // self.heads)
+        mixed = mixed.permute(0, 2, 3, 1, 4).reshape(batch, joints, frames, width)
         return mixed.permute(0, 3, 1, 2)
 
 

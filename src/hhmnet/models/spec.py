@@ -50,6 +50,7 @@ RETIRED: dict[str, Any] = {
     "model.attention_dropout": 0.0,
     "model.balance": 0.3,
     "model.bottleneck": 0.5,
+    "model.chunks": 1,
     "model.density": None,
     "model.dilations": [1, 3],
     "model.k1": 8,
@@ -192,14 +193,6 @@ class ModelSpec:
                 trunk_means(self.layout)
             except LayoutError as error:
                 raise SpecError(f"field 'data.trunk' must be stored: {error}") from None
-        frames = self.data.frames
-        for stride in self.model.strides:
-            if frames % self.model.chunks:
-                raise SpecError(
-                    f"field 'model.chunks' is {self.model.chunks}; it must divide the frames of every block, "
-                    f"and one has {frames}"
-                )
-            frames = -(-frames // stride)
 
     def _check_video(self) -> None:
         config, video, roi = self.heterogeneous, self.video, self.roi
