@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import math
 
 import torch
 from torch import Tensor
 
 from hhmnet.data.augment import AugmentConfig
-from hhmnet.data.transform import FACINGS, SCALES, SkeletonBatch
+from hhmnet.data.transform import SkeletonBatch
 from hhmnet.skeleton import KINECT20, SkeletonLayout
 
 OFF = AugmentConfig(
     **{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)} | {"crop": 1.0, "deform": True}  # type: ignore[arg-type]
 )
 LENGTHS = (5, 1, 12, 3)
-FORMS = list(itertools.product(FACINGS, SCALES))
-"""All forms of normalisation."""
 
 
 def make(
@@ -54,8 +50,3 @@ def moved(clips: SkeletonBatch, joints: Tensor) -> SkeletonBatch:
     """The same clips with other joints, absent ones still zero."""
     keep = 1.0 if clips.present is None else clips.present[..., None, None]
     return clips._replace(joints=joints * keep)
-
-
-def about_y(degrees: float) -> Tensor:
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    return torch.tensor([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])

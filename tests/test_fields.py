@@ -30,7 +30,6 @@ from hhmnet.models.stst import STSTConfig
         (DataConfig, "frames", 0, "at least 1"),
         (DataConfig, "stream", "bones", ""),
         (DataConfig, "stream", "bone+bone", ""),
-        (DataConfig, "facing", "last", "one of"),
         (STSTConfig, "mask", "top", "one of"),
         (STSTConfig, "widths", (), ""),
         (STSTConfig, "widths", (16, -1), ""),

@@ -22,7 +22,7 @@ SUBJECTS, EPISODES, VIEWS = range(1, 7), range(2), (1, 2, 3)
 PICTURES = 4  # of a video: a tenth of the work, and the networks look at no more
 STREAMS = """\
 model: {widths: [16, 32], strides: [2, 2], reranking: none}
-data: {frames: 16, facing: mean}
+data: {frames: 16}
 optim: {epochs: 16, batch_size: 32, warmup_epochs: 1, lr: 3e-3}
 run: {threads: 1, device: cpu}
 """

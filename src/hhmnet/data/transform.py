@@ -19,7 +19,6 @@ from hhmnet.fields import one_of, within
 from hhmnet.skeleton import SkeletonLayout
 
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
-FACINGS = ("none", "mean")
 TRUNKS = ("stored", "derived")
 SCALES = ("none", "trunk", "box")
 
@@ -34,8 +33,6 @@ class DataConfig:
     """Frames sampled from every clip, T."""
     persons: int = 1
     """Persons kept of every clip, M; the store has them in order of importance."""
-    facing: str = "none"
-    """Turn the body towards the camera by its hips and shoulders, by their mean over the clip: none or mean."""
     trunk: str = "stored"
     """Joints of the trunk: stored, or derived (from hips, shoulders and head, so that a Kinect and an estimator, which
     place them differently, agree)."""
@@ -51,7 +48,6 @@ class DataConfig:
                 )
         if len(set(self.streams)) < len(self.streams):
             raise ValueError(f"field 'stream': a stream stands twice in '{self.stream}'")
-        one_of(self, "facing", FACINGS)
         one_of(self, "trunk", TRUNKS)
         one_of(self, "scale", SCALES)
         within(self, 1, math.inf, "frames", "persons")
@@ -142,7 +138,7 @@ def derive_trunk(x: Tensor, layout: SkeletonLayout) -> Tensor:
 
 
 def _leader(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Who says where a clip's origin is, how large it is and whither it looks: a person, and the first frame with them.
+    """Who says where a clip's origin is and how large it is: a person, and the first frame with them.
 
     Both are ``(N,)``. It is person 0, unless only others are there in ``x (N, T, M, V, C)``: then the first of those.
     """
@@ -167,28 +163,6 @@ def center(x: Tensor, root: int, mask: Tensor | None) -> Tensor:
     person, frame = _leader(x, mask)
     x = x - x[torch.arange(x.shape[0], device=x.device), frame, person, root][:, None, None, None, :]
     return x if mask is None else x * mask[..., None, None]
-
-
-def face_camera(x: Tensor, layout: SkeletonLayout, mask: Tensor | None) -> Tensor:
-    """Turn ``x (N, T, M, V, 3)`` around the vertical axis until hips and shoulders of person 0 lie along x.
-
-    Of a clip without person 0 it is the first who is there.
-    """
-    body = _of(x, _leader(x, mask)[0])
-    across = x.new_zeros(x.shape[0], x.shape[1], 3)
-    for joint in ("shoulder", "hip"):
-        left, right = (body[:, :, layout.index(f"{side}_{joint}")] for side in ("left", "right"))
-        across = across + left - right
-    across = across.sum(1)
-    # Kinect's left joints have the smaller x when a person faces the camera.
-    ax, az = -across[:, 0], -across[:, 2]
-    length = torch.sqrt(ax * ax + az * az)
-    known = length > 1e-6  # a person who is absent or lies on the side has no direction to turn to
-    cos = torch.where(known, ax / length.clamp_min(1e-6), 1.0)
-    sin = torch.where(known, az / length.clamp_min(1e-6), 0.0)
-    one, zero = torch.ones_like(cos), torch.zeros_like(cos)
-    turn = torch.stack([cos, zero, sin, zero, one, zero, -sin, zero, cos], 1).view(-1, 3, 3)
-    return (x.flatten(1, 3) @ turn.transpose(1, 2)).view_as(x)
 
 
 def in_trunks(x: Tensor, layout: SkeletonLayout, mask: Tensor | None) -> Tensor:
@@ -274,8 +248,6 @@ def prepare(
     if config.trunk == "derived":
         x = derive_trunk(x, layout)
     x = center(x, layout.root, mask)
-    if config.facing == "mean":
-        x = face_camera(x, layout, mask)
     if config.scale == "trunk":
         x = in_trunks(x, layout, mask)
     if augmentation is not None and generator is not None:

@@ -36,6 +36,7 @@ _OF_CLIPS = ("clip_frames", "clip_rate", "body_size")
 _OPTIONAL = (*_OF_CLIPS, "heterogeneous", "video", "roi", "heads", "confidence")
 RETIRED: dict[str, Any] = {
     "data.center": "first",
+    "data.facing": "none",
     "fusion.contrast": None,
     "fusion.temperature": None,
     "fusion.positives": None,
@@ -183,10 +184,6 @@ class ModelSpec:
             raise SpecError(
                 f"field 'fusion.weights' has {len(self.fusion.weights)} numbers, field 'data.stream' has "
                 f"{len(streams)} streams ({self.data.stream}): give as many"
-            )
-        if self.data.facing != "none" and self.layout.dims != 3:
-            raise SpecError(
-                f"field 'data.facing' must be none for {self.layout.name}, which has {self.layout.dims} dimensions"
             )
         if self.data.trunk != "stored":
             try:
