@@ -30,13 +30,12 @@ def skeleton_model(
     layout: SkeletonLayout = KINECT20,
     streams: str = "joint+bone",
     class_names: tuple[str, ...] = CLASSES,
-    pooling: str = "joints",
     **data: int,
 ) -> ActionModel:
     """A model of skeletons alone."""
     torch.manual_seed(3)
     spec = ModelSpec(
-        STSTConfig(widths=(16,), strides=(4,), head_width=8, pooling=pooling),
+        STSTConfig(widths=(16,), strides=(4,), head_width=8),
         DataConfig(stream=streams, **{"frames": 8, **data}),
         layout,
         class_names,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hhmnet.conversion import Camera, convert, project, trunk_means
+from hhmnet.conversion import Camera, convert, project
 from hhmnet.skeleton import BLAZEPOSE33, COCO17, KINECT20, NTU25, LayoutError, SkeletonLayout
 from made_poses import body
 
@@ -115,17 +115,3 @@ def test_a_joint_is_as_sure_as_its_parts(source: SkeletonLayout, target: Skeleto
 def test_where_there_is_no_way(source: SkeletonLayout, target: SkeletonLayout, reason: str) -> None:
     with pytest.raises(LayoutError, match=reason):
         convert(clip(source)[..., : source.dims], source, target)
-
-
-@pytest.mark.parametrize("layout", [KINECT20, NTU25], ids=["kinect20", "ntu25"])
-def test_a_derived_trunk_follows_from_hips_shoulders_and_head(layout: SkeletonLayout) -> None:
-    shares = trunk_means(layout)
-    np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-6)
-    trunk = [joint for joint in range(layout.num_joints) if shares[joint, joint] != 1]
-    assert len(trunk) == (3 if layout is KINECT20 else 4)
-    assert not shares[:, trunk].any()
-    # Joints from video are there already, so that deriving them again changes nothing.
-    estimated, _ = convert(clip(BLAZEPOSE33), BLAZEPOSE33, layout)
-    np.testing.assert_allclose(shares @ estimated, estimated, atol=1e-5)
-    with pytest.raises(LayoutError, match="can be derived in kinect20 and ntu25, not in coco17"):
-        trunk_means(COCO17)

@@ -26,7 +26,6 @@ from hhmnet.models.stst import STSTConfig
         (RuntimeConfig, "seed", -1, "at least 0"),
         (RuntimeConfig, "precision", "float16", "one of float32, bfloat16"),
         (AugmentConfig, "crop", -1.0, ""),
-        (AugmentConfig, "swap", 3.0, ""),
         (DataConfig, "frames", 0, "at least 1"),
         (DataConfig, "stream", "bones", ""),
         (DataConfig, "stream", "bone+bone", ""),

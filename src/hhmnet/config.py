@@ -11,34 +11,9 @@ from hhmnet.data.transform import DataConfig
 from hhmnet.data.video_batch import VideoAugmentConfig, VideoConfig
 from hhmnet.fields import one_of, within
 from hhmnet.losses import LossConfig
-from hhmnet.models import spec
 from hhmnet.models.heterogeneous import HeterogeneousConfig
 from hhmnet.models.homogeneous import FusionConfig
 from hhmnet.models.stst import STSTConfig
-
-RETIRED = spec.RETIRED | {
-    "augment.joint_drop": 0.0,
-    "augment.joint_drop_share": None,
-    "augment.axis_drop": 0.0,
-    "fusion.positives": "class",
-    "heterogeneous.modality_dropout": 0.0,
-    "heterogeneous.norm": "frozen",
-    "heterogeneous.positives": "class",
-    "loss.part_positives": "class",
-    "loss.positives": "class",
-    "optim.freeze": "none",
-}
-"""Fields that earlier files hold, and the value with which they may be passed over; None is any."""
-
-RENAMED = {
-    "fusion.contrast": "loss.contrast",
-    "fusion.temperature": "loss.temperature",
-    "heterogeneous.distill": "loss.part_contrast",
-    "heterogeneous.temperature": "loss.part_temperature",
-    "heterogeneous.logit_distill": "loss.distill",
-    "heterogeneous.logit_temperature": "loss.distill_temperature",
-}
-"""Fields that have another name in earlier files."""
 
 
 @dataclass

@@ -77,29 +77,6 @@ _MEANS: dict[tuple[str, str], Means] = {  # joints that aren't named here have t
     },
 }
 
-_TRUNKS = {
-    "kinect20": "hip_center spine shoulder_center",
-    "ntu25": "spine_base spine_mid spine_shoulder neck",
-}
-
-
-def trunk_means(layout: SkeletonLayout) -> np.ndarray:
-    """Share of each joint (columns) in each joint (rows), ``(V, V)`` float32, that derives the trunk from the others.
-
-    Hips, shoulders and head are found by every sensor and estimator; where the trunk's other joints lie, each decides
-    for itself. As means of these five they lie where joints from BlazePose are put. Raises LayoutError where nothing is
-    known of the layout's trunk.
-    """
-    if layout.name not in _TRUNKS:
-        raise LayoutError(f"the trunk can be derived in {' and '.join(_TRUNKS)}, not in {layout.name}")
-    shares = np.eye(layout.num_joints, dtype=np.float32)
-    for joint in _TRUNKS[layout.name].split():
-        parts = _MEANS["blazepose33", layout.name][joint].split()
-        shares[layout.index(joint)] = 0
-        for part in parts:
-            shares[layout.index(joint), layout.index("head" if part in _EARS else part)] += 1 / len(parts)
-    return shares
-
 
 @dataclass(frozen=True)
 class Camera:

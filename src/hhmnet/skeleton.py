@@ -91,29 +91,6 @@ class SkeletonLayout:
         return order
 
     @cached_property
-    def limbs(self) -> np.ndarray:
-        """How far out on each limb every joint lies, ``(4, V)`` float32: 0 off the limb, 1 at its end. The limbs are
-        both arms and both legs, in the order of the last four parts. A limb begins at its first joint that has a mirror
-        image (shoulder, hip).
-        """
-        reach = np.zeros((4, self.num_joints), np.float32)
-        sided = {joint for pair in self.mirror for joint in pair}
-        for limb, part in enumerate(PARTS[1:]):
-            ends = self.parts[part]
-            chain = {joint for end in ends for joint in self._way(end) if joint in sided or joint in ends}
-            steps = {joint: 1 + len(sided & {*self._way(joint)[1:]}) for joint in chain}
-            for joint, count in steps.items():
-                reach[limb, joint] = count / max(steps.values())
-        return reach
-
-    def _way(self, joint: int) -> list[int]:
-        """The joints from one to the root."""
-        way = [joint]
-        while way[-1] != self.root:
-            way.append(int(self.parents[way[-1]]))
-        return way
-
-    @cached_property
     def hops(self) -> np.ndarray:
         """Number of bones between every two joints, ``(V, V)`` int64."""
         count = self.num_joints

@@ -65,7 +65,7 @@ MISTAKES = {
     "export @RUN --out model.pt": "'model.pt' must end in .onnx",
     "export @RUN --out model.onnx --clips 0": "'0' is not a number from 1",
     "bench --rounds=0": "argument --rounds: '0' is not a number from 1",
-    "evaluate zoo/nw_ucla/webcam --data --": "argument --data: expected one argument",
+    "evaluate zoo/nw_ucla/stst-joint --data --": "argument --data: expected one argument",
     "bench --tolerance=0": "--tolerance must be above 0; got 0",
     "bench --baseline=nowhere.json": "nowhere.json",
 }

@@ -13,7 +13,6 @@ from hhmnet.data.transform import (
     SCALES,
     STREAMS,
     DataConfig,
-    SkeletonBatch,
     center,
     choose_frames,
     in_trunks,
@@ -59,23 +58,6 @@ def test_sampling_matches_a_loop(gaps):
 def test_evaluation_takes_the_middle_of_equal_slots():
     places = torch.tensor([[(t + 0.5) / 4 * length - 0.5 for t in range(4)] for length in LENGTHS])
     torch.testing.assert_close(choose_frames(torch.tensor(LENGTHS), DataConfig(frames=4)).positions, places)
-
-
-@pytest.mark.parametrize("augmentation", [None, AugmentConfig(offset=0.05, noise=0.05)])
-def test_a_derived_trunk_is_the_same_whatever_was_stored(augmentation):
-    config = DataConfig(frames=8, trunk="derived", scale="trunk")
-    stored = torch.randn(30, 1, 20, 3, generator=seeded())
-    moved = stored.clone()
-    trunk = [KINECT20.index(name) for name in ("hip_center", "spine", "shoulder_center")]
-    moved[:, :, trunk] += 0.3
-    lengths = torch.tensor([10, 20])
-    batches = (SkeletonBatch(joints, None, lengths) for joints in (stored, moved))
-    x, y = (prepare(batch, KINECT20, config, augmentation, seeded(1))[0] for batch in batches)
-    torch.testing.assert_close(x, y)
-    hips = [KINECT20.index(f"{side}_hip") for side in ("left", "right")]
-    shoulders = [KINECT20.index(f"{side}_shoulder") for side in ("left", "right")]
-    wanted = (3 * x[..., hips, :].mean(-2) + x[..., shoulders, :].mean(-2)) / 4
-    torch.testing.assert_close(x[..., KINECT20.index("spine"), :], wanted)
 
 
 def test_the_origin_is_the_first_persons_root_or_the_next_ones():

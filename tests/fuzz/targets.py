@@ -128,7 +128,6 @@ def _read_skeleton(folder: Path) -> None:
 def _read_layout(folder: Path) -> None:
     layout = load_layout(folder / "skeleton.yaml")
     assert layout.hops.shape == (layout.num_joints, layout.num_joints)
-    assert layout.limbs.shape == (4, layout.num_joints)
 
 
 ODD_COLUMNS = {

@@ -67,19 +67,6 @@ def test_examples_make_a_model_that_knows_the_next_clip(
     assert "holds a model already" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("known", "new"), [("joints", "joints"), ("parts", "parts"), ("body", "parts")])
-def test_a_new_head_sees_what_the_encoders_learned_to_show(known: str, new: str) -> None:
-    """Encoders whose head saw one mean over the body show little joint by joint (results/transfer.md)."""
-    model, rng, there = skeleton_model(pooling=known), np.random.default_rng(0), np.ones((1, 6), bool)
-    bodies = [standing(rng, persons=1).astype(np.float32) for _ in range(4)]
-    samples = [
-        Sample(str(n), -1, joints=body, present=there, frame_index=np.arange(6, dtype=np.int32))
-        for n, body in enumerate(bodies)
-    ]
-    examples = Examples(("a", "b"), np.array([0, 0, 1, 1]), embed(model, samples), np.full(4, 6))
-    assert enrolled(model, examples)[0].spec.model.pooling == new
-
-
 def test_a_store_gives_its_training_clips(
     store_folder: Path, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,7 +51,7 @@ def make_config(*, persons: int = 1, fold: int | None = None, **changed: Any) ->
         fold=fold,
         model=_take(changed, STSTConfig, **SMALL_MODEL, **random),
         data=DataConfig(stream=changed.pop("stream", "joint"), frames=8, persons=persons),
-        augment=changed.pop("augment", AugmentConfig(mirror=0.5, limb=0.3)),
+        augment=changed.pop("augment", AugmentConfig(mirror=0.5)),
         optim=_take(changed, OptimConfig, **optim),
         run=_take(changed, RuntimeConfig, device="cpu", checkpoint_every=1, validate_every=1),
         **changed,

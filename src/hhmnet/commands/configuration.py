@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import yaml
 
-from hhmnet.commands.flags import ConfigError, Flags, names_in
-from hhmnet.config import RENAMED, RETIRED, TrainConfig
+from hhmnet.commands.flags import ConfigError, Flags
+from hhmnet.config import TrainConfig
 from hhmnet.files import replacing
 
 CONFIG_FILE = "config.yaml"
@@ -43,9 +43,6 @@ def read_config(file: Path | None, flags: Sequence[str] = (), others: Iterable[s
         # Text goes as it is: YAML 1.1 takes 1e-3 for text, and a flag's text is read as the number it is.
         words.append(f"--{key}={value if isinstance(value, str) else json.dumps(value, default=str)}")
     _FLAGS.parse(words, f" in {file}")
-    for old in names_in(flags):
-        if old in RENAMED:
-            raise ConfigError(f"the flag '--{old}' is called '--{RENAMED[old]}' now")
     try:
         (config,) = _FLAGS.read([*words, *flags], others)
     except ConfigError as error:
@@ -99,7 +96,7 @@ def _read_yaml(file: Path) -> dict[Any, Any]:
 def _fields(content: dict[Any, Any], file: Path, above: str = "") -> Iterator[tuple[str, Any]]:
     """``(dotted key, value)`` of every field in a file; raises ConfigError for any that doesn't exist."""
     for name, value in content.items():
-        key = RENAMED.get(f"{above}{name}", f"{above}{name}")
+        key = f"{above}{name}"
         if key in _SECTIONS and isinstance(value, dict | None):
             yield from _fields(value or {}, file, f"{key}.")
         elif key in _SECTIONS:
@@ -108,5 +105,5 @@ def _fields(content: dict[Any, Any], file: Path, above: str = "") -> Iterator[tu
         elif key in _FLAGS.kinds:
             is_file = key == "relabel" and isinstance(value, str)
             yield key, _read_yaml(file.parent / value) if is_file else value
-        elif key not in RETIRED or RETIRED[key] not in (None, value):
+        else:
             raise ConfigError(f"unknown key '{key}' in {file}{_FLAGS.suggest(key)}")

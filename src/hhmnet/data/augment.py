@@ -12,14 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from hhmnet.fields import within
 from hhmnet.skeleton import SkeletonLayout
 
-_DEFORMING = ("yaw", "tilt", "scale", "stretch", "shear", "noise", "offset", "limb", "wander", "swap")
-LIMB_KNOTS, WANDER_KNOTS = 4, 8
-"""Points between which a disturbance of limbs, and the drift of a joint, is straight."""
+_DEFORMING = ("yaw", "tilt", "scale", "stretch", "shear", "noise", "offset")
 
 
 @dataclass
@@ -46,22 +43,14 @@ class AugmentConfig:
     """Standard deviation of noise on every joint and frame, in the clip's unit."""
     offset: float = 0.01
     """Standard deviation of a displacement of each joint that lasts the whole clip, in the clip's unit."""
-    limb: float = 0.0
-    """Probability, for each arm and leg, that it wanders as the limbs do that a sensor can't see."""
-    limb_size: float = 0.1
-    """Standard deviation of that wandering at the limb's end, in the clip's unit."""
-    wander: float = 0.0
-    """Standard deviation of each joint's slow drift, in the clip's unit: how joints estimated from video err."""
-    swap: float = 0.0
-    """Probability that left and right joints change places for a part of the clip, as an estimator confuses them."""
     deform: bool = True
-    """Whether poses are changed. False sets yaw, tilt, scale, stretch, shear, noise, offset, limb, wander and swap to
-    0, and leaves crop, jitter and mirror: a video beside the skeleton can't be deformed along with it."""
+    """Whether poses are changed. False sets yaw, tilt, scale, stretch, shear, noise and offset to 0, and leaves crop,
+    jitter and mirror: a video beside the skeleton can't be deformed along with it."""
 
     def __post_init__(self) -> None:
-        within(self, 0, 1, "crop", "jitter", "mirror", "limb", "swap")
+        within(self, 0, 1, "crop", "jitter", "mirror")
         within(self, 0, 180, "yaw", "tilt")
-        within(self, 0, math.inf, "scale", "stretch", "shear", "noise", "offset", "limb_size", "wander")
+        within(self, 0, math.inf, "scale", "stretch", "shear", "noise", "offset")
         if not self.deform:
             for name in _DEFORMING:
                 setattr(self, name, 0.0)
@@ -118,50 +107,6 @@ def linear_map(count: int, dims: int, config: AugmentConfig, generator: torch.Ge
     return (eye + shear * (1 - eye)) @ (turn * size[:, None, :])
 
 
-def disturb_limbs(
-    x: Tensor, layout: SkeletonLayout, config: AugmentConfig, generator: torch.Generator
-) -> Tensor:
-    """Let some arms and legs of ``x (N, T, M, V, C)`` drift smoothly, more towards their ends.
-
-    A sensor guesses the limbs that the body hides from it, and each camera guesses others.
-    """
-    count, frames, dims = x.shape[0], x.shape[1], x.shape[-1]
-    device = generator.device
-    reach = torch.from_numpy(layout.limbs).to(device)
-    chosen = torch.rand(count, len(reach), 1, 1, generator=generator, device=device) < config.limb
-    drift = _drift((count, len(reach), dims, frames), config.limb_size, LIMB_KNOTS, generator) * chosen
-    return x + torch.einsum("nlct,lv->ntvc", drift, reach)[:, :, None]
-
-
-def _drift(shape: tuple[int, int, int, int], size: float, knots: int, generator: torch.Generator) -> Tensor:
-    """Random drifts along the last axis of ``shape``, straight between ``knots`` points of deviation ``size``."""
-    *front, frames = shape
-    drift = torch.randn(*front, knots, generator=generator, device=generator.device) * size
-    return functional.interpolate(drift.flatten(1, 2), frames, mode="linear", align_corners=True).view(shape)
-
-
-def let_joints_wander(x: Tensor, size: float, generator: torch.Generator) -> Tensor:
-    """Let every joint of ``x (N, T, M, V, C)`` drift slowly around its place, each for itself."""
-    count, frames, persons, joints, dims = x.shape
-    drift = _drift((count, persons * joints, dims, frames), size, WANDER_KNOTS, generator)
-    return x + drift.view(count, persons, joints, dims, frames).permute(0, 4, 1, 2, 3)
-
-
-def swap_sides(x: Tensor, layout: SkeletonLayout, rate: float, generator: torch.Generator) -> Tensor:
-    """Exchange left and right joints of some clips ``x (N, T, M, V, C)`` from one random frame to another.
-
-    The joints stay where they are and change names: unlike a mirror image, this is a mistake.
-    """
-    count, frames = x.shape[:2]
-    device = generator.device
-    chosen = torch.rand(count, generator=generator, device=device) < rate
-    ends = torch.rand(count, 2, generator=generator, device=device).sort(1).values * frames
-    frame = torch.arange(frames, device=device)
-    inside = (frame >= ends[:, :1]) & (frame < ends[:, 1:]) & chosen[:, None]
-    exchanged = x.index_select(-2, torch.from_numpy(layout.mirrored).to(x.device))
-    return torch.where(inside[:, :, None, None, None], exchanged, x)
-
-
 def draw_mirrored(count: int, config: AugmentConfig, generator: torch.Generator) -> Tensor | None:
     """Which clips to mirror, ``(N,)`` bool; None, and nothing is drawn, where mirroring is off."""
     if not config.mirror:
@@ -187,12 +132,6 @@ def augment(
     count, dims, joints = x.shape[0], x.shape[-1], x.shape[-2]
     if mirrored is not None:
         x = mirror(x, layout, mirrored)
-    if config.limb:
-        x = disturb_limbs(x, layout, config, generator)
-    if config.swap:
-        x = swap_sides(x, layout, config.swap, generator)
-    if config.wander:
-        x = let_joints_wander(x, config.wander, generator)
     if config.offset:
         shift = torch.randn(count, 1, 1, joints, dims, generator=generator, device=generator.device)
         x = x + config.offset * shift

@@ -13,13 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hhmnet.conversion import trunk_means
 from hhmnet.data.augment import AugmentConfig, augment, draw_mirrored, frame_positions
 from hhmnet.fields import one_of, within
 from hhmnet.skeleton import SkeletonLayout
 
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
-TRUNKS = ("stored", "derived")
 SCALES = ("none", "trunk", "box")
 
 
@@ -33,9 +31,6 @@ class DataConfig:
     """Frames sampled from every clip, T."""
     persons: int = 1
     """Persons kept of every clip, M; the store has them in order of importance."""
-    trunk: str = "stored"
-    """Joints of the trunk: stored, or derived (from hips, shoulders and head, so that a Kinect and an estimator, which
-    place them differently, agree)."""
     scale: str = "none"
     """Unit of length: none (as stored), trunk (the torso's length) or box (each axis spans -1 to 1 over the clip)."""
 
@@ -48,7 +43,6 @@ class DataConfig:
                 )
         if len(set(self.streams)) < len(self.streams):
             raise ValueError(f"field 'stream': a stream stands twice in '{self.stream}'")
-        one_of(self, "trunk", TRUNKS)
         one_of(self, "scale", SCALES)
         within(self, 1, math.inf, "frames", "persons")
 
@@ -129,12 +123,6 @@ def sample_frames(clips: SkeletonBatch, positions: Tensor) -> tuple[Tensor, Tens
     joints = clips.joints[before] * (share_before / scale)[..., None, None]
     joints = joints + clips.joints[after] * (share_after / scale)[..., None, None]
     return joints, mask
-
-
-def derive_trunk(x: Tensor, layout: SkeletonLayout) -> Tensor:
-    """Place the joints of the trunk of ``x (N, T, M, V, C)`` anew, each as a mean of hips, shoulders and head."""
-    means = torch.from_numpy(trunk_means(layout)).to(x)
-    return torch.einsum("...vc,wv->...wc", x, means)
 
 
 def _leader(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -245,14 +233,11 @@ def prepare(
     if sampled is None:
         sampled = choose_frames(clips.lengths, config, augmentation, generator)
     x, mask = sample_frames(clips, sampled.positions)
-    if config.trunk == "derived":
-        x = derive_trunk(x, layout)
     x = center(x, layout.root, mask)
     if config.scale == "trunk":
         x = in_trunks(x, layout, mask)
     if augmentation is not None and generator is not None:
         x = augment(x, layout, augmentation, generator, sampled.mirrored)
-        x = derive_trunk(x, layout) if config.trunk == "derived" else x
     if config.scale == "box":  # a box is not kept by a rotation, so it comes last
         x = in_box(x, mask)
     x = torch.cat([stream(name, x, layout, mask) for name in config.streams], -1)

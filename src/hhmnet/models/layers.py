@@ -24,7 +24,6 @@ from hhmnet.skeleton import PARTS, SkeletonLayout
 
 MASKS = ("none", "threshold")
 RERANKINGS = ("none", "jaccard")
-POOLINGS = ("joints", "parts", "body")
 
 
 @dataclass
@@ -49,14 +48,10 @@ class STSTConfig:
     """Stochastic depth rate of the last block (linear from 0)."""
     dropout: float = 0.3
     """Dropout before the classifier."""
-    pooling: str = "joints"
-    """What the classifier sees, means over time: joints (each by weights of its own), parts (the means over head, hands
-    and feet, side by side) or body (one mean)."""
 
     def __post_init__(self) -> None:
         one_of(self, "mask", MASKS)
         one_of(self, "reranking", RERANKINGS)
-        one_of(self, "pooling", POOLINGS)
         within(self, 1, math.inf, "widths")
         within(self, 1, 2**16, "head_width")
         within(self, 1, 1000, "strides")
@@ -70,10 +65,6 @@ class STSTConfig:
             raise ValueError(
                 f"field 'head_width' is {self.head_width}; it must divide every one of {self.widths}"
             )
-
-    def pooled(self, joints: int) -> int:
-        """Channels that the classifier sees of a body of so many joints."""
-        return self.widths[-1] * {"joints": joints, "parts": len(PARTS), "body": 1}[self.pooling]
 
 
 def part_weights(layout: SkeletonLayout) -> Tensor:

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 from safetensors import safe_open
 
 from hhmnet.confidence import Confidence, read_confidence
-from hhmnet.conversion import trunk_means
 from hhmnet.data.transform import DataConfig
 from hhmnet.fields import check_types, within
 from hhmnet.models.backbones import BACKBONES
 from hhmnet.models.heterogeneous import HeterogeneousConfig, HeterogeneousNetwork
 from hhmnet.models.homogeneous import FusionConfig, HomogeneousNetwork
 from hhmnet.models.stst import STST, STSTConfig
-from hhmnet.skeleton import LayoutError, SkeletonLayout
+from hhmnet.skeleton import SkeletonLayout
 
 if TYPE_CHECKING:
     from hhmnet.data.roi import RoiConfig
@@ -34,38 +33,6 @@ USUAL_RATE = 30.0
 
 _OF_CLIPS = ("clip_frames", "clip_rate", "body_size")
 _OPTIONAL = (*_OF_CLIPS, "heterogeneous", "video", "roi", "heads", "confidence")
-RETIRED: dict[str, Any] = {
-    "data.center": "first",
-    "data.facing": "none",
-    "fusion.contrast": None,
-    "fusion.temperature": None,
-    "fusion.positives": None,
-    "heterogeneous.distill": None,
-    "heterogeneous.temperature": None,
-    "heterogeneous.positives": None,
-    "heterogeneous.logit_distill": None,
-    "heterogeneous.logit_temperature": None,
-    "heterogeneous.modality_dropout": None,
-    "heterogeneous.norm": None,
-    "data.views": 1,
-    "model.attention_dropout": 0.0,
-    "model.balance": 0.3,
-    "model.bottleneck": 0.5,
-    "model.chunks": 1,
-    "model.density": None,
-    "model.dilations": [1, 3],
-    "model.k1": 8,
-    "model.k2": 3,
-    "model.kernel": 5,
-    "model.max_pool": False,
-    "model.norm": "batch",
-    "model.reduction": 4,
-    "roi.person_scale": "bones",
-    "video.mean": None,
-    "video.std": None,
-}
-"""Fields that earlier model folders hold, and the only value with which a model can still be read; None is any."""
-
 # What a model file may ask for at most, so that none takes all memory or time.
 _MOST_PAIRS = 2**24
 """Pairs of joints in all frames of a clip: 26,843 frames of 25 joints. Attention takes memory by them."""
@@ -185,11 +152,6 @@ class ModelSpec:
                 f"field 'fusion.weights' has {len(self.fusion.weights)} numbers, field 'data.stream' has "
                 f"{len(streams)} streams ({self.data.stream}): give as many"
             )
-        if self.data.trunk != "stored":
-            try:
-                trunk_means(self.layout)
-            except LayoutError as error:
-                raise SpecError(f"field 'data.trunk' must be stored: {error}") from None
 
     def _check_video(self) -> None:
         config, video, roi = self.heterogeneous, self.video, self.roi
@@ -240,14 +202,13 @@ class ModelSpec:
                 from hhmnet.data.video_batch import VideoConfig
 
                 kinds = {"heterogeneous": HeterogeneousConfig, "video": VideoConfig, "roi": RoiConfig}
-                video = {name: kind(**_section(fields, name)) for name, kind in kinds.items()}
+                video = {name: _section(fields, name, kind) for name, kind in kinds.items()}
             if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise PretrainedError("field 'class_names' must be a list of names")
             spec = cls(
-                # A file without "pooling" was written when there was one kind.
-                model=STSTConfig(**{"pooling": "body"} | _section(fields, "model")),
-                fusion=FusionConfig(**_section({"fusion": {}} | fields, "fusion")),
-                data=DataConfig(**_section(fields, "data")),
+                model=_section(fields, "model", STSTConfig),
+                fusion=_section(fields, "fusion", FusionConfig),
+                data=_section(fields, "data", DataConfig),
                 layout=SkeletonLayout.from_dict(fields["layout"]),
                 class_names=tuple(names),
                 protocol=fields["protocol"],
@@ -284,15 +245,14 @@ class ModelSpec:
         return HeterogeneousNetwork(skeleton, self.heterogeneous, self.layout, classes, pretrained)
 
 
-def _section(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    """One configuration's fields; JSON has no tuples."""
-    found = {}
-    for key, value in fields[name].items():
-        if (field := f"{name}.{key}") not in RETIRED:
-            found[key] = tuple(value) if isinstance(value, list) else value
-        elif RETIRED[field] not in (None, value):
-            raise PretrainedError(f"field '{field}' is {value!r}, which this hhmnet no longer knows")
-    return found
+def _section(fields: dict[str, Any], name: str, kind: type[Any]) -> Any:
+    """One section's configuration; JSON has no tuples."""
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in fields[name].items()}
+    if strange := values.keys() - {field.name for field in dataclasses.fields(kind)}:
+        raise PretrainedError(
+            f"field '{name}.{min(strange)}' isn't known here: another version of hhmnet wrote it"
+        )
+    return kind(**values)
 
 
 def _check_sizes(spec: ModelSpec) -> None:
@@ -339,7 +299,7 @@ def check_weights(spec: ModelSpec, file: Path) -> None:
     for stream in streams:
         encoder = f"{above}encoders.{stream}." if len(streams) > 1 else above
         wanted[f"{encoder}joint_embedding"] = [widths[0], joints]
-        wanted[f"{encoder}classifier.weight"] = [len(spec.class_names), spec.model.pooled(joints)]
+        wanted[f"{encoder}classifier.weight"] = [len(spec.class_names), joints * widths[-1]]
         for block, before in enumerate((widths[0], *widths[:-1])):
             heads = max(1, before // spec.model.head_width)
             wanted[f"{encoder}blocks.{block}.spatial.graph"] = [heads, joints, joints]

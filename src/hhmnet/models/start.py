@@ -59,7 +59,6 @@ def start_from(model: ActionModel, source: ActionModel) -> list[str]:
             f"its joints ({other.name}) and the store's ({layout.name}) have no name in common"
         )
     same = model.spec.class_names == source.spec.class_names and layout.joints == other.joints
-    same = same and model.spec.model.pooling == source.spec.model.pooling
     lines = []
     for stream in ours:
         if stream not in theirs:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hhmnet.models.layers import DropPath, Norm, STSTConfig, apply_mask, part_weights, pointwise, stride_mask
+from hhmnet.models.layers import DropPath, Norm, STSTConfig, apply_mask, pointwise, stride_mask
 from hhmnet.models.re_dmt import REDMT, Company, Explanation, company_of
 from hhmnet.models.sk_tc import SKTC
 from hhmnet.skeleton import SkeletonLayout
@@ -78,7 +78,6 @@ class STST(nn.Module):
     """
 
     static_shapes = False
-    part_joints: Tensor
 
     def __init__(self, config: STSTConfig, layout: SkeletonLayout, num_classes: int) -> None:
         super().__init__()
@@ -95,8 +94,8 @@ class STST(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.output_norm = Norm(last)
         self.dropout = nn.Dropout(config.dropout)
-        self.register_buffer("part_joints", part_weights(layout), persistent=False)
-        self.classifier = nn.Linear(config.pooled(layout.num_joints), num_classes)
+        # Each joint by weights of its own: one mean over the body loses 6 points (results/parts.md).
+        self.classifier = nn.Linear(last * layout.num_joints, num_classes)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> SkeletonOutput:
         """Classify clips.
@@ -185,13 +184,8 @@ class STST(nn.Module):
         else:
             count = mask.unflatten(0, (features.shape[0], -1)).sum((1, 2)).to(exact)
             joints = features.sum((1, 4), dtype=exact) / count.clamp_min(1.0)[:, None, None]
-        seen = embedding = joints.mean(2)
-        if self.config.pooling == "parts":
-            seen = torch.einsum("ndv,pv->npd", joints, self.part_joints.to(exact)).flatten(1)
-        elif self.config.pooling == "joints":
-            seen = joints.flatten(1)
-        logits = self.classifier(self.dropout(seen))
-        return SkeletonOutput(logits, logits[None], (embedding,), (), (features.permute(0, 1, 4, 3, 2),))
+        logits = self.classifier(self.dropout(joints.flatten(1)))
+        return SkeletonOutput(logits, logits[None], (joints.mean(2),), (), (features.permute(0, 1, 4, 3, 2),))
 
 
 def _put_back(rows: Tensor, present: Tensor) -> Tensor:

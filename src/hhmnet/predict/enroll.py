@@ -1,9 +1,8 @@
 """A model of one's own from a few examples a class: a trained model's encoders, and new heads fitted to them.
 
-Nothing is trained. A clip's embeddings are computed once: the encoders' features of every joint, or of head, hands and
-feet where the model's own head sees one mean over the body. The new head is ridge regression on them (scikit-learn's
-RidgeCV). Being linear it becomes the streams' classifiers, so the result is a model like any other.
-``results/transfer.md`` says what else was tried.
+Nothing is trained. A clip's embeddings are computed once: the encoders' features of every joint. The new head is ridge
+regression on them (scikit-learn's RidgeCV). Being linear it becomes the streams' classifiers, so the result is a model
+like any other. ``results/transfer.md`` says what else was tried.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ _SCALES = np.logspace(0, 2, 41)
 
 class Examples(NamedTuple):
     """N clips that a head is fitted to: names of the classes, labels and lengths in frames ``(N,)`` int64, embeddings
-    ``(N, S, D)`` float32 of S streams, D channels of all parts."""
+    ``(N, S, D)`` float32 of S streams, D channels of all joints."""
 
     class_names: tuple[str, ...]
     labels: np.ndarray
@@ -237,12 +236,10 @@ def enrolled(model: ActionModel, examples: Examples, protocol: str = "") -> tupl
 
 
 def _with_new_heads(model: ActionModel, class_names: Sequence[str], protocol: str = "") -> ActionModel:
-    """A copy of a model's skeleton side whose classifiers are new, and see parts of the body apart."""
+    """A copy of a model's skeleton side whose classifiers are new."""
     model = model.skeleton
-    pooling = "parts" if model.spec.model.pooling == "body" else model.spec.model.pooling
     spec = dataclasses.replace(
         model.spec,
-        model=dataclasses.replace(model.spec.model, pooling=pooling),
         class_names=tuple(class_names),
         protocol=protocol,
         fold=None,

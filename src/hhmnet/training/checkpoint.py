@@ -14,7 +14,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
-from hhmnet.config import RETIRED
 from hhmnet.files import replacing
 
 FILE = "checkpoint.safetensors"
@@ -123,7 +122,6 @@ def differing_fields(ours: str, theirs: str) -> list[str]:
         if isinstance(a, dict) and isinstance(b, dict):
             keys = sorted(a.keys() | b.keys())
             return [n for key in keys for n in walk(a.get(key), b.get(key), f"{name}.{key}" if name else key)]
-        is_gone = a is None and name in RETIRED and RETIRED[name] in (None, b)  # from the configuration since
-        return [] if a == b or is_gone else [name]
+        return [] if a == b else [name]
 
     return walk(json.loads(ours), json.loads(theirs), "")
