@@ -220,7 +220,7 @@ def shared(segment: Segment, start: float, end: float) -> float:
 
 def test_actions_are_found_and_pauses_stay_empty(tmp_path: Path) -> None:
     rng, examples = np.random.default_rng(0), dict[str, list[Path]]()
-    for number in range(180):
+    for number in range(180):  # a head on twenty joints of encoders that have learned nothing wants as many
         file, name = tmp_path / f"{number}.npz", list(MOVING)[number % 3]
         np.savez(file, joints=example(name, rng))
         examples.setdefault(name, []).append(file)

@@ -122,19 +122,22 @@ def encoders_of(engine: Engine) -> ActionModel:
 
 
 def embed(model: ActionModel, samples: Sequence[Sample]) -> np.ndarray:
-    """Embeddings ``(N, S, D)`` of samples in the model's joints."""
-    model, found = _with_new_heads(model, model.spec.class_names), []
+    """Embeddings ``(N, S, D)`` of samples in the model's joints; the model is in eval mode afterwards."""
+    model, found, seen = model.skeleton.eval(), list[Tensor](), list[Tensor]()
     device, data = next(model.parameters()).device, model.spec.data
-    seen: list[Tensor] = []
-    for encoder in _encoders(model.network):
-        encoder.classifier.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    for first in range(0, len(samples), BATCH):
-        some = samples[first : first + BATCH]
-        clips = to_clips([clip.joints for clip in some], [clip.present for clip in some], data.persons)
-        seen.clear()
-        with torch.inference_mode():
-            model.network(*prepare(clips.to(device), model.spec.layout, data))
-        found.append(torch.stack(seen, 1).cpu())
+    heads = [encoder.classifier for encoder in _encoders(model.network)]
+    hooks = [head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])) for head in heads]
+    try:
+        for first in range(0, len(samples), BATCH):
+            some = samples[first : first + BATCH]
+            clips = to_clips([clip.joints for clip in some], [clip.present for clip in some], data.persons)
+            seen.clear()
+            with torch.inference_mode():
+                model.network(*prepare(clips.to(device), model.spec.layout, data))
+            found.append(torch.stack(seen, 1).cpu())
+    finally:
+        for hook in hooks:
+            hook.remove()
     return torch.cat(found).numpy()
 
 
