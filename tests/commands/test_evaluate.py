@@ -120,7 +120,8 @@ def test_the_protocol_that_is_named_splits(run_copy, altered_store, tmp_path, ca
 
 
 def test_clips_without_labels_are_scored_and_not_measured(run_copy, store_folder, altered_store, capsys):
-    assert evaluate(run_copy, store_folder) == 0  # its pictures don't stay
+    assert evaluate(run_copy, store_folder) == 0  # its pictures don't stay, nor do scores of streams
+    (run_copy / "eval-test" / "scores-bone.parquet").write_text("of an earlier model")
     assert evaluate(run_copy, altered_store(label=-1)) == 0
     assert "no clip has a label, so there is no top-1" in " ".join(capsys.readouterr().err.split())
     results = run_copy / "eval-test"

@@ -63,7 +63,7 @@ def test_several_files_as_json_and_as_a_table(run, raw_folder, capsys):
 def test_what_fails_is_named_and_the_others_are_answered(run, raw_folder, tmp_path, capsys):
     (tmp_path / "bad.npz").write_text("nothing")
     clip = next(raw_folder.glob("a*.json"))
-    words = [str(path) for path in (run, tmp_path / "none.mp4", clip, tmp_path / "bad.npz")]
+    words = [str(path) for path in (run, tmp_path / "no:ne.mp4", clip, tmp_path / "bad.npz")]
     assert main(["predict", *words, "--json"]) == 2
     output = capsys.readouterr()
     missing, answer, bad = json.loads(output.out)

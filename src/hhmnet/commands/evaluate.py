@@ -178,8 +178,10 @@ def evaluate_run(
             metrics["knock_out"] = knock_out(answers, labels)
             metrics["static_share"] = static_share(model)
         write_json(out / METRICS_FILE, metrics)
-        for file in (CONFUSION_FILE, REPORT_FILE):  # those of an earlier call may be of other clips
-            (out / file).unlink(missing_ok=True)
+        # Those of an earlier call may be of other clips.
+        old = {*out.glob(stream_scores_file("*"))} - {out / stream_scores_file(name) for name in streams}
+        for file in (out / CONFUSION_FILE, out / REPORT_FILE, *old):
+            file.unlink(missing_ok=True)
         if metrics["n"]:
             draw_confusion(confusion(whole), whole.class_names, out / CONFUSION_FILE)
             title = f"{run.name} on {metrics['store']}, {split}"

@@ -56,7 +56,7 @@ def main(words: list[str]) -> int:
         except InputError as error:
             failed = True
             print(f"hhmnet predict: error: {' '.join(str(error).split())}", file=sys.stderr)
-            name = item.name if isinstance(item, Input) else str(error).partition(":")[0]
+            name = item.name if isinstance(item, Input) else str(error).partition(": ")[0]
             documents.append({"input": name, "error": str(error)})
             continue
         documents.append(found.to_dict() | {"votes": found.votes(recognizer.class_names)})

@@ -222,12 +222,11 @@ def enrolled(model: ActionModel, examples: Examples, protocol: str = "") -> tupl
         weights = made.network.weights.numpy().astype(np.float64)
     head = fit_head(examples, weights)
     logits = np.einsum("nsd,ksd->nk", examples.embeddings, head.weight) + head.bias
-    sure = fit_confidence(head.held_out, examples.labels, logits, own=True)
     made.spec = dataclasses.replace(
         made.spec,
         clip_frames=int(np.median(examples.lengths)),
-        # The head's logits are scaled already.
-        confidence={"skeleton": dataclasses.replace(sure, temperature=1.0)},
+        # With a temperature, though the logits are scaled: that scale doubts too much (results/sure.md).
+        confidence={"skeleton": fit_confidence(head.held_out, examples.labels, logits, own=True)},
     )
     for number, encoder in enumerate(_encoders(made.network)):
         with torch.no_grad():
