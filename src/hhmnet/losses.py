@@ -23,9 +23,9 @@ class LossConfig:
     """Phase 1: weight of the contrast among the streams (lambda); 0 trains them side by side."""
     temperature: float = 0.07
     """Phase 1: temperature of that contrast."""
-    part_contrast: float = 0.1
+    part_contrast: float = 3.0
     """Phase 2: weight of the contrast between video and skeleton, part by part; 0 turns it off."""
-    part_temperature: float = 0.07
+    part_temperature: float = 0.1
     """Phase 2: temperature of that contrast."""
     distill: float = 0.0
     """Phase 2: weight of the divergence of the video's logits from the skeleton's; 0 turns it off."""
@@ -143,16 +143,14 @@ class _Gathered(torch.autograd.Function):
         return total[ctx.count * distributed.get_rank() :][: ctx.count]
 
 
-def part_contrast(
-    students: Tensor, teachers: Tensor, mask: Tensor | None, temperature: float, classes: Tensor
-) -> Tensor:
-    """Multi-part contrast between a student's and a teacher's features of the same clips: a scalar.
+def part_contrast(students: Tensor, teachers: Tensor, mask: Tensor | None, temperature: float) -> Tensor:
+    """Multi-part contrast: the student finds those clips alike that the teacher finds alike; a scalar.
 
-    For every part apart, :func:`info_nce` among the clips that have the part; then the mean over the parts that at
-    least two clips have, since one alone has nothing to be told from. A missing part is neither an anchor nor a
-    negative nor a zero in the mean. The teachers are detached: no gradient reaches them. The form is that of
-    contrastive distillation (Tian et al., "Contrastive representation distillation", ICLR 2020) with the batch as
-    negatives.
+    For every part apart, each clip is contrasted with all others of the batch that have the part: the divergence of the
+    softmax of the student's cosine similarities from that of the teacher's (SEED, Fang et al., ICLR 2021, with the
+    batch as its queue). What a part's teachers have in common is taken from them first: bodies differ less than they
+    are alike. The mean is over clips and parts that have another to be told from; a missing part is nothing to anybody.
+    No gradient reaches the teachers.
 
     Under torch.distributed all processes' clips are compared, as in :func:`stream_contrast`.
 
@@ -160,27 +158,25 @@ def part_contrast(
         students: ``(N, P, D)``, any length; they are normalised here.
         teachers: ``(N, P, D)``.
         mask: ``(N, P)`` bool, true where both are there; None where all are.
-        temperature: divides the cosine similarities.
-        classes: class shares ``(N, K)``.
+        temperature: divides the cosine similarities of both.
     """
     students, teachers = gathered(students).float(), gathered(teachers.detach()).float()
     there = torch.ones(students.shape[:2], device=students.device)
     if mask is not None:
         there = gathered(mask.to(torch.float32))
-    there = there.T  # (P, N)
-    both = there[:, :, None] * there[:, None, :]
-    shares = positive_shares(gathered(classes).float()) * both
-    shares = shares / shares.sum(2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    one, other = (functional.normalize(x, dim=2) for x in (students, teachers))
-    similarity = torch.einsum("ipd,jpd->pij", one, other) / temperature
-    # Filled with a finite number: a row without any clip would be NaN, and 0 times NaN is NaN.
-    similarity = similarity.masked_fill(both == 0, torch.finfo(torch.float32).min / 2)
-    forth = -(shares * similarity.log_softmax(2)).sum(2)
-    back = -(shares.transpose(1, 2) * similarity.log_softmax(1)).sum(1)
-    count = there.sum(1)
-    each = ((forth + back) / 2 * there).sum(1) / count.clamp_min(1)
-    compared = count > 1
-    return (each * compared).sum() / compared.sum().clamp_min(1)
+    mean = (teachers * there[..., None]).sum(0) / there.sum(0).clamp_min(1)[:, None]
+    pairs = torch.einsum("ip,jp->pij", there, there) > 0
+    pairs &= ~torch.eye(len(there), dtype=torch.bool, device=there.device)
+
+    def alike(x: Tensor) -> Tensor:
+        x = functional.normalize(x, dim=2)
+        # Filled with a finite number: a row without any clip would be NaN, and 0 times NaN is NaN.
+        lowest = torch.finfo(torch.float32).min / 2
+        return (torch.einsum("ipd,jpd->pij", x, x) / temperature).masked_fill(~pairs, lowest).log_softmax(2)
+
+    goal, found = alike(teachers - mean), alike(students)
+    each = (goal.exp() * (goal - found)).masked_fill(~pairs, 0.0).sum(2)
+    return each.sum() / pairs.any(2).sum().clamp_min(1)
 
 
 def distillation(students: Tensor, teachers: Tensor, mask: Tensor | None, temperature: float) -> Tensor:

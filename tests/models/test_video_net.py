@@ -62,7 +62,7 @@ def test_a_part_is_the_mean_of_its_cells(guided):
     for n in range(3):
         for p in range(5):
             seen = mask[n, p].nonzero().flatten().tolist()
-            cells = [cell(video.grid, n, p, k).mean((1, 2)) * weights[n, p, k] for k in seen]
+            cells = [cell(video.grid, n, p, k).mean((1, 2)) * (1 + weights[n, p, k]) / 2 for k in seen]
             expected = torch.stack(cells).mean(0) if cells else torch.zeros(3)
             torch.testing.assert_close(found.parts[n, p], expected)
             assert bool(found.there[n, p]) == bool(cells)

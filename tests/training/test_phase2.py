@@ -58,7 +58,7 @@ def test_the_loss_is_that_of_its_definition(store, phase1, tmp_path):
     assert output.used.tolist() == [[True, n != 2] for n in range(6)]
     seen = torch.tensor([0, 1, 3, 4, 5])
     expected = torch.nn.functional.cross_entropy(output.video[seen], labels[seen], label_smoothing=0.1)
-    contrast = part_contrast(output.part_features, output.part_teacher, output.part_mask, 0.3, classes)
+    contrast = part_contrast(output.part_features, output.part_teacher, output.part_mask, 0.3)
     taught = distillation(output.video[seen], output.teacher[seen], None, 4.0)
     expected = expected + 0.3 * contrast + 0.7 * taught
     loss, logits = trainer.phase.loss(output, classes)

@@ -117,11 +117,12 @@ class VideoNetwork(nn.Module):
 
         Args:
             video: crops of the clips.
-            guidance: ``(N, P, K)`` weight of every cell's features, or None.
+            guidance: ``(N, P, K)`` from 0 to 2, by which every cell's features are weighted, or None.
         """
         cells = self.cells(video)
         if guidance is not None:
-            cells = cells * guidance[..., None]
+            # From half to one and a half: what is dimmed stays in sight, and a video without a skeleton isn't lost.
+            cells = cells * (1 + guidance[..., None]) / 2
         parts = over_time(cells, video.cell_mask, self.moments)
         there = video.cell_mask.any(2)
         logits = self.part_head(self.dropout(parts).flatten(1))

@@ -206,10 +206,8 @@ class VideoPhase:
         each = functional.cross_entropy(logits, targets, reduction="none")
         loss = (each * seen).sum() / self.group.mean_count(seen.sum())
         if config.part_contrast and output.part_features is not None and output.part_teacher is not None:
-            contrast = part_contrast(
-                output.part_features, output.part_teacher, output.part_mask, config.part_temperature, classes
-            )
-            loss = loss + config.part_contrast * contrast
+            features = output.part_features, output.part_teacher, output.part_mask
+            loss = loss + config.part_contrast * part_contrast(*features, config.part_temperature)
         if config.distill and output.teacher is not None:
             both = output.used.all(1)
             divergence = distillation(output.video, output.teacher, both, config.distill_temperature)
