@@ -23,7 +23,7 @@ class LossConfig:
     """Phase 1: weight of the contrast among the streams (lambda); 0 trains them side by side."""
     temperature: float = 0.07
     """Phase 1: temperature of that contrast."""
-    part_contrast: float = 3.0
+    part_contrast: float = 1.0
     """Phase 2: weight of the contrast between video and skeleton, part by part; 0 turns it off."""
     part_temperature: float = 0.1
     """Phase 2: temperature of that contrast."""
