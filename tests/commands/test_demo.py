@@ -72,7 +72,7 @@ def test_the_whole_way_once_more_and_with_other_recipes(demo, made, trained, cap
     assert [row["model"] for row in rows] == MODELS
     assert all(row["n"] == 10 and f"{row['top1']:.2f}" in captured.out for row in rows)
     assert trained == [("skeletons", 0), ("video", 0), ("guided", 0), ("hhmnet", 0)]
-    for name, rest in (("video", ("none", 0)), ("guided", ("feature", 0)), ("hhmnet", ("feature", 0.3))):
+    for name, rest in (("video", ("none", 0)), ("guided", ("feature", 0)), ("hhmnet", ("feature", 1.0))):
         config = read_config(out / name / "config.yaml")
         assert (config.heterogeneous.guidance, config.loss.part_contrast) == rest
     for name in ("clips.png", "rois.png", "confusion.png"):
