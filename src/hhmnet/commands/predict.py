@@ -45,7 +45,7 @@ def main(words: list[str]) -> int:
         return _archive(options, log)
     failed = False
     documents: list[Any] = []
-    for item in _inputs(options.inputs, log):
+    for name, item in _inputs(options.inputs, log):
         try:
             if isinstance(item, InputError):
                 raise item
@@ -56,7 +56,6 @@ def main(words: list[str]) -> int:
         except InputError as error:
             failed = True
             print(f"hhmnet predict: error: {' '.join(str(error).split())}", file=sys.stderr)
-            name = item.name if isinstance(item, Input) else str(error).partition(": ")[0]
             documents.append({"input": name, "error": str(error)})
             continue
         documents.append(found.to_dict() | {"votes": found.votes(recognizer.class_names)})
@@ -154,13 +153,13 @@ def _check_single(options: argparse.Namespace) -> None:
         raise UsageError("--overlay shows one answer for the whole video; give it without --timeline")
 
 
-def _inputs(paths: Sequence[Path], log: Console) -> Iterator[Input | InputError]:
-    """The clips that the paths stand for, and an error in the place of a path that stands for none."""
+def _inputs(paths: Sequence[Path], log: Console) -> Iterator[tuple[str, Input | InputError]]:
+    """The clips that the paths stand for, by name, and an error in the place of a path that stands for none."""
     for path in paths:
         try:
-            yield from find_inputs([path], log.print)
+            yield from [(item.name, item) for item in find_inputs([path], log.print)]
         except InputError as error:
-            yield error
+            yield str(path), error
 
 
 def _overlay(found: Prediction, recognizer: Recognizer, out: Path, log: Console) -> None:
