@@ -175,7 +175,7 @@ def part_contrast(students: Tensor, teachers: Tensor, mask: Tensor | None, tempe
         return (torch.einsum("ipd,jpd->pij", x, x) / temperature).masked_fill(~pairs, lowest).log_softmax(2)
 
     goal, found = alike(teachers - mean), alike(students)
-    each = (goal.exp() * (goal - found)).masked_fill(~pairs, 0.0).sum(2)
+    each = functional.kl_div(found, goal, reduction="none", log_target=True).masked_fill(~pairs, 0.0)
     return each.sum() / pairs.any(2).sum().clamp_min(1)
 
 
@@ -193,7 +193,7 @@ def distillation(students: Tensor, teachers: Tensor, mask: Tensor | None, temper
     """
     goal = (teachers.detach().float() / temperature).log_softmax(1)
     found = (students.float() / temperature).log_softmax(1)
-    each = temperature**2 * (goal.exp() * (goal - found)).sum(1)
+    each = temperature**2 * functional.kl_div(found, goal, reduction="none", log_target=True).sum(1)
     if mask is None:
         return each.mean()
     return (each * mask).sum() / mask.sum().clamp_min(1)
