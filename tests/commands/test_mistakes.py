@@ -43,7 +43,7 @@ MISTAKES = {
     f"{PREDICT} --window 2": "--window goes with --timeline",
     f"{PREDICT} --modality sound": "invalid choice: 'sound'",
     f"{PREDICT} --modality video": "looks at skeletons alone",
-    f"{PREDICT} more.mp4 --timeline out": "--timeline takes one video or skeleton file",
+    f"{PREDICT} more.mp4 --timeline out": "--timeline takes one recording; 2 were given",
     f"{PREDICT} --overlay out.gif": "has no video to draw on",
     f"{PREDICT} --timeline out --leave 0.9": "field 'leave' must be at most enter",
     f"{PREDICT} --timeline out --overlay out.mp4": "without --timeline",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,15 @@ def test_a_timeline(run: Path, clip: Path, tmp_path: Path, capsys: pytest.Captur
     assert (out / "timeline.png").read_bytes()[:4] == b"\x89PNG"
     assert main(["predict", str(run), str(clip), *map(str, words)]) == 0
     assert rows[0]["label"] in capsys.readouterr().out
+
+
+def test_a_timeline_of_a_folder_that_holds_one_recording(run, raw_folder, tmp_path, capsys):
+    clips = sorted(raw_folder.glob("a*.json"))[:2]
+    folder = tmp_path / "recording"
+    folder.mkdir()
+    shutil.copy(clips[0], folder)
+    found = predicted(capsys, run, folder, "--timeline", tmp_path / "timeline")
+    assert found["input"] == str(folder / clips[0].name)
+    shutil.copy(clips[1], folder)
+    assert main(["predict", str(run), str(folder), "--timeline", str(tmp_path / "timeline")]) == 2
+    assert "--timeline takes one recording; 2 were given" in capsys.readouterr().err

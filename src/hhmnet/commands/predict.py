@@ -143,8 +143,10 @@ def _how(options: argparse.Namespace) -> dict[str, Any]:
 def _check_single(options: argparse.Namespace) -> None:
     """Raise UsageError unless what takes one input is given one."""
     for flag in ("overlay", "timeline"):
-        if getattr(options, flag) is not None and (len(options.inputs) > 1 or options.inputs[0].is_dir()):
-            raise UsageError(f"--{flag} takes one video or skeleton file; give one")
+        if getattr(options, flag) is not None:
+            count = max(len(options.inputs), len(find_inputs(options.inputs[:1])))
+            if count > 1:
+                raise UsageError(f"--{flag} takes one recording; {count:,} were given")
     if options.out is not None and (options.overlay is not None or options.timeline is not None):
         raise UsageError("--out takes many clips; --overlay and --timeline are of one, give them without it")
     if options.out is None and (options.engine != "local" or options.jobs is not None):
@@ -204,7 +206,8 @@ def _timeline(recognizer: Recognizer, options: argparse.Namespace, log: Console)
     from hhmnet.predict.timeline import recognise_long
 
     with counting(log, "recognising", "windows") as progress:
-        found = recognise_long(recognizer, options.inputs[0], options.windows, options.modality, progress)
+        source = find_inputs(options.inputs)[0]
+        found = recognise_long(recognizer, source, options.windows, options.modality, progress)
     files = write_timeline(found, options.timeline)
     if options.json:
         print_json(found.to_dict())
