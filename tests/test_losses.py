@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hhmnet.losses import distillation, info_nce, part_contrast, positive_shares, stream_contrast
+from hhmnet.losses import (
+    distillation,
+    info_nce,
+    mutual_distillation,
+    part_contrast,
+    positive_shares,
+    stream_contrast,
+)
 
 MASKS = [
     [[True] * 3] * 5,
@@ -151,17 +158,48 @@ def test_missing_parts_and_teachers_have_no_gradient():
     assert students.grad[mask & (mask.sum(0) > 2)].abs().sum(1).gt(0).all()  # of two, each has but the other
 
 
+def plain_divergence(teacher: Tensor, student: Tensor, temperature: float) -> float:
+    """T² · Σ p · log(p / q) of two rows of logits."""
+    p, q = ([math.exp(v / temperature) for v in row.tolist()] for row in (teacher, student))
+    p, q = ([v / sum(each) for v in each] for each in (p, q))
+    return temperature**2 * sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+
+
 @pytest.mark.parametrize("mask", [None, [True, False, True, True], [False] * 4])
 def test_distillation_is_the_divergence_of_the_definition(mask):
     students, teachers = (x.requires_grad_() for x in embeddings(4, 2))
     rows = [n for n in range(4) if mask is None or mask[n]]
-    expected = 0.0
-    for n in rows:
-        p, q = ([math.exp(v / 4) for v in row.tolist()] for row in (teachers[n], students[n]))
-        p, q = ([v / sum(each) for v in each] for each in (p, q))
-        expected += 16 * sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)) / len(rows)
+    expected = sum(plain_divergence(teachers[n], students[n], 4.0) / len(rows) for n in rows)
     found = distillation(students, teachers, None if mask is None else torch.tensor(mask), 4.0)
     assert float(found.detach()) == pytest.approx(expected, rel=1e-5, abs=1e-7)
     found.backward()
     assert teachers.grad is None
     assert students.grad.any() == bool(rows)
+
+
+@pytest.mark.parametrize("streams", [2, 3])
+def test_each_stream_learns_the_others_answers_within_the_head_of_the_clip(streams):
+    each = torch.stack(embeddings(4, streams)).requires_grad_()  # heads of 4 classes and of 2
+    classes = torch.zeros(4, 6)
+    classes[0, 1] = classes[1, 3] = classes[2, 5] = 1.0
+    classes[3, 0], classes[3, 4] = 0.3, 0.7  # a clip mixed from two sets
+    expected = 0.0
+    for student in range(streams):
+        for teacher in set(range(streams)) - {student}:
+            for clip, (first, second) in enumerate([(1, 0), (1, 0), (0, 1), (0.3, 0.7)]):
+                pair = each[teacher, clip].detach(), each[student, clip].detach()
+                for share, part in ((first, slice(4)), (second, slice(4, 6))):
+                    own = plain_divergence(pair[0][part], pair[1][part], 2.0)
+                    expected += share * own / 4 / (streams - 1)
+    found = mutual_distillation(each, classes, 2.0, [4, 2])
+    assert float(found.detach()) == pytest.approx(expected, rel=1e-5)
+    found.backward()
+    # Clip 2 tells nothing of the first head.
+    assert not each.grad[:, 2, :4].any()
+    step = torch.autograd.grad(mutual_distillation(each, classes, 2.0, [4, 2]), each)[0]
+    assert mutual_distillation(each - 0.05 * step, classes, 2.0, [4, 2]) < found
+
+
+def test_streams_that_agree_lose_nothing():
+    logits = embeddings(3, 1)[0]
+    assert mutual_distillation(logits.expand(4, -1, -1), torch.eye(3, 6), 4.0, [6]) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Any
 
 import torch
@@ -28,9 +28,10 @@ class LossConfig:
     part_temperature: float = 0.1
     """Phase 2: temperature of that contrast."""
     distill: float = 0.0
-    """Phase 2: weight of the divergence of the video's logits from the skeleton's; 0 turns it off."""
+    """Weight of the divergence of each stream's logits from the others' (phase 1), of the video's from the skeleton's
+    (phase 2); 0 turns it off."""
     distill_temperature: float = 4.0
-    """Phase 2: temperature of that divergence."""
+    """Temperature of that divergence."""
 
     def __post_init__(self) -> None:
         within(self, 0, math.inf, "contrast", "part_contrast", "distill")
@@ -179,7 +180,7 @@ def part_contrast(students: Tensor, teachers: Tensor, mask: Tensor | None, tempe
     return each.sum() / pairs.any(2).sum().clamp_min(1)
 
 
-def distillation(students: Tensor, teachers: Tensor, mask: Tensor | None, temperature: float) -> Tensor:
+def distillation(students: Tensor, teachers: Tensor, shares: Tensor | None, temperature: float) -> Tensor:
     """Mean over clips of the divergence of a student's answer from a teacher's: a scalar.
 
     ``T² · KL(softmax(teacher / T) ‖ softmax(student / T))`` (Hinton et al., "Distilling the knowledge in a neural
@@ -188,12 +189,32 @@ def distillation(students: Tensor, teachers: Tensor, mask: Tensor | None, temper
     Args:
         students: logits ``(N, classes)``.
         teachers: logits ``(N, classes)``.
-        mask: ``(N,)`` bool, the clips that count; None counts all. Without any the loss is 0.
+        shares: ``(N,)``, how far each clip counts, true or false or in between; None counts all. Without any the loss
+            is 0.
         temperature: T, softens both answers.
     """
     goal = (teachers.detach().float() / temperature).log_softmax(1)
     found = (students.float() / temperature).log_softmax(1)
     each = temperature**2 * functional.kl_div(found, goal, reduction="none", log_target=True).sum(1)
-    if mask is None:
+    if shares is None:
         return each.mean()
-    return (each * mask).sum() / mask.sum().clamp_min(1)
+    return (each * shares).sum() / shares.sum().clamp_min(1)
+
+
+def mutual_distillation(each: Tensor, classes: Tensor, temperature: float, heads: Sequence[int]) -> Tensor:
+    """Streams that learn from one another: the sum over streams of the mean divergence from the others' answers.
+
+    A scalar (Zhang et al., "Deep mutual learning", CVPR 2018, section 3.4). Of several heads a clip's is its own.
+
+    Args:
+        each: logits ``(S, N, K)`` of S streams, at least two.
+        classes: class shares ``(N, K)``, as for :func:`cross_entropy`.
+        temperature: see :func:`distillation`.
+        heads: how many of the K classes are each head's.
+    """
+    losses = []
+    for logits, own in zip(each.split(heads, 2), classes.split(heads, 1), strict=True):
+        shares = own.sum(1)
+        pairs = [distillation(*pair, shares, temperature) for pair in permutations(logits, 2)]
+        losses.append(torch.stack(pairs).sum() * shares.sum().clamp_min(1) / len(shares))
+    return torch.stack(losses).sum() / (len(each) - 1)

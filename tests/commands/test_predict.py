@@ -82,6 +82,10 @@ def test_a_video_with_an_overlay_and_by_one_modality(models, clip, tmp_path, cap
     with open_video(tmp_path / "out.mp4") as video, open_video(clip) as before:
         assert len(video) == len(before) == 30
         assert np.abs(video.frame(15).astype(int) - before.frame(15)).max() > 100
+    assert main(["predict", str(models[1]), str(clip), "--overlay", str(tmp_path / "out.gif"), "--json"]) == 2
+    output = capsys.readouterr()
+    assert json.loads(output.out)[0]["label"] == found["label"], "what is found out isn't lost"
+    assert "must end in .mp4" in output.err
     for chosen in ("skeleton", "video"):
         (found,) = predicted(capsys, models[1], clip, "--modality", chosen)
         assert found["modalities"] == [chosen]

@@ -76,7 +76,8 @@ def test_what_is_not_of_this_job_is_named(tmp_path: Path) -> None:
     other, warmer = make_job(tmp_path / "other"), make_job(tmp_path / "warmer")
     (other.run / "model.safetensors").write_text("others")
     (warmer.run / "config.json").write_text("another temperature")
-    for changed in (dataclasses.replace(job, top=3), other, warmer):
+    beside = dataclasses.replace(job, options={"videos": tmp_path})
+    for changed in (dataclasses.replace(job, top=3), beside, other, warmer):
         with pytest.raises(InputError, match="holds answers of another model, or with other settings"):
             predict_archive(inputs, changed, out)
     (out / "archive.json").write_text("{")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,16 +12,19 @@ import torch
 
 from hhmnet.cli import main
 from hhmnet.confidence import softmax
+from hhmnet.data.protocols import get_protocol
 from hhmnet.data.transform import SkeletonBatch
 from hhmnet.models.hub import FILES
 from hhmnet.models.pretrained import from_pretrained
+from hhmnet.pose import estimate
 from hhmnet.predict import Recognizer
 from hhmnet.predict.enroll import Examples, embed, enrolled, fit_head
 from hhmnet.readers.arrays import ArrayConfig
 from hhmnet.sample import Sample
-from hhmnet.store import Store
+from hhmnet.store import Store, write_store
 from made_bodies import POSES, standing, write_clip
 from made_models import skeleton_model, video_model
+from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight
 
 
 @pytest.fixture
@@ -40,6 +44,15 @@ def model_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     }
     folder = tmp_path_factory.mktemp("model")
     made[request.param]().save_pretrained(folder)
+    return folder
+
+
+def store_without(whole: Store, folder: Path, label: int) -> Path:
+    """The same clips but for a class's training clips."""
+    train = set(get_protocol(whole.protocol).indices(whole, "train").tolist())
+    kept = [row for row in range(len(whole)) if row not in train or whole.labels[row] != label]
+    about = {"class_names": whole.class_names, "protocol": whole.protocol, "provenance": {}}
+    write_store(folder, [whole.sample(row) for row in kept], layout=whole.layout, **about)
     return folder
 
 
@@ -80,6 +93,11 @@ def test_a_store_gives_its_training_clips(
     left = {file.name for file in (tmp_path / "new").iterdir() if file.is_file()}
     assert left >= {"neighbours.safetensors", "examples.safetensors"}
     assert left <= {*FILES}, "from the hub it comes whole"
+    few = store_without(Store(store_folder), tmp_path / "few", label=1)
+    enroll(finished_run, few, tmp_path / "fewer")
+    first, second, *others = Store(few).class_names
+    assert f"left out, for want of training clips: {second}" in capsys.readouterr().err
+    assert from_pretrained(tmp_path / "fewer").spec.class_names == (first, *others)
     # By it phase 2 knows which clips it has seen.
     assert from_pretrained(tmp_path / "new").spec.protocol == Store(store_folder).protocol
 
@@ -97,9 +115,38 @@ def test_classes_are_added_to_what_was_enrolled(
     assert from_pretrained(second).spec.class_names == ("arms out", "arms up", "crouch")
     clip = write_clip(tmp_path / "crouch.npz", "crouch", 60)
     assert Recognizer.from_pretrained(second).predict(clip).label == "crouch"
-    for wrong, message in ((second, "named alike"), (model, "without --add")):
+    for wrong, message in (
+        (second, "give all its examples at once, without --add"),
+        (model, "without --add"),
+    ):
         enroll(wrong, begun, tmp_path / "x", "--add", code=2)
         assert message in capsys.readouterr().err
+
+
+def test_a_place_that_holds_no_model_is_found_out_before_the_work(folder, tmp_path, monkeypatch, capsys):
+    skeleton_model().save_pretrained(tmp_path / "model")
+    monkeypatch.setattr("hhmnet.commands.enroll.read_examples", None)
+    enroll(tmp_path / "model", folder, folder / "crouch" / "0.npz" / "new", code=2)
+    assert "Not a directory" in capsys.readouterr().err
+
+
+def test_its_windows_last_as_long_as_the_examples(tmp_path, monkeypatch):
+    way = straight((100, 130), (0.8, 0), (60, 140))
+    monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector(way))
+    monkeypatch.setattr(estimate, "_load_estimator", lambda threads: BoxEstimator())
+    films = {name: [tmp_path / f"{name}{number}.mkv" for number in range(2)] for name in "ab"}
+    for film in (*films["a"], *films["b"]):
+        MadeVideo(film, 20, rate=10)
+    model = skeleton_model()
+    model.spec = dataclasses.replace(model.spec, clip_frames=30, clip_rate=60.0)
+    assert Recognizer(model).enroll(films).clip_seconds == pytest.approx(2.0)
+
+
+def test_what_lies_beside_the_classes_is_told(folder, tmp_path, capsys):
+    skeleton_model().save_pretrained(tmp_path / "model")
+    write_clip(folder / "stray.npz", "crouch", 7)
+    enroll(tmp_path / "model", folder, tmp_path / "new")
+    assert "passed over, as they lie in no class's folder: .npz 1" in capsys.readouterr().err
 
 
 def test_who_knows_other_classes_reads_files_and_calls_unknown_as_before(folder: Path) -> None:
@@ -150,7 +197,8 @@ def test_it_is_as_sure_as_it_is_right(spread: float) -> None:
     [
         ({}, "holds no folders"),
         ({"wave": 3}, "telling apart takes two"),
-        ({"wave": 3, "Wave ": 3}, "named alike"),
+        ({"wave": 3, "Wave ": 3}, "named alike: 'Wave ' and 'wave'; rename one"),
+        ({"train": 3, "Test": 3}, "its folders are parts of a data set, Test, train: give the training part"),
         ({"wave": 3, "kick": 0}, "kick: holds no videos"),
         ({"wave": 3, "kick": 1}, "class 'kick' has 1 clips"),
         ({"wave": 3, "kick": -2}, "class 'kick' has 0 clips"),

@@ -53,6 +53,11 @@ def test_odd_sides_and_uneven_times(of_both: Recognizer, filmed: Store, tmp_path
         np.testing.assert_allclose(video.times, (times - times[0]) / 1000, atol=2e-3)
     with pytest.raises(InputError, match=r"out\.gif: .*must end in \.mp4"):
         draw_overlay(found, KINECT20, tmp_path / "out.gif")
+    film = tmp_path / "out.mp4"
+    before = film.read_bytes()
+    with pytest.raises(InputError, match=r"out\.mp4: is the video to draw on, and would be lost"):
+        draw_overlay(dataclasses.replace(found, video=film), KINECT20, film)
+    assert film.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "out.mp4"]
 
 

@@ -13,7 +13,7 @@ from short_run import CERTAIN, assert_same_runs, make_config, make_run, make_vid
 from hhmnet.cli import main
 from hhmnet.data.dataset import StoresError
 from hhmnet.evaluation.scores import Scores, score
-from hhmnet.losses import LossConfig
+from hhmnet.losses import LossConfig, mutual_distillation
 from hhmnet.models.pretrained import PretrainedError, from_pretrained
 from hhmnet.skeleton import COCO17, KINECT20
 from hhmnet.store import Store, write_store
@@ -42,7 +42,8 @@ def both(tiny_store, other):
 
 @pytest.mark.parametrize("stream", ["joint", "joint+bone"])
 def test_a_clips_loss_is_its_own_heads(both, tmp_path, stream):
-    config = make_config(**CERTAIN, stream=stream, label_smoothing=0.2, loss=LossConfig(contrast=0.0))
+    loss = LossConfig(contrast=0.0, distill=0.5)
+    config = make_config(**CERTAIN, stream=stream, label_smoothing=0.2, loss=loss)
     trainer = make_run(tmp_path, config, both)
     rows = [0, 1, 20, 3, 36, 21]  # of both sets, one batch
     batch = trainer.dataset.__getitems__(rows)
@@ -58,6 +59,8 @@ def test_a_clips_loss_is_its_own_heads(both, tmp_path, stream):
             own, label = (row[:3], label) if label < 3 else (row[3:], label - 3)
             target = torch.tensor(label)
             expected = expected + torch.nn.functional.cross_entropy(own, target, label_smoothing=0.2) / 6
+    if "+" in stream:
+        expected = expected + 0.5 * mutual_distillation(output.each, shares, 4.0, [3, 2])
     torch.testing.assert_close(found, expected)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import sys
 import tempfile
@@ -39,12 +38,9 @@ TIMED = 5
 
 
 def main(words: list[str]) -> int:
-    """Run the command; 0 when measured, 1 where something became slower than in the baseline."""
+    """Run the command; returns its exit code."""
     parser = _parser()
     options, flags = parser.parse_known_args(words)
-    before = options.baseline and read_baseline(options.baseline)
-    if not options.tolerance > 0:
-        raise UsageError(f"--tolerance must be above 0; got {options.tolerance:g}")
     config, log = of_phase_1(read_config(options.config, flags, parser.names)), console()
     try:
         report = measure(config, options.seconds, options.rounds, log)
@@ -60,14 +56,7 @@ def main(words: list[str]) -> int:
         print_json(report)
     else:
         _show(report)
-    if before is None:
-        return 0
-    slower = compare(report, before, options.baseline, options.tolerance)
-    for line in slower:
-        log.print(f"slower than in {options.baseline}: {line}")
-    if not slower:
-        log.print(f"nothing is slower than in {options.baseline} by more than {options.tolerance:g} %")
-    return 1 if slower else 0
+    return 0
 
 
 def _parser() -> Parser:
@@ -84,9 +73,7 @@ def _parser() -> Parser:
     turns = "turns of each; the table shows their median (5)"
     add("--rounds", type=whole, default=5, metavar="R", help=turns)
     parser.add_shared("json")
-    add("--out", type=Path, metavar="FILE", help="write it there too, for --baseline later")
-    add("--baseline", type=Path, metavar="FILE", help="an earlier report: exit with 1 if a ratio has fallen")
-    add("--tolerance", type=float, default=10.0, metavar="PERCENT", help="by how much it may fall (10)")
+    add("--out", type=Path, metavar="FILE", help="write it there too, as JSON")
     return parser
 
 
@@ -103,38 +90,6 @@ def _show(report: dict[str, Any]) -> None:
     machine = "{device}, {threads} threads, torch {torch}".format(**report["machine"])
     turns = "{rounds} turns of about {seconds:g} s".format(**report["settings"])
     out.print(f"Medians (least..most) of {turns}; {machine}.")
-
-
-def read_baseline(file: Path) -> dict[str, Any]:
-    """An earlier report; raises UsageError where the file holds none."""
-    try:
-        report: dict[str, Any] = json.loads(file.read_bytes())
-        if not all(report[phase]["ratio"]["median"] > 0 for phase in PHASES):
-            raise ValueError("a ratio isn't above 0")
-        dict(report["about"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{file}: not a report that hhmnet bench --out wrote ({error})") from None
-    return report
-
-
-def compare(report: dict[str, Any], before: dict[str, Any], file: Path, percent: float) -> list[str]:
-    """What has become slower beside ST-GCN than in the report that ``file`` holds, a line each.
-
-    Raises UsageError where the earlier report is of something else.
-    """
-    for field, value in report["about"].items():
-        then = before["about"].get(field)
-        if then != value:
-            raise UsageError(
-                f"{file}: the field '{field}' was {then}, and is {value} now; measure both alike"
-            )
-    found = []
-    for phase in PHASES:
-        now, then = report[phase]["ratio"]["median"], before[phase]["ratio"]["median"]
-        if now < then * (1 - percent / 100):
-            share = f"{100 * (1 - now / then):.0f} % slower"
-            found.append(f"{phase}: {now:.3g} times ST-GCN's speed, it was {then:.3g} ({share})")
-    return found
 
 
 def dry_run(config: TrainConfig, stores: Sequence[Path] | None, log: Console) -> None:

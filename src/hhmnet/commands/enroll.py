@@ -7,12 +7,19 @@ from pathlib import Path
 
 from hhmnet.commands.flags import Flags, names_in
 from hhmnet.commands.terminal import Parser, console, counting, print_json, table
-from hhmnet.files import locked
+from hhmnet.files import locked, made
 from hhmnet.models.hub import find_model
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.pose.estimate import PoseConfig
 from hhmnet.predict.engines import choose_device
-from hhmnet.predict.enroll import enrolled, find_examples, load_examples, read_examples, save_examples
+from hhmnet.predict.enroll import (
+    check_names,
+    enrolled,
+    find_examples,
+    load_examples,
+    read_examples,
+    save_examples,
+)
 from hhmnet.predict.sources import InputError, Sources
 from hhmnet.readers.arrays import ArrayConfig
 from hhmnet.store import SAMPLES_FILE, Store
@@ -34,17 +41,20 @@ def main(words: list[str]) -> int:
         pose.persons = persons
     sources = Sources(model.spec.layout, pose, arrays=arrays, persons=persons)
     inputs = find_examples(options.examples, log.print)
-    with counting(log, "reading", "clips") as progress:
-        examples, failed = read_examples(model, sources, inputs, progress, log.print, fewest=1 if old else 2)
-    for error in failed.values():
-        print(f"hhmnet enroll: left out: {error}", file=sys.stderr)
-    examples = examples if old is None else old.joined(examples)
+    if old is not None:
+        check_names(
+            (*old.class_names, *inputs), "rename one, or give all its examples at once, without --add"
+        )
     is_store = (options.examples / SAMPLES_FILE).is_file() and old is None
-    made, head = enrolled(model, examples, Store(options.examples).protocol if is_store else "")
-    options.out.mkdir(parents=True, exist_ok=True)
-    with locked(options.out, "enrolling"):
+    with made(options.out), locked(options.out, "enrolling"):
+        with counting(log, "reading", "clips") as progress:
+            examples, failed = read_examples(model, sources, inputs, progress, log.print, 1 if old else 2)
+        for error in failed.values():
+            print(f"hhmnet enroll: left out: {error}", file=sys.stderr)
+        examples = examples if old is None else old.joined(examples)
+        new, head = enrolled(model, examples, Store(options.examples) if is_store else None)
         save_examples(examples, options.out)
-        made.save_pretrained(options.out)
+        new.save_pretrained(options.out)
     right, counts = head.held_out.argmax(1) == examples.labels, {}
     for label, name in enumerate(examples.class_names):
         own = examples.labels == label

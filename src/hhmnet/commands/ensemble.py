@@ -55,7 +55,6 @@ def main(words: list[str]) -> int:
         "weights": dict(zip(members, weights.tolist(), strict=True)),
         "members": {name: brief(scores) for name, scores in members.items()},
         "subsets": {name: brief(scores) for name, scores in parts.items()},
-        "disagreements": disagreements(members) if len(members) > 1 else {},
         "weights_from": rule,
     }
     out = options.out
@@ -120,11 +119,7 @@ def _show(document: dict[str, Any]) -> None:
         view.add_row(name, "", *accuracy(figures))
     view.add_section()
     view.add_row("all", "", *accuracy(document), style="bold")
-    log = console(stderr=False)
-    log.print(view)
-    if document["disagreements"]:
-        counts = ", ".join(f"{names} {number}" for names, number in document["disagreements"].items())
-        log.print(f"clips answered differently: {counts}")
+    console(stderr=False).print(view)
 
 
 def align(members: Members) -> dict[str, Scores]:
@@ -213,11 +208,3 @@ def subsets(members: Members, weights: Sequence[float]) -> dict[str, Scores]:
             if any(own.values()):
                 found[" + ".join(own)] = fuse({name: members[name] for name in own}, list(own.values()))
     return found
-
-
-def disagreements(members: Members) -> dict[str, int]:
-    """How many clips every two members, and all of them together, answer differently."""
-    answers = {name: scores.predictions for name, scores in members.items()}
-    found = {f"{a} / {b}": int((answers[a] != answers[b]).sum()) for a, b in combinations(answers, 2)}
-    every = np.stack(list(answers.values()))
-    return found | {"any two": int((every != every[0]).any(0).sum())}

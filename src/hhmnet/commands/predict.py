@@ -51,8 +51,6 @@ def main(words: list[str]) -> int:
                 raise item
             with log.status(f"recognising {item.name}"):
                 found = recognizer.predict(item, options.top, options.modality)
-            if options.overlay is not None:
-                _overlay(found, recognizer, options.overlay, log)
         except InputError as error:
             failed = True
             print(f"hhmnet predict: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -65,6 +63,8 @@ def main(words: list[str]) -> int:
             log.print(f"{found.input}: {note}")
     if options.json:
         print_json(documents)
+    if options.overlay is not None and not failed:  # when the answer is out, whatever becomes of the drawing
+        _overlay(found, recognizer, options.overlay, log)
     return CALLERS_MISTAKE if failed else 0
 
 
@@ -166,13 +166,11 @@ def _inputs(paths: Sequence[Path], log: Console) -> Iterator[tuple[str, Input | 
 
 def _overlay(found: Prediction, recognizer: Recognizer, out: Path, log: Console) -> None:
     """Write the video with the prediction drawn on it."""
-    from hhmnet.evaluation.figures import class_legend
     from hhmnet.predict.pictures import draw_overlay
 
     with log.status(f"drawing {out}"):
         draw_overlay(found, recognizer.engine.layout, out, recognizer.engine.spec.roi)
-    legend = class_legend(recognizer.engine.spec.class_names)
-    log.print(f"{out} shows it {legend}".strip())
+    _name_files(f"{out} shows it", recognizer.class_names, log)
 
 
 def _archive(options: argparse.Namespace, log: Console) -> int:
@@ -201,7 +199,6 @@ def _archive(options: argparse.Namespace, log: Console) -> int:
 
 def _timeline(recognizer: Recognizer, options: argparse.Namespace, log: Console) -> int:
     """Say what is done when in one recording."""
-    from hhmnet.evaluation.figures import class_legend
     from hhmnet.predict.pictures import write_timeline
     from hhmnet.predict.timeline import recognise_long
 
@@ -216,8 +213,15 @@ def _timeline(recognizer: Recognizer, options: argparse.Namespace, log: Console)
     for note in found.notes:
         log.print(f"{found.input}: {note}")
     names = ", ".join(file.name for file in files)
-    log.print(f"{options.timeline} holds {names} {class_legend(found.class_names)}".strip())
+    _name_files(f"{options.timeline} holds {names}", found.class_names, log)
     return 0
+
+
+def _name_files(line: str, class_names: Sequence[str], log: Console) -> None:
+    """Say what was written, and which classes it shows by number."""
+    from hhmnet.evaluation.figures import class_legend
+
+    log.print("; ".join(filter(None, (line, class_legend(class_names)))))
 
 
 def segments_table(found: Timeline) -> Table:

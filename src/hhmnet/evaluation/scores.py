@@ -96,6 +96,8 @@ class Scores:
                 logits = np.stack([table[name].to_numpy() for name in names], 1).astype(np.float32)
             labels = table["label"].to_numpy().astype(np.int64)
             return cls(np.array(table["sample_id"].to_pylist(), np.str_), labels, logits, names)
+        except FileNotFoundError:
+            raise ScoresError(f"{file}: there is no such file or folder") from None
         except (OSError, pa.ArrowException, ValueError, TypeError, FloatingPointError) as error:
             raise ScoresError(f"{file}: not a score file ({' '.join(str(error).split())[:200]})") from None
 

@@ -55,8 +55,8 @@ class ArchiveJob:
         files = [place] if place.suffix == ".onnx" else folder
         text = hashlib.sha256(b"".join(file.read_bytes() for file in files if file.exists()))
         text.update(head.encode())
-        pose, arrays, unknown = map(self.options.get, ("pose", "arrays", "unknown"), (None, None, RATE))
-        text.update(repr((pose, arrays, self.top, self.modalities, unknown)).encode())
+        options = {"unknown": RATE} | {name: one for name, one in self.options.items() if name != "device"}
+        text.update(repr((self.top, self.modalities, sorted(options.items()))).encode())
         return text.hexdigest()[:16]
 
 

@@ -21,7 +21,7 @@ from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
 from hhmnet.confidence import fit_confidence
-from hhmnet.data.dataset import to_clips
+from hhmnet.data.dataset import clip_length, to_clips
 from hhmnet.data.protocols import ProtocolError, get_protocol
 from hhmnet.data.transform import prepare
 from hhmnet.fields import plain_name
@@ -29,9 +29,11 @@ from hhmnet.files import replacing
 from hhmnet.models.homogeneous import HomogeneousNetwork
 from hhmnet.models.hub import EXAMPLES_FILE
 from hhmnet.models.pretrained import ActionModel
+from hhmnet.models.spec import USUAL_RATE
 from hhmnet.models.stst import STST
 from hhmnet.predict.engines import Engine, TorchEngine
-from hhmnet.predict.sources import Input, InputError, Sources, find_inputs
+from hhmnet.predict.sources import Input, InputError, Sources, find_inputs, frame_times
+from hhmnet.readers.listed import count_endings
 from hhmnet.sample import Sample
 from hhmnet.store import SAMPLES_FILE, Store
 
@@ -43,12 +45,13 @@ FEWEST = 2
 _STRENGTH = 0.1
 """Of the regularisation, as a share of the mean squared length of an embedding. Leave-one-out would take less: another
 clip of the same person tells nothing of how persons differ."""
+_PARTS = {"train", "training", "val", "validation", "test", "testing"}
 _SCALES = np.logspace(0, 2, 41)
 
 
 class Examples(NamedTuple):
-    """N clips that a head is fitted to: names of the classes, labels and lengths in frames ``(N,)`` int64, embeddings
-    ``(N, S, D)`` float32 of S streams, D channels of all joints."""
+    """N clips that a head is fitted to: names of the classes, labels and lengths ``(N,)`` int64, in frames of which a
+    second has 30, embeddings ``(N, S, D)`` float32 of S streams, D channels of all joints."""
 
     class_names: tuple[str, ...]
     labels: np.ndarray
@@ -60,7 +63,7 @@ class Examples(NamedTuple):
         if self.embeddings.shape[1:] != other.embeddings.shape[1:]:
             raise InputError("made by other encoders: give the examples of all classes, without --add")
         names = (*self.class_names, *other.class_names)
-        _check_names(names)
+        check_names(names)
         labels = np.concatenate([self.labels, other.labels + len(self.class_names)])
         arrays = zip(self[2:], other[2:], strict=True)
         return Examples(names, labels, *(np.concatenate(pair) for pair in arrays))
@@ -80,8 +83,9 @@ class Head(NamedTuple):
 def find_examples(folder: Path, tell: Callable[[str], None] = lambda line: None) -> dict[str, list[Input]]:
     """The clips of a folder with a folder for each class, or the training clips of a store, by class.
 
-    ``tell`` is called with a line that counts files that are no clips. Raises InputError: there is no such folder,
-    one of a class holds no clip, two have one name, or the store says nothing of training clips.
+    ``tell`` is called with a line on what isn't used: files that are no clips or lie beside the folders, classes of a
+    store without training clips. Raises InputError: there is no such folder, one of a class holds no clip, two have one
+    name, they are parts of a split, or the store says nothing of training clips.
     """
     if (folder / SAMPLES_FILE).is_file():
         store, inputs = Store(folder), find_inputs([folder])
@@ -89,10 +93,13 @@ def find_examples(folder: Path, tell: Callable[[str], None] = lambda line: None)
             rows = get_protocol(store.protocol).indices(store, "train")
         except ProtocolError as error:
             raise InputError(f"{folder}: {error}") from None
-        chosen = [rows[store.labels[rows] == label] for label in range(len(store.class_names))]
-        return {
-            name: [inputs[row] for row in own] for name, own in zip(store.class_names, chosen, strict=True)
+        found = {
+            name: [inputs[row] for row in rows[store.labels[rows] == label]]
+            for label, name in enumerate(store.class_names)
         }
+        if empty := [name for name, own in found.items() if not own]:
+            tell(f"{folder}: left out, for want of training clips: {', '.join(empty)}")
+        return {name: own for name, own in found.items() if own}
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; give one with a folder for each class")
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -100,17 +107,24 @@ def find_examples(folder: Path, tell: Callable[[str], None] = lambda line: None)
         raise InputError(
             f"{folder}: holds no folders; make one for each class, with its videos or skeleton files"
         )
-    _check_names([path.name for path in classes])
+    if {path.name.lower() for path in classes} <= _PARTS:
+        raise InputError(
+            f"{folder}: its folders are parts of a data set, {', '.join(path.name for path in classes)}: "
+            "give the training part, with a folder for each class"
+        )
+    check_names([path.name for path in classes])
+    if beside := [path.name for path in folder.iterdir() if path.is_file()]:
+        tell(f"{folder}: passed over, as they lie in no class's folder: {count_endings(beside)}")
     return {path.name: find_inputs([path], tell) for path in classes}
 
 
-def _check_names(names: Sequence[str]) -> None:
+def check_names(names: Sequence[str], remedy: str = "rename one") -> None:
     """Raise InputError where two classes have one name, but for case, blanks and Unicode form."""
     seen: dict[str, str] = {}
     for name in names:
         key = plain_name(name)
         if key in seen:
-            raise InputError(f"two classes are named alike: '{seen[key]}' and '{name}'; rename one")
+            raise InputError(f"two classes are named alike: '{seen[key]}' and '{name}'; {remedy}")
         seen[key] = name
 
 
@@ -165,6 +179,7 @@ def read_examples(
                 found = sources.read(clip)
                 if not found.sample.present.any():
                     raise InputError(f"{found.name}: nobody is found in it")
+                lengths.append(round(USUAL_RATE * frame_times(found, USUAL_RATE)[1]))
                 samples.append(found.sample)
                 for note in found.notes:
                     tell(f"{found.name}: {note}")
@@ -173,7 +188,6 @@ def read_examples(
             done += 1
             progress(done, total)
         labels += [label] * len(samples)
-        lengths += [sample.num_frames for sample in samples]
         embeddings += [embed(model, samples)] if samples else []
     for label, name in enumerate(inputs):
         if (count := labels.count(label)) < FEWEST:
@@ -211,20 +225,24 @@ def fit_head(examples: Examples, weights: np.ndarray) -> Head:
     return Head(weight, bias, scale * held_out)
 
 
-def enrolled(model: ActionModel, examples: Examples, protocol: str = "") -> tuple[ActionModel, Head]:
+def enrolled(model: ActionModel, examples: Examples, store: Store | None = None) -> tuple[ActionModel, Head]:
     """A model of skeletons that tells the examples' classes apart, with copies of the encoders that embedded them.
 
-    ``protocol`` is by which rule the examples are the training clips of a store, if they are.
+    ``store`` is the one whose training clips the examples are, if they are.
     """
-    made = _with_new_heads(model, examples.class_names, protocol).cpu()
+    made = _with_new_heads(model, examples.class_names, store.protocol if store else "").cpu()
     weights = np.ones(1)
     if isinstance(made.network, HomogeneousNetwork):
         weights = made.network.weights.numpy().astype(np.float64)
     head = fit_head(examples, weights)
     logits = np.einsum("nsd,ksd->nk", examples.embeddings, head.weight) + head.bias
+    frames, rate = int(np.median(examples.lengths)), None
+    if store:  # whose skeletons may be of another rate
+        frames, rate = clip_length(store, get_protocol(store.protocol).indices(store, "train"))
     made.spec = dataclasses.replace(
         made.spec,
-        clip_frames=int(np.median(examples.lengths)),
+        clip_frames=frames,
+        clip_rate=rate,
         # With a temperature, though the logits are scaled: that scale doubts too much (results/sure.md).
         confidence={"skeleton": fit_confidence(head.held_out, examples.labels, logits, own=True)},
     )

@@ -39,14 +39,16 @@ def draw_overlay(
 
     The squares around head, hands and feet are those whose content the video network sees, cut out as ``roi`` says;
     their colour, from grey through yellow to red, says how strongly the skeleton's guidance weights them (0 to 2).
-    Raises InputError: there is no video to draw on, or ``out`` isn't an MP4 file; VideoError: the video can't be
-    read.
+    Raises InputError: there is no video to draw on, ``out`` is that video or no MP4 file; VideoError: it can't be read.
     """
     sample = prediction.sample
     if prediction.video is None:
         raise InputError(f"{prediction.input}: has no video to draw on")
     if out.suffix.lower() != ".mp4":
         raise InputError(f"{out}: the name of the video to write must end in .mp4")
+    if out.exists() and isinstance(prediction.video, Path) and out.samefile(prediction.video):
+        raise InputError(f"{out}: is the video to draw on, and would be lost; give another name")
+    out.parent.mkdir(parents=True, exist_ok=True)
     parts = _parts_of(prediction, layout, roi)
     with open_video(prediction.video) as video, replacing(out) as handle:
         shown = {int(picture): t for t, picture in enumerate(pictures_of(sample, len(video)))}

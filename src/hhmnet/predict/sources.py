@@ -273,6 +273,24 @@ class Sources:
         return folder / fields["video"] if "video" in fields else None
 
 
+def frame_times(clip: InputClip, fps: float) -> tuple[np.ndarray, float]:
+    """When each frame of a clip is shown, ``(T,)`` in seconds, and how long all of them last.
+
+    Those of its video, where that has a frame for each of the clip's; else ``fps`` a second, from 0 on.
+    """
+    from hhmnet.video import open_video
+
+    shown, index = clip.sample.video_frames, clip.sample.frame_index
+    if isinstance(clip.video, Path) and shown is not None and shown[0] >= 0 and (np.diff(shown) > 0).all():
+        with open_video(clip.video) as video:
+            seconds, rate = video.times, video.fps
+        if len(seconds) > shown[-1]:
+            times = seconds[shown]
+            return times, float(times[-1] - times[0] + 1 / (rate or fps))
+    times = (index - index[0]) / fps
+    return times, float(times[-1] + 1 / fps)
+
+
 def in_layout(sample: Sample, source: SkeletonLayout, target: SkeletonLayout) -> Sample:
     """A sample of one layout as one of another, with its pixels; itself where they are the same. Raises LayoutError:
     there is no way from one to the other."""

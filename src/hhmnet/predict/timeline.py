@@ -15,10 +15,10 @@ import numpy as np
 
 from hhmnet.confidence import UNKNOWN
 from hhmnet.fields import within
-from hhmnet.predict.sources import Input, InputClip, InputError
+from hhmnet.predict.sources import Input, InputClip, InputError, frame_times
 from hhmnet.readers.joints import tallness
 from hhmnet.sample import MODALITIES, Sample
-from hhmnet.video import RecentVideo, open_video
+from hhmnet.video import RecentVideo
 
 if TYPE_CHECKING:
     from hhmnet.predict.recognizer import Recognizer
@@ -145,6 +145,7 @@ class Timeline:
             "config": dataclasses.asdict(self.config),
             "modalities": list(self.modalities),
             "seconds": self.seconds,
+            "notes": list(self.notes),
             "persons": persons,
         }
 
@@ -350,22 +351,6 @@ def speeds(joints: np.ndarray, present: np.ndarray, rate: float) -> np.ndarray:
     before, after = (frames - half).clip(0), (frames + half).clip(max=len(frames) - 1)
     each = np.linalg.norm(steady[after] - steady[before], axis=2) * rate / (2 * half)
     return np.asarray(np.sort(each, axis=1)[:, -max(each.shape[1] // 5, 1) :].mean(1) / size)
-
-
-def frame_times(clip: InputClip, fps: float) -> tuple[np.ndarray, float]:
-    """When each frame of a clip is shown, ``(T,)`` in seconds, and how long all of them last.
-
-    Those of its video, where that has a frame for each of the clip's; else ``fps`` a second, from 0 on.
-    """
-    shown, index = clip.sample.video_frames, clip.sample.frame_index
-    if isinstance(clip.video, Path) and shown is not None and shown[0] >= 0 and (np.diff(shown) > 0).all():
-        with open_video(clip.video) as video:
-            seconds, rate = video.times, video.fps
-        if len(seconds) > shown[-1]:
-            times = seconds[shown]
-            return times, float(times[-1] - times[0] + 1 / (rate or fps))
-    times = (index - index[0]) / fps
-    return times, float(times[-1] + 1 / fps)
 
 
 def sliced(sample: Sample, person: int, frames: slice) -> Sample:

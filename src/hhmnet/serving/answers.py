@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hhmnet.predict.sources import Input, InputClip, InputError
-from hhmnet.predict.timeline import Timeline, TimelineConfig, frame_times, recognise_long
+from hhmnet.predict.sources import Input, InputClip, InputError, frame_times
+from hhmnet.predict.timeline import Timeline, TimelineConfig, recognise_long
 from hhmnet.readers.recorded import VIDEO_SUFFIXES
 from hhmnet.serving import Limits, Refused
 from hhmnet.serving.schema import RequestOptions, Taught

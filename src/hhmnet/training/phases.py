@@ -20,7 +20,15 @@ from hhmnet.data.dataset import ClipDataset, RawBatch, Stores
 from hhmnet.data.protocols import Protocol
 from hhmnet.data.transform import SkeletonBatch, choose_frames, prepare
 from hhmnet.data.video_batch import prepare_video
-from hhmnet.losses import cross_entropy, distillation, gathered, part_contrast, smooth, stream_contrast
+from hhmnet.losses import (
+    cross_entropy,
+    distillation,
+    gathered,
+    mutual_distillation,
+    part_contrast,
+    smooth,
+    stream_contrast,
+)
 from hhmnet.models.heterogeneous import HeterogeneousOutput
 from hhmnet.models.hub import find_model, split_head
 from hhmnet.models.pretrained import ActionModel, ModelSpec, PretrainedError, from_pretrained, with_video
@@ -129,7 +137,7 @@ class SkeletonPhase:
         return (x[rows], None if mask is None else mask[rows]), classes
 
     def loss(self, output: SkeletonOutput, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-entropy, summed over streams, plus the weighted contrast among them; its mean over processes counts.
+        """Cross-entropy, summed over streams, plus the weighted losses among them; its mean over processes counts.
 
         With it the logits ``(N, K)`` of what is being trained, for the accuracy in the log.
         """
@@ -139,6 +147,9 @@ class SkeletonPhase:
         if config.contrast and output.projections:
             contrast = stream_contrast(output.projections, classes, config.temperature)
             loss = loss + config.contrast * contrast
+        if config.distill and len(each) > 1:
+            mutual = mutual_distillation(output.each, classes, config.distill_temperature, self.heads)
+            loss = loss + config.distill * mutual
         return loss, output.logits.float()
 
 
