@@ -192,7 +192,7 @@ def _archive(options: argparse.Namespace, log: Console) -> int:
         log.print(f"{len(report.failed):,} clips have no answer; the first {SHOWN_FAILED} are shown")
     if options.json:
         print_json({"out": str(options.out), **report._asdict()})
-    counts = f"{report.answered:,} clips, {report.found:,} of all were there already"
+    counts = f"{report.answered:,} clips, {len(report.failed):,} without; {report.found:,} were there already"
     log.print(f"{options.out} holds the answers on {counts}")
     return CALLERS_MISTAKE if report.failed else 0
 
