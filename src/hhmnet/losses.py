@@ -180,7 +180,7 @@ def part_contrast(students: Tensor, teachers: Tensor, mask: Tensor | None, tempe
     return each.sum() / pairs.any(2).sum().clamp_min(1)
 
 
-def distillation(students: Tensor, teachers: Tensor, shares: Tensor | None, temperature: float) -> Tensor:
+def distillation(students: Tensor, teachers: Tensor, mask: Tensor | None, temperature: float) -> Tensor:
     """Mean over clips of the divergence of a student's answer from a teacher's: a scalar.
 
     ``T² · KL(softmax(teacher / T) ‖ softmax(student / T))`` (Hinton et al., "Distilling the knowledge in a neural
@@ -189,16 +189,15 @@ def distillation(students: Tensor, teachers: Tensor, shares: Tensor | None, temp
     Args:
         students: logits ``(N, classes)``.
         teachers: logits ``(N, classes)``.
-        shares: ``(N,)``, how far each clip counts, true or false or in between; None counts all. Without any the loss
-            is 0.
+        mask: ``(N,)``, which clips count, or how far each does; None counts all. Without any the loss is 0.
         temperature: T, softens both answers.
     """
     goal = (teachers.detach().float() / temperature).log_softmax(1)
     found = (students.float() / temperature).log_softmax(1)
     each = temperature**2 * functional.kl_div(found, goal, reduction="none", log_target=True).sum(1)
-    if shares is None:
+    if mask is None:
         return each.mean()
-    return (each * shares).sum() / shares.sum().clamp_min(1)
+    return (each * mask).sum() / mask.sum().clamp_min(1)
 
 
 def mutual_distillation(each: Tensor, classes: Tensor, temperature: float, heads: Sequence[int]) -> Tensor:

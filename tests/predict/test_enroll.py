@@ -82,7 +82,11 @@ def test_examples_make_a_model_that_knows_the_next_clip(
 
 
 def test_a_store_gives_its_training_clips(
-    store_folder: Path, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store_folder: Path,
+    finished_run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     enroll(finished_run, store_folder, tmp_path / "new", "--json")
     counts = json.loads(capsys.readouterr().out)["classes"]
@@ -93,6 +97,12 @@ def test_a_store_gives_its_training_clips(
     left = {file.name for file in (tmp_path / "new").iterdir() if file.is_file()}
     assert left >= {"neighbours.safetensors", "examples.safetensors"}
     assert left <= {*FILES}, "from the hub it comes whole"
+    train = get_protocol(Store(store_folder).protocol).indices(Store(store_folder), "train")
+    frames = np.median(Store(store_folder).lengths[train])
+    assert from_pretrained(tmp_path / "new").spec.clip_seconds == pytest.approx(frames / 30, abs=0.02)
+    monkeypatch.setattr("hhmnet.commands.enroll.clip_length", lambda *whole: (int(frames), 10.0))
+    enroll(finished_run, store_folder, tmp_path / "slow")
+    assert from_pretrained(tmp_path / "slow").spec.clip_seconds == pytest.approx(frames / 10, abs=0.05)
     few = store_without(Store(store_folder), tmp_path / "few", label=1)
     enroll(finished_run, few, tmp_path / "fewer")
     first, second, *others = Store(few).class_names
@@ -145,6 +155,7 @@ def test_its_windows_last_as_long_as_the_examples(tmp_path, monkeypatch):
 def test_what_lies_beside_the_classes_is_told(folder, tmp_path, capsys):
     skeleton_model().save_pretrained(tmp_path / "model")
     write_clip(folder / "stray.npz", "crouch", 7)
+    (folder / ".DS_Store").touch()
     enroll(tmp_path / "model", folder, tmp_path / "new")
     assert "passed over, as they lie in no class's folder: .npz 1" in capsys.readouterr().err
 
@@ -198,7 +209,10 @@ def test_it_is_as_sure_as_it_is_right(spread: float) -> None:
         ({}, "holds no folders"),
         ({"wave": 3}, "telling apart takes two"),
         ({"wave": 3, "Wave ": 3}, "named alike: 'Wave ' and 'wave'; rename one"),
-        ({"train": 3, "Test": 3}, "its folders are parts of a data set, Test, train: give the training part"),
+        (
+            {"train": 3, "dev": 1, "Test": 3},
+            "its folders are parts of a data set, Test, dev, train: give the training part",
+        ),
         ({"wave": 3, "kick": 0}, "kick: holds no videos"),
         ({"wave": 3, "kick": 1}, "class 'kick' has 1 clips"),
         ({"wave": 3, "kick": -2}, "class 'kick' has 0 clips"),

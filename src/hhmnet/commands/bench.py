@@ -27,7 +27,6 @@ from hhmnet.benchmarks.measure import (
 from hhmnet.commands.configuration import is_recipe, read_config
 from hhmnet.commands.terminal import Parser, UsageError, console, duration, print_json, table, whole
 from hhmnet.config import TrainConfig
-from hhmnet.files import write_json
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.store import Store
 from hhmnet.training.logs import environment
@@ -50,8 +49,6 @@ def main(words: list[str]) -> int:
         ) from None
     report["machine"] = environment(torch.device(report["about"]["device"]))
     report["settings"] = {"seconds": options.seconds, "rounds": options.rounds}
-    if options.out is not None:
-        write_json(options.out, report)
     if options.json:
         print_json(report)
     else:
@@ -73,7 +70,6 @@ def _parser() -> Parser:
     turns = "turns of each; the table shows their median (5)"
     add("--rounds", type=whole, default=5, metavar="R", help=turns)
     parser.add_shared("json")
-    add("--out", type=Path, metavar="FILE", help="write it there too, as JSON")
     return parser
 
 

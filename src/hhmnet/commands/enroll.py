@@ -7,9 +7,12 @@ from pathlib import Path
 
 from hhmnet.commands.flags import Flags, names_in
 from hhmnet.commands.terminal import Parser, console, counting, print_json, table
+from hhmnet.data.dataset import clip_length
+from hhmnet.data.protocols import get_protocol
 from hhmnet.files import locked, made
 from hhmnet.models.hub import find_model
 from hhmnet.models.pretrained import from_pretrained
+from hhmnet.models.spec import USUAL_RATE
 from hhmnet.pose.estimate import PoseConfig
 from hhmnet.predict.engines import choose_device
 from hhmnet.predict.enroll import (
@@ -42,17 +45,21 @@ def main(words: list[str]) -> int:
     sources = Sources(model.spec.layout, pose, arrays=arrays, persons=persons)
     inputs = find_examples(options.examples, log.print)
     if old is not None:
-        check_names(
-            (*old.class_names, *inputs), "rename one, or give all its examples at once, without --add"
-        )
-    is_store = (options.examples / SAMPLES_FILE).is_file() and old is None
+        anew = "rename one, or give all its examples at once, without --add"
+        check_names((*old.class_names, *inputs), anew)
+    protocol, rate, fewest = "", USUAL_RATE, 2 if old is None else 1
+    if (options.examples / SAMPLES_FILE).is_file():
+        store = Store(options.examples)
+        protocol = "" if old else store.protocol
+        rate = clip_length(store, get_protocol(store.protocol).indices(store, "train"))[1] or rate
     with made(options.out), locked(options.out, "enrolling"):
         with counting(log, "reading", "clips") as progress:
-            examples, failed = read_examples(model, sources, inputs, progress, log.print, 1 if old else 2)
+            about = fewest, rate
+            examples, failed = read_examples(model, sources, inputs, progress, log.print, *about)
         for error in failed.values():
             print(f"hhmnet enroll: left out: {error}", file=sys.stderr)
         examples = examples if old is None else old.joined(examples)
-        new, head = enrolled(model, examples, Store(options.examples) if is_store else None)
+        new, head = enrolled(model, examples, protocol)
         save_examples(examples, options.out)
         new.save_pretrained(options.out)
     right, counts = head.held_out.argmax(1) == examples.labels, {}

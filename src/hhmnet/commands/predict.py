@@ -144,7 +144,7 @@ def _check_single(options: argparse.Namespace) -> None:
     """Raise UsageError unless what takes one input is given one."""
     for flag in ("overlay", "timeline"):
         if getattr(options, flag) is not None:
-            count = max(len(options.inputs), len(find_inputs(options.inputs[:1])))
+            count = max(len(options.inputs), len([*_inputs(options.inputs[:1], Console(quiet=True))]))
             if count > 1:
                 raise UsageError(f"--{flag} takes one recording; {count:,} were given")
     if options.out is not None and (options.overlay is not None or options.timeline is not None):
@@ -166,11 +166,12 @@ def _inputs(paths: Sequence[Path], log: Console) -> Iterator[tuple[str, Input | 
 
 def _overlay(found: Prediction, recognizer: Recognizer, out: Path, log: Console) -> None:
     """Write the video with the prediction drawn on it."""
+    from hhmnet.evaluation.figures import class_legend
     from hhmnet.predict.pictures import draw_overlay
 
     with log.status(f"drawing {out}"):
         draw_overlay(found, recognizer.engine.layout, out, recognizer.engine.spec.roi)
-    _name_files(f"{out} shows it", recognizer.class_names, log)
+    log.print(f"{out} shows it; {class_legend(recognizer.class_names)}".removesuffix("; "))
 
 
 def _archive(options: argparse.Namespace, log: Console) -> int:
@@ -199,11 +200,12 @@ def _archive(options: argparse.Namespace, log: Console) -> int:
 
 def _timeline(recognizer: Recognizer, options: argparse.Namespace, log: Console) -> int:
     """Say what is done when in one recording."""
+    from hhmnet.evaluation.figures import class_legend
     from hhmnet.predict.pictures import write_timeline
     from hhmnet.predict.timeline import recognise_long
 
     with counting(log, "recognising", "windows") as progress:
-        source = find_inputs(options.inputs)[0]
+        (source,) = find_inputs(options.inputs, log.print)
         found = recognise_long(recognizer, source, options.windows, options.modality, progress)
     files = write_timeline(found, options.timeline)
     if options.json:
@@ -213,15 +215,8 @@ def _timeline(recognizer: Recognizer, options: argparse.Namespace, log: Console)
     for note in found.notes:
         log.print(f"{found.input}: {note}")
     names = ", ".join(file.name for file in files)
-    _name_files(f"{options.timeline} holds {names}", found.class_names, log)
+    log.print(f"{options.timeline} holds {names}; {class_legend(found.class_names)}".removesuffix("; "))
     return 0
-
-
-def _name_files(line: str, class_names: Sequence[str], log: Console) -> None:
-    """Say what was written, and which classes it shows by number."""
-    from hhmnet.evaluation.figures import class_legend
-
-    log.print("; ".join(filter(None, (line, class_legend(class_names)))))
 
 
 def segments_table(found: Timeline) -> Table:

@@ -55,8 +55,9 @@ class ArchiveJob:
         files = [place] if place.suffix == ".onnx" else folder
         text = hashlib.sha256(b"".join(file.read_bytes() for file in files if file.exists()))
         text.update(head.encode())
-        options = {"unknown": RATE} | {name: one for name, one in self.options.items() if name != "device"}
-        text.update(repr((self.top, self.modalities, sorted(options.items()))).encode())
+        given = {name: str(one) for name, one in self.options.items() if one is not None}
+        options = sorted(({"unknown": str(RATE)} | given | {"device": ""}).items())
+        text.update(repr((self.top, self.modalities, options)).encode())
         return text.hexdigest()[:16]
 
 

@@ -21,7 +21,7 @@ from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
 from hhmnet.confidence import fit_confidence
-from hhmnet.data.dataset import clip_length, to_clips
+from hhmnet.data.dataset import to_clips
 from hhmnet.data.protocols import ProtocolError, get_protocol
 from hhmnet.data.transform import prepare
 from hhmnet.fields import plain_name
@@ -32,7 +32,7 @@ from hhmnet.models.pretrained import ActionModel
 from hhmnet.models.spec import USUAL_RATE
 from hhmnet.models.stst import STST
 from hhmnet.predict.engines import Engine, TorchEngine
-from hhmnet.predict.sources import Input, InputError, Sources, find_inputs, frame_times
+from hhmnet.predict.sources import Input, InputClip, InputError, Sources, find_inputs, frame_times
 from hhmnet.readers.listed import count_endings
 from hhmnet.sample import Sample
 from hhmnet.store import SAMPLES_FILE, Store
@@ -45,7 +45,7 @@ FEWEST = 2
 _STRENGTH = 0.1
 """Of the regularisation, as a share of the mean squared length of an embedding. Leave-one-out would take less: another
 clip of the same person tells nothing of how persons differ."""
-_PARTS = {"train", "training", "val", "validation", "test", "testing"}
+_PARTS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 _SCALES = np.logspace(0, 2, 41)
 
 
@@ -104,16 +104,13 @@ def find_examples(folder: Path, tell: Callable[[str], None] = lambda line: None)
         raise InputError(f"{folder}: there is no such folder; give one with a folder for each class")
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not classes:
-        raise InputError(
-            f"{folder}: holds no folders; make one for each class, with its videos or skeleton files"
-        )
-    if {path.name.lower() for path in classes} <= _PARTS:
-        raise InputError(
-            f"{folder}: its folders are parts of a data set, {', '.join(path.name for path in classes)}: "
-            "give the training part, with a folder for each class"
-        )
-    check_names([path.name for path in classes])
-    if beside := [path.name for path in folder.iterdir() if path.is_file()]:
+        raise InputError(f"{folder}: holds no folders; make one for each class, with its clips")
+    names = [path.name for path in classes]
+    if {*map(str.lower, names)} <= _PARTS:
+        parts = ", ".join(names)
+        raise InputError(f"{folder}: its folders are parts of a data set, {parts}: give the training part")
+    check_names(names)
+    if beside := [path.name for path in folder.iterdir() if path.is_file() and path.name[0] != "."]:
         tell(f"{folder}: passed over, as they lie in no class's folder: {count_endings(beside)}")
     return {path.name: find_inputs([path], tell) for path in classes}
 
@@ -155,6 +152,11 @@ def embed(model: ActionModel, samples: Sequence[Sample]) -> np.ndarray:
     return torch.cat(found).numpy()
 
 
+def length(clip: InputClip, rate: float = USUAL_RATE) -> int:
+    """How long a clip lasts, in 30ths of a second; ``rate`` is of skeletons whose video isn't looked at."""
+    return max(round(USUAL_RATE * frame_times(clip, rate)[1]), 1)
+
+
 def read_examples(
     model: ActionModel,
     sources: Sources,
@@ -162,14 +164,16 @@ def read_examples(
     progress: Callable[[int, int], None] = lambda done, total: None,
     tell: Callable[[str], None] = lambda line: None,
     fewest: int = 2,
+    rate: float = USUAL_RATE,
 ) -> tuple[Examples, dict[str, str]]:
     """The clips of every class, read and embedded, and why clips are left out, by name.
 
-    ``progress`` is called with how many are read, of how many; ``tell`` with what is odd about a clip that is taken.
+    ``progress`` is called with how many are read, of how many; ``tell`` with what is odd about a clip that is taken;
+    ``rate`` is that of skeletons whose video isn't looked at.
     Raises InputError where there are less than ``fewest`` classes, or a class has too few clips that can be read.
     """
     if len(inputs) < fewest:
-        raise InputError(f"there is one class, {next(iter(inputs), 'none')}: telling apart takes two")
+        raise InputError(f"classes with clips: {', '.join(inputs) or 'none'}; telling apart takes two")
     labels, lengths, failed = list[int](), list[int](), dict[str, str]()
     embeddings, done, total = list[np.ndarray](), 0, sum(map(len, inputs.values()))
     for label, clips in enumerate(inputs.values()):
@@ -179,7 +183,7 @@ def read_examples(
                 found = sources.read(clip)
                 if not found.sample.present.any():
                     raise InputError(f"{found.name}: nobody is found in it")
-                lengths.append(round(USUAL_RATE * frame_times(found, USUAL_RATE)[1]))
+                lengths.append(length(found, rate))
                 samples.append(found.sample)
                 for note in found.notes:
                     tell(f"{found.name}: {note}")
@@ -225,24 +229,21 @@ def fit_head(examples: Examples, weights: np.ndarray) -> Head:
     return Head(weight, bias, scale * held_out)
 
 
-def enrolled(model: ActionModel, examples: Examples, store: Store | None = None) -> tuple[ActionModel, Head]:
+def enrolled(model: ActionModel, examples: Examples, protocol: str = "") -> tuple[ActionModel, Head]:
     """A model of skeletons that tells the examples' classes apart, with copies of the encoders that embedded them.
 
-    ``store`` is the one whose training clips the examples are, if they are.
+    ``protocol`` is by which rule the examples are the training clips of a store, if they are.
     """
-    made = _with_new_heads(model, examples.class_names, store.protocol if store else "").cpu()
+    made = _with_new_heads(model, examples.class_names, protocol).cpu()
     weights = np.ones(1)
     if isinstance(made.network, HomogeneousNetwork):
         weights = made.network.weights.numpy().astype(np.float64)
     head = fit_head(examples, weights)
     logits = np.einsum("nsd,ksd->nk", examples.embeddings, head.weight) + head.bias
-    frames, rate = int(np.median(examples.lengths)), None
-    if store:  # whose skeletons may be of another rate
-        frames, rate = clip_length(store, get_protocol(store.protocol).indices(store, "train"))
     made.spec = dataclasses.replace(
         made.spec,
-        clip_frames=frames,
-        clip_rate=rate,
+        clip_frames=int(np.median(examples.lengths)),
+        clip_rate=USUAL_RATE,
         # With a temperature, though the logits are scaled: that scale doubts too much (results/sure.md).
         confidence={"skeleton": fit_confidence(head.held_out, examples.labels, logits, own=True)},
     )

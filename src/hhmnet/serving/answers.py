@@ -156,13 +156,13 @@ def _strongest(timeline: Timeline, top: int, offset: float) -> dict[str, Any]:
 
 def learn(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
     """What the recognizer's encoders make of a job's file, as JSON."""
-    from hhmnet.predict.enroll import embed, encoders_of
+    from hhmnet.predict.enroll import embed, encoders_of, length
 
     clip, _ = read_upload(recognizer, job, limits)
     if not clip.sample.present.any():
         raise InputError("nobody is found in it")
     (embedding,) = embed(encoders_of(recognizer.engine), [clip.sample])
-    return {"embedding": base64.b64encode(embedding.tobytes()).decode(), "frames": clip.sample.num_frames}
+    return {"embedding": base64.b64encode(embedding.tobytes()).decode(), "frames": length(clip)}
 
 
 def save(recognizer: Recognizer, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
