@@ -47,15 +47,16 @@ def main(words: list[str]) -> int:
     if old is not None:
         anew = "rename one, or give all its examples at once, without --add"
         check_names((*old.class_names, *inputs), anew)
-    protocol, rate, fewest = "", USUAL_RATE, 2 if old is None else 1
+    protocol, rate = "", USUAL_RATE
     if (options.examples / SAMPLES_FILE).is_file():
         store = Store(options.examples)
         protocol = "" if old else store.protocol
         rate = clip_length(store, get_protocol(store.protocol).indices(store, "train"))[1] or rate
     with made(options.out), locked(options.out, "enrolling"):
         with counting(log, "reading", "clips") as progress:
-            about = fewest, rate
-            examples, failed = read_examples(model, sources, inputs, progress, log.print, *about)
+            examples, failed = read_examples(
+                model, sources, inputs, progress, log.print, fewest=1 if old else 2, rate=rate
+            )
         for error in failed.values():
             print(f"hhmnet enroll: left out: {error}", file=sys.stderr)
         examples = examples if old is None else old.joined(examples)

@@ -204,8 +204,8 @@ def _timeline(recognizer: Recognizer, options: argparse.Namespace, log: Console)
     from hhmnet.predict.pictures import write_timeline
     from hhmnet.predict.timeline import recognise_long
 
+    (source,) = find_inputs(options.inputs, log.print)
     with counting(log, "recognising", "windows") as progress:
-        (source,) = find_inputs(options.inputs, log.print)
         found = recognise_long(recognizer, source, options.windows, options.modality, progress)
     files = write_timeline(found, options.timeline)
     if options.json:

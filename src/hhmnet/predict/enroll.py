@@ -33,6 +33,7 @@ from hhmnet.models.spec import USUAL_RATE
 from hhmnet.models.stst import STST
 from hhmnet.predict.engines import Engine, TorchEngine
 from hhmnet.predict.sources import Input, InputClip, InputError, Sources, find_inputs, frame_times
+from hhmnet.readers.labels import PART_WORDS
 from hhmnet.readers.listed import count_endings
 from hhmnet.sample import Sample
 from hhmnet.store import SAMPLES_FILE, Store
@@ -45,7 +46,6 @@ FEWEST = 2
 _STRENGTH = 0.1
 """Of the regularisation, as a share of the mean squared length of an embedding. Leave-one-out would take less: another
 clip of the same person tells nothing of how persons differ."""
-_PARTS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 _SCALES = np.logspace(0, 2, 41)
 
 
@@ -106,7 +106,7 @@ def find_examples(folder: Path, tell: Callable[[str], None] = lambda line: None)
     if not classes:
         raise InputError(f"{folder}: holds no folders; make one for each class, with its clips")
     names = [path.name for path in classes]
-    if {*map(str.lower, names)} <= _PARTS:
+    if {*map(str.lower, names)} <= PART_WORDS.keys():
         parts = ", ".join(names)
         raise InputError(f"{folder}: its folders are parts of a data set, {parts}: give the training part")
     check_names(names)

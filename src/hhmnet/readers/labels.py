@@ -33,8 +33,8 @@ DEFAULT_TABLE = Path("labels.csv")
 
 _LONGEST_NAME = 255
 _PARTS = {"train": "train training", "val": "val valid validation dev", "test": "test testing"}
-_WORDS = {word: part for part, words in _PARTS.items() for word in words.split()}
-_PART = re.compile(rf"(?:(?P<split>.+)[_-])?(?P<word>{'|'.join(_WORDS)})(?P<number>\d*)", re.IGNORECASE)
+PART_WORDS = {word: part for part, words in _PARTS.items() for word in words.split()}
+_PART = re.compile(rf"(?:(?P<split>.+)[_-])?(?P<word>{'|'.join(PART_WORDS)})(?P<number>\d*)", re.IGNORECASE)
 _EVERY_GROUP, _EVERY_CLIP = 4, 5
 
 Line = tuple[Path, int, Mapping[str, str]]  # a file, a line of it, and what that says by field
@@ -49,9 +49,9 @@ def split_of(word: str) -> str:
         return f"fold{fold[1]}"
     if (found := _PART.fullmatch(word)) is None:
         more = "in any case, a fold's number, and these words behind the name of a split, as in xsub_train"
-        raise SourceError(f"'{brief(word, 80)}' names no part; known: {', '.join(_WORDS)}, {more}")
+        raise SourceError(f"'{brief(word, 80)}' names no part; known: {', '.join(PART_WORDS)}, {more}")
     split = f"{found['split']}_" if found["split"] else ""
-    return f"{split}{_WORDS[found['word'].lower()]}{found['number']}"
+    return f"{split}{PART_WORDS[found['word'].lower()]}{found['number']}"
 
 
 def hold_out(groups: Mapping[str, str]) -> tuple[dict[str, str], str]:
@@ -302,10 +302,10 @@ def _read_lists(file: Path) -> Labels:
 
 def _without_part(file: Path) -> tuple[str, str]:
     """A list's name without the word for a part in it, and that part; "" if there is none."""
-    word = re.search(rf"(?<![^\W\d_])({'|'.join(_WORDS)})(?![^\W\d_])", file.stem, re.IGNORECASE)
+    word = re.search(rf"(?<![^\W\d_])({'|'.join(PART_WORDS)})(?![^\W\d_])", file.stem, re.IGNORECASE)
     if word is None:
         return file.name, ""
-    return f"{file.stem[: word.start()]}/{file.stem[word.end() :]}{file.suffix}", _WORDS[word[1].lower()]
+    return f"{file.stem[: word.start()]}/{file.stem[word.end() :]}{file.suffix}", PART_WORDS[word[1].lower()]
 
 
 def folder_labels(source: Path, files: Iterable[str]) -> Labels:
@@ -314,11 +314,11 @@ def folder_labels(source: Path, files: Iterable[str]) -> Labels:
     SourceError unless there are two classes.
     """
     paths = [path for path in map(PurePosixPath, files) if len(path.parts) > 1]
-    has_parts = bool(paths) and all(path.parts[0].lower() in _WORDS for path in paths)
+    has_parts = bool(paths) and all(path.parts[0].lower() in PART_WORDS for path in paths)
     found = []
     for path in paths:
         if len(path.parts) > 1 + has_parts:
-            split = _WORDS[path.parts[0].lower()] if has_parts else ""
+            split = PART_WORDS[path.parts[0].lower()] if has_parts else ""
             label = printable(path.parts[has_parts])
             found.append((source / path, 0, {"path": path.as_posix(), "label": label, "split": split}))
     if len({fields["label"] for *_, fields in found}) < 2:
