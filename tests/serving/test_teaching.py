@@ -15,11 +15,14 @@ pytest.importorskip("fastapi", reason="the extra 'serve' isn't installed")
 
 from starlette.testclient import TestClient
 
+from hhmnet.pose import estimate
 from hhmnet.predict import Recognizer
 from hhmnet.serving import Limits
+from hhmnet.serving.answers import learn
 from hhmnet.serving.workers import load
 from made_bodies import POSES, write_clip
-from made_models import KNOWN, UNKNOWN, telling_unknown, video_model
+from made_models import KNOWN, UNKNOWN, skeleton_model, telling_unknown, video_model
+from made_people import BoxEstimator, KnowingDetector, MadeVideo, straight
 from made_server import PATIENCE, PREDICT, left_over, serving
 
 TAUGHT = "/api/v1/taught"
@@ -88,3 +91,15 @@ def test_a_bad_example_teaches_nothing(taught: TestClient, tmp_path: Path) -> No
         assert (response.status_code, reason in response.json()["detail"]) == (422, True), response.text
     assert taught.post(TAUGHT, files={"file": ("a.json", b"{}")}, data={"label": "wave"}).status_code == 422
     assert taught.get(TAUGHT).json()["classes"] == {}
+
+
+def test_an_example_lasts_as_long_as_its_video_whatever_the_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way = straight((100, 130), (0.8, 0), (60, 140))
+    monkeypatch.setattr(estimate, "_load_detector", lambda config: KnowingDetector(way))
+    monkeypatch.setattr(estimate, "_load_estimator", lambda threads: BoxEstimator())
+    film = tmp_path / "slow.mkv"
+    MadeVideo(film, 20, rate=10)
+    found = learn(Recognizer(skeleton_model()), {"path": str(film), "name": film.name}, Limits())
+    assert found["frames"] == 60  # 30ths of a second

@@ -16,11 +16,13 @@ from short_run import CERTAIN, assert_same_runs, make_config, make_run, train_in
 from hhmnet.data.dataset import ClipDataset
 from hhmnet.data.transform import prepare
 from hhmnet.evaluation.scores import score
+from hhmnet.losses import LossConfig
 from hhmnet.models.pretrained import from_pretrained
 from hhmnet.store import Store
 from hhmnet.training import checkpoint
 from hhmnet.training.engine import Hooks, TrainingError
 from hhmnet.training.logs import EpochLog
+from hhmnet.training.phases import PhaseError
 
 
 def test_steps_match_a_plain_training_loop(tiny_store, tmp_path):
@@ -171,6 +173,8 @@ def test_what_is_refused(tiny_store, tmp_path, make_sample, write_clips):
     whole = str(write_phase1(tmp_path / "whole", tiny_store))
     with pytest.raises(TrainingError, match=f"field 'calibration', {whole}: no fold was held out there"):
         make_run(tmp_path / "run", make_config(calibration=whole), tiny_store)
+    with pytest.raises(PhaseError, match=r"field 'loss\.distill' is of several streams; with one"):
+        make_run(tmp_path / "run", make_config(stream="joint", loss=LossConfig(distill=1.0)), tiny_store)
     if not torch.cuda.is_available():
         with pytest.raises(TrainingError, match=r"field 'run\.device' is cuda, but torch sees no GPU"):
             make_run(tmp_path / "run", make_config(device="cuda"), tiny_store)

@@ -99,9 +99,8 @@ def linear_map(count: int, dims: int, config: AugmentConfig, generator: torch.Ge
     else:
         angle = uniform((count,), config.tilt * math.pi / 180, generator)
         turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2)
-    size = (
-        1 + uniform((count, 1), config.scale, generator) + uniform((count, dims), config.stretch, generator)
-    )
+    size = 1 + uniform((count, 1), config.scale, generator)
+    size = size + uniform((count, dims), config.stretch, generator)
     shear = uniform((count, dims, dims), config.shear, generator)
     eye = torch.eye(dims, device=device)
     return (eye + shear * (1 - eye)) @ (turn * size[:, None, :])

@@ -97,6 +97,8 @@ class SkeletonPhase:
     ) -> None:
         init = from_pretrained(config.init, all_heads=True) if config.init else None
         config = config if init is None else _as_init(config, init)
+        if config.loss.distill and len(config.data.streams) == 1:
+            raise PhaseError("field 'loss.distill' is of several streams; with one set it to 0")
         self.config, self.store, self.group = config, store, group
         names, self.identity = store.class_names, dict[str, Any]()
         heads: tuple[Head, ...] = ()
@@ -145,9 +147,8 @@ class SkeletonPhase:
         each = [cross_entropy(logits, classes, smoothing, self.heads) for logits in output.each]
         loss = torch.stack(each).sum()
         if config.contrast and output.projections:
-            contrast = stream_contrast(output.projections, classes, config.temperature)
-            loss = loss + config.contrast * contrast
-        if config.distill and len(each) > 1:
+            loss = loss + config.contrast * stream_contrast(output.projections, classes, config.temperature)
+        if config.distill:
             mutual = mutual_distillation(output.each, classes, config.distill_temperature, self.heads)
             loss = loss + config.distill * mutual
         return loss, output.logits.float()
